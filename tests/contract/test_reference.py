@@ -1,0 +1,86 @@
+"""The API reference, the contracts and the code say the same: what exists, what fails how, what comes later."""
+
+import importlib
+import inspect
+import re
+
+import pytest
+
+from services.chassis.catalogue import Code, Reason
+from tests.contract.contracts import PROTOS, Rpc, rpcs
+
+# The RPCs that a later release fills.  This list may only shrink: to take one
+# off, implement it, and remove the sentence from its comment and its dagger.
+LATER = frozenset(
+    {
+        "trivium.access.v1.AccessService/CreateProject",
+        "trivium.access.v1.AccessService/DeleteProject",
+        "trivium.access.v1.AccessService/GetQuota",
+        "trivium.access.v1.AccessService/ListProjects",
+        "trivium.access.v1.AccessService/UpdateQuota",
+        "trivium.registry.v1.RegistryService/CreateGate",
+        "trivium.registry.v1.RegistryService/DeleteGate",
+        "trivium.registry.v1.RegistryService/ImportModel",
+        "trivium.registry.v1.RegistryService/ListGates",
+        "trivium.registry.v1.RegistryService/MergeVersion",
+        "trivium.registry.v1.RegistryService/SetCanary",
+        "trivium.retriever.v1.RetrieverService/IngestSource",
+        "trivium.retriever.v1.RetrieverService/Reembed",
+        "trivium.retriever.v1.RetrieverService/Summarize",
+        "trivium.trainer.v1.DatasetService/PreviewDataset",
+        "trivium.trainer.v1.TrainingService/CreateSweep",
+        "trivium.trainer.v1.TrainingService/EstimateJob",
+        "trivium.trainer.v1.TrainingService/GetSweep",
+        "trivium.trainer.v1.TrainingService/ListRecipes",
+    }
+)
+
+SERVICERS = {
+    "trivium.access.v1.AccessService": "services.access.servicer:AccessServicer",
+    "trivium.registry.v1.RegistryService": "services.registry.servicer:RegistryServicer",
+    "trivium.embedder.v1.EmbedderService": "services.embedder.servicer:EmbedderServicer",
+    "trivium.retriever.v1.RetrieverService": "services.retriever.servicer:RetrieverServicer",
+    "trivium.trainer.v1.DatasetService": "services.trainer.servicer:DatasetServicer",
+    "trivium.trainer.v1.TrainingService": "services.trainer.servicer:TrainingServicer",
+    "trivium.generator.v1.GeneratorService": "services.generator.servicer:GeneratorServicer",
+    "trivium.gateway.v1.GatewayService": "gateway.servicer:GatewayServicer",
+}
+
+_CODE_AND_REASONS = re.compile(r"\b([A-Z]+(?:_[A-Z]+)*) / ([A-Z]+(?:_[A-Z]+)*)")
+
+
+def _section(service: str) -> str:
+    package, _, noun = service.rpartition(".")
+    text = (PROTOS / "README.md").read_text()
+    heading = f"## {noun} (`{package}`"
+    assert heading in text, f"protos/README.md has no section on {service}"
+    return text.split(heading, 1)[1].split("\n## ", 1)[0]
+
+
+@pytest.mark.parametrize("rpc", rpcs(), ids=lambda rpc: rpc.path)
+def test_the_reference_lists_every_rpc_and_marks_those_that_come_later(rpc: Rpc) -> None:
+    dagger = " †" if rpc.later else ""
+    assert f"| `{rpc.method}`{dagger} |" in _section(rpc.service)
+
+
+@pytest.mark.parametrize("rpc", rpcs(), ids=lambda rpc: rpc.path)
+def test_a_failure_that_a_contract_names_is_in_the_catalogue_with_that_code(rpc: Rpc) -> None:
+    for code, reason in _CODE_AND_REASONS.findall(rpc.comment):
+        assert reason in Reason.__members__, f"{rpc.path} names {reason}, which the catalogue lacks"
+        assert Reason[reason].value.code is Code[code]
+
+
+def test_the_list_of_later_rpcs_is_what_the_contracts_say() -> None:
+    assert {rpc.path for rpc in rpcs() if rpc.later} == LATER
+
+
+@pytest.mark.parametrize("service", SERVICERS)
+def test_a_servicer_implements_every_rpc_that_is_not_on_the_list(service: str) -> None:
+    module, _, name = SERVICERS[service].partition(":")
+    servicer = getattr(importlib.import_module(module), name)
+    for rpc in (rpc for rpc in rpcs() if rpc.service == service):
+        method = inspect.getattr_static(servicer, rpc.method)
+        generated = "_pb2_grpc" in getattr(inspect.unwrap(method), "__module__", "")
+        assert not generated, f"{rpc.path} is neither implemented nor declared with unimplemented(reason)"
+        declared_later = hasattr(method, "not_yet_available")
+        assert declared_later == (rpc.path in LATER), rpc.path
