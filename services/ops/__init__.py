@@ -1,0 +1,1 @@
+"""What surrounds the services: set-up, generated code, deployment and the demo."""
