@@ -1,0 +1,122 @@
+"""What the chassis asks of the access service: keys, exchanges, assertions to act with.
+
+Invariant: calls made here carry exactly the credential named here, never that of
+the request in which they happen.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import grpc
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from trivium.access.v1 import access_pb2, access_pb2_grpc
+
+from services.chassis.context import Bearer
+from services.chassis.errors import Code, Failure, Reason
+from services.chassis.logs import Log
+from services.chassis.status import from_rpc_error
+
+_TIMEOUT_SECONDS = 10.0
+Obtain = Callable[[], Awaitable[tuple[str, float]]]
+ObtainToken = Callable[[], Awaitable[str]]
+_REFUSED = {Code.UNAUTHENTICATED, Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.PERMISSION_DENIED}
+
+
+class AccessClient:
+    """The access service over a channel that adds nothing of its own."""
+
+    def __init__(self, channel: grpc.aio.Channel, key_file: Path | None, log: Log) -> None:
+        self._stub = access_pb2_grpc.AccessServiceStub(channel)
+        self._key_file = key_file
+        self._log = log
+        self._issued: dict[str, tuple[str, float]] = {}
+
+    async def signing_keys(self) -> Mapping[str, Ed25519PublicKey]:
+        """Access's public keys by key id.  Raises PEER_UNAVAILABLE."""
+        try:
+            answer = await self._stub.GetSigningKeys(
+                access_pb2.GetSigningKeysRequest(), timeout=_TIMEOUT_SECONDS
+            )
+        except grpc.RpcError as error:
+            raise _unavailable() from error
+        return {key.key_id: Ed25519PublicKey.from_public_bytes(key.public_key) for key in answer.keys}
+
+    async def exchange(self, api_key: str) -> str:
+        """The assertion for an API key.  Raises CREDENTIAL_INVALID or PEER_UNAVAILABLE."""
+        return (await self._exchange(api_key))[0]
+
+    async def _exchange(self, api_key: str) -> tuple[str, float]:
+        request = access_pb2.ExchangeKeyRequest(api_key=api_key)
+        try:
+            answer = await self._stub.ExchangeKey(request, timeout=_TIMEOUT_SECONDS)
+        except grpc.RpcError as error:
+            if from_rpc_error(error).code in _REFUSED:
+                raise Failure(Reason.CREDENTIAL_INVALID) from None
+            raise _unavailable() from error
+        return answer.assertion.token, answer.assertion.expire_time.ToNanoseconds() / 1e9
+
+    async def own_assertion(self) -> str:
+        """An assertion of this service itself, from its service key.  Raises NOT_READY without a key."""
+        return await self._cached("", self._exchange_own)
+
+    async def assertion_for(self, tenant: str, on_behalf_of: str = "") -> str:
+        """An assertion to act for ``tenant``.  Raises NOT_READY, PEER_UNAVAILABLE or access's refusal."""
+
+        async def issue() -> tuple[str, float]:
+            own = await self.own_assertion()
+            request = access_pb2.IssueAssertionRequest(tenant=tenant, on_behalf_of=on_behalf_of)
+            answer = await self._stub.IssueAssertion(
+                request, timeout=_TIMEOUT_SECONDS, metadata=(("authorization", f"Bearer {own}"),)
+            )
+            return answer.assertion.token, answer.assertion.expire_time.ToNanoseconds() / 1e9
+
+        return await self._cached(f"{tenant}\n{on_behalf_of}", issue)
+
+    async def _exchange_own(self) -> tuple[str, float]:
+        try:
+            key = self._key_file.read_text().strip() if self._key_file else ""
+        except OSError:
+            key = ""
+        if not key:
+            raise Failure(
+                Reason.NOT_READY, retry_after_seconds=1.0, service="access", why="no service key was issued yet"
+            )
+        return await self._exchange(key)
+
+    async def _cached(self, name: str, obtain: Obtain) -> str:
+        token, expires_at = self._issued.get(name, ("", 0.0))
+        # Renewed with two minutes left: the work that begins with it should not outlive it.
+        if expires_at - time.time() < 120:
+            token, expires_at = await obtain()
+            self._issued[name] = (token, expires_at)
+            for stale in [item for item, (_, until) in self._issued.items() if until < time.time()]:
+                del self._issued[stale]
+        return token
+
+    @asynccontextmanager
+    async def renewed(self, obtain: ObtainToken) -> AsyncIterator[Bearer]:
+        """A bearer that stays valid for as long as the block lasts."""
+        bearer = Bearer(await obtain())
+        keeper = asyncio.create_task(self._renew(bearer, obtain), name="renew-assertion")
+        try:
+            yield bearer
+        finally:
+            keeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await keeper
+
+    async def _renew(self, bearer: Bearer, obtain: ObtainToken) -> None:
+        while True:
+            await asyncio.sleep(60)
+            try:
+                bearer.token = await obtain()
+            except (Failure, grpc.RpcError) as error:
+                # The present one is still good for a minute or more; the next round tries again.
+                self._log.warning("assertion_not_renewed", exc_info=error)
+
+
+def _unavailable() -> Failure:
+    return Failure(Reason.PEER_UNAVAILABLE, retry_after_seconds=1.0, service="access")

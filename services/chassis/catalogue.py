@@ -1,0 +1,119 @@
+"""Every way in which a call can fail, in one file that a reviewer reads in one sitting.
+
+A reason is stable: clients switch on its name, so a released name is never
+renamed or given another code.  A sentence says what happened and, where there
+is something to do, what to do; ``{variables}`` are filled from the failure and
+also travel as ErrorInfo metadata, so no client has to parse the sentence.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, IntEnum, unique
+
+
+class Code(IntEnum):
+    """The numbers of google.rpc.Code that we answer with (no grpc import: the domain uses this)."""
+
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One failure: its code, its sentence, and the resource type it is about (ResourceInfo)."""
+
+    code: Code
+    sentence: str
+    resource: str = ""
+
+
+@unique
+class Reason(Enum):
+    """The catalogue.  Grouped by who can do something about it; keep each group sorted by name."""
+
+    # Any RPC: the request itself
+    BODY_NOT_DECODABLE = Entry(Code.INVALID_ARGUMENT, "The request does not decode as {type}.")
+    CURSOR_EXPIRED = Entry(
+        Code.OUT_OF_RANGE, "Sequence {sequence} is no longer kept; the oldest kept is {oldest}. Start again there."
+    )
+    ETAG_MISMATCH = Entry(
+        Code.ABORTED, "{name} changed since it was read: its etag is {etag}. Read it again and retry."
+    )
+    FIELD_INVALID = Entry(Code.INVALID_ARGUMENT, "{field}: {problem}")
+    NAME_INVALID = Entry(Code.INVALID_ARGUMENT, "{name} is not a name of the form {pattern}.")
+    PAGE_TOKEN_INVALID = Entry(
+        Code.INVALID_ARGUMENT, "The page token does not belong to this list. Start without one."
+    )
+    REQUEST_ID_INVALID = Entry(Code.INVALID_ARGUMENT, "request_id must be a UUID, got {length} characters.")
+    REQUEST_ID_REUSED = Entry(
+        Code.ALREADY_EXISTS, "request_id {request_id} was already used with another request. Use a new one."
+    )
+    REQUEST_INVALID = Entry(Code.INVALID_ARGUMENT, "The request breaks {count} rule(s); the first: {first}")
+    REQUEST_STREAM_EMPTY = Entry(Code.INVALID_ARGUMENT, "The stream ended before its first message.")
+    REQUEST_STREAM_IDLE = Entry(
+        Code.DEADLINE_EXCEEDED, "The stream carried no message for {seconds} s and was closed."
+    )
+    RESPONSE_TOO_LARGE = Entry(
+        Code.OUT_OF_RANGE, "The response has {size_bytes} bytes, over {limit_bytes}. Ask for a smaller page."
+    )
+
+    # Any RPC: who asks
+    CREDENTIAL_EXPIRED = Entry(Code.UNAUTHENTICATED, "The credential has expired. Obtain a new one.")
+    CREDENTIAL_INVALID = Entry(Code.UNAUTHENTICATED, "The credential is not valid.")
+    CREDENTIAL_MISSING = Entry(
+        Code.UNAUTHENTICATED, "A credential is required: metadata 'authorization' with 'Bearer KEY'."
+    )
+    ROLE_MISSING = Entry(Code.PERMISSION_DENIED, "This needs one of the roles {required}.")
+
+    # Any RPC: time and load
+    CALL_CANCELLED = Entry(Code.CANCELLED, "The call was cancelled.")
+    DEADLINE_EXCEEDED = Entry(Code.DEADLINE_EXCEEDED, "The call did not finish within its deadline.")
+    DRAINING = Entry(Code.UNAVAILABLE, "This server is shutting down. Retry on another.")
+    NOT_READY = Entry(Code.UNAVAILABLE, "{service} is not ready: {why}. Retry shortly.")
+    OVERLOADED = Entry(Code.UNAVAILABLE, "The server is at its limit of {limit} calls. Retry shortly.")
+    PEER_UNAVAILABLE = Entry(Code.UNAVAILABLE, "The service {service} cannot be reached. Retry shortly.")
+    TENANT_CALLS_EXHAUSTED = Entry(
+        Code.RESOURCE_EXHAUSTED, "The tenant has {limit} calls in flight, its limit. Retry when one has finished."
+    )
+    TENANT_STREAMS_EXHAUSTED = Entry(
+        Code.RESOURCE_EXHAUSTED, "The tenant has {limit} streams open, its limit. Close one and retry."
+    )
+
+    # Any RPC: us
+    INTERNAL = Entry(Code.INTERNAL, "Something went wrong on our side. Quote {correlation_id} when reporting it.")
+    NOT_YET_AVAILABLE = Entry(Code.UNIMPLEMENTED, "Not available in this version: {what}.")
+
+    # Uploads and downloads
+    CHUNK_OFFSET_WRONG = Entry(
+        Code.OUT_OF_RANGE, "A chunk came at offset {offset}, expected {expected}. Ask for the committed offset and resume."
+    )
+    DIGEST_MISMATCH = Entry(
+        Code.INVALID_ARGUMENT, "The bytes have digest {actual}, announced was {announced}. Nothing was kept."
+    )
+    DISK_FULL = Entry(Code.RESOURCE_EXHAUSTED, "No space is left on the disk that holds {what}.")
+    OFFSET_BEYOND_END = Entry(Code.OUT_OF_RANGE, "Offset {offset} lies beyond the end, {size_bytes}.")
+    SIZE_MISMATCH = Entry(Code.INVALID_ARGUMENT, "The bytes number {actual}, announced were {announced}.")
+    UPLOAD_TOO_SLOW = Entry(
+        Code.DEADLINE_EXCEEDED, "The upload fell under {floor_bytes} bytes/s. Resume it from the committed offset."
+    )
+
+    # Models and versions
+    MODEL_NOT_FOUND = Entry(
+        Code.NOT_FOUND, "No model is named {name}. The nearest name is {nearest}.", "trivium.registry.v1.Model"
+    )
+    MODEL_SOURCE_INVALID = Entry(
+        Code.FAILED_PRECONDITION, "The model {uri} cannot be resolved: {problem}", "model source"
+    )

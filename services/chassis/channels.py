@@ -1,0 +1,165 @@
+"""Channels to peers that carry the facts of the current request: who, until when, which trace.
+
+Transport retries come from the one service config beside the protos; nothing else
+retries these calls.  The four kinds of call are covered by wrapping the channel, once.
+Invariant: a peer never gets more time than our own caller has left.
+"""
+
+import importlib.resources
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grpc
+
+from services.chassis.config import ServiceSettings
+from services.chassis.context import RequestContext, current_or_none
+from services.chassis.errors import Failure, Reason
+from services.chassis.status import CORRELATION_KEY
+from services.chassis.tls import channel_credentials, is_loopback
+
+Metadata = Sequence[tuple[str, str | bytes]]
+
+
+def channel_options(settings: ServiceSettings) -> list[tuple[str, Any]]:
+    """Options of every channel: keepalive 30 s / 10 s, 4 MiB, the shared service config."""
+    options: list[tuple[str, Any]] = [
+        ("grpc.service_config", service_config()),
+        ("grpc.enable_retries", 1),
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        # A peer that restarts is found again within a second or two, not after gRPC's two minutes.
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.min_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
+    ]
+    if settings.tls_peer_name:
+        options.append(("grpc.ssl_target_name_override", settings.tls_peer_name))
+    return options
+
+
+def service_config() -> str:
+    """Timeouts, retries and load balancing of every method, as shipped with the stubs."""
+    return (importlib.resources.files("trivium") / "service_config.json").read_text()
+
+
+def open_channel(address: str, settings: ServiceSettings) -> grpc.aio.Channel:
+    """A plain channel to ``address``: mutual TLS where certificates are set.
+
+    Raises ValueError for a peer on another machine without certificates.
+    """
+    target = address if "://" in address or address.startswith("unix:") else f"dns:///{address}"
+    credentials = channel_credentials(settings)
+    if credentials is not None:
+        return grpc.aio.secure_channel(target, credentials, options=channel_options(settings))
+    if not is_loopback(address):
+        raise ValueError(f"{address} is not on this machine: calls to it need certificates (TRIVIUM_TLS_*)")
+    return grpc.aio.insecure_channel(target, options=channel_options(settings))
+
+
+class ContextChannel(grpc.aio.Channel):
+    """A channel whose calls take deadline, assertion, correlation id and trace from the current request."""
+
+    def __init__(self, inner: grpc.aio.Channel, margin_seconds: float) -> None:
+        self._inner = inner
+        self._margin = margin_seconds
+
+    def _bind(self, call: Callable[..., Any]) -> Any:
+        def start(
+            request: Any = None, *, timeout: float | None = None, metadata: Metadata | None = None, **rest: Any
+        ) -> Any:
+            current = current_or_none()
+            if current is None:
+                return call(request, timeout=timeout, metadata=metadata, **rest)
+            return call(
+                request, timeout=self._timeout(current, timeout), metadata=carried(current, metadata), **rest
+            )
+
+        return start
+
+    def _timeout(self, current: RequestContext, asked: float | None) -> float | None:
+        remaining = current.remaining_seconds()
+        if remaining is None:
+            return asked
+        left = remaining - self._margin
+        if left <= 0:
+            raise Failure(Reason.DEADLINE_EXCEEDED)
+        return left if asked is None else min(asked, left)
+
+    def unary_unary(self, *arguments: Any, **named: Any) -> Any:
+        """As grpc.aio.Channel."""
+        return self._bind(self._inner.unary_unary(*arguments, **named))
+
+    def unary_stream(self, *arguments: Any, **named: Any) -> Any:
+        """As grpc.aio.Channel."""
+        return self._bind(self._inner.unary_stream(*arguments, **named))
+
+    def stream_unary(self, *arguments: Any, **named: Any) -> Any:
+        """As grpc.aio.Channel."""
+        return self._bind(self._inner.stream_unary(*arguments, **named))
+
+    def stream_stream(self, *arguments: Any, **named: Any) -> Any:
+        """As grpc.aio.Channel."""
+        return self._bind(self._inner.stream_stream(*arguments, **named))
+
+    async def __aenter__(self) -> "ContextChannel":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self, grace: float | None = None) -> None:
+        """As grpc.aio.Channel."""
+        await self._inner.close(grace)
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        """As grpc.aio.Channel."""
+        return self._inner.get_state(try_to_connect)
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        """As grpc.aio.Channel."""
+        await self._inner.wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        """As grpc.aio.Channel."""
+        await self._inner.channel_ready()
+
+
+def carried(current: RequestContext, given: Metadata | None) -> list[tuple[str, str | bytes]]:
+    """The metadata of an outgoing call: what was given, and the request's facts where it is silent."""
+    metadata = list(given or ())
+    names = {name for name, _ in metadata}
+    if current.assertion and "authorization" not in names:
+        metadata.append(("authorization", f"Bearer {current.assertion}"))
+    if CORRELATION_KEY not in names:
+        metadata.append((CORRELATION_KEY, current.correlation_id))
+    if current.traceparent and "traceparent" not in names:
+        metadata.append(("traceparent", current.traceparent))
+    return metadata
+
+
+class Channels:
+    """One channel a peer, opened when first asked for, closed together."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self._settings = settings
+        self._plain: dict[str, grpc.aio.Channel] = {}
+        self._context: dict[str, ContextChannel] = {}
+
+    def plain(self, service: str) -> grpc.aio.Channel:
+        """The channel without the request's facts: for the chassis' own calls."""
+        if service not in self._plain:
+            self._plain[service] = open_channel(self._settings.address(service), self._settings)
+        return self._plain[service]
+
+    def to(self, service: str) -> ContextChannel:
+        """The channel to a peer by its service name (``"registry"``)."""
+        if service not in self._context:
+            self._context[service] = ContextChannel(self.plain(service), self._settings.deadline_margin_seconds)
+        return self._context[service]
+
+    async def close(self) -> None:
+        """Close them all; calls in flight are cancelled."""
+        for channel in self._plain.values():
+            await channel.close()

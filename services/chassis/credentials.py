@@ -1,0 +1,145 @@
+"""From credential to identity: assertions are checked here, API keys are exchanged at access.
+
+Invariants: an assertion counts only with a valid signature, issuer and expiry; a
+revoked key is accepted for at most ``key_cache_seconds`` (60 s) more; caches hold
+digests of credentials, never the credentials.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from services.chassis.context import Identity, Role
+from services.chassis.errors import Failure, Reason
+
+ISSUER = "trivium-access"
+ALGORITHM = "EdDSA"
+KEY_PREFIX = "tv_"
+MAX_LIFETIME_SECONDS = 600
+_CACHE_ENTRIES = 4096
+# Not before this long after the last fetch are keys fetched again for an unknown key id.
+_KEY_REFRESH_SECONDS = 5.0
+
+KeySource = Callable[[], Awaitable[Mapping[str, Ed25519PublicKey]]]
+Exchange = Callable[[str], Awaitable[str]]
+
+
+class Authenticator(Protocol):
+    """Turns a credential into an identity.  Access brings its own, all others ask access."""
+
+    async def authenticate(self, credential: str) -> Identity:
+        """The identity behind the credential.  Raises CREDENTIAL_INVALID or CREDENTIAL_EXPIRED."""
+
+
+class AssertionVerifier:
+    """Checks assertions against access's public keys, fetched when first needed and on an unknown key id."""
+
+    def __init__(self, keys: KeySource, clock: Callable[[], float] = time.time) -> None:
+        self._source = keys
+        self._clock = clock
+        self._keys: Mapping[str, Ed25519PublicKey] = {}
+        self._fetched_at = float("-inf")
+        self._fetching = asyncio.Lock()
+
+    async def verify(self, token: str) -> Identity:
+        """The identity that a signed assertion states.  Raises CREDENTIAL_INVALID or CREDENTIAL_EXPIRED."""
+        try:
+            key_id = str(jwt.get_unverified_header(token).get("kid", ""))
+        except jwt.InvalidTokenError:
+            raise Failure(Reason.CREDENTIAL_INVALID) from None
+        key = self._keys.get(key_id) or await self._fetch(key_id)
+        try:
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=[ALGORITHM],
+                issuer=ISSUER,
+                options={"require": ["exp", "iat", "sub", "iss"], "verify_aud": False},
+            )
+        except jwt.ExpiredSignatureError:
+            raise Failure(Reason.CREDENTIAL_EXPIRED) from None
+        except jwt.InvalidTokenError:
+            raise Failure(Reason.CREDENTIAL_INVALID) from None
+        return identity_of(claims, token)
+
+    async def _fetch(self, key_id: str) -> Ed25519PublicKey:
+        async with self._fetching:
+            if key_id not in self._keys and self._clock() - self._fetched_at >= _KEY_REFRESH_SECONDS:
+                self._keys = await self._source()
+                self._fetched_at = self._clock()
+        key = self._keys.get(key_id)
+        if key is None:
+            raise Failure(Reason.CREDENTIAL_INVALID)
+        return key
+
+
+def identity_of(claims: Mapping[str, Any], token: str) -> Identity:
+    """The identity in verified claims.  Raises CREDENTIAL_INVALID if they are not as access issues them."""
+    lifetime = float(claims["exp"]) - float(claims["iat"])
+    names = claims.get("roles", [])
+    if lifetime > MAX_LIFETIME_SECONDS or not isinstance(names, list):
+        raise Failure(Reason.CREDENTIAL_INVALID)
+    known = {role.value for role in Role}
+    return Identity(
+        tenant_id=str(claims.get("tid", "")),
+        principal_id=str(claims["sub"]),
+        # A role that this build does not know grants nothing here.
+        roles=frozenset(Role(name) for name in names if name in known),
+        assertion=token,
+        expires_at=float(claims["exp"]),
+    )
+
+
+class CachingAuthenticator:
+    """Verifies assertions and exchanges keys, each once: what was verified is remembered until it expires."""
+
+    def __init__(
+        self,
+        verifier: AssertionVerifier,
+        exchange: Exchange,
+        *,
+        key_cache_seconds: float = 60.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._verifier = verifier
+        self._exchange = exchange
+        self._key_cache_seconds = key_cache_seconds
+        self._clock = clock
+        self._known: OrderedDict[bytes, tuple[Identity, float]] = OrderedDict()
+        self._asking: dict[bytes, asyncio.Future[Identity]] = {}
+
+    async def authenticate(self, credential: str) -> Identity:
+        """The identity behind an assertion or an API key."""
+        digest = hashlib.sha256(credential.encode()).digest()
+        known = self._known.get(digest)
+        if known is not None:
+            if known[1] > self._clock():
+                return known[0]
+            del self._known[digest]
+        asking = self._asking.get(digest)
+        if asking is None:
+            asking = asyncio.ensure_future(self._learn(digest, credential))
+            self._asking[digest] = asking
+            asking.add_done_callback(lambda _: self._asking.pop(digest, None))
+        # Shielded: one caller's cancellation must not fail the others who wait for the same answer.
+        return await asyncio.shield(asking)
+
+    async def _learn(self, digest: bytes, credential: str) -> Identity:
+        now = self._clock()
+        if credential.startswith(KEY_PREFIX):
+            identity = await self._verifier.verify(await self._exchange(credential))
+            # A key is asked about again before its assertion ends, so the assertion we forward still has life.
+            until = min(now + self._key_cache_seconds, identity.expires_at - 30)
+        else:
+            identity = await self._verifier.verify(credential)
+            until = identity.expires_at
+        self._known[digest] = (identity, until)
+        while len(self._known) > _CACHE_ENTRIES:
+            self._known.popitem(last=False)
+        return identity

@@ -1,0 +1,163 @@
+"""Relational state on SQLite or PostgreSQL: one transaction a write, committed before it returns.
+
+SQLite runs in WAL mode with ``synchronous=FULL`` (an acknowledged write survives a
+power cut), foreign keys on, and ``BEGIN IMMEDIATE`` for writes, so that two writers
+queue instead of failing half-way.  Functions run in threads; sessions never leave them.
+"""
+
+import asyncio
+import importlib
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import SecretStr
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event, make_url, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from services.chassis import idempotency
+from services.chassis.errors import Failure, Reason
+from services.chassis.files import disk_full_named
+
+T = TypeVar("T")
+
+_BUSY_MILLISECONDS = 10_000
+_READERS = 4
+# Serialises migrations of replicas that start together (PostgreSQL advisory lock).
+_MIGRATION_LOCK = 0x7472_6976
+
+
+class Database:
+    """A database opened by :func:`open_database`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.is_sqlite = engine.dialect.name == "sqlite"
+        # SQLite has one writer at a time: one thread queues them fairly, without lock timeouts.
+        writers = 1 if self.is_sqlite else _READERS
+        self._writing = ThreadPoolExecutor(writers, thread_name_prefix="database-write")
+        self._reading = ThreadPoolExecutor(_READERS, thread_name_prefix="database-read")
+
+    async def read(self, query: Callable[[Session], T]) -> T:
+        """Run ``query`` in a read transaction (one snapshot) and return its result."""
+        return await asyncio.get_running_loop().run_in_executor(self._reading, self.read_now, query)
+
+    async def write(self, change: Callable[[Session], T]) -> T:
+        """Run ``change`` in one transaction; when this returns, it is durable.
+
+        If ``change`` raises, nothing of it remains.  A cancelled caller does not know
+        whether it happened: that is what ``request_id`` is for.  Raises DISK_FULL.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._writing, self.write_now, change)
+
+    def read_now(self, query: Callable[[Session], T]) -> T:
+        """:meth:`read`, blocking: for code that already runs in a thread."""
+        with Session(self._engine, expire_on_commit=False) as session:
+            return query(session)
+
+    def write_now(self, change: Callable[[Session], T]) -> T:
+        """:meth:`write`, blocking: for code that already runs in a thread."""
+        try:
+            with self._engine.connect() as connection:
+                connection = connection.execution_options(trivium_write=True)
+                with Session(connection, expire_on_commit=False) as session, session.begin():
+                    return change(session)
+        except OperationalError as error:
+            if "full" in str(error.orig).lower():
+                raise Failure(Reason.DISK_FULL, what="the database") from error
+            raise
+
+    def close(self) -> None:
+        """Finish what runs and close the connections.  Blocks."""
+        self._writing.shutdown(wait=True)
+        self._reading.shutdown(wait=True)
+        self._engine.dispose()
+
+
+@asynccontextmanager
+async def open_database(url: str | SecretStr, schema: MetaData | str) -> AsyncIterator[Database]:
+    """Open (and bring up to date) the database at ``url``.
+
+    ``schema`` is the package of a service's alembic revisions
+    (``"services.registry.migrations"``), or tables to create as they are, for tests.
+    """
+    plain = url.get_secret_value() if isinstance(url, SecretStr) else url
+    engine = make_engine(plain)
+    await asyncio.to_thread(_prepare, engine, schema)
+    database = Database(engine)
+    try:
+        yield database
+    finally:
+        await asyncio.to_thread(database.close)
+
+
+def make_engine(url: str) -> Engine:
+    """An engine with our rules for its dialect."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "postgresql" and parsed.get_driver_name() in ("", "psycopg2"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() != "sqlite":
+        return create_engine(parsed, pool_pre_ping=True, pool_size=_READERS * 2)
+    if parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(parsed, connect_args={"timeout": _BUSY_MILLISECONDS / 1000})
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _configure_sqlite(connection: Any, _: object) -> None:
+    # We say BEGIN ourselves (see below); the driver's own would come too late for reads.
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_BUSY_MILLISECONDS}"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("trivium_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _prepare(engine: Engine, schema: MetaData | str) -> None:
+    with disk_full_named("the database"), engine.connect() as connection:
+        connection = connection.execution_options(trivium_write=True)
+        if engine.dialect.name == "sqlite":
+            # A revision that rebuilds a table drops the old one: enforced keys would cascade into its children.
+            _pragma(connection, "foreign_keys=OFF")
+        with connection.begin():
+            if engine.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+            idempotency.create_table(connection)
+            if isinstance(schema, MetaData):
+                schema.create_all(connection)
+            else:
+                _upgrade(connection, schema)
+        if engine.dialect.name == "sqlite":
+            _pragma(connection, "foreign_keys=ON")
+
+
+def _pragma(connection: Connection, setting: str) -> None:
+    # On the driver's connection: through SQLAlchemy it would open a transaction, inside which it has no effect.
+    driver: Any = connection.connection.driver_connection
+    driver.execute(f"PRAGMA {setting}")
+
+
+def _upgrade(connection: Connection, package: str) -> None:
+    """Run the service's revisions up to its newest, inside the caller's transaction."""
+    from alembic.config import Config
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.script import ScriptDirectory
+
+    folder = Path(str(importlib.import_module(package).__path__[0]))
+    versions = folder / "versions" if (folder / "versions").is_dir() else folder
+    script = ScriptDirectory(str(folder), version_locations=[str(versions)])
+
+    def upgrade(revision: Any, _: object) -> Any:
+        return script._upgrade_revs("head", revision)
+
+    with EnvironmentContext(Config(), script, fn=upgrade) as environment:
+        environment.configure(connection=connection, render_as_batch=True)
+        environment.run_migrations()

@@ -1,0 +1,44 @@
+"""The one ordered list of what happens around every call, with the reason for each place."""
+
+from dataclasses import dataclass
+
+from services.chassis.config import ServiceSettings
+from services.chassis.credentials import Authenticator
+from services.chassis.interceptors.admission import AdmissionLayer
+from services.chassis.interceptors.auth import AuthLayer
+from services.chassis.interceptors.call import Layer
+from services.chassis.interceptors.context import ContextLayer
+from services.chassis.interceptors.deadline import DeadlineLayer
+from services.chassis.interceptors.errors import ErrorsLayer
+from services.chassis.interceptors.telemetry import TelemetryLayer
+from services.chassis.interceptors.validation import ValidationLayer
+from services.chassis.logs import Log
+from services.chassis.telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """The layers by name (for those who steer them) and in order (for the dispatcher)."""
+
+    admission: AdmissionLayer
+    validation: ValidationLayer
+    ordered: tuple[Layer, ...]
+
+
+def layers(settings: ServiceSettings, telemetry: Telemetry, log: Log, authenticator: Authenticator) -> Layers:
+    """Build the list.  Outermost first; the handler comes after the last."""
+    admission = AdmissionLayer(settings)
+    validation = ValidationLayer(settings)
+    return Layers(
+        admission=admission,
+        validation=validation,
+        ordered=(
+            ContextLayer(settings),  # first: every later layer names the call by these ids
+            TelemetryLayer(settings, telemetry, log),  # outside errors: sees the status that the caller gets
+            ErrorsLayer(log),  # outside all that refuses: one place maps and masks
+            AuthLayer(authenticator),  # before admission: permits are counted by tenant
+            admission,  # before parsing: an overloaded server allocates nothing
+            DeadlineLayer(),  # inside admission: a refused call needs no timer
+            validation,  # last: only an authorised, admitted, timely call is parsed
+        ),
+    )

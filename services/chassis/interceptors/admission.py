@@ -1,0 +1,109 @@
+"""Admission before allocation: a call that would be one too many is refused before it is parsed.
+
+Refusals are cheap and carry a retry hint, so overload sheds instead of queueing.
+Invariant: a permit that was taken is given back exactly once, whatever the call raises.
+"""
+
+import asyncio
+from collections import Counter
+from contextlib import suppress
+
+from services.chassis.config import ServiceSettings
+from services.chassis.errors import Failure, Reason
+from services.chassis.interceptors.call import Call, Proceed
+
+_RETRY_SECONDS = 1.0
+
+
+class AdmissionLayer:
+    """Counts calls in flight: of the process, of each tenant, and streams of each tenant.
+
+    A service credential acts for everybody and is bound by the process's limit alone.
+    """
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self._settings = settings
+        self._calls = 0
+        self._unary: Counter[str] = Counter()
+        self._streams: Counter[str] = Counter()
+        self._watches: set[asyncio.Task[object]] = set()
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that hold a permit now."""
+        return self._calls
+
+    async def __call__(self, proceed: Proceed, call: Call) -> None:
+        """Take a permit or refuse at once."""
+        if self._draining:
+            raise Failure(Reason.DRAINING, retry_after_seconds=_RETRY_SECONDS)
+        if self._calls >= self._settings.max_calls:
+            raise Failure(Reason.OVERLOADED, retry_after_seconds=_RETRY_SECONDS, limit=self._settings.max_calls)
+        tenant = call.identity.tenant_id if call.identity else ""
+        held = self._streams if call.method.streams else self._unary
+        if tenant:
+            self._check_tenant(tenant, call.method.streams)
+        self._calls += 1
+        held[tenant] += 1
+        self._idle.clear()
+        try:
+            if call.method.policy.long_lived:
+                await self._watch(proceed, call)
+            else:
+                await proceed(call)
+        finally:
+            self._calls -= 1
+            if held[tenant] == 1:
+                del held[tenant]
+            else:
+                held[tenant] -= 1
+            if not self._calls:
+                self._idle.set()
+
+    def _check_tenant(self, tenant: str, streams: bool) -> None:
+        if streams:
+            limit, held, reason = (
+                self._settings.max_streams_per_tenant,
+                self._streams[tenant],
+                Reason.TENANT_STREAMS_EXHAUSTED,
+            )
+        else:
+            limit, held, reason = (
+                self._settings.max_calls_per_tenant,
+                self._unary[tenant],
+                Reason.TENANT_CALLS_EXHAUSTED,
+            )
+        if held >= limit:
+            raise Failure(reason, retry_after_seconds=_RETRY_SECONDS, limit=limit)
+
+    async def _watch(self, proceed: Proceed, call: Call) -> None:
+        """A watch ends when the server drains: its caller resumes elsewhere from its cursor."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._watches.add(task)
+        try:
+            await proceed(call)
+        except asyncio.CancelledError:
+            if self._draining and task not in self._watches:
+                task.uncancel()
+                raise Failure(Reason.DRAINING, retry_after_seconds=_RETRY_SECONDS) from None
+            raise
+        finally:
+            self._watches.discard(task)
+
+    def drain(self) -> None:
+        """Refuse every new call from now on and end the watches."""
+        self._draining = True
+        for task in list(self._watches):
+            self._watches.discard(task)
+            task.cancel()
+
+    async def emptied(self, within_seconds: float) -> bool:
+        """Wait until no call is in flight.  False when that took longer than ``within_seconds``."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_seconds):
+                await self._idle.wait()
+        return self._idle.is_set()

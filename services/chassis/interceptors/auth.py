@@ -1,0 +1,47 @@
+"""Who asks: the credential becomes an identity before a byte of the request is parsed."""
+
+from services.chassis.context import Bearer, Identity, RequestContext, enter
+from services.chassis.credentials import Authenticator
+from services.chassis.errors import Failure, Reason
+from services.chassis.interceptors.call import Call, Proceed
+
+_NOBODY = Identity(tenant_id="", principal_id="", roles=frozenset())
+
+
+class AuthLayer:
+    """Verifies the bearer, checks the method's roles and makes the call the current request."""
+
+    def __init__(self, authenticator: Authenticator) -> None:
+        self._authenticator = authenticator
+
+    async def __call__(self, proceed: Proceed, call: Call) -> None:
+        """Refuse without a valid credential, unless the method is public."""
+        policy = call.method.policy
+        identity = _NOBODY if policy.public else await self._authenticator.authenticate(bearer_of(call))
+        if policy.roles and identity.roles.isdisjoint(policy.roles):
+            raise Failure(Reason.ROLE_MISSING, required=", ".join(sorted(policy.roles)))
+        call.identity = identity
+        call.context = RequestContext(
+            tenant_id=identity.tenant_id,
+            principal_id=identity.principal_id,
+            roles=identity.roles,
+            bearer=Bearer(identity.assertion),
+            correlation_id=call.correlation_id,
+            deadline_seconds=call.deadline,
+            method=call.method.path,
+            traceparent=call.traceparent,
+        )
+        enter(call.context)
+        await proceed(call)
+
+
+def bearer_of(call: Call) -> str:
+    """The credential of the call's metadata.  Raises CREDENTIAL_MISSING."""
+    value = call.metadata.get("authorization")
+    if not isinstance(value, str):
+        raise Failure(Reason.CREDENTIAL_MISSING)
+    scheme, _, credential = value.partition(" ")
+    credential = credential.strip()
+    if scheme.lower() != "bearer" or not credential:
+        raise Failure(Reason.CREDENTIAL_MISSING)
+    return credential

@@ -1,0 +1,104 @@
+"""One call as the layers see it, the same for all four kinds of RPC.
+
+A layer is an awaitable step around the next one.  Requests and responses that
+stream go through the objects here, so that a layer which acts once a call costs
+nothing for each message.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import grpc
+from google.protobuf.message import Message
+
+from services.chassis.context import Identity, RequestContext, Role
+
+ServicerContext = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class MethodPolicy:
+    """What one RPC is allowed.  None takes the deployment's setting for its kind.
+
+    ``long_lived`` marks a watch: it has no imposed deadline and no idle limit, and is
+    ended as soon as the server drains instead of holding it up.  ``roles`` is checked
+    before the request is parsed.
+    """
+
+    default_seconds: float | None = None
+    max_seconds: float | None = None
+    long_lived: bool = False
+    public: bool = False
+    roles: frozenset[Role] = frozenset()
+    idle_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One RPC: its names, its kind, its wire functions and the servicer's function."""
+
+    path: str
+    service: str
+    name: str
+    request_streams: bool
+    response_streams: bool
+    request_type: str
+    parse: Callable[[bytes], Message]
+    serialize: Callable[[Message], bytes]
+    behaviour: Callable[[Any, ServicerContext], Any]
+    policy: MethodPolicy
+    metrics: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def streams(self) -> bool:
+        """Whether either side streams."""
+        return self.request_streams or self.response_streams
+
+
+class Call:
+    """The mutable state of one call, passed from layer to layer."""
+
+    __slots__ = (
+        "context",
+        "correlation_id",
+        "deadline",
+        "identity",
+        "metadata",
+        "method",
+        "raw",
+        "request",
+        "response",
+        "rpc",
+        "started",
+        "status",
+        "traceparent",
+    )
+
+    def __init__(self, method: Method, raw: Any, rpc: ServicerContext) -> None:
+        self.method = method
+        self.rpc = rpc
+        # Unparsed: bytes of the one request; a stream is read from ``rpc``.
+        self.raw = raw
+        self.request: Any = None
+        self.response: bytes = b""
+        self.metadata: Mapping[str, str | bytes] = {}
+        self.correlation_id = ""
+        self.traceparent = ""
+        self.started = 0.0
+        # On the monotonic clock, in seconds.
+        self.deadline: float | None = None
+        self.identity: Identity | None = None
+        self.context: RequestContext | None = None
+        # Name of the status code, written by the errors layer, read by telemetry.
+        self.status = "OK"
+
+
+Proceed = Callable[[Call], Awaitable[None]]
+
+
+class Layer(Protocol):
+    """One concern around every call: do something, await ``proceed(call)`` once, do something."""
+
+    async def __call__(self, proceed: Proceed, call: Call) -> None:
+        """Serve ``call``; raise to refuse it."""

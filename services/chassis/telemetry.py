@@ -1,0 +1,181 @@
+"""Metrics and traces behind one small face, so that a service never imports either library.
+
+Metrics follow OpenTelemetry's RPC conventions (``rpc.server.call.duration``) in
+Prometheus' spelling.  Traces go to an OTLP endpoint when one is set; without one the
+trace context is still passed on, which costs nothing and lets logs be joined.
+Invariant: every label has a bounded set of values (see :class:`Bounded`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from services.chassis.config import ServiceSettings, split_address
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span as OpenTelemetrySpan
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_OTHER = "other"
+
+
+class Bounded:
+    """Admits the first ``limit`` values of a label; all later ones become ``other``.
+
+    For labels whose values users choose (an adapter, a model): without the cap every
+    new name would be a new time series.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._seen: set[str] = set()
+
+    def __call__(self, value: str) -> str:
+        """The value itself, or ``other``."""
+        if value in self._seen:
+            return value
+        if len(self._seen) < self._limit:
+            self._seen.add(value)
+            return value
+        return _OTHER
+
+
+class Telemetry:
+    """One registry of metrics and one tracer, of one server."""
+
+    def __init__(self, settings: ServiceSettings, service: str) -> None:
+        self.service = service
+        self.registry = CollectorRegistry(auto_describe=True)
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self.call_seconds = self.histogram(
+            "rpc_server_call_duration_seconds",
+            "Duration of served calls.",
+            ("rpc_method", "rpc_response_status_code"),
+        )
+        self.client_calls = self.counter(
+            "rpc_client_calls", "Calls to peers.", ("rpc_method", "rpc_response_status_code")
+        )
+        self.calls_in_flight = self.gauge("rpc_server_calls_in_flight", "Calls being served now.")
+        self.ready = self.gauge("trivium_ready", "1 while the service answers SERVING.")
+        self._endpoint = settings.otlp_endpoint
+        self._tracer: Any = None
+        self._provider: Any = None
+
+    @property
+    def tracing(self) -> bool:
+        """Whether spans are recorded."""
+        return self._tracer is not None
+
+    def histogram(
+        self, name: str, about: str, labels: tuple[str, ...] = (), buckets: tuple[float, ...] = _SECONDS
+    ) -> Histogram:
+        """A histogram of this server.  Label values must be bounded."""
+        return Histogram(name, about, labels, registry=self.registry, buckets=buckets)
+
+    def counter(self, name: str, about: str, labels: tuple[str, ...] = ()) -> Counter:
+        """A counter of this server.  Label values must be bounded."""
+        return Counter(name, about, labels, registry=self.registry)
+
+    def gauge(self, name: str, about: str, labels: tuple[str, ...] = ()) -> Gauge:
+        """A gauge of this server.  Label values must be bounded."""
+        return Gauge(name, about, labels, registry=self.registry)
+
+    def call_observer(self, method: str, status: str) -> Callable[[float], None]:
+        """The function that records one served call; kept by the caller, looking it up is the slow part."""
+        return self.call_seconds.labels(method, status).observe
+
+    def start_tracing(self) -> None:
+        """Begin to export spans, if an endpoint is set."""
+        if not self._endpoint:
+            return
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+        exporter = OTLPSpanExporter(endpoint=self._endpoint, insecure=not self._endpoint.startswith("https"))
+        self.trace_with(
+            TracerProvider(resource=Resource.create({"service.name": f"trivium-{self.service}"})),
+            BatchSpanProcessor(exporter),
+        )
+
+    def trace_with(self, provider: Any, processor: Any) -> None:
+        """Record spans through an OpenTelemetry provider and processor."""
+        provider.add_span_processor(processor)
+        self._provider = provider
+        self._tracer = provider.get_tracer("trivium")
+
+    def stop_tracing(self) -> None:
+        """Export what is left and stop.  Blocks; called in a thread."""
+        if self._provider is not None:
+            self._provider.shutdown()
+
+    def start_server_span(self, method: str, traceparent: str) -> "Span":
+        """Begin the span of a served call under the caller's context."""
+        from opentelemetry.trace import SpanKind
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        parent = TraceContextTextMapPropagator().extract({"traceparent": traceparent})
+        attributes = {"rpc.system.name": "grpc", "rpc.method": method.strip("/")}
+        span = self._tracer.start_span(
+            method.strip("/"), context=parent, kind=SpanKind.SERVER, attributes=attributes
+        )
+        return Span(span)
+
+    def serve_metrics(self, address: str, settings: ServiceSettings) -> "MetricsEndpoint":
+        """Serve the registry over HTTP (HTTPS with mutual TLS where certificates are set)."""
+        host, port = split_address(address)
+        tls: dict[str, Any] = {}
+        if settings.tls_cert_file:
+            tls = {
+                "certfile": str(settings.tls_cert_file),
+                "keyfile": str(settings.tls_key_file),
+                "client_cafile": str(settings.tls_ca_file),
+                "client_auth_required": True,
+            }
+        server, thread = start_http_server(port, addr=host, registry=self.registry, **tls)
+        return MetricsEndpoint(f"{host}:{server.server_port}", server, thread)
+
+
+@dataclass(slots=True)
+class Span:
+    """A span of a served call, as the telemetry layer needs it."""
+
+    span: "OpenTelemetrySpan"
+
+    @property
+    def traceparent(self) -> str:
+        """The W3C context that peers continue."""
+        context = self.span.get_span_context()
+        return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
+
+    def end(self, status: str) -> None:
+        """Finish the span with the status that the caller got."""
+        from opentelemetry.trace import StatusCode
+
+        self.span.set_attribute("rpc.response.status_code", status)
+        if status in ("UNKNOWN", "INTERNAL", "DATA_LOSS", "UNAVAILABLE", "DEADLINE_EXCEEDED", "UNIMPLEMENTED"):
+            self.span.set_status(StatusCode.ERROR, status)
+        self.span.end()
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsEndpoint:
+    """The running HTTP endpoint and its real address."""
+
+    address: str
+    server: Any
+    thread: Any
+
+    def close(self) -> None:
+        """Stop serving.  Blocks for up to half a second; called in a thread."""
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join(timeout=5)
