@@ -51,9 +51,7 @@ def generate(output: Path) -> None:
         (output / top / "py.typed").touch()
     # What clients need beside the stubs: descriptors for tools without reflection,
     # and the retry policy.
-    (output / "trivium" / "descriptors.binpb").write_bytes(
-        image.SerializeToString(deterministic=True)
-    )
+    (output / "trivium" / "descriptors.binpb").write_bytes(image.SerializeToString(deterministic=True))
     shutil.copyfile(PROTOS / "service_config.json", output / "trivium" / "service_config.json")
 
 
@@ -84,9 +82,7 @@ def check() -> list[str]:
             _extract_protos(release, scratch / "release")
             previous = scratch / "previous.binpb"
             _write_image(scratch / "release" / "protos", previous)
-            complaints += _buf(
-                "breaking", str(current), "--against", str(previous), "--config", str(BUF_CONFIG)
-            )
+            complaints += _buf("breaking", str(current), "--against", str(previous), "--config", str(BUF_CONFIG))
         fresh = scratch / "fresh"
         fresh.mkdir()
         generate(fresh)
@@ -102,16 +98,10 @@ def _differences(fresh: Path) -> list[str]:
 
     def contents(root: Path) -> dict[str, bytes]:
         files = (file for top in GENERATED for file in (root / top).rglob("*") if file.is_file())
-        return {
-            str(file.relative_to(root)): file.read_bytes()
-            for file in files
-            if "__pycache__" not in file.parts
-        }
+        return {str(file.relative_to(root)): file.read_bytes() for file in files if "__pycache__" not in file.parts}
 
     wanted, present = contents(fresh), contents(PYTHON_CLIENT)
-    return sorted(
-        name for name in wanted.keys() | present.keys() if wanted.get(name) != present.get(name)
-    )
+    return sorted(name for name in wanted.keys() | present.keys() if wanted.get(name) != present.get(name))
 
 
 def _make_package(folder: Path, output: Path) -> None:

@@ -1,0 +1,49 @@
+"""`make lint`: every check on the text of the repository, one line each.
+
+All of them run even when one fails, so that one run shows everything there is to
+mend.  Output of a check is shown only when it fails.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from services.ops.cache import CHECKOUT
+
+TOOLS = Path(sys.executable).parent
+
+CHECKS = {
+    "format (ruff format)": ["ruff", "format", "--quiet", "--check", "--output-format=concise", "."],
+    "style (ruff check)": ["ruff", "check", "--quiet", "--output-format=concise", "."],
+    "types (mypy --strict)": ["mypy", "--no-error-summary"],
+    "imports (import-linter)": ["lint-imports", "--no-cache"],
+    "protos (buf) and stubs": ["python", "-m", "services.ops.protos", "--check"],
+    "files (house rules)": ["python", "-m", "services.ops.house_rules"],
+}
+
+
+def main() -> int:
+    """Run the checks, or those whose name starts with an argument; 1 if one fails."""
+    wanted = tuple(sys.argv[1:]) or ("",)
+    failed = False
+    for name, command in CHECKS.items():
+        if not name.startswith(wanted):
+            continue
+        begun = time.monotonic()
+        executable = str(TOOLS / command[0])
+        finished = subprocess.run(
+            [executable, *command[1:]], cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        verdict = "failed" if finished.returncode else "ok"
+        print(f"{name:26} {verdict:6} {time.monotonic() - begun:5.1f} s", flush=True)
+        if finished.returncode:
+            failed = True
+            print(finished.stdout.rstrip(), flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
