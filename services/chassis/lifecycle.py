@@ -92,6 +92,7 @@ async def assembled(
     channels = Channels(settings)
     access = AccessClient(channels.plain("access"), settings.service_key_file, log)
     executor = Executor(settings.blocking_threads, name=f"{name}-blocking")
+    authenticator = authenticator or _remote(access, settings)
     try:
         async with Background(log) as background:
             yield Runtime(
@@ -102,7 +103,8 @@ async def assembled(
                 health=Health(telemetry, log),
                 channels=channels,
                 access=access,
-                authenticator=authenticator or _remote(access, settings),
+                authenticator=authenticator,
+                layers=layers(settings, telemetry, log, authenticator),
                 executor=executor,
                 background=background,
             )
@@ -121,7 +123,7 @@ def _remote(access: AccessClient, settings: ServiceSettings) -> Authenticator:
 async def open_servers(runtime: Runtime, registrations: list[Registration]) -> Serving:
     """Listen: the services behind the layers, health beside them, introspection on the admin port."""
     settings = runtime.settings
-    around = layers(settings, runtime.metrics, runtime.log, runtime.authenticator)
+    around = runtime.layers
     dispatcher = Dispatcher(around.ordered)
     main = grpc.aio.server(options=server_options(settings))
     admin = grpc.aio.server(options=server_options(settings))

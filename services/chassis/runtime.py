@@ -24,6 +24,7 @@ from services.chassis.context import RequestContext, Role, serving
 from services.chassis.credentials import Authenticator
 from services.chassis.executor import Executor
 from services.chassis.health import Health
+from services.chassis.interceptors import Layers
 from services.chassis.interceptors.context import new_traceparent
 from services.chassis.logs import Log
 from services.chassis.telemetry import Telemetry
@@ -103,6 +104,8 @@ class Runtime:
     channels: Channels
     access: AccessClient
     authenticator: Authenticator
+    # Around every call, whatever carries it: a second transport (the HTTP edge) hangs its methods in the same list.
+    layers: Layers
     executor: Executor
     background: Background
     clock: Clock = field(default_factory=Clock)

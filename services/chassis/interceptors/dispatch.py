@@ -53,10 +53,15 @@ class Dispatcher:
             wrapped[name] = self._wrap(method)
         return grpc.method_handlers_generic_handler(service, wrapped)
 
-    def _wrap(self, method: Method) -> Any:
+    def around(self, method: Method) -> Proceed:
+        """The chain that serves a :class:`Call` of the method, whatever transport its ``rpc`` stands for."""
         chain: Proceed = answer_stream if method.response_streams else answer_once
         for layer in reversed(self.layers):
             chain = partial(layer, chain)
+        return chain
+
+    def _wrap(self, method: Method) -> Any:
+        chain = self.around(method)
         return _KINDS[method.request_streams, method.response_streams](_entry(method, chain))
 
 
