@@ -40,8 +40,7 @@ class Progress:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count a test once: by its call, or by the phase that kept it from being called."""
         if report.when == "call" or report.outcome != "passed":
-            expected = hasattr(report, "wasxfail")
-            outcome = "xfailed" if expected and report.skipped else report.outcome
+            outcome = _outcome(report)
             self._outcomes[outcome] += 1
             self.skipped += outcome == "skipped"
 
@@ -69,7 +68,7 @@ class Progress:
             return
         seconds = time.monotonic() - self._begun
         counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self._outcomes.items()))
-        bad = bool(self._outcomes["failed"])
+        bad = bool(self._outcomes["failed"] or self._outcomes["error"])
         name = str(self._file.relative_to(self._root))
         self._terminal.line(f"{name:60} {counts:24} {seconds:6.1f} s", red=bad, green=not bad)
         self._terminal.flush()
@@ -77,17 +76,23 @@ class Progress:
         self._outcomes.clear()
 
 
-def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
-    """Keep pytest's categories for the summary but print no letter a test."""
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str]:
+    """Keep pytest's categories and words for its summary but print no letter a test."""
+    if report.when != "call" and report.passed:
+        return "", "", ""
+    category = _outcome(report)
+    return category, "", category.upper()
+
+
+def _outcome(report: pytest.TestReport) -> str:
     if hasattr(report, "wasxfail"):
-        return None
-    if report.when == "call" or report.outcome != "passed":
-        category = "error" if report.failed and report.when != "call" else report.outcome
-        return category, "", ""
-    return "", "", ""
+        return "xfailed" if report.skipped else "xpassed"
+    if report.failed and report.when != "call":
+        return "error"
+    return report.outcome
 
 
+@pytest.hookimpl(trylast=True)  # pytest's own reporter must exist before it is borrowed from
 def pytest_configure(config: pytest.Config) -> None:
     """Take the place of pytest's own progress."""
-    config.option.verbose = config.option.verbose or 0
     config.pluginmanager.register(Progress(config), "trivium-progress")

@@ -19,7 +19,7 @@ CHECKS = {
     "format (ruff format)": ["ruff", "format", "--quiet", "--check", "--output-format=concise", "."],
     "style (ruff check)": ["ruff", "check", "--quiet", "--output-format=concise", "."],
     "types (mypy --strict)": ["mypy", "--no-error-summary"],
-    "imports (import-linter)": ["lint-imports", "--no-cache"],
+    "imports (import-linter)": ["lint-imports", "--no-logo", "--no-cache"],
     "protos (buf) and stubs": ["python", "-m", "services.ops.protos", "--check"],
     "files (house rules)": ["python", "-m", "services.ops.house_rules"],
 }
