@@ -110,10 +110,49 @@ class Reason(Enum):
         Code.DEADLINE_EXCEEDED, "The upload fell under {floor_bytes} bytes/s. Resume it from the committed offset."
     )
 
+    # Access
+    KEY_NOT_FOUND = Entry(Code.NOT_FOUND, "No key has the id {name}.", "trivium.access.v1.Key")
+    KEY_ROLES_EXCEEDED = Entry(
+        Code.PERMISSION_DENIED, "A key may do at most what its maker may; {roles} goes beyond."
+    )
+    RECEIPT_NOT_FOUND = Entry(
+        Code.NOT_FOUND, "No receipt is kept for the request {name}.", "trivium.common.v1.Receipt"
+    )
+    TENANT_DISABLED = Entry(Code.FAILED_PRECONDITION, "The tenant {name} is disabled.")
+    TENANT_EXISTS = Entry(
+        Code.ALREADY_EXISTS, "A tenant is already named {name}.", "trivium.access.v1.Tenant"
+    )
+    TENANT_NOT_FOUND = Entry(Code.NOT_FOUND, "No tenant is named {name}.", "trivium.access.v1.Tenant")
+
     # Models and versions
+    ALIAS_NOT_FOUND = Entry(Code.NOT_FOUND, "No alias is named {name}.", "trivium.registry.v1.Alias")
+    ALIAS_NOT_SERVING = Entry(Code.FAILED_PRECONDITION, "{name} does not serve yet: {why}.")
+    BASE_MISMATCH = Entry(
+        Code.FAILED_PRECONDITION,
+        "The adapter was trained for the base {base}; this deployment serves {known}. Train it for one of these.",
+    )
+    BLOB_MISSING = Entry(
+        Code.FAILED_PRECONDITION, "The file {name} ({sha256}) was not uploaded. Upload it, then create the version."
+    )
+    BLOB_NOT_FOUND = Entry(Code.NOT_FOUND, "No file of yours has the digest {name}.", "trivium.registry.v1.Blob")
+    BLOB_TOO_LARGE = Entry(
+        Code.RESOURCE_EXHAUSTED, "The file {name} has {size_bytes} bytes, over the limit of {limit_bytes}."
+    )
+    CURSOR_UNKNOWN = Entry(
+        Code.OUT_OF_RANGE, "Sequence {sequence} was never reached; the newest is {newest}. Start again from 0."
+    )
+    MODEL_EXISTS = Entry(Code.ALREADY_EXISTS, "A model is already named {name}.", "trivium.registry.v1.Model")
+    MODEL_IN_USE = Entry(Code.FAILED_PRECONDITION, "The model {name} is used by {user}. Remove that first.")
     MODEL_NOT_FOUND = Entry(
         Code.NOT_FOUND, "No model is named {name}. The nearest name is {nearest}.", "trivium.registry.v1.Model"
     )
     MODEL_SOURCE_INVALID = Entry(
         Code.FAILED_PRECONDITION, "The model {uri} cannot be resolved: {problem}", "model source"
     )
+    UPLOAD_IN_PROGRESS = Entry(
+        Code.ABORTED, "The same content is being uploaded by another call. Wait for it, or retry."
+    )
+    VERSION_AMBIGUOUS = Entry(Code.FAILED_PRECONDITION, "{name} fits several versions. Give more digits.")
+    VERSION_IN_USE = Entry(Code.FAILED_PRECONDITION, "The version {name} is used by {user}. Remove that first.")
+    VERSION_NOT_FOUND = Entry(Code.NOT_FOUND, "No version is named {name}.", "trivium.registry.v1.Version")
+    WEIGHTS_REFUSED = Entry(Code.INVALID_ARGUMENT, "The files were refused: {problem}.")

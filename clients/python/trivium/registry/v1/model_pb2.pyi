@@ -354,6 +354,9 @@ class Version(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     RANK_FIELD_NUMBER: _builtins.int
     TEMPLATE_DIGEST_FIELD_NUMBER: _builtins.int
+    TOKENIZER_DIGEST_FIELD_NUMBER: _builtins.int
+    MANIFEST_FIELD_NUMBER: _builtins.int
+    PARAMETERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, tenants/{tenant}/models/{model}/versions/{version}. Output only."""
     model: _builtins.str
@@ -370,6 +373,14 @@ class Version(_message.Message):
     """For an adapter: its rank. Output only, read from the weights."""
     template_digest: _builtins.str
     """Digest of the chat template trained with, sha256:…; empty means the base's own."""
+    tokenizer_digest: _builtins.str
+    """Digest of the tokenizer trained with, sha256:…; empty means the base's own."""
+    manifest: _builtins.str
+    """Output only. The canonical manifest, JSON; `version` is sha256: and the digest of exactly these bytes, so that
+    whoever holds them and the files can check both. Filled by GetVersion, empty in lists.
+    """
+    parameters: _builtins.int
+    """Output only. Numbers that the weights hold, counted."""
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___VersionFile]:
         """Files, by name."""
@@ -396,10 +407,13 @@ class Version(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         rank: _builtins.int = ...,
         template_digest: _builtins.str = ...,
+        tokenizer_digest: _builtins.str = ...,
+        manifest: _builtins.str = ...,
+        parameters: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "lineage", b"lineage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_digest", b"base_digest", "create_time", b"create_time", "files", b"files", "kind", b"kind", "lineage", b"lineage", "model", b"model", "name", b"name", "number", b"number", "rank", b"rank", "template_digest", b"template_digest", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_digest", b"base_digest", "create_time", b"create_time", "files", b"files", "kind", b"kind", "lineage", b"lineage", "manifest", b"manifest", "model", b"model", "name", b"name", "number", b"number", "parameters", b"parameters", "rank", b"rank", "template_digest", b"template_digest", "tokenizer_digest", b"tokenizer_digest", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -420,6 +434,7 @@ class Alias(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     READINESS_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model id."""
     alias: _builtins.str
@@ -434,6 +449,8 @@ class Alias(_message.Message):
     """Why it is pending or failed, for people."""
     etag: _builtins.str
     """Changes with every change; sent back to refuse a lost update."""
+    tenant: _builtins.str
+    """Output only. Tenant that owns it."""
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it last changed."""
@@ -454,10 +471,11 @@ class Alias(_message.Message):
         etag: _builtins.str = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         readiness: _abc.Iterable[Global___Readiness] | None = ...,
+        tenant: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "etag", b"etag", "model", b"model", "readiness", b"readiness", "reason", b"reason", "serving_version", b"serving_version", "state", b"state", "target_version", b"target_version", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "etag", b"etag", "model", b"model", "readiness", b"readiness", "reason", b"reason", "serving_version", b"serving_version", "state", b"state", "target_version", b"target_version", "tenant", b"tenant", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

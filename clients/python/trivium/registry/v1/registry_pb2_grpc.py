@@ -215,7 +215,9 @@ class RegistryServiceServicer(object):
 
     def UploadBlob(self, request_iterator, context):
         """Uploads one file's bytes: the header first, then chunks in order. Nothing is stored unless length and digest match
-        (INVALID_ARGUMENT / DIGEST_MISMATCH). An interrupted upload resumes from GetUpload's offset.
+        (INVALID_ARGUMENT / DIGEST_MISMATCH). An interrupted upload resumes from GetUpload's offset. Fails with ABORTED /
+        UPLOAD_IN_PROGRESS when the same content is being uploaded by another call, RESOURCE_EXHAUSTED / BLOB_TOO_LARGE over
+        the deployment's limit, INVALID_ARGUMENT / WEIGHTS_REFUSED for a file that is neither safetensors nor JSON.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -238,7 +240,8 @@ class RegistryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetVersion(self, request, context):
-        """Returns one version by number, digest or unique digest prefix. Fails with NOT_FOUND / VERSION_NOT_FOUND.
+        """Returns one version by number, digest or unique digest prefix. Fails with NOT_FOUND / VERSION_NOT_FOUND,
+        FAILED_PRECONDITION / VERSION_AMBIGUOUS when the prefix fits several.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -282,7 +285,7 @@ class RegistryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListAliases(self, request, context):
-        """Lists a model's aliases; with an empty model, all of the tenant's.
+        """Lists a model's aliases; with an empty model, all of the tenant's (role service: of every tenant).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -318,7 +321,9 @@ class RegistryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Watch(self, request, context):
-        """Streams changes after a sequence number, first those that were, then those that come. Role service sees every tenant.
+        """Streams changes after a sequence number, first those that were, then those that come. Role service sees every tenant,
+        and counts every tenant's events; others count their own. Fails with OUT_OF_RANGE / CURSOR_UNKNOWN when the number
+        was never reached.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

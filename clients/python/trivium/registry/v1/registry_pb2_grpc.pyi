@@ -47,7 +47,9 @@ class RegistryServiceStub:
     """Deletes a model that has no alias. Fails with FAILED_PRECONDITION / MODEL_IN_USE."""
     UploadBlob: _grpc.StreamUnaryMultiCallable[_registry_pb2.UploadBlobRequest, _registry_pb2.UploadBlobResponse]
     """Uploads one file's bytes: the header first, then chunks in order. Nothing is stored unless length and digest match
-    (INVALID_ARGUMENT / DIGEST_MISMATCH). An interrupted upload resumes from GetUpload's offset.
+    (INVALID_ARGUMENT / DIGEST_MISMATCH). An interrupted upload resumes from GetUpload's offset. Fails with ABORTED /
+    UPLOAD_IN_PROGRESS when the same content is being uploaded by another call, RESOURCE_EXHAUSTED / BLOB_TOO_LARGE over
+    the deployment's limit, INVALID_ARGUMENT / WEIGHTS_REFUSED for a file that is neither safetensors nor JSON.
     """
     GetUpload: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetUploadRequest, _registry_pb2.GetUploadResponse]
     """Says how far an upload by this tenant has come; 0 for one never begun."""
@@ -57,7 +59,9 @@ class RegistryServiceStub:
     FAILED_PRECONDITION / BASE_MISMATCH, FAILED_PRECONDITION / BLOB_MISSING. Creates the model when it is new.
     """
     GetVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetVersionRequest, _registry_pb2.GetVersionResponse]
-    """Returns one version by number, digest or unique digest prefix. Fails with NOT_FOUND / VERSION_NOT_FOUND."""
+    """Returns one version by number, digest or unique digest prefix. Fails with NOT_FOUND / VERSION_NOT_FOUND,
+    FAILED_PRECONDITION / VERSION_AMBIGUOUS when the prefix fits several.
+    """
     ListVersions: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListVersionsRequest, _registry_pb2.ListVersionsResponse]
     """Lists a model's versions, newest first."""
     DeleteVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.DeleteVersionRequest, _registry_pb2.DeleteVersionResponse]
@@ -73,7 +77,7 @@ class RegistryServiceStub:
     GetAlias: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetAliasRequest, _registry_pb2.GetAliasResponse]
     """Returns an alias. Fails with NOT_FOUND / ALIAS_NOT_FOUND."""
     ListAliases: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListAliasesRequest, _registry_pb2.ListAliasesResponse]
-    """Lists a model's aliases; with an empty model, all of the tenant's."""
+    """Lists a model's aliases; with an empty model, all of the tenant's (role service: of every tenant)."""
     DeleteAlias: _grpc.UnaryUnaryMultiCallable[_registry_pb2.DeleteAliasRequest, _registry_pb2.DeleteAliasResponse]
     """Deletes an alias; requests that name it fail from then on."""
     ListAliasMoves: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListAliasMovesRequest, _registry_pb2.ListAliasMovesResponse]
@@ -85,7 +89,10 @@ class RegistryServiceStub:
     MODEL_NOT_FOUND and the nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING.
     """
     Watch: _grpc.UnaryStreamMultiCallable[_registry_pb2.WatchRequest, _registry_pb2.WatchResponse]
-    """Streams changes after a sequence number, first those that were, then those that come. Role service sees every tenant."""
+    """Streams changes after a sequence number, first those that were, then those that come. Role service sees every tenant,
+    and counts every tenant's events; others count their own. Fails with OUT_OF_RANGE / CURSOR_UNKNOWN when the number
+    was never reached.
+    """
     GetLineage: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetLineageRequest, _registry_pb2.GetLineageResponse]
     """Returns the chain of parents and the datasets and jobs of a version."""
     SetCanary: _grpc.UnaryUnaryMultiCallable[_registry_pb2.SetCanaryRequest, _registry_pb2.SetCanaryResponse]
@@ -120,7 +127,9 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """Deletes a model that has no alias. Fails with FAILED_PRECONDITION / MODEL_IN_USE."""
     UploadBlob: _aio.StreamUnaryMultiCallable[_registry_pb2.UploadBlobRequest, _registry_pb2.UploadBlobResponse]  # type: ignore[assignment]
     """Uploads one file's bytes: the header first, then chunks in order. Nothing is stored unless length and digest match
-    (INVALID_ARGUMENT / DIGEST_MISMATCH). An interrupted upload resumes from GetUpload's offset.
+    (INVALID_ARGUMENT / DIGEST_MISMATCH). An interrupted upload resumes from GetUpload's offset. Fails with ABORTED /
+    UPLOAD_IN_PROGRESS when the same content is being uploaded by another call, RESOURCE_EXHAUSTED / BLOB_TOO_LARGE over
+    the deployment's limit, INVALID_ARGUMENT / WEIGHTS_REFUSED for a file that is neither safetensors nor JSON.
     """
     GetUpload: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetUploadRequest, _registry_pb2.GetUploadResponse]  # type: ignore[assignment]
     """Says how far an upload by this tenant has come; 0 for one never begun."""
@@ -130,7 +139,9 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     FAILED_PRECONDITION / BASE_MISMATCH, FAILED_PRECONDITION / BLOB_MISSING. Creates the model when it is new.
     """
     GetVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetVersionRequest, _registry_pb2.GetVersionResponse]  # type: ignore[assignment]
-    """Returns one version by number, digest or unique digest prefix. Fails with NOT_FOUND / VERSION_NOT_FOUND."""
+    """Returns one version by number, digest or unique digest prefix. Fails with NOT_FOUND / VERSION_NOT_FOUND,
+    FAILED_PRECONDITION / VERSION_AMBIGUOUS when the prefix fits several.
+    """
     ListVersions: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListVersionsRequest, _registry_pb2.ListVersionsResponse]  # type: ignore[assignment]
     """Lists a model's versions, newest first."""
     DeleteVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.DeleteVersionRequest, _registry_pb2.DeleteVersionResponse]  # type: ignore[assignment]
@@ -146,7 +157,7 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     GetAlias: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetAliasRequest, _registry_pb2.GetAliasResponse]  # type: ignore[assignment]
     """Returns an alias. Fails with NOT_FOUND / ALIAS_NOT_FOUND."""
     ListAliases: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListAliasesRequest, _registry_pb2.ListAliasesResponse]  # type: ignore[assignment]
-    """Lists a model's aliases; with an empty model, all of the tenant's."""
+    """Lists a model's aliases; with an empty model, all of the tenant's (role service: of every tenant)."""
     DeleteAlias: _aio.UnaryUnaryMultiCallable[_registry_pb2.DeleteAliasRequest, _registry_pb2.DeleteAliasResponse]  # type: ignore[assignment]
     """Deletes an alias; requests that name it fail from then on."""
     ListAliasMoves: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListAliasMovesRequest, _registry_pb2.ListAliasMovesResponse]  # type: ignore[assignment]
@@ -158,7 +169,10 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     MODEL_NOT_FOUND and the nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING.
     """
     Watch: _aio.UnaryStreamMultiCallable[_registry_pb2.WatchRequest, _registry_pb2.WatchResponse]  # type: ignore[assignment]
-    """Streams changes after a sequence number, first those that were, then those that come. Role service sees every tenant."""
+    """Streams changes after a sequence number, first those that were, then those that come. Role service sees every tenant,
+    and counts every tenant's events; others count their own. Fails with OUT_OF_RANGE / CURSOR_UNKNOWN when the number
+    was never reached.
+    """
     GetLineage: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetLineageRequest, _registry_pb2.GetLineageResponse]  # type: ignore[assignment]
     """Returns the chain of parents and the datasets and jobs of a version."""
     SetCanary: _aio.UnaryUnaryMultiCallable[_registry_pb2.SetCanaryRequest, _registry_pb2.SetCanaryResponse]  # type: ignore[assignment]
@@ -226,7 +240,9 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.UploadBlobResponse, _abc.Awaitable[_registry_pb2.UploadBlobResponse]]:
         """Uploads one file's bytes: the header first, then chunks in order. Nothing is stored unless length and digest match
-        (INVALID_ARGUMENT / DIGEST_MISMATCH). An interrupted upload resumes from GetUpload's offset.
+        (INVALID_ARGUMENT / DIGEST_MISMATCH). An interrupted upload resumes from GetUpload's offset. Fails with ABORTED /
+        UPLOAD_IN_PROGRESS when the same content is being uploaded by another call, RESOURCE_EXHAUSTED / BLOB_TOO_LARGE over
+        the deployment's limit, INVALID_ARGUMENT / WEIGHTS_REFUSED for a file that is neither safetensors nor JSON.
         """
 
     @_abc_1.abstractmethod
@@ -254,7 +270,9 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.GetVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.GetVersionResponse, _abc.Awaitable[_registry_pb2.GetVersionResponse]]:
-        """Returns one version by number, digest or unique digest prefix. Fails with NOT_FOUND / VERSION_NOT_FOUND."""
+        """Returns one version by number, digest or unique digest prefix. Fails with NOT_FOUND / VERSION_NOT_FOUND,
+        FAILED_PRECONDITION / VERSION_AMBIGUOUS when the prefix fits several.
+        """
 
     @_abc_1.abstractmethod
     def ListVersions(
@@ -306,7 +324,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.ListAliasesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.ListAliasesResponse, _abc.Awaitable[_registry_pb2.ListAliasesResponse]]:
-        """Lists a model's aliases; with an empty model, all of the tenant's."""
+        """Lists a model's aliases; with an empty model, all of the tenant's (role service: of every tenant)."""
 
     @_abc_1.abstractmethod
     def DeleteAlias(
@@ -348,7 +366,10 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.WatchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_registry_pb2.WatchResponse], _abc.AsyncIterator[_registry_pb2.WatchResponse]]:
-        """Streams changes after a sequence number, first those that were, then those that come. Role service sees every tenant."""
+        """Streams changes after a sequence number, first those that were, then those that come. Role service sees every tenant,
+        and counts every tenant's events; others count their own. Fails with OUT_OF_RANGE / CURSOR_UNKNOWN when the number
+        was never reached.
+        """
 
     @_abc_1.abstractmethod
     def GetLineage(
