@@ -156,3 +156,14 @@ class Reason(Enum):
     VERSION_IN_USE = Entry(Code.FAILED_PRECONDITION, "The version {name} is used by {user}. Remove that first.")
     VERSION_NOT_FOUND = Entry(Code.NOT_FOUND, "No version is named {name}.", "trivium.registry.v1.Version")
     WEIGHTS_REFUSED = Entry(Code.INVALID_ARGUMENT, "The files were refused: {problem}.")
+
+    # Questions and answers
+    PARAMETER_UNSUPPORTED = Entry(Code.INVALID_ARGUMENT, "The parameter {field} is not supported{why}.")
+    PROMPT_TOO_LONG = Entry(
+        Code.INVALID_ARGUMENT, "The prompt has {tokens} tokens, over {limit}. Shorten it, or ask for fewer max_tokens."
+    )
+    QUESTION_EMPTY = Entry(Code.INVALID_ARGUMENT, "The question is empty. Ask something.")
+    VERSION_MISMATCH = Entry(
+        Code.INTERNAL,
+        "The engine answered with {attested} over base {base}; the request was for {resolved}. Nothing is served.",
+    )

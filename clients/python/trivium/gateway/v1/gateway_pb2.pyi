@@ -636,6 +636,7 @@ class ExplainRouteResponse(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     ALIAS_FIELD_NUMBER: _builtins.int
     ENGINES_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     resolved_model: _builtins.str
     """The name in full: base, or MODEL@sha256:…"""
     reason: _builtins.str
@@ -646,6 +647,10 @@ class ExplainRouteResponse(_message.Message):
     def engines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Engines that hold the version now."""
 
+    @_builtins.property
+    def model(self) -> Global___ServedModel:
+        """The name as ListModels describes it."""
+
     def __init__(
         self,
         *,
@@ -653,10 +658,11 @@ class ExplainRouteResponse(_message.Message):
         reason: _builtins.str = ...,
         alias: _builtins.str = ...,
         engines: _abc.Iterable[_builtins.str] | None = ...,
+        model: Global___ServedModel | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "engines", b"engines", "reason", b"reason", "resolved_model", b"resolved_model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "engines", b"engines", "model", b"model", "reason", b"reason", "resolved_model", b"resolved_model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
