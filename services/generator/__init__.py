@@ -1,0 +1,1 @@
+"""The generator: answers from a base model and many resident adapters, hot swapped."""

@@ -1,0 +1,204 @@
+"""What the generator asks of an engine, in its own terms; ``engine_vllm`` is one.
+
+Invariant: an engine knows adapters only as verified local folders and never decides
+which of them are resident: loading, unloading and the number in flight are the policy
+of ``residency``.  Every piece that ends an answer carries the engine's own attestation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+BASE_SLOT = -1
+
+
+class Finish(Enum):
+    """Why an answer ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    ABORT = "abort"
+
+
+class ConstraintKind(Enum):
+    """What a structured output is described by."""
+
+    JSON_SCHEMA = "json"
+    REGEX = "regex"
+    CHOICE = "choice"
+    GRAMMAR = "grammar"
+    JSON_OBJECT = "json_object"
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """A shape that the answer is forced into; ``choices`` only for CHOICE, ``text`` for the rest."""
+
+    kind: ConstraintKind
+    text: str = ""
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are chosen, every default filled in; temperature 0 is greedy, top_k 0 is off."""
+
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of a conversation."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineAdapter:
+    """A verified adapter as engines address it.
+
+    ``engine_id`` is unique for the life of the process (never reused, never a hash);
+    ``name`` is ``MODEL@sha256:…``; ``folder`` is absolute and immutable while loaded.
+    """
+
+    engine_id: int
+    name: str
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One generation: prompt tokens, how to go on, with which weights, in whose cache."""
+
+    request_id: str
+    token_ids: Sequence[int]
+    sampling: Sampling
+    constraint: Constraint | None
+    adapter: EngineAdapter | None
+    cache_salt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Logprob:
+    """Natural log probability of a token, with the likeliest alternatives."""
+
+    token_id: int
+    text: str
+    logprob: float
+    top: tuple[Logprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Attestation:
+    """What the engine's worker saw: the slot that multiplied the rows and its occupant.
+
+    ``slot`` is BASE_SLOT and ``version`` empty when no adapter touched any row.
+    ``violation`` is not empty when two steps disagreed.
+    """
+
+    slot: int
+    version: str
+    steps: int
+    violation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """More of an answer; the last one has ``finish``."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[Logprob, ...]
+    finish: Finish | None
+    cached_tokens: int
+    attestation: Attestation | None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """What an engine is, fixed from its construction."""
+
+    name: str
+    build: str
+    base: str
+    base_digest: str
+    slots: int
+    max_rank: int
+    context_tokens: int
+
+
+class EngineLost(Exception):
+    """The engine died; whatever it ran is gone.  It must be stopped and started again."""
+
+
+class EngineRefused(Exception):
+    """The engine is well and will not do this: a constraint it cannot compile, an adapter it cannot load."""
+
+
+class Engine(Protocol):
+    """A loaded base model that generates, with slots for adapters."""
+
+    @property
+    def facts(self) -> EngineFacts:
+        """What this engine is."""
+        ...
+
+    @property
+    def alive(self) -> bool:
+        """False before start, after stop, and from the moment its death is known."""
+        ...
+
+    async def start(self) -> None:
+        """Load the base; tens of seconds.  May be called again after stop."""
+        ...
+
+    async def stop(self) -> None:
+        """End the engine's processes; what is in flight is lost."""
+        ...
+
+    def generate(self, job: Job) -> AsyncIterator[Piece]:
+        """Run one job.  Closing the iterator aborts it.  Raises EngineLost, EngineRefused."""
+        ...
+
+    async def load(self, adapter: EngineAdapter) -> None:
+        """Copy an adapter into a free slot.  Raises EngineLost, EngineRefused."""
+        ...
+
+    async def unload(self, adapter: EngineAdapter) -> None:
+        """Free and zero the adapter's slot; the caller knows that no job uses it."""
+        ...
+
+    async def resident(self) -> frozenset[int]:
+        """Engine ids of the loaded adapters, asked of the engine itself."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """The base's tokenizer and chat template; works while the engine is down.  Blocks: run in a thread."""
+
+    @property
+    def template_digest(self) -> str:
+        """Digest of the chat template, sha256:…"""
+        ...
+
+    def chat(self, turns: Sequence[Turn]) -> list[int]:
+        """Token ids of a conversation up to where the assistant speaks next."""
+        ...
+
+    def text(self, text: str) -> list[int]:
+        """Token ids of a text as it is."""
+        ...

@@ -1,0 +1,279 @@
+"""vLLM's AsyncLLM as an Engine: processes, sampling parameters, attestation.
+
+Invariants: the environment that vLLM reads is set before vLLM is imported; the engine
+is built on a thread that lives as long as it does, because its children die with that
+thread (``plugin.lifeline``); ``load_inplace`` is never set; an engine whose worker does
+not attest a base request as slot -1 at start is refused, since that means the plugin
+is not at work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from services.generator.engine import (
+    BASE_SLOT,
+    Attestation,
+    Constraint,
+    ConstraintKind,
+    EngineAdapter,
+    EngineFacts,
+    EngineLost,
+    EngineRefused,
+    Finish,
+    Job,
+    Logprob,
+    Piece,
+    Sampling,
+)
+from services.generator.plugin import VLLM_VERSION, require_pinned_vllm
+
+if TYPE_CHECKING:
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+ATTESTATION_KEY = "trivium_attestation"
+PLUGIN = "trivium_lora"
+TARGET_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+_PROBE = "probe"
+
+
+@dataclass(frozen=True, slots=True)
+class VllmSettings:
+    """How to run the engine; ``plugins`` is only ever changed to show what stock vLLM does."""
+
+    base_folder: Path
+    base: str
+    base_digest: str
+    slots: int = 4
+    max_rank: int = 16
+    context_tokens: int = 2048
+    max_sequences: int = 32
+    kv_cache_bytes: int = 1 << 30
+    dtype: str = "bfloat16"
+    cpu_ids: str = ""
+    plugins: str = PLUGIN
+
+
+def environment(settings: VllmSettings) -> dict[str, str]:
+    """Variables that vLLM reads at import and in its children."""
+    values = {
+        "VLLM_HOST_IP": "127.0.0.1",
+        "VLLM_PLUGINS": settings.plugins,
+        "VLLM_USE_V2_MODEL_RUNNER": "0",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING"),
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    if settings.cpu_ids:
+        values["VLLM_CPU_OMP_THREADS_BIND"] = settings.cpu_ids
+    return values
+
+
+class VllmEngine:
+    """One AsyncLLM and the thread that owns its processes."""
+
+    def __init__(self, settings: VllmSettings, name: str = "engine-0") -> None:
+        self._settings = settings
+        self._llm: AsyncLLM | None = None
+        self._owner: ThreadPoolExecutor | None = None
+        self._facts = EngineFacts(
+            name=name,
+            build=f"vllm {VLLM_VERSION}+trivium",
+            base=settings.base,
+            base_digest=settings.base_digest,
+            slots=settings.slots,
+            max_rank=settings.max_rank,
+            context_tokens=settings.context_tokens,
+        )
+
+    @property
+    def facts(self) -> EngineFacts:
+        """What this engine is."""
+        return self._facts
+
+    @property
+    def alive(self) -> bool:
+        """Whether vLLM runs and has not reported its core dead."""
+        return self._llm is not None and not self._llm.errored
+
+    async def start(self) -> None:
+        """Build AsyncLLM and probe it with one base token.  Raises EngineLost, VllmVersionMoved."""
+        require_pinned_vllm()
+        os.environ.update(environment(self._settings))
+        self._owner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine-owner")
+        try:
+            self._llm = await asyncio.get_running_loop().run_in_executor(self._owner, _build, self._settings)
+            await self._probe()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _probe(self) -> None:
+        job = Job(_PROBE, [0], Sampling(max_tokens=1), None, None, _PROBE)
+        async for piece in self.generate(job):
+            told = piece.attestation
+        if self._settings.plugins == PLUGIN and (told is None or (told.slot, told.violation) != (BASE_SLOT, "")):
+            raise EngineLost("the worker does not attest its slots: the plugin trivium_lora is not installed")
+
+    async def stop(self) -> None:
+        """End the engine's processes and the thread that owns them."""
+        llm, owner = self._llm, self._owner
+        self._llm = self._owner = None
+        if llm is not None:
+            await asyncio.to_thread(llm.shutdown)
+        if owner is not None:
+            owner.shutdown(wait=False)
+
+    async def generate(self, job: Job) -> AsyncIterator[Piece]:
+        """Run one job; see Engine."""
+        from vllm.inputs import TokensPrompt
+
+        llm = self._running()
+        prompt = TokensPrompt(prompt_token_ids=list(job.token_ids), cache_salt=job.cache_salt)
+        try:
+            params = _sampling_params(job.sampling, job.constraint)
+            outputs = llm.generate(prompt, params, job.request_id, lora_request=_lora_request(job.adapter))
+            async with aclosing(outputs):
+                async for output in outputs:
+                    yield _piece(output, job.sampling)
+        except Exception as error:
+            raise self._classified(error) from error
+
+    async def load(self, adapter: EngineAdapter) -> None:
+        """Load beside the others; see Engine."""
+        request = _lora_request(adapter)
+        assert request is not None
+        try:
+            await self._running().add_lora(request)
+        except Exception as error:
+            raise self._classified(error) from error
+
+    async def unload(self, adapter: EngineAdapter) -> None:
+        """Free the slot; see Engine."""
+        try:
+            await self._running().remove_lora(adapter.engine_id)
+        except Exception as error:
+            raise self._classified(error) from error
+
+    async def resident(self) -> frozenset[int]:
+        """Ids that vLLM itself lists."""
+        try:
+            return frozenset(await self._running().list_loras())
+        except Exception as error:
+            raise self._classified(error) from error
+
+    def _running(self) -> AsyncLLM:
+        if self._llm is None:
+            raise EngineLost("the engine is not running")
+        return self._llm
+
+    def _classified(self, error: Exception) -> Exception:
+        """EngineLost when the engine is gone, EngineRefused for what it said no to."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        if isinstance(error, EngineLost):
+            return error
+        if isinstance(error, EngineDeadError) or not self.alive:
+            return EngineLost(str(error))
+        return EngineRefused(str(error.__cause__ or error))
+
+
+def _build(settings: VllmSettings) -> AsyncLLM:
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    arguments = AsyncEngineArgs(
+        model=str(settings.base_folder),
+        tokenizer=str(settings.base_folder),
+        dtype=settings.dtype,
+        max_model_len=settings.context_tokens,
+        max_num_seqs=settings.max_sequences,
+        kv_cache_memory_bytes=settings.kv_cache_bytes,
+        enforce_eager=True,
+        enable_prefix_caching=True,
+        enable_lora=True,
+        max_loras=settings.slots,
+        max_cpu_loras=settings.slots,
+        max_lora_rank=settings.max_rank,
+        lora_target_modules=TARGET_MODULES,
+        disable_log_stats=True,
+        generation_config="vllm",
+    )
+    return AsyncLLM.from_engine_args(arguments)
+
+
+def _lora_request(adapter: EngineAdapter | None) -> Any:
+    if adapter is None:
+        return None
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(
+        lora_name=adapter.name, lora_int_id=adapter.engine_id, lora_path=str(adapter.folder.absolute())
+    )
+
+
+def _sampling_params(sampling: Sampling, constraint: Constraint | None) -> Any:
+    from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+    return SamplingParams(
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        seed=sampling.seed if sampling.temperature > 0 else None,
+        stop=list(sampling.stop),
+        frequency_penalty=sampling.frequency_penalty,
+        presence_penalty=sampling.presence_penalty,
+        repetition_penalty=sampling.repetition_penalty,
+        logprobs=sampling.logprobs,
+        structured_outputs=_structured(constraint),
+        output_kind=RequestOutputKind.DELTA,
+    )
+
+
+def _structured(constraint: Constraint | None) -> Any:
+    if constraint is None:
+        return None
+    from vllm.sampling_params import StructuredOutputsParams
+
+    if constraint.kind is ConstraintKind.CHOICE:
+        return StructuredOutputsParams(choice=list(constraint.choices))
+    if constraint.kind is ConstraintKind.JSON_OBJECT:
+        return StructuredOutputsParams(json_object=True)
+    return StructuredOutputsParams(**{constraint.kind.value: constraint.text})
+
+
+def _piece(output: Any, sampling: Sampling) -> Piece:
+    completion = output.outputs[0]
+    record = (output.kv_transfer_params or {}).get(ATTESTATION_KEY)
+    finish = completion.finish_reason
+    return Piece(
+        text=completion.text,
+        token_ids=tuple(completion.token_ids),
+        logprobs=_logprobs(completion, sampling.logprobs),
+        finish=Finish(finish) if finish in ("stop", "length") else Finish.ABORT if finish else None,
+        cached_tokens=output.num_cached_tokens or 0,
+        attestation=Attestation(*record) if record else None,
+    )
+
+
+def _logprobs(completion: Any, wanted: int | None) -> tuple[Logprob, ...]:
+    if wanted is None or not completion.logprobs:
+        return ()
+    told = []
+    for token_id, alternatives in zip(completion.token_ids, completion.logprobs, strict=False):
+        best = sorted(alternatives.items(), key=lambda item: item[1].rank or 0)[:wanted]
+        top = tuple(Logprob(other, found.decoded_token or "", found.logprob) for other, found in best)
+        chosen = alternatives[token_id]
+        told.append(Logprob(token_id, chosen.decoded_token or "", chosen.logprob, top))
+    return tuple(told)

