@@ -37,9 +37,7 @@ class AccessClient:
     async def signing_keys(self) -> Mapping[str, Ed25519PublicKey]:
         """Access's public keys by key id.  Raises PEER_UNAVAILABLE."""
         try:
-            answer = await self._stub.GetSigningKeys(
-                access_pb2.GetSigningKeysRequest(), timeout=_TIMEOUT_SECONDS
-            )
+            answer = await self._stub.GetSigningKeys(access_pb2.GetSigningKeysRequest(), timeout=_TIMEOUT_SECONDS)
         except grpc.RpcError as error:
             raise _unavailable() from error
         return {key.key_id: Ed25519PublicKey.from_public_bytes(key.public_key) for key in answer.keys}

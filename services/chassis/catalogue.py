@@ -54,18 +54,14 @@ class Reason(Enum):
     )
     FIELD_INVALID = Entry(Code.INVALID_ARGUMENT, "{field}: {problem}")
     NAME_INVALID = Entry(Code.INVALID_ARGUMENT, "{name} is not a name of the form {pattern}.")
-    PAGE_TOKEN_INVALID = Entry(
-        Code.INVALID_ARGUMENT, "The page token does not belong to this list. Start without one."
-    )
+    PAGE_TOKEN_INVALID = Entry(Code.INVALID_ARGUMENT, "The page token does not belong to this list. Start without one.")
     REQUEST_ID_INVALID = Entry(Code.INVALID_ARGUMENT, "request_id must be a UUID, got {length} characters.")
     REQUEST_ID_REUSED = Entry(
         Code.ALREADY_EXISTS, "request_id {request_id} was already used with another request. Use a new one."
     )
     REQUEST_INVALID = Entry(Code.INVALID_ARGUMENT, "The request breaks {count} rule(s); the first: {first}")
     REQUEST_STREAM_EMPTY = Entry(Code.INVALID_ARGUMENT, "The stream ended before its first message.")
-    REQUEST_STREAM_IDLE = Entry(
-        Code.DEADLINE_EXCEEDED, "The stream carried no message for {seconds} s and was closed."
-    )
+    REQUEST_STREAM_IDLE = Entry(Code.DEADLINE_EXCEEDED, "The stream carried no message for {seconds} s and was closed.")
     RESPONSE_TOO_LARGE = Entry(
         Code.OUT_OF_RANGE, "The response has {size_bytes} bytes, over {limit_bytes}. Ask for a smaller page."
     )
@@ -98,7 +94,8 @@ class Reason(Enum):
 
     # Uploads and downloads
     CHUNK_OFFSET_WRONG = Entry(
-        Code.OUT_OF_RANGE, "A chunk came at offset {offset}, expected {expected}. Ask for the committed offset and resume."
+        Code.OUT_OF_RANGE,
+        "A chunk came at offset {offset}, expected {expected}. Ask for the committed offset and resume.",
     )
     DIGEST_MISMATCH = Entry(
         Code.INVALID_ARGUMENT, "The bytes have digest {actual}, announced was {announced}. Nothing was kept."
@@ -112,16 +109,10 @@ class Reason(Enum):
 
     # Access
     KEY_NOT_FOUND = Entry(Code.NOT_FOUND, "No key has the id {name}.", "trivium.access.v1.Key")
-    KEY_ROLES_EXCEEDED = Entry(
-        Code.PERMISSION_DENIED, "A key may do at most what its maker may; {roles} goes beyond."
-    )
-    RECEIPT_NOT_FOUND = Entry(
-        Code.NOT_FOUND, "No receipt is kept for the request {name}.", "trivium.common.v1.Receipt"
-    )
+    KEY_ROLES_EXCEEDED = Entry(Code.PERMISSION_DENIED, "A key may do at most what its maker may; {roles} goes beyond.")
+    RECEIPT_NOT_FOUND = Entry(Code.NOT_FOUND, "No receipt is kept for the request {name}.", "trivium.common.v1.Receipt")
     TENANT_DISABLED = Entry(Code.FAILED_PRECONDITION, "The tenant {name} is disabled.")
-    TENANT_EXISTS = Entry(
-        Code.ALREADY_EXISTS, "A tenant is already named {name}.", "trivium.access.v1.Tenant"
-    )
+    TENANT_EXISTS = Entry(Code.ALREADY_EXISTS, "A tenant is already named {name}.", "trivium.access.v1.Tenant")
     TENANT_NOT_FOUND = Entry(Code.NOT_FOUND, "No tenant is named {name}.", "trivium.access.v1.Tenant")
 
     # Models and versions

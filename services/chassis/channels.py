@@ -72,9 +72,7 @@ class ContextChannel(grpc.aio.Channel):
             current = current_or_none()
             if current is None:
                 return call(request, timeout=timeout, metadata=metadata, **rest)
-            return call(
-                request, timeout=self._timeout(current, timeout), metadata=carried(current, metadata), **rest
-            )
+            return call(request, timeout=self._timeout(current, timeout), metadata=carried(current, metadata), **rest)
 
         return start
 

@@ -28,7 +28,7 @@ _URL_PASSWORD = re.compile(r"(://[^/:@\s]*):[^/@\s]*@")
 
 
 def environment(service: str) -> SettingsConfigDict:
-    """The pydantic-settings configuration of a service: ``model_config = environment("registry")``."""
+    """How a service's settings are read: from variables that begin with TRIVIUM_SERVICE_."""
     return SettingsConfigDict(
         env_prefix=f"TRIVIUM_{service.upper()}_",
         populate_by_name=True,
@@ -66,12 +66,8 @@ class ServiceSettings(BaseSettings):
     registry_address: str = Field(default="127.0.0.1:50052", validation_alias=_shared("TRIVIUM_REGISTRY_ADDRESS"))
     trainer_address: str = Field(default="127.0.0.1:50053", validation_alias=_shared("TRIVIUM_TRAINER_ADDRESS"))
     embedder_address: str = Field(default="127.0.0.1:50054", validation_alias=_shared("TRIVIUM_EMBEDDER_ADDRESS"))
-    retriever_address: str = Field(
-        default="127.0.0.1:50055", validation_alias=_shared("TRIVIUM_RETRIEVER_ADDRESS")
-    )
-    generator_address: str = Field(
-        default="127.0.0.1:50056", validation_alias=_shared("TRIVIUM_GENERATOR_ADDRESS")
-    )
+    retriever_address: str = Field(default="127.0.0.1:50055", validation_alias=_shared("TRIVIUM_RETRIEVER_ADDRESS"))
+    generator_address: str = Field(default="127.0.0.1:50056", validation_alias=_shared("TRIVIUM_GENERATOR_ADDRESS"))
 
     tls_cert_file: Path | None = Field(default=None, validation_alias=_shared("TRIVIUM_TLS_CERT_FILE"))
     tls_key_file: Path | None = Field(default=None, validation_alias=_shared("TRIVIUM_TLS_KEY_FILE"))
@@ -151,8 +147,8 @@ def redact(name: str, value: object) -> object:
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """``host:port`` or ``[v6]:port`` in its two parts.  Raises ValueError on anything else."""
+    """``host:port`` or ``[v6]:port`` in its two parts (no host: every interface).  Raises ValueError on anything else."""
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit() or int(port) > 65535:
         raise ValueError(f"{address!r} is not host:port")
-    return host.strip("[]") or "0.0.0.0", int(port)
+    return host.strip("[]"), int(port)

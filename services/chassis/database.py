@@ -61,8 +61,8 @@ class Database:
     def write_now(self, change: Callable[[Session], T]) -> T:
         """:meth:`write`, blocking: for code that already runs in a thread."""
         try:
-            with self._engine.connect() as connection:
-                connection = connection.execution_options(trivium_write=True)
+            with self._engine.connect() as opened:
+                connection = opened.execution_options(trivium_write=True)
                 with Session(connection, expire_on_commit=False) as session, session.begin():
                     return change(session)
         except OperationalError as error:
@@ -122,8 +122,8 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _prepare(engine: Engine, schema: MetaData | str) -> None:
-    with disk_full_named("the database"), engine.connect() as connection:
-        connection = connection.execution_options(trivium_write=True)
+    with disk_full_named("the database"), engine.connect() as opened:
+        connection = opened.execution_options(trivium_write=True)
         if engine.dialect.name == "sqlite":
             # A revision that rebuilds a table drops the old one: enforced keys would cascade into its children.
             _pragma(connection, "foreign_keys=OFF")

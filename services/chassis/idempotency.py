@@ -94,20 +94,14 @@ def _claim(session: Session, key: IdempotencyKey, now: datetime) -> bool:
 
 
 def _replay(session: Session, key: IdempotencyKey) -> str:
-    stored, response = session.execute(
-        select(_table.c.fingerprint, _table.c.response).where(_same(key))
-    ).one()
+    stored, response = session.execute(select(_table.c.fingerprint, _table.c.response).where(_same(key))).one()
     if stored != _digest(key):
         raise Failure(Reason.REQUEST_ID_REUSED, request_id=key.request_id, field="request_id")
     return str(response)
 
 
 def _same(key: IdempotencyKey) -> Any:
-    return (
-        (_table.c.tenant == key.tenant)
-        & (_table.c.method == key.method)
-        & (_table.c.request_id == key.request_id)
-    )
+    return (_table.c.tenant == key.tenant) & (_table.c.method == key.method) & (_table.c.request_id == key.request_id)
 
 
 def _digest(key: IdempotencyKey) -> bytes:

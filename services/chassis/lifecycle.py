@@ -145,7 +145,7 @@ async def open_servers(runtime: Runtime, registrations: list[Registration]) -> S
     return Serving(runtime, around, listen, admin_listen, metrics.address, main, admin, metrics)
 
 
-def _wrapped(registration: Registration, dispatcher: Dispatcher) -> "grpc.GenericRpcHandler[Any, Any]":
+def _wrapped(registration: Registration, dispatcher: Dispatcher) -> grpc.GenericRpcHandler:
     collector = MethodCollector()
     registration.add_to_server(registration.servicer, collector)
     policies = dict(registration.policies)

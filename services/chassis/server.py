@@ -31,16 +31,12 @@ __all__ = ["Registration", "Serving", "run", "running"]
 Build = Callable[[Runtime], AbstractAsyncContextManager[list[Registration]]]
 
 
-def run(
-    settings: ServiceSettings, *, name: str, build: Build, authenticator: Authenticator | None = None
-) -> None:
+def run(settings: ServiceSettings, *, name: str, build: Build, authenticator: Authenticator | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then drain and exit (0; 1 if a background task failed)."""
     sys.exit(uvloop.run(_serve(settings, name, build, authenticator)))
 
 
-async def _serve(
-    settings: ServiceSettings, name: str, build: Build, authenticator: Authenticator | None
-) -> int:
+async def _serve(settings: ServiceSettings, name: str, build: Build, authenticator: Authenticator | None) -> int:
     log = logs.configure(name, settings.log_level)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -6,6 +6,7 @@ over about 12 KiB reach the client as RESOURCE_EXHAUSTED instead of the failure.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 from google.protobuf.any_pb2 import Any as PackedAny
@@ -129,7 +130,7 @@ def from_rpc_error(error: grpc.RpcError) -> PeerFailure:
 
 
 def _trailer(error: grpc.RpcError) -> bytes:
-    trailers = error.trailing_metadata() if hasattr(error, "trailing_metadata") else None
+    trailers: Any = error.trailing_metadata() if hasattr(error, "trailing_metadata") else None
     for key, value in trailers or ():
         if key == DETAILS_KEY and isinstance(value, bytes):
             return value

@@ -87,9 +87,7 @@ async def receive(
             if chunk.offset_bytes != upload.size:
                 raise Failure(Reason.CHUNK_OFFSET_WRONG, offset=chunk.offset_bytes, expected=upload.size)
             if upload.size + len(chunk.data) > expected_size:
-                raise Failure(
-                    Reason.SIZE_MISMATCH, actual=upload.size + len(chunk.data), announced=expected_size
-                )
+                raise Failure(Reason.SIZE_MISMATCH, actual=upload.size + len(chunk.data), announced=expected_size)
             await asyncio.to_thread(upload.append, chunk.data)
             pace.count(len(chunk.data))
     except BaseException:

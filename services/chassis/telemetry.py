@@ -124,9 +124,7 @@ class Telemetry:
 
         parent = TraceContextTextMapPropagator().extract({"traceparent": traceparent})
         attributes = {"rpc.system.name": "grpc", "rpc.method": method.strip("/")}
-        span = self._tracer.start_span(
-            method.strip("/"), context=parent, kind=SpanKind.SERVER, attributes=attributes
-        )
+        span = self._tracer.start_span(method.strip("/"), context=parent, kind=SpanKind.SERVER, attributes=attributes)
         return Span(span)
 
     def serve_metrics(self, address: str, settings: ServiceSettings) -> "MetricsEndpoint":

@@ -43,10 +43,7 @@ def bind(server: grpc.aio.Server, address: str, settings: ServiceSettings) -> st
     """Open a port, with mutual TLS where certificates are set.  Returns the real host:port."""
     require_secure(settings, address)
     credentials = server_credentials(settings)
-    if credentials is None:
-        port = server.add_insecure_port(address)
-    else:
-        port = server.add_secure_port(address, credentials)
+    port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     host = address.rpartition(":")[0]
     return f"{host}:{port}"
 

@@ -23,7 +23,7 @@ class ContextLayer:
     async def __call__(self, proceed: Proceed, call: Call) -> None:
         """Fill in the ids and the deadline, and tell the caller its correlation id."""
         call.started = self._clock()
-        call.metadata = metadata = dict(call.rpc.invocation_metadata() or ())  # type: ignore[arg-type]
+        call.metadata = metadata = dict(call.rpc.invocation_metadata() or ())
         given = metadata.get(CORRELATION_KEY)
         if isinstance(given, str) and _CORRELATION.match(given):
             call.correlation_id = given

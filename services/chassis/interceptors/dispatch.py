@@ -41,7 +41,7 @@ class Dispatcher:
 
     def handlers(
         self, service: str, handlers: Mapping[str, Any], policies: Mapping[str, MethodPolicy]
-    ) -> "grpc.GenericRpcHandler[Any, Any]":
+    ) -> grpc.GenericRpcHandler:
         """The methods of one service with all layers around them, as gRPC registers them."""
         unknown = set(policies) - set(handlers)
         if unknown:

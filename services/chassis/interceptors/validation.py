@@ -17,7 +17,7 @@ from services.chassis.errors import Failure, Reason, Violation
 from services.chassis.interceptors.call import Call, Method, Proceed
 from services.chassis.status import MAX_VIOLATIONS
 
-_EOF = grpc.aio.EOF
+_EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # absent from the stubs
 
 
 class ValidationLayer:
@@ -112,9 +112,10 @@ class RequestStream:
 
 
 def _invalid(error: ValidationError) -> Failure:
-    found = []
-    for item in error.violations[:MAX_VIOLATIONS]:
-        found.append(Violation(field_path(item.proto.field), item.proto.message or item.proto.rule_id or ""))
+    found = [
+        Violation(field_path(item.proto.field), item.proto.message or item.proto.rule_id or "")
+        for item in error.violations[:MAX_VIOLATIONS]
+    ]
     first = f"{found[0].field}: {found[0].description}" if found else str(error)
     return Failure(Reason.REQUEST_INVALID, violations=found, count=len(error.violations), first=first)
 
