@@ -1,0 +1,44 @@
+"""Conversation and continuation: a prompt of the caller's own, answered by the version that its model name means."""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+from gateway.answering import Answerer, Wish
+from gateway.generation import Generated, Message, TextDelta
+from gateway.routing import Router
+from gateway.stages import Stopwatch
+from services.chassis.context import Role, require
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Turns to answer, or text to continue without a template."""
+
+    prompt: Sequence[Message] | str
+    wish: Wish
+
+
+class Chatter:
+    """Answers prompts as they are: nothing is added to what the caller wrote."""
+
+    def __init__(
+        self, router: Router, answerer: Answerer, clock: Callable[[], float], new_id: Callable[[], str]
+    ) -> None:
+        self._router = router
+        self._answerer = answerer
+        self._clock = clock
+        self._new_id = new_id
+
+    async def chat(self, conversation: Conversation) -> AsyncGenerator[TextDelta | Generated]:
+        """Text as it comes, then one end.  Raises ROLE_MISSING, MODEL_NOT_FOUND, and what the generator refuses with."""
+        require(Role.MEMBER, Role.OWNER, Role.ADMIN, Role.SERVICE)
+        wish = replace(conversation.wish, request_id=conversation.wish.request_id or self._new_id())
+        watch = Stopwatch(self._clock)
+        with watch.stage("resolve"):
+            route = await self._router.resolve(wish.model)
+        async with aclosing(self._answerer.answer(conversation.prompt, wish, route, watch)) as parts:
+            async for part in parts:
+                if isinstance(part, Generated):
+                    await self._answerer.record(part)
+                yield part

@@ -1,0 +1,211 @@
+"""What a model is asked with and what it gives back, as the gateway's verbs see it.
+
+Invariant: a generation ends with exactly one :class:`Generated`, and its receipt is the
+generator's own word; the gateway adds to it only what the generator cannot know.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+
+class Speaker(Enum):
+    """Who speaks in a conversation."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    speaker: Speaker
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are chosen; None takes the generator's default."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    repetition_penalty: float | None = None
+    logprobs: int | None = None
+
+
+class ShapeKind(Enum):
+    """Which kind of constraint a shape is."""
+
+    JSON_SCHEMA = "json_schema"
+    REGEX = "regex"
+    CHOICE = "choice"
+    GRAMMAR = "grammar"
+    JSON_OBJECT = "json_object"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A form that the answer is forced into: ``text`` is the schema, expression or grammar."""
+
+    kind: ShapeKind
+    text: str = ""
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """Natural logarithm of one generated token's probability, and its likeliest rivals, best first."""
+
+    token: str
+    token_id: int
+    logprob: float
+    top: tuple["TokenLogprob", ...] = ()
+
+
+class FinishReason(Enum):
+    """Why an answer ended."""
+
+    UNSPECIFIED = "unspecified"
+    STOP = "stop"
+    LENGTH = "length"
+    ABORT = "abort"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that a request cost."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_prompt_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StageTiming:
+    """Wall time of one stage; ``input_size`` in the stage's own unit (tokens, texts, hits)."""
+
+    stage: str
+    seconds: float
+    input_size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpan:
+    """Characters [start, end) of one immutable document version, in code points; ``marker`` counts from 1."""
+
+    collection: str
+    document: str
+    version: str
+    start: int
+    end: int
+    chunk: str = ""
+    marker: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Everything that determined an answer.  ``complete_time_seconds`` is Unix time."""
+
+    request_id: str
+    engine_build: str = ""
+    base_digest: str = ""
+    version_digest: str = ""
+    requested_model: str = ""
+    resolved_model: str = ""
+    template_digest: str = ""
+    prompt_tokens_digest: str = ""
+    sampling: Sampling = Sampling()
+    sources: tuple[SourceSpan, ...] = ()
+    usage: Usage = Usage()
+    complete_time_seconds: float = 0.0
+    engine_slot: int = -1
+    engine: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """Text since the last delta, and the probabilities of its tokens when they were asked for."""
+
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """The end of a generation."""
+
+    finish_reason: FinishReason
+    usage: Usage
+    timings: tuple[StageTiming, ...]
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """What goes to the generator.  ``prompt`` is a conversation, or text that no template touches.
+
+    ``version`` is a digest, empty for the base alone: the generator never hears an alias.
+    """
+
+    prompt: Sequence[Message] | str
+    request_id: str
+    version: str = ""
+    base: str = ""
+    requested_model: str = ""
+    sampling: Sampling = Sampling()
+    shape: Shape | None = None
+    sources: tuple[SourceSpan, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSize:
+    """Tokens of a prompt under the model's own tokenizer, and the window that prompt and answer share."""
+
+    tokens: int
+    context_tokens: int
+
+
+class EngineState(Enum):
+    """Whether an engine takes requests."""
+
+    UNSPECIFIED = "unspecified"
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """One engine and the base that it serves."""
+
+    engine: str
+    state: EngineState
+    base: str
+    base_digest: str
+
+
+class Generator(Protocol):
+    """The generator as the gateway uses it.  Every method raises Failure; an unreachable one names itself."""
+
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[TextDelta | Generated]:
+        """Stream an answer.  Closing the iterator aborts the work."""
+
+    async def size(self, messages: Sequence[Message], base: str) -> PromptSize:
+        """Count the tokens of a conversation exactly as ``generate`` would build it."""
+
+    async def engines(self) -> list[Engine]:
+        """List the engines."""
+
+    async def resident_versions(self) -> frozenset[str]:
+        """Versions of the caller's tenant that an engine holds in memory or in a slot."""

@@ -1,0 +1,105 @@
+"""The generator over its stub."""
+
+from collections.abc import AsyncGenerator, Sequence
+
+import grpc
+from trivium.generator.v1 import generator_pb2, generator_pb2_grpc
+
+from gateway.generation import (
+    Engine,
+    EngineState,
+    Generated,
+    GenerationRequest,
+    Message,
+    PromptSize,
+    TextDelta,
+)
+from gateway.peers import failures
+from gateway.peers.messages import (
+    of_finish,
+    of_logprobs,
+    of_receipt,
+    of_timings,
+    of_usage,
+    to_messages,
+    to_sampling,
+    to_shape,
+    to_span,
+)
+
+NAME = "generator"
+_STATES = {
+    generator_pb2.ENGINE_STATE_STARTING: EngineState.STARTING,
+    generator_pb2.ENGINE_STATE_READY: EngineState.READY,
+    generator_pb2.ENGINE_STATE_DRAINING: EngineState.DRAINING,
+    generator_pb2.ENGINE_STATE_FAILED: EngineState.FAILED,
+}
+_HELD = {generator_pb2.TIER_MEMORY, generator_pb2.TIER_SLOT}
+
+
+class RemoteGenerator:
+    """Implements :class:`gateway.generation.Generator`."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub: generator_pb2_grpc.GeneratorServiceAsyncStub = generator_pb2_grpc.GeneratorServiceStub(channel)
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[TextDelta | Generated]:
+        """As the Protocol says; leaving the iterator early cancels the call, which aborts the engine's work."""
+        call = self._stub.Generate(_to_request(request))
+        try:
+            with failures.of(NAME):
+                async for response in call:
+                    yield _part(response)
+        finally:
+            call.cancel()
+
+    async def size(self, messages: Sequence[Message], base: str) -> PromptSize:
+        """As the Protocol says."""
+        conversation = generator_pb2.Conversation(messages=to_messages(messages))
+        with failures.of(NAME):
+            answer = await self._stub.Tokenize(generator_pb2.TokenizeRequest(conversation=conversation, base=base))
+        return PromptSize(len(answer.token_ids), answer.context_tokens)
+
+    async def engines(self) -> list[Engine]:
+        """As the Protocol says."""
+        with failures.of(NAME):
+            answer = await self._stub.ListEngines(generator_pb2.ListEnginesRequest())
+        return [
+            Engine(item.engine, _STATES.get(item.state, EngineState.UNSPECIFIED), item.base, item.base_digest)
+            for item in answer.engines
+        ]
+
+    async def resident_versions(self) -> frozenset[str]:
+        """As the Protocol says."""
+        with failures.of(NAME):
+            answer = await self._stub.ListAdapters(generator_pb2.ListAdaptersRequest())
+        return frozenset(item.version for item in answer.adapters if item.tier in _HELD)
+
+
+def _to_request(request: GenerationRequest) -> generator_pb2.GenerateRequest:
+    message = generator_pb2.GenerateRequest(
+        version=request.version,
+        base=request.base,
+        sampling=to_sampling(request.sampling),
+        structured_output=to_shape(request.shape),
+        request_id=request.request_id,
+        requested_model=request.requested_model,
+        sources=[to_span(span) for span in request.sources],
+    )
+    if isinstance(request.prompt, str):
+        message.text = request.prompt
+    else:
+        message.conversation.messages.extend(to_messages(request.prompt))
+    return message
+
+
+def _part(response: generator_pb2.GenerateResponse) -> TextDelta | Generated:
+    if response.WhichOneof("part") == "final":
+        final = response.final
+        return Generated(
+            of_finish(final.finish_reason),
+            of_usage(final.usage),
+            of_timings(final.timings),
+            of_receipt(final.receipt),
+        )
+    return TextDelta(response.delta.text, of_logprobs(response.delta.logprobs))

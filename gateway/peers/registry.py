@@ -1,0 +1,54 @@
+"""The registry over its stub."""
+
+import grpc
+from trivium.registry.v1 import model_pb2, registry_pb2, registry_pb2_grpc
+
+from gateway.peers import failures
+from gateway.routing import ModelKind, Route, ServedAlias
+
+NAME = "registry"
+_PAGE_SIZE = 1000
+_KINDS = {
+    model_pb2.VERSION_KIND_LORA: ModelKind.ADAPTER,
+    model_pb2.VERSION_KIND_FULL: ModelKind.FULL,
+}
+
+
+class RemoteRegistry:
+    """Implements :class:`gateway.routing.Registry`."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub: registry_pb2_grpc.RegistryServiceAsyncStub = registry_pb2_grpc.RegistryServiceStub(channel)
+
+    async def resolve(self, name: str) -> Route:
+        """As the Protocol says."""
+        with failures.of(NAME):
+            answer = await self._stub.ResolveModel(registry_pb2.ResolveModelRequest(name=name))
+        kind = ModelKind.BASE if answer.is_base else _KINDS.get(answer.kind, ModelKind.UNSPECIFIED)
+        return Route(
+            requested=name,
+            resolved=answer.resolved_name or name,
+            kind=kind,
+            version=answer.version,
+            base=answer.base,
+            base_digest=answer.base_digest,
+            alias=answer.alias,
+            number=answer.number,
+        )
+
+    async def aliases(self) -> list[ServedAlias]:
+        """As the Protocol says; pages are followed to the end."""
+        found: list[ServedAlias] = []
+        token = ""
+        while True:
+            request = registry_pb2.ListAliasesRequest(page_size=_PAGE_SIZE, page_token=token)
+            with failures.of(NAME):
+                answer = await self._stub.ListAliases(request)
+            found += [
+                ServedAlias(item.model, item.alias, item.serving_version, item.update_time.seconds)
+                for item in answer.aliases
+                if item.serving_version
+            ]
+            token = answer.next_page_token
+            if not token:
+                return found

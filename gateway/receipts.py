@@ -1,0 +1,150 @@
+"""The record of what an answer was made of: checked against the route, then kept by access.
+
+Invariants: an answer whose weights are not those that the name resolved to is never
+presented as one (promise 4).  A receipt is durable before its answer is declared finished,
+unless access cannot be reached: then the answer is given all the same, because it has been
+computed and is right, and the receipt is tried again in the background.  What is still
+waiting when this process dies is lost and was logged by id: the gateway keeps no state.
+
+A replay of a request id computes the answer again, with the same seed, and is recorded once.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from gateway.generation import Receipt, Sampling, SourceSpan
+from gateway.routing import Route
+from services.chassis.errors import Code, Failure, Reason
+from services.chassis.logs import Log
+
+# How long an answer's end may wait for its receipt to be durable.
+RECORD_SECONDS = 2.0
+MAX_WAITING = 1024
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 30.0
+_PASSING = {Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED, Code.ABORTED}
+
+
+class Ledger(Protocol):
+    """Access as the gateway uses it.  Raises Failure."""
+
+    async def record(self, method: str, receipt: Receipt) -> None:
+        """Keep a receipt for the current caller; once for each request id."""
+
+    async def record_for(self, tenant: str, principal: str, method: str, receipt: Receipt) -> None:
+        """The same outside of a request."""
+
+    async def receipt(self, request_id: str) -> Receipt:
+        """The receipt of an earlier request.  Raises RECEIPT_NOT_FOUND."""
+
+
+def seeded(sampling: Sampling, request_id: str) -> Sampling:
+    """``sampling`` with a seed: the caller's, else one that the request id determines.
+
+    So a replayed request draws the same random numbers.  31 bits: every generator takes them.
+    """
+    if sampling.seed is not None:
+        return sampling
+    digest = hashlib.sha256(request_id.encode()).digest()
+    return replace(sampling, seed=int.from_bytes(digest[:4], "big") >> 1)
+
+
+def attested(receipt: Receipt, route: Route, request_id: str, sources: tuple[SourceSpan, ...]) -> Receipt:
+    """The generator's receipt, completed with what only the gateway knows.
+
+    Raises VERSION_MISMATCH when the weights that it read from the engine are not those
+    that the request was routed to.
+    """
+    other_base = bool(route.base_digest) and receipt.base_digest != route.base_digest
+    if receipt.version_digest != route.version or other_base:
+        raise Failure(
+            Reason.VERSION_MISMATCH,
+            resolved=route.version or route.resolved,
+            attested=receipt.version_digest or "the base alone",
+            base=receipt.base_digest,
+        )
+    return replace(
+        receipt,
+        request_id=request_id,
+        requested_model=route.requested,
+        resolved_model=route.resolved,
+        sources=sources,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A receipt that access did not take yet."""
+
+    tenant: str
+    principal: str
+    method: str
+    receipt: Receipt
+
+
+class Recorder:
+    """Gives receipts to access: at once, or again and again in the background."""
+
+    def __init__(self, ledger: Ledger, log: Log, pause: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
+        self._ledger = ledger
+        self._log = log
+        self._pause = pause
+        self._waiting: asyncio.Queue[Waiting] = asyncio.Queue(MAX_WAITING)
+
+    async def record(self, tenant: str, principal: str, method: str, receipt: Receipt) -> None:
+        """Make the receipt durable, or leave it to the background.  Raises nothing but cancellation."""
+        try:
+            async with asyncio.timeout(RECORD_SECONDS):
+                await self._ledger.record(method, receipt)
+        except TimeoutError:
+            self._later(Waiting(tenant, principal, method, receipt), "timeout")
+        except Failure as failure:
+            if failure.code in _PASSING:
+                self._later(Waiting(tenant, principal, method, receipt), failure.reason.name)
+            else:
+                self._refused(receipt.request_id, failure)
+
+    def _later(self, waiting: Waiting, why: str) -> None:
+        request_id = waiting.receipt.request_id
+        try:
+            self._waiting.put_nowait(waiting)
+        except asyncio.QueueFull:
+            self._log.error("receipt_lost", request_id=request_id, why="too many receipts wait for access")
+            return
+        self._log.warning("receipt_waits", request_id=request_id, why=why)
+
+    def _refused(self, request_id: str, failure: Failure) -> None:
+        self._log.error("receipt_refused", request_id=request_id, reason=failure.reason.name)
+
+    async def run(self) -> None:
+        """Record what waits, for as long as the server lives; on cancellation log what is left."""
+        current: Waiting | None = None
+        try:
+            while True:
+                current = await self._waiting.get()
+                await self._until_recorded(current)
+                current = None
+        finally:
+            if current is not None:
+                self._log.error("receipt_lost", request_id=current.receipt.request_id, why="shutdown")
+            while not self._waiting.empty():
+                left = self._waiting.get_nowait()
+                self._log.error("receipt_lost", request_id=left.receipt.request_id, why="shutdown")
+
+    async def _until_recorded(self, waiting: Waiting) -> None:
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            await self._pause(pause)
+            try:
+                await self._ledger.record_for(waiting.tenant, waiting.principal, waiting.method, waiting.receipt)
+            except Failure as failure:
+                if failure.code not in _PASSING:
+                    self._refused(waiting.receipt.request_id, failure)
+                    return
+                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+                continue
+            self._log.info("receipt_recorded_late", request_id=waiting.receipt.request_id)
+            return

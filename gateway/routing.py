@@ -1,0 +1,133 @@
+"""From a model name to the version that answers, once a request.
+
+Invariant: within one request an alias is looked up exactly once; every later step knows
+only the digest, so an alias that moves meanwhile cannot mix two versions in one answer.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from gateway.generation import EngineState, Generator
+from gateway.names import BASE, canonical, served_name
+
+# Names are described side by side, but not so many at once that the registry feels a listing.
+_CONCURRENT_LOOKUPS = 16
+
+
+class ModelKind(Enum):
+    """What a name means."""
+
+    UNSPECIFIED = "unspecified"
+    BASE = "base"
+    ADAPTER = "adapter"
+    FULL = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a request goes.  ``version`` and ``base_digest`` are sha256:…, empty for the base itself."""
+
+    requested: str
+    resolved: str
+    kind: ModelKind
+    version: str = ""
+    base: str = ""
+    base_digest: str = ""
+    alias: str = ""
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ServedAlias:
+    """An alias that serves ``version`` since ``update_time_seconds`` (Unix time)."""
+
+    model: str
+    alias: str
+    version: str
+    update_time_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """One name that ``model`` accepts, and what it means now."""
+
+    name: str
+    kind: ModelKind
+    version: str = ""
+    create_time_seconds: int = 0
+    base_digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Where a request would go, why, and which engines hold it now."""
+
+    route: Route
+    reason: str
+    engines: tuple[str, ...]
+    model: ServedModel
+
+
+class Registry(Protocol):
+    """The registry as the gateway uses it.  Raises Failure; an unreachable one names itself."""
+
+    async def resolve(self, name: str) -> Route:
+        """What a name means now.  Raises MODEL_NOT_FOUND with the nearest name, ALIAS_NOT_SERVING."""
+
+    async def aliases(self) -> list[ServedAlias]:
+        """The aliases of the caller's tenant that serve a version."""
+
+
+class Router:
+    """Resolves, lists and explains model names."""
+
+    def __init__(self, registry: Registry, generator: Generator) -> None:
+        self._registry = registry
+        self._generator = generator
+
+    async def resolve(self, name: str) -> Route:
+        """The route of a request.  The base needs no registry: nothing about it can move."""
+        requested = canonical(name)
+        if requested == BASE:
+            return Route(requested, BASE, ModelKind.BASE)
+        return await self._registry.resolve(requested)
+
+    async def models(self) -> list[ServedModel]:
+        """What ``model`` may name for the caller, the base first."""
+        engines, aliases = await asyncio.gather(self._generator.engines(), self._registry.aliases())
+        digest = next((engine.base_digest for engine in engines), "")
+        gate = asyncio.Semaphore(_CONCURRENT_LOOKUPS)
+
+        async def describe(alias: ServedAlias) -> ServedModel:
+            # By version, not by alias: a flip between the two calls must not mix two versions in one line.
+            async with gate:
+                route = await self._registry.resolve(f"{alias.model}@{alias.version}")
+            name = served_name(alias.model, alias.alias)
+            return ServedModel(name, route.kind, alias.version, alias.update_time_seconds, route.base_digest)
+
+        adapters = await asyncio.gather(*map(describe, aliases))
+        return [ServedModel(BASE, ModelKind.BASE, base_digest=digest), *adapters]
+
+    async def explain(self, name: str) -> Explanation:
+        """Where a request for ``name`` would go now, without sending it."""
+        route = await self.resolve(name)
+        engines, resident = await asyncio.gather(self._generator.engines(), self._generator.resident_versions())
+        ready = [engine for engine in engines if engine.state is EngineState.READY]
+        holding = ready if route.kind is ModelKind.BASE or route.version in resident else []
+        digest = route.base_digest or next((engine.base_digest for engine in engines), "")
+        model = ServedModel(route.requested, route.kind, route.version, base_digest=digest)
+        return Explanation(route, _reason(route, bool(holding)), tuple(item.engine for item in holding), model)
+
+
+def _reason(route: Route, held: bool) -> str:
+    if route.kind is ModelKind.BASE:
+        return "The name means the base itself; no adapter is applied."
+    number = f" (number {route.number})" if route.number else ""
+    meaning = (
+        f"The alias {route.alias} serves this version{number}."
+        if route.alias
+        else f"The name names this version{number} itself."
+    )
+    return meaning if held else f"{meaning} No engine holds it yet: the first request loads it."

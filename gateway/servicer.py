@@ -1,0 +1,59 @@
+"""One method an RPC: wire to domain, call, domain to wire."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from trivium.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+
+from gateway import wire
+from gateway.ask import Asker
+from gateway.chat import Chatter
+from gateway.receipts import Ledger
+from gateway.routing import Router
+from services.chassis.interceptors.call import ServicerContext
+
+
+class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
+    """The gateway's API; also what the HTTP skin calls."""
+
+    def __init__(self, asker: Asker, chatter: Chatter, router: Router, ledger: Ledger) -> None:
+        self._asker = asker
+        self._chatter = chatter
+        self._router = router
+        self._ledger = ledger
+
+    async def Ask(
+        self, request: gateway_pb2.AskRequest, context: ServicerContext
+    ) -> AsyncGenerator[gateway_pb2.AskResponse]:
+        async with aclosing(self._asker.ask(wire.question(request))) as events:
+            async for event in events:
+                yield wire.ask_response(event)
+
+    async def Chat(
+        self, request: gateway_pb2.ChatRequest, context: ServicerContext
+    ) -> AsyncGenerator[gateway_pb2.ChatResponse]:
+        async with aclosing(self._chatter.chat(wire.conversation(request))) as events:
+            async for event in events:
+                yield wire.chat_response(event)
+
+    async def Complete(
+        self, request: gateway_pb2.CompleteRequest, context: ServicerContext
+    ) -> AsyncGenerator[gateway_pb2.CompleteResponse]:
+        async with aclosing(self._chatter.chat(wire.continuation(request))) as events:
+            async for event in events:
+                yield wire.complete_response(event)
+
+    async def ListModels(
+        self, request: gateway_pb2.ListModelsRequest, context: ServicerContext
+    ) -> gateway_pb2.ListModelsResponse:
+        return wire.models_response(await self._router.models())
+
+    async def ExplainRoute(
+        self, request: gateway_pb2.ExplainRouteRequest, context: ServicerContext
+    ) -> gateway_pb2.ExplainRouteResponse:
+        return wire.explain_response(await self._router.explain(request.model))
+
+    async def GetReceipt(
+        self, request: gateway_pb2.GetReceiptRequest, context: ServicerContext
+    ) -> gateway_pb2.GetReceiptResponse:
+        return wire.receipt_response(await self._ledger.receipt(request.request_id))

@@ -1,0 +1,163 @@
+"""``trivium.gateway.v1`` and the domain, both ways.  Branches on types live here, so that the servicer has none."""
+
+from trivium.gateway.v1 import gateway_pb2
+
+from gateway.answering import Wish
+from gateway.ask import Answer, Question, Sources
+from gateway.chat import Conversation
+from gateway.citations import Citation
+from gateway.generation import Generated, Receipt, TextDelta
+from gateway.peers.messages import (
+    of_messages,
+    of_sampling,
+    of_shape,
+    to_finish,
+    to_logprobs,
+    to_receipt,
+    to_span,
+    to_timings,
+    to_usage,
+)
+from gateway.retrieval import Source
+from gateway.routing import Explanation, ModelKind, ServedModel
+
+_KINDS = {
+    ModelKind.UNSPECIFIED: gateway_pb2.MODEL_KIND_UNSPECIFIED,
+    ModelKind.BASE: gateway_pb2.MODEL_KIND_BASE,
+    ModelKind.ADAPTER: gateway_pb2.MODEL_KIND_ADAPTER,
+    ModelKind.FULL: gateway_pb2.MODEL_KIND_FULL,
+}
+
+
+def _wish(
+    request: gateway_pb2.AskRequest | gateway_pb2.ChatRequest | gateway_pb2.CompleteRequest,
+) -> Wish:
+    return Wish(
+        model=request.model,
+        sampling=of_sampling(request.sampling),
+        shape=of_shape(request.structured_output),
+        request_id=request.request_id,
+    )
+
+
+def question(request: gateway_pb2.AskRequest) -> Question:
+    """What is asked."""
+    return Question(
+        text=request.question,
+        wish=_wish(request),
+        collections=tuple(request.collections),
+        history=of_messages(request.history),
+        top_k=request.top_k,
+        instructions=request.instructions,
+    )
+
+
+def conversation(request: gateway_pb2.ChatRequest) -> Conversation:
+    """Turns to answer."""
+    return Conversation(of_messages(request.messages), _wish(request))
+
+
+def continuation(request: gateway_pb2.CompleteRequest) -> Conversation:
+    """Text to continue."""
+    return Conversation(request.prompt, _wish(request))
+
+
+def ask_response(event: Sources | TextDelta | Answer) -> gateway_pb2.AskResponse:
+    """One event of an answer with sources."""
+    match event:
+        case Sources():
+            sources = gateway_pb2.Sources(sources=[_source(item) for item in event.sources])
+            return gateway_pb2.AskResponse(sources=sources)
+        case TextDelta():
+            return gateway_pb2.AskResponse(delta=_delta(event))
+        case Answer():
+            return gateway_pb2.AskResponse(final=_ask_final(event))
+
+
+def chat_response(event: TextDelta | Generated) -> gateway_pb2.ChatResponse:
+    """One event of a turn."""
+    if isinstance(event, TextDelta):
+        return gateway_pb2.ChatResponse(delta=_delta(event))
+    return gateway_pb2.ChatResponse(final=_final(event))
+
+
+def complete_response(event: TextDelta | Generated) -> gateway_pb2.CompleteResponse:
+    """One event of a continuation."""
+    if isinstance(event, TextDelta):
+        return gateway_pb2.CompleteResponse(delta=_delta(event))
+    return gateway_pb2.CompleteResponse(final=_final(event))
+
+
+def models_response(models: list[ServedModel]) -> gateway_pb2.ListModelsResponse:
+    """What ``model`` may name."""
+    return gateway_pb2.ListModelsResponse(models=[_model(item) for item in models])
+
+
+def explain_response(explanation: Explanation) -> gateway_pb2.ExplainRouteResponse:
+    """Where a request would go."""
+    return gateway_pb2.ExplainRouteResponse(
+        resolved_model=explanation.route.resolved,
+        reason=explanation.reason,
+        alias=explanation.route.alias,
+        engines=explanation.engines,
+        model=_model(explanation.model),
+    )
+
+
+def receipt_response(receipt: Receipt) -> gateway_pb2.GetReceiptResponse:
+    """A receipt."""
+    return gateway_pb2.GetReceiptResponse(receipt=to_receipt(receipt))
+
+
+def _source(source: Source) -> gateway_pb2.Source:
+    return gateway_pb2.Source(
+        span=to_span(source.span),
+        title=source.title,
+        heading_path=source.heading_path,
+        text=source.text,
+        score=source.score,
+    )
+
+
+def _delta(delta: TextDelta) -> gateway_pb2.TextDelta:
+    return gateway_pb2.TextDelta(text=delta.text, logprobs=to_logprobs(delta.logprobs))
+
+
+def _final(end: Generated) -> gateway_pb2.GenerationFinal:
+    return gateway_pb2.GenerationFinal(
+        finish_reason=to_finish(end.finish_reason),
+        usage=to_usage(end.usage),
+        timings=to_timings(end.timings),
+        receipt=to_receipt(end.receipt),
+    )
+
+
+def _ask_final(answer: Answer) -> gateway_pb2.AskFinal:
+    end = answer.end
+    return gateway_pb2.AskFinal(
+        finish_reason=to_finish(end.finish_reason),
+        usage=to_usage(end.usage),
+        timings=to_timings(end.timings),
+        receipt=to_receipt(end.receipt),
+        citations=[_citation(item) for item in answer.citations],
+        unresolved_markers=answer.unresolved_markers,
+    )
+
+
+def _citation(citation: Citation) -> gateway_pb2.Citation:
+    return gateway_pb2.Citation(
+        marker=citation.marker,
+        answer_start=citation.answer_start,
+        answer_end=citation.answer_end,
+        span=to_span(citation.span),
+    )
+
+
+def _model(model: ServedModel) -> gateway_pb2.ServedModel:
+    return gateway_pb2.ServedModel(
+        name=model.name,
+        kind=_KINDS[model.kind],
+        version=model.version,
+        create_time_seconds=model.create_time_seconds,
+        base_digest=model.base_digest,
+    )
