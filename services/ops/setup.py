@@ -5,11 +5,10 @@ stamp that names what it was made from, so that an interrupted set-up goes on wh
 it stopped and a finished one returns at once and needs no network.
 """
 
-from __future__ import annotations
-
+# No import from __future__ here: a Python that is too old must get as far as the message.
 import sys
 
-if sys.version_info < (3, 11):  # before any import that an older Python lacks
+if sys.version_info < (3, 11):
     sys.exit(
         "Trivium needs Python 3.11 or newer; this is %d.%d (%s).\n"
         "Install one and name it: make setup PYTHON=python3.11"
@@ -55,7 +54,7 @@ class Step:
 
 def steps() -> list[Step]:
     """Return the set-up in order."""
-    python = f"{sys.version_info[0]}.{sys.version_info[1]} {PYTHON}"
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
     lock = _digest(LOCK)
     projects = _digest(*PROJECTS)
     models = _digest(*sorted(MODELS.glob("*.py")), MODELS.with_suffix(".py"))
@@ -68,10 +67,21 @@ def steps() -> list[Step]:
 
 
 def _install_lock() -> None:
+    """Make the environment hold what the lock names and nothing else."""
     environment = venv_dir()
+    complete = environment / "complete"
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    if environment.exists() and not (complete.exists() and complete.read_text() == version):
+        # uv takes a package that was written halfway for installed.  What it had
+        # downloaded is in its own cache, so beginning anew is quick.
+        print("  interrupted, or made by another Python: the environment is made anew", flush=True)
+        shutil.rmtree(environment)
     uv = bootstrapped("uv")
+    loudness = [] if sys.stderr.isatty() else ["--quiet"]
     _run(uv, "venv", "--quiet", "--allow-existing", "--python", PYTHON, environment)
-    _run(uv, "pip", "sync", "--require-hashes", "--python", environment, LOCK)
+    complete.unlink(missing_ok=True)
+    _run(uv, "pip", "sync", *loudness, "--require-hashes", "--python", environment, LOCK)
+    complete.write_text(version)
 
 
 def _install_checkout() -> None:
@@ -148,7 +158,8 @@ def main() -> None:
     begun = time.monotonic()
     with _alone():
         path = Path(f"{venv_dir()}.stamps")
-        stamps = _read_stamps(path) if venv_dir().exists() else {}
+        # A dangling link means that the machine's Python was replaced.
+        stamps = _read_stamps(path) if (venv_dir() / "bin" / "python").exists() else {}
         plan = steps()
         due = [step for step in plan if stamps.get(step.name) != step.made_from]
         if not stamps:
