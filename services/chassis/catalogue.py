@@ -158,3 +158,22 @@ class Reason(Enum):
         Code.INTERNAL,
         "The engine answered with {attested} over base {base}; the request was for {resolved}. Nothing is served.",
     )
+
+    # Training
+    BASE_NOT_FOUND = Entry(Code.NOT_FOUND, "No base is named {name}; this deployment trains on {known}.", "base model")
+    DATASET_IN_USE = Entry(Code.FAILED_PRECONDITION, "The dataset {name} is used by {user}. Wait for it or cancel it.")
+    DATASET_MALFORMED = Entry(
+        Code.INVALID_ARGUMENT, "{count} row(s) cannot be trained on. Line {line}: {problem}. Nothing was kept."
+    )
+    DATASET_NOT_FOUND = Entry(Code.NOT_FOUND, "No dataset is named {name}.", "trivium.trainer.v1.Dataset")
+    DATASET_TOO_LARGE = Entry(
+        Code.RESOURCE_EXHAUSTED, "The dataset has {size_bytes} bytes, over the limit of {limit_bytes}. Split it."
+    )
+    JOB_FINISHED = Entry(Code.FAILED_PRECONDITION, "The job {name} has already ended: {state}.")
+    JOB_NOT_FOUND = Entry(Code.NOT_FOUND, "No job is named {name}.", "trivium.trainer.v1.Job")
+    JOB_NOT_PAUSED = Entry(Code.FAILED_PRECONDITION, "The job {name} is {state}; only a paused job is resumed.")
+    PROCESS_LOST = Entry(
+        Code.INTERNAL, "The training process ended {count} times without getting further; last: {status}."
+    )
+    SETTINGS_UNFIT = Entry(Code.INVALID_ARGUMENT, "The settings do not fit the base: {problem}.")
+    TRAINING_DIVERGED = Entry(Code.FAILED_PRECONDITION, "Training diverged: {problem}. Lower the learning rate.")
