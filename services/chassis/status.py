@@ -129,6 +129,12 @@ def from_rpc_error(error: grpc.RpcError) -> PeerFailure:
     return _read(code, message, status)
 
 
+def read(status: status_pb2.Status) -> PeerFailure:
+    """Read a status that did not travel as an error: of a call inside this process."""
+    code = Code(status.code) if status.code in set(Code) else Code.UNKNOWN
+    return _read(code, status.message, status)
+
+
 def _trailer(error: grpc.RpcError) -> bytes:
     trailers: Any = error.trailing_metadata() if hasattr(error, "trailing_metadata") else None
     for key, value in trailers or ():
