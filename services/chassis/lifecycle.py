@@ -103,7 +103,6 @@ async def assembled(
                 health=Health(telemetry, log),
                 channels=channels,
                 access=access,
-                authenticator=authenticator,
                 layers=layers(settings, telemetry, log, authenticator),
                 executor=executor,
                 background=background,

@@ -103,7 +103,6 @@ class Runtime:
     health: Health
     channels: Channels
     access: AccessClient
-    authenticator: Authenticator
     # Around every call, whatever carries it: a second transport (the HTTP edge) hangs its methods in the same list.
     layers: Layers
     executor: Executor
@@ -112,6 +111,15 @@ class Runtime:
     new_id: Callable[[], str] = new_id
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     announced: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def authenticator(self) -> Authenticator:
+        """Who turns credentials into identities; access sets its own before it yields its registrations."""
+        return self.layers.auth.authenticator
+
+    @authenticator.setter
+    def authenticator(self, authenticator: Authenticator) -> None:
+        self.layers.auth.authenticator = authenticator
 
     def channel(self, service: str) -> grpc.aio.Channel:
         """The channel to a peer; its calls carry the current request's deadline, assertion and trace."""

@@ -20,6 +20,7 @@ from services.chassis.telemetry import Telemetry
 class Layers:
     """The layers by name (for those who steer them) and in order (for the dispatcher)."""
 
+    auth: AuthLayer
     admission: AdmissionLayer
     validation: ValidationLayer
     ordered: tuple[Layer, ...]
@@ -27,16 +28,18 @@ class Layers:
 
 def layers(settings: ServiceSettings, telemetry: Telemetry, log: Log, authenticator: Authenticator) -> Layers:
     """Build the list.  Outermost first; the handler comes after the last."""
+    auth = AuthLayer(authenticator)
     admission = AdmissionLayer(settings)
     validation = ValidationLayer(settings)
     return Layers(
+        auth=auth,
         admission=admission,
         validation=validation,
         ordered=(
             ContextLayer(settings),  # first: every later layer names the call by these ids
             TelemetryLayer(settings, telemetry, log),  # outside errors: sees the status that the caller gets
             ErrorsLayer(log),  # outside all that refuses: one place maps and masks
-            AuthLayer(authenticator),  # before admission: permits are counted by tenant
+            auth,  # before admission: permits are counted by tenant
             admission,  # before parsing: an overloaded server allocates nothing
             DeadlineLayer(),  # inside admission: a refused call needs no timer
             validation,  # last: only an authorised, admitted, timely call is parsed

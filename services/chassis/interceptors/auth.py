@@ -12,12 +12,13 @@ class AuthLayer:
     """Verifies the bearer, checks the method's roles and makes the call the current request."""
 
     def __init__(self, authenticator: Authenticator) -> None:
-        self._authenticator = authenticator
+        # A service that verifies by its own means (access) puts its own here while it starts.
+        self.authenticator = authenticator
 
     async def __call__(self, proceed: Proceed, call: Call) -> None:
         """Refuse without a valid credential, unless the method is public."""
         policy = call.method.policy
-        identity = _NOBODY if policy.public else await self._authenticator.authenticate(bearer_of(call))
+        identity = _NOBODY if policy.public else await self.authenticator.authenticate(bearer_of(call))
         if policy.roles and identity.roles.isdisjoint(policy.roles):
             raise Failure(Reason.ROLE_MISSING, required=", ".join(sorted(policy.roles)))
         call.identity = identity
