@@ -12,14 +12,14 @@ import sys
 
 from services.ops.cache import CHECKOUT
 
-# Spelt so that this file does not break its own rules.
 RULES = {
     "the address of a package index": re.compile(
-        r"https?://(?:[\w-]+\.)*(?:pypi\.org|pythonhosted\.org|npmjs\.(?:org|com)|golang\.org/|maven\.org|crates\.io)"
-        r"|--(?:extra-)?index-url[ =]\S*://"
+        # The options, settings and lock fields of pip, uv, npm, Go and Maven that carry one.
+        r"index[-_]url[ =\"']+\w+://|[\"']?\b(?:registry|resolved)[\"']?\s*[=:]\s*[\"']?https?://"
+        r"|GOPROXY=\s*[\"']?http|<repositor[y]>"
     ),
     "a path of one machine": re.compile(r"(?<![\w.])/(?:work|home/\w+|root)/[\w.-]+"),
-    "an unpinned version": re.compile(r"[\w-]@" + r"latest\b|:" + r"latest\b"),
+    "an unpinned version": re.compile(r"\w@lates[t]\b|\w:lates[t]\b"),
 }
 SKIPPED_SUFFIXES = (".binpb", ".png", ".safetensors", ".gguf")
 

@@ -37,6 +37,7 @@ MODELS = CHECKOUT / "services" / "chassis" / "models"
 LINK = CHECKOUT / ".venv"
 # Resolved, so that a set-up started from the environment itself finds what made it.
 PYTHON = Path(sys.executable).resolve()
+PYTHON_VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 # The environment takes 7 GB, which uv's cache shares, and the models under 1 GB; the
 # archives being unpacked need room beside them.
@@ -54,14 +55,13 @@ class Step:
 
 def steps() -> list[Step]:
     """Return the set-up in order."""
-    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
     lock = _digest(LOCK)
     projects = _digest(*PROJECTS)
     models = _digest(*sorted(MODELS.glob("*.py")), MODELS.with_suffix(".py"))
     return [
         Step("system packages", system_packages.WANTED, system_packages.install),
-        Step("environment", f"{python} {lock}", _install_lock),
-        Step("this checkout", f"{python} {lock} {projects}", _install_checkout),
+        Step("environment", f"{PYTHON_VERSION} {lock}", _install_lock),
+        Step("this checkout", f"{PYTHON_VERSION} {lock} {projects}", _install_checkout),
         Step("models", f"{lock} {models}", _prepare_models),
     ]
 
@@ -70,8 +70,7 @@ def _install_lock() -> None:
     """Make the environment hold what the lock names and nothing else."""
     environment = venv_dir()
     complete = environment / "complete"
-    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    if environment.exists() and not (complete.exists() and complete.read_text() == version):
+    if environment.exists() and not (complete.exists() and complete.read_text() == PYTHON_VERSION):
         # uv takes a package that was written halfway for installed.  What it had
         # downloaded is in its own cache, so beginning anew is quick.
         print("  interrupted, or made by another Python: the environment is made anew", flush=True)
@@ -81,7 +80,7 @@ def _install_lock() -> None:
     _run(uv, "venv", "--quiet", "--allow-existing", "--python", PYTHON, environment)
     complete.unlink(missing_ok=True)
     _run(uv, "pip", "sync", *loudness, "--require-hashes", "--python", environment, LOCK)
-    complete.write_text(version)
+    complete.write_text(PYTHON_VERSION)
 
 
 def _install_checkout() -> None:
