@@ -1,0 +1,33 @@
+"""The core put together over its four peers, once a process."""
+
+from contextlib import AbstractAsyncContextManager
+
+from gateway.answering import Answerer
+from gateway.ask import Asker
+from gateway.chat import Chatter
+from gateway.peers.access import RemoteLedger
+from gateway.peers.generator import RemoteGenerator
+from gateway.peers.registry import RemoteRegistry
+from gateway.peers.retriever import RemoteRetriever
+from gateway.receipts import Recorder
+from gateway.routing import Router
+from gateway.servicer import GatewayServicer
+from services.chassis.runtime import Runtime
+
+
+def compose(runtime: Runtime) -> GatewayServicer:
+    """The servicer that both skins call, and the background that records receipts late."""
+
+    def acting_for(tenant: str, principal: str) -> AbstractAsyncContextManager[object]:
+        return runtime.acting_for(tenant, on_behalf_of=principal)
+
+    generator = RemoteGenerator(runtime.channel("generator"))
+    ledger = RemoteLedger(runtime.channel("access"), acting_for)
+    recorder = Recorder(ledger, runtime.log)
+    runtime.spawn(recorder.run(), name="receipts")
+    router = Router(RemoteRegistry(runtime.channel("registry")), generator)
+    answerer = Answerer(generator, recorder)
+    clock = runtime.clock.monotonic
+    asker = Asker(router, RemoteRetriever(runtime.channel("retriever")), generator, answerer, clock, runtime.new_id)
+    chatter = Chatter(router, answerer, clock, runtime.new_id)
+    return GatewayServicer(asker, chatter, router, ledger)

@@ -1,0 +1,27 @@
+"""Settings of the gateway."""
+
+from pathlib import Path
+from typing import ClassVar, Self
+
+from pydantic import model_validator
+
+from services.chassis.config import ServiceSettings, environment
+
+
+class GatewaySettings(ServiceSettings):
+    """What the gateway has beyond every service: its HTTP listener."""
+
+    service: ClassVar[str] = "gateway"
+    model_config = environment("gateway")
+
+    http_listen: str = "127.0.0.1:8080"
+    http_tls_cert_file: Path | None = None
+    http_tls_key_file: Path | None = None
+    # The operator's word that a proxy before the HTTP listener ends TLS.
+    http_tls_ended_before: bool = False
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.http_tls_cert_file is None) != (self.http_tls_key_file is None):
+            raise ValueError("HTTPS needs both TRIVIUM_GATEWAY_HTTP_TLS_CERT_FILE and _KEY_FILE")
+        return self

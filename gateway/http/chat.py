@@ -1,0 +1,153 @@
+"""POST /v1/chat/completions: a turn, or with ``trivium.collection`` a question with sources."""
+
+import json
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from typing import Any
+
+from trivium.gateway.v1 import gateway_pb2
+
+from gateway.http import rendering
+from gateway.http.requests import of_chat
+from gateway.http.schemas import ChatCompletion, parse
+from gateway.servicer import GatewayServicer
+from services.chassis.interceptors.call import ServicerContext
+
+Event = gateway_pb2.AskResponse | gateway_pb2.ChatResponse
+DONE = b"data: [DONE]\n\n"
+
+
+def event(payload: dict[str, Any]) -> bytes:
+    """One server-sent event."""
+    return b"data: " + json.dumps(payload, ensure_ascii=False).encode() + b"\n\n"
+
+
+class ChatExchange:
+    """One request: its own id, its model as it was named, and what it has said so far."""
+
+    def __init__(self, servicer: GatewayServicer, request_id: str, clock: Callable[[], float] = time.time) -> None:
+        self.request_id = request_id
+        self.stream = False
+        self._servicer = servicer
+        self._created = int(clock())
+        self._model = ""
+        self._usage_wanted = False
+        self._logprobs_wanted = False
+
+    def parse(self, raw: bytes) -> gateway_pb2.ChatRequest | gateway_pb2.AskRequest:
+        """As Exchange."""
+        body = parse(ChatCompletion, raw)
+        request = of_chat(body, self.request_id)
+        self.request_id = request.request_id
+        self.stream = body.stream
+        self._model = body.model
+        self._usage_wanted = body.stream_options.include_usage
+        self._logprobs_wanted = body.logprobs
+        return request
+
+    async def answer(
+        self, message: gateway_pb2.ChatRequest | gateway_pb2.AskRequest, context: ServicerContext
+    ) -> AsyncGenerator[bytes]:
+        """As Exchange."""
+        events: AsyncGenerator[Event] = (
+            self._servicer.Ask(message, context)
+            if isinstance(message, gateway_pb2.AskRequest)
+            else self._servicer.Chat(message, context)
+        )
+        encode = self._events if self.stream else self._whole
+        async with aclosing(events), aclosing(encode(events)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def _events(self, events: AsyncGenerator[Event]) -> AsyncGenerator[bytes]:
+        opened = False
+        async for item in events:
+            if not opened:
+                opened = True
+                yield self._opening(item)
+            for chunk in self._chunks(item):
+                yield event(chunk)
+        yield DONE
+
+    def _opening(self, first: Event) -> bytes:
+        """The role, and the sources where there are some: they come before any text."""
+        extra: dict[str, Any] = {}
+        if isinstance(first, gateway_pb2.AskResponse):
+            extra["trivium"] = {"sources": rendering.sources(first.sources)}
+        return event(self._chunk({"role": "assistant", "content": ""}, **extra))
+
+    def _chunks(self, item: Event) -> Iterator[dict[str, Any]]:
+        kind = item.WhichOneof("part")
+        if kind == "delta":
+            yield self._chunk({"content": item.delta.text}, logprobs=self._logprobs(item.delta))
+        if kind == "final":
+            final = item.final
+            build = final.receipt.engine_build
+            yield self._chunk({}, reason=rendering.finish(final), fingerprint=build, trivium=rendering.made_of(final))
+            if self._usage_wanted:
+                whole = self._head("chat.completion.chunk", build)
+                yield {**whole, "choices": [], "usage": rendering.usage(final.usage)}
+
+    def _chunk(
+        self,
+        delta: dict[str, Any],
+        *,
+        logprobs: dict[str, Any] | None = None,
+        reason: str | None = None,
+        fingerprint: str | None = None,
+        **extra: Any,
+    ) -> dict[str, Any]:
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+        chunk = {**self._head("chat.completion.chunk", fingerprint), "choices": [choice], **extra}
+        if self._usage_wanted:
+            chunk["usage"] = None
+        return chunk
+
+    async def _whole(self, events: AsyncGenerator[Event]) -> AsyncGenerator[bytes]:
+        text: list[str] = []
+        tokens: list[dict[str, Any]] = []
+        sources: list[dict[str, Any]] | None = None
+        async for item in events:
+            kind = item.WhichOneof("part")
+            if kind == "delta":
+                text.append(item.delta.text)
+                tokens += rendering.logprobs(item.delta.logprobs)
+            elif kind == "final":
+                about = rendering.made_of(item.final)
+                if sources is not None:
+                    about["sources"] = sources
+                whole = self._completion("".join(text), tokens, item.final, about)
+                yield json.dumps(whole, ensure_ascii=False).encode()
+            elif isinstance(item, gateway_pb2.AskResponse):
+                sources = rendering.sources(item.sources)
+
+    def _completion(
+        self, text: str, tokens: list[dict[str, Any]], final: rendering.Final, about: dict[str, Any]
+    ) -> dict[str, Any]:
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": text, "refusal": None},
+            "logprobs": {"content": tokens, "refusal": None} if self._logprobs_wanted else None,
+            "finish_reason": rendering.finish(final),
+        }
+        return {
+            **self._head("chat.completion", final.receipt.engine_build),
+            "choices": [choice],
+            "usage": rendering.usage(final.usage),
+            "trivium": about,
+        }
+
+    def _logprobs(self, delta: gateway_pb2.TextDelta) -> dict[str, Any] | None:
+        if not self._logprobs_wanted:
+            return None
+        return {"content": rendering.logprobs(delta.logprobs), "refusal": None}
+
+    def _head(self, kind: str, fingerprint: str | None) -> dict[str, Any]:
+        return {
+            "id": f"chatcmpl-{self.request_id}",
+            "object": kind,
+            "created": self._created,
+            "model": self._model,
+            "system_fingerprint": fingerprint,
+        }

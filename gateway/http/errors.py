@@ -1,0 +1,103 @@
+"""Failures in OpenAI's shape: ``{"error": {message, type, param, code}}`` with the headers that its clients obey.
+
+``code`` is the catalogue's reason in lower case; ``param`` is the request's field in
+OpenAI's own name.  Clients retry on 409, 429 and 5xx by themselves: ``x-should-retry: false``
+stops them where the same request would fail the same way.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+
+from google.rpc import status_pb2
+
+from services.chassis.errors import Code
+from services.chassis.status import PeerFailure, read
+
+REQUEST_ID = "x-request-id"
+
+_STATUS = {
+    Code.CANCELLED: 499,
+    Code.UNKNOWN: 500,
+    Code.INVALID_ARGUMENT: 400,
+    Code.DEADLINE_EXCEEDED: 504,
+    Code.NOT_FOUND: 404,
+    Code.ALREADY_EXISTS: 409,
+    Code.PERMISSION_DENIED: 403,
+    Code.RESOURCE_EXHAUSTED: 429,
+    Code.FAILED_PRECONDITION: 400,
+    Code.ABORTED: 409,
+    Code.OUT_OF_RANGE: 400,
+    Code.UNIMPLEMENTED: 501,
+    Code.INTERNAL: 500,
+    Code.UNAVAILABLE: 503,
+    Code.DATA_LOSS: 500,
+    Code.UNAUTHENTICATED: 401,
+}
+_TYPE = {
+    Code.UNAUTHENTICATED: "authentication_error",
+    Code.PERMISSION_DENIED: "permission_error",
+    Code.RESOURCE_EXHAUSTED: "rate_limit_error",
+}
+_RETRYABLE = {Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.ABORTED, Code.DEADLINE_EXCEEDED}
+# What OpenAI's clients and their users look for, where our own name differs.
+_CODES = {"CREDENTIAL_INVALID": "invalid_api_key", "CREDENTIAL_MISSING": "invalid_api_key"}
+_PARAMS = {
+    "sampling.logprobs": "top_logprobs",
+    "question": "messages",
+    "history": "messages",
+    "instructions": "messages",
+    "structured_output": "response_format",
+    "collections": "trivium.collections",
+    "request_id": "trivium.request_id",
+    "top_k": "trivium.top_k",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HttpError:
+    """A failure as an HTTP answer."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str]
+
+
+def of_status(status: status_pb2.Status, request_id: str) -> HttpError:
+    """The HTTP answer of a failed call."""
+    peer = read(status)
+    param = _param(peer)
+    code = _CODES.get(peer.reason, peer.reason.lower()) or peer.code.name.lower()
+    headers = {REQUEST_ID: request_id}
+    if peer.retry_after_seconds is not None:
+        headers["retry-after"] = str(max(1, math.ceil(peer.retry_after_seconds)))
+    if _STATUS[peer.code] >= 409:
+        headers["x-should-retry"] = "true" if peer.code in _RETRYABLE else "false"
+    if peer.code is Code.UNAUTHENTICATED:
+        headers["www-authenticate"] = "Bearer"
+    number = _STATUS[peer.code]
+    kind = _TYPE.get(peer.code, "invalid_request_error" if number < 500 or number == 501 else "server_error")
+    return HttpError(number, body_of(peer.message, kind, param, code), headers)
+
+
+def of_http(number: int, message: str, request_id: str) -> HttpError:
+    """The answer where no call was made: an unknown path, a wrong method, a body over the limit."""
+    code = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}.get(number, "bad_request")
+    return HttpError(number, body_of(message, "invalid_request_error", None, code), {REQUEST_ID: request_id})
+
+
+def body_of(message: str, kind: str, param: str | None, code: str) -> bytes:
+    """The error's JSON."""
+    error = {"message": message, "type": kind, "param": param, "code": code}
+    return json.dumps({"error": error}, ensure_ascii=False).encode()
+
+
+def _param(peer: PeerFailure) -> str | None:
+    """The field at fault as OpenAI names it, None where no single one is."""
+    field = peer.violations[0].field if peer.violations else peer.variables.get("field", "")
+    if not field and peer.reason == "MODEL_NOT_FOUND":
+        return "model"
+    if not field:
+        return None
+    whole = field.partition("[")[0]
+    return _PARAMS.get(whole) or _PARAMS.get(whole.partition(".")[0]) or field.removeprefix("sampling.")

@@ -1,0 +1,81 @@
+"""GET /v1/models, GET /v1/models/NAME, and the receipt of an earlier answer: one question, one JSON document each."""
+
+import json
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from google.protobuf.message import Message
+from trivium.gateway.v1 import gateway_pb2
+
+from gateway.http import rendering
+from gateway.servicer import GatewayServicer
+from services.chassis.interceptors.call import ServicerContext
+
+_KINDS = {
+    gateway_pb2.MODEL_KIND_BASE: "base",
+    gateway_pb2.MODEL_KIND_ADAPTER: "adapter",
+    gateway_pb2.MODEL_KIND_FULL: "full",
+}
+
+
+class _Lookup:
+    """An exchange whose request stands in its path."""
+
+    stream = False
+
+    def __init__(self, servicer: GatewayServicer, request_id: str) -> None:
+        self.request_id = request_id
+        self._servicer = servicer
+
+
+class ModelsExchange(_Lookup):
+    """What ``model`` may name."""
+
+    def parse(self, _: bytes) -> Message:
+        """As Exchange."""
+        return gateway_pb2.ListModelsRequest()
+
+    async def answer(self, message: gateway_pb2.ListModelsRequest, context: ServicerContext) -> AsyncGenerator[bytes]:
+        """As Exchange."""
+        listing = await self._servicer.ListModels(message, context)
+        yield json.dumps({"object": "list", "data": [_model(item) for item in listing.models]}).encode()
+
+
+class ModelExchange(_Lookup):
+    """What one name means; any name that ``model`` accepts may be asked for."""
+
+    def parse(self, raw: bytes) -> Message:
+        """As Exchange."""
+        return gateway_pb2.ExplainRouteRequest(model=raw.decode())
+
+    async def answer(self, message: gateway_pb2.ExplainRouteRequest, context: ServicerContext) -> AsyncGenerator[bytes]:
+        """As Exchange."""
+        explained = await self._servicer.ExplainRoute(message, context)
+        yield json.dumps(_model(explained.model)).encode()
+
+
+class ReceiptExchange(_Lookup):
+    """What an earlier answer was made of."""
+
+    def parse(self, raw: bytes) -> Message:
+        """As Exchange."""
+        return gateway_pb2.GetReceiptRequest(request_id=raw.decode())
+
+    async def answer(self, message: gateway_pb2.GetReceiptRequest, context: ServicerContext) -> AsyncGenerator[bytes]:
+        """As Exchange."""
+        answer = await self._servicer.GetReceipt(message, context)
+        yield json.dumps(rendering.receipt(answer.receipt)).encode()
+
+
+def _model(model: gateway_pb2.ServedModel) -> dict[str, Any]:
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": model.create_time_seconds,
+        "owned_by": "trivium",
+        "trivium": {
+            "kind": _KINDS.get(model.kind, "unspecified"),
+            "version": model.version or None,
+            "base_digest": model.base_digest,
+        },
+    }

@@ -1,0 +1,123 @@
+"""What every answer over HTTP shares: usage, probabilities, and the ``trivium`` object of what it was made of."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from trivium.common.v1 import chat_pb2, receipt_pb2
+from trivium.gateway.v1 import gateway_pb2
+
+Final = gateway_pb2.AskFinal | gateway_pb2.GenerationFinal
+
+_SAMPLING = (
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "seed",
+    "frequency_penalty",
+    "presence_penalty",
+    "repetition_penalty",
+    "logprobs",
+)
+
+
+def finish(final: Final) -> str:
+    """OpenAI's word for why an answer ended; an aborted one is cut, not finished."""
+    return "stop" if final.finish_reason == chat_pb2.FINISH_REASON_STOP else "length"
+
+
+def usage(message: receipt_pb2.Usage) -> dict[str, Any]:
+    """Tokens that a request cost."""
+    return {
+        "prompt_tokens": message.prompt_tokens,
+        "completion_tokens": message.completion_tokens,
+        "total_tokens": message.prompt_tokens + message.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": message.cached_prompt_tokens},
+    }
+
+
+def logprobs(items: Iterable[chat_pb2.TokenLogprob]) -> list[dict[str, Any]]:
+    """Tokens with their probabilities as chat completions have them."""
+    return [{**_token(item), "top_logprobs": [_token(rival) for rival in item.top]} for item in items]
+
+
+def _token(item: chat_pb2.TokenLogprob) -> dict[str, Any]:
+    # Part of a character has no text of its own, and its bytes are not known here.
+    whole = "\ufffd" not in item.token
+    return {
+        "token": item.token,
+        "logprob": item.logprob,
+        "bytes": list(item.token.encode()) if whole else None,
+    }
+
+
+def span(message: receipt_pb2.SourceSpan) -> dict[str, Any]:
+    """Characters of a document version."""
+    return {
+        "marker": message.marker,
+        "collection": message.collection,
+        "document": message.document,
+        "version": message.version,
+        "start": message.start,
+        "end": message.end,
+        "chunk": message.chunk,
+    }
+
+
+def sources(message: gateway_pb2.Sources) -> list[dict[str, Any]]:
+    """What the answer may cite."""
+    return [
+        {
+            **span(item.span),
+            "title": item.title,
+            "heading_path": list(item.heading_path),
+            "text": item.text,
+            "score": item.score,
+        }
+        for item in message.sources
+    ]
+
+
+def receipt(message: receipt_pb2.Receipt) -> dict[str, Any]:
+    """Everything that determined an answer."""
+    sampling: dict[str, Any] = {
+        name: getattr(message.sampling, name)
+        for name in _SAMPLING
+        if message.sampling.HasField(name)  # type: ignore[arg-type]
+    }
+    return {
+        "request_id": message.request_id,
+        "requested_model": message.requested_model,
+        "resolved_model": message.resolved_model,
+        "version": message.version_digest or None,
+        "base_digest": message.base_digest,
+        "engine": message.engine,
+        "engine_build": message.engine_build,
+        "engine_slot": message.engine_slot,
+        "template_digest": message.template_digest,
+        "prompt_tokens_digest": message.prompt_tokens_digest,
+        "sampling": {**sampling, "stop": list(message.sampling.stop)},
+        "sources": [span(item) for item in message.sources],
+        "usage": usage(message.usage),
+        "complete_time": message.complete_time.ToJsonString(),
+    }
+
+
+def made_of(final: Final) -> dict[str, Any]:
+    """The ``trivium`` object of an answer: exact version, receipt, timings, and citations where sources were asked for."""
+    about: dict[str, Any] = {
+        "request_id": final.receipt.request_id,
+        "resolved_model": final.receipt.resolved_model,
+        "version": final.receipt.version_digest or None,
+        "receipt": receipt(final.receipt),
+        "timings": [
+            {"stage": item.stage, "seconds": item.seconds, "input_size": item.input_size} for item in final.timings
+        ],
+    }
+    if isinstance(final, gateway_pb2.AskFinal):
+        about["citations"] = [
+            {"answer_start": item.answer_start, "answer_end": item.answer_end, **span(item.span)}
+            for item in final.citations
+        ]
+        about["unresolved_markers"] = list(final.unresolved_markers)
+    return about

@@ -1,0 +1,134 @@
+"""From OpenAI's requests to our own API's: names and places change, meaning does not."""
+
+import json
+
+from trivium.common.v1 import chat_pb2
+from trivium.gateway.v1 import gateway_pb2
+
+from gateway.http.schemas import ChatCompletion, ChatTurn, Generation, TextCompletion
+from services.chassis.errors import Failure, Reason
+
+_ROLES = {
+    "system": chat_pb2.CHAT_ROLE_SYSTEM,
+    "developer": chat_pb2.CHAT_ROLE_SYSTEM,
+    "user": chat_pb2.CHAT_ROLE_USER,
+    "assistant": chat_pb2.CHAT_ROLE_ASSISTANT,
+}
+
+
+def of_chat(body: ChatCompletion, request_id: str) -> gateway_pb2.ChatRequest | gateway_pb2.AskRequest:
+    """A turn; with collections named, a question with sources."""
+    if body.trivium.searched:
+        return _ask(body, request_id)
+    return gateway_pb2.ChatRequest(
+        model=body.model,
+        messages=[_message(turn) for turn in body.messages],
+        sampling=_chat_sampling(body),
+        structured_output=_shape(body),
+        request_id=body.trivium.request_id or request_id,
+    )
+
+
+def _ask(body: ChatCompletion, request_id: str) -> gateway_pb2.AskRequest:
+    *earlier, last = body.messages
+    if last.role != "user":
+        raise Failure(
+            Reason.FIELD_INVALID, field="messages", problem="with a collection, the last one must be the user's"
+        )
+    return gateway_pb2.AskRequest(
+        model=body.model,
+        question=last.text,
+        collections=body.trivium.searched,
+        history=[_message(turn) for turn in earlier],
+        top_k=_int32(body.trivium.top_k, "trivium.top_k") or 0,
+        sampling=_chat_sampling(body),
+        structured_output=_shape(body),
+        request_id=body.trivium.request_id or request_id,
+    )
+
+
+def of_completion(body: TextCompletion, request_id: str) -> gateway_pb2.CompleteRequest:
+    """A continuation."""
+    if body.trivium.searched:
+        raise Failure(
+            Reason.PARAMETER_UNSUPPORTED,
+            field="trivium.collections",
+            why=" here; ask with /v1/chat/completions",
+        )
+    return gateway_pb2.CompleteRequest(
+        model=body.model,
+        prompt=body.text,
+        sampling=_sampling(body, body.max_tokens, body.logprobs),
+        structured_output=_constraint(body),
+        request_id=body.trivium.request_id or request_id,
+    )
+
+
+def _message(turn: ChatTurn) -> chat_pb2.ChatMessage:
+    return chat_pb2.ChatMessage(role=_ROLES[turn.role], content=turn.text)
+
+
+def _chat_sampling(body: ChatCompletion) -> chat_pb2.Sampling:
+    one, other = body.max_tokens, body.max_completion_tokens
+    if None not in (one, other) and one != other:
+        raise Failure(Reason.PARAMETER_UNSUPPORTED, field="max_completion_tokens", why=" beside another max_tokens")
+    if body.top_logprobs is not None and not body.logprobs:
+        raise Failure(Reason.FIELD_INVALID, field="top_logprobs", problem="needs logprobs: true")
+    logprobs = (body.top_logprobs or 0) if body.logprobs else None
+    return _sampling(body, other if one is None else one, logprobs)
+
+
+def _sampling(body: Generation, max_tokens: int | None, logprobs: int | None) -> chat_pb2.Sampling:
+    return chat_pb2.Sampling(
+        max_tokens=_int32(max_tokens, "max_tokens"),
+        temperature=body.temperature,
+        top_p=body.top_p,
+        top_k=_int32(body.top_k, "top_k"),
+        seed=_within(body.seed, "seed", 63),
+        stop=body.stops,
+        frequency_penalty=body.frequency_penalty,
+        presence_penalty=body.presence_penalty,
+        repetition_penalty=body.repetition_penalty,
+        logprobs=_int32(logprobs, "logprobs"),
+    )
+
+
+def _int32(value: int | None, field: str) -> int | None:
+    return _within(value, field, 31)
+
+
+def _within(value: int | None, field: str, bits: int) -> int | None:
+    """The value, if the wire can carry it; its real bounds are checked with every other rule of our API."""
+    if value is not None and not -(1 << bits) <= value < 1 << bits:
+        raise Failure(Reason.FIELD_INVALID, field=field, problem="is out of range")
+    return value
+
+
+def _shape(body: ChatCompletion) -> chat_pb2.StructuredOutput | None:
+    wanted = body.response_format
+    constraint = _constraint(body)
+    if wanted is None or wanted.type == "text":
+        return constraint
+    if constraint is not None:
+        raise Failure(
+            Reason.PARAMETER_UNSUPPORTED, field="response_format", why=" beside another constraint in trivium"
+        )
+    if wanted.type == "json_object":
+        return chat_pb2.StructuredOutput(json_object=True)
+    if wanted.json_schema is None:
+        raise Failure(Reason.FIELD_INVALID, field="response_format.json_schema", problem="is required")
+    return chat_pb2.StructuredOutput(json_schema=json.dumps(wanted.json_schema.schema_))
+
+
+def _constraint(body: Generation) -> chat_pb2.StructuredOutput | None:
+    wanted = body.trivium
+    given = [name for name in ("regex", "choice", "grammar") if getattr(wanted, name) is not None]
+    if len(given) > 1:
+        raise Failure(Reason.PARAMETER_UNSUPPORTED, field=f"trivium.{given[1]}", why=f" beside {given[0]}")
+    if wanted.choice is not None:
+        return chat_pb2.StructuredOutput(choice=chat_pb2.Choices(values=wanted.choice))
+    if wanted.regex is not None:
+        return chat_pb2.StructuredOutput(regex=wanted.regex)
+    if wanted.grammar is not None:
+        return chat_pb2.StructuredOutput(grammar=wanted.grammar)
+    return None

@@ -1,0 +1,79 @@
+"""Serves the HTTP skin in the process and on the loop of the gRPC server.
+
+Invariant: API keys never cross a network in clear text.  Off this machine the listener
+needs a certificate, or the operator's word that something before it ends TLS.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+from gateway.config import GatewaySettings
+from services.chassis.config import split_address
+from services.chassis.tls import is_loopback
+
+_BACKLOG = 2048
+# By the time uvicorn stops, the layers have drained the calls.
+_GRACE_SECONDS = 2
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the chassis, which drains both servers in order."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn.Server, but takes none."""
+        yield
+
+
+@asynccontextmanager
+async def serving(app: FastAPI, settings: GatewaySettings) -> AsyncIterator[str]:
+    """The app, served inside the block at the address that is yielded.  Raises ValueError off this machine in clear text."""
+    address = settings.http_listen
+    secure = settings.http_tls_cert_file is not None
+    if not (secure or settings.http_tls_ended_before or is_loopback(address)):
+        raise ValueError(
+            f"{address} is not on this machine: set TRIVIUM_GATEWAY_HTTP_TLS_CERT_FILE and _KEY_FILE, "
+            "or TRIVIUM_GATEWAY_HTTP_TLS_ENDED_BEFORE=true behind a proxy that ends TLS"
+        )
+    listener = _bind(address)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        ssl_certfile=settings.http_tls_cert_file,
+        ssl_keyfile=settings.http_tls_key_file,
+        ssl_version=ssl.PROTOCOL_TLS_SERVER,
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+    try:
+        host, port = listener.getsockname()[:2]
+        yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    finally:
+        server.should_exit = True
+        await task
+
+
+def _bind(address: str) -> socket.socket:
+    """A listening socket: connections wait in its backlog from here on, even before the loop accepts."""
+    host, port = split_address(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
