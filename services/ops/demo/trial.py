@@ -1,0 +1,142 @@
+"""Try the demo's material without any service: `python -m services.ops.demo.trial`.
+
+Trains with the trainer's own loop in this process, asks the four roads greedily through
+transformers, prints the table and one line of JSON.  The demo itself goes through
+the services; this is for whoever changes a page, a pair or the recipe.
+"""
+
+import argparse
+import json
+import math
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from services.chassis import models
+from services.ops.demo.prompt import Source, bare_messages, grounded_messages
+from services.ops.demo.recipe import RECIPE, SOURCES
+from services.ops.demo.scoring import FOLDER, Question, Score, questions, score, table
+from services.trainer.examples import ChatEncoder
+from services.trainer.job import Schedule, Settings
+from services.trainer.rows import Row, read
+from services.trainer.training import Run
+
+_MAX_NEW_TOKENS = 48
+
+
+def sections() -> Iterator[tuple[str, Source]]:
+    """Every section of the handbook as the retriever would cut it: page, and title with text."""
+    for page in sorted((FOLDER / "handbook").glob("*.md")):
+        title, *parts = re.split(r"^#{1,2} (.+)$", page.read_text(), flags=re.MULTILINE)[1:]
+        for text in parts[2::2]:
+            yield page.name, Source(title, " ".join(text.split()))
+
+
+def retrieved(question: Question, known: list[Source], count: int) -> list[Source]:
+    """The best sections by BM25 (Lucene's formula and constants), best first."""
+    texts = [Counter(re.findall(r"\w+", f"{source.title} {source.text}".lower())) for source in known]
+    mean = sum(text.total() for text in texts) / len(texts)
+
+    def weight(word: str) -> float:
+        holders = sum(word in text for text in texts)
+        return math.log(1 + (len(texts) - holders + 0.5) / (holders + 0.5))
+
+    words = set(re.findall(r"\w+", question.question.lower()))
+
+    def rank(text: Counter[str]) -> float:
+        norm = 1.2 * (0.25 + 0.75 * text.total() / mean)
+        return sum(weight(word) * text[word] * 2.2 / (text[word] + norm) for word in words if text[word])
+
+    order = sorted(range(len(known)), key=lambda index: -rank(texts[index]))
+    return [known[index] for index in order[:count]]
+
+
+def answer(model: Any, tokenizer: Any, messages: list[dict[str, str]]) -> str:
+    """The model's greedy answer."""
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    prompt = tokenizer(text, add_special_tokens=False, return_tensors="pt")
+    with torch.inference_mode():
+        tokens = model.generate(
+            **prompt, max_new_tokens=_MAX_NEW_TOKENS, do_sample=False, pad_token_id=tokenizer.eos_token_id
+        )
+    said: str = tokenizer.decode(tokens[0][prompt["input_ids"].shape[1] :], skip_special_tokens=True)
+    return said
+
+
+def trained(base: Any, folder: Path, settings: Settings) -> tuple[Any, dict[str, float]]:
+    """Train on the pairs; return the adapted model and what it took."""
+    encoder = ChatEncoder.load(folder)
+    rows = [row for row in read((FOLDER / "pairs.jsonl").read_bytes().splitlines()) if isinstance(row, Row)]
+    run = Run(base, [encoder.encode(row.turns) for row in rows], settings)
+    began = time.monotonic()
+    while not run.finished:
+        result = run.step()
+        if result.progress.step % 10 == 0:
+            print(
+                f"step {result.progress.step}/{result.progress.total_steps} loss {result.progress.loss:.3f}", flush=True
+            )
+    return run.model, {
+        "pairs": len(rows),
+        "steps": run.progress.step,
+        "trained_tokens": run.progress.trained_tokens,
+        "train_seconds": round(time.monotonic() - began, 1),
+        "loss": round(run.progress.loss, 4),
+    }
+
+
+def main() -> None:
+    """Train, ask, score."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=RECIPE["seed"])
+    parser.add_argument("--learning-rate", type=float, default=RECIPE["learning_rate"])
+    parser.add_argument("--batch-rows", type=int, default=RECIPE["batch_rows"])
+    parser.add_argument("--schedule", choices=[entry.value for entry in Schedule], default=RECIPE["schedule"])
+    parser.add_argument("--skip-base", action="store_true", help="ask only the adapter's two roads")
+    parser.add_argument("--show", action="store_true", help="print every answer")
+    asked = parser.parse_args()
+    torch.set_num_threads(2)
+    folder = models.resolve(models.ModelSettings().base_model).path
+    settings = Settings(
+        rank=RECIPE["rank"],
+        alpha=RECIPE["alpha"],
+        epochs=RECIPE["epochs"],
+        batch_rows=asked.batch_rows,
+        learning_rate=asked.learning_rate,
+        schedule=Schedule(asked.schedule),
+        seed=asked.seed,
+    )
+    tokenizer = ChatEncoder.load(folder).tokenizer
+    base = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.bfloat16)
+    model, facts = trained(base, folder, settings)
+    model.eval()
+    known = [source for _, source in sections()]
+    scores: dict[str, list[Score]] = {}
+    for road in ("base", "adapter", "RAG over base", "RAG over adapter"):
+        if asked.skip_base and "adapter" not in road:
+            continue
+        with nullcontext() if "adapter" in road else model.disable_adapter():
+            scores[road] = []
+            for question in questions():
+                sources = retrieved(question, known, SOURCES) if "RAG" in road else []
+                messages = (
+                    grounded_messages(question.question, sources) if sources else bare_messages(question.question)
+                )
+                said = answer(model, tokenizer, messages)
+                scores[road].append(score(question, said, sources))
+                if asked.show:
+                    print(f"{road}: {scores[road][-1]} {said!r}")
+    print(table(scores))
+    outcome = {road: sum(entry.complete for entry in given) for road, given in scores.items()}
+    sys.stdout.write(json.dumps({**facts, "complete": outcome}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

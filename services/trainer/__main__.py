@@ -1,0 +1,37 @@
+"""Serves the trainer: `python -m services.trainer`."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from trivium.trainer.v1 import dataset_pb2_grpc, training_pb2_grpc
+
+from services.chassis.runtime import Runtime
+from services.chassis.server import Registration, run
+from services.trainer.composition import open_verbs
+from services.trainer.config import TrainerSettings
+from services.trainer.peers import RegistryPublisher
+from services.trainer.servicer import DATASET_POLICIES, JOB_POLICIES, DatasetServicer, TrainingServicer
+
+
+@asynccontextmanager
+async def build(runtime: Runtime) -> AsyncIterator[list[Registration]]:
+    """Open the trainer's leaves and hang its servicers over them."""
+    async with open_verbs(runtime, RegistryPublisher(runtime)) as verbs:
+        yield [
+            Registration(
+                dataset_pb2_grpc.add_DatasetServiceServicer_to_server,
+                DatasetServicer(verbs),
+                "trivium.trainer.v1.DatasetService",
+                policies=DATASET_POLICIES,
+            ),
+            Registration(
+                training_pb2_grpc.add_TrainingServiceServicer_to_server,
+                TrainingServicer(verbs, runtime),
+                "trivium.trainer.v1.TrainingService",
+                policies=JOB_POLICIES,
+            ),
+        ]
+
+
+if __name__ == "__main__":
+    run(TrainerSettings(), name="trainer", build=build)

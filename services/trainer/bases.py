@@ -1,0 +1,54 @@
+"""The base model that this deployment trains on, and what follows from it for a job's defaults."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from services.chassis.errors import Failure, Reason
+from services.chassis.models import ResolvedModel
+from services.trainer.examples import ChatEncoder, Encoder
+from services.trainer.job import Job, Settings, default_learning_rate
+from services.trainer.work import Work
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """One base model, ready on this machine."""
+
+    model: ResolvedModel
+    threads: int
+
+    def named(self, name: str) -> ResolvedModel:
+        """Return the base that `name` means; empty means the default.  Raises BASE_NOT_FOUND."""
+        if name not in ("", self.model.name):
+            raise Failure(Reason.BASE_NOT_FOUND, name=name, known=self.model.name, field="base")
+        return self.model
+
+    def default_settings(self) -> Settings:
+        """Return every setting as it is when the caller leaves it open."""
+        config = json.loads((self.model.path / "config.json").read_text())
+        return Settings(learning_rate=default_learning_rate(int(config["hidden_size"])))
+
+    def work(self, job: Job, dataset_path: str) -> Work:
+        """Return a job's order to its process.  Raises BASE_NOT_FOUND when the deployment's base is another by now."""
+        if job.order.base_digest != self.model.digest:
+            raise Failure(Reason.BASE_NOT_FOUND, name=job.order.base_digest, known=self.model.digest)
+        return Work(str(self.model.path), self.model.name, dataset_path, job.order.settings, self.threads)
+
+
+class SharedEncoder:
+    """Loads the base's encoder when it is first wanted: a trainer that only trains never needs it."""
+
+    def __init__(self, base: Base, blocking: Callable[..., Awaitable[Encoder]]) -> None:
+        self._base = base
+        self._blocking = blocking
+        self._loading = asyncio.Lock()
+        self._encoder: Encoder | None = None
+
+    async def __call__(self) -> Encoder:
+        """Return the one encoder."""
+        async with self._loading:
+            if self._encoder is None:
+                self._encoder = await self._blocking(ChatEncoder.load, self._base.model.path)
+            return self._encoder

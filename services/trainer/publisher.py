@@ -1,0 +1,29 @@
+"""What becomes of a trained adapter: a version, made by somebody else."""
+
+from pathlib import Path
+from typing import Protocol
+
+from services.trainer.job import Job
+
+
+class PublishRefused(Exception):
+    """The registry will never take this result: its reason and sentence."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class PublishPostponed(Exception):
+    """The registry cannot take it now; trying again later is safe."""
+
+
+class Publisher(Protocol):
+    """Makes a version of a job's result."""
+
+    async def publish(self, job: Job, result: Path) -> str:
+        """Return the version's id (sha256:…), the same however often it is called.
+
+        Raises PublishRefused and PublishPostponed.
+        """
+        ...

@@ -1,0 +1,261 @@
+"""Carry out the scheduler's plan: start a training process, follow it, settle what it leaves.
+
+Invariant: what a job's row says is never ahead of what is on disk; so a trainer killed
+at any point finds, when it starts again, jobs that it can go on with.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from services.chassis import processes, resources
+from services.chassis.errors import Failure, Reason
+from services.chassis.logs import Log
+from services.trainer.job import Event, EventKind, Job, State
+from services.trainer.jobs import Jobs
+from services.trainer.publisher import Publisher, PublishPostponed, PublishRefused
+from services.trainer.scheduler import Action, Register, Settle, Train, plan
+from services.trainer.work import ORDER, RESULT, Exit, Line, Said, Work
+
+_KINDS = {Said.STEP: EventKind.STEP, Said.CHECKPOINT: EventKind.CHECKPOINT}
+# One line is a few hundred bytes; a child that writes longer ones is broken.
+_MAX_LINE_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How patient the runner is.  Times in seconds."""
+
+    max_crashes: int
+    restart_seconds: float
+    max_restart_seconds: float
+    stop_seconds: float
+
+    def pause_after(self, crashes: int) -> float:
+        """Seconds to wait before the next try after so many crashes in a row."""
+        return float(min(self.restart_seconds * 2 ** max(0, crashes - 1), self.max_restart_seconds))
+
+
+class Runner:
+    """Runs one training process at a time, and registrations beside it."""
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        publisher: Publisher,
+        *,
+        folder: Path,
+        work: Callable[[Job], Work],
+        limits: Limits,
+        log: Log,
+    ) -> None:
+        self._jobs = jobs
+        self._publisher = publisher
+        self._folder = folder
+        self._work = work
+        self._limits = limits
+        self._log = log
+        self._wake = asyncio.Event()
+        self._registering: set[str] = set()
+
+    def wake(self, _: str = "") -> None:
+        """Look at the jobs again: one of them changed."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until cancelled; then the training process writes a checkpoint and ends."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._wake.clear()
+                actions = [action for action in plan(await self._jobs.unfinished()) if self._due(action)]
+                if not actions:
+                    await self._wake.wait()
+                for action in actions:
+                    await self._act(action, group)
+
+    def _due(self, action: Action) -> bool:
+        return not isinstance(action, Register) or action.job.job not in self._registering
+
+    async def _act(self, action: Action, group: asyncio.TaskGroup) -> None:
+        match action:
+            case Settle(job, state):
+                await self._jobs.move(job, state, state.value)
+            case Register(job):
+                self._registering.add(job.job)
+                group.create_task(self._register(job))
+            case Train(job):
+                await self._train(job)
+
+    async def _register(self, job: Job) -> None:
+        tries = 0
+        try:
+            while True:
+                try:
+                    version = await self._publisher.publish(job, self._folder / job.job / RESULT)
+                except PublishPostponed as why:
+                    tries += 1
+                    self._log.warning("registration_postponed", job=job.job, tries=tries, why=str(why))
+                    await asyncio.sleep(self._limits.pause_after(tries))
+                except Failure as failure:
+                    # Access or we ourselves are not ready: nothing that the job could be blamed for.
+                    tries += 1
+                    self._log.warning("registration_postponed", job=job.job, tries=tries, why=failure.reason.name)
+                    await asyncio.sleep(self._limits.pause_after(tries))
+                except PublishRefused as refusal:
+                    await self._fail(job, refusal.reason, str(refusal))
+                    return
+                else:
+                    await self._jobs.move(job, State.SUCCEEDED, f"registered as {version}", version=version)
+                    self._clean(job)
+                    return
+        finally:
+            self._registering.discard(job.job)
+
+    async def _train(self, job: Job) -> None:
+        folder = self._folder / job.job
+        try:
+            work = self._ordered(job, folder)
+        except Failure as failure:
+            await self._fail(job, failure.reason.name, failure.sentence)
+            return
+        if job.state is State.QUEUED:
+            job = await self._jobs.move(job, State.RUNNING, "training", attempts=job.attempts + 1)
+        else:
+            job = await self._jobs.record(job, [_note(job, "training again")], attempts=job.attempts + 1)
+        share = resources.shares()[resources.Role.TRAINER]
+        environment = os.environ | share.environment() | {"OMP_NUM_THREADS": str(work.threads)}
+        with (folder / "child.log").open("ab") as log:
+            child = await processes.spawn(
+                [sys.executable, "-m", "services.trainer.child", folder],
+                env=environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                limit=_MAX_LINE_BYTES,
+            )
+        self._log.info("child_started", job=job.job, child_pid=child.pid, attempt=job.attempts)
+        refusal = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                obeying = group.create_task(self._obey(job, child))
+                refusal = await self._follow(job, child)
+                obeying.cancel()
+            status = await child.wait()
+        finally:
+            if child.process.returncode is None:
+                await child.stop(self._limits.stop_seconds)
+        self._log.info("child_ended", job=job.job, status=status)
+        await self._settle(job, status, refusal)
+
+    def _ordered(self, job: Job, folder: Path) -> Work:
+        """Write the process its order; a second order keeps the first one's thread count, on which the bits depend."""
+        work = self._work(job)
+        if (folder / ORDER).exists():
+            work = replace(work, threads=Work.read(folder).threads)
+        work.write(folder)
+        return work
+
+    async def _obey(self, job: Job, child: processes.Child) -> None:
+        """Tell the process what became of its job."""
+        asked = False
+        while True:
+            state = (await self._jobs.get(job.tenant, job.job)).state
+            if state is State.CANCELLING:
+                await child.kill()
+                return
+            if state is State.PAUSING and not asked:
+                asked = True
+                child.process.send_signal(signal.SIGTERM)
+            await self._wake.wait()
+            self._wake.clear()
+
+    async def _follow(self, job: Job, child: processes.Child) -> Line | None:
+        """Store what the process reports until it closes its end; return its refusal, if any."""
+        output = child.process.stdout
+        assert output is not None
+        refusal = None
+        while raw := await output.readline():
+            line = Line.decode(raw)
+            if line is None:
+                continue
+            if line.said is Said.REFUSED:
+                refusal = line
+                continue
+            reset = {"crashes": 0} if line.said is Said.CHECKPOINT else {}
+            await self._jobs.record(job, [_event(job, line)], **reset)
+        return refusal
+
+    async def _settle(self, job: Job, status: int, refusal: Line | None) -> None:
+        job = await self._jobs.get(job.tenant, job.job)
+        if job.state is State.CANCELLING:
+            await self._jobs.move(job, State.CANCELLED, "cancelled")
+            self._clean(job)
+        elif status == Exit.DONE:
+            await self._jobs.move(job, State.REGISTERING, "trained; registering the version")
+        elif refusal is not None:
+            await self._fail(job, refusal.reason, refusal.message)
+        elif job.state is State.PAUSING:
+            # Also after a crash: the last checkpoint is what resuming goes on from.
+            await self._jobs.move(job, State.PAUSED, "paused")
+        elif status != Exit.STOPPED:
+            await self._crashed(job, status)
+
+    async def _crashed(self, job: Job, status: int) -> None:
+        crashes = job.crashes + 1
+        if crashes >= self._limits.max_crashes:
+            lost = Failure(Reason.PROCESS_LOST, count=crashes, status=_ended(status))
+            await self._fail(job, lost.reason.name, lost.sentence)
+            return
+        pause = self._limits.pause_after(crashes)
+        text = (
+            f"the training process was lost ({_ended(status)}); it starts again in {pause:g} s from its last checkpoint"
+        )
+        job = await self._jobs.record(job, [_note(job, text)], crashes=crashes)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await self._until_other(job)
+
+    async def _until_other(self, job: Job) -> None:
+        """Wait until somebody cancels or pauses the job."""
+        while (await self._jobs.get(job.tenant, job.job)).state is job.state:
+            self._wake.clear()
+            await self._wake.wait()
+
+    async def _fail(self, job: Job, reason: str, message: str) -> None:
+        await self._jobs.move(job, State.FAILED, message, error_reason=reason, error_message=message)
+        self._clean(job)
+
+    def _clean(self, job: Job) -> None:
+        """Drop the job's working folder: its result is in the registry, or will never be wanted."""
+        shutil.rmtree(self._folder / job.job, ignore_errors=True)
+
+
+def _note(job: Job, text: str) -> Event:
+    return Event(EventKind.MESSAGE, job.state, job.progress, datetime.now(UTC), message=text)
+
+
+def _event(job: Job, line: Line) -> Event:
+    message = line.message
+    if line.said is Said.STARTED:
+        step = line.progress.step
+        message = f"continuing after step {step}" if step else f"{line.progress.total_steps} steps to go"
+    return Event(
+        kind=_KINDS.get(line.said, EventKind.MESSAGE),
+        state=job.state,
+        progress=line.progress,
+        create_time=datetime.now(UTC),
+        learning_rate=line.learning_rate,
+        gradient_norm=line.gradient_norm,
+        message=message,
+    )
+
+
+def _ended(status: int) -> str:
+    return f"signal {-status}" if status < 0 else f"exit status {status}"

@@ -1,0 +1,132 @@
+"""The trainer's RPCs: wire to domain, call, domain to wire."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from trivium.trainer.v1 import dataset_pb2, dataset_pb2_grpc, training_pb2, training_pb2_grpc
+
+from services.chassis import paging
+from services.chassis.context import Role, current
+from services.chassis.errors import unimplemented
+from services.chassis.idempotency import key_for
+from services.chassis.interceptors.call import MethodPolicy
+from services.chassis.runtime import Runtime
+from services.chassis.streams import Chunk
+from services.trainer import checkpoints, wire
+from services.trainer.composition import Verbs
+from services.trainer.watching import follow
+from services.trainer.work import CHECKPOINTS
+
+_MAY_TRAIN = MethodPolicy(roles=frozenset({Role.OWNER, Role.MEMBER}))
+DATASET_POLICIES = dict.fromkeys(("UploadDataset", "DeleteDataset"), _MAY_TRAIN)
+JOB_POLICIES = dict.fromkeys(("CreateJob", "CancelJob", "PauseJob", "ResumeJob"), _MAY_TRAIN)
+
+
+class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
+    """Datasets of the caller's tenant."""
+
+    def __init__(self, verbs: Verbs) -> None:
+        self._datasets = verbs.datasets
+
+    async def UploadDataset(
+        self, requests: AsyncIterator[dataset_pb2.UploadDatasetRequest], context: Any
+    ) -> dataset_pb2.UploadDatasetResponse:
+        first = await anext(requests)
+        stored = await self._datasets.upload(wire.tenant(), wire.incoming(first.header), _chunks(requests))
+        return dataset_pb2.UploadDatasetResponse(dataset=wire.dataset(stored))
+
+    async def GetDatasetUpload(
+        self, request: dataset_pb2.GetDatasetUploadRequest, context: Any
+    ) -> dataset_pb2.GetDatasetUploadResponse:
+        committed, complete = await self._datasets.committed(wire.tenant(), request.sha256)
+        return dataset_pb2.GetDatasetUploadResponse(status=wire.upload_status(request.sha256, committed, complete))
+
+    async def GetDataset(self, request: dataset_pb2.GetDatasetRequest, context: Any) -> dataset_pb2.GetDatasetResponse:
+        found = await self._datasets.get(wire.tenant(), request.dataset)
+        return dataset_pb2.GetDatasetResponse(dataset=wire.dataset(found))
+
+    async def ValidateDataset(
+        self, request: dataset_pb2.ValidateDatasetRequest, context: Any
+    ) -> dataset_pb2.ValidateDatasetResponse:
+        found, problems = await self._datasets.problems(wire.tenant(), request.dataset, request.max_row_tokens)
+        return dataset_pb2.ValidateDatasetResponse(
+            dataset=wire.dataset(found), problems=[wire.problem(entry) for entry in problems]
+        )
+
+    PreviewDataset = unimplemented("a preview of rows as they are trained on")
+
+    async def ListDatasets(
+        self, request: dataset_pb2.ListDatasetsRequest, context: Any
+    ) -> dataset_pb2.ListDatasetsResponse:
+        size = paging.size_of(request.page_size)
+        found = await self._datasets.page(wire.tenant(), size, wire.position(request.page_token))
+        return dataset_pb2.ListDatasetsResponse(
+            datasets=[wire.dataset(entry) for entry in found],
+            next_page_token=wire.next_token([(entry.create_time, entry.dataset) for entry in found], size),
+        )
+
+    async def DeleteDataset(
+        self, request: dataset_pb2.DeleteDatasetRequest, context: Any
+    ) -> dataset_pb2.DeleteDatasetResponse:
+        await self._datasets.delete(wire.tenant(), request.dataset)
+        return dataset_pb2.DeleteDatasetResponse()
+
+
+class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
+    """Training jobs of the caller's tenant."""
+
+    def __init__(self, verbs: Verbs, runtime: Runtime) -> None:
+        self._jobs = verbs.jobs
+        self._bell = verbs.bell
+        self._base = verbs.base
+        self._folder = verbs.jobs_dir
+        self._runtime = runtime
+
+    async def CreateJob(self, request: training_pb2.CreateJobRequest, context: Any) -> training_pb2.CreateJobResponse:
+        order = wire.order(request, self._base)
+        queued = await self._jobs.create(wire.tenant(), current().principal_id, order, key_for(request))
+        return training_pb2.CreateJobResponse(job=wire.job(queued))
+
+    async def GetJob(self, request: training_pb2.GetJobRequest, context: Any) -> training_pb2.GetJobResponse:
+        found = await self._jobs.get(wire.tenant(), request.job)
+        return training_pb2.GetJobResponse(job=wire.job(found))
+
+    async def ListJobs(self, request: training_pb2.ListJobsRequest, context: Any) -> training_pb2.ListJobsResponse:
+        size = paging.size_of(request.page_size)
+        found = await self._jobs.page(wire.tenant(), size, wire.position(request.page_token))
+        return training_pb2.ListJobsResponse(
+            jobs=[wire.job(entry) for entry in found],
+            next_page_token=wire.next_token([(entry.create_time, entry.job) for entry in found], size),
+        )
+
+    async def CancelJob(self, request: training_pb2.CancelJobRequest, context: Any) -> training_pb2.CancelJobResponse:
+        return training_pb2.CancelJobResponse(job=wire.job(await self._jobs.cancel(wire.tenant(), request.job)))
+
+    async def PauseJob(self, request: training_pb2.PauseJobRequest, context: Any) -> training_pb2.PauseJobResponse:
+        return training_pb2.PauseJobResponse(job=wire.job(await self._jobs.pause(wire.tenant(), request.job)))
+
+    async def ResumeJob(self, request: training_pb2.ResumeJobRequest, context: Any) -> training_pb2.ResumeJobResponse:
+        return training_pb2.ResumeJobResponse(job=wire.job(await self._jobs.resume(wire.tenant(), request.job)))
+
+    async def WatchJob(
+        self, request: training_pb2.WatchJobRequest, context: Any
+    ) -> AsyncIterator[training_pb2.WatchJobResponse]:
+        async for event in follow(self._jobs, self._bell, wire.tenant(), request.job, request.after_sequence):
+            yield wire.event(event)
+
+    async def ListCheckpoints(
+        self, request: training_pb2.ListCheckpointsRequest, context: Any
+    ) -> training_pb2.ListCheckpointsResponse:
+        found = await self._jobs.get(wire.tenant(), request.job)
+        kept = await self._runtime.blocking(checkpoints.kept, self._folder / found.job / CHECKPOINTS)
+        return training_pb2.ListCheckpointsResponse(checkpoints=[wire.checkpoint(entry) for entry in kept])
+
+    EstimateJob = unimplemented("an estimate of a job's cost")
+    CreateSweep = unimplemented("sweeps")
+    GetSweep = unimplemented("sweeps")
+    ListRecipes = unimplemented("recipes")
+
+
+async def _chunks(requests: AsyncIterator[dataset_pb2.UploadDatasetRequest]) -> AsyncIterator[Chunk]:
+    async for request in requests:
+        yield request.chunk

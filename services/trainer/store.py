@@ -1,0 +1,80 @@
+"""The trainer's tables.  Nothing else in the service knows a column.
+
+Every key begins with the tenant, so that a query which forgets it finds nothing by luck.
+Times are Unix seconds.  The schema is created by `migrations` alone; a test
+compares the two.
+"""
+
+from sqlalchemy import BigInteger, Float, ForeignKeyConstraint, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+_Id = String(128)
+_Digest = String(80)
+# SQLite numbers rows by INTEGER only; a plain BIGINT everywhere else.
+_Big = BigInteger().with_variant(Integer, "sqlite")
+
+
+class Base(DeclarativeBase):
+    """The trainer's schema."""
+
+
+class DatasetRow(Base):
+    """A stored dataset; its bytes lie in a file named by the digest."""
+
+    __tablename__ = "datasets"
+    tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
+    dataset: Mapped[str] = mapped_column(_Id, primary_key=True)
+    digest: Mapped[str] = mapped_column(_Digest)
+    filename: Mapped[str] = mapped_column(String(255))
+    format: Mapped[str] = mapped_column(String(32))
+    rows: Mapped[int] = mapped_column(_Big)
+    size_bytes: Mapped[int] = mapped_column(_Big)
+    tokens: Mapped[int] = mapped_column(_Big)
+    max_row_tokens: Mapped[int] = mapped_column(_Big)
+    supervised_tokens: Mapped[int] = mapped_column(_Big)
+    created_at: Mapped[float] = mapped_column(Float)
+    __table_args__ = (UniqueConstraint("tenant", "digest", name="uq_datasets_digest"),)
+
+
+class JobRow(Base):
+    """A job.  `order` and `progress` are JSON; `sequence` is that of its newest event."""
+
+    __tablename__ = "jobs"
+    tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
+    job: Mapped[str] = mapped_column(_Id, primary_key=True)
+    principal: Mapped[str] = mapped_column(_Id)
+    dataset_digest: Mapped[str] = mapped_column(_Digest)
+    order: Mapped[str] = mapped_column("order_json", Text)
+    progress: Mapped[str] = mapped_column("progress_json", Text)
+    state: Mapped[str] = mapped_column(String(16))
+    version: Mapped[str] = mapped_column(_Digest)
+    error_reason: Mapped[str] = mapped_column(String(64))
+    error_message: Mapped[str] = mapped_column(Text)
+    attempts: Mapped[int] = mapped_column(Integer)
+    crashes: Mapped[int] = mapped_column(Integer)
+    sequence: Mapped[int] = mapped_column(_Big)
+    created_at: Mapped[float] = mapped_column(Float)
+    queued_at: Mapped[float] = mapped_column(Float)
+    started_at: Mapped[float | None] = mapped_column(Float)
+    ended_at: Mapped[float | None] = mapped_column(Float)
+    __table_args__ = (
+        Index("ix_jobs_state", "state", "queued_at"),
+        Index("ix_jobs_dataset", "tenant", "dataset_digest"),
+    )
+
+
+class EventRow(Base):
+    """One event of a job, never changed."""
+
+    __tablename__ = "events"
+    tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
+    job: Mapped[str] = mapped_column(_Id, primary_key=True)
+    sequence: Mapped[int] = mapped_column(_Big, primary_key=True, autoincrement=False)
+    kind: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(String(16))
+    progress: Mapped[str] = mapped_column("progress_json", Text)
+    learning_rate: Mapped[float] = mapped_column(Float)
+    gradient_norm: Mapped[float] = mapped_column(Float)
+    message: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[float] = mapped_column(Float)
+    __table_args__ = (ForeignKeyConstraint(["tenant", "job"], ["jobs.tenant", "jobs.job"], name="fk_events_job"),)

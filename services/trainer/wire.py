@@ -1,0 +1,230 @@
+"""Protobuf to domain and back: the only file of the service that knows both (and `publisher`, which calls a peer)."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from trivium.common.v1 import transfer_pb2
+from trivium.trainer.v1 import dataset_pb2, training_pb2
+
+from services.chassis import context, paging
+from services.chassis.errors import Failure, Reason
+from services.trainer.bases import Base
+from services.trainer.checkpoints import Checkpoint
+from services.trainer.datasets import Dataset, Incoming
+from services.trainer.job import Event, EventKind, Job, Method, Order, Schedule, Settings, State
+from services.trainer.rows import Format, Problem
+
+_FORMATS = {
+    dataset_pb2.DATASET_FORMAT_CHAT: Format.CHAT,
+    dataset_pb2.DATASET_FORMAT_PROMPT_COMPLETION: Format.PROMPT_COMPLETION,
+    dataset_pb2.DATASET_FORMAT_TEXT: Format.TEXT,
+    dataset_pb2.DATASET_FORMAT_PREFERENCE: Format.PREFERENCE,
+}
+_WIRE_FORMATS = {ours: theirs for theirs, ours in _FORMATS.items()}
+_METHODS = {
+    training_pb2.METHOD_UNSPECIFIED: Method.LORA,
+    training_pb2.METHOD_LORA: Method.LORA,
+    training_pb2.METHOD_RSLORA: Method.RSLORA,
+}
+_WIRE_METHODS = {Method.LORA: training_pb2.METHOD_LORA, Method.RSLORA: training_pb2.METHOD_RSLORA}
+_OBJECTIVES = (training_pb2.OBJECTIVE_UNSPECIFIED, training_pb2.OBJECTIVE_SUPERVISED)
+_SCHEDULES = {
+    training_pb2.SCHEDULE_UNSPECIFIED: Schedule.LINEAR,
+    training_pb2.SCHEDULE_LINEAR: Schedule.LINEAR,
+    training_pb2.SCHEDULE_COSINE: Schedule.COSINE,
+    training_pb2.SCHEDULE_CONSTANT: Schedule.CONSTANT,
+}
+_WIRE_SCHEDULES = {
+    Schedule.LINEAR: training_pb2.SCHEDULE_LINEAR,
+    Schedule.COSINE: training_pb2.SCHEDULE_COSINE,
+    Schedule.CONSTANT: training_pb2.SCHEDULE_CONSTANT,
+}
+_STATES = {state: training_pb2.JobState.Value(f"JOB_STATE_{state.name}") for state in State}
+_KINDS = {kind: training_pb2.JobEventKind.Value(f"JOB_EVENT_KIND_{kind.name}") for kind in EventKind}
+# Fields of a setting that carry over under their own names when they are set.
+_PLAIN = (
+    "epochs",
+    "batch_rows",
+    "learning_rate",
+    "warmup_ratio",
+    "weight_decay",
+    "max_gradient_norm",
+    "max_row_tokens",
+    "seed",
+    "checkpoint_steps",
+    "max_steps",
+)
+
+
+def incoming(header: dataset_pb2.DatasetHeader) -> Incoming:
+    """What an uploader announces."""
+    return Incoming(
+        dataset=header.dataset,
+        filename=header.upload.filename,
+        size_bytes=header.upload.size_bytes,
+        sha256=header.upload.sha256,
+        offset_bytes=header.upload.resume_offset_bytes,
+        format=_FORMATS.get(header.format),
+    )
+
+
+def dataset(value: Dataset) -> dataset_pb2.Dataset:
+    """A dataset on the wire."""
+    return dataset_pb2.Dataset(
+        dataset=value.dataset,
+        digest=value.digest,
+        filename=value.filename,
+        format=_WIRE_FORMATS[value.format],
+        rows=value.rows,
+        size_bytes=value.size_bytes,
+        tokens=value.tokens,
+        max_row_tokens=value.max_row_tokens,
+        supervised_tokens=value.supervised_tokens,
+        create_time=timestamp(value.create_time),
+    )
+
+
+def problem(value: Problem) -> dataset_pb2.DatasetProblem:
+    """A problem on the wire."""
+    return dataset_pb2.DatasetProblem(line=value.line, field=value.field, message=value.message, fatal=value.fatal)
+
+
+def upload_status(sha256: str, committed_bytes: int, complete: bool) -> transfer_pb2.UploadStatus:
+    """How far an upload has come."""
+    return transfer_pb2.UploadStatus(sha256=sha256, committed_bytes=committed_bytes, complete=complete)
+
+
+def order(request: training_pb2.CreateJobRequest, base: Base) -> Order:
+    """What is asked for, every default filled in.  Raises BASE_NOT_FOUND, NOT_YET_AVAILABLE."""
+    model = base.named(request.base)
+    return Order(
+        model=request.model,
+        dataset=request.dataset,
+        # Both are settled when the job is queued, in the transaction that finds the dataset.
+        dataset_digest="",
+        base=model.name,
+        base_digest=model.digest,
+        settings=settings(request.settings, base.default_settings()),
+        alias=request.alias,
+    )
+
+
+def settings(given: training_pb2.TrainingSettings, defaults: Settings) -> Settings:
+    """Settings with defaults where the request is silent.  Raises NOT_YET_AVAILABLE."""
+    if given.method not in _METHODS:
+        raise Failure(Reason.NOT_YET_AVAILABLE, what=f"training by {training_pb2.Method.Name(given.method)}")
+    if given.objective not in _OBJECTIVES:
+        raise Failure(Reason.NOT_YET_AVAILABLE, what=f"training for {training_pb2.Objective.Name(given.objective)}")
+    chosen = {field.name: value for field, value in given.ListFields() if field.name in _PLAIN}
+    rank = given.lora.rank if given.lora.HasField("rank") else defaults.rank
+    return replace(
+        defaults,
+        method=_METHODS[given.method],
+        schedule=_SCHEDULES[given.schedule],
+        rank=rank,
+        alpha=given.lora.alpha if given.lora.HasField("alpha") else 2.0 * rank,
+        dropout=given.lora.dropout if given.lora.HasField("dropout") else defaults.dropout,
+        target_modules=tuple(given.lora.target_modules),
+        **chosen,
+    )
+
+
+def job(value: Job) -> training_pb2.Job:
+    """A job on the wire."""
+    answer = training_pb2.Job(
+        name=f"tenants/{value.tenant}/jobs/{value.job}",
+        job=value.job,
+        state=_STATES[value.state],
+        model=value.order.model,
+        dataset=value.order.dataset,
+        dataset_digest=value.order.dataset_digest,
+        base=value.order.base,
+        base_digest=value.order.base_digest,
+        settings=_wire_settings(value.order.settings),
+        step=value.progress.step,
+        total_steps=value.progress.total_steps,
+        trained_tokens=value.progress.trained_tokens,
+        loss=value.progress.loss,
+        version=value.version,
+        create_time=timestamp(value.create_time),
+        start_time=timestamp(value.start_time),
+        end_time=timestamp(value.end_time),
+        estimated_end_time=timestamp(value.estimated_end(datetime.now(UTC))),
+        alias=value.order.alias,
+        attempts=value.attempts,
+    )
+    if value.error_reason:
+        answer.error.CopyFrom(training_pb2.JobError(reason=value.error_reason, message=value.error_message))
+    return answer
+
+
+def _wire_settings(value: Settings) -> training_pb2.TrainingSettings:
+    plain = {name: getattr(value, name) for name in _PLAIN if name != "max_steps" or value.max_steps}
+    return training_pb2.TrainingSettings(
+        method=_WIRE_METHODS[value.method],
+        objective=training_pb2.OBJECTIVE_SUPERVISED,
+        schedule=_WIRE_SCHEDULES[value.schedule],
+        lora=training_pb2.LoraSettings(
+            rank=value.rank, alpha=value.alpha, dropout=value.dropout, target_modules=value.target_modules
+        ),
+        **plain,
+    )
+
+
+def event(value: Event) -> training_pb2.WatchJobResponse:
+    """An event on the wire."""
+    return training_pb2.WatchJobResponse(
+        event=training_pb2.JobEvent(
+            sequence=value.sequence,
+            kind=_KINDS[value.kind],
+            state=_STATES[value.state],
+            step=value.progress.step,
+            total_steps=value.progress.total_steps,
+            loss=value.progress.loss,
+            learning_rate=value.learning_rate,
+            gradient_norm=value.gradient_norm,
+            trained_tokens=value.progress.trained_tokens,
+            message=value.message,
+            create_time=timestamp(value.create_time),
+        )
+    )
+
+
+def checkpoint(value: Checkpoint) -> training_pb2.Checkpoint:
+    """A checkpoint on the wire."""
+    return training_pb2.Checkpoint(
+        step=value.progress.step,
+        digest=value.digest,
+        size_bytes=value.size_bytes,
+        create_time=timestamp(value.create_time),
+    )
+
+
+def tenant() -> str:
+    """The tenant of the call being served."""
+    return context.current().tenant_id
+
+
+def position(token: str) -> tuple[float, str] | None:
+    """Where a page goes on: creation time and id.  Raises PAGE_TOKEN_INVALID."""
+    found = paging.decode(token, (str, str))
+    return (float(found[0]), str(found[1])) if found else None
+
+
+def next_token(entries: list[tuple[datetime, str]], size: int) -> str:
+    """The token of the page after `entries`; empty when this one was not full."""
+    if len(entries) < size:
+        return ""
+    moment, name = entries[-1]
+    # As text: a float would not survive JSON in every language, its shortest form does.
+    return paging.encode([repr(moment.timestamp()), name])
+
+
+def timestamp(moment: datetime | None) -> Timestamp | None:
+    """A moment on the wire."""
+    if moment is None:
+        return None
+    answer = Timestamp()
+    answer.FromDatetime(moment)
+    return answer
