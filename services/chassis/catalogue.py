@@ -159,6 +159,48 @@ class Reason(Enum):
         "The engine answered with {attested} over base {base}; the request was for {resolved}. Nothing is served.",
     )
 
+    # Texts and vectors
+    EMBEDDING_MODEL_NOT_FOUND = Entry(
+        Code.NOT_FOUND,
+        "No embedding model is named {name}. The nearest name is {nearest}.",
+        "trivium.embedder.v1.EmbeddingModel",
+    )
+    EMBEDDING_QUEUE_FULL = Entry(
+        Code.UNAVAILABLE, "{waiting} tokens wait to be embedded, the limit is {limit}. Retry shortly."
+    )
+    TEXT_EMPTY = Entry(Code.INVALID_ARGUMENT, "Text {index} is empty, and nothing has no vector. Leave it out.")
+
+    # Collections and documents
+    COLLECTION_EXISTS = Entry(
+        Code.ALREADY_EXISTS, "A collection is already named {name}.", "trivium.retriever.v1.Collection"
+    )
+    COLLECTION_NOT_FOUND = Entry(
+        Code.NOT_FOUND,
+        "No collection is named {name}. The nearest name is {nearest}.",
+        "trivium.retriever.v1.Collection",
+    )
+    DOCUMENT_EMPTY = Entry(Code.INVALID_ARGUMENT, "The document {name} holds no text: nothing in it could be found.")
+    DOCUMENT_NOT_FOUND = Entry(Code.NOT_FOUND, "No document is named {name}.", "trivium.retriever.v1.Document")
+    DOCUMENT_NOT_TEXT = Entry(
+        Code.INVALID_ARGUMENT, "The document {name} is not text that can be read: {problem}. {remedy}"
+    )
+    DOCUMENT_TOO_LARGE = Entry(
+        Code.INVALID_ARGUMENT,
+        "The document {name} has {size_bytes} bytes, over the limit of {limit_bytes}. Split it, or have the limit raised.",
+    )
+    DOCUMENT_VERSION_NOT_FOUND = Entry(
+        Code.NOT_FOUND, "The document {document} has no version {name}.", "trivium.retriever.v1.DocumentVersion"
+    )
+    EMBEDDING_MODEL_CHANGED = Entry(
+        Code.FAILED_PRECONDITION,
+        "The collection {name} holds vectors of the model {pinned}; the embedder now serves {serving}. Vectors of two "
+        "models cannot be compared: serve the first one again, or put the documents into a new collection.",
+        "trivium.retriever.v1.Collection",
+    )
+    SPAN_OUT_OF_RANGE = Entry(
+        Code.OUT_OF_RANGE, "Characters [{start}, {end}) are not all inside the version, which has {characters}."
+    )
+
     # Training
     BASE_NOT_FOUND = Entry(Code.NOT_FOUND, "No base is named {name}; this deployment trains on {known}.", "base model")
     DATASET_IN_USE = Entry(Code.FAILED_PRECONDITION, "The dataset {name} is used by {user}. Wait for it or cancel it.")

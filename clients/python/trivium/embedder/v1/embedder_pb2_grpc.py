@@ -68,7 +68,7 @@ class EmbedderServiceServicer(object):
 
     def Embed(self, request, context):
         """Embeds up to 2048 texts. Fails with INVALID_ARGUMENT / TEXT_EMPTY, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND,
-        UNAVAILABLE / OVERLOADED with a retry hint.
+        UNAVAILABLE / EMBEDDING_QUEUE_FULL with a retry hint.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,7 +35,7 @@ class EmbedderServiceStub:
     def __new__(cls, channel: _aio.Channel) -> EmbedderServiceAsyncStub: ...
     Embed: _grpc.UnaryUnaryMultiCallable[_embedder_pb2.EmbedRequest, _embedder_pb2.EmbedResponse]
     """Embeds up to 2048 texts. Fails with INVALID_ARGUMENT / TEXT_EMPTY, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND,
-    UNAVAILABLE / OVERLOADED with a retry hint.
+    UNAVAILABLE / EMBEDDING_QUEUE_FULL with a retry hint.
     """
     EmbedStream: _grpc.StreamStreamMultiCallable[_embedder_pb2.EmbedStreamRequest, _embedder_pb2.EmbedStreamResponse]
     """Embeds without bound: one response for each request, in order, with the queue's back-pressure. Each fails like Embed."""
@@ -53,7 +53,7 @@ class EmbedderServiceAsyncStub(EmbedderServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Embed: _aio.UnaryUnaryMultiCallable[_embedder_pb2.EmbedRequest, _embedder_pb2.EmbedResponse]  # type: ignore[assignment]
     """Embeds up to 2048 texts. Fails with INVALID_ARGUMENT / TEXT_EMPTY, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND,
-    UNAVAILABLE / OVERLOADED with a retry hint.
+    UNAVAILABLE / EMBEDDING_QUEUE_FULL with a retry hint.
     """
     EmbedStream: _aio.StreamStreamMultiCallable[_embedder_pb2.EmbedStreamRequest, _embedder_pb2.EmbedStreamResponse]  # type: ignore[assignment]
     """Embeds without bound: one response for each request, in order, with the queue's back-pressure. Each fails like Embed."""
@@ -74,7 +74,7 @@ class EmbedderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_embedder_pb2.EmbedResponse, _abc.Awaitable[_embedder_pb2.EmbedResponse]]:
         """Embeds up to 2048 texts. Fails with INVALID_ARGUMENT / TEXT_EMPTY, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND,
-        UNAVAILABLE / OVERLOADED with a retry hint.
+        UNAVAILABLE / EMBEDDING_QUEUE_FULL with a retry hint.
         """
 
     @_abc_1.abstractmethod

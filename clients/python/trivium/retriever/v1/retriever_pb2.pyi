@@ -37,6 +37,8 @@ class _IngestionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Ingest
     """Searchable."""
     INGESTION_STATE_FAILED: _IngestionState.ValueType  # 4
     """Cannot be ingested; `reason` says why. The former version stays searchable."""
+    INGESTION_STATE_SUPERSEDED: _IngestionState.ValueType  # 5
+    """Of a version alone: a newer one has taken its place. Its text stays, for citations."""
 
 class IngestionState(_IngestionState, metaclass=_IngestionStateEnumTypeWrapper):
     """How far a document's newest version has come."""
@@ -51,6 +53,8 @@ INGESTION_STATE_READY: IngestionState.ValueType  # 3
 """Searchable."""
 INGESTION_STATE_FAILED: IngestionState.ValueType  # 4
 """Cannot be ingested; `reason` says why. The former version stays searchable."""
+INGESTION_STATE_SUPERSEDED: IngestionState.ValueType  # 5
+"""Of a version alone: a newer one has taken its place. Its text stays, for citations."""
 Global___IngestionState: _TypeAlias = IngestionState  # noqa: Y015
 
 class _SearchMode:

@@ -1,0 +1,254 @@
+"""One queue in front of the model: what is computed together, and whose turn it is.
+
+A batch holds sequences of one padded length only, so a text is always computed in the
+same shape and gets the same vector whatever else is in flight; and no batch pays for
+the longest of strangers.  Turns are start-time fair queueing (Goyal, Vin and Cheng,
+1996): each tenant has a flow for questions and one for documents, a question counts an
+eighth of its tokens, and nobody starves.  Invariant: a batch computes no text twice,
+and nothing whose caller has gone.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.chassis.errors import Failure, Reason
+
+Vector = NDArray[np.float32]
+TokenIds = tuple[int, ...]
+
+# Padded lengths are multiples of this: sixteen shapes up to 256 tokens, 7 tokens of padding on average.
+LENGTH_STEP = 16
+_URGENT_WEIGHT = 8.0
+_RETRY_SECONDS = 1.0
+# How far behind a full batch twins are looked for.
+_LOOK_AHEAD = 256
+
+
+class Product(Enum):
+    """What is wanted of a sequence: one vector, shape [d_model], or one a token, [tokens, d_model]."""
+
+    POOLED = "pooled"
+    TOKENS = "tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Sequences to be computed together, all padded to ``length`` tokens."""
+
+    product: Product
+    length: int
+    sequences: tuple[TokenIds, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Whose turn it is: a tenant's questions, or its documents."""
+
+    owner: str
+    urgent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Lane:
+    flow: Flow
+    product: Product
+    length: int
+
+
+@dataclass(slots=True)
+class _Waiting:
+    rank: float
+    number: int
+    owner: str
+    ids: TokenIds
+    length: int
+    deadline: float | None
+    answer: asyncio.Future[Vector]
+
+    def __lt__(self, other: "_Waiting") -> bool:
+        return (self.rank, self.number) < (other.rank, other.number)
+
+    def alive(self, now: float) -> bool:
+        """Whether somebody still wants the answer.  One whose deadline has passed is told so."""
+        if not self.answer.done() and self.deadline is not None and self.deadline <= now:
+            self.answer.set_exception(Failure(Reason.DEADLINE_EXCEEDED))
+        return not self.answer.done()
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the queue has done since it was made; tokens are counted as computed, padding apart."""
+
+    batches: int = 0
+    tokens: int = 0
+    padding: int = 0
+    shared: int = 0
+    dropped: int = 0
+
+
+Compute = Callable[[Batch], Awaitable[Sequence[Vector]]]
+# Told of each batch how it ended: the error, or None.
+Report = Callable[[BaseException | None], None]
+
+
+def padded_length(tokens: int) -> int:
+    """The shape in which a sequence of ``tokens`` is computed."""
+    return -(-max(tokens, 1) // LENGTH_STEP) * LENGTH_STEP
+
+
+@dataclass(slots=True)
+class Batcher:
+    """The queue.  :meth:`run` feeds ``compute`` one batch after the other; it is started once."""
+
+    compute: Compute
+    batch_tokens: int
+    queue_tokens: int
+    report: Report = lambda _: None
+    clock: Callable[[], float] = time.monotonic
+    counters: Counters = field(default_factory=Counters)
+    waiting_tokens: int = 0
+    _lanes: dict[_Lane, deque[_Waiting]] = field(default_factory=dict)
+    _finish: dict[Flow, float] = field(default_factory=dict)
+    _virtual: float = 0.0
+    _number: int = 0
+    _filled: asyncio.Event = field(default_factory=asyncio.Event)
+    _room: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def submit(
+        self,
+        flow: Flow,
+        product: Product,
+        sequences: Sequence[TokenIds],
+        *,
+        deadline: float | None = None,
+        patient: bool = False,
+    ) -> list[Vector]:
+        """The products of ``sequences``, in order.  ``deadline`` is on the clock's axis.
+
+        When too much waits already, a patient caller waits for room, any other gets
+        EMBEDDING_QUEUE_FULL.  Raises DEADLINE_EXCEEDED for what expired while waiting.
+        """
+        wanted = sum(padded_length(len(ids)) for ids in sequences)
+        await self._admit(wanted, patient)
+        answers = [self._enqueue(flow, product, ids, deadline) for ids in sequences]
+        self._filled.set()
+        try:
+            return list(await asyncio.gather(*answers))
+        finally:
+            for answer in answers:
+                answer.cancel()
+
+    async def run(self) -> None:
+        """Compute batches for as long as the service lives."""
+        while True:
+            await self._filled.wait()
+            work = self._take()
+            if work is None:
+                self._filled.clear()
+            else:
+                await self._answer(*work)
+            async with self._room:
+                self._room.notify_all()
+
+    async def _admit(self, wanted: int, patient: bool) -> None:
+        def fits() -> bool:
+            # One request larger than the whole queue is served alone rather than never.
+            return not self.waiting_tokens or self.waiting_tokens + wanted <= self.queue_tokens
+
+        if fits():
+            return
+        if not patient:
+            raise Failure(
+                Reason.EMBEDDING_QUEUE_FULL,
+                retry_after_seconds=_RETRY_SECONDS,
+                waiting=self.waiting_tokens,
+                limit=self.queue_tokens,
+            )
+        async with self._room:
+            await self._room.wait_for(fits)
+
+    def _enqueue(self, flow: Flow, product: Product, ids: TokenIds, deadline: float | None) -> asyncio.Future[Vector]:
+        length = padded_length(len(ids))
+        start = max(self._virtual, self._finish.get(flow, 0.0))
+        self._finish[flow] = start + length / (_URGENT_WEIGHT if flow.urgent else 1.0)
+        self._number += 1
+        answer: asyncio.Future[Vector] = asyncio.get_running_loop().create_future()
+        entry = _Waiting(start, self._number, flow.owner, ids, length, deadline, answer)
+        self._lanes.setdefault(_Lane(flow, product, length), deque()).append(entry)
+        self.waiting_tokens += length
+        return answer
+
+    def _take(self) -> tuple[Product, int, list[list[_Waiting]]] | None:
+        """The next batch, twins together: the lane whose turn it is, filled up from lanes of the same shape.
+
+        A twin costs nothing more.  Only the same tenant's counts: a shared cost would tell who asked the same.
+        """
+        now = self.clock()
+        self._drop_dead_heads(now)
+        if not self._lanes:
+            self._finish.clear()
+            return None
+        first = min(self._lanes, key=lambda lane: self._lanes[lane][0])
+        self._virtual = self._lanes[first][0].rank
+        shape = (first.product, first.length)
+        lanes = [entries for lane, entries in self._lanes.items() if (lane.product, lane.length) == shape]
+        room = max(1, self.batch_tokens // first.length)
+        distinct: dict[tuple[str, TokenIds], list[_Waiting]] = {}
+        passed: list[tuple[deque[_Waiting], _Waiting]] = []
+        for _ in range(room + _LOOK_AHEAD):
+            source = min((entries for entries in lanes if entries), key=lambda it: it[0], default=None)
+            if source is None:
+                break
+            entry = source.popleft()
+            key = (entry.owner, entry.ids)
+            if not entry.alive(now):
+                self._forget(entry)
+            elif key in distinct or len(distinct) < room:
+                distinct.setdefault(key, []).append(entry)
+                self.waiting_tokens -= entry.length
+            else:
+                passed.append((source, entry))
+        for source, entry in reversed(passed):
+            source.appendleft(entry)
+        return *shape, list(distinct.values())
+
+    def _forget(self, entry: _Waiting) -> None:
+        self.waiting_tokens -= entry.length
+        self.counters.dropped += 1
+
+    def _drop_dead_heads(self, now: float) -> None:
+        for lane, entries in list(self._lanes.items()):
+            while entries and not entries[0].alive(now):
+                self._forget(entries.popleft())
+            if not entries:
+                del self._lanes[lane]
+
+    async def _answer(self, product: Product, length: int, groups: list[list[_Waiting]]) -> None:
+        batch = Batch(product, length, tuple(twins[0].ids for twins in groups))
+        computing = asyncio.ensure_future(self.compute(batch))
+        await asyncio.wait([computing])
+        error = computing.exception()
+        self.report(error)
+        self._count(batch, sum(map(len, groups)))
+        for number, twins in enumerate(groups):
+            for entry in twins:
+                if entry.answer.done():
+                    continue
+                if error is not None:
+                    entry.answer.set_exception(error)
+                else:
+                    entry.answer.set_result(computing.result()[number])
+
+    def _count(self, batch: Batch, answered: int) -> None:
+        tokens = sum(map(len, batch.sequences))
+        self.counters.batches += 1
+        self.counters.tokens += tokens
+        self.counters.padding += batch.length * len(batch.sequences) - tokens
+        self.counters.shared += answered - len(batch.sequences)

@@ -1,0 +1,153 @@
+"""The leaf that computes: a sentence encoder of the BERT family in torch.
+
+Invariant: the same token ids at the same padded length give the same bits, whatever
+the other rows of the batch are (measured, and tested on the machine at hand); callers
+keep to one padded length a text.  Only safetensors and JSON are read.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from services.chassis.errors import Failure, Reason
+from services.chassis.models import ResolvedModel
+from services.embedder.batching import Batch, Product, TokenIds, Vector
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderFacts:
+    """What callers must know of a model: its name, its digest, its shapes."""
+
+    name: str
+    digest: str
+    dimensions: int
+    max_tokens: int
+    compute_dtype: str
+    normalised: bool = True
+
+
+class Tokenizer(Protocol):
+    """Texts to token ids."""
+
+    def ids(self, texts: Sequence[str]) -> list[TokenIds]:
+        """Token ids of each text, special tokens included, never cut.  Blocks."""
+
+
+class Encoder(Protocol):
+    """Token ids to vectors."""
+
+    facts: EncoderFacts
+
+    def compute(self, batch: Batch) -> list[Vector]:
+        """One array a sequence: [dimensions] of length 1, or [tokens, dimensions] with rows of length 1.  Blocks."""
+
+
+class FastTokenizer:
+    """The tokenizer of a model folder (``tokenizer.json``), without padding and truncation."""
+
+    def __init__(self, folder: Path) -> None:
+        from tokenizers import Tokenizer as Fast
+
+        self._fast = Fast.from_file(str(folder / "tokenizer.json"))
+        self._fast.no_padding()
+        self._fast.no_truncation()
+
+    def ids(self, texts: Sequence[str]) -> list[TokenIds]:
+        """As the Protocol says."""
+        return [tuple(encoding.ids) for encoding in self._fast.encode_batch_fast(list(texts))]
+
+
+class TorchEncoder:
+    """An encoder in memory.  Made and used in one thread, whose torch threads it sets."""
+
+    def __init__(self, facts: EncoderFacts, module: Any, pad_id: int) -> None:
+        self.facts = facts
+        self._module = module
+        self._pad_id = pad_id
+
+    def compute(self, batch: Batch) -> list[Vector]:
+        """As the Protocol says."""
+        import torch
+
+        # Both have one row a sequence and one column a position.
+        ids = torch.full((len(batch.sequences), batch.length), self._pad_id, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, sequence in enumerate(batch.sequences):
+            ids[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
+            mask[row, : len(sequence)] = 1
+        with torch.inference_mode():
+            # hidden: [rows, length, d_model]; pooling in float32, whatever the model computes in.
+            hidden = self._module(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+            if batch.product is Product.TOKENS:
+                rows = torch.nn.functional.normalize(hidden, dim=-1).numpy()
+                return [rows[row, : len(sequence)] for row, sequence in enumerate(batch.sequences)]
+            weight = mask.unsqueeze(-1).float()
+            pooled = (hidden * weight).sum(1) / weight.sum(1)
+            return list(torch.nn.functional.normalize(pooled, dim=-1).numpy())
+
+
+def load(model: ResolvedModel, *, dtype: str, threads: int) -> TorchEncoder:
+    """The encoder in ``model``'s folder, computing in ``dtype`` ("float32" or "bfloat16").
+
+    Blocks for a second or two.  Raises MODEL_SOURCE_INVALID for a folder that is not a
+    mean-pooled sentence encoder.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModel
+    from transformers.utils import logging
+
+    torch.set_num_threads(threads)
+    _require_mean_pooling(model)
+    config = AutoConfig.from_pretrained(model.path)
+    # The folder's pooler is not loaded: the library reports that at length, to nobody's use.
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    module = AutoModel.from_pretrained(
+        model.path,
+        dtype=getattr(torch, dtype),
+        attn_implementation="sdpa",
+        add_pooling_layer=False,
+        use_safetensors=True,
+        trust_remote_code=False,
+    ).eval()
+    facts = EncoderFacts(
+        name=model.name,
+        digest=model.digest,
+        dimensions=int(config.hidden_size),
+        max_tokens=_max_tokens(model.path, int(config.max_position_embeddings)),
+        compute_dtype=dtype,
+    )
+    return TorchEncoder(facts, module, int(config.pad_token_id or 0))
+
+
+def _max_tokens(folder: Path, positions: int) -> int:
+    """The length that the model was trained at, which may be less than what it has positions for."""
+    trained = _json(folder / "sentence_bert_config.json").get("max_seq_length", positions)
+    return min(int(trained), positions)
+
+
+def _require_mean_pooling(model: ResolvedModel) -> None:
+    pooling = _json(model.path / "1_Pooling" / "config.json")
+    if pooling and not pooling.get("pooling_mode_mean_tokens", False):
+        raise Failure(Reason.MODEL_SOURCE_INVALID, uri=model.uri, problem="it does not pool by the mean of its tokens")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    content = json.loads(path.read_text())
+    return content if isinstance(content, dict) else {}
+
+
+def packed(vectors: Sequence[Vector], dimensions: int) -> Vector:
+    """The vectors as one matrix [texts, dimensions], cut to ``dimensions`` and brought back to length 1."""
+    matrix = np.stack(vectors).astype(np.float32, copy=False)
+    if dimensions >= matrix.shape[1]:
+        return matrix
+    short = matrix[:, :dimensions]
+    norms = np.linalg.norm(short, axis=1, keepdims=True)
+    return np.asarray(short / np.maximum(norms, np.finfo(np.float32).tiny), dtype=np.float32)

@@ -1,0 +1,72 @@
+"""Between protobuf and the domain."""
+
+from typing import Any
+
+import numpy as np
+from trivium.common.v1 import tensor_pb2
+from trivium.embedder.v1 import embedder_pb2 as pb
+
+from services.chassis.context import RequestContext
+from services.chassis.errors import Failure, Reason
+from services.embedder.batching import Vector
+from services.embedder.embedding import Asking, Embedded, Ranked, Use, Wanted
+from services.embedder.model import EncoderFacts
+
+_ELEMENTS: dict[tensor_pb2.Dtype.ValueType, tuple[tensor_pb2.Dtype.ValueType, "np.dtype[Any]"]] = {
+    tensor_pb2.DTYPE_UNSPECIFIED: (tensor_pb2.DTYPE_FLOAT32, np.dtype("<f4")),
+    tensor_pb2.DTYPE_FLOAT32: (tensor_pb2.DTYPE_FLOAT32, np.dtype("<f4")),
+    tensor_pb2.DTYPE_FLOAT16: (tensor_pb2.DTYPE_FLOAT16, np.dtype("<f2")),
+}
+
+
+def asking(request: RequestContext) -> Asking:
+    """Who asks.  A service without a tenant is a tenant of its own here."""
+    return Asking(request.tenant_id or request.principal_id, request.deadline_seconds)
+
+
+def to_wanted(request: pb.EmbedRequest) -> Wanted:
+    """What to embed.  Raises FIELD_INVALID for an element type that vectors are not sent in."""
+    require_dtype(request.dtype)
+    use = Use.QUERY if request.role == pb.TEXT_ROLE_QUERY else Use.DOCUMENT
+    return Wanted(request.model, tuple(request.texts), use, request.dimensions)
+
+
+def require_dtype(dtype: tensor_pb2.Dtype.ValueType) -> None:
+    """Raises FIELD_INVALID unless vectors can be sent in ``dtype``."""
+    if dtype not in _ELEMENTS:
+        name = tensor_pb2.Dtype.Name(dtype)
+        raise Failure(Reason.FIELD_INVALID, field="dtype", problem=f"{name}: vectors come as FLOAT32 or FLOAT16")
+
+
+def from_embedded(embedded: Embedded, dtype: tensor_pb2.Dtype.ValueType) -> pb.EmbedResponse:
+    """The answer to one request."""
+    return pb.EmbedResponse(
+        embeddings=packed(embedded.vectors, dtype),
+        token_counts=embedded.token_counts,
+        truncated=embedded.truncated,
+        model_digest=embedded.facts.digest,
+        model=embedded.facts.name,
+    )
+
+
+def packed(vectors: Vector, dtype: tensor_pb2.Dtype.ValueType) -> tensor_pb2.Tensor:
+    """A matrix as little-endian bytes."""
+    sent, element = _ELEMENTS[dtype]
+    return tensor_pb2.Tensor(data=vectors.astype(element).tobytes(), dtype=sent, shape=vectors.shape)
+
+
+def from_ranked(ranked: Ranked) -> pb.RerankResponse:
+    """Scores and what was cut."""
+    return pb.RerankResponse(scores=ranked.scores, truncated=ranked.truncated, model_digest=ranked.facts.digest)
+
+
+def from_facts(facts: EncoderFacts) -> pb.EmbeddingModel:
+    """A loaded model."""
+    return pb.EmbeddingModel(
+        model=facts.name,
+        digest=facts.digest,
+        dimensions=facts.dimensions,
+        max_tokens=facts.max_tokens,
+        compute_dtype=facts.compute_dtype,
+        normalised=facts.normalised,
+    )
