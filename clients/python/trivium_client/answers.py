@@ -1,0 +1,133 @@
+"""What asking and chatting return: a stream of parts, or one whole answer."""
+
+from dataclasses import dataclass, field
+
+from trivium_client.nouns import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation; `role` is system, user, assistant or tool."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are chosen; None takes the server's default (greedy, 256 tokens)."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    repetition_penalty: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that a request cost."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageTiming:
+    """Wall time of one stage; `input_size` is in the stage's own unit."""
+
+    stage: str
+    seconds: float
+    input_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One source that the answer may cite by its span's marker."""
+
+    span: Span
+    title: str
+    heading_path: tuple[str, ...]
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A marker in the answer, at characters [answer_start, answer_end), and what it points at."""
+
+    marker: int
+    answer_start: int
+    answer_end: int
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Everything that determined an answer; `version` is empty when the base alone made it."""
+
+    request_id: str
+    engine_build: str
+    engine: str
+    engine_slot: int
+    base_digest: str
+    version: str
+    requested_model: str
+    resolved_model: str
+    template_digest: str
+    prompt_tokens_digest: str
+    seed: int
+    temperature: float
+    max_tokens: int
+    sources: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """First part of an answer with sources."""
+
+    sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """More text of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """Last part of an answer; `finish_reason` is stop, length or abort."""
+
+    finish_reason: str
+    usage: Usage
+    timings: tuple[StageTiming, ...]
+    receipt: Receipt
+    citations: tuple[Citation, ...] = ()
+    unresolved_markers: tuple[int, ...] = ()
+
+
+Part = Sources | Text | Final
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer: its text, the sources it could cite, and how it ended."""
+
+    text: str
+    final: Final
+    sources: tuple[Source, ...] = field(default=())
+
+    @property
+    def citations(self) -> tuple[Citation, ...]:
+        """The citations that resolve."""
+        return self.final.citations
+
+    @property
+    def version(self) -> str:
+        """The version that made it, sha256:…; empty for the base."""
+        return self.final.receipt.version

@@ -1,0 +1,105 @@
+"""Where the services are and who is calling: arguments first, then the environment, then what a local suite wrote down.
+
+Invariant: a key is never printed; `repr` of a connection shows where, not with what.
+"""
+
+import importlib.resources
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+_PORTS = {
+    "gateway": 50050,
+    "access": 50051,
+    "registry": 50052,
+    "trainer": 50053,
+    "embedder": 50054,
+    "retriever": 50055,
+    "generator": 50056,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Addresses (service name to host:port), the API key, and a CA file where TLS is on."""
+
+    addresses: Mapping[str, str]
+    api_key: str = field(repr=False)
+    ca_file: Path | None = None
+
+    @staticmethod
+    def settled(
+        addresses: Mapping[str, str] | None = None,
+        api_key: str | None = None,
+        data_dir: str | Path | None = None,
+    ) -> "Connection":
+        """Fill in what was not given.
+
+        Addresses: TRIVIUM_SERVICE_ADDRESS, else the run files of the suite under the data
+        folder, else the default ports.  Key: TRIVIUM_API_KEY, else the file that
+        TRIVIUM_API_KEY_FILE names, else keys/admin.key of the data folder; empty when none
+        of them is there, and every call will then say that a credential is missing.
+        """
+        folder = Path(data_dir or os.environ.get("TRIVIUM_DATA_DIR") or "~/.local/share/trivium").expanduser()
+        found = {
+            service: os.environ.get(f"TRIVIUM_{service.upper()}_ADDRESS")
+            or _running_at(folder, service)
+            or f"127.0.0.1:{port}"
+            for service, port in _PORTS.items()
+        }
+        ca_file = os.environ.get("TRIVIUM_TLS_CA_FILE")
+        return Connection(
+            addresses={**found, **(addresses or {})},
+            api_key=api_key if api_key is not None else _key(folder),
+            ca_file=Path(ca_file) if ca_file else None,
+        )
+
+    def open(self, service: str) -> grpc.aio.Channel:
+        """A channel to `service` with the deadlines and retries of the shipped service config."""
+        target = f"dns:///{self.addresses[service]}"
+        if self.ca_file is None:
+            return grpc.aio.insecure_channel(target, options=_options())
+        credentials = grpc.ssl_channel_credentials(self.ca_file.read_bytes())
+        return grpc.aio.secure_channel(target, credentials, options=_options())
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """The credential as call metadata."""
+        return (("authorization", f"Bearer {self.api_key}"),) if self.api_key else ()
+
+
+def _options() -> list[tuple[str, Any]]:
+    config = (importlib.resources.files("trivium") / "service_config.json").read_text()
+    return [
+        ("grpc.service_config", config),
+        ("grpc.enable_retries", 1),
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+        # A suite that restarts is found again within seconds, not after gRPC's two minutes.
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.min_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
+    ]
+
+
+def _running_at(folder: Path, service: str) -> str:
+    try:
+        return str(json.loads((folder / "run" / f"{service}.json").read_text())["listen"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _key(folder: Path) -> str:
+    if key := os.environ.get("TRIVIUM_API_KEY", "").strip():
+        return key
+    file = Path(os.environ.get("TRIVIUM_API_KEY_FILE") or folder / "keys" / "admin.key").expanduser()
+    try:
+        return file.read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,297 @@
+"""What calls return: frozen records in plain Python types.  Times are aware datetimes in UTC, None where unset."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A set of documents that are searched together."""
+
+    collection: str
+    description: str
+    embedding_digest: str
+    etag: str
+    create_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document; `state` is pending, running, ready or failed, and `reason` says why it waits or failed."""
+
+    collection: str
+    document: str
+    title: str
+    state: str
+    reason: str
+    serving_version: str
+    newest_version: str
+    media_type: str
+    metadata: dict[str, str]
+    chunks: int
+    chunks_embedded: int
+    chunks_reused: int
+    update_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentText:
+    """Characters of one document version, and how many the whole version has."""
+
+    text: str
+    version: str
+    characters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Characters [start, end), in code points, of one immutable document version."""
+
+    collection: str
+    document: str
+    version: str
+    start: int
+    end: int
+    chunk: str = ""
+    marker: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One passage that a search found; `dense_score` is a cosine, `sparse_score` BM25, None where that arm missed it."""
+
+    span: Span
+    text: str
+    title: str
+    heading_path: tuple[str, ...]
+    score: float
+    dense_score: float | None = None
+    sparse_score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """One immutable dataset; tokens are counted under the default base's chat template."""
+
+    dataset: str
+    digest: str
+    filename: str
+    format: str
+    rows: int
+    size_bytes: int
+    tokens: int
+    supervised_tokens: int
+    max_row_tokens: int
+    create_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetProblem:
+    """Something wrong with one line (from 1) of a dataset."""
+
+    line: int
+    field: str
+    message: str
+    fatal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LoraSettings:
+    """LoRA's own settings; None takes the server's default (rank 16, alpha twice the rank, all linear layers)."""
+
+    rank: int | None = None
+    alpha: float | None = None
+    dropout: float | None = None
+    target_modules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """Settings of a run; None takes the server's default.
+
+    `method` is lora, rslora, dora, qlora or full; `objective` supervised, continued, dpo or
+    kto; `schedule` linear, cosine or constant; empty means the default of each.
+    """
+
+    method: str = ""
+    objective: str = ""
+    schedule: str = ""
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    epochs: int | None = None
+    batch_rows: int | None = None
+    learning_rate: float | None = None
+    warmup_ratio: float | None = None
+    weight_decay: float | None = None
+    max_gradient_norm: float | None = None
+    max_row_tokens: int | None = None
+    seed: int | None = None
+    checkpoint_steps: int | None = None
+    max_steps: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One training job; `state` is queued, running, pausing, paused, cancelling, registering, succeeded, failed or
+    cancelled; `version` names the result, `error` says why it failed."""
+
+    job: str
+    state: str
+    model: str
+    alias: str
+    dataset: str
+    dataset_digest: str
+    base_digest: str
+    settings: TrainingSettings
+    step: int
+    total_steps: int
+    trained_tokens: int
+    loss: float
+    version: str
+    error_reason: str
+    error: str
+    attempts: int
+    create_time: datetime | None
+    start_time: datetime | None
+    end_time: datetime | None
+    estimated_end_time: datetime | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the job will not change any more."""
+        return self.state in {"succeeded", "failed", "cancelled"}
+
+
+@dataclass(frozen=True, slots=True)
+class JobEvent:
+    """One event of a job: `kind` is state, step, checkpoint or message; a watch resumes after `sequence`."""
+
+    sequence: int
+    kind: str
+    state: str
+    step: int
+    total_steps: int
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    trained_tokens: int
+    message: str
+    create_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A named line of versions."""
+
+    model: str
+    description: str
+    etag: str
+    labels: dict[str, str]
+    create_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionFile:
+    """One file of a version."""
+
+    filename: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """An immutable version; `version` is sha256:… of its manifest, `kind` lora or full."""
+
+    model: str
+    version: str
+    number: int
+    kind: str
+    base_digest: str
+    rank: int
+    files: tuple[VersionFile, ...]
+    job: str
+    dataset_digest: str
+    parent_version: str
+    config: dict[str, Any]
+    metrics: dict[str, float]
+    trained_tokens: int
+    create_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A name for a version; `state` is serving, pending or failed, and `reason` says why it does not serve its target."""
+
+    model: str
+    alias: str
+    target_version: str
+    serving_version: str
+    state: str
+    reason: str
+    etag: str
+    update_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AliasMove:
+    """One move of an alias's serving version."""
+
+    number: int
+    from_version: str
+    to_version: str
+    principal: str
+    create_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """One name that `model` accepts; `kind` is base, adapter or full."""
+
+    name: str
+    kind: str
+    version: str
+    base_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """One engine of the generator; `start_time` does not change when adapters are swapped."""
+
+    engine: str
+    state: str
+    build: str
+    base: str
+    base_digest: str
+    slots: int
+    max_rank: int
+    context_tokens: int
+    running: int
+    waiting: int
+    restarts: int
+    start_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """One adapter as the generator holds it; `tier` is remote, file, memory or slot."""
+
+    version: str
+    model: str
+    tier: str
+    size_bytes: int
+    in_flight: int
+    pinned: bool
+    load_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key's public half; `secret` is the whole key, shown by `create` alone."""
+
+    key: str
+    tenant: str
+    display_name: str
+    roles: tuple[str, ...]
+    revoked: bool
+    secret: str = field(default="", repr=False)
