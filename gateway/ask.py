@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from gateway import prompt
 from gateway.answering import Answerer, Wish
 from gateway.citations import Citation, verify
-from gateway.generation import Generated, Generator, Message, TextDelta
+from gateway.generation import Generated, Generator, Message, PromptSize, TextDelta
 from gateway.retrieval import DEFAULT_TOP_K, Fitted, Retriever, Source, fit
 from gateway.routing import Route, Router
 from gateway.stages import Stopwatch
@@ -98,8 +98,11 @@ class Asker:
             quotations = [source.quotation for source in sources]
             return prompt.grounded(question.text, quotations, question.history, question.instructions)
 
+        async def measure(messages: Sequence[Message]) -> PromptSize:
+            return await self._generator.size(messages, route.base)
+
         with watch.stage("prompt") as stage:
-            fitted = await fit(self._generator, route.base, found, build, question.wish.sampling.max_tokens)
+            fitted = await fit(found, build, measure, question.wish.sampling.max_tokens)
             stage.input_size = fitted.tokens
         return fitted
 

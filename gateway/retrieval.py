@@ -4,11 +4,11 @@ Invariant: a source stands in the prompt whole or not at all, so that its span i
 the characters that the model read.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.generation import Generator, Message, SourceSpan, StageTiming
+from gateway.generation import Message, PromptSize, SourceSpan, StageTiming
 from gateway.prompt import Quotation
 from services.chassis.errors import Failure, Reason
 
@@ -57,17 +57,16 @@ class Fitted:
 
 
 async def fit(
-    generator: Generator,
-    base: str,
     sources: Sequence[Source],
     build: Callable[[Sequence[Source]], list[Message]],
+    measure: Callable[[Sequence[Message]], Awaitable[PromptSize]],
     max_tokens: int | None,
 ) -> Fitted:
     """Take the longest run of best sources whose prompt leaves room for the answer.
 
     Room is ``max_tokens``, but at most half the window: a caller who asks for a long
-    answer still gets sources.  The count is the model's own tokenizer's, over the whole
-    templated conversation.  Raises PROMPT_TOO_LONG when not even the best source fits:
+    answer still gets sources.  ``measure`` counts the whole templated conversation with the
+    model's own tokenizer.  Raises PROMPT_TOO_LONG when not even the best source fits:
     answering without the sources that were found would be another question's answer.
     """
     kept, most = 0, len(sources)
@@ -76,7 +75,7 @@ async def fit(
     while True:
         chosen = tuple(sources[:take])
         messages = build(chosen)
-        size = await generator.size(messages, base)
+        size = await measure(messages)
         room = min(max_tokens or DEFAULT_MAX_TOKENS, size.context_tokens // 2)
         if size.tokens + room <= size.context_tokens:
             kept, best = take, Fitted(messages, chosen, size.tokens)

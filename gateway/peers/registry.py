@@ -22,7 +22,7 @@ class RemoteRegistry:
 
     async def resolve(self, name: str) -> Route:
         """As the Protocol says."""
-        with failures.of(NAME):
+        with failures.of(NAME, {"name": "model"}):
             answer = await self._stub.ResolveModel(registry_pb2.ResolveModelRequest(name=name))
         kind = ModelKind.BASE if answer.is_base else _KINDS.get(answer.kind, ModelKind.UNSPECIFIED)
         return Route(

@@ -1,0 +1,45 @@
+import pytest
+
+from gateway.generation import StageTiming
+from gateway.names import canonical, served_name
+from gateway.stages import Stopwatch
+from services.chassis.errors import Code, Failure
+
+
+def test_no_name_means_the_base():
+    assert canonical("") == canonical("  ") == "base"
+
+
+@pytest.mark.parametrize("name", ["base", "base:tiny", "support", "support@canary", "support@3", "support@sha256:ab"])
+def test_every_other_name_is_for_the_registry_to_read(name):
+    assert canonical(name) == name
+
+
+def test_auto_is_declined_with_a_reason_until_it_exists():
+    with pytest.raises(Failure) as refused:
+        canonical("auto")
+    assert refused.value.code is Code.UNIMPLEMENTED
+    assert refused.value.field == "model"
+    assert "auto" in refused.value.sentence
+
+
+def test_the_alias_prod_goes_without_saying():
+    assert served_name("support", "prod") == "support"
+    assert served_name("support", "canary") == "support@canary"
+
+
+def test_a_stage_is_timed_also_when_it_fails():
+    ticks = iter([1.0, 1.5, 2.0, 4.0])
+    watch = Stopwatch(lambda: next(ticks))
+    with watch.stage("resolve"):
+        pass
+    with pytest.raises(ValueError, match="x"), watch.stage("prompt"):
+        int("x")
+    assert watch.timings == (StageTiming("resolve", 0.5), StageTiming("prompt", 2.0))
+
+
+def test_a_stage_says_how_much_went_into_it():
+    watch = Stopwatch(lambda: 0.0)
+    with watch.stage("prompt") as stage:
+        stage.input_size = 9
+    assert watch.timings == (StageTiming("prompt", 0.0, 9),)

@@ -1,0 +1,156 @@
+import json
+
+import pytest
+from trivium.common.v1 import chat_pb2
+from trivium.gateway.v1 import gateway_pb2
+
+from gateway.http.requests import of_chat, of_completion
+from gateway.http.schemas import ChatCompletion, TextCompletion, parse
+from services.chassis.errors import Failure, Reason
+
+ID = "01890000-0000-7000-8000-000000000000"
+USER = {"role": "user", "content": "Hi"}
+
+
+def chat(**fields):
+    body = {"model": "base", "messages": [USER], **fields}
+    return of_chat(parse(ChatCompletion, json.dumps(body).encode()), ID)
+
+
+def refusal(**fields):
+    with pytest.raises(Failure) as refused:
+        chat(**fields)
+    return refused.value
+
+
+def test_a_chat_becomes_a_turn_with_its_sampling():
+    request = chat(
+        model="support@canary",
+        max_completion_tokens=9,
+        temperature=0.5,
+        top_p=0.9,
+        seed=3,
+        stop="END",
+        logprobs=True,
+        top_logprobs=2,
+    )
+    assert isinstance(request, gateway_pb2.ChatRequest)
+    assert request.model == "support@canary"
+    assert request.request_id == ID
+    sampling = request.sampling
+    assert (sampling.max_tokens, sampling.seed, list(sampling.stop), sampling.logprobs) == (9, 3, ["END"], 2)
+
+
+def test_a_parameter_that_was_not_given_stays_unset():
+    sampling = chat().sampling
+    assert not any(sampling.HasField(name) for name in ("max_tokens", "temperature", "seed", "logprobs"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("tools", [{"type": "function", "function": {"name": "f"}}]),
+        ("n", 2),
+        ("logit_bias", {"5": 1}),
+        ("user", "me"),
+        ("store", True),
+        ("service_tier", "flex"),
+        ("reasoning_effort", "low"),
+        ("modalities", ["text", "audio"]),
+        ("nonsense", 1),
+    ],
+)
+def test_an_unsupported_parameter_is_refused_by_its_name(name, value):
+    failure = refusal(**{name: value})
+    assert failure.reason is Reason.PARAMETER_UNSUPPORTED
+    assert failure.field == name
+    assert name in failure.sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("n", 1), ("tools", []), ("tools", None), ("user", None), ("store", False), ("logit_bias", {})]
+)
+def test_a_parameter_that_asks_for_nothing_passes(name, value):
+    assert chat(**{name: value}).messages[0].content == "Hi"
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"temperature": "hot"}, "temperature"),
+        ({"max_tokens": 1.5}, "max_tokens"),
+        ({"max_tokens": 2**40}, "max_tokens"),
+        ({"seed": 2**70}, "seed"),
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "assistant"}]}, "messages[0].content"),
+        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+    ],
+)
+def test_a_malformed_value_is_refused_by_its_name(fields, field):
+    failure = refusal(**fields)
+    assert failure.field is not None
+    assert failure.field.startswith(field)
+
+
+def test_an_image_is_refused_where_it_stands():
+    failure = refusal(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}])
+    assert failure.field is not None
+    assert failure.field.startswith("messages[0].content")
+
+
+def test_an_answer_may_be_sent_back_whole():
+    earlier = {"role": "assistant", "content": "Hello", "refusal": None, "tool_calls": None, "audio": None}
+    assert [turn.content for turn in chat(messages=[USER, earlier, USER]).messages] == ["Hi", "Hello", "Hi"]
+
+
+def test_text_parts_are_one_text_and_a_developer_is_the_system():
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    request = chat(messages=[{"role": "developer", "content": parts}, USER])
+    assert request.messages[0].content == "ab"
+    assert request.messages[0].role == chat_pb2.CHAT_ROLE_SYSTEM
+
+
+def test_two_different_limits_contradict_each_other():
+    assert refusal(max_tokens=1, max_completion_tokens=2).field == "max_completion_tokens"
+    assert chat(max_tokens=2, max_completion_tokens=2).sampling.max_tokens == 2
+
+
+def test_a_schema_becomes_structured_output():
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}}
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}}
+    assert json.loads(chat(response_format=wanted).structured_output.json_schema) == schema
+    assert chat(response_format={"type": "json_object"}).structured_output.json_object
+    assert not chat(response_format={"type": "text"}).HasField("structured_output")
+
+
+def test_a_collection_makes_it_a_question_with_sources():
+    turns = [{"role": "system", "content": "Be brief."}, USER, {"role": "assistant", "content": "Yes?"}]
+    request = chat(
+        messages=[*turns, {"role": "user", "content": "Who pays?"}], trivium={"collection": "handbook", "top_k": 2}
+    )
+    assert isinstance(request, gateway_pb2.AskRequest)
+    assert request.question == "Who pays?"
+    assert list(request.collections) == ["handbook"]
+    assert [turn.content for turn in request.history] == ["Be brief.", "Hi", "Yes?"]
+    assert request.top_k == 2
+
+
+def test_a_question_with_sources_ends_with_the_user():
+    failure = refusal(messages=[USER, {"role": "assistant", "content": "x"}], trivium={"collection": "h"})
+    assert failure.field == "messages"
+
+
+def test_a_completion_continues_its_prompt():
+    body = parse(TextCompletion, json.dumps({"model": "base", "prompt": ["Once"], "logprobs": 2}).encode())
+    request = of_completion(body, ID)
+    assert request.prompt == "Once"
+    assert request.sampling.logprobs == 2
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
+def test_bytes_that_are_no_json_object_are_refused(raw):
+    with pytest.raises(Failure) as refused:
+        parse(ChatCompletion, raw)
+    assert refused.value.reason is Reason.BODY_NOT_DECODABLE
