@@ -1,0 +1,47 @@
+import asyncio
+
+import pytest
+from hypothesis import settings
+
+from services.chassis import models
+from services.embedder import model
+from services.embedder.batching import Batcher
+from services.embedder.embedding import Embedder, Prefixes
+
+settings.register_profile("suite", deadline=None)
+
+
+@pytest.fixture(scope="session")
+def resolved() -> models.ResolvedModel:
+    return models.resolve(models.DEFAULT_EMBEDDING)
+
+
+@pytest.fixture(scope="session")
+def exact(resolved) -> model.TorchEncoder:
+    return model.load(resolved, dtype="float32", threads=1)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(resolved) -> model.FastTokenizer:
+    return model.FastTokenizer(resolved.path)
+
+
+@pytest.fixture
+async def embedder(exact, tokenizer):
+    """The real model behind the real queue."""
+
+    async def compute(batch):
+        return await asyncio.to_thread(exact.compute, batch)
+
+    batcher = Batcher(compute, batch_tokens=2048, queue_tokens=100_000)
+    running = asyncio.create_task(batcher.run())
+    yield Embedder(
+        facts=exact.facts,
+        tokenizer=tokenizer,
+        batcher=batcher,
+        blocking=asyncio.to_thread,
+        prefixes=Prefixes(),
+        shortens=False,
+        stream_ahead=4,
+    )
+    running.cancel()

@@ -1,0 +1,112 @@
+import asyncio
+
+import numpy as np
+import pytest
+
+from services.chassis.errors import Failure, Reason
+from services.embedder.embedding import Asking, Use, Wanted, late_interaction
+from services.embedder.ordered import in_order
+
+ADA = Asking("ada")
+
+
+def wanted(*texts, use=Use.DOCUMENT, **rest):
+    return Wanted("", texts, use, **rest)
+
+
+async def test_truncation_is_reported_text_by_text_with_the_whole_count(embedder):
+    embedded = await embedder.embed(ADA, wanted("short", "long " * 400))
+    assert embedded.truncated == (False, True)
+    assert embedded.token_counts == (3, 402)
+    assert embedded.vectors.shape == (2, 384)
+
+
+async def test_a_text_cut_at_the_limit_equals_its_beginning(embedder):
+    embedded = await embedder.embed(ADA, wanted("long " * 400, "long " * 254))
+    assert np.array_equal(embedded.vectors[0], embedded.vectors[1])
+
+
+async def test_concurrent_requests_do_not_change_each_others_vectors(embedder):
+    texts = [f"Boat {n} carries {n * 3} passengers to the north stage" for n in range(30)]
+    single = [await embedder.embed(ADA, wanted(text)) for text in texts]
+    crowd = await asyncio.gather(*(embedder.embed(Asking(f"t{n % 3}"), wanted(text)) for n, text in enumerate(texts)))
+    for one, other in zip(single, crowd, strict=True):
+        assert np.array_equal(one.vectors, other.vectors)
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        (wanted("  \n"), Reason.TEXT_EMPTY),
+        (Wanted("none", ("a",), Use.QUERY), Reason.EMBEDDING_MODEL_NOT_FOUND),
+        (wanted("a", dimensions=128), Reason.FIELD_INVALID),
+        (wanted("a", dimensions=1024), Reason.FIELD_INVALID),
+    ],
+)
+async def test_a_request_that_cannot_be_served_says_why(embedder, asked, reason):
+    with pytest.raises(Failure) as failed:
+        await embedder.embed(ADA, asked)
+    assert failed.value.reason is reason
+
+
+async def test_counts_include_the_special_tokens(embedder):
+    assert await embedder.count("", ["", "ferry", "ferry ferry"]) == (2, 3, 4)
+
+
+async def test_reranking_prefers_the_passage_that_answers(embedder):
+    passages = ["Paint is ordered in March.", "A single crossing costs six crowns.", "The fog horn sounds twice."]
+    ranked = await embedder.rerank(ADA, "", "What is the fare of one crossing?", passages)
+    assert max(range(3), key=ranked.scores.__getitem__) == 1
+    assert all(-1 <= score <= 1 for score in ranked.scores)
+
+
+def test_late_interaction_is_one_for_a_text_with_itself():
+    states = np.eye(4, dtype=np.float32)
+    assert late_interaction(states, states) == 1
+
+
+async def test_a_stream_answers_in_order_and_works_ahead_by_a_bounded_number():
+    running = greatest = 0
+    fourth_begun = asyncio.Event()
+
+    async def requests():
+        for n in range(6):
+            yield n
+
+    async def answer(n):
+        nonlocal running, greatest
+        running += 1
+        greatest = max(greatest, running)
+        if n == 3:
+            fourth_begun.set()
+        await fourth_begun.wait()
+        running -= 1
+        return n
+
+    assert [n async for n in in_order(requests(), answer, ahead=4)] == list(range(6))
+    assert greatest == 4
+
+
+async def test_a_stream_ends_with_its_first_failure_and_cancels_what_follows():
+    cancelled = asyncio.Event()
+
+    async def requests():
+        for n in range(3):
+            yield n
+
+    async def answer(n):
+        if n == 1:
+            raise Failure(Reason.TEXT_EMPTY, index=0)
+        if n == 2:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cancelled.set()
+        return n
+
+    seen = []
+    with pytest.raises(Failure):
+        async for n in in_order(requests(), answer, ahead=3):
+            seen.append(n)
+            await asyncio.sleep(0)
+    assert seen == [0]
