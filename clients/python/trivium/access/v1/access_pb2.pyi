@@ -340,31 +340,26 @@ class GetSigningKeysResponse(_message.Message):
 
     KEYS_FIELD_NUMBER: _builtins.int
     REVOKED_PRINCIPALS_FIELD_NUMBER: _builtins.int
-    DISABLED_TENANTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___SigningKey]:
         """Keys, the current one first."""
 
     @_builtins.property
     def revoked_principals(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Principals whose key was revoked, and tenants that were disabled, while assertions that name them may still live;
-        those are refused from now on. Read anew every 30 seconds, it makes a revocation reach everywhere within a minute.
+        """Key ids that were revoked, or whose tenant was disabled, while assertions that name them may still live; an assertion
+        of such a principal is refused, unless it has an `act` claim (a service finishing accepted work). Read anew every 30
+        seconds, it makes a revocation reach everywhere within a minute.
         """
-
-    @_builtins.property
-    def disabled_tenants(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Tenants, as above."""
 
     def __init__(
         self,
         *,
         keys: _abc.Iterable[Global___SigningKey] | None = ...,
         revoked_principals: _abc.Iterable[_builtins.str] | None = ...,
-        disabled_tenants: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disabled_tenants", b"disabled_tenants", "keys", b"keys", "revoked_principals", b"revoked_principals"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "revoked_principals", b"revoked_principals"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

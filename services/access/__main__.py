@@ -1,0 +1,26 @@
+"""Serves access: ``python -m services.access``."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from trivium.access.v1 import access_pb2_grpc
+
+from services.access.config import AccessSettings
+from services.access.servicer import POLICIES, PUBLIC, AccessServicer
+from services.access.verbs import open_verbs
+from services.chassis.runtime import Runtime
+from services.chassis.server import Registration, run
+
+SERVICE = "trivium.access.v1.AccessService"
+
+
+@asynccontextmanager
+async def build(runtime: Runtime) -> AsyncIterator[list[Registration]]:
+    """Open the leaves of access and hang its servicer over them."""
+    async with open_verbs(runtime) as verbs:
+        add = access_pb2_grpc.add_AccessServiceServicer_to_server
+        yield [Registration(add, AccessServicer(verbs), SERVICE, policies=POLICIES, public=PUBLIC)]
+
+
+if __name__ == "__main__":
+    run(AccessSettings(), name="access", build=build)

@@ -1,0 +1,192 @@
+"""API keys: random, shown once, stored as keyed hashes.
+
+Invariants: the text of a key exists only in the answer that creates it; a stolen
+database without the hashing key verifies nothing; an unknown, a wrong, an expired
+and a revoked key give the same answer after the same work.
+"""
+
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import or_, select, tuple_
+from sqlalchemy.orm import Session
+
+from services.access import audit
+from services.access.store import KeyRow, TenantRow
+from services.access.tenants import require_tenant
+from services.chassis.context import RequestContext, Role
+from services.chassis.credentials import KEY_PREFIX
+from services.chassis.database import Database
+from services.chassis.errors import Failure, Reason
+from services.chassis.idempotency import IdempotencyKey, once
+
+_ID_BYTES = 8
+_SECRET_BYTES = 32
+# What a principal may hand on.  Admin alone makes admins and services.
+_GRANTS = {
+    Role.OWNER: frozenset({Role.READER, Role.MEMBER, Role.OWNER}),
+    Role.ADMIN: frozenset(Role),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key without its secret.  Times are Unix microseconds; None means never."""
+
+    key: str
+    tenant: str
+    display_name: str
+    roles: frozenset[Role]
+    created_at: int
+    expires_at: int | None = None
+    revoked_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """What is wanted of a new key."""
+
+    tenant: str
+    display_name: str
+    roles: frozenset[Role]
+    expires_at: int | None = None
+
+
+def shown(row: KeyRow) -> Key:
+    """The domain's view of a row."""
+    roles = frozenset(Role(name) for name in row.roles.split(","))
+    return Key(row.key, row.tenant, row.display_name, roles, row.created_at, row.expires_at, row.revoked_at)
+
+
+def require_grantable(asking: RequestContext, roles: frozenset[Role]) -> None:
+    """Raise KEY_ROLES_EXCEEDED when the caller would hand on more than it has."""
+    allowed = frozenset[Role]().union(*(_GRANTS.get(role, frozenset()) for role in asking.roles))
+    if not roles <= allowed:
+        raise Failure(Reason.KEY_ROLES_EXCEEDED, field="roles", roles=", ".join(sorted(roles - allowed)))
+
+
+class Keys:
+    """The verbs on keys."""
+
+    def __init__(self, database: Database, hashing_key: bytes, now: Callable[[], int]) -> None:
+        self._database = database
+        self._hashing_key = hashing_key
+        self._now = now
+
+    def _hash(self, text: str) -> bytes:
+        return hmac.new(self._hashing_key, text.encode(), hashlib.sha256).digest()
+
+    async def create(self, asking: RequestContext, wanted: NewKey, key: IdempotencyKey) -> tuple[Key, str]:
+        """Create a key; its text comes back once, empty in a replay.
+
+        Raises KEY_ROLES_EXCEEDED, TENANT_NOT_FOUND, TENANT_DISABLED.
+        """
+        require_grantable(asking, wanted.roles)
+
+        def transaction(session: Session) -> tuple[Key, str]:
+            made: list[str] = []
+
+            def effect() -> str:
+                if require_tenant(session, wanted.tenant).disabled_at is not None:
+                    raise Failure(Reason.TENANT_DISABLED, name=wanted.tenant)
+                created, text = self.add(session, wanted, asking.principal_id)
+                made.append(text)
+                return json.dumps({"key": created.key})
+
+            identifier = json.loads(once(session, key, effect))["key"]
+            row = session.get(KeyRow, identifier)
+            if row is None:
+                raise Failure(Reason.KEY_NOT_FOUND, name=identifier)
+            return shown(row), made[0] if made else ""
+
+        return await self._database.write(transaction)
+
+    def add(self, session: Session, wanted: NewKey, principal: str) -> tuple[Key, str]:
+        """Add a key to the open transaction and return it with its text."""
+        identifier = secrets.token_hex(_ID_BYTES)
+        text = f"{KEY_PREFIX}{identifier}_{secrets.token_urlsafe(_SECRET_BYTES)}"
+        at = self._now()
+        row = KeyRow(
+            key=identifier,
+            tenant=wanted.tenant,
+            display_name=wanted.display_name,
+            roles=",".join(sorted(wanted.roles)),
+            hash=self._hash(text),
+            created_at=at,
+            expires_at=wanted.expires_at,
+            revoked_at=None,
+        )
+        session.add(row)
+        session.flush()
+        self._note(session, row, principal, "key.created", at)
+        return shown(row), text
+
+    def _note(self, session: Session, row: KeyRow, principal: str, action: str, at: int) -> None:
+        resource = f"tenants/{row.tenant}/keys/{row.key}"
+        audit.note(session, tenant=row.tenant, principal=principal, action=action, resource=resource, at=at)
+
+    async def check(self, text: str) -> Key:
+        """The key with this text.  Raises CREDENTIAL_INVALID, whatever is wrong with it."""
+        return await self._database.read(lambda session: self.check_now(session, text))
+
+    def check_now(self, session: Session, text: str) -> Key:
+        """:meth:`check` inside a transaction."""
+        identifier = text.removeprefix(KEY_PREFIX).partition("_")[0]
+        row = session.get(KeyRow, identifier)
+        # An unknown id costs the same comparison as a wrong secret.
+        stored = row.hash if row is not None else bytes(hashlib.sha256().digest_size)
+        matches = hmac.compare_digest(self._hash(text), stored)
+        if row is None or not matches or not self._lives(session, row):
+            raise Failure(Reason.CREDENTIAL_INVALID)
+        return shown(row)
+
+    async def lives(self, identifier: str) -> bool:
+        """Whether a key with this id exists and still works."""
+
+        def query(session: Session) -> bool:
+            row = session.get(KeyRow, identifier)
+            return row is not None and self._lives(session, row)
+
+        return await self._database.read(query)
+
+    def _lives(self, session: Session, row: KeyRow) -> bool:
+        tenant = session.get(TenantRow, row.tenant)
+        expired = row.expires_at is not None and row.expires_at <= self._now()
+        return row.revoked_at is None and not expired and tenant is not None and tenant.disabled_at is None
+
+    async def page(self, tenant: str, before: tuple[int, str] | None, limit: int) -> list[Key]:
+        """A tenant's keys, newest first.  Raises TENANT_NOT_FOUND."""
+
+        def transaction(session: Session) -> list[Key]:
+            require_tenant(session, tenant)
+            query = select(KeyRow).where(KeyRow.tenant == tenant)
+            if before is not None:
+                query = query.where(tuple_(KeyRow.created_at, KeyRow.key) < before)
+            rows = session.scalars(query.order_by(KeyRow.created_at.desc(), KeyRow.key.desc()).limit(limit))
+            return [shown(row) for row in rows]
+
+        return await self._database.read(transaction)
+
+    async def revoke(self, asking: RequestContext, identifier: str) -> Key:
+        """Revoke a key; repeating it changes nothing.  Raises KEY_NOT_FOUND, for another tenant's key too."""
+
+        def transaction(session: Session) -> Key:
+            row = session.get(KeyRow, identifier)
+            if row is None or (row.tenant != asking.tenant_id and not asking.has(Role.ADMIN)):
+                raise Failure(Reason.KEY_NOT_FOUND, name=identifier)
+            if row.revoked_at is None:
+                row.revoked_at = self._now()
+                self._note(session, row, asking.principal_id, "key.revoked", row.revoked_at)
+            return shown(row)
+
+        return await self._database.write(transaction)
+
+    async def revoked_since(self, since: int) -> list[str]:
+        """Ids of the keys that stopped working after a moment: revoked, or their tenant disabled."""
+        dead = or_(KeyRow.revoked_at >= since, TenantRow.disabled_at >= since)
+        query = select(KeyRow.key).join(TenantRow, TenantRow.tenant == KeyRow.tenant).where(dead).order_by(KeyRow.key)
+        return await self._database.read(lambda session: list(session.scalars(query)))

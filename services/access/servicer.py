@@ -1,0 +1,114 @@
+"""The RPCs of access: wire to domain, call, domain to wire."""
+
+from typing import Any
+
+from trivium.access.v1 import access_pb2 as pb
+from trivium.access.v1 import access_pb2_grpc
+
+from services.access import wire
+from services.access.tenants import tenant_asked_for
+from services.access.verbs import Verbs
+from services.chassis import paging
+from services.chassis.context import Role, current
+from services.chassis.errors import unimplemented
+from services.chassis.idempotency import key_for
+from services.chassis.interceptors.call import MethodPolicy
+
+_ADMINS = MethodPolicy(roles=frozenset({Role.ADMIN}))
+_OWNERS = MethodPolicy(roles=frozenset({Role.OWNER, Role.ADMIN}))
+
+PUBLIC = frozenset({"ExchangeKey", "GetSigningKeys"})
+POLICIES = {
+    "IssueAssertion": MethodPolicy(roles=frozenset({Role.SERVICE})),
+    "CreateTenant": _ADMINS,
+    "ListTenants": _ADMINS,
+    "DisableTenant": _ADMINS,
+    "CreateKey": _OWNERS,
+    "ListKeys": _OWNERS,
+    "RevokeKey": _OWNERS,
+    "ListAuditEvents": _OWNERS,
+}
+
+
+class AccessServicer(access_pb2_grpc.AccessServiceServicer):
+    """Serves the verbs."""
+
+    def __init__(self, verbs: Verbs) -> None:
+        self._do = verbs
+
+    async def ExchangeKey(self, request: pb.ExchangeKeyRequest, context: Any) -> pb.ExchangeKeyResponse:
+        return pb.ExchangeKeyResponse(assertion=wire.assertion(await self._do.exchange.exchange(request.api_key)))
+
+    async def IssueAssertion(self, request: pb.IssueAssertionRequest, context: Any) -> pb.IssueAssertionResponse:
+        issued = await self._do.exchange.act_for(current(), request.tenant, request.on_behalf_of)
+        return pb.IssueAssertionResponse(assertion=wire.assertion(issued))
+
+    async def GetSigningKeys(self, request: pb.GetSigningKeysRequest, context: Any) -> pb.GetSigningKeysResponse:
+        return wire.signing_keys(self._do.signing.public(), await self._do.revocations.current())
+
+    async def WhoAmI(self, request: pb.WhoAmIRequest, context: Any) -> pb.WhoAmIResponse:
+        me = current()
+        return pb.WhoAmIResponse(principal=me.principal_id, tenant=me.tenant_id, roles=wire.roles(me.roles))
+
+    async def CreateTenant(self, request: pb.CreateTenantRequest, context: Any) -> pb.CreateTenantResponse:
+        tenant = await self._do.tenants.create(current(), request.tenant, request.display_name, key_for(request))
+        return pb.CreateTenantResponse(tenant=wire.tenant(tenant))
+
+    async def GetTenant(self, request: pb.GetTenantRequest, context: Any) -> pb.GetTenantResponse:
+        tenant = await self._do.tenants.get(tenant_asked_for(current(), request.tenant))
+        return pb.GetTenantResponse(tenant=wire.tenant(tenant))
+
+    async def ListTenants(self, request: pb.ListTenantsRequest, context: Any) -> pb.ListTenantsResponse:
+        size = paging.size_of(request.page_size)
+        (after,) = paging.decode(request.page_token, [str]) or ("",)
+        found = await self._do.tenants.page(str(after), size + 1)
+        more = paging.encode([found[size - 1].tenant]) if len(found) > size else ""
+        return pb.ListTenantsResponse(tenants=[wire.tenant(item) for item in found[:size]], next_page_token=more)
+
+    async def DisableTenant(self, request: pb.DisableTenantRequest, context: Any) -> pb.DisableTenantResponse:
+        return pb.DisableTenantResponse(tenant=wire.tenant(await self._do.tenants.disable(current(), request.tenant)))
+
+    async def CreateKey(self, request: pb.CreateKeyRequest, context: Any) -> pb.CreateKeyResponse:
+        key, text = await self._do.keys.create(current(), wire.new_key(current(), request), key_for(request))
+        return pb.CreateKeyResponse(key=wire.key(key), api_key=text)
+
+    async def ListKeys(self, request: pb.ListKeysRequest, context: Any) -> pb.ListKeysResponse:
+        size = paging.size_of(request.page_size)
+        tenant = tenant_asked_for(current(), request.tenant)
+        before = paging.decode(request.page_token, [int, str], tenant)
+        found = await self._do.keys.page(tenant, None if before is None else (int(before[0]), str(before[1])), size + 1)
+        more = ""
+        if len(found) > size:
+            more = paging.encode([found[size - 1].created_at, found[size - 1].key], tenant)
+        return pb.ListKeysResponse(keys=[wire.key(item) for item in found[:size]], next_page_token=more)
+
+    async def RevokeKey(self, request: pb.RevokeKeyRequest, context: Any) -> pb.RevokeKeyResponse:
+        return pb.RevokeKeyResponse(key=wire.key(await self._do.keys.revoke(current(), request.key)))
+
+    async def RecordUsage(self, request: pb.RecordUsageRequest, context: Any) -> pb.RecordUsageResponse:
+        await self._do.usage.record(wire.usage(current(), request.record))
+        return pb.RecordUsageResponse()
+
+    async def ListUsage(self, request: pb.ListUsageRequest, context: Any) -> pb.ListUsageResponse:
+        size = paging.size_of(request.page_size)
+        found = await self._do.usage.page(current().tenant_id, paging.number(request.page_token), size + 1)
+        more = paging.encode([found[size - 1].sequence]) if len(found) > size else ""
+        return pb.ListUsageResponse(records=[wire.usage_record(item) for item in found[:size]], next_page_token=more)
+
+    async def GetReceipt(self, request: pb.GetReceiptRequest, context: Any) -> pb.GetReceiptResponse:
+        packed = await self._do.usage.receipt(current().tenant_id, request.request_id)
+        return pb.GetReceiptResponse(receipt=wire.receipt(packed))
+
+    async def ListAuditEvents(self, request: pb.ListAuditEventsRequest, context: Any) -> pb.ListAuditEventsResponse:
+        size = paging.size_of(request.page_size)
+        found = await self._do.audit.page(current().tenant_id, paging.number(request.page_token), size + 1)
+        more = paging.encode([found[size - 1].sequence]) if len(found) > size else ""
+        return pb.ListAuditEventsResponse(
+            events=[wire.audit_event(item) for item in found[:size]], next_page_token=more
+        )
+
+    CreateProject = unimplemented("projects inside a tenant")
+    ListProjects = unimplemented("projects inside a tenant")
+    DeleteProject = unimplemented("projects inside a tenant")
+    GetQuota = unimplemented("quotas of a tenant")
+    UpdateQuota = unimplemented("quotas of a tenant")

@@ -1,0 +1,81 @@
+"""All verbs of access over opened leaves: the one place that knows how they hang together."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from services.access.assertions import Assertions, SigningKeys
+from services.access.audit import Audit
+from services.access.authenticator import Exchange, LocalAuthenticator
+from services.access.config import AccessSettings
+from services.access.first_start import FirstStart
+from services.access.keys import Keys
+from services.access.revocations import Revocations
+from services.access.secret_files import read_or_create
+from services.access.tenants import Tenants
+from services.access.usage import UsageLedger
+from services.chassis.database import open_database
+from services.chassis.runtime import Runtime
+
+_HASHING_KEY_BYTES = 32
+_ROTATION_CHECK_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verbs:
+    """What access can do."""
+
+    tenants: Tenants
+    keys: Keys
+    exchange: Exchange
+    signing: SigningKeys
+    revocations: Revocations
+    usage: UsageLedger
+    audit: Audit
+
+
+@asynccontextmanager
+async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
+    """Open the database and the keys, make what a first start needs, close all in reverse."""
+    settings = runtime.settings
+    assert isinstance(settings, AccessSettings)
+    assert settings.service_key_file is not None
+
+    def seconds() -> float:
+        return runtime.clock.now().timestamp()
+
+    def microseconds() -> int:
+        return int(seconds() * 1e6)
+
+    async with open_database(settings.database_url, "services.access.migrations") as database:
+        hashing_key = await runtime.blocking(read_or_create, settings.service_dir / "hashing.key", _HASHING_KEY_BYTES)
+        signing = SigningKeys(
+            settings.service_dir / "signing", rotate_days=settings.signing_key_days, now_seconds=seconds
+        )
+        await runtime.blocking(signing.refresh)
+        tenants, keys = Tenants(database, microseconds), Keys(database, hashing_key, microseconds)
+        first = FirstStart(
+            database, tenants, keys, tenant=settings.first_tenant, folder=settings.service_key_file.parent
+        )
+        for name in await runtime.blocking(first.ensure):
+            runtime.log.info("key_file_written", file=name)
+        assertions = Assertions(signing, lifetime_seconds=settings.assertion_seconds, now_seconds=seconds)
+        runtime.authenticator = LocalAuthenticator(keys, signing)
+        runtime.spawn(_rotate(runtime, signing), "rotate-signing-keys")
+        yield Verbs(
+            tenants=tenants,
+            keys=keys,
+            exchange=Exchange(keys, tenants, assertions),
+            signing=signing,
+            revocations=Revocations(keys, lifetime_seconds=settings.assertion_seconds, now=microseconds),
+            usage=UsageLedger(database, microseconds),
+            audit=Audit(database),
+        )
+
+
+async def _rotate(runtime: Runtime, signing: SigningKeys) -> None:
+    while True:
+        await asyncio.sleep(_ROTATION_CHECK_SECONDS)
+        if await runtime.blocking(signing.refresh):
+            runtime.log.info("signing_key_rotated", key_id=signing.current.key_id)

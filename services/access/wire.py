@@ -1,0 +1,139 @@
+"""Between protobuf and the domain of access: the only file that knows both."""
+
+from collections.abc import Iterable, Mapping
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from google.protobuf.timestamp_pb2 import Timestamp
+from trivium.access.v1 import access_pb2
+from trivium.common.v1 import receipt_pb2
+
+from services.access.assertions import Assertion
+from services.access.audit import AuditEvent
+from services.access.keys import Key, NewKey
+from services.access.tenants import Tenant, tenant_asked_for
+from services.access.usage import Usage
+from services.chassis.context import RequestContext, Role
+from services.chassis.credentials import ALGORITHM
+from services.chassis.errors import Failure, Reason
+
+_ROLES = {
+    Role.READER: access_pb2.ROLE_READER,
+    Role.MEMBER: access_pb2.ROLE_MEMBER,
+    Role.OWNER: access_pb2.ROLE_OWNER,
+    Role.ADMIN: access_pb2.ROLE_ADMIN,
+    Role.SERVICE: access_pb2.ROLE_SERVICE,
+}
+_ROLES_BACK = {number: role for role, number in _ROLES.items()}
+
+
+def _time(microseconds: int | None) -> Timestamp | None:
+    if microseconds is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromMicroseconds(microseconds)
+    return stamp
+
+
+def roles(values: Iterable[Role]) -> list[access_pb2.Role.ValueType]:
+    """Roles in a stable order."""
+    return sorted(_ROLES[value] for value in values)
+
+
+def tenant(value: Tenant) -> access_pb2.Tenant:
+    """A tenant as the API shows it."""
+    return access_pb2.Tenant(
+        tenant=value.tenant,
+        display_name=value.display_name,
+        create_time=_time(value.created_at),
+        disabled=value.disabled,
+    )
+
+
+def new_key(asking: RequestContext, request: access_pb2.CreateKeyRequest) -> NewKey:
+    """What a request wants of a new key."""
+    expires = request.expire_time.ToMicroseconds() if request.HasField("expire_time") else None
+    wanted = frozenset(_ROLES_BACK[number] for number in request.roles)
+    return NewKey(tenant_asked_for(asking, request.tenant), request.display_name, wanted, expires)
+
+
+def key(value: Key) -> access_pb2.Key:
+    """A key as the API shows it."""
+    return access_pb2.Key(
+        key=value.key,
+        tenant=value.tenant,
+        display_name=value.display_name,
+        roles=roles(value.roles),
+        create_time=_time(value.created_at),
+        expire_time=_time(value.expires_at),
+        revoke_time=_time(value.revoked_at),
+    )
+
+
+def assertion(value: Assertion) -> access_pb2.Assertion:
+    """A signed assertion."""
+    return access_pb2.Assertion(
+        token=value.token,
+        expire_time=_time(value.expires_at * 1_000_000),
+        principal=value.principal,
+        tenant=value.tenant,
+        roles=roles(value.roles),
+    )
+
+
+def signing_keys(keys: Mapping[str, Ed25519PublicKey], revoked: Iterable[str]) -> access_pb2.GetSigningKeysResponse:
+    """The verifying keys, the current one first, and who must be refused."""
+    return access_pb2.GetSigningKeysResponse(
+        keys=[
+            access_pb2.SigningKey(key_id=key_id, algorithm=ALGORITHM, public_key=public.public_bytes_raw())
+            for key_id, public in keys.items()
+        ],
+        revoked_principals=revoked,
+    )
+
+
+def usage(asking: RequestContext, record: access_pb2.UsageRecord) -> Usage:
+    """What a record says; tenant and principal come from the credential, or from a service's word.
+
+    Raises FIELD_INVALID without a request id.
+    """
+    request_id = record.request_id or record.receipt.request_id
+    if not request_id or len(request_id) > 128:
+        raise Failure(Reason.FIELD_INVALID, field="record.request_id", problem="must have 1 to 128 characters")
+    by_service = asking.has(Role.SERVICE)
+    return Usage(
+        tenant=(by_service and record.tenant) or asking.tenant_id,
+        request_id=request_id,
+        principal=(by_service and record.principal) or asking.principal_id,
+        method=record.method[:200],
+        receipt=record.receipt.SerializeToString(deterministic=True),
+        prompt_tokens=record.receipt.usage.prompt_tokens,
+        completion_tokens=record.receipt.usage.completion_tokens,
+    )
+
+
+def receipt(packed: bytes) -> receipt_pb2.Receipt:
+    """A stored receipt."""
+    return receipt_pb2.Receipt.FromString(packed)
+
+
+def usage_record(value: Usage) -> access_pb2.UsageRecord:
+    """A usage record as the API shows it."""
+    return access_pb2.UsageRecord(
+        request_id=value.request_id,
+        tenant=value.tenant,
+        principal=value.principal,
+        method=value.method,
+        receipt=receipt(value.receipt),
+        create_time=_time(value.created_at),
+    )
+
+
+def audit_event(value: AuditEvent) -> access_pb2.AuditEvent:
+    """An audit event as the API shows it."""
+    return access_pb2.AuditEvent(
+        sequence=value.sequence,
+        principal=value.principal,
+        action=value.action,
+        resource=value.resource,
+        create_time=_time(value.created_at),
+    )

@@ -1,0 +1,139 @@
+"""Content-addressed bytes: ``sha256/ab/cd/<digest>`` in a folder or a bucket, through obstore.
+
+Invariants: a blob is there whole or not at all, holds the bytes of its digest, and
+is durable when :meth:`Blobs.adopt` returns.  Who may read it is decided elsewhere:
+nothing here knows a tenant.
+"""
+
+import asyncio
+import os
+import re
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import obstore
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from services.chassis.errors import Failure, Reason
+from services.chassis.files import disk_full_named, sync_folder
+
+if TYPE_CHECKING:
+    from obstore import GetOptions
+
+CHUNK_BYTES = 512 * 1024
+_KEY = re.compile(r"^sha256/[0-9a-f]{2}/[0-9a-f]{2}/([0-9a-f]{64})$")
+
+
+class Blobs(Protocol):
+    """A store of immutable bytes by SHA-256 (64 hexadecimal digits)."""
+
+    async def adopt(self, staged: Path, sha256: str) -> None:
+        """Take over a synced file whose digest was checked; it is gone afterwards.  Raises DISK_FULL."""
+
+    def read(self, sha256: str, offset_bytes: int) -> AsyncIterator[bytes]:
+        """The bytes from an offset, in pieces of at most 512 KiB.  Raises BLOB_NOT_FOUND."""
+
+    def local(self, sha256: str) -> AbstractAsyncContextManager[Path]:
+        """A file that holds the blob inside the block, read-only.  Raises BLOB_NOT_FOUND."""
+
+    async def delete(self, sha256: str) -> None:
+        """Remove a blob; no error when it is not there."""
+
+    def digests(self) -> AsyncIterator[str]:
+        """Every digest in the store."""
+
+
+def key_of(sha256: str) -> str:
+    """Where a digest lies."""
+    return f"sha256/{sha256[:2]}/{sha256[2:4]}/{sha256}"
+
+
+def open_blobs(url: str, folder: Path) -> "ObjectBlobs":
+    """The blobs in the bucket at ``url`` (``s3://bucket/prefix``), or below ``folder`` when it is empty."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if url:
+        return ObjectBlobs(from_url(url), scratch=folder)
+    return ObjectBlobs(LocalStore(prefix=folder), scratch=folder, folder=folder)
+
+
+class ObjectBlobs:
+    """:class:`Blobs` on any store that obstore opens; with ``folder``, the store is that folder."""
+
+    def __init__(self, store: ObjectStore, *, scratch: Path, folder: Path | None = None) -> None:
+        self._store = store
+        self._scratch = scratch
+        self._folder = folder
+
+    async def adopt(self, staged: Path, sha256: str) -> None:
+        """Move the file in (a rename inside a folder), or send it to the bucket."""
+        key = key_of(sha256)
+        with disk_full_named("the blobs"):
+            if self._folder is not None and staged.is_relative_to(self._folder):
+                await obstore.rename_async(self._store, str(staged.relative_to(self._folder)), key)
+                await asyncio.to_thread(self._sync, self._folder / key)
+                return
+            await obstore.put_async(self._store, key, staged)
+            if self._folder is not None:
+                await asyncio.to_thread(self._sync, self._folder / key)
+            await asyncio.to_thread(staged.unlink)
+
+    def _sync(self, path: Path) -> None:
+        """Make the file and the names that lead to it durable: obstore renames but does not sync."""
+        assert self._folder is not None
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        for parent in path.parents:
+            sync_folder(parent)
+            if parent == self._folder:
+                return
+
+    async def read(self, sha256: str, offset_bytes: int) -> AsyncIterator[bytes]:
+        """Stream from the store."""
+        try:
+            head = await obstore.head_async(self._store, key_of(sha256))
+            if offset_bytes >= head["size"]:
+                return
+            options: GetOptions = {"range": {"offset": offset_bytes}}
+            found = await obstore.get_async(self._store, key_of(sha256), options=options)
+        except FileNotFoundError:
+            raise Failure(Reason.BLOB_NOT_FOUND, name=sha256) from None
+        async for piece in found.stream(min_chunk_size=CHUNK_BYTES):
+            view = memoryview(piece)
+            for start in range(0, len(view), CHUNK_BYTES):
+                yield bytes(view[start : start + CHUNK_BYTES])
+
+    @asynccontextmanager
+    async def local(self, sha256: str) -> AsyncIterator[Path]:
+        """The file itself in a folder; a copy in scratch from a bucket."""
+        if self._folder is not None:
+            path = self._folder / key_of(sha256)
+            if not path.is_file():
+                raise Failure(Reason.BLOB_NOT_FOUND, name=sha256)
+            yield path
+            return
+        copy = self._scratch / f"read-{uuid.uuid4().hex}"
+        try:
+            with disk_full_named("the blobs"), copy.open("wb") as file:
+                async for piece in self.read(sha256, 0):
+                    await asyncio.to_thread(file.write, piece)
+            yield copy
+        finally:
+            copy.unlink(missing_ok=True)
+
+    async def delete(self, sha256: str) -> None:
+        """Remove from the store."""
+        try:
+            await obstore.delete_async(self._store, key_of(sha256))
+        except FileNotFoundError:
+            return
+
+    async def digests(self) -> AsyncIterator[str]:
+        """List the store."""
+        async for page in obstore.list(self._store, prefix="sha256"):
+            for entry in page:
+                match = _KEY.match(entry["path"])
+                if match is not None:
+                    yield match[1]

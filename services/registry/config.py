@@ -1,0 +1,31 @@
+"""Settings of the adapter-registry, from ``TRIVIUM_REGISTRY_*``."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from services.chassis.config import ServiceSettings, environment
+
+
+class RegistrySettings(ServiceSettings):
+    """What the registry needs beyond what every service has."""
+
+    service: ClassVar[str] = "registry"
+    model_config = environment("registry")
+
+    # s3://bucket/prefix, with the credentials in the AWS variables; empty keeps blobs in the data folder.
+    blobs_url: str = ""
+    # Bases whose adapters are accepted, by URI (wheel:, file:, hf:) or digest (sha256:…), with commas
+    # between; empty means the deployment's default base.
+    bases: str = ""
+    # Living generators that must hold a target before it serves.
+    min_ready: int = Field(default=1, ge=1)
+    # A generator that has been silent for longer no longer counts.
+    generator_ttl_seconds: float = Field(default=60.0, gt=0)
+    # A watch with nothing to say says so this often.
+    sign_of_life_seconds: float = Field(default=15.0, gt=0)
+    max_blob_bytes: int = Field(default=64 * 1024**3, ge=1)
+    inspect_seconds: float = Field(default=120.0, gt=0)
+    # How long an upload that no version references is kept, and how often that is looked at.
+    unused_upload_seconds: float = Field(default=24 * 3600.0, gt=0)
+    sweep_seconds: float = Field(default=3600.0, gt=0)

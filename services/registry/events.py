@@ -1,0 +1,174 @@
+"""What happened, in order, for watchers that come back: an append-only table and a wake-up.
+
+Invariant: an event is written in the transaction of the change that it reports,
+under a number taken in that transaction.  So a change that was acknowledged has
+its event, a change that was rolled back has none, and a watcher that resumes
+after a number misses nothing and sees nothing twice.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from services.chassis.database import Database
+from services.chassis.errors import Failure, Reason
+from services.registry.callers import Caller
+from services.registry.store import CounterRow, EventRow, next_number
+
+_PAGE = 200
+_ALL = "events"
+
+
+class EventKind(StrEnum):
+    """What kind of change an event reports."""
+
+    VERSION_CREATED = "VERSION_CREATED"
+    ALIAS_TARGETED = "ALIAS_TARGETED"
+    ALIAS_FLIPPED = "ALIAS_FLIPPED"
+    ALIAS_FAILED = "ALIAS_FAILED"
+    VERSION_DELETED = "VERSION_DELETED"
+    ALIAS_DELETED = "ALIAS_DELETED"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change as a watcher sees it; ``alias`` is the alias after it, None for version events.
+
+    ``sequence`` counts what this watcher may see: its tenant's events, or all for role service.
+    """
+
+    sequence: int
+    kind: EventKind
+    tenant: str
+    model: str
+    version: str
+    alias: dict[str, Any] | None
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """One message of a watch: an event, or None as a sign of life."""
+
+    event: Event | None
+    caught_up: bool = False
+
+
+def reserve(session: Session, tenant: str) -> tuple[int, int]:
+    """The next number among all events and among the tenant's."""
+    return next_number(session, _ALL), next_number(session, _counter(tenant))
+
+
+def append(
+    session: Session,
+    numbers: tuple[int, int],
+    kind: EventKind,
+    *,
+    tenant: str,
+    model: str,
+    version: str,
+    at: float,
+    alias: dict[str, Any] | None = None,
+) -> None:
+    """Add an event under reserved numbers to the open transaction."""
+    session.add(
+        EventRow(
+            sequence=numbers[0],
+            tenant=tenant,
+            tenant_sequence=numbers[1],
+            kind=kind.value,
+            model=model,
+            version=version,
+            alias="" if alias is None else json.dumps(alias, sort_keys=True),
+            created_at=at,
+        )
+    )
+
+
+def _counter(tenant: str) -> str:
+    return f"{_ALL}/{tenant}"
+
+
+class EventFeed:
+    """Hands events to watchers: from the table first, then as they come."""
+
+    def __init__(self, database: Database, sign_of_life_seconds: float) -> None:
+        self._database = database
+        self._sign_of_life_seconds = sign_of_life_seconds
+        self._watchers: set[asyncio.Event] = set()
+
+    def wake(self) -> None:
+        """Tell watchers that something was committed."""
+        for stirred in self._watchers:
+            stirred.set()
+
+    async def watch(self, caller: Caller, after_sequence: int) -> AsyncGenerator[Beat]:
+        """Every event after ``after_sequence``, then those to come; a sign of life when nothing does.
+
+        Raises CURSOR_UNKNOWN when the sequence was never reached: the cursor is another registry's.
+        """
+        newest = await self._database.read(lambda session: _newest(session, caller))
+        if after_sequence > newest:
+            raise Failure(Reason.CURSOR_UNKNOWN, sequence=after_sequence, newest=newest)
+        stirred = asyncio.Event()
+        self._watchers.add(stirred)
+        try:
+            async for beat in self._follow(caller, after_sequence, stirred):
+                yield beat
+        finally:
+            self._watchers.discard(stirred)
+
+    async def _follow(self, caller: Caller, cursor: int, stirred: asyncio.Event) -> AsyncIterator[Beat]:
+        caught_up = False
+        while True:
+            stirred.clear()  # before the read, so that a commit after the read ends the wait below
+            events = await self._page(caller, cursor)
+            for event in events:
+                cursor = event.sequence
+                yield Beat(event)
+            if len(events) == _PAGE:
+                continue
+            if not caught_up:
+                caught_up = True
+                yield Beat(None, caught_up=True)
+            elif not events and not stirred.is_set():
+                yield Beat(None)
+            await self._wait(stirred)
+
+    async def _page(self, caller: Caller, after: int) -> list[Event]:
+        return await self._database.read(lambda session: _after(session, caller, after))
+
+    async def _wait(self, stirred: asyncio.Event) -> None:
+        """Wait for a wake-up, or for the time of a sign of life: another process may have written."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._sign_of_life_seconds):
+                await stirred.wait()
+
+
+def _newest(session: Session, caller: Caller) -> int:
+    row = session.get(CounterRow, _ALL if caller.everywhere else _counter(caller.tenant))
+    return 0 if row is None else row.value
+
+
+def _after(session: Session, caller: Caller, after: int) -> list[Event]:
+    number = EventRow.sequence if caller.everywhere else EventRow.tenant_sequence
+    query = select(EventRow).where(caller.sees(EventRow.tenant), number > after).order_by(number).limit(_PAGE)
+    return [
+        Event(
+            sequence=row.sequence if caller.everywhere else row.tenant_sequence,
+            kind=EventKind(row.kind),
+            tenant=row.tenant,
+            model=row.model,
+            version=row.version,
+            alias=json.loads(row.alias) if row.alias else None,
+            created_at=row.created_at,
+        )
+        for row in session.scalars(query)
+    ]

@@ -1,0 +1,131 @@
+"""The child's whole program: limits first, then the task from standard input, one verdict to standard output.
+
+The task is JSON: ``{"kind": "LORA" | "FULL", "files": {name: path}, "base_shapes": {...} | null}``.
+The verdict is JSON: ``{"fit": true, "parameters": n, ...}`` or ``{"fit": false, "problem": "..."}``.
+Exit code 0 stands for a verdict, anything else for none.
+"""
+
+import json
+import resource
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from services.registry.inspection import Unfit
+from services.registry.inspection.adapter import check_config, check_tensors
+from services.registry.inspection.tensors import Tensor, read_header, require_finite
+
+MAX_JSON_BYTES = 64 * 1024 * 1024
+_MEMORY_BYTES = 1536 * 1024 * 1024
+_CPU_SECONDS = 120
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+# Keys by which a configuration asks its reader to import code that came with it.
+_REMOTE_CODE = ("auto_map", "custom_pipelines", "trust_remote_code", "auto_mapping", "custom_object_map")
+
+
+def limit_this_process() -> None:
+    """Bound memory, CPU and what can be written; no core file, no child of its own, few files."""
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+
+
+def judge(task: Mapping[str, object]) -> dict[str, object]:
+    """Check all files of a version together.  Raises Unfit."""
+    files = {name: Path(path) for name, path in _text_map(task["files"]).items()}
+    parsed = {name: _json(name, path) for name, path in files.items() if name.endswith(".json")}
+    for name, content in parsed.items():
+        _refuse_remote_code(name, content)
+    weights = {name: read_header(name, path) for name, path in files.items() if name.endswith(".safetensors")}
+    if task["kind"] == "LORA":
+        verdict = _adapter(parsed, weights, _shapes(task.get("base_shapes")))
+    else:
+        verdict = _full(parsed, weights)
+    for name, tensors in weights.items():
+        require_finite(name, files[name], tensors)
+    return {"fit": True, **verdict}
+
+
+def _adapter(
+    parsed: Mapping[str, object], weights: Mapping[str, list[Tensor]], shapes: Mapping[str, tuple[int, int]] | None
+) -> dict[str, object]:
+    if set(weights) != {ADAPTER_WEIGHTS}:
+        raise Unfit(f"an adapter has exactly one weights file, {ADAPTER_WEIGHTS}")
+    if ADAPTER_CONFIG not in parsed:
+        raise Unfit(f"an adapter needs {ADAPTER_CONFIG}")
+    facts = check_tensors(check_config(parsed[ADAPTER_CONFIG]), weights[ADAPTER_WEIGHTS], shapes)
+    return {"parameters": facts.parameters, "rank": facts.rank, "alpha": facts.alpha, "modules": len(facts.modules)}
+
+
+def _full(parsed: Mapping[str, object], weights: Mapping[str, list[Tensor]]) -> dict[str, object]:
+    if not isinstance(parsed.get("config.json"), dict):
+        raise Unfit("a full model needs config.json")
+    names = [tensor.name for tensors in weights.values() for tensor in tensors]
+    if not names:
+        raise Unfit("a full model needs weights in safetensors")
+    if len(set(names)) != len(names):
+        raise Unfit("two weights files hold a tensor of the same name")
+    parameters = 0
+    for tensors in weights.values():
+        for tensor in tensors:
+            count = 1
+            for size in tensor.shape:
+                count *= size
+            parameters += count
+    return {"parameters": parameters}
+
+
+def _json(name: str, path: Path) -> object:
+    size_bytes = path.stat().st_size
+    if size_bytes > MAX_JSON_BYTES:
+        raise Unfit(f"{name} has {size_bytes} bytes, over {MAX_JSON_BYTES} for JSON")
+    try:
+        content: object = json.loads(path.read_bytes().decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise Unfit(f"{name} is not JSON") from None
+    return content
+
+
+def _refuse_remote_code(name: str, content: object) -> None:
+    """Walk the whole document without recursion: depth is the uploader's choice."""
+    pending = [content]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            for key in _REMOTE_CODE:
+                if item.get(key):
+                    raise Unfit(f"{name}: the key {key} asks for code to be loaded, which is never done")
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)
+
+
+def _text_map(value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise TypeError("files must be an object")
+    return {str(key): str(item) for key, item in value.items()}
+
+
+def _shapes(value: object) -> dict[str, tuple[int, int]] | None:
+    if not isinstance(value, dict):
+        return None
+    return {str(module): (int(shape[0]), int(shape[1])) for module, shape in value.items()}
+
+
+def main() -> None:
+    """Read one task, print one verdict."""
+    limit_this_process()
+    task = json.load(sys.stdin)
+    try:
+        verdict = judge(task)
+    except Unfit as unfit:
+        verdict = {"fit": False, "problem": str(unfit)[:1000]}
+    json.dump(verdict, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

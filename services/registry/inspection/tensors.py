@@ -1,0 +1,187 @@
+"""The safetensors format, read by hand: a header that is checked to the byte, and finite numbers.
+
+Invariant: whatever passes can be mapped by a reader that trusts the header.  The
+tensors lie one after the other without holes or overlap, fill the file to its
+last byte, and every shape times its dtype is exactly the length it claims.
+Format: 8 bytes little-endian header length, that many bytes of JSON, the tensors.
+"""
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, NoReturn
+
+import numpy as np
+
+from services.registry.inspection import Unfit
+
+MAX_HEADER_BYTES = 16 * 1024 * 1024
+MAX_TENSORS = 100_000
+MAX_DIMENSIONS = 8
+_SCAN_BYTES = 16 * 1024 * 1024
+
+ITEM_BYTES = {
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
+    "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
+}  # fmt: skip
+
+# For each float: the unsigned integer to view it as, and the exponent bits that
+# are all ones only in NaN and infinity.  numpy has no bf16, so look at the bits.
+_EXPONENT = {
+    "F16": ("<u2", 0x7C00),
+    "BF16": ("<u2", 0x7F80),
+    "F32": ("<u4", 0x7F80_0000),
+    "F64": ("<u8", 0x7FF0_0000_0000_0000),
+    "F8_E5M2": ("<u1", 0x7C),
+}
+
+# The first bytes of what people upload in place of safetensors.
+_DISGUISES = (
+    (b"PK\x03\x04", "a pickle in place of safetensors (a zip archive, as torch.save writes it)"),
+    (b"\x80\x02", "a pickle in place of safetensors"),
+    (b"\x80\x03", "a pickle in place of safetensors"),
+    (b"\x80\x04", "a pickle in place of safetensors"),
+    (b"\x80\x05", "a pickle in place of safetensors"),
+    (b"\x1f\x8b", "a gzip archive in place of safetensors"),
+    (b"GGUF", "a GGUF file in place of safetensors"),
+    (b"\x93NUMPY", "a numpy file in place of safetensors"),
+    (b"\x89HDF", "an HDF5 file in place of safetensors"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One entry of the header; ``start`` and ``end`` are byte offsets behind the header."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+def disguise(first_bytes: bytes) -> str | None:
+    """What the bytes really are, if they begin like a format that we refuse by name."""
+    if first_bytes[8:9] == b"{":
+        return None  # a header length may happen to begin like a pickle; the '{' settles it
+    for magic, what in _DISGUISES:
+        if first_bytes.startswith(magic):
+            return what
+    return None
+
+
+def read_header(name: str, path: Path) -> list[Tensor]:
+    """The tensors of a safetensors file in file order; ``name`` is for messages.  Raises Unfit on any flaw."""
+    size_bytes = path.stat().st_size
+    with path.open("rb") as file:
+        first = file.read(16)
+        what = disguise(first)
+        if what is not None:
+            raise Unfit(f"{name} is {what}")
+        if size_bytes < 10:
+            raise Unfit(f"{name} has {size_bytes} bytes, too few for a safetensors header")
+        header_bytes = int.from_bytes(first[:8], "little")
+        if header_bytes > MAX_HEADER_BYTES:
+            raise Unfit(f"{name} announces a header of {header_bytes} bytes, over {MAX_HEADER_BYTES}")
+        if 8 + header_bytes > size_bytes:
+            raise Unfit(f"{name} announces a header of {header_bytes} bytes in a file of {size_bytes}")
+        file.seek(8)
+        header = _parse(name, file.read(header_bytes))
+    return _laid_out(name, header, size_bytes - 8 - header_bytes)
+
+
+def _parse(name: str, raw: bytes) -> dict[str, object]:
+    if not raw.startswith(b"{"):
+        raise Unfit(f"{name} is not safetensors: its header does not begin with '{{'")
+    try:
+        header = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except Unfit as unfit:
+        raise Unfit(f"{name}: {unfit}") from None
+    except (ValueError, RecursionError):
+        raise Unfit(f"{name} is not safetensors: its header is not JSON") from None
+    if not isinstance(header, dict):
+        raise Unfit(f"{name} is not safetensors: its header is not an object")
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise Unfit(f"{name}: __metadata__ must map text to text")
+    if len(header) > MAX_TENSORS:
+        raise Unfit(f"{name} has {len(header)} tensors, over {MAX_TENSORS}")
+    return header
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise Unfit("a key stands twice in the header")
+    return found
+
+
+def _no_constant(constant: str) -> NoReturn:
+    raise Unfit(f"{constant} in the header")
+
+
+def _laid_out(name: str, header: dict[str, object], data_bytes: int) -> list[Tensor]:
+    """Check every entry and that together they tile the data without holes or overlap."""
+    entries = (_entry(name, key, value) for key, value in header.items())
+    tensors = sorted(entries, key=lambda item: (item.start, item.end))
+    position = 0
+    for tensor in tensors:
+        if tensor.start != position:
+            flaw = "overlaps the tensor before it" if tensor.start < position else "leaves a hole before it"
+            raise Unfit(f"{name}: tensor {tensor.name[:200]} {flaw}")
+        position = tensor.end
+    if position != data_bytes:
+        flaw = "trailing bytes" if position < data_bytes else "missing bytes"
+        raise Unfit(f"{name} has {abs(data_bytes - position)} {flaw}")
+    return tensors
+
+
+def _entry(name: str, key: str, value: object) -> Tensor:
+    label = f"{name}: tensor {key[:200]}"
+    if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
+        raise Unfit(f"{label} must have exactly dtype, shape and data_offsets")
+    dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
+        raise Unfit(f"{label} has the dtype {str(dtype)[:20]}, which is not known")
+    if not _counts(shape) or len(shape) > MAX_DIMENSIONS:
+        raise Unfit(f"{label} has a shape that is not a list of at most {MAX_DIMENSIONS} sizes")
+    if not _counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise Unfit(f"{label} has offsets that are not a begin and an end")
+    if math.prod(shape) * ITEM_BYTES[dtype] != offsets[1] - offsets[0]:
+        raise Unfit(f"{label} has a shape that does not fit its length")
+    return Tensor(key, dtype, tuple(shape), offsets[0], offsets[1])
+
+
+def _counts(value: object) -> bool:
+    """Whether ``value`` is a list of sizes; bool is an int to Python but not here."""
+    return isinstance(value, list) and all(type(item) is int and 0 <= item < 2**63 for item in value)
+
+
+def require_finite(name: str, path: Path, tensors: list[Tensor]) -> None:
+    """Raise Unfit at the first NaN or infinity.  Reads in pieces: memory stays bounded."""
+    data_start = path.stat().st_size - max((tensor.end for tensor in tensors), default=0)
+    with path.open("rb") as file:
+        for tensor in tensors:
+            file.seek(data_start + tensor.start, os.SEEK_SET)
+            if not _finite(file, tensor):
+                raise Unfit(f"{name}: tensor {tensor.name[:200]} holds NaN or infinity")
+
+
+def _finite(file: BinaryIO, tensor: Tensor) -> bool:
+    left = tensor.end - tensor.start
+    while left:
+        piece = file.read(min(left, _SCAN_BYTES))
+        if not piece:
+            raise Unfit("the file shrank while it was read")
+        left -= len(piece)
+        if tensor.dtype == "F8_E4M3":
+            if np.any((np.frombuffer(piece, "<u1") & 0x7F) == 0x7F):
+                return False
+        elif tensor.dtype in _EXPONENT:
+            view, mask = _EXPONENT[tensor.dtype]
+            words = np.frombuffer(piece, view)
+            if np.any((words & words.dtype.type(mask)) == words.dtype.type(mask)):
+                return False
+    return True

@@ -1,0 +1,107 @@
+"""What a model name means now: the one reading of ``base``, NAME, NAME@ALIAS and NAME@VERSION.
+
+Invariant: the answer names a digest, and whoever uses it for the rest of a request
+cannot be moved to other weights by an alias that flips meanwhile.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from services.chassis.database import Database
+from services.chassis.errors import Failure, Reason
+from services.registry.callers import Caller
+from services.registry.manifests import Kind, parse
+from services.registry.models import names, not_found
+from services.registry.store import AliasRow, ModelRow, VersionRow
+from services.registry.versions import find_version
+
+BASE = "base"
+AUTO = "auto"
+DEFAULT_ALIAS = "prod"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What a name resolves to.  For a base everything but ``base`` is empty (and so is that for the default)."""
+
+    base: str = ""
+    model: str = ""
+    version: str = ""
+    number: int = 0
+    kind: Kind | None = None
+    alias: str = ""
+    base_digest: str = ""
+
+    @property
+    def is_base(self) -> bool:
+        """Whether the base itself is meant."""
+        return not self.version
+
+    @property
+    def resolved_name(self) -> str:
+        """The name in full."""
+        if self.version:
+            return f"{self.model}@{self.version}"
+        return f"{BASE}:{self.base}" if self.base else BASE
+
+
+class Resolver:
+    """Answers what names mean, inside the caller's tenant."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def resolve(self, caller: Caller, name: str) -> Resolution:
+        """What ``name`` means.  Raises MODEL_NOT_FOUND with the nearest names, ALIAS_NOT_SERVING, FIELD_INVALID."""
+        if name == BASE:
+            return Resolution()
+        if name.startswith(f"{BASE}:") and len(name) > len(BASE) + 1:
+            return Resolution(base=name.removeprefix(f"{BASE}:"))
+        if name == AUTO:
+            raise Failure(
+                Reason.FIELD_INVALID, field="name", problem="auto is chosen by the gateway from the question itself"
+            )
+        return await self._database.read(lambda session: _resolve(session, caller, name))
+
+
+def _resolve(session: Session, caller: Caller, name: str) -> Resolution:
+    model, at, reference = name.partition("@")
+    if session.get(ModelRow, (caller.tenant, model)) is None:
+        raise not_found(name, names(session, caller.tenant))
+    alias = session.get(AliasRow, (caller.tenant, model, reference if at else DEFAULT_ALIAS))
+    if alias is not None:
+        if not alias.serving:
+            why = alias.reason or "its target has not been loaded by a generator yet"
+            raise Failure(Reason.ALIAS_NOT_SERVING, name=f"{model}@{alias.alias}", why=why)
+        row = session.get(VersionRow, (caller.tenant, alias.serving))
+        if row is not None:
+            return _found(row, alias.alias)
+    if not at:
+        why = f"the model has no alias {DEFAULT_ALIAS}; set one, or name a version as {model}@NUMBER"
+        raise Failure(Reason.ALIAS_NOT_SERVING, name=model, why=why)
+    return _found(_version(session, caller, model, reference), "")
+
+
+def _version(session: Session, caller: Caller, model: str, reference: str) -> VersionRow:
+    try:
+        return find_version(session, Caller(caller.tenant, caller.principal), model, reference)
+    except Failure as failure:
+        if failure.reason is not Reason.VERSION_NOT_FOUND:
+            raise
+        aliases = select(AliasRow.alias).where(AliasRow.tenant == caller.tenant, AliasRow.model == model)
+        near = [f"{model}@{alias}" for alias in session.scalars(aliases.order_by(AliasRow.alias).limit(100))]
+        raise not_found(f"{model}@{reference}", near or [model]) from None
+
+
+def _found(row: VersionRow, alias: str) -> Resolution:
+    manifest = parse(row.manifest)
+    return Resolution(
+        model=row.model,
+        version=row.version,
+        number=row.number,
+        kind=manifest.kind,
+        alias=alias,
+        base_digest=manifest.base_digest,
+    )

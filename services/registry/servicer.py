@@ -1,0 +1,166 @@
+"""The RPCs of the registry: wire to domain, call, domain to wire."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from trivium.registry.v1 import registry_pb2 as pb
+from trivium.registry.v1 import registry_pb2_grpc
+
+from services.chassis import paging
+from services.chassis.context import Role, current
+from services.chassis.errors import unimplemented
+from services.chassis.idempotency import key_for
+from services.chassis.interceptors.call import MethodPolicy
+from services.registry import wire
+from services.registry.callers import Caller
+from services.registry.replay import Replay
+from services.registry.verbs import Verbs
+
+_READERS = frozenset(Role)
+_WRITERS = frozenset({Role.MEMBER, Role.OWNER, Role.ADMIN})
+_WRITES = (
+    "CreateModel", "UpdateModel", "DeleteModel", "UploadBlob", "GetUpload", "DeleteVersion", "SetAlias", "DeleteAlias",
+    "SetCanary", "CreateGate", "DeleteGate", "MergeVersion", "ImportModel",
+)  # fmt: skip
+
+POLICIES = {
+    **{name: MethodPolicy(roles=_WRITERS) for name in _WRITES},
+    # The inspection of a large model reads all of it.
+    "CreateVersion": MethodPolicy(roles=_WRITERS, default_seconds=180),
+    "ReportReadiness": MethodPolicy(roles=frozenset({Role.SERVICE})),
+    "Watch": MethodPolicy(roles=_READERS, long_lived=True),
+}
+
+
+def _caller() -> Caller:
+    return wire.caller(current())
+
+
+class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
+    """Serves the verbs."""
+
+    def __init__(self, verbs: Verbs) -> None:
+        self._do = verbs
+
+    async def CreateModel(self, request: pb.CreateModelRequest, context: Any) -> pb.CreateModelResponse:
+        model = await self._do.models.create(
+            _caller(), request.model, request.description, dict(request.labels), Replay(key_for(request))
+        )
+        return pb.CreateModelResponse(model=wire.model(model))
+
+    async def GetModel(self, request: pb.GetModelRequest, context: Any) -> pb.GetModelResponse:
+        return pb.GetModelResponse(model=wire.model(await self._do.models.get(_caller(), request.model)))
+
+    async def ListModels(self, request: pb.ListModelsRequest, context: Any) -> pb.ListModelsResponse:
+        size = paging.size_of(request.page_size)
+        (after,) = paging.decode(request.page_token, [str]) or ("",)
+        found = await self._do.models.page(_caller(), str(after), size + 1)
+        more = paging.encode([found[size - 1].model]) if len(found) > size else ""
+        return pb.ListModelsResponse(models=[wire.model(item) for item in found[:size]], next_page_token=more)
+
+    async def UpdateModel(self, request: pb.UpdateModelRequest, context: Any) -> pb.UpdateModelResponse:
+        model = await self._do.models.update(_caller(), request.model, wire.model_change(request))
+        return pb.UpdateModelResponse(model=wire.model(model))
+
+    async def DeleteModel(self, request: pb.DeleteModelRequest, context: Any) -> pb.DeleteModelResponse:
+        await self._do.versions.delete_model(_caller(), request.model)
+        self._do.feed.wake()
+        return pb.DeleteModelResponse()
+
+    async def UploadBlob(self, request: AsyncIterator[pb.UploadBlobRequest], context: Any) -> pb.UploadBlobResponse:
+        announced = await wire.announcement(request)
+        progress = await self._do.uploads.receive(_caller(), announced, wire.chunks(request))
+        return pb.UploadBlobResponse(status=wire.upload_status(progress))
+
+    async def GetUpload(self, request: pb.GetUploadRequest, context: Any) -> pb.GetUploadResponse:
+        return pb.GetUploadResponse(
+            status=wire.upload_status(await self._do.uploads.progress(_caller(), request.sha256))
+        )
+
+    async def CreateVersion(self, request: pb.CreateVersionRequest, context: Any) -> pb.CreateVersionResponse:
+        caller = _caller()
+        draft = wire.draft(caller, request.version)
+        version = await self._do.publishing.publish(caller, draft, Replay(key_for(request)))
+        self._do.feed.wake()
+        return pb.CreateVersionResponse(version=wire.version(version, whole=True))
+
+    async def GetVersion(self, request: pb.GetVersionRequest, context: Any) -> pb.GetVersionResponse:
+        version = await self._do.versions.get(_caller(), request.model, request.version)
+        return pb.GetVersionResponse(version=wire.version(version, whole=True))
+
+    async def ListVersions(self, request: pb.ListVersionsRequest, context: Any) -> pb.ListVersionsResponse:
+        size = paging.size_of(request.page_size)
+        before = paging.number(request.page_token, request.model)
+        found = await self._do.versions.page(_caller(), request.model, before, size + 1)
+        more = paging.encode([found[size - 1].number], request.model) if len(found) > size else ""
+        return pb.ListVersionsResponse(versions=[wire.version(item) for item in found[:size]], next_page_token=more)
+
+    async def DeleteVersion(self, request: pb.DeleteVersionRequest, context: Any) -> pb.DeleteVersionResponse:
+        await self._do.versions.delete(_caller(), request.model, request.version)
+        self._do.feed.wake()
+        return pb.DeleteVersionResponse()
+
+    async def DownloadBlob(
+        self, request: pb.DownloadBlobRequest, context: Any
+    ) -> AsyncIterator[pb.DownloadBlobResponse]:
+        async with aclosing(self._do.downloads.read(_caller(), request.sha256, request.offset_bytes)) as pieces:
+            async for piece in pieces:
+                yield wire.piece(piece)
+
+    async def SetAlias(self, request: pb.SetAliasRequest, context: Any) -> pb.SetAliasResponse:
+        alias = await self._do.aliases.assign(
+            _caller(), request.model, request.alias, request.target_version, request.etag, Replay(key_for(request))
+        )
+        self._do.feed.wake()
+        return pb.SetAliasResponse(alias=wire.alias(alias))
+
+    async def GetAlias(self, request: pb.GetAliasRequest, context: Any) -> pb.GetAliasResponse:
+        return pb.GetAliasResponse(
+            alias=wire.alias(await self._do.aliases.get(_caller(), request.model, request.alias))
+        )
+
+    async def ListAliases(self, request: pb.ListAliasesRequest, context: Any) -> pb.ListAliasesResponse:
+        size = paging.size_of(request.page_size)
+        after = paging.decode(request.page_token, [str, str, str], request.model) or ()
+        found = await self._do.aliases.page(_caller(), request.model, tuple(map(str, after)), size + 1)
+        more = ""
+        if len(found) > size:
+            last = found[size - 1]
+            more = paging.encode([last.tenant, last.model, last.alias], request.model)
+        return pb.ListAliasesResponse(aliases=[wire.alias(item) for item in found[:size]], next_page_token=more)
+
+    async def DeleteAlias(self, request: pb.DeleteAliasRequest, context: Any) -> pb.DeleteAliasResponse:
+        await self._do.aliases.delete(_caller(), request.model, request.alias, request.etag)
+        self._do.feed.wake()
+        return pb.DeleteAliasResponse()
+
+    async def ListAliasMoves(self, request: pb.ListAliasMovesRequest, context: Any) -> pb.ListAliasMovesResponse:
+        size = paging.size_of(request.page_size)
+        before = paging.number(request.page_token, request.model, request.alias)
+        found = await self._do.aliases.moves(_caller(), request.model, request.alias, before, size + 1)
+        more = paging.encode([found[size - 1].number], request.model, request.alias) if len(found) > size else ""
+        return pb.ListAliasMovesResponse(moves=[wire.move(item) for item in found[:size]], next_page_token=more)
+
+    async def ReportReadiness(self, request: pb.ReportReadinessRequest, context: Any) -> pb.ReportReadinessResponse:
+        changed = await self._do.aliases.report(wire.report(request))
+        self._do.feed.wake()
+        return pb.ReportReadinessResponse(changed=[wire.alias(alias) for alias in changed])
+
+    async def ResolveModel(self, request: pb.ResolveModelRequest, context: Any) -> pb.ResolveModelResponse:
+        return wire.resolution(await self._do.resolver.resolve(_caller(), request.name))
+
+    async def Watch(self, request: pb.WatchRequest, context: Any) -> AsyncIterator[pb.WatchResponse]:
+        async with aclosing(self._do.feed.watch(_caller(), request.after_sequence)) as beats:
+            async for beat in beats:
+                yield wire.beat(beat)
+
+    async def GetLineage(self, request: pb.GetLineageRequest, context: Any) -> pb.GetLineageResponse:
+        return wire.chain(await self._do.versions.lineage(_caller(), request.model, request.version))
+
+    SetCanary = unimplemented("canary releases")
+    CreateGate = unimplemented("gates before an alias moves")
+    ListGates = unimplemented("gates before an alias moves")
+    DeleteGate = unimplemented("gates before an alias moves")
+    MergeVersion = unimplemented("merging an adapter into a full model")
+    ImportModel = unimplemented("importing base models; prepare them with TRIVIUM_BASE_MODEL")

@@ -1,0 +1,222 @@
+"""Uploads: bytes come in chunks, survive an interruption, and count only when length and digest match.
+
+Invariants: an acknowledged upload is a durable blob and a durable row; an upload
+learns nothing of what other tenants hold, for its bytes are received in full and
+staged apart by tenant even when the same blob exists already.  A blob is deleted
+only under the lock under which blobs are adopted, so none that was just
+acknowledged is swept.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from services.chassis.database import Database
+from services.chassis.errors import Failure, Reason
+from services.chassis.streams import Chunk, committed_bytes, partial_path, receive
+from services.registry.blobs import Blobs
+from services.registry.callers import Caller
+from services.registry.inspection.tensors import disguise
+from services.registry.store import FileRow, UploadRow
+from services.registry.versions import held_bytes
+
+SUFFIXES = (".safetensors", ".json")
+# What stays free for the database and its journal, which must never find the disk full first.
+_RESERVE_BYTES = 64 * 1024 * 1024
+_SWEEP_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What an upload's header says is coming."""
+
+    filename: str
+    size_bytes: int
+    sha256: str
+    resume_offset_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an upload has come."""
+
+    sha256: str
+    committed_bytes: int
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UploadLimits:
+    """Most bytes of one file, and how long what nobody references is kept."""
+
+    max_blob_bytes: int
+    unused_seconds: float
+
+
+class Uploads:
+    """Receives blobs into a staging folder, gives them to the store, and sweeps what nobody needs."""
+
+    def __init__(
+        self, database: Database, blobs: Blobs, staging: Path, limits: UploadLimits, now: Callable[[], float]
+    ) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._staging = staging
+        self._limits = limits
+        self._now = now
+        self._under_way: set[tuple[str, str]] = set()
+        self._adopting = asyncio.Lock()
+
+    async def progress(self, caller: Caller, sha256: str) -> Progress:
+        """How far this tenant's upload has come; 0 for one that it never began."""
+        size_bytes = await self._database.read(lambda session: held_bytes(session, caller.tenant, sha256))
+        if size_bytes is not None:
+            return Progress(sha256, size_bytes, complete=True)
+        committed = await asyncio.to_thread(committed_bytes, self._target(caller, sha256))
+        return Progress(sha256, committed, complete=False)
+
+    async def receive(self, caller: Caller, announced: Announcement, chunks: AsyncIterable[Chunk]) -> Progress:
+        """Take the chunks of one file and keep it.
+
+        Raises WEIGHTS_REFUSED, BLOB_TOO_LARGE, UPLOAD_IN_PROGRESS, DISK_FULL, and what
+        ``chassis.streams.receive`` raises.  After DISK_FULL nothing half-written remains.
+        """
+        self._admit(announced)
+        known = await self.progress(caller, announced.sha256)
+        if known.complete:
+            return known
+        target = self._target(caller, announced.sha256)
+        with self._alone(caller, announced.sha256):
+            try:
+                await asyncio.to_thread(self._require_space, announced.size_bytes, target)
+                received = await receive(
+                    _watched(announced, chunks),
+                    target,
+                    announced.size_bytes,
+                    announced.sha256,
+                    announced.resume_offset_bytes,
+                )
+                await asyncio.shield(self._keep(caller, announced, received.path))
+            except Failure as failure:
+                if failure.reason in (Reason.DISK_FULL, Reason.WEIGHTS_REFUSED):
+                    partial_path(target).unlink(missing_ok=True)
+                raise
+        return Progress(announced.sha256, announced.size_bytes, complete=True)
+
+    def _admit(self, announced: Announcement) -> None:
+        name = announced.filename
+        if not name.endswith(SUFFIXES):
+            raise Failure(
+                Reason.WEIGHTS_REFUSED,
+                field="header.filename",
+                problem=f"{name[:128]} is neither .safetensors nor .json, and nothing else is accepted",
+            )
+        if announced.size_bytes > self._limits.max_blob_bytes:
+            raise Failure(
+                Reason.BLOB_TOO_LARGE,
+                name=name,
+                size_bytes=announced.size_bytes,
+                limit_bytes=self._limits.max_blob_bytes,
+            )
+
+    def _require_space(self, size_bytes: int, target: Path) -> None:
+        """Refuse at once what cannot fit, instead of filling the disk for everybody."""
+        self._staging.mkdir(parents=True, exist_ok=True)
+        missing = size_bytes - committed_bytes(target)
+        if missing + _RESERVE_BYTES > shutil.disk_usage(self._staging).free:
+            raise Failure(Reason.DISK_FULL, what="the blobs")
+
+    @contextlib.contextmanager
+    def _alone(self, caller: Caller, sha256: str) -> Iterator[None]:
+        """Two calls must not grow the same file."""
+        mine = (caller.tenant, sha256)
+        if mine in self._under_way:
+            raise Failure(Reason.UPLOAD_IN_PROGRESS, retry_after_seconds=1.0)
+        self._under_way.add(mine)
+        try:
+            yield
+        finally:
+            self._under_way.discard(mine)
+
+    async def _keep(self, caller: Caller, announced: Announcement, staged: Path) -> None:
+        async with self._adopting:
+            await self._blobs.adopt(staged, announced.sha256)
+            await self._database.write(lambda session: self._enter(session, caller, announced))
+
+    def _enter(self, session: Session, caller: Caller, announced: Announcement) -> None:
+        session.merge(
+            UploadRow(
+                tenant=caller.tenant,
+                sha256=announced.sha256,
+                filename=announced.filename,
+                size_bytes=announced.size_bytes,
+                completed_at=self._now(),
+            )
+        )
+
+    def _target(self, caller: Caller, sha256: str) -> Path:
+        """Where this tenant's upload grows.  A tenant's id is hashed: it is no path."""
+        tenant = hashlib.sha256(caller.tenant.encode()).hexdigest()[:32]
+        return self._staging / tenant / sha256
+
+    async def sweep(self) -> int:
+        """Delete old uploads that no version references, and blobs that nothing references.
+
+        Returns how many blobs went.  Also clears what a kill left between two steps.
+        """
+        before = self._now() - self._limits.unused_seconds
+        await asyncio.to_thread(self._sweep_staging)
+        async with self._adopting:
+            await self._database.write(
+                lambda session: session.execute(delete(UploadRow).where(UploadRow.completed_at < before))
+            )
+        gone, page = 0, []
+        async for sha256 in self._blobs.digests():
+            page.append(sha256)
+            if len(page) == _SWEEP_PAGE:
+                gone += await self._drop_unreferenced(page)
+                page = []
+        return gone + await self._drop_unreferenced(page)
+
+    async def _drop_unreferenced(self, digests: list[str]) -> int:
+        async with self._adopting:
+            used = await self._database.read(lambda session: _referenced(session, digests))
+            unused = [sha256 for sha256 in digests if sha256 not in used]
+            for sha256 in unused:
+                await self._blobs.delete(sha256)
+        return len(unused)
+
+    def _sweep_staging(self) -> None:
+        """Remove partial uploads that nobody resumed."""
+        oldest = time.time() - self._limits.unused_seconds
+        for path in self._staging.glob("*/*"):
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < oldest:
+                    os.unlink(path)
+
+
+def _referenced(session: Session, digests: list[str]) -> set[str]:
+    tables: tuple[Any, ...] = (FileRow, UploadRow)
+    return {
+        sha256 for table in tables for sha256 in session.scalars(select(table.sha256).where(table.sha256.in_(digests)))
+    }
+
+
+async def _watched(announced: Announcement, chunks: AsyncIterable[Chunk]) -> AsyncIterator[Chunk]:
+    """The chunks, unless the first bytes are a format that is refused by name: said now, not after the last."""
+    async for chunk in chunks:
+        if chunk.offset_bytes == 0 and announced.filename.endswith(".safetensors"):
+            what = disguise(bytes(chunk.data[:16]))
+            if what is not None:
+                raise Failure(Reason.WEIGHTS_REFUSED, problem=f"{announced.filename} is {what}")
+        yield chunk

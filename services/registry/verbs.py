@@ -1,0 +1,87 @@
+"""All verbs of the registry over opened leaves: the one place that knows how they hang together."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from services.chassis.database import open_database
+from services.chassis.errors import Failure
+from services.chassis.models import ModelSettings
+from services.chassis.runtime import Runtime
+from services.registry.aliases import Aliases, FlipPolicy
+from services.registry.bases import ResolvedBases
+from services.registry.blobs import open_blobs
+from services.registry.config import RegistrySettings
+from services.registry.downloads import Downloads
+from services.registry.events import EventFeed
+from services.registry.models import Models
+from services.registry.publishing import Publishing
+from services.registry.resolution import Resolver
+from services.registry.uploads import UploadLimits, Uploads
+from services.registry.verification import Verification
+from services.registry.versions import Versions
+
+
+@dataclass(frozen=True, slots=True)
+class Verbs:
+    """What the registry can do."""
+
+    models: Models
+    versions: Versions
+    publishing: Publishing
+    uploads: Uploads
+    downloads: Downloads
+    aliases: Aliases
+    resolver: Resolver
+    feed: EventFeed
+
+
+@asynccontextmanager
+async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
+    """Open database and blobs, start the sweep, close all in reverse."""
+    settings = runtime.settings
+    assert isinstance(settings, RegistrySettings)
+    names = [name.strip() for name in settings.bases.split(",") if name.strip()]
+    bases = ResolvedBases(names or [ModelSettings().base_model])
+    blobs = open_blobs(settings.blobs_url, settings.service_dir / "blobs")
+
+    def now() -> float:
+        return runtime.clock.now().timestamp()
+
+    async with open_database(settings.database_url, "services.registry.migrations") as database:
+        versions = Versions(database, now)
+        limits = UploadLimits(settings.max_blob_bytes, settings.unused_upload_seconds)
+        uploads = Uploads(database, blobs, settings.service_dir / "blobs" / "staging", limits, now)
+        verification = Verification(blobs, timeout_seconds=settings.inspect_seconds)
+        runtime.spawn(_resolve(runtime, bases), "resolve-bases")
+        runtime.spawn(_sweep(runtime, uploads, settings.sweep_seconds), "sweep")
+        yield Verbs(
+            models=Models(database, now),
+            versions=versions,
+            publishing=Publishing(versions, verification, bases),
+            uploads=uploads,
+            downloads=Downloads(database, blobs),
+            aliases=Aliases(database, now, FlipPolicy(settings.min_ready, settings.generator_ttl_seconds)),
+            resolver=Resolver(database),
+            feed=EventFeed(database, settings.sign_of_life_seconds),
+        )
+
+
+async def _resolve(runtime: Runtime, bases: ResolvedBases) -> None:
+    """Learn the bases beside serving; where they cannot be prepared, the generator alone refuses."""
+    try:
+        await runtime.blocking(bases.resolve)
+    except Failure as failure:
+        runtime.log.warning("base_unknown", reason=failure.reason.name, problem=failure.sentence)
+
+
+async def _sweep(runtime: Runtime, uploads: Uploads, every_seconds: float) -> None:
+    """Clear what nobody needs, now and every so often.  A full disk must not stop the service."""
+    while True:
+        try:
+            gone = await uploads.sweep()
+            runtime.log.info("swept", blobs=gone)
+        except (OSError, Failure) as error:
+            runtime.log.warning("sweep_failed", exc_info=error)
+        await asyncio.sleep(every_seconds)

@@ -1,0 +1,81 @@
+"""Judges the files of a new version in a child process that can do little else.
+
+Invariant: no byte of an upload is parsed in the process that holds the database and
+the other tenants' files.  A child that dies, hangs or runs out of memory is a
+refusal like any other.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.chassis.errors import Failure, Reason
+from services.registry.blobs import Blobs
+from services.registry.manifests import File, Kind
+
+_ROOT = Path(__file__).resolve().parents[2]
+_PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from services.registry.inspection.child import main; main()"
+# Everything the child may know of its surroundings.
+_ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "LC_ALL": "C.UTF-8",
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+_OUTPUT_BYTES = 64 * 1024
+
+Shapes = Mapping[str, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the weights themselves say; ``rank`` is 0 for a full model."""
+
+    parameters: int
+    rank: int = 0
+
+
+class Verification:
+    """Runs the inspection, a few at a time."""
+
+    def __init__(self, blobs: Blobs, *, timeout_seconds: float, concurrent: int = 2) -> None:
+        self._blobs = blobs
+        self._timeout_seconds = timeout_seconds
+        self._slots = asyncio.Semaphore(concurrent)
+
+    async def inspect(self, kind: Kind, files: tuple[File, ...], base_shapes: Shapes | None) -> Findings:
+        """Check all files of a version together.  Raises WEIGHTS_REFUSED with a sentence for the uploader."""
+        async with self._slots, AsyncExitStack() as stack:
+            paths = {}
+            for file in files:
+                paths[file.filename] = str(await stack.enter_async_context(self._blobs.local(file.sha256)))
+            task = {"kind": kind.value, "files": paths, "base_shapes": base_shapes}
+            verdict = await self._ask(json.dumps(task, default=dict).encode())
+        if not verdict.get("fit"):
+            raise Failure(Reason.WEIGHTS_REFUSED, field="version.files", problem=str(verdict.get("problem", "")))
+        return Findings(parameters=int(verdict["parameters"]), rank=int(verdict.get("rank", 0)))
+
+    async def _ask(self, task: bytes) -> dict[str, Any]:
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-I", "-c", _PROGRAM, str(_ROOT),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+            env=_ENVIRONMENT, cwd="/", start_new_session=True,
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                output, _ = await child.communicate(task)
+        except TimeoutError:
+            return {"fit": False, "problem": f"the check did not finish within {self._timeout_seconds:g} s"}
+        finally:
+            if child.returncode is None:
+                child.kill()
+                await child.wait()
+        if child.returncode != 0 or len(output) > _OUTPUT_BYTES:
+            return {"fit": False, "problem": "the check ran out of memory or time on these files"}
+        verdict: dict[str, Any] = json.loads(output)
+        return verdict

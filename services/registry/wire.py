@@ -1,0 +1,255 @@
+"""Between protobuf and the domain of the registry: the only file that knows both."""
+
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.struct_pb2 import Struct
+from google.protobuf.timestamp_pb2 import Timestamp
+from trivium.common.v1 import transfer_pb2
+from trivium.registry.v1 import model_pb2, registry_pb2
+
+from services.chassis.context import RequestContext, Role
+from services.chassis.errors import Failure, Reason
+from services.registry.aliases import Alias, Move, Report
+from services.registry.callers import Caller
+from services.registry.downloads import Piece
+from services.registry.events import Beat
+from services.registry.manifests import File, Kind, Lineage, Manifest
+from services.registry.models import Model, ModelChange
+from services.registry.readiness import Readiness, ReadinessState
+from services.registry.resolution import Resolution
+from services.registry.uploads import Announcement, Progress
+from services.registry.versions import Version
+
+_KINDS = {Kind.LORA: model_pb2.VERSION_KIND_LORA, Kind.FULL: model_pb2.VERSION_KIND_FULL}
+_KINDS_BACK = {number: kind for kind, number in _KINDS.items()}
+
+
+def caller(request: RequestContext) -> Caller:
+    """Who asks.  Role service reads across tenants."""
+    return Caller(request.tenant_id, request.principal_id, everywhere=request.has(Role.SERVICE))
+
+
+def _time(seconds: float) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromMicroseconds(int(seconds * 1e6))
+    return stamp
+
+
+def model(value: Model) -> model_pb2.Model:
+    """A model as the API shows it."""
+    return model_pb2.Model(
+        name=f"tenants/{value.tenant}/models/{value.model}",
+        model=value.model,
+        description=value.description,
+        create_time=_time(value.created_at),
+        etag=value.etag,
+        labels=dict(value.labels),
+    )
+
+
+def model_change(request: registry_pb2.UpdateModelRequest) -> ModelChange:
+    """What an update asks for."""
+    return ModelChange(
+        description=request.description if request.HasField("description") else None,
+        labels=dict(request.labels) if request.replace_labels else None,
+        etag=request.etag,
+    )
+
+
+def draft(asking: Caller, value: model_pb2.Version) -> Manifest:
+    """The manifest that a request asks for; output-only fields are ignored."""
+    origin = value.lineage
+    return Manifest(
+        tenant=asking.tenant,
+        model=value.model,
+        kind=_KINDS_BACK[value.kind],
+        base_digest=value.base_digest,
+        template_digest=value.template_digest,
+        tokenizer_digest=value.tokenizer_digest,
+        files=tuple(File(item.filename, item.sha256, item.size_bytes) for item in value.files),
+        lineage=Lineage(
+            job=origin.job,
+            dataset_digest=origin.dataset_digest,
+            dataset_rows=origin.dataset_rows,
+            parent_version=origin.parent_version,
+            config=_whole(MessageToDict(origin.config)),
+            libraries=dict(origin.libraries),
+            seed=origin.seed,
+            metrics=dict(origin.metrics),
+            trained_tokens=origin.trained_tokens,
+        ),
+    )
+
+
+def _whole(value: Any) -> Any:
+    """Struct knows doubles only: write 8.0 as the 8 that people gave."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _whole(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    return value
+
+
+def version(value: Version, *, whole: bool = False) -> model_pb2.Version:
+    """A version as the API shows it; ``whole`` adds the manifest's text."""
+    manifest = value.manifest
+    return model_pb2.Version(
+        name=f"tenants/{value.tenant}/models/{value.model}/versions/{value.version}",
+        model=value.model,
+        version=value.version,
+        number=value.number,
+        kind=_KINDS[manifest.kind],
+        base_digest=manifest.base_digest,
+        files=[
+            model_pb2.VersionFile(filename=file.filename, sha256=file.sha256, size_bytes=file.size_bytes)
+            for file in manifest.files
+        ],
+        lineage=_lineage(manifest.lineage),
+        create_time=_time(value.created_at),
+        rank=manifest.rank,
+        parameters=manifest.parameters,
+        template_digest=manifest.template_digest,
+        tokenizer_digest=manifest.tokenizer_digest,
+        manifest=value.canonical if whole else "",
+    )
+
+
+def _lineage(value: Lineage) -> model_pb2.Lineage:
+    return model_pb2.Lineage(
+        job=value.job,
+        dataset_digest=value.dataset_digest,
+        dataset_rows=value.dataset_rows,
+        parent_version=value.parent_version,
+        config=_struct(value.config),
+        libraries=dict(value.libraries),
+        seed=value.seed,
+        metrics=dict(value.metrics),
+        trained_tokens=value.trained_tokens,
+    )
+
+
+def _struct(value: Mapping[str, Any]) -> Struct:
+    struct = Struct()
+    struct.update(dict(value))
+    return struct
+
+
+def upload_status(value: Progress) -> transfer_pb2.UploadStatus:
+    """How far an upload has come."""
+    return transfer_pb2.UploadStatus(
+        sha256=value.sha256, committed_bytes=value.committed_bytes, complete=value.complete
+    )
+
+
+async def announcement(requests: AsyncIterator[registry_pb2.UploadBlobRequest]) -> Announcement:
+    """The header that opens an upload.  Raises REQUEST_STREAM_EMPTY, FIELD_INVALID."""
+    async for request in requests:
+        if request.WhichOneof("part") != "header":
+            raise Failure(Reason.FIELD_INVALID, field="header", problem="the first message of an upload is its header")
+        header = request.header
+        return Announcement(header.filename, header.size_bytes, header.sha256, header.resume_offset_bytes)
+    raise Failure(Reason.REQUEST_STREAM_EMPTY)
+
+
+async def chunks(requests: AsyncIterable[registry_pb2.UploadBlobRequest]) -> AsyncIterator[transfer_pb2.Chunk]:
+    """The chunks behind the header.  Raises FIELD_INVALID."""
+    async for request in requests:
+        if request.WhichOneof("part") != "chunk":
+            raise Failure(Reason.FIELD_INVALID, field="chunk", problem="only chunks follow the header")
+        yield request.chunk
+
+
+def piece(value: Piece) -> registry_pb2.DownloadBlobResponse:
+    """A piece of a download."""
+    return registry_pb2.DownloadBlobResponse(
+        chunk=transfer_pb2.Chunk(offset_bytes=value.offset_bytes, data=value.content), size_bytes=value.size_bytes
+    )
+
+
+def alias(value: Alias) -> model_pb2.Alias:
+    """An alias as the API shows it."""
+    return model_pb2.Alias(
+        model=value.model,
+        alias=value.alias,
+        target_version=value.target,
+        serving_version=value.serving,
+        state=model_pb2.AliasState.Value(f"ALIAS_STATE_{value.state.value}"),
+        reason=value.reason,
+        etag=value.etag,
+        update_time=_time(value.updated_at),
+        readiness=[_readiness(word) for word in value.readiness],
+        tenant=value.tenant,
+    )
+
+
+def _readiness(value: Readiness) -> model_pb2.Readiness:
+    return model_pb2.Readiness(
+        generator=value.generator,
+        version=value.version,
+        state=model_pb2.ReadinessState.Value(f"READINESS_STATE_{value.state.value}"),
+        reason=value.reason,
+        update_time=_time(value.updated_at),
+    )
+
+
+def report(request: registry_pb2.ReportReadinessRequest) -> Report:
+    """A generator's word.  Raises FIELD_INVALID when it speaks of a version without a state."""
+    if not request.version:
+        return Report(request.generator)
+    if request.state == model_pb2.READINESS_STATE_UNSPECIFIED:
+        raise Failure(Reason.FIELD_INVALID, field="state", problem="a report on a version needs a state")
+    name = model_pb2.ReadinessState.Name(request.state).removeprefix("READINESS_STATE_")
+    return Report(request.generator, request.tenant, request.version, ReadinessState(name), request.reason)
+
+
+def move(value: Move) -> model_pb2.AliasMove:
+    """One move of an alias."""
+    return model_pb2.AliasMove(
+        number=value.number,
+        from_version=value.from_version,
+        to_version=value.to_version,
+        principal=value.principal,
+        create_time=_time(value.created_at),
+    )
+
+
+def resolution(value: Resolution) -> registry_pb2.ResolveModelResponse:
+    """What a name resolves to."""
+    return registry_pb2.ResolveModelResponse(
+        is_base=value.is_base,
+        base=value.base,
+        model=value.model,
+        version=value.version,
+        number=value.number,
+        kind=model_pb2.VERSION_KIND_UNSPECIFIED if value.kind is None else _KINDS[value.kind],
+        alias=value.alias,
+        base_digest=value.base_digest,
+        resolved_name=value.resolved_name,
+    )
+
+
+def beat(value: Beat) -> registry_pb2.WatchResponse:
+    """One message of a watch."""
+    happened = value.event
+    if happened is None:
+        return registry_pb2.WatchResponse(caught_up=value.caught_up)
+    event = model_pb2.Event(
+        sequence=happened.sequence,
+        kind=model_pb2.EventKind.Value(f"EVENT_KIND_{happened.kind.value}"),
+        tenant=happened.tenant,
+        model=happened.model,
+        version=happened.version,
+        create_time=_time(happened.created_at),
+    )
+    if happened.alias is not None:
+        event.alias.CopyFrom(alias(Alias.restore(happened.alias)))
+    return registry_pb2.WatchResponse(event=event, caught_up=value.caught_up)
+
+
+def chain(values: Sequence[Version]) -> registry_pb2.GetLineageResponse:
+    """A version and its ancestors."""
+    return registry_pb2.GetLineageResponse(chain=[version(value) for value in values])
