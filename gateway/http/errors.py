@@ -77,7 +77,7 @@ def of_status(status: status_pb2.Status, request_id: str) -> HttpError:
         headers["www-authenticate"] = "Bearer"
     number = _STATUS[peer.code]
     kind = _TYPE.get(peer.code, "invalid_request_error" if number < 500 or number == 501 else "server_error")
-    return HttpError(number, body_of(peer.message, kind, param, code), headers)
+    return HttpError(number, body_of(_message(peer, param), kind, param, code), headers)
 
 
 def of_http(number: int, message: str, request_id: str) -> HttpError:
@@ -90,6 +90,13 @@ def body_of(message: str, kind: str, param: str | None, code: str) -> bytes:
     """The error's JSON."""
     error = {"message": message, "type": kind, "param": param, "code": code}
     return json.dumps({"error": error}, ensure_ascii=False).encode()
+
+
+def _message(peer: PeerFailure, param: str | None) -> str:
+    """The catalogue's sentence; a broken rule is told under the name that the caller used."""
+    if peer.reason == "REQUEST_INVALID" and param and peer.violations:
+        return f"{param}: {peer.violations[0].description}"
+    return peer.message
 
 
 def _param(peer: PeerFailure) -> str | None:

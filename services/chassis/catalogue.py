@@ -80,7 +80,9 @@ class Reason(Enum):
     DRAINING = Entry(Code.UNAVAILABLE, "This server is shutting down. Retry on another.")
     NOT_READY = Entry(Code.UNAVAILABLE, "{service} is not ready: {why}. Retry shortly.")
     OVERLOADED = Entry(Code.UNAVAILABLE, "The server is at its limit of {limit} calls. Retry shortly.")
-    PEER_UNAVAILABLE = Entry(Code.UNAVAILABLE, "The service {service} cannot be reached. Retry shortly.")
+    PEER_UNAVAILABLE = Entry(
+        Code.UNAVAILABLE, "The service {service} cannot be reached. Retry shortly; `trivium status` says what runs."
+    )
     TENANT_CALLS_EXHAUSTED = Entry(
         Code.RESOURCE_EXHAUSTED, "The tenant has {limit} calls in flight, its limit. Retry when one has finished."
     )
