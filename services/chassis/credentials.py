@@ -1,8 +1,8 @@
 """From credential to identity: assertions are checked here, API keys are exchanged at access.
 
 Invariants: an assertion counts only with a valid signature, issuer and expiry; a
-revoked key is accepted for at most ``key_cache_seconds`` (60 s) more; caches hold
-digests of credentials, never the credentials.
+revoked key is accepted for at most ``key_cache_seconds`` (60 s) more; API keys are
+remembered by digest alone (assertions as they are: they live for minutes).
 """
 
 import asyncio
@@ -111,26 +111,28 @@ class CachingAuthenticator:
         self._exchange = exchange
         self._key_cache_seconds = key_cache_seconds
         self._clock = clock
-        self._known: OrderedDict[bytes, tuple[Identity, float]] = OrderedDict()
-        self._asking: dict[bytes, asyncio.Future[Identity]] = {}
+        self._known: OrderedDict[str, tuple[Identity, float]] = OrderedDict()
+        self._asking: dict[str, asyncio.Future[Identity]] = {}
 
     async def authenticate(self, credential: str) -> Identity:
         """The identity behind an assertion or an API key."""
-        digest = hashlib.sha256(credential.encode()).digest()
-        known = self._known.get(digest)
+        name = credential
+        if credential.startswith(KEY_PREFIX):
+            name = hashlib.sha256(credential.encode()).hexdigest()
+        known = self._known.get(name)
         if known is not None:
             if known[1] > self._clock():
                 return known[0]
-            del self._known[digest]
-        asking = self._asking.get(digest)
+            del self._known[name]
+        asking = self._asking.get(name)
         if asking is None:
-            asking = asyncio.ensure_future(self._learn(digest, credential))
-            self._asking[digest] = asking
-            asking.add_done_callback(lambda _: self._asking.pop(digest, None))
+            asking = asyncio.ensure_future(self._learn(name, credential))
+            self._asking[name] = asking
+            asking.add_done_callback(lambda _: self._asking.pop(name, None))
         # Shielded: one caller's cancellation must not fail the others who wait for the same answer.
         return await asyncio.shield(asking)
 
-    async def _learn(self, digest: bytes, credential: str) -> Identity:
+    async def _learn(self, name: str, credential: str) -> Identity:
         now = self._clock()
         if credential.startswith(KEY_PREFIX):
             identity = await self._verifier.verify(await self._exchange(credential))
@@ -139,7 +141,7 @@ class CachingAuthenticator:
         else:
             identity = await self._verifier.verify(credential)
             until = identity.expires_at
-        self._known[digest] = (identity, until)
+        self._known[name] = (identity, until)
         while len(self._known) > _CACHE_ENTRIES:
             self._known.popitem(last=False)
         return identity

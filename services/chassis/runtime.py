@@ -7,6 +7,7 @@ rather than leaving half a service alive.
 
 import asyncio
 import os
+import random
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -167,5 +168,5 @@ class Runtime:
             correlation_id=self.new_id(),
             deadline_seconds=None,
             method="background",
-            traceparent=new_traceparent(),
+            traceparent=new_traceparent(random.Random()),
         )

@@ -6,7 +6,6 @@ trace context is still passed on, which costs nothing and lets logs be joined.
 Invariant: every label has a bounded set of values (see :class:`Bounded`).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from services.chassis.config import ServiceSettings, split_address
+from services.chassis.durations import CallDurations
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span as OpenTelemetrySpan
@@ -54,14 +54,8 @@ class Telemetry:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
-        self.call_seconds = self.histogram(
-            "rpc_server_call_duration_seconds",
-            "Duration of served calls.",
-            ("rpc_method", "rpc_response_status_code"),
-        )
-        self.client_calls = self.counter(
-            "rpc_client_calls", "Calls to peers.", ("rpc_method", "rpc_response_status_code")
-        )
+        self.call_durations = CallDurations()
+        self.registry.register(self.call_durations)
         self.calls_in_flight = self.gauge("rpc_server_calls_in_flight", "Calls being served now.")
         self.ready = self.gauge("trivium_ready", "1 while the service answers SERVING.")
         self._endpoint = settings.otlp_endpoint
@@ -86,10 +80,6 @@ class Telemetry:
     def gauge(self, name: str, about: str, labels: tuple[str, ...] = ()) -> Gauge:
         """A gauge of this server.  Label values must be bounded."""
         return Gauge(name, about, labels, registry=self.registry)
-
-    def call_observer(self, method: str, status: str) -> Callable[[float], None]:
-        """The function that records one served call; kept by the caller, looking it up is the slow part."""
-        return self.call_seconds.labels(method, status).observe
 
     def start_tracing(self) -> None:
         """Begin to export spans, if an endpoint is set."""

@@ -31,6 +31,7 @@ def layers(settings: ServiceSettings, telemetry: Telemetry, log: Log, authentica
     auth = AuthLayer(authenticator)
     admission = AdmissionLayer(settings)
     validation = ValidationLayer(settings)
+    telemetry.calls_in_flight.set_function(lambda: admission.in_flight)
     return Layers(
         auth=auth,
         admission=admission,

@@ -5,7 +5,6 @@ Invariant: a permit that was taken is given back exactly once, whatever the call
 """
 
 import asyncio
-from collections import Counter
 from contextlib import suppress
 
 from services.chassis.config import ServiceSettings
@@ -24,12 +23,11 @@ class AdmissionLayer:
     def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings
         self._calls = 0
-        self._unary: Counter[str] = Counter()
-        self._streams: Counter[str] = Counter()
+        self._unary: dict[str, int] = {}
+        self._streams: dict[str, int] = {}
         self._watches: set[asyncio.Task[object]] = set()
         self._draining = False
         self._idle = asyncio.Event()
-        self._idle.set()
 
     @property
     def in_flight(self) -> int:
@@ -43,12 +41,13 @@ class AdmissionLayer:
         if self._calls >= self._settings.max_calls:
             raise Failure(Reason.OVERLOADED, retry_after_seconds=_RETRY_SECONDS, limit=self._settings.max_calls)
         tenant = call.identity.tenant_id if call.identity else ""
-        held = self._streams if call.method.streams else self._unary
+        streams = call.method.streams
+        held = self._streams if streams else self._unary
+        now_held = held.get(tenant, 0)
         if tenant:
-            self._check_tenant(tenant, call.method.streams)
+            self._check_tenant(now_held, streams)
         self._calls += 1
-        held[tenant] += 1
-        self._idle.clear()
+        held[tenant] = now_held + 1
         try:
             if call.method.policy.long_lived:
                 await self._watch(proceed, call)
@@ -56,27 +55,19 @@ class AdmissionLayer:
                 await proceed(call)
         finally:
             self._calls -= 1
-            if held[tenant] == 1:
-                del held[tenant]
+            left = held[tenant] - 1
+            if left:
+                held[tenant] = left
             else:
-                held[tenant] -= 1
-            if not self._calls:
+                del held[tenant]
+            if self._draining and not self._calls:
                 self._idle.set()
 
-    def _check_tenant(self, tenant: str, streams: bool) -> None:
-        if streams:
-            limit, held, reason = (
-                self._settings.max_streams_per_tenant,
-                self._streams[tenant],
-                Reason.TENANT_STREAMS_EXHAUSTED,
-            )
-        else:
-            limit, held, reason = (
-                self._settings.max_calls_per_tenant,
-                self._unary[tenant],
-                Reason.TENANT_CALLS_EXHAUSTED,
-            )
+    def _check_tenant(self, held: int, streams: bool) -> None:
+        settings = self._settings
+        limit = settings.max_streams_per_tenant if streams else settings.max_calls_per_tenant
         if held >= limit:
+            reason = Reason.TENANT_STREAMS_EXHAUSTED if streams else Reason.TENANT_CALLS_EXHAUSTED
             raise Failure(reason, retry_after_seconds=_RETRY_SECONDS, limit=limit)
 
     async def _watch(self, proceed: Proceed, call: Call) -> None:
@@ -97,6 +88,8 @@ class AdmissionLayer:
     def drain(self) -> None:
         """Refuse every new call from now on and end the watches."""
         self._draining = True
+        if not self._calls:
+            self._idle.set()
         for task in list(self._watches):
             self._watches.discard(task)
             task.cancel()

@@ -64,6 +64,7 @@ class Call:
         "correlation_id",
         "deadline",
         "identity",
+        "imposed",
         "metadata",
         "method",
         "raw",
@@ -88,6 +89,8 @@ class Call:
         self.started = 0.0
         # On the monotonic clock, in seconds.
         self.deadline: float | None = None
+        # Whether the deadline is ours; the caller's own is kept by gRPC, which then cancels the call.
+        self.imposed = False
         self.identity: Identity | None = None
         self.context: RequestContext | None = None
         # Name of the status code, written by the errors layer, read by telemetry.

@@ -1,7 +1,7 @@
 """Outermost: gives the call its ids and its deadline, so that every later layer can name it."""
 
+import random
 import re
-import secrets
 import time
 from collections.abc import Callable
 
@@ -19,33 +19,38 @@ class ContextLayer:
     def __init__(self, settings: ServiceSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
         self._clock = clock
+        # Ids need to differ, not to be unguessable; the system's generator would cost a system call each.
+        self._random = random.Random()
 
     async def __call__(self, proceed: Proceed, call: Call) -> None:
-        """Fill in the ids and the deadline, and tell the caller its correlation id."""
+        """Fill in the ids and the deadline; a caller that named no correlation id is told the one it got."""
         call.started = self._clock()
         call.metadata = metadata = dict(call.rpc.invocation_metadata() or ())
+        trace = metadata.get("traceparent")
+        if not isinstance(trace, str) or not _TRACEPARENT.match(trace):
+            trace = new_traceparent(self._random)
+        call.traceparent = trace
         given = metadata.get(CORRELATION_KEY)
         if isinstance(given, str) and _CORRELATION.match(given):
             call.correlation_id = given
         else:
-            call.correlation_id = secrets.token_hex(16)
-        trace = metadata.get("traceparent")
-        if isinstance(trace, str) and _TRACEPARENT.match(trace):
-            call.traceparent = trace
-        else:
-            call.traceparent = new_traceparent()
-        call.deadline = self._deadline(call)
-        call.rpc.set_trailing_metadata(((CORRELATION_KEY, call.correlation_id),))
+            call.correlation_id = trace[3:35]
+            call.rpc.set_trailing_metadata(((CORRELATION_KEY, call.correlation_id),))
+        self._set_deadline(call, call.rpc.time_remaining())
         await proceed(call)
 
-    def _deadline(self, call: Call) -> float | None:
-        """The caller's deadline, shortened to what the method allows, imposed where it gave none."""
+    def _set_deadline(self, call: Call, asked: float | None) -> None:
+        """The caller's deadline where the method allows it, else one that we impose."""
         policy = call.method.policy
-        asked = call.rpc.time_remaining()
         if policy.long_lived:
-            return None if asked is None else call.started + asked
+            call.deadline = None if asked is None else call.started + asked
+            return
         default, longest = self._limits(policy, call.method.streams)
-        return call.started + (min(default, longest) if asked is None else min(asked, longest))
+        if asked is not None and asked <= longest:
+            call.deadline = call.started + asked
+        else:
+            call.deadline = call.started + (min(default, longest) if asked is None else longest)
+            call.imposed = True
 
     def _limits(self, policy: MethodPolicy, streams: bool) -> tuple[float, float]:
         settings = self._settings
@@ -54,7 +59,7 @@ class ContextLayer:
         return policy.default_seconds or policy.max_seconds or default, policy.max_seconds or longest
 
 
-def new_traceparent() -> str:
+def new_traceparent(source: random.Random) -> str:
     """A new W3C trace context, not sampled: the ids alone let logs of several services be joined."""
-    random = secrets.token_hex(24)
-    return f"00-{random[:32]}-{random[32:]}-00"
+    ids = f"{source.getrandbits(192):048x}"
+    return f"00-{ids[:32]}-{ids[32:]}-00"

@@ -1,4 +1,8 @@
-"""Nothing works longer than somebody waits: expired calls are refused, late ones are stopped."""
+"""Nothing works longer than somebody waits: expired calls are refused, late ones are stopped.
+
+gRPC itself cancels a call whose caller's deadline passes, so a timer is set only for a
+deadline that we impose.
+"""
 
 import asyncio
 import time
@@ -9,19 +13,22 @@ from services.chassis.interceptors.call import Call, Proceed
 
 
 class DeadlineLayer:
-    """Imposes the deadline that the context layer computed."""
+    """Keeps the deadline that the context layer computed."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
 
     async def __call__(self, proceed: Proceed, call: Call) -> None:
-        """Refuse expired work, cancel work that outlives its deadline."""
+        """Refuse expired work, cancel work that outlives an imposed deadline."""
         if call.deadline is None:
             await proceed(call)
             return
         remaining = call.deadline - self._clock()
         if remaining <= 0:
             raise Failure(Reason.DEADLINE_EXCEEDED)
+        if not call.imposed:
+            await proceed(call)
+            return
         limit = asyncio.timeout(remaining)
         try:
             async with limit:

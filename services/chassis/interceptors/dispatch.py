@@ -57,7 +57,7 @@ class Dispatcher:
         """The chain that serves a :class:`Call` of the method, whatever transport its ``rpc`` stands for."""
         chain: Proceed = answer_stream if method.response_streams else answer_once
         for layer in reversed(self.layers):
-            chain = partial(layer, chain)
+            chain = partial(layer.__call__, chain)
         return chain
 
     def _wrap(self, method: Method) -> Any:

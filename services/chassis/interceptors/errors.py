@@ -5,6 +5,7 @@ sentence and a correlation id; the log gets the exception under the same id.
 """
 
 import asyncio
+import time
 
 import grpc
 from google.rpc import status_pb2
@@ -30,8 +31,9 @@ class ErrorsLayer:
         try:
             await proceed(call)
         except asyncio.CancelledError:
-            # The caller went away (or its deadline passed): nobody reads an answer.
-            call.status = "CANCELLED"
+            # The caller went away or its own deadline passed: nobody reads an answer.
+            late = call.deadline is not None and time.monotonic() >= call.deadline
+            call.status = "DEADLINE_EXCEEDED" if late else "CANCELLED"
             raise
         except grpc.aio.AbortError:
             raise

@@ -34,7 +34,6 @@ class TelemetryLayer:
     async def __call__(self, proceed: Proceed, call: Call) -> None:
         """Observe the call whatever becomes of it."""
         telemetry = self._telemetry
-        telemetry.calls_in_flight.inc()
         span = telemetry.start_server_span(call.method.path, call.traceparent) if telemetry.tracing else None
         if span is not None:
             call.traceparent = span.traceparent
@@ -42,10 +41,9 @@ class TelemetryLayer:
             await proceed(call)
         finally:
             seconds = self._clock() - call.started
-            telemetry.calls_in_flight.dec()
             observe = call.method.metrics.get(call.status)
             if observe is None:
-                observe = telemetry.call_observer(call.method.path, call.status)
+                observe = telemetry.call_durations.observer(call.method.path, call.status)
                 call.method.metrics[call.status] = observe
             observe(seconds)
             if span is not None:

@@ -25,28 +25,21 @@ class ValidationLayer:
 
     def __init__(self, settings: ServiceSettings) -> None:
         self._validator = Validator()
+        self.validate = self._validator.validate
         self._idle_seconds = settings.stream_idle_seconds
 
     def warm(self, request: Message) -> None:
         """Compile the rules of a message type now: the first validation is slow."""
         self._validator.collect_violations(request)
 
-    def check(self, method: Method, raw: bytes) -> Message:
-        """Parse and validate one message.  Raises BODY_NOT_DECODABLE or REQUEST_INVALID."""
-        try:
-            message = method.parse(raw)
-        except DecodeError:
-            raise Failure(Reason.BODY_NOT_DECODABLE, type=method.request_type) from None
-        try:
-            self._validator.validate(message)
-        except ValidationError as error:
-            raise _invalid(error) from None
-        return message
-
     async def __call__(self, proceed: Proceed, call: Call) -> None:
         """Make ``call.request`` ready for the handler."""
         if not call.method.request_streams:
-            call.request = self.check(call.method, call.raw)
+            try:
+                call.request = request = call.method.parse(call.raw)
+                self.validate(request)
+            except (DecodeError, ValidationError) as error:
+                raise refusal(call.method, error) from None
             await proceed(call)
             return
         policy = call.method.policy
@@ -68,19 +61,35 @@ class ValidationLayer:
 class RequestStream:
     """The messages of the caller, parsed and validated as the handler asks for them.
 
-    The idle limit is one timer a stream, moved lazily, instead of one a message.
+    A message costs no timer and no clock: one timer a stream looks whether the handler
+    still waits for the message that it waited for the last time.
     """
 
-    __slots__ = ("_check", "_idle", "_loop", "_method", "_read", "_since", "_task", "_timer", "went_idle")
+    __slots__ = (
+        "_asked",
+        "_idle",
+        "_loop",
+        "_method",
+        "_parse",
+        "_read",
+        "_seen",
+        "_task",
+        "_timer",
+        "_validate",
+        "_waits",
+        "went_idle",
+    )
 
-    def __init__(self, layer: ValidationLayer, call: Call, idle_seconds: float | None) -> None:
-        self._check = layer.check
+    def __init__(self, layer: "ValidationLayer", call: Call, idle_seconds: float | None) -> None:
         self._method = call.method
+        self._parse = call.method.parse
+        self._validate = layer.validate
         self._read: Any = call.rpc.read
         self._idle = idle_seconds
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
-        self._since: float | None = None
+        self._asked = self._seen = 0
+        self._waits = False
         self.went_idle = False
         self._timer = None if idle_seconds is None else self._loop.call_later(idle_seconds, self._look)
 
@@ -88,22 +97,28 @@ class RequestStream:
         return self
 
     async def __anext__(self) -> Message:
-        self._since = self._loop.time()
+        self._asked += 1
+        self._waits = True
         raw = await self._read()
-        self._since = None
+        self._waits = False
         if raw is _EOF:
             raise StopAsyncIteration
-        return self._check(self._method, raw)
+        try:
+            message = self._parse(raw)
+            self._validate(message)
+        except (DecodeError, ValidationError) as error:
+            raise refusal(self._method, error) from None
+        return message
 
     def _look(self) -> None:
-        """End the call if the handler has been waiting for a message for longer than allowed."""
-        assert self._idle is not None
-        waited = 0.0 if self._since is None else self._loop.time() - self._since
-        if waited >= self._idle and self._task is not None:
+        """End the call if the handler has waited for one message from one look to the next."""
+        if self._waits and self._asked == self._seen and self._task is not None:
             self.went_idle = True
             self._task.cancel()
             return
-        self._timer = self._loop.call_later(self._idle - waited, self._look)
+        self._seen = self._asked
+        assert self._idle is not None
+        self._timer = self._loop.call_later(self._idle, self._look)
 
     def close(self) -> None:
         """Stop the timer."""
@@ -111,7 +126,10 @@ class RequestStream:
             self._timer.cancel()
 
 
-def _invalid(error: ValidationError) -> Failure:
+def refusal(method: Method, error: DecodeError | ValidationError) -> Failure:
+    """The failure for a request that does not decode or breaks its rules."""
+    if isinstance(error, DecodeError):
+        return Failure(Reason.BODY_NOT_DECODABLE, type=method.request_type)
     found = [
         Violation(field_path(item.proto.field), item.proto.message or item.proto.rule_id or "")
         for item in error.violations[:MAX_VIOLATIONS]
