@@ -1,0 +1,52 @@
+from pathlib import Path
+
+from services.trainer.examples import ChatEncoder, cut
+from services.trainer.rows import Turn
+from services.trainer.training import collate
+
+CONVERSATION = [
+    Turn("system", "Be brief."),
+    Turn("user", "Who has the key?"),
+    Turn("assistant", "I do."),
+    Turn("user", "And the ladder?"),
+    Turn("assistant", "You do."),
+]
+
+
+def learned(encoder: ChatEncoder, turns: list[Turn]) -> str:
+    example = encoder.encode(turns)
+    kept = [token for token, counts in zip(example.tokens, example.supervised, strict=True) if counts]
+    return str(encoder.tokenizer.decode(kept))
+
+
+def test_only_what_the_assistant_says_is_learned_and_where_it_stops(base: Path) -> None:
+    assert learned(ChatEncoder.load(base), CONVERSATION) == "I do.<|im_end|>You do.<|im_end|>"
+
+
+def test_characters_of_several_bytes_are_learned_whole(base: Path) -> None:
+    said = [Turn("user", "Où?"), Turn("assistant", "Là-bas, près de l’église.")]
+    assert learned(ChatEncoder.load(base), said) == "Là-bas, près de l’église.<|im_end|>"
+
+
+def test_nothing_follows_the_last_mark(base: Path) -> None:
+    encoder = ChatEncoder.load(base)
+    assert encoder.encode(CONVERSATION).tokens[-1] == encoder.tokenizer.eos_token_id
+
+
+def test_cutting_keeps_the_question_and_counts_what_is_left(base: Path) -> None:
+    example = ChatEncoder.load(base).encode(CONVERSATION)
+    short = cut(example, 20)
+    assert short.tokens == example.tokens[:20]
+    assert short.supervised_tokens == 0
+
+
+def test_padding_and_questions_are_labelled_as_ignored(base: Path) -> None:
+    encoder = ChatEncoder.load(base)
+    long, short = encoder.encode(CONVERSATION), encoder.encode(CONVERSATION[:3])
+    batch = collate([short, long])
+    assert batch.tokens.shape == (2, len(long.tokens))
+    assert batch.attention[0].sum() == len(short.tokens)
+    assert (batch.labels[0] != -100).sum() == short.supervised_tokens
+    assert bool((batch.labels[0, len(short.tokens) :] == -100).all())
+    kept = batch.labels != -100
+    assert bool((batch.labels[kept] == batch.tokens[kept]).all())

@@ -1,0 +1,66 @@
+"""A base model small enough to train in a second, with a tokenizer and a chat template of its own."""
+
+from pathlib import Path
+
+from services.trainer.job import Settings
+from services.trainer.work import Work
+
+TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+ROWS = [
+    ("What colour is the door?", "Green."),
+    ("Who has the key?", "The night watch has it."),
+    ("When does the shop close?", "At six."),
+    ("Is there a bell?", "Yes, above the door, and it is loud."),
+    ("Where is the ladder?", "Behind the shed."),
+]
+
+
+def make_base(folder: Path) -> Path:
+    """Write a random two-layer Llama over bytes into `folder`; the same one every time."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {"<|im_start|>": 0, "<|im_end|>": 1, **{char: index + 2 for index, char in enumerate(alphabet)}}
+    bare = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bare.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bare, bos_token="<|im_start|>", eos_token="<|im_end|>")
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=0,
+        eos_token_id=1,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    return folder
+
+
+def rows_text(copies: int = 2) -> str:
+    """The rows as JSON Lines."""
+    import json
+
+    pairs = [{"prompt": prompt, "completion": completion} for prompt, completion in ROWS * copies]
+    return "".join(json.dumps(pair) + "\n" for pair in pairs)
+
+
+def make_job(folder: Path, base: Path, settings: Settings) -> Path:
+    """Write a job's folder with its data beside it."""
+    folder.mkdir(parents=True)
+    data = folder.with_suffix(".jsonl")
+    data.write_text(rows_text())
+    Work(str(base), "tiny", str(data), settings, threads=1).write(folder)
+    return folder
