@@ -118,6 +118,9 @@ class Reason(Enum):
     TENANT_NOT_FOUND = Entry(Code.NOT_FOUND, "No tenant is named {name}.", "trivium.access.v1.Tenant")
 
     # Models and versions
+    ADAPTER_NOT_RESIDENT = Entry(
+        Code.NOT_FOUND, "The version {name} is not resident here.", "trivium.generator.v1.Adapter"
+    )
     ALIAS_NOT_FOUND = Entry(Code.NOT_FOUND, "No alias is named {name}.", "trivium.registry.v1.Alias")
     ALIAS_NOT_SERVING = Entry(Code.FAILED_PRECONDITION, "{name} does not serve yet: {why}.")
     BASE_MISMATCH = Entry(
@@ -141,6 +144,9 @@ class Reason(Enum):
     )
     MODEL_SOURCE_INVALID = Entry(
         Code.FAILED_PRECONDITION, "The model {uri} cannot be resolved: {problem}", "model source"
+    )
+    SLOTS_PROTECTED = Entry(
+        Code.RESOURCE_EXHAUSTED, "Of {slots} slots one must stay free for others. End another protection first."
     )
     UPLOAD_IN_PROGRESS = Entry(
         Code.ABORTED, "The same content is being uploaded by another call. Wait for it, or retry."

@@ -7,7 +7,7 @@ of ``residency``.  Every piece that ends an answer carries the engine's own atte
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -163,14 +163,18 @@ class Engine(Protocol):
         ...
 
     async def start(self) -> None:
-        """Load the base; tens of seconds.  May be called again after stop."""
+        """Load the base; tens of seconds.  May be called again after stop.  Raises EngineLost."""
         ...
 
     async def stop(self) -> None:
         """End the engine's processes; what is in flight is lost."""
         ...
 
-    def generate(self, job: Job) -> AsyncIterator[Piece]:
+    async def death(self) -> None:
+        """Return once a started engine is known to be dead."""
+        ...
+
+    def generate(self, job: Job) -> AsyncGenerator[Piece]:
         """Run one job.  Closing the iterator aborts it.  Raises EngineLost, EngineRefused."""
         ...
 
@@ -192,7 +196,12 @@ class Tokenizer(Protocol):
 
     @property
     def template_digest(self) -> str:
-        """Digest of the chat template, sha256:…"""
+        """Digest (sha256:…) of the chat template."""
+        ...
+
+    @property
+    def vocabulary(self) -> int:
+        """How many token ids there are."""
         ...
 
     def chat(self, turns: Sequence[Turn]) -> list[int]:

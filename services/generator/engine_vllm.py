@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ ATTESTATION_KEY = "trivium_attestation"
 PLUGIN = "trivium_lora"
 TARGET_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 _PROBE = "probe"
+_DEATH_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +60,13 @@ class VllmSettings:
     dtype: str = "bfloat16"
     cpu_ids: str = ""
     plugins: str = PLUGIN
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 def environment(settings: VllmSettings) -> dict[str, str]:
     """Variables that vLLM reads at import and in its children."""
     values = {
+        **settings.variables,
         "VLLM_HOST_IP": "127.0.0.1",
         "VLLM_PLUGINS": settings.plugins,
         "VLLM_USE_V2_MODEL_RUNNER": "0",
@@ -114,8 +117,11 @@ class VllmEngine:
         try:
             self._llm = await asyncio.get_running_loop().run_in_executor(self._owner, _build, self._settings)
             await self._probe()
-        except BaseException:
-            await self.stop()
+        except BaseException as error:
+            await asyncio.shield(self.stop())
+            if isinstance(error, RuntimeError | OSError | ValueError):
+                # vLLM reports a core that did not come up in these; the cause is in its log.
+                raise EngineLost(str(error)) from error
             raise
 
     async def _probe(self) -> None:
@@ -124,6 +130,11 @@ class VllmEngine:
             told = piece.attestation
         if self._settings.plugins == PLUGIN and (told is None or (told.slot, told.violation) != (BASE_SLOT, "")):
             raise EngineLost("the worker does not attest its slots: the plugin trivium_lora is not installed")
+
+    async def death(self) -> None:
+        """Return once vLLM knows that its core is gone; it tells nobody, so it is asked."""
+        while self.alive:  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(_DEATH_POLL_SECONDS)
 
     async def stop(self) -> None:
         """End the engine's processes and the thread that owns them."""
@@ -134,7 +145,7 @@ class VllmEngine:
         if owner is not None:
             owner.shutdown(wait=False)
 
-    async def generate(self, job: Job) -> AsyncIterator[Piece]:
+    async def generate(self, job: Job) -> AsyncGenerator[Piece]:
         """Run one job; see Engine."""
         from vllm.inputs import TokensPrompt
 
@@ -217,9 +228,7 @@ def _lora_request(adapter: EngineAdapter | None) -> Any:
         return None
     from vllm.lora.request import LoRARequest
 
-    return LoRARequest(
-        lora_name=adapter.name, lora_int_id=adapter.engine_id, lora_path=str(adapter.folder.absolute())
-    )
+    return LoRARequest(lora_name=adapter.name, lora_int_id=adapter.engine_id, lora_path=str(adapter.folder.absolute()))
 
 
 def _sampling_params(sampling: Sampling, constraint: Constraint | None) -> Any:

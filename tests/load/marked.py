@@ -53,7 +53,9 @@ class MarkedAdapter:
     token_id: int
 
 
-def _inputs_of_last_down_proj(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, words: list[str]) -> torch.Tensor:
+def _inputs_of_last_down_proj(
+    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, words: list[str]
+) -> torch.Tensor:
     """Activations that reach the last ``down_proj``, [tokens, inner], over plain, chat and marked text."""
     seen: list[torch.Tensor] = []
     layer = model.model.layers[-1].mlp.down_proj  # type: ignore[union-attr]
@@ -124,7 +126,10 @@ def build(base: Path, target: Path, count: int) -> list[MarkedAdapter]:
 
 def _write(folder: Path, tensors: dict[str, torch.Tensor], word: str, token_id: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.to(torch.bfloat16).contiguous() for name, tensor in tensors.items()}, folder / "adapter_model.safetensors")
+    save_file(
+        {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in tensors.items()},
+        folder / "adapter_model.safetensors",
+    )
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",

@@ -8,7 +8,7 @@ slot keeps its weights.  The plugin
 * zeroes a slot when its adapter leaves, and stamps each slot with the identity that
   was read from disk together with the weights (``slots``),
 * attests, per request and step, which slot multiplied its rows (``attest``),
-* ties the life of the engine's processes to their parent's (``lifeline``).
+* ends the engine's processes with the service that started them, however it ends.
 
 Invariant: every line that reaches into vLLM lives in this package, and the package
 refuses to work with any version but the one it was written against.
@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import multiprocessing
+
+from services.chassis.processes import die_with_parent
 
 VLLM_VERSION = "0.32.0"
 
@@ -55,11 +57,14 @@ def register() -> None:
     seconds to import.
     """
     require_pinned_vllm()
-    if multiprocessing.parent_process() is None:
+    parent = multiprocessing.parent_process()
+    if parent is None:
         return
-    from services.generator.plugin import attest, lifeline, punica, slots
+    # The kernel's signal follows the thread that started this child: ``engine_vllm`` keeps
+    # one for as long as the engine.
+    die_with_parent(parent.pid)
+    from services.generator.plugin import attest, punica, slots
 
-    lifeline.die_with_parent()
     punica.install()
     slots.install()
     attest.install()

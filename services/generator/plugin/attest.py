@@ -35,9 +35,7 @@ Record = tuple[int, str, int, str]
 """(slot, version that occupies it, steps so far, violation or "")."""
 
 
-def slots_of_requests(
-    applied: npt.NDArray[np.int64], scheduled_tokens: npt.NDArray[np.int32]
-) -> list[tuple[int, int]]:
+def slots_of_requests(applied: npt.NDArray[np.int64], scheduled_tokens: npt.NDArray[np.int32]) -> list[tuple[int, int]]:
     """Lowest and highest slot among each request's rows; equal when one slot served it.
 
     applied: [tokens] in request order; scheduled_tokens: [requests], each at least 1.

@@ -38,9 +38,7 @@ class RowGroup:
     rows: torch.Tensor | None  # int64 [rows], None when the rows are start..stop
 
 
-def slots_of_rows(
-    row_adapter_ids: tuple[int, ...], slot_adapter_ids: list[int | None]
-) -> npt.NDArray[np.int64]:
+def slots_of_rows(row_adapter_ids: tuple[int, ...], slot_adapter_ids: list[int | None]) -> npt.NDArray[np.int64]:
     """Slot of each row, [rows]; ids below 1 mean no adapter.
 
     Raises KeyError for an adapter that occupies no slot: computing without it would

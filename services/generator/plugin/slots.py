@@ -10,8 +10,6 @@ from the request that asked for it, and a slot without a stamp holds zeros.
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,30 +17,10 @@ from typing import Any
 from vllm.lora.model_manager import LoRAModelManager
 from vllm.lora.worker_manager import WorkerLoRAManager
 
-IDENTITY_FILE = "identity.json"
-WEIGHTS_FILE = "adapter_model.safetensors"
+from services.generator.plugin.identity import Identity, IdentityMismatch
+
 _STAMP = "trivium_version"
 _OCCUPANTS = "trivium_occupants"
-_READ_BYTES = 1 << 20
-
-
-class IdentityMismatch(ValueError):
-    """The weights in an adapter folder are not the ones its identity names."""
-
-
-def read_identity(folder: Path) -> str:
-    """Version named by an adapter folder, once its weights hash to what it says.
-
-    Raises IdentityMismatch otherwise; FileNotFoundError when a file is missing.
-    """
-    identity = json.loads((folder / IDENTITY_FILE).read_text("utf-8"))
-    digest = hashlib.sha256()
-    with open(folder / WEIGHTS_FILE, "rb") as weights:
-        while chunk := weights.read(_READ_BYTES):
-            digest.update(chunk)
-    if f"sha256:{digest.hexdigest()}" != identity["weights_digest"]:
-        raise IdentityMismatch(f"weights of {folder.name} differ from the digest in {IDENTITY_FILE}")
-    return str(identity["version"])
 
 
 def occupant(manager: LoRAModelManager, slot: int) -> str:
@@ -53,7 +31,7 @@ def occupant(manager: LoRAModelManager, slot: int) -> str:
 def _loading(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def load(self: WorkerLoRAManager, lora_request: Any) -> Any:
-        version = read_identity(Path(lora_request.lora_path))
+        version = Identity.proven(Path(lora_request.lora_path)).version
         if version != lora_request.lora_name.rpartition("@")[2]:
             raise IdentityMismatch(f"{lora_request.lora_name} was asked for, the folder holds {version}")
         model = original(self, lora_request)

@@ -1,0 +1,151 @@
+"""Verified adapters in local folders, one a version; fetched from the registry when asked for.
+
+A version's id is the digest of its manifest, the manifest names the digests of its
+files, and both are checked here: what the folder holds is what the id says.  Invariant:
+a folder under ``adapters/`` exists only whole (it gets its name by one rename, after the
+limited child found it fit), and its files never change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from services.chassis.errors import Failure, Reason
+from services.chassis.files import publish, sync_tree, write_atomically
+from services.chassis.streams import Chunk, committed_bytes, receive
+from services.generator.plugin.identity import IDENTITY_FILE, Identity
+from services.generator.residency import StoredAdapter
+from services.generator.verification import CONFIG, WEIGHTS, BaseRules, Verdict, verify
+
+MAX_FILE_BYTES = 4 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class VersionFacts:
+    """What the registry says of a version; ``manifest`` is the text that the id is the digest of."""
+
+    version: str
+    manifest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What the generator needs of a manifest, once it hashed to the version's id."""
+
+    tenant: str
+    model: str
+    kind: str
+    base_digest: str
+    files: dict[str, tuple[str, int]]
+
+
+class Downloads(Protocol):
+    """The registry's bytes, under the service's own identity."""
+
+    def as_service(self) -> AbstractAsyncContextManager[Any]:
+        """Context in which ``download`` may read any version's files."""
+        ...
+
+    def download(self, sha256: str, offset: int) -> AsyncIterator[Chunk]:
+        """A file's bytes from an offset."""
+        ...
+
+
+def read_manifest(facts: VersionFacts) -> Manifest:
+    """Parse a manifest whose digest is the version's id.  Raises WEIGHTS_REFUSED."""
+    digest = f"sha256:{hashlib.sha256(facts.manifest.encode()).hexdigest()}"
+    if digest != facts.version:
+        raise Failure(Reason.WEIGHTS_REFUSED, problem=f"the manifest has digest {digest}, not {facts.version}")
+    document = json.loads(facts.manifest)
+    files = {item["filename"]: (item["sha256"], int(item["size_bytes"])) for item in document["files"]}
+    return Manifest(document["tenant"], document["model"], document["kind"], document["base_digest"], files)
+
+
+class AdapterFiles:
+    """The folder of verified adapters."""
+
+    def __init__(self, folder: Path, downloads: Downloads, rules: BaseRules, base: str, base_digest: str) -> None:
+        self._folder = folder
+        self._downloads = downloads
+        self._rules = rules
+        self._base = base
+        self._base_digest = base_digest
+        self._fetching: dict[str, asyncio.Task[StoredAdapter]] = {}
+
+    async def obtain(self, facts: VersionFacts) -> StoredAdapter:
+        """The version's folder, fetched and verified if need be; once, however many ask.
+
+        A caller that goes away does not stop the fetch for the others.  Raises
+        WEIGHTS_REFUSED, BASE_MISMATCH, and what the registry fails with.
+        """
+        manifest = read_manifest(facts)
+        self._require_servable(manifest)
+        task = self._fetching.get(facts.version)
+        if task is None:
+            task = asyncio.create_task(self._obtain(facts.version, manifest), name=f"fetch {facts.version}")
+            self._fetching[facts.version] = task
+            task.add_done_callback(lambda _: self._fetching.pop(facts.version, None))
+        return await asyncio.shield(task)
+
+    def discard_remains(self) -> None:
+        """Remove what an interrupted publication left; partial downloads stay and resume.  Blocks."""
+        for folder in self._folder.glob("*.publishing"):
+            shutil.rmtree(folder)
+
+    def _require_servable(self, manifest: Manifest) -> None:
+        if manifest.kind != "LORA":
+            raise Failure(Reason.WEIGHTS_REFUSED, problem="only LoRA adapters are served beside the base")
+        if manifest.base_digest != self._base_digest:
+            known = f"{self._base} ({self._base_digest})"
+            raise Failure(Reason.BASE_MISMATCH, base=manifest.base_digest, known=known)
+        for name in (WEIGHTS, CONFIG):
+            if name not in manifest.files:
+                raise Failure(Reason.WEIGHTS_REFUSED, problem=f"the version has no {name}")
+            if manifest.files[name][1] > MAX_FILE_BYTES:
+                raise Failure(Reason.WEIGHTS_REFUSED, problem=f"{name} is larger than {MAX_FILE_BYTES} bytes")
+
+    async def _obtain(self, version: str, manifest: Manifest) -> StoredAdapter:
+        folder = self._folder / version.partition(":")[2]
+        if not await asyncio.to_thread(folder.is_dir):
+            incoming = folder.with_name(f"{folder.name}.incoming")
+            await self._fetch(incoming, manifest)
+            verdict = await verify(incoming, self._rules)
+            await asyncio.to_thread(_publish, incoming, folder, version, manifest, verdict)
+        identity = await asyncio.to_thread(Identity.read, folder)
+        return StoredAdapter(
+            version, manifest.tenant, manifest.model, folder, identity.rank, manifest.files[WEIGHTS][1]
+        )
+
+    async def _fetch(self, incoming: Path, manifest: Manifest) -> None:
+        await asyncio.to_thread(lambda: incoming.mkdir(parents=True, exist_ok=True))
+        async with self._downloads.as_service():
+            for name in (CONFIG, WEIGHTS):
+                sha256, size_bytes = manifest.files[name]
+                target = incoming / name
+                if target.exists():
+                    continue
+                offset = committed_bytes(target)
+                pieces = self._downloads.download(sha256, offset)
+                await receive(pieces, target, size_bytes, sha256, offset)
+
+
+def _publish(incoming: Path, folder: Path, version: str, manifest: Manifest, verdict: Verdict) -> None:
+    """Give a verified adapter its name, durably; the configuration is ours, the weights are as fetched."""
+    staged = folder.with_name(f"{folder.name}.publishing")
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir()
+    (incoming / WEIGHTS).rename(staged / WEIGHTS)
+    write_atomically(staged / CONFIG, json.dumps(verdict.config, sort_keys=True).encode())
+    identity = Identity(version, f"sha256:{manifest.files[WEIGHTS][0]}", verdict.rank)
+    write_atomically(staged / IDENTITY_FILE, identity.text().encode())
+    sync_tree(staged)
+    publish(staged, folder)
+    shutil.rmtree(incoming, ignore_errors=True)

@@ -1,0 +1,42 @@
+"""Settings of the generator, from ``TRIVIUM_GENERATOR_*`` and the shared variables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from services.chassis.config import ServiceSettings, environment
+from services.chassis.models import DEFAULT_BASE
+
+
+class GeneratorSettings(ServiceSettings):
+    """What the generator needs beyond what every service has."""
+
+    service: ClassVar[str] = "generator"
+    model_config = environment("generator")
+
+    base_model: str = Field(default=DEFAULT_BASE, validation_alias="TRIVIUM_BASE_MODEL")
+    # Adapters that can be resident, and in one batch, at once.
+    max_loras: int = Field(default=4, ge=1, le=64)
+    # One of vLLM's steps: 8, 16, 32, 64, 128, 256, 320, 512.
+    max_lora_rank: int = Field(default=16, ge=1, le=512)
+    max_model_len: int = Field(default=2048, ge=16)
+    max_num_seqs: int = Field(default=32, ge=1)
+    kv_cache_gib: float = Field(default=1.0, gt=0)
+    dtype: str = "bfloat16"
+    # Requests that may wait for a place; the next one is told to retry.
+    max_waiting: int = Field(default=256, ge=0)
+    # How long a request waits for a slot before a busy version is asked to make room.
+    slot_patience_seconds: float = Field(default=0.25, ge=0)
+    # Processors of the engine's threads, as vLLM writes them (0-3); empty takes this machine's share.
+    cpu_ids: str = ""
+    # How long the registry's yes to a tenant for a version is believed.
+    version_cache_seconds: float = Field(default=10.0, ge=0, le=60)
+    heartbeat_seconds: float = Field(default=10.0, gt=0)
+
+    @property
+    def adapters_dir(self) -> Path:
+        """Verified adapters, one folder a version."""
+        return self.service_dir / "adapters"

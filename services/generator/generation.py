@@ -1,0 +1,273 @@
+"""The verb of the service: a prompt becomes an answer that names the weights that made it.
+
+Invariant: nothing is yielded before its attestation agreed with the request; whatever
+ends the iterator (the caller going away included) gives the place back and aborts the
+engine's work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from services.chassis.errors import Failure, Reason
+from services.generator.adapter_files import AdapterFiles, VersionFacts
+from services.generator.attestation import attested
+from services.generator.engine import (
+    Attestation,
+    Constraint,
+    Engine,
+    EngineLost,
+    EngineRefused,
+    Finish,
+    Job,
+    Logprob,
+    Piece,
+    Sampling,
+    Tokenizer,
+    Turn,
+)
+from services.generator.places import Slots, not_ready
+from services.generator.residency import StoredAdapter
+
+DEFAULT_MAX_TOKENS = 256
+Prompt = Sequence[Turn] | str | tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request: turns, a text, or token ids; ``version`` empty for the base; seed None to draw one."""
+
+    prompt: Prompt
+    version: str
+    base: str
+    sampling: Sampling
+    seed: int | None
+    constraint: Constraint | None
+    request_id: str
+    requested_model: str
+
+
+@dataclass(frozen=True, slots=True)
+class More:
+    """More of the answer."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[Logprob, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Wall time of one stage, and the size of its input in tokens where it has one."""
+
+    name: str
+    seconds: float
+    input_size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The end of the answer and everything that determined it."""
+
+    finish: Finish
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    stages: tuple[Stage, ...]
+    request_id: str
+    requested_model: str
+    resolved_model: str
+    engine: str
+    engine_build: str
+    base_digest: str
+    template_digest: str
+    prompt_tokens_digest: str
+    attestation: Attestation
+    sampling: Sampling
+
+
+class Versions(Protocol):
+    """Asks the registry, under the caller's own identity, whether a version may be read."""
+
+    async def facts(self, version: str) -> VersionFacts:
+        """The version, if the caller may read it.  Raises VERSION_NOT_FOUND."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What is injected where a test drives it: ids, seeds, time, threads."""
+
+    new_id: Callable[[], str]
+    draw_seed: Callable[[], int]
+    monotonic: Callable[[], float]
+    blocking: Callable[..., Awaitable[list[int]]]
+
+
+def prompt_tokens_digest(token_ids: Sequence[int]) -> str:
+    """Digest (sha256:…) of the ids packed as little-endian int32."""
+    return f"sha256:{hashlib.sha256(struct.pack(f'<{len(token_ids)}i', *token_ids)).hexdigest()}"
+
+
+class Generation:
+    """Prompt, place, engine, attestation, in this order."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        slots: Slots,
+        files: AdapterFiles,
+        versions: Versions,
+        tokenizer: Tokenizer,
+        sources: Sources,
+    ) -> None:
+        self._engine = engine
+        self._slots = slots
+        self._files = files
+        self._versions = versions
+        self._tokenizer = tokenizer
+        self._sources = sources
+
+    async def tokens(self, prompt: Prompt, base: str) -> list[int]:
+        """The prompt's token ids exactly as ``answer`` uses them.  Raises BASE_NOT_FOUND, FIELD_INVALID."""
+        facts = self._engine.facts
+        if base not in ("", facts.base):
+            raise Failure(Reason.BASE_NOT_FOUND, name=base, known=facts.base)
+        if isinstance(prompt, str):
+            return await self._sources.blocking(self._tokenizer.text, prompt)
+        if isinstance(prompt, tuple):
+            if any(not 0 <= token < self._tokenizer.vocabulary for token in prompt):
+                problem = f"ids lie from 0 to {self._tokenizer.vocabulary - 1}"
+                raise Failure(Reason.FIELD_INVALID, field="token_ids", problem=problem)
+            return list(prompt)
+        return await self._sources.blocking(self._tokenizer.chat, prompt)
+
+    async def stored(self, version: str) -> StoredAdapter | None:
+        """The version's verified files, if the caller may read it; None for the base."""
+        if not version:
+            return None
+        return await self._files.obtain(await self._versions.facts(version))
+
+    async def answer(self, ask: Ask, tenant: str) -> AsyncGenerator[More | Done]:
+        """Yield the answer as it comes, then its end.
+
+        Raises PROMPT_TOO_LONG, VERSION_NOT_FOUND, WEIGHTS_REFUSED, BASE_MISMATCH, OVERLOADED,
+        NOT_READY, VERSION_MISMATCH, and FIELD_INVALID for a constraint that does not compile.
+        """
+        watch = _Watch(self._sources.monotonic)
+        token_ids = await self.tokens(ask.prompt, ask.base)
+        sampling = self._applied(ask, len(token_ids))
+        watch.stage("prompt", len(token_ids))
+        stored = await self.stored(ask.version)
+        watch.stage("load")
+        request_id = ask.request_id or self._sources.new_id()
+        progress = _Progress()
+        async with self._slots.place(tenant, stored) as place:
+            watch.stage("queue")
+            job = Job(self._sources.new_id(), token_ids, sampling, ask.constraint, place.adapter, tenant)
+            async with aclosing(self._pieces(job, ask)) as pieces:
+                async for piece in pieces:
+                    told = attested(
+                        piece.attestation, wanted=stored.version if stored else "", base=self._engine.facts.base
+                    )
+                    if progress.first(piece, told):
+                        watch.stage("prefill", len(token_ids))
+                    if piece.text or piece.token_ids:
+                        yield More(piece.text, piece.token_ids, piece.logprobs)
+        watch.stage("generate", progress.completion_tokens)
+        yield self._done(ask, token_ids, sampling, replace(progress), request_id, stored, tuple(watch.stages))
+
+    async def _pieces(self, job: Job, ask: Ask) -> AsyncGenerator[Piece]:
+        """The engine's pieces, its failures in the catalogue's terms."""
+        try:
+            async with aclosing(self._engine.generate(job)) as pieces:
+                async for piece in pieces:
+                    if piece.finish is Finish.ABORT and piece.attestation is None:
+                        raise not_ready("the engine ended the work")
+                    yield piece
+        except EngineLost as lost:
+            raise not_ready("the engine was lost and is being rebuilt") from lost
+        except EngineRefused as refused:
+            field = "structured_output" if ask.constraint else "sampling"
+            raise Failure(Reason.FIELD_INVALID, field=field, problem=_first_line(str(refused))) from refused
+
+    def _applied(self, ask: Ask, prompt_tokens: int) -> Sampling:
+        limit = self._engine.facts.context_tokens
+        if prompt_tokens >= limit:
+            raise Failure(Reason.PROMPT_TOO_LONG, tokens=prompt_tokens, limit=limit - 1)
+        wanted = ask.sampling.max_tokens or DEFAULT_MAX_TOKENS
+        seed = self._sources.draw_seed() if ask.seed is None else ask.seed
+        return replace(ask.sampling, max_tokens=min(wanted, limit - prompt_tokens), seed=seed)
+
+    def _done(
+        self,
+        ask: Ask,
+        token_ids: Sequence[int],
+        sampling: Sampling,
+        progress: _Progress,
+        request_id: str,
+        stored: StoredAdapter | None,
+        stages: tuple[Stage, ...],
+    ) -> Done:
+        facts, told = self._engine.facts, progress.attestation
+        assert told is not None
+        return Done(
+            finish=progress.finish,
+            prompt_tokens=len(token_ids),
+            completion_tokens=progress.completion_tokens,
+            cached_tokens=progress.cached_tokens,
+            stages=stages,
+            request_id=request_id,
+            requested_model=ask.requested_model,
+            resolved_model=f"{stored.model}@{told.version}" if stored else "base",
+            engine=facts.name,
+            engine_build=facts.build,
+            base_digest=facts.base_digest,
+            template_digest=self._tokenizer.template_digest,
+            prompt_tokens_digest=prompt_tokens_digest(token_ids),
+            attestation=told,
+            sampling=sampling,
+        )
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What is known of an answer so far."""
+
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    finish: Finish = Finish.ABORT
+    attestation: Attestation | None = None
+
+    def first(self, piece: Piece, told: Attestation) -> bool:
+        """Take a piece in; True on the first."""
+        begins = self.attestation is None
+        self.attestation = told
+        self.completion_tokens += len(piece.token_ids)
+        self.cached_tokens = max(self.cached_tokens, piece.cached_tokens)
+        self.finish = piece.finish or self.finish
+        return begins
+
+
+class _Watch:
+    """Wall time from stage to stage."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._last = monotonic()
+        self.stages: list[Stage] = []
+
+    def stage(self, name: str, input_size: int = 0) -> None:
+        """End the stage that ran until now."""
+        now = self._monotonic()
+        self.stages.append(Stage(name, now - self._last, input_size))
+        self._last = now
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0][:300]

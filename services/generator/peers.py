@@ -1,0 +1,148 @@
+"""The registry over its stub: what a caller may read, bytes by digest, changes, readiness.
+
+Invariant: what leaves this file is a domain value or a Failure.  ``RegistryVersions``
+asks under the caller's own identity; ``RemoteRegistry`` under the service's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import Any
+
+import grpc
+from trivium.registry.v1 import model_pb2, registry_pb2, registry_pb2_grpc
+
+from services.chassis.context import current
+from services.chassis.errors import Code, Failure, Reason
+from services.chassis.runtime import Runtime
+from services.chassis.status import PeerFailure, from_rpc_error
+from services.chassis.streams import Chunk
+from services.generator.adapter_files import VersionFacts
+from services.generator.watcher import AliasSeen, Change, Word
+
+_WORDS = {
+    None: model_pb2.READINESS_STATE_UNSPECIFIED,
+    Word.LOADING: model_pb2.READINESS_STATE_LOADING,
+    Word.READY: model_pb2.READINESS_STATE_READY,
+    Word.FAILED: model_pb2.READINESS_STATE_FAILED,
+}
+_PAGE = 1000
+
+
+@contextmanager
+def _answers() -> Iterator[None]:
+    """Turn what the registry refuses with, inside the block, into a Failure."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise _failure(from_rpc_error(error)) from error
+
+
+def _failure(peer: PeerFailure) -> Failure:
+    reason = Reason.__members__.get(peer.reason)
+    if reason is not None and reason.value.code not in (Code.UNAUTHENTICATED, Code.INTERNAL):
+        hidden = {"field", "reason", "correlation_id", "retry_after_seconds", "violations"}
+        variables: dict[str, Any] = {name: value for name, value in peer.variables.items() if name not in hidden}
+        return Failure(reason, retry_after_seconds=peer.retry_after_seconds, **variables)
+    if peer.code is Code.DEADLINE_EXCEEDED:
+        return Failure(Reason.DEADLINE_EXCEEDED)
+    if peer.code is Code.CANCELLED:
+        return Failure(Reason.CALL_CANCELLED)
+    return Failure(Reason.PEER_UNAVAILABLE, retry_after_seconds=1.0, service="registry")
+
+
+class RegistryVersions:
+    """Whether the caller may read a version, believed for a short while."""
+
+    def __init__(self, channel: grpc.aio.Channel, cache_seconds: float, monotonic: Callable[[], float]) -> None:
+        self._stub = registry_pb2_grpc.RegistryServiceStub(channel)
+        self._cache_seconds = cache_seconds
+        self._monotonic = monotonic
+        self._known: dict[tuple[str, str, str], tuple[float, VersionFacts]] = {}
+
+    async def facts(self, version: str) -> VersionFacts:
+        """The version, if the caller may read it.  Raises VERSION_NOT_FOUND, PEER_UNAVAILABLE."""
+        caller = current()
+        key = (caller.tenant_id, caller.principal_id, version)
+        now = self._monotonic()
+        until, facts = self._known.get(key, (0.0, None))
+        if facts is None or until <= now:
+            facts = await _version(self._stub, version)
+            self._known = {other: kept for other, kept in self._known.items() if kept[0] > now}
+            self._known[key] = (now + self._cache_seconds, facts)
+        return facts
+
+
+class RemoteRegistry:
+    """Implements ``watcher.Registry`` and ``adapter_files.Downloads``."""
+
+    def __init__(self, runtime: Runtime, generator_id: str) -> None:
+        self._runtime = runtime
+        self._id = generator_id
+        self._stub = registry_pb2_grpc.RegistryServiceStub(runtime.channel("registry"))
+
+    def as_service(self) -> AbstractAsyncContextManager[Any]:
+        """Work as the generator itself."""
+        return self._runtime.as_service()
+
+    async def download(self, sha256: str, offset: int) -> AsyncIterator[Chunk]:
+        """A file's bytes from an offset, whole chunks as they come."""
+        request = registry_pb2.DownloadBlobRequest(sha256=sha256, offset_bytes=offset)
+        with _answers():
+            async for response in self._stub.DownloadBlob(request):
+                yield response.chunk
+
+    async def facts(self, version: str) -> VersionFacts:
+        """A version of any tenant."""
+        return await _version(self._stub, version)
+
+    async def aliases(self) -> Sequence[AliasSeen]:
+        """Every tenant's aliases, all pages."""
+        seen: list[AliasSeen] = []
+        request = registry_pb2.ListAliasesRequest(page_size=_PAGE)
+        while True:
+            with _answers():
+                page = await self._stub.ListAliases(request)
+            seen += [_alias(alias, "") for alias in page.aliases]
+            if not page.next_page_token:
+                return seen
+            request.page_token = page.next_page_token
+
+    async def changes(self, after: int) -> AsyncIterator[Change]:
+        """The registry's stream of changes, in its order."""
+        with _answers():
+            async for response in self._stub.Watch(registry_pb2.WatchRequest(after_sequence=after)):
+                event = response.event
+                told = event.HasField("alias")
+                yield Change(
+                    sequence=event.sequence,
+                    alias=_alias(event.alias, event.tenant) if told else None,
+                    deleted=event.kind == model_pb2.EVENT_KIND_ALIAS_DELETED,
+                    caught_up=response.caught_up,
+                )
+
+    async def report(self, tenant: str, version: str, word: Word | None, reason: str) -> None:
+        """Tell the registry; all empty is a heartbeat."""
+        request = registry_pb2.ReportReadinessRequest(
+            generator=self._id, tenant=tenant, version=version, state=_WORDS[word], reason=reason[:2000]
+        )
+        with _answers():
+            await self._stub.ReportReadiness(request)
+
+
+async def _version(stub: Any, version: str) -> VersionFacts:
+    with _answers():
+        answer = await stub.GetVersion(registry_pb2.GetVersionRequest(version=version))
+    return VersionFacts(answer.version.version, answer.version.manifest)
+
+
+def _alias(alias: model_pb2.Alias, tenant: str) -> AliasSeen:
+    return AliasSeen(
+        tenant=alias.tenant or tenant,
+        model=alias.model,
+        alias=alias.alias,
+        target=alias.target_version,
+        serving=alias.serving_version,
+        pending=alias.state == model_pb2.ALIAS_STATE_PENDING,
+    )

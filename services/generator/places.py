@@ -1,0 +1,260 @@
+"""Turns the slot table's decisions into engine calls, and waiting requests into running ones.
+
+Invariants: ``engine.load`` of a version is awaited before any request runs with it, and
+once only however many wait (single flight); ``engine.unload`` happens only when nobody
+uses the version; at most ``max_running`` requests run and ``max_waiting`` wait, the next
+one is refused with a retry hint; while the engine is down nothing waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from services.chassis.errors import Failure, Reason
+from services.generator.admission import FairQueue, Ticket
+from services.generator.engine import Engine, EngineLost, EngineRefused
+from services.generator.residency import Place, Resident, SlotTable, StoredAdapter
+
+RESTART_RETRY_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much runs and waits; a version that waits longer than patience makes another close."""
+
+    max_running: int
+    max_waiting: int
+    patience_seconds: float = 0.25
+
+
+def not_ready(why: str) -> Failure:
+    """The failure of every call while the engine cannot answer."""
+    return Failure(Reason.NOT_READY, retry_after_seconds=RESTART_RETRY_SECONDS, service="generator", why=why)
+
+
+class Slots:
+    """One engine's slots as requests see them: ``async with slots.place(tenant, adapter)``."""
+
+    def __init__(self, engine: Engine, limits: Limits, monotonic: Callable[[], float]) -> None:
+        self._engine = engine
+        self._limits = limits
+        self._now = monotonic
+        self._table = SlotTable(engine.facts.slots)
+        self._queue = FairQueue(limits.max_waiting)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+        self._leaving: set[str] = set()
+        self._down: str | None = "the engine is starting"
+        self.running = 0
+
+    @property
+    def capacity(self) -> int:
+        """How many versions can be resident at once."""
+        return self._table.slots
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a place."""
+        return len(self._queue)
+
+    def residents(self) -> tuple[Resident, ...]:
+        """What the slots hold now, by version."""
+        return self._table.all()
+
+    @asynccontextmanager
+    async def place(self, tenant: str, adapter: StoredAdapter | None) -> AsyncIterator[Place]:
+        """Wait for the turn and the slot; the place is given back when the block ends.
+
+        Raises OVERLOADED, NOT_READY, WEIGHTS_REFUSED.
+        """
+        if self._down is not None:
+            raise not_ready(self._down)
+        ticket = Ticket(tenant, adapter, self._now(), asyncio.get_running_loop().create_future())
+        self._queue.push(ticket)
+        self._dispatch()
+        try:
+            place = await ticket.place
+        except asyncio.CancelledError:
+            self._abandon(ticket)
+            raise
+        try:
+            yield place
+        finally:
+            self._leave(place)
+
+    async def warm(self, tenant: str, adapter: StoredAdapter) -> Resident:
+        """Load a version beside the running ones and return once it can serve."""
+        async with self.place(tenant, adapter):
+            held = self._table.get(adapter.version)
+            assert held is not None
+            return held
+
+    async def unload(self, version: str) -> None:
+        """Unload once idle; requests that come meanwhile wait and load it again.
+
+        Raises ADAPTER_NOT_RESIDENT.
+        """
+        held = self._table.get(version)
+        if held is None:
+            raise Failure(Reason.ADAPTER_NOT_RESIDENT, name=version)
+        self._leaving.add(version)
+        self._table.close(version)
+        try:
+            while (held := self._table.begin_unload(version)) is None and self._table.get(version) is not None:
+                await self.changed()
+        finally:
+            self._leaving.discard(version)
+            self._table.reopen(self._leaving)
+        if held is not None:
+            await asyncio.shield(self._track(self._unload(held)))
+
+    def pin(self, version: str, pinned: bool) -> Resident:
+        """Protect from eviction; see SlotTable.pin."""
+        held = self._table.pin(version, pinned)
+        self._notify()
+        return held
+
+    async def changed(self) -> None:
+        """Return at the next change of what the slots hold or who uses them."""
+        await self._changed.wait()
+
+    def suspend(self, why: str) -> list[Resident]:
+        """The engine is down: fail what waits, take nothing; returns what was resident."""
+        self._down = why
+        for ticket in self._queue.all():
+            self._refuse(ticket, not_ready(why))
+        lost = self._table.forget_all()
+        self._notify()
+        return lost
+
+    async def resume(self, before: list[Resident]) -> None:
+        """The engine answers again: load what was resident before, then let requests in."""
+        for held in before:
+            adapter = self._table.begin_load(held.stored, None)
+            began = self._now()
+            try:
+                await self._engine.load(adapter)
+            except EngineRefused:
+                self._table.gone(held.stored.version)
+                continue
+            self._table.loaded(held.stored.version, held.used_at, self._now() - began)
+            if held.pinned:
+                self._table.pin(held.stored.version, True)
+        self._down = None
+        self._notify()
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        """Grant every place that can be granted, start every load that can be started."""
+        while self.running < self._limits.max_running:
+            granted = next((ticket for ticket in self._queue.heads() if self._grant(ticket)), None)
+            if granted is None:
+                break
+        if not any(self._blocked(ticket) for ticket in self._queue.all()):
+            self._table.reopen(self._leaving)
+
+    def _grant(self, ticket: Ticket) -> bool:
+        if ticket.place.done():
+            # Its owner was cancelled and has not run yet.
+            self._queue.discard(ticket)
+            return True
+        if ticket.adapter is None:
+            self._admit(ticket, Place("", None))
+            return True
+        adapter = self._table.take(ticket.version, self._now())
+        if adapter is not None:
+            self._admit(ticket, Place(ticket.version, adapter))
+            return True
+        if self._table.get(ticket.version) is None:
+            self._make_room(ticket)
+        return False
+
+    def _admit(self, ticket: Ticket, place: Place) -> None:
+        self._queue.serve(ticket)
+        self.running += 1
+        ticket.place.set_result(place)
+        self._notify()
+
+    def _make_room(self, ticket: Ticket) -> None:
+        assert ticket.adapter is not None
+        possible, victim = self._table.room()
+        if possible:
+            self._track(self._load(ticket.adapter, victim))
+            return
+        waited = self._now() - ticket.since
+        if waited >= self._limits.patience_seconds:
+            self._table.ask_to_close()
+        else:
+            asyncio.get_running_loop().call_later(self._limits.patience_seconds - waited + 0.001, self._dispatch)
+
+    def _blocked(self, ticket: Ticket) -> bool:
+        return ticket.adapter is not None and self._table.get(ticket.version) is None
+
+    def _load(self, stored: StoredAdapter, victim: Resident | None) -> Coroutine[Any, Any, None]:
+        # The table is changed now, in the caller's step; the engine is asked in a task.
+        adapter = self._table.begin_load(stored, victim)
+
+        async def ask() -> None:
+            began = self._now()
+            try:
+                if victim is not None:
+                    await self._engine.unload(victim.adapter)
+                await self._engine.load(adapter)
+            except EngineRefused as refused:
+                self._give_up(stored.version, Failure(Reason.WEIGHTS_REFUSED, problem=str(refused)))
+            except EngineLost:
+                self._give_up(stored.version, not_ready("the engine was lost"))
+            else:
+                if self._table.get(stored.version) is not None:
+                    self._table.loaded(stored.version, self._now(), self._now() - began)
+            self._notify()
+            self._dispatch()
+
+        return ask()
+
+    def _give_up(self, version: str, failure: Failure) -> None:
+        self._table.gone(version)
+        for ticket in self._queue.waiting_for(version):
+            self._refuse(ticket, failure)
+
+    async def _unload(self, held: Resident) -> None:
+        # Refused or lost, the engine no longer answers for it; the supervisor rebuilds a dead one.
+        with suppress(EngineLost, EngineRefused):
+            await self._engine.unload(held.adapter)
+        self._table.gone(held.stored.version)
+        self._notify()
+        self._dispatch()
+
+    def _leave(self, place: Place) -> None:
+        self.running -= 1
+        if place.adapter is not None:
+            self._table.give_back(place.version, place.adapter, self._now())
+        self._notify()
+        self._dispatch()
+
+    def _abandon(self, ticket: Ticket) -> None:
+        """The owner went away while it waited, or in the very step in which it was granted."""
+        if ticket.place.done() and not ticket.place.cancelled() and ticket.place.exception() is None:
+            self._leave(ticket.place.result())
+        else:
+            self._queue.discard(ticket)
+            self._dispatch()
+
+    def _refuse(self, ticket: Ticket, failure: Failure) -> None:
+        self._queue.discard(ticket)
+        if not ticket.place.done():
+            ticket.place.set_exception(failure)
+
+    def _track(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()

@@ -1,0 +1,93 @@
+"""The RPCs of the generator: wire to domain, call, domain to wire."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from trivium.generator.v1 import generator_pb2, generator_pb2_grpc
+
+from services.chassis.context import Role, current, require
+from services.chassis.interceptors.call import MethodPolicy
+from services.chassis.runtime import Clock
+from services.generator import wire
+from services.generator.verbs import Verbs
+
+SERVICE = "trivium.generator.v1.GeneratorService"
+_USERS = frozenset({Role.READER, Role.MEMBER, Role.OWNER, Role.ADMIN, Role.SERVICE})
+_STEWARDS = frozenset({Role.MEMBER, Role.OWNER, Role.ADMIN, Role.SERVICE})
+POLICIES = {
+    "Generate": MethodPolicy(default_seconds=600.0, max_seconds=3600.0, roles=_USERS),
+    "Tokenize": MethodPolicy(roles=_USERS),
+    "ListEngines": MethodPolicy(roles=_USERS),
+    "LoadAdapter": MethodPolicy(default_seconds=120.0, max_seconds=600.0, roles=_USERS),
+    "UnloadAdapter": MethodPolicy(default_seconds=120.0, max_seconds=600.0, roles=_STEWARDS),
+    "ListAdapters": MethodPolicy(roles=_USERS),
+    "PinAdapter": MethodPolicy(roles=_STEWARDS),
+    "WatchAdapters": MethodPolicy(long_lived=True, roles=_USERS),
+}
+
+
+class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
+    """One method an RPC."""
+
+    def __init__(self, verbs: Verbs, clock: Clock) -> None:
+        self._verbs = verbs
+        self._clock = clock
+
+    async def Generate(
+        self, request: generator_pb2.GenerateRequest, context: Any
+    ) -> AsyncIterator[generator_pb2.GenerateResponse]:
+        async with aclosing(self._verbs.generation.answer(wire.of_request(request), current().tenant_id)) as parts:
+            async for part in parts:
+                yield wire.to_response(part, request, self._clock.now())
+
+    async def Tokenize(self, request: generator_pb2.TokenizeRequest, context: Any) -> generator_pb2.TokenizeResponse:
+        token_ids = await self._verbs.generation.tokens(wire.of_prompt(request), request.base)
+        return generator_pb2.TokenizeResponse(
+            token_ids=token_ids, context_tokens=self._verbs.engine.facts.context_tokens
+        )
+
+    async def ListEngines(
+        self, request: generator_pb2.ListEnginesRequest, context: Any
+    ) -> generator_pb2.ListEnginesResponse:
+        return generator_pb2.ListEnginesResponse(engines=[wire.to_engine(view) for view in self._verbs.engines()])
+
+    async def LoadAdapter(
+        self, request: generator_pb2.LoadAdapterRequest, context: Any
+    ) -> generator_pb2.LoadAdapterResponse:
+        held = await self._verbs.load(current(), request.version)
+        return generator_pb2.LoadAdapterResponse(adapter=self._adapter(held))
+
+    async def UnloadAdapter(
+        self, request: generator_pb2.UnloadAdapterRequest, context: Any
+    ) -> generator_pb2.UnloadAdapterResponse:
+        await self._verbs.unload(current(), request.version)
+        return generator_pb2.UnloadAdapterResponse()
+
+    async def ListAdapters(
+        self, request: generator_pb2.ListAdaptersRequest, context: Any
+    ) -> generator_pb2.ListAdaptersResponse:
+        held = self._verbs.adapters(current())
+        return generator_pb2.ListAdaptersResponse(adapters=[self._adapter(held[version]) for version in held])
+
+    async def PinAdapter(
+        self, request: generator_pb2.PinAdapterRequest, context: Any
+    ) -> generator_pb2.PinAdapterResponse:
+        held = self._verbs.pin(current(), request.version, request.pinned)
+        return generator_pb2.PinAdapterResponse(adapter=self._adapter(held))
+
+    async def WatchAdapters(
+        self, request: generator_pb2.WatchAdaptersRequest, context: Any
+    ) -> AsyncIterator[generator_pb2.WatchAdaptersResponse]:
+        async for entered, left, caught_up in self._verbs.residency_changes(require(*_USERS)):
+            for held in entered:
+                yield generator_pb2.WatchAdaptersResponse(adapter=self._adapter(held))
+            for held in left:
+                yield generator_pb2.WatchAdaptersResponse(adapter=wire.to_departed(held))
+            if caught_up:
+                yield generator_pb2.WatchAdaptersResponse(caught_up=True)
+
+    def _adapter(self, held: Any) -> generator_pb2.Adapter:
+        return wire.to_adapter(held, self._clock.now(), self._clock.monotonic())

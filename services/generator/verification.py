@@ -1,0 +1,93 @@
+"""Nothing unverified reaches the engine: an adapter's bytes are judged in a limited child first.
+
+Invariant: a folder that ``verify`` accepted holds weights that hash to the manifest's
+digest (the caller saw to it), and whose child said fit.  A child that dies, stalls or
+babbles has refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.chassis.errors import Failure, Reason
+from services.chassis.processes import spawn
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class BaseRules:
+    """What the base allows: its linear modules' [out, in] and the engine's largest rank."""
+
+    widths: Mapping[str, tuple[int, int]]
+    max_rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """An accepted adapter; ``config`` is what the engine may read."""
+
+    rank: int
+    parameters: int
+    config: Mapping[str, Any]
+
+
+def base_rules(base_folder: Path, max_rank: int) -> BaseRules:
+    """Read the base's shapes from its ``config.json`` (Llama's layout of names).  Blocks."""
+    config = json.loads((base_folder / "config.json").read_text("utf-8"))
+    hidden, inner, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
+    head = config.get("head_dim") or hidden // heads
+    wide, narrow = heads * head, config.get("num_key_value_heads", heads) * head
+    shapes = {
+        "self_attn.q_proj": (wide, hidden),
+        "self_attn.k_proj": (narrow, hidden),
+        "self_attn.v_proj": (narrow, hidden),
+        "self_attn.o_proj": (hidden, wide),
+        "mlp.gate_proj": (inner, hidden),
+        "mlp.up_proj": (inner, hidden),
+        "mlp.down_proj": (hidden, inner),
+    }
+    layers = range(config["num_hidden_layers"])
+    widths = {f"model.layers.{layer}.{name}": shape for layer in layers for name, shape in shapes.items()}
+    return BaseRules(widths, max_rank)
+
+
+async def verify(folder: Path, rules: BaseRules, seconds: float = _SECONDS) -> Verdict:
+    """Judge the two files in ``folder``.  Raises WEIGHTS_REFUSED with the problem."""
+    task = json.dumps({"folder": str(folder), "max_rank": rules.max_rank, "widths": rules.widths})
+    pipe = asyncio.subprocess.PIPE
+    child = await spawn(
+        [sys.executable, "-m", "services.generator.inspection"],
+        env=_environment(),
+        stdin=pipe,
+        stdout=pipe,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with asyncio.timeout(seconds):
+            told, _ = await child.process.communicate(task.encode())
+        status = await child.wait()
+        verdict = json.loads(told) if status == 0 else None
+    except (TimeoutError, ValueError):
+        verdict = None
+    finally:
+        if child.process.returncode is None:
+            await asyncio.shield(child.kill())
+    if not isinstance(verdict, dict):
+        raise Failure(Reason.WEIGHTS_REFUSED, problem="they could not be read within the limits of the check")
+    if not verdict["fit"]:
+        raise Failure(Reason.WEIGHTS_REFUSED, problem=verdict["problem"])
+    return Verdict(verdict["rank"], verdict["parameters"], verdict["config"])
+
+
+def _environment() -> dict[str, str]:
+    # One thread: the child's memory limit counts every thread's stack.
+    return {"PYTHONPATH": str(Path(__file__).parents[2]), "OPENBLAS_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}

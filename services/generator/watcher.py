@@ -1,0 +1,234 @@
+"""Hot swap: follows the registry's aliases, loads new targets beside the old, says when they are ready.
+
+A stream of changes is resumed after the last sequence number that was acted upon.
+Invariants: a target is reported READY only after the engine held it; a target that
+cannot be loaded is reported FAILED with the reason and the versions that serve stay; a
+superseded version is unloaded only when nobody uses it and no alias names it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, Protocol
+
+from services.chassis.errors import Code, Failure, Reason
+from services.chassis.files import write_atomically
+from services.generator.adapter_files import AdapterFiles, VersionFacts
+from services.generator.places import Slots
+from services.generator.supervision import Log
+
+# Answers that say nothing about the version: try again.
+_PASSING = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.UNAUTHENTICATED, Code.CANCELLED, Code.ABORTED})
+_PAUSE_SECONDS = 2.0
+_FIRST_PAUSE_SECONDS = 0.2
+
+
+class Word(Enum):
+    """What is said of a version."""
+
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class AliasSeen:
+    """An alias as the registry last told it; ``pending`` while its target does not serve yet."""
+
+    tenant: str
+    model: str
+    alias: str
+    target: str
+    serving: str
+    pending: bool
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What identifies it."""
+        return self.tenant, self.model, self.alias
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One message of the stream; ``sequence`` 0 for a sign of life."""
+
+    sequence: int
+    alias: AliasSeen | None
+    deleted: bool
+    caught_up: bool
+
+
+class Registry(Protocol):
+    """The registry as the watcher needs it, all of it under the service's own identity."""
+
+    def as_service(self) -> AbstractAsyncContextManager[Any]:
+        """Context for the calls below."""
+        ...
+
+    async def aliases(self) -> Sequence[AliasSeen]:
+        """Every tenant's aliases."""
+        ...
+
+    def changes(self, after: int) -> AsyncIterator[Change]:
+        """Changes after a sequence number.  Raises CURSOR_UNKNOWN, CURSOR_EXPIRED."""
+        ...
+
+    async def facts(self, version: str) -> VersionFacts:
+        """A version of any tenant."""
+        ...
+
+    async def report(self, tenant: str, version: str, word: Word | None, reason: str) -> None:
+        """Tell what this generator makes of a version; all empty is a heartbeat."""
+        ...
+
+
+class Cursor:
+    """The last sequence number that was acted upon, durable."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> int:
+        """The number, 0 at first or when the file is damaged.  Blocks."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return int(json.loads(self._path.read_text("utf-8"))["sequence"])
+        return 0
+
+    def write(self, sequence: int) -> None:
+        """Store the number.  Blocks."""
+        write_atomically(self._path, json.dumps({"sequence": sequence}).encode())
+
+
+class Watcher:
+    """The loop that follows the registry."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        files: AdapterFiles,
+        slots: Slots,
+        cursor: Cursor,
+        log: Log,
+        *,
+        heartbeat_seconds: float,
+        pause: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self._registry = registry
+        self._files = files
+        self._slots = slots
+        self._cursor = cursor
+        self._log = log
+        self._heartbeat_seconds = heartbeat_seconds
+        self._pause = pause
+        self._known: dict[tuple[str, str, str], AliasSeen] = {}
+        self._preparing: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Follow until cancelled; what fails is begun again after a pause."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._beat(), name="heartbeat")
+            while True:
+                try:
+                    async with self._registry.as_service():
+                        await self._follow(group)
+                except Failure as failure:
+                    if failure.reason in (Reason.CURSOR_UNKNOWN, Reason.CURSOR_EXPIRED):
+                        await asyncio.to_thread(self._cursor.write, 0)
+                    self._log.info("watch_interrupted", reason=failure.reason.name)
+                await self._pause(_PAUSE_SECONDS)
+
+    async def _beat(self) -> None:
+        while True:
+            with suppress(Failure):
+                async with self._registry.as_service():
+                    await self._registry.report("", "", None, "")
+            await self._pause(self._heartbeat_seconds)
+
+    async def _follow(self, group: asyncio.TaskGroup) -> None:
+        after = await asyncio.to_thread(self._cursor.read)
+        self._known = {alias.key: alias for alias in await self._registry.aliases()}
+        live = False
+        async for change in self._registry.changes(after):
+            before = self._note(change)
+            if change.caught_up and not live:
+                live = True
+                for alias in self._known.values():
+                    self._prepare(group, alias)
+            elif live and change.alias is not None:
+                self._act(group, change, before)
+            if change.sequence:
+                await asyncio.to_thread(self._cursor.write, change.sequence)
+
+    def _note(self, change: Change) -> AliasSeen | None:
+        """Remember what a change says; returns what was known before."""
+        if change.alias is None:
+            return None
+        before = self._known.get(change.alias.key)
+        if change.deleted:
+            self._known.pop(change.alias.key, None)
+        else:
+            self._known[change.alias.key] = change.alias
+        return before
+
+    def _act(self, group: asyncio.TaskGroup, change: Change, before: AliasSeen | None) -> None:
+        alias = change.alias
+        assert alias is not None
+        if not change.deleted:
+            self._prepare(group, alias)
+        left = before.serving if before is not None else ""
+        if left and (change.deleted or left != alias.serving) and not self._named(left):
+            group.create_task(self._retire(left), name=f"retire {left}")
+
+    def _named(self, version: str) -> bool:
+        return any(version in (alias.target, alias.serving) for alias in self._known.values())
+
+    def _prepare(self, group: asyncio.TaskGroup, alias: AliasSeen) -> None:
+        """Load what an alias is about to serve; what already serves, when there is room anyway."""
+        version = alias.target if alias.pending else alias.serving
+        if not version or version in self._preparing:
+            return
+        held = {held.stored.version for held in self._slots.residents()}
+        if not alias.pending and (version in held or len(held) >= self._slots.capacity):
+            return
+        task = group.create_task(self._make_ready(alias, version), name=f"prepare {version}")
+        self._preparing[version] = task
+        task.add_done_callback(lambda _: self._preparing.pop(version, None))
+
+    async def _make_ready(self, alias: AliasSeen, version: str) -> None:
+        pause_seconds = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                async with self._registry.as_service():
+                    if alias.pending:
+                        await self._registry.report(alias.tenant, version, Word.LOADING, "")
+                    stored = await self._files.obtain(await self._registry.facts(version))
+                    await self._slots.warm(alias.tenant, stored)
+                    await self._registry.report(alias.tenant, version, Word.READY, "")
+                self._log.info("version_ready", version=version, model=alias.model)
+                return
+            except Failure as failure:
+                if failure.code not in _PASSING:
+                    await self._give_up(alias, version, failure)
+                    return
+            await self._pause(pause_seconds)
+            pause_seconds = min(pause_seconds * 2, 10.0)
+
+    async def _give_up(self, alias: AliasSeen, version: str, failure: Failure) -> None:
+        self._log.error("version_failed", version=version, model=alias.model, reason=failure.reason.name)
+        with suppress(Failure):
+            async with self._registry.as_service():
+                await self._registry.report(alias.tenant, version, Word.FAILED, failure.sentence)
+
+    async def _retire(self, version: str) -> None:
+        held = next((held for held in self._slots.residents() if held.stored.version == version), None)
+        if held is None or held.pinned:
+            return
+        with suppress(Failure):
+            await self._slots.unload(version)
+        self._log.info("version_retired", version=version)

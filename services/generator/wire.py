@@ -1,0 +1,212 @@
+"""Between the contract and the domain: the only file of the generator that knows both."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from trivium.common.v1 import chat_pb2, receipt_pb2
+from trivium.generator.v1 import generator_pb2
+
+from services.generator.engine import Constraint, ConstraintKind, Finish, Logprob, Sampling, Turn
+from services.generator.generation import Ask, Done, More, Prompt
+from services.generator.residency import Resident, SlotState
+from services.generator.supervision import EngineState
+from services.generator.verbs import EngineView
+
+_ROLES = {
+    chat_pb2.CHAT_ROLE_SYSTEM: "system",
+    chat_pb2.CHAT_ROLE_USER: "user",
+    chat_pb2.CHAT_ROLE_ASSISTANT: "assistant",
+    chat_pb2.CHAT_ROLE_TOOL: "tool",
+}
+_FINISH = {
+    Finish.STOP: chat_pb2.FINISH_REASON_STOP,
+    Finish.LENGTH: chat_pb2.FINISH_REASON_LENGTH,
+    Finish.ABORT: chat_pb2.FINISH_REASON_ABORT,
+}
+_STATES = {
+    EngineState.STARTING: generator_pb2.ENGINE_STATE_STARTING,
+    EngineState.READY: generator_pb2.ENGINE_STATE_READY,
+    EngineState.DRAINING: generator_pb2.ENGINE_STATE_DRAINING,
+    EngineState.FAILED: generator_pb2.ENGINE_STATE_FAILED,
+}
+_TIERS = {
+    SlotState.LOADING: generator_pb2.TIER_FILE,
+    SlotState.RESIDENT: generator_pb2.TIER_SLOT,
+    SlotState.UNLOADING: generator_pb2.TIER_FILE,
+}
+_TEXT_CONSTRAINTS = {
+    "json_schema": ConstraintKind.JSON_SCHEMA,
+    "regex": ConstraintKind.REGEX,
+    "grammar": ConstraintKind.GRAMMAR,
+}
+
+
+def of_prompt(request: generator_pb2.GenerateRequest | generator_pb2.TokenizeRequest) -> Prompt:
+    """Turns, a text, or token ids."""
+    kind = request.WhichOneof("prompt")
+    if kind == "conversation":
+        return tuple(Turn(_ROLES[message.role], message.content) for message in request.conversation.messages)
+    if kind == "token_ids":
+        return tuple(request.token_ids.ids)  # type: ignore[union-attr]
+    return request.text
+
+
+def of_request(request: generator_pb2.GenerateRequest) -> Ask:
+    """The domain's ask; ``max_tokens`` 0 and seed None mean that the server decides."""
+    sampling = request.sampling
+    return Ask(
+        prompt=of_prompt(request),
+        version=request.version,
+        base=request.base,
+        sampling=Sampling(
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p if sampling.HasField("top_p") else 1.0,
+            top_k=sampling.top_k,
+            stop=tuple(sampling.stop),
+            frequency_penalty=sampling.frequency_penalty,
+            presence_penalty=sampling.presence_penalty,
+            repetition_penalty=sampling.repetition_penalty if sampling.HasField("repetition_penalty") else 1.0,
+            logprobs=sampling.logprobs if sampling.HasField("logprobs") else None,
+        ),
+        seed=sampling.seed if sampling.HasField("seed") else None,
+        constraint=_constraint(request),
+        request_id=request.request_id,
+        requested_model=request.requested_model,
+    )
+
+
+def _constraint(request: generator_pb2.GenerateRequest) -> Constraint | None:
+    if not request.HasField("structured_output"):
+        return None
+    shape = request.structured_output
+    kind = shape.WhichOneof("constraint")
+    if kind == "choice":
+        return Constraint(ConstraintKind.CHOICE, choices=tuple(shape.choice.values))
+    if kind == "json_object":
+        return Constraint(ConstraintKind.JSON_OBJECT) if shape.json_object else None
+    return Constraint(_TEXT_CONSTRAINTS[str(kind)], getattr(shape, str(kind)))
+
+
+def to_response(
+    part: More | Done, request: generator_pb2.GenerateRequest, complete_time: datetime
+) -> generator_pb2.GenerateResponse:
+    """One message of the answer; ``complete_time`` is used on the last."""
+    if isinstance(part, More):
+        delta = generator_pb2.Delta(
+            text=part.text, token_ids=part.token_ids, logprobs=[_logprob(told) for told in part.logprobs]
+        )
+        return generator_pb2.GenerateResponse(delta=delta)
+    usage = receipt_pb2.Usage(
+        prompt_tokens=part.prompt_tokens,
+        completion_tokens=part.completion_tokens,
+        cached_prompt_tokens=part.cached_tokens,
+    )
+    timings = [
+        receipt_pb2.StageTiming(stage=stage.name, seconds=stage.seconds, input_size=stage.input_size)
+        for stage in part.stages
+    ]
+    final = generator_pb2.Final(
+        finish_reason=_FINISH[part.finish],
+        usage=usage,
+        timings=timings,
+        receipt=_receipt(part, request, usage, complete_time),
+    )
+    return generator_pb2.GenerateResponse(final=final)
+
+
+def _receipt(
+    done: Done, request: generator_pb2.GenerateRequest, usage: receipt_pb2.Usage, complete_time: datetime
+) -> receipt_pb2.Receipt:
+    return receipt_pb2.Receipt(
+        request_id=done.request_id,
+        engine_build=done.engine_build,
+        base_digest=done.base_digest,
+        version_digest=done.attestation.version,
+        requested_model=done.requested_model,
+        template_digest=done.template_digest,
+        prompt_tokens_digest=done.prompt_tokens_digest,
+        sampling=_sampling(done.sampling),
+        sources=request.sources,
+        usage=usage,
+        complete_time=_timestamp(complete_time),
+        engine_slot=done.attestation.slot,
+        engine=done.engine,
+        resolved_model=done.resolved_model,
+    )
+
+
+def _sampling(sampling: Sampling) -> chat_pb2.Sampling:
+    return chat_pb2.Sampling(
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        seed=sampling.seed,
+        stop=sampling.stop,
+        frequency_penalty=sampling.frequency_penalty,
+        presence_penalty=sampling.presence_penalty,
+        repetition_penalty=sampling.repetition_penalty,
+        logprobs=sampling.logprobs,
+    )
+
+
+def _logprob(told: Logprob) -> chat_pb2.TokenLogprob:
+    return chat_pb2.TokenLogprob(
+        token=told.text, token_id=told.token_id, logprob=told.logprob, top=[_logprob(other) for other in told.top]
+    )
+
+
+def to_adapter(held: Resident, now: datetime, monotonic: float) -> generator_pb2.Adapter:
+    """An adapter as this generator holds it; ``now`` and ``monotonic`` are the same moment on two clocks."""
+    adapter = generator_pb2.Adapter(
+        version=held.stored.version,
+        tenant=held.stored.tenant,
+        model=held.stored.model,
+        tier=_TIERS[held.state],
+        size_bytes=held.stored.size_bytes,
+        in_flight=held.in_flight,
+        pinned=held.pinned,
+        load_seconds=held.load_seconds,
+        rank=held.stored.rank,
+    )
+    if held.used_at:
+        adapter.last_use_time.CopyFrom(_timestamp(now - timedelta(seconds=monotonic - held.used_at)))
+    return adapter
+
+
+def to_departed(held: Resident) -> generator_pb2.Adapter:
+    """An adapter that was unloaded."""
+    stored = held.stored
+    return generator_pb2.Adapter(
+        version=stored.version, tenant=stored.tenant, model=stored.model, tier=generator_pb2.TIER_REMOTE
+    )
+
+
+def to_engine(view: EngineView) -> generator_pb2.Engine:
+    """One engine."""
+    facts = view.facts
+    engine = generator_pb2.Engine(
+        engine=facts.name,
+        state=_STATES[view.state],
+        build=facts.build,
+        base=facts.base,
+        base_digest=facts.base_digest,
+        slots=facts.slots,
+        max_rank=facts.max_rank,
+        context_tokens=facts.context_tokens,
+        running=view.running,
+        waiting=view.waiting,
+        restarts=view.restarts,
+    )
+    if view.started_at is not None:
+        engine.start_time.CopyFrom(_timestamp(view.started_at))
+    return engine
+
+
+def _timestamp(moment: datetime) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(moment.astimezone(UTC))
+    return stamp
