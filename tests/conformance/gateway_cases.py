@@ -1,0 +1,117 @@
+"""What both skins of the gateway must answer alike: each case is one request and what is certain of its answer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.conformance.gateway_skins import Refused, Told, Wanted
+
+CAPITAL = (("user", "What is the capital of France?"),)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A request by a name that reads, and a check of the answer that either skin gave."""
+
+    says: str
+    wanted: Wanted
+    holds: Callable[[Told | Refused], bool]
+
+
+def _answers(check: Callable[[Told], bool]) -> Callable[[Told | Refused], bool]:
+    return lambda outcome: isinstance(outcome, Told) and check(outcome)
+
+
+def _refuses(reason: str) -> Callable[[Told | Refused], bool]:
+    return lambda outcome: outcome == Refused(reason)
+
+
+def cases(collection: str, model: str, version: str) -> list[Case]:
+    """The cases, over a collection with the ferry's fares and a model whose alias prod serves ``version``."""
+    question = (("user", "How much is a day ticket for an adult?"),)
+    earlier = (("system", "Be brief."), ("user", "Hello"), ("assistant", "Hello."))
+    schema = '{"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"]}'
+    short = {"max_tokens": 12}
+    return [
+        Case(
+            "the base answers greedily and names itself",
+            Wanted(CAPITAL, sampling=short),
+            _answers(lambda told: "Paris" in told.text and told.resolved == "base" and told.version == ""),
+        ),
+        Case(
+            "a limit ends the answer and says so",
+            Wanted(CAPITAL, sampling={"max_tokens": 1}),
+            _answers(lambda told: told.finish == "length" and told.usage[1] == 1),
+        ),
+        Case(
+            "a stop text ends the answer and is left out",
+            Wanted(CAPITAL, sampling={"max_tokens": 30, "stop": ["France"]}),
+            _answers(lambda told: told.finish == "stop" and "France" not in told.text),
+        ),
+        Case(
+            "a seed makes chance repeatable",
+            Wanted(CAPITAL, sampling={**short, "temperature": 1.0, "top_p": 0.9, "seed": 11}),
+            _answers(lambda told: told.sampling["temperature"] == 1.0),
+        ),
+        Case(
+            "a schema shapes the answer",
+            Wanted(CAPITAL, sampling={"max_tokens": 40}, schema=schema),
+            _answers(lambda told: told.text.replace(" ", "").startswith('{"city":')),
+        ),
+        Case(
+            "a choice is one of its texts",
+            Wanted(CAPITAL, sampling=short, choice=("yes", "no")),
+            _answers(lambda told: told.text in ("yes", "no")),
+        ),
+        Case(
+            "probabilities come with their tokens",
+            Wanted(CAPITAL, sampling={"max_tokens": 3, "logprobs": 2}),
+            _answers(lambda told: len(told.logprobs) == 3 and all(value <= 0 for _, value in told.logprobs)),
+        ),
+        Case(
+            "an adapter's name means the version that its alias serves",
+            Wanted(CAPITAL, model=model, sampling=short),
+            _answers(lambda told: told.version == version and told.resolved == f"{model}@{version}"),
+        ),
+        Case(
+            "an adapter may be named by version",
+            Wanted(CAPITAL, model=f"{model}@{version}", sampling=short),
+            _answers(lambda told: told.version == version),
+        ),
+        Case(
+            "sources come first and the one that answers is among them",
+            Wanted(question, collections=(collection,), sampling=short),
+            _answers(lambda told: any("fares" in source[1] for source in told.sources)),
+        ),
+        Case(
+            "as many sources as asked for, and earlier turns stay",
+            Wanted(earlier + question, collections=(collection,), top_k=1, sampling=short),
+            _answers(lambda told: len(told.sources) == 1),
+        ),
+        Case(
+            "an adapter answers from sources",
+            Wanted(question, model=model, collections=(collection,), top_k=2, sampling=short),
+            _answers(lambda told: told.version == version and len(told.sources) == 2),
+        ),
+        Case("an unknown model is not found", Wanted(CAPITAL, model=f"{model}x"), _refuses("model_not_found")),
+        Case(
+            "an unknown collection is not found",
+            Wanted(question, collections=("no-such-collection",)),
+            _refuses("collection_not_found"),
+        ),
+        Case(
+            "an empty question is refused",
+            Wanted((("user", "  "),), collections=(collection,)),
+            _refuses("question_empty"),
+        ),
+        Case("auto is not there yet", Wanted(CAPITAL, model="auto"), _refuses("not_yet_available")),
+        Case(
+            "a temperature out of bounds is refused",
+            Wanted(CAPITAL, sampling={"temperature": 2.5}),
+            _refuses("request_invalid"),
+        ),
+        Case(
+            "a prompt beyond the window is refused",
+            Wanted((("user", "ferry " * 20_000),)),
+            _refuses("prompt_too_long"),
+        ),
+    ]

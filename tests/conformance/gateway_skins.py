@@ -1,0 +1,255 @@
+"""The gateway's two skins behind one face, so that one case runs over both."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import grpc
+import httpx
+from google.protobuf import json_format
+from trivium.common.v1 import chat_pb2
+from trivium.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+
+from services.chassis.status import from_rpc_error
+
+TIMEOUT_SECONDS = 240.0
+_ROLES = {
+    "system": chat_pb2.CHAT_ROLE_SYSTEM,
+    "user": chat_pb2.CHAT_ROLE_USER,
+    "assistant": chat_pb2.CHAT_ROLE_ASSISTANT,
+}
+_FINISH = {chat_pb2.FINISH_REASON_STOP: "stop", chat_pb2.FINISH_REASON_LENGTH: "length"}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One request, in neither skin's words.  ``collections`` makes it a question with sources."""
+
+    turns: tuple[tuple[str, str], ...]
+    model: str = "base"
+    collections: tuple[str, ...] = ()
+    top_k: int = 0
+    sampling: dict[str, Any] = field(default_factory=dict)
+    schema: str = ""
+    choice: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What came back, in neither skin's words; ids and times left out."""
+
+    text: str
+    finish: str
+    usage: tuple[int, int]
+    requested: str
+    resolved: str
+    version: str
+    sampling: dict[str, Any]
+    stages: tuple[str, ...]
+    sources: tuple[tuple[Any, ...], ...] = ()
+    citations: tuple[tuple[Any, ...], ...] = ()
+    unresolved: tuple[int, ...] = ()
+    logprobs: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A refusal: the catalogue's reason in lower case."""
+
+    reason: str
+
+
+class Skin(Protocol):
+    """One way to ask the gateway."""
+
+    def ask(self, wanted: Wanted) -> Told | Refused:
+        """Send the request and gather the answer."""
+
+
+class GrpcSkin:
+    """``trivium.gateway.v1``."""
+
+    def __init__(self, address: str, key: str) -> None:
+        self._stub = gateway_pb2_grpc.GatewayServiceStub(grpc.insecure_channel(address))
+        self._metadata = (("authorization", f"Bearer {key}"),)
+
+    def ask(self, wanted: Wanted) -> Told | Refused:
+        """As Skin."""
+        call: Any = self._stub.Ask if wanted.collections else self._stub.Chat
+        request = _ask(wanted) if wanted.collections else _chat(wanted)
+        try:
+            events = list(call(request, timeout=TIMEOUT_SECONDS, metadata=self._metadata))
+        except grpc.RpcError as error:
+            return Refused(from_rpc_error(error).reason.lower())
+        return _told(events)
+
+
+def _ask(wanted: Wanted) -> gateway_pb2.AskRequest:
+    *history, (_, question) = wanted.turns
+    return gateway_pb2.AskRequest(
+        model=wanted.model,
+        question=question,
+        collections=wanted.collections,
+        history=_messages(history),
+        top_k=wanted.top_k,
+        sampling=chat_pb2.Sampling(**wanted.sampling),
+        structured_output=_shape(wanted),
+    )
+
+
+def _chat(wanted: Wanted) -> gateway_pb2.ChatRequest:
+    return gateway_pb2.ChatRequest(
+        model=wanted.model,
+        messages=_messages(wanted.turns),
+        sampling=chat_pb2.Sampling(**wanted.sampling),
+        structured_output=_shape(wanted),
+    )
+
+
+def _messages(turns: Any) -> list[chat_pb2.ChatMessage]:
+    return [chat_pb2.ChatMessage(role=_ROLES[role], content=text) for role, text in turns]
+
+
+def _shape(wanted: Wanted) -> chat_pb2.StructuredOutput | None:
+    if wanted.schema:
+        return chat_pb2.StructuredOutput(json_schema=wanted.schema)
+    if wanted.choice:
+        return chat_pb2.StructuredOutput(choice=chat_pb2.Choices(values=wanted.choice))
+    return None
+
+
+def _told(events: list[Any]) -> Told:
+    kinds = [event.WhichOneof("part") for event in events]
+    assert kinds[-1] == "final"
+    assert kinds.count("final") == 1
+    # Sources before any text, and once.
+    assert "sources" not in kinds[1:]
+    deltas = [event.delta for event in events if event.WhichOneof("part") == "delta"]
+    final = events[-1].final
+    sampling = json_format.MessageToDict(final.receipt.sampling, preserving_proto_field_name=True)
+    return Told(
+        text="".join(delta.text for delta in deltas),
+        finish=_FINISH[final.finish_reason],
+        usage=(final.usage.prompt_tokens, final.usage.completion_tokens),
+        requested=final.receipt.requested_model,
+        resolved=final.receipt.resolved_model,
+        version=final.receipt.version_digest,
+        sampling=_comparable(sampling),
+        stages=_steady(timing.stage for timing in final.timings),
+        sources=tuple(
+            (item.span.marker, item.span.document, item.span.version, item.span.start, item.span.end, item.text)
+            for item in (events[0].sources.sources if kinds[0] == "sources" else ())
+        ),
+        citations=tuple(
+            (item.marker, item.answer_start, item.answer_end, item.span.document, item.span.start, item.span.end)
+            for item in getattr(final, "citations", ())
+        ),
+        unresolved=tuple(getattr(final, "unresolved_markers", ())),
+        logprobs=tuple((item.token, round(item.logprob, 4)) for delta in deltas for item in delta.logprobs),
+    )
+
+
+def _steady(stages: Iterable[str]) -> tuple[str, ...]:
+    """The stages that every request of a kind has: loading happens to the first one alone."""
+    return tuple(stage for stage in stages if stage != "load")
+
+
+def _comparable(sampling: dict[str, Any]) -> dict[str, Any]:
+    """Without the seed that the request id determines, and with numbers as numbers."""
+    return {
+        name: round(float(value), 4) if name != "stop" else list(value)
+        for name, value in sampling.items()
+        if name != "seed" and value not in ([], "")
+    }
+
+
+class HttpSkin:
+    """OpenAI's chat completions, in one piece or as events."""
+
+    def __init__(self, base: str, key: str, *, stream: bool) -> None:
+        self._client = httpx.Client(base_url=base, headers={"authorization": f"Bearer {key}"}, timeout=TIMEOUT_SECONDS)
+        self._stream = stream
+
+    def ask(self, wanted: Wanted) -> Told | Refused:
+        """As Skin."""
+        response = self._client.post("/v1/chat/completions", json=self._body(wanted))
+        if response.status_code != 200:
+            return Refused(response.json()["error"]["code"])
+        return _gathered(_events(response.text)) if self._stream else _completion(response.json())
+
+    def _body(self, wanted: Wanted) -> dict[str, Any]:
+        sampling = dict(wanted.sampling)
+        body: dict[str, Any] = {
+            "model": wanted.model,
+            "messages": [{"role": role, "content": text} for role, text in wanted.turns],
+            "stream": self._stream,
+        }
+        logprobs = sampling.pop("logprobs", None)
+        if logprobs is not None:
+            body |= {"logprobs": True, "top_logprobs": logprobs}
+        if self._stream:
+            body["stream_options"] = {"include_usage": True}
+        if wanted.schema:
+            named = {"name": "answer", "schema": json.loads(wanted.schema), "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": named}
+        extension: dict[str, Any] = {}
+        if wanted.collections:
+            extension |= {"collections": list(wanted.collections), "top_k": wanted.top_k}
+        if wanted.choice:
+            extension["choice"] = list(wanted.choice)
+        return body | sampling | {"trivium": extension}
+
+
+def _events(text: str) -> list[dict[str, Any]]:
+    lines = [line.removeprefix("data: ") for line in text.split("\n\n") if line]
+    assert lines[-1] == "[DONE]"
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def _gathered(chunks: list[dict[str, Any]]) -> Told:
+    *parts, last = chunks
+    assert last["choices"] == []
+    choices = [chunk["choices"][0] for chunk in parts]
+    assert [choice["finish_reason"] for choice in choices[:-1]] == [None] * (len(choices) - 1)
+    # Sources before any text: in the first chunk or in none.
+    assert not any("sources" in chunk.get("trivium", {}) for chunk in parts[1:])
+    tokens = [item for choice in choices for item in (choice["logprobs"] or {"content": []})["content"]]
+    return _of(
+        text="".join(choice["delta"].get("content", "") for choice in choices),
+        finish=choices[-1]["finish_reason"],
+        usage=last["usage"],
+        about=parts[-1]["trivium"] | {"sources": parts[0].get("trivium", {}).get("sources", [])},
+        tokens=tokens,
+    )
+
+
+def _completion(body: dict[str, Any]) -> Told:
+    (choice,) = body["choices"]
+    tokens = choice["logprobs"]["content"] if choice["logprobs"] else []
+    about = {"sources": [], **body["trivium"]}
+    return _of(choice["message"]["content"], choice["finish_reason"], body["usage"], about, tokens)
+
+
+def _of(text: str, finish: str, usage: dict[str, Any], about: dict[str, Any], tokens: list[Any]) -> Told:
+    receipt = about["receipt"]
+    return Told(
+        text=text,
+        finish=finish,
+        usage=(usage["prompt_tokens"], usage["completion_tokens"]),
+        requested=receipt["requested_model"],
+        resolved=receipt["resolved_model"],
+        version=receipt["version"] or "",
+        sampling=_comparable(receipt["sampling"]),
+        stages=_steady(timing["stage"] for timing in about["timings"]),
+        sources=tuple(
+            (item["marker"], item["document"], item["version"], item["start"], item["end"], item["text"])
+            for item in about["sources"]
+        ),
+        citations=tuple(
+            (item["marker"], item["answer_start"], item["answer_end"], item["document"], item["start"], item["end"])
+            for item in about.get("citations", ())
+        ),
+        unresolved=tuple(about.get("unresolved_markers", ())),
+        logprobs=tuple((item["token"], round(item["logprob"], 4)) for item in tokens),
+    )

@@ -1,0 +1,165 @@
+"""Ask: what a citation, a receipt, a replay and a hang-up promise (promises 2, 3, 4 and 9)."""
+
+import time
+import uuid
+from typing import Any
+
+import grpc
+import pytest
+from trivium.access.v1 import access_pb2, access_pb2_grpc
+from trivium.common.v1 import chat_pb2
+from trivium.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from trivium.generator.v1 import generator_pb2, generator_pb2_grpc
+from trivium.retriever.v1 import retriever_pb2, retriever_pb2_grpc
+
+from services.chassis.status import from_rpc_error
+from services.ops.supervisor import Suite
+from tests.integration.gateway.stock import DOCUMENTS, Served, metadata
+
+QUESTION = "How much is a day ticket for an adult?"
+SHORT = chat_pb2.Sampling(max_tokens=16)
+
+
+@pytest.fixture(scope="module")
+def gateway(suite: Suite):
+    with grpc.insecure_channel(suite.addresses["gateway"]) as channel:
+        yield gateway_pb2_grpc.GatewayServiceStub(channel)
+
+
+def ask(gateway, suite, collection, **fields):
+    request = gateway_pb2.AskRequest(question=QUESTION, collections=[collection], sampling=SHORT)
+    request.MergeFrom(gateway_pb2.AskRequest(**fields))
+    return list(gateway.Ask(request, metadata=metadata(suite.api_key), timeout=240))
+
+
+def test_every_source_is_the_exact_characters_of_a_stored_version(gateway, suite: Suite, collection: str) -> None:
+    first, *_ = ask(gateway, suite, collection)
+    with grpc.insecure_channel(suite.addresses["retriever"]) as channel:
+        stub = retriever_pb2_grpc.RetrieverServiceStub(channel)
+        for number, source in enumerate(first.sources.sources, start=1):
+            span = source.span
+            assert span.marker == number
+            request = retriever_pb2.GetDocumentTextRequest(
+                collection=span.collection,
+                document=span.document,
+                version=span.version,
+                start=span.start,
+                end=span.end,
+            )
+            stored = stub.GetDocumentText(request, metadata=metadata(suite.api_key), timeout=30)
+            assert stored.text == source.text
+            assert source.text in DOCUMENTS[span.document]
+
+
+def test_a_forced_citation_resolves_and_a_forged_one_does_not(gateway, suite: Suite, collection: str) -> None:
+    choice = chat_pb2.StructuredOutput(choice=chat_pb2.Choices(values=["Nine crowns [1], not [9]."]))
+    sources, *_, last = ask(gateway, suite, collection, structured_output=choice)
+    (citation,) = last.final.citations
+    assert citation.span == sources.sources.sources[0].span
+    assert (citation.answer_start, citation.answer_end) == (12, 15)
+    assert list(last.final.unresolved_markers) == [9]
+
+
+def test_every_stage_is_timed_in_its_order(gateway, suite: Suite, collection: str) -> None:
+    *_, last = ask(gateway, suite, collection)
+    stages = [timing.stage for timing in last.final.timings]
+    expected = ["resolve", "embed", "retrieve", "prompt", "generate", "verify"]
+    assert [stage for stage in stages if stage in expected] == expected
+    prompt = next(timing for timing in last.final.timings if timing.stage == "prompt")
+    assert prompt.input_size == last.final.usage.prompt_tokens
+
+
+def test_the_receipt_is_kept_before_the_answer_ends(gateway, suite: Suite, collection: str, adapter: Served) -> None:
+    sources, *_, last = ask(gateway, suite, collection, model=adapter.model)
+    receipt = last.final.receipt
+    assert receipt.version_digest == adapter.version
+    assert list(receipt.sources) == [source.span for source in sources.sources.sources]
+    request = gateway_pb2.GetReceiptRequest(request_id=receipt.request_id)
+    assert gateway.GetReceipt(request, metadata=metadata(suite.api_key), timeout=30).receipt == receipt
+
+
+def test_a_replay_draws_the_same_chance_and_is_recorded_once(gateway, suite: Suite, collection: str) -> None:
+    request_id = str(uuid.uuid4())
+    chance = chat_pb2.Sampling(max_tokens=16, temperature=1.0)
+    answers = [ask(gateway, suite, collection, request_id=request_id, sampling=chance) for _ in range(2)]
+    texts = ["".join(event.delta.text for event in events) for events in answers]
+    seeds = {events[-1].final.receipt.sampling.seed for events in answers}
+    assert len(seeds) == 1
+    assert texts[0] == texts[1]
+    with grpc.insecure_channel(suite.addresses["access"]) as channel:
+        stub = access_pb2_grpc.AccessServiceStub(channel)
+        usage = stub.ListUsage(
+            access_pb2.ListUsageRequest(page_size=1000), metadata=metadata(suite.api_key), timeout=30
+        )
+    assert [record.request_id for record in usage.records].count(request_id) == 1
+
+
+def test_without_a_collection_it_is_a_plain_answer(gateway, suite: Suite) -> None:
+    request = gateway_pb2.AskRequest(question="What is the capital of France?", sampling=SHORT)
+    first, *_, last = gateway.Ask(request, metadata=metadata(suite.api_key), timeout=240)
+    assert first.WhichOneof("part") == "sources"
+    assert not first.sources.sources
+    chat = gateway_pb2.ChatRequest(
+        messages=[chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER, content=request.question)], sampling=SHORT
+    )
+    *_, plain = gateway.Chat(chat, metadata=metadata(suite.api_key), timeout=240)
+    assert last.final.receipt.prompt_tokens_digest == plain.final.receipt.prompt_tokens_digest
+
+
+def test_a_caller_who_hangs_up_stops_the_engine(gateway, suite: Suite) -> None:
+    long = chat_pb2.Sampling(max_tokens=1500)
+    regex = chat_pb2.StructuredOutput(regex="(ferry ){1000}")
+    request = gateway_pb2.AskRequest(question="Go on.", sampling=long, structured_output=regex)
+    call = gateway.Ask(request, metadata=metadata(suite.api_key), timeout=240)
+    for event in call:
+        if event.WhichOneof("part") == "delta":
+            break
+    call.cancel()
+    with grpc.insecure_channel(suite.addresses["generator"]) as channel:
+        stub = generator_pb2_grpc.GeneratorServiceStub(channel)
+        until = time.monotonic() + 10
+        running = 1
+        while running and time.monotonic() < until:
+            engines = stub.ListEngines(
+                generator_pb2.ListEnginesRequest(), metadata=metadata(suite.api_key), timeout=10
+            ).engines
+            running = sum(engine.running + engine.waiting for engine in engines)
+    assert running == 0
+
+
+def test_another_tenants_collection_model_and_receipt_are_not_there(
+    gateway, suite: Suite, collection: str, adapter: Served
+) -> None:
+    *_, last = ask(gateway, suite, collection, model=adapter.model)
+    stranger = metadata(_key_of_new_tenant(suite))
+    calls = {
+        "COLLECTION_NOT_FOUND": lambda: list(
+            gateway.Ask(
+                gateway_pb2.AskRequest(question=QUESTION, collections=[collection]), metadata=stranger, timeout=60
+            )
+        ),
+        "MODEL_NOT_FOUND": lambda: gateway.ExplainRoute(
+            gateway_pb2.ExplainRouteRequest(model=f"{adapter.model}@{adapter.version}"),
+            metadata=stranger,
+            timeout=60,
+        ),
+        "RECEIPT_NOT_FOUND": lambda: gateway.GetReceipt(
+            gateway_pb2.GetReceiptRequest(request_id=last.final.receipt.request_id), metadata=stranger, timeout=60
+        ),
+    }
+    for reason, call in calls.items():
+        with pytest.raises(grpc.RpcError) as refused:
+            call()
+        assert from_rpc_error(refused.value).reason == reason
+    listed = gateway.ListModels(gateway_pb2.ListModelsRequest(), metadata=stranger, timeout=60).models
+    assert [model.name for model in listed] == ["base"]
+
+
+def _key_of_new_tenant(suite: Suite) -> str:
+    tenant = f"gateway-{uuid.uuid4().hex[:8]}"
+    call: dict[str, Any] = {"metadata": metadata(suite.api_key), "timeout": 30}
+    with grpc.insecure_channel(suite.addresses["access"]) as channel:
+        stub = access_pb2_grpc.AccessServiceStub(channel)
+        stub.CreateTenant(access_pb2.CreateTenantRequest(tenant=tenant), **call)
+        request = access_pb2.CreateKeyRequest(tenant=tenant, roles=[access_pb2.ROLE_OWNER])
+        return stub.CreateKey(request, **call).api_key

@@ -1,0 +1,167 @@
+"""The gateway alone, its peers not running: it says which one is missing and when to come back.
+
+Credentials are signed with a key made here, since access is among the missing.
+"""
+
+import json
+import time
+from typing import Any
+
+import grpc
+import httpx
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from trivium.common.v1 import chat_pb2
+from trivium.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+
+from gateway.__main__ import build
+from gateway.config import GatewaySettings
+from services.chassis.credentials import ALGORITHM, ISSUER, AssertionVerifier, CachingAuthenticator
+from services.chassis.errors import Failure, Reason
+from services.chassis.server import running
+from services.chassis.status import from_rpc_error
+
+NOBODY = "127.0.0.1:9"
+HELLO = [chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER, content="Hello")]
+
+
+@pytest.fixture
+async def alone(tmp_path):
+    """The gateway's gRPC stub, an HTTP client, and a function that signs credentials."""
+    key = Ed25519PrivateKey.generate()
+
+    async def keys():
+        return {"k": key.public_key()}
+
+    async def exchange(_: str) -> str:
+        raise Failure(Reason.CREDENTIAL_INVALID)
+
+    def sign(*roles: str) -> str:
+        now = int(time.time())
+        claims = {"iss": ISSUER, "sub": "someone", "tid": "t", "roles": list(roles), "iat": now, "exp": now + 300}
+        return jwt.encode(claims, key, algorithm=ALGORITHM, headers={"kid": "k"})
+
+    free: dict[str, Any] = dict.fromkeys(("listen", "admin_listen", "metrics_listen", "http_listen"), "127.0.0.1:0")
+    peers: dict[str, Any] = {f"{name}_address": NOBODY for name in ("access", "registry", "retriever", "generator")}
+    settings = GatewaySettings(**free, **peers, data_dir=tmp_path)
+    authenticator = CachingAuthenticator(AssertionVerifier(keys), exchange)
+    async with running(settings, name="gateway", build=build, authenticator=authenticator) as server:
+        http = json.loads(settings.run_file.read_text())["http_listen"]
+        async with (
+            httpx.AsyncClient(base_url=f"http://{http}", timeout=60) as client,
+            grpc.aio.insecure_channel(server.listen) as channel,
+        ):
+            yield gateway_pb2_grpc.GatewayServiceStub(channel), client, sign
+
+
+def bearer(token):
+    return (("authorization", f"Bearer {token}"),)
+
+
+@pytest.mark.parametrize(
+    ("request_", "missing"),
+    [
+        (gateway_pb2.AskRequest(question="q"), "generator"),
+        (gateway_pb2.AskRequest(question="q", model="support"), "registry"),
+        (gateway_pb2.AskRequest(question="q", collections=["c"]), "retriever"),
+    ],
+    ids=["generator", "registry", "retriever"],
+)
+async def test_a_missing_peer_is_named_with_a_retry_hint(alone, request_, missing):
+    stub, _, sign = alone
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        async for _ in stub.Ask(request_, metadata=bearer(sign("reader")), timeout=60):
+            pass
+    failure = from_rpc_error(refused.value)
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert failure.reason == "PEER_UNAVAILABLE"
+    assert failure.variables["service"] == missing
+    assert failure.retry_after_seconds
+    assert "trivium status" in failure.message
+
+
+async def test_over_http_it_is_a_503_with_retry_after(alone):
+    _, client, sign = alone
+    body = {"model": "base", "messages": [{"role": "user", "content": "Hello"}]}
+    for stream in (False, True):
+        headers = {"authorization": f"Bearer {sign('member')}"}
+        answer = await client.post("/v1/chat/completions", json=body | {"stream": stream}, headers=headers)
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) >= 1
+        assert answer.headers["x-request-id"]
+        assert answer.json()["error"]["code"] == "peer_unavailable"
+        assert "generator" in answer.json()["error"]["message"]
+
+
+async def test_a_deadline_holds_whoever_is_missing(alone):
+    stub, _, sign = alone
+    began = time.monotonic()
+    with pytest.raises(grpc.aio.AioRpcError):
+        async for _ in stub.Chat(gateway_pb2.ChatRequest(messages=HELLO), metadata=bearer(sign("member")), timeout=0.2):
+            pass
+    assert time.monotonic() - began < 5
+
+
+async def test_a_reader_may_ask_and_may_not_chat(alone):
+    stub, _, sign = alone
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        async for _ in stub.Chat(gateway_pb2.ChatRequest(messages=HELLO), metadata=bearer(sign("reader")), timeout=60):
+            pass
+    assert from_rpc_error(refused.value).reason == "ROLE_MISSING"
+
+
+async def test_who_asks_is_settled_before_what_is_asked(alone):
+    _, client, _ = alone
+    for headers in ({}, {"authorization": "Bearer tv_un_known"}, {"authorization": "Basic eA=="}):
+        answer = await client.post("/v1/chat/completions", content=b"{not json", headers=headers)
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert answer.json()["error"]["code"] == "invalid_api_key"
+
+
+async def test_a_request_is_refused_by_the_name_of_what_is_wrong(alone):
+    _, client, sign = alone
+    headers = {"authorization": f"Bearer {sign('member')}"}
+    hello: dict[str, Any] = {"model": "base", "messages": [{"role": "user", "content": "Hello"}]}
+    for extra, param in [
+        ({"tools": [{}]}, "tools"),
+        ({"temperature": 3}, "temperature"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"stop": ["x"] * 17}, "stop"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"trivium": {"request_id": "no-uuid"}}, "trivium.request_id"),
+        ({"model": "auto"}, "model"),
+    ]:
+        answer = await client.post("/v1/chat/completions", json=hello | extra, headers=headers)
+        assert answer.status_code in (400, 501), extra
+        assert answer.json()["error"]["param"] == param, answer.text
+
+
+async def test_paths_that_are_not_there_answer_in_the_same_shape(alone):
+    _, client, _ = alone
+    for method, path, status in [("GET", "/v2", 404), ("GET", "/v1/chat/completions", 405)]:
+        answer = await client.request(method, path)
+        assert answer.status_code == status
+        assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+async def test_a_body_over_the_limit_is_not_read(alone):
+    _, client, sign = alone
+    headers = {"authorization": f"Bearer {sign('member')}"}
+    answer = await client.post("/v1/chat/completions", content=b" " * (5 << 20), headers=headers)
+    assert answer.status_code == 413
+
+
+async def test_health_needs_no_credential(alone):
+    _, client, _ = alone
+    answer = await client.get("/healthz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "serving")
+
+
+async def test_off_this_machine_http_demands_a_certificate(tmp_path):
+    free: dict[str, Any] = dict.fromkeys(("listen", "admin_listen", "metrics_listen"), "127.0.0.1:0")
+    settings = GatewaySettings(**free, http_listen="0.0.0.0:0", data_dir=tmp_path)
+    with pytest.raises(ValueError, match="HTTP_TLS_CERT_FILE"):
+        async with running(settings, name="gateway", build=build):
+            pass

@@ -1,0 +1,149 @@
+"""The unmodified official client, pointed at the gateway, just works (the acceptance test of the HTTP skin)."""
+
+import json
+from typing import Any
+
+import grpc
+import openai
+import pytest
+from pydantic import BaseModel
+from trivium.retriever.v1 import retriever_pb2, retriever_pb2_grpc
+
+from services.ops.supervisor import Suite
+from tests.integration.gateway.stock import Served, metadata
+
+CAPITAL: Any = [{"role": "user", "content": "What is the capital of France?"}]
+
+
+@pytest.fixture(scope="module")
+def client(suite: Suite):
+    with openai.OpenAI(base_url=f"{suite.http}/v1", api_key=suite.api_key, timeout=240, max_retries=0) as opened:
+        yield opened
+
+
+def test_models_are_listed_the_base_first(client: openai.OpenAI, adapter: Served) -> None:
+    models = list(client.models.list())
+    assert models[0].id == "base"
+    assert adapter.model in [model.id for model in models]
+    assert {model.owned_by for model in models} == {"trivium"}
+
+
+@pytest.mark.parametrize("suffix", ["", "@prod", "@1"])
+def test_any_name_that_model_accepts_is_described(client: openai.OpenAI, adapter: Served, suffix: str) -> None:
+    model = client.models.retrieve(adapter.model + suffix)
+    assert model.id == adapter.model + suffix
+    assert model.model_extra is not None
+    assert model.model_extra["trivium"]["version"] == adapter.version
+
+
+def test_a_chat_streams_from_the_base(client: openai.OpenAI) -> None:
+    stream = client.chat.completions.create(
+        model="base", messages=CAPITAL, stream=True, stream_options={"include_usage": True}, temperature=0
+    )
+    chunks = list(stream)
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert "Paris" in text
+    assert len(chunks) > 4
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "stop"
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens > 0
+    assert chunks[-2].system_fingerprint
+
+
+def test_a_chat_streams_from_an_adapter_and_names_the_exact_version(client: openai.OpenAI, adapter: Served) -> None:
+    stream = client.chat.completions.create(model=adapter.model, messages=CAPITAL, stream=True, max_tokens=16)
+    chunks = list(stream)
+    last = chunks[-1]
+    assert last.model == adapter.model
+    assert last.model_extra is not None
+    about = last.model_extra["trivium"]
+    assert about["version"] == adapter.version
+    assert about["receipt"]["resolved_model"] == f"{adapter.model}@{adapter.version}"
+    plain = client.chat.completions.create(model="base", messages=CAPITAL, max_tokens=16)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) != plain.choices[0].message.content
+
+
+async def test_the_asynchronous_client_streams_too(suite: Suite) -> None:
+    async with openai.AsyncOpenAI(base_url=f"{suite.http}/v1", api_key=suite.api_key, timeout=240) as client:
+        stream = await client.chat.completions.create(model="base", messages=CAPITAL, stream=True, max_tokens=8)
+        assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+
+def test_a_pydantic_model_shapes_the_answer(client: openai.OpenAI) -> None:
+    class City(BaseModel):
+        city: str
+
+    parsed = client.chat.completions.parse(model="base", messages=CAPITAL, response_format=City, max_tokens=40)
+    assert isinstance(parsed.choices[0].message.parsed, City)
+
+
+def test_probabilities_come_with_their_rivals(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(model="base", messages=CAPITAL, max_tokens=2, logprobs=True, top_logprobs=3)
+    assert answer.choices[0].logprobs is not None
+    tokens = answer.choices[0].logprobs.content
+    assert tokens is not None
+    assert len(tokens) == 2
+    assert all(len(token.top_logprobs) == 3 for token in tokens)
+
+
+def test_a_text_is_continued(client: openai.OpenAI) -> None:
+    answer = client.completions.create(model="base", prompt="The capital of France is", max_tokens=4)
+    assert "Paris" in answer.choices[0].text
+    stream = client.completions.create(model="base", prompt="The capital of France is", max_tokens=4, stream=True)
+    assert "".join(chunk.choices[0].text for chunk in stream) == answer.choices[0].text
+
+
+def test_a_collection_brings_sources_that_resolve_to_their_characters(
+    client: openai.OpenAI, collection: str, suite: Suite
+) -> None:
+    answer = client.chat.completions.create(
+        model="base",
+        messages=[{"role": "user", "content": "How much is a day ticket for an adult?"}],
+        max_tokens=24,
+        extra_body={"trivium": {"collection": collection}},
+    )
+    assert answer.model_extra is not None
+    about = answer.model_extra["trivium"]
+    assert about["sources"]
+    with grpc.insecure_channel(suite.addresses["retriever"]) as channel:
+        stub = retriever_pb2_grpc.RetrieverServiceStub(channel)
+        for source in about["sources"]:
+            span = {name: source[name] for name in ("collection", "document", "version", "start", "end")}
+            request = retriever_pb2.GetDocumentTextRequest(**span)
+            stored = stub.GetDocumentText(request, metadata=metadata(suite.api_key), timeout=30)
+            assert stored.text == source["text"]
+    markers = {source["marker"] for source in about["sources"]}
+    assert {item["marker"] for item in about["citations"]} <= markers
+    assert not markers & set(about["unresolved_markers"])
+
+
+def test_an_unknown_model_is_not_found_with_the_nearest_name(client: openai.OpenAI, adapter: Served) -> None:
+    with pytest.raises(openai.NotFoundError) as refused:
+        client.chat.completions.create(model=f"{adapter.model}s", messages=CAPITAL)
+    assert refused.value.code == "model_not_found"
+    assert refused.value.param == "model"
+    assert adapter.model in refused.value.message
+    assert refused.value.request_id
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("tools", [{"type": "function", "function": {"name": "f"}}]), ("n", 2), ("user", "me")]
+)
+def test_a_parameter_that_is_not_supported_is_refused_by_name(client: openai.OpenAI, name, value) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(model="base", messages=CAPITAL, **{name: value})
+    assert refused.value.param == name
+
+
+def test_a_wrong_key_is_an_authentication_error(suite: Suite) -> None:
+    with openai.OpenAI(base_url=f"{suite.http}/v1", api_key="tv_wrong_key", max_retries=0) as stranger:
+        with pytest.raises(openai.AuthenticationError) as refused:
+            stranger.models.list()
+    assert refused.value.code == "invalid_api_key"
+
+
+def test_the_request_id_leads_to_the_receipt(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(model="base", messages=CAPITAL, max_tokens=4)
+    assert answer.model_extra is not None
+    kept = client.get(f"/trivium/receipts/{answer._request_id}", cast_to=object)
+    assert kept == json.loads(json.dumps(answer.model_extra["trivium"]["receipt"]))
