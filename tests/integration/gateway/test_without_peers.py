@@ -124,7 +124,7 @@ async def test_a_request_is_refused_by_the_name_of_what_is_wrong(alone):
     _, client, sign = alone
     headers = {"authorization": f"Bearer {sign('member')}"}
     hello: dict[str, Any] = {"model": "base", "messages": [{"role": "user", "content": "Hello"}]}
-    for extra, param in [
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"tools": [{}]}, "tools"),
         ({"temperature": 3}, "temperature"),
         ({"max_tokens": 0}, "max_tokens"),
@@ -132,8 +132,9 @@ async def test_a_request_is_refused_by_the_name_of_what_is_wrong(alone):
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
         ({"trivium": {"request_id": "no-uuid"}}, "trivium.request_id"),
         ({"model": "auto"}, "model"),
-    ]:
-        answer = await client.post("/v1/chat/completions", json=hello | extra, headers=headers)
+    ]
+    for extra, param in cases:
+        answer = await client.post("/v1/chat/completions", json={**hello, **extra}, headers=headers)
         assert answer.status_code in (400, 501), extra
         assert answer.json()["error"]["param"] == param, answer.text
 
