@@ -132,8 +132,11 @@ class TrainingSettings:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One training job; `state` is queued, running, pausing, paused, cancelling, registering, succeeded, failed or
-    cancelled; `version` names the result, `error` says why it failed."""
+    """One training job.
+
+    `state` is queued, running, pausing, paused, cancelling, registering, succeeded, failed or
+    cancelled; `version` names the result, `error` says why it failed.
+    """
 
     job: str
     state: str

@@ -2,6 +2,8 @@
 
 from enum import IntEnum
 
+from trivium_client import errors
+
 
 class Exit(IntEnum):
     """Exit codes of every `trivium` command."""
@@ -36,3 +38,21 @@ _ABOUT = {
 
 # Shown under every --help.
 EPILOG = "Exit codes: " + ", ".join(f"{int(code)} {code.about}" for code in Exit) + "."
+
+_OF_ERROR: tuple[tuple[type[errors.TriviumError], Exit], ...] = (
+    (errors.NotFoundError, Exit.NOT_FOUND),
+    (errors.InvalidRequestError, Exit.REFUSED),
+    (errors.ConflictError, Exit.REFUSED),
+    (errors.PreconditionError, Exit.REFUSED),
+    (errors.NotYetAvailableError, Exit.REFUSED),
+    (errors.AuthenticationError, Exit.FORBIDDEN),
+    (errors.PermissionDeniedError, Exit.FORBIDDEN),
+    (errors.UnavailableError, Exit.UNAVAILABLE),
+    (errors.OverloadedError, Exit.OVERLOADED),
+    (errors.RequestTimeoutError, Exit.OVERLOADED),
+)
+
+
+def exit_of(error: errors.TriviumError) -> Exit:
+    """The exit code for a failed call."""
+    return next((code for kind, code in _OF_ERROR if isinstance(error, kind)), Exit.FAILURE)

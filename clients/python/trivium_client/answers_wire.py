@@ -1,0 +1,119 @@
+"""Answers from the wire, questions to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from trivium.common.v1 import chat_pb2, receipt_pb2
+from trivium.gateway.v1 import gateway_pb2
+
+from trivium_client import answers, nouns
+from trivium_client.wire import number, word
+
+
+def sampling_to_wire(sampling: answers.Sampling | None) -> chat_pb2.Sampling:
+    """To the wire; what is None stays unset."""
+    message = chat_pb2.Sampling()
+    if sampling is None:
+        return message
+    for name in ("max_tokens", "temperature", "top_p", "top_k", "seed", "repetition_penalty"):
+        if (value := getattr(sampling, name)) is not None:
+            setattr(message, name, value)
+    message.stop.extend(sampling.stop)
+    return message
+
+
+def messages_to_wire(messages: Iterable[answers.Message]) -> list[chat_pb2.ChatMessage]:
+    """To the wire.  Raises ValueError for an unknown role."""
+    return [
+        chat_pb2.ChatMessage(
+            role=number(chat_pb2.ChatRole, message.role, "role"),  # type: ignore[arg-type]
+            content=message.content,
+        )
+        for message in messages
+    ]
+
+
+def structured_to_wire(json_schema: str | None) -> chat_pb2.StructuredOutput | None:
+    """To the wire: an answer that is JSON which the schema accepts."""
+    return chat_pb2.StructuredOutput(json_schema=json_schema) if json_schema else None
+
+
+def part(message: Any) -> answers.Part:
+    """From one message of Ask, Chat or Complete."""
+    kind = message.WhichOneof("part")
+    if kind == "sources":
+        return answers.Sources(tuple(source(item) for item in message.sources.sources))
+    if kind == "delta":
+        return answers.Text(message.delta.text)
+    return final(message.final)
+
+
+def final(message: gateway_pb2.AskFinal | gateway_pb2.GenerationFinal) -> answers.Final:
+    """From the wire."""
+    asked = message if isinstance(message, gateway_pb2.AskFinal) else None
+    return answers.Final(
+        finish_reason=word(chat_pb2.FinishReason, message.finish_reason),
+        usage=usage(message.usage),
+        timings=tuple(
+            answers.StageTiming(timing.stage, timing.seconds, timing.input_size) for timing in message.timings
+        ),
+        receipt=receipt(message.receipt),
+        citations=tuple(citation(item) for item in asked.citations) if asked else (),
+        unresolved_markers=tuple(asked.unresolved_markers) if asked else (),
+    )
+
+
+def usage(message: receipt_pb2.Usage) -> answers.Usage:
+    """From the wire."""
+    return answers.Usage(message.prompt_tokens, message.completion_tokens, message.cached_prompt_tokens)
+
+
+def span(message: receipt_pb2.SourceSpan) -> nouns.Span:
+    """From the wire."""
+    return nouns.Span(
+        collection=message.collection,
+        document=message.document,
+        version=message.version,
+        start=message.start,
+        end=message.end,
+        chunk=message.chunk,
+        marker=message.marker,
+    )
+
+
+def source(message: gateway_pb2.Source) -> answers.Source:
+    """From the wire."""
+    return answers.Source(
+        span=span(message.span),
+        title=message.title,
+        heading_path=tuple(message.heading_path),
+        text=message.text,
+        score=message.score,
+    )
+
+
+def citation(message: gateway_pb2.Citation) -> answers.Citation:
+    """From the wire."""
+    return answers.Citation(message.marker, message.answer_start, message.answer_end, span(message.span))
+
+
+def receipt(message: receipt_pb2.Receipt) -> answers.Receipt:
+    """From the wire."""
+    return answers.Receipt(
+        request_id=message.request_id,
+        engine_build=message.engine_build,
+        engine=message.engine,
+        engine_slot=message.engine_slot,
+        base_digest=message.base_digest,
+        version=message.version_digest,
+        requested_model=message.requested_model,
+        resolved_model=message.resolved_model,
+        template_digest=message.template_digest,
+        prompt_tokens_digest=message.prompt_tokens_digest,
+        seed=message.sampling.seed,
+        temperature=message.sampling.temperature,
+        max_tokens=message.sampling.max_tokens,
+        sources=tuple(span(item) for item in message.sources),
+    )

@@ -1,0 +1,142 @@
+"""The SDK for asyncio: every call is a coroutine, every page and stream an async iterator."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from trivium.gateway.v1 import gateway_pb2 as pb
+from trivium.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
+
+from trivium_client import answers, answers_wire
+from trivium_client.administration import Keys, Tenants
+from trivium_client.connection import Connection
+from trivium_client.documents import Collections, Documents
+from trivium_client.models import Models
+from trivium_client.training import Datasets, Jobs
+from trivium_client.transport import Transport, new_request_id
+
+if TYPE_CHECKING:
+    from trivium.gateway.v1.gateway_pb2_grpc import GatewayServiceAsyncStub
+
+
+class AsyncTrivium:
+    """One constructor that reads the environment; `async with` closes the channels.
+
+    `addresses` maps service names to host:port, `data_dir` is a local suite's folder; see
+    `Connection.settled` for what is read when they are not given.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str | None = None,
+        addresses: Mapping[str, str] | None = None,
+        data_dir: str | Path | None = None,
+    ) -> None:
+        self.connection = Connection.settled(addresses, api_key, data_dir)
+        self._transport = Transport(self.connection)
+        self.collections = Collections(self._transport)
+        self.docs = Documents(self._transport)
+        self.data = Datasets(self._transport)
+        self.jobs = Jobs(self._transport)
+        self.models = Models(self._transport)
+        self.keys = Keys(self._transport)
+        self.tenants = Tenants(self._transport)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close every channel."""
+        await self._transport.close()
+
+    def _stub(self) -> GatewayServiceAsyncStub:
+        stub: GatewayServiceAsyncStub = self._transport.stub("gateway", GatewayServiceStub)
+        return stub
+
+    async def ask(
+        self,
+        question: str,
+        *,
+        model: str = "base",
+        collections: Sequence[str] = (),
+        history: Iterable[answers.Message] = (),
+        top_k: int = 0,
+        sampling: answers.Sampling | None = None,
+        json_schema: str | None = None,
+        instructions: str = "",
+        request_id: str = "",
+    ) -> AsyncIterator[answers.Part]:
+        """Answer from sources: `Sources` first, then `Text`s, then one `Final`.
+
+        `top_k` 0 takes the server's default.  Raises NotFoundError for an unknown model or
+        collection, with the nearest names, and InvalidRequestError for an empty question.
+        """
+        request = pb.AskRequest(
+            model=model,
+            question=question,
+            collections=collections,
+            history=answers_wire.messages_to_wire(history),
+            top_k=top_k,
+            sampling=answers_wire.sampling_to_wire(sampling),
+            structured_output=answers_wire.structured_to_wire(json_schema),
+            request_id=request_id or new_request_id(),
+            instructions=instructions,
+        )
+        async for message in self._transport.stream("gateway", self._stub().Ask, request):
+            yield answers_wire.part(message)
+
+    async def chat(
+        self,
+        messages: Iterable[answers.Message],
+        *,
+        model: str = "base",
+        sampling: answers.Sampling | None = None,
+        json_schema: str | None = None,
+        request_id: str = "",
+    ) -> AsyncIterator[answers.Part]:
+        """Answer a conversation: `Text`s, then one `Final`."""
+        request = pb.ChatRequest(
+            model=model,
+            messages=answers_wire.messages_to_wire(messages),
+            sampling=answers_wire.sampling_to_wire(sampling),
+            structured_output=answers_wire.structured_to_wire(json_schema),
+            request_id=request_id or new_request_id(),
+        )
+        async for message in self._transport.stream("gateway", self._stub().Chat, request):
+            yield answers_wire.part(message)
+
+    async def answer(self, question: str, **options: Any) -> answers.Answer:
+        """`ask`, whole: takes the same options."""
+        return await whole(self.ask(question, **options))
+
+    async def reply(self, messages: Iterable[answers.Message], **options: Any) -> answers.Answer:
+        """`chat`, whole: takes the same options."""
+        return await whole(self.chat(messages, **options))
+
+    async def receipt(self, request_id: str) -> answers.Receipt:
+        """The receipt of an earlier request.  Raises NotFoundError."""
+        request = pb.GetReceiptRequest(request_id=request_id)
+        response = await self._transport.call("gateway", self._stub().GetReceipt, request)
+        return answers_wire.receipt(response.receipt)
+
+
+async def whole(parts: AsyncIterator[answers.Part]) -> answers.Answer:
+    """One answer from its parts."""
+    sources: tuple[answers.Source, ...] = ()
+    texts: list[str] = []
+    final: answers.Final | None = None
+    async for part in parts:
+        if isinstance(part, answers.Sources):
+            sources = part.sources
+        elif isinstance(part, answers.Text):
+            texts.append(part.text)
+        else:
+            final = part
+    assert final is not None, "a stream that ends without a final message ends with an error"
+    return answers.Answer("".join(texts), final, sources)

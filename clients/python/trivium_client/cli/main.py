@@ -1,0 +1,60 @@
+"""Puts the commands together, and turns what a call raises into one line and an exit code."""
+
+import sys
+from importlib.metadata import entry_points
+
+import click
+import typer
+
+from trivium_client.cli import asking, data, docs, keys, models, train
+from trivium_client.cli.exits import EPILOG, Exit, exit_of
+from trivium_client.errors import TriviumError
+
+app = typer.Typer(
+    name="trivium",
+    no_args_is_help=True,
+    help="Adapt a language model three ways, serve the results, and compare them.",
+    epilog=EPILOG,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+app.command(epilog=EPILOG)(asking.ask)
+app.command(epilog=EPILOG)(asking.chat)
+app.add_typer(docs.app, name="docs")
+app.add_typer(data.app, name="data")
+app.add_typer(train.app, name="train")
+app.add_typer(models.app, name="models")
+app.add_typer(keys.app, name="keys")
+
+
+def main() -> None:
+    """Run the command line and exit with a code of `Exit`."""
+    _join_extensions()
+    try:
+        # Standalone, typer would turn an interrupt into exit code 1.
+        sys.exit(app(standalone_mode=False) or Exit.OK)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except TriviumError as error:
+        _complain(error)
+        sys.exit(exit_of(error))
+    except (ValueError, OSError) as error:
+        typer.echo(f"trivium: {error}", err=True)
+        sys.exit(Exit.REFUSED)
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(Exit.INTERRUPTED)
+
+
+def _join_extensions() -> None:
+    for point in entry_points(group="trivium.cli"):
+        app.add_typer(point.load())
+
+
+def _complain(error: TriviumError) -> None:
+    typer.echo(f"trivium: {error.message}", err=True)
+    for violation in error.violations:
+        if violation.description not in error.message:
+            typer.echo(f"  {violation.field}: {violation.description}", err=True)
+    if error.request_id:
+        typer.echo(f"  request {error.request_id} ({error.reason})", err=True)

@@ -1,0 +1,206 @@
+"""Collections, documents and search."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trivium.common.v1 import transfer_pb2
+from trivium.retriever.v1 import retriever_pb2 as pb
+from trivium.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
+
+from trivium_client import nouns, wire
+from trivium_client.errors import ConflictError
+from trivium_client.transport import Transport, new_request_id, upload
+
+if TYPE_CHECKING:
+    from trivium.retriever.v1.retriever_pb2_grpc import RetrieverServiceAsyncStub
+
+
+# Above this a document travels as a stream; the contract's bound on one message is 3 MiB.
+_INLINE_BYTES = 1 << 20
+
+
+class Collections:
+    """Sets of documents that are searched together."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def _stub(self) -> RetrieverServiceAsyncStub:
+        stub: RetrieverServiceAsyncStub = self._transport.stub("retriever", RetrieverServiceStub)
+        return stub
+
+    async def create(self, collection: str, description: str = "", *, exist_ok: bool = False) -> nouns.Collection:
+        """Create a collection.  Raises ConflictError if it exists, unless `exist_ok`."""
+        request = pb.CreateCollectionRequest(
+            collection=collection, description=description, request_id=new_request_id()
+        )
+        try:
+            response = await self._transport.call("retriever", self._stub().CreateCollection, request)
+        except ConflictError:
+            if not exist_ok:
+                raise
+            return await self.get(collection)
+        return wire.collection(response.collection)
+
+    async def get(self, collection: str) -> nouns.Collection:
+        """One collection.  Raises NotFoundError, which names the nearest."""
+        request = pb.GetCollectionRequest(collection=collection)
+        response = await self._transport.call("retriever", self._stub().GetCollection, request)
+        return wire.collection(response.collection)
+
+    async def list(self) -> AsyncIterator[nouns.Collection]:
+        """Every collection of the tenant, by id."""
+        request = pb.ListCollectionsRequest()
+        while True:
+            page = await self._transport.call("retriever", self._stub().ListCollections, request)
+            for item in page.collections:
+                yield wire.collection(item)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def delete(self, collection: str) -> int:
+        """Delete a collection with all that is in it; returns how many documents that were."""
+        request = pb.DeleteCollectionRequest(collection=collection)
+        response = await self._transport.call("retriever", self._stub().DeleteCollection, request)
+        return response.documents
+
+
+class Documents:
+    """Documents of a collection: added at once, searchable when `watch` says ready."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def _stub(self) -> RetrieverServiceAsyncStub:
+        stub: RetrieverServiceAsyncStub = self._transport.stub("retriever", RetrieverServiceStub)
+        return stub
+
+    async def add(
+        self,
+        path: str | Path,
+        *,
+        collection: str,
+        document: str = "",
+        title: str = "",
+        metadata: Mapping[str, str] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> nouns.Document:
+        """Store a file as a document (id: its name), or a new version of one; returns once it is durable.
+
+        Raises InvalidRequestError for a file that is not text, is empty or is too large.
+        """
+        path = Path(path)
+        header = pb.DocumentHeader(
+            collection=collection,
+            document=document or path.name,
+            title=title,
+            metadata=dict(metadata or {}),
+            request_id=new_request_id(),
+        )
+        if path.stat().st_size <= _INLINE_BYTES:
+            return await self._put(header, path.read_bytes())
+
+        async def from_the_start(_: str) -> int:
+            return 0
+
+        def frame(part: transfer_pb2.UploadHeader | transfer_pb2.Chunk) -> pb.UploadDocumentRequest:
+            if isinstance(part, transfer_pb2.Chunk):
+                return pb.UploadDocumentRequest(chunk=part)
+            return pb.UploadDocumentRequest(header=pb.DocumentUploadHeader(document=header, upload=part))
+
+        response = await upload(
+            self._transport,
+            "retriever",
+            path,
+            send=self._stub().UploadDocument,
+            committed=from_the_start,
+            frame=frame,
+            progress=progress,
+        )
+        return wire.document(response.document)
+
+    async def add_text(
+        self,
+        text: str,
+        *,
+        collection: str,
+        document: str,
+        title: str = "",
+        metadata: Mapping[str, str] | None = None,
+    ) -> nouns.Document:
+        """Store a text under an id; its kind follows the id's ending (.md is Markdown)."""
+        header = pb.DocumentHeader(
+            collection=collection,
+            document=document,
+            title=title,
+            metadata=dict(metadata or {}),
+            request_id=new_request_id(),
+        )
+        return await self._put(header, text.encode())
+
+    async def _put(self, header: pb.DocumentHeader, content: bytes) -> nouns.Document:
+        request = pb.PutDocumentRequest(header=header, content=content)
+        response = await self._transport.call("retriever", self._stub().PutDocument, request)
+        return wire.document(response.document)
+
+    async def get(self, document: str, *, collection: str) -> nouns.Document:
+        """One document.  Raises NotFoundError."""
+        request = pb.GetDocumentRequest(collection=collection, document=document)
+        response = await self._transport.call("retriever", self._stub().GetDocument, request)
+        return wire.document(response.document)
+
+    async def list(self, collection: str) -> AsyncIterator[nouns.Document]:
+        """Every document of a collection, by id."""
+        request = pb.ListDocumentsRequest(collection=collection)
+        while True:
+            page = await self._transport.call("retriever", self._stub().ListDocuments, request)
+            for item in page.documents:
+                yield wire.document(item)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def text(
+        self, document: str, *, collection: str, version: str = "", start: int = 0, end: int = 0
+    ) -> nouns.DocumentText:
+        """Characters [start, end) of a version: what a citation resolves to; `end` 0 means the end."""
+        request = pb.GetDocumentTextRequest(
+            collection=collection, document=document, version=version, start=start, end=end
+        )
+        response = await self._transport.call("retriever", self._stub().GetDocumentText, request)
+        return nouns.DocumentText(response.text, response.version, response.characters)
+
+    async def delete(self, document: str, *, collection: str) -> None:
+        """Delete a document with all its versions."""
+        request = pb.DeleteDocumentRequest(collection=collection, document=document)
+        await self._transport.call("retriever", self._stub().DeleteDocument, request)
+
+    async def watch(self, collection: str, document: str = "") -> AsyncIterator[tuple[nouns.Document, int]]:
+        """Ingestion states with the number still pending, until nothing is."""
+        request = pb.WatchIngestionRequest(collection=collection, document=document)
+        async for message in self._transport.stream("retriever", self._stub().WatchIngestion, request):
+            yield wire.document(message.document), message.pending
+
+    async def search(
+        self,
+        query: str,
+        *,
+        collections: Sequence[str],
+        top_k: int = 10,
+        mode: str = "hybrid",
+        metadata_equals: Mapping[str, str] | None = None,
+    ) -> Sequence[nouns.Hit]:
+        """Passages, best first; `mode` is hybrid, dense or sparse."""
+        request = pb.SearchRequest(
+            collections=collections,
+            queries=[query],
+            top_k=top_k,
+            mode=wire.number(pb.SearchMode, mode, "mode"),  # type: ignore[arg-type]
+            metadata_equals=dict(metadata_equals or {}),
+        )
+        response = await self._transport.call("retriever", self._stub().Search, request)
+        return [wire.hit(item) for item in response.hits]

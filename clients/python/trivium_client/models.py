@@ -1,0 +1,172 @@
+"""Models, versions, aliases, and what the generator holds of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trivium.common.v1 import transfer_pb2
+from trivium.gateway.v1 import gateway_pb2
+from trivium.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
+from trivium.generator.v1 import generator_pb2
+from trivium.generator.v1.generator_pb2_grpc import GeneratorServiceStub
+from trivium.registry.v1 import model_pb2, registry_pb2
+from trivium.registry.v1.registry_pb2_grpc import RegistryServiceStub
+
+from trivium_client import nouns, wire
+from trivium_client.transport import Transport, files_of, new_request_id, sha256_of, upload
+
+if TYPE_CHECKING:
+    from trivium.gateway.v1.gateway_pb2_grpc import GatewayServiceAsyncStub
+    from trivium.generator.v1.generator_pb2_grpc import GeneratorServiceAsyncStub
+    from trivium.registry.v1.registry_pb2_grpc import RegistryServiceAsyncStub
+
+
+class Models:
+    """Versions never change; aliases move between them once a generator is ready."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def _stub(self) -> RegistryServiceAsyncStub:
+        stub: RegistryServiceAsyncStub = self._transport.stub("registry", RegistryServiceStub)
+        return stub
+
+    async def served(self) -> Sequence[nouns.ServedModel]:
+        """Every name that `model` accepts now, the base first."""
+        stub: GatewayServiceAsyncStub = self._transport.stub("gateway", GatewayServiceStub)
+        response = await self._transport.call("gateway", stub.ListModels, gateway_pb2.ListModelsRequest())
+        return [wire.served_model(item) for item in response.models]
+
+    async def list(self) -> AsyncIterator[nouns.Model]:
+        """Every model of the tenant, by id."""
+        request = registry_pb2.ListModelsRequest()
+        while True:
+            page = await self._transport.call("registry", self._stub().ListModels, request)
+            for item in page.models:
+                yield wire.model(item)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def get(self, model: str) -> nouns.Model:
+        """One model.  Raises NotFoundError, which names the nearest."""
+        request = registry_pb2.GetModelRequest(model=model)
+        response = await self._transport.call("registry", self._stub().GetModel, request)
+        return wire.model(response.model)
+
+    async def versions(self, model: str) -> AsyncIterator[nouns.Version]:
+        """A model's versions, newest first."""
+        request = registry_pb2.ListVersionsRequest(model=model)
+        while True:
+            page = await self._transport.call("registry", self._stub().ListVersions, request)
+            for item in page.versions:
+                yield wire.version(item)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def version(self, version: str, *, model: str = "") -> nouns.Version:
+        """One version by number, digest or prefix of it; `model` may be left out for a whole digest."""
+        request = registry_pb2.GetVersionRequest(model=model, version=version)
+        response = await self._transport.call("registry", self._stub().GetVersion, request)
+        return wire.version(response.version)
+
+    async def add_version(self, model: str, folder: str | Path, *, base_digest: str) -> nouns.Version:
+        """Upload a LoRA adapter in PEFT's layout (adapter_config.json, adapter_model.safetensors).
+
+        `base_digest` is that of the base it was trained on; `engines` lists what serves.
+        Raises InvalidRequestError or PreconditionError with the reason when it is refused.
+        """
+        files = []
+        for path in files_of(Path(folder)):
+            await self._upload(path)
+            file = model_pb2.VersionFile(filename=path.name, sha256=sha256_of(path), size_bytes=path.stat().st_size)
+            files.append(file)
+        request = registry_pb2.CreateVersionRequest(
+            version=model_pb2.Version(
+                model=model, kind=model_pb2.VERSION_KIND_LORA, base_digest=base_digest, files=files
+            ),
+            request_id=new_request_id(),
+        )
+        response = await self._transport.call("registry", self._stub().CreateVersion, request)
+        return wire.version(response.version)
+
+    async def _upload(self, path: Path) -> None:
+        async def committed(sha256: str) -> int:
+            request = registry_pb2.GetUploadRequest(sha256=sha256)
+            response = await self._transport.call("registry", self._stub().GetUpload, request)
+            return response.status.committed_bytes
+
+        def frame(part: transfer_pb2.UploadHeader | transfer_pb2.Chunk) -> registry_pb2.UploadBlobRequest:
+            if isinstance(part, transfer_pb2.Chunk):
+                return registry_pb2.UploadBlobRequest(chunk=part)
+            return registry_pb2.UploadBlobRequest(header=part)
+
+        await upload(self._transport, "registry", path, send=self._stub().UploadBlob, committed=committed, frame=frame)
+
+    async def aliases(self, model: str = "") -> AsyncIterator[nouns.Alias]:
+        """A model's aliases; all of the tenant's without one."""
+        request = registry_pb2.ListAliasesRequest(model=model)
+        while True:
+            page = await self._transport.call("registry", self._stub().ListAliases, request)
+            for item in page.aliases:
+                yield wire.alias(item)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def alias(self, model: str, alias: str = "prod") -> nouns.Alias:
+        """One alias.  Raises NotFoundError."""
+        request = registry_pb2.GetAliasRequest(model=model, alias=alias)
+        response = await self._transport.call("registry", self._stub().GetAlias, request)
+        return wire.alias(response.alias)
+
+    async def set_alias(self, model: str, version: str, *, alias: str = "prod", etag: str = "") -> nouns.Alias:
+        """Give an alias a new target; it serves once a generator is ready.  Raises ConflictError on a stale `etag`."""
+        request = registry_pb2.SetAliasRequest(
+            model=model, alias=alias, target_version=version, etag=etag, request_id=new_request_id()
+        )
+        response = await self._transport.call("registry", self._stub().SetAlias, request)
+        return wire.alias(response.alias)
+
+    async def wait_alias(self, model: str, alias: str = "prod") -> nouns.Alias:
+        """Return the alias once its target serves or has failed, by the registry's watch."""
+        current = await self.alias(model, alias)
+        if current.state != "pending":
+            return current
+        stream = self._transport.stream("registry", self._stub().Watch, registry_pb2.WatchRequest())
+        async for message in stream:
+            changed = message.event.alias
+            about_it = changed.model == model and changed.alias == alias
+            if not (message.caught_up or about_it):
+                continue
+            # What the watch replays is history; only the alias itself says how it stands now.
+            current = await self.alias(model, alias)
+            if current.state != "pending":
+                return current
+        return await self.alias(model, alias)
+
+    async def alias_moves(self, model: str, alias: str = "prod") -> AsyncIterator[nouns.AliasMove]:
+        """The moves of an alias's serving version, newest first."""
+        request = registry_pb2.ListAliasMovesRequest(model=model, alias=alias)
+        while True:
+            page = await self._transport.call("registry", self._stub().ListAliasMoves, request)
+            for item in page.moves:
+                yield wire.alias_move(item)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def engines(self) -> Sequence[nouns.Engine]:
+        """The generator's engines."""
+        stub: GeneratorServiceAsyncStub = self._transport.stub("generator", GeneratorServiceStub)
+        response = await self._transport.call("generator", stub.ListEngines, generator_pb2.ListEnginesRequest())
+        return [wire.engine(item) for item in response.engines]
+
+    async def resident(self) -> Sequence[nouns.Adapter]:
+        """The tenant's adapters that the generator holds."""
+        stub: GeneratorServiceAsyncStub = self._transport.stub("generator", GeneratorServiceStub)
+        response = await self._transport.call("generator", stub.ListAdapters, generator_pb2.ListAdaptersRequest())
+        return [wire.adapter(item) for item in response.adapters]

@@ -1,0 +1,144 @@
+"""One caller for every namespace: opens channels as they are needed, adds the credential, types the errors.
+
+Invariant: a grpc error never reaches the user; every failure is a TriviumError.
+"""
+
+import hashlib
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from trivium.common.v1 import transfer_pb2
+
+from trivium_client.connection import Connection
+from trivium_client.errors import UnavailableError, from_rpc
+
+CHUNK_BYTES = 256 * 1024
+T = TypeVar("T")
+
+
+class Transport:
+    """Channels and calls; belongs to one event loop.  `close` ends every channel."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._channels: dict[str, grpc.aio.Channel] = {}
+
+    def stub(self, service: str, kind: Callable[[grpc.aio.Channel], Any]) -> Any:
+        """A stub of `kind` on the channel to `service`: the generated asynchronous one, which the caller names."""
+        if service not in self._channels:
+            self._channels[service] = self.connection.open(service)
+        return kind(self._channels[service])
+
+    async def call(self, service: str, method: grpc.aio.UnaryUnaryMultiCallable[Any, T], request: Any) -> T:
+        """One unary call.  Raises TriviumError."""
+        try:
+            return await method(request, metadata=self.connection.metadata)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error, self.connection.addresses[service]) from None
+
+    async def stream(self, service: str, method: Callable[..., Any], request: Any) -> AsyncIterator[Any]:
+        """The messages of a server stream; leaving early cancels it.  Raises TriviumError."""
+        call = method(request, metadata=self.connection.metadata)
+        try:
+            async for message in call:
+                yield message
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error, self.connection.addresses[service]) from None
+        finally:
+            call.cancel()
+
+    async def close(self) -> None:
+        """Close every channel."""
+        for channel in self._channels.values():
+            await channel.close()
+        self._channels.clear()
+
+
+def new_request_id() -> str:
+    """A fresh idempotency key: a retry inside one call has one effect."""
+    return str(uuid.uuid4())
+
+
+def sha256_of(path: Path) -> str:
+    """The digest of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The plain files of a folder, by name."""
+    return sorted(path for path in folder.iterdir() if path.is_file())
+
+
+def size_of(path: Path) -> int:
+    """The length of a file in bytes."""
+    return path.stat().st_size
+
+
+async def upload(
+    transport: Transport,
+    service: str,
+    path: Path,
+    *,
+    send: Callable[..., Any],
+    committed: Callable[[str], Awaitable[int]],
+    frame: Callable[[transfer_pb2.UploadHeader | transfer_pb2.Chunk], Any],
+    media_type: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> Any:
+    """Send a file in chunks; after a lost connection go on from what the server has.
+
+    `frame` wraps a header or a chunk into the RPC's request, `committed` asks how many
+    bytes of a digest are durable, `progress` hears (sent, whole) in bytes.  Raises
+    TriviumError; the last of four UnavailableErrors is let through.
+    """
+    size, digest = size_of(path), sha256_of(path)
+
+    async def attempt() -> Any:
+        offset = await committed(digest)
+        header = transfer_pb2.UploadHeader(
+            filename=path.name,
+            size_bytes=size,
+            sha256=digest,
+            media_type=media_type,
+            resume_offset_bytes=min(offset, size),
+        )
+        try:
+            return await send(_frames(path, header, frame, progress), metadata=transport.connection.metadata)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error, transport.connection.addresses[service]) from None
+
+    async for trial in AsyncRetrying(
+        retry=retry_if_exception_type(UnavailableError),
+        stop=stop_after_attempt(4),
+        wait=wait_random_exponential(0.2, max=5),
+        reraise=True,
+    ):
+        with trial:
+            return await attempt()
+    raise AssertionError("tenacity always attempts")
+
+
+async def _frames(
+    path: Path,
+    header: transfer_pb2.UploadHeader,
+    frame: Callable[[transfer_pb2.UploadHeader | transfer_pb2.Chunk], Any],
+    progress: Callable[[int, int], None] | None,
+) -> AsyncIterator[Any]:
+    yield frame(header)
+    offset = header.resume_offset_bytes
+    # A quarter of a megabyte from the page cache between two sends does not hold the loop up.
+    with path.open("rb") as file:
+        file.seek(offset)
+        while piece := file.read(CHUNK_BYTES):
+            yield frame(transfer_pb2.Chunk(offset_bytes=offset, data=piece))
+            offset += len(piece)
+            if progress is not None:
+                progress(offset, header.size_bytes)
