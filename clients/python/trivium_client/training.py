@@ -168,7 +168,8 @@ class Jobs:
         A trainer that restarts meanwhile is found again and no event is lost or repeated.
         Raises UnavailableError when it stays away for two minutes.
         """
-        given_up_at = time.monotonic() + _WATCH_PATIENCE_SECONDS
+        # Somebody who was never there is not waited for; somebody who went away is.
+        given_up_at = 0.0
         while True:
             request = training_pb2.WatchJobRequest(job=job, after_sequence=after_sequence)
             try:

@@ -3,7 +3,6 @@
 import sys
 from importlib.metadata import entry_points
 
-import click
 import typer
 
 from trivium_client.cli import asking, data, docs, keys, models, train
@@ -31,19 +30,13 @@ def main() -> None:
     """Run the command line and exit with a code of `Exit`."""
     _join_extensions()
     try:
-        # Standalone, typer would turn an interrupt into exit code 1.
-        sys.exit(app(standalone_mode=False) or Exit.OK)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        app()
     except TriviumError as error:
         _complain(error)
         sys.exit(exit_of(error))
     except (ValueError, OSError) as error:
         typer.echo(f"trivium: {error}", err=True)
         sys.exit(Exit.REFUSED)
-    except (KeyboardInterrupt, click.Abort):
-        sys.exit(Exit.INTERRUPTED)
 
 
 def _join_extensions() -> None:
