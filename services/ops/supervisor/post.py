@@ -32,6 +32,8 @@ class Patience:
     steady_seconds: float = 60.0
     # Between SIGTERM and SIGKILL; over the services' own drain.
     stop_seconds: float = 25.0
+    # The same for a service that has not begun to serve, and so has nothing to drain.
+    stop_unserved_seconds: float = 3.0
     look_seconds: float = 2.0
     sweep_seconds: float = 5.0
     look_starting_seconds: float = 0.15
@@ -108,8 +110,10 @@ class Post:
     async def end(self, hurry: asyncio.Event) -> None:
         """Stop the process: SIGTERM, and SIGKILL after the grace or when `hurry` is set."""
         if self._child is not None:
+            unserved = self._state is ServiceState.STARTING
+            grace = self._patience.stop_unserved_seconds if unserved else self._patience.stop_seconds
             self._move(ServiceState.STOPPING)
-            stopping = asyncio.create_task(self._child.stop(self._patience.stop_seconds))
+            stopping = asyncio.create_task(self._child.stop(grace))
             hurrying = asyncio.create_task(hurry.wait())
             await asyncio.wait({stopping, hurrying}, return_when=asyncio.FIRST_COMPLETED)
             hurrying.cancel()

@@ -23,7 +23,7 @@ def main() -> None:
     data_dir = Path(os.environ["TRIVIUM_DATA_DIR"])
     with (data_dir / "history").open("a") as history:
         history.write(f"{name} begins\n")
-    print(f"{name} says hello", flush=True)
+    sys.stderr.write(f"{name} says hello\n")
     if "--stillborn" in flags:
         sys.exit(3)
     if "--litter" in flags:
