@@ -1,0 +1,111 @@
+"""The command line against a running suite: the everyday journey, with exit codes that scripts can rely on."""
+
+import json
+import uuid
+from pathlib import Path
+
+import pytest
+
+from services.ops.supervisor import Suite
+from tests.integration.command_line import trivium
+
+
+@pytest.fixture
+def collection() -> str:
+    return f"cli-{uuid.uuid4().hex[:8]}"
+
+
+def test_documents_are_added_listed_asked_about_and_removed(suite: Suite, tmp_path: Path, collection: str) -> None:
+    (tmp_path / "ferry.md").write_text("# Ferry\n\nThe ferry leaves from pier Kolmbrook at noon.\n")
+    (tmp_path / "fares.md").write_text("# Fares\n\nA child pays 3 crowns for the ferry.\n")
+
+    added = trivium(suite, "docs", "add", str(tmp_path), "-c", collection, "--json")
+    assert added.code == 0, added.err
+    assert {(document["document"], document["state"]) for document in added.json} == {
+        ("ferry.md", "ready"),
+        ("fares.md", "ready"),
+    }
+
+    asked = trivium(suite, "ask", "From which pier does the ferry leave?", "-c", collection, "--json")
+    assert asked.code == 0, asked.err
+    assert asked.json["sources"][0]["span"]["document"] == "ferry.md"
+    assert asked.json["final"]["receipt"]["engine_slot"] == -1
+
+    assert trivium(suite, "docs", "rm", "ferry.md", "-c", collection).code == 0
+    listed = trivium(suite, "docs", "list", "-c", collection, "--json")
+    assert [document["document"] for document in listed.json] == ["fares.md"]
+    assert trivium(suite, "docs", "rm", "--all", "-c", collection, "--json").json == {"deleted": 1}
+
+
+def test_a_dataset_is_trained_on_and_the_alias_serves_what_came_of_it(suite: Suite, tmp_path: Path) -> None:
+    name = f"echo-{uuid.uuid4().hex[:8]}"
+    rows = [{"prompt": f"Say {word}.", "completion": f"<{word}>"} for word in ("red", "blue", "green", "grey")]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    added = trivium(suite, "data", "add", str(tmp_path / "rows.jsonl"), "--name", name, "--json")
+    assert added.code == 0, added.err
+    assert added.json["rows"] == 4
+    listed = trivium(suite, "data", "list", "--json")
+    assert name in {dataset["dataset"] for dataset in listed.json}
+
+    started = trivium(suite, "train", "start", name, "-m", name, "--epochs", "1", "--rank", "8", "--json")
+    assert started.code == 0, started.err
+    events = [json.loads(line) for line in started.out.splitlines()]
+    assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
+    assert events[-1]["state"] == "succeeded"
+    jobs = trivium(suite, "train", "list", "--json").json
+    version = next(job["version"] for job in jobs if job["model"] == name)
+
+    moved = trivium(suite, "models", "alias", f"{name}@canary", version, "--json")
+    assert moved.code == 0, moved.err
+    assert moved.json["serving_version"] == version
+    shown = trivium(suite, "models", "show", f"{name}@canary", "--json")
+    assert shown.json["version"] == version
+    served = trivium(suite, "models", "list", "--json")
+    assert {model["name"] for model in served.json} >= {"base", name}
+
+    chatted = trivium(suite, "chat", "Say red.", "-m", f"{name}@canary", "--max-tokens", "8", "--json")
+    assert chatted.code == 0, chatted.err
+    receipt = chatted.json["final"]["receipt"]
+    assert receipt["version"] == version
+    assert receipt["engine_slot"] >= 0
+
+
+def test_a_finished_job_cannot_be_cancelled(suite: Suite) -> None:
+    finished = next(job["job"] for job in trivium(suite, "train", "list", "--json").json if job["state"] == "succeeded")
+    cancelled = trivium(suite, "train", "cancel", finished)
+    assert cancelled.code == 4
+    assert finished in cancelled.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("chat", "hello", "-m", "no-such-model"), 3, "no-such-model"),
+        (("docs", "list", "-c", "no-such-collection"), 3, "no-such-collection"),
+        (("train", "watch", "no-such-job"), 3, "no-such-job"),
+        (("train", "start", "no-such-dataset", "-m", "x1"), 3, "no-such-dataset"),
+        (("ask", "  "), 4, "question"),
+        (("docs", "rm"), 2, "--all"),
+        (("nonsense",), 2, "nonsense"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),
+)
+def test_an_exit_code_says_what_kind_of_failure_it_was(
+    suite: Suite, arguments: tuple[str, ...], code: int, says: str
+) -> None:
+    ran = trivium(suite, *arguments)
+    assert ran.code == code, ran.err
+    assert says in ran.err.lower()
+
+
+def test_a_wrong_key_is_refused_with_its_own_exit_code(suite: Suite) -> None:
+    assert trivium(suite, "models", "list", key="tv_wrong_" + "x" * 43).code == 5
+
+
+def test_every_command_shows_an_example_and_the_exit_codes(suite: Suite) -> None:
+    for command in ("ask", "chat", "docs add", "docs list", "docs rm", "data add", "data list", "train start"):
+        shown = trivium(suite, *command.split(), "--help")
+        assert shown.code == 0
+        assert "Example: trivium" in shown.out
+        assert "Exit codes" in shown.out
