@@ -48,6 +48,8 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
     def microseconds() -> int:
         return int(seconds() * 1e6)
 
+    # Key hashes are for nobody else on this machine.
+    settings.service_dir.chmod(0o700)
     async with open_database(settings.database_url, "services.access.migrations") as database:
         hashing_key = await runtime.blocking(read_or_create, settings.service_dir / "hashing.key", _HASHING_KEY_BYTES)
         signing = SigningKeys(

@@ -110,8 +110,11 @@ class Aliases:
             raise Failure(Reason.ETAG_MISMATCH, name=f"{model}@{alias}", etag=held or NEW)
         if row is None:
             row = AliasRow(tenant=caller.tenant, model=model, alias=alias, serving="", etag="")
-            session.add(row)
         row.target, row.principal = target, caller.principal
+        # Back to what serves: nothing has to be loaded, nothing moves.
+        state = AliasState.SERVING if target == row.serving else AliasState.PENDING
+        row.state, row.reason, row.updated_at = state.value, "", self._now()
+        session.add(row)
         # A target that failed before is tried afresh: an old refusal must not decide.
         session.execute(
             delete(ReadinessRow).where(
@@ -120,9 +123,6 @@ class Aliases:
                 ReadinessRow.state == ReadinessState.FAILED.value,
             )
         )
-        # Back to what serves: nothing has to be loaded, nothing moves.
-        state = AliasState.SERVING if target == row.serving else AliasState.PENDING
-        row.state, row.reason = state.value, ""
         self._record(session, row, EventKind.ALIAS_TARGETED)
         if state is AliasState.PENDING:
             self._settle(session, row)

@@ -1,0 +1,5 @@
+"""Fixtures of more than one folder; a folder's own stand in its own conftest."""
+
+from tests.fixtures_stack import stack, user
+
+__all__ = ["stack", "user"]

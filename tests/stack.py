@@ -1,0 +1,306 @@
+"""Access and the registry as real processes on free ports, and clients that speak to them with a key."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from trivium.access.v1 import access_pb2, access_pb2_grpc
+from trivium.common.v1 import transfer_pb2
+from trivium.registry.v1 import model_pb2, registry_pb2, registry_pb2_grpc
+
+from services.chassis.status import PeerFailure, from_rpc_error
+from tests.adapters import BASE_DIGEST, Adapter, digest
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+CALL_SECONDS = 60
+START_SECONDS = 90
+CHUNK_BYTES = 512 * 1024
+
+
+def eventually(holds: Callable[[], Any], what: str, seconds: float = START_SECONDS) -> Any:
+    """Wait until ``holds()`` is true and return it; fail with ``what`` when it does not become so."""
+    pause = threading.Event()
+    for _ in range(int(seconds / 0.02)):
+        value = holds()
+        if value:
+            return value
+        pause.wait(0.02)
+    raise AssertionError(f"did not happen within {seconds} s: {what}")
+
+
+class Process:
+    """One service as ``python -m services.NAME``, on ports of the system's choice."""
+
+    def __init__(self, name: str, data: Path, environment: Mapping[str, str] | None = None) -> None:
+        self.name = name
+        self.run_file = data / "run" / f"{name}.json"
+        ours = {f"TRIVIUM_{name.upper()}_{kind}": "127.0.0.1:0" for kind in _LISTENS}
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("TRIVIUM_")}
+        self._environment = {**inherited, **ours, "TRIVIUM_DATA_DIR": str(data), **(environment or {})}
+        self._log = data / f"{name}.log"
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> "Process":
+        """Start it and wait until it listens."""
+        self.run_file.unlink(missing_ok=True)
+        with self._log.open("ab") as log:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", f"services.{self.name}"],
+                cwd=CHECKOUT, env=self._environment, stdout=log, stderr=log,
+            )  # fmt: skip
+        eventually(self._listens, f"{self.name} listens")
+        return self
+
+    def _listens(self) -> bool:
+        assert self._child is not None
+        assert self._child.poll() is None, f"{self.name} died:\n{self.log()[-2000:]}"
+        return self.run_file.exists()
+
+    @property
+    def address(self) -> str:
+        """Where it listens now."""
+        return str(json.loads(self.run_file.read_text())["listen"])
+
+    def log(self) -> str:
+        """What it wrote."""
+        return self._log.read_text()
+
+    def kill(self) -> None:
+        """End it as a power cut would: SIGKILL."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it as a supervisor would."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, number: int) -> None:
+        if self._child is not None and self._child.poll() is None:
+            self._child.send_signal(number)
+            self._child.wait(30)
+
+
+_LISTENS = ("LISTEN", "ADMIN_LISTEN", "METRICS_LISTEN")
+
+
+class Api:
+    """A stub whose calls carry a credential and a deadline."""
+
+    def __init__(self, stub: Any, credential: str = "", seconds: float = CALL_SECONDS) -> None:
+        self._stub = stub
+        self._seconds = seconds
+        self._metadata = (("authorization", f"Bearer {credential}"),) if credential else ()
+
+    def __getattr__(self, rpc: str) -> Callable[..., Any]:
+        call = getattr(self._stub, rpc)
+
+        def invoke(request: Any, **options: Any) -> Any:
+            # A service that just restarted has a new connection to make.
+            settings = {"timeout": self._seconds, "metadata": self._metadata, "wait_for_ready": True, **options}
+            return call(request, **settings)
+
+        return invoke
+
+
+class Stack:
+    """Access and a registry over one data folder."""
+
+    def __init__(self, data: Path, registry_environment: Mapping[str, str] | None = None) -> None:
+        self.data = data
+        data.mkdir(parents=True, exist_ok=True)
+        self.access = Process("access", data, {"TRIVIUM_ACCESS_DRAIN_SECONDS": "1", **_QUICK}).start()
+        environment = {
+            "TRIVIUM_ACCESS_ADDRESS": self.access.address,
+            "TRIVIUM_REGISTRY_BASES": BASE_DIGEST,
+            **_QUICK,
+            **(registry_environment or {}),
+        }
+        self.registry = Process("registry", data, environment).start()
+        self._channels: dict[str, grpc.Channel] = {}
+
+    def close(self) -> None:
+        """End both."""
+        for channel in self._channels.values():
+            channel.close()
+        self.registry.stop()
+        self.access.stop()
+
+    def _channel(self, address: str) -> grpc.Channel:
+        if address not in self._channels:
+            self._channels[address] = grpc.insecure_channel(address)
+        return self._channels[address]
+
+    def key(self, name: str) -> str:
+        """The text of a key file that the first start wrote."""
+        return (self.data / "keys" / f"{name}.key").read_text().strip()
+
+    def access_api(self, credential: str = "") -> Api:
+        """Access, as the holder of a credential."""
+        return Api(access_pb2_grpc.AccessServiceStub(self._channel(self.access.address)), credential)
+
+    def registry_api(self, credential: str = "") -> Api:
+        """The registry, as the holder of a credential."""
+        return Api(registry_pb2_grpc.RegistryServiceStub(self._channel(self.registry.address)), credential)
+
+    def tenant(self, name: str = "") -> str:
+        """Create a tenant; its id."""
+        name = name or f"t-{uuid.uuid4().hex[:12]}"
+        self.access_api(self.key("admin")).CreateTenant(access_pb2.CreateTenantRequest(tenant=name))
+        return name
+
+    def tenant_key(self, tenant: str, *roles: "access_pb2.Role.ValueType") -> str:
+        """Create a key in a tenant; its text."""
+        wanted = roles or (access_pb2.ROLE_OWNER, access_pb2.ROLE_MEMBER)
+        request = access_pb2.CreateKeyRequest(tenant=tenant, roles=wanted)
+        return str(self.access_api(self.key("admin")).CreateKey(request).api_key)
+
+    def newcomer(self) -> "User":
+        """A user of the registry in a tenant of its own."""
+        tenant = self.tenant()
+        return User(self.registry_api(self.tenant_key(tenant)), tenant)
+
+    def service(self) -> "User":
+        """The registry as a Trivium service sees it."""
+        return User(self.registry_api(self.key("service")), "")
+
+
+_QUICK = {"TRIVIUM_DRAIN_SECONDS": "1"}
+
+
+class User:
+    """The registry in somebody's hands: uploads, publishes, aliases."""
+
+    def __init__(self, api: Api, tenant: str) -> None:
+        self.api = api
+        self.tenant = tenant
+
+    def upload(self, filename: str, content: bytes, **header: Any) -> transfer_pb2.UploadStatus:
+        """Upload a file whole."""
+        return self.api.UploadBlob(upload(filename, content, **header)).status
+
+    def draft(
+        self, model: str, files: Mapping[str, bytes], *, kind: Any = model_pb2.VERSION_KIND_LORA, **fields: Any
+    ) -> model_pb2.Version:
+        """A version over files, not uploaded yet."""
+        return model_pb2.Version(
+            model=model,
+            kind=kind,
+            base_digest=fields.pop("base_digest", BASE_DIGEST),
+            files=[
+                model_pb2.VersionFile(filename=name, sha256=digest(content), size_bytes=len(content))
+                for name, content in files.items()
+            ],
+            **fields,
+        )
+
+    def create(self, version: model_pb2.Version, request_id: str = "") -> model_pb2.Version:
+        """Create a version."""
+        request = registry_pb2.CreateVersionRequest(version=version, request_id=request_id)
+        return self.api.CreateVersion(request).version
+
+    def publish(self, model: str, files: Mapping[str, bytes] | None = None, **fields: Any) -> model_pb2.Version:
+        """Upload files (by default a small adapter's) and create a version of them."""
+        files = Adapter(salt=float(uuid.uuid4().int % 10_000)).files() if files is None else files
+        for name, content in files.items():
+            self.upload(name, content)
+        return self.create(self.draft(model, files, **fields))
+
+    def point(self, model: str, version: str, *, alias: str = "prod", **fields: Any) -> model_pb2.Alias:
+        """Give an alias a target."""
+        request = registry_pb2.SetAliasRequest(model=model, alias=alias, target_version=version, **fields)
+        return self.api.SetAlias(request).alias
+
+    def alias(self, model: str, alias: str = "prod") -> model_pb2.Alias:
+        """An alias as it stands."""
+        return self.api.GetAlias(registry_pb2.GetAliasRequest(model=model, alias=alias)).alias
+
+    def resolve(self, name: str) -> registry_pb2.ResolveModelResponse:
+        """What a name means."""
+        return self.api.ResolveModel(registry_pb2.ResolveModelRequest(name=name))
+
+    def report(self, generator: str, tenant: str, version: str, state: str, reason: str = "") -> list[model_pb2.Alias]:
+        """Speak as a generator; an empty state is a heartbeat."""
+        number = model_pb2.ReadinessState.Value(f"READINESS_STATE_{state or 'UNSPECIFIED'}")
+        request = registry_pb2.ReportReadinessRequest(
+            generator=generator, tenant=tenant, version=version, state=number, reason=reason
+        )
+        return list(self.api.ReportReadiness(request).changed)
+
+    def watch(self, after: int = 0, **options: Any) -> Any:
+        """The stream of events after a number."""
+        return self.api.Watch(registry_pb2.WatchRequest(after_sequence=after), **options)
+
+    def events_so_far(self, after: int = 0) -> list[model_pb2.Event]:
+        """The events up to now."""
+        stream, events = self.watch(after), []
+        for message in stream:
+            if message.HasField("event"):
+                events.append(message.event)
+            if message.caught_up:
+                break
+        stream.cancel()
+        return events
+
+
+def upload(
+    filename: str,
+    content: bytes,
+    *,
+    resume: int = 0,
+    sha256: str = "",
+    size: int | None = None,
+    until: int | None = None,
+) -> Iterator[registry_pb2.UploadBlobRequest]:
+    """The messages of an upload; ``sha256`` and ``size`` may lie, ``until`` breaks off."""
+    header = transfer_pb2.UploadHeader(
+        filename=filename,
+        size_bytes=len(content) if size is None else size,
+        sha256=sha256 or digest(content),
+        resume_offset_bytes=resume,
+    )
+    yield registry_pb2.UploadBlobRequest(header=header)
+    for start in range(resume, len(content) if until is None else until, CHUNK_BYTES):
+        data = content[start : min(start + CHUNK_BYTES, len(content) if until is None else until)]
+        yield registry_pb2.UploadBlobRequest(chunk=transfer_pb2.Chunk(offset_bytes=start, data=data))
+
+
+def download(api: Api, sha256: str, offset: int = 0) -> bytes:
+    """A blob from an offset, its pieces checked to be in order."""
+    content, position = b"", offset
+    for message in api.DownloadBlob(registry_pb2.DownloadBlobRequest(sha256=sha256, offset_bytes=offset)):
+        assert message.chunk.offset_bytes == position
+        assert len(message.chunk.data) <= 1024 * 1024
+        content += message.chunk.data
+        position += len(message.chunk.data)
+    return content
+
+
+@contextmanager
+def refused(reason: str) -> Iterator[list[PeerFailure]]:
+    """The block must fail with this reason of the catalogue; the failure is in the list afterwards."""
+    found: list[PeerFailure] = []
+    with pytest.raises(grpc.RpcError) as caught:
+        yield found
+    failure = from_rpc_error(caught.value)
+    assert failure.reason == reason, f"{failure.code.name} {failure.reason} {failure.message}"
+    found.append(failure)
+
+
+def pages(call: Callable[[str], Any], field: str) -> Iterable[Any]:
+    """Every entry of a list, page after page."""
+    token = ""
+    while True:
+        page = call(token)
+        yield from getattr(page, field)
+        token = page.next_page_token
+        if not token:
+            return
