@@ -3,7 +3,8 @@
 Invariant: a job moves only along `MOVES`; a finished job never moves again.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -132,6 +133,15 @@ class Job:
             return None
         left = self.progress.total_steps - self.progress.step
         return now + (now - self.start_time) / self.progress.step * left
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A change of a job: its next state (or the same, to say something), and columns that change with it."""
+
+    state: State
+    message: str
+    columns: Mapping[str, object] = field(default_factory=dict)
 
 
 class EventKind(StrEnum):

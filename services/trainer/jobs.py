@@ -16,7 +16,7 @@ from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey, once
 from services.trainer.datasets import find
-from services.trainer.job import MOVES, Event, EventKind, Job, Order, Progress, State
+from services.trainer.job import MOVES, Event, EventKind, Job, Move, Order, Progress, State
 from services.trainer.store import EventRow, JobRow
 from services.trainer.work import settings_from
 
@@ -132,14 +132,22 @@ class Jobs:
 
         return self._told(await self._database.write(change))
 
-    async def move(self, job: Job, state: State, message: str, **columns: object) -> Job:
-        """Move a job, with other columns in the same transaction.  Raises ValueError for a move that is none."""
+    async def decide(self, job: Job, choose: Callable[[Job], Move | None]) -> Job:
+        """Let `choose` look at the job as it is now and move it, in one transaction with nobody in between.
+
+        Returns the job as it is afterwards.  Raises ValueError for a move that is none.
+        """
 
         def change(session: Session) -> Job:
             row = _row(session, job.tenant, job.job)
-            for name, value in columns.items():
-                setattr(row, name, value)
-            self._move(session, row, state, message)
+            chosen = choose(job_of(row))
+            if chosen is not None:
+                for name, value in chosen.columns.items():
+                    setattr(row, name, value)
+                if chosen.state is State(row.state):
+                    self._record(session, row, EventKind.MESSAGE, chosen.message)
+                else:
+                    self._move(session, row, chosen.state, chosen.message)
             return job_of(row)
 
         return self._told(await self._database.write(change))

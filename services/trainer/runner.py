@@ -16,12 +16,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from services.chassis import processes, resources
-from services.chassis.errors import Failure, Reason
+from services.chassis.errors import Failure
 from services.chassis.logs import Log
-from services.trainer.job import Event, EventKind, Job, State
+from services.trainer.job import Event, EventKind, Job, Move, State
 from services.trainer.jobs import Jobs
 from services.trainer.publisher import Publisher, PublishPostponed, PublishRefused
-from services.trainer.scheduler import Action, Register, Settle, Train, plan
+from services.trainer.scheduler import (
+    Action,
+    Ended,
+    Register,
+    Settle,
+    Train,
+    begin,
+    conclude,
+    plan,
+    refuse,
+    settle,
+)
 from services.trainer.work import ORDER, RESULT, Exit, Line, Said, Work
 
 _KINDS = {Said.STEP: EventKind.STEP, Said.CHECKPOINT: EventKind.CHECKPOINT}
@@ -85,8 +96,8 @@ class Runner:
 
     async def _act(self, action: Action, group: asyncio.TaskGroup) -> None:
         match action:
-            case Settle(job, state):
-                await self._jobs.move(job, state, state.value)
+            case Settle(job):
+                await self._jobs.decide(job, settle)
             case Register(job):
                 self._registering.add(job.job)
                 group.create_task(self._register(job))
@@ -109,10 +120,11 @@ class Runner:
                     self._log.warning("registration_postponed", job=job.job, tries=tries, why=failure.reason.name)
                     await asyncio.sleep(self._limits.pause_after(tries))
                 except PublishRefused as refusal:
-                    await self._fail(job, refusal.reason, str(refusal))
+                    await self._refuse(job, refusal.reason, str(refusal))
                     return
                 else:
-                    await self._jobs.move(job, State.SUCCEEDED, f"registered as {version}", version=version)
+                    done = Move(State.SUCCEEDED, f"registered as {version}", {"version": version})
+                    await self._jobs.decide(job, lambda _: done)
                     self._clean(job)
                     return
         finally:
@@ -123,12 +135,12 @@ class Runner:
         try:
             work = self._ordered(job, folder)
         except Failure as failure:
-            await self._fail(job, failure.reason.name, failure.sentence)
+            await self._refuse(job, failure.reason.name, failure.sentence)
             return
-        if job.state is State.QUEUED:
-            job = await self._jobs.move(job, State.RUNNING, "training", attempts=job.attempts + 1)
-        else:
-            job = await self._jobs.record(job, [_note(job, "training again")], attempts=job.attempts + 1)
+        job = await self._jobs.decide(job, begin)
+        if job.state is not State.RUNNING:
+            # Cancelled or paused since it was planned.
+            return
         share = resources.shares()[resources.Role.TRAINER]
         environment = os.environ | share.environment() | {"OMP_NUM_THREADS": str(work.threads)}
         with (folder / "child.log").open("ab") as log:
@@ -151,8 +163,9 @@ class Runner:
         finally:
             if child.process.returncode is None:
                 await child.stop(self._limits.stop_seconds)
-        self._log.info("child_ended", job=job.job, status=status)
-        await self._settle(job, status, refusal)
+        ended = Ended(status, refusal.reason, refusal.message) if refusal else Ended(status)
+        self._log.info("child_ended", job=job.job, how=ended.how)
+        await self._conclude(job, ended)
 
     def _ordered(self, job: Job, folder: Path) -> Work:
         """Write the process its order; a second order keeps the first one's thread count, on which the bits depend."""
@@ -192,35 +205,14 @@ class Runner:
             await self._jobs.record(job, [_event(job, line)], **reset)
         return refusal
 
-    async def _settle(self, job: Job, status: int, refusal: Line | None) -> None:
-        job = await self._jobs.get(job.tenant, job.job)
-        if job.state is State.CANCELLING:
-            await self._jobs.move(job, State.CANCELLED, "cancelled")
+    async def _conclude(self, job: Job, ended: Ended) -> None:
+        job = await self._jobs.decide(job, lambda now: conclude(now, ended, self._limits.max_crashes))
+        if job.state.finished:
             self._clean(job)
-        elif status == Exit.DONE:
-            await self._jobs.move(job, State.REGISTERING, "trained; registering the version")
-        elif refusal is not None:
-            await self._fail(job, refusal.reason, refusal.message)
-        elif job.state is State.PAUSING:
-            # Also after a crash: the last checkpoint is what resuming goes on from.
-            await self._jobs.move(job, State.PAUSED, "paused")
-        elif status != Exit.STOPPED:
-            await self._crashed(job, status)
-
-    async def _crashed(self, job: Job, status: int) -> None:
-        crashes = job.crashes + 1
-        if crashes >= self._limits.max_crashes:
-            lost = Failure(Reason.PROCESS_LOST, count=crashes, status=_ended(status))
-            await self._fail(job, lost.reason.name, lost.sentence)
-            return
-        pause = self._limits.pause_after(crashes)
-        text = (
-            f"the training process was lost ({_ended(status)}); it starts again in {pause:g} s from its last checkpoint"
-        )
-        job = await self._jobs.record(job, [_note(job, text)], crashes=crashes)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(pause):
-                await self._until_other(job)
+        elif job.state is State.RUNNING and ended.status != Exit.STOPPED:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._limits.pause_after(job.crashes)):
+                    await self._until_other(job)
 
     async def _until_other(self, job: Job) -> None:
         """Wait until somebody cancels or pauses the job."""
@@ -228,17 +220,13 @@ class Runner:
             self._wake.clear()
             await self._wake.wait()
 
-    async def _fail(self, job: Job, reason: str, message: str) -> None:
-        await self._jobs.move(job, State.FAILED, message, error_reason=reason, error_message=message)
+    async def _refuse(self, job: Job, reason: str, message: str) -> None:
+        await self._jobs.decide(job, lambda now: refuse(now, reason, message))
         self._clean(job)
 
     def _clean(self, job: Job) -> None:
         """Drop the job's working folder: its result is in the registry, or will never be wanted."""
         shutil.rmtree(self._folder / job.job, ignore_errors=True)
-
-
-def _note(job: Job, text: str) -> Event:
-    return Event(EventKind.MESSAGE, job.state, job.progress, datetime.now(UTC), message=text)
 
 
 def _event(job: Job, line: Line) -> Event:
@@ -255,7 +243,3 @@ def _event(job: Job, line: Line) -> Event:
         gradient_norm=line.gradient_norm,
         message=message,
     )
-
-
-def _ended(status: int) -> str:
-    return f"signal {-status}" if status < 0 else f"exit status {status}"

@@ -1,5 +1,7 @@
-"""Which job trains next.  A pure function of the jobs that have not ended: no clock, no database, no process.
+"""Which job trains next, and what becomes of one whose process has ended.
 
+Pure functions of jobs: no clock, no database, no process.  The runner applies the moves
+inside a transaction that reads the job anew, so whatever a person asked for meanwhile counts.
 Invariant: at most one job has a training process, and jobs start in the order in which they
 were queued.
 """
@@ -7,7 +9,9 @@ were queued.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.trainer.job import Job, State
+from services.chassis.errors import Failure, Reason
+from services.trainer.job import Job, Move, State
+from services.trainer.work import Exit
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,20 @@ class Settle:
     """No process holds this job any more; give it the state that was asked for."""
 
     job: Job
-    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a training process ended.  `reason` and `message` are its own when it refused the job."""
+
+    status: int
+    reason: str = ""
+    message: str = ""
+
+    @property
+    def how(self) -> str:
+        """The status for people."""
+        return f"signal {-self.status}" if self.status < 0 else f"exit status {self.status}"
 
 
 Action = Train | Register | Settle
@@ -43,8 +60,54 @@ def plan(jobs: Sequence[Job]) -> list[Action]:
     A job that is still `running` lost its process with an earlier trainer: it goes on first,
     since it holds its place in the queue already.
     """
-    settled: list[Action] = [Settle(job, _SETTLED[job.state]) for job in jobs if job.state in _SETTLED]
+    settled: list[Action] = [Settle(job) for job in jobs if job.state in _SETTLED]
     registering: list[Action] = [Register(job) for job in jobs if job.state is State.REGISTERING]
     trainable = [job for job in jobs if job.state in (State.RUNNING, State.QUEUED)]
     trainable.sort(key=lambda job: (job.state is not State.RUNNING, job.queue_time, job.job))
     return [*settled, *registering, *(Train(job) for job in trainable[:1])]
+
+
+def begin(job: Job) -> Move | None:
+    """The move with which a process is started for `job`; None when it must not be, by now."""
+    attempt = {"attempts": job.attempts + 1}
+    if job.state is State.QUEUED:
+        return Move(State.RUNNING, "training", attempt)
+    if job.state is State.RUNNING:
+        return Move(State.RUNNING, "training again", attempt)
+    return None
+
+
+def settle(job: Job) -> Move | None:
+    """The move that was asked for while a process ran, now that none does; None when nothing was."""
+    wanted = _SETTLED.get(job.state)
+    return Move(wanted, f"{wanted} on request") if wanted else None
+
+
+def refuse(job: Job, reason: str, message: str) -> Move | None:
+    """The move of a job that can never succeed; a cancellation that came first counts."""
+    if job.state.finished:
+        return None
+    if job.state is State.CANCELLING:
+        return settle(job)
+    return Move(State.FAILED, message, {"error_reason": reason, "error_message": message})
+
+
+def conclude(job: Job, ended: Ended, max_crashes: int) -> Move | None:
+    """The move after a process ended; None leaves the job as it is, to be gone on with."""
+    if job.state is State.CANCELLING:
+        return settle(job)
+    if ended.status == Exit.DONE:
+        return Move(State.REGISTERING, "trained; registering the version")
+    if ended.reason:
+        return refuse(job, ended.reason, ended.message)
+    if job.state is State.PAUSING:
+        # Also after a crash: the last checkpoint is what resuming goes on from.
+        return settle(job)
+    if ended.status == Exit.STOPPED:
+        return None
+    crashes = job.crashes + 1
+    if crashes >= max_crashes:
+        lost = Failure(Reason.PROCESS_LOST, count=crashes, status=ended.how)
+        return refuse(job, lost.reason.name, lost.sentence)
+    text = f"the training process was lost ({ended.how}); it starts again from its last checkpoint"
+    return Move(State.RUNNING, text, {"crashes": crashes})

@@ -1,7 +1,9 @@
+import dataclasses
 from datetime import UTC, datetime
 
 from services.trainer.job import MOVES, Job, Order, Progress, Settings, State
-from services.trainer.scheduler import Register, Settle, Train, plan
+from services.trainer.scheduler import Ended, Register, Settle, Train, begin, conclude, plan, refuse, settle
+from services.trainer.work import Exit
 
 
 def job(name: str, state: State, queued: int) -> Job:
@@ -26,10 +28,9 @@ def test_a_paused_job_waits_for_a_person() -> None:
 
 def test_what_was_asked_for_while_no_process_ran_is_settled_first() -> None:
     cancelling, pausing = job("a", State.CANCELLING, 1), job("b", State.PAUSING, 2)
-    assert plan([cancelling, pausing]) == [
-        Settle(cancelling, State.CANCELLED),
-        Settle(pausing, State.PAUSED),
-    ]
+    assert plan([cancelling, pausing]) == [Settle(cancelling), Settle(pausing)]
+    moves = [settle(cancelling), settle(pausing)]
+    assert [move and move.state for move in moves] == [State.CANCELLED, State.PAUSED]
 
 
 def test_registrations_do_not_wait_for_training() -> None:
@@ -39,3 +40,38 @@ def test_registrations_do_not_wait_for_training() -> None:
 
 def test_a_finished_job_never_moves() -> None:
     assert all(bool(MOVES[state]) is not state.finished for state in State)
+
+
+def test_a_job_cancelled_since_it_was_planned_gets_no_process() -> None:
+    assert begin(job("a", State.CANCELLED, 1)) is None
+    assert begin(job("a", State.PAUSED, 1)) is None
+
+
+def test_a_cancellation_counts_whatever_the_process_did_last() -> None:
+    cancelling = job("a", State.CANCELLING, 1)
+    for ended in (Ended(Exit.DONE), Ended(-9), Ended(Exit.REFUSED, "TRAINING_DIVERGED", "it diverged")):
+        move = conclude(cancelling, ended, 4)
+        assert move is not None
+        assert move.state is State.CANCELLED
+    assert refuse(job("a", State.CANCELLED, 1), "X", "x") is None
+
+
+def test_a_job_asked_to_pause_that_finished_first_is_registered() -> None:
+    move = conclude(job("a", State.PAUSING, 1), Ended(Exit.DONE), 4)
+    assert move is not None
+    assert move.state is State.REGISTERING
+
+
+def test_a_stop_of_the_trainer_leaves_the_job_running() -> None:
+    assert conclude(job("a", State.RUNNING, 1), Ended(Exit.STOPPED), 4) is None
+
+
+def test_a_process_that_is_lost_too_often_fails_the_job_and_says_how_it_ended() -> None:
+    running = job("a", State.RUNNING, 1)
+    once = conclude(running, Ended(-9), 4)
+    assert once is not None
+    assert (once.state, once.columns) == (State.RUNNING, {"crashes": 1})
+    last = conclude(dataclasses.replace(running, crashes=3), Ended(-9), 4)
+    assert last is not None
+    assert (last.state, last.columns["error_reason"]) == (State.FAILED, "PROCESS_LOST")
+    assert "signal 9" in last.message

@@ -1,0 +1,113 @@
+import hashlib
+import json
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from trivium.trainer.v1 import dataset_pb2
+
+from tests.contract.trainer.deployment import Caller, parts
+from tests.unit.trainer.tiny import rows_text
+
+ROWS = rows_text().encode()
+
+
+def failed(error: grpc.RpcError) -> tuple[grpc.StatusCode, str, list[tuple[str, str]]]:
+    """Code, reason and violations of a failure."""
+    status = status_pb2.Status.FromString(dict(error.trailing_metadata())["grpc-status-details-bin"])
+    info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    for detail in status.details:
+        for kind in (info, bad):
+            if detail.Is(kind.DESCRIPTOR):
+                detail.Unpack(kind)
+    return error.code(), info.reason, [(entry.field, entry.description) for entry in bad.field_violations]
+
+
+def test_a_dataset_is_described_by_what_is_in_it(caller: Caller) -> None:
+    stored = caller.upload(ROWS, "House Rules.jsonl")
+    assert stored.dataset == "house-rules"
+    assert stored.digest == f"sha256:{hashlib.sha256(ROWS).hexdigest()}"
+    assert (stored.rows, stored.size_bytes) == (10, len(ROWS))
+    assert stored.format == dataset_pb2.DATASET_FORMAT_PROMPT_COMPLETION
+    assert stored.tokens > stored.supervised_tokens > 0
+    by_digest = caller.datasets.GetDataset(
+        dataset_pb2.GetDatasetRequest(dataset=stored.digest), metadata=caller.metadata
+    )
+    assert by_digest.dataset == stored
+
+
+def test_the_same_bytes_are_the_same_dataset_and_others_under_its_name_are_not(caller: Caller) -> None:
+    first = caller.upload(ROWS + b"\n", "twice.jsonl")
+    assert caller.upload(ROWS + b"\n", "renamed.jsonl") == first
+    other = caller.upload(ROWS + b"\n\n", "twice.jsonl")
+    assert other.dataset.startswith("twice-")
+
+
+def test_malformed_lines_are_named_up_to_twenty_and_nothing_is_kept(caller: Caller) -> None:
+    content = ROWS + b'{"prompt": "a"}\n' * 30
+    with pytest.raises(grpc.RpcError) as refused:
+        caller.upload(content, "bad.jsonl")
+    code, reason, violations = failed(refused.value)
+    assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "DATASET_MALFORMED")
+    assert [field for field, _ in violations] == [f"line {number}, completion" for number in range(11, 31)]
+    assert "add what should be answered" in violations[0][1]
+    with pytest.raises(grpc.RpcError) as missing:
+        caller.datasets.GetDataset(dataset_pb2.GetDatasetRequest(dataset="bad"), metadata=caller.metadata)
+    assert failed(missing.value)[1] == "DATASET_NOT_FOUND"
+
+
+def test_an_interrupted_upload_goes_on_where_it_stopped(caller: Caller) -> None:
+    content = rows_text(40).encode()
+    digest = hashlib.sha256(content).hexdigest()
+    with pytest.raises(grpc.RpcError) as short:
+        caller.datasets.UploadDataset(parts(content, "long.jsonl", end=900), metadata=caller.metadata)
+    assert failed(short.value)[1] == "SIZE_MISMATCH"
+    reached = caller.datasets.GetDatasetUpload(
+        dataset_pb2.GetDatasetUploadRequest(sha256=digest), metadata=caller.metadata
+    ).status
+    assert (reached.committed_bytes, reached.complete) == (900, False)
+    rest = parts(content, "long.jsonl", offset=reached.committed_bytes)
+    stored = caller.datasets.UploadDataset(rest, metadata=caller.metadata).dataset
+    assert stored.rows == 200
+
+
+def test_bytes_that_are_not_what_was_announced_are_not_kept(caller: Caller) -> None:
+    messages = list(parts(ROWS, "swapped.jsonl"))
+    messages[1].chunk.data = messages[1].chunk.data[::-1]
+    with pytest.raises(grpc.RpcError) as refused:
+        caller.datasets.UploadDataset(iter(messages), metadata=caller.metadata)
+    assert failed(refused.value)[1] == "DIGEST_MISMATCH"
+
+
+def test_rows_that_will_be_cut_are_warned_of_by_line(caller: Caller) -> None:
+    long = json.dumps({"prompt": "Say it all.", "completion": "x" * 400})
+    stored = caller.upload(ROWS + long.encode() + b"\n", "one-long.jsonl")
+    answer = caller.datasets.ValidateDataset(
+        dataset_pb2.ValidateDatasetRequest(dataset=stored.dataset, max_row_tokens=128), metadata=caller.metadata
+    )
+    assert [(entry.line, entry.fatal) for entry in answer.problems] == [(11, False)]
+
+
+def test_pages_of_a_list_meet_without_gap(caller: Caller) -> None:
+    names = {caller.upload(rows_text(copies).encode(), f"page{copies}.jsonl").dataset for copies in (3, 4, 5)}
+    seen: list[str] = []
+    token = ""
+    while True:
+        page = caller.datasets.ListDatasets(
+            dataset_pb2.ListDatasetsRequest(page_size=2, page_token=token), metadata=caller.metadata
+        )
+        seen.extend(entry.dataset for entry in page.datasets)
+        token = page.next_page_token
+        if not token:
+            break
+    assert len(seen) == len(set(seen))
+    assert names <= set(seen)
+
+
+def test_a_deleted_dataset_is_gone(caller: Caller) -> None:
+    stored = caller.upload(rows_text(6).encode(), "gone.jsonl")
+    request = dataset_pb2.DeleteDatasetRequest(dataset=stored.dataset)
+    caller.datasets.DeleteDataset(request, metadata=caller.metadata)
+    with pytest.raises(grpc.RpcError) as missing:
+        caller.datasets.DeleteDataset(request, metadata=caller.metadata)
+    assert failed(missing.value)[1] == "DATASET_NOT_FOUND"

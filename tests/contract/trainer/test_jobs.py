@@ -1,0 +1,180 @@
+import uuid
+
+import grpc
+import pytest
+from trivium.registry.v1 import registry_pb2
+from trivium.trainer.v1 import dataset_pb2, training_pb2
+
+from tests.contract.trainer.deployment import Caller
+from tests.contract.trainer.test_datasets import failed
+from tests.unit.trainer.tiny import rows_text
+
+SHORT = training_pb2.TrainingSettings(
+    lora=training_pb2.LoraSettings(rank=4), epochs=1, batch_rows=5, learning_rate=1e-2
+)
+LONG = training_pb2.TrainingSettings(
+    lora=training_pb2.LoraSettings(rank=4), epochs=1000, batch_rows=1, learning_rate=1e-4, checkpoint_steps=1000000
+)
+
+
+@pytest.fixture(scope="module")
+def dataset(caller: Caller) -> str:
+    """A stored dataset's id."""
+    return str(caller.upload(rows_text().encode(), "jobs.jsonl").dataset)
+
+
+def running(caller: Caller, job: str) -> None:
+    """Wait for the job's first step."""
+    for event in caller.watch(job):
+        if event.kind == training_pb2.JOB_EVENT_KIND_STEP:
+            return
+
+
+def test_a_job_ends_as_a_version_that_says_where_it_comes_from(caller: Caller, dataset: str) -> None:
+    job = caller.create(model="greeter", dataset=dataset, settings=SHORT)
+    assert job.state == training_pb2.JOB_STATE_QUEUED
+    done = caller.finished(job.job)
+    assert done.state == training_pb2.JOB_STATE_SUCCEEDED, done.error
+    assert (done.step, done.total_steps) == (2, 2)
+    version = caller.registry.GetVersion(
+        registry_pb2.GetVersionRequest(model="greeter", version=done.version), metadata=caller.metadata
+    ).version
+    assert version.rank == 4
+    assert {file.filename for file in version.files} == {"adapter_model.safetensors", "adapter_config.json"}
+    lineage = version.lineage
+    assert (lineage.job, lineage.dataset_digest, lineage.dataset_rows) == (job.job, job.dataset_digest, 10)
+    assert lineage.trained_tokens == done.trained_tokens > 0
+    assert lineage.config["rank"] == 4
+    assert "torch" in lineage.libraries
+
+
+def test_events_are_numbered_without_gap_and_a_watch_resumes_behind_the_last_one_seen(
+    caller: Caller, dataset: str
+) -> None:
+    job = caller.create(model="watched", dataset=dataset, settings=SHORT)
+    events = list(caller.watch(job.job))
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    assert events[-1].state == training_pb2.JOB_STATE_SUCCEEDED
+    assert [event.step for event in events if event.kind == training_pb2.JOB_EVENT_KIND_STEP] == [1, 2]
+    assert list(caller.watch(job.job, after=3)) == events[3:]
+
+
+def test_an_alias_named_in_the_job_is_given_the_version(caller: Caller, dataset: str) -> None:
+    job = caller.create(model="named", dataset=dataset, settings=SHORT, alias="prod")
+    done = caller.finished(job.job)
+    alias = caller.registry.GetAlias(
+        registry_pb2.GetAliasRequest(model="named", alias="prod"), metadata=caller.metadata
+    ).alias
+    assert alias.target_version == done.version
+
+
+def test_a_repeated_request_is_one_job(caller: Caller, dataset: str) -> None:
+    request_id = str(uuid.uuid4())
+    jobs = {caller.create(model="once", dataset=dataset, settings=SHORT, request_id=request_id).job for _ in range(3)}
+    assert len(jobs) == 1
+    with pytest.raises(grpc.RpcError) as refused:
+        caller.create(model="other", dataset=dataset, settings=SHORT, request_id=request_id)
+    assert failed(refused.value)[1] == "REQUEST_ID_REUSED"
+    caller.finished(jobs.pop())
+
+
+def test_every_default_is_filled_in(caller: Caller, dataset: str) -> None:
+    job = caller.create(model="defaults", dataset=dataset)
+    settings = job.settings
+    assert settings.method == training_pb2.METHOD_LORA
+    assert (settings.lora.rank, settings.lora.alpha, settings.epochs) == (16, 32, 3)
+    assert settings.learning_rate > 0
+    assert job.total_steps == 6
+    caller.training.CancelJob(training_pb2.CancelJobRequest(job=job.job), metadata=caller.metadata)
+    caller.finished(job.job)
+
+
+@pytest.mark.parametrize("method", ["METHOD_DORA", "METHOD_QLORA", "METHOD_FULL"])
+def test_a_method_that_comes_later_is_named(caller: Caller, dataset: str, method: str) -> None:
+    settings = training_pb2.TrainingSettings(method=training_pb2.Method.Value(method))
+    with pytest.raises(grpc.RpcError) as refused:
+        caller.create(model="later", dataset=dataset, settings=settings)
+    assert failed(refused.value)[:2] == (grpc.StatusCode.UNIMPLEMENTED, "NOT_YET_AVAILABLE")
+    assert method in str(refused.value.details())
+
+
+def test_a_preference_objective_comes_later(caller: Caller, dataset: str) -> None:
+    settings = training_pb2.TrainingSettings(objective=training_pb2.OBJECTIVE_DPO)
+    with pytest.raises(grpc.RpcError) as refused:
+        caller.create(model="later", dataset=dataset, settings=settings)
+    assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_an_unknown_base_or_dataset_is_named(caller: Caller, dataset: str) -> None:
+    with pytest.raises(grpc.RpcError) as base:
+        caller.create(model="m", dataset=dataset, base="another")
+    assert failed(base.value)[:2] == (grpc.StatusCode.NOT_FOUND, "BASE_NOT_FOUND")
+    with pytest.raises(grpc.RpcError) as data:
+        caller.create(model="m", dataset="absent")
+    assert failed(data.value)[:2] == (grpc.StatusCode.NOT_FOUND, "DATASET_NOT_FOUND")
+
+
+def test_settings_that_do_not_fit_the_base_fail_the_job_and_say_why(caller: Caller, dataset: str) -> None:
+    settings = training_pb2.TrainingSettings(lora=training_pb2.LoraSettings(target_modules=["query"]))
+    done = caller.finished(caller.create(model="unfit", dataset=dataset, settings=settings).job)
+    assert (done.state, done.error.reason) == (training_pb2.JOB_STATE_FAILED, "SETTINGS_UNFIT")
+    assert "q_proj" in done.error.message
+
+
+def test_a_running_job_is_cancelled_and_its_dataset_is_free_again(caller: Caller) -> None:
+    stored = caller.upload(rows_text(7).encode(), "busy.jsonl")
+    job = caller.create(model="cut-short", dataset=stored.dataset, settings=LONG)
+    running(caller, job.job)
+    delete = dataset_pb2.DeleteDatasetRequest(dataset=stored.dataset)
+    with pytest.raises(grpc.RpcError) as used:
+        caller.datasets.DeleteDataset(delete, metadata=caller.metadata)
+    assert failed(used.value)[1] == "DATASET_IN_USE"
+    cancel = training_pb2.CancelJobRequest(job=job.job)
+    caller.training.CancelJob(cancel, metadata=caller.metadata)
+    assert caller.finished(job.job).state == training_pb2.JOB_STATE_CANCELLED
+    # Twice is no error, on a finished job it is.
+    caller.training.CancelJob(cancel, metadata=caller.metadata)
+    caller.datasets.DeleteDataset(delete, metadata=caller.metadata)
+
+
+def test_a_paused_job_keeps_a_checkpoint_and_goes_on_from_it(caller: Caller, dataset: str) -> None:
+    job = caller.create(model="patient", dataset=dataset, settings=LONG)
+    running(caller, job.job)
+    caller.training.PauseJob(training_pb2.PauseJobRequest(job=job.job), metadata=caller.metadata)
+    for event in caller.watch(job.job):
+        if event.state == training_pb2.JOB_STATE_PAUSED:
+            break
+    (kept,) = caller.training.ListCheckpoints(
+        training_pb2.ListCheckpointsRequest(job=job.job), metadata=caller.metadata
+    ).checkpoints
+    resume = training_pb2.ResumeJobRequest(job=job.job)
+    caller.training.ResumeJob(resume, metadata=caller.metadata)
+    after = event.sequence
+    steps = (event.step for event in caller.watch(job.job, after) if event.kind == training_pb2.JOB_EVENT_KIND_STEP)
+    assert next(steps) == kept.step + 1
+    with pytest.raises(grpc.RpcError) as refused:
+        caller.training.ResumeJob(resume, metadata=caller.metadata)
+    assert failed(refused.value)[1] == "JOB_NOT_PAUSED"
+    caller.training.CancelJob(training_pb2.CancelJobRequest(job=job.job), metadata=caller.metadata)
+    caller.finished(job.job)
+
+
+def test_a_finished_job_is_not_cancelled(caller: Caller, dataset: str) -> None:
+    job = caller.create(model="done", dataset=dataset, settings=SHORT)
+    caller.finished(job.job)
+    with pytest.raises(grpc.RpcError) as refused:
+        caller.training.CancelJob(training_pb2.CancelJobRequest(job=job.job), metadata=caller.metadata)
+    assert failed(refused.value)[1] == "JOB_FINISHED"
+
+
+def test_an_unknown_job_is_not_found(caller: Caller) -> None:
+    with pytest.raises(grpc.RpcError) as missing:
+        caller.get("absent")
+    assert failed(missing.value)[:2] == (grpc.StatusCode.NOT_FOUND, "JOB_NOT_FOUND")
+
+
+def test_jobs_are_listed_newest_first(caller: Caller) -> None:
+    page = caller.training.ListJobs(training_pb2.ListJobsRequest(page_size=1000), metadata=caller.metadata)
+    times = [job.create_time.ToNanoseconds() for job in page.jobs]
+    assert times == sorted(times, reverse=True)
+    assert len({job.job for job in page.jobs}) == len(page.jobs) > 0
