@@ -128,7 +128,8 @@ class _Details:
 
 
 def _details(error: grpc.aio.AioRpcError) -> _Details:
-    packed = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin")
+    # Metadata is a sequence of pairs here, and as a mapping it knows keys alone.
+    packed = next((value for key, value in error.trailing_metadata() or () if key == "grpc-status-details-bin"), None)
     if not isinstance(packed, bytes):
         return _Details()
     try:
