@@ -18,7 +18,7 @@ from services.ops.supervisor.record import ServiceState, SuiteRecord, SuiteState
 
 TINY_SUITE = Path(__file__).with_name("tiny_suite.py")
 CHECKOUT = Path(__file__).parents[3]
-CHAIN = [{"name": "first"}, {"name": "second", "after": ["first"]}, {"name": "third", "after": ["second"]}]
+CHAIN: list[dict] = [{"name": "first"}, {"name": "second", "after": ["first"]}, {"name": "third", "after": ["second"]}]
 
 
 @contextmanager
