@@ -6,6 +6,7 @@ calls; whoever balances load sends none.  Liveness is the process itself.
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio
@@ -13,6 +14,7 @@ from grpc_health.v1.health import aio
 from services.chassis.logs import Log
 from services.chassis.telemetry import Telemetry
 
+_WATCHERS_SECONDS = 1.0
 _States = health_pb2.HealthCheckResponse
 
 
@@ -24,6 +26,7 @@ class Health:
         self.reason = "starting"
         self.serving = False
         self.touched = False
+        self._drained = False
         self._names: list[str] = [""]
         self._telemetry = telemetry
         self._log = log
@@ -34,6 +37,8 @@ class Health:
         May be called from the loop with or without ``await``.
         """
         self.touched = True
+        if self._drained:
+            serving, reason = False, self.reason
         if (serving, reason) != (self.serving, self.reason):
             self._log.info("health", serving=serving, reason=reason)
         self.serving, self.reason = serving, reason
@@ -47,9 +52,12 @@ class Health:
 
     async def drain(self) -> None:
         """NOT_SERVING for good: later calls of :meth:`set` no longer count."""
-        self.serving, self.reason = False, "draining"
-        self._telemetry.ready.set(0)
-        await self.servicer.enter_graceful_shutdown()
+        self.set(False, "draining")
+        self._drained = True
+        # Bounded: the library waits for its watchers to read, and one that does not read must not stop us.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_WATCHERS_SECONDS):
+                await self.servicer.enter_graceful_shutdown()
 
     async def _publish(self, names: list[str]) -> None:
         for name in names:
