@@ -9,7 +9,7 @@ from trivium.common.v1 import chat_pb2, receipt_pb2
 from trivium.generator.v1 import generator_pb2
 
 from services.generator.engine import Constraint, ConstraintKind, Finish, Logprob, Sampling, Turn
-from services.generator.generation import Ask, Done, More, Prompt
+from services.generator.generation import Ask, Done, More, Prompt, TokenIds
 from services.generator.residency import Resident, SlotState
 from services.generator.supervision import EngineState
 from services.generator.verbs import EngineView
@@ -47,9 +47,10 @@ def of_prompt(request: generator_pb2.GenerateRequest | generator_pb2.TokenizeReq
     """Turns, a text, or token ids."""
     kind = request.WhichOneof("prompt")
     if kind == "conversation":
-        return tuple(Turn(_ROLES[message.role], message.content) for message in request.conversation.messages)
+        # A list: the domain tells turns from token ids by it.
+        return [Turn(_ROLES[message.role], message.content) for message in request.conversation.messages]
     if kind == "token_ids":
-        return tuple(request.token_ids.ids)  # type: ignore[union-attr]
+        return TokenIds(tuple(request.token_ids.ids))  # type: ignore[union-attr]
     return request.text
 
 
