@@ -68,7 +68,9 @@ class Answerer:
         async with aclosing(self._generator.generate(request)) as parts:
             async for part in parts:
                 if isinstance(part, TextDelta):
-                    yield part
+                    # The last token of a turn has no text.
+                    if part.text or part.logprobs:
+                        yield part
                     continue
                 receipt = attested(part.receipt, route, wish.request_id, sources)
                 watch.add(*part.timings)

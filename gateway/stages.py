@@ -1,4 +1,4 @@
-"""How long each stage of a request took: one stopwatch a request, stages in the order they ended."""
+"""How long each stage of a request took: one stopwatch a request, stages in the order they first ended."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ class Stopwatch:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._timings: list[StageTiming] = []
+        self._timings: dict[str, StageTiming] = {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:
@@ -37,10 +37,18 @@ class Stopwatch:
         self.add(StageTiming(name, seconds, input_size))
 
     def add(self, *timings: StageTiming) -> None:
-        """Append the stages that a peer measured."""
-        self._timings.extend(timings)
+        """Append the stages that a peer measured; a stage that both had a part in is one stage."""
+        for timing in timings:
+            self._timings[timing.stage] = _joined(self._timings.get(timing.stage), timing)
 
     @property
     def timings(self) -> tuple[StageTiming, ...]:
         """The stages so far."""
-        return tuple(self._timings)
+        return tuple(self._timings.values())
+
+
+def _joined(earlier: StageTiming | None, later: StageTiming) -> StageTiming:
+    if earlier is None:
+        return later
+    size = max(earlier.input_size, later.input_size)
+    return StageTiming(later.stage, earlier.seconds + later.seconds, size)

@@ -1,5 +1,6 @@
 """What both skins of the gateway must answer alike: each case is one request and what is certain of its answer."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -55,7 +56,7 @@ def cases(collection: str, model: str, version: str) -> list[Case]:
         Case(
             "a schema shapes the answer",
             Wanted(CAPITAL, sampling={"max_tokens": 40}, schema=schema),
-            _answers(lambda told: told.text.replace(" ", "").startswith('{"city":')),
+            _answers(lambda told: json.loads(told.text)["city"] in ("Paris", "Rome")),
         ),
         Case(
             "a choice is one of its texts",

@@ -43,3 +43,10 @@ def test_a_stage_says_how_much_went_into_it():
     with watch.stage("prompt") as stage:
         stage.input_size = 9
     assert watch.timings == (StageTiming("prompt", 0.0, 9),)
+
+
+def test_a_stage_that_a_peer_had_a_part_in_is_one_stage():
+    watch = Stopwatch(lambda: 0.0)
+    watch.add(StageTiming("prompt", 1.0, 40), StageTiming("queue", 0.5))
+    watch.add(StageTiming("prompt", 0.25, 30))
+    assert watch.timings == (StageTiming("prompt", 1.25, 40), StageTiming("queue", 0.5))
