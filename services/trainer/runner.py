@@ -123,8 +123,7 @@ class Runner:
                     await self._refuse(job, refusal.reason, str(refusal))
                     return
                 else:
-                    done = Move(State.SUCCEEDED, f"registered as {version}", {"version": version})
-                    await self._jobs.decide(job, lambda _: done)
+                    await self._jobs.decide(job, _succeeded(version))
                     self._clean(job)
                     return
         finally:
@@ -243,3 +242,7 @@ def _event(job: Job, line: Line) -> Event:
         gradient_norm=line.gradient_norm,
         message=message,
     )
+
+
+def _succeeded(version: str) -> Callable[[Job], Move]:
+    return lambda _: Move(State.SUCCEEDED, f"registered as {version}", {"version": version})

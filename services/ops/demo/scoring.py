@@ -1,4 +1,4 @@
-"""Score the demo's answers by code: is the form right, is the fact there, does the citation hold it?
+"""Score the demo's answers by code: whether the form is right, the fact there, and the citation holds it.
 
 Every road is scored by these lines and no others, so that a base model which knows the
 fact but not the form gets the fact's point and not the form's.

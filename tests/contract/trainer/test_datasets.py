@@ -1,5 +1,6 @@
 import hashlib
 import json
+from typing import Any
 
 import grpc
 import pytest
@@ -12,9 +13,10 @@ from tests.unit.trainer.tiny import rows_text
 ROWS = rows_text().encode()
 
 
-def failed(error: grpc.RpcError) -> tuple[grpc.StatusCode, str, list[tuple[str, str]]]:
+def failed(error: Any) -> tuple[grpc.StatusCode, str, list[tuple[str, str]]]:
     """Code, reason and violations of a failure."""
-    status = status_pb2.Status.FromString(dict(error.trailing_metadata())["grpc-status-details-bin"])
+    packed = next(value for key, value in error.trailing_metadata() if key == "grpc-status-details-bin")
+    status = status_pb2.Status.FromString(packed)
     info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
     for detail in status.details:
         for kind in (info, bad):

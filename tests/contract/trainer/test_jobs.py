@@ -23,6 +23,21 @@ def dataset(caller: Caller) -> str:
     return str(caller.upload(rows_text().encode(), "jobs.jsonl").dataset)
 
 
+@pytest.fixture(scope="module")
+def done(caller: Caller, dataset: str) -> training_pb2.Job:
+    """A job that ended as it should, asked for three times with one request id."""
+    request_id = str(uuid.uuid4())
+    jobs = {
+        caller.create(model="greeter", dataset=dataset, settings=SHORT, alias="prod", request_id=request_id).job
+        for _ in range(3)
+    }
+    assert len(jobs) == 1, "a repeated request is one job"
+    with pytest.raises(grpc.RpcError) as refused:
+        caller.create(model="other", dataset=dataset, settings=SHORT, request_id=request_id)
+    assert failed(refused.value)[1] == "REQUEST_ID_REUSED"
+    return caller.finished(jobs.pop())
+
+
 def running(caller: Caller, job: str) -> None:
     """Wait for the job's first step."""
     for event in caller.watch(job):
@@ -30,10 +45,7 @@ def running(caller: Caller, job: str) -> None:
             return
 
 
-def test_a_job_ends_as_a_version_that_says_where_it_comes_from(caller: Caller, dataset: str) -> None:
-    job = caller.create(model="greeter", dataset=dataset, settings=SHORT)
-    assert job.state == training_pb2.JOB_STATE_QUEUED
-    done = caller.finished(job.job)
+def test_a_job_ends_as_a_version_that_says_where_it_comes_from(caller: Caller, done: training_pb2.Job) -> None:
     assert done.state == training_pb2.JOB_STATE_SUCCEEDED, done.error
     assert (done.step, done.total_steps) == (2, 2)
     version = caller.registry.GetVersion(
@@ -42,40 +54,28 @@ def test_a_job_ends_as_a_version_that_says_where_it_comes_from(caller: Caller, d
     assert version.rank == 4
     assert {file.filename for file in version.files} == {"adapter_model.safetensors", "adapter_config.json"}
     lineage = version.lineage
-    assert (lineage.job, lineage.dataset_digest, lineage.dataset_rows) == (job.job, job.dataset_digest, 10)
+    assert (lineage.job, lineage.dataset_digest, lineage.dataset_rows) == (done.job, done.dataset_digest, 10)
     assert lineage.trained_tokens == done.trained_tokens > 0
     assert lineage.config["rank"] == 4
     assert "torch" in lineage.libraries
 
 
-def test_events_are_numbered_without_gap_and_a_watch_resumes_behind_the_last_one_seen(
-    caller: Caller, dataset: str
-) -> None:
-    job = caller.create(model="watched", dataset=dataset, settings=SHORT)
-    events = list(caller.watch(job.job))
-    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
-    assert events[-1].state == training_pb2.JOB_STATE_SUCCEEDED
-    assert [event.step for event in events if event.kind == training_pb2.JOB_EVENT_KIND_STEP] == [1, 2]
-    assert list(caller.watch(job.job, after=3)) == events[3:]
-
-
-def test_an_alias_named_in_the_job_is_given_the_version(caller: Caller, dataset: str) -> None:
-    job = caller.create(model="named", dataset=dataset, settings=SHORT, alias="prod")
-    done = caller.finished(job.job)
+def test_the_alias_named_in_a_job_is_given_the_version(caller: Caller, done: training_pb2.Job) -> None:
     alias = caller.registry.GetAlias(
-        registry_pb2.GetAliasRequest(model="named", alias="prod"), metadata=caller.metadata
+        registry_pb2.GetAliasRequest(model="greeter", alias="prod"), metadata=caller.metadata
     ).alias
     assert alias.target_version == done.version
 
 
-def test_a_repeated_request_is_one_job(caller: Caller, dataset: str) -> None:
-    request_id = str(uuid.uuid4())
-    jobs = {caller.create(model="once", dataset=dataset, settings=SHORT, request_id=request_id).job for _ in range(3)}
-    assert len(jobs) == 1
-    with pytest.raises(grpc.RpcError) as refused:
-        caller.create(model="other", dataset=dataset, settings=SHORT, request_id=request_id)
-    assert failed(refused.value)[1] == "REQUEST_ID_REUSED"
-    caller.finished(jobs.pop())
+def test_events_are_numbered_without_gap_and_a_watch_resumes_behind_the_last_one_seen(
+    caller: Caller, done: training_pb2.Job
+) -> None:
+    events = list(caller.watch(done.job))
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    assert events[0].state == training_pb2.JOB_STATE_QUEUED
+    assert events[-1].state == training_pb2.JOB_STATE_SUCCEEDED
+    assert [event.step for event in events if event.kind == training_pb2.JOB_EVENT_KIND_STEP] == [1, 2]
+    assert list(caller.watch(done.job, after=3)) == events[3:]
 
 
 def test_every_default_is_filled_in(caller: Caller, dataset: str) -> None:
@@ -159,11 +159,9 @@ def test_a_paused_job_keeps_a_checkpoint_and_goes_on_from_it(caller: Caller, dat
     caller.finished(job.job)
 
 
-def test_a_finished_job_is_not_cancelled(caller: Caller, dataset: str) -> None:
-    job = caller.create(model="done", dataset=dataset, settings=SHORT)
-    caller.finished(job.job)
+def test_a_finished_job_is_not_cancelled(caller: Caller, done: training_pb2.Job) -> None:
     with pytest.raises(grpc.RpcError) as refused:
-        caller.training.CancelJob(training_pb2.CancelJobRequest(job=job.job), metadata=caller.metadata)
+        caller.training.CancelJob(training_pb2.CancelJobRequest(job=done.job), metadata=caller.metadata)
     assert failed(refused.value)[1] == "JOB_FINISHED"
 
 
