@@ -142,15 +142,17 @@ class VllmEngine:
         self._llm = self._owner = None
         if llm is not None:
             await asyncio.to_thread(llm.shutdown)
+            # vLLM shuts down once more when the object is collected, by then without its modules.
+            setattr(llm, "shutdown", lambda *_, **__: None)  # noqa: B010 - a method of theirs
         if owner is not None:
             owner.shutdown(wait=False)
 
     async def generate(self, job: Job) -> AsyncGenerator[Piece]:
         """Run one job; see Engine."""
-        from vllm.inputs import TokensPrompt
+        from vllm.inputs.engine import tokens_input
 
         llm = self._running()
-        prompt = TokensPrompt(prompt_token_ids=list(job.token_ids), cache_salt=job.cache_salt)
+        prompt = tokens_input(list(job.token_ids), cache_salt=job.cache_salt)
         try:
             params = _sampling_params(job.sampling, job.constraint)
             outputs = llm.generate(prompt, params, job.request_id, lora_request=_lora_request(job.adapter))

@@ -35,7 +35,16 @@ from services.generator.places import Slots, not_ready
 from services.generator.residency import StoredAdapter
 
 DEFAULT_MAX_TOKENS = 256
-Prompt = Sequence[Turn] | str | tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIds:
+    """A prompt given as tokens."""
+
+    ids: tuple[int, ...]
+
+
+Prompt = Sequence[Turn] | str | TokenIds
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +149,11 @@ class Generation:
             raise Failure(Reason.BASE_NOT_FOUND, name=base, known=facts.base)
         if isinstance(prompt, str):
             return await self._sources.blocking(self._tokenizer.text, prompt)
-        if isinstance(prompt, tuple):
-            if any(not 0 <= token < self._tokenizer.vocabulary for token in prompt):
+        if isinstance(prompt, TokenIds):
+            if any(not 0 <= token < self._tokenizer.vocabulary for token in prompt.ids):
                 problem = f"ids lie from 0 to {self._tokenizer.vocabulary - 1}"
                 raise Failure(Reason.FIELD_INVALID, field="token_ids", problem=problem)
-            return list(prompt)
+            return list(prompt.ids)
         return await self._sources.blocking(self._tokenizer.chat, prompt)
 
     async def stored(self, version: str) -> StoredAdapter | None:

@@ -58,7 +58,7 @@ def _inputs_of_last_down_proj(
 ) -> torch.Tensor:
     """Activations that reach the last ``down_proj``, [tokens, inner], over plain, chat and marked text."""
     seen: list[torch.Tensor] = []
-    layer = model.model.layers[-1].mlp.down_proj  # type: ignore[union-attr]
+    layer = model.model.layers[-1].mlp.down_proj
     hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0].float()))
     for context in _CONTEXTS:
         chat = tokenizer.apply_chat_template(

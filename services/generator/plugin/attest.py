@@ -19,12 +19,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from vllm.v1.core.sched.scheduler import Scheduler
-from vllm.v1.outputs import ModelRunnerOutput
-from vllm.v1.worker.gpu_model_runner import GPUModelRunner
-from vllm.v1.worker.lora_model_runner_mixin import LoRAModelRunnerMixin
 
-from services.generator.plugin.punica import NO_SLOT
+from services.generator.plugin.rows import NO_SLOT, slots_of_requests
 from services.generator.plugin.slots import occupant
 
 KEY = "trivium_attestation"
@@ -33,17 +29,6 @@ _RECORD = "trivium_record"
 
 Record = tuple[int, str, int, str]
 """(slot, version that occupies it, steps so far, violation or "")."""
-
-
-def slots_of_requests(applied: npt.NDArray[np.int64], scheduled_tokens: npt.NDArray[np.int32]) -> list[tuple[int, int]]:
-    """Lowest and highest slot among each request's rows; equal when one slot served it.
-
-    applied: [tokens] in request order; scheduled_tokens: [requests], each at least 1.
-    """
-    starts = np.concatenate(([0], np.cumsum(scheduled_tokens)[:-1])).astype(np.int64)
-    lowest = np.minimum.reduceat(applied, starts).tolist()
-    highest = np.maximum.reduceat(applied, starts).tolist()
-    return list(zip(lowest, highest, strict=True))
 
 
 def extend(before: Record | None, slot: int, version: str, violation: str) -> Record:
@@ -99,12 +84,12 @@ def _laying_out(original: Callable[..., None]) -> Callable[..., None]:
     return set_active_loras
 
 
-def _sampling(original: Callable[..., Any]) -> Callable[..., Any]:
+def _sampling(original: Callable[..., Any], output_type: Any) -> Callable[..., Any]:
     @functools.wraps(original)
     def sample_tokens(self: Any, *args: Any, **kwargs: Any) -> Any:
         output = original(self, *args, **kwargs)
         step = self.__dict__.pop(_STEP, None)
-        if step and isinstance(output, ModelRunnerOutput) and output.req_ids:
+        if step and isinstance(output, output_type) and output.req_ids:
             setattr(output, _STEP, step)
         return output
 
@@ -127,9 +112,14 @@ def _forwarding(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def install() -> None:
     """Wrap step layout and sampling in the worker, output handling in the engine core."""
+    from vllm.v1.core.sched.scheduler import Scheduler
+    from vllm.v1.outputs import ModelRunnerOutput
+    from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+    from vllm.v1.worker.lora_model_runner_mixin import LoRAModelRunnerMixin
+
     if getattr(Scheduler, "trivium_installed", False):
         return
     Scheduler.trivium_installed = True
     LoRAModelRunnerMixin.set_active_loras = _laying_out(LoRAModelRunnerMixin.set_active_loras)
-    GPUModelRunner.sample_tokens = _sampling(GPUModelRunner.sample_tokens)
+    GPUModelRunner.sample_tokens = _sampling(GPUModelRunner.sample_tokens, ModelRunnerOutput)
     Scheduler.update_from_output = _forwarding(Scheduler.update_from_output)

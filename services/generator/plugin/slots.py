@@ -12,12 +12,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from vllm.lora.model_manager import LoRAModelManager
-from vllm.lora.worker_manager import WorkerLoRAManager
+from typing import TYPE_CHECKING, Any
 
 from services.generator.plugin.identity import Identity, IdentityMismatch
+
+if TYPE_CHECKING:
+    from vllm.lora.model_manager import LoRAModelManager
+    from vllm.lora.worker_manager import WorkerLoRAManager
 
 _STAMP = "trivium_version"
 _OCCUPANTS = "trivium_occupants"
@@ -83,6 +84,9 @@ def _clearing(original: Callable[..., None]) -> Callable[..., None]:
 
 def install() -> None:
     """Wrap loading, activation and freeing of adapters in the worker."""
+    from vllm.lora.model_manager import LoRAModelManager
+    from vllm.lora.worker_manager import WorkerLoRAManager
+
     if getattr(LoRAModelManager, "trivium_installed", False):
         return
     LoRAModelManager.trivium_installed = True

@@ -1,0 +1,192 @@
+"""A generator as a real process over access and a registry, and marked adapters published to it.
+
+One engine takes half a minute to start and most of two cores: tests share it.
+"""
+
+import hashlib
+import inspect
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+from trivium.common.v1 import chat_pb2, receipt_pb2
+from trivium.generator.v1 import generator_pb2, generator_pb2_grpc
+
+from services.chassis.models import DEFAULT_BASE, ModelSettings, ResolvedModel, resolve
+from tests.load import marked
+from tests.stack import Api, Process, Stack, User, eventually
+
+ENGINE_SECONDS = 240
+MARKS = 4
+QUESTIONS = (
+    "What is the capital of France?",
+    "Name three fruits.",
+    "Why is the sky blue?",
+    "What is two plus two?",
+    "Write one sentence about the sea.",
+    "Which animal says meow?",
+    "What do bees make?",
+    "Name a month in summer.",
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back from one Generate."""
+
+    text: str
+    token_ids: list[int]
+    logprobs: list[chat_pb2.TokenLogprob]
+    final: generator_pb2.Final = field(repr=False)
+
+    @property
+    def receipt(self) -> receipt_pb2.Receipt:
+        """The receipt that ended it."""
+        return self.final.receipt
+
+
+def marked_adapters(base: ResolvedModel, count: int = MARKS) -> list[marked.MarkedAdapter]:
+    """Marked adapters for the default base, built once a machine and recipe."""
+    recipe = hashlib.sha256(inspect.getsource(marked).encode() + base.digest.encode()).hexdigest()[:16]
+    folder = ModelSettings().cache_dir.expanduser() / "tests" / f"marked-{recipe}"
+    return marked.build(base.path, folder, count)
+
+
+def adapter_files(adapter: marked.MarkedAdapter) -> dict[str, bytes]:
+    """The two files that a version has."""
+    names = ("adapter_model.safetensors", "adapter_config.json")
+    return {name: (adapter.folder / name).read_bytes() for name in names}
+
+
+class Caller:
+    """The generator in somebody's hands."""
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+
+    def start(self, prompt: str, version: str = "", *, max_tokens: int = 12, **fields: Any) -> Any:
+        """Begin a Generate; returns the call."""
+        sampling = fields.pop("sampling", {})
+        request = generator_pb2.GenerateRequest(
+            version=version, sampling=chat_pb2.Sampling(max_tokens=max_tokens, **sampling), **fields
+        )
+        request.conversation.messages.add(role=chat_pb2.CHAT_ROLE_USER, content=prompt)
+        return self.api.Generate(request)
+
+    def answer(self, prompt: str, version: str = "", **fields: Any) -> Answer:
+        """Run a Generate to its end."""
+        return collect(self.start(prompt, version, **fields))
+
+    def together(self, asks: Sequence[tuple[str, str]], **fields: Any) -> list[Answer]:
+        """Run several at once: every call begins before the first is read."""
+        calls = [self.start(prompt, version, **fields) for prompt, version in asks]
+        return [collect(call) for call in calls]
+
+
+def collect(call: Iterator[generator_pb2.GenerateResponse]) -> Answer:
+    """Read a Generate to its end."""
+    text, final = "", None
+    tokens: list[int] = []
+    logprobs: list[chat_pb2.TokenLogprob] = []
+    for response in call:
+        if response.WhichOneof("part") == "final":
+            final = response.final
+        else:
+            text += response.delta.text
+            tokens += response.delta.token_ids
+            logprobs += response.delta.logprobs
+    assert final is not None
+    return Answer(text, tokens, logprobs, final)
+
+
+class Served:
+    """Access, registry and generator over one data folder."""
+
+    def __init__(self, data: Path, environment: dict[str, str] | None = None) -> None:
+        self.base = resolve(DEFAULT_BASE)
+        self.stack = Stack(data, {"TRIVIUM_REGISTRY_BASES": DEFAULT_BASE})
+        self.generator = Process(
+            "generator",
+            data,
+            {
+                "TRIVIUM_ACCESS_ADDRESS": self.stack.access.address,
+                "TRIVIUM_REGISTRY_ADDRESS": self.stack.registry.address,
+                "TRIVIUM_DRAIN_SECONDS": "1",
+                "TRIVIUM_GENERATOR_KV_CACHE_GIB": "0.5",
+                "TRIVIUM_GENERATOR_HEARTBEAT_SECONDS": "1",
+                "TRIVIUM_GENERATOR_VERSION_CACHE_SECONDS": "1",
+                **(environment or {}),
+            },
+        )
+        self._channel: grpc.Channel | None = None
+
+    def start(self) -> "Served":
+        """Start the generator and wait until its engine answers."""
+        self.generator.start()
+        self._channel = grpc.insecure_channel(self.generator.address)
+        self.wait_until_ready()
+        return self
+
+    def wait_until_ready(self) -> None:
+        """Wait until the engine has answered its probe."""
+        caller = self.caller(self.stack.key("service"))
+
+        def ready() -> bool:
+            engines = caller.api.ListEngines(generator_pb2.ListEnginesRequest()).engines
+            return bool(engines) and engines[0].state == generator_pb2.ENGINE_STATE_READY
+
+        eventually(ready, "the engine answers", ENGINE_SECONDS)
+
+    def caller(self, credential: str) -> Caller:
+        """The generator as the holder of a credential."""
+        assert self._channel is not None
+        return Caller(Api(generator_pb2_grpc.GeneratorServiceStub(self._channel), credential, ENGINE_SECONDS))
+
+    def close(self) -> None:
+        """End all three."""
+        if self._channel is not None:
+            self._channel.close()
+        self.generator.stop()
+        self.stack.close()
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """One tenant with its own hands on registry and generator."""
+
+    name: str
+    registry: User
+    generator: Caller
+
+    def publish(self, model: str, adapter: marked.MarkedAdapter, base: ResolvedModel) -> str:
+        """Publish a marked adapter; the version."""
+        return self.registry.publish(model, adapter_files(adapter), base_digest=base.digest).version
+
+
+def tenant_of(served: Served) -> Tenant:
+    """A tenant of its own."""
+    name = served.stack.tenant()
+    credential = served.stack.tenant_key(name)
+    return Tenant(name, User(served.stack.registry_api(credential), name), served.caller(credential))
+
+
+def descendants(pid: int) -> set[int]:
+    """Process ids below ``pid``, as the system knows them now."""
+    children: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                stat = Path(f"/proc/{entry}/stat").read_text()
+            except OSError:
+                continue
+            children.setdefault(int(stat.rpartition(")")[2].split()[1]), []).append(int(entry))
+    found: set[int] = set()
+    open_ends = [pid]
+    while open_ends:
+        for child in children.get(open_ends.pop(), []):
+            found.add(child)
+            open_ends.append(child)
+    return found
