@@ -71,6 +71,10 @@ class Process:
         """Where it listens now."""
         return str(json.loads(self.run_file.read_text())["listen"])
 
+    def keep_port(self) -> None:
+        """From the next start on, listen where it listens now: peers and clients know the address."""
+        self._environment = {**self._environment, f"TRIVIUM_{self.name.upper()}_LISTEN": self.address}
+
     def log(self) -> str:
         """What it wrote."""
         return self._log.read_text()
@@ -134,6 +138,23 @@ class Stack:
         self.registry.stop()
         self.access.stop()
 
+    def restart(self, process: Process) -> None:
+        """Kill a service if it lives, start it, and wait until our own connection to it stands again."""
+        process.kill()
+        process.start()
+        api = {"access": self.access_api, "registry": self.registry_api}[process.name]()
+
+        def reached() -> bool:
+            try:
+                api.WhoAmI(access_pb2.WhoAmIRequest()) if process is self.access else api.GetModel(
+                    registry_pb2.GetModelRequest(model="m")
+                )
+            except grpc.RpcError as error:
+                return from_rpc_error(error).reason == "CREDENTIAL_MISSING"
+            return False
+
+        eventually(reached, f"{process.name} answers after its restart")
+
     def _channel(self, address: str) -> grpc.Channel:
         if address not in self._channels:
             self._channels[address] = grpc.insecure_channel(address)
@@ -183,7 +204,7 @@ class User:
         self.api = api
         self.tenant = tenant
 
-    def upload(self, filename: str, content: bytes, **header: Any) -> transfer_pb2.UploadStatus:
+    def upload(self, filename: str, content: bytes, **header: Any) -> Any:
         """Upload a file whole."""
         return self.api.UploadBlob(upload(filename, content, **header)).status
 
@@ -202,7 +223,7 @@ class User:
             **fields,
         )
 
-    def create(self, version: model_pb2.Version, request_id: str = "") -> model_pb2.Version:
+    def create(self, version: model_pb2.Version, request_id: str = "") -> Any:
         """Create a version."""
         request = registry_pb2.CreateVersionRequest(version=version, request_id=request_id)
         return self.api.CreateVersion(request).version
@@ -214,16 +235,16 @@ class User:
             self.upload(name, content)
         return self.create(self.draft(model, files, **fields))
 
-    def point(self, model: str, version: str, *, alias: str = "prod", **fields: Any) -> model_pb2.Alias:
+    def point(self, model: str, version: str, *, alias: str = "prod", **fields: Any) -> Any:
         """Give an alias a target."""
         request = registry_pb2.SetAliasRequest(model=model, alias=alias, target_version=version, **fields)
         return self.api.SetAlias(request).alias
 
-    def alias(self, model: str, alias: str = "prod") -> model_pb2.Alias:
+    def alias(self, model: str, alias: str = "prod") -> Any:
         """An alias as it stands."""
         return self.api.GetAlias(registry_pb2.GetAliasRequest(model=model, alias=alias)).alias
 
-    def resolve(self, name: str) -> registry_pb2.ResolveModelResponse:
+    def resolve(self, name: str) -> Any:
         """What a name means."""
         return self.api.ResolveModel(registry_pb2.ResolveModelRequest(name=name))
 

@@ -12,7 +12,7 @@ from tests.adapters import Adapter, digest, floats, safetensors
 from tests.stack import User, download, pages, refused
 
 
-def version_of(user: User, reference: str, model: str = "") -> model_pb2.Version:
+def version_of(user: User, reference: str, model: str = ""):
     return user.api.GetVersion(pb.GetVersionRequest(model=model, version=reference)).version
 
 

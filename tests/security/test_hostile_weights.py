@@ -1,0 +1,214 @@
+"""Promise 5: hostile files are refused with a reason, quickly, and never executed."""
+
+import io
+import json
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import tarfile
+import zipfile
+
+import pytest
+from trivium.registry.v1 import model_pb2, registry_pb2
+
+from tests.adapters import Adapter, digest, floats, safetensors
+from tests.stack import User, refused
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+A = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+B = "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight"
+
+
+class Trap:
+    def __reduce__(self):
+        return os.system, ("touch /tmp/trivium-trap-was-sprung",)
+
+
+def zipped(content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("archive/data.pkl", content)
+    return buffer.getvalue()
+
+
+def tarred(content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("data.pkl"), io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def raw(header: bytes, body: bytes = b"", length: int | None = None) -> bytes:
+    return struct.pack("<Q", len(header) if length is None else length) + header + body
+
+
+def entry(dtype: str, shape: list, start: int, end: int) -> dict:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+
+
+def changed(**parts) -> dict[str, bytes]:
+    """The files of a good adapter with its tensors or header replaced."""
+    tensors = {**Adapter().tensors(), **parts.pop("tensors", {})}
+    return {**Adapter().files(), WEIGHTS: safetensors(tensors, **parts)}
+
+
+def with_config(**keys) -> dict[str, bytes]:
+    return Adapter(config=keys).files()
+
+
+def bits(dtype: str, width: int, pattern: int) -> dict[str, bytes]:
+    """An adapter of another dtype whose last number is a bit pattern."""
+    shapes = {A: [2, 6], B: [4, 2]}
+    tensors = {}
+    for name, shape in shapes.items():
+        content = bytearray(shape[0] * shape[1] * width)
+        if name == B:
+            content[-width:] = pattern.to_bytes(width, "little")
+        tensors[name] = (dtype, shape, bytes(content))
+    return {**Adapter().files(), WEIGHTS: safetensors(tensors)}
+
+
+PICKLE = pickle.dumps(Trap())
+HOSTILE = {
+    "a pickle": ({**Adapter().files(), WEIGHTS: PICKLE}, "a pickle in place of safetensors"),
+    "an old pickle": ({**Adapter().files(), WEIGHTS: pickle.dumps(Trap(), 0)}, "safetensors"),
+    "a torch archive": ({**Adapter().files(), WEIGHTS: zipped(PICKLE)}, "a pickle in place of safetensors"),
+    "a tar": ({**Adapter().files(), WEIGHTS: tarred(PICKLE)}, "safetensors"),
+    "a gzip": ({**Adapter().files(), WEIGHTS: b"\x1f\x8b" + bytes(100)}, "gzip"),
+    "nothing": ({**Adapter().files(), WEIGHTS: b""}, "too few"),
+    "a header beyond the file": ({**Adapter().files(), WEIGHTS: raw(b"{}", length=1 << 20)}, "announces a header"),
+    "a header of 2^63 bytes": ({**Adapter().files(), WEIGHTS: raw(b"{}", length=1 << 63)}, "announces a header"),
+    "a header that is no object": ({**Adapter().files(), WEIGHTS: raw(b"[1, 2]")}, "begin with '{'"),
+    "a header of brackets": ({**Adapter().files(), WEIGHTS: raw(b'{"a":' + b"[" * 500_000)}, "not JSON"),
+    "a number of a million digits": (
+        {**Adapter().files(), WEIGHTS: raw(b'{"a":{"dtype":"F32","shape":[' + b"9" * 1_000_000 + b"]}}")}, "not JSON",
+    ),
+    "a key twice": ({**Adapter().files(), WEIGHTS: raw(b'{"a": 1, "a": 2}')}, "twice"),
+    "an infinite number in the header": ({**Adapter().files(), WEIGHTS: raw(b'{"a": Infinity}')}, "Infinity"),
+    "negative offsets": (changed(header={A: entry("F32", [2, 6], -48, 0)}), "offsets"),
+    "offsets of 2^70": (changed(header={A: entry("F32", [2, 6], 1 << 70, (1 << 70) + 48)}), "offsets"),
+    "overlapping tensors": (changed(header={B: entry("F32", [4, 2], 16, 48)}), "overlaps"),
+    "a hole": (changed(header={B: entry("F32", [4, 2], 64, 96)}), "hole"),
+    "trailing bytes": ({**Adapter().files(), WEIGHTS: safetensors(Adapter().tensors()) + b"x"}, "trailing"),
+    "missing bytes": ({**Adapter().files(), WEIGHTS: safetensors(Adapter().tensors())[:-1]}, "missing"),
+    "a negative size": (changed(header={A: entry("F32", [-2, -6], 0, 48)}), "shape"),
+    "true for a size": (changed(header={A: entry("F32", [True, 12], 0, 48)}), "shape"),
+    "a shape that does not fit": (changed(header={A: entry("F32", [2, 7], 0, 48)}), "does not fit"),
+    "nine dimensions": (changed(header={A: entry("F32", [1] * 7 + [2, 6], 0, 48)}), "shape"),
+    "an unknown dtype": (changed(header={A: entry("F31", [2, 6], 0, 48)}), "dtype"),
+    "a field too many": (changed(header={A: {**entry("F32", [2, 6], 0, 48), "exec": "x"}}), "exactly"),
+    "metadata that is no text": (changed(header={"__metadata__": {"a": 1}}), "__metadata__"),
+    "integers as weights": (
+        {**Adapter().files(), WEIGHTS: safetensors({A: ("I32", [2, 6], bytes(48)), B: ("I32", [4, 2], bytes(32))})},
+        "dtype",
+    ),
+    "NaN": (changed(tensors={B: ("F32", [4, 2], floats([0.0] * 7 + [float("nan")]))}), "NaN"),
+    "infinity": (changed(tensors={B: ("F32", [4, 2], floats([0.0] * 7 + [float("-inf")]))}), "NaN or infinity"),
+    "NaN in bf16": (bits("BF16", 2, 0x7FC0), "NaN"),
+    "infinity in bf16": (bits("BF16", 2, 0xFF80), "NaN or infinity"),
+    "NaN in fp16": (bits("F16", 2, 0x7E00), "NaN"),
+    "another rank than the configuration's": (with_config(r=4), "rank"),
+    "ranks of A and B that differ": (
+        changed(tensors={B: ("F32", [2, 4], floats([0.0] * 8))}), "rank",
+    ),
+    "A without B": ({**Adapter().files(), WEIGHTS: safetensors({A: Adapter().tensors()[A]})}, "lacks its B"),
+    "a tensor that is no adapter's": (changed(tensors={"lm_head.weight": ("F32", [1], floats([1.0]))}), "not the name"),
+    "a module path with a slash": (
+        changed(tensors={"base_model.model.../etc.lora_A.weight": ("F32", [2, 6], bytes(48))}), "not the name",
+    ),
+    "no tensors": ({**Adapter().files(), WEIGHTS: safetensors({})}, "no tensors"),
+    "no configuration": ({WEIGHTS: Adapter().files()[WEIGHTS]}, "adapter_config.json"),
+    "a configuration that is no JSON": ({**Adapter().files(), CONFIG: b"{r: 2}"}, "not JSON"),
+    "a configuration that is a list": ({**Adapter().files(), CONFIG: b"[]"}, "not an object"),
+    "a configuration of brackets": ({**Adapter().files(), CONFIG: b"[" * 2_000_000}, "not JSON"),
+    "code to load": (with_config(auto_mapping={"base_model_class": "x"}), "asks for code"),
+    "code to load, deep inside": (with_config(exclude_modules=[{"a": {"auto_map": {"AutoModel": "x.Y"}}}]), "asks for code"),
+    "trust_remote_code": (with_config(trust_remote_code=True), "asks for code"),
+    "an unknown option": (with_config(surprise="x"), "not accepted"),
+    "another method": (with_config(peft_type="IA3"), "only LORA"),
+    "trained biases": (with_config(bias="all"), "bias"),
+    "rank zero": (with_config(r=0), "r must be"),
+    "a rank of a billion": (with_config(r=10**9), "r must be"),
+    "a rank that is text": (with_config(r="2"), "r must be"),
+    "alpha that is not a number": (with_config(lora_alpha="x"), "lora_alpha"),
+    "a second weights file": ({**Adapter().files(), "more.safetensors": safetensors({})}, "exactly one weights file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_adapter_is_refused_with_its_reason(user: User, kind: str):
+    files, sentence = HOSTILE[kind]
+    with refused("WEIGHTS_REFUSED") as failures:
+        user.publish("m", files)
+    assert sentence in failures[0].message
+    assert "/" not in failures[0].message.replace("NaN or infinity", "").replace("../etc", "")
+    assert not os.path.exists("/tmp/trivium-trap-was-sprung")
+
+
+def test_a_refused_version_leaves_no_model_and_no_event(user: User):
+    with refused("WEIGHTS_REFUSED"):
+        user.publish("m", changed(tensors={B: ("F32", [4, 2], floats([float("nan")] * 8))}))
+    with refused("MODEL_NOT_FOUND"):
+        user.resolve("m")
+    assert not user.events_so_far()
+
+
+def test_a_pickle_is_refused_with_its_first_chunk(user: User):
+    content = PICKLE + bytes(8 << 20)
+    with refused("WEIGHTS_REFUSED") as failures:
+        user.upload(WEIGHTS, content)
+    assert "a pickle in place of safetensors" in failures[0].message
+    kept = user.api.GetUpload(registry_pb2.GetUploadRequest(sha256=digest(content))).status
+    assert kept.committed_bytes == 0
+
+
+def test_a_full_model_that_brings_code_is_refused(user: User):
+    weights = safetensors({"w": ("F32", [1], floats([1.0]))})
+    for config, sentence in (
+        ({"auto_map": {"AutoModel": "modeling.Model"}}, "asks for code"),
+        ([], "needs config.json"),
+    ):
+        files = {"model.safetensors": weights, "config.json": json.dumps(config).encode()}
+        with refused("WEIGHTS_REFUSED") as failures:
+            user.publish("m", files, kind=model_pb2.VERSION_KIND_FULL)
+        assert sentence in failures[0].message
+
+
+def test_options_that_say_nothing_are_accepted(user: User):
+    off: dict[str, object] = {
+        "megatron_config": None,
+        "loftq_config": {},
+        "use_qalora": False,
+        "megatron_core": "megatron.core",
+    }
+    assert user.publish("m", with_config(**off)).rank == 2
+
+
+def test_a_rank_of_its_own_for_one_module_is_accepted(user: User):
+    adapter = Adapter(rank=4, config={"r": 2, "rank_pattern": {"q_proj": 4}})
+    assert user.publish("m", adapter.files()).number == 1
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F16"])
+def test_half_precision_is_accepted(user: User, dtype: str):
+    assert user.publish("m", bits(dtype, 2, 0x3C00)).parameters == 20
+
+
+def test_a_header_of_ninety_thousand_lies_is_refused(user: User):
+    header = json.dumps({f"t{number}": entry("F32", [1], 0, 4) for number in range(90_000)}).encode()
+    with refused("WEIGHTS_REFUSED") as failures:
+        user.publish("m", {**Adapter().files(), WEIGHTS: raw(header, bytes(4))})
+    assert "overlaps" in failures[0].message
+
+
+def test_the_child_that_judges_is_bounded():
+    """What the child may use is set before it reads a byte: here it is asked for its own limits."""
+    program = (
+        "import resource; from services.registry.inspection.child import limit_this_process as limit; limit();"
+        "print(*(resource.getrlimit(getattr(resource, 'RLIMIT_' + n))[1] for n in ('FSIZE', 'CORE', 'NPROC', 'NOFILE')))"
+    )
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert output.split() == ["0", "0", "0", "32"]
