@@ -120,7 +120,7 @@ def adapter_files(seed: int) -> dict[str, bytes]:
         prefix = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
         down = random.standard_normal((4, 576)) / 24
         tensors[f"{prefix}.lora_A.weight"] = down.astype(np.float32)
-        tensors[f"{prefix}.lora_B.weight"] = (random.standard_normal((576, 4)) / 2).astype(np.float32)
+        tensors[f"{prefix}.lora_B.weight"] = (random.standard_normal((576, 4)) * 4).astype(np.float32)
     config = (
         b'{"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 4, "lora_alpha": 8, "lora_dropout": 0.0, '
         b'"bias": "none", "target_modules": ["q_proj"]}'

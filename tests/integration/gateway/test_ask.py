@@ -2,9 +2,11 @@
 
 import time
 import uuid
+from functools import partial
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 from trivium.access.v1 import access_pb2, access_pb2_grpc
 from trivium.common.v1 import chat_pb2
@@ -18,6 +20,9 @@ from tests.integration.gateway.stock import DOCUMENTS, Served, metadata
 
 QUESTION = "How much is a day ticket for an adult?"
 SHORT = chat_pb2.Sampling(max_tokens=16)
+# Far longer than any of these tests waits.
+LONG = chat_pb2.Sampling(max_tokens=1500)
+ENDLESS = chat_pb2.StructuredOutput(regex="(ferry ){1000}")
 
 
 @pytest.fixture(scope="module")
@@ -106,25 +111,54 @@ def test_without_a_collection_it_is_a_plain_answer(gateway, suite: Suite) -> Non
     assert last.final.receipt.prompt_tokens_digest == plain.final.receipt.prompt_tokens_digest
 
 
-def test_a_caller_who_hangs_up_stops_the_engine(gateway, suite: Suite) -> None:
-    long = chat_pb2.Sampling(max_tokens=1500)
-    regex = chat_pb2.StructuredOutput(regex="(ferry ){1000}")
-    request = gateway_pb2.AskRequest(question="Go on.", sampling=long, structured_output=regex)
-    call = gateway.Ask(request, metadata=metadata(suite.api_key), timeout=240)
-    for event in call:
-        if event.WhichOneof("part") == "delta":
-            break
-    call.cancel()
+def hang_up_on_grpc(suite: Suite) -> None:
+    with grpc.insecure_channel(suite.addresses["gateway"]) as channel:
+        request = gateway_pb2.AskRequest(question="Go on.", sampling=LONG, structured_output=ENDLESS)
+        call = gateway_pb2_grpc.GatewayServiceStub(channel).Ask(request, metadata=metadata(suite.api_key), timeout=240)
+        next(event for event in call if event.WhichOneof("part") == "delta")
+        call.cancel()
+
+
+def hang_up_on_http(suite: Suite, *, stream: bool) -> None:
+    """A stream is left after its first text; a whole answer is not waited for."""
+    body = {
+        "model": "base",
+        "messages": [{"role": "user", "content": "Go on."}],
+        "max_tokens": LONG.max_tokens,
+        "stream": stream,
+        "trivium": {"regex": ENDLESS.regex},
+    }
+    headers = dict(metadata(suite.api_key))
+    with httpx.Client(base_url=suite.http, timeout=240 if stream else 3) as client:
+        if not stream:
+            with pytest.raises(httpx.ReadTimeout):
+                client.post("/v1/chat/completions", json=body, headers=headers)
+            return
+        with client.stream("POST", "/v1/chat/completions", json=body, headers=headers) as answer:
+            # The first event opens the turn, the second has text.
+            lines = (line for line in answer.iter_lines() if line)
+            next(lines), next(lines)
+
+
+@pytest.mark.parametrize(
+    "hang_up",
+    [hang_up_on_grpc, partial(hang_up_on_http, stream=True), partial(hang_up_on_http, stream=False)],
+    ids=["grpc", "http events", "http"],
+)
+def test_a_caller_who_hangs_up_stops_the_engine(suite: Suite, hang_up) -> None:
     with grpc.insecure_channel(suite.addresses["generator"]) as channel:
         stub = generator_pb2_grpc.GeneratorServiceStub(channel)
-        until = time.monotonic() + 10
-        running = 1
-        while running and time.monotonic() < until:
-            engines = stub.ListEngines(
-                generator_pb2.ListEnginesRequest(), metadata=metadata(suite.api_key), timeout=10
-            ).engines
-            running = sum(engine.running + engine.waiting for engine in engines)
-    assert running == 0
+
+        def busy() -> int:
+            request = generator_pb2.ListEnginesRequest()
+            engines = stub.ListEngines(request, metadata=metadata(suite.api_key), timeout=10).engines
+            return sum(engine.running + engine.waiting for engine in engines)
+
+        hang_up(suite)
+        until = time.monotonic() + 5
+        while busy() and time.monotonic() < until:
+            pass
+        assert busy() == 0
 
 
 def test_another_tenants_collection_model_and_receipt_are_not_there(
