@@ -34,13 +34,20 @@ class AccessClient:
         self._log = log
         self._issued: dict[str, tuple[str, float]] = {}
 
+    async def revoked_principals(self) -> frozenset[str]:
+        """Principals whose assertions count no longer.  Raises PEER_UNAVAILABLE."""
+        return frozenset((await self._published()).revoked_principals)
+
     async def signing_keys(self) -> Mapping[str, Ed25519PublicKey]:
         """Access's public keys by key id.  Raises PEER_UNAVAILABLE."""
+        answer = await self._published()
+        return {key.key_id: Ed25519PublicKey.from_public_bytes(key.public_key) for key in answer.keys}
+
+    async def _published(self) -> access_pb2.GetSigningKeysResponse:
         try:
-            answer = await self._stub.GetSigningKeys(access_pb2.GetSigningKeysRequest(), timeout=_TIMEOUT_SECONDS)
+            return await self._stub.GetSigningKeys(access_pb2.GetSigningKeysRequest(), timeout=_TIMEOUT_SECONDS)
         except grpc.RpcError as error:
             raise _unavailable() from error
-        return {key.key_id: Ed25519PublicKey.from_public_bytes(key.public_key) for key in answer.keys}
 
     async def exchange(self, api_key: str) -> str:
         """The assertion for an API key.  Raises CREDENTIAL_INVALID or PEER_UNAVAILABLE."""

@@ -33,13 +33,17 @@ class Bearer:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a verified credential says.  ``expires_at`` is Unix time in seconds."""
+    """What a verified credential says.  ``expires_at`` is Unix time in seconds.
+
+    ``actor`` names the service that acts with this identity to finish work accepted from it.
+    """
 
     tenant_id: str
     principal_id: str
     roles: frozenset[Role]
     assertion: str = field(default="", repr=False)
     expires_at: float = 0.0
+    actor: str = ""
 
 
 @dataclass(frozen=True, slots=True)

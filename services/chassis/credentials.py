@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from services.chassis.context import Identity, Role
 from services.chassis.errors import Failure, Reason
+from services.chassis.revocations import Revocations
 
 ISSUER = "trivium-access"
 ALGORITHM = "EdDSA"
@@ -93,7 +94,15 @@ def identity_of(claims: Mapping[str, Any], token: str) -> Identity:
         roles=frozenset(Role(name) for name in names if name in known),
         assertion=token,
         expires_at=float(claims["exp"]),
+        actor=_actor(claims.get("act")),
     )
+
+
+def _actor(claim: object) -> str:
+    # RFC 8693 nests the actor's own claims; any form of the claim says that somebody acts.
+    if isinstance(claim, Mapping):
+        return str(claim.get("sub", "unnamed"))
+    return str(claim) if claim else ""
 
 
 class CachingAuthenticator:
@@ -105,25 +114,33 @@ class CachingAuthenticator:
         exchange: Exchange,
         *,
         key_cache_seconds: float = 60.0,
+        revocations: Revocations | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._verifier = verifier
         self._exchange = exchange
+        self._revocations = revocations
         self._key_cache_seconds = key_cache_seconds
         self._clock = clock
         self._known: OrderedDict[str, tuple[Identity, float]] = OrderedDict()
         self._asking: dict[str, asyncio.Future[Identity]] = {}
 
     async def authenticate(self, credential: str) -> Identity:
-        """The identity behind an assertion or an API key."""
+        """The identity behind an assertion or an API key.  Raises CREDENTIAL_INVALID or CREDENTIAL_EXPIRED."""
         name = credential
         if credential.startswith(KEY_PREFIX):
             name = hashlib.sha256(credential.encode()).hexdigest()
         known = self._known.get(name)
-        if known is not None:
-            if known[1] > self._clock():
-                return known[0]
-            del self._known[name]
+        if known is not None and known[1] > self._clock():
+            identity = known[0]
+        else:
+            identity = await self._ask(name, credential)
+        if self._revocations is not None and not self._revocations.cleared(identity):
+            await self._revocations.check(identity)
+        return identity
+
+    async def _ask(self, name: str, credential: str) -> Identity:
+        """Learn the identity once, however many callers wait for it."""
         asking = self._asking.get(name)
         if asking is None:
             asking = asyncio.ensure_future(self._learn(name, credential))

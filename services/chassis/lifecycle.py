@@ -26,6 +26,7 @@ from services.chassis.interceptors import Layers, layers
 from services.chassis.interceptors.call import MethodPolicy
 from services.chassis.interceptors.dispatch import Dispatcher, MethodCollector, empty_request
 from services.chassis.logs import Log
+from services.chassis.revocations import Revocations
 from services.chassis.runtime import Background, Runtime
 from services.chassis.telemetry import MetricsEndpoint, Telemetry
 
@@ -115,7 +116,10 @@ async def assembled(
 
 def _remote(access: AccessClient, settings: ServiceSettings) -> Authenticator:
     return CachingAuthenticator(
-        AssertionVerifier(access.signing_keys), access.exchange, key_cache_seconds=settings.key_cache_seconds
+        AssertionVerifier(access.signing_keys),
+        access.exchange,
+        key_cache_seconds=settings.key_cache_seconds,
+        revocations=Revocations(access.revoked_principals),
     )
 
 

@@ -113,7 +113,9 @@ WRITER = textwrap.dedent(
 
 
 async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     acknowledged = [process.stdout.readline() for _ in range(50)]
     os.kill(process.pid, signal.SIGKILL)
@@ -216,7 +218,7 @@ def test_the_fingerprint_ignores_the_id_and_nothing_else() -> None:
     assert one.request_id == "1"
 
 
-REVISION = '''
+REVISION = """
 revision = "{number}"
 down_revision = {before}
 import sqlalchemy as sa
@@ -224,7 +226,7 @@ from alembic import op
 
 def upgrade():
     {body}
-'''
+"""
 
 
 async def test_revisions_of_a_package_bring_a_database_up_to_date(
@@ -234,7 +236,9 @@ async def test_revisions_of_a_package_bring_a_database_up_to_date(
     folder.mkdir(parents=True)
     for package in (folder.parent, folder):
         (package / "__init__.py").touch()
-    create = 'op.create_table("t", sa.Column("id", sa.Integer, primary_key=True)); op.execute("INSERT INTO t VALUES (1)")'
+    create = (
+        'op.create_table("t", sa.Column("id", sa.Integer, primary_key=True)); op.execute("INSERT INTO t VALUES (1)")'
+    )
     (folder / "0001_first.py").write_text(REVISION.format(number="1", before=None, body=create))
     monkeypatch.syspath_prepend(str(tmp_path))
     url = f"sqlite:///{tmp_path}/state.db"

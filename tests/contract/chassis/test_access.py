@@ -1,0 +1,125 @@
+"""Credentials against the real access service: exchanged, forwarded, revoked, renewed."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from trivium.access.v1 import access_pb2, access_pb2_grpc
+
+from services.access.__main__ import build as build_access
+from services.access.config import AccessSettings
+from services.chassis.context import Role, current
+from services.chassis.revocations import Revocations
+from services.chassis.runtime import Runtime
+from services.chassis.server import Registration, Serving, running
+from tests.contract.chassis.echo import LOOPBACK, UNARY, Act, Echo, nothing, refused, send, settings_in
+
+PORTS = {"listen": LOOPBACK, "admin_listen": LOOPBACK, "metrics_listen": LOOPBACK}
+
+
+@dataclass(frozen=True)
+class World:
+    """Access and an echo that trusts it."""
+
+    access: Serving
+    echo: Serving
+    admin_key: str
+
+    @asynccontextmanager
+    async def stub(self, credential: str) -> AsyncIterator[Any]:
+        """Access's stub and the metadata for ``credential``."""
+        async with grpc.aio.insecure_channel(self.access.listen) as channel:
+            yield access_pb2_grpc.AccessServiceStub(channel), (("authorization", f"Bearer {credential}"),)
+
+
+@asynccontextmanager
+async def world(folder: Path, act: Act = nothing, **fields: Any) -> AsyncIterator[World]:
+    @asynccontextmanager
+    async def build(_: Runtime) -> AsyncIterator[list[Registration]]:
+        yield Echo(act).registrations({})
+
+    settings = AccessSettings(data_dir=folder, **PORTS)
+    async with running(settings, name="access", build=build_access) as access:
+        echo_settings = settings_in(folder, access_address=access.listen, **fields)
+        async with running(echo_settings, name="echo", build=build) as echo:
+            yield World(access, echo, (folder / "keys" / "admin.key").read_text().strip())
+
+
+def bearer(credential: str) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Bearer {credential}"),)
+
+
+async def test_a_key_and_its_assertion_open_the_same_door(tmp_path: Path) -> None:
+    seen = []
+
+    async def act(_: Any) -> None:
+        seen.append(current())
+
+    async with world(tmp_path, act) as here:
+        await send(here.echo, UNARY, metadata=bearer(here.admin_key))
+        async with here.stub(here.admin_key) as (stub, _metadata):
+            request = access_pb2.ExchangeKeyRequest(api_key=here.admin_key)
+            assertion = (await stub.ExchangeKey(request)).assertion.token
+        await send(here.echo, UNARY, metadata=bearer(assertion))
+    by_key, by_assertion = seen
+    assert by_key.tenant_id == by_assertion.tenant_id == "default"
+    assert by_key.principal_id == by_assertion.principal_id
+    assert by_key.has(Role.ADMIN)
+    assert by_key.assertion
+    assert by_key.assertion != here.admin_key
+
+
+@pytest.mark.parametrize("credential", ["tv_nobody_secretsecretsecret", "eyJhbGciOiJub25lIn0.e30.", "nonsense"])
+async def test_what_access_did_not_issue_opens_nothing(tmp_path: Path, credential: str) -> None:
+    async with world(tmp_path) as here:
+        failure = await refused(here.echo, UNARY, metadata=bearer(credential))
+    assert (failure.code, failure.reason) == (grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_INVALID")
+
+
+async def test_a_revoked_key_dies_and_so_do_its_assertions(tmp_path: Path) -> None:
+    async with world(tmp_path, key_cache_seconds=0) as here:
+        async with here.stub(here.admin_key) as (stub, metadata):
+            request = access_pb2.CreateKeyRequest(display_name="k", roles=[access_pb2.ROLE_MEMBER])
+            created = await stub.CreateKey(request, metadata=metadata)
+            exchange = access_pb2.ExchangeKeyRequest(api_key=created.api_key)
+            assertion = (await stub.ExchangeKey(exchange)).assertion.token
+            for credential in (created.api_key, assertion):
+                await send(here.echo, UNARY, metadata=bearer(credential))
+            await stub.RevokeKey(access_pb2.RevokeKeyRequest(key=created.key.key), metadata=metadata)
+        assert (await refused(here.echo, UNARY, metadata=bearer(created.api_key))).reason == "CREDENTIAL_INVALID"
+        # A minute later, as far as the list of revocations is concerned.
+        authenticator: Any = here.echo.runtime.authenticator
+        authenticator._revocations = Revocations(here.echo.runtime.access.revoked_principals)
+        assert (await refused(here.echo, UNARY, metadata=bearer(assertion))).reason == "CREDENTIAL_INVALID"
+
+
+async def test_an_assertion_is_still_checked_while_access_is_down(tmp_path: Path) -> None:
+    async with world(tmp_path) as here:
+        async with here.stub(here.admin_key) as (stub, _metadata):
+            request = access_pb2.ExchangeKeyRequest(api_key=here.admin_key)
+            assertion = (await stub.ExchangeKey(request)).assertion.token
+        await send(here.echo, UNARY, metadata=bearer(assertion))
+        await here.access.main.stop(0)
+        authenticator: Any = here.echo.runtime.authenticator
+        authenticator._revocations = Revocations(here.echo.runtime.access.revoked_principals)
+        await send(here.echo, UNARY, metadata=bearer(assertion))
+
+
+async def test_background_work_acts_for_a_tenant_and_as_the_service(tmp_path: Path) -> None:
+    async with world(tmp_path) as here:
+        runtime = here.echo.runtime
+        stub: Any = access_pb2_grpc.AccessServiceStub(runtime.channel("access"))
+        async with runtime.acting_for("default", on_behalf_of="somebody") as request:
+            assert (request.tenant_id, current()) == ("default", request)
+            me = await stub.WhoAmI(access_pb2.WhoAmIRequest())
+            assert (me.tenant, list(me.roles)) == ("default", [access_pb2.ROLE_MEMBER])
+        async with runtime.as_service():
+            me = await stub.WhoAmI(access_pb2.WhoAmIRequest())
+            assert access_pb2.ROLE_SERVICE in me.roles
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await stub.WhoAmI(access_pb2.WhoAmIRequest())
+        assert error.value.code() == grpc.StatusCode.UNAUTHENTICATED

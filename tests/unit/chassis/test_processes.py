@@ -1,0 +1,74 @@
+"""Children end with their parent, however it ends, and so do the children's children."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import psutil
+
+from services.chassis.processes import spawn
+
+ROOT = Path(__file__).resolve().parents[3]
+# A child that starts a grandchild, tells its number and waits; the grandchild waits too.
+FAMILY = "sleep 600 & echo $!; wait"
+PARENT = textwrap.dedent(
+    """
+    import asyncio, sys
+    from services.chassis.processes import spawn
+
+    async def main():
+        child = await spawn(["/bin/sh", "-c", sys.argv[1]], stdout=asyncio.subprocess.PIPE)
+        grandchild = int(await child.process.stdout.readline())
+        print(child.pid, grandchild, child.guardian.pid, flush=True)
+        await asyncio.Event().wait()
+
+    asyncio.run(main())
+    """
+)
+
+
+def gone(pids: list[int]) -> bool:
+    """Wait until none of the processes lives."""
+    found = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    _, alive = psutil.wait_procs(found, timeout=20)
+    return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_nothing_survives_kill_9_of_the_parent() -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, FAMILY], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    family = [int(pid) for pid in parent.stdout.readline().split()]
+    assert len(family) == 3
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    assert gone(family)
+
+
+async def test_stopping_a_child_stops_what_it_started() -> None:
+    child = await spawn(["/bin/sh", "-c", FAMILY], stdout=asyncio.subprocess.PIPE)
+    assert child.process.stdout is not None
+    grandchild = int(await child.process.stdout.readline())
+    assert await child.stop(grace_seconds=5) == -signal.SIGTERM
+    assert child.guardian is not None
+    assert await asyncio.to_thread(gone, [child.pid, grandchild, child.guardian.pid])
+
+
+async def test_a_child_that_ignores_sigterm_is_killed() -> None:
+    child = await spawn(
+        ["/bin/sh", "-c", 'trap "" TERM; echo x; while :; do sleep 600; done'], stdout=asyncio.subprocess.PIPE
+    )
+    assert child.process.stdout is not None
+    await child.process.stdout.readline()
+    assert await child.stop(grace_seconds=0.2) == -signal.SIGKILL
+
+
+async def test_waiting_tells_the_exit_status_and_clears_up() -> None:
+    child = await spawn(["/bin/sh", "-c", "sleep 600 & exit 3"])
+    assert await child.wait() == 3
+    assert child.guardian is not None
+    assert await asyncio.to_thread(gone, [child.guardian.pid])

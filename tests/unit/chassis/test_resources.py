@@ -1,0 +1,73 @@
+"""One place divides the machine; training runs idle."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.chassis.resources import ResourceSettings, Role, plan, serving, shares
+
+ROOT = Path(__file__).resolve().parents[3]
+GIB = 1024**3
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3])
+def test_few_cores_are_shared_by_all_with_different_priorities(cores: int) -> None:
+    machine = plan(cores, 16 * GIB, tuple(range(cores)))
+    assert {share.cpus for share in machine.values()} == {tuple(range(cores))}
+    assert [role for role, share in machine.items() if share.idle] == [Role.TRAINER]
+
+
+@pytest.mark.parametrize("cores", [4, 8, 64])
+def test_many_cores_give_the_engine_its_own(cores: int) -> None:
+    machine = plan(cores, 64 * GIB, tuple(range(cores)))
+    assert not set(machine[Role.ENGINE].cpus) & set(machine[Role.EMBEDDER].cpus)
+    assert len(machine[Role.ENGINE].cpus) == cores // 2
+    assert sum(share.memory_bytes for share in machine.values()) <= 64 * GIB
+
+
+def test_children_get_thread_counts_and_do_not_spin() -> None:
+    environment = plan(4, 64 * GIB, (2, 3, 5, 7))[Role.ENGINE].environment()
+    assert environment["OMP_NUM_THREADS"] == "2"
+    assert (environment["GOMP_SPINCOUNT"], environment["OMP_WAIT_POLICY"]) == ("0", "PASSIVE")
+    assert environment["VLLM_CPU_OMP_THREADS_BIND"] == "2,3"
+    assert environment["VLLM_CPU_KVCACHE_SPACE"] == "12"
+    assert "VLLM_CPU_KVCACHE_SPACE" not in plan(4, 64 * GIB)[Role.TRAINER].environment()
+
+
+def test_the_deployment_can_set_less_than_the_machine_has() -> None:
+    machine = shares(ResourceSettings(cores=1, memory_bytes=4 * GIB))
+    assert machine[Role.TRAINER].threads == 1
+    assert machine[Role.ENGINE].memory_bytes < 4 * GIB
+
+
+def test_training_takes_idle_priority_and_leaves_it_again() -> None:
+    code = (
+        "import os, threading; from services.chassis import resources as r\n"
+        "stop = threading.Event(); threading.Thread(target=stop.wait, daemon=True).start()\n"
+        "r.apply('trainer')\n"
+        "print([os.sched_getscheduler(t) for t in r._threads()], os.nice(0))\n"
+        "r.set_idle(False)\n"
+        "print([os.sched_getscheduler(t) for t in r._threads()], os.nice(0)); stop.set()\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    idle, normal = run.stdout.splitlines()
+    assert idle == f"[{os.SCHED_IDLE}, {os.SCHED_IDLE}] 19"
+    assert normal == f"[{os.SCHED_OTHER}, {os.SCHED_OTHER}] 0"
+
+
+def test_serving_is_what_a_live_run_file_says(tmp_path: Path) -> None:
+    assert not serving(tmp_path)
+    (tmp_path / "run").mkdir()
+    file = tmp_path / "run" / "generator.json"
+    file.write_text(json.dumps({"pid": os.getpid()}))
+    assert serving(tmp_path)
+    ended = subprocess.Popen(["/bin/true"])
+    ended.wait()
+    file.write_text(json.dumps({"pid": ended.pid}))
+    assert not serving(tmp_path)
+    file.write_text("torn")
+    assert not serving(tmp_path)
