@@ -75,22 +75,27 @@ class GatewayServiceServicer(object):
 
     def Ask(self, request, context):
         """Retrieves, augments and generates. Streams the sources first, then text, then one final message with citations that
-        resolve to characters, usage, timings and the receipt. Fails with INVALID_ARGUMENT / QUESTION_EMPTY, NOT_FOUND /
-        COLLECTION_NOT_FOUND, NOT_FOUND / MODEL_NOT_FOUND with the nearest names, UNAVAILABLE / PEER_UNAVAILABLE naming the service.
+        resolve to characters, usage, timings and the receipt. The receipt is kept before the final message leaves, or, when
+        access cannot be reached, as soon as it can. A repeated request_id computes the answer again, with the same seed, and
+        is recorded once. An answer of other weights than the name's is never finished: it fails with INTERNAL. Roles member,
+        owner, admin, reader. Fails with INVALID_ARGUMENT / QUESTION_EMPTY, INVALID_ARGUMENT / PROMPT_TOO_LONG when not even
+        one source fits, NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / MODEL_NOT_FOUND with the nearest names,
+        FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / PEER_UNAVAILABLE naming the service, and UNIMPLEMENTED /
+        NOT_YET_AVAILABLE for the name auto.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Chat(self, request, context):
-        """Answers a conversation: text, then one final message. Fails like Ask.
+        """Answers a conversation: text, then one final message. Roles member, owner, admin. Fails like Ask.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Complete(self, request, context):
-        """Continues a text, without a chat template. Fails like Ask.
+        """Continues a text, without a chat template. Roles member, owner, admin. Fails like Ask.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,13 +37,18 @@ class GatewayServiceStub:
     def __new__(cls, channel: _aio.Channel) -> GatewayServiceAsyncStub: ...
     Ask: _grpc.UnaryStreamMultiCallable[_gateway_pb2.AskRequest, _gateway_pb2.AskResponse]
     """Retrieves, augments and generates. Streams the sources first, then text, then one final message with citations that
-    resolve to characters, usage, timings and the receipt. Fails with INVALID_ARGUMENT / QUESTION_EMPTY, NOT_FOUND /
-    COLLECTION_NOT_FOUND, NOT_FOUND / MODEL_NOT_FOUND with the nearest names, UNAVAILABLE / PEER_UNAVAILABLE naming the service.
+    resolve to characters, usage, timings and the receipt. The receipt is kept before the final message leaves, or, when
+    access cannot be reached, as soon as it can. A repeated request_id computes the answer again, with the same seed, and
+    is recorded once. An answer of other weights than the name's is never finished: it fails with INTERNAL. Roles member,
+    owner, admin, reader. Fails with INVALID_ARGUMENT / QUESTION_EMPTY, INVALID_ARGUMENT / PROMPT_TOO_LONG when not even
+    one source fits, NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / MODEL_NOT_FOUND with the nearest names,
+    FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / PEER_UNAVAILABLE naming the service, and UNIMPLEMENTED /
+    NOT_YET_AVAILABLE for the name auto.
     """
     Chat: _grpc.UnaryStreamMultiCallable[_gateway_pb2.ChatRequest, _gateway_pb2.ChatResponse]
-    """Answers a conversation: text, then one final message. Fails like Ask."""
+    """Answers a conversation: text, then one final message. Roles member, owner, admin. Fails like Ask."""
     Complete: _grpc.UnaryStreamMultiCallable[_gateway_pb2.CompleteRequest, _gateway_pb2.CompleteResponse]
-    """Continues a text, without a chat template. Fails like Ask."""
+    """Continues a text, without a chat template. Roles member, owner, admin. Fails like Ask."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListModelsRequest, _gateway_pb2.ListModelsResponse]
     """Lists what `model` may name for the caller: the base, and the aliases of the tenant's adapters."""
     ExplainRoute: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ExplainRouteRequest, _gateway_pb2.ExplainRouteResponse]
@@ -60,13 +65,18 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Ask: _aio.UnaryStreamMultiCallable[_gateway_pb2.AskRequest, _gateway_pb2.AskResponse]  # type: ignore[assignment]
     """Retrieves, augments and generates. Streams the sources first, then text, then one final message with citations that
-    resolve to characters, usage, timings and the receipt. Fails with INVALID_ARGUMENT / QUESTION_EMPTY, NOT_FOUND /
-    COLLECTION_NOT_FOUND, NOT_FOUND / MODEL_NOT_FOUND with the nearest names, UNAVAILABLE / PEER_UNAVAILABLE naming the service.
+    resolve to characters, usage, timings and the receipt. The receipt is kept before the final message leaves, or, when
+    access cannot be reached, as soon as it can. A repeated request_id computes the answer again, with the same seed, and
+    is recorded once. An answer of other weights than the name's is never finished: it fails with INTERNAL. Roles member,
+    owner, admin, reader. Fails with INVALID_ARGUMENT / QUESTION_EMPTY, INVALID_ARGUMENT / PROMPT_TOO_LONG when not even
+    one source fits, NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / MODEL_NOT_FOUND with the nearest names,
+    FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / PEER_UNAVAILABLE naming the service, and UNIMPLEMENTED /
+    NOT_YET_AVAILABLE for the name auto.
     """
     Chat: _aio.UnaryStreamMultiCallable[_gateway_pb2.ChatRequest, _gateway_pb2.ChatResponse]  # type: ignore[assignment]
-    """Answers a conversation: text, then one final message. Fails like Ask."""
+    """Answers a conversation: text, then one final message. Roles member, owner, admin. Fails like Ask."""
     Complete: _aio.UnaryStreamMultiCallable[_gateway_pb2.CompleteRequest, _gateway_pb2.CompleteResponse]  # type: ignore[assignment]
-    """Continues a text, without a chat template. Fails like Ask."""
+    """Continues a text, without a chat template. Roles member, owner, admin. Fails like Ask."""
     ListModels: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListModelsRequest, _gateway_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists what `model` may name for the caller: the base, and the aliases of the tenant's adapters."""
     ExplainRoute: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ExplainRouteRequest, _gateway_pb2.ExplainRouteResponse]  # type: ignore[assignment]
@@ -86,8 +96,13 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_gateway_pb2.AskResponse], _abc.AsyncIterator[_gateway_pb2.AskResponse]]:
         """Retrieves, augments and generates. Streams the sources first, then text, then one final message with citations that
-        resolve to characters, usage, timings and the receipt. Fails with INVALID_ARGUMENT / QUESTION_EMPTY, NOT_FOUND /
-        COLLECTION_NOT_FOUND, NOT_FOUND / MODEL_NOT_FOUND with the nearest names, UNAVAILABLE / PEER_UNAVAILABLE naming the service.
+        resolve to characters, usage, timings and the receipt. The receipt is kept before the final message leaves, or, when
+        access cannot be reached, as soon as it can. A repeated request_id computes the answer again, with the same seed, and
+        is recorded once. An answer of other weights than the name's is never finished: it fails with INTERNAL. Roles member,
+        owner, admin, reader. Fails with INVALID_ARGUMENT / QUESTION_EMPTY, INVALID_ARGUMENT / PROMPT_TOO_LONG when not even
+        one source fits, NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / MODEL_NOT_FOUND with the nearest names,
+        FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / PEER_UNAVAILABLE naming the service, and UNIMPLEMENTED /
+        NOT_YET_AVAILABLE for the name auto.
         """
 
     @_abc_1.abstractmethod
@@ -96,7 +111,7 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.ChatRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_gateway_pb2.ChatResponse], _abc.AsyncIterator[_gateway_pb2.ChatResponse]]:
-        """Answers a conversation: text, then one final message. Fails like Ask."""
+        """Answers a conversation: text, then one final message. Roles member, owner, admin. Fails like Ask."""
 
     @_abc_1.abstractmethod
     def Complete(
@@ -104,7 +119,7 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.CompleteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_gateway_pb2.CompleteResponse], _abc.AsyncIterator[_gateway_pb2.CompleteResponse]]:
-        """Continues a text, without a chat template. Fails like Ask."""
+        """Continues a text, without a chat template. Roles member, owner, admin. Fails like Ask."""
 
     @_abc_1.abstractmethod
     def ListModels(
