@@ -6,16 +6,21 @@ sentence and a correlation id; the log gets the exception under the same id.
 
 import asyncio
 import time
+from contextlib import suppress
+from typing import Any
 
 import grpc
 from google.rpc import status_pb2
 
 from services.chassis.errors import Code, Failure, Reason
-from services.chassis.interceptors.call import Call, Proceed
+from services.chassis.interceptors.call import Call, Proceed, ServicerContext
 from services.chassis.logs import Log
 from services.chassis.status import PeerFailure, from_rpc_error, to_status, to_trailers
 
 CODES = {code.value[0]: code for code in grpc.StatusCode}
+_EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # absent from the stubs
+_READ_AWAY_SECONDS = 0.05
+_READ_AWAY_MESSAGES = 16
 # Answers of a peer that describe our caller's request or our common load, and so are passed on.
 _NOT_OURS_TO_PASS = {Code.UNAUTHENTICATED, Code.UNKNOWN}
 
@@ -45,6 +50,8 @@ class ErrorsLayer:
         code = CODES[status.code]
         call.status = code.name
         trailers = to_trailers(status, call.correlation_id)
+        if call.method.request_streams and not getattr(call.request, "ended", False):
+            await _read_away(call.rpc)
         await call.rpc.abort(code, status.message, trailers)
 
     def status_of(self, call: Call, error: Exception) -> status_pb2.Status:
@@ -79,6 +86,20 @@ class ErrorsLayer:
         if peer.code is Code.CANCELLED:
             return Failure(Reason.CALL_CANCELLED)
         return error
+
+
+async def _read_away(rpc: ServicerContext) -> None:
+    """Let a caller that is still writing finish a little more before it is told.
+
+    A client of grpc.aio whose write meets a finished call reports "Internal error from
+    Core" instead of the status that the server sent.
+    """
+    with suppress(TimeoutError, grpc.aio.InternalError):
+        async with asyncio.timeout(_READ_AWAY_SECONDS):
+            for _ in range(_READ_AWAY_MESSAGES):
+                message: Any = await rpc.read()
+                if message is _EOF:
+                    return
 
 
 def innermost(error: BaseException) -> BaseException:

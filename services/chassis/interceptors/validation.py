@@ -77,6 +77,7 @@ class RequestStream:
         "_timer",
         "_validate",
         "_waits",
+        "ended",
         "went_idle",
     )
 
@@ -90,7 +91,7 @@ class RequestStream:
         self._task = asyncio.current_task()
         self._asked = self._seen = 0
         self._waits = False
-        self.went_idle = False
+        self.went_idle = self.ended = False
         self._timer = None if idle_seconds is None else self._loop.call_later(idle_seconds, self._look)
 
     def __aiter__(self) -> "RequestStream":
@@ -102,6 +103,7 @@ class RequestStream:
         raw = await self._read()
         self._waits = False
         if raw is _EOF:
+            self.ended = True
             raise StopAsyncIteration
         try:
             message = self._parse(raw)
