@@ -1,0 +1,150 @@
+"""The embedder over its stub, and work for a tenant outside of requests.
+
+Invariant: what leaves this module is a domain value or a Failure; a peer that cannot be
+reached is named.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+
+import grpc
+from trivium.common.v1 import tensor_pb2
+from trivium.embedder.v1 import embedder_pb2 as pb
+from trivium.embedder.v1 import embedder_pb2_grpc
+
+from services.chassis.context import current_or_none
+from services.chassis.errors import Code, Failure, Reason
+from services.chassis.runtime import Runtime
+from services.chassis.status import from_rpc_error
+from services.retriever.embeddings import EncoderFacts, Vectors
+
+_EMBEDDER = "embedder"
+_RETRY_SECONDS = 1.0
+# A message may have 4 MiB; the lengths of the texts are not all that is in it.
+_MOST_BYTES = 3 * 1024 * 1024
+_MOST_COUNTED = 2048
+_MOST_EMBEDDED = 512
+# What says nothing about the texts when nobody of ours said it: the peer is away, or went away.
+_AWAY = frozenset({Code.UNAVAILABLE, Code.UNKNOWN, Code.CANCELLED})
+
+
+class RemoteEmbeddings:
+    """Implements :class:`services.retriever.embeddings.Embeddings`."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub: embedder_pb2_grpc.EmbedderServiceAsyncStub = embedder_pb2_grpc.EmbedderServiceStub(channel)
+
+    async def facts(self) -> EncoderFacts:
+        """As the Protocol says."""
+        with failures(_EMBEDDER):
+            answer = await self._stub.ListEmbeddingModels(pb.ListEmbeddingModelsRequest())
+        if not answer.models:
+            raise _away(_EMBEDDER)
+        model = answer.models[0]
+        return EncoderFacts(model.digest, model.dimensions, model.max_tokens)
+
+    async def count(self, texts: Sequence[str]) -> list[int]:
+        """As the Protocol says."""
+        counts: list[int] = []
+        for batch in _batches(texts, _MOST_COUNTED):
+            # The empty text is the special tokens alone.
+            with failures(_EMBEDDER):
+                answer = await self._stub.CountTokens(pb.CountTokensRequest(texts=["", *batch]))
+            special, *whole = answer.token_counts
+            counts += [max(0, tokens - special) for tokens in whole]
+        return counts
+
+    async def documents(self, texts: Sequence[str]) -> Vectors:
+        """As the Protocol says."""
+
+        async def requests() -> AsyncIterator[pb.EmbedStreamRequest]:
+            for batch in _batches(texts, _MOST_EMBEDDED):
+                yield pb.EmbedStreamRequest(request=_request(batch, pb.TEXT_ROLE_DOCUMENT))
+
+        digests: set[str] = set()
+        packed: list[bytes] = []
+        with failures(_EMBEDDER):
+            # The stream, unlike the single call, waits its turn in a full queue.
+            async for answer in self._stub.EmbedStream(requests()):
+                digests.add(answer.response.model_digest)
+                packed += _rows(answer.response.embeddings)
+        if len(digests) != 1 or len(packed) != len(texts):
+            # It went away, or came back with another model, between two batches: the next try sees one of them.
+            raise _away(_EMBEDDER)
+        return Vectors(digests.pop(), tuple(packed))
+
+    async def queries(self, texts: Sequence[str]) -> Vectors:
+        """As the Protocol says."""
+        with failures(_EMBEDDER):
+            answer = await self._stub.Embed(_request(texts, pb.TEXT_ROLE_QUERY))
+        return Vectors(answer.model_digest, tuple(_rows(answer.embeddings)))
+
+
+def _request(texts: Sequence[str], role: pb.TextRole.ValueType) -> pb.EmbedRequest:
+    return pb.EmbedRequest(texts=texts, role=role, dtype=tensor_pb2.DTYPE_FLOAT16)
+
+
+def _rows(tensor: tensor_pb2.Tensor) -> list[bytes]:
+    """The rows of a matrix of binary16."""
+    if not tensor.shape or not tensor.shape[0]:
+        return []
+    width = len(tensor.data) // tensor.shape[0]
+    return [tensor.data[at : at + width] for at in range(0, len(tensor.data), width)]
+
+
+def _batches(texts: Sequence[str], most: int) -> Iterator[list[str]]:
+    """The texts in order, in batches that fit one message."""
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        # Length and tag of the field beside its bytes.
+        length = len(text.encode()) + 8
+        if batch and (len(batch) == most or size + length > _MOST_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(text)
+        size += length
+    if batch:
+        yield batch
+
+
+def acting(runtime: Runtime) -> Callable[[str], AbstractAsyncContextManager[object]]:
+    """``runtime.acting_for``, whose refusals by access are failures of the catalogue."""
+
+    @asynccontextmanager
+    async def acting_for(tenant: str) -> AsyncIterator[object]:
+        with failures("access"):
+            async with runtime.acting_for(tenant) as request:
+                yield request
+
+    return acting_for
+
+
+@contextmanager
+def failures(service: str) -> Iterator[None]:
+    """Turn what the peer ``service`` refuses with, inside the block, into a Failure."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        peer = from_rpc_error(error)
+        reason = Reason.__members__.get(peer.reason)
+        away = peer.code in _AWAY if reason is None else peer.code is Code.UNAUTHENTICATED
+        if away or (peer.code is Code.DEADLINE_EXCEEDED and not _hurried()):
+            raise _away(service) from error
+        if reason is None:
+            raise Failure(Reason.INTERNAL, correlation_id=peer.correlation_id, peer=peer.code.name) from error
+        # The text at fault is one that we sent, not a field of our caller's.
+        variables = {name: value for name, value in peer.variables.items() if name not in ("correlation_id", "field")}
+        raise Failure(
+            reason, field=None, retry_after_seconds=peer.retry_after_seconds, violations=(), **variables
+        ) from error
+
+
+def _hurried() -> bool:
+    """Whether our own caller's deadline, rather than the peer, ended the call."""
+    request = current_or_none()
+    return request is not None and request.deadline_seconds is not None
+
+
+def _away(service: str) -> Failure:
+    return Failure(Reason.PEER_UNAVAILABLE, retry_after_seconds=_RETRY_SECONDS, service=service)

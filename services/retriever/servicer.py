@@ -1,0 +1,130 @@
+"""The RPCs of the retriever: wire to domain, call, domain to wire."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from trivium.retriever.v1 import retriever_pb2 as pb
+from trivium.retriever.v1 import retriever_pb2_grpc
+
+from services.chassis import paging
+from services.chassis.context import Role
+from services.chassis.errors import unimplemented
+from services.chassis.idempotency import key_for
+from services.chassis.interceptors.call import MethodPolicy
+from services.retriever import wire
+from services.retriever.verbs import Verbs
+
+_WRITERS = frozenset({Role.MEMBER, Role.OWNER, Role.ADMIN})
+_WRITES = (
+    "CreateCollection", "UpdateCollection", "DeleteCollection", "PutDocument", "UploadDocument", "DeleteDocument",
+    "IngestSource", "Reembed",
+)  # fmt: skip
+
+POLICIES = {name: MethodPolicy(roles=_WRITERS) for name in _WRITES}
+
+
+class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
+    """Serves the verbs."""
+
+    def __init__(self, verbs: Verbs) -> None:
+        self._do = verbs
+
+    async def CreateCollection(self, request: pb.CreateCollectionRequest, context: Any) -> pb.CreateCollectionResponse:
+        created = await self._do.collections.create(
+            wire.tenant(), request.collection, request.description, key_for(request)
+        )
+        return pb.CreateCollectionResponse(collection=wire.collection(created))
+
+    async def GetCollection(self, request: pb.GetCollectionRequest, context: Any) -> pb.GetCollectionResponse:
+        found = await self._do.collections.get(wire.tenant(), request.collection)
+        return pb.GetCollectionResponse(collection=wire.collection(found))
+
+    async def ListCollections(self, request: pb.ListCollectionsRequest, context: Any) -> pb.ListCollectionsResponse:
+        size = paging.size_of(request.page_size)
+        (after,) = paging.decode(request.page_token, [str]) or ("",)
+        found = await self._do.collections.page(wire.tenant(), str(after), size + 1)
+        more = paging.encode([found[size - 1].collection]) if len(found) > size else ""
+        return pb.ListCollectionsResponse(
+            collections=[wire.collection(item) for item in found[:size]], next_page_token=more
+        )
+
+    async def UpdateCollection(self, request: pb.UpdateCollectionRequest, context: Any) -> pb.UpdateCollectionResponse:
+        changed = await self._do.collections.update(
+            wire.tenant(), request.collection, request.description, request.etag
+        )
+        return pb.UpdateCollectionResponse(collection=wire.collection(changed))
+
+    async def DeleteCollection(self, request: pb.DeleteCollectionRequest, context: Any) -> pb.DeleteCollectionResponse:
+        return pb.DeleteCollectionResponse(
+            documents=await self._do.removal.collection(wire.tenant(), request.collection)
+        )
+
+    async def PutDocument(self, request: pb.PutDocumentRequest, context: Any) -> pb.PutDocumentResponse:
+        stored = await self._do.intake.put(
+            wire.tenant(), wire.draft(request.header), request.content, wire.put_key(request)
+        )
+        return wire.put_response(stored)
+
+    async def UploadDocument(
+        self, requests: AsyncIterator[pb.UploadDocumentRequest], context: Any
+    ) -> pb.UploadDocumentResponse:
+        header = await wire.upload_header(requests)
+        stored = await self._do.intake.upload(
+            wire.tenant(),
+            wire.draft(header.document),
+            wire.announced(header),
+            wire.chunks(requests),
+            wire.upload_key(header),
+        )
+        return wire.upload_response(stored)
+
+    async def GetDocument(self, request: pb.GetDocumentRequest, context: Any) -> pb.GetDocumentResponse:
+        found = await self._do.documents.get(wire.tenant(), request.collection, request.document)
+        return pb.GetDocumentResponse(document=wire.document(found))
+
+    async def ListDocuments(self, request: pb.ListDocumentsRequest, context: Any) -> pb.ListDocumentsResponse:
+        size = paging.size_of(request.page_size)
+        (after,) = paging.decode(request.page_token, [str], request.collection) or ("",)
+        found = await self._do.documents.page(wire.tenant(), request.collection, str(after), size + 1)
+        more = paging.encode([found[size - 1].document], request.collection) if len(found) > size else ""
+        return pb.ListDocumentsResponse(documents=[wire.document(item) for item in found[:size]], next_page_token=more)
+
+    async def ListDocumentVersions(
+        self, request: pb.ListDocumentVersionsRequest, context: Any
+    ) -> pb.ListDocumentVersionsResponse:
+        size = paging.size_of(request.page_size)
+        filters = request.collection, request.document
+        before = paging.number(request.page_token, *filters)
+        found = await self._do.documents.versions(wire.tenant(), *filters, before, size + 1)
+        more = paging.encode([found[size - 1].sequence], *filters) if len(found) > size else ""
+        return pb.ListDocumentVersionsResponse(
+            versions=[wire.version(item) for item in found[:size]], next_page_token=more
+        )
+
+    async def GetDocumentText(self, request: pb.GetDocumentTextRequest, context: Any) -> pb.GetDocumentTextResponse:
+        excerpt = await self._do.documents.text(
+            wire.tenant(), request.collection, request.document, request.version, request.start, request.end
+        )
+        return wire.excerpt(excerpt)
+
+    async def DeleteDocument(self, request: pb.DeleteDocumentRequest, context: Any) -> pb.DeleteDocumentResponse:
+        chunks = await self._do.removal.document(wire.tenant(), request.collection, request.document)
+        return pb.DeleteDocumentResponse(chunks=chunks)
+
+    async def WatchIngestion(
+        self, request: pb.WatchIngestionRequest, context: Any
+    ) -> AsyncIterator[pb.WatchIngestionResponse]:
+        async with aclosing(self._do.watching.follow(wire.tenant(), request.collection, request.document)) as beats:
+            async for beat in beats:
+                yield wire.beat(beat)
+
+    async def Search(self, request: pb.SearchRequest, context: Any) -> pb.SearchResponse:
+        return wire.found(await self._do.search.search(wire.tenant(), wire.question(request, self._do.dense_weight)))
+
+    async def GetStatistics(self, request: pb.GetStatisticsRequest, context: Any) -> pb.GetStatisticsResponse:
+        return wire.statistics(await self._do.collections.statistics(wire.tenant(), request.collection))
+
+    Summarize = unimplemented("summaries of a whole collection")
+    IngestSource = unimplemented("ingestion from a URL or a bucket; put or upload the documents")
+    Reembed = unimplemented("another embedding model for a collection; put the documents into a new one")

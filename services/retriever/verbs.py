@@ -1,0 +1,159 @@
+"""Puts the retriever together: catalog, index, parser, ingestion, verbs.
+
+Invariant: nothing is served before the index holds what the catalog says, and the
+workers end before what they write to is closed.
+"""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.chassis.database import Database, open_database
+from services.chassis.errors import Failure
+from services.chassis.runtime import Runtime
+from services.retriever import catalog, parsing
+from services.retriever.catalog import Collections
+from services.retriever.changes import Changes
+from services.retriever.config import RetrieverSettings
+from services.retriever.documents import Documents
+from services.retriever.gates import Gates
+from services.retriever.index_embedded import EmbeddedIndex
+from services.retriever.ingestion import Ingestion, Pace, Tools
+from services.retriever.ingestion_queue import Job, Queue
+from services.retriever.intake import Intake
+from services.retriever.peers import RemoteEmbeddings, acting
+from services.retriever.publishing import Publisher
+from services.retriever.removal import Removal
+from services.retriever.repair import repair
+from services.retriever.search import Search
+from services.retriever.watching import Watching
+
+
+@dataclass(frozen=True, slots=True)
+class Verbs:
+    """What the retriever can do."""
+
+    collections: Collections
+    documents: Documents
+    intake: Intake
+    removal: Removal
+    watching: Watching
+    search: Search
+    dense_weight: float
+
+
+@asynccontextmanager
+async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
+    """Open what the service stands on, ingest in the background, close in reverse."""
+    settings = runtime.settings
+    assert isinstance(settings, RetrieverSettings)
+    limits = parsing.Limits(settings.parse_seconds, settings.parse_memory_bytes)
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(
+            open_database(settings.database_url, "services.retriever.migrations")
+        )
+        index = await stack.enter_async_context(_index(runtime, settings, database))
+        parser = await stack.enter_async_context(parsing.opened(limits))
+        tools = Tools(
+            queue=Queue(database),
+            publisher=Publisher(database),
+            parser=parser,
+            embeddings=RemoteEmbeddings(runtime.channel("embedder")),
+            index=index,
+            gates=Gates(),
+            changes=Changes(),
+            acting_for=acting(runtime),
+            blocking=runtime.blocking,
+            report=_reporter(runtime),
+        )
+        ingestion = await stack.enter_async_context(_ingesting(runtime, settings, tools))
+        verbs = _verbs(runtime, settings, database, tools, ingestion)
+        stack.push_async_callback(verbs.removal.finish)
+        yield verbs
+
+
+@asynccontextmanager
+async def _index(runtime: Runtime, settings: RetrieverSettings, database: Database) -> AsyncIterator[EmbeddedIndex]:
+    """The index as the catalog says it should be."""
+    identity = await database.write(catalog.identity)
+    index = EmbeddedIndex(settings.service_dir / "index.db", identity, settings.vector_cache_bytes)
+    kept = await asyncio.to_thread(index.open)
+    try:
+        added, removed = await asyncio.to_thread(repair, database, index)
+        runtime.log.info("index_opened", kept=kept, added=added, removed=removed)
+        yield index
+    finally:
+        await asyncio.to_thread(index.close)
+
+
+@asynccontextmanager
+async def _ingesting(runtime: Runtime, settings: RetrieverSettings, tools: Tools) -> AsyncIterator[Ingestion]:
+    """The workers, from what was left in the queue on."""
+    pace = Pace(settings.max_chunk_tokens, settings.embed_texts, settings.retry_seconds)
+    ingestion = Ingestion(tools, pace)
+    await tools.queue.recover()
+    workers = [runtime.spawn(ingestion.run(), f"ingestion-{number}") for number in range(settings.ingestion_workers)]
+    try:
+        yield ingestion
+    finally:
+        for worker in workers:
+            worker.cancel()
+        for worker in workers:
+            with suppress(asyncio.CancelledError):
+                await worker
+
+
+def _verbs(
+    runtime: Runtime, settings: RetrieverSettings, database: Database, tools: Tools, ingestion: Ingestion
+) -> Verbs:
+    def now() -> float:
+        return runtime.clock.now().timestamp()
+
+    collections, documents = Collections(database, now), Documents(database, now)
+    return Verbs(
+        collections=collections,
+        documents=documents,
+        intake=Intake(
+            collections=collections,
+            documents=documents,
+            changes=tools.changes,
+            blocking=runtime.blocking,
+            wake=ingestion.wake,
+            new_id=runtime.new_id,
+            uploads=_emptied(settings.service_dir / "uploads"),
+            limit_bytes=settings.max_document_bytes,
+        ),
+        removal=Removal(collections, documents, tools.index, tools.gates, tools.changes, runtime.blocking),
+        watching=Watching(database, tools.changes),
+        search=Search(database, tools.index, tools.embeddings, tools.gates, runtime.blocking, settings.search_depth),
+        dense_weight=settings.dense_weight,
+    )
+
+
+def _emptied(folder: Path) -> Path:
+    """The folder of unfinished uploads, without those that a kill left behind."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _reporter(runtime: Runtime) -> Callable[[str, Job, Failure | None], None]:
+    """What writes down how a job ended; its id is the client's own text and stays out of the log."""
+    outcomes = runtime.metrics.counter(
+        "trivium_retriever_ingestion_outcomes", "Ingestion jobs by outcome.", ("outcome",)
+    )
+
+    def report(outcome: str, job: Job, failure: Failure | None) -> None:
+        outcomes.labels(outcome).inc()
+        runtime.log.info(
+            outcome,
+            tenant_id=job.tenant,
+            collection_number=job.collection_number,
+            document_number=job.document_number,
+            reason=failure.reason.name if failure else "",
+        )
+
+    return report

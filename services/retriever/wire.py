@@ -1,0 +1,196 @@
+"""Between protobuf and the domain of the retriever: the only file that knows both."""
+
+import hashlib
+from collections.abc import AsyncIterable, AsyncIterator
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from trivium.common.v1 import transfer_pb2
+from trivium.retriever.v1 import retriever_pb2 as pb
+
+from services.chassis.context import current
+from services.chassis.errors import Failure, Reason
+from services.chassis.idempotency import IdempotencyKey, key_for
+from services.retriever.catalog import Collection, Statistics
+from services.retriever.documents import Document, Excerpt, Stored, Version
+from services.retriever.intake import Announced, Draft, with_content
+from services.retriever.search import Found, Fusion, Hit, Mode, Question
+from services.retriever.states import State
+from services.retriever.watching import Beat
+
+_STATES = {
+    State.PENDING: pb.INGESTION_STATE_PENDING,
+    State.RUNNING: pb.INGESTION_STATE_RUNNING,
+    State.READY: pb.INGESTION_STATE_READY,
+    State.FAILED: pb.INGESTION_STATE_FAILED,
+    State.SUPERSEDED: pb.INGESTION_STATE_SUPERSEDED,
+}
+_MODES = {
+    pb.SEARCH_MODE_UNSPECIFIED: Mode.HYBRID,
+    pb.SEARCH_MODE_HYBRID: Mode.HYBRID,
+    pb.SEARCH_MODE_DENSE: Mode.DENSE,
+    pb.SEARCH_MODE_SPARSE: Mode.SPARSE,
+}
+_FUSIONS = {pb.FUSION_UNSPECIFIED: Fusion.SCORE, pb.FUSION_SCORE: Fusion.SCORE, pb.FUSION_RANK: Fusion.RANK}
+DEFAULT_TOP_K = 10
+
+
+def tenant() -> str:
+    """Whose call this is."""
+    return current().tenant_id
+
+
+def _time(seconds: float) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromMicroseconds(int(seconds * 1e6))
+    return stamp
+
+
+def collection(value: Collection) -> pb.Collection:
+    """A collection as the API shows it."""
+    return pb.Collection(
+        name=f"tenants/{value.tenant}/collections/{value.collection}",
+        collection=value.collection,
+        description=value.description,
+        embedding_digest=value.embedding_digest,
+        create_time=_time(value.created_at),
+        etag=value.etag,
+    )
+
+
+def statistics(value: Statistics) -> pb.GetStatisticsResponse:
+    """Counts of a collection."""
+    return pb.GetStatisticsResponse(
+        documents=value.documents,
+        chunks=value.chunks,
+        characters=value.characters,
+        pending=value.pending,
+        failed=value.failed,
+        vectors_computed=value.vectors_computed,
+    )
+
+
+def draft(header: pb.DocumentHeader) -> Draft:
+    """What a header asks to be stored."""
+    return Draft(header.collection, header.document, header.title, header.media_type, dict(header.metadata))
+
+
+def put_key(request: pb.PutDocumentRequest) -> IdempotencyKey:
+    """The identity of a put: its header's, and its bytes."""
+    return with_content(key_for(request.header), hashlib.sha256(request.content).hexdigest())
+
+
+def upload_key(header: pb.DocumentUploadHeader) -> IdempotencyKey:
+    """The identity of an upload: its header's, and the digest of the bytes that it announces."""
+    return with_content(key_for(header.document), header.upload.sha256)
+
+
+async def upload_header(requests: AsyncIterator[pb.UploadDocumentRequest]) -> pb.DocumentUploadHeader:
+    """The header that opens an upload.  Raises REQUEST_STREAM_EMPTY, FIELD_INVALID."""
+    async for request in requests:
+        if request.WhichOneof("part") != "header":
+            raise Failure(Reason.FIELD_INVALID, field="header", problem="the first message of an upload is its header")
+        return request.header
+    raise Failure(Reason.REQUEST_STREAM_EMPTY)
+
+
+def announced(header: pb.DocumentUploadHeader) -> Announced:
+    """What an upload says is coming."""
+    upload = header.upload
+    return Announced(upload.size_bytes, upload.sha256, upload.resume_offset_bytes)
+
+
+async def chunks(requests: AsyncIterable[pb.UploadDocumentRequest]) -> AsyncIterator[transfer_pb2.Chunk]:
+    """The chunks behind the header.  Raises FIELD_INVALID."""
+    async for request in requests:
+        if request.WhichOneof("part") != "chunk":
+            raise Failure(Reason.FIELD_INVALID, field="chunk", problem="only chunks follow the header")
+        yield request.chunk
+
+
+def document(value: Document) -> pb.Document:
+    """A document as the API shows it."""
+    return pb.Document(
+        collection=value.collection,
+        document=value.document,
+        title=value.title,
+        serving_version=value.serving_version,
+        newest_version=value.newest_version,
+        state=_STATES[State(value.state)],
+        reason=value.reason,
+        media_type=value.media_type,
+        metadata=dict(value.metadata),
+        update_time=_time(value.updated_at),
+        chunks=value.chunks,
+        chunks_embedded=value.chunks_embedded,
+        chunks_reused=value.chunks_reused,
+    )
+
+
+def put_response(value: Stored) -> pb.PutDocumentResponse:
+    """What a put came to."""
+    return pb.PutDocumentResponse(document=document(value.document), new_version=value.new_version)
+
+
+def upload_response(value: Stored) -> pb.UploadDocumentResponse:
+    """What an upload came to."""
+    return pb.UploadDocumentResponse(document=document(value.document), new_version=value.new_version)
+
+
+def version(value: Version) -> pb.DocumentVersion:
+    """A version as the API shows it."""
+    return pb.DocumentVersion(
+        version=value.version,
+        characters=value.characters,
+        source_sha256=value.source_sha256,
+        create_time=_time(value.created_at),
+        state=_STATES[State(value.state)],
+    )
+
+
+def excerpt(value: Excerpt) -> pb.GetDocumentTextResponse:
+    """Characters of a version."""
+    return pb.GetDocumentTextResponse(text=value.text, version=value.version, characters=value.characters)
+
+
+def beat(value: Beat) -> pb.WatchIngestionResponse:
+    """One message of a watch."""
+    return pb.WatchIngestionResponse(document=document(value.document), pending=value.pending)
+
+
+def question(request: pb.SearchRequest, dense_weight: float) -> Question:
+    """What to find; ``dense_weight`` is for who states none."""
+    return Question(
+        collections=tuple(request.collections),
+        queries=tuple(request.queries),
+        top_k=request.top_k or DEFAULT_TOP_K,
+        mode=_MODES[request.mode],
+        fusion=_FUSIONS[request.fusion],
+        dense_weight=request.dense_weight if request.HasField("dense_weight") else dense_weight,
+        metadata_equals=dict(request.metadata_equals),
+        documents=tuple(request.documents),
+    )
+
+
+def found(value: Found) -> pb.SearchResponse:
+    """Hits and the time that they took."""
+    return pb.SearchResponse(
+        hits=[_hit(item) for item in value.hits],
+        timings=[pb.SearchTiming(stage=stage, seconds=seconds) for stage, seconds in value.seconds.items()],
+    )
+
+
+def _hit(value: Hit) -> pb.Hit:
+    return pb.Hit(
+        collection=value.collection,
+        document=value.document,
+        version=value.version,
+        chunk=f"{value.chunk:016x}",
+        start=value.start,
+        end=value.end,
+        text=value.text,
+        title=value.title,
+        heading_path=value.heading_path,
+        score=value.score,
+        dense_score=value.dense_score,
+        sparse_score=value.sparse_score,
+    )
