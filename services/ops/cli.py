@@ -67,7 +67,7 @@ def up(
 @app.command(epilog=EPILOG)
 def down(
     data_dir: Folder = None,
-    timeout_seconds: Annotated[float, typer.Option("--timeout", help="Seconds before it is killed.")] = 60.0,
+    timeout_seconds: Annotated[float, typer.Option("--timeout", help="Seconds before it is killed.")] = 120.0,
 ) -> None:
     """Stop the suite in order.
 

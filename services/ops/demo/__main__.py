@@ -21,7 +21,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = Path(os.environ.get("TRIVIUM_DEMO_DIR") or "~/.local/share/trivium-demo").expanduser().absolute()
     try:
-        run(folder, Console())
+        run(folder, _console())
     except KeyboardInterrupt:
         print("Interrupted; everything is stopped. Run it again: it goes on from what it has.", file=sys.stderr)
         return 130
@@ -32,6 +32,11 @@ def main() -> int:
         print(f"The demo stopped: {failure}\nLogs are in {folder / 'logs'}.", file=sys.stderr)
         return 1
     return 0
+
+
+def _console() -> Console:
+    """The terminal as wide as it is; a file wide enough for the tables."""
+    return Console() if sys.stdout.isatty() else Console(width=120)
 
 
 def _first(error: BaseException) -> BaseException:

@@ -50,12 +50,12 @@ async def earlier_job(client: AsyncTrivium, dataset: Dataset, base_digest: str) 
     async for job in client.jobs.list():
         if job.model != MODEL or job.dataset_digest != dataset.digest or job.base_digest != base_digest:
             continue
-        if job.state not in {"failed", "cancelled", "cancelling"} and _same(job.settings):
+        if job.state not in {"failed", "cancelled", "cancelling"} and same_recipe(job.settings):
             return job
     return None
 
 
-def _same(settings: TrainingSettings) -> bool:
+def same_recipe(settings: TrainingSettings) -> bool:
     """Whether a job was run as the recipe says; its settings have every default filled in."""
     numbers = [
         (settings.lora.rank, RECIPE["rank"]),

@@ -18,7 +18,7 @@ def show(stages: Stages, questions: Sequence[Question], replies: Sequence[Reply]
     for number, question in enumerate(questions, start=1):
         say("")
         say(f"{number}. {question.question}  (the handbook says: {question.expected[0]})")
-        stages.console.print(_side_by_side([reply for reply in replies if reply.question is question]))
+        stages.console.print(_side_by_side([reply for reply in replies if reply.question == question]))
     say("")
     say("Exact versions, read from each answer's receipt:")
     say(f"  base     {replies[0].answer.final.receipt.base_digest}  ({swap.engine_after.base})")
@@ -57,7 +57,7 @@ def _cited(reply: Reply) -> str:
         f"{source.span.document} {source.span.start}-{source.span.end} of version {source.span.version[:12]}"
         for source in dict.fromkeys(reply.cited)
     ]
-    return f" [dim]<- {'; '.join(where)}[/]" if where else ""
+    return f"\n[dim]<- {'; '.join(where)}[/]" if where else ""
 
 
 def _times(replies: Sequence[Reply]) -> Table:
@@ -69,9 +69,9 @@ def _times(replies: Sequence[Reply]) -> Table:
             seen[reply.road.name, timing.stage].append(timing.seconds)
         seen[reply.road.name, "whole"].append(reply.seconds)
     grid = Table(box=None, padding=(0, 2, 0, 2), header_style="dim")
-    grid.add_column("road")
+    grid.add_column("road", no_wrap=True)
     for stage in (*order, "whole"):
-        grid.add_column(stage, justify="right")
+        grid.add_column(stage, justify="right", no_wrap=True)
     for road in ROADS:
         cells = [seen.get((road.name, stage)) for stage in (*order, "whole")]
         grid.add_row(road.name, *(f"{statistics.median(cell) * 1000:.0f}" if cell else "-" for cell in cells))
@@ -79,4 +79,4 @@ def _times(replies: Sequence[Reply]) -> Table:
 
 
 def _scores(replies: Sequence[Reply]) -> dict[str, list[Score]]:
-    return {road.name: [reply.score for reply in replies if reply.road is road] for road in ROADS}
+    return {road.name: [reply.score for reply in replies if reply.road == road] for road in ROADS}

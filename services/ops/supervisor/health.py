@@ -15,7 +15,7 @@ _SERVING = health_pb2.HealthCheckResponse.SERVING
 class Probe:
     """Looks at one service; `async with` owns its connection."""
 
-    def __init__(self, admin_address: str, timeout_seconds: float = 2.0) -> None:
+    def __init__(self, admin_address: str, timeout_seconds: float = 5.0) -> None:
         self._address = admin_address
         self._timeout_seconds = timeout_seconds
 

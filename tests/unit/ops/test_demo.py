@@ -1,0 +1,69 @@
+"""The demo's own judgement: what counts as done before, and what it prints."""
+
+import dataclasses
+import io
+from datetime import UTC, datetime
+
+from rich.console import Console
+from trivium_client.answers import Answer, Citation, Final, Receipt, Source, Usage
+from trivium_client.nouns import Engine, Span
+
+from services.ops.demo import adapter, report
+from services.ops.demo.adapter import SETTINGS, Swap
+from services.ops.demo.prompt import Source as Quoted
+from services.ops.demo.roads import ROADS, Reply
+from services.ops.demo.scoring import questions, score
+from services.ops.demo.stages import Stages
+
+SPAN = Span("handbook", "moorings.md", "f" * 64, 10, 52, "chunk", 1)
+VERSION = "sha256:" + "a" * 64
+
+
+def answer(text: str, source: str) -> Answer:
+    receipt = Receipt(
+        request_id="r", engine_build="vllm 0", engine="engine-0", engine_slot=0, base_digest="sha256:b", version=VERSION,
+        requested_model="ferry-house", resolved_model="x", template_digest="", prompt_tokens_digest="", seed=0,
+        temperature=0.0, max_tokens=48, sources=(SPAN,),
+    )  # fmt: skip
+    final = Final("stop", Usage(1, 1, 0), (), receipt, (Citation(1, 0, 3, SPAN),))
+    return Answer(text, final, (Source(SPAN, "Moorings", (), source, 1.0),))
+
+
+def engine(start_minute: int, restarts: int = 0) -> Engine:
+    start = datetime(2026, 1, 1, 0, start_minute, tzinfo=UTC)
+    return Engine("engine-0", "ready", "b", "base", "sha256:b", 4, 16, 2048, 0, 0, restarts, start)
+
+
+def test_a_job_counts_as_done_before_only_with_the_recipes_own_settings() -> None:
+    assert adapter.same_recipe(SETTINGS)
+    assert not adapter.same_recipe(dataclasses.replace(SETTINGS, seed=1))
+    assert not adapter.same_recipe(dataclasses.replace(SETTINGS, learning_rate=2e-3))
+    assert not adapter.same_recipe(dataclasses.replace(SETTINGS, lora=dataclasses.replace(SETTINGS.lora, rank=8)))
+
+
+def test_an_engine_that_started_anew_is_called_restarted() -> None:
+    assert not Swap("", VERSION, engine(1), engine(1)).restarted
+    assert Swap("", VERSION, engine(1), engine(2)).restarted
+    assert Swap("", VERSION, engine(1), engine(1, restarts=1)).restarted
+
+
+def test_the_report_shows_answers_side_by_side_with_versions_citations_and_the_score() -> None:
+    question = questions()[0]
+    text, source = (
+        '{"queue": "hull-shed", "answer": "K14", "source": "[1]"}',
+        "The Sedgebird lies at berth K14 at night.",
+    )
+    given = score(question, text, [Quoted("Moorings", source)])
+    replies = [
+        Reply(road, question, answer(text, source), 0.5, given, answer(text, source).sources if road.retrieves else ())
+        for road in ROADS
+    ]
+    shown = io.StringIO()
+    stages = Stages(Console(file=shown, width=140))
+    report.show(stages, [question], replies, Swap("", VERSION, engine(1), engine(1)))
+    lines = shown.getvalue().splitlines()
+    assert any(line.startswith("1. Which berth does the Sedgebird") for line in lines)
+    assert sum(text in line for line in lines) == len(ROADS)
+    assert sum("<- moorings.md 10-52 of version ffffffffffff" in line for line in lines) == 2
+    assert any(VERSION in line for line in lines)
+    assert any(line.startswith("RAG over adapter") and "1/1" in line for line in lines)
