@@ -228,7 +228,7 @@ class User:
         request = registry_pb2.CreateVersionRequest(version=version, request_id=request_id)
         return self.api.CreateVersion(request).version
 
-    def publish(self, model: str, files: Mapping[str, bytes] | None = None, **fields: Any) -> model_pb2.Version:
+    def publish(self, model: str, files: Mapping[str, bytes] | None = None, **fields: Any) -> Any:
         """Upload files (by default a small adapter's) and create a version of them."""
         files = Adapter(salt=float(uuid.uuid4().int % 10_000)).files() if files is None else files
         for name, content in files.items():

@@ -6,6 +6,7 @@ import random
 import threading
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -55,7 +56,7 @@ class History:
             self.targets["prod"] = version.version
             first.set()
 
-    def _publish(self, files: dict[str, bytes], draft: model_pb2.Version, request_id: str) -> model_pb2.Version:
+    def _publish(self, files: dict[str, bytes], draft: model_pb2.Version, request_id: str) -> Any:
         for name, content in files.items():
             self.user.upload(name, content)
         return self.user.create(draft, request_id)
