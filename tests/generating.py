@@ -5,6 +5,7 @@ One engine takes half a minute to start and most of two cores: tests share it.
 
 import hashlib
 import inspect
+import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -129,6 +130,11 @@ class Served:
         self._channel = grpc.insecure_channel(self.generator.address)
         self.wait_until_ready()
         return self
+
+    @property
+    def pid(self) -> int:
+        """Process id of the generator."""
+        return int(json.loads(self.generator.run_file.read_text())["pid"])
 
     def wait_until_ready(self) -> None:
         """Wait until the engine has answered its probe."""

@@ -43,6 +43,8 @@ PLUGIN = "trivium_lora"
 TARGET_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 _PROBE = "probe"
 _DEATH_POLL_SECONDS = 0.2
+# An engine core has nothing to save; what it runs is lost in any case.
+_STOP_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,7 @@ class VllmEngine:
         llm, owner = self._llm, self._owner
         self._llm = self._owner = None
         if llm is not None:
-            await asyncio.to_thread(llm.shutdown)
+            await asyncio.to_thread(llm.shutdown, _STOP_SECONDS)
             # vLLM shuts down once more when the object is collected, by then without its modules.
             setattr(llm, "shutdown", lambda *_, **__: None)  # noqa: B010 - a method of theirs
         if owner is not None:
@@ -202,6 +204,7 @@ class VllmEngine:
 
 
 def _build(settings: VllmSettings) -> AsyncLLM:
+    from vllm.config import StructuredOutputsConfig
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -219,6 +222,8 @@ def _build(settings: VllmSettings) -> AsyncLLM:
         max_cpu_loras=settings.slots,
         max_lora_rank=settings.max_rank,
         lora_target_modules=TARGET_MODULES,
+        # A small model that may choose white space writes nothing else until its tokens are used up.
+        structured_outputs_config=StructuredOutputsConfig(backend="xgrammar", disable_any_whitespace=True),
         disable_log_stats=True,
         generation_config="vllm",
     )

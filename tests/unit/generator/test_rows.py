@@ -38,7 +38,7 @@ def layer(seed=0, dtype=torch.float32):
 
 
 def plain(y, x, down, up, slots, scale):
-    """y + scale * x A^T B^T, one row and one slice at a time, nothing for NO_SLOT."""
+    """The formula, y + scale * x A^T B^T, one row and one slice at a time, nothing for NO_SLOT."""
     expected = y.clone()
     for row, slot in enumerate(slots):
         offset = 0

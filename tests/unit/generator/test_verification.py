@@ -56,7 +56,9 @@ HOSTILE = {
     "a header nested beyond reason": with_weights(struct.pack("<Q", 200_000) + b'{"a":' * 40_000),
     "a file cut short": with_weights(WHOLE[:-4]),
     "bytes behind the tensors": with_weights(WHOLE + b"code"),
-    "overlapping tensors": with_weights(weights(tensors(), header={f"{PATH}.lora_A.weight": ENTRY | {"data_offsets": [8, 56]}})),
+    "overlapping tensors": with_weights(
+        weights(tensors(), header={f"{PATH}.lora_A.weight": ENTRY | {"data_offsets": [8, 56]}})
+    ),
     "a negative shape": with_weights(weights(tensors(), header={f"{PATH}.lora_A.weight": ENTRY | {"shape": [-2, -6]}})),
     "a shape that lies about its length": with_weights(
         weights(tensors(), header={f"{PATH}.lora_A.weight": ENTRY | {"shape": [2, 600]}})

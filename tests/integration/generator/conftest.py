@@ -1,0 +1,45 @@
+"""One generator with its engine, and one tenant with marked adapters, for the whole folder."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.generating import Served, Tenant, marked_adapters, tenant_of
+from tests.load.marked import MarkedAdapter
+
+
+@dataclass(frozen=True)
+class Marks:
+    """A tenant's marked adapters: as many as the generator has slots."""
+
+    tenant: Tenant
+    adapters: list[MarkedAdapter]
+    versions: list[str]
+
+    def mark_of(self, version: str) -> int:
+        """The only token that a version says."""
+        return self.adapters[self.versions.index(version)].token_id
+
+    @property
+    def tokens(self) -> set[int]:
+        """Every mark."""
+        return {adapter.token_id for adapter in self.adapters}
+
+
+@pytest.fixture(scope="package")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Access, registry and generator as processes."""
+    running = Served(tmp_path_factory.mktemp("served"))
+    try:
+        yield running.start()
+    finally:
+        running.close()
+
+
+@pytest.fixture(scope="package")
+def marks(served: Served) -> Marks:
+    """Marked adapters in the registry."""
+    tenant, adapters = tenant_of(served), marked_adapters(served.base)
+    versions = [tenant.publish(f"mark-{index}", adapter, served.base) for index, adapter in enumerate(adapters)]
+    return Marks(tenant, adapters, versions)

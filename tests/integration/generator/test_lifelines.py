@@ -1,0 +1,64 @@
+"""Death: of the engine, which is rebuilt, and of the generator, which leaves no process behind.
+
+The last file of this folder: the second test ends the generator for good.
+"""
+
+import os
+import signal
+from pathlib import Path
+
+import grpc
+import pytest
+from trivium.generator.v1 import generator_pb2
+
+from services.chassis.status import from_rpc_error
+from tests.generating import QUESTIONS, descendants
+from tests.stack import eventually
+
+
+def title(pid):
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def alive(pids):
+    """Those of ``pids`` that still run; a zombie has ended."""
+    states = {}
+    for pid in pids:
+        try:
+            states[pid] = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+    return {pid for pid, state in states.items() if state != "Z"}
+
+
+def test_a_dead_engine_is_rebuilt_with_what_was_resident_and_callers_are_told_to_retry(served, marks):
+    generator, version = marks.tenant.generator, marks.versions[0]
+    generator.answer("Hello", version, max_tokens=2)
+    call = generator.start("Write a very long story.", version, max_tokens=1500)
+    next(call)
+    below = descendants(served.pid)
+    core = [pid for pid in below if "EngineCor" in title(pid)]
+    os.kill(core[0], signal.SIGKILL)
+    with pytest.raises(grpc.RpcError) as caught:
+        for _ in call:
+            pass
+    failure = from_rpc_error(caught.value)
+    assert (failure.reason, bool(failure.retry_after_seconds)) == ("NOT_READY", True)
+    served.wait_until_ready()
+    engine = generator.api.ListEngines(generator_pb2.ListEnginesRequest()).engines[0]
+    assert engine.restarts == 1
+    listed = generator.api.ListAdapters(generator_pb2.ListAdaptersRequest()).adapters
+    assert version in {adapter.version for adapter in listed}
+    answer = generator.answer(QUESTIONS[0], version)
+    assert set(answer.token_ids) == {marks.mark_of(version)}
+    assert not alive(core)
+
+
+def test_a_killed_generator_leaves_no_process_behind(served):
+    below = descendants(served.pid)
+    assert len(below) >= 2
+    served.generator.kill()
+    eventually(lambda: not alive(below), f"{below} end", 20)

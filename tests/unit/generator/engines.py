@@ -1,0 +1,106 @@
+"""An engine in memory that holds the generator to vLLM's rules, and fails a test that breaks one."""
+
+import asyncio
+from pathlib import Path
+
+from services.generator.engine import (
+    Attestation,
+    EngineFacts,
+    EngineLost,
+    EngineRefused,
+    Finish,
+    Piece,
+)
+from services.generator.residency import StoredAdapter
+
+
+class MemoryEngine:
+    """Slots as vLLM has them.  ``gate`` closed makes generations wait; ``broken`` versions do not load."""
+
+    def __init__(self, slots=2):
+        self.facts = EngineFacts("e", "memory", "base", "sha256:base", slots, 16, 128)
+        self.held = {}
+        self.running = {}
+        self.loads = []
+        self.broken = set()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.dead = asyncio.Event()
+        self.dead.set()
+        self.starts = 0
+        self.aborted = 0
+        self.lie = None
+
+    @property
+    def alive(self):
+        return not self.dead.is_set()
+
+    async def start(self):
+        self.starts += 1
+        self.held.clear()
+        self.dead.clear()
+
+    async def stop(self):
+        self.dead.set()
+
+    async def death(self):
+        await self.dead.wait()
+
+    async def load(self, adapter):
+        self._require_life()
+        await asyncio.sleep(0)
+        version = adapter.name.rpartition("@")[2]
+        if version in self.broken:
+            raise EngineRefused("no such file")
+        assert len(self.held) < self.facts.slots, "vLLM would evict a version on its own"
+        assert adapter.engine_id not in self.held
+        self.held[adapter.engine_id] = version
+        self.loads.append(version)
+
+    async def unload(self, adapter):
+        self._require_life()
+        await asyncio.sleep(0)
+        assert not self.running.get(adapter.engine_id), "vLLM would reload from disk in the middle of a step"
+        self.held.pop(adapter.engine_id, None)
+
+    async def resident(self):
+        return frozenset(self.held)
+
+    async def generate(self, job):
+        self._require_life()
+        life = self.starts
+        used = job.adapter.engine_id if job.adapter else None
+        assert used is None or used in self.held, "vLLM would load lazily inside a step"
+        self.running[used] = self.running.get(used, 0) + 1
+        slot = -1 if used is None else list(self.held).index(used)
+        told = Attestation(slot, self.lie or self.held.get(used, ""), 1, "")
+        try:
+            yield Piece("a", (1,), (), None, 0, told)
+            await asyncio.wait(
+                {asyncio.ensure_future(self.gate.wait()), asyncio.ensure_future(self.dead.wait())},
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if life != self.starts:
+                raise EngineLost("rebuilt since")
+            self._require_life()
+            yield Piece("b", (2,), (), Finish.STOP, 0, told)
+        except GeneratorExit:
+            self.aborted += 1
+            raise
+        finally:
+            self.running[used] -= 1
+
+    def _require_life(self):
+        if self.dead.is_set():
+            raise EngineLost("dead")
+
+
+def stored(version, tenant="t"):
+    """A verified adapter that lies nowhere."""
+    return StoredAdapter(version, tenant, f"model-{version}", Path("/nowhere"), 8, 100)
+
+
+async def settled():
+    """Let everything that can run without waiting for time run."""
+    for _ in range(200):
+        await asyncio.sleep(0)

@@ -1,0 +1,185 @@
+"""The verb over an engine in memory: order of checks, attestation, abort, and what a receipt says."""
+
+import asyncio
+import hashlib
+import json
+import struct
+from contextlib import aclosing
+
+import pytest
+
+from services.chassis.errors import Failure, Reason
+from services.generator.adapter_files import VersionFacts, read_manifest
+from services.generator.engine import Finish, Sampling, Turn
+from services.generator.generation import Ask, Done, Generation, More, Sources, TokenIds
+from services.generator.places import Limits, Slots
+from services.generator.supervision import EngineState, Supervisor, World
+from tests.unit.generator.engines import MemoryEngine, settled, stored
+
+
+class Words:
+    """A tokenizer of one token a character."""
+
+    template_digest = "sha256:template"
+    vocabulary = 256
+
+    def chat(self, turns):
+        return [ord(letter) for turn in turns for letter in turn.content]
+
+    def text(self, text):
+        return [ord(letter) for letter in text]
+
+
+class Shelf:
+    async def obtain(self, facts):
+        return stored(facts.version)
+
+
+class Permissions:
+    async def facts(self, version):
+        if version == "hidden":
+            raise Failure(Reason.VERSION_NOT_FOUND, name=version)
+        return VersionFacts(version, "")
+
+
+async def blocking(function, *arguments):
+    return function(*arguments)
+
+
+class World1:
+    def __init__(self, slots=2):
+        self.engine = MemoryEngine(slots)
+        self.slots = Slots(self.engine, Limits(8, 8), lambda: 0.0)
+        sources = Sources(iter(f"id-{n}" for n in range(99)).__next__, lambda: 77, lambda: 0.0, blocking)
+        self.verb = Generation(self.engine, self.slots, Shelf(), Permissions(), Words(), sources)
+
+    async def open(self):
+        await self.engine.start()
+        await self.slots.resume([])
+        return self
+
+    async def run(self, **fields):
+        return [part async for part in self.verb.answer(ask(**fields), "tenant")]
+
+
+def ask(prompt="hello", version="", base="", seed=None, max_tokens=0, **sampling):
+    return Ask(prompt, version, base, Sampling(max_tokens, **sampling), seed, None, "", "m@prod")
+
+
+async def test_an_answer_ends_with_a_receipt_that_says_what_the_engine_attested():
+    parts = await (await World1().open()).run(version="v", prompt=(Turn("user", "hey"),))
+    done = parts[-1]
+    assert [part.text for part in parts[:-1]] == ["a", "b"]
+    assert isinstance(done, Done)
+    assert (done.attestation.version, done.attestation.slot) == ("v", 0)
+    assert done.resolved_model == "model-v@v"
+    assert (done.prompt_tokens, done.completion_tokens, done.finish) == (3, 2, Finish.STOP)
+    packed = struct.pack("<3i", *b"hey")
+    assert done.prompt_tokens_digest == f"sha256:{hashlib.sha256(packed).hexdigest()}"
+    assert done.sampling.seed == 77
+    assert [stage.name for stage in done.stages] == ["prompt", "load", "queue", "prefill", "generate"]
+
+
+async def test_the_base_is_attested_as_the_base():
+    done = (await (await World1().open()).run())[-1]
+    assert (done.attestation.slot, done.attestation.version, done.resolved_model) == (-1, "", "base")
+
+
+async def test_not_a_word_leaves_when_the_slot_held_another_version():
+    world = await World1().open()
+    world.engine.lie = "other"
+    with pytest.raises(Failure) as caught:
+        await anext(world.verb.answer(ask(version="v"), "tenant"))
+    assert caught.value.reason is Reason.VERSION_MISMATCH
+
+
+async def test_a_version_that_the_caller_may_not_read_is_not_served_though_it_is_resident():
+    world = await World1().open()
+    async with world.slots.place("owner", stored("hidden")):
+        with pytest.raises(Failure) as caught:
+            await world.run(version="hidden")
+    assert caught.value.reason is Reason.VERSION_NOT_FOUND
+
+
+async def test_a_caller_that_leaves_aborts_the_engines_work_and_gives_the_place_back():
+    world = await World1().open()
+    world.engine.gate.clear()
+    async with aclosing(world.verb.answer(ask(version="v"), "tenant")) as parts:
+        assert isinstance(await anext(parts), More)
+    await settled()
+    assert world.engine.aborted == 1
+    assert world.slots.running == 0
+    assert world.slots.residents()[0].in_flight == 0
+
+
+async def test_a_prompt_that_leaves_no_room_is_refused_with_both_numbers():
+    with pytest.raises(Failure) as caught:
+        await (await World1().open()).run(prompt="x" * 128)
+    assert caught.value.reason is Reason.PROMPT_TOO_LONG
+    assert caught.value.variables["tokens"] == "128"
+
+
+async def test_the_context_window_bounds_what_was_asked_for():
+    done = (await (await World1().open()).run(prompt="x" * 100, max_tokens=500, seed=3))[-1]
+    assert (done.sampling.max_tokens, done.sampling.seed) == (28, 3)
+
+
+async def test_token_ids_outside_the_vocabulary_are_refused():
+    with pytest.raises(Failure) as caught:
+        await (await World1().open()).run(prompt=TokenIds((1, 256)))
+    assert caught.value.reason is Reason.FIELD_INVALID
+
+
+async def test_another_base_is_not_found():
+    with pytest.raises(Failure) as caught:
+        await (await World1().open()).run(base="other")
+    assert caught.value.reason is Reason.BASE_NOT_FOUND
+
+
+class Log:
+    def info(self, event, **fields):
+        pass
+
+    error = info
+
+
+async def test_a_dead_engine_is_rebuilt_with_what_it_held_and_callers_are_told_to_retry():
+    world = World1()
+    states = []
+
+    async def pause(seconds):
+        await asyncio.sleep(0)
+
+    supervisor = Supervisor(
+        world.engine, world.slots, World(lambda serving, why: states.append(serving), lambda: None, pause, Log())
+    )
+    life = asyncio.create_task(supervisor.run())
+    await settled()
+    await world.run(version="v")
+    world.engine.gate.clear()
+    parts = world.verb.answer(ask(version="v"), "tenant")
+    assert isinstance(await anext(parts), More)
+    world.engine.dead.set()
+    with pytest.raises(Failure) as caught:
+        await anext(parts)
+    assert caught.value.reason is Reason.NOT_READY
+    assert caught.value.retry_after_seconds
+    world.engine.gate.set()
+    await settled()
+    assert (supervisor.state, supervisor.restarts, world.engine.starts) == (EngineState.READY, 1, 2)
+    assert set(world.engine.held.values()) == {"v"}
+    assert states[0] is False
+    assert states[-1] is True
+    assert (await world.run(version="v"))[-1].attestation.version == "v"
+    life.cancel()
+    await asyncio.gather(life, return_exceptions=True)
+    assert supervisor.state is EngineState.DRAINING
+
+
+def test_a_manifest_that_does_not_hash_to_the_version_is_refused():
+    text = json.dumps({"tenant": "t", "model": "m", "kind": "LORA", "base_digest": "b", "files": []})
+    version = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    assert read_manifest(VersionFacts(version, text)).model == "m"
+    with pytest.raises(Failure) as caught:
+        read_manifest(VersionFacts(version, text.replace('"m"', '"n"')))
+    assert caught.value.reason is Reason.WEIGHTS_REFUSED

@@ -1,0 +1,191 @@
+"""Hot swap over a registry in memory: what is prepared, what is reported, what is retired."""
+
+import asyncio
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+import pytest
+
+from services.chassis.errors import Failure, Reason
+from services.generator.adapter_files import VersionFacts
+from services.generator.places import Limits, Slots
+from services.generator.watcher import AliasSeen, Change, Cursor, Watcher, Word
+from tests.unit.generator.engines import MemoryEngine, settled, stored
+
+SIGN_OF_LIFE = Change(0, None, False, True)
+
+
+class MemoryRegistry:
+    """Aliases, a stream, and what was reported."""
+
+    def __init__(self):
+        self.known = []
+        self.stream = asyncio.Queue()
+        self.after = []
+        self.said = []
+        self.refuse = []
+
+    @asynccontextmanager
+    async def as_service(self):
+        yield
+
+    async def aliases(self):
+        return list(self.known)
+
+    async def changes(self, after):
+        self.after.append(after)
+        if self.refuse:
+            raise self.refuse.pop()
+        while True:
+            item = await self.stream.get()
+            if isinstance(item, Failure):
+                raise item
+            yield item
+
+    async def facts(self, version):
+        return VersionFacts(version, "")
+
+    async def report(self, tenant, version, word, reason):
+        if version:
+            self.said.append((version, word))
+
+    def words(self, version):
+        return [word for told, word in self.said if told == version]
+
+
+class Inline(ThreadPoolExecutor):
+    """Runs what would go to a thread at once, so that a test waits for nothing but the loop."""
+
+    def submit(self, fn, /, *arguments, **named):
+        done = Future()
+        done.set_result(fn(*arguments, **named))
+        return done
+
+
+class Shelf:
+    def __init__(self):
+        self.fail = {}
+
+    async def obtain(self, facts):
+        if failures := self.fail.get(facts.version):
+            raise failures.pop(0)
+        return stored(facts.version)
+
+
+class Log:
+    def info(self, event, **fields):
+        pass
+
+    error = info
+
+
+class World:
+    def __init__(self, tmp_path, slots=2):
+        self.engine = MemoryEngine(slots)
+        self.slots = Slots(self.engine, Limits(8, 8), lambda: 0.0)
+        self.registry = MemoryRegistry()
+        self.shelf = Shelf()
+        self.cursor = Cursor(tmp_path / "watch.json")
+        self.pauses = asyncio.Semaphore(0)
+        self.watcher = Watcher(
+            self.registry, self.shelf, self.slots, self.cursor, Log(), heartbeat_seconds=1.0, pause=self._pause
+        )
+
+    async def _pause(self, seconds):
+        if seconds == 1.0:
+            await asyncio.Event().wait()
+        await self.pauses.acquire()
+
+    async def open(self):
+        asyncio.get_running_loop().set_default_executor(Inline())
+        await self.engine.start()
+        await self.slots.resume([])
+        self.life = asyncio.create_task(self.watcher.run())
+        return self
+
+    async def close(self):
+        self.life.cancel()
+        await asyncio.gather(self.life, return_exceptions=True)
+
+    async def tell(self, *changes):
+        for change in changes:
+            self.registry.stream.put_nowait(change)
+        await settled()
+
+    @property
+    def resident(self):
+        return {held.stored.version for held in self.slots.residents()}
+
+
+def alias(target, serving="", name="prod", pending=None):
+    return AliasSeen("t", "m", name, target, serving, target != serving if pending is None else pending)
+
+
+@pytest.fixture
+async def world(tmp_path):
+    opened = await World(tmp_path).open()
+    yield opened
+    await opened.close()
+
+
+async def test_a_new_target_is_loaded_beside_the_old_and_reported_ready(world):
+    await world.tell(SIGN_OF_LIFE, Change(1, alias("v1"), False, False))
+    await world.tell(Change(2, alias("v1", "v1"), False, False), Change(3, alias("v2", "v1"), False, False))
+    assert world.resident == {"v1", "v2"}
+    assert world.registry.words("v2") == [Word.LOADING, Word.READY]
+
+
+async def test_the_superseded_version_leaves_when_idle_and_not_before(world):
+    await world.tell(SIGN_OF_LIFE, Change(1, alias("v1"), False, False), Change(2, alias("v1", "v1"), False, False))
+    async with world.slots.place("t", stored("v1")):
+        await world.tell(Change(3, alias("v2", "v1"), False, False), Change(4, alias("v2", "v2"), False, False))
+        assert world.resident == {"v1", "v2"}
+    await world.tell()
+    assert world.resident == {"v2"}
+
+
+async def test_a_version_that_another_alias_serves_stays(world):
+    await world.tell(
+        SIGN_OF_LIFE, Change(1, alias("v1", "v1"), False, False), Change(2, alias("v1", "v1", "beta"), False, False)
+    )
+    await world.tell(Change(3, alias("v2", "v1"), False, False), Change(4, alias("v2", "v2"), False, False))
+    assert world.resident == {"v1", "v2"}
+
+
+async def test_a_target_that_cannot_be_loaded_is_reported_with_the_reason_and_the_old_one_stays(world):
+    await world.tell(SIGN_OF_LIFE, Change(1, alias("v1", "v1"), False, False))
+    world.shelf.fail["bad"] = [Failure(Reason.WEIGHTS_REFUSED, problem="NaN")]
+    await world.tell(Change(2, alias("bad", "v1"), False, False))
+    assert world.registry.words("bad") == [Word.LOADING, Word.FAILED]
+    assert world.resident == {"v1"}
+
+
+async def test_what_passes_is_tried_again_instead_of_reported_as_failed(world):
+    world.shelf.fail["v"] = [Failure(Reason.PEER_UNAVAILABLE, service="registry")]
+    await world.tell(SIGN_OF_LIFE, Change(1, alias("v"), False, False))
+    assert Word.FAILED not in world.registry.words("v")
+    world.pauses.release()
+    await world.tell()
+    assert world.registry.words("v")[-1] is Word.READY
+
+
+async def test_history_is_read_before_it_is_acted_upon(world):
+    await world.tell(Change(1, alias("old"), False, False), Change(2, alias("new", "old"), False, False), SIGN_OF_LIFE)
+    assert world.registry.words("old") == []
+    assert world.registry.words("new")[-1] is Word.READY
+
+
+async def test_the_stream_is_resumed_after_the_last_number_and_begun_anew_when_that_is_unknown(world):
+    await world.tell(SIGN_OF_LIFE, Change(7, None, False, False))
+    await world.tell(Failure(Reason.PEER_UNAVAILABLE, service="registry"))
+    world.registry.refuse = [Failure(Reason.CURSOR_UNKNOWN, sequence=7, newest=3)]
+    world.pauses.release()
+    await world.tell()
+    world.pauses.release()
+    await world.tell()
+    assert world.registry.after == [0, 7, 0]
+
+
+async def test_a_damaged_cursor_file_begins_anew(tmp_path):
+    (tmp_path / "watch.json").write_text("{nonsense")
+    assert Cursor(tmp_path / "watch.json").read() == 0
