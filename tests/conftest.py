@@ -1,5 +1,6 @@
 """Fixtures of more than one folder; a folder's own stand in its own conftest."""
 
+from tests.fixtures_library import embedder_address, library, reader
 from tests.fixtures_stack import stack, user
 
-__all__ = ["stack", "user"]
+__all__ = ["embedder_address", "library", "reader", "stack", "user"]
