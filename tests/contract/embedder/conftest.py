@@ -27,7 +27,7 @@ class EmbedderStack:
     def reader(self) -> Api:
         access = Api(access_pb2_grpc.AccessServiceStub(self._channels[0]), self.key())
         request = access_pb2.CreateKeyRequest(tenant="default", roles=[access_pb2.ROLE_READER])
-        return self.api(access.CreateKey(request).api_key)
+        return self.api(str(access.CreateKey(request).api_key))
 
     def close(self):
         for channel in self._channels:
@@ -44,5 +44,5 @@ def stack(tmp_path_factory) -> Iterator[EmbedderStack]:
 
 
 @pytest.fixture(scope="session")
-def embedder(stack) -> Api:
+def embedder(stack: EmbedderStack) -> Api:
     return stack.reader()

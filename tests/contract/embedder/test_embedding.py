@@ -12,6 +12,8 @@ from tests.stack import refused
 
 TEXTS = ["A single crossing costs six crowns.", "The fog horn sounds twice.", "boat " * 300]
 
+DTYPES = (tensor_pb2.DTYPE_FLOAT32, tensor_pb2.DTYPE_FLOAT16)
+
 
 def matrix(tensor: tensor_pb2.Tensor) -> np.ndarray:
     element = {tensor_pb2.DTYPE_FLOAT32: "<f4", tensor_pb2.DTYPE_FLOAT16: "<f2"}[tensor.dtype]
@@ -48,11 +50,11 @@ def test_a_stream_answers_each_request_in_order(embedder):
     def requests():
         for n in range(12):
             texts = [f"passage {n} {at} " + "word " * ((n * 5) % 40) for at in range(n % 3 + 1)]
-            yield pb.EmbedStreamRequest(request=pb.EmbedRequest(texts=texts, dtype=1 + n % 2))
+            yield pb.EmbedStreamRequest(request=pb.EmbedRequest(texts=texts, dtype=DTYPES[n % 2]))
 
     answers = list(embedder.EmbedStream(requests()))
     assert [len(answer.response.token_counts) for answer in answers] == [n % 3 + 1 for n in range(12)]
-    assert [answer.response.embeddings.dtype for answer in answers] == [1 + n % 2 for n in range(12)]
+    assert [answer.response.embeddings.dtype for answer in answers] == [DTYPES[n % 2] for n in range(12)]
 
 
 def test_a_stream_ends_with_the_failure_of_its_request(embedder):

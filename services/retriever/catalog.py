@@ -1,0 +1,226 @@
+"""Collections: sets of documents that are searched together, inside a tenant.
+
+Invariant: another tenant's collection and one that does not exist give the same error,
+and the names that it suggests are the tenant's own.
+"""
+
+import difflib
+import json
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import ColumnElement, Exists, delete, func, select
+from sqlalchemy.orm import Session
+
+from services.chassis.database import Database
+from services.chassis.errors import Failure, Reason
+from services.chassis.idempotency import IdempotencyKey, once
+from services.retriever.states import State
+from services.retriever.store import (
+    ChunkRow,
+    CollectionRow,
+    DocumentRow,
+    FactRow,
+    VectorRow,
+    VersionRow,
+)
+
+_MOST_NAMES = 10_000
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A collection as it is shown.  ``created_at`` is Unix time in seconds."""
+
+    tenant: str
+    collection: str
+    description: str
+    embedding_digest: str
+    created_at: float
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What a collection holds: documents by state, chunks and characters that are searchable."""
+
+    documents: int
+    chunks: int
+    characters: int
+    pending: int
+    failed: int
+    vectors_computed: int
+
+
+class Collections:
+    """The verbs on collections.  ``now`` gives Unix time in seconds."""
+
+    def __init__(self, database: Database, now: Callable[[], float]) -> None:
+        self._database = database
+        self._now = now
+
+    async def create(self, tenant: str, collection: str, description: str, key: IdempotencyKey) -> Collection:
+        """A new collection.  Raises COLLECTION_EXISTS."""
+
+        def effect(session: Session) -> str:
+            if find(session, tenant, collection) is not None:
+                raise Failure(Reason.COLLECTION_EXISTS, name=collection, field="collection")
+            row = CollectionRow(
+                tenant=tenant,
+                collection=collection,
+                description=description,
+                embedding_digest="",
+                vectors_computed=0,
+                revision=1,
+                created_at=self._now(),
+            )
+            session.add(row)
+            session.flush()
+            return json.dumps(asdict(shown(row)))
+
+        answer = await self._database.write(lambda session: once(session, key, lambda: effect(session)))
+        return Collection(**json.loads(answer))
+
+    async def get(self, tenant: str, collection: str) -> Collection:
+        """The tenant's collection.  Raises COLLECTION_NOT_FOUND."""
+        return await self._database.read(lambda session: shown(require(session, tenant, collection)))
+
+    async def page(self, tenant: str, after: str, most: int) -> list[Collection]:
+        """Collections by id, those behind ``after``."""
+        query = (
+            select(CollectionRow)
+            .where(CollectionRow.tenant == tenant, CollectionRow.collection > after)
+            .order_by(CollectionRow.collection)
+            .limit(most)
+        )
+        return await self._database.read(lambda session: [shown(row) for row in session.scalars(query)])
+
+    async def update(self, tenant: str, collection: str, description: str, etag: str) -> Collection:
+        """Another description.  Raises COLLECTION_NOT_FOUND and ETAG_MISMATCH."""
+
+        def change(session: Session) -> Collection:
+            row = require(session, tenant, collection)
+            if etag and etag != _etag(row):
+                raise Failure(Reason.ETAG_MISMATCH, name=collection, etag=_etag(row), field="etag")
+            row.description = description
+            row.revision += 1
+            return shown(row)
+
+        return await self._database.write(change)
+
+    async def delete(self, tenant: str, number: int) -> int:
+        """Delete the collection with this number and all that is in it; the documents that it had."""
+
+        def change(session: Session) -> int:
+            documents = count(session, DocumentRow, DocumentRow.collection_number == number)
+            row = session.get(CollectionRow, number)
+            if row is not None and row.tenant == tenant:
+                mine = ChunkRow.collection_number == number
+                digests = digests_of(session, mine)
+                session.execute(delete(ChunkRow).where(mine))
+                session.execute(delete(DocumentRow).where(DocumentRow.collection_number == number))
+                session.delete(row)
+                session.flush()
+                forget_unreferenced(session, tenant, digests)
+            return documents
+
+        return await self._database.write(change)
+
+    async def statistics(self, tenant: str, collection: str) -> Statistics:
+        """Counts of the collection.  Raises COLLECTION_NOT_FOUND."""
+
+        def query(session: Session) -> Statistics:
+            row = require(session, tenant, collection)
+            mine = DocumentRow.collection_number == row.number
+            characters = (
+                select(func.coalesce(func.sum(VersionRow.characters), 0))
+                .join(DocumentRow, DocumentRow.number == VersionRow.document_number)
+                .where(mine, DocumentRow.serving_version == VersionRow.version)
+            )
+            return Statistics(
+                documents=count(session, DocumentRow, mine),
+                chunks=count(session, ChunkRow, ChunkRow.collection_number == row.number),
+                characters=int(session.scalar(characters) or 0),
+                pending=count(session, DocumentRow, mine, DocumentRow.state.in_(State.unfinished())),
+                failed=count(session, DocumentRow, mine, DocumentRow.state == State.FAILED),
+                vectors_computed=row.vectors_computed,
+            )
+
+        return await self._database.read(query)
+
+    async def number(self, tenant: str, collection: str) -> int:
+        """The collection's number.  Raises COLLECTION_NOT_FOUND."""
+        return await self._database.read(lambda session: require(session, tenant, collection).number)
+
+
+def shown(row: CollectionRow) -> Collection:
+    """The domain's view of a row."""
+    return Collection(row.tenant, row.collection, row.description, row.embedding_digest, row.created_at, _etag(row))
+
+
+def _etag(row: CollectionRow) -> str:
+    # With its number: a collection that was deleted and made again is another one.
+    return f"{row.number}-{row.revision}"
+
+
+def find(session: Session, tenant: str, collection: str) -> CollectionRow | None:
+    """The tenant's collection, if there is one."""
+    query = select(CollectionRow).where(CollectionRow.tenant == tenant, CollectionRow.collection == collection)
+    return session.scalars(query).one_or_none()
+
+
+def require(session: Session, tenant: str, collection: str) -> CollectionRow:
+    """The tenant's collection.  Raises COLLECTION_NOT_FOUND with the nearest of the tenant's own names."""
+    row = find(session, tenant, collection)
+    if row is None:
+        query = select(CollectionRow.collection).where(CollectionRow.tenant == tenant).limit(_MOST_NAMES)
+        near = difflib.get_close_matches(collection, list(session.scalars(query)), n=3, cutoff=0.5)
+        raise Failure(
+            Reason.COLLECTION_NOT_FOUND, name=collection, nearest=", ".join(near) or "none", field="collection"
+        )
+    return row
+
+
+def count(session: Session, rows: type[DocumentRow] | type[ChunkRow], *conditions: ColumnElement[bool]) -> int:
+    """How many rows meet the conditions."""
+    query = select(func.count()).select_from(rows).where(*conditions)
+    return int(session.scalar(query) or 0)
+
+
+def forget_unreferenced(session: Session, tenant: str, digests: Sequence[bytes]) -> None:
+    """Delete those of the tenant's vectors that no chunk uses any more.
+
+    An ingestion that counted on one embeds it again: it finds out before it publishes.
+    """
+    for first in range(0, len(digests), _BATCH):
+        some = VectorRow.text_digest.in_(digests[first : first + _BATCH])
+        session.execute(delete(VectorRow).where(VectorRow.tenant == tenant, some, ~_used()))
+
+
+def sweep(session: Session) -> None:
+    """At start: delete vectors that work left behind which came to nothing; tenants with work to do keep theirs."""
+    busy = select(DocumentRow.tenant).where(DocumentRow.state.in_(State.unfinished()))
+    session.execute(delete(VectorRow).where(VectorRow.tenant.not_in(busy), ~_used()))
+
+
+def _used() -> Exists:
+    chunk = select(ChunkRow.chunk).where(
+        ChunkRow.tenant == VectorRow.tenant, ChunkRow.text_digest == VectorRow.text_digest
+    )
+    return chunk.correlate(VectorRow).exists()
+
+
+def digests_of(session: Session, *conditions: ColumnElement[bool]) -> list[bytes]:
+    """The content addresses of the chunks that meet the conditions, each once."""
+    return list(session.scalars(select(ChunkRow.text_digest).where(*conditions).distinct()))
+
+
+def identity(session: Session) -> str:
+    """The id of this catalog, made when it is first asked for: an index built from another one does not fit."""
+    row = session.get(FactRow, "catalog_id")
+    if row is None:
+        row = FactRow(name="catalog_id", value=str(uuid.uuid4()))
+        session.add(row)
+    return row.value

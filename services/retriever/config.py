@@ -1,0 +1,32 @@
+"""Settings of the retriever."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from services.chassis.config import ServiceSettings, environment
+
+
+class RetrieverSettings(ServiceSettings):
+    """What the retriever needs beside what every service has."""
+
+    service: ClassVar[str] = "retriever"
+    model_config = environment("retriever")
+
+    max_document_bytes: int = Field(default=10 * 1024 * 1024, ge=1)
+    # Tokens of a chunk, its heading path apart; all-MiniLM-L6-v2 was trained at 256 in all.
+    max_chunk_tokens: int = Field(default=200, ge=16)
+    # Documents that are ingested at once, so that one's splitting overlaps another's embedding.
+    ingestion_workers: int = Field(default=2, ge=1, le=16)
+    # Texts of one request to the embedder.
+    embed_texts: int = Field(default=128, ge=1, le=2048)
+    # Longest that ingestion waits before it tries an absent embedder again.
+    retry_seconds: float = Field(default=5.0, gt=0)
+    # A document is parsed in a child process that may take this much.
+    parse_seconds: float = Field(default=60.0, gt=0)
+    parse_memory_bytes: int = Field(default=2 * 1024**3, ge=256 * 1024**2)
+    # Vectors that are kept in memory for search; collections beyond are read again when asked.
+    vector_cache_bytes: int = Field(default=512 * 1024**2, ge=0)
+    # Each arm's list before fusion: at least this long.
+    search_depth: int = Field(default=100, ge=1, le=1000)
+    dense_weight: float = Field(default=0.55, ge=0, le=1)

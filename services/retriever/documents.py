@@ -1,0 +1,318 @@
+"""Documents and their immutable versions.
+
+Invariants: a document that was acknowledged is durable and in the queue; a version's
+text never changes and stays until the document is deleted, so a citation keeps
+resolving; what is deleted is in no list any more when the deletion is acknowledged.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import delete, func, insert, select
+from sqlalchemy.orm import Session
+
+from services.chassis.database import Database
+from services.chassis.errors import Failure, Reason
+from services.chassis.idempotency import IdempotencyKey, once
+from services.retriever import catalog
+from services.retriever.states import State
+from services.retriever.store import ChunkRow, DocumentRow, MetadataRow, VersionRow
+from services.retriever.texts import NormalisedText
+
+# Most bytes of text that one answer carries.
+_MOST_TEXT_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document as it is shown; counts of chunks as its contract says.  ``updated_at`` is Unix time in seconds."""
+
+    collection: str
+    document: str
+    title: str
+    serving_version: str
+    newest_version: str
+    state: str
+    reason: str
+    media_type: str
+    metadata: Mapping[str, str]
+    updated_at: float
+    chunks: int
+    chunks_embedded: int
+    chunks_reused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """What to store: under which id, called what, with which metadata."""
+
+    collection: str
+    document: str
+    title: str
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The document, and whether its newest version is another one than before."""
+
+    document: Document
+    new_version: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """An immutable version as it is shown."""
+
+    version: str
+    characters: int
+    source_sha256: str
+    created_at: float
+    state: str
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """Characters of a version, and how many it has in all."""
+
+    text: str
+    version: str
+    characters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What a deletion took: the collection's number and the chunks that the index must lose."""
+
+    collection_number: int
+    chunks: tuple[int, ...]
+
+
+class Documents:
+    """The verbs on documents.  ``now`` gives Unix time in seconds."""
+
+    def __init__(self, database: Database, now: Callable[[], float]) -> None:
+        self._database = database
+        self._now = now
+
+    async def put(self, tenant: str, put: Put, text: NormalisedText, key: IdempotencyKey) -> Stored:
+        """Store a document or its next version, durable and queued when this returns.
+
+        Text that is there already makes no version; another title or media type only has
+        it indexed again, other metadata count at once.  Raises COLLECTION_NOT_FOUND.
+        """
+
+        def effect(session: Session) -> str:
+            return json.dumps(asdict(self._put(session, tenant, put, text)))
+
+        answer = json.loads(await self._database.write(lambda session: once(session, key, lambda: effect(session))))
+        return Stored(Document(**answer["document"]), answer["new_version"])
+
+    def _put(self, session: Session, tenant: str, put: Put, text: NormalisedText) -> Stored:
+        collection = catalog.require(session, tenant, put.collection)
+        row = _find(session, collection.number, put.document)
+        now = self._now()
+        if row is None:
+            row = DocumentRow(
+                tenant=tenant,
+                collection_number=collection.number,
+                document=put.document,
+                title="",
+                given_title=put.title,
+                media_type=text.media_type,
+                newest_version="",
+                serving_version="",
+                state=State.READY,
+                reason="",
+                revision=0,
+                chunks=0,
+                queued_at=now,
+                updated_at=now,
+            )
+            session.add(row)
+        new_version = row.newest_version != text.version
+        same = (row.given_title, row.media_type) == (put.title, text.media_type) and not new_version
+        row.given_title, row.media_type, row.metadata_json = put.title, text.media_type, _sorted(put.metadata)
+        if new_version and row.newest_version not in ("", row.serving_version):
+            session.get_one(VersionRow, (row.number, row.newest_version)).state = State.SUPERSEDED
+        if not same or row.state == State.FAILED:
+            _queue(row, text.version, now)
+        session.flush()
+        _set_metadata(session, row, put.metadata)
+        _store_version(session, row, text, now, newest=new_version)
+        return Stored(shown(row, put.collection), new_version)
+
+    async def get(self, tenant: str, collection: str, document: str) -> Document:
+        """The document.  Raises COLLECTION_NOT_FOUND and DOCUMENT_NOT_FOUND."""
+        return await self._database.read(
+            lambda session: shown(require(session, tenant, collection, document), collection)
+        )
+
+    async def page(self, tenant: str, collection: str, after: str, most: int) -> list[Document]:
+        """Documents by id, those behind ``after``.  Raises COLLECTION_NOT_FOUND."""
+
+        def query(session: Session) -> list[Document]:
+            number = catalog.require(session, tenant, collection).number
+            rows = (
+                select(DocumentRow)
+                .where(DocumentRow.collection_number == number, DocumentRow.document > after)
+                .order_by(DocumentRow.document)
+                .limit(most)
+            )
+            return [shown(row, collection) for row in session.scalars(rows)]
+
+        return await self._database.read(query)
+
+    async def versions(
+        self, tenant: str, collection: str, document: str, before: int | None, most: int
+    ) -> list[Version]:
+        """Versions, newest first, those stored before sequence ``before``.  Raises as :meth:`get`."""
+
+        def query(session: Session) -> list[Version]:
+            row = require(session, tenant, collection, document)
+            rows = select(VersionRow).where(VersionRow.document_number == row.number)
+            if before is not None:
+                rows = rows.where(VersionRow.sequence < before)
+            found = session.scalars(rows.order_by(VersionRow.sequence.desc()).limit(most))
+            return [
+                Version(it.version, it.characters, it.source_sha256, it.created_at, it.state, it.sequence)
+                for it in found
+            ]
+
+        return await self._database.read(query)
+
+    async def text(self, tenant: str, collection: str, document: str, version: str, start: int, end: int) -> Excerpt:
+        """Characters [start, end) of a version, of the serving one when it is empty; ``end`` 0 means the end.
+
+        An answer holds 1 MiB at most; more is read from where it ends.  Raises also
+        DOCUMENT_VERSION_NOT_FOUND and SPAN_OUT_OF_RANGE.
+        """
+
+        def query(session: Session) -> Excerpt:
+            row = require(session, tenant, collection, document)
+            wanted = version or row.serving_version or row.newest_version
+            held = VersionRow.document_number == row.number, VersionRow.version == wanted
+            characters = session.scalar(select(VersionRow.characters).where(*held))
+            if characters is None:
+                raise Failure(Reason.DOCUMENT_VERSION_NOT_FOUND, name=wanted, document=document, field="version")
+            last = end or characters
+            if not start <= last <= characters:
+                raise Failure(Reason.SPAN_OUT_OF_RANGE, start=start, end=last, characters=characters, field="end")
+            length = min(last - start, _MOST_TEXT_BYTES)
+            text = session.scalar(select(func.substr(VersionRow.text, start + 1, length)).where(*held)) or ""
+            return Excerpt(_fitting(text), wanted, characters)
+
+        return await self._database.read(query)
+
+    async def delete(self, tenant: str, collection: str, document: str) -> Removed:
+        """Delete the document with all its versions.  Raises as :meth:`get`."""
+
+        def change(session: Session) -> Removed:
+            row = require(session, tenant, collection, document)
+            mine = ChunkRow.document_number == row.number
+            chunks = tuple(session.scalars(select(ChunkRow.chunk).where(mine)))
+            digests = catalog.digests_of(session, mine)
+            session.execute(delete(ChunkRow).where(mine))
+            session.delete(row)
+            session.flush()
+            catalog.forget_unreferenced(session, tenant, digests)
+            return Removed(row.collection_number, chunks)
+
+        return await self._database.write(change)
+
+
+def shown(row: DocumentRow, collection: str) -> Document:
+    """The domain's view of a row."""
+    return Document(
+        collection=collection,
+        document=row.document,
+        title=row.title or row.given_title or row.document,
+        serving_version=row.serving_version,
+        newest_version=row.newest_version,
+        state=row.state,
+        reason=row.reason,
+        media_type=row.media_type,
+        metadata=json.loads(row.metadata_json),
+        updated_at=row.updated_at,
+        chunks=row.chunks,
+        chunks_embedded=row.chunks_embedded,
+        chunks_reused=row.chunks_reused,
+    )
+
+
+def require(session: Session, tenant: str, collection: str, document: str) -> DocumentRow:
+    """The tenant's document.  Raises COLLECTION_NOT_FOUND and DOCUMENT_NOT_FOUND."""
+    row = _find(session, catalog.require(session, tenant, collection).number, document)
+    if row is None:
+        raise Failure(Reason.DOCUMENT_NOT_FOUND, name=document, field="document")
+    return row
+
+
+def _find(session: Session, collection_number: int, document: str) -> DocumentRow | None:
+    query = select(DocumentRow).where(
+        DocumentRow.collection_number == collection_number, DocumentRow.document == document
+    )
+    return session.scalars(query).one_or_none()
+
+
+def _queue(row: DocumentRow, version: str, now: float) -> None:
+    """Put the document at the end of the queue; what runs for it already ends in nothing."""
+    row.newest_version = version
+    row.state, row.reason = State.PENDING, ""
+    row.revision += 1
+    row.chunks_embedded = row.chunks_reused = 0
+    row.queued_at = row.updated_at = now
+
+
+def _set_metadata(session: Session, row: DocumentRow, metadata: Mapping[str, str]) -> None:
+    session.execute(delete(MetadataRow).where(MetadataRow.document_number == row.number))
+    if metadata:
+        session.execute(
+            insert(MetadataRow),
+            [
+                {
+                    "document_number": row.number,
+                    "tenant": row.tenant,
+                    "collection_number": row.collection_number,
+                    "name": name,
+                    "value": value,
+                }
+                for name, value in metadata.items()
+            ],
+        )
+
+
+def _store_version(session: Session, row: DocumentRow, text: NormalisedText, now: float, *, newest: bool) -> None:
+    """Store the text unless it is there; the newest gets the highest sequence, also when it is an old one again."""
+    held = session.get(VersionRow, (row.number, text.version))
+    if held is not None and not newest:
+        return
+    mine = VersionRow.document_number == row.number
+    sequence = int(session.scalar(select(func.coalesce(func.max(VersionRow.sequence), 0)).where(mine)) or 0) + 1
+    if held is not None:
+        held.sequence, held.state = sequence, State.PENDING
+        return
+    session.add(
+        VersionRow(
+            document_number=row.number,
+            version=text.version,
+            tenant=row.tenant,
+            sequence=sequence,
+            text=text.text,
+            characters=len(text.text),
+            source_sha256=text.source_sha256,
+            state=State.PENDING,
+            created_at=now,
+        )
+    )
+
+
+def _sorted(metadata: Mapping[str, str]) -> str:
+    return json.dumps(dict(sorted(metadata.items())))
+
+
+def _fitting(text: str) -> str:
+    """As many whole characters as fit one answer."""
+    return text.encode()[:_MOST_TEXT_BYTES].decode(errors="ignore")

@@ -1,0 +1,41 @@
+"""What the retriever asks of the embedder.  Over its stub in ``peers.py``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderFacts:
+    """The model that serves now."""
+
+    digest: str
+    dimensions: int
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """Packed vectors, little-endian binary16, one a text, and the model that they come from."""
+
+    digest: str
+    packed: tuple[bytes, ...]
+
+
+class Embeddings(Protocol):
+    """Texts to vectors, for the tenant of the current request.
+
+    All raise PEER_UNAVAILABLE (or another failure of code UNAVAILABLE) while there is no embedder.
+    """
+
+    async def facts(self) -> EncoderFacts:
+        """The model that serves."""
+
+    async def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, without the special ones."""
+
+    async def documents(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of passages.  Waits where the embedder's queue is full."""
+
+    async def queries(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of questions."""

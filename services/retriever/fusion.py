@@ -1,0 +1,57 @@
+"""Two lists become one, by scores or by ranks.
+
+Invariant: the order depends on scores and places alone, never on the order in which
+a store happened to return ties.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+RANK_CONSTANT = 60
+# A cosine can be no less; BM25 here can be no less.
+_LEAST_DENSE = -1.0
+_LEAST_SPARSE = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A chunk and its score in one list; higher is better."""
+
+    chunk: int
+    score: float
+
+
+def ordered(scores: Mapping[int, float]) -> list[Scored]:
+    """Best first; ties by chunk, which is the same in every index of the same documents."""
+    found = (Scored(chunk, score) for chunk, score in scores.items())
+    return sorted(found, key=lambda hit: (-hit.score, hit.chunk))
+
+
+def by_score(dense: Mapping[int, float], sparse: Mapping[int, float], dense_weight: float) -> dict[int, float]:
+    """Convex combination of scores, each brought to [0, 1] by its least possible and its greatest seen value.
+
+    TM2C2 of Bruch, Gai and Ingber (2023, arXiv 2210.11934).  A chunk that a list does not
+    hold counts as that score's least; give ``dense`` complete, where it can be.
+    """
+    near = _normalised(dense, _LEAST_DENSE)
+    matching = _normalised(sparse, _LEAST_SPARSE)
+    return {
+        chunk: dense_weight * near.get(chunk, 0.0) + (1 - dense_weight) * matching.get(chunk, 0.0)
+        for chunk in dict.fromkeys([*dense, *sparse])
+    }
+
+
+def by_rank(lists: Iterable[Sequence[int]]) -> dict[int, float]:
+    """Reciprocal ranks (Cormack, Clarke and Büttcher, 2009) with k = 60."""
+    scores: dict[int, float] = {}
+    for ranked in lists:
+        for place, chunk in enumerate(ranked, start=1):
+            scores[chunk] = scores.get(chunk, 0.0) + 1 / (RANK_CONSTANT + place)
+    return scores
+
+
+def _normalised(scores: Mapping[int, float], least: float) -> dict[int, float]:
+    greatest = max(scores.values(), default=least)
+    if greatest <= least:
+        return dict.fromkeys(scores, 0.0)
+    return {chunk: (score - least) / (greatest - least) for chunk, score in scores.items()}

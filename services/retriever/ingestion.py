@@ -1,0 +1,154 @@
+"""From a durable document to a searchable version.
+
+Invariants: only text that has no vector yet is embedded; what was computed survives a
+kill; an absent embedder makes documents wait, and say so, and never fails them.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from services.chassis.errors import Code, Failure
+from services.retriever.changes import Changes
+from services.retriever.chunking import Budget, Chunk, Measured, chunked, refined, texts_to_measure
+from services.retriever.embeddings import Embeddings
+from services.retriever.gates import Gates
+from services.retriever.index import Index
+from services.retriever.ingestion_queue import Job, Queue
+from services.retriever.parsing import Parser
+from services.retriever.publishing import Finished, Publisher, VectorsMissing, text_digest
+
+T = TypeVar("T")
+ActingFor = Callable[[str], AbstractAsyncContextManager[object]]
+# Failures of peers, as the domain sees them; raised by what ``acting_for`` and ``Embeddings`` do.
+_WAIT_FOR = {Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.UNAUTHENTICATED, Code.RESOURCE_EXHAUSTED}
+_FIRST_RETRY_SECONDS = 0.2
+# [CLS] and [SEP].
+_SPECIAL_TOKENS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What ingestion works with.  ``blocking(function, *arguments)`` runs in a thread."""
+
+    queue: Queue
+    publisher: Publisher
+    parser: Parser
+    embeddings: Embeddings
+    index: Index
+    gates: Gates
+    changes: Changes
+    acting_for: ActingFor
+    blocking: Callable[..., Awaitable[None]]
+    report: Callable[[str, Job, Failure | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Tokens of a chunk, texts of one request, and the longest wait between tries."""
+
+    max_chunk_tokens: int
+    embed_texts: int
+    retry_seconds: float
+
+
+@dataclass(slots=True)
+class Ingestion:
+    """Workers over the queue.  :meth:`wake` after every put."""
+
+    tools: Tools
+    pace: Pace
+    _woken: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def wake(self) -> None:
+        """Something may wait."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """One worker; runs until it is cancelled."""
+        retry_seconds = _FIRST_RETRY_SECONDS
+        while True:
+            self._woken.clear()
+            job = await self.tools.queue.claim()
+            if job is None:
+                await self._woken.wait()
+            elif await self._work(job):
+                retry_seconds = _FIRST_RETRY_SECONDS
+            else:
+                # Not the event: puts keep coming, and each would only find the embedder absent again.
+                await asyncio.sleep(retry_seconds)
+                retry_seconds = min(retry_seconds * 2, self.pace.retry_seconds)
+
+    async def _work(self, job: Job) -> bool:
+        """Do the job and settle it; False when it has to wait for a peer."""
+        tools = self.tools
+        tools.changes.tell(job.collection_number)
+        try:
+            async with tools.acting_for(job.tenant):
+                await self._ingest(job)
+        except Failure as failure:
+            tools.report("document_waits" if failure.code in _WAIT_FOR else "document_failed", job, failure)
+            if failure.code in _WAIT_FOR:
+                await tools.queue.put_back(job, f"Waits: {failure.sentence}")
+                return False
+            await tools.queue.fail(job, failure)
+        finally:
+            tools.changes.tell(job.collection_number)
+        return True
+
+    async def _ingest(self, job: Job) -> None:
+        facts = await self.tools.embeddings.facts()
+        budget = Budget.within(facts.max_tokens, self.pace.max_chunk_tokens, _SPECIAL_TOKENS)
+        title, chunks = await self._split(job, budget)
+        finished = Finished(title, tuple(chunks), facts.digest)
+        by_digest = {text_digest(chunk.indexed_text): chunk.indexed_text for chunk in chunks}
+        while True:
+            if not await self._embed(job, facts.digest, by_digest):
+                await self.tools.publisher.forget(job, list(by_digest))
+                return
+            with suppress(VectorsMissing):
+                await self._publish(job, finished, list(by_digest))
+                return
+
+    async def _split(self, job: Job, budget: Budget) -> tuple[str, list[Chunk]]:
+        outline = await self.tools.parser.outline(job.document, job.text, markdown=job.markdown)
+        title = job.given_title or outline.title or job.document
+        measured = Measured()
+        while True:
+            await self._measure(measured, texts_to_measure(job.text, outline, title))
+            finer = refined(job.text, outline, measured, budget)
+            if finer is outline:
+                return title, chunked(job.text, outline, title, measured, budget)
+            outline = finer
+
+    async def _measure(self, measured: Measured, texts: list[str]) -> None:
+        missing = measured.missing(texts)
+        if missing:
+            counts = await self.tools.embeddings.count(missing)
+            measured.tokens.update(zip(missing, counts, strict=True))
+
+    async def _embed(self, job: Job, model_digest: str, by_digest: dict[bytes, str]) -> bool:
+        """Give every text a vector; False when the job is no longer wanted."""
+        unknown = await self.tools.publisher.unknown(job, model_digest, by_digest.keys())
+        todo = [digest for digest in by_digest if digest in unknown]
+        for first in range(0, len(todo), self.pace.embed_texts):
+            batch = todo[first : first + self.pace.embed_texts]
+            vectors = await self.tools.embeddings.documents([by_digest[digest] for digest in batch])
+            found = dict(zip(batch, vectors.packed, strict=True))
+            if not await self.tools.publisher.keep(job, vectors.digest, found):
+                return False
+            self.tools.changes.tell(job.collection_number)
+        return True
+
+    async def _publish(self, job: Job, finished: Finished, digests: list[bytes]) -> None:
+        """Catalog first, then the index, with searches kept out in between; a kill there is mended at the start."""
+        tools = self.tools
+        async with tools.gates.change(job.collection_number):
+            swap = await tools.publisher.publish(job, finished)
+            if swap is None:
+                await tools.publisher.forget(job, digests)
+                return
+            await tools.blocking(tools.index.replace, job.collection_number, swap.add, swap.remove)
+        tools.report("document_ready", job, None)

@@ -1,0 +1,106 @@
+"""The durable queue of ingestion: the documents themselves, by state.
+
+Invariant: a document is claimed once at a time; a claim that a kill left behind is
+pending again at the next start; tenants take turns, and inside one the oldest is first.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from services.chassis.database import Database
+from services.chassis.errors import Failure
+from services.retriever.states import State
+from services.retriever.store import CollectionRow, DocumentRow, VersionRow
+from services.retriever.texts import MediaType
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One document's newest version to ingest.  ``pinned_digest`` is empty for a collection without vectors."""
+
+    tenant: str
+    collection: str
+    collection_number: int
+    document: str
+    document_number: int
+    revision: int
+    version: str
+    text: str
+    markdown: bool
+    given_title: str
+    pinned_digest: str
+
+
+@dataclass(slots=True)
+class Queue:
+    """Claims, and what becomes of them."""
+
+    database: Database
+    _last_tenant: str = ""
+
+    async def recover(self) -> None:
+        """At start: whatever ran when the process died is pending."""
+        running = update(DocumentRow).where(DocumentRow.state == State.RUNNING).values(state=State.PENDING)
+        await self.database.write(lambda session: session.execute(running))
+
+    async def claim(self) -> Job | None:
+        """The next job, marked as running; None when nothing waits."""
+        job = await self.database.write(self._claim)
+        if job is not None:
+            self._last_tenant = job.tenant
+        return job
+
+    def _claim(self, session: Session) -> Job | None:
+        waiting = DocumentRow.state == State.PENDING
+        after = select(DocumentRow.tenant).where(waiting, DocumentRow.tenant > self._last_tenant)
+        tenant = session.scalar(after.order_by(DocumentRow.tenant).limit(1)) or session.scalar(
+            select(DocumentRow.tenant).where(waiting).order_by(DocumentRow.tenant).limit(1)
+        )
+        if tenant is None:
+            return None
+        oldest = select(DocumentRow).where(waiting, DocumentRow.tenant == tenant)
+        row = session.scalars(
+            oldest.order_by(DocumentRow.queued_at, DocumentRow.number).limit(1).with_for_update(skip_locked=True)
+        ).one()
+        row.state = State.RUNNING
+        collection = session.get_one(CollectionRow, row.collection_number)
+        version = session.get_one(VersionRow, (row.number, row.newest_version))
+        version.state = State.RUNNING
+        return Job(
+            tenant=row.tenant,
+            collection=collection.collection,
+            collection_number=row.collection_number,
+            document=row.document,
+            document_number=row.number,
+            revision=row.revision,
+            version=row.newest_version,
+            text=version.text,
+            markdown=row.media_type == MediaType.MARKDOWN,
+            given_title=row.given_title,
+            pinned_digest=collection.embedding_digest,
+        )
+
+    async def put_back(self, job: Job, reason: str) -> None:
+        """The job waits for something; it says for what and keeps its place."""
+        await self._settle(job, State.PENDING, reason)
+
+    async def fail(self, job: Job, failure: Failure) -> None:
+        """The job cannot be done.  The former version stays searchable."""
+        await self._settle(job, State.FAILED, failure.sentence)
+
+    async def _settle(self, job: Job, state: State, reason: str) -> None:
+        def change(session: Session) -> None:
+            row = still_wanted(session, job)
+            if row is not None:
+                row.state, row.reason = state, reason
+                session.get_one(VersionRow, (row.number, job.version)).state = state
+
+        await self.database.write(change)
+
+
+def still_wanted(session: Session, job: Job) -> DocumentRow | None:
+    """The job's document, unless it was deleted or put again since."""
+    row = session.get(DocumentRow, job.document_number)
+    return row if row is not None and row.revision == job.revision else None

@@ -1,0 +1,177 @@
+"""The rows of the catalog: the truth from which every index can be built again.
+
+Invariant: every row names its tenant; a version's text never changes; the chunks of a
+document are those of its serving version and no others.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Text,
+    UniqueConstraint,
+    event,
+    update,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+# SQLite numbers rows by itself only where the type is exactly INTEGER.
+_Number = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class Base(DeclarativeBase):
+    """The retriever's tables."""
+
+
+class FactRow(Base):
+    """One fact about the catalog as a whole."""
+
+    __tablename__ = "facts"
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[str] = mapped_column(Text)
+
+
+class CollectionRow(Base):
+    """A collection.  ``number`` is never used again, so nothing old can turn up under a new collection."""
+
+    __tablename__ = "collections"
+    __table_args__ = (
+        UniqueConstraint("tenant", "collection", name="uq_collections_name"),
+        {"sqlite_autoincrement": True},
+    )
+    number: Mapped[int] = mapped_column(_Number, primary_key=True, autoincrement=True)
+    tenant: Mapped[str] = mapped_column(String(128))
+    collection: Mapped[str] = mapped_column(String(128))
+    description: Mapped[str] = mapped_column(Text, default="")
+    # Of the model that the vectors come from; empty until the first document is ready.
+    embedding_digest: Mapped[str] = mapped_column(String(80), default="")
+    vectors_computed: Mapped[int] = mapped_column(_Number, default=0)
+    revision: Mapped[int] = mapped_column(_Number, default=1)
+    # Of the last change of one of its documents.
+    change_sequence: Mapped[int] = mapped_column(_Number, default=0)
+    created_at: Mapped[float] = mapped_column(Float)
+
+
+class DocumentRow(Base):
+    """A document, and how far its newest version has come.  It is its own place in the ingestion queue."""
+
+    __tablename__ = "documents"
+    __table_args__ = (
+        UniqueConstraint("collection_number", "document", name="uq_documents_id"),
+        Index("ix_documents_queue", "state", "tenant", "queued_at"),
+        Index("ix_documents_changes", "collection_number", "change_sequence"),
+        {"sqlite_autoincrement": True},
+    )
+    number: Mapped[int] = mapped_column(_Number, primary_key=True, autoincrement=True)
+    tenant: Mapped[str] = mapped_column(String(128))
+    collection_number: Mapped[int] = mapped_column(_Number, ForeignKey("collections.number", ondelete="CASCADE"))
+    document: Mapped[str] = mapped_column(String(512))
+    # As the client gave it; empty takes the first heading.
+    given_title: Mapped[str] = mapped_column(String(512), default="")
+    title: Mapped[str] = mapped_column(String(512), default="")
+    media_type: Mapped[str] = mapped_column(String(128))
+    metadata_json: Mapped[str] = mapped_column(Text, default="{}")
+    newest_version: Mapped[str] = mapped_column(String(64))
+    serving_version: Mapped[str] = mapped_column(String(64), default="")
+    state: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str] = mapped_column(Text, default="")
+    # Counts what was asked of it: ingestion that began for an older revision ends in nothing.
+    revision: Mapped[int] = mapped_column(_Number, default=1)
+    chunks: Mapped[int] = mapped_column(_Number, default=0)
+    chunks_embedded: Mapped[int] = mapped_column(_Number, default=0)
+    chunks_reused: Mapped[int] = mapped_column(_Number, default=0)
+    queued_at: Mapped[float] = mapped_column(Float)
+    updated_at: Mapped[float] = mapped_column(Float)
+    # Rises inside the collection with every change, in the order of commits: what a watcher goes on from.
+    change_sequence: Mapped[int] = mapped_column(_Number, default=0)
+
+
+@event.listens_for(DocumentRow, "before_insert")
+@event.listens_for(DocumentRow, "before_update")
+def _number_change(_: object, connection: Connection, row: DocumentRow) -> None:
+    counted = (
+        update(CollectionRow)
+        .where(CollectionRow.number == row.collection_number)
+        .values(change_sequence=CollectionRow.change_sequence + 1)
+        .returning(CollectionRow.change_sequence)
+    )
+    row.change_sequence = connection.execute(counted).scalar_one()
+
+
+class MetadataRow(Base):
+    """One pair of a document's metadata, for filters."""
+
+    __tablename__ = "document_metadata"
+    __table_args__ = (Index("ix_document_metadata_pair", "collection_number", "name", "value"),)
+    document_number: Mapped[int] = mapped_column(
+        _Number, ForeignKey("documents.number", ondelete="CASCADE"), primary_key=True
+    )
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(128))
+    collection_number: Mapped[int] = mapped_column(_Number)
+    value: Mapped[str] = mapped_column(Text)
+
+
+class VersionRow(Base):
+    """An immutable version: ``version`` is the SHA-256 of ``text``."""
+
+    __tablename__ = "versions"
+    document_number: Mapped[int] = mapped_column(
+        _Number, ForeignKey("documents.number", ondelete="CASCADE"), primary_key=True
+    )
+    version: Mapped[str] = mapped_column(String(64), primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(128))
+    # Order of storing inside the document.
+    sequence: Mapped[int] = mapped_column(_Number)
+    text: Mapped[str] = mapped_column(Text)
+    characters: Mapped[int] = mapped_column(_Number)
+    source_sha256: Mapped[str] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[float] = mapped_column(Float)
+
+
+class ChunkRow(Base):
+    """A chunk of a serving version: characters [start, end) of its text.
+
+    ``chunk`` follows from tenant, document, version, place and indexed text, so that a
+    rebuilt index equals the first, ties included.
+    """
+
+    __tablename__ = "chunks"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["document_number", "version"], ["versions.document_number", "versions.version"], ondelete="CASCADE"
+        ),
+        Index("ix_chunks_document", "document_number"),
+        Index("ix_chunks_vector", "tenant", "text_digest"),
+        Index("ix_chunks_collection", "collection_number"),
+    )
+    chunk: Mapped[int] = mapped_column(_Number, primary_key=True, autoincrement=False)
+    tenant: Mapped[str] = mapped_column(String(128))
+    collection_number: Mapped[int] = mapped_column(_Number, ForeignKey("collections.number", ondelete="CASCADE"))
+    document_number: Mapped[int] = mapped_column(_Number)
+    version: Mapped[str] = mapped_column(String(64))
+    start: Mapped[int] = mapped_column(_Number)
+    end: Mapped[int] = mapped_column(_Number)
+    text: Mapped[str] = mapped_column(Text)
+    # What stands before the text where it is embedded and indexed.
+    context: Mapped[str] = mapped_column(Text)
+    heading_path_json: Mapped[str] = mapped_column(Text)
+    text_digest: Mapped[bytes] = mapped_column(LargeBinary(32))
+
+
+class VectorRow(Base):
+    """A vector by what was embedded.  Per tenant: a shared one would tell a tenant what another has."""
+
+    __tablename__ = "vectors"
+    tenant: Mapped[str] = mapped_column(String(128), primary_key=True)
+    model_digest: Mapped[str] = mapped_column(String(80), primary_key=True)
+    text_digest: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    # Little-endian binary16.
+    vector: Mapped[bytes] = mapped_column(LargeBinary)

@@ -1,0 +1,125 @@
+import asyncio
+import itertools
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from services.chassis import models
+from services.chassis.database import Database, open_database
+from services.chassis.idempotency import IdempotencyKey
+from services.embedder import model
+from services.retriever import catalog, parsing, texts
+from services.retriever.catalog import Collections
+from services.retriever.changes import Changes
+from services.retriever.documents import Documents, Put
+from services.retriever.gates import Gates
+from services.retriever.index_embedded import EmbeddedIndex
+from services.retriever.ingestion import Ingestion, Pace, Tools
+from services.retriever.ingestion_queue import Queue
+from services.retriever.publishing import Publisher
+from services.retriever.removal import Removal
+from services.retriever.repair import repair
+from services.retriever.states import State
+from tests.unit.retriever.encoding import LocalEmbeddings
+
+LIMITS = parsing.Limits(seconds=30, memory_bytes=2 * 1024**3)
+
+
+@pytest.fixture(scope="session")
+def encoder():
+    resolved = models.resolve(models.DEFAULT_EMBEDDING)
+    return model.load(resolved, dtype="float32", threads=1), model.FastTokenizer(resolved.path)
+
+
+@pytest.fixture
+def embeddings(encoder):
+    return LocalEmbeddings(*encoder)
+
+
+@asynccontextmanager
+async def nobody(tenant):
+    yield
+
+
+@dataclass
+class House:
+    """Catalog, index and ingestion in a folder, without a server.  ``asked`` collects what ingestion reports."""
+
+    database: Database
+    index: EmbeddedIndex
+    embeddings: LocalEmbeddings
+    collections: Collections
+    documents: Documents
+    removal: Removal
+    ingestion: Ingestion
+    changes: Changes
+    reports: list[tuple[str, str]]
+
+    async def put(self, document, content, *, tenant="ada", collection="rules", title="", metadata=None, request_id=""):
+        text = texts.read(texts.Source(document, "", content.encode()), 10_000_000)
+        key = IdempotencyKey(tenant, "put", request_id, content.encode())
+        stored = await self.documents.put(tenant, Put(collection, document, title, metadata or {}), text, key)
+        self.ingestion.wake()
+        return stored
+
+    async def settled(self, document, *, tenant="ada", collection="rules"):
+        number = await self.collections.number(tenant, collection)
+        while True:
+            changed = self.changes.next(number)
+            found = await self.documents.get(tenant, collection, document)
+            if found.state not in State.unfinished():
+                return found
+            await asyncio.wait_for(changed.wait(), 30)
+
+    async def ingested(self, document, content, **rest):
+        await self.put(document, content, **rest)
+        return await self.settled(document, **{k: v for k, v in rest.items() if k in ("tenant", "collection")})
+
+    async def create(self, collection="rules", tenant="ada"):
+        key = IdempotencyKey(tenant, "create", "", b"")
+        return await self.collections.create(tenant, collection, "", key)
+
+
+@asynccontextmanager
+async def opened(folder: Path, embeddings, *, workers=1, embed_texts=128, max_chunk_tokens=200):
+    clock = itertools.count(1_700_000_000)
+    schema = "services.retriever.migrations"
+    async with (
+        open_database(f"sqlite:///{folder / 'catalog.db'}", schema) as database,
+        parsing.opened(LIMITS) as parser,
+    ):
+        index = EmbeddedIndex(folder / "index.db", await database.write(catalog.identity), 64 * 1024**2)
+        await asyncio.to_thread(index.open)
+        await asyncio.to_thread(repair, database, index)
+        collections, documents = Collections(database, lambda: next(clock)), Documents(database, lambda: next(clock))
+        gates, changes, reports = Gates(), Changes(), []
+        tools = Tools(
+            queue=Queue(database),
+            publisher=Publisher(database),
+            parser=parser,
+            embeddings=embeddings,
+            index=index,
+            gates=gates,
+            changes=changes,
+            acting_for=nobody,
+            blocking=asyncio.to_thread,
+            report=lambda event, job, failure: reports.append((event, job.document)),
+        )
+        ingestion = Ingestion(tools, Pace(max_chunk_tokens, embed_texts, 0.05))
+        await tools.queue.recover()
+        running = [asyncio.create_task(ingestion.run()) for _ in range(workers)]
+        removal = Removal(collections, documents, index, gates, changes, asyncio.to_thread)
+        yield House(database, index, embeddings, collections, documents, removal, ingestion, changes, reports)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        index.close()
+
+
+@pytest.fixture
+async def house(tmp_path, embeddings):
+    async with opened(tmp_path, embeddings) as made:
+        await made.create()
+        yield made

@@ -1,0 +1,51 @@
+import os
+
+import psutil
+import pytest
+
+from services.chassis.errors import Failure, Reason
+from services.retriever import parsing
+from services.retriever.blocks import BlockKind
+
+ROOMY = parsing.Limits(seconds=60, memory_bytes=1024**3)
+
+
+def children():
+    return [child.pid for child in psutil.Process(os.getpid()).children() if "spawn_main" in " ".join(child.cmdline())]
+
+
+async def test_a_text_comes_back_as_blocks_and_the_child_ends_with_the_block():
+    async with parsing.opened(ROOMY) as parser:
+        outline = await parser.outline("a.md", "# One\n\nwords", markdown=True)
+        assert [block.kind for block in outline.blocks] == [BlockKind.HEADING, BlockKind.PARAGRAPH]
+        assert children()
+    assert not children()
+
+
+async def test_a_document_that_takes_too_long_fails_alone():
+    async with parsing.opened(ROOMY) as parser:
+        await parser.outline("warm.md", "words", markdown=True)
+        slow = parsing.ChildParser(parsing.Limits(seconds=0.001, memory_bytes=1024**3))
+        with pytest.raises(Failure) as failed:
+            await slow.outline("slow.md", "# words\n" * 300_000, markdown=True)
+        assert failed.value.reason is Reason.DOCUMENT_NOT_PARSED
+        assert "slow.md" in failed.value.sentence
+        assert (await parser.outline("next.md", "# Next", markdown=True)).title == "Next"
+
+
+async def test_a_document_that_takes_too_much_memory_fails_and_the_next_one_is_parsed():
+    async with parsing.opened(parsing.Limits(seconds=120, memory_bytes=200 * 1024**2)) as parser:
+        with pytest.raises(Failure) as failed:
+            await parser.outline("huge.md", "- a\n" * 100_000, markdown=True)
+        assert failed.value.reason is Reason.DOCUMENT_NOT_PARSED
+        assert (await parser.outline("next.md", "# Next", markdown=True)).title == "Next"
+
+
+async def test_a_child_that_was_killed_is_replaced():
+    async with parsing.opened(ROOMY) as parser:
+        await parser.outline("a.md", "words", markdown=True)
+        for pid in children():
+            psutil.Process(pid).kill()
+        with pytest.raises(Failure):
+            await parser.outline("b.md", "words", markdown=True)
+        assert (await parser.outline("c.md", "# C", markdown=True)).title == "C"

@@ -1,0 +1,87 @@
+import hashlib
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.chassis.errors import Failure, Reason
+from services.retriever.texts import MediaType, Source, normalised, read
+
+LIMIT = 1000
+
+
+def refusal(content, name="notes.txt", media_type=""):
+    with pytest.raises(Failure) as refused:
+        read(Source(name, media_type, content), LIMIT)
+    return refused.value
+
+
+def test_a_version_is_the_digest_of_the_normalised_text():
+    windows = read(Source("a.txt", "", "één\r\ntwee\r".encode()), LIMIT)
+    unix = read(Source("b.txt", "", unicodedata.normalize("NFD", "één\ntwee\n").encode()), LIMIT)
+    assert windows.text == unix.text == "één\ntwee\n"
+    assert windows.version == unix.version == hashlib.sha256(windows.text.encode()).hexdigest()
+    assert windows.source_sha256 != unix.source_sha256
+
+
+@given(st.text())
+def test_normalising_twice_changes_nothing(text):
+    assert normalised(normalised(text)) == normalised(text)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_says_the_encoding(encoding):
+    assert read(Source("a.txt", "", "Fährplan".encode(encoding)), LIMIT).text == "Fährplan"
+
+
+def test_a_declared_charset_is_believed():
+    assert read(Source("a", "text/plain; charset=windows-1252", "Fähre".encode("cp1252")), LIMIT).text == "Fähre"
+
+
+def test_the_media_type_follows_from_the_name_when_none_is_given():
+    assert read(Source("a/b.MD", "", b"x"), LIMIT).media_type is MediaType.MARKDOWN
+    assert read(Source("a/b", "", b"x"), LIMIT).media_type is MediaType.PLAIN
+
+
+def test_bytes_of_another_encoding_are_refused_with_the_place_and_a_guess():
+    failure = refusal("Die Fähre fährt über die Förde, täglich außer sonntags.".encode("cp1252"))
+    assert failure.reason is Reason.DOCUMENT_NOT_TEXT
+    assert "byte 5 is not utf-8" in failure.sentence
+    assert "charset=" in failure.sentence
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"%PDF-1.7 ...", "a PDF"),
+        (b"PK\x03\x04....", "ZIP"),
+        (b"some\x00thing", "NUL"),
+        (b"\x01\x02\x03\x04 text", "control characters"),
+        (b"\xff\xd8\xff\xe0", "JPEG"),
+    ],
+)
+def test_what_is_no_text_is_refused_by_what_it_is(content, named):
+    failure = refusal(content)
+    assert failure.reason is Reason.DOCUMENT_NOT_TEXT
+    assert named in failure.sentence
+
+
+def test_another_media_type_is_refused_by_name():
+    assert "application/pdf" in refusal(b"x", media_type="application/pdf").sentence
+
+
+def test_an_unknown_charset_is_refused_by_name():
+    assert "klingon" in refusal(b"x", media_type="text/plain; charset=klingon").sentence
+
+
+def test_a_document_over_the_limit_is_refused_with_both_sizes():
+    failure = refusal(b"x" * 1001)
+    assert failure.reason is Reason.DOCUMENT_TOO_LARGE
+    assert "1001" in failure.sentence
+    assert "1000" in failure.sentence
+
+
+@pytest.mark.parametrize("content", [b"", b" \n\t ", "\ufeff".encode()])
+def test_a_document_without_words_is_refused(content):
+    assert refusal(content).reason is Reason.DOCUMENT_EMPTY
