@@ -22,8 +22,8 @@ from services.chassis.status import PeerFailure, from_rpc_error
 from tests.adapters import BASE_DIGEST, Adapter, digest
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-CALL_SECONDS = 60
-START_SECONDS = 90
+CALL_SECONDS = 120
+START_SECONDS = 120
 CHUNK_BYTES = 512 * 1024
 
 
@@ -118,10 +118,14 @@ class Api:
 class Stack:
     """Access and a registry over one data folder."""
 
-    def __init__(self, data: Path, registry_environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, data: Path, registry_environment: Mapping[str, str] | None = None, *, beside: "Stack | None" = None
+    ) -> None:
+        """Start both; ``beside`` another stack, share its access and start a registry alone."""
         self.data = data
         data.mkdir(parents=True, exist_ok=True)
-        self.access = Process("access", data, {"TRIVIUM_ACCESS_DRAIN_SECONDS": "1", **_QUICK}).start()
+        self._beside = beside
+        self.access: Process = Process("access", data, _QUICK).start() if beside is None else beside.access
         environment = {
             "TRIVIUM_ACCESS_ADDRESS": self.access.address,
             "TRIVIUM_REGISTRY_BASES": BASE_DIGEST,
@@ -136,7 +140,8 @@ class Stack:
         for channel in self._channels.values():
             channel.close()
         self.registry.stop()
-        self.access.stop()
+        if self._beside is None:
+            self.access.stop()
 
     def restart(self, process: Process) -> None:
         """Kill a service if it lives, start it, and wait until our own connection to it stands again."""
@@ -157,12 +162,13 @@ class Stack:
 
     def _channel(self, address: str) -> grpc.Channel:
         if address not in self._channels:
-            self._channels[address] = grpc.insecure_channel(address)
+            self._channels[address] = grpc.insecure_channel(address, _RECONNECTS)
         return self._channels[address]
 
     def key(self, name: str) -> str:
         """The text of a key file that the first start wrote."""
-        return (self.data / "keys" / f"{name}.key").read_text().strip()
+        folder = self.data if self._beside is None else self._beside.data
+        return (folder / "keys" / f"{name}.key").read_text().strip()
 
     def access_api(self, credential: str = "") -> Api:
         """Access, as the holder of a credential."""
@@ -194,6 +200,8 @@ class Stack:
         return User(self.registry_api(self.key("service")), "")
 
 
+# A restarted service is found at once, not after a back-off.
+_RECONNECTS = (("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200))
 _QUICK = {"TRIVIUM_DRAIN_SECONDS": "1"}
 
 

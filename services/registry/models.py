@@ -6,6 +6,7 @@ platform itself calls ``base`` or ``auto`` is refused.
 
 import difflib
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -19,7 +20,8 @@ from services.registry.callers import Caller
 from services.registry.replay import Replay
 from services.registry.store import ModelRow
 
-RESERVED = frozenset({"base", "auto"})
+_RESERVED = frozenset({"base", "auto"})
+_NAME = re.compile(r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")
 _MAX_NAMES = 10_000
 
 
@@ -55,6 +57,15 @@ def _etag(row: ModelRow) -> str:
     return f"{row.revision}-{int(row.created_at * 1e6):x}"
 
 
+def require_name(model: str) -> None:
+    """Raise FIELD_INVALID unless a model may be called so."""
+    if model in _RESERVED:
+        raise Failure(Reason.FIELD_INVALID, field="model", problem=f"{model} is a name of the platform's own")
+    if not _NAME.match(model):
+        problem = "must be 1 to 63 lower-case letters, digits, dots and hyphens, with a letter or digit at both ends"
+        raise Failure(Reason.FIELD_INVALID, field="model", problem=problem)
+
+
 def require_model(session: Session, tenant: str, model: str) -> ModelRow:
     """The tenant's model.  Raises MODEL_NOT_FOUND with the nearest of the tenant's own names."""
     row = session.get(ModelRow, (tenant, model))
@@ -82,8 +93,7 @@ def ensure_model(session: Session, tenant: str, model: str, at: float) -> ModelR
 
 
 def _add(session: Session, tenant: str, model: str, description: str, labels: Mapping[str, str], at: float) -> ModelRow:
-    if model in RESERVED:
-        raise Failure(Reason.FIELD_INVALID, field="model", problem=f"{model} is a name of the platform's own")
+    require_name(model)
     row = ModelRow(
         tenant=tenant,
         model=model,

@@ -1,17 +1,20 @@
 """From uploaded files to a version: every check in the order in which it is cheapest to fail."""
 
 import asyncio
+import re
 from dataclasses import replace
 
 from services.chassis.errors import Failure, Reason
 from services.registry.bases import Bases, module_shapes, require_base
 from services.registry.callers import Caller
 from services.registry.manifests import Kind, Manifest
-from services.registry.models import RESERVED
+from services.registry.models import require_name
 from services.registry.replay import Replay
-from services.registry.uploads import SUFFIXES
+from services.registry.uploads import require_accepted
 from services.registry.verification import Verification
 from services.registry.versions import Version, Versions
+
+_DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
 
 
 class Publishing:
@@ -40,17 +43,18 @@ class Publishing:
 
 
 def _check_names(draft: Manifest) -> None:
-    if draft.model in RESERVED:
-        raise Failure(
-            Reason.FIELD_INVALID, field="version.model", problem=f"{draft.model} is a name of the platform's own"
-        )
+    require_name(draft.model)
+    for field, digest in (
+        ("base_digest", draft.base_digest),
+        ("template_digest", draft.template_digest),
+        ("tokenizer_digest", draft.tokenizer_digest),
+        ("lineage.parent_version", draft.lineage.parent_version),
+    ):
+        if digest and not _DIGEST.match(digest):
+            problem = "must be sha256: and 64 hexadecimal digits"
+            raise Failure(Reason.FIELD_INVALID, field=f"version.{field}", problem=problem)
     names = [file.filename for file in draft.files]
     if len(set(names)) != len(names):
         raise Failure(Reason.FIELD_INVALID, field="version.files", problem="a file name stands twice")
     for name in names:
-        if not name.endswith(SUFFIXES):
-            raise Failure(
-                Reason.WEIGHTS_REFUSED,
-                field="version.files",
-                problem=f"{name[:128]} is neither .safetensors nor .json, and nothing else is accepted",
-            )
+        require_accepted(name, "version.files")

@@ -30,7 +30,7 @@ from services.registry.inspection.tensors import disguise
 from services.registry.store import FileRow, UploadRow
 from services.registry.versions import held_bytes
 
-SUFFIXES = (".safetensors", ".json")
+_SUFFIXES = (".safetensors", ".json")
 # What stays free for the database and its journal, which must never find the disk full first.
 _RESERVE_BYTES = 64 * 1024 * 1024
 _SWEEP_PAGE = 500
@@ -61,6 +61,13 @@ class UploadLimits:
 
     max_blob_bytes: int
     unused_seconds: float
+
+
+def require_accepted(filename: str, field: str) -> None:
+    """Raise WEIGHTS_REFUSED unless a file of this name may be in a version."""
+    if not filename.endswith(_SUFFIXES):
+        problem = f"{filename[:128]} is neither .safetensors nor .json, and nothing else is accepted"
+        raise Failure(Reason.WEIGHTS_REFUSED, field=field, problem=problem)
 
 
 class Uploads:
@@ -114,17 +121,11 @@ class Uploads:
         return Progress(announced.sha256, announced.size_bytes, complete=True)
 
     def _admit(self, announced: Announcement) -> None:
-        name = announced.filename
-        if not name.endswith(SUFFIXES):
-            raise Failure(
-                Reason.WEIGHTS_REFUSED,
-                field="header.filename",
-                problem=f"{name[:128]} is neither .safetensors nor .json, and nothing else is accepted",
-            )
+        require_accepted(announced.filename, "header.filename")
         if announced.size_bytes > self._limits.max_blob_bytes:
             raise Failure(
                 Reason.BLOB_TOO_LARGE,
-                name=name,
+                name=announced.filename,
                 size_bytes=announced.size_bytes,
                 limit_bytes=self._limits.max_blob_bytes,
             )

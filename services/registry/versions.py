@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Select, or_, select
+from sqlalchemy import ColumnElement, Select, delete, or_, select
 from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
@@ -19,7 +19,7 @@ from services.registry.events import EventKind
 from services.registry.manifests import Manifest, parse, version_id
 from services.registry.models import ensure_model, require_model
 from services.registry.replay import Replay
-from services.registry.store import AliasRow, FileRow, UploadRow, VersionRow
+from services.registry.store import AliasRow, FileRow, ReadinessRow, UploadRow, VersionRow
 
 _WHOLE = re.compile(r"^(sha256:)?[0-9a-f]{64}$")
 _PREFIX = re.compile(r"^(sha256:)?[0-9a-f]{8,64}$")
@@ -217,6 +217,9 @@ class Versions:
             select(FileRow).where(FileRow.tenant == row.tenant, FileRow.version == row.version)
         ):
             session.delete(file)
+        session.execute(
+            delete(ReadinessRow).where(ReadinessRow.tenant == row.tenant, ReadinessRow.version == row.version)
+        )
         session.flush()
         session.delete(row)
         self._record(session, row, EventKind.VERSION_DELETED)

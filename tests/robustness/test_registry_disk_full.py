@@ -16,18 +16,18 @@ DISK_MEGABYTES = 96
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Iterator[Stack]:
-    """A stack whose registry lives on a small disk of its own."""
+def small(stack: Stack, tmp_path: Path) -> Iterator[Stack]:
+    """A registry that lives on a small disk of its own."""
     disk = tmp_path / "data" / "registry"
     disk.mkdir(parents=True)
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MEGABYTES}m", "tmpfs", str(disk)])
     if mounted.returncode:
         pytest.skip("mounting a small disk needs root")
-    stack = Stack(tmp_path / "data")
+    running = Stack(tmp_path / "data", beside=stack)
     try:
-        yield stack
+        yield running
     finally:
-        stack.close()
+        running.close()
         subprocess.run(["umount", str(disk)], check=True)
 
 
@@ -65,11 +65,11 @@ def test_a_disk_that_fills_up_during_an_upload(small: Stack):
     def messages():
         parts = list(upload("weights.safetensors", content))
         yield from parts[:3]
-        assert full.wait(60)
+        assert full.wait(120)
         yield from parts[3:]
 
-    call = user.api._stub.UploadBlob.future(messages(), metadata=user.api._metadata, timeout=60)
-    eventually(lambda: staged(small), "the upload has begun", 30)
+    call = user.api._stub.UploadBlob.future(messages(), metadata=user.api._metadata, timeout=120)
+    eventually(lambda: staged(small), "the upload has begun")
     filler = fill(small.data / "registry")
     full.set()
     with refused("DISK_FULL"):

@@ -5,8 +5,10 @@ The verdict is JSON: ``{"fit": true, "parameters": n, ...}`` or ``{"fit": false,
 Exit code 0 stands for a verdict, anything else for none.
 """
 
+import ctypes
 import json
 import resource
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +20,7 @@ from services.registry.inspection.tensors import Tensor, read_header, require_fi
 MAX_JSON_BYTES = 64 * 1024 * 1024
 _MEMORY_BYTES = 1536 * 1024 * 1024
 _CPU_SECONDS = 120
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 # Keys by which a configuration asks its reader to import code that came with it.
@@ -25,7 +28,11 @@ _REMOTE_CODE = ("auto_map", "custom_pipelines", "trust_remote_code", "auto_mappi
 
 
 def limit_this_process() -> None:
-    """Bound memory, CPU and what can be written; no core file, no child of its own, few files."""
+    """Bound memory, CPU and what can be written; no core file, no child of its own, few files.
+
+    The child ends with its parent, so a killed registry leaves nothing running.
+    """
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -20,19 +20,19 @@ SERVING, PENDING, FAILED = (
 
 
 @pytest.fixture(scope="module")
-def lonely(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack of its own: the number of living generators is the deployment's."""
-    stack = Stack(tmp_path_factory.mktemp("lonely"), {"TRIVIUM_REGISTRY_GENERATOR_TTL_SECONDS": "3600"})
-    yield stack
-    stack.close()
+def lonely(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A registry of its own: the number of living generators is the deployment's."""
+    alone = Stack(tmp_path_factory.mktemp("lonely"), beside=stack)
+    yield alone
+    alone.close()
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def pair(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A deployment that wants two ready generators."""
-    stack = Stack(tmp_path_factory.mktemp("pair"), {"TRIVIUM_REGISTRY_MIN_READY": "2"})
-    yield stack
-    stack.close()
+    wanting = Stack(tmp_path_factory.mktemp("pair"), {"TRIVIUM_REGISTRY_MIN_READY": "2"}, beside=stack)
+    yield wanting
+    wanting.close()
 
 
 def moves(user: User) -> list[model_pb2.AliasMove]:

@@ -54,10 +54,10 @@ def test_a_client_that_vanishes_leaves_what_it_sent(user: User):
         messages = upload("weights.safetensors", content)
         for _ in range(3):
             yield next(messages)
-        gone.wait(30)
+        gone.wait(120)
 
-    call = user.api._stub.UploadBlob.future(half(), metadata=user.api._metadata, timeout=60)
-    eventually(lambda: status(user, content).committed_bytes, "the first chunks are on disk", 30)
+    call = user.api._stub.UploadBlob.future(half(), metadata=user.api._metadata, timeout=120)
+    eventually(lambda: status(user, content).committed_bytes, "the first chunks are on disk")
     call.cancel()
     gone.set()
     with pytest.raises(grpc.FutureCancelledError):
@@ -70,7 +70,7 @@ def test_a_client_that_vanishes_leaves_what_it_sent(user: User):
         except grpc.RpcError:
             return False
 
-    assert eventually(resumed, "the upload resumes once the server noticed", 30)
+    assert eventually(resumed, "the upload resumes once the server noticed")
     assert download(user.api, digest(content)) == content
 
 
@@ -103,11 +103,11 @@ def test_two_calls_do_not_grow_the_same_file(user: User):
     def slow():
         messages = list(upload("weights.safetensors", content))
         yield from messages[:2]
-        finish.wait(60)
+        finish.wait(120)
         yield from messages[2:]
 
-    call = user.api._stub.UploadBlob.future(slow(), metadata=user.api._metadata, timeout=60)
-    eventually(lambda: status(user, content).committed_bytes, "the first call has begun", 30)
+    call = user.api._stub.UploadBlob.future(slow(), metadata=user.api._metadata, timeout=120)
+    eventually(lambda: status(user, content).committed_bytes, "the first call has begun")
     with refused("UPLOAD_IN_PROGRESS"):
         user.upload("weights.safetensors", content)
     finish.set()

@@ -115,6 +115,18 @@ def test_an_adapter_for_another_base_is_refused_by_name(user: User):
         user.publish("fares", base_digest="")
 
 
+@pytest.mark.parametrize("name", ["base", "auto", "", "a@b", "Fares", "-a", "a-", "x" * 64])
+def test_a_model_must_have_a_name_that_it_may_bear(user: User, name: str):
+    with refused("FIELD_INVALID"):
+        user.publish(name)
+
+
+@pytest.mark.parametrize("field", ["template_digest", "tokenizer_digest"])
+def test_a_digest_must_be_one(user: User, field: str):
+    with refused("FIELD_INVALID"):
+        user.publish("fares", None, **{field: "abc"})
+
+
 def test_a_metric_that_is_not_a_number_is_refused(user: User):
     with refused("FIELD_INVALID"):
         user.publish("fares", lineage={"metrics": {"loss": float("nan")}})
