@@ -2,7 +2,7 @@
 
 import hashlib
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from trivium.common.v1 import transfer_pb2
 from trivium.retriever.v1 import retriever_pb2 as pb
 from trivium.retriever.v1 import retriever_pb2_grpc
 
-from tests.stack import Api, Process, Stack
+from services.chassis.status import from_rpc_error
+from tests.stack import Api, Process, Stack, eventually
 
 CHUNK_BYTES = 512 * 1024
 _QUICK = {"TRIVIUM_DRAIN_SECONDS": "1", "TRIVIUM_RETRIEVER_RETRY_SECONDS": "0.5"}
@@ -39,13 +40,29 @@ class Library:
         ).start()
         self.process.keep_port()
         self._channel = grpc.insecure_channel(
-            self.process.address, options=[("grpc.max_reconnect_backoff_ms", 200), ("grpc.min_reconnect_backoff_ms", 50)]
+            self.process.address,
+            options=[("grpc.max_reconnect_backoff_ms", 200), ("grpc.min_reconnect_backoff_ms", 50)],
         )
 
     def close(self) -> None:
         """End it."""
         self._channel.close()
         self.process.stop()
+
+    def restart(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Kill -9, start again at the same address, and wait until our own connection to it stands again."""
+        self.process.kill()
+        meanwhile()
+        self.process.start()
+
+        def reached() -> bool:
+            try:
+                self.api().ListCollections(pb.ListCollectionsRequest())
+            except grpc.RpcError as error:
+                return from_rpc_error(error).reason == "CREDENTIAL_MISSING"
+            return False
+
+        eventually(reached, "the retriever answers after its restart")
 
     def api(self, credential: str = "") -> Api:
         """The retriever, as the holder of a credential."""
@@ -69,7 +86,10 @@ class Reader:
 
     def create(self, collection: str, **fields: Any) -> pb.Collection:
         """Create a collection."""
-        return self.api.CreateCollection(pb.CreateCollectionRequest(collection=collection, **fields)).collection
+        answer: pb.Collection = self.api.CreateCollection(
+            pb.CreateCollectionRequest(collection=collection, **fields)
+        ).collection
+        return answer
 
     def header(self, document: str, **fields: Any) -> pb.DocumentHeader:
         """What a put says about a document."""
@@ -78,7 +98,10 @@ class Reader:
     def put(self, document: str, content: str | bytes, **fields: Any) -> pb.PutDocumentResponse:
         """Store a document; it may not be searchable yet."""
         raw = content.encode() if isinstance(content, str) else content
-        return self.api.PutDocument(pb.PutDocumentRequest(header=self.header(document, **fields), content=raw))
+        answer: pb.PutDocumentResponse = self.api.PutDocument(
+            pb.PutDocumentRequest(header=self.header(document, **fields), content=raw)
+        )
+        return answer
 
     def add(self, document: str, content: str | bytes, **fields: Any) -> pb.Document:
         """Store a document and wait until it is searchable or has failed."""
@@ -99,7 +122,8 @@ class Reader:
                 chunk = transfer_pb2.Chunk(offset_bytes=start, data=content[start : start + CHUNK_BYTES])
                 yield pb.UploadDocumentRequest(chunk=chunk)
 
-        return self.api.UploadDocument(messages())
+        answer: pb.UploadDocumentResponse = self.api.UploadDocument(messages())
+        return answer
 
     def settled(self, document: str = "", collection: str = "") -> pb.Document:
         """Wait until nothing (of the document, or at all) is pending; the last state seen."""
@@ -111,11 +135,15 @@ class Reader:
     def watch(self, document: str = "", collection: str = "") -> Iterable[pb.WatchIngestionResponse]:
         """Ingestion states until nothing is pending."""
         request = pb.WatchIngestionRequest(collection=collection or self.collection, document=document)
-        return self.api.WatchIngestion(request)
+        states: Iterable[pb.WatchIngestionResponse] = self.api.WatchIngestion(request)
+        return states
 
     def get(self, document: str) -> pb.Document:
         """A document as it stands."""
-        return self.api.GetDocument(pb.GetDocumentRequest(collection=self.collection, document=document)).document
+        answer: pb.Document = self.api.GetDocument(
+            pb.GetDocumentRequest(collection=self.collection, document=document)
+        ).document
+        return answer
 
     def text(self, document: str, version: str = "", start: int = 0, end: int = 0) -> str:
         """Characters of a version."""
@@ -135,8 +163,12 @@ class Reader:
 
     def answer(self, *queries: str, **fields: Any) -> pb.SearchResponse:
         """Hits with timings."""
-        return self.api.Search(pb.SearchRequest(**{"collections": [self.collection], "queries": queries, **fields}))
+        answer: pb.SearchResponse = self.api.Search(
+            pb.SearchRequest(**{"collections": [self.collection], "queries": queries, **fields})
+        )
+        return answer
 
     def statistics(self) -> pb.GetStatisticsResponse:
         """Counts of the collection."""
-        return self.api.GetStatistics(pb.GetStatisticsRequest(collection=self.collection))
+        answer: pb.GetStatisticsResponse = self.api.GetStatistics(pb.GetStatisticsRequest(collection=self.collection))
+        return answer

@@ -1,0 +1,68 @@
+"""A network cable between two processes, which a test may cut and mend."""
+
+import contextlib
+import socket
+import threading
+from typing import Self
+
+
+class Cable:
+    """Forwards connections from a port of its own to ``address``.
+
+    While it is cut, open connections end and new ones are refused, as when the peer dies.
+    """
+
+    def __init__(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        self._far = (host, int(port))
+        self._near = ("127.0.0.1", 0)
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self.mend()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cut()
+
+    @property
+    def address(self) -> str:
+        """Where callers connect."""
+        return f"{self._near[0]}:{self._near[1]}"
+
+    def mend(self) -> None:
+        """Carry connections (again), at the same address."""
+        self._listener = socket.create_server(self._near)
+        self._near = self._listener.getsockname()
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def cut(self) -> None:
+        """End every connection and refuse new ones."""
+        with self._lock:
+            ends, self._open = [self._listener, *self._open], set()
+        for end in ends:
+            # Closing alone would leave the threads that read from it waiting.
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                near, _ = listener.accept()
+                far = socket.create_connection(self._far)
+            except OSError:
+                return
+            with self._lock:
+                self._open |= {near, far}
+            for one, other in ((near, far), (far, near)):
+                threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
+
+    def _carry(self, one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(65536):
+                other.sendall(data)
+        for end in (one, other):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,36 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.retriever import fusion
+
+SCORES = st.dictionaries(st.integers(0, 30), st.floats(-1, 1, width=32), max_size=20)
+MATCHES = st.dictionaries(st.integers(0, 30), st.floats(0, 50, width=32), max_size=20)
+
+
+def test_scores_are_weighed_between_their_least_possible_and_their_greatest_seen():
+    fused = fusion.by_score({1: 0.5, 2: -1.0}, {2: 8.0, 3: 2.0}, dense_weight=0.6)
+    assert fused == pytest.approx({1: 0.6, 2: 0.4, 3: 0.1})
+
+
+def test_ranks_are_added_as_reciprocals_with_sixty():
+    assert fusion.by_rank([[7, 8], [8]]) == pytest.approx({7: 1 / 61, 8: 1 / 62 + 1 / 61})
+
+
+def test_an_empty_list_counts_for_nothing():
+    assert fusion.by_score({}, {}, 0.5) == {}
+    assert fusion.by_score({1: -1.0}, {}, 0.5) == {1: 0.0}
+
+
+@given(dense=SCORES, sparse=MATCHES, weight=st.floats(0, 1))
+def test_a_fused_score_lies_between_0_and_1_and_nothing_is_lost(dense, sparse, weight):
+    fused = fusion.by_score(dense, sparse, weight)
+    assert set(fused) == set(dense) | set(sparse)
+    assert all(0 <= score <= 1 + 1e-9 for score in fused.values())
+
+
+@given(scores=SCORES, seed=st.randoms())
+def test_the_order_does_not_depend_on_the_order_of_arrival(scores, seed):
+    items = list(scores.items())
+    seed.shuffle(items)
+    assert fusion.ordered(dict(items)) == fusion.ordered(scores)
