@@ -136,15 +136,16 @@ class Served:
         """Process id of the generator."""
         return int(json.loads(self.generator.run_file.read_text())["pid"])
 
-    def wait_until_ready(self) -> None:
-        """Wait until the engine has answered its probe."""
+    def wait_until_ready(self, restarts: int = 0) -> None:
+        """Wait until the engine, rebuilt so many times, has answered its probe."""
         caller = self.caller(self.stack.key("service"))
 
-        def ready() -> bool:
+        def answers() -> bool:
             engines = caller.api.ListEngines(generator_pb2.ListEnginesRequest()).engines
-            return bool(engines) and engines[0].state == generator_pb2.ENGINE_STATE_READY
+            ready = generator_pb2.ENGINE_STATE_READY
+            return any((engine.state, engine.restarts) == (ready, restarts) for engine in engines)
 
-        eventually(ready, "the engine answers", ENGINE_SECONDS)
+        eventually(answers, "the engine answers", ENGINE_SECONDS)
 
     def caller(self, credential: str) -> Caller:
         """The generator as the holder of a credential."""

@@ -47,9 +47,7 @@ def test_a_dead_engine_is_rebuilt_with_what_was_resident_and_callers_are_told_to
             pass
     failure = from_rpc_error(caught.value)
     assert (failure.reason, bool(failure.retry_after_seconds)) == ("NOT_READY", True)
-    served.wait_until_ready()
-    engine = generator.api.ListEngines(generator_pb2.ListEnginesRequest()).engines[0]
-    assert engine.restarts == 1
+    served.wait_until_ready(restarts=1)
     listed = generator.api.ListAdapters(generator_pb2.ListAdaptersRequest()).adapters
     assert version in {adapter.version for adapter in listed}
     answer = generator.answer(QUESTIONS[0], version)
