@@ -29,8 +29,13 @@ _SYNC_EVERY_BYTES = 16 * 1024 * 1024
 class Chunk(Protocol):
     """A piece with its place, as ``trivium.common.v1.Chunk`` is."""
 
-    offset_bytes: int
-    data: bytes
+    @property
+    def offset_bytes(self) -> int:
+        """Position of the first byte in the whole."""
+
+    @property
+    def data(self) -> bytes:
+        """The bytes."""
 
 
 @dataclass(frozen=True, slots=True)

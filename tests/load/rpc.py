@@ -117,8 +117,8 @@ async def serve(kind: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         zero = "127.0.0.1:0"
         settings = ServiceSettings(listen=zero, admin_listen=zero, metrics_listen=zero, data_dir=Path(folder))
-        async with running(settings, name="bench", build=_build) as server:
-            sys.stdout.write(f"{server.listen}\n")
+        async with running(settings, name="bench", build=_build) as serving:
+            sys.stdout.write(f"{serving.listen}\n")
             sys.stdout.flush()
             await asyncio.to_thread(sys.stdin.read)
 

@@ -82,7 +82,7 @@ class Echo:
         generator.WatchAdapters = self.unary_stream  # type: ignore[method-assign]
         registry = registry_pb2_grpc.RegistryServiceServicer()
         registry.UploadBlob = self.stream_unary  # type: ignore[method-assign]
-        hosted = [
+        hosted: list[tuple[Any, Any, str, tuple[str, ...]]] = [
             (embedder_pb2_grpc.add_EmbedderServiceServicer_to_server, embedder, EMBEDDER, ("Embed", "EmbedStream")),
             (generator_pb2_grpc.add_GeneratorServiceServicer_to_server, generator, GENERATOR, ("Generate",)),
             (registry_pb2_grpc.add_RegistryServiceServicer_to_server, registry, REGISTRY, ("UploadBlob",)),

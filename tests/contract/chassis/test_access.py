@@ -18,7 +18,7 @@ from services.chassis.runtime import Runtime
 from services.chassis.server import Registration, Serving, running
 from tests.contract.chassis.echo import LOOPBACK, UNARY, Act, Echo, nothing, refused, send, settings_in
 
-PORTS = {"listen": LOOPBACK, "admin_listen": LOOPBACK, "metrics_listen": LOOPBACK}
+PORTS: dict[str, Any] = {"listen": LOOPBACK, "admin_listen": LOOPBACK, "metrics_listen": LOOPBACK}
 
 
 @dataclass(frozen=True)

@@ -200,7 +200,7 @@ async def test_one_tenant_cannot_take_all_places(tmp_path: Path, kind: Kind) -> 
         began.set()
         await go.wait()
 
-    limits = {"max_calls_per_tenant": 1, "max_streams_per_tenant": 1}
+    limits: dict[str, Any] = {"max_calls_per_tenant": 1, "max_streams_per_tenant": 1}
     async with served(tmp_path, act, **limits) as server, grpc.aio.insecure_channel(server.listen) as channel:
         first = asyncio.create_task(finish(start(channel, kind, kind.valid), kind))
         await began.wait()

@@ -4,6 +4,7 @@ import datetime
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -36,7 +37,7 @@ class Authority:
         (folder / "ca.pem").write_bytes(authority.certificate.public_bytes(serialization.Encoding.PEM))
         return authority
 
-    def files(self, name: str) -> dict[str, Path]:
+    def files(self, name: str) -> dict[str, Any]:
         """A certificate for ``name``, as settings take it."""
         key = ec.generate_private_key(ec.SECP256R1())
         leaf = certificate(name, key, self.key, "authority", is_authority=False)
@@ -86,8 +87,9 @@ async def embed(channel: grpc.aio.Channel) -> str:
 
 @pytest.mark.parametrize("port", ["listen", "admin_listen", "metrics_listen"])
 async def test_a_port_that_others_reach_is_refused_without_certificates(tmp_path: Path, port: str) -> None:
+    settings: dict[str, Any] = {port: EVERYWHERE}
     with pytest.raises(InsecureListenError):
-        async with served(tmp_path, **{port: EVERYWHERE}):
+        async with served(tmp_path, **settings):
             pass
 
 

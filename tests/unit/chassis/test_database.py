@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -35,16 +35,13 @@ def names(session: Session) -> list[str]:
     return list(session.scalars(select(things.c.name).order_by(things.c.id)))
 
 
-def add(name: str) -> "Add":
-    return Add(name)
+def add(name: str) -> Callable[[Session], None]:
+    """A write that adds one thing."""
 
+    def change(session: Session) -> None:
+        session.execute(insert(things).values(name=name))
 
-class Add:
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __call__(self, session: Session) -> None:
-        session.execute(insert(things).values(name=self.name))
+    return change
 
 
 async def test_a_write_is_all_or_nothing(tmp_path: Path) -> None:
@@ -73,23 +70,21 @@ async def test_the_database_syncs_fully_and_writes_ahead(tmp_path: Path) -> None
 
 
 async def test_many_writers_queue_and_readers_see_whole_writes(tmp_path: Path) -> None:
-    def two(number: int) -> object:
+    def two(number: int) -> Callable[[Session], None]:
         def change(session: Session) -> None:
+            # Reads first: a transaction that only then wants to write would fail if another wrote in between.
+            names(session)
             add(f"{number}a")(session)
             add(f"{number}b")(session)
 
         return change
 
-    async with database_in(tmp_path) as database, open_again(tmp_path) as other:
-        writes = [side.write(two(number)) for number, side in enumerate([database, other] * 20)]  # type: ignore[arg-type]
-        reads = [database.read(names) for _ in range(20)]
-        results = await asyncio.gather(*writes, *reads)
-        assert all(len(seen) % 2 == 0 for seen in results[40:])  # type: ignore[arg-type]
+    async with database_in(tmp_path) as database, database_in(tmp_path) as other:
+        writes = [side.write(two(number)) for number, side in enumerate([database, other] * 20)]
+        reads = asyncio.gather(*(database.read(names) for _ in range(20)))
+        await asyncio.gather(*writes)
+        assert all(len(seen) % 2 == 0 for seen in await reads)
         assert len(await database.read(names)) == 80
-
-
-def open_again(folder: Path) -> "asyncio.AbstractServer":
-    return database_in(folder)  # type: ignore[return-value]
 
 
 WRITER = textwrap.dedent(
@@ -112,17 +107,20 @@ WRITER = textwrap.dedent(
 )
 
 
-async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
+def last_acknowledged_before_kill_9(folder: Path) -> int:
+    """Kill a writer in the middle of its work; the number of its last acknowledged write."""
+    process = subprocess.Popen([sys.executable, "-c", WRITER, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     acknowledged = [process.stdout.readline() for _ in range(50)]
     os.kill(process.pid, signal.SIGKILL)
     acknowledged += process.stdout.readlines()
     process.wait()
     process.stdout.close()
-    last = int([line for line in acknowledged if line.endswith("\n")][-1])
+    return int([line for line in acknowledged if line.endswith("\n")][-1])
+
+
+async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
+    last = await asyncio.to_thread(last_acknowledged_before_kill_9, tmp_path)
     async with database_in(tmp_path) as database:
         kept = await database.read(names)
     assert kept[: last + 1] == [str(number) for number in range(last + 1)]
@@ -139,7 +137,7 @@ class Creation:
     def __init__(self) -> None:
         self.ran = 0
 
-    def under(self, identity: IdempotencyKey) -> object:
+    def under(self, identity: IdempotencyKey) -> Callable[[Session], str]:
         def change(session: Session) -> str:
             def effect() -> str:
                 self.ran += 1
@@ -154,20 +152,20 @@ class Creation:
 async def test_a_repeated_request_has_one_effect_and_the_first_response(tmp_path: Path) -> None:
     creation = Creation()
     async with database_in(tmp_path) as database:
-        first = await database.write(creation.under(key()))  # type: ignore[arg-type]
-        again = await database.write(creation.under(key()))  # type: ignore[arg-type]
+        first = await database.write(creation.under(key()))
+        again = await database.write(creation.under(key()))
         assert (first, again, creation.ran) == ("response 1", "response 1", 1)
     async with database_in(tmp_path) as database:
-        assert await database.write(creation.under(key())) == "response 1"  # type: ignore[arg-type]
+        assert await database.write(creation.under(key())) == "response 1"
         assert await database.read(names) == ["thing 1"]
 
 
 async def test_an_id_that_is_reused_for_something_else_is_refused(tmp_path: Path) -> None:
     creation = Creation()
     async with database_in(tmp_path) as database:
-        await database.write(creation.under(key()))  # type: ignore[arg-type]
+        await database.write(creation.under(key()))
         with pytest.raises(Failure) as failure:
-            await database.write(creation.under(key(asks=b"b")))  # type: ignore[arg-type]
+            await database.write(creation.under(key(asks=b"b")))
         assert failure.value.reason is Reason.REQUEST_ID_REUSED
         assert creation.ran == 1
 
@@ -175,22 +173,22 @@ async def test_an_id_that_is_reused_for_something_else_is_refused(tmp_path: Path
 async def test_ids_of_two_tenants_do_not_meet(tmp_path: Path) -> None:
     creation = Creation()
     async with database_in(tmp_path) as database:
-        await database.write(creation.under(key()))  # type: ignore[arg-type]
-        assert await database.write(creation.under(key(tenant="globex", asks=b"b"))) == "response 2"  # type: ignore[arg-type]
+        await database.write(creation.under(key()))
+        assert await database.write(creation.under(key(tenant="globex", asks=b"b"))) == "response 2"
 
 
 async def test_without_an_id_every_request_counts(tmp_path: Path) -> None:
     creation = Creation()
     async with database_in(tmp_path) as database:
         for _ in range(2):
-            await database.write(creation.under(key(request_id="")))  # type: ignore[arg-type]
+            await database.write(creation.under(key(request_id="")))
     assert creation.ran == 2
 
 
 async def test_twins_at_the_same_moment_have_one_effect(tmp_path: Path) -> None:
     creation = Creation()
-    async with database_in(tmp_path) as one, open_again(tmp_path) as two:
-        answers = await asyncio.gather(*(side.write(creation.under(key())) for side in [one, two] * 10))  # type: ignore[attr-defined]
+    async with database_in(tmp_path) as one, database_in(tmp_path) as two:
+        answers = await asyncio.gather(*(side.write(creation.under(key())) for side in [one, two] * 10))
         assert set(answers) == {"response 1"}
         assert await one.read(names) == ["thing 1"]
 
@@ -199,14 +197,14 @@ async def test_a_crash_between_effect_and_commit_leaves_neither(tmp_path: Path) 
     creation = Creation()
 
     def crash(session: Session) -> str:
-        creation.under(key())(session)  # type: ignore[operator]
+        creation.under(key())(session)
         raise RuntimeError("killed here")
 
     async with database_in(tmp_path) as database:
         with pytest.raises(RuntimeError):
             await database.write(crash)
         assert await database.read(names) == []
-        assert await database.write(creation.under(key())) == "response 2"  # type: ignore[arg-type]
+        assert await database.write(creation.under(key())) == "response 2"
 
 
 def test_the_fingerprint_ignores_the_id_and_nothing_else() -> None:

@@ -1,6 +1,7 @@
 """Failures render, travel and stay small."""
 
 import pickle
+from typing import Any
 
 import grpc
 from google.rpc import error_details_pb2
@@ -53,7 +54,8 @@ def test_details_stay_small_whatever_is_put_in() -> None:
     assert status.ByteSize() <= MAX_DETAILS_BYTES
     small = Failure(Reason.REQUEST_INVALID, violations=[Violation("f", "d")] * 500)
     assert len(details_of(small)["BadRequest"].field_violations) == MAX_VIOLATIONS  # type: ignore[attr-defined]
-    many = Failure(Reason.MODEL_NOT_FOUND, **{f"v{index}": "x" * 600 for index in range(50)})
+    variables: dict[str, Any] = {f"v{index}": "x" * 600 for index in range(50)}
+    many = Failure(Reason.MODEL_NOT_FOUND, **variables)
     assert to_status(many, correlation_id="id").ByteSize() <= MAX_DETAILS_BYTES
 
 

@@ -9,21 +9,25 @@ import textwrap
 from pathlib import Path
 
 import psutil
+import pytest
 
 from services.chassis.processes import spawn
 
 ROOT = Path(__file__).resolve().parents[3]
 # A child that starts a grandchild, tells its number and waits; the grandchild waits too.
 FAMILY = "sleep 600 & echo $!; wait"
+# A child without children: the kernel's signal alone must reach it.
+ALONE = "echo 0; exec sleep 600"
 PARENT = textwrap.dedent(
     """
     import asyncio, sys
     from services.chassis.processes import spawn
 
     async def main():
-        child = await spawn(["/bin/sh", "-c", sys.argv[1]], stdout=asyncio.subprocess.PIPE)
-        grandchild = int(await child.process.stdout.readline())
-        print(child.pid, grandchild, child.guardian.pid, flush=True)
+        guarded = "alone" not in sys.argv
+        child = await spawn(["/bin/sh", "-c", sys.argv[1]], stdout=asyncio.subprocess.PIPE, guarded=guarded)
+        started = int(await child.process.stdout.readline())
+        print(child.pid, *([started, child.guardian.pid] if guarded else []), flush=True)
         await asyncio.Event().wait()
 
     asyncio.run(main())
@@ -38,11 +42,13 @@ def gone(pids: list[int]) -> bool:
     return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 
-def test_nothing_survives_kill_9_of_the_parent() -> None:
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, FAMILY], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+@pytest.mark.parametrize(("command", "how", "members"), [(FAMILY, "guarded", 3), (ALONE, "alone", 1)])
+def test_nothing_survives_kill_9_of_the_parent(command: str, how: str, members: int) -> None:
+    arguments = [sys.executable, "-c", PARENT, command, how]
+    parent = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     family = [int(pid) for pid in parent.stdout.readline().split()]
-    assert len(family) == 3
+    assert len(family) == members
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
     parent.stdout.close()
