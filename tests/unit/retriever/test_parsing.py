@@ -34,9 +34,9 @@ async def test_a_document_that_takes_too_long_fails_alone():
 
 
 async def test_a_document_that_takes_too_much_memory_fails_and_the_next_one_is_parsed():
-    async with parsing.opened(parsing.Limits(seconds=120, memory_bytes=200 * 1024**2)) as parser:
+    async with parsing.opened(parsing.Limits(seconds=120, memory_bytes=180 * 1024**2)) as parser:
         with pytest.raises(Failure) as failed:
-            await parser.outline("huge.md", "- a\n" * 100_000, markdown=True)
+            await parser.outline("huge.md", "- a\n" * 90_000, markdown=True)
         assert failed.value.reason is Reason.DOCUMENT_NOT_PARSED
         assert (await parser.outline("next.md", "# Next", markdown=True)).title == "Next"
 
