@@ -73,6 +73,7 @@ class Call:
         "rpc",
         "started",
         "status",
+        "traced",
         "traceparent",
     )
 
@@ -86,6 +87,8 @@ class Call:
         self.metadata: Mapping[str, str | bytes] = {}
         self.correlation_id = ""
         self.traceparent = ""
+        # Whether the caller began the trace; ours, made up where it did not, is never sampled.
+        self.traced = True
         self.started = 0.0
         # On the monotonic clock, in seconds.
         self.deadline: float | None = None

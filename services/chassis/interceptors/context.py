@@ -29,6 +29,7 @@ class ContextLayer:
         trace = metadata.get("traceparent")
         if not isinstance(trace, str) or not _TRACEPARENT.match(trace):
             trace = new_traceparent(self._random)
+            call.traced = False
         call.traceparent = trace
         given = metadata.get(CORRELATION_KEY)
         if isinstance(given, str) and _CORRELATION.match(given):

@@ -34,8 +34,9 @@ class TelemetryLayer:
     async def __call__(self, proceed: Proceed, call: Call) -> None:
         """Observe the call whatever becomes of it."""
         telemetry = self._telemetry
-        span = telemetry.start_server_span(call.method.path, call.traceparent) if telemetry.tracing else None
-        if span is not None:
+        span = None
+        if telemetry.tracing:
+            span = telemetry.start_server_span(call.method.path, call.traceparent if call.traced else "")
             call.traceparent = span.traceparent
         try:
             await proceed(call)
