@@ -130,6 +130,7 @@ HOSTILE = {
     "an unknown option": (with_config(surprise="x"), "not accepted"),
     "another method": (with_config(peft_type="IA3"), "only LORA"),
     "trained biases": (with_config(bias="all"), "bias"),
+    "an adapter that needs another base than it names": (with_config(init_lora_weights="pissa_niter_4"), "changes the base"),
     "rank zero": (with_config(r=0), "r must be"),
     "a rank of a billion": (with_config(r=10**9), "r must be"),
     "a rank that is text": (with_config(r="2"), "r must be"),

@@ -23,6 +23,8 @@ _MEANINGFUL = frozenset({
     "peft_version", "qalora_group_size", "r", "rank_pattern", "revision", "target_modules", "task_type",
     "use_dora", "use_rslora",
 })  # fmt: skip
+# Ways to begin training after which only what is left of the base fits the adapter.
+_CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 _KEY = re.compile(
     r"^base_model\.model\.(?P<module>[A-Za-z0-9_.]{1,400})\."
     r"(?P<part>lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)(\.weight)?$"
@@ -51,6 +53,17 @@ def check_config(config: object) -> Mapping[str, object]:
         raise Unfit(f"adapter_config.json: peft_type is {str(config.get('peft_type'))[:40]}, only LORA is accepted")
     if config.get("bias", "none") != "none":
         raise Unfit("adapter_config.json: bias must be none; trained biases would change the base")
+    start = config.get("init_lora_weights")
+    if isinstance(start, str) and start.lower().startswith(_CHANGES_BASE):
+        raise Unfit(
+            f"adapter_config.json: init_lora_weights {start[:40]} changes the base model's own weights, so the adapter "
+            "does not fit the base; convert it to a plain adapter when saving"
+        )
+    _check_numbers(config)
+    return config
+
+
+def _check_numbers(config: Mapping[str, object]) -> None:
     rank, alpha = config.get("r"), config.get("lora_alpha", 8)
     if type(rank) is not int or not 1 <= rank <= MAX_RANK:
         raise Unfit(f"adapter_config.json: r must be a whole number from 1 to {MAX_RANK}")
@@ -59,7 +72,6 @@ def check_config(config: object) -> Mapping[str, object]:
     for key in ("rank_pattern", "alpha_pattern"):
         if not isinstance(config.get(key) or {}, dict):
             raise Unfit(f"adapter_config.json: {key} must be an object")
-    return config
 
 
 def _silent(key: str, value: object) -> bool:
