@@ -170,7 +170,7 @@ class Tenant:
 
     def publish(self, model: str, adapter: marked.MarkedAdapter, base: ResolvedModel) -> str:
         """Publish a marked adapter; the version."""
-        return self.registry.publish(model, adapter_files(adapter), base_digest=base.digest).version
+        return str(self.registry.publish(model, adapter_files(adapter), base_digest=base.digest).version)
 
 
 def tenant_of(served: Served) -> Tenant:

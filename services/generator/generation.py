@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from services.chassis.errors import Failure, Reason
-from services.generator.adapter_files import AdapterFiles, VersionFacts
+from services.generator.adapter_files import VersionFacts
+from services.generator.asking import Ask, Done, More, Prompt, Stage, TokenIds
 from services.generator.attestation import attested
 from services.generator.engine import (
     Attestation,
@@ -25,11 +26,9 @@ from services.generator.engine import (
     EngineRefused,
     Finish,
     Job,
-    Logprob,
     Piece,
     Sampling,
     Tokenizer,
-    Turn,
 )
 from services.generator.places import Slots, not_ready
 from services.generator.residency import StoredAdapter
@@ -37,74 +36,27 @@ from services.generator.residency import StoredAdapter
 DEFAULT_MAX_TOKENS = 256
 
 
-@dataclass(frozen=True, slots=True)
-class TokenIds:
-    """A prompt given as tokens."""
-
-    ids: tuple[int, ...]
-
-
-Prompt = Sequence[Turn] | str | TokenIds
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """A request: turns, a text, or token ids; ``version`` empty for the base; seed None to draw one."""
-
-    prompt: Prompt
-    version: str
-    base: str
-    sampling: Sampling
-    seed: int | None
-    constraint: Constraint | None
-    request_id: str
-    requested_model: str
-
-
-@dataclass(frozen=True, slots=True)
-class More:
-    """More of the answer."""
-
-    text: str
-    token_ids: tuple[int, ...]
-    logprobs: tuple[Logprob, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """Wall time of one stage, and the size of its input in tokens where it has one."""
-
-    name: str
-    seconds: float
-    input_size: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The end of the answer and everything that determined it."""
-
-    finish: Finish
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-    stages: tuple[Stage, ...]
-    request_id: str
-    requested_model: str
-    resolved_model: str
-    engine: str
-    engine_build: str
-    base_digest: str
-    template_digest: str
-    prompt_tokens_digest: str
-    attestation: Attestation
-    sampling: Sampling
-
-
 class Versions(Protocol):
     """Asks the registry, under the caller's own identity, whether a version may be read."""
 
     async def facts(self, version: str) -> VersionFacts:
         """The version, if the caller may read it.  Raises VERSION_NOT_FOUND."""
+        ...
+
+
+class Constraints(Protocol):
+    """Judges constraints apart from the engine."""
+
+    async def require_compilable(self, constraint: Constraint) -> None:
+        """Raises FIELD_INVALID for one that does not compile within its limits."""
+        ...
+
+
+class Files(Protocol):
+    """Verified adapters by version."""
+
+    async def obtain(self, facts: VersionFacts) -> StoredAdapter:
+        """The version's folder, fetched and verified if need be.  Raises WEIGHTS_REFUSED, BASE_MISMATCH."""
         ...
 
 
@@ -130,17 +82,21 @@ class Generation:
         self,
         engine: Engine,
         slots: Slots,
-        files: AdapterFiles,
+        files: Files,
         versions: Versions,
         tokenizer: Tokenizer,
+        constraints: Constraints,
         sources: Sources,
+        observe: Callable[[Done], None] = lambda _: None,
     ) -> None:
         self._engine = engine
         self._slots = slots
         self._files = files
         self._versions = versions
         self._tokenizer = tokenizer
+        self._constraints = constraints
         self._sources = sources
+        self._observe = observe
 
     async def tokens(self, prompt: Prompt, base: str) -> list[int]:
         """The prompt's token ids exactly as ``answer`` uses them.  Raises BASE_NOT_FOUND, FIELD_INVALID."""
@@ -171,6 +127,8 @@ class Generation:
         watch = _Watch(self._sources.monotonic)
         token_ids = await self.tokens(ask.prompt, ask.base)
         sampling = self._applied(ask, len(token_ids))
+        if ask.constraint is not None:
+            await self._constraints.require_compilable(ask.constraint)
         watch.stage("prompt", len(token_ids))
         stored = await self.stored(ask.version)
         watch.stage("load")
@@ -189,7 +147,9 @@ class Generation:
                     if piece.text or piece.token_ids:
                         yield More(piece.text, piece.token_ids, piece.logprobs)
         watch.stage("generate", progress.completion_tokens)
-        yield self._done(ask, token_ids, sampling, replace(progress), request_id, stored, tuple(watch.stages))
+        done = self._done(ask, token_ids, sampling, progress, request_id, stored, tuple(watch.stages))
+        self._observe(done)
+        yield done
 
     async def _pieces(self, job: Job, ask: Ask) -> AsyncGenerator[Piece]:
         """The engine's pieces, its failures in the catalogue's terms."""

@@ -22,9 +22,11 @@ from services.chassis.files import write_atomically
 from services.chassis.runtime import Runtime
 from services.generator.adapter_files import AdapterFiles, Downloads
 from services.generator.config import GeneratorSettings
+from services.generator.constraints import ConstraintCheck
 from services.generator.engine import Engine, EngineFacts
 from services.generator.engine_vllm import VllmEngine, VllmSettings
 from services.generator.generation import Generation, Sources, Versions
+from services.generator.meter import Meter
 from services.generator.places import Limits, Slots
 from services.generator.residency import Resident
 from services.generator.supervision import EngineState, Supervisor, World
@@ -166,13 +168,18 @@ async def open_verbs(
         heartbeat_seconds=settings.heartbeat_seconds,
         pause=asyncio.sleep,
     )
+    constraints = ConstraintCheck(base.path)
+    generation = Generation(
+        engine, slots, files, versions, tokenizer, constraints, sources, Meter(runtime.metrics).observe
+    )
     tasks = [runtime.spawn(supervisor.run(), name="engine"), runtime.spawn(watcher.run(), name="watcher")]
     try:
-        yield Verbs(Generation(engine, slots, files, versions, tokenizer, sources), slots, supervisor, engine)
+        yield Verbs(generation, slots, supervisor, engine)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await constraints.close()
 
 
 def _vllm_settings(settings: GeneratorSettings, base: models.ResolvedModel) -> VllmSettings:

@@ -19,7 +19,8 @@ from typing import Any, Protocol
 
 from services.chassis.errors import Code, Failure, Reason
 from services.chassis.files import write_atomically
-from services.generator.adapter_files import AdapterFiles, VersionFacts
+from services.generator.adapter_files import VersionFacts
+from services.generator.generation import Files
 from services.generator.places import Slots
 from services.generator.supervision import Log
 
@@ -111,7 +112,7 @@ class Watcher:
     def __init__(
         self,
         registry: Registry,
-        files: AdapterFiles,
+        files: Files,
         slots: Slots,
         cursor: Cursor,
         log: Log,

@@ -8,8 +8,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from trivium.common.v1 import chat_pb2, receipt_pb2
 from trivium.generator.v1 import generator_pb2
 
+from services.generator.asking import Ask, Done, More, Prompt, TokenIds
 from services.generator.engine import Constraint, ConstraintKind, Finish, Logprob, Sampling, Turn
-from services.generator.generation import Ask, Done, More, Prompt, TokenIds
 from services.generator.residency import Resident, SlotState
 from services.generator.supervision import EngineState
 from services.generator.verbs import EngineView

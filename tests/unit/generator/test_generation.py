@@ -5,13 +5,15 @@ import hashlib
 import json
 import struct
 from contextlib import aclosing
+from datetime import UTC, datetime
 
 import pytest
 
 from services.chassis.errors import Failure, Reason
 from services.generator.adapter_files import VersionFacts, read_manifest
+from services.generator.asking import Ask, Done, More, TokenIds
 from services.generator.engine import Finish, Sampling, Turn
-from services.generator.generation import Ask, Done, Generation, More, Sources, TokenIds
+from services.generator.generation import Generation, Sources
 from services.generator.places import Limits, Slots
 from services.generator.supervision import EngineState, Supervisor, World
 from tests.unit.generator.engines import MemoryEngine, settled, stored
@@ -35,6 +37,11 @@ class Shelf:
         return stored(facts.version)
 
 
+class Compiles:
+    async def require_compilable(self, constraint):
+        pass
+
+
 class Permissions:
     async def facts(self, version):
         if version == "hidden":
@@ -51,7 +58,7 @@ class World1:
         self.engine = MemoryEngine(slots)
         self.slots = Slots(self.engine, Limits(8, 8), lambda: 0.0)
         sources = Sources(iter(f"id-{n}" for n in range(99)).__next__, lambda: 77, lambda: 0.0, blocking)
-        self.verb = Generation(self.engine, self.slots, Shelf(), Permissions(), Words(), sources)
+        self.verb = Generation(self.engine, self.slots, Shelf(), Permissions(), Words(), Compiles(), sources)
 
     async def open(self):
         await self.engine.start()
@@ -151,7 +158,9 @@ async def test_a_dead_engine_is_rebuilt_with_what_it_held_and_callers_are_told_t
         await asyncio.sleep(0)
 
     supervisor = Supervisor(
-        world.engine, world.slots, World(lambda serving, why: states.append(serving), lambda: None, pause, Log())
+        world.engine,
+        world.slots,
+        World(lambda serving, why: states.append(serving), lambda: datetime.now(UTC), pause, Log()),
     )
     life = asyncio.create_task(supervisor.run())
     await settled()

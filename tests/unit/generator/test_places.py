@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import random
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ class Holder:
         self._adapter = stored(version, tenant) if version else None
         self._tenant = tenant
         self._end = asyncio.Event()
-        self.place = None
+        self.place: Any = None
         self.task = asyncio.create_task(self._run())
 
     async def _run(self):
@@ -97,7 +98,7 @@ async def test_a_version_in_use_is_never_evicted():
     second = Holder(table, "b")
     await settled()
     assert first.place is not None
-    assert second.place is None
+    assert not second.place
     await first.let_go()
     assert second.place.version == "b"
     await second.let_go()
@@ -111,7 +112,7 @@ async def test_a_waiting_version_makes_a_busy_one_finish_and_take_nothing_new():
     await settled()
     later = Holder(table, "a")
     await settled()
-    assert later.place is None, "it would keep the slot from the one that waits"
+    assert not later.place, "it would keep the slot from the one that waits"
     time.now += 1
     await first.let_go()
     assert waiting.place.version == "b"
@@ -158,7 +159,8 @@ async def test_tenants_take_turns_however_much_one_of_them_asks():
 async def test_a_version_that_the_engine_refuses_fails_all_who_wait_for_it_and_frees_the_slot():
     engine, table, _ = await opened(slots=1)
     engine.broken.add("bad")
-    results = await asyncio.gather(*(Holder(table, "bad").task for _ in range(3)), return_exceptions=True)
+    waiting = [Holder(table, "bad").task for _ in range(3)]
+    results: list[Any] = await asyncio.gather(*waiting, return_exceptions=True)
     assert [result.reason for result in results] == [Reason.WEIGHTS_REFUSED] * 3
     good = Holder(table, "good")
     await settled()

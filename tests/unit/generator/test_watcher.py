@@ -3,6 +3,7 @@
 import asyncio
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ class MemoryRegistry:
 
     def __init__(self):
         self.known = []
-        self.stream = asyncio.Queue()
+        self.stream: asyncio.Queue[Any] = asyncio.Queue()
         self.after = []
         self.said = []
         self.refuse = []
@@ -57,7 +58,7 @@ class Inline(ThreadPoolExecutor):
     """Runs what would go to a thread at once, so that a test waits for nothing but the loop."""
 
     def submit(self, fn, /, *arguments, **named):
-        done = Future()
+        done: Future[Any] = Future()
         done.set_result(fn(*arguments, **named))
         return done
 

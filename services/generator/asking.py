@@ -1,0 +1,71 @@
+"""What is asked of the generator and what comes back: plain values, no behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.generator.engine import Attestation, Constraint, Finish, Logprob, Sampling, Turn
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIds:
+    """A prompt given as tokens."""
+
+    ids: tuple[int, ...]
+
+
+Prompt = Sequence[Turn] | str | TokenIds
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request: turns, a text, or token ids; ``version`` empty for the base; seed None to draw one."""
+
+    prompt: Prompt
+    version: str
+    base: str
+    sampling: Sampling
+    seed: int | None
+    constraint: Constraint | None
+    request_id: str
+    requested_model: str
+
+
+@dataclass(frozen=True, slots=True)
+class More:
+    """More of the answer."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[Logprob, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Wall time of one stage, and the size of its input in tokens where it has one."""
+
+    name: str
+    seconds: float
+    input_size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The end of the answer and everything that determined it."""
+
+    finish: Finish
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    stages: tuple[Stage, ...]
+    request_id: str
+    requested_model: str
+    resolved_model: str
+    engine: str
+    engine_build: str
+    base_digest: str
+    template_digest: str
+    prompt_tokens_digest: str
+    attestation: Attestation
+    sampling: Sampling
