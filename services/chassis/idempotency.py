@@ -89,8 +89,9 @@ def _claim(session: Session, key: IdempotencyKey, now: datetime) -> bool:
         "response": "",
         "created_at": now,
     }
-    result: Any = session.execute(insert(_table).values(row).on_conflict_do_nothing())
-    return bool(result.rowcount)
+    # What came back, not how many rows: drivers do not agree on the count after a conflict.
+    claim = insert(_table).values(row).on_conflict_do_nothing().returning(_table.c.request_id)
+    return session.execute(claim).first() is not None
 
 
 def _replay(session: Session, key: IdempotencyKey) -> str:
