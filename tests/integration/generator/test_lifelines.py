@@ -1,6 +1,6 @@
 """Death: of the engine, which is rebuilt, and of the generator, which leaves no process behind.
 
-The last file of this folder: the second test ends the generator for good.
+The last file of this folder: its second test ends the generator for good.
 """
 
 import os
@@ -55,8 +55,18 @@ def test_a_dead_engine_is_rebuilt_with_what_was_resident_and_callers_are_told_to
     assert not alive(core)
 
 
-def test_a_killed_generator_leaves_no_process_behind(served):
+def kill_and_count(served):
     below = descendants(served.pid)
-    assert len(below) >= 2
     served.generator.kill()
-    eventually(lambda: not alive(below), f"{below} end", 20)
+    eventually(lambda: not alive(below), f"{below} end", 30)
+    return below
+
+
+def test_a_killed_generator_leaves_no_process_behind(served):
+    assert len(kill_and_count(served)) >= 2
+
+
+def test_a_generator_killed_while_its_engine_starts_leaves_none_either(served):
+    served.generator.start()
+    eventually(lambda: [pid for pid in descendants(served.pid) if title(pid).startswith("python")], "the engine begins")
+    assert kill_and_count(served)
