@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from services.chassis.errors import Code, Failure
+from services.chassis.errors import Code, Failure, Reason
 from services.retriever.changes import Changes
 from services.retriever.chunking import Budget, Chunk, Measured, chunked, refined, texts_to_measure
 from services.retriever.embeddings import Embeddings
@@ -116,11 +116,12 @@ class Ingestion:
         outline = await self.tools.parser.outline(job.document, job.text, markdown=job.markdown)
         title = job.given_title or outline.title or job.document
         measured = Measured()
+        # In threads: a long document has a hundred thousand units, and the loop answers searches meanwhile.
         while True:
-            await self._measure(measured, texts_to_measure(job.text, outline, title))
-            finer = refined(job.text, outline, measured, budget)
+            await self._measure(measured, await asyncio.to_thread(texts_to_measure, job.text, outline, title))
+            finer = await asyncio.to_thread(refined, job.text, outline, measured, budget)
             if finer is outline:
-                return title, chunked(job.text, outline, title, measured, budget)
+                return title, await asyncio.to_thread(chunked, job.text, outline, title, measured, budget)
             outline = finer
 
     async def _measure(self, measured: Measured, texts: list[str]) -> None:
@@ -136,6 +137,9 @@ class Ingestion:
         for first in range(0, len(todo), self.pace.embed_texts):
             batch = todo[first : first + self.pace.embed_texts]
             vectors = await self.tools.embeddings.documents([by_digest[digest] for digest in batch])
+            if vectors.digest != model_digest:
+                # The embedder was restarted with another model since we asked: begin again with that one.
+                raise Failure(Reason.PEER_UNAVAILABLE, service="embedder")
             found = dict(zip(batch, vectors.packed, strict=True))
             if not await self.tools.publisher.keep(job, vectors.digest, found):
                 return False

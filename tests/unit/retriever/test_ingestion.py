@@ -207,6 +207,19 @@ async def test_vectors_of_another_model_are_refused_and_the_old_version_stays(ho
     assert (await house.settled("rules.md")).state == "ready"
 
 
+async def test_a_model_that_changes_between_two_calls_makes_the_document_begin_again(house):
+    known = house.embeddings.digest
+    house.embeddings.open.clear()
+    await house.put("rules.md", RULES)
+    await asyncio.wait_for(house.embeddings.asked.wait(), 30)
+    house.embeddings.digest = "sha256:" + "1" * 64
+    house.embeddings.open.set()
+    assert (await house.settled("rules.md")).state == "ready"
+    assert await rows(house, CollectionRow.embedding_digest) == [(house.embeddings.digest,)]
+    assert {digest for (digest,) in await rows(house, VectorRow.model_digest)} == {house.embeddings.digest}
+    assert known != house.embeddings.digest
+
+
 async def test_what_ran_when_the_process_died_goes_on_and_keeps_its_vectors(tmp_path, embeddings):
     text = "\n\n".join(f"## Part {n}\n\nRule number {n} is about boats of size {n}." for n in range(10))
     async with opened(tmp_path, embeddings, embed_texts=2) as house:
