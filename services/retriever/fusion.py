@@ -8,8 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 RANK_CONSTANT = 60
-# A cosine can be no less; BM25 here can be no less.
-_LEAST_DENSE = -1.0
+# At right angles: nothing in common.  From -1, which no two texts reach, every cosine would come out near 1 and
+# keywords alone would decide: on Cranfield nDCG@10 at weight 0.55 is 0.404 from -1 and 0.429 from 0 (vectors alone
+# 0.408, keywords alone 0.358), and from 0 the weight may be anything from 0.5 to 0.85.
+_LEAST_DENSE = 0.0
+# BM25 here can be no less.
 _LEAST_SPARSE = 0.0
 
 
@@ -54,4 +57,4 @@ def _normalised(scores: Mapping[int, float], least: float) -> dict[int, float]:
     greatest = max(scores.values(), default=least)
     if greatest <= least:
         return dict.fromkeys(scores, 0.0)
-    return {chunk: (score - least) / (greatest - least) for chunk, score in scores.items()}
+    return {chunk: max(0.0, score - least) / (greatest - least) for chunk, score in scores.items()}

@@ -127,3 +127,13 @@ def test_vectors_that_do_not_fit_the_cache_are_read_again(tmp_path):
         index.replace(collection, [entry(chunk) for chunk in range(collection, 9)], [])
         assert index.nearest(collection, vector(2), 3, None)
     index.close()
+
+
+def test_words_that_most_chunks_hold_move_no_order(opened):
+    index, _ = opened()
+    rare = {chunk: f"the gate of number {chunk % 97} is the gate" for chunk in range(1, 1200)}
+    index.replace(1, [Entry(chunk, text, vector(chunk).astype("<f2").tobytes()) for chunk, text in rare.items()], [])
+    alone = index.keyword(1, ("13",), 20, None)
+    assert set(alone) == {chunk for chunk in rare if chunk % 97 == 13}
+    assert index.keyword(1, ("the", "13", "gate"), 20, None) == alone
+    assert len(index.keyword(1, ("the", "gate"), 20, None)) == 20
