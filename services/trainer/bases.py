@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from services.chassis.errors import Failure, Reason
 from services.chassis.models import ResolvedModel
@@ -18,6 +19,7 @@ class Base:
 
     model: ResolvedModel
     threads: int
+    data_dir: Path
 
     def named(self, name: str) -> ResolvedModel:
         """Return the base that `name` means; empty means the default.  Raises BASE_NOT_FOUND."""
@@ -34,7 +36,14 @@ class Base:
         """Return a job's order to its process.  Raises BASE_NOT_FOUND when the deployment's base is another by now."""
         if job.order.base_digest != self.model.digest:
             raise Failure(Reason.BASE_NOT_FOUND, name=job.order.base_digest, known=self.model.digest)
-        return Work(str(self.model.path), self.model.name, dataset_path, job.order.settings, self.threads)
+        return Work(
+            base_folder=str(self.model.path),
+            base_name=self.model.name,
+            dataset_path=dataset_path,
+            settings=job.order.settings,
+            threads=self.threads,
+            data_dir=str(self.data_dir),
+        )
 
 
 class SharedEncoder:

@@ -95,13 +95,15 @@ def train(
 
     Raises Refused, and DISK_FULL from the catalogue.
     """
-    # Here and not above: a child that is told to refuse need not load torch, and tests fork after loading it.
+    work = Work.read(folder)
+    manners = _Manners(Path(work.data_dir))
+    manners.keep()
+    # Only now: loading these takes seconds of a processor that others may want.
     import torch
     from transformers import AutoModelForCausalLM
 
-    from services.trainer.training import NotFinite, Run
+    from services.trainer.training import Run
 
-    work = Work.read(folder)
     torch.set_num_threads(work.threads)
     kept = folder / CHECKPOINTS
     checkpoints.sweep(kept)
@@ -117,18 +119,40 @@ def train(
         run.restore(checkpoints.load_tensors(found), found.progress)
     say(Line(Said.STARTED, run.progress))
     while not run.finished:
+        manners.keep()
         if stopping():
             _checkpoint(run, kept, say, at)
             return Exit.STOPPED
-        try:
-            result = run.step()
-        except NotFinite as error:
-            raise Refused("TRAINING_DIVERGED", f"{error}. Lower the learning rate.") from error
-        say(Line(Said.STEP, result.progress, result.learning_rate, result.gradient_norm))
+        _step(run, say)
         if run.finished or run.progress.step % work.settings.checkpoint_steps == 0:
             _checkpoint(run, kept, say, at)
     _publish_result(run, folder, work, at)
     return Exit.DONE
+
+
+def _step(run: "Run", say: Say) -> None:
+    from services.trainer.training import NotFinite
+
+    try:
+        result = run.step()
+    except NotFinite as error:
+        raise Refused("TRAINING_DIVERGED", f"{error}. Lower the learning rate.") from error
+    say(Line(Said.STEP, result.progress, result.learning_rate, result.gradient_norm))
+
+
+class _Manners:
+    """Runs at idle priority while anything serves on this machine, at an ordinary one while nothing does."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._idle: bool | None = None
+
+    def keep(self) -> None:
+        """Look whether anything serves; a few small files, read once a step."""
+        idle = resources.serving(self._data_dir)
+        if idle is not self._idle:
+            resources.set_idle(idle)
+            self._idle = idle
 
 
 def _checkpoint(run: "Run", kept: Path, say: Say, at: checkpoints.WritePoint) -> None:
@@ -164,7 +188,6 @@ def _some(lines: Sequence[int]) -> str:
 
 def main(folder: Path) -> int:
     """Train and report; return the exit code."""
-    resources.apply(resources.Role.TRAINER)
     # Libraries print to standard output; our lines keep a descriptor of their own.
     lines = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)

@@ -42,7 +42,7 @@ async def open_verbs(runtime: Runtime, publisher: Publisher) -> AsyncIterator[Ve
     assert isinstance(settings, TrainerSettings)
     model = await runtime.blocking(models.resolve, settings.base_model)
     threads = settings.threads or resources.shares()[resources.Role.TRAINER].threads
-    base = Base(model, threads)
+    base = Base(model, threads, settings.data_dir)
     bell = Bell()
     async with open_database(settings.database_url, "services.trainer.migrations") as database:
         datasets = Datasets(

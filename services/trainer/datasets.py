@@ -96,19 +96,28 @@ class Datasets:
         """Receive, check and store.  Raises DATASET_MALFORMED (naming lines), DATASET_TOO_LARGE and what receiving raises."""
         if incoming.size_bytes > self._max_bytes:
             raise Failure(Reason.DATASET_TOO_LARGE, size_bytes=incoming.size_bytes, limit_bytes=self._max_bytes)
-        target = self._upload(tenant, incoming.sha256)
-        received = await receive(chunks, target, incoming.size_bytes, incoming.sha256, incoming.offset_bytes)
+        place = self.path(tenant, incoming.sha256)
+        # Bytes that are here are not sent again: `committed` told the client that they are complete.
+        known = place.exists() and place.stat().st_size == incoming.size_bytes
+        if known and (same := await self._database.read(lambda session: _same(session, tenant, incoming))):
+            return same
+        arrived = place if known else await self._receive(tenant, incoming, chunks)
         encoder = await self._encoder()
         try:
-            counted = await self._blocking(check, received.path, encoder, incoming.format)
+            counted = await self._blocking(check, arrived, encoder, incoming.format)
         except Failure:
-            received.path.unlink(missing_ok=True)
+            arrived.unlink(missing_ok=True)
             raise
         assert isinstance(counted, _Counted)
-        place = self.path(tenant, incoming.sha256)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        await self._blocking(publish, received.path, place)
+        if not known:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            await self._blocking(publish, arrived, place)
         return await self._database.write(lambda session: self._add(session, tenant, incoming, counted))
+
+    async def _receive(self, tenant: str, incoming: Incoming, chunks: AsyncIterable[Chunk]) -> Path:
+        target = self._upload(tenant, incoming.sha256)
+        received = await receive(chunks, target, incoming.size_bytes, incoming.sha256, incoming.offset_bytes)
+        return received.path
 
     async def committed(self, tenant: str, sha256: str) -> tuple[int, bool]:
         """How many bytes of an upload are durable, and whether it is complete."""
@@ -148,17 +157,15 @@ class Datasets:
         return self._uploads / tenant / sha256
 
     def _add(self, session: Session, tenant: str, incoming: Incoming, counted: _Counted) -> Dataset:
-        digest = f"sha256:{incoming.sha256}"
-        same = session.scalar(select(DatasetRow).where(DatasetRow.tenant == tenant, DatasetRow.digest == digest))
-        if same is not None:
-            return _dataset(same)
+        if same := _same(session, tenant, incoming):
+            return same
         name = incoming.dataset or _slug(incoming.filename)
         if session.get(DatasetRow, (tenant, name)) is not None:
             name = f"{name[:54]}-{incoming.sha256[:8]}"
         row = DatasetRow(
             tenant=tenant,
             dataset=name,
-            digest=digest,
+            digest=f"sha256:{incoming.sha256}",
             filename=incoming.filename,
             format=counted.format.value,
             rows=counted.rows,
@@ -171,6 +178,13 @@ class Datasets:
         session.add(row)
         session.flush()
         return _dataset(row)
+
+
+def _same(session: Session, tenant: str, incoming: Incoming) -> Dataset | None:
+    """The tenant's dataset of these very bytes."""
+    digest = f"sha256:{incoming.sha256}"
+    row = session.scalar(select(DatasetRow).where(DatasetRow.tenant == tenant, DatasetRow.digest == digest))
+    return None if row is None else _dataset(row)
 
 
 def find(session: Session, tenant: str, name: str) -> Dataset:

@@ -65,13 +65,17 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """All that the child needs to know.  Threads are part of it: results are exact for one count."""
+    """All that the child needs to know.  Threads are part of it: results are exact for one count.
+
+    `data_dir` is the deployment's: its run files say whether anything serves on this machine.
+    """
 
     base_folder: str
     base_name: str
     dataset_path: str
     settings: Settings
     threads: int
+    data_dir: str
 
     def write(self, folder: Path) -> None:
         """Store the order in the job's folder, durably."""

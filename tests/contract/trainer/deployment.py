@@ -19,7 +19,7 @@ from trivium.common.v1 import transfer_pb2
 from trivium.registry.v1 import registry_pb2_grpc
 from trivium.trainer.v1 import dataset_pb2, dataset_pb2_grpc, training_pb2, training_pb2_grpc
 
-READY_SECONDS = 60
+READY_SECONDS = 180
 _SERVICES = ("access", "registry", "trainer")
 
 
@@ -124,7 +124,7 @@ class Caller:
     def watch(self, job: str, after: int = 0) -> Iterator[training_pb2.JobEvent]:
         """The job's events as they come."""
         request = training_pb2.WatchJobRequest(job=job, after_sequence=after)
-        for answer in self.training.WatchJob(request, metadata=self.metadata, timeout=120, wait_for_ready=True):
+        for answer in self.training.WatchJob(request, metadata=self.metadata, timeout=280, wait_for_ready=True):
             yield answer.event
 
     def finished(self, job: str) -> training_pb2.Job:

@@ -73,6 +73,17 @@ def test_an_interrupted_upload_goes_on_where_it_stopped(caller: Caller) -> None:
     assert stored.rows == 200
 
 
+def test_an_upload_of_bytes_that_are_complete_sends_none_of_them_again(caller: Caller) -> None:
+    content = rows_text(41).encode()
+    stored = caller.upload(content, "once.jsonl")
+    reached = caller.datasets.GetDatasetUpload(
+        dataset_pb2.GetDatasetUploadRequest(sha256=hashlib.sha256(content).hexdigest()), metadata=caller.metadata
+    ).status
+    assert (reached.committed_bytes, reached.complete) == (len(content), True)
+    nothing_more = parts(content, "once.jsonl", offset=reached.committed_bytes)
+    assert caller.datasets.UploadDataset(nothing_more, metadata=caller.metadata).dataset == stored
+
+
 def test_bytes_that_are_not_what_was_announced_are_not_kept(caller: Caller) -> None:
     messages = list(parts(ROWS, "swapped.jsonl"))
     messages[1].chunk.data = messages[1].chunk.data[::-1]

@@ -62,5 +62,5 @@ def make_job(folder: Path, base: Path, settings: Settings) -> Path:
     folder.mkdir(parents=True)
     data = folder.with_suffix(".jsonl")
     data.write_text(rows_text())
-    Work(str(base), "tiny", str(data), settings, threads=1).write(folder)
+    Work(str(base), "tiny", str(data), settings, threads=1, data_dir=str(folder)).write(folder)
     return folder
