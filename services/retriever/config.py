@@ -22,7 +22,7 @@ class RetrieverSettings(ServiceSettings):
     embed_texts: int = Field(default=128, ge=1, le=2048)
     # Longest that ingestion waits before it tries an absent embedder again.
     retry_seconds: float = Field(default=5.0, gt=0)
-    # A document is parsed in a child process that may take this much.
+    # A document is parsed in a child process that may take this much processor time and memory.
     parse_seconds: float = Field(default=60.0, gt=0)
     parse_memory_bytes: int = Field(default=2 * 1024**3, ge=256 * 1024**2)
     # Vectors that are kept in memory for search; collections beyond are read again when asked.

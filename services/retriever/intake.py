@@ -16,7 +16,8 @@ from services.chassis.streams import Chunk, partial_path, receive
 from services.retriever import texts
 from services.retriever.catalog import Collections
 from services.retriever.changes import Changes
-from services.retriever.documents import Documents, Put, Stored
+from services.retriever.documents import Documents, Stored
+from services.retriever.storing import Put
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,11 @@ goes on, and the document alone fails, with a sentence that says so.
 """
 
 import asyncio
+import math
 import multiprocessing
 import os
 import resource
+import signal
 from collections.abc import AsyncIterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -27,9 +29,13 @@ class Parser(Protocol):
         """The blocks of a text.  Raises DOCUMENT_NOT_PARSED; ``name`` is for its message."""
 
 
+# A child that neither ends nor uses its time is stopped all the same.
+_WALL_FACTOR = 20
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What parsing one document may take."""
+    """What parsing one document may take: processor time and address space."""
 
     seconds: float
     memory_bytes: int
@@ -47,16 +53,18 @@ class ChildParser:
         """As the Protocol says."""
         async with self._turn:
             pool = self._pool or self._start()
-            parsing = asyncio.get_running_loop().run_in_executor(pool, _parse, text, markdown)
+            parsing = asyncio.get_running_loop().run_in_executor(pool, _parse, text, markdown, self.limits.seconds)
             try:
-                async with asyncio.timeout(self.limits.seconds):
+                async with asyncio.timeout(self.limits.seconds * _WALL_FACTOR):
                     return await parsing
             except TimeoutError:
                 await self.stop()
-                raise _unparsed(name, f"it took more than {self.limits.seconds:g} s") from None
+                raise _unparsed(name, f"it took more than {self.limits.seconds:g} s of processor time") from None
             except (BrokenProcessPool, MemoryError, RecursionError):
                 await self.stop()
-                raise _unparsed(name, f"it needs more than {self.limits.memory_bytes} bytes of memory") from None
+                raise _unparsed(
+                    name, f"it took more than {self.limits.memory_bytes} bytes of memory, or crashed"
+                ) from None
             except asyncio.CancelledError:
                 await self.stop()
                 raise
@@ -101,8 +109,20 @@ def _limit(memory_bytes: int, parent: int) -> None:
     os.nice(5)
 
 
-def _parse(text: str, markdown: bool) -> Outline:
-    return outline(text, markdown=markdown)
+def _parse(text: str, markdown: bool, seconds: float) -> Outline:
+    """Processor time is limited, not wall time: a busy machine must not fail a document."""
+    signal.signal(signal.SIGXCPU, _out_of_time)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    soft = math.ceil(used.ru_utime + used.ru_stime + seconds)
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
+    try:
+        return outline(text, markdown=markdown)
+    finally:
+        resource.setrlimit(resource.RLIMIT_CPU, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def _out_of_time(*_: object) -> None:
+    raise TimeoutError
 
 
 def _unparsed(name: str, problem: str) -> Failure:

@@ -13,7 +13,7 @@ from services.embedder import model
 from services.retriever import catalog, parsing, texts
 from services.retriever.catalog import Collections
 from services.retriever.changes import Changes
-from services.retriever.documents import Documents, Put
+from services.retriever.documents import Documents
 from services.retriever.gates import Gates
 from services.retriever.index_embedded import EmbeddedIndex
 from services.retriever.ingestion import Ingestion, Pace, Tools
@@ -22,6 +22,7 @@ from services.retriever.publishing import Publisher
 from services.retriever.removal import Removal
 from services.retriever.repair import repair
 from services.retriever.states import State
+from services.retriever.storing import Put
 from tests.unit.retriever.encoding import LocalEmbeddings
 
 LIMITS = parsing.Limits(seconds=30, memory_bytes=2 * 1024**3)
