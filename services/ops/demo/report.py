@@ -12,6 +12,9 @@ from services.ops.demo.scoring import Question, Score, table
 from services.ops.demo.stages import Stages
 
 
+_ORDER = ("resolve", "embed", "retrieve", "prompt", "load", "queue", "prefill", "generate", "verify", "whole")
+
+
 def show(stages: Stages, questions: Sequence[Question], replies: Sequence[Reply], swap: Swap) -> None:
     """Print everything."""
     say = stages.say
@@ -41,7 +44,7 @@ def _side_by_side(replies: Sequence[Reply]) -> Table:
     for reply in replies:
         given = reply.score
         marks = " ".join(
-            f"[{'green' if right else 'red'}]{name}[/]"
+            f"[green]✓ {name}[/]" if right else f"[red]✗ {name}[/]"
             for name, right in (("form", given.form), ("fact", given.fact), ("cite", given.citation))
         )
         grid.add_row(reply.road.name, marks, _escaped(reply.answer.text) + _cited(reply))
@@ -62,20 +65,24 @@ def _cited(reply: Reply) -> str:
 
 def _times(replies: Sequence[Reply]) -> Table:
     seen: dict[tuple[str, str], list[float]] = defaultdict(list)
-    order: dict[str, None] = {}
     for reply in replies:
         for timing in reply.answer.final.timings:
-            order.setdefault(timing.stage)
             seen[reply.road.name, timing.stage].append(timing.seconds)
         seen[reply.road.name, "whole"].append(reply.seconds)
-    grid = Table(box=None, padding=(0, 2, 0, 2), header_style="dim")
+    stages = sorted({stage for _, stage in seen}, key=_place)
+    grid = Table(box=None, padding=(0, 1, 0, 1), header_style="dim")
     grid.add_column("road", no_wrap=True)
-    for stage in (*order, "whole"):
+    for stage in stages:
         grid.add_column(stage, justify="right", no_wrap=True)
     for road in ROADS:
-        cells = [seen.get((road.name, stage)) for stage in (*order, "whole")]
+        cells = [seen.get((road.name, stage)) for stage in stages]
         grid.add_row(road.name, *(f"{statistics.median(cell) * 1000:.0f}" if cell else "-" for cell in cells))
     return grid
+
+
+def _place(stage: str) -> int:
+    """Where a stage stands in a request; one that we do not know stands before the whole."""
+    return _ORDER.index(stage) if stage in _ORDER else len(_ORDER) - 2
 
 
 def _scores(replies: Sequence[Reply]) -> dict[str, list[Score]]:

@@ -29,7 +29,9 @@ def run(data_dir: Path, console: Console) -> None:
             suite = stack.enter_context(launch(data_dir, free_ports=True, progress=_starting(bar)))
         stack.callback(stages.say, "stopping the suite")
         asyncio.run(_demonstrate(suite, stages))
-    stages.say(f"Done in {stages.total_seconds:.0f} s. State stays in {data_dir}; a second run is shorter.")
+    stages.say(
+        f"Done in {stages.total_seconds:.0f} s. Everything stays in {data_dir}; the next run takes it from there."
+    )
 
 
 def _starting(bar: Bar) -> Callable[[SuiteRecord], None]:
@@ -80,5 +82,8 @@ def _tell_swap(stages: Stages, swap: adapter.Swap) -> None:
     started = [engine.start_time for engine in (swap.engine_before, swap.engine_after)]
     times = [f"{moment:%H:%M:%S}" if moment else "unknown" for moment in started]
     same = "a restart, which should not be" if swap.restarted else "the same process, no restart"
-    stages.say(f"  {adapter.MODEL}@{adapter.ALIAS} served {before}, serves {swap.after[:19]}… now")
+    if swap.before == swap.after:
+        stages.say(f"  {adapter.MODEL}@{adapter.ALIAS} serves {before} since an earlier run")
+    else:
+        stages.say(f"  {adapter.MODEL}@{adapter.ALIAS} served {before}, serves {swap.after[:19]}… now")
     stages.say(f"  the engine started at {times[0]} before the swap, at {times[1]} after it: {same}")
