@@ -17,6 +17,7 @@ class Bench:
     def __init__(self, **settings):
         self.batches: list[Batch] = []
         self.gate = asyncio.Event()
+        self.arrived = asyncio.Event()
         self.error: Exception | None = None
         self.now = 0.0
         self.batcher = Batcher(
@@ -26,6 +27,7 @@ class Bench:
 
     async def compute(self, batch):
         self.batches.append(batch)
+        self.arrived.set()
         await self.gate.wait()
         if self.error:
             raise self.error
@@ -34,11 +36,8 @@ class Bench:
     def submit(self, flow, *sequences, **rest):
         return asyncio.create_task(self.batcher.submit(flow, Product.POOLED, list(sequences), **rest))
 
-    async def begun(self, count=1):
-        while len(self.batches) < count:
-            await asyncio.sleep(0)
-
     async def queued(self):
+        """Let everybody run who can: they then wait for the model."""
         for _ in range(5):
             await asyncio.sleep(0)
 
@@ -57,7 +56,7 @@ def text(first: int, tokens: int = 10):
 async def blocked(bench):
     """Keep the model busy, so that what comes now waits together."""
     first = bench.submit(ADA, text(999, 3))
-    await bench.begun()
+    await bench.arrived.wait()
     return first
 
 

@@ -89,6 +89,7 @@ async def test_a_stream_answers_in_order_and_works_ahead_by_a_bounded_number():
 
 async def test_a_stream_ends_with_its_first_failure_and_cancels_what_follows():
     cancelled = asyncio.Event()
+    begun = asyncio.Event()
 
     async def requests():
         for n in range(3):
@@ -96,17 +97,18 @@ async def test_a_stream_ends_with_its_first_failure_and_cancels_what_follows():
 
     async def answer(n):
         if n == 1:
+            await begun.wait()
             raise Failure(Reason.TEXT_EMPTY, index=0)
         if n == 2:
+            begun.set()
             try:
                 await asyncio.Event().wait()
             finally:
                 cancelled.set()
         return n
 
-    seen = []
+    answers = in_order(requests(), answer, ahead=3)
+    assert await anext(answers) == 0
     with pytest.raises(Failure):
-        async for n in in_order(requests(), answer, ahead=3):
-            seen.append(n)
-            await asyncio.sleep(0)
-    assert seen == [0]
+        await anext(answers)
+    await asyncio.wait_for(cancelled.wait(), 5)

@@ -7,7 +7,24 @@ from services.embedder import model, precision
 from services.embedder.batching import Batch, Product, padded_length
 from services.embedder.config import Precision
 
-WORDS = "river stone ferry lamp winter crown paper engine harbour letter seven under bright rope tide fog".split()
+WORDS = [
+    "river",
+    "stone",
+    "ferry",
+    "lamp",
+    "winter",
+    "crown",
+    "paper",
+    "engine",
+    "harbour",
+    "letter",
+    "seven",
+    "under",
+    "bright",
+    "rope",
+    "tide",
+    "fog",
+]
 
 
 def texts(count: int, seed: int = 7) -> list[str]:
