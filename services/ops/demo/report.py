@@ -11,7 +11,6 @@ from services.ops.demo.roads import ROADS, Reply
 from services.ops.demo.scoring import Question, Score, table
 from services.ops.demo.stages import Stages
 
-
 _ORDER = ("resolve", "embed", "retrieve", "prompt", "load", "queue", "prefill", "generate", "verify", "whole")
 
 
