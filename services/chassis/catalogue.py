@@ -189,6 +189,9 @@ class Reason(Enum):
     )
     DOCUMENT_EMPTY = Entry(Code.INVALID_ARGUMENT, "The document {name} holds no text: nothing in it could be found.")
     DOCUMENT_NOT_FOUND = Entry(Code.NOT_FOUND, "No document is named {name}.", "trivium.retriever.v1.Document")
+    DOCUMENT_NOT_PARSED = Entry(
+        Code.INVALID_ARGUMENT, "The document {name} could not be split: {problem}. Split it, or send it as plain text."
+    )
     DOCUMENT_NOT_TEXT = Entry(
         Code.INVALID_ARGUMENT, "The document {name} is not text that can be read: {problem}. {remedy}"
     )
