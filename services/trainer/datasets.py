@@ -87,6 +87,7 @@ class Datasets:
         self._encoder = encoder
         self._blocking = blocking
         self._now = now
+        self._growing: set[Path] = set()
 
     def path(self, tenant: str, digest: str) -> Path:
         """Where the bytes of a dataset lie."""
@@ -116,7 +117,14 @@ class Datasets:
 
     async def _receive(self, tenant: str, incoming: Incoming, chunks: AsyncIterable[Chunk]) -> Path:
         target = self._upload(tenant, incoming.sha256)
-        received = await receive(chunks, target, incoming.size_bytes, incoming.sha256, incoming.offset_bytes)
+        if target in self._growing:
+            # Two writers of one file would each spoil what the other wrote.
+            raise Failure(Reason.UPLOAD_IN_PROGRESS, retry_after_seconds=1.0)
+        self._growing.add(target)
+        try:
+            received = await receive(chunks, target, incoming.size_bytes, incoming.sha256, incoming.offset_bytes)
+        finally:
+            self._growing.discard(target)
         return received.path
 
     async def committed(self, tenant: str, sha256: str) -> tuple[int, bool]:

@@ -12,7 +12,7 @@ from tests.unit.trainer.tiny import make_base, rows_text
 
 SETTINGS = training_pb2.TrainingSettings(
     lora=training_pb2.LoraSettings(rank=4, dropout=0.1),
-    epochs=20,
+    epochs=8,
     batch_rows=1,
     learning_rate=1e-3,
     checkpoint_steps=7,
