@@ -1,4 +1,7 @@
-"""A supervisor over tiny services: `tiny_suite.py FOLDER 'JSON list of {name, after, flags, ready_seconds}'`."""
+"""A supervisor over tiny services: `tiny_suite.py FOLDER 'JSON list of {name, after, flags, ready_seconds}'`.
+
+Impatient only with those that are deaf: on a loaded machine everything else takes its time.
+"""
 
 import asyncio
 import json
@@ -21,13 +24,13 @@ async def supervised(folder: Path, wanted: list[dict]) -> int:
             name=entry["name"],
             command=(sys.executable, str(TINY), entry["name"], *entry.get("flags", ())),
             after=tuple(entry.get("after", ())),
-            ready_seconds=entry.get("ready_seconds", 30.0),
+            ready_seconds=entry.get("ready_seconds", 200.0),
         )
         for entry in wanted
     ]
     doors = settled([program.name for program in programs], free=True)
     patience = Patience(
-        first_pause_seconds=0.05, attempts=3, stop_seconds=1.0, look_seconds=0.05, look_starting_seconds=0.02,
+        first_pause_seconds=0.05, attempts=3, stop_seconds=1.0 if "--deaf" in json.dumps(wanted) else 60.0, look_seconds=0.05, look_starting_seconds=0.02,
         sweep_seconds=0.1,
     )  # fmt: skip
     supervisor = Supervisor(programs, doors, folder, patience=patience)
