@@ -85,7 +85,7 @@ def test_an_upload_of_bytes_that_are_complete_sends_none_of_them_again(caller: C
 
 
 def test_bytes_that_are_not_what_was_announced_are_not_kept(caller: Caller) -> None:
-    messages = list(parts(ROWS, "swapped.jsonl"))
+    messages = list(parts(rows_text(11).encode(), "swapped.jsonl"))
     messages[1].chunk.data = messages[1].chunk.data[::-1]
     with pytest.raises(grpc.RpcError) as refused:
         caller.datasets.UploadDataset(iter(messages), metadata=caller.metadata)
