@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 
 from trivium.generator.v1 import generator_pb2_grpc
 
-from services.chassis.processes import die_with_parent
 from services.chassis.runtime import Runtime
 from services.chassis.server import Registration, run
 from services.generator.config import GeneratorSettings
@@ -25,11 +24,6 @@ async def build(runtime: Runtime) -> AsyncIterator[list[Registration]]:
         add = generator_pb2_grpc.add_GeneratorServiceServicer_to_server
         yield [Registration(add, servicer, SERVICE, policies=POLICIES)]
 
-
-if __name__ == "__mp_main__":
-    # A child of the engine: it imports this file before anything else, vLLM's plugins only
-    # many seconds later, and must not outlive us in between either.
-    die_with_parent()
 
 if __name__ == "__main__":
     run(GeneratorSettings(), name="generator", build=build)

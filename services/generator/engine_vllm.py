@@ -33,6 +33,7 @@ from services.generator.engine import (
     Piece,
     Sampling,
 )
+from services.generator.lifeline import GENERATOR_PID, Lifeline
 from services.generator.plugin import VLLM_VERSION, require_pinned_vllm
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def environment(settings: VllmSettings) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        GENERATOR_PID: str(os.getpid()),
     }
     if settings.cpu_ids:
         values["VLLM_CPU_OMP_THREADS_BIND"] = settings.cpu_ids
@@ -143,6 +145,9 @@ class VllmEngine:
         llm, owner = self._llm, self._owner
         self._llm = self._owner = None
         if llm is not None:
+            if llm.output_handler is not None:
+                # It would take the end of its engine for a fault.
+                llm.output_handler.cancel()
             await asyncio.to_thread(llm.shutdown, _STOP_SECONDS)
             # vLLM shuts down once more when the object is collected, by then without its modules.
             setattr(llm, "shutdown", lambda *_, **__: None)  # noqa: B010 - a method of theirs
@@ -224,6 +229,7 @@ def _build(settings: VllmSettings) -> AsyncLLM:
         lora_target_modules=TARGET_MODULES,
         # A small model that may choose white space writes nothing else until its tokens are used up.
         structured_outputs_config=StructuredOutputsConfig(backend="xgrammar", disable_any_whitespace=True),
+        additional_config=Lifeline(),
         disable_log_stats=True,
         generation_config="vllm",
     )

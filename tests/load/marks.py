@@ -37,13 +37,13 @@ TOGETHER = 24
 
 @dataclass(frozen=True)
 class Tally:
-    """How many answers came, and how many of them were not of the weights asked for."""
+    """How many answers came, how many were not of the weights asked for, how many did not name them."""
 
     name: str
     answers: int
     by_weights: Counter[str]
     wrong_marks: int
-    wrong_versions: int
+    not_named: int
     slots_used: tuple[int, ...]
     seconds: float
 
@@ -51,7 +51,7 @@ class Tally:
         """For people."""
         return (
             f"{self.name:34} {self.answers:6} answers  {self.wrong_marks:5} wrong marks  "
-            f"{self.wrong_versions:5} wrong versions  slots {list(self.slots_used)}  {self.seconds:7.1f} s"
+            f"{self.not_named:5} versions not named  slots {list(self.slots_used)}  {self.seconds:7.1f} s"
         )
 
 
@@ -70,7 +70,7 @@ def is_wrong(tokens: Sequence[int], wanted: int | None, marks: set[int]) -> bool
 def served_phase(name: str, caller, versions: list[str], adapters: list[MarkedAdapter], count: int, seed: int) -> Tally:
     """Ask the served generator, TOGETHER requests at a time."""
     marks = {adapter.token_id for adapter in adapters}
-    wrong_marks = wrong_versions = 0
+    wrong_marks = not_named = 0
     slots: set[int] = set()
     by_weights: Counter[str] = Counter()
     began = time.monotonic()
@@ -85,9 +85,9 @@ def served_phase(name: str, caller, versions: list[str], adapters: list[MarkedAd
             wanted = adapters[index].token_id if version else None
             by_weights[adapters[index].word.strip() if version else "base"] += 1
             wrong_marks += is_wrong(answer.token_ids, wanted, marks)
-            wrong_versions += answer.receipt.version_digest != version
+            not_named += answer.receipt.version_digest != version
             slots.add(answer.receipt.engine_slot)
-    return Tally(name, count, by_weights, wrong_marks, wrong_versions, tuple(sorted(slots)), time.monotonic() - began)
+    return Tally(name, count, by_weights, wrong_marks, not_named, tuple(sorted(slots)), time.monotonic() - began)
 
 
 def ours(count: int) -> list[Tally]:
@@ -158,7 +158,7 @@ def main() -> None:
             {
                 "answers": sum(tally.answers for tally in mine),
                 "wrong_marks": sum(tally.wrong_marks for tally in mine),
-                "wrong_versions": sum(tally.wrong_versions for tally in mine),
+                "not_named": sum(tally.not_named for tally in mine),
                 "stock_answers": sum(tally.answers for tally in theirs),
                 "stock_wrong_marks": sum(tally.wrong_marks for tally in theirs),
             }
