@@ -171,10 +171,8 @@ class VllmEngine:
 
     async def load(self, adapter: EngineAdapter) -> None:
         """Load beside the others; see Engine."""
-        request = _lora_request(adapter)
-        assert request is not None
         try:
-            await self._running().add_lora(request)
+            await self._running().add_lora(_lora_request(adapter))
         except Exception as error:
             raise self._classified(error) from error
 
