@@ -54,7 +54,8 @@ def bare_start(base: Path) -> Start:
     environment |= {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
     begun = time.monotonic()
     command = [sys.executable, "-m", "tests.load.start", "--bare", str(base)]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True) as child:
+    pipe, quiet = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=quiet, text=True) as child:
         assert child.stdout is not None
         assert child.stdin is not None
         for line in child.stdout:
