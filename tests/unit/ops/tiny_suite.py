@@ -9,6 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
+from services.chassis.processes import die_with_parent
 from services.ops.supervisor import record
 from services.ops.supervisor.doors import settled
 from services.ops.supervisor.plan import Program
@@ -40,5 +41,6 @@ async def supervised(folder: Path, wanted: list[dict]) -> int:
 
 
 if __name__ == "__main__":
+    die_with_parent()
     with record.held(Path(sys.argv[1])):
         sys.exit(asyncio.run(supervised(Path(sys.argv[1]), json.loads(sys.argv[2]))))
