@@ -3,6 +3,7 @@
 Invariant: a grpc error never reaches the user; every failure is a TriviumError.
 """
 
+import asyncio
 import hashlib
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -100,6 +101,7 @@ async def upload(
     TriviumError; the last of four UnavailableErrors is let through.
     """
     size, digest = size_of(path), sha256_of(path)
+    address = transport.connection.addresses[service]
 
     async def attempt() -> Any:
         offset = await committed(digest)
@@ -110,10 +112,9 @@ async def upload(
             media_type=media_type,
             resume_offset_bytes=min(offset, size),
         )
-        try:
-            return await send(_frames(path, header, frame, progress), metadata=transport.connection.metadata)
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc(error, transport.connection.addresses[service]) from None
+        return await _sent(
+            send(metadata=transport.connection.metadata), _frames(path, header, frame, progress), address
+        )
 
     async for trial in AsyncRetrying(
         retry=retry_if_exception_type(UnavailableError),
@@ -124,6 +125,26 @@ async def upload(
         with trial:
             return await attempt()
     raise AssertionError("tenacity always attempts")
+
+
+async def _sent(call: Any, frames: AsyncIterator[Any], address: str) -> Any:
+    """The response to a stream of frames; a server that answers before the end is heard at once."""
+    try:
+        async for frame in frames:
+            if call.done():
+                break
+            await call.write(frame)
+        await call.done_writing()
+    except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
+        # The call ended under our write; how it ended is what awaiting it says.
+        pass
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.INTERNAL and not error.trailing_metadata():
+            # grpc.aio lost the status to its own failed write; the next attempt meets it again.
+            raise UnavailableError(f"the upload to {address} broke off", reason="UNAVAILABLE") from None
+        raise from_rpc(error, address) from None
 
 
 async def _frames(
