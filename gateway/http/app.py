@@ -1,5 +1,6 @@
 """The routes of the HTTP skin.  Each hands its bytes to the layers; none decides anything."""
 
+import asyncio
 from collections.abc import Callable
 
 from fastapi import FastAPI, Request
@@ -73,13 +74,21 @@ def create_app(runtime: Runtime, servicer: GatewayServicer) -> FastAPI:
     return app
 
 
+# A caller that stalls in its body holds memory before anybody knows who it is.
+_BODY_SECONDS = 30
+
+
 async def _body(request: Request, limit: int) -> bytes:
     """The body, read no further than the limit that gRPC messages have too."""
     parts: list[bytes] = []
     size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise HTTPException(413, f"the body is over {limit} bytes")
-        parts.append(part)
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for part in request.stream():
+                size += len(part)
+                if size > limit:
+                    raise HTTPException(413, f"the body is over {limit} bytes")
+                parts.append(part)
+    except TimeoutError:
+        raise HTTPException(408, f"the body did not come within {_BODY_SECONDS} s") from None
     return b"".join(parts)

@@ -9,7 +9,7 @@ from typing import Any
 from trivium.gateway.v1 import gateway_pb2
 
 from gateway.http import rendering
-from gateway.http.requests import of_chat
+from gateway.http.requests import is_uuid, of_chat
 from gateway.http.schemas import ChatCompletion, parse
 from gateway.servicer import GatewayServicer
 from services.chassis.interceptors.call import ServicerContext
@@ -39,7 +39,8 @@ class ChatExchange:
         """As Exchange."""
         body = parse(ChatCompletion, raw)
         request = of_chat(body, self.request_id)
-        self.request_id = request.request_id
+        if is_uuid(request.request_id):  # what is none is refused by validation, under an id that a header can carry
+            self.request_id = request.request_id
         self.stream = body.stream
         self._model = body.model
         self._usage_wanted = body.stream_options.include_usage

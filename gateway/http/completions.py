@@ -11,7 +11,7 @@ from trivium.gateway.v1 import gateway_pb2
 
 from gateway.http import rendering
 from gateway.http.chat import DONE, event
-from gateway.http.requests import of_completion
+from gateway.http.requests import is_uuid, of_completion
 from gateway.http.schemas import TextCompletion, parse
 from gateway.servicer import GatewayServicer
 from services.chassis.interceptors.call import ServicerContext
@@ -34,7 +34,8 @@ class CompletionExchange:
         """As Exchange."""
         body = parse(TextCompletion, raw)
         request = of_completion(body, self.request_id)
-        self.request_id = request.request_id
+        if is_uuid(request.request_id):  # what is none is refused by validation, under an id that a header can carry
+            self.request_id = request.request_id
         self.stream = body.stream
         self._model = body.model
         self._usage_wanted = body.stream_options.include_usage

@@ -1,6 +1,7 @@
 """From OpenAI's requests to our own API's: names and places change, meaning does not."""
 
 import json
+import uuid
 
 from trivium.common.v1 import chat_pb2
 from trivium.gateway.v1 import gateway_pb2
@@ -132,3 +133,12 @@ def _constraint(body: Generation) -> chat_pb2.StructuredOutput | None:
     if wanted.grammar is not None:
         return chat_pb2.StructuredOutput(grammar=wanted.grammar)
     return None
+
+
+def is_uuid(text: str) -> bool:
+    """Whether ``text`` is a UUID, and so safe to stand in a header."""
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True

@@ -111,6 +111,17 @@ def _declared(source: Source) -> tuple[MediaType, str]:
     return MediaType(kind), str(header.get_content_charset() or "")
 
 
+# Codecs whose time is linear in the bytes; Python has others (punycode, idna) that a short
+# document can keep busy for hours.
+_CHARSETS = frozenset(
+    {
+        "ascii", "big5", "cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1257", "euc_jp", "euc_kr", "gb18030",
+        "gbk", "iso8859-1", "iso8859-2", "iso8859-5", "iso8859-9", "iso8859-15", "koi8-r", "koi8-u", "mac-roman",
+        "shift_jis", "utf-16", "utf-16-be", "utf-16-le", "utf-32", "utf-32-be", "utf-32-le", "utf-8", "utf-8-sig",
+    }
+)  # fmt: skip
+
+
 def _decoded(source: Source, charset: str) -> str:
     for signature, what in _SIGNATURES:
         if source.content.startswith(signature):
@@ -118,13 +129,19 @@ def _decoded(source: Source, charset: str) -> str:
     boms = (name for bom, name in _BOMS if source.content.startswith(bom))
     encoding = next(boms, "") or charset or "utf-8"
     try:
-        return source.content.decode(encoding)
+        if codecs.lookup(encoding).name not in _CHARSETS:
+            raise LookupError(encoding)
+        text = source.content.decode(encoding)
+        text.encode()  # a lone surrogate decodes under some charsets, and can be stored under none
     except LookupError:
-        remedy = "Name one that Python knows, or send UTF-8."
-        raise _not_text(source.name, f"the charset {encoding} is unknown", remedy) from None
+        remedy = f"Send UTF-8, or one of {', '.join(sorted(_CHARSETS))}."
+        raise _not_text(source.name, f"the charset {encoding} is not read", remedy) from None
+    except UnicodeEncodeError:
+        raise _not_text(source.name, f"as {encoding} it holds half a character", _CONVERT) from None
     except UnicodeDecodeError as error:
         problem = f"byte {error.start} is not {encoding}"
         raise _not_text(source.name, problem, _encoding_remedy(source.content)) from None
+    return text
 
 
 def _encoding_remedy(content: bytes) -> str:

@@ -30,6 +30,9 @@ Say = Callable[[Line], None]
 
 _LIBRARIES = ("torch", "transformers", "peft", "safetensors")
 
+# Characters of a refusal: the trainer reads lines of a bounded length.
+_MAX_SAID = 2000
+
 
 class Refused(Exception):
     """The job can never succeed as it was ordered: `reason` names an entry of the catalogue."""
@@ -202,7 +205,7 @@ def main(folder: Path) -> int:
     try:
         return train(folder, say, lambda: bool(asked))
     except Refused as refusal:
-        say(Line(Said.REFUSED, message=str(refusal), reason=refusal.reason))
+        say(Line(Said.REFUSED, message=str(refusal)[:_MAX_SAID], reason=refusal.reason))
         return Exit.REFUSED
 
 

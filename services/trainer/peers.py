@@ -18,7 +18,7 @@ from google.protobuf import struct_pb2
 from trivium.common.v1 import transfer_pb2
 from trivium.registry.v1 import model_pb2, registry_pb2, registry_pb2_grpc
 
-from services.chassis.errors import Code
+from services.chassis.errors import Code, Reason
 from services.chassis.runtime import Runtime
 from services.chassis.status import from_rpc_error
 from services.chassis.streams import send
@@ -31,6 +31,8 @@ _TRY_AGAIN = frozenset(
         Code.UNAVAILABLE,
         Code.DEADLINE_EXCEEDED,
         Code.ABORTED,
+        # A quota or a full disk passes; what was trained must outlive it.
+        Code.RESOURCE_EXHAUSTED,
         Code.UNAUTHENTICATED,
         Code.INTERNAL,
         Code.UNKNOWN,
@@ -60,7 +62,7 @@ class RegistryPublisher:
                 return await self._publish(job, result)
         except grpc.RpcError as error:
             answer = from_rpc_error(error)
-            if answer.code in _TRY_AGAIN:
+            if answer.code in _TRY_AGAIN and answer.reason != Reason.BLOB_TOO_LARGE.name:
                 raise PublishPostponed(answer.message) from error
             raise PublishRefused(answer.reason or answer.code.name, answer.message) from error
 

@@ -193,7 +193,13 @@ class Runner:
         output = child.process.stdout
         assert output is not None
         refusal = None
-        while raw := await output.readline():
+        while True:
+            try:
+                raw = await output.readline()
+            except ValueError:  # longer than any line of ours, and dropped by the reader
+                continue
+            if not raw:
+                return refusal
             line = Line.decode(raw)
             if line is None:
                 continue
@@ -202,7 +208,6 @@ class Runner:
                 continue
             reset = {"crashes": 0} if line.said is Said.CHECKPOINT else {}
             await self._jobs.record(job, [_event(job, line)], **reset)
-        return refusal
 
     async def _conclude(self, job: Job, ended: Ended) -> None:
         job = await self._jobs.decide(job, lambda now: conclude(now, ended, self._limits.max_crashes))

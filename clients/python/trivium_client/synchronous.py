@@ -80,6 +80,7 @@ class Trivium:
         addresses: Mapping[str, str] | None = None,
         data_dir: str | Path | None = None,
     ) -> None:
+        self._closed = False
         self._loop = Loop()
         # A channel belongs to the loop that it was made on.
         self._inner = self._loop.run(_made(api_key, addresses, data_dir))
@@ -99,7 +100,10 @@ class Trivium:
         self.close()
 
     def close(self) -> None:
-        """Close every channel."""
+        """Close every channel; closing twice is no error."""
+        if self._closed:
+            return
+        self._closed = True
         self._loop.run(self._inner.close())
         self._loop.stop()
 

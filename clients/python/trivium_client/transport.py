@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 from trivium.common.v1 import transfer_pb2
 
 from trivium_client.connection import Connection
@@ -117,7 +117,7 @@ async def upload(
         )
 
     async for trial in AsyncRetrying(
-        retry=retry_if_exception_type(UnavailableError),
+        retry=retry_if_exception(_passes),
         stop=stop_after_attempt(4),
         wait=wait_random_exponential(0.2, max=5),
         reraise=True,
@@ -125,6 +125,11 @@ async def upload(
         with trial:
             return await attempt()
     raise AssertionError("tenacity always attempts")
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether another attempt may succeed: nobody there, or our own lost attempt is still held open."""
+    return isinstance(error, UnavailableError) or getattr(error, "reason", "") == "UPLOAD_IN_PROGRESS"
 
 
 async def _sent(call: Any, frames: AsyncIterator[Any], address: str) -> Any:

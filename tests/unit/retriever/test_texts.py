@@ -85,3 +85,14 @@ def test_a_document_over_the_limit_is_refused_with_both_sizes():
 @pytest.mark.parametrize("content", [b"", b" \n\t ", "\ufeff".encode()])
 def test_a_document_without_words_is_refused(content):
     assert refusal(content).reason is Reason.DOCUMENT_EMPTY
+
+
+@pytest.mark.parametrize("charset", ["punycode", "idna", "unicode_escape", "utf-7", "undefined"])
+def test_a_charset_whose_decoder_is_slow_or_no_charset_is_refused(charset):
+    refused = refusal(b"a" * 100, media_type=f"text/plain; charset={charset}")
+    assert refused.reason is Reason.DOCUMENT_NOT_TEXT
+
+
+def test_half_a_character_is_refused():
+    refused = refusal(b"\xd8\x00", media_type="text/plain; charset=utf-16-be")
+    assert refused.reason is Reason.DOCUMENT_NOT_TEXT
