@@ -189,6 +189,11 @@ def _some(lines: Sequence[int]) -> str:
     return shown if len(lines) <= 10 else f"{shown}, …"
 
 
+def refusal_line(refusal: Refused) -> Line:
+    """A refusal as it is said: cut, since it may quote what the caller sent and the trainer reads bounded lines."""
+    return Line(Said.REFUSED, message=str(refusal)[:_MAX_SAID], reason=refusal.reason)
+
+
 def main(folder: Path) -> int:
     """Train and report; return the exit code."""
     # Libraries print to standard output; our lines keep a descriptor of their own.
@@ -205,7 +210,7 @@ def main(folder: Path) -> int:
     try:
         return train(folder, say, lambda: bool(asked))
     except Refused as refusal:
-        say(Line(Said.REFUSED, message=str(refusal)[:_MAX_SAID], reason=refusal.reason))
+        say(refusal_line(refusal))
         return Exit.REFUSED
 
 

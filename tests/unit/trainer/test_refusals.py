@@ -5,7 +5,7 @@ import pytest
 from google.protobuf.message import Message
 from trivium.trainer.v1 import training_pb2
 
-from services.trainer import child
+from services.trainer import child, runner
 
 
 def broken_rules(message: Message) -> bool:
@@ -22,5 +22,6 @@ def test_the_name_of_a_target_module_has_a_bound(length: int, broken: bool) -> N
     assert broken_rules(settings) is broken
 
 
-def test_a_refusal_fits_in_a_line() -> None:
-    assert child._MAX_SAID < 64 * 1024 // 4
+def test_a_refusal_that_quotes_the_caller_at_length_still_fits_in_a_line() -> None:
+    said = child.refusal_line(child.Refused("SETTINGS_UNFIT", "x" * 200_000)).encode()
+    assert len(said) < runner._MAX_LINE_BYTES
