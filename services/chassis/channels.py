@@ -29,10 +29,11 @@ def channel_options(settings: ServiceSettings) -> list[tuple[str, Any]]:
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.max_receive_message_length", settings.max_message_bytes),
-        # A peer that restarts is found again within a second or two, not after gRPC's two minutes.
+        # A peer that restarts is found again within the retries of the service config (1.1 s at least), not
+        # after gRPC's two minutes; "min" is how long one attempt to connect may take.
         ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.min_reconnect_backoff_ms", 200),
-        ("grpc.max_reconnect_backoff_ms", 2_000),
+        ("grpc.max_reconnect_backoff_ms", 500),
+        ("grpc.min_reconnect_backoff_ms", 2_000),
     ]
     if settings.tls_peer_name:
         options.append(("grpc.ssl_target_name_override", settings.tls_peer_name))
