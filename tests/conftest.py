@@ -2,5 +2,6 @@
 
 from tests.fixtures_library import embedder_address, library, reader
 from tests.fixtures_stack import stack, user
+from tests.postgres import postgres, postgres_url
 
-__all__ = ["embedder_address", "library", "reader", "stack", "user"]
+__all__ = ["embedder_address", "library", "postgres", "postgres_url", "reader", "stack", "user"]

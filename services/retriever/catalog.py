@@ -24,6 +24,7 @@ from services.retriever.store import (
     FactRow,
     VectorRow,
     VersionRow,
+    in_turn,
 )
 
 _MOST_NAMES = 10_000
@@ -65,6 +66,7 @@ class Collections:
         """A new collection.  Raises COLLECTION_EXISTS."""
 
         def effect(session: Session) -> str:
+            in_turn(session, tenant)
             if find(session, tenant, collection) is not None:
                 raise Failure(Reason.COLLECTION_EXISTS, name=collection, field="collection")
             row = CollectionRow(
@@ -101,6 +103,7 @@ class Collections:
         """Another description.  Raises COLLECTION_NOT_FOUND and ETAG_MISMATCH."""
 
         def change(session: Session) -> Collection:
+            in_turn(session, tenant)
             row = require(session, tenant, collection)
             if etag and etag != _etag(row):
                 raise Failure(Reason.ETAG_MISMATCH, name=collection, etag=_etag(row), field="etag")
@@ -114,6 +117,7 @@ class Collections:
         """Delete the collection with this number and all that is in it; the documents that it had."""
 
         def change(session: Session) -> int:
+            in_turn(session, tenant)
             documents = count(session, DocumentRow, DocumentRow.collection_number == number)
             row = session.get(CollectionRow, number)
             if row is not None and row.tenant == tenant:

@@ -16,7 +16,7 @@ from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey, once
 from services.retriever import catalog, storing
-from services.retriever.store import ChunkRow, DocumentRow, VersionRow
+from services.retriever.store import ChunkRow, DocumentRow, VersionRow, in_turn
 from services.retriever.storing import Put
 from services.retriever.texts import NormalisedText
 
@@ -167,6 +167,7 @@ class Documents:
         """Delete the document with all its versions.  Raises as :meth:`get`."""
 
         def change(session: Session) -> Removed:
+            in_turn(session, tenant)
             row = require(session, tenant, collection, document)
             mine = ChunkRow.document_number == row.number
             chunks = tuple(session.scalars(select(ChunkRow.chunk).where(mine)))

@@ -5,6 +5,7 @@ pending again at the next start; tenants take turns, and inside one the oldest i
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -12,7 +13,7 @@ from sqlalchemy.orm import Session
 from services.chassis.database import Database
 from services.chassis.errors import Failure
 from services.retriever.states import State
-from services.retriever.store import CollectionRow, DocumentRow, VersionRow
+from services.retriever.store import CollectionRow, DocumentRow, VersionRow, in_turn
 from services.retriever.texts import MediaType
 
 
@@ -47,40 +48,18 @@ class Queue:
 
     async def claim(self) -> Job | None:
         """The next job, marked as running; None when nothing waits."""
-        job = await self.database.write(self._claim)
-        if job is not None:
-            self._last_tenant = job.tenant
-        return job
+        while (tenant := await self.database.read(self._next_tenant)) is not None:
+            job = await self.database.write(partial(_claim, tenant=tenant))
+            if job is not None:
+                self._last_tenant = tenant
+                return job
+            # Another worker took the tenant's last one in between.
+        return None
 
-    def _claim(self, session: Session) -> Job | None:
-        waiting = DocumentRow.state == State.PENDING
-        after = select(DocumentRow.tenant).where(waiting, DocumentRow.tenant > self._last_tenant)
-        tenant = session.scalar(after.order_by(DocumentRow.tenant).limit(1)) or session.scalar(
-            select(DocumentRow.tenant).where(waiting).order_by(DocumentRow.tenant).limit(1)
-        )
-        if tenant is None:
-            return None
-        oldest = select(DocumentRow).where(waiting, DocumentRow.tenant == tenant)
-        row = session.scalars(
-            oldest.order_by(DocumentRow.queued_at, DocumentRow.number).limit(1).with_for_update(skip_locked=True)
-        ).one()
-        row.state = State.RUNNING
-        collection = session.get_one(CollectionRow, row.collection_number)
-        version = session.get_one(VersionRow, (row.number, row.newest_version))
-        version.state = State.RUNNING
-        return Job(
-            tenant=row.tenant,
-            collection=collection.collection,
-            collection_number=row.collection_number,
-            document=row.document,
-            document_number=row.number,
-            revision=row.revision,
-            version=row.newest_version,
-            text=version.text,
-            markdown=row.media_type == MediaType.MARKDOWN,
-            given_title=row.given_title,
-            pinned_digest=collection.embedding_digest,
-        )
+    def _next_tenant(self, session: Session) -> str | None:
+        waiting = select(DocumentRow.tenant).where(DocumentRow.state == State.PENDING)
+        first = waiting.order_by(DocumentRow.tenant).limit(1)
+        return session.scalar(first.where(DocumentRow.tenant > self._last_tenant)) or session.scalar(first)
 
     async def put_back(self, job: Job, reason: str) -> None:
         """The job waits for something; it says for what and keeps its place."""
@@ -100,7 +79,34 @@ class Queue:
         await self.database.write(change)
 
 
+def _claim(session: Session, tenant: str) -> Job | None:
+    in_turn(session, tenant)
+    oldest = select(DocumentRow).where(DocumentRow.state == State.PENDING, DocumentRow.tenant == tenant)
+    first = oldest.order_by(DocumentRow.queued_at, DocumentRow.number).limit(1)
+    row = session.scalars(first).one_or_none()
+    if row is None:
+        return None
+    row.state = State.RUNNING
+    collection = session.get_one(CollectionRow, row.collection_number)
+    version = session.get_one(VersionRow, (row.number, row.newest_version))
+    version.state = State.RUNNING
+    return Job(
+        tenant=row.tenant,
+        collection=collection.collection,
+        collection_number=row.collection_number,
+        document=row.document,
+        document_number=row.number,
+        revision=row.revision,
+        version=row.newest_version,
+        text=version.text,
+        markdown=row.media_type == MediaType.MARKDOWN,
+        given_title=row.given_title,
+        pinned_digest=collection.embedding_digest,
+    )
+
+
 def still_wanted(session: Session, job: Job) -> DocumentRow | None:
-    """The job's document, unless it was deleted or put again since."""
+    """The job's document, unless it was deleted or put again since; nobody changes it before the transaction ends."""
+    in_turn(session, job.tenant)
     row = session.get(DocumentRow, job.document_number)
     return row if row is not None and row.revision == job.revision else None

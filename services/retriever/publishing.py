@@ -20,7 +20,7 @@ from services.retriever.chunking import Chunk
 from services.retriever.index import Entry
 from services.retriever.ingestion_queue import Job, still_wanted
 from services.retriever.states import State
-from services.retriever.store import ChunkRow, CollectionRow, DocumentRow, VectorRow, VersionRow
+from services.retriever.store import ChunkRow, CollectionRow, DocumentRow, VectorRow, VersionRow, in_turn
 
 _BATCH = 500
 
@@ -97,7 +97,12 @@ class Publisher:
 
     async def forget(self, job: Job, digests: Sequence[bytes]) -> None:
         """Forget the vectors of a job that ended in nothing, those that nothing else uses."""
-        await self._database.write(lambda session: catalog.forget_unreferenced(session, job.tenant, digests))
+
+        def change(session: Session) -> None:
+            in_turn(session, job.tenant)
+            catalog.forget_unreferenced(session, job.tenant, digests)
+
+        await self._database.write(change)
 
 
 class VectorsMissing(Exception):

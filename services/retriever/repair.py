@@ -4,6 +4,8 @@ Invariant: afterwards the index holds exactly the chunks of the serving versions
 not matter whether it was whole, behind after a kill, damaged, or missing.
 """
 
+from functools import partial
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -23,13 +25,13 @@ def repair(database: Database, index: Index) -> tuple[int, int]:
         index.drop(stray)
     added = removed = 0
     for number in numbers:
-        wanted = database.read_now(lambda session, number=number: _chunks(session, number))  # type: ignore[misc]
+        wanted = database.read_now(partial(_chunks, number=number))
         held = index.members(number)
         index.replace(number, [], list(held - wanted))
         missing = sorted(wanted - held)
         for first in range(0, len(missing), _BATCH):
             some = missing[first : first + _BATCH]
-            entries = database.read_now(lambda session, some=some: _entries(session, some))  # type: ignore[misc]
+            entries = database.read_now(partial(_entries, chunks=some))
             index.replace(number, entries, [])
         added += len(missing)
         removed += len(held - wanted)

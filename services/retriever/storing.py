@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from services.retriever import catalog
 from services.retriever.states import State
-from services.retriever.store import DocumentRow, MetadataRow, VersionRow
+from services.retriever.store import DocumentRow, MetadataRow, VersionRow, in_turn
 from services.retriever.texts import NormalisedText
 
 
@@ -32,6 +32,7 @@ def store(session: Session, tenant: str, put: Put, text: NormalisedText, now: fl
 
     Raises COLLECTION_NOT_FOUND.
     """
+    in_turn(session, tenant)
     collection = catalog.require(session, tenant, put.collection)
     row = find(session, collection.number, put.document)
     if row is None:

@@ -84,11 +84,11 @@ class House:
 
 
 @asynccontextmanager
-async def opened(folder: Path, embeddings, *, workers=1, embed_texts=128, max_chunk_tokens=200):
+async def opened(folder: Path, embeddings, *, workers=1, embed_texts=128, max_chunk_tokens=200, catalog_url=""):
     clock = itertools.count(1_700_000_000)
     schema = "services.retriever.migrations"
     async with (
-        open_database(f"sqlite:///{folder / 'catalog.db'}", schema) as database,
+        open_database(catalog_url or f"sqlite:///{folder / 'catalog.db'}", schema) as database,
         parsing.opened(LIMITS) as parser,
     ):
         index = EmbeddedIndex(folder / "index.db", await database.write(catalog.identity), 64 * 1024**2)
@@ -119,8 +119,14 @@ async def opened(folder: Path, embeddings, *, workers=1, embed_texts=128, max_ch
         index.close()
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def catalog_url(request):
+    """Where a catalog is: what holds on one database holds on the other."""
+    return "" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+
+
 @pytest.fixture
-async def house(tmp_path, embeddings):
-    async with opened(tmp_path, embeddings) as made:
+async def house(tmp_path, embeddings, catalog_url):
+    async with opened(tmp_path, embeddings, catalog_url=catalog_url) as made:
         await made.create()
         yield made
