@@ -256,11 +256,13 @@ class User:
         """What a name means."""
         return self.api.ResolveModel(registry_pb2.ResolveModelRequest(name=name))
 
-    def report(self, generator: str, tenant: str, version: str, state: str, reason: str = "") -> list[model_pb2.Alias]:
-        """Speak as a generator; an empty state is a heartbeat."""
+    def report(
+        self, generator: str, tenant: str, version: str, state: str, reason: str = "", *, life: str = "first"
+    ) -> list[model_pb2.Alias]:
+        """Speak as a generator, in one of its lives; an empty state is a heartbeat."""
         number = model_pb2.ReadinessState.Value(f"READINESS_STATE_{state or 'UNSPECIFIED'}")
         request = registry_pb2.ReportReadinessRequest(
-            generator=generator, tenant=tenant, version=version, state=number, reason=reason
+            generator=generator, instance=life, tenant=tenant, version=version, state=number, reason=reason
         )
         return list(self.api.ReportReadiness(request).changed)
 

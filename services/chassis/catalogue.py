@@ -137,6 +137,9 @@ class Reason(Enum):
     CURSOR_UNKNOWN = Entry(
         Code.OUT_OF_RANGE, "Sequence {sequence} was never reached; the newest is {newest}. Start again from 0."
     )
+    GENERATOR_REPLACED = Entry(
+        Code.FAILED_PRECONDITION, "{name} was started again since; what this life of it says no longer counts."
+    )
     MODEL_EXISTS = Entry(Code.ALREADY_EXISTS, "A model is already named {name}.", "trivium.registry.v1.Model")
     MODEL_IN_USE = Entry(Code.FAILED_PRECONDITION, "The model {name} is used by {user}. Remove that first.")
     MODEL_NOT_FOUND = Entry(
@@ -147,6 +150,11 @@ class Reason(Enum):
     )
     SLOTS_PROTECTED = Entry(
         Code.RESOURCE_EXHAUSTED, "Of {slots} slots one must stay free for others. End another protection first."
+    )
+    TEMPLATE_MISMATCH = Entry(
+        Code.FAILED_PRECONDITION,
+        "The adapter was trained under the chat template {template}; this deployment serves {known}. "
+        "Train it under that one.",
     )
     UPLOAD_IN_PROGRESS = Entry(
         Code.ABORTED, "The same content is being uploaded by another call. Wait for it, or retry."

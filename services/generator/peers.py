@@ -80,6 +80,8 @@ class RemoteRegistry:
     def __init__(self, runtime: Runtime, generator_id: str) -> None:
         self._runtime = runtime
         self._id = generator_id
+        # What former processes said of this generator must not count for this one.
+        self._instance = runtime.new_id()
         self._stub = registry_pb2_grpc.RegistryServiceStub(runtime.channel("registry"))
 
     def as_service(self) -> AbstractAsyncContextManager[Any]:
@@ -125,7 +127,12 @@ class RemoteRegistry:
     async def report(self, tenant: str, version: str, word: Word | None, reason: str) -> None:
         """Tell the registry; all empty is a heartbeat."""
         request = registry_pb2.ReportReadinessRequest(
-            generator=self._id, tenant=tenant, version=version, state=_WORDS[word], reason=reason[:2000]
+            generator=self._id,
+            instance=self._instance,
+            tenant=tenant,
+            version=version,
+            state=_WORDS[word],
+            reason=reason[:2000],
         )
         with _answers():
             await self._stub.ReportReadiness(request)

@@ -19,9 +19,10 @@ from services.chassis.errors import Failure, Reason
 from services.registry import events
 from services.registry.callers import Caller
 from services.registry.events import EventKind
-from services.registry.readiness import AliasState, Readiness, ReadinessState, Verdict, judge
+from services.registry.lives import hear, living
+from services.registry.readiness import AliasState, Readiness, ReadinessState, Report, Verdict, judge
 from services.registry.replay import Replay
-from services.registry.store import AliasRow, GeneratorRow, MoveRow, ReadinessRow
+from services.registry.store import AliasRow, MoveRow, ReadinessRow
 from services.registry.versions import find_version
 
 NEW = "new"
@@ -62,17 +63,6 @@ class Move:
     to_version: str
     principal: str
     created_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """A generator's message; without a version it only says that the generator lives."""
-
-    generator: str
-    tenant: str = ""
-    version: str = ""
-    state: ReadinessState = ReadinessState.LOADING
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +165,14 @@ class Aliases:
         )
 
     async def report(self, report: Report) -> list[Alias]:
-        """Take a generator's word; returns the aliases that it moved or failed.  Idempotent."""
+        """Take a generator's word; returns the aliases that it moved or failed.  Idempotent.
+
+        Raises VERSION_NOT_FOUND, GENERATOR_REPLACED.
+        """
 
         def transaction(session: Session) -> list[Alias]:
-            session.merge(GeneratorRow(generator=report.generator, seen_at=self._now()))
+            hear(session, report.life, self._now())
             if not report.version:
-                session.flush()
                 pending = select(AliasRow).where(AliasRow.state == AliasState.PENDING.value)
             else:
                 self._note(session, report)
@@ -195,13 +187,14 @@ class Aliases:
         return await self._database.write(transaction)
 
     def _note(self, session: Session, report: Report) -> None:
-        anyone = Caller(report.tenant, report.generator)
+        anyone = Caller(report.tenant, report.life.generator)
         find_version(session, anyone, "", report.version)
         session.merge(
             ReadinessRow(
                 tenant=report.tenant,
                 version=report.version,
-                generator=report.generator,
+                generator=report.life.generator,
+                instance=report.life.instance,
                 state=report.state.value,
                 reason=report.reason,
                 updated_at=self._now(),
@@ -264,8 +257,7 @@ class Aliases:
 
     def _verdict(self, session: Session, row: AliasRow) -> Verdict:
         alive_since = self._now() - self._policy.generator_ttl_seconds
-        living = session.scalars(select(GeneratorRow.generator).where(GeneratorRow.seen_at >= alive_since)).all()
-        return judge(_words(session, row), frozenset(living), self._policy.min_ready)
+        return judge(_words(session, row), living(session, alive_since), self._policy.min_ready)
 
     def _shown(self, session: Session, row: AliasRow) -> Alias:
         shown = Alias(
@@ -293,6 +285,6 @@ def _words(session: Session, row: AliasRow) -> tuple[Readiness, ...]:
         .order_by(ReadinessRow.generator)
     )
     return tuple(
-        Readiness(word.generator, word.version, ReadinessState(word.state), word.reason, word.updated_at)
+        Readiness(word.generator, word.version, ReadinessState(word.state), word.reason, word.updated_at, word.instance)
         for word in session.scalars(query)
     )

@@ -115,16 +115,19 @@ class MoveRow(Base):
     created_at: Mapped[float] = mapped_column(Float)
 
 
-class GeneratorRow(Base):
-    """A generator and when it last spoke."""
+class LifeRow(Base):
+    """One life of a generator and when it last spoke; ``number`` rises, the highest is the present one."""
 
-    __tablename__ = "generators"
+    __tablename__ = "generator_lives"
     generator: Mapped[str] = mapped_column(_Id, primary_key=True)
+    instance: Mapped[str] = mapped_column(_Id, primary_key=True)
+    number: Mapped[int] = mapped_column(_Big)
     seen_at: Mapped[float] = mapped_column(Float)
+    __table_args__ = (UniqueConstraint("generator", "number", name="uq_generator_lives_number"),)
 
 
 class ReadinessRow(Base):
-    """A generator's last word on a version."""
+    """A generator's last word on a version, by the life that said it."""
 
     __tablename__ = "readiness"
     tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
@@ -133,6 +136,8 @@ class ReadinessRow(Base):
     state: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str] = mapped_column(Text)
     updated_at: Mapped[float] = mapped_column(Float)
+    instance: Mapped[str] = mapped_column(_Id, server_default="")
+    __table_args__ = (Index("ix_readiness_generator", "generator"),)
 
 
 class EventRow(Base):

@@ -11,13 +11,13 @@ from trivium.registry.v1 import model_pb2, registry_pb2
 
 from services.chassis.context import RequestContext, Role
 from services.chassis.errors import Failure, Reason
-from services.registry.aliases import Alias, Move, Report
+from services.registry.aliases import Alias, Move
 from services.registry.callers import Caller
 from services.registry.downloads import Piece
 from services.registry.events import Beat
 from services.registry.manifests import File, Kind, Lineage, Manifest
 from services.registry.models import Model, ModelChange
-from services.registry.readiness import Readiness, ReadinessState
+from services.registry.readiness import Life, Readiness, ReadinessState, Report
 from services.registry.resolution import Resolution
 from services.registry.uploads import Announcement, Progress
 from services.registry.versions import Version
@@ -193,17 +193,19 @@ def _readiness(value: Readiness) -> model_pb2.Readiness:
         state=model_pb2.ReadinessState.Value(f"READINESS_STATE_{value.state.value}"),
         reason=value.reason,
         update_time=_time(value.updated_at),
+        instance=value.instance,
     )
 
 
 def report(request: registry_pb2.ReportReadinessRequest) -> Report:
     """A generator's word.  Raises FIELD_INVALID when it speaks of a version without a state."""
+    life = Life(request.generator, request.instance)
     if not request.version:
-        return Report(request.generator)
+        return Report(life)
     if request.state == model_pb2.READINESS_STATE_UNSPECIFIED:
         raise Failure(Reason.FIELD_INVALID, field="state", problem="a report on a version needs a state")
     name = model_pb2.ReadinessState.Name(request.state).removeprefix("READINESS_STATE_")
-    return Report(request.generator, request.tenant, request.version, ReadinessState(name), request.reason)
+    return Report(life, request.tenant, request.version, ReadinessState(name), request.reason)
 
 
 def move(value: Move) -> model_pb2.AliasMove:

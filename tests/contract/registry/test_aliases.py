@@ -138,6 +138,50 @@ def test_it_fails_when_too_few_are_left_to_be_enough(pair: Stack):
     assert "g1: full; g2: too large" in changed.reason
 
 
+def test_a_generator_that_started_again_must_say_anew_that_it_is_ready(lonely: Stack):
+    user, generator = lonely.newcomer(), lonely.service()
+    version = user.publish("fares").version
+    generator.report("g", user.tenant, version, "READY", life="before")
+    # It serves another base now, or takes a lower rank: what it held then says nothing.
+    generator.report("g", "", "", "", life="after")
+    waiting = user.point("fares", version)
+    assert (waiting.state, waiting.serving_version) == (PENDING, "")
+    assert not waiting.readiness
+    (changed,) = generator.report("g", user.tenant, version, "READY", life="after")
+    assert changed.state == SERVING
+    assert [(word.generator, word.instance) for word in user.alias("fares").readiness] == [("g", "after")]
+
+
+def test_a_straggler_of_a_former_life_is_refused(lonely: Stack):
+    user, generator = lonely.newcomer(), lonely.service()
+    version = user.publish("fares").version
+    user.point("fares", version)
+    generator.report("s", "", "", "", life="before")
+    generator.report("s", "", "", "", life="after")
+    with refused("GENERATOR_REPLACED"):
+        generator.report("s", user.tenant, version, "READY", life="before")
+    assert user.alias("fares").state == PENDING
+
+
+def test_a_version_that_was_unloaded_serves_again_only_after_a_fresh_word(lonely: Stack):
+    user, generator = lonely.newcomer(), lonely.service()
+    old, new = user.publish("fares").version, user.publish("fares").version
+    for version in (old, new):
+        generator.report("g", user.tenant, version, "READY", life="after")
+        assert user.point("fares", version).serving_version == version
+    generator.report("g", user.tenant, old, "LOADING", "it was unloaded", life="after")
+    back = user.point("fares", old)
+    assert (back.state, back.serving_version) == (PENDING, new)
+    assert "it was unloaded" in back.reason
+    (changed,) = generator.report("g", user.tenant, old, "READY", life="after")
+    assert changed.serving_version == old
+
+
+def test_a_report_that_names_no_life_is_refused(stack: Stack, user: User):
+    with refused("REQUEST_INVALID"):
+        stack.service().report("g1", user.tenant, user.publish("fares").version, "READY", life="")
+
+
 def test_only_a_service_reports_readiness(user: User):
     version = user.publish("fares").version
     with refused("ROLE_MISSING"):

@@ -1135,7 +1135,9 @@ class UsageRecord(_message.Message):
     RECEIPT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Request id; unique in the tenant."""
+    """Request id; unique in the tenant. What a request used that its caller cancelled stands under the id followed by
+    ~cancelled- and digits, since the same id may still be asked again.
+    """
     tenant: _builtins.str
     """Tenant."""
     principal: _builtins.str

@@ -82,10 +82,12 @@ class GeneratorServiceServicer(object):
     """
 
     def Generate(self, request, context):
-        """Generates from messages, text or token ids: deltas, then one final message with usage, timings and the receipt. The
-        version in the receipt is read from the slot that the engine used. Cancelling the call aborts the work. Fails with
-        NOT_FOUND / VERSION_NOT_FOUND, INVALID_ARGUMENT / PROMPT_TOO_LONG, INVALID_ARGUMENT / WEIGHTS_REFUSED with the
-        reason, UNAVAILABLE / OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry hint.
+        """Generates from messages, text or token ids: the opening, deltas, then one final message with usage, timings and the
+        receipt. The version in the receipt is read from the slot that the engine used. Cancelling the call aborts the work;
+        what it used until then is the opening's prompt and the deltas' tokens. Fails with NOT_FOUND / VERSION_NOT_FOUND,
+        INVALID_ARGUMENT / PROMPT_TOO_LONG, INVALID_ARGUMENT / WEIGHTS_REFUSED with the reason, FAILED_PRECONDITION /
+        BASE_MISMATCH or TEMPLATE_MISMATCH, UNAVAILABLE / OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry
+        hint.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,7 +109,8 @@ class GeneratorServiceServicer(object):
 
     def LoadAdapter(self, request, context):
         """Fetches, verifies and loads a version beside the running ones, and returns when it can serve. Loading what is
-        loaded is no error. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED or BASE_MISMATCH, and the reason.
+        loaded is no error. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED and the reason, FAILED_PRECONDITION / BASE_MISMATCH
+        or TEMPLATE_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,10 +34,12 @@ class GeneratorServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> GeneratorServiceAsyncStub: ...
     Generate: _grpc.UnaryStreamMultiCallable[_generator_pb2.GenerateRequest, _generator_pb2.GenerateResponse]
-    """Generates from messages, text or token ids: deltas, then one final message with usage, timings and the receipt. The
-    version in the receipt is read from the slot that the engine used. Cancelling the call aborts the work. Fails with
-    NOT_FOUND / VERSION_NOT_FOUND, INVALID_ARGUMENT / PROMPT_TOO_LONG, INVALID_ARGUMENT / WEIGHTS_REFUSED with the
-    reason, UNAVAILABLE / OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry hint.
+    """Generates from messages, text or token ids: the opening, deltas, then one final message with usage, timings and the
+    receipt. The version in the receipt is read from the slot that the engine used. Cancelling the call aborts the work;
+    what it used until then is the opening's prompt and the deltas' tokens. Fails with NOT_FOUND / VERSION_NOT_FOUND,
+    INVALID_ARGUMENT / PROMPT_TOO_LONG, INVALID_ARGUMENT / WEIGHTS_REFUSED with the reason, FAILED_PRECONDITION /
+    BASE_MISMATCH or TEMPLATE_MISMATCH, UNAVAILABLE / OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry
+    hint.
     """
     Tokenize: _grpc.UnaryUnaryMultiCallable[_generator_pb2.TokenizeRequest, _generator_pb2.TokenizeResponse]
     """Counts and returns the tokens of a prompt exactly as Generate would build it. Costs no engine time."""
@@ -45,7 +47,8 @@ class GeneratorServiceStub:
     """Lists the engines and what each can do."""
     LoadAdapter: _grpc.UnaryUnaryMultiCallable[_generator_pb2.LoadAdapterRequest, _generator_pb2.LoadAdapterResponse]
     """Fetches, verifies and loads a version beside the running ones, and returns when it can serve. Loading what is
-    loaded is no error. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED or BASE_MISMATCH, and the reason.
+    loaded is no error. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED and the reason, FAILED_PRECONDITION / BASE_MISMATCH
+    or TEMPLATE_MISMATCH.
     """
     UnloadAdapter: _grpc.UnaryUnaryMultiCallable[_generator_pb2.UnloadAdapterRequest, _generator_pb2.UnloadAdapterResponse]
     """Unloads a version once no request uses it; new requests may load it again. Fails with NOT_FOUND / ADAPTER_NOT_RESIDENT."""
@@ -64,10 +67,12 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Generate: _aio.UnaryStreamMultiCallable[_generator_pb2.GenerateRequest, _generator_pb2.GenerateResponse]  # type: ignore[assignment]
-    """Generates from messages, text or token ids: deltas, then one final message with usage, timings and the receipt. The
-    version in the receipt is read from the slot that the engine used. Cancelling the call aborts the work. Fails with
-    NOT_FOUND / VERSION_NOT_FOUND, INVALID_ARGUMENT / PROMPT_TOO_LONG, INVALID_ARGUMENT / WEIGHTS_REFUSED with the
-    reason, UNAVAILABLE / OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry hint.
+    """Generates from messages, text or token ids: the opening, deltas, then one final message with usage, timings and the
+    receipt. The version in the receipt is read from the slot that the engine used. Cancelling the call aborts the work;
+    what it used until then is the opening's prompt and the deltas' tokens. Fails with NOT_FOUND / VERSION_NOT_FOUND,
+    INVALID_ARGUMENT / PROMPT_TOO_LONG, INVALID_ARGUMENT / WEIGHTS_REFUSED with the reason, FAILED_PRECONDITION /
+    BASE_MISMATCH or TEMPLATE_MISMATCH, UNAVAILABLE / OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry
+    hint.
     """
     Tokenize: _aio.UnaryUnaryMultiCallable[_generator_pb2.TokenizeRequest, _generator_pb2.TokenizeResponse]  # type: ignore[assignment]
     """Counts and returns the tokens of a prompt exactly as Generate would build it. Costs no engine time."""
@@ -75,7 +80,8 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     """Lists the engines and what each can do."""
     LoadAdapter: _aio.UnaryUnaryMultiCallable[_generator_pb2.LoadAdapterRequest, _generator_pb2.LoadAdapterResponse]  # type: ignore[assignment]
     """Fetches, verifies and loads a version beside the running ones, and returns when it can serve. Loading what is
-    loaded is no error. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED or BASE_MISMATCH, and the reason.
+    loaded is no error. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED and the reason, FAILED_PRECONDITION / BASE_MISMATCH
+    or TEMPLATE_MISMATCH.
     """
     UnloadAdapter: _aio.UnaryUnaryMultiCallable[_generator_pb2.UnloadAdapterRequest, _generator_pb2.UnloadAdapterResponse]  # type: ignore[assignment]
     """Unloads a version once no request uses it; new requests may load it again. Fails with NOT_FOUND / ADAPTER_NOT_RESIDENT."""
@@ -97,10 +103,12 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _generator_pb2.GenerateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_generator_pb2.GenerateResponse], _abc.AsyncIterator[_generator_pb2.GenerateResponse]]:
-        """Generates from messages, text or token ids: deltas, then one final message with usage, timings and the receipt. The
-        version in the receipt is read from the slot that the engine used. Cancelling the call aborts the work. Fails with
-        NOT_FOUND / VERSION_NOT_FOUND, INVALID_ARGUMENT / PROMPT_TOO_LONG, INVALID_ARGUMENT / WEIGHTS_REFUSED with the
-        reason, UNAVAILABLE / OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry hint.
+        """Generates from messages, text or token ids: the opening, deltas, then one final message with usage, timings and the
+        receipt. The version in the receipt is read from the slot that the engine used. Cancelling the call aborts the work;
+        what it used until then is the opening's prompt and the deltas' tokens. Fails with NOT_FOUND / VERSION_NOT_FOUND,
+        INVALID_ARGUMENT / PROMPT_TOO_LONG, INVALID_ARGUMENT / WEIGHTS_REFUSED with the reason, FAILED_PRECONDITION /
+        BASE_MISMATCH or TEMPLATE_MISMATCH, UNAVAILABLE / OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry
+        hint.
         """
 
     @_abc_1.abstractmethod
@@ -126,7 +134,8 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_generator_pb2.LoadAdapterResponse, _abc.Awaitable[_generator_pb2.LoadAdapterResponse]]:
         """Fetches, verifies and loads a version beside the running ones, and returns when it can serve. Loading what is
-        loaded is no error. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED or BASE_MISMATCH, and the reason.
+        loaded is no error. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED and the reason, FAILED_PRECONDITION / BASE_MISMATCH
+        or TEMPLATE_MISMATCH.
         """
 
     @_abc_1.abstractmethod

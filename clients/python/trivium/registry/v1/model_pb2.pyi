@@ -82,7 +82,7 @@ class _ReadinessStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Readin
     READINESS_STATE_UNSPECIFIED: _ReadinessState.ValueType  # 0
     """Not stated; refused."""
     READINESS_STATE_LOADING: _ReadinessState.ValueType  # 1
-    """It is fetching or loading."""
+    """It does not hold the version: it is fetching or loading it, or has unloaded it since."""
     READINESS_STATE_READY: _ReadinessState.ValueType  # 2
     """It can serve the version at once."""
     READINESS_STATE_FAILED: _ReadinessState.ValueType  # 3
@@ -94,7 +94,7 @@ class ReadinessState(_ReadinessState, metaclass=_ReadinessStateEnumTypeWrapper):
 READINESS_STATE_UNSPECIFIED: ReadinessState.ValueType  # 0
 """Not stated; refused."""
 READINESS_STATE_LOADING: ReadinessState.ValueType  # 1
-"""It is fetching or loading."""
+"""It does not hold the version: it is fetching or loading it, or has unloaded it since."""
 READINESS_STATE_READY: ReadinessState.ValueType  # 2
 """It can serve the version at once."""
 READINESS_STATE_FAILED: ReadinessState.ValueType  # 3
@@ -372,7 +372,9 @@ class Version(_message.Message):
     rank: _builtins.int
     """For an adapter: its rank. Output only, read from the weights."""
     template_digest: _builtins.str
-    """Digest of the chat template trained with, sha256:…; empty means the base's own."""
+    """Digest of the chat template trained with (its text as UTF-8), sha256:…; empty means the base's own. A generator that
+    serves the base under another template refuses the version: FAILED_PRECONDITION / TEMPLATE_MISMATCH.
+    """
     tokenizer_digest: _builtins.str
     """Digest of the tokenizer trained with, sha256:…; empty means the base's own."""
     manifest: _builtins.str
@@ -492,6 +494,7 @@ class Readiness(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
     generator: _builtins.str
     """Generator id."""
     version: _builtins.str
@@ -499,7 +502,9 @@ class Readiness(_message.Message):
     state: Global___ReadinessState.ValueType
     """What it says."""
     reason: _builtins.str
-    """Why it failed."""
+    """Why it failed, or what it waits for."""
+    instance: _builtins.str
+    """Life of the generator that said it: an id drawn at each start of its process."""
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it said so."""
@@ -512,10 +517,11 @@ class Readiness(_message.Message):
         state: Global___ReadinessState.ValueType = ...,
         reason: _builtins.str = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        instance: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generator", b"generator", "reason", b"reason", "state", b"state", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generator", b"generator", "instance", b"instance", "reason", b"reason", "state", b"state", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -975,6 +975,7 @@ class ReportReadinessRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
     generator: _builtins.str
     """Required. Generator id, stable over restarts."""
     tenant: _builtins.str
@@ -984,7 +985,9 @@ class ReportReadinessRequest(_message.Message):
     state: _model_pb2.ReadinessState.ValueType
     """What it says; unset in a heartbeat."""
     reason: _builtins.str
-    """Why it failed, for people."""
+    """Why it failed, or what it waits for, for people."""
+    instance: _builtins.str
+    """Required. Life of the generator that speaks: an id drawn at each start of its process."""
     def __init__(
         self,
         *,
@@ -993,10 +996,11 @@ class ReportReadinessRequest(_message.Message):
         version: _builtins.str = ...,
         state: _model_pb2.ReadinessState.ValueType = ...,
         reason: _builtins.str = ...,
+        instance: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generator", b"generator", "reason", b"reason", "state", b"state", "tenant", b"tenant", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generator", b"generator", "instance", b"instance", "reason", b"reason", "state", b"state", "tenant", b"tenant", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

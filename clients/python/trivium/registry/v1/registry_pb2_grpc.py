@@ -306,7 +306,9 @@ class RegistryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ReportReadiness(self, request, context):
-        """Takes a generator's word on a version; flips aliases whose target is now ready enough, in one transaction. Role service.
+        """Takes a generator's word on a version; flips aliases whose target is now ready enough, in one transaction. A generator
+        that was started again begins anew: what its earlier lives said no longer counts. Fails with FAILED_PRECONDITION /
+        GENERATOR_REPLACED when a later life of the generator has spoken. Role service.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -83,7 +83,10 @@ class RegistryServiceStub:
     ListAliasMoves: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListAliasMovesRequest, _registry_pb2.ListAliasMovesResponse]
     """Lists the moves of an alias's serving version, newest first."""
     ReportReadiness: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ReportReadinessRequest, _registry_pb2.ReportReadinessResponse]
-    """Takes a generator's word on a version; flips aliases whose target is now ready enough, in one transaction. Role service."""
+    """Takes a generator's word on a version; flips aliases whose target is now ready enough, in one transaction. A generator
+    that was started again begins anew: what its earlier lives said no longer counts. Fails with FAILED_PRECONDITION /
+    GENERATOR_REPLACED when a later life of the generator has spoken. Role service.
+    """
     ResolveModel: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ResolveModelRequest, _registry_pb2.ResolveModelResponse]
     """Says what a model name means now: base, base:NAME, NAME, NAME@ALIAS, NAME@VERSION. Fails with NOT_FOUND /
     MODEL_NOT_FOUND and the nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING.
@@ -163,7 +166,10 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     ListAliasMoves: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListAliasMovesRequest, _registry_pb2.ListAliasMovesResponse]  # type: ignore[assignment]
     """Lists the moves of an alias's serving version, newest first."""
     ReportReadiness: _aio.UnaryUnaryMultiCallable[_registry_pb2.ReportReadinessRequest, _registry_pb2.ReportReadinessResponse]  # type: ignore[assignment]
-    """Takes a generator's word on a version; flips aliases whose target is now ready enough, in one transaction. Role service."""
+    """Takes a generator's word on a version; flips aliases whose target is now ready enough, in one transaction. A generator
+    that was started again begins anew: what its earlier lives said no longer counts. Fails with FAILED_PRECONDITION /
+    GENERATOR_REPLACED when a later life of the generator has spoken. Role service.
+    """
     ResolveModel: _aio.UnaryUnaryMultiCallable[_registry_pb2.ResolveModelRequest, _registry_pb2.ResolveModelResponse]  # type: ignore[assignment]
     """Says what a model name means now: base, base:NAME, NAME, NAME@ALIAS, NAME@VERSION. Fails with NOT_FOUND /
     MODEL_NOT_FOUND and the nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING.
@@ -348,7 +354,10 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.ReportReadinessRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.ReportReadinessResponse, _abc.Awaitable[_registry_pb2.ReportReadinessResponse]]:
-        """Takes a generator's word on a version; flips aliases whose target is now ready enough, in one transaction. Role service."""
+        """Takes a generator's word on a version; flips aliases whose target is now ready enough, in one transaction. A generator
+        that was started again begins anew: what its earlier lives said no longer counts. Fails with FAILED_PRECONDITION /
+        GENERATOR_REPLACED when a later life of the generator has spoken. Role service.
+        """
 
     @_abc_1.abstractmethod
     def ResolveModel(
