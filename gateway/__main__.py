@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import cast
 
 from trivium.gateway.v1 import gateway_pb2_grpc
 
@@ -20,8 +19,7 @@ SERVICE = "trivium.gateway.v1.GatewayService"
 async def build(runtime: Runtime) -> AsyncIterator[list[Registration]]:
     """The two skins over one core, until the server has drained."""
     servicer = compose(runtime)
-    settings = cast("GatewaySettings", runtime.settings)
-    async with serving(create_app(runtime, servicer), settings) as http_listen:
+    async with serving(create_app(runtime, servicer), runtime) as http_listen:
         runtime.announce(http_listen=http_listen)
         yield [Registration(gateway_pb2_grpc.add_GatewayServiceServicer_to_server, servicer, SERVICE)]
 

@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from gateway.http import errors
+from gateway.http.admission import HEALTH, Admission
 from gateway.http.chat import ChatExchange
 from gateway.http.completions import CompletionExchange
 from gateway.http.models import ModelExchange, ModelsExchange, ReceiptExchange
@@ -25,6 +26,8 @@ RECEIPTS = "/v1/trivium/receipts"
 def create_app(runtime: Runtime, servicer: GatewayServicer) -> FastAPI:
     """The application.  Its documentation pages are off: OpenAI's own reference describes it."""
     app = FastAPI(title="Trivium", docs_url=None, redoc_url=None, openapi_url=None)
+    # As many again as there may be calls: requests whose bodies are still to come.
+    app.add_middleware(Admission, limit=2 * runtime.settings.max_calls, new_id=runtime.new_id)
     dispatcher = Dispatcher(runtime.layers.ordered)
     limit = runtime.settings.max_message_bytes
 
@@ -58,7 +61,7 @@ def create_app(runtime: Runtime, servicer: GatewayServicer) -> FastAPI:
     async def _receipt(request: Request, request_id: str) -> Response:
         return receipt.response(runtime.new_id(), request.headers, request_id.encode())
 
-    @app.get("/healthz")
+    @app.get(HEALTH)
     async def _health() -> Response:
         serving = runtime.health.serving
         body = {"status": "serving" if serving else "not serving", "reason": runtime.health.reason}

@@ -1,7 +1,9 @@
 """Serves the HTTP skin in the process and on the loop of the gRPC server.
 
 Invariant: API keys never cross a network in clear text.  Off this machine the listener
-needs a certificate, or the operator's word that something before it ends TLS.
+needs a certificate, or the operator's word that something before it ends TLS.  The two
+skins live and die together: a gateway whose HTTP server has ended ends too, so that
+whoever supervises it starts it again.
 """
 
 import asyncio
@@ -9,12 +11,14 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import cast
 
 import uvicorn
 from fastapi import FastAPI
 
 from gateway.config import GatewaySettings
 from services.chassis.config import split_address
+from services.chassis.runtime import Runtime
 from services.chassis.tls import is_loopback
 
 _BACKLOG = 2048
@@ -25,6 +29,8 @@ _GRACE_SECONDS = 2
 class _Server(uvicorn.Server):
     """Leaves signals to the chassis, which drains both servers in order."""
 
+    asked = False
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """As uvicorn.Server, but takes none."""
@@ -32,8 +38,9 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(app: FastAPI, settings: GatewaySettings) -> AsyncIterator[str]:
+async def serving(app: FastAPI, runtime: Runtime) -> AsyncIterator[str]:
     """The app, served inside the block at the address that is yielded.  Raises ValueError off this machine in clear text."""
+    settings = cast("GatewaySettings", runtime.settings)
     address = settings.http_listen
     secure = settings.http_tls_cert_file is not None
     if not (secure or settings.http_tls_ended_before or is_loopback(address)):
@@ -42,7 +49,25 @@ async def serving(app: FastAPI, settings: GatewaySettings) -> AsyncIterator[str]
             "or TRIVIUM_GATEWAY_HTTP_TLS_ENDED_BEFORE=true behind a proxy that ends TLS"
         )
     listener = _bind(address)
-    config = uvicorn.Config(
+    server = _Server(_config(app, settings))
+    task = runtime.spawn(_serve(server, listener), "http")
+    try:
+        host, port = listener.getsockname()[:2]
+        yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    finally:
+        server.should_exit = server.asked = True
+        # What it died of is told by the runtime.
+        await asyncio.wait([task])
+
+
+async def _serve(server: _Server, listener: socket.socket) -> None:
+    await server.serve(sockets=[listener])
+    if not server.asked:
+        raise RuntimeError("the HTTP server ended, and nobody had asked it to")
+
+
+def _config(app: FastAPI, settings: GatewaySettings) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
@@ -53,15 +78,9 @@ async def serving(app: FastAPI, settings: GatewaySettings) -> AsyncIterator[str]
         ssl_certfile=settings.http_tls_cert_file,
         ssl_keyfile=settings.http_tls_key_file,
         ssl_version=ssl.PROTOCOL_TLS_SERVER,
+        # The last line, in plain text and idle connections included: the app refuses long before, and says why.
+        limit_concurrency=4 * settings.max_calls,
     )
-    server = _Server(config)
-    task = asyncio.create_task(server.serve(sockets=[listener]), name="http")
-    try:
-        host, port = listener.getsockname()[:2]
-        yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    finally:
-        server.should_exit = True
-        await task
 
 
 def _bind(address: str) -> socket.socket:

@@ -3,14 +3,17 @@
 Credentials are signed with a key made here, since access is among the missing.
 """
 
+import asyncio
 import json
 import time
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import grpc
 import httpx
 import jwt
 import pytest
+import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from trivium.common.v1 import chat_pb2
 from trivium.gateway.v1 import gateway_pb2, gateway_pb2_grpc
@@ -29,6 +32,13 @@ HELLO = [chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER, content="Hello")]
 @pytest.fixture
 async def alone(tmp_path):
     """The gateway's gRPC stub, an HTTP client, and a function that signs credentials."""
+    async with gateway_alone(tmp_path) as (server, client, sign), grpc.aio.insecure_channel(server.listen) as channel:
+        yield gateway_pb2_grpc.GatewayServiceStub(channel), client, sign
+
+
+@asynccontextmanager
+async def gateway_alone(tmp_path, **settings_: Any):
+    """The server, an HTTP client, and a function that signs credentials."""
     key = Ed25519PrivateKey.generate()
 
     async def keys():
@@ -44,15 +54,12 @@ async def alone(tmp_path):
 
     free: dict[str, Any] = dict.fromkeys(("listen", "admin_listen", "metrics_listen", "http_listen"), "127.0.0.1:0")
     peers: dict[str, Any] = {f"{name}_address": NOBODY for name in ("access", "registry", "retriever", "generator")}
-    settings = GatewaySettings(**free, **peers, data_dir=tmp_path)
+    settings = GatewaySettings(**free, **peers, data_dir=tmp_path, **settings_)
     authenticator = CachingAuthenticator(AssertionVerifier(keys), exchange)
     async with running(settings, name="gateway", build=build, authenticator=authenticator) as server:
         http = json.loads(settings.run_file.read_text())["http_listen"]
-        async with (
-            httpx.AsyncClient(base_url=f"http://{http}", timeout=60) as client,
-            grpc.aio.insecure_channel(server.listen) as channel,
-        ):
-            yield gateway_pb2_grpc.GatewayServiceStub(channel), client, sign
+        async with httpx.AsyncClient(base_url=f"http://{http}", timeout=60) as client:
+            yield server, client, sign
 
 
 def bearer(token):
@@ -166,3 +173,45 @@ async def test_off_this_machine_http_demands_a_certificate(tmp_path):
     with pytest.raises(ValueError, match="HTTP_TLS_CERT_FILE"):
         async with running(settings, name="gateway", build=build):
             pass
+
+
+async def test_a_request_too_many_is_refused_before_its_body_and_health_is_not(tmp_path):
+    async with gateway_alone(tmp_path, max_calls=1) as (_, client, _):
+        stalled = b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n"
+        async with AsyncExitStack() as connections:
+            for _ in range(2):
+                _, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+                connections.callback(writer.close)
+                writer.write(stalled)
+            answer = await answered(client, 503)
+            assert answer.json()["error"]["code"] == "overloaded"
+            assert answer.json()["error"]["type"] == "server_error"
+            assert int(answer.headers["retry-after"]) >= 1
+            assert answer.headers["x-should-retry"] == "true"
+            assert (await client.get("/healthz")).status_code == 200
+        assert await answered(client, 401)
+
+
+async def answered(client, status):
+    """The answer to a request for models, once it has this status."""
+    async with asyncio.timeout(30):
+        while (answer := await client.get("/v1/models")).status_code != status:
+            pass
+    return answer
+
+
+@pytest.mark.parametrize("how", ["fails", "returns"])
+async def test_a_gateway_whose_http_server_ends_ends_too(tmp_path, monkeypatch, how):
+    ticked = asyncio.Event()
+
+    async def on_tick(_: uvicorn.Server, __: int) -> bool:
+        ticked.set()
+        if how == "fails":
+            raise OSError("no more files")
+        return True
+
+    async with gateway_alone(tmp_path) as (server, _, _):
+        monkeypatch.setattr(uvicorn.Server, "on_tick", on_tick)
+        async with asyncio.timeout(30):
+            await ticked.wait()
+            await server.runtime.background.failed.wait()
