@@ -1,8 +1,10 @@
 """Hot swap: follows the registry's aliases, loads new targets beside the old, says when they are ready.
 
 A stream of changes is resumed after the last sequence number that was acted upon.
-Invariants: a target is reported READY only after the engine held it; a target that
-cannot be loaded is reported FAILED with the reason and the versions that serve stay; a
+Invariants: a target is reported READY only after the engine held it, and no longer when
+it has left; a target that cannot be loaded is reported FAILED with the reason and the
+versions that serve stay, but what only passes (a full disk, too much to do, a registry
+that is away) is tried again for as long as an alias names the version, and told; a
 superseded version is unloaded only when nobody uses it and no alias names it.
 """
 
@@ -11,31 +13,33 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from services.chassis.errors import Code, Failure, Reason
 from services.chassis.files import write_atomically
 from services.generator.adapter_files import VersionFacts
+from services.generator.announcing import Announcements, Listener
 from services.generator.generation import Files
 from services.generator.places import Slots
 from services.generator.supervision import Log
 
 # Answers that say nothing about the version: try again.
-_PASSING = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.UNAUTHENTICATED, Code.CANCELLED, Code.ABORTED})
+_PASSING = frozenset(
+    {
+        Code.UNAVAILABLE,
+        Code.DEADLINE_EXCEEDED,
+        Code.UNAUTHENTICATED,
+        Code.CANCELLED,
+        Code.ABORTED,
+        Code.RESOURCE_EXHAUSTED,
+    }
+)
 _PAUSE_SECONDS = 2.0
 _FIRST_PAUSE_SECONDS = 0.2
-
-
-class Word(Enum):
-    """What is said of a version."""
-
-    LOADING = "loading"
-    READY = "ready"
-    FAILED = "failed"
+_LONGEST_PAUSE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +69,8 @@ class Change:
     caught_up: bool
 
 
-class Registry(Protocol):
+class Registry(Listener, Protocol):
     """The registry as the watcher needs it, all of it under the service's own identity."""
-
-    def as_service(self) -> AbstractAsyncContextManager[Any]:
-        """Context for the calls below."""
-        ...
 
     async def aliases(self) -> Sequence[AliasSeen]:
         """Every tenant's aliases."""
@@ -82,10 +82,6 @@ class Registry(Protocol):
 
     async def facts(self, version: str) -> VersionFacts:
         """A version of any tenant."""
-        ...
-
-    async def report(self, tenant: str, version: str, word: Word | None, reason: str) -> None:
-        """Tell what this generator makes of a version; all empty is a heartbeat."""
         ...
 
 
@@ -129,15 +125,18 @@ class Watcher:
         self._pause = pause
         self._known: dict[tuple[str, str, str], AliasSeen] = {}
         self._preparing: dict[str, asyncio.Task[None]] = {}
+        self._group = asyncio.TaskGroup()
+        self._announcements = Announcements(registry, slots, pause, self._again)
 
     async def run(self) -> None:
         """Follow until cancelled; what fails is begun again after a pause."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._beat(), name="heartbeat")
+        async with self._group:
+            self._group.create_task(self._beat(), name="heartbeat")
+            self._group.create_task(self._announcements.follow(), name="announcements")
             while True:
                 try:
                     async with self._registry.as_service():
-                        await self._follow(group)
+                        await self._follow()
                 except Failure as failure:
                     if failure.reason in (Reason.CURSOR_UNKNOWN, Reason.CURSOR_EXPIRED):
                         await asyncio.to_thread(self._cursor.write, 0)
@@ -151,7 +150,7 @@ class Watcher:
                     await self._registry.report("", "", None, "")
             await self._pause(self._heartbeat_seconds)
 
-    async def _follow(self, group: asyncio.TaskGroup) -> None:
+    async def _follow(self) -> None:
         after = await asyncio.to_thread(self._cursor.read)
         self._known = {alias.key: alias for alias in await self._registry.aliases()}
         live = False
@@ -160,9 +159,9 @@ class Watcher:
             if change.caught_up and not live:
                 live = True
                 for alias in self._known.values():
-                    self._prepare(group, alias)
+                    self._prepare(alias)
             elif live and change.alias is not None:
-                self._act(group, change, before)
+                self._act(change, before)
             if change.sequence:
                 await asyncio.to_thread(self._cursor.write, change.sequence)
 
@@ -177,19 +176,19 @@ class Watcher:
             self._known[change.alias.key] = change.alias
         return before
 
-    def _act(self, group: asyncio.TaskGroup, change: Change, before: AliasSeen | None) -> None:
+    def _act(self, change: Change, before: AliasSeen | None) -> None:
         alias = change.alias
         assert alias is not None
         if not change.deleted:
-            self._prepare(group, alias)
+            self._prepare(alias)
         left = before.serving if before is not None else ""
         if left and (change.deleted or left != alias.serving) and not self._named(left):
-            group.create_task(self._retire(left), name=f"retire {left}")
+            self._group.create_task(self._retire(left), name=f"retire {left}")
 
     def _named(self, version: str) -> bool:
         return any(version in (alias.target, alias.serving) for alias in self._known.values())
 
-    def _prepare(self, group: asyncio.TaskGroup, alias: AliasSeen) -> None:
+    def _prepare(self, alias: AliasSeen) -> None:
         """Load what an alias is about to serve; what already serves, when there is room anyway."""
         version = alias.target if alias.pending else alias.serving
         if not version or version in self._preparing:
@@ -197,39 +196,57 @@ class Watcher:
         held = {held.stored.version for held in self._slots.residents()}
         if not alias.pending and (version in held or len(held) >= self._slots.capacity):
             return
-        task = group.create_task(self._make_ready(alias, version), name=f"prepare {version}")
+        task = self._group.create_task(self._make_ready(alias, version), name=f"prepare {version}")
         self._preparing[version] = task
         task.add_done_callback(lambda _: self._preparing.pop(version, None))
 
+    def _again(self, version: str) -> None:
+        """A version that was ready has left its slot: whoever still waits for it waits for us."""
+        for alias in self._known.values():
+            if alias.pending and alias.target == version:
+                self._prepare(alias)
+
     async def _make_ready(self, alias: AliasSeen, version: str) -> None:
         pause_seconds = _FIRST_PAUSE_SECONDS
-        while True:
+        held_up = ""
+        while self._named(version):
             try:
-                async with self._registry.as_service():
-                    if alias.pending:
-                        await self._registry.report(alias.tenant, version, Word.LOADING, "")
-                    stored = await self._files.obtain(await self._registry.facts(version))
-                    await self._slots.warm(alias.tenant, stored)
-                    await self._registry.report(alias.tenant, version, Word.READY, "")
-                self._log.info("version_ready", version=version, model=alias.model)
-                return
+                if await self._made_ready(alias, version, held_up):
+                    self._log.info("version_ready", version=version, model=alias.model)
+                    return
+                held_up = "it was unloaded to make room"
             except Failure as failure:
                 if failure.code not in _PASSING:
                     await self._give_up(alias, version, failure)
                     return
+                held_up = failure.sentence
+                self._log.info("version_waits", version=version, model=alias.model, reason=failure.reason.name)
+                with suppress(Failure):
+                    await self._announcements.loading(alias.tenant, version, f"{held_up} It is tried again.")
             await self._pause(pause_seconds)
-            pause_seconds = min(pause_seconds * 2, 10.0)
+            pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
+
+    async def _made_ready(self, alias: AliasSeen, version: str, held_up: str) -> bool:
+        """One attempt; False when the version was evicted before it could be announced."""
+        if alias.pending and not held_up:
+            await self._announcements.loading(alias.tenant, version)
+        async with self._registry.as_service():
+            stored = await self._files.obtain(await self._registry.facts(version))
+        await self._slots.warm(alias.tenant, stored)
+        return await self._announcements.ready(alias.tenant, version)
 
     async def _give_up(self, alias: AliasSeen, version: str, failure: Failure) -> None:
         self._log.error("version_failed", version=version, model=alias.model, reason=failure.reason.name)
         with suppress(Failure):
-            async with self._registry.as_service():
-                await self._registry.report(alias.tenant, version, Word.FAILED, failure.sentence)
+            await self._announcements.failed(alias.tenant, version, failure.sentence)
 
     async def _retire(self, version: str) -> None:
         held = next((held for held in self._slots.residents() if held.stored.version == version), None)
         if held is None or held.pinned:
             return
         with suppress(Failure):
-            await self._slots.unload(version)
-        self._log.info("version_retired", version=version)
+            # First, so that an alias which is set back to it from now on waits for our word.
+            await self._announcements.withdraw(version, "it was superseded and unloaded")
+            if not self._named(version):
+                await self._slots.unload(version)
+                self._log.info("version_retired", version=version)

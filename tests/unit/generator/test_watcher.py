@@ -9,8 +9,9 @@ import pytest
 
 from services.chassis.errors import Failure, Reason
 from services.generator.adapter_files import VersionFacts
+from services.generator.announcing import Word
 from services.generator.places import Limits, Slots
-from services.generator.watcher import AliasSeen, Change, Cursor, Watcher, Word
+from services.generator.watcher import AliasSeen, Change, Cursor, Watcher
 from tests.unit.generator.engines import MemoryEngine, settled, stored
 
 SIGN_OF_LIFE = Change(0, None, False, True)
@@ -25,6 +26,7 @@ class MemoryRegistry:
         self.after = []
         self.said = []
         self.refuse = []
+        self.deaf = []
 
     @asynccontextmanager
     async def as_service(self):
@@ -47,11 +49,16 @@ class MemoryRegistry:
         return VersionFacts(version, "")
 
     async def report(self, tenant, version, word, reason):
+        if version and self.deaf:
+            raise self.deaf.pop()
         if version:
-            self.said.append((version, word))
+            self.said.append((version, word, reason))
 
     def words(self, version):
-        return [word for told, word in self.said if told == version]
+        return [word for told, word, _ in self.said if told == version]
+
+    def last(self, version):
+        return [(word, reason) for told, word, reason in self.said if told == version][-1]
 
 
 class Inline(ThreadPoolExecutor):
@@ -168,6 +175,100 @@ async def test_what_passes_is_tried_again_instead_of_reported_as_failed(world):
     world.pauses.release()
     await world.tell()
     assert world.registry.words("v")[-1] is Word.READY
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        Failure(Reason.DISK_FULL, what="the adapters"),
+        Failure(Reason.TENANT_CALLS_EXHAUSTED, limit=8),
+        Failure(Reason.OVERLOADED, limit=8),
+    ],
+    ids=lambda failure: failure.reason.name,
+)
+async def test_what_makes_room_again_is_tried_again_and_told_meanwhile(world, failure):
+    world.shelf.fail["v"] = [failure, failure]
+    await world.tell(SIGN_OF_LIFE, Change(1, alias("v"), False, False))
+    for _ in range(2):
+        word, reason = world.registry.last("v")
+        assert word is Word.LOADING
+        assert reason == f"{failure.sentence} It is tried again."
+        world.pauses.release()
+        await world.tell()
+    assert world.registry.last("v") == (Word.READY, "")
+
+
+async def test_a_target_that_nobody_wants_any_more_is_not_tried_again(world):
+    world.shelf.fail["v"] = [Failure(Reason.DISK_FULL, what="the adapters")]
+    await world.tell(SIGN_OF_LIFE, Change(1, alias("v"), False, False))
+    await world.tell(Change(2, alias("v"), True, False))
+    world.pauses.release()
+    await world.tell()
+    assert world.resident == set()
+
+
+async def serve(world, *versions):
+    """Let an alias move from version to version."""
+    serving = ""
+    for version in versions:
+        await world.tell(Change(0, alias(version, serving), False, False))
+        await world.tell(Change(0, alias(version, version), False, False))
+        serving = version
+
+
+async def test_a_retired_version_is_no_longer_called_ready_and_is_loaded_anew_when_the_alias_goes_back(world):
+    await world.tell(SIGN_OF_LIFE)
+    await serve(world, "v1", "v2")
+    assert world.resident == {"v2"}
+    assert world.registry.last("v1") == (Word.LOADING, "it was superseded and unloaded")
+    await world.tell(Change(0, alias("v1", "v2"), False, False))
+    assert world.registry.words("v1")[-2:] == [Word.LOADING, Word.READY]
+    assert world.resident == {"v1", "v2"}
+
+
+async def test_a_version_is_not_retired_while_the_registry_still_believes_it_ready(world):
+    await world.tell(SIGN_OF_LIFE)
+    await serve(world, "v1")
+    await world.tell(Change(0, alias("v2", "v1"), False, False))
+    world.registry.deaf = [Failure(Reason.PEER_UNAVAILABLE, service="registry")]
+    await world.tell(Change(0, alias("v2", "v2"), False, False))
+    assert world.resident == {"v1", "v2"}
+
+
+async def test_an_evicted_version_is_no_longer_called_ready(world):
+    await world.tell(SIGN_OF_LIFE, Change(1, alias("v1", "v1"), False, False))
+    assert world.registry.last("v1") == (Word.READY, "")
+    for other in ("a", "b"):
+        await world.slots.warm("t", stored(other))
+    await world.tell()
+    assert "v1" not in world.resident
+    assert world.registry.last("v1") == (Word.LOADING, "it was unloaded to make room")
+
+
+async def test_a_target_that_was_evicted_before_the_alias_moved_is_loaded_again(world):
+    await world.tell(SIGN_OF_LIFE, Change(1, alias("v", "old"), False, False))
+    await world.slots.unload("v")
+    await world.tell()
+    assert world.registry.words("v") == [Word.LOADING, Word.READY, Word.LOADING, Word.LOADING, Word.READY]
+    assert "v" in world.resident
+
+
+async def test_an_eviction_that_the_registry_did_not_hear_of_is_told_again(world):
+    await world.tell(SIGN_OF_LIFE, Change(1, alias("v1", "v1"), False, False))
+    world.registry.deaf = [Failure(Reason.PEER_UNAVAILABLE, service="registry")]
+    await world.slots.unload("v1")
+    await world.tell()
+    assert world.registry.last("v1") == (Word.READY, "")
+    world.pauses.release()
+    await world.tell()
+    assert world.registry.last("v1")[0] is Word.LOADING
+
+
+async def test_versions_of_a_lost_engine_are_no_longer_called_ready(world):
+    await world.tell(SIGN_OF_LIFE, Change(1, alias("v1", "v1"), False, False))
+    world.slots.suspend("the engine was lost")
+    await world.tell()
+    assert world.registry.last("v1")[0] is Word.LOADING
 
 
 async def test_history_is_read_before_it_is_acted_upon(world):

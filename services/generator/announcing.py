@@ -1,0 +1,112 @@
+"""What this generator has told the registry of each version, and that it stays true.
+
+Invariant: the registry's last word on a version is READY only while the version sits in
+a slot of this process, or for the moment that the correction takes.  Words are sent one
+at a time and each is formed when its turn comes, so that none overtakes a later one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from enum import Enum
+from typing import Any, Protocol
+
+from services.chassis.errors import Failure
+from services.generator.places import Slots
+from services.generator.residency import SlotState
+
+_PAUSE_SECONDS = 2.0
+
+
+class Word(Enum):
+    """What is said of a version."""
+
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"
+
+
+class Listener(Protocol):
+    """The registry as it hears of versions."""
+
+    def as_service(self) -> AbstractAsyncContextManager[Any]:
+        """Context for the call below."""
+        ...
+
+    async def report(self, tenant: str, version: str, word: Word | None, reason: str) -> None:
+        """Tell what this generator makes of a version; all empty is a heartbeat."""
+        ...
+
+
+class Announcements:
+    """The words on versions; ``lost`` hears of every version that left though it had been called ready."""
+
+    def __init__(
+        self,
+        listener: Listener,
+        slots: Slots,
+        pause: Callable[[float], Awaitable[None]],
+        lost: Callable[[str], None],
+    ) -> None:
+        self._listener = listener
+        self._slots = slots
+        self._pause = pause
+        self._lost = lost
+        self._turn = asyncio.Lock()
+        # Version to tenant, of all that the registry may believe ready.
+        self._ready: dict[str, str] = {}
+
+    async def loading(self, tenant: str, version: str, reason: str = "") -> None:
+        """Say that a version is on its way, and what holds it up."""
+        await self._say(tenant, version, Word.LOADING, reason)
+
+    async def failed(self, tenant: str, version: str, reason: str) -> None:
+        """Say that a version cannot be loaded, for good."""
+        await self._say(tenant, version, Word.FAILED, reason)
+
+    async def ready(self, tenant: str, version: str) -> bool:
+        """Say that a version can serve at once; False, and nothing is said, when it has left its slot already."""
+        async with self._turn:
+            if not self._holds(version):
+                return False
+            # Before the call: when its answer is lost, the registry may have heard it.
+            self._ready[version] = tenant
+            await self._report(tenant, version, Word.READY, "")
+            return True
+
+    async def withdraw(self, version: str, reason: str) -> None:
+        """Say that a version is not held any more, if it was ever called ready."""
+        async with self._turn:
+            tenant = self._ready.get(version)
+            if tenant is not None:
+                await self._report(tenant, version, Word.LOADING, reason)
+                del self._ready[version]
+
+    async def follow(self) -> None:
+        """Take back what was said of each version that leaves its slot, until cancelled."""
+        while True:
+            version = next((version for version in self._ready if not self._holds(version)), None)
+            if version is None:
+                await self._slots.changed()
+                continue
+            try:
+                await self.withdraw(version, "it was unloaded to make room")
+                self._lost(version)
+            except Failure:
+                await self._pause(_PAUSE_SECONDS)
+
+    async def _say(self, tenant: str, version: str, word: Word, reason: str) -> None:
+        async with self._turn:
+            await self._report(tenant, version, word, reason)
+            self._ready.pop(version, None)
+
+    async def _report(self, tenant: str, version: str, word: Word, reason: str) -> None:
+        async with self._listener.as_service():
+            await self._listener.report(tenant, version, word, reason)
+
+    def _holds(self, version: str) -> bool:
+        return any(
+            held.stored.version == version and held.state is SlotState.RESIDENT for held in self._slots.residents()
+        )
