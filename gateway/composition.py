@@ -9,6 +9,7 @@ from gateway.peers.access import RemoteLedger
 from gateway.peers.generator import RemoteGenerator
 from gateway.peers.registry import RemoteRegistry
 from gateway.peers.retriever import RemoteRetriever
+from gateway.peers.spool import FolderSpool
 from gateway.receipts import Recorder
 from gateway.routing import Router
 from gateway.servicer import GatewayServicer
@@ -23,7 +24,8 @@ def compose(runtime: Runtime) -> GatewayServicer:
 
     generator = RemoteGenerator(runtime.channel("generator"))
     ledger = RemoteLedger(runtime.channel("access"), acting_for)
-    recorder = Recorder(ledger, runtime.log)
+    spool = FolderSpool(runtime.settings.service_dir / "receipts", runtime.new_id)
+    recorder = Recorder(ledger, spool, runtime.log)
     runtime.spawn(recorder.run(), name="receipts")
     router = Router(RemoteRegistry(runtime.channel("registry")), generator)
     answerer = Answerer(generator, recorder)

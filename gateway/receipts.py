@@ -3,8 +3,8 @@
 Invariants: an answer whose weights are not those that the name resolved to is never
 presented as one (promise 4).  A receipt is durable before its answer is declared finished,
 unless access cannot be reached: then the answer is given all the same, because it has been
-computed and is right, and the receipt is tried again in the background.  What is still
-waiting when this process dies is lost and was logged by id: the gateway keeps no state.
+computed and is right, and the receipt waits on this gateway's own disk, is tried again in
+the background, and after a death of the process by the next one.
 
 A replay of a request id computes the answer again, with the same seed, and is recorded once.
 """
@@ -22,7 +22,8 @@ from services.chassis.logs import Log
 
 # How long an answer's end may wait for its receipt to be durable.
 RECORD_SECONDS = 2.0
-MAX_WAITING = 1024
+# About 1 KB of disk each.
+MAX_WAITING = 10_000
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 _PASSING = {Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED, Code.ABORTED}
@@ -85,14 +86,33 @@ class Waiting:
     receipt: Receipt
 
 
+class Spool(Protocol):
+    """Where receipts wait, each under a name of its own; it outlives the process."""
+
+    async def keep(self, waiting: Waiting) -> None:
+        """Durable when this returns.  Raises DISK_FULL, OSError."""
+
+    async def names(self) -> list[str]:
+        """What waits, oldest first."""
+
+    async def read(self, name: str) -> Waiting | None:
+        """What waits under a name; None when it cannot be read."""
+
+    async def forget(self, name: str) -> None:
+        """Take it out."""
+
+
 class Recorder:
     """Gives receipts to access: at once, or again and again in the background."""
 
-    def __init__(self, ledger: Ledger, log: Log, pause: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
+    def __init__(
+        self, ledger: Ledger, spool: Spool, log: Log, pause: Callable[[float], Awaitable[object]] = asyncio.sleep
+    ) -> None:
         self._ledger = ledger
+        self._spool = spool
         self._log = log
         self._pause = pause
-        self._waiting: asyncio.Queue[Waiting] = asyncio.Queue(MAX_WAITING)
+        self._woken = asyncio.Event()
 
     async def record(self, tenant: str, principal: str, method: str, receipt: Receipt) -> None:
         """Make the receipt durable, or leave it to the background.  Raises nothing but cancellation."""
@@ -100,39 +120,41 @@ class Recorder:
             async with asyncio.timeout(RECORD_SECONDS):
                 await self._ledger.record(method, receipt)
         except TimeoutError:
-            self._later(Waiting(tenant, principal, method, receipt), "timeout")
+            await self._later(Waiting(tenant, principal, method, receipt), "timeout")
         except Failure as failure:
             if failure.code in _PASSING:
-                self._later(Waiting(tenant, principal, method, receipt), failure.reason.name)
+                await self._later(Waiting(tenant, principal, method, receipt), failure.reason.name)
             else:
                 self._refused(receipt.request_id, failure)
 
-    def _later(self, waiting: Waiting, why: str) -> None:
+    async def _later(self, waiting: Waiting, why: str) -> None:
         request_id = waiting.receipt.request_id
         try:
-            self._waiting.put_nowait(waiting)
-        except asyncio.QueueFull:
-            self._log.error("receipt_lost", request_id=request_id, why="too many receipts wait for access")
+            if len(await self._spool.names()) >= MAX_WAITING:
+                self._log.error("receipt_lost", request_id=request_id, why="too many receipts wait for access")
+                return
+            await self._spool.keep(waiting)
+        except (Failure, OSError) as error:
+            self._log.error("receipt_lost", request_id=request_id, why=str(error))
             return
         self._log.warning("receipt_waits", request_id=request_id, why=why)
+        self._woken.set()
 
     def _refused(self, request_id: str, failure: Failure) -> None:
         self._log.error("receipt_refused", request_id=request_id, reason=failure.reason.name)
 
     async def run(self) -> None:
-        """Record what waits, for as long as the server lives; on cancellation log what is left."""
-        current: Waiting | None = None
-        try:
-            while True:
-                current = await self._waiting.get()
-                await self._until_recorded(current)
-                current = None
-        finally:
-            if current is not None:
-                self._log.error("receipt_lost", request_id=current.receipt.request_id, why="shutdown")
-            while not self._waiting.empty():
-                left = self._waiting.get_nowait()
-                self._log.error("receipt_lost", request_id=left.receipt.request_id, why="shutdown")
+        """Record what waits, that of an earlier process included, for as long as the server lives."""
+        while True:
+            self._woken.clear()
+            for name in await self._spool.names():
+                waiting = await self._spool.read(name)
+                if waiting is None:
+                    self._log.error("receipt_unreadable", name=name)
+                else:
+                    await self._until_recorded(waiting)
+                await self._spool.forget(name)
+            await self._woken.wait()
 
     async def _until_recorded(self, waiting: Waiting) -> None:
         pause = _FIRST_PAUSE_SECONDS
