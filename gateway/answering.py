@@ -1,7 +1,7 @@
 """The last stage of every request, with sources or without: generate, check, record.
 
-Invariant: the final event leaves here only after the attested version was compared with
-the route; a stream whose engine used other weights ends in a failure instead.
+Invariant: everything that names the version which answers is compared with the route as it
+comes, and nothing leaves here between a mismatch and the failure that it ends in.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -13,6 +13,7 @@ from gateway.generation import (
     GenerationRequest,
     Generator,
     Message,
+    Opening,
     Sampling,
     Shape,
     SourceSpan,
@@ -72,7 +73,10 @@ class Answerer:
                     if part.text or part.logprobs:
                         yield part
                     continue
+                # A mismatch leaves the block, which ends the engine's work.
                 receipt = attested(part.receipt, route, wish.request_id, sources)
+                if isinstance(part, Opening):
+                    continue
                 watch.add(*part.timings)
                 yield replace(part, receipt=receipt, timings=watch.timings)
                 return
@@ -80,6 +84,6 @@ class Answerer:
         raise Failure(Reason.PEER_UNAVAILABLE, retry_after_seconds=1.0, service="generator")
 
     async def record(self, end: Generated) -> None:
-        """Make the receipt durable, if access is there to take it."""
+        """Make the receipt durable: at access, or on this gateway's disk until access takes it."""
         caller = current()
         await self._recorder.record(caller.tenant_id, caller.principal_id, caller.method, end.receipt)

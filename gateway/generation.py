@@ -133,6 +133,13 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class Opening:
+    """The beginning of a generation: the receipt as far as it is known before the first token."""
+
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
 class TextDelta:
     """Text since the last delta, and the probabilities of its tokens when they were asked for."""
 
@@ -198,7 +205,7 @@ class Engine:
 class Generator(Protocol):
     """The generator as the gateway uses it.  Every method raises Failure; an unreachable one names itself."""
 
-    def generate(self, request: GenerationRequest) -> AsyncGenerator[TextDelta | Generated]:
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[Opening | TextDelta | Generated]:
         """Stream an answer.  Closing the iterator aborts the work."""
 
     async def size(self, messages: Sequence[Message], base: str) -> PromptSize:

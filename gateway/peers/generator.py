@@ -11,6 +11,7 @@ from gateway.generation import (
     Generated,
     GenerationRequest,
     Message,
+    Opening,
     PromptSize,
     TextDelta,
 )
@@ -43,7 +44,7 @@ class RemoteGenerator:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: generator_pb2_grpc.GeneratorServiceAsyncStub = generator_pb2_grpc.GeneratorServiceStub(channel)
 
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[TextDelta | Generated]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Opening | TextDelta | Generated]:
         """As the Protocol says; leaving the iterator early cancels the call, which aborts the engine's work."""
         call = self._stub.Generate(_to_request(request))
         try:
@@ -93,7 +94,9 @@ def _to_request(request: GenerationRequest) -> generator_pb2.GenerateRequest:
     return message
 
 
-def _part(response: generator_pb2.GenerateResponse) -> TextDelta | Generated:
+def _part(response: generator_pb2.GenerateResponse) -> Opening | TextDelta | Generated:
+    if response.WhichOneof("part") == "opening":
+        return Opening(of_receipt(response.opening.receipt))
     if response.WhichOneof("part") == "final":
         final = response.final
         return Generated(

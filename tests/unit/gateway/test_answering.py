@@ -1,0 +1,98 @@
+"""A stream is held to its version where it names one, over a real wire."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+import grpc
+import pytest
+from trivium.common.v1 import receipt_pb2
+from trivium.generator.v1 import generator_pb2 as pb
+from trivium.generator.v1 import generator_pb2_grpc
+
+from gateway.answering import Answerer, Wish
+from gateway.generation import Generated, TextDelta
+from gateway.peers.generator import RemoteGenerator
+from gateway.peers.spool import FolderSpool
+from gateway.receipts import Recorder
+from gateway.routing import ModelKind, Route
+from gateway.stages import Stopwatch
+from services.chassis.errors import Failure, Reason
+from services.chassis.logs import logger
+from services.chassis.runtime import new_id
+from tests.unit.gateway.test_waiting_receipts import Ledger
+
+VERSION, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+ROUTE = Route("support@prod", f"support@{VERSION}", ModelKind.ADAPTER, VERSION)
+
+
+def opening(version: str) -> pb.GenerateResponse:
+    return pb.GenerateResponse(opening=pb.Opening(receipt=receipt_pb2.Receipt(version_digest=version)))
+
+
+def final(version: str) -> pb.GenerateResponse:
+    return pb.GenerateResponse(final=pb.Final(receipt=receipt_pb2.Receipt(version_digest=version)))
+
+
+TEXT = pb.GenerateResponse(delta=pb.Delta(text="word"))
+
+
+class Scripted(generator_pb2_grpc.GeneratorServiceServicer):
+    """A generator that says what it was told to, and then never ends by itself."""
+
+    def __init__(self, *script: pb.GenerateResponse) -> None:
+        self.script = script
+        self.cancelled = asyncio.Event()
+
+    async def Generate(self, request: pb.GenerateRequest, context: object) -> AsyncIterator[pb.GenerateResponse]:
+        try:
+            for response in self.script:
+                yield response
+            await asyncio.Event().wait()
+        finally:
+            self.cancelled.set()
+
+
+@asynccontextmanager
+async def answerer(generator, tmp_path):
+    server = grpc.aio.server()
+    generator_pb2_grpc.add_GeneratorServiceServicer_to_server(generator, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        spool = FolderSpool(tmp_path / "receipts", new_id)
+        yield Answerer(RemoteGenerator(channel), Recorder(Ledger(reachable=True), spool, logger("test")))
+    await server.stop(None)
+
+
+async def told(answerer):
+    parts: list[TextDelta | Generated] = []
+    try:
+        async with asyncio.timeout(30), aclosing(answerer.answer("p", Wish(), ROUTE, Stopwatch(lambda: 0.0))) as stream:
+            async for part in stream:
+                parts.append(part)  # noqa: PERF401  # a comprehension would lose what came before the failure
+    except Failure as failure:
+        return parts, failure.reason
+    return parts, None
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [((opening(OTHER), TEXT), 0), ((opening(VERSION), TEXT, opening(OTHER), TEXT), 1), ((TEXT, final(OTHER)), 1)],
+    ids=["in its opening", "in the middle", "in its final message"],
+)
+async def test_a_stream_of_other_weights_ends_where_it_says_so(tmp_path, script, words):
+    generator = Scripted(*script)
+    async with answerer(generator, tmp_path) as ours:
+        parts, reason = await told(ours)
+        assert reason is Reason.VERSION_MISMATCH
+        assert [part.text for part in parts] == ["word"] * words
+        async with asyncio.timeout(30):
+            await generator.cancelled.wait()
+
+
+async def test_a_stream_of_the_routed_weights_is_text_and_then_its_end(tmp_path):
+    async with answerer(Scripted(opening(VERSION), TEXT, final(VERSION)), tmp_path) as ours:
+        parts, reason = await told(ours)
+        assert reason is None
+        assert [type(part) for part in parts] == [TextDelta, Generated]
