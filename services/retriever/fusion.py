@@ -31,7 +31,7 @@ def ordered(scores: Mapping[int, float]) -> list[Scored]:
 
 
 def by_score(dense: Mapping[int, float], sparse: Mapping[int, float], dense_weight: float) -> dict[int, float]:
-    """Convex combination of scores, each brought to [0, 1] by its least possible and its greatest seen value.
+    """Convex combination of scores, each brought to [0, 1] by the least that counts and the greatest seen.
 
     TM2C2 of Bruch, Gai and Ingber (2023, arXiv 2210.11934).  A chunk that a list does not
     hold counts as that score's least; give ``dense`` complete, where it can be.

@@ -8,9 +8,13 @@ SCORES = st.dictionaries(st.integers(0, 30), st.floats(-1, 1, width=32), max_siz
 MATCHES = st.dictionaries(st.integers(0, 30), st.floats(0, 50, width=32), max_size=20)
 
 
-def test_scores_are_weighed_between_their_least_possible_and_their_greatest_seen():
+def test_scores_are_weighed_between_the_least_that_counts_and_the_greatest_seen():
     fused = fusion.by_score({1: 0.5, 2: -1.0}, {2: 8.0, 3: 2.0}, dense_weight=0.6)
     assert fused == pytest.approx({1: 0.6, 2: 0.4, 3: 0.1})
+
+
+def test_a_cosine_below_0_counts_as_0_and_not_as_a_distance_from_minus_1():
+    assert fusion.by_score({1: 1.0, 2: 0.5, 3: -0.5}, {}, dense_weight=1.0) == pytest.approx({1: 1.0, 2: 0.5, 3: 0.0})
 
 
 def test_ranks_are_added_as_reciprocals_with_sixty():

@@ -94,7 +94,9 @@ class _FusionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fusion.ValueTy
     FUSION_UNSPECIFIED: _Fusion.ValueType  # 0
     """Not stated; SCORE."""
     FUSION_SCORE: _Fusion.ValueType  # 1
-    """Convex combination of scores, each brought to [0, 1] by its theoretical least and greatest seen value."""
+    """Convex combination of scores, each brought to [0, 1]: 0 stands for a cosine of 0 or less and for a BM25 of 0, 1 for
+    the greatest that was seen.
+    """
     FUSION_RANK: _Fusion.ValueType  # 2
     """Reciprocal ranks, k = 60."""
 
@@ -104,7 +106,9 @@ class Fusion(_Fusion, metaclass=_FusionEnumTypeWrapper):
 FUSION_UNSPECIFIED: Fusion.ValueType  # 0
 """Not stated; SCORE."""
 FUSION_SCORE: Fusion.ValueType  # 1
-"""Convex combination of scores, each brought to [0, 1] by its theoretical least and greatest seen value."""
+"""Convex combination of scores, each brought to [0, 1]: 0 stands for a cosine of 0 or less and for a BM25 of 0, 1 for
+the greatest that was seen.
+"""
 FUSION_RANK: Fusion.ValueType  # 2
 """Reciprocal ranks, k = 60."""
 Global___Fusion: _TypeAlias = Fusion  # noqa: Y015
