@@ -83,7 +83,7 @@ def receipt(message: receipt_pb2.Receipt) -> dict[str, Any]:
     sampling: dict[str, Any] = {
         name: getattr(message.sampling, name)
         for name in _SAMPLING
-        if message.sampling.HasField(name)  # type: ignore[arg-type]
+        if message.sampling.HasField(name)  # type: ignore[arg-type]  # a name of _SAMPLING; the stubs want it spelled out
     }
     return {
         "request_id": message.request_id,

@@ -68,7 +68,11 @@ def to_sampling(sampling: Sampling) -> chat_pb2.Sampling:
 
 def of_sampling(message: chat_pb2.Sampling) -> Sampling:
     """Sampling of the wire; unset stays None."""
-    given = {name: getattr(message, name) for name in _SCALARS if message.HasField(name)}  # type: ignore[arg-type]
+    given = {
+        name: getattr(message, name)
+        for name in _SCALARS
+        if message.HasField(name)  # type: ignore[arg-type]  # a name of _SCALARS; the stubs want it spelled out
+    }
     return Sampling(stop=tuple(message.stop), **given)
 
 

@@ -71,10 +71,12 @@ class EmbeddedIndex:
                 f"CREATE VIRTUAL TABLE IF NOT EXISTS {table} "
                 "USING fts5(text, tokenize = 'porter unicode61 remove_diacritics 2')"
             )
-            connection.executemany(f"DELETE FROM {table} WHERE rowid = ?", gone)  # noqa: S608
-            connection.executemany(f"DELETE FROM entries WHERE collection = {collection} AND chunk = ?", gone)  # noqa: S608
+            connection.executemany(f"DELETE FROM {table} WHERE rowid = ?", gone)  # noqa: S608  # see _table
             connection.executemany(
-                f"INSERT INTO {table} (rowid, text) VALUES (?, ?)",  # noqa: S608
+                "DELETE FROM entries WHERE collection = ? AND chunk = ?", ((collection, *chunk) for chunk in gone)
+            )
+            connection.executemany(
+                f"INSERT INTO {table} (rowid, text) VALUES (?, ?)",  # noqa: S608  # see _table
                 ((entry.chunk, entry.text) for entry in entries),
             )
             connection.executemany(
@@ -110,7 +112,7 @@ class EmbeddedIndex:
         # The plus keeps the engine from looking every allowed row up by itself, which is 500 times slower.
         only = "" if allowed is None else "AND +rowid IN (SELECT value FROM json_each(:allowed))"
         found = self._read().execute(
-            f"SELECT rowid, -bm25({table}) AS score FROM {table} WHERE {table} MATCH :words {only} "  # noqa: S608
+            f"SELECT rowid, -bm25({table}) AS score FROM {table} WHERE {table} MATCH :words {only} "  # noqa: S608  # see _table
             "ORDER BY score DESC LIMIT :limit",
             {
                 "words": fts_query(self._telling(collection, words)),
@@ -129,7 +131,7 @@ class EmbeddedIndex:
         if most < _MANY_CHUNKS // 2:
             return words
         table = _table(collection)
-        query = f"SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {table} MATCH ? LIMIT ?)"  # noqa: S608
+        query = f"SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {table} MATCH ? LIMIT ?)"  # noqa: S608  # see _table
         counts = {word: self._read().execute(query, (fts_query((word,)), most + 1)).fetchone()[0] for word in words}
         return tuple(word for word in words if counts[word] <= most) or words
 
@@ -194,4 +196,5 @@ class EmbeddedIndex:
 
 
 def _table(collection: int) -> str:
+    # Nothing but a number of ours can come into a statement by this name.
     return f"keywords_{int(collection)}"

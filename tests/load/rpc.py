@@ -33,6 +33,7 @@ from trivium.generator.v1 import generator_pb2, generator_pb2_grpc
 
 from services.chassis.config import ServiceSettings
 from services.chassis.credentials import AssertionVerifier, CachingAuthenticator
+from services.chassis.interceptors.call import EOF
 from services.chassis.lifecycle import server_options
 from services.chassis.runtime import Runtime
 from services.chassis.server import Registration, running
@@ -196,7 +197,7 @@ class Client:
                 await call.done_writing()
 
             sending = asyncio.create_task(send())
-            while await call.read() is not grpc.aio.EOF:  # type: ignore[attr-defined]
+            while await call.read() is not EOF:
                 pass
             await sending
 
@@ -208,7 +209,7 @@ class Client:
         async def one(share: int) -> None:
             request = generation(share).SerializeToString()
             call = self._down(request, metadata=self._metadata, timeout=120)
-            while await call.read() is not grpc.aio.EOF:  # type: ignore[attr-defined]
+            while await call.read() is not EOF:
                 pass
 
         await asyncio.gather(*(one(count // STREAMS) for _ in range(STREAMS)))

@@ -28,7 +28,7 @@ def messages_to_wire(messages: Iterable[answers.Message]) -> list[chat_pb2.ChatM
     """To the wire.  Raises ValueError for an unknown role."""
     return [
         chat_pb2.ChatMessage(
-            role=number(chat_pb2.ChatRole, message.role, "role"),  # type: ignore[arg-type]
+            role=number(chat_pb2.ChatRole, message.role, "role"),
             content=message.content,
         )
         for message in messages

@@ -199,7 +199,7 @@ class Documents:
             collections=collections,
             queries=[query],
             top_k=top_k,
-            mode=wire.number(pb.SearchMode, mode, "mode"),  # type: ignore[arg-type]
+            mode=wire.number(pb.SearchMode, mode, "mode"),
             metadata_equals=dict(metadata_equals or {}),
         )
         response = await self._transport.call("retriever", self._stub().Search, request)

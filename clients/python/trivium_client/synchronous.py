@@ -6,7 +6,7 @@ so the two cannot differ.
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -34,22 +34,19 @@ class Loop:
             future.cancel()
             raise
 
-    def iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
+    def iterate(self, items: AsyncIterator[T]) -> Generator[T]:
         """Each item as it comes; leaving early closes the source."""
 
-        async def following() -> tuple[bool, T | None]:
-            # StopAsyncIteration cannot cross a future, so the end is a value.
+        async def following() -> tuple[T] | None:
+            # StopAsyncIteration cannot cross a future, so the end is a value; and an item may itself be None.
             try:
-                return True, await anext(items)
+                return (await anext(items),)
             except StopAsyncIteration:
-                return False, None
+                return None
 
         try:
-            while True:
-                there, item = self.run(following())
-                if not there:
-                    return
-                yield item  # type: ignore[misc]
+            while there := self.run(following()):
+                yield there[0]
         finally:
             self.run(_close(items))
 

@@ -34,8 +34,8 @@ def word(kind: Any, value: int) -> str:
     return str(known[value].name).removeprefix(prefix).lower()
 
 
-def number(kind: Any, name: str, what: str) -> int:
-    """The enum value that a lower-case word names, 0 for an empty one.
+def number(kind: Any, name: str, what: str) -> Any:
+    """The enum value that a lower-case word names, 0 for an empty one; Any, because each stub takes its own enum.
 
     Raises ValueError that lists what there is.
     """
@@ -136,9 +136,9 @@ _OPTIONAL_LORA = ("rank", "alpha", "dropout")
 def settings_to_wire(settings: nouns.TrainingSettings) -> training_pb2.TrainingSettings:
     """To the wire; what is None stays unset.  Raises ValueError for an unknown word."""
     message = training_pb2.TrainingSettings(
-        method=number(training_pb2.Method, settings.method, "method"),  # type: ignore[arg-type]
-        objective=number(training_pb2.Objective, settings.objective, "objective"),  # type: ignore[arg-type]
-        schedule=number(training_pb2.Schedule, settings.schedule, "schedule"),  # type: ignore[arg-type]
+        method=number(training_pb2.Method, settings.method, "method"),
+        objective=number(training_pb2.Objective, settings.objective, "objective"),
+        schedule=number(training_pb2.Schedule, settings.schedule, "schedule"),
         lora=training_pb2.LoraSettings(target_modules=settings.lora.target_modules),
     )
     for name in _OPTIONAL_SETTINGS:

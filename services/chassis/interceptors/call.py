@@ -15,6 +15,8 @@ from google.protobuf.message import Message
 from services.chassis.context import Identity, RequestContext, Role
 
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
+# What a read answers at the end of a stream.
+EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # absent from the stubs
 
 
 @dataclass(frozen=True, slots=True)

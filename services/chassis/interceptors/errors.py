@@ -13,12 +13,11 @@ import grpc
 from google.rpc import status_pb2
 
 from services.chassis.errors import Code, Failure, Reason
-from services.chassis.interceptors.call import Call, Proceed, ServicerContext
+from services.chassis.interceptors.call import EOF, Call, Proceed, ServicerContext
 from services.chassis.logs import Log
 from services.chassis.status import PeerFailure, from_rpc_error, to_status, to_trailers
 
 CODES = {code.value[0]: code for code in grpc.StatusCode}
-_EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # absent from the stubs
 _READ_AWAY_SECONDS = 0.05
 _READ_AWAY_MESSAGES = 16
 # Answers of a peer that describe our caller's request or our common load, and so are passed on.
@@ -98,7 +97,7 @@ async def _read_away(rpc: ServicerContext) -> None:
         async with asyncio.timeout(_READ_AWAY_SECONDS):
             for _ in range(_READ_AWAY_MESSAGES):
                 message: Any = await rpc.read()
-                if message is _EOF:
+                if message is EOF:
                     return
 
 

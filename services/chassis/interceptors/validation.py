@@ -8,16 +8,13 @@ learns nothing about what would have been valid.
 import asyncio
 from typing import Any
 
-import grpc
 from google.protobuf.message import DecodeError, Message
 from protovalidate import ValidationError, Validator
 
 from services.chassis.config import ServiceSettings
 from services.chassis.errors import Failure, Reason, Violation
-from services.chassis.interceptors.call import Call, Method, Proceed
+from services.chassis.interceptors.call import EOF, Call, Method, Proceed
 from services.chassis.status import MAX_VIOLATIONS
-
-_EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # absent from the stubs
 
 
 class ValidationLayer:
@@ -102,7 +99,7 @@ class RequestStream:
         self._waits = True
         raw = await self._read()
         self._waits = False
-        if raw is _EOF:
+        if raw is EOF:
             self.ended = True
             raise StopAsyncIteration
         try:

@@ -75,13 +75,13 @@ class Echo:
         await self.act(request)
 
     def registrations(self, policies: Mapping[str, MethodPolicy]) -> list[Registration]:
-        embedder = embedder_pb2_grpc.EmbedderServiceServicer()
-        embedder.Embed, embedder.EmbedStream = self.unary_unary, self.stream_stream  # type: ignore[method-assign]
-        generator = generator_pb2_grpc.GeneratorServiceServicer()
-        generator.Generate = self.unary_stream  # type: ignore[method-assign]
-        generator.WatchAdapters = self.unary_stream  # type: ignore[method-assign]
-        registry = registry_pb2_grpc.RegistryServiceServicer()
-        registry.UploadBlob = self.stream_unary  # type: ignore[method-assign]
+        embedder: Any = embedder_pb2_grpc.EmbedderServiceServicer()
+        embedder.Embed, embedder.EmbedStream = self.unary_unary, self.stream_stream
+        generator: Any = generator_pb2_grpc.GeneratorServiceServicer()
+        generator.Generate = self.unary_stream
+        generator.WatchAdapters = self.unary_stream
+        registry: Any = registry_pb2_grpc.RegistryServiceServicer()
+        registry.UploadBlob = self.stream_unary
         hosted: list[tuple[Any, Any, str, tuple[str, ...]]] = [
             (embedder_pb2_grpc.add_EmbedderServiceServicer_to_server, embedder, EMBEDDER, ("Embed", "EmbedStream")),
             (generator_pb2_grpc.add_GeneratorServiceServicer_to_server, generator, GENERATOR, ("Generate",)),

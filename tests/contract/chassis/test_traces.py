@@ -37,9 +37,9 @@ async def test_spans_of_two_services_join_the_callers_trace(tmp_path: Path) -> N
 
     async with AsyncExitStack() as stack:
         back = await stack.enter_async_context(served(tmp_path / "back", act, on_runtime=traced))
-        addresses = {"embedder_address": back.listen, "generator_address": back.listen}
+        addresses: dict[str, Any] = {"embedder_address": back.listen, "generator_address": back.listen}
         server = await stack.enter_async_context(
-            served(tmp_path / "front", front, on_runtime=traced_front, **addresses)  # type: ignore[arg-type]
+            served(tmp_path / "front", front, on_runtime=traced_front, **addresses)
         )
         await send(server, UNARY, metadata=METADATA)
     spans = exporter.get_finished_spans()

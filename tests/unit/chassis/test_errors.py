@@ -11,7 +11,7 @@ from services.chassis.errors import Failure, Violation
 from services.chassis.status import MAX_DETAILS_BYTES, MAX_VIOLATIONS, read, to_status
 
 
-def details_of(failure: Failure, subject: str = "acme") -> dict[str, object]:
+def details_of(failure: Failure, subject: str = "acme") -> dict[str, Any]:
     found = {}
     for packed in to_status(failure, correlation_id="id", subject=subject).details:
         name = packed.type_url.rpartition(".")[2]
@@ -53,7 +53,7 @@ def test_details_stay_small_whatever_is_put_in() -> None:
     status = to_status(failure, correlation_id="id")
     assert status.ByteSize() <= MAX_DETAILS_BYTES
     small = Failure(Reason.REQUEST_INVALID, violations=[Violation("f", "d")] * 500)
-    assert len(details_of(small)["BadRequest"].field_violations) == MAX_VIOLATIONS  # type: ignore[attr-defined]
+    assert len(details_of(small)["BadRequest"].field_violations) == MAX_VIOLATIONS
     variables: dict[str, Any] = {f"v{index}": "x" * 600 for index in range(50)}
     many = Failure(Reason.MODEL_NOT_FOUND, **variables)
     assert to_status(many, correlation_id="id").ByteSize() <= MAX_DETAILS_BYTES
@@ -61,12 +61,12 @@ def test_details_stay_small_whatever_is_put_in() -> None:
 
 def test_each_code_brings_the_detail_that_its_reader_needs() -> None:
     quota = details_of(Failure(Reason.TENANT_CALLS_EXHAUSTED, limit=1, retry_after_seconds=1.5))
-    assert quota["QuotaFailure"].violations[0].subject == "tenants/acme"  # type: ignore[attr-defined]
-    assert quota["RetryInfo"].retry_delay.ToMilliseconds() == 1500  # type: ignore[attr-defined]
+    assert quota["QuotaFailure"].violations[0].subject == "tenants/acme"
+    assert quota["RetryInfo"].retry_delay.ToMilliseconds() == 1500
     field = details_of(Failure(Reason.PAGE_TOKEN_INVALID, field="page_token"))
-    assert field["BadRequest"].field_violations[0].field == "page_token"  # type: ignore[attr-defined]
+    assert field["BadRequest"].field_violations[0].field == "page_token"
     state = details_of(Failure(Reason.MODEL_SOURCE_INVALID, uri="u", problem="p", name="u"))
-    assert state["PreconditionFailure"].violations[0].type == "MODEL_SOURCE_INVALID"  # type: ignore[attr-defined]
+    assert state["PreconditionFailure"].violations[0].type == "MODEL_SOURCE_INVALID"
 
 
 def test_a_status_reads_back_as_it_was_written() -> None:

@@ -37,8 +37,19 @@ def test_leaving_an_iterator_early_closes_its_source() -> None:
 
     items = loop.iterate(endless())
     assert next(items) == 1
-    items.close()  # type: ignore[attr-defined]
+    items.close()
     assert closed.is_set()
+    loop.stop()
+
+
+def test_an_item_that_is_none_is_not_the_end() -> None:
+    loop = synchronous.Loop()
+
+    async def some() -> AsyncIterator[int | None]:
+        yield None
+        yield 1
+
+    assert list(loop.iterate(some())) == [None, 1]
     loop.stop()
 
 
