@@ -246,7 +246,7 @@ class IssueAssertionRequest(_message.Message):
     tenant: _builtins.str
     """Required. Tenant to act for."""
     on_behalf_of: _builtins.str
-    """Principal on whose behalf the work was accepted, for the audit; empty means the calling service."""
+    """Principal on whose behalf the work was accepted: the assertion names it. Empty means the calling service."""
     def __init__(
         self,
         *,
@@ -1313,7 +1313,7 @@ Global___GetReceiptResponse: _TypeAlias = GetReceiptResponse  # noqa: Y015
 
 @_typing.final
 class AuditEvent(_message.Message):
-    """One change that somebody made."""
+    """One change to a tenant or a key, kept in the same transaction as the change."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1327,7 +1327,7 @@ class AuditEvent(_message.Message):
     principal: _builtins.str
     """Who."""
     action: _builtins.str
-    """What, for instance key.created."""
+    """What: tenant.created, tenant.disabled, key.created or key.revoked."""
     resource: _builtins.str
     """On what: a resource name."""
     @_builtins.property

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class AccessServiceStub(object):
-    """Access owns tenants, projects, keys, roles, quotas, usage and audit. Its private signing key never leaves it: every
-    other service checks a short-lived assertion against the public half.
+    """Access owns tenants, projects, keys, roles, quotas, usage, and the audit of changes to tenants and keys. Its private
+    signing key never leaves it: every other service checks a short-lived assertion against the public half.
     """
 
     def __init__(self, channel):
@@ -139,8 +139,8 @@ class AccessServiceStub(object):
 
 
 class AccessServiceServicer(object):
-    """Access owns tenants, projects, keys, roles, quotas, usage and audit. Its private signing key never leaves it: every
-    other service checks a short-lived assertion against the public half.
+    """Access owns tenants, projects, keys, roles, quotas, usage, and the audit of changes to tenants and keys. Its private
+    signing key never leaves it: every other service checks a short-lived assertion against the public half.
     """
 
     def ExchangeKey(self, request, context):
@@ -281,7 +281,8 @@ class AccessServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListAuditEvents(self, request, context):
-        """Lists audit events of the caller's tenant, newest first. Role owner or admin.
+        """Lists what was changed in the caller's tenant and its keys, and by whom, newest first. What other services own is not
+        in it; who moved an alias is told by the registry's ListAliasMoves. Role owner or admin.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -399,8 +400,8 @@ def add_AccessServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AccessService(object):
-    """Access owns tenants, projects, keys, roles, quotas, usage and audit. Its private signing key never leaves it: every
-    other service checks a short-lived assertion against the public half.
+    """Access owns tenants, projects, keys, roles, quotas, usage, and the audit of changes to tenants and keys. Its private
+    signing key never leaves it: every other service checks a short-lived assertion against the public half.
     """
 
     @staticmethod

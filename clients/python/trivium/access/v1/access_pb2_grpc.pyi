@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AccessServiceStub:
-    """Access owns tenants, projects, keys, roles, quotas, usage and audit. Its private signing key never leaves it: every
-    other service checks a short-lived assertion against the public half.
+    """Access owns tenants, projects, keys, roles, quotas, usage, and the audit of changes to tenants and keys. Its private
+    signing key never leaves it: every other service checks a short-lived assertion against the public half.
     """
 
     @_typing.overload
@@ -82,12 +82,14 @@ class AccessServiceStub:
     GetReceipt: _grpc.UnaryUnaryMultiCallable[_access_pb2.GetReceiptRequest, _access_pb2.GetReceiptResponse]
     """Returns the receipt of one request of the caller's tenant. Fails with NOT_FOUND / RECEIPT_NOT_FOUND."""
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListAuditEventsRequest, _access_pb2.ListAuditEventsResponse]
-    """Lists audit events of the caller's tenant, newest first. Role owner or admin."""
+    """Lists what was changed in the caller's tenant and its keys, and by whom, newest first. What other services own is not
+    in it; who moved an alias is told by the registry's ListAliasMoves. Role owner or admin.
+    """
 
 @_typing.type_check_only
 class AccessServiceAsyncStub(AccessServiceStub):
-    """Access owns tenants, projects, keys, roles, quotas, usage and audit. Its private signing key never leaves it: every
-    other service checks a short-lived assertion against the public half.
+    """Access owns tenants, projects, keys, roles, quotas, usage, and the audit of changes to tenants and keys. Its private
+    signing key never leaves it: every other service checks a short-lived assertion against the public half.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -138,11 +140,13 @@ class AccessServiceAsyncStub(AccessServiceStub):
     GetReceipt: _aio.UnaryUnaryMultiCallable[_access_pb2.GetReceiptRequest, _access_pb2.GetReceiptResponse]  # type: ignore[assignment]
     """Returns the receipt of one request of the caller's tenant. Fails with NOT_FOUND / RECEIPT_NOT_FOUND."""
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_access_pb2.ListAuditEventsRequest, _access_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
-    """Lists audit events of the caller's tenant, newest first. Role owner or admin."""
+    """Lists what was changed in the caller's tenant and its keys, and by whom, newest first. What other services own is not
+    in it; who moved an alias is told by the registry's ListAliasMoves. Role owner or admin.
+    """
 
 class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Access owns tenants, projects, keys, roles, quotas, usage and audit. Its private signing key never leaves it: every
-    other service checks a short-lived assertion against the public half.
+    """Access owns tenants, projects, keys, roles, quotas, usage, and the audit of changes to tenants and keys. Its private
+    signing key never leaves it: every other service checks a short-lived assertion against the public half.
     """
 
     @_abc_1.abstractmethod
@@ -311,6 +315,8 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.ListAuditEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.ListAuditEventsResponse, _abc.Awaitable[_access_pb2.ListAuditEventsResponse]]:
-        """Lists audit events of the caller's tenant, newest first. Role owner or admin."""
+        """Lists what was changed in the caller's tenant and its keys, and by whom, newest first. What other services own is not
+        in it; who moved an alias is told by the registry's ListAliasMoves. Role owner or admin.
+        """
 
 def add_AccessServiceServicer_to_server(servicer: AccessServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
