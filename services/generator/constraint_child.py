@@ -2,8 +2,9 @@
 
 A schema, a pattern or a grammar is a program for a compiler: a few bytes can ask for
 gigabytes or for hours.  This child lives from request to request (its imports take
-seconds), reads one JSON line a constraint and answers with one.  Each constraint has a
-budget of processor time, after which the system ends the child; its memory is bounded.
+seconds): it says in one JSON line that it has no problem and is ready, reads one a
+constraint and answers with one.  Each constraint has a budget of processor time, after
+which the system ends the child; its memory is bounded.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ def main() -> None:
     compiler = xgrammar.GrammarCompiler(known, max_threads=1, cache_enabled=False)
     for limit, value in ((resource.RLIMIT_DATA, _MEMORY_BYTES), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0)):
         resource.setrlimit(limit, (value, value))
+    _say("")
     for line in sys.stdin:
         task = json.loads(line)
         # The default action of SIGPROF ends the process, also in the middle of native code.
@@ -68,8 +70,12 @@ def main() -> None:
         except (ValueError, RuntimeError, RecursionError, MemoryError, TypeError) as error:
             problem = f"it does not compile: {_sentence(error)}"
         signal.setitimer(signal.ITIMER_PROF, 0)
-        sys.stdout.write(json.dumps({"problem": problem}) + "\n")
-        sys.stdout.flush()
+        _say(problem)
+
+
+def _say(problem: str) -> None:
+    sys.stdout.write(json.dumps({"problem": problem}) + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

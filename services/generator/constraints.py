@@ -1,94 +1,81 @@
-"""Constraints from requests are compiled in a limited child before the engine sees them.
+"""Constraints from requests are compiled in limited children before the engine sees them.
 
-Invariant: no constraint reaches the engine's process that did not compile within the
-child's limits of time and memory.  A child that dies has refused; the next constraint
-gets a new one.
+Invariants: no constraint reaches the engine's process that did not compile within a
+child's limits of time and memory.  A tenant occupies one child at most, also with what it
+asked and left, and its verdicts are its own: neither its heavy constraints nor what is
+known of them reach another.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from services.chassis.errors import Failure, Reason
-from services.chassis.processes import Child, spawn
+from services.generator.constraint_judge import Judge, Patience
 from services.generator.engine import Constraint, ConstraintKind
 
-# Wall time: most of it is the child's imports, the first time.
-_SECONDS = 60.0
 _REMEMBERED = 1024
-_LINE_BYTES = 1 << 20
 
 
 class ConstraintCheck:
-    """The child, started when the first constraint comes, and its former verdicts."""
+    """The children, each started when the others are busy, and their former verdicts."""
 
-    def __init__(self, base_folder: Path) -> None:
-        self._base_folder = base_folder
-        self._child: Child | None = None
-        self._turn = asyncio.Lock()
-        self._verdicts: OrderedDict[Constraint, str] = OrderedDict()
+    def __init__(self, program: Sequence[str | Path], *, children: int = 2, patience: Patience | None = None) -> None:
+        self._judges = [Judge(program, patience or Patience()) for _ in range(children)]
+        # Last in, first out: a second child is started only when the first is busy.
+        self._idle: asyncio.LifoQueue[Judge] = asyncio.LifoQueue()
+        for judge in self._judges:
+            self._idle.put_nowait(judge)
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._begun: set[asyncio.Task[str]] = set()
+        self._verdicts: OrderedDict[tuple[str, Constraint], str] = OrderedDict()
 
-    async def require_compilable(self, constraint: Constraint) -> None:
-        """Raise FIELD_INVALID, with the problem, unless the constraint compiles within the limits."""
+    async def require_compilable(self, constraint: Constraint, tenant: str) -> None:
+        """Raise FIELD_INVALID, with the problem, unless the constraint compiles within the limits.
+
+        Raises NOT_READY when no child could say.
+        """
         if constraint.kind is ConstraintKind.JSON_OBJECT:
             return
-        async with self._turn:
-            if constraint not in self._verdicts:
-                self._verdicts[constraint] = await self._judge(constraint)
-                while len(self._verdicts) > _REMEMBERED:
-                    self._verdicts.popitem(last=False)
-            problem = self._verdicts[constraint]
+        problem = self._verdicts.get((tenant, constraint))
+        if problem is None:
+            problem = await self._found_out(constraint, tenant)
         if problem:
             raise Failure(Reason.FIELD_INVALID, field="structured_output", problem=problem)
 
     async def close(self) -> None:
-        """End the child."""
-        child, self._child = self._child, None
-        if child is not None and child.process.returncode is None:
-            await child.kill()
+        """End the children."""
+        for task in self._begun:
+            task.cancel()
+        await asyncio.gather(*self._begun, return_exceptions=True)
+        for judge in self._judges:
+            await judge.close()
 
-    async def _judge(self, constraint: Constraint) -> str:
-        task = {"kind": constraint.kind.value, "text": constraint.text, "choices": constraint.choices}
+    async def _found_out(self, constraint: Constraint, tenant: str) -> str:
+        """The problem.  What is begun is finished when its caller leaves: until then neither child nor turn is free."""
+        turn = self._turns.setdefault(tenant, asyncio.Lock())
+        await turn.acquire()
+        task = asyncio.create_task(self._judged(constraint, tenant), name="constraint")
+        self._begun.add(task)
+        task.add_done_callback(self._begun.discard)
+        task.add_done_callback(lambda _: turn.release())
+        return await asyncio.shield(task)
+
+    async def _judged(self, constraint: Constraint, tenant: str) -> str:
+        known = self._verdicts.get((tenant, constraint))
+        if known is not None:
+            return known
+        judge = await self._idle.get()
         try:
-            async with asyncio.timeout(_SECONDS):
-                child = await self._running()
-                assert child.process.stdin is not None
-                assert child.process.stdout is not None
-                child.process.stdin.write(json.dumps(task).encode() + b"\n")
-                await child.process.stdin.drain()
-                line = await child.process.stdout.readline()
-            return str(json.loads(line)["problem"])
-        except (TimeoutError, ValueError, ConnectionError):
-            await asyncio.shield(self.close())
-            return "it does not compile within the limits of time and memory"
-        except asyncio.CancelledError:
-            # Its answer would be taken for the next one's.
-            await asyncio.shield(self.close())
-            raise
-
-    async def _running(self) -> Child:
-        if self._child is None or self._child.process.returncode is not None:
-            pipe = asyncio.subprocess.PIPE
-            self._child = await spawn(
-                [sys.executable, "-m", "services.generator.constraint_child", self._base_folder],
-                env=_environment(),
-                stdin=pipe,
-                stdout=pipe,
-                stderr=asyncio.subprocess.DEVNULL,
-                limit=_LINE_BYTES,
-            )
-        return self._child
-
-
-def _environment() -> dict[str, str]:
-    return {
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-        "PATH": "/usr/bin:/bin",
-        "OMP_NUM_THREADS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",
-    }
+            verdict = await judge.judge(constraint)
+        finally:
+            self._idle.put_nowait(judge)
+        if verdict.lasting:
+            self._verdicts[tenant, constraint] = verdict.problem
+            while len(self._verdicts) > _REMEMBERED:
+                self._verdicts.popitem(last=False)
+        return verdict.problem

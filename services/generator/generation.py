@@ -47,8 +47,8 @@ class Versions(Protocol):
 class Constraints(Protocol):
     """Judges constraints apart from the engine."""
 
-    async def require_compilable(self, constraint: Constraint) -> None:
-        """Raises FIELD_INVALID for one that does not compile within its limits."""
+    async def require_compilable(self, constraint: Constraint, tenant: str) -> None:
+        """Raises FIELD_INVALID for one that does not compile within its limits, NOT_READY when nobody can say."""
         ...
 
 
@@ -128,7 +128,7 @@ class Generation:
         token_ids = await self.tokens(ask.prompt, ask.base)
         sampling = self._applied(ask, len(token_ids))
         if ask.constraint is not None:
-            await self._constraints.require_compilable(ask.constraint)
+            await self._constraints.require_compilable(ask.constraint, tenant)
         watch.stage("prompt", len(token_ids))
         stored = await self.stored(ask.version)
         watch.stage("load")

@@ -22,6 +22,7 @@ from services.chassis.files import write_atomically
 from services.chassis.runtime import Runtime
 from services.generator.adapter_files import AdapterFiles, Downloads
 from services.generator.config import GeneratorSettings
+from services.generator.constraint_judge import child_program
 from services.generator.constraints import ConstraintCheck
 from services.generator.engine import Engine, EngineFacts
 from services.generator.engine_vllm import VllmEngine, VllmSettings
@@ -168,7 +169,7 @@ async def open_verbs(
         heartbeat_seconds=settings.heartbeat_seconds,
         pause=asyncio.sleep,
     )
-    constraints = ConstraintCheck(base.path)
+    constraints = ConstraintCheck(child_program(base.path))
     generation = Generation(
         engine, slots, files, versions, tokenizer, constraints, sources, Meter(runtime.metrics).observe
     )

@@ -38,7 +38,7 @@ class Shelf:
 
 
 class Compiles:
-    async def require_compilable(self, constraint):
+    async def require_compilable(self, constraint, tenant):
         pass
 
 
