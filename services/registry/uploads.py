@@ -3,8 +3,8 @@
 Invariants: an acknowledged upload is a durable blob and a durable row; an upload
 learns nothing of what other tenants hold, for its bytes are received in full and
 staged apart by tenant even when the same blob exists already.  A blob is deleted
-only under the lock under which blobs are adopted, so none that was just
-acknowledged is swept.
+only under the lock under which blobs are adopted, and whoever is told that an upload
+is complete has its whole time from then on, so none that was just acknowledged is swept.
 """
 
 import asyncio
@@ -85,10 +85,12 @@ class Uploads:
         self._adopting = asyncio.Lock()
 
     async def progress(self, caller: Caller, sha256: str) -> Progress:
-        """How far this tenant's upload has come; 0 for one that it never began."""
-        size_bytes = await self._database.read(lambda session: held_bytes(session, caller.tenant, sha256))
-        if size_bytes is not None:
-            return Progress(sha256, size_bytes, complete=True)
+        """How far this tenant's upload has come; 0 for one that it never began.  A complete one is kept anew."""
+        if await self._database.read(lambda session: held_bytes(session, caller.tenant, sha256)) is not None:
+            size_bytes = await self._database.write(lambda session: self._renew(session, caller, sha256))
+            # None: the sweep came between the two.
+            if size_bytes is not None:
+                return Progress(sha256, size_bytes, complete=True)
         committed = await asyncio.to_thread(committed_bytes, self._target(caller, sha256))
         return Progress(sha256, committed, complete=False)
 
@@ -164,6 +166,20 @@ class Uploads:
                 completed_at=self._now(),
             )
         )
+
+    def _renew(self, session: Session, caller: Caller, sha256: str) -> int | None:
+        """Let the time of what the tenant holds begin again; returns its length, None when it holds nothing."""
+        upload = session.get(UploadRow, (caller.tenant, sha256), with_for_update=True)
+        if upload is None:
+            of_version = select(FileRow).where(FileRow.tenant == caller.tenant, FileRow.sha256 == sha256)
+            file = session.scalars(of_version.limit(1)).first()
+            if file is None:
+                return None
+            # The version may be deleted before the caller has named the file in another.
+            upload = UploadRow(tenant=caller.tenant, sha256=sha256, filename=file.filename, size_bytes=file.size_bytes)
+            session.add(upload)
+        upload.completed_at = self._now()
+        return upload.size_bytes
 
     def _target(self, caller: Caller, sha256: str) -> Path:
         """Where this tenant's upload grows.  A tenant's id is hashed: it is no path."""

@@ -7,9 +7,13 @@ import pytest
 from trivium.common.v1.transfer_pb2 import Chunk
 
 from services.chassis.database import Database, open_database
+from services.chassis.idempotency import IdempotencyKey
 from services.registry.blobs import ObjectBlobs, open_blobs
 from services.registry.callers import Caller
+from services.registry.manifests import File, Kind, Lineage, Manifest
+from services.registry.replay import Replay
 from services.registry.uploads import Announcement, UploadLimits, Uploads
+from services.registry.versions import Versions
 from tests.adapters import digest
 
 CALLER = Caller("t", "p")
@@ -84,3 +88,40 @@ async def test_an_unused_upload_is_kept_for_its_time_and_then_swept(database: Da
     clock.seconds += 2
     assert await uploads.sweep() == 1
     assert not (await uploads.progress(CALLER, digest(CONTENT))).complete
+
+
+async def asked(uploads: Uploads):
+    return await uploads.progress(CALLER, digest(CONTENT))
+
+
+@pytest.mark.parametrize("told_complete", [send, asked])
+async def test_an_upload_that_is_called_complete_again_has_its_whole_time_again(
+    database: Database, tmp_path: Path, told_complete
+):
+    blobs, clock = open_blobs("", tmp_path / "blobs"), Clock()
+    uploads = uploads_over(database, blobs, tmp_path, clock)
+    await send(uploads)
+    for _ in range(3):
+        clock.seconds += DAY - 1
+        assert (await told_complete(uploads)).complete
+    clock.seconds += DAY - 1
+    assert await uploads.sweep() == 0
+    clock.seconds += 2
+    assert await uploads.sweep() == 1
+
+
+async def test_a_file_of_a_version_that_was_uploaded_again_outlives_the_version(database: Database, tmp_path: Path):
+    blobs, clock = open_blobs("", tmp_path / "blobs"), Clock()
+    uploads, versions = uploads_over(database, blobs, tmp_path, clock), Versions(database, clock)
+    await send(uploads)
+    files = (File("a.json", digest(CONTENT), len(CONTENT)),)
+    manifest = Manifest("t", "m", Kind.LORA, "", "", "", files, Lineage())
+    version = await versions.create(CALLER, manifest, Replay(IdempotencyKey("t", "CreateVersion", "", b"")))
+    clock.seconds += 2 * DAY
+    assert await uploads.sweep() == 0
+    assert (await send(uploads)).complete
+    await versions.delete(CALLER, "m", version.version)
+    assert await uploads.sweep() == 0
+    assert (await asked(uploads)).complete
+    clock.seconds += DAY + 1
+    assert await uploads.sweep() == 1

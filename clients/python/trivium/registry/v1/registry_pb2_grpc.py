@@ -224,7 +224,8 @@ class RegistryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetUpload(self, request, context):
-        """Says how far an upload by this tenant has come; 0 for one never begun.
+        """Says how far an upload by this tenant has come; 0 for one never begun. A file that no version names is kept for the
+        deployment's time (a day) from when this or UploadBlob last said that it is complete.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -52,7 +52,9 @@ class RegistryServiceStub:
     the deployment's limit, INVALID_ARGUMENT / WEIGHTS_REFUSED for a file that is neither safetensors nor JSON.
     """
     GetUpload: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetUploadRequest, _registry_pb2.GetUploadResponse]
-    """Says how far an upload by this tenant has come; 0 for one never begun."""
+    """Says how far an upload by this tenant has come; 0 for one never begun. A file that no version names is kept for the
+    deployment's time (a day) from when this or UploadBlob last said that it is complete.
+    """
     CreateVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.CreateVersionRequest, _registry_pb2.CreateVersionResponse]
     """Creates a version from uploaded files: checks them (no pickle, finite numbers, shapes and rank, known base) and
     records the manifest. The same content twice is the same version. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED,
@@ -135,7 +137,9 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     the deployment's limit, INVALID_ARGUMENT / WEIGHTS_REFUSED for a file that is neither safetensors nor JSON.
     """
     GetUpload: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetUploadRequest, _registry_pb2.GetUploadResponse]  # type: ignore[assignment]
-    """Says how far an upload by this tenant has come; 0 for one never begun."""
+    """Says how far an upload by this tenant has come; 0 for one never begun. A file that no version names is kept for the
+    deployment's time (a day) from when this or UploadBlob last said that it is complete.
+    """
     CreateVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.CreateVersionRequest, _registry_pb2.CreateVersionResponse]  # type: ignore[assignment]
     """Creates a version from uploaded files: checks them (no pickle, finite numbers, shapes and rank, known base) and
     records the manifest. The same content twice is the same version. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED,
@@ -257,7 +261,9 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.GetUploadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.GetUploadResponse, _abc.Awaitable[_registry_pb2.GetUploadResponse]]:
-        """Says how far an upload by this tenant has come; 0 for one never begun."""
+        """Says how far an upload by this tenant has come; 0 for one never begun. A file that no version names is kept for the
+        deployment's time (a day) from when this or UploadBlob last said that it is complete.
+        """
 
     @_abc_1.abstractmethod
     def CreateVersion(
