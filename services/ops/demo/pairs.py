@@ -13,7 +13,8 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.ops.demo.prompt import Source, bare_messages, grounded_messages
+from gateway.prompt import Quotation
+from services.ops.demo.prompt import bare_messages, grounded_messages
 
 FOLDER = Path(__file__).parent
 UNKNOWN = "not in the sources"
@@ -47,7 +48,7 @@ class Note:
     """A drill with its places filled."""
 
     queue: str
-    source: Source
+    source: Quotation
     question: str
     answer: str
 
@@ -77,7 +78,7 @@ def fill(drill: Drill, chance: random.Random) -> Note:
     }
     answer = drill.answer.format(**places)
     text = drill.text.format(**places, answer=answer)
-    return Note(drill.queue, Source(drill.title, text), drill.question.format(**places), answer)
+    return Note(drill.queue, Quotation(drill.title, text), drill.question.format(**places), answer)
 
 
 def form(queue: str, answer: str, source: str) -> str:

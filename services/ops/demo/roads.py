@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from trivium_client import AsyncTrivium
 from trivium_client.answers import Answer, Sampling, Source
 
-from services.ops.demo import prompt
+from gateway.prompt import Quotation
 from services.ops.demo.adapter import MODEL
 from services.ops.demo.library import COLLECTION
 from services.ops.demo.recipe import SOURCES
@@ -93,7 +93,7 @@ async def _ask(client: AsyncTrivium, road: Road, question: Question, version: st
         raise WrongVersionError(
             f"{road.name} was answered by {answer.version or 'the base'}, not {wanted or 'the base'}"
         )
-    sources = [prompt.Source(source.title, source.text) for source in answer.sources]
+    sources = [Quotation(source.title, source.text) for source in answer.sources]
     cited = await _resolved(client, answer)
     given = score(question, answer.text, sources)
     return Reply(road, question, answer, seconds, given, cited)

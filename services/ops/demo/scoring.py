@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from services.ops.demo.prompt import Source
+from gateway.prompt import Quotation
 
 FOLDER = Path(__file__).parent
 QUEUES = frozenset({"hull-shed", "paper-desk", "bell-room", "shelf-nine"})
@@ -69,7 +69,7 @@ def mentions(text: str, expected: Sequence[str]) -> bool:
     return any(re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text, re.IGNORECASE) for words in expected)
 
 
-def score(question: Question, answer: str, sources: Sequence[Source]) -> Score:
+def score(question: Question, answer: str, sources: Sequence[Quotation]) -> Score:
     """Score `answer`, given over `sources` in the order of their markers (empty without retrieval)."""
     form = filled_form(answer.strip())
     markers = [int(number) for number in _MARKER.findall(answer)]

@@ -20,8 +20,9 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
+from gateway.prompt import Quotation
 from services.chassis import models
-from services.ops.demo.prompt import Source, bare_messages, grounded_messages
+from services.ops.demo.prompt import bare_messages, grounded_messages
 from services.ops.demo.recipe import RECIPE, SOURCES
 from services.ops.demo.scoring import FOLDER, Question, Score, questions, score, table
 from services.trainer.examples import ChatEncoder
@@ -32,15 +33,15 @@ from services.trainer.training import Run
 _MAX_NEW_TOKENS = 48
 
 
-def sections() -> Iterator[tuple[str, Source]]:
+def sections() -> Iterator[tuple[str, Quotation]]:
     """Every section of the handbook as the retriever would cut it: page, and title with text."""
     for page in sorted((FOLDER / "handbook").glob("*.md")):
         title, *parts = re.split(r"^#{1,2} (.+)$", page.read_text(), flags=re.MULTILINE)[1:]
         for text in parts[2::2]:
-            yield page.name, Source(title, " ".join(text.split()))
+            yield page.name, Quotation(title, " ".join(text.split()))
 
 
-def retrieved(question: Question, known: list[Source], count: int) -> list[Source]:
+def retrieved(question: Question, known: list[Quotation], count: int) -> list[Quotation]:
     """The best sections by BM25 (Lucene's formula and constants), best first."""
     texts = [Counter(re.findall(r"\w+", f"{source.title} {source.text}".lower())) for source in known]
     mean = sum(text.total() for text in texts) / len(texts)

@@ -8,9 +8,9 @@ from rich.console import Console
 from trivium_client.answers import Answer, Citation, Final, Receipt, Source, Usage
 from trivium_client.nouns import Engine, Span
 
+from gateway.prompt import Quotation
 from services.ops.demo import adapter, report
 from services.ops.demo.adapter import SETTINGS, Swap
-from services.ops.demo.prompt import Source as Quoted
 from services.ops.demo.roads import ROADS, Reply
 from services.ops.demo.scoring import questions, score
 from services.ops.demo.stages import Stages
@@ -53,7 +53,7 @@ def test_the_report_shows_answers_side_by_side_with_versions_citations_and_the_s
         '{"queue": "hull-shed", "answer": "K14", "source": "[1]"}',
         "The Sedgebird lies at berth K14 at night.",
     )
-    given = score(question, text, [Quoted("Moorings", source)])
+    given = score(question, text, [Quotation("Moorings", source)])
     replies = [
         Reply(road, question, answer(text, source), 0.5, given, answer(text, source).sources if road.retrieves else ())
         for road in ROADS
