@@ -13,20 +13,27 @@ from sqlalchemy import text
 
 from services.chassis.database import make_engine
 
-_BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+
+def _binaries() -> Path:
+    """The folder of initdb and pg_ctl; Debian keeps it off the path."""
+    on_path = shutil.which("initdb")
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin")) or ([Path(on_path).parent] if on_path else [])
+    if not found:
+        pytest.skip("PostgreSQL is not installed: make setup as root, or: sudo apt-get install postgresql")
+    return found[-1]
 
 
 class Postgres:
     """A server.  ``folder`` holds its socket and its state."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, binaries: Path) -> None:
         self._folder = folder
         as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
         if as_user:
             # The server refuses to run as root.
             shutil.chown(folder, "postgres", "postgres")
-        self._initdb = [*as_user, str(_BINARIES[-1] / "initdb"), "-D", str(folder / "state"), "-U", "trivium"]
-        self._control = [*as_user, str(_BINARIES[-1] / "pg_ctl"), "-D", str(folder / "state"), "-w"]
+        self._initdb = [*as_user, str(binaries / "initdb"), "-D", str(folder / "state"), "-U", "trivium"]
+        self._control = [*as_user, str(binaries / "pg_ctl"), "-D", str(folder / "state"), "-w"]
 
     def start(self) -> None:
         """Make its state and start it."""
@@ -57,11 +64,10 @@ class Postgres:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A server for the whole session; each test takes databases of its own."""
-    if not _BINARIES:
-        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    binaries = _binaries()
     # Outside pytest's own folders, which only root may enter.
     folder = Path(tempfile.mkdtemp(prefix="trivium-postgres-"))
-    server = Postgres(folder)
+    server = Postgres(folder, binaries)
     server.start()
     try:
         yield server

@@ -1,7 +1,6 @@
 """A full disk refuses writes with a sentence, leaves nothing half-written, and reads go on."""
 
 import os
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 from trivium.registry.v1 import registry_pb2 as pb
 
 from tests.adapters import digest
+from tests.small_disk import small_disk
 from tests.stack import CHUNK_BYTES, Stack, download, eventually, refused, upload
 
 DISK_MEGABYTES = 96
@@ -18,17 +18,12 @@ DISK_MEGABYTES = 96
 @pytest.fixture
 def small(stack: Stack, tmp_path: Path) -> Iterator[Stack]:
     """A registry that lives on a small disk of its own."""
-    disk = tmp_path / "data" / "registry"
-    disk.mkdir(parents=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MEGABYTES}m", "tmpfs", str(disk)])
-    if mounted.returncode:
-        pytest.skip("mounting a small disk needs root")
-    running = Stack(tmp_path / "data", beside=stack)
-    try:
-        yield running
-    finally:
-        running.close()
-        subprocess.run(["umount", str(disk)], check=True)
+    with small_disk(tmp_path / "data" / "registry", f"{DISK_MEGABYTES}m"):
+        running = Stack(tmp_path / "data", beside=stack)
+        try:
+            yield running
+        finally:
+            running.close()
 
 
 def fill(folder: Path) -> Path:

@@ -11,6 +11,7 @@ import pytest
 from services.chassis import models
 from services.chassis.errors import Failure, Reason
 from services.chassis.models import ModelKind, resolve
+from tests.small_disk import small_disk
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -90,18 +91,10 @@ def test_without_a_network_a_hub_model_says_that_it_needs_one(tmp_path: Path, mo
 
 
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("mounting a small file system is not allowed here")
-    try:
-        (tmp_path / "big.gguf").write_bytes(bytes(200_000))
-        with pytest.raises(Failure) as failure:
-            resolve(f"file:{tmp_path / 'big.gguf'}", cache=small)
-        assert failure.value.reason is Reason.DISK_FULL
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
+    (tmp_path / "big.gguf").write_bytes(bytes(200_000))
+    with small_disk(tmp_path / "small", "64k") as small, pytest.raises(Failure) as failure:
+        resolve(f"file:{tmp_path / 'big.gguf'}", cache=small)
+    assert failure.value.reason is Reason.DISK_FULL
 
 
 def test_preparing_the_defaults_twice_does_the_work_once() -> None:

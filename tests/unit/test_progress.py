@@ -1,0 +1,41 @@
+"""What is not tested is told: a skip names its remedy, and in CI it fails the run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(folder: Path, test: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    (folder / "test_one.py").write_text(f"import pytest\n{test}\n")
+    command = [sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", str(folder), "-rs"]
+    command += ["-p", "tests.plugin_progress", "-p", "no:cacheprovider", str(folder)]
+    inherited = {name: value for name, value in os.environ.items() if name not in {"CI", "PYTEST_ADDOPTS"}}
+    return subprocess.run(command, cwd=ROOT, env={**inherited, **environment}, capture_output=True, text=True)
+
+
+SKIPS = {
+    "test": "def test_it(): pytest.skip('not there: make it-so')",
+    "fixture": "@pytest.fixture\ndef it(): pytest.skip('not there: make it-so')\ndef test_it(it): pass",
+    "module": "pytest.skip('not there: make it-so', allow_module_level=True)",
+}
+
+
+@pytest.mark.parametrize("where", SKIPS)
+def test_a_skip_is_a_failure_in_ci_and_is_told_elsewhere(tmp_path: Path, where: str) -> None:
+    beside = "\ndef test_other(): pass" if where != "module" else ""
+    (tmp_path / "test_passes.py").write_text("def test_passes(): pass\n")
+    in_ci = run(tmp_path, SKIPS[where] + beside, CI="true")
+    assert in_ci.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "1 skipped: in CI a missing component is a failure" in in_ci.stdout
+    elsewhere = run(tmp_path, SKIPS[where] + beside)
+    assert elsewhere.returncode == pytest.ExitCode.OK
+    assert "not there: make it-so" in elsewhere.stdout
+
+
+def test_a_run_without_skips_passes_in_ci(tmp_path: Path) -> None:
+    assert run(tmp_path, "def test_it(): pass", CI="true").returncode == pytest.ExitCode.OK
