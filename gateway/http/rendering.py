@@ -1,24 +1,15 @@
 """What every answer over HTTP shares: usage, probabilities, and the ``trivium`` object of what it was made of."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from trivium.common.v1 import chat_pb2, receipt_pb2
 from trivium.gateway.v1 import gateway_pb2
 
-Final = gateway_pb2.AskFinal | gateway_pb2.GenerationFinal
+from gateway.peers.messages import of_sampling
 
-_SAMPLING = (
-    "max_tokens",
-    "temperature",
-    "top_p",
-    "top_k",
-    "seed",
-    "frequency_penalty",
-    "presence_penalty",
-    "repetition_penalty",
-    "logprobs",
-)
+Final = gateway_pb2.AskFinal | gateway_pb2.GenerationFinal
 
 
 def finish(final: Final) -> str:
@@ -80,11 +71,7 @@ def sources(message: gateway_pb2.Sources) -> list[dict[str, Any]]:
 
 def receipt(message: receipt_pb2.Receipt) -> dict[str, Any]:
     """Everything that determined an answer."""
-    sampling: dict[str, Any] = {
-        name: getattr(message.sampling, name)
-        for name in _SAMPLING
-        if message.sampling.HasField(name)  # type: ignore[arg-type]  # a name of _SAMPLING; the stubs want it spelled out
-    }
+    sampling = asdict(of_sampling(message.sampling))
     return {
         "request_id": message.request_id,
         "requested_model": message.requested_model,
@@ -96,7 +83,7 @@ def receipt(message: receipt_pb2.Receipt) -> dict[str, Any]:
         "engine_slot": message.engine_slot,
         "template_digest": message.template_digest,
         "prompt_tokens_digest": message.prompt_tokens_digest,
-        "sampling": {**sampling, "stop": list(message.sampling.stop)},
+        "sampling": {name: value for name, value in sampling.items() if value is not None},
         "sources": [span(item) for item in message.sources],
         "usage": usage(message.usage),
         "complete_time": message.complete_time.ToJsonString(),

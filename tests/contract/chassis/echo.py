@@ -29,6 +29,21 @@ AUTHORISED = (("authorization", "Bearer key-of-acme"),)
 Act = Callable[[Any], Awaitable[Any]]
 
 
+class Held:
+    """An ``act`` that says when it begins, waits until it may go on, and says when it has ended, one way or the other."""
+
+    def __init__(self) -> None:
+        self.began, self.go, self.ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, request: Any) -> None:
+        """Works for one request."""
+        self.began.set()
+        try:
+            await self.go.wait()
+        finally:
+            self.ended.set()
+
+
 class KnownKeys:
     """Knows two tenants by fixed credentials and counts how often it is asked."""
 

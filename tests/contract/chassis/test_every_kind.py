@@ -14,6 +14,7 @@ from services.chassis.interceptors.call import MethodPolicy
 from tests.contract.chassis.echo import (
     AUTHORISED,
     KINDS,
+    Held,
     Kind,
     KnownKeys,
     finish,
@@ -124,69 +125,47 @@ async def test_a_failure_inside_a_task_group_is_the_same_failure(tmp_path: Path,
 
 @every_kind
 async def test_a_deadline_is_imposed_where_the_caller_gives_none(tmp_path: Path, kind: Kind) -> None:
-    stopped = asyncio.Event()
-
-    async def act(_: Any) -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            stopped.set()
-
+    held = Held()
     policies = {kind.method: MethodPolicy(max_seconds=0.1)}
-    async with served(tmp_path, act, policies=policies) as server:
+    async with served(tmp_path, held, policies=policies) as server:
         failure = await refused(server, kind)
         assert (failure.code, failure.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
-        assert stopped.is_set()
+        assert held.ended.is_set()
 
 
 @every_kind
 async def test_a_longer_deadline_is_cut_to_what_the_method_allows(tmp_path: Path, kind: Kind) -> None:
-    async def act(_: Any) -> None:
-        await asyncio.Event().wait()
-
-    async with served(tmp_path, act, policies={kind.method: MethodPolicy(max_seconds=0.1)}) as server:
+    held = Held()
+    async with served(tmp_path, held, policies={kind.method: MethodPolicy(max_seconds=0.1)}) as server:
         assert (await refused(server, kind, timeout=60)).reason == "DEADLINE_EXCEEDED"
 
 
 @every_kind
 @pytest.mark.parametrize("how", ["deadline", "cancel"])
 async def test_work_stops_when_its_caller_is_gone(tmp_path: Path, kind: Kind, how: str) -> None:
-    began, stopped = asyncio.Event(), asyncio.Event()
-
-    async def act(_: Any) -> None:
-        began.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            stopped.set()
-
-    async with served(tmp_path, act) as server, grpc.aio.insecure_channel(server.listen) as channel:
+    held = Held()
+    async with served(tmp_path, held) as server, grpc.aio.insecure_channel(server.listen) as channel:
         call = start(channel, kind, kind.valid, timeout=0.3 if how == "deadline" else 60)
         ended = asyncio.create_task(finish(call, kind))
-        await began.wait()
+        await held.began.wait()
         if how == "cancel":
             call.cancel()
         async with asyncio.timeout(10):
-            await stopped.wait()
+            await held.ended.wait()
         with pytest.raises((grpc.aio.AioRpcError, asyncio.CancelledError)):
             await ended
 
 
 @every_kind
 async def test_a_full_server_sheds_with_a_retry_hint_and_recovers(tmp_path: Path, kind: Kind) -> None:
-    began, go = asyncio.Event(), asyncio.Event()
-
-    async def act(_: Any) -> None:
-        began.set()
-        await go.wait()
-
-    async with served(tmp_path, act, max_calls=1) as server, grpc.aio.insecure_channel(server.listen) as channel:
+    held = Held()
+    async with served(tmp_path, held, max_calls=1) as server, grpc.aio.insecure_channel(server.listen) as channel:
         first = asyncio.create_task(finish(start(channel, kind, kind.valid), kind))
-        await began.wait()
+        await held.began.wait()
         failure = await refused(server, kind)
         assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "OVERLOADED")
         assert failure.details["RetryInfo"].retry_delay.seconds == 1
-        go.set()
+        held.go.set()
         await first
         await send(server, kind)
         assert server.layers.admission.in_flight == 0
@@ -194,37 +173,27 @@ async def test_a_full_server_sheds_with_a_retry_hint_and_recovers(tmp_path: Path
 
 @every_kind
 async def test_one_tenant_cannot_take_all_places(tmp_path: Path, kind: Kind) -> None:
-    began, go = asyncio.Event(), asyncio.Event()
-
-    async def act(_: Any) -> None:
-        began.set()
-        await go.wait()
-
+    held = Held()
     limits: dict[str, Any] = {"max_calls_per_tenant": 1, "max_streams_per_tenant": 1}
-    async with served(tmp_path, act, **limits) as server, grpc.aio.insecure_channel(server.listen) as channel:
+    async with served(tmp_path, held, **limits) as server, grpc.aio.insecure_channel(server.listen) as channel:
         first = asyncio.create_task(finish(start(channel, kind, kind.valid), kind))
-        await began.wait()
+        await held.began.wait()
         failure = await refused(server, kind)
         assert failure.code == grpc.StatusCode.RESOURCE_EXHAUSTED
         assert failure.details["QuotaFailure"].violations[0].subject == "tenants/acme"
-        go.set()
+        held.go.set()
         await send(server, kind, metadata=(("authorization", "Bearer key-of-globex"),))
         await first
 
 
 @every_kind
 async def test_draining_finishes_what_runs_and_refuses_what_is_new(tmp_path: Path, kind: Kind) -> None:
-    began, go = asyncio.Event(), asyncio.Event()
-
-    async def act(_: Any) -> None:
-        began.set()
-        await go.wait()
-
-    serving = served(tmp_path, act)
+    held = Held()
+    serving = served(tmp_path, held)
     server = await serving.__aenter__()
     async with grpc.aio.insecure_channel(server.listen) as channel:
         running_call = asyncio.create_task(finish(start(channel, kind, kind.valid), kind))
-        await began.wait()
+        await held.began.wait()
         leaving = asyncio.create_task(serving.__aexit__(None, None, None))
         async with asyncio.timeout(5):
             await server.runtime.draining.wait()
@@ -232,7 +201,7 @@ async def test_draining_finishes_what_runs_and_refuses_what_is_new(tmp_path: Pat
             await finish(start(channel, kind, kind.valid, timeout=5), kind)
         assert refusal(error.value).reason == "DRAINING"
         assert not leaving.done()
-        go.set()
+        held.go.set()
         assert await running_call
         await leaving
 
@@ -256,17 +225,12 @@ async def test_the_callers_ids_are_kept_and_a_new_one_is_told(tmp_path: Path, ki
 
 @every_kind
 async def test_admission_comes_before_parsing(tmp_path: Path, kind: Kind) -> None:
-    began, go = asyncio.Event(), asyncio.Event()
-
-    async def act(_: Any) -> None:
-        began.set()
-        await go.wait()
-
-    async with served(tmp_path, act, max_calls=1) as server, grpc.aio.insecure_channel(server.listen) as channel:
+    held = Held()
+    async with served(tmp_path, held, max_calls=1) as server, grpc.aio.insecure_channel(server.listen) as channel:
         first = asyncio.create_task(finish(start(channel, kind, kind.valid), kind))
-        await began.wait()
+        await held.began.wait()
         assert (await refused(server, kind, b"\xff\xff\xff")).reason == "OVERLOADED"
-        go.set()
+        held.go.set()
         await first
 
 

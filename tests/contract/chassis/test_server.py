@@ -29,6 +29,7 @@ from tests.contract.chassis.echo import (
     UNARY,
     UP,
     WATCH,
+    Held,
     KnownKeys,
     finish,
     refusal,
@@ -86,10 +87,8 @@ async def test_a_draining_server_says_so_and_cannot_be_talked_out_of_it(tmp_path
 
 
 async def test_a_watch_is_ended_by_the_drain_instead_of_holding_it_up(tmp_path: Path) -> None:
-    async def act(_: Any) -> None:
-        await asyncio.Event().wait()
-
-    serving = served(tmp_path, act, drain_seconds=60.0)
+    held = Held()
+    serving = served(tmp_path, held, drain_seconds=60.0)
     server = await serving.__aenter__()
     async with grpc.aio.insecure_channel(server.listen) as channel:
         watch = start(channel, WATCH, WATCH.valid)
@@ -102,25 +101,17 @@ async def test_a_watch_is_ended_by_the_drain_instead_of_holding_it_up(tmp_path: 
 
 
 async def test_work_that_outlives_the_drain_is_cancelled(tmp_path: Path) -> None:
-    began, stopped = asyncio.Event(), asyncio.Event()
-
-    async def act(_: Any) -> None:
-        began.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            stopped.set()
-
-    serving = served(tmp_path, act, drain_seconds=0.1)
+    held = Held()
+    serving = served(tmp_path, held, drain_seconds=0.1)
     server = await serving.__aenter__()
     async with grpc.aio.insecure_channel(server.listen) as channel:
         ended = asyncio.create_task(finish(start(channel, UNARY, UNARY.valid), UNARY))
-        await began.wait()
+        await held.began.wait()
         async with asyncio.timeout(15):
             await serving.__aexit__(None, None, None)
         with pytest.raises(grpc.aio.AioRpcError):
             await ended
-        assert stopped.is_set()
+        assert held.ended.is_set()
 
 
 async def test_reflection_lists_the_services_on_the_admin_port_only(tmp_path: Path) -> None:
