@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential, wait_random
 from trivium.common.v1 import transfer_pb2
 
 from trivium_client.connection import Connection
@@ -119,7 +119,7 @@ async def upload(
     async for trial in AsyncRetrying(
         retry=retry_if_exception(_passes),
         stop=stop_after_attempt(4),
-        wait=wait_exponential_jitter(0.3, max=5, jitter=0.3),
+        wait=wait_exponential(multiplier=0.3, max=5) + wait_random(0, 0.3),
         reraise=True,
     ):
         with trial:
