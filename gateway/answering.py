@@ -1,9 +1,11 @@
 """The last stage of every request, with sources or without: generate, check, record.
 
 Invariant: everything that names the version which answers is compared with the route as it
-comes, and nothing leaves here between a mismatch and the failure that it ends in.
+comes, and nothing leaves here between a mismatch and the failure that it ends in.  What an
+answer used that its caller gave up is recorded all the same, as far as the engine told it.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -14,6 +16,7 @@ from gateway.generation import (
     Generator,
     Message,
     Opening,
+    Receipt,
     Sampling,
     Shape,
     SourceSpan,
@@ -34,6 +37,14 @@ class Wish:
     sampling: Sampling = field(default_factory=Sampling)
     shape: Shape | None = None
     request_id: str = ""
+
+
+@dataclass(slots=True)
+class _Begun:
+    """What an unfinished answer has used: its opening, None before there is one, and the tokens since."""
+
+    opening: Receipt | None = None
+    completion_tokens: int = 0
 
 
 class Answerer:
@@ -66,22 +77,49 @@ class Answerer:
             shape=wish.shape,
             sources=sources,
         )
+        begun = _Begun()
+        try:
+            async with aclosing(self._attested(request, route, begun)) as parts:
+                async for part in parts:
+                    if isinstance(part, TextDelta):
+                        yield part
+                    else:
+                        watch.add(*part.timings)
+                        yield replace(part, timings=watch.timings)
+        except (asyncio.CancelledError, GeneratorExit):
+            await self._charge(begun)
+            raise
+
+    async def _attested(
+        self, request: GenerationRequest, route: Route, begun: _Begun
+    ) -> AsyncGenerator[TextDelta | Generated]:
         async with aclosing(self._generator.generate(request)) as parts:
             async for part in parts:
                 if isinstance(part, TextDelta):
+                    begun.completion_tokens += part.tokens
                     # The last token of a turn has no text.
                     if part.text or part.logprobs:
                         yield part
                     continue
                 # A mismatch leaves the block, which ends the engine's work.
-                receipt = attested(part.receipt, route, wish.request_id, sources)
+                receipt = attested(part.receipt, route, request.request_id, tuple(request.sources))
                 if isinstance(part, Opening):
+                    begun.opening = receipt
                     continue
-                watch.add(*part.timings)
-                yield replace(part, receipt=receipt, timings=watch.timings)
+                # From here on the receipt is what is recorded.
+                begun.opening = None
+                yield replace(part, receipt=receipt)
                 return
         # Text without a receipt is no answer.
         raise Failure(Reason.PEER_UNAVAILABLE, retry_after_seconds=1.0, service="generator")
+
+    async def _charge(self, begun: _Begun) -> None:
+        if begun.opening is None:
+            return
+        usage = replace(begun.opening.usage, completion_tokens=begun.completion_tokens)
+        caller = current()
+        receipt = replace(begun.opening, usage=usage)
+        await self._recorder.record_cancelled(caller.tenant_id, caller.principal_id, caller.method, receipt)
 
     async def record(self, end: Generated) -> None:
         """Make the receipt durable: at access, or on this gateway's disk until access takes it."""

@@ -141,10 +141,11 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """Text since the last delta, and the probabilities of its tokens when they were asked for."""
+    """Text since the last delta, the probabilities of its tokens when they were asked for, and how many they are."""
 
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,13 @@ unless access cannot be reached: then the answer is given all the same, because 
 computed and is right, and the receipt waits on this gateway's own disk, is tried again in
 the background, and after a death of the process by the next one.
 
-A replay of a request id computes the answer again, with the same seed, and is recorded once.
+A replay of a request id computes the answer again, with the same seed, and is recorded once;
+what a cancelled request used stands beside it, under an id of its own.
 """
 
 import asyncio
 import hashlib
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -106,28 +108,51 @@ class Recorder:
     """Gives receipts to access: at once, or again and again in the background."""
 
     def __init__(
-        self, ledger: Ledger, spool: Spool, log: Log, pause: Callable[[float], Awaitable[object]] = asyncio.sleep
+        self,
+        ledger: Ledger,
+        spool: Spool,
+        log: Log,
+        pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        draw: Callable[[int], int] = secrets.randbelow,
     ) -> None:
         self._ledger = ledger
         self._spool = spool
         self._log = log
         self._pause = pause
+        self._draw = draw
         self._woken = asyncio.Event()
 
     async def record(self, tenant: str, principal: str, method: str, receipt: Receipt) -> None:
         """Make the receipt durable, or leave it to the background.  Raises nothing but cancellation."""
+        waiting = Waiting(tenant, principal, method, receipt)
         try:
             async with asyncio.timeout(RECORD_SECONDS):
                 await self._ledger.record(method, receipt)
         except TimeoutError:
-            await self._later(Waiting(tenant, principal, method, receipt), "timeout")
+            await self._delayed(waiting, "timeout")
+        except asyncio.CancelledError:
+            # Whether access has it is unknown; being told twice changes nothing.
+            await self._later(waiting)
+            raise
         except Failure as failure:
             if failure.code in _PASSING:
-                await self._later(Waiting(tenant, principal, method, receipt), failure.reason.name)
+                await self._delayed(waiting, failure.reason.name)
             else:
                 self._refused(receipt.request_id, failure)
 
-    async def _later(self, waiting: Waiting, why: str) -> None:
+    async def record_cancelled(self, tenant: str, principal: str, method: str, receipt: Receipt) -> None:
+        """Make what a request used durable whose caller has gone, and leave the rest to the background.
+
+        The id may still be asked again and answered, so this stands under one that nobody asks.
+        """
+        request_id = f"{receipt.request_id}~cancelled-{self._draw(10**12)}"
+        await self._later(Waiting(tenant, principal, method, replace(receipt, request_id=request_id)))
+
+    async def _delayed(self, waiting: Waiting, why: str) -> None:
+        self._log.warning("receipt_waits", request_id=waiting.receipt.request_id, why=why)
+        await self._later(waiting)
+
+    async def _later(self, waiting: Waiting) -> None:
         request_id = waiting.receipt.request_id
         try:
             if len(await self._spool.names()) >= MAX_WAITING:
@@ -137,7 +162,6 @@ class Recorder:
         except (Failure, OSError) as error:
             self._log.error("receipt_lost", request_id=request_id, why=str(error))
             return
-        self._log.warning("receipt_waits", request_id=request_id, why=why)
         self._woken.set()
 
     def _refused(self, request_id: str, failure: Failure) -> None:
@@ -159,13 +183,13 @@ class Recorder:
     async def _until_recorded(self, waiting: Waiting) -> None:
         pause = _FIRST_PAUSE_SECONDS
         while True:
-            await self._pause(pause)
             try:
                 await self._ledger.record_for(waiting.tenant, waiting.principal, waiting.method, waiting.receipt)
             except Failure as failure:
                 if failure.code not in _PASSING:
                     self._refused(waiting.receipt.request_id, failure)
                     return
+                await self._pause(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
                 continue
             self._log.info("receipt_recorded_late", request_id=waiting.receipt.request_id)

@@ -105,4 +105,5 @@ def _part(response: generator_pb2.GenerateResponse) -> Opening | TextDelta | Gen
             of_timings(final.timings),
             of_receipt(final.receipt),
         )
-    return TextDelta(response.delta.text, of_logprobs(response.delta.logprobs))
+    delta = response.delta
+    return TextDelta(delta.text, of_logprobs(delta.logprobs), len(delta.token_ids))

@@ -1,6 +1,7 @@
-"""A stream is held to its version where it names one, over a real wire."""
+"""A stream is held to its version where it names one, and what was used is told whoever leaves; over a real wire."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
@@ -11,12 +12,13 @@ from trivium.generator.v1 import generator_pb2 as pb
 from trivium.generator.v1 import generator_pb2_grpc
 
 from gateway.answering import Answerer, Wish
-from gateway.generation import Generated, TextDelta
+from gateway.generation import Generated, TextDelta, Usage
 from gateway.peers.generator import RemoteGenerator
 from gateway.peers.spool import FolderSpool
 from gateway.receipts import Recorder
 from gateway.routing import ModelKind, Route
 from gateway.stages import Stopwatch
+from services.chassis.context import Bearer, RequestContext, Role, serving
 from services.chassis.errors import Failure, Reason
 from services.chassis.logs import logger
 from services.chassis.runtime import new_id
@@ -27,14 +29,17 @@ ROUTE = Route("support@prod", f"support@{VERSION}", ModelKind.ADAPTER, VERSION)
 
 
 def opening(version: str) -> pb.GenerateResponse:
-    return pb.GenerateResponse(opening=pb.Opening(receipt=receipt_pb2.Receipt(version_digest=version)))
+    receipt = receipt_pb2.Receipt(version_digest=version, usage=receipt_pb2.Usage(prompt_tokens=7))
+    return pb.GenerateResponse(opening=pb.Opening(receipt=receipt))
 
 
 def final(version: str) -> pb.GenerateResponse:
     return pb.GenerateResponse(final=pb.Final(receipt=receipt_pb2.Receipt(version_digest=version)))
 
 
-TEXT = pb.GenerateResponse(delta=pb.Delta(text="word"))
+TEXT = pb.GenerateResponse(delta=pb.Delta(text="word", token_ids=[1, 2]))
+SILENT = pb.GenerateResponse(delta=pb.Delta(token_ids=[3]))
+ASKING = RequestContext("ada", "key1", frozenset({Role.MEMBER}), Bearer(), "id", None, "/Ask")
 
 
 class Scripted(generator_pb2_grpc.GeneratorServiceServicer):
@@ -96,3 +101,51 @@ async def test_a_stream_of_the_routed_weights_is_text_and_then_its_end(tmp_path)
         parts, reason = await told(ours)
         assert reason is None
         assert [type(part) for part in parts] == [TextDelta, Generated]
+
+
+async def waiting_receipts(tmp_path):
+    spool = FolderSpool(tmp_path / "receipts", new_id)
+    return [await spool.read(name) for name in await spool.names()]
+
+
+async def left_after_a_word(answerer, how):
+    """Leave at the first text: by closing the stream, or cancelled while the next piece is awaited."""
+    heard = asyncio.Event()
+
+    async def listen():
+        with serving(ASKING):
+            stream = answerer.answer("p", Wish(request_id="r1"), ROUTE, Stopwatch(lambda: 0.0))
+            async with aclosing(stream) as parts:
+                async for _ in parts:
+                    heard.set()
+                    if how == "closed":
+                        return
+
+    listening = asyncio.create_task(listen())
+    async with asyncio.timeout(30):
+        await heard.wait()
+        if how == "cancelled":
+            listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+
+
+@pytest.mark.parametrize("how", ["closed", "cancelled"])
+async def test_what_a_cancelled_request_used_is_kept_beside_what_its_id_may_yet_be_answered_with(tmp_path, how):
+    generator = Scripted(opening(VERSION), SILENT, TEXT)
+    async with answerer(generator, tmp_path) as ours:
+        await left_after_a_word(ours, how)
+        async with asyncio.timeout(30):
+            await generator.cancelled.wait()
+        (kept,) = await waiting_receipts(tmp_path)
+        assert (kept.tenant, kept.principal, kept.method) == ("ada", "key1", "/Ask")
+        assert re.fullmatch(r"r1~cancelled-\d+", kept.receipt.request_id)
+        assert kept.receipt.usage == Usage(prompt_tokens=7, completion_tokens=3)
+        assert kept.receipt.version_digest == VERSION
+
+
+async def test_nothing_is_kept_of_a_request_that_ended_or_that_the_engine_had_not_begun(tmp_path):
+    async with answerer(Scripted(TEXT), tmp_path) as ours:
+        await left_after_a_word(ours, "closed")
+    async with answerer(Scripted(opening(VERSION), final(VERSION)), tmp_path) as ours:
+        await left_after_a_word(ours, "closed")
+    assert await waiting_receipts(tmp_path) == []

@@ -38,6 +38,14 @@ class Ledger:
         raise Failure(Reason.RECEIPT_NOT_FOUND, name=request_id)
 
 
+class Silent(Ledger):
+    """Access that takes what it is given and never answers."""
+
+    async def record(self, method, receipt):
+        self.asked.set()
+        await asyncio.Event().wait()
+
+
 @pytest.fixture
 def spool(tmp_path):
     return FolderSpool(tmp_path / "receipts", new_id)
@@ -108,3 +116,27 @@ async def test_a_receipt_that_access_refuses_and_one_that_cannot_be_read_hold_up
         return not await spool.names()
 
     await run_until(recorder(Ledger(reachable=True, refuses=True), spool), empty)
+
+
+async def test_a_receipt_whose_caller_leaves_while_access_is_slow_waits_too(spool):
+    slow = Silent(reachable=True)
+    recording = asyncio.create_task(recorder(slow, spool).record("ada", "key1", "/Ask", RECEIPT))
+    async with asyncio.timeout(30):
+        await slow.asked.wait()
+    recording.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await recording
+    (name,) = await spool.names()
+    assert await spool.read(name) == Waiting("ada", "key1", "/Ask", RECEIPT)
+
+
+async def test_the_background_pauses_only_after_access_could_not_be_reached(spool):
+    ledger = Ledger(reachable=True)
+    await spool.keep(Waiting("ada", "key1", "/Ask", RECEIPT))
+
+    async def recorded():
+        await asyncio.sleep(0)
+        return ledger.kept
+
+    await run_until(Recorder(ledger, spool, logger("test"), pause=lambda _: asyncio.Event().wait()), recorded)
+    assert [kept[3] for kept in ledger.kept] == [RECEIPT]

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class GatewayServiceStub(object):
-    """Gateway composes the other services and keeps no state. Model names everywhere: base, base:NAME, NAME (alias prod),
-    NAME@ALIAS, NAME@VERSION, auto.
+    """Gateway composes the other services and keeps nothing but receipts that wait for access. Model names everywhere: base,
+    base:NAME, NAME (alias prod), NAME@ALIAS, NAME@VERSION, auto.
     """
 
     def __init__(self, channel):
@@ -69,20 +69,21 @@ class GatewayServiceStub(object):
 
 
 class GatewayServiceServicer(object):
-    """Gateway composes the other services and keeps no state. Model names everywhere: base, base:NAME, NAME (alias prod),
-    NAME@ALIAS, NAME@VERSION, auto.
+    """Gateway composes the other services and keeps nothing but receipts that wait for access. Model names everywhere: base,
+    base:NAME, NAME (alias prod), NAME@ALIAS, NAME@VERSION, auto.
     """
 
     def Ask(self, request, context):
         """Retrieves, augments and generates. Streams the sources first, then text, then one final message with citations that
         resolve to characters, usage, timings and the receipt. The receipt is durable before the final message leaves: at
         access, or, when access cannot be reached, on the gateway's own disk, and at access as soon as it can. A repeated
-        request_id computes the answer again, with the same seed, and is recorded once. An answer of other weights than the
-        name's is ended before its first text where the engine's opening shows it, else before its final message: it fails
-        with INTERNAL / VERSION_MISMATCH. Roles member, owner, admin, reader. Fails with INVALID_ARGUMENT / QUESTION_EMPTY,
-        INVALID_ARGUMENT / PROMPT_TOO_LONG when not even one source fits, NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND /
-        MODEL_NOT_FOUND with the nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / PEER_UNAVAILABLE
-        naming the service, and UNIMPLEMENTED / NOT_YET_AVAILABLE for the name auto.
+        request_id computes the answer again, with the same seed, and is recorded once. Cancelling the call ends the work;
+        what it used until then is recorded under an id of its own. An answer of other weights than the name's is ended
+        before its first text where the engine's opening shows it, else before its final message: it fails with INTERNAL /
+        VERSION_MISMATCH. Roles member, owner, admin, reader. Fails with INVALID_ARGUMENT / QUESTION_EMPTY, INVALID_ARGUMENT /
+        PROMPT_TOO_LONG when not even one source fits, NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / MODEL_NOT_FOUND with the
+        nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / PEER_UNAVAILABLE naming the service, and
+        UNIMPLEMENTED / NOT_YET_AVAILABLE for the name auto.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -165,8 +166,8 @@ def add_GatewayServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class GatewayService(object):
-    """Gateway composes the other services and keeps no state. Model names everywhere: base, base:NAME, NAME (alias prod),
-    NAME@ALIAS, NAME@VERSION, auto.
+    """Gateway composes the other services and keeps nothing but receipts that wait for access. Model names everywhere: base,
+    base:NAME, NAME (alias prod), NAME@ALIAS, NAME@VERSION, auto.
     """
 
     @staticmethod

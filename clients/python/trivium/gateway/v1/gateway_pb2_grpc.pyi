@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class GatewayServiceStub:
-    """Gateway composes the other services and keeps no state. Model names everywhere: base, base:NAME, NAME (alias prod),
-    NAME@ALIAS, NAME@VERSION, auto.
+    """Gateway composes the other services and keeps nothing but receipts that wait for access. Model names everywhere: base,
+    base:NAME, NAME (alias prod), NAME@ALIAS, NAME@VERSION, auto.
     """
 
     @_typing.overload
@@ -39,12 +39,13 @@ class GatewayServiceStub:
     """Retrieves, augments and generates. Streams the sources first, then text, then one final message with citations that
     resolve to characters, usage, timings and the receipt. The receipt is durable before the final message leaves: at
     access, or, when access cannot be reached, on the gateway's own disk, and at access as soon as it can. A repeated
-    request_id computes the answer again, with the same seed, and is recorded once. An answer of other weights than the
-    name's is ended before its first text where the engine's opening shows it, else before its final message: it fails
-    with INTERNAL / VERSION_MISMATCH. Roles member, owner, admin, reader. Fails with INVALID_ARGUMENT / QUESTION_EMPTY,
-    INVALID_ARGUMENT / PROMPT_TOO_LONG when not even one source fits, NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND /
-    MODEL_NOT_FOUND with the nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / PEER_UNAVAILABLE
-    naming the service, and UNIMPLEMENTED / NOT_YET_AVAILABLE for the name auto.
+    request_id computes the answer again, with the same seed, and is recorded once. Cancelling the call ends the work;
+    what it used until then is recorded under an id of its own. An answer of other weights than the name's is ended
+    before its first text where the engine's opening shows it, else before its final message: it fails with INTERNAL /
+    VERSION_MISMATCH. Roles member, owner, admin, reader. Fails with INVALID_ARGUMENT / QUESTION_EMPTY, INVALID_ARGUMENT /
+    PROMPT_TOO_LONG when not even one source fits, NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / MODEL_NOT_FOUND with the
+    nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / PEER_UNAVAILABLE naming the service, and
+    UNIMPLEMENTED / NOT_YET_AVAILABLE for the name auto.
     """
     Chat: _grpc.UnaryStreamMultiCallable[_gateway_pb2.ChatRequest, _gateway_pb2.ChatResponse]
     """Answers a conversation: text, then one final message. Roles member, owner, admin. Fails like Ask."""
@@ -59,8 +60,8 @@ class GatewayServiceStub:
 
 @_typing.type_check_only
 class GatewayServiceAsyncStub(GatewayServiceStub):
-    """Gateway composes the other services and keeps no state. Model names everywhere: base, base:NAME, NAME (alias prod),
-    NAME@ALIAS, NAME@VERSION, auto.
+    """Gateway composes the other services and keeps nothing but receipts that wait for access. Model names everywhere: base,
+    base:NAME, NAME (alias prod), NAME@ALIAS, NAME@VERSION, auto.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -68,12 +69,13 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     """Retrieves, augments and generates. Streams the sources first, then text, then one final message with citations that
     resolve to characters, usage, timings and the receipt. The receipt is durable before the final message leaves: at
     access, or, when access cannot be reached, on the gateway's own disk, and at access as soon as it can. A repeated
-    request_id computes the answer again, with the same seed, and is recorded once. An answer of other weights than the
-    name's is ended before its first text where the engine's opening shows it, else before its final message: it fails
-    with INTERNAL / VERSION_MISMATCH. Roles member, owner, admin, reader. Fails with INVALID_ARGUMENT / QUESTION_EMPTY,
-    INVALID_ARGUMENT / PROMPT_TOO_LONG when not even one source fits, NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND /
-    MODEL_NOT_FOUND with the nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / PEER_UNAVAILABLE
-    naming the service, and UNIMPLEMENTED / NOT_YET_AVAILABLE for the name auto.
+    request_id computes the answer again, with the same seed, and is recorded once. Cancelling the call ends the work;
+    what it used until then is recorded under an id of its own. An answer of other weights than the name's is ended
+    before its first text where the engine's opening shows it, else before its final message: it fails with INTERNAL /
+    VERSION_MISMATCH. Roles member, owner, admin, reader. Fails with INVALID_ARGUMENT / QUESTION_EMPTY, INVALID_ARGUMENT /
+    PROMPT_TOO_LONG when not even one source fits, NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / MODEL_NOT_FOUND with the
+    nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / PEER_UNAVAILABLE naming the service, and
+    UNIMPLEMENTED / NOT_YET_AVAILABLE for the name auto.
     """
     Chat: _aio.UnaryStreamMultiCallable[_gateway_pb2.ChatRequest, _gateway_pb2.ChatResponse]  # type: ignore[assignment]
     """Answers a conversation: text, then one final message. Roles member, owner, admin. Fails like Ask."""
@@ -87,8 +89,8 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     """Returns the receipt of an earlier request of the caller's tenant. Fails with NOT_FOUND / RECEIPT_NOT_FOUND."""
 
 class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Gateway composes the other services and keeps no state. Model names everywhere: base, base:NAME, NAME (alias prod),
-    NAME@ALIAS, NAME@VERSION, auto.
+    """Gateway composes the other services and keeps nothing but receipts that wait for access. Model names everywhere: base,
+    base:NAME, NAME (alias prod), NAME@ALIAS, NAME@VERSION, auto.
     """
 
     @_abc_1.abstractmethod
@@ -100,12 +102,13 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         """Retrieves, augments and generates. Streams the sources first, then text, then one final message with citations that
         resolve to characters, usage, timings and the receipt. The receipt is durable before the final message leaves: at
         access, or, when access cannot be reached, on the gateway's own disk, and at access as soon as it can. A repeated
-        request_id computes the answer again, with the same seed, and is recorded once. An answer of other weights than the
-        name's is ended before its first text where the engine's opening shows it, else before its final message: it fails
-        with INTERNAL / VERSION_MISMATCH. Roles member, owner, admin, reader. Fails with INVALID_ARGUMENT / QUESTION_EMPTY,
-        INVALID_ARGUMENT / PROMPT_TOO_LONG when not even one source fits, NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND /
-        MODEL_NOT_FOUND with the nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / PEER_UNAVAILABLE
-        naming the service, and UNIMPLEMENTED / NOT_YET_AVAILABLE for the name auto.
+        request_id computes the answer again, with the same seed, and is recorded once. Cancelling the call ends the work;
+        what it used until then is recorded under an id of its own. An answer of other weights than the name's is ended
+        before its first text where the engine's opening shows it, else before its final message: it fails with INTERNAL /
+        VERSION_MISMATCH. Roles member, owner, admin, reader. Fails with INVALID_ARGUMENT / QUESTION_EMPTY, INVALID_ARGUMENT /
+        PROMPT_TOO_LONG when not even one source fits, NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / MODEL_NOT_FOUND with the
+        nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / PEER_UNAVAILABLE naming the service, and
+        UNIMPLEMENTED / NOT_YET_AVAILABLE for the name auto.
         """
 
     @_abc_1.abstractmethod
