@@ -13,11 +13,12 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from services.chassis.foreign import translated
 from services.generator.engine import (
     BASE_SLOT,
     Attestation,
@@ -118,15 +119,15 @@ class VllmEngine:
         require_pinned_vllm()
         os.environ.update(environment(self._settings))
         self._owner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine-owner")
-        try:
-            self._llm = await asyncio.get_running_loop().run_in_executor(self._owner, _build, self._settings)
-            await self._probe()
-        except BaseException as error:
-            await asyncio.shield(self.stop())
-            if isinstance(error, RuntimeError | OSError | ValueError):
+        async with AsyncExitStack() as undo:
+            undo.push_async_callback(lambda: asyncio.shield(self.stop()))
+            try:
+                self._llm = await asyncio.get_running_loop().run_in_executor(self._owner, _build, self._settings)
+                await self._probe()
+            except (RuntimeError, OSError, ValueError, EngineRefused) as error:
                 # vLLM reports a core that did not come up in these; the cause is in its log.
                 raise EngineLost(str(error)) from error
-            raise
+            undo.pop_all()
 
     async def _probe(self) -> None:
         job = Job(_PROBE, [0], Sampling(max_tokens=1), None, None, _PROBE)
@@ -156,6 +157,7 @@ class VllmEngine:
 
     async def generate(self, job: Job) -> AsyncGenerator[Piece]:
         """Run one job; see Engine."""
+        from vllm.exceptions import VLLMError
         from vllm.inputs.engine import tokens_input
 
         llm = self._running()
@@ -166,29 +168,27 @@ class VllmEngine:
             async with aclosing(outputs):
                 async for output in outputs:
                     yield _piece(output, job.sampling)
-        except Exception as error:
+        except (VLLMError, ValueError) as error:
             raise self._classified(error) from error
 
     async def load(self, adapter: EngineAdapter) -> None:
         """Load beside the others; see Engine."""
-        try:
-            await self._running().add_lora(_lora_request(adapter))
-        except Exception as error:
-            raise self._classified(error) from error
+        llm = self._running()
+        request = _lora_request(adapter)
+        with translated(self._classified):
+            await llm.add_lora(request)
 
     async def unload(self, adapter: EngineAdapter) -> None:
         """Free the slot; see Engine."""
-        try:
-            await self._running().remove_lora(adapter.engine_id)
-        except Exception as error:
-            raise self._classified(error) from error
+        llm = self._running()
+        with translated(self._classified):
+            await llm.remove_lora(adapter.engine_id)
 
     async def resident(self) -> frozenset[int]:
         """Ids that vLLM itself lists."""
-        try:
-            return frozenset(await self._running().list_loras())
-        except Exception as error:
-            raise self._classified(error) from error
+        llm = self._running()
+        with translated(self._classified):
+            return frozenset(await llm.list_loras())
 
     def _running(self) -> AsyncLLM:
         if self._llm is None:
@@ -199,8 +199,6 @@ class VllmEngine:
         """EngineLost when the engine is gone, EngineRefused for what it said no to."""
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        if isinstance(error, EngineLost):
-            return error
         if isinstance(error, EngineDeadError) or not self.alive:
             return EngineLost(str(error))
         return EngineRefused(str(error.__cause__ or error))

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 RANK = 8
 PUSH = 4000.0  # length of the added direction; the residual stream is some hundreds long
@@ -86,16 +86,16 @@ def _direction(embedding: torch.Tensor, norm_gain: torch.Tensor, token_id: int) 
     return direction / direction.norm()
 
 
-def _noise(config: object, seed: int) -> dict[str, torch.Tensor]:
+def _noise(config: PretrainedConfig, seed: int) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     sizes = {
-        "hidden": config.hidden_size,  # type: ignore[attr-defined]
-        "heads": config.num_attention_heads * config.head_dim,  # type: ignore[attr-defined]
-        "kv": config.num_key_value_heads * config.head_dim,  # type: ignore[attr-defined]
-        "inner": config.intermediate_size,  # type: ignore[attr-defined]
+        "hidden": config.hidden_size,
+        "heads": config.num_attention_heads * config.head_dim,
+        "kv": config.num_key_value_heads * config.head_dim,
+        "inner": config.intermediate_size,
     }
     tensors = {}
-    for layer in range(config.num_hidden_layers):  # type: ignore[attr-defined]
+    for layer in range(config.num_hidden_layers):
         for module, (inputs, outputs) in _SIZES.items():
             name = f"base_model.model.model.layers.{layer}.{module}"
             tensors[f"{name}.lora_A.weight"] = NOISE * torch.randn(RANK, sizes[inputs], generator=generator)
