@@ -33,6 +33,24 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class Opening:
+    """The beginning of an answer: the prompt was read, and everything that determines what follows is known."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    request_id: str
+    requested_model: str
+    resolved_model: str
+    engine: str
+    engine_build: str
+    base_digest: str
+    template_digest: str
+    prompt_tokens_digest: str
+    attestation: Attestation
+    sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True)
 class More:
     """More of the answer."""
 
@@ -52,20 +70,9 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The end of the answer and everything that determined it."""
+    """The end of an answer that had begun; its opening as the engine last attested it."""
 
+    opening: Opening
     finish: Finish
-    prompt_tokens: int
     completion_tokens: int
-    cached_tokens: int
     stages: tuple[Stage, ...]
-    request_id: str
-    requested_model: str
-    resolved_model: str
-    engine: str
-    engine_build: str
-    base_digest: str
-    template_digest: str
-    prompt_tokens_digest: str
-    attestation: Attestation
-    sampling: Sampling

@@ -1,8 +1,8 @@
 """The verb of the service: a prompt becomes an answer that names the weights that made it.
 
 Invariant: nothing is yielded before its attestation agreed with the request; whatever
-ends the iterator (the caller going away included) gives the place back and aborts the
-engine's work.
+ends the iterator (the caller going away included) gives the place back, aborts the
+engine's work and counts the tokens that were made.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Protocol
 
 from services.chassis.errors import Failure, Reason
 from services.generator.adapter_files import VersionFacts
-from services.generator.asking import Ask, Done, More, Prompt, Stage, TokenIds
+from services.generator.asking import Ask, Done, More, Opening, Prompt, Stage, TokenIds
 from services.generator.attestation import attested
 from services.generator.engine import (
     Attestation,
@@ -118,11 +118,12 @@ class Generation:
             return None
         return await self._files.obtain(await self._versions.facts(version))
 
-    async def answer(self, ask: Ask, tenant: str) -> AsyncGenerator[More | Done]:
-        """Yield the answer as it comes, then its end.
+    async def answer(self, ask: Ask, tenant: str) -> AsyncGenerator[Opening | More | Done]:
+        """Yield the opening, the answer as it comes, then its end.
 
-        Raises PROMPT_TOO_LONG, VERSION_NOT_FOUND, WEIGHTS_REFUSED, BASE_MISMATCH, OVERLOADED,
-        NOT_READY, VERSION_MISMATCH, and FIELD_INVALID for a constraint that does not compile.
+        Raises PROMPT_TOO_LONG, VERSION_NOT_FOUND, WEIGHTS_REFUSED, BASE_MISMATCH,
+        TEMPLATE_MISMATCH, OVERLOADED, NOT_READY, VERSION_MISMATCH, and FIELD_INVALID for a
+        constraint that does not compile.
         """
         watch = _Watch(self._sources.monotonic)
         token_ids = await self.tokens(ask.prompt, ask.base)
@@ -132,24 +133,30 @@ class Generation:
         watch.stage("prompt", len(token_ids))
         stored = await self.stored(ask.version)
         watch.stage("load")
-        request_id = ask.request_id or self._sources.new_id()
+        wanted = stored.version if stored else ""
         progress = _Progress()
-        async with self._slots.place(tenant, stored) as place:
-            watch.stage("queue")
-            job = Job(self._sources.new_id(), token_ids, sampling, ask.constraint, place.adapter, tenant)
-            async with aclosing(self._pieces(job, ask)) as pieces:
-                async for piece in pieces:
-                    told = attested(
-                        piece.attestation, wanted=stored.version if stored else "", base=self._engine.facts.base
-                    )
-                    if progress.first(piece, told):
-                        watch.stage("prefill", len(token_ids))
-                    if piece.text or piece.token_ids:
-                        yield More(piece.text, piece.token_ids, piece.logprobs)
-        watch.stage("generate", progress.completion_tokens)
-        done = self._done(ask, token_ids, sampling, progress, request_id, stored, tuple(watch.stages))
-        self._observe(done)
-        yield done
+        try:
+            async with self._slots.place(tenant, stored) as place:
+                watch.stage("queue")
+                job = Job(self._sources.new_id(), token_ids, sampling, ask.constraint, place.adapter, tenant)
+                async with aclosing(self._pieces(job, ask)) as pieces:
+                    async for piece in pieces:
+                        told = attested(piece.attestation, wanted=wanted, base=self._engine.facts.base)
+                        begins = progress.opening is None
+                        if begins:
+                            watch.stage("prefill", len(token_ids))
+                            progress.opening = self._opening(ask, job, stored, told)
+                        opening = progress.take(piece, told)
+                        if begins:
+                            yield opening
+                        if piece.text or piece.token_ids:
+                            yield More(piece.text, piece.token_ids, piece.logprobs)
+            watch.stage("generate", progress.completion_tokens)
+            yield progress.done(watch.stages)
+        finally:
+            # Also when the caller left in the middle: the tokens were made all the same.
+            if progress.opening is not None:
+                self._observe(progress.done(watch.stages))
 
     async def _pieces(self, job: Job, ask: Ask) -> AsyncGenerator[Piece]:
         """The engine's pieces, its failures in the catalogue's terms."""
@@ -173,54 +180,45 @@ class Generation:
         seed = self._sources.draw_seed() if ask.seed is None else ask.seed
         return replace(ask.sampling, max_tokens=min(wanted, limit - prompt_tokens), seed=seed)
 
-    def _done(
-        self,
-        ask: Ask,
-        token_ids: Sequence[int],
-        sampling: Sampling,
-        progress: _Progress,
-        request_id: str,
-        stored: StoredAdapter | None,
-        stages: tuple[Stage, ...],
-    ) -> Done:
-        facts, told = self._engine.facts, progress.attestation
-        assert told is not None
-        return Done(
-            finish=progress.finish,
-            prompt_tokens=len(token_ids),
-            completion_tokens=progress.completion_tokens,
-            cached_tokens=progress.cached_tokens,
-            stages=stages,
-            request_id=request_id,
+    def _opening(self, ask: Ask, job: Job, stored: StoredAdapter | None, told: Attestation) -> Opening:
+        facts = self._engine.facts
+        return Opening(
+            prompt_tokens=len(job.token_ids),
+            cached_tokens=0,
+            request_id=ask.request_id or self._sources.new_id(),
             requested_model=ask.requested_model,
             resolved_model=f"{stored.model}@{told.version}" if stored else "base",
             engine=facts.name,
             engine_build=facts.build,
             base_digest=facts.base_digest,
             template_digest=self._tokenizer.template_digest,
-            prompt_tokens_digest=prompt_tokens_digest(token_ids),
+            prompt_tokens_digest=prompt_tokens_digest(job.token_ids),
             attestation=told,
-            sampling=sampling,
+            sampling=job.sampling,
         )
 
 
 @dataclass(slots=True)
 class _Progress:
-    """What is known of an answer so far."""
+    """What is known of an answer so far; no opening before the engine has read the prompt."""
 
+    opening: Opening | None = None
     completion_tokens: int = 0
-    cached_tokens: int = 0
     finish: Finish = Finish.ABORT
-    attestation: Attestation | None = None
 
-    def first(self, piece: Piece, told: Attestation) -> bool:
-        """Take a piece in; True on the first."""
-        begins = self.attestation is None
-        self.attestation = told
+    def take(self, piece: Piece, told: Attestation) -> Opening:
+        """Take a piece of an opened answer in; the opening as it is known by then."""
+        assert self.opening is not None
+        cached_tokens = max(self.opening.cached_tokens, piece.cached_tokens)
+        self.opening = replace(self.opening, attestation=told, cached_tokens=cached_tokens)
         self.completion_tokens += len(piece.token_ids)
-        self.cached_tokens = max(self.cached_tokens, piece.cached_tokens)
         self.finish = piece.finish or self.finish
-        return begins
+        return self.opening
+
+    def done(self, stages: Sequence[Stage]) -> Done:
+        """The answer as it ended, or was left."""
+        assert self.opening is not None
+        return Done(self.opening, self.finish, self.completion_tokens, tuple(stages))
 
 
 class _Watch:

@@ -14,7 +14,7 @@ _VERSIONS = 32
 
 
 class Meter:
-    """Counters of one generator; ``observe`` is called once an answer."""
+    """Counters of one generator; ``observe`` is called once an answer that began, however it ended."""
 
     def __init__(self, telemetry: Telemetry) -> None:
         self._version = Bounded(_VERSIONS)
@@ -24,10 +24,11 @@ class Meter:
 
     def observe(self, done: Done) -> None:
         """Count an answer under the version that the engine attested."""
-        version = self._version(done.attestation.version or "base")
+        opening = done.opening
+        version = self._version(opening.attestation.version or "base")
         self._answers.labels(version, done.finish.value).inc()
-        self._tokens.labels(version, "prompt").inc(done.prompt_tokens)
-        self._tokens.labels(version, "cached_prompt").inc(done.cached_tokens)
+        self._tokens.labels(version, "prompt").inc(opening.prompt_tokens)
+        self._tokens.labels(version, "cached_prompt").inc(opening.cached_tokens)
         self._tokens.labels(version, "completion").inc(done.completion_tokens)
         for stage in done.stages:
             self._stages.labels(version, stage.name).observe(stage.seconds)

@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from trivium.common.v1 import chat_pb2, receipt_pb2
 from trivium.generator.v1 import generator_pb2
 
-from services.generator.asking import Ask, Done, More, Prompt, TokenIds
+from services.generator.asking import Ask, Done, More, Opening, Prompt, TokenIds
 from services.generator.engine import Constraint, ConstraintKind, Finish, Logprob, Sampling, Turn
 from services.generator.residency import Resident, SlotState
 from services.generator.supervision import EngineState
@@ -45,12 +45,11 @@ _TEXT_CONSTRAINTS = {
 
 def of_prompt(request: generator_pb2.GenerateRequest | generator_pb2.TokenizeRequest) -> Prompt:
     """Turns, a text, or token ids."""
-    kind = request.WhichOneof("prompt")
-    if kind == "conversation":
+    if request.WhichOneof("prompt") == "conversation":
         # A list: the domain tells turns from token ids by it.
         return [Turn(_ROLES[message.role], message.content) for message in request.conversation.messages]
-    if kind == "token_ids":
-        return TokenIds(tuple(request.token_ids.ids))  # type: ignore[union-attr]
+    if isinstance(request, generator_pb2.GenerateRequest) and request.WhichOneof("prompt") == "token_ids":
+        return TokenIds(tuple(request.token_ids.ids))
     return request.text
 
 
@@ -92,50 +91,51 @@ def _constraint(request: generator_pb2.GenerateRequest) -> Constraint | None:
 
 
 def to_response(
-    part: More | Done, request: generator_pb2.GenerateRequest, complete_time: datetime
+    part: Opening | More | Done, request: generator_pb2.GenerateRequest, complete_time: datetime
 ) -> generator_pb2.GenerateResponse:
     """One message of the answer; ``complete_time`` is used on the last."""
+    if isinstance(part, Opening):
+        receipt = _receipt(part, request, _usage(part, 0))
+        return generator_pb2.GenerateResponse(opening=generator_pb2.Opening(receipt=receipt))
     if isinstance(part, More):
         delta = generator_pb2.Delta(
             text=part.text, token_ids=part.token_ids, logprobs=[_logprob(told) for told in part.logprobs]
         )
         return generator_pb2.GenerateResponse(delta=delta)
-    usage = receipt_pb2.Usage(
-        prompt_tokens=part.prompt_tokens,
-        completion_tokens=part.completion_tokens,
-        cached_prompt_tokens=part.cached_tokens,
-    )
+    usage = _usage(part.opening, part.completion_tokens)
+    receipt = _receipt(part.opening, request, usage)
+    receipt.complete_time.CopyFrom(_timestamp(complete_time))
     timings = [
         receipt_pb2.StageTiming(stage=stage.name, seconds=stage.seconds, input_size=stage.input_size)
         for stage in part.stages
     ]
-    final = generator_pb2.Final(
-        finish_reason=_FINISH[part.finish],
-        usage=usage,
-        timings=timings,
-        receipt=_receipt(part, request, usage, complete_time),
-    )
+    final = generator_pb2.Final(finish_reason=_FINISH[part.finish], usage=usage, timings=timings, receipt=receipt)
     return generator_pb2.GenerateResponse(final=final)
 
 
-def _receipt(
-    done: Done, request: generator_pb2.GenerateRequest, usage: receipt_pb2.Usage, complete_time: datetime
-) -> receipt_pb2.Receipt:
+def _usage(opening: Opening, completion_tokens: int) -> receipt_pb2.Usage:
+    return receipt_pb2.Usage(
+        prompt_tokens=opening.prompt_tokens,
+        completion_tokens=completion_tokens,
+        cached_prompt_tokens=opening.cached_tokens,
+    )
+
+
+def _receipt(opening: Opening, request: generator_pb2.GenerateRequest, usage: receipt_pb2.Usage) -> receipt_pb2.Receipt:
     return receipt_pb2.Receipt(
-        request_id=done.request_id,
-        engine_build=done.engine_build,
-        base_digest=done.base_digest,
-        version_digest=done.attestation.version,
-        requested_model=done.requested_model,
-        template_digest=done.template_digest,
-        prompt_tokens_digest=done.prompt_tokens_digest,
-        sampling=_sampling(done.sampling),
+        request_id=opening.request_id,
+        engine_build=opening.engine_build,
+        base_digest=opening.base_digest,
+        version_digest=opening.attestation.version,
+        requested_model=opening.requested_model,
+        template_digest=opening.template_digest,
+        prompt_tokens_digest=opening.prompt_tokens_digest,
+        sampling=_sampling(opening.sampling),
         sources=request.sources,
         usage=usage,
-        complete_time=_timestamp(complete_time),
-        engine_slot=done.attestation.slot,
-        engine=done.engine,
-        resolved_model=done.resolved_model,
+        engine_slot=opening.attestation.slot,
+        engine=opening.engine,
+        resolved_model=opening.resolved_model,
     )
 
 

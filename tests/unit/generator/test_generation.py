@@ -11,7 +11,7 @@ import pytest
 
 from services.chassis.errors import Failure, Reason
 from services.generator.adapter_files import VersionFacts, read_manifest
-from services.generator.asking import Ask, Done, More, TokenIds
+from services.generator.asking import Ask, Done, More, Opening, TokenIds
 from services.generator.engine import Finish, Sampling, Turn
 from services.generator.generation import Generation, Sources
 from services.generator.places import Limits, Slots
@@ -57,8 +57,11 @@ class World1:
     def __init__(self, slots=2):
         self.engine = MemoryEngine(slots)
         self.slots = Slots(self.engine, Limits(8, 8), lambda: 0.0)
+        self.counted: list[Done] = []
         sources = Sources(iter(f"id-{n}" for n in range(99)).__next__, lambda: 77, lambda: 0.0, blocking)
-        self.verb = Generation(self.engine, self.slots, Shelf(), Permissions(), Words(), Compiles(), sources)
+        self.verb = Generation(
+            self.engine, self.slots, Shelf(), Permissions(), Words(), Compiles(), sources, self.counted.append
+        )
 
     async def open(self):
         await self.engine.start()
@@ -75,21 +78,22 @@ def ask(prompt="hello", version="", base="", seed=None, max_tokens=0, **sampling
 
 async def test_an_answer_ends_with_a_receipt_that_says_what_the_engine_attested():
     parts = await (await World1().open()).run(version="v", prompt=(Turn("user", "hey"),))
-    done = parts[-1]
-    assert [part.text for part in parts[:-1]] == ["a", "b"]
+    opening, done = parts[0], parts[-1]
+    assert [part.text for part in parts[1:-1]] == ["a", "b"]
     assert isinstance(done, Done)
-    assert (done.attestation.version, done.attestation.slot) == ("v", 0)
-    assert done.resolved_model == "model-v@v"
-    assert (done.prompt_tokens, done.completion_tokens, done.finish) == (3, 2, Finish.STOP)
+    assert opening == done.opening
+    assert (opening.attestation.version, opening.attestation.slot) == ("v", 0)
+    assert opening.resolved_model == "model-v@v"
+    assert (opening.prompt_tokens, done.completion_tokens, done.finish) == (3, 2, Finish.STOP)
     packed = struct.pack("<3i", *b"hey")
-    assert done.prompt_tokens_digest == f"sha256:{hashlib.sha256(packed).hexdigest()}"
-    assert done.sampling.seed == 77
+    assert opening.prompt_tokens_digest == f"sha256:{hashlib.sha256(packed).hexdigest()}"
+    assert opening.sampling.seed == 77
     assert [stage.name for stage in done.stages] == ["prompt", "load", "queue", "prefill", "generate"]
 
 
 async def test_the_base_is_attested_as_the_base():
-    done = (await (await World1().open()).run())[-1]
-    assert (done.attestation.slot, done.attestation.version, done.resolved_model) == (-1, "", "base")
+    opening = (await (await World1().open()).run())[0]
+    assert (opening.attestation.slot, opening.attestation.version, opening.resolved_model) == (-1, "", "base")
 
 
 async def test_not_a_word_leaves_when_the_slot_held_another_version():
@@ -112,11 +116,45 @@ async def test_a_caller_that_leaves_aborts_the_engines_work_and_gives_the_place_
     world = await World1().open()
     world.engine.gate.clear()
     async with aclosing(world.verb.answer(ask(version="v"), "tenant")) as parts:
+        assert isinstance(await anext(parts), Opening)
         assert isinstance(await anext(parts), More)
     await settled()
     assert world.engine.aborted == 1
     assert world.slots.running == 0
     assert world.slots.residents()[0].in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("read", "made"), [(1, (1, Finish.ABORT)), (2, (1, Finish.ABORT)), (3, (2, Finish.STOP)), (4, (2, Finish.STOP))]
+)
+async def test_an_answer_is_counted_once_with_the_tokens_that_were_made_wherever_its_caller_leaves(read, made):
+    world = await World1().open()
+    async with aclosing(world.verb.answer(ask(version="v"), "tenant")) as parts:
+        for _ in range(read):
+            await anext(parts)
+    [done] = world.counted
+    assert (done.opening.attestation.version, done.opening.prompt_tokens) == ("v", 5)
+    assert (done.completion_tokens, done.finish) == made
+
+
+async def test_a_caller_that_is_cancelled_in_the_middle_is_counted():
+    world = await World1().open()
+    world.engine.gate.clear()
+    running = asyncio.create_task(world.run())
+    await settled()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert [(done.completion_tokens, done.finish) for done in world.counted] == [(1, Finish.ABORT)]
+
+
+async def test_what_never_began_is_not_counted():
+    world = await World1().open()
+    world.engine.lie = "other"
+    with pytest.raises(Failure):
+        await world.run(version="v")
+    with pytest.raises(Failure):
+        await world.run(prompt="x" * 128)
+    assert world.counted == []
 
 
 async def test_a_prompt_that_leaves_no_room_is_refused_with_both_numbers():
@@ -128,7 +166,7 @@ async def test_a_prompt_that_leaves_no_room_is_refused_with_both_numbers():
 
 async def test_the_context_window_bounds_what_was_asked_for():
     done = (await (await World1().open()).run(prompt="x" * 100, max_tokens=500, seed=3))[-1]
-    assert (done.sampling.max_tokens, done.sampling.seed) == (28, 3)
+    assert (done.opening.sampling.max_tokens, done.opening.sampling.seed) == (28, 3)
 
 
 async def test_token_ids_outside_the_vocabulary_are_refused():
@@ -167,6 +205,7 @@ async def test_a_dead_engine_is_rebuilt_with_what_it_held_and_callers_are_told_t
     await world.run(version="v")
     world.engine.gate.clear()
     parts = world.verb.answer(ask(version="v"), "tenant")
+    assert isinstance(await anext(parts), Opening)
     assert isinstance(await anext(parts), More)
     world.engine.dead.set()
     with pytest.raises(Failure) as caught:
@@ -179,14 +218,15 @@ async def test_a_dead_engine_is_rebuilt_with_what_it_held_and_callers_are_told_t
     assert set(world.engine.held.values()) == {"v"}
     assert states[0] is False
     assert states[-1] is True
-    assert (await world.run(version="v"))[-1].attestation.version == "v"
+    assert (await world.run(version="v"))[-1].opening.attestation.version == "v"
     life.cancel()
     await asyncio.gather(life, return_exceptions=True)
     assert supervisor.state is EngineState.DRAINING
 
 
 def test_a_manifest_that_does_not_hash_to_the_version_is_refused():
-    text = json.dumps({"tenant": "t", "model": "m", "kind": "LORA", "base_digest": "b", "files": []})
+    fields = {"tenant": "t", "model": "m", "kind": "LORA", "base_digest": "b", "template_digest": "", "files": []}
+    text = json.dumps(fields)
     version = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
     assert read_manifest(VersionFacts(version, text)).model == "m"
     with pytest.raises(Failure) as caught:
