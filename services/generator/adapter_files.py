@@ -3,7 +3,7 @@
 A version's id is the digest of its manifest, the manifest names the digests of its
 files, and both are checked here: what the folder holds is what the id says.  Invariant:
 a folder under ``adapters/`` exists only whole (it gets its name by one rename, after the
-limited child found it fit), and its files never change.
+limited child found it fit, and loses it by one), and its files never change.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ from services.generator.residency import StoredAdapter
 from services.generator.verification import CONFIG, WEIGHTS, BaseRules, Verdict, verify
 
 MAX_FILE_BYTES = 4 << 30
+_INCOMING, _PUBLISHING, _REMOVED = ".incoming", ".publishing", ".removed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,26 @@ class Manifest:
     model: str
     kind: str
     base_digest: str
+    template_digest: str
     files: dict[str, tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What this deployment serves adapters over: the base's name, its digest and its chat template's."""
+
+    base: str
+    base_digest: str
+    template_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What lies here of a version, fetched or half fetched; ``used_at`` in Unix seconds."""
+
+    version: str
+    size_bytes: int
+    used_at: float
 
 
 class Downloads(Protocol):
@@ -66,25 +88,39 @@ def read_manifest(facts: VersionFacts) -> Manifest:
         raise Failure(Reason.WEIGHTS_REFUSED, problem=f"the manifest has digest {digest}, not {facts.version}")
     document = json.loads(facts.manifest)
     files = {item["filename"]: (item["sha256"], int(item["size_bytes"])) for item in document["files"]}
-    return Manifest(document["tenant"], document["model"], document["kind"], document["base_digest"], files)
+    return Manifest(
+        document["tenant"],
+        document["model"],
+        document["kind"],
+        document["base_digest"],
+        document["template_digest"],
+        files,
+    )
 
 
 class AdapterFiles:
     """The folder of verified adapters."""
 
-    def __init__(self, folder: Path, downloads: Downloads, rules: BaseRules, base: str, base_digest: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        downloads: Downloads,
+        rules: BaseRules,
+        served: Served,
+        fetched: Callable[[], None] = lambda: None,
+    ) -> None:
         self._folder = folder
         self._downloads = downloads
         self._rules = rules
-        self._base = base
-        self._base_digest = base_digest
+        self._served = served
+        self._fetched = fetched
         self._fetching: dict[str, asyncio.Task[StoredAdapter]] = {}
 
     async def obtain(self, facts: VersionFacts) -> StoredAdapter:
         """The version's folder, fetched and verified if need be; once, however many ask.
 
         A caller that goes away does not stop the fetch for the others.  Raises
-        WEIGHTS_REFUSED, BASE_MISMATCH, and what the registry fails with.
+        WEIGHTS_REFUSED, BASE_MISMATCH, TEMPLATE_MISMATCH, and what the registry fails with.
         """
         manifest = read_manifest(facts)
         self._require_servable(manifest)
@@ -96,16 +132,48 @@ class AdapterFiles:
         return await asyncio.shield(task)
 
     def discard_remains(self) -> None:
-        """Remove what an interrupted publication left; partial downloads stay and resume.  Blocks."""
-        for folder in self._folder.glob("*.publishing"):
-            shutil.rmtree(folder)
+        """Remove what an interrupted publication or removal left; partial downloads stay and resume.  Blocks."""
+        for ending in (_PUBLISHING, _REMOVED):
+            for folder in self._folder.glob(f"*{ending}"):
+                shutil.rmtree(folder)
+
+    def kept(self) -> list[Kept]:
+        """What lies here, the longest unused first.  Blocks."""
+        by_version: dict[str, list[Path]] = {}
+        for folder in self._folder.glob("*"):
+            name = folder.name.removesuffix(_INCOMING)
+            if "." not in name:
+                by_version.setdefault(f"sha256:{name}", []).append(folder)
+        found = [_kept(version, folders) for version, folders in by_version.items()]
+        return sorted(found, key=lambda kept: kept.used_at)
+
+    async def remove(self, version: str) -> bool:
+        """Delete what lies here of a version; False, and nothing happens, while it is being fetched.
+
+        The names end in the caller's own step, so that whoever obtains the version from
+        then on fetches it anew.  The caller knows that nobody uses it.
+        """
+        if version in self._fetching:
+            return False
+        folder = self._place(version)
+        for path in (folder, _incoming(folder)):
+            removed = path.with_name(f"{path.name}.{uuid.uuid4().hex}{_REMOVED}")
+            try:
+                path.rename(removed)
+            except FileNotFoundError:
+                continue
+            await asyncio.to_thread(shutil.rmtree, removed)
+        return True
 
     def _require_servable(self, manifest: Manifest) -> None:
         if manifest.kind != "LORA":
             raise Failure(Reason.WEIGHTS_REFUSED, problem="only LoRA adapters are served beside the base")
-        if manifest.base_digest != self._base_digest:
-            known = f"{self._base} ({self._base_digest})"
+        served = self._served
+        if manifest.base_digest != served.base_digest:
+            known = f"{served.base} ({served.base_digest})"
             raise Failure(Reason.BASE_MISMATCH, base=manifest.base_digest, known=known)
+        if manifest.template_digest not in ("", served.template_digest):
+            raise Failure(Reason.TEMPLATE_MISMATCH, template=manifest.template_digest, known=served.template_digest)
         for name in (WEIGHTS, CONFIG):
             if name not in manifest.files:
                 raise Failure(Reason.WEIGHTS_REFUSED, problem=f"the version has no {name}")
@@ -113,16 +181,22 @@ class AdapterFiles:
                 raise Failure(Reason.WEIGHTS_REFUSED, problem=f"{name} is larger than {MAX_FILE_BYTES} bytes")
 
     async def _obtain(self, version: str, manifest: Manifest) -> StoredAdapter:
-        folder = self._folder / version.partition(":")[2]
+        folder = self._place(version)
         if not await asyncio.to_thread(folder.is_dir):
-            incoming = folder.with_name(f"{folder.name}.incoming")
+            incoming = _incoming(folder)
             await self._fetch(incoming, manifest)
             verdict = await verify(incoming, self._rules)
             await asyncio.to_thread(_publish, incoming, folder, version, manifest, verdict)
+            self._fetched()
+        # The time of a folder is that of its last use.
+        await asyncio.to_thread(os.utime, folder)
         identity = await asyncio.to_thread(Identity.read, folder)
         return StoredAdapter(
             version, manifest.tenant, manifest.model, folder, identity.rank, manifest.files[WEIGHTS][1]
         )
+
+    def _place(self, version: str) -> Path:
+        return self._folder / version.partition(":")[2]
 
     async def _fetch(self, incoming: Path, manifest: Manifest) -> None:
         await asyncio.to_thread(lambda: incoming.mkdir(parents=True, exist_ok=True))
@@ -137,9 +211,18 @@ class AdapterFiles:
                 await receive(pieces, target, size_bytes, sha256, offset)
 
 
+def _incoming(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}{_INCOMING}")
+
+
+def _kept(version: str, folders: Sequence[Path]) -> Kept:
+    size_bytes = sum(file.stat().st_size for folder in folders for file in folder.glob("*"))
+    return Kept(version, size_bytes, max(folder.stat().st_mtime for folder in folders))
+
+
 def _publish(incoming: Path, folder: Path, version: str, manifest: Manifest, verdict: Verdict) -> None:
     """Give a verified adapter its name, durably; the configuration is ours, the weights are as fetched."""
-    staged = folder.with_name(f"{folder.name}.publishing")
+    staged = folder.with_name(f"{folder.name}{_PUBLISHING}")
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir()
     (incoming / WEIGHTS).rename(staged / WEIGHTS)

@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from typing import Any, Protocol
 
-from services.chassis.errors import Failure
+from services.chassis.errors import Failure, Reason
 from services.generator.places import Slots
 from services.generator.residency import SlotState
 
@@ -80,9 +80,15 @@ class Announcements:
         """Say that a version is not held any more, if it was ever called ready."""
         async with self._turn:
             tenant = self._ready.get(version)
-            if tenant is not None:
+            if tenant is None:
+                return
+            try:
                 await self._report(tenant, version, Word.LOADING, reason)
-                del self._ready[version]
+            except Failure as failure:
+                # The registry believes nothing of a version that was deleted.
+                if failure.reason is not Reason.VERSION_NOT_FOUND:
+                    raise
+            del self._ready[version]
 
     async def follow(self) -> None:
         """Take back what was said of each version that leaves its slot, until cancelled."""

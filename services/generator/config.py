@@ -34,6 +34,10 @@ class GeneratorSettings(ServiceSettings):
     cpu_ids: str = ""
     # How long the registry's yes to a tenant for a version is believed.
     version_cache_seconds: float = Field(default=10.0, ge=0, le=60)
+    # Most of the local files of adapters; the longest unused go first, and are fetched again when wanted.
+    adapters_gib: float = Field(default=16.0, gt=0)
+    # How often every local file's version is asked for; deletions that the registry tells of are seen at once.
+    sweep_seconds: float = Field(default=3600.0, gt=0)
     heartbeat_seconds: float = Field(default=10.0, gt=0)
 
     @property

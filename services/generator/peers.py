@@ -123,6 +123,7 @@ class RemoteRegistry:
                     alias=_alias(event.alias, event.tenant) if told else None,
                     deleted=event.kind == model_pb2.EVENT_KIND_ALIAS_DELETED,
                     caught_up=response.caught_up,
+                    version_deleted=event.kind == model_pb2.EVENT_KIND_VERSION_DELETED,
                 )
 
     async def report(self, tenant: str, version: str, word: Word | None, reason: str) -> None:

@@ -49,6 +49,8 @@ class Slots:
         self._changed = asyncio.Event()
         self._leaving: set[str] = set()
         self._down: str | None = "the engine is starting"
+        # What the lost engine held and the next one will be given.
+        self._lost: frozenset[str] = frozenset()
         self.running = 0
 
     @property
@@ -64,6 +66,16 @@ class Slots:
     def residents(self) -> tuple[Resident, ...]:
         """What the slots hold now, by version."""
         return self._table.all()
+
+    def wanted(self) -> frozenset[str]:
+        """Versions that a slot holds or will hold again, or that a request waits for: their files are needed."""
+        held = {held.stored.version for held in self._table.all()}
+        return self._lost | held | {ticket.version for ticket in self._queue.all()}
+
+    def idle(self, version: str) -> bool:
+        """Whether a version is resident and neither runs nor is waited for."""
+        held = self._table.get(version)
+        return held is not None and not held.in_flight and not self._queue.waiting_for(version)
 
     @asynccontextmanager
     async def place(self, tenant: str, adapter: StoredAdapter | None) -> AsyncIterator[Place]:
@@ -128,6 +140,7 @@ class Slots:
         for ticket in self._queue.all():
             self._refuse(ticket, not_ready(why))
         lost = self._table.forget_all()
+        self._lost |= {held.stored.version for held in lost}
         self._notify()
         return lost
 
@@ -145,6 +158,7 @@ class Slots:
             if held.pinned:
                 self._table.pin(held.stored.version, True)
         self._down = None
+        self._lost = frozenset()
         self._notify()
         self._dispatch()
 

@@ -20,7 +20,7 @@ from services.chassis.context import RequestContext, Role
 from services.chassis.errors import Failure, Reason
 from services.chassis.files import write_atomically
 from services.chassis.runtime import Runtime
-from services.generator.adapter_files import AdapterFiles, Downloads
+from services.generator.adapter_files import AdapterFiles, Downloads, Served
 from services.generator.config import GeneratorSettings
 from services.generator.constraint_judge import child_program
 from services.generator.constraints import ConstraintCheck
@@ -31,6 +31,7 @@ from services.generator.meter import Meter
 from services.generator.places import Limits, Slots
 from services.generator.residency import Resident
 from services.generator.supervision import EngineState, Supervisor, World
+from services.generator.sweep import Bounds, Sweep
 from services.generator.tokenizer import BaseTokenizer
 from services.generator.verification import base_rules
 from services.generator.watcher import Cursor, Registry, Watcher
@@ -153,10 +154,9 @@ async def open_verbs(
     engine = VllmEngine(_vllm_settings(settings, base))
     limits = Limits(settings.max_num_seqs, settings.max_waiting, settings.slot_patience_seconds)
     slots = Slots(engine, limits, runtime.clock.monotonic)
-    rules = await runtime.blocking(base_rules, base.path, settings.max_lora_rank)
-    files = AdapterFiles(settings.adapters_dir, peer, rules, base.name, base.digest)
-    await runtime.blocking(files.discard_remains)
     tokenizer = await runtime.blocking(BaseTokenizer, base.path)
+    served = Served(base.name, base.digest, tokenizer.template_digest)
+    files, sweep = await _shelf(runtime, settings, peer, slots, served, base.path)
     sources = Sources(runtime.new_id, lambda: secrets.randbelow(1 << 31), runtime.clock.monotonic, runtime.blocking)
     world = World(runtime.health.set, runtime.clock.now, asyncio.sleep, runtime.log)
     supervisor = Supervisor(engine, slots, world)
@@ -168,12 +168,17 @@ async def open_verbs(
         runtime.log,
         heartbeat_seconds=settings.heartbeat_seconds,
         pause=asyncio.sleep,
+        version_deleted=sweep.deleted,
     )
     constraints = ConstraintCheck(child_program(base.path))
     generation = Generation(
         engine, slots, files, versions, tokenizer, constraints, sources, Meter(runtime.metrics).observe
     )
-    tasks = [runtime.spawn(supervisor.run(), name="engine"), runtime.spawn(watcher.run(), name="watcher")]
+    tasks = [
+        runtime.spawn(supervisor.run(), name="engine"),
+        runtime.spawn(watcher.run(), name="watcher"),
+        runtime.spawn(sweep.run(), name="sweep"),
+    ]
     try:
         yield Verbs(generation, slots, supervisor, engine)
     finally:
@@ -181,6 +186,19 @@ async def open_verbs(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await constraints.close()
+
+
+async def _shelf(
+    runtime: Runtime, settings: GeneratorSettings, peer: RegistryPeer, slots: Slots, served: Served, base_folder: Path
+) -> tuple[AdapterFiles, Sweep]:
+    """The local files and what clears them up."""
+    rules = await runtime.blocking(base_rules, base_folder, settings.max_lora_rank)
+    fetched = asyncio.Event()
+    files = AdapterFiles(settings.adapters_dir, peer, rules, served, fetched.set)
+    await runtime.blocking(files.discard_remains)
+    bounds = Bounds(int(settings.adapters_gib * (1 << 30)), settings.sweep_seconds)
+    sweep = Sweep(peer, files, slots, runtime.log, bounds, lambda: runtime.clock.now().timestamp(), fetched)
+    return files, sweep
 
 
 def _vllm_settings(settings: GeneratorSettings, base: models.ResolvedModel) -> VllmSettings:

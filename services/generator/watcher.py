@@ -67,6 +67,7 @@ class Change:
     alias: AliasSeen | None
     deleted: bool
     caught_up: bool
+    version_deleted: bool = False
 
 
 class Registry(Listener, Protocol):
@@ -115,6 +116,7 @@ class Watcher:
         *,
         heartbeat_seconds: float,
         pause: Callable[[float], Awaitable[None]],
+        version_deleted: Callable[[], None] = lambda: None,
     ) -> None:
         self._registry = registry
         self._files = files
@@ -123,6 +125,7 @@ class Watcher:
         self._log = log
         self._heartbeat_seconds = heartbeat_seconds
         self._pause = pause
+        self._version_deleted = version_deleted
         self._known: dict[tuple[str, str, str], AliasSeen] = {}
         self._preparing: dict[str, asyncio.Task[None]] = {}
         self._group = asyncio.TaskGroup()
@@ -162,6 +165,8 @@ class Watcher:
                     self._prepare(alias)
             elif live and change.alias is not None:
                 self._act(change, before)
+            if change.version_deleted:
+                self._version_deleted()
             if change.sequence:
                 await asyncio.to_thread(self._cursor.write, change.sequence)
 

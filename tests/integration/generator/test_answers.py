@@ -125,7 +125,10 @@ def running(api):
 
 def test_a_cancelled_call_frees_its_place_in_the_engine(marks):
     call = marks.tenant.generator.start("Write a very long story.", marks.versions[0], max_tokens=1500)
-    next(call)
+    opening = next(call).opening.receipt
+    assert (opening.version_digest, opening.usage.completion_tokens) == (marks.versions[0], 0)
+    assert opening.usage.prompt_tokens > 0
+    assert len(next(call).delta.token_ids) == 1
     assert running(marks.tenant.generator.api) == 1
     call.cancel()
     eventually(lambda: running(marks.tenant.generator.api) == 0, "the place is given back", 20)
@@ -185,6 +188,40 @@ def test_a_target_that_cannot_be_served_says_why_and_the_old_version_stays(serve
     assert tenant.generator.answer("Hello", tenant.registry.resolve("fragile").version).receipt.version_digest == good
     with refused("WEIGHTS_REFUSED"):
         tenant.generator.answer("Hello", bad)
+
+
+def test_a_version_of_another_chat_template_is_refused(served, marks):
+    files = Adapter(rank=4, inputs=576, outputs=576).files()
+    fields = {"base_digest": served.base.digest, "template_digest": f"sha256:{'0' * 64}"}
+    version = marks.tenant.registry.publish("strange", files, **fields).version
+    with refused("TEMPLATE_MISMATCH"):
+        marks.tenant.generator.answer("Hello", version)
+
+
+def test_a_deleted_version_leaves_its_slot_and_the_disk(served):
+    tenant = tenant_of(served)
+    version = tenant.publish("short-lived", marked_adapters(served.base)[0], served.base)
+    tenant.generator.answer("Hello", version, max_tokens=1)
+    folder = served.generator.run_file.parents[1] / "generator" / "adapters" / version.partition(":")[2]
+    assert folder.is_dir()
+    tenant.registry.api.DeleteVersion(registry_pb2.DeleteVersionRequest(model="short-lived", version=version))
+    eventually(lambda: not folder.exists(), "its files are gone", 60)
+    listed = tenant.generator.api.ListAdapters(generator_pb2.ListAdaptersRequest()).adapters
+    assert version not in {adapter.version for adapter in listed}
+
+
+def test_weights_that_changed_on_disk_are_refused_and_the_engine_serves_on(served):
+    tenant = tenant_of(served)
+    version = tenant.publish("changed", marked_adapters(served.base)[0], served.base)
+    tenant.generator.answer("Hello", version, max_tokens=1)
+    tenant.generator.api.UnloadAdapter(generator_pb2.UnloadAdapterRequest(version=version))
+    folder = served.generator.run_file.parents[1] / "generator" / "adapters" / version.partition(":")[2]
+    weights = folder / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    with refused("WEIGHTS_REFUSED") as failures:
+        tenant.generator.answer("Hello", version, max_tokens=1)
+    assert "differ from the digest" in failures[0].variables["problem"]
+    assert tenant.generator.answer(QUESTION).text
 
 
 def test_adapters_are_listed_pinned_watched_and_unloaded(marks):

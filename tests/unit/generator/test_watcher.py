@@ -1,7 +1,6 @@
 """Hot swap over a registry in memory: what is prepared, what is reported, what is retired."""
 
 import asyncio
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,7 +11,7 @@ from services.generator.adapter_files import VersionFacts
 from services.generator.announcing import Word
 from services.generator.places import Limits, Slots
 from services.generator.watcher import AliasSeen, Change, Cursor, Watcher
-from tests.unit.generator.engines import MemoryEngine, settled, stored
+from tests.unit.generator.engines import Inline, MemoryEngine, settled, stored
 
 SIGN_OF_LIFE = Change(0, None, False, True)
 
@@ -61,15 +60,6 @@ class MemoryRegistry:
         return [(word, reason) for told, word, reason in self.said if told == version][-1]
 
 
-class Inline(ThreadPoolExecutor):
-    """Runs what would go to a thread at once, so that a test waits for nothing but the loop."""
-
-    def submit(self, fn, /, *arguments, **named):
-        done: Future[Any] = Future()
-        done.set_result(fn(*arguments, **named))
-        return done
-
-
 class Shelf:
     def __init__(self):
         self.fail = {}
@@ -95,9 +85,20 @@ class World:
         self.shelf = Shelf()
         self.cursor = Cursor(tmp_path / "watch.json")
         self.pauses = asyncio.Semaphore(0)
+        self.deletions = 0
         self.watcher = Watcher(
-            self.registry, self.shelf, self.slots, self.cursor, Log(), heartbeat_seconds=1.0, pause=self._pause
+            self.registry,
+            self.shelf,
+            self.slots,
+            self.cursor,
+            Log(),
+            heartbeat_seconds=1.0,
+            pause=self._pause,
+            version_deleted=self._count_deletion,
         )
+
+    def _count_deletion(self):
+        self.deletions += 1
 
     async def _pause(self, seconds):
         if seconds == 1.0:
@@ -262,6 +263,22 @@ async def test_an_eviction_that_the_registry_did_not_hear_of_is_told_again(world
     world.pauses.release()
     await world.tell()
     assert world.registry.last("v1")[0] is Word.LOADING
+
+
+async def test_a_deleted_version_that_leaves_holds_up_no_other_word(world):
+    await world.tell(SIGN_OF_LIFE, Change(1, alias("v1", "v1"), False, False))
+    world.registry.deaf = [Failure(Reason.VERSION_NOT_FOUND, name="v1")]
+    await world.slots.unload("v1")
+    await world.tell(Change(2, alias("v2", "v2", "beta"), False, False))
+    await world.slots.unload("v2")
+    await world.tell()
+    assert world.registry.last("v1") == (Word.READY, "")
+    assert world.registry.last("v2") == (Word.LOADING, "it was unloaded to make room")
+
+
+async def test_deletions_are_passed_on(world):
+    await world.tell(SIGN_OF_LIFE, Change(1, None, False, False), Change(2, None, False, False, version_deleted=True))
+    assert world.deletions == 1
 
 
 async def test_versions_of_a_lost_engine_are_no_longer_called_ready(world):

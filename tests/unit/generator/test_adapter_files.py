@@ -1,0 +1,226 @@
+"""The folder of verified adapters: what is taken in, what is refused, what leaves again and what stays."""
+
+import asyncio
+import hashlib
+import json
+import os
+from contextlib import asynccontextmanager
+
+import pytest
+
+from services.chassis.errors import Failure, Reason
+from services.chassis.streams import Piece
+from services.generator.adapter_files import AdapterFiles, Served, VersionFacts
+from services.generator.places import Limits, Slots
+from services.generator.sweep import Bounds, Sweep
+from services.generator.verification import BaseRules
+from tests.adapters import Adapter, digest
+from tests.unit.generator.engines import Inline, MemoryEngine, settled
+
+RULES = BaseRules({"model.layers.0.self_attn.q_proj": (4, 6)}, max_rank=4)
+NOW = 1_000_000.0
+HOUR = 3600.0
+
+
+class Log:
+    """Tells whether a version was forgotten."""
+
+    def __init__(self):
+        self.forgotten = asyncio.Event()
+
+    def info(self, event, **fields):
+        if event == "version_forgotten":
+            self.forgotten.set()
+
+    error = info
+
+
+class Catalog:
+    """Versions of one small adapter, which differ in their manifests, and the bytes of their files."""
+
+    def __init__(self):
+        self.files = Adapter().files()
+        self.facts_by_version = {}
+        self.away = False
+        self.asked = asyncio.Event()
+        self.downloading = asyncio.Event()
+        self.downloading.set()
+
+    def publish(self, model, template_digest=""):
+        files = [
+            {"filename": name, "sha256": digest(content), "size_bytes": len(content)}
+            for name, content in self.files.items()
+        ]
+        named = {"tenant": "t", "model": model, "kind": "LORA", "base_digest": "sha256:base"}
+        text = json.dumps(named | {"template_digest": template_digest, "files": files})
+        version = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+        self.facts_by_version[version] = VersionFacts(version, text)
+        return version
+
+    @asynccontextmanager
+    async def as_service(self):
+        yield
+
+    async def facts(self, version):
+        if self.away:
+            raise Failure(Reason.PEER_UNAVAILABLE, service="registry")
+        if version not in self.facts_by_version:
+            raise Failure(Reason.VERSION_NOT_FOUND, name=version)
+        return self.facts_by_version[version]
+
+    async def download(self, sha256, offset):
+        self.asked.set()
+        await self.downloading.wait()
+        content = next(content for content in self.files.values() if digest(content) == sha256)
+        yield Piece(offset, content[offset:])
+
+
+class Shelf:
+    """Files, slots and sweep of one generator."""
+
+    def __init__(self, folder, limit_bytes=1 << 30):
+        self.folder = folder
+        self.catalog = Catalog()
+        self.fetched = asyncio.Event()
+        served = Served("base", "sha256:base", "sha256:template")
+        self.files = AdapterFiles(folder, self.catalog, RULES, served, self.fetched.set)
+        self.slots = Slots(MemoryEngine(2), Limits(8, 8), lambda: 0.0)
+        self.log = Log()
+        bounds = Bounds(limit_bytes, HOUR)
+        self.sweep = Sweep(self.catalog, self.files, self.slots, self.log, bounds, lambda: NOW, self.fetched)
+
+    async def open(self):
+        await self.slots._engine.start()
+        await self.slots.resume([])
+        return self
+
+    async def obtain(self, version, used_at=NOW):
+        stored = await self.files.obtain(await self.catalog.facts(version))
+        os.utime(stored.folder, (used_at, used_at))
+        return stored
+
+    @property
+    def here(self):
+        return {kept.version for kept in self.files.kept()}
+
+
+@pytest.fixture
+async def shelf(tmp_path):
+    return await Shelf(tmp_path).open()
+
+
+@pytest.mark.parametrize("template", ["", "sha256:template"])
+async def test_a_version_of_the_template_that_is_served_is_taken(shelf, template):
+    assert (await shelf.obtain(shelf.catalog.publish("m", template))).folder.is_dir()
+
+
+async def test_a_version_of_another_template_is_refused_with_both_before_a_byte_is_fetched(shelf):
+    with pytest.raises(Failure) as caught:
+        await shelf.obtain(shelf.catalog.publish("m", "sha256:other"))
+    assert caught.value.reason is Reason.TEMPLATE_MISMATCH
+    assert caught.value.variables == {"template": "sha256:other", "known": "sha256:template"}
+    assert shelf.here == set()
+
+
+async def test_files_of_a_deleted_version_leave_and_others_stay(shelf):
+    gone, kept = shelf.catalog.publish("gone"), shelf.catalog.publish("kept")
+    for version in (gone, kept):
+        await shelf.obtain(version)
+    half = shelf.catalog.publish("half")
+    (shelf.folder / f"{half.partition(':')[2]}.incoming").mkdir()
+    del shelf.catalog.facts_by_version[gone], shelf.catalog.facts_by_version[half]
+    assert shelf.here == {gone, kept, half}
+    assert await shelf.sweep.forget_deleted()
+    assert shelf.here == {kept}
+    assert [path.name for path in shelf.folder.iterdir()] == [kept.partition(":")[2]]
+
+
+async def test_a_registry_that_is_away_deletes_nothing(shelf):
+    version = shelf.catalog.publish("m")
+    await shelf.obtain(version)
+    shelf.catalog.away = True
+    with pytest.raises(Failure):
+        await shelf.sweep.forget_deleted()
+    assert shelf.here == {version}
+
+
+async def test_a_deleted_version_that_runs_stays_until_it_is_idle_and_then_leaves_its_slot_too(shelf):
+    version = shelf.catalog.publish("m")
+    async with shelf.slots.place("t", await shelf.obtain(version)):
+        shelf.catalog.facts_by_version.clear()
+        assert not await shelf.sweep.forget_deleted()
+        assert shelf.here == {version}
+    assert await shelf.sweep.forget_deleted()
+    assert (shelf.here, shelf.slots.residents()) == (set(), ())
+
+
+async def test_a_version_that_is_being_fetched_is_left_alone(shelf):
+    version = shelf.catalog.publish("m")
+    shelf.catalog.downloading.clear()
+    obtained = asyncio.create_task(shelf.obtain(version))
+    await shelf.catalog.asked.wait()
+    shelf.catalog.facts_by_version.clear()
+    assert not await shelf.sweep.forget_deleted()
+    shelf.catalog.downloading.set()
+    assert (await obtained).folder.is_dir()
+
+
+async def test_the_longest_unused_leave_when_there_is_too_much_but_not_what_is_wanted(tmp_path):
+    size = sum(path.stat().st_size for path in (await one_kept(tmp_path / "one")).glob("*"))
+    shelf = await Shelf(tmp_path / "all", limit_bytes=2 * size).open()
+    versions = [shelf.catalog.publish(f"m{number}") for number in range(4)]
+    stored = [await shelf.obtain(version, NOW - HOUR * (9 - age)) for age, version in enumerate(versions)]
+    await shelf.slots.warm("t", stored[0])
+    assert await shelf.sweep.keep_within()
+    assert shelf.here == {versions[0], versions[3]}
+    assert (await shelf.obtain(versions[1])).folder.is_dir()
+
+
+async def one_kept(folder):
+    shelf = await Shelf(folder).open()
+    return (await shelf.obtain(shelf.catalog.publish("m0"))).folder
+
+
+async def test_what_was_obtained_lately_or_is_held_by_a_lost_engine_stays(tmp_path):
+    shelf = await Shelf(tmp_path, limit_bytes=0).open()
+    fresh, held = shelf.catalog.publish("fresh"), shelf.catalog.publish("held")
+    await shelf.obtain(fresh, NOW - 1)
+    await shelf.slots.warm("t", await shelf.obtain(held, NOW - HOUR))
+    before = shelf.slots.suspend("lost")
+    assert not await shelf.sweep.keep_within()
+    assert shelf.here == {fresh, held}
+    await shelf.slots.resume(before)
+    await shelf.slots.unload(held)
+    await shelf.sweep.keep_within()
+    assert shelf.here == {fresh}
+
+
+async def test_using_a_version_makes_it_the_one_used_last(shelf):
+    first, second = shelf.catalog.publish("first"), shelf.catalog.publish("second")
+    await shelf.obtain(first, NOW - 2 * HOUR)
+    await shelf.obtain(second, NOW - HOUR)
+    assert [kept.version for kept in shelf.files.kept()] == [first, second]
+    await shelf.files.obtain(await shelf.catalog.facts(first))
+    assert [kept.version for kept in shelf.files.kept()] == [second, first]
+
+
+async def test_the_sweep_looks_at_once_when_the_registry_tells_of_a_deletion(shelf):
+    version = shelf.catalog.publish("m")
+    await shelf.obtain(version)
+    asyncio.get_running_loop().set_default_executor(Inline())
+    life = asyncio.create_task(shelf.sweep.run())
+    await settled()
+    assert shelf.here == {version}
+    shelf.catalog.facts_by_version.clear()
+    shelf.sweep.deleted()
+    await shelf.log.forgotten.wait()
+    assert shelf.here == set()
+    life.cancel()
+    await asyncio.gather(life, return_exceptions=True)
+
+
+async def test_what_an_interrupted_removal_left_is_cleared_at_start(shelf):
+    (shelf.folder / "0.removed").mkdir()
+    (shelf.folder / "0.publishing").mkdir()
+    shelf.files.discard_remains()
+    assert list(shelf.folder.iterdir()) == []
