@@ -3,5 +3,6 @@
 from tests.fixtures_library import embedder_address, library, reader
 from tests.fixtures_stack import stack, user
 from tests.postgres import postgres, postgres_url
+from tests.s3 import bucket, s3
 
-__all__ = ["embedder_address", "library", "postgres", "postgres_url", "reader", "stack", "user"]
+__all__ = ["bucket", "embedder_address", "library", "postgres", "postgres_url", "reader", "s3", "stack", "user"]

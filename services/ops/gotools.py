@@ -18,10 +18,12 @@ from services.ops.bootstrap import bootstrapped
 from services.ops.cache import cache_dir
 
 # What builds every program below.  Debian 12 packages 1.19, too old.
-GO_MINIMUM = (1, 24)
+GO_MINIMUM = (1, 25)
 
 PROGRAMS = {
     "grpcurl": "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3",
+    # An S3 server over a folder, for the tests of the registry's blobs.
+    "versitygw": "github.com/versity/versitygw/cmd/versitygw@v1.8.0",
 }
 
 

@@ -2,19 +2,22 @@
 
 Invariants: a blob is there whole or not at all, holds the bytes of its digest, and
 is durable when :meth:`Blobs.adopt` returns.  Who may read it is decided elsewhere:
-nothing here knows a tenant.
+nothing here knows a tenant.  A bucket that does not answer is a peer that cannot be
+reached, and every method may raise PEER_UNAVAILABLE.
 """
 
 import asyncio
 import os
 import re
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import obstore
+from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from services.chassis.errors import Failure, Reason
@@ -22,8 +25,12 @@ from services.chassis.files import disk_full_named, sync_folder
 
 if TYPE_CHECKING:
     from obstore import GetOptions
+    from obstore.store import RetryConfig
 
 CHUNK_BYTES = 512 * 1024
+# A caller waits meanwhile: a bucket that is away for longer is told, and tried again by the caller.
+_RETRIES: "RetryConfig" = {"max_retries": 5, "retry_timeout": timedelta(seconds=30)}
+_RETRY_AFTER_SECONDS = 5.0
 _KEY = re.compile(r"^sha256/[0-9a-f]{2}/[0-9a-f]{2}/([0-9a-f]{64})$")
 
 
@@ -55,8 +62,19 @@ def open_blobs(url: str, folder: Path) -> "ObjectBlobs":
     """The blobs in the bucket at ``url`` (``s3://bucket/prefix``), or below ``folder`` when it is empty."""
     folder.mkdir(parents=True, exist_ok=True)
     if url:
-        return ObjectBlobs(from_url(url), scratch=folder)
+        return ObjectBlobs(from_url(url, retry_config=_RETRIES), scratch=folder)
     return ObjectBlobs(LocalStore(prefix=folder), scratch=folder, folder=folder)
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    """Turn what a store that does not answer fails with, inside the block, into a Failure."""
+    try:
+        yield
+    except BaseError as error:
+        raise Failure(
+            Reason.PEER_UNAVAILABLE, retry_after_seconds=_RETRY_AFTER_SECONDS, service="blob storage"
+        ) from error
 
 
 class ObjectBlobs:
@@ -70,7 +88,7 @@ class ObjectBlobs:
     async def adopt(self, staged: Path, sha256: str) -> None:
         """Move the file in (a rename inside a folder), or send it to the bucket."""
         key = key_of(sha256)
-        with disk_full_named("the blobs"):
+        with _reached(), disk_full_named("the blobs"):
             if self._folder is not None and staged.is_relative_to(self._folder):
                 await obstore.rename_async(self._store, str(staged.relative_to(self._folder)), key)
                 await asyncio.to_thread(self._sync, self._folder / key)
@@ -92,18 +110,19 @@ class ObjectBlobs:
 
     async def read(self, sha256: str, offset_bytes: int) -> AsyncIterator[bytes]:
         """Stream from the store."""
-        try:
-            head = await obstore.head_async(self._store, key_of(sha256))
-            if offset_bytes >= head["size"]:
-                return
-            options: GetOptions = {"range": {"offset": offset_bytes}}
-            found = await obstore.get_async(self._store, key_of(sha256), options=options)
-        except FileNotFoundError:
-            raise Failure(Reason.BLOB_NOT_FOUND, name=sha256) from None
-        async for piece in found.stream(min_chunk_size=CHUNK_BYTES):
-            view = memoryview(piece)
-            for start in range(0, len(view), CHUNK_BYTES):
-                yield bytes(view[start : start + CHUNK_BYTES])
+        with _reached():
+            try:
+                head = await obstore.head_async(self._store, key_of(sha256))
+                if offset_bytes >= head["size"]:
+                    return
+                options: GetOptions = {"range": {"offset": offset_bytes}}
+                found = await obstore.get_async(self._store, key_of(sha256), options=options)
+            except FileNotFoundError:
+                raise Failure(Reason.BLOB_NOT_FOUND, name=sha256) from None
+            async for piece in found.stream(min_chunk_size=CHUNK_BYTES):
+                view = memoryview(piece)
+                for start in range(0, len(view), CHUNK_BYTES):
+                    yield bytes(view[start : start + CHUNK_BYTES])
 
     @asynccontextmanager
     async def local(self, sha256: str) -> AsyncIterator[Path]:
@@ -125,15 +144,14 @@ class ObjectBlobs:
 
     async def delete(self, sha256: str) -> None:
         """Remove from the store."""
-        try:
+        with _reached(), suppress(FileNotFoundError):
             await obstore.delete_async(self._store, key_of(sha256))
-        except FileNotFoundError:
-            return
 
     async def digests(self) -> AsyncIterator[str]:
         """List the store."""
-        async for page in obstore.list(self._store, prefix="sha256"):
-            for entry in page:
-                match = _KEY.match(entry["path"])
-                if match is not None:
-                    yield match[1]
+        with _reached():
+            async for page in obstore.list(self._store, prefix="sha256"):
+                for entry in page:
+                    match = _KEY.match(entry["path"])
+                    if match is not None:
+                        yield match[1]

@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import pytest
-from obstore.store import MemoryStore
 
 from services.chassis.errors import Failure, Reason
 from services.registry.blobs import CHUNK_BYTES, ObjectBlobs, key_of, open_blobs
@@ -13,9 +12,8 @@ from tests.adapters import digest
 
 @pytest.fixture(params=["folder", "bucket"])
 def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectBlobs:
-    if request.param == "folder":
-        return open_blobs("", tmp_path / "blobs")
-    return ObjectBlobs(MemoryStore(), scratch=tmp_path)
+    url = request.getfixturevalue("bucket") if request.param == "bucket" else ""
+    return open_blobs(url, tmp_path / "blobs")
 
 
 def staged(folder: Path, content: bytes) -> Path:
@@ -31,7 +29,7 @@ async def read(blobs: ObjectBlobs, sha256: str, offset: int = 0) -> bytes:
     return b"".join(pieces)
 
 
-@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, 3 * CHUNK_BYTES + 5])
+@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, 3 * CHUNK_BYTES + 5, 25 * CHUNK_BYTES])
 async def test_what_was_adopted_is_read_from_any_offset(blobs: ObjectBlobs, tmp_path: Path, size: int):
     content = os.urandom(size)
     path = staged(tmp_path, content)
