@@ -37,6 +37,14 @@ def ask(gateway, suite, collection, **fields):
     return list(gateway.Ask(request, metadata=metadata(suite.api_key), timeout=240))
 
 
+def usage(suite: Suite) -> list[access_pb2.UsageRecord]:
+    """What the tenant's last requests used."""
+    with grpc.insecure_channel(suite.addresses["access"]) as channel:
+        stub = access_pb2_grpc.AccessServiceStub(channel)
+        request = access_pb2.ListUsageRequest(page_size=1000)
+        return list(stub.ListUsage(request, metadata=metadata(suite.api_key), timeout=30).records)
+
+
 def test_every_source_is_the_exact_characters_of_a_stored_version(gateway, suite: Suite, collection: str) -> None:
     first, *_ = ask(gateway, suite, collection)
     with grpc.insecure_channel(suite.addresses["retriever"]) as channel:
@@ -91,12 +99,7 @@ def test_a_replay_draws_the_same_chance_and_is_recorded_once(gateway, suite: Sui
     seeds = {events[-1].final.receipt.sampling.seed for events in answers}
     assert len(seeds) == 1
     assert texts[0] == texts[1]
-    with grpc.insecure_channel(suite.addresses["access"]) as channel:
-        stub = access_pb2_grpc.AccessServiceStub(channel)
-        usage = stub.ListUsage(
-            access_pb2.ListUsageRequest(page_size=1000), metadata=metadata(suite.api_key), timeout=30
-        )
-    assert [record.request_id for record in usage.records].count(request_id) == 1
+    assert [record.request_id for record in usage(suite)].count(request_id) == 1
 
 
 def test_without_a_collection_it_is_a_plain_answer(gateway, suite: Suite) -> None:
@@ -145,7 +148,8 @@ def hang_up_on_http(suite: Suite, *, stream: bool) -> None:
     [hang_up_on_grpc, partial(hang_up_on_http, stream=True), partial(hang_up_on_http, stream=False)],
     ids=["grpc", "http events", "http"],
 )
-def test_a_caller_who_hangs_up_stops_the_engine(suite: Suite, hang_up) -> None:
+def test_a_caller_who_hangs_up_stops_the_engine_and_what_it_used_is_recorded(suite: Suite, hang_up) -> None:
+    before = len(_cancelled(suite))
     with grpc.insecure_channel(suite.addresses["generator"]) as channel:
         stub = generator_pb2_grpc.GeneratorServiceStub(channel)
 
@@ -159,6 +163,17 @@ def test_a_caller_who_hangs_up_stops_the_engine(suite: Suite, hang_up) -> None:
         while busy() and time.monotonic() < until:
             pass
         assert busy() == 0
+    until = time.monotonic() + 30
+    while len(_cancelled(suite)) == before and time.monotonic() < until:
+        pass
+    newest, *earlier = _cancelled(suite)
+    assert len(earlier) == before
+    assert newest.receipt.usage.prompt_tokens > 0
+    assert 0 < newest.receipt.usage.completion_tokens < LONG.max_tokens
+
+
+def _cancelled(suite: Suite) -> list[access_pb2.UsageRecord]:
+    return [record for record in usage(suite) if "~cancelled-" in record.request_id]
 
 
 def test_another_tenants_collection_model_and_receipt_are_not_there(
