@@ -12,10 +12,11 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,6 +29,7 @@ from services.generator.residency import StoredAdapter
 from services.generator.verification import CONFIG, WEIGHTS, BaseRules, Verdict, verify
 
 MAX_FILE_BYTES = 4 << 30
+_DIGEST = re.compile("[0-9a-f]{64}")
 _INCOMING, _PUBLISHING, _REMOVED = ".incoming", ".publishing", ".removed"
 
 
@@ -142,7 +144,7 @@ class AdapterFiles:
         by_version: dict[str, list[Path]] = {}
         for folder in self._folder.glob("*"):
             name = folder.name.removesuffix(_INCOMING)
-            if "." not in name:
+            if _DIGEST.fullmatch(name):
                 by_version.setdefault(f"sha256:{name}", []).append(folder)
         found = [_kept(version, folders) for version, folders in by_version.items()]
         return sorted(found, key=lambda kept: kept.used_at)
@@ -156,13 +158,12 @@ class AdapterFiles:
         if version in self._fetching:
             return False
         folder = self._place(version)
+        removed = []
         for path in (folder, _incoming(folder)):
-            removed = path.with_name(f"{path.name}.{uuid.uuid4().hex}{_REMOVED}")
-            try:
-                path.rename(removed)
-            except FileNotFoundError:
-                continue
-            await asyncio.to_thread(shutil.rmtree, removed)
+            with suppress(FileNotFoundError):
+                removed.append(path.rename(path.with_name(f"{path.name}.{uuid.uuid4().hex}{_REMOVED}")))
+        for path in removed:
+            await asyncio.to_thread(shutil.rmtree, path)
         return True
 
     def _require_servable(self, manifest: Manifest) -> None:

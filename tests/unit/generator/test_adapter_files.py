@@ -165,6 +165,24 @@ async def test_a_version_that_is_being_fetched_is_left_alone(shelf):
     assert (await obtained).folder.is_dir()
 
 
+async def test_a_removal_ends_the_names_in_one_step_so_that_no_fetch_can_lie_in_between(shelf):
+    version = shelf.catalog.publish("m")
+    stored = await shelf.obtain(version)
+    stored.folder.with_name(f"{stored.folder.name}.incoming").mkdir()
+    removal = asyncio.create_task(shelf.files.remove(version))
+    await asyncio.sleep(0)
+    assert shelf.here == set()
+    assert (await shelf.obtain(version)).folder.is_dir()
+    await removal
+    assert [path.name for path in shelf.folder.iterdir()] == [stored.folder.name]
+
+
+async def test_a_folder_that_is_no_versions_is_left_alone(shelf):
+    (shelf.folder / "lost+found").mkdir()
+    assert await shelf.sweep.forget_deleted()
+    assert (shelf.folder / "lost+found").is_dir()
+
+
 async def test_the_longest_unused_leave_when_there_is_too_much_but_not_what_is_wanted(tmp_path):
     size = sum(path.stat().st_size for path in (await one_kept(tmp_path / "one")).glob("*"))
     shelf = await Shelf(tmp_path / "all", limit_bytes=2 * size).open()
