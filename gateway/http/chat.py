@@ -1,50 +1,29 @@
 """POST /v1/chat/completions: a turn, or with ``trivium.collection`` a question with sources."""
 
 import json
-import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import Any
 
 from trivium.gateway.v1 import gateway_pb2
 
 from gateway.http import rendering
-from gateway.http.requests import is_uuid, of_chat
+from gateway.http.generating import DONE, GeneratingExchange, event
+from gateway.http.requests import of_chat
 from gateway.http.schemas import ChatCompletion, parse
-from gateway.servicer import GatewayServicer
 from services.chassis.interceptors.call import ServicerContext
 
 Event = gateway_pb2.AskResponse | gateway_pb2.ChatResponse
-DONE = b"data: [DONE]\n\n"
 
 
-def event(payload: dict[str, Any]) -> bytes:
-    """One server-sent event."""
-    return b"data: " + json.dumps(payload, ensure_ascii=False).encode() + b"\n\n"
-
-
-class ChatExchange:
-    """One request: its own id, its model as it was named, and what it has said so far."""
-
-    def __init__(self, servicer: GatewayServicer, request_id: str, clock: Callable[[], float] = time.time) -> None:
-        self.request_id = request_id
-        self.stream = False
-        self._servicer = servicer
-        self._created = int(clock())
-        self._model = ""
-        self._usage_wanted = False
-        self._logprobs_wanted = False
+class ChatExchange(GeneratingExchange):
+    """A turn, or a question with sources, as one answer or as chunks."""
 
     def parse(self, raw: bytes) -> gateway_pb2.ChatRequest | gateway_pb2.AskRequest:
         """As Exchange."""
         body = parse(ChatCompletion, raw)
         request = of_chat(body, self.request_id)
-        if is_uuid(request.request_id):  # what is none is refused by validation, under an id that a header can carry
-            self.request_id = request.request_id
-        self.stream = body.stream
-        self._model = body.model
-        self._usage_wanted = body.stream_options.include_usage
-        self._logprobs_wanted = body.logprobs
+        self._begin(body, request.request_id, logprobs=body.logprobs)
         return request
 
     async def answer(

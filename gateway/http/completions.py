@@ -1,8 +1,7 @@
 """POST /v1/completions: a text continued, without a chat template."""
 
 import json
-import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
@@ -10,36 +9,25 @@ from trivium.common.v1 import chat_pb2
 from trivium.gateway.v1 import gateway_pb2
 
 from gateway.http import rendering
-from gateway.http.chat import DONE, event
-from gateway.http.requests import is_uuid, of_completion
+from gateway.http.generating import DONE, GeneratingExchange, event
+from gateway.http.requests import of_completion
 from gateway.http.schemas import TextCompletion, parse
 from gateway.servicer import GatewayServicer
 from services.chassis.interceptors.call import ServicerContext
 
 
-class CompletionExchange:
-    """One request: its own id, its model as it was named, and where in the text it stands."""
+class CompletionExchange(GeneratingExchange):
+    """A continued text, as one answer or as chunks; counts the characters told so far."""
 
-    def __init__(self, servicer: GatewayServicer, request_id: str, clock: Callable[[], float] = time.time) -> None:
-        self.request_id = request_id
-        self.stream = False
-        self._servicer = servicer
-        self._created = int(clock())
-        self._model = ""
-        self._usage_wanted = False
-        self._logprobs_wanted = False
+    def __init__(self, servicer: GatewayServicer, request_id: str) -> None:
+        super().__init__(servicer, request_id)
         self._characters = 0
 
     def parse(self, raw: bytes) -> gateway_pb2.CompleteRequest:
         """As Exchange."""
         body = parse(TextCompletion, raw)
         request = of_completion(body, self.request_id)
-        if is_uuid(request.request_id):  # what is none is refused by validation, under an id that a header can carry
-            self.request_id = request.request_id
-        self.stream = body.stream
-        self._model = body.model
-        self._usage_wanted = body.stream_options.include_usage
-        self._logprobs_wanted = body.logprobs is not None
+        self._begin(body, request.request_id, logprobs=body.logprobs is not None)
         return request
 
     async def answer(self, message: gateway_pb2.CompleteRequest, context: ServicerContext) -> AsyncGenerator[bytes]:

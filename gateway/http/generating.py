@@ -1,0 +1,39 @@
+"""What the exchanges that generate share: whom they ask, what the request chose, and the frame of an event."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from gateway.http.requests import is_uuid
+from gateway.http.schemas import Generation
+from gateway.servicer import GatewayServicer
+
+DONE = b"data: [DONE]\n\n"
+
+
+def event(payload: dict[str, Any]) -> bytes:
+    """One server-sent event."""
+    return b"data: " + json.dumps(payload, ensure_ascii=False).encode() + b"\n\n"
+
+
+class GeneratingExchange:
+    """One request: its own id, its model as it was named, and what it wants told."""
+
+    def __init__(self, servicer: GatewayServicer, request_id: str, clock: Callable[[], float] = time.time) -> None:
+        self.request_id = request_id
+        self.stream = False
+        self._servicer = servicer
+        self._created = int(clock())
+        self._model = ""
+        self._usage_wanted = False
+        self._logprobs_wanted = False
+
+    def _begin(self, body: Generation, request_id: str, *, logprobs: bool) -> None:
+        """Keep what the answer is encoded by, and the caller's own request id where it gave one."""
+        if is_uuid(request_id):  # what is none is refused by validation, under an id that a header can carry
+            self.request_id = request_id
+        self.stream = body.stream
+        self._model = body.model
+        self._usage_wanted = body.stream_options.include_usage
+        self._logprobs_wanted = logprobs
