@@ -230,6 +230,9 @@ class Reason(Enum):
     DATASET_TOO_LARGE = Entry(
         Code.RESOURCE_EXHAUSTED, "The dataset has {size_bytes} bytes, over the limit of {limit_bytes}. Split it."
     )
+    DATASET_UNCHECKED = Entry(
+        Code.INVALID_ARGUMENT, "Checking the dataset takes more than {limit}. Shorten its rows, or split the file."
+    )
     JOB_FINISHED = Entry(Code.FAILED_PRECONDITION, "The job {name} has already ended: {state}.")
     JOB_NOT_FOUND = Entry(Code.NOT_FOUND, "No job is named {name}.", "trivium.trainer.v1.Job")
     JOB_NOT_PAUSED = Entry(Code.FAILED_PRECONDITION, "The job {name} is {state}; only a paused job is resumed.")

@@ -5,18 +5,40 @@ Invariant: temporary file, fsync, rename, fsync of the folder, in this order.
 
 import errno
 import os
+import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from services.chassis.errors import Failure, Reason
 
+# What stays free for databases and their journals, which must never find the disk full first.
+RESERVE_BYTES = 64 * 1024 * 1024
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace ``path`` with ``content``, durably.  Raises DISK_FULL."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+def require_space(folder: Path, size_bytes: int, what: str) -> None:
+    """Refuse at once what does not fit beside the reserve, instead of filling the disk for everybody.
+
+    Makes the folder.  Raises DISK_FULL, which says that the disk holds ``what``.
+    """
+    with disk_full_named(what):
+        folder.mkdir(parents=True, exist_ok=True)
+    if max(size_bytes, 0) + RESERVE_BYTES > shutil.disk_usage(folder).free:
+        raise Failure(Reason.DISK_FULL, what=what)
+
+
+def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:
+    """Replace ``path`` with ``content``, durably.  Raises DISK_FULL.
+
+    ``mode``, which the umask narrows, holds from the first moment on, under the temporary name too.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with disk_full_named(path), temporary.open("wb") as file:
+        with (
+            disk_full_named(path),
+            open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file,
+        ):
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -1,14 +1,11 @@
 """The base model that this deployment trains on, and what follows from it for a job's defaults."""
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from services.chassis.errors import Failure, Reason
 from services.chassis.models import ResolvedModel
-from services.trainer.examples import ChatEncoder, Encoder
 from services.trainer.job import Job, Settings, default_learning_rate
 from services.trainer.work import Work
 
@@ -44,20 +41,3 @@ class Base:
             threads=self.threads,
             data_dir=str(self.data_dir),
         )
-
-
-class SharedEncoder:
-    """Loads the base's encoder when it is first wanted: a trainer that only trains never needs it."""
-
-    def __init__(self, base: Base, blocking: Callable[..., Awaitable[Encoder]]) -> None:
-        self._base = base
-        self._blocking = blocking
-        self._loading = asyncio.Lock()
-        self._encoder: Encoder | None = None
-
-    async def __call__(self) -> Encoder:
-        """Return the one encoder."""
-        async with self._loading:
-            if self._encoder is None:
-                self._encoder = await self._blocking(ChatEncoder.load, self._base.model.path)
-            return self._encoder

@@ -20,7 +20,7 @@ from uuid import uuid4
 from services.chassis import resources
 from services.chassis.files import disk_full_named, publish, sync_tree
 from services.trainer import checkpoints, rows
-from services.trainer.examples import ChatEncoder, Example, cut
+from services.trainer.examples import ChatEncoder, Example, Unrenderable, cut
 from services.trainer.work import CHECKPOINTS, RESULT, RESULT_MANIFEST, Exit, Line, Said, Work
 
 if TYPE_CHECKING:
@@ -58,10 +58,13 @@ def read_examples(work: Work, say: Say) -> list[Example]:
     was_cut: list[int] = []
     left_out: list[int] = []
     with Path(work.dataset_path).open("rb") as lines:
-        for row in rows.read(lines):
+        for row in rows.read(rows.bounded(lines)):
             if isinstance(row, rows.Problem):
                 raise Refused("DATASET_MALFORMED", f"line {row.line}: {row.message}")
-            whole = encoder.encode(row.turns)
+            try:
+                whole = encoder.encode(row.turns)
+            except Unrenderable as error:
+                raise Refused("DATASET_MALFORMED", f"line {row.line}: {error}") from error
             example = cut(whole, limit)
             if len(whole.tokens) > limit:
                 was_cut.append(row.line)

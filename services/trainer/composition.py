@@ -12,8 +12,11 @@ from pathlib import Path
 
 from services.chassis import models, resources
 from services.chassis.database import open_database
+from services.chassis.errors import Failure
+from services.chassis.files import require_space
 from services.chassis.runtime import Runtime
-from services.trainer.bases import Base, SharedEncoder
+from services.trainer.bases import Base
+from services.trainer.checker import Checker
 from services.trainer.config import TrainerSettings
 from services.trainer.datasets import Datasets
 from services.trainer.job import Job
@@ -50,7 +53,7 @@ async def open_verbs(runtime: Runtime, publisher: Publisher) -> AsyncIterator[Ve
             stored=settings.datasets_dir,
             uploads=settings.uploads_dir,
             max_bytes=settings.max_dataset_bytes,
-            encoder=SharedEncoder(base, runtime.blocking),
+            checker=Checker(model.path),
             blocking=runtime.blocking,
             now=runtime.clock.now,
         )
@@ -60,7 +63,14 @@ async def open_verbs(runtime: Runtime, publisher: Publisher) -> AsyncIterator[Ve
             bell.ring(job)
             runner.wake()
 
-        jobs = Jobs(database, now=runtime.clock.now, new_id=runtime.new_id, changed=changed)
+        jobs = Jobs(
+            database,
+            now=runtime.clock.now,
+            new_id=runtime.new_id,
+            # A job that cannot write a checkpoint is better refused than lost.
+            admit=lambda: runtime.blocking(require_space, settings.jobs_dir, 0, "the training jobs"),
+            changed=changed,
+        )
 
         def work(job: Job) -> Work:
             return base.work(job, str(datasets.path(job.tenant, job.order.dataset_digest)))
@@ -79,9 +89,21 @@ async def open_verbs(runtime: Runtime, publisher: Publisher) -> AsyncIterator[Ve
             log=runtime.log,
         )
         running = runtime.spawn(runner.run(), name="runner")
+        runtime.spawn(_sweep(runtime, datasets, settings), name="sweep")
         try:
             yield Verbs(datasets, jobs, bell, base, settings.jobs_dir)
         finally:
             running.cancel()
             with suppress(asyncio.CancelledError):
                 await running
+
+
+async def _sweep(runtime: Runtime, datasets: Datasets, settings: TrainerSettings) -> None:
+    """Clear what nobody lists, now and every so often.  A full disk must not stop the service."""
+    while True:
+        try:
+            gone = await datasets.sweep(runtime.clock.now().timestamp() - settings.unused_upload_seconds)
+            runtime.log.info("swept", files=gone)
+        except (OSError, Failure) as error:
+            runtime.log.warning("sweep_failed", exc_info=error)
+        await asyncio.sleep(settings.sweep_seconds)

@@ -17,6 +17,9 @@ class TrainerSettings(ServiceSettings):
 
     base_model: str = Field(default=DEFAULT_BASE, validation_alias="TRIVIUM_BASE_MODEL")
     max_dataset_bytes: int = Field(default=256 * 1024 * 1024, ge=1)
+    # How long an upload that became no dataset is kept, and how often that is looked at.
+    unused_upload_seconds: float = Field(default=24 * 3600.0, gt=0)
+    sweep_seconds: float = Field(default=3600.0, gt=0)
     # Threads of a training process; 0 takes the machine's plan.  Results are exact for one count.
     threads: int = Field(default=0, ge=0)
     # A process that ends this often without a new checkpoint in between fails its job.

@@ -1,31 +1,36 @@
 """Datasets of a tenant: received in pieces, checked row by row, stored by digest, never changed.
 
-Invariant: a dataset that is listed was checked whole, and its bytes were on disk
-before its row was.
+Invariants: a dataset that is listed was checked whole, and its bytes were on disk
+before its row was; receiving, checking, storing and deleting the same bytes of a tenant
+never overlap; bytes that nobody lists do not stay.
 """
 
+import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason, Violation
-from services.chassis.files import publish
-from services.chassis.streams import Chunk, committed_bytes, receive
+from services.chassis.files import publish, require_space
+from services.chassis.streams import Chunk, committed_bytes, partial_path, receive
 from services.trainer import rows
-from services.trainer.examples import Encoder
+from services.trainer.checker import Checker
+from services.trainer.checking import Counted, Flawed
 from services.trainer.job import State
 from services.trainer.store import DatasetRow, JobRow
 
-# A person mends the first few and runs again; more would only be scrolled past.
-MAX_NAMED_PROBLEMS = 20
-MAX_REPORTED_PROBLEMS = 1000
+T = TypeVar("T")
+
 _UNFINISHED = tuple(state.value for state in State if not state.finished)
 
 
@@ -57,17 +62,8 @@ class Incoming:
     format: rows.Format | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Counted:
-    format: rows.Format
-    rows: int
-    tokens: int
-    max_row_tokens: int
-    supervised_tokens: int
-
-
 class Datasets:
-    """The verbs on datasets.  `encoder` gives the default base's encoder, loaded once."""
+    """The verbs on datasets.  `checker` reads what was uploaded, elsewhere."""
 
     def __init__(
         self,
@@ -76,7 +72,7 @@ class Datasets:
         stored: Path,
         uploads: Path,
         max_bytes: int,
-        encoder: Callable[[], Awaitable[Encoder]],
+        checker: Checker,
         blocking: Callable[..., Awaitable[object]],
         now: Callable[[], datetime],
     ) -> None:
@@ -84,54 +80,81 @@ class Datasets:
         self._stored = stored
         self._uploads = uploads
         self._max_bytes = max_bytes
-        self._encoder = encoder
+        self._checker = checker
         self._blocking = blocking
         self._now = now
-        self._growing: set[Path] = set()
+        # One for each tenant and digest that somebody is about: held by whoever changes the row or the bytes.
+        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     def path(self, tenant: str, digest: str) -> Path:
         """Where the bytes of a dataset lie."""
         return self._stored / tenant / digest.removeprefix("sha256:")
 
     async def upload(self, tenant: str, incoming: Incoming, chunks: AsyncIterable[Chunk]) -> Dataset:
-        """Receive, check and store.  Raises DATASET_MALFORMED (naming lines), DATASET_TOO_LARGE and what receiving raises."""
+        """Receive, check and store.
+
+        Raises DATASET_MALFORMED (naming lines), DATASET_UNCHECKED, DATASET_TOO_LARGE, UPLOAD_IN_PROGRESS, DISK_FULL,
+        NOT_READY (what was received is kept) and what receiving raises.
+        """
         if incoming.size_bytes > self._max_bytes:
             raise Failure(Reason.DATASET_TOO_LARGE, size_bytes=incoming.size_bytes, limit_bytes=self._max_bytes)
-        place = self.path(tenant, incoming.sha256)
-        # Bytes that are here are not sent again: `committed` told the client that they are complete.
-        known = place.exists() and place.stat().st_size == incoming.size_bytes
-        if known and (same := await self._database.read(lambda session: _same(session, tenant, incoming))):
-            return same
-        arrived = place if known else await self._receive(tenant, incoming, chunks)
-        encoder = await self._encoder()
-        try:
-            counted = await self._blocking(check, arrived, encoder, incoming.format)
-        except Failure:
-            arrived.unlink(missing_ok=True)
-            raise
-        assert isinstance(counted, _Counted)
-        if not known:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            await self._blocking(publish, arrived, place)
-        return await self._database.write(lambda session: self._add(session, tenant, incoming, counted))
-
-    async def _receive(self, tenant: str, incoming: Incoming, chunks: AsyncIterable[Chunk]) -> Path:
-        target = self._upload(tenant, incoming.sha256)
-        if target in self._growing:
+        turn = self._turn(tenant, incoming.sha256)
+        if turn.locked():
             # Two writers of one file would each spoil what the other wrote.
             raise Failure(Reason.UPLOAD_IN_PROGRESS, retry_after_seconds=1.0)
-        self._growing.add(target)
+        async with turn:
+            # Bytes that are here are not sent again: `committed` told the client that they are complete.
+            place = self.path(tenant, incoming.sha256)
+            known = _holds(place, incoming)
+            if known and (same := await self._database.read(lambda session: _same(session, tenant, incoming))):
+                return same
+            path = place if known else await self._received(tenant, incoming, chunks)
+            counted = await self._counted(tenant, path, incoming)
+            return await _to_the_end(self._keep(tenant, incoming, path, counted))
+
+    def _turn(self, tenant: str, digest: str) -> asyncio.Lock:
+        return self._turns.setdefault((tenant, digest.removeprefix("sha256:")), asyncio.Lock())
+
+    async def _received(self, tenant: str, incoming: Incoming, chunks: AsyncIterable[Chunk]) -> Path:
+        """Take the chunks, unless all came with an earlier call.  After DISK_FULL nothing half-written remains."""
+        arrived = self._upload(tenant, incoming.sha256)
+        if _holds(arrived, incoming):
+            return arrived
         try:
-            received = await receive(chunks, target, incoming.size_bytes, incoming.sha256, incoming.offset_bytes)
-        finally:
-            self._growing.discard(target)
-        return received.path
+            missing_bytes = incoming.size_bytes - committed_bytes(arrived)
+            await self._blocking(require_space, arrived.parent, missing_bytes, "the datasets")
+            await receive(chunks, arrived, incoming.size_bytes, incoming.sha256, incoming.offset_bytes)
+        except Failure as failure:
+            if failure.reason is Reason.DISK_FULL:
+                partial_path(arrived).unlink(missing_ok=True)
+            raise
+        return arrived
+
+    async def _counted(self, tenant: str, path: Path, incoming: Incoming) -> Counted:
+        """Check what is here.  What cannot be trained on is not kept; what could not be checked yet is."""
+        try:
+            found = await self._checker.count(tenant, path, incoming.format)
+            if isinstance(found, Flawed):
+                raise _malformed(found)
+        except Failure as failure:
+            if failure.reason in (Reason.DATASET_MALFORMED, Reason.DATASET_UNCHECKED):
+                # Nobody lists these bytes: an upload of listed ones is answered from their row.
+                await self._blocking(path.unlink, missing_ok=True)
+            raise
+        return found
+
+    async def _keep(self, tenant: str, incoming: Incoming, path: Path, counted: Counted) -> Dataset:
+        place = self.path(tenant, incoming.sha256)
+        if path != place:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            await self._blocking(publish, path, place)
+        return await self._database.write(lambda session: self._add(session, tenant, incoming, counted))
 
     async def committed(self, tenant: str, sha256: str) -> tuple[int, bool]:
         """How many bytes of an upload are durable, and whether it is complete."""
-        place = self.path(tenant, sha256)
-        if place.exists():
-            return place.stat().st_size, True
+        for place in (self.path(tenant, sha256), self._upload(tenant, sha256)):
+            if place.exists():
+                return place.stat().st_size, True
         return committed_bytes(self._upload(tenant, sha256)), False
 
     async def get(self, tenant: str, name: str) -> Dataset:
@@ -148,23 +171,54 @@ class Datasets:
         return await self._database.read(lambda session: [_dataset(row) for row in session.scalars(query)])
 
     async def problems(self, tenant: str, name: str, max_row_tokens: int) -> tuple[Dataset, list[rows.Problem]]:
-        """Check again, with a length limit: longer rows are warnings.  Raises DATASET_NOT_FOUND."""
+        """Check again, with a length limit: longer rows are warnings.
+
+        Raises DATASET_NOT_FOUND, DATASET_UNCHECKED, NOT_READY.
+        """
         dataset = await self.get(tenant, name)
-        encoder = await self._encoder()
-        found = await self._blocking(_warnings, self.path(tenant, dataset.digest), encoder, max_row_tokens)
-        assert isinstance(found, list)
+        try:
+            found = await self._checker.warnings(tenant, self.path(tenant, dataset.digest), max_row_tokens)
+        except FileNotFoundError as error:
+            # Deleted meanwhile.
+            raise Failure(Reason.DATASET_NOT_FOUND, name=name) from error
         return dataset, found
 
     async def delete(self, tenant: str, name: str) -> None:
         """Remove row and bytes.  Raises DATASET_NOT_FOUND, DATASET_IN_USE."""
-        digest = await self._database.write(lambda session: _remove(session, tenant, name))
+        digest = (await self.get(tenant, name)).digest
+        async with self._turn(tenant, digest):
+            await _to_the_end(self._delete(tenant, digest))
+
+    async def _delete(self, tenant: str, digest: str) -> None:
+        await self._database.write(lambda session: _remove(session, tenant, digest))
         # The row went first: a kill in between leaves bytes that nobody lists, never a row without bytes.
         self.path(tenant, digest).unlink(missing_ok=True)
+
+    async def sweep(self, before: float) -> int:
+        """Remove what nobody lists and nobody touched since `before` (Unix seconds); return how many files went.
+
+        That is: partial uploads, received files that were never checked to the end, and stored bytes without a row.
+        """
+        old = await self._blocking(_untouched, (self._uploads, self._stored), before)
+        assert isinstance(old, list)
+        return sum([await self._drop(path) for path in old])
+
+    async def _drop(self, path: Path) -> bool:
+        tenant, digest = path.parent.name, path.name.removesuffix(".partial")
+        turn = self._turn(tenant, digest)
+        if turn.locked():
+            return False
+        async with turn:
+            listed = await self._database.read(lambda session: _by_digest(session, tenant, digest) is not None)
+            if listed and path.is_relative_to(self._stored):
+                return False
+            await self._blocking(path.unlink, missing_ok=True)
+            return True
 
     def _upload(self, tenant: str, sha256: str) -> Path:
         return self._uploads / tenant / sha256
 
-    def _add(self, session: Session, tenant: str, incoming: Incoming, counted: _Counted) -> Dataset:
+    def _add(self, session: Session, tenant: str, incoming: Incoming, counted: Counted) -> Dataset:
         if same := _same(session, tenant, incoming):
             return same
         name = incoming.dataset or _slug(incoming.filename)
@@ -190,72 +244,61 @@ class Datasets:
 
 def _same(session: Session, tenant: str, incoming: Incoming) -> Dataset | None:
     """The tenant's dataset of these very bytes."""
-    digest = f"sha256:{incoming.sha256}"
-    row = session.scalar(select(DatasetRow).where(DatasetRow.tenant == tenant, DatasetRow.digest == digest))
+    row = _by_digest(session, tenant, incoming.sha256)
     return None if row is None else _dataset(row)
 
 
-def find(session: Session, tenant: str, name: str) -> Dataset:
-    """Return the tenant's dataset by id or digest.  Raises DATASET_NOT_FOUND."""
-    row = _row(session, tenant, name)
-    return _dataset(row)
+def _by_digest(session: Session, tenant: str, sha256: str) -> DatasetRow | None:
+    digest = f"sha256:{sha256}"
+    return session.scalar(select(DatasetRow).where(DatasetRow.tenant == tenant, DatasetRow.digest == digest))
 
 
-def check(path: Path, encoder: Encoder, expected: rows.Format | None) -> _Counted:
-    """Read every row of `path` and count its tokens.  Raises DATASET_MALFORMED with the first problems, by line."""
-    problems: list[rows.Problem] = []
-    lengths: list[int] = []
-    supervised = 0
-    bad = 0
-    with path.open("rb") as lines:
-        for row in rows.read(lines, expected):
-            if isinstance(row, rows.Problem):
-                bad += 1
-                problems.extend([row] if bad <= MAX_NAMED_PROBLEMS else [])
-            elif not bad:
-                example = encoder.encode(row.turns)
-                lengths.append(len(example.tokens))
-                supervised += example.supervised_tokens
-    if not bad and not lengths:
-        problems = [rows.Problem(1, "", "the file holds no row; write one JSON object a line")]
-    if problems:
-        raise _malformed(problems, max(bad, 1))
-    return _Counted(_format(path, expected), len(lengths), sum(lengths), max(lengths), supervised)
+def _holds(path: Path, incoming: Incoming) -> bool:
+    """Whether all bytes that are announced lie at `path`."""
+    return path.exists() and path.stat().st_size == incoming.size_bytes
 
 
-def _format(path: Path, expected: rows.Format | None) -> rows.Format:
-    with path.open("rb") as lines:
-        recognised = next((found for line in lines if (found := rows.recognise(line))), None)
-    return expected or recognised or rows.Format.CHAT
+async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """Do `work` to its end even when the caller is cancelled; the cancellation then comes after it."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
-def _malformed(problems: list[rows.Problem], count: int) -> Failure:
-    first = problems[0]
-    violations = [
-        Violation(f"line {problem.line}" + (f", {problem.field}" if problem.field else ""), problem.message)
-        for problem in problems
-    ]
-    return Failure(Reason.DATASET_MALFORMED, violations=violations, count=count, line=first.line, problem=first.message)
-
-
-def _warnings(path: Path, encoder: Encoder, max_row_tokens: int) -> list[rows.Problem]:
-    found: list[rows.Problem] = []
-    with path.open("rb") as lines:
-        for row in rows.read(lines):
-            if len(found) >= MAX_REPORTED_PROBLEMS:
-                break
-            if isinstance(row, rows.Problem):
-                found.append(row)
-                continue
-            length = len(encoder.encode(row.turns).tokens)
-            if max_row_tokens and length > max_row_tokens:
-                text = f"the row has {length} tokens, over {max_row_tokens}; it will be cut unless max_row_tokens is raised"
-                found.append(rows.Problem(row.line, "", text, fatal=False))
+def _untouched(folders: tuple[Path, ...], before: float) -> list[Path]:
+    found = []
+    for folder in folders:
+        for path in folder.glob("*/*"):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < before:
+                    found.append(path)
     return found
 
 
+def find(session: Session, tenant: str, name: str, *, for_use: bool = False) -> Dataset:
+    """Return the tenant's dataset by id or digest.  Raises DATASET_NOT_FOUND.
+
+    `for_use`: nobody deletes it before the transaction ends, so that a job which begins to use it is seen.
+    """
+    return _dataset(_row(session, tenant, name, held=for_use))
+
+
+def _malformed(flawed: Flawed) -> Failure:
+    first = flawed.problems[0]
+    violations = [
+        Violation(f"line {problem.line}" + (f", {problem.field}" if problem.field else ""), problem.message)
+        for problem in flawed.problems
+    ]
+    return Failure(
+        Reason.DATASET_MALFORMED, violations=violations, count=flawed.count, line=first.line, problem=first.message
+    )
+
+
 def _remove(session: Session, tenant: str, name: str) -> str:
-    row = _row(session, tenant, name)
+    row = _row(session, tenant, name, held=True)
     user = session.scalar(
         select(JobRow.job).where(
             JobRow.tenant == tenant, JobRow.dataset_digest == row.digest, JobRow.state.in_(_UNFINISHED)
@@ -267,9 +310,11 @@ def _remove(session: Session, tenant: str, name: str) -> str:
     return row.digest
 
 
-def _row(session: Session, tenant: str, name: str) -> DatasetRow:
+def _row(session: Session, tenant: str, name: str, *, held: bool = False) -> DatasetRow:
     column = DatasetRow.digest if name.startswith("sha256:") else DatasetRow.dataset
-    row = session.scalar(select(DatasetRow).where(DatasetRow.tenant == tenant, column == name))
+    query = select(DatasetRow).where(DatasetRow.tenant == tenant, column == name)
+    # Where there is no such lock (SQLite), there is one writer at a time.
+    row = session.scalar(query.with_for_update() if held else query)
     if row is None:
         raise Failure(Reason.DATASET_NOT_FOUND, name=name)
     return row

@@ -1,7 +1,9 @@
 """Turn conversations into token sequences that say which tokens are learned.
 
 Invariant: only what the assistant says is supervised, its end-of-turn token included,
-so that a model learns to answer and to stop, and never to ask.
+so that a model learns to answer and to stop, and never to ask.  A template may look at the
+whole conversation, so each span is found by rendering what comes before it: the cost is
+turns times text, which `rows.MAX_TURNS` bounds; all else is linear.
 """
 
 from collections.abc import Sequence
@@ -9,7 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from jinja2 import TemplateError
+
 from services.trainer.rows import Turn
+
+# Characters of what a template says of a conversation.
+_MAX_QUOTED = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +32,15 @@ class Example:
         return sum(self.supervised[1:])
 
 
+class Unrenderable(ValueError):
+    """The base's chat template refuses a conversation; the text says why and what to do."""
+
+
 class Encoder(Protocol):
     """Renders a conversation as the model will see it."""
 
     def encode(self, turns: Sequence[Turn]) -> Example:
-        """Return the whole conversation, uncut."""
+        """Return the whole conversation, uncut.  Raises Unrenderable."""
         ...
 
 
@@ -56,7 +67,8 @@ class ChatEncoder:
             if message["role"] == "assistant"
         ]
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        supervised = tuple(any(begin <= start < end for begin, end in spans) for start, _ in encoded["offset_mapping"])
+        said = marked(spans, len(text))
+        supervised = tuple(bool(said[start]) for start, _ in encoded["offset_mapping"])
         return Example(tuple(encoded["input_ids"]), supervised)
 
     def _span(self, messages: list[dict[str, str]], index: int, text: str) -> tuple[int, int]:
@@ -66,8 +78,22 @@ class ChatEncoder:
         return min(len(asked), len(text)), min(len(answered), len(text))
 
     def _render(self, messages: list[dict[str, str]], *, generation: bool = False) -> str:
-        rendered: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation)
+        try:
+            rendered: str = self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=generation
+            )
+        except TemplateError as error:
+            why = str(error)[:_MAX_QUOTED]
+            raise Unrenderable(f"the base's chat template refuses it: {why}; write the conversation so") from error
         return rendered
+
+
+def marked(spans: Sequence[tuple[int, int]], length: int) -> bytearray:
+    """Say for each of `length` characters, and for the end, whether a span [begin, end) holds it: 1 or 0."""
+    mask = bytearray(length + 1)
+    for begin, end in spans:
+        mask[begin:end] = b"\1" * max(0, end - begin)
+    return mask
 
 
 def cut(example: Example, max_tokens: int) -> Example:

@@ -1,11 +1,12 @@
 """The verbs on jobs, and the rows that remember them: every change of state is a row and an event in one transaction.
 
-Invariant: a state changes along `MOVES` alone and never without an event, and a job's
-events are numbered from 1 without gap.
+Invariants: a state changes along `MOVES` alone and never without an event; a job's events
+are numbered from 1 without gap; and who changes a job sees what everybody before it
+decided.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
@@ -21,24 +22,37 @@ from services.trainer.store import EventRow, JobRow
 from services.trainer.work import settings_from
 
 Changed = Callable[[str], None]
+Admit = Callable[[], Awaitable[object]]
 
 
 class Jobs:
-    """The verbs.  `changed` is called with a job's id after every commit that concerns it."""
+    """The verbs.
+
+    `admit` raises what speaks against taking on another job; `changed` is called with a job's id after every commit
+    that concerns it.
+    """
 
     def __init__(
-        self, database: Database, *, now: Callable[[], datetime], new_id: Callable[[], str], changed: Changed
+        self,
+        database: Database,
+        *,
+        now: Callable[[], datetime],
+        new_id: Callable[[], str],
+        admit: Admit,
+        changed: Changed,
     ) -> None:
         self._database = database
+        self._admit = admit
         self._now = now
         self._new_id = new_id
         self._changed = changed
 
     async def create(self, tenant: str, principal: str, order: Order, key: IdempotencyKey) -> Job:
-        """Queue a job.  Raises DATASET_NOT_FOUND, REQUEST_ID_REUSED."""
+        """Queue a job.  Raises DATASET_NOT_FOUND, DISK_FULL, REQUEST_ID_REUSED."""
+        await self._admit()
 
         def queue(session: Session) -> str:
-            dataset = find(session, tenant, order.dataset)
+            dataset = find(session, tenant, order.dataset, for_use=True)
             settled = replace(order, dataset=dataset.dataset, dataset_digest=dataset.digest)
             total = steps(dataset.rows, order)
             now = self._now().timestamp()
@@ -92,7 +106,7 @@ class Jobs:
         """Ask for the end of a job.  Raises JOB_NOT_FOUND, JOB_FINISHED; cancelling twice is no error."""
 
         def change(session: Session) -> Job:
-            row = _row(session, tenant, job)
+            row = _row(session, tenant, job, held=True)
             state = State(row.state)
             if state in (State.CANCELLED, State.CANCELLING):
                 return job_of(row)
@@ -108,7 +122,7 @@ class Jobs:
         """Ask a job to stop after its step.  Raises JOB_NOT_FOUND, JOB_FINISHED; pausing twice is no error."""
 
         def change(session: Session) -> Job:
-            row = _row(session, tenant, job)
+            row = _row(session, tenant, job, held=True)
             state = State(row.state)
             if state in (State.PAUSED, State.PAUSING):
                 return job_of(row)
@@ -123,7 +137,7 @@ class Jobs:
         """Queue a paused job again, behind those that wait.  Raises JOB_NOT_FOUND, JOB_NOT_PAUSED."""
 
         def change(session: Session) -> Job:
-            row = _row(session, tenant, job)
+            row = _row(session, tenant, job, held=True)
             if State(row.state) is not State.PAUSED:
                 raise Failure(Reason.JOB_NOT_PAUSED, name=job, state=row.state)
             row.queued_at = self._now().timestamp()
@@ -139,7 +153,7 @@ class Jobs:
         """
 
         def change(session: Session) -> Job:
-            row = _row(session, job.tenant, job.job)
+            row = _row(session, job.tenant, job.job, held=True)
             chosen = choose(job_of(row))
             if chosen is not None:
                 for name, value in chosen.columns.items():
@@ -156,7 +170,7 @@ class Jobs:
         """Append what a running job reports; its newest progress becomes the job's."""
 
         def change(session: Session) -> Job:
-            row = _row(session, job.tenant, job.job)
+            row = _row(session, job.tenant, job.job, held=True)
             for name, value in columns.items():
                 setattr(row, name, value)
             for event in events:
@@ -230,8 +244,12 @@ def steps(rows: int, order: Order) -> int:
     return min(planned, settings.max_steps) if settings.max_steps else planned
 
 
-def _row(session: Session, tenant: str, job: str) -> JobRow:
-    row = session.get(JobRow, (tenant, job))
+def _row(session: Session, tenant: str, job: str, *, held: bool = False) -> JobRow:
+    """Return the row; `held`: as it stays until the transaction ends, except for what the transaction does.
+
+    PostgreSQL locks the row for that; SQLite, which knows no such lock, has one writer at a time.
+    """
+    row = session.get(JobRow, (tenant, job), with_for_update=held or None)
     if row is None:
         raise Failure(Reason.JOB_NOT_FOUND, name=job)
     return row

@@ -1,16 +1,20 @@
 """Read a dataset's lines and say, line by line, what is wrong and what to do about it.
 
 Invariant: a row that comes out of here can be trained on; every row that cannot is
-named by its line in the file, counted from 1.
+named by its line in the file, counted from 1.  However long a line is, no more of it than
+a row may have is ever in memory.
 """
 
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import BinaryIO
 
 # A longer line is no training row but a file that lost its line breaks.
 MAX_LINE_BYTES = 1024 * 1024
+# Finding what the assistant says renders the conversation up to each of its turns: the cost grows with the square.
+MAX_TURNS = 512
 ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -64,6 +68,14 @@ _SHAPES = {
 }
 
 
+def bounded(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of `file`; of one that is too long its beginning alone, which `read` refuses."""
+    while line := file.readline(MAX_LINE_BYTES + 2):
+        yield line
+        while not line.endswith(b"\n") and line:
+            line = file.readline(MAX_LINE_BYTES)
+
+
 def read(lines: Iterable[bytes], expected: Format | None = None) -> Iterator[Row | Problem]:
     """Yield each line as a row or as a problem; blank lines are passed over.
 
@@ -71,7 +83,7 @@ def read(lines: Iterable[bytes], expected: Format | None = None) -> Iterator[Row
     so that one file never mixes two.
     """
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
+        if not _too_long(line) and not line.strip():
             continue
         try:
             fields = _object(line)
@@ -94,9 +106,13 @@ def recognise(line: bytes) -> Format | None:
         return None
 
 
+def _too_long(line: bytes) -> bool:
+    return len(line.removesuffix(b"\n").removesuffix(b"\r")) > MAX_LINE_BYTES
+
+
 def _object(line: bytes) -> dict[str, object]:
-    if len(line) > MAX_LINE_BYTES:
-        raise _Malformed("", f"the line has {len(line)} bytes, at most {MAX_LINE_BYTES} fit; put one row on each line")
+    if _too_long(line):
+        raise _Malformed("", f"the line has more than {MAX_LINE_BYTES} bytes; put one row on each line")
     try:
         value = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -115,7 +131,8 @@ def _recognised(fields: dict[str, object]) -> Format:
     for key in ("chosen", "messages", "prompt", "text"):
         if key in fields:
             return _SHAPES[key]
-    known = ", ".join(sorted(fields)) or "none"
+    # Names are the uploader's, of any number, length and content.
+    known = ", ".join(name[:40].encode(errors="replace").decode() for name in sorted(fields)[:10]) or "none"
     raise _Malformed("", f'the row needs "messages", or "prompt" and "completion"; its fields are: {known}')
 
 
@@ -130,12 +147,18 @@ def _turns(fields: dict[str, object], kind: Format) -> tuple[Turn, ...]:
         raise _Malformed(
             "", f'rows of the format {kind} are not trained on yet; write "messages" or "prompt" and "completion"'
         )
+    if len(turns) > MAX_TURNS:
+        raise _Malformed(
+            "messages", f"the row has {len(turns)} messages, at most {MAX_TURNS} fit; split the conversation into rows"
+        )
     if not any(turn.role == "assistant" and turn.content.strip() for turn in turns):
         raise _Malformed("messages", "no message of the role assistant has content; there is nothing to learn")
     if turns[-1].role != "assistant":
         raise _Malformed(
             "messages", f"the last message is of the role {turns[-1].role}; end with the assistant's answer"
         )
+    if turns[0].role == "assistant":
+        raise _Malformed("messages", "the assistant speaks first; begin with what it answers to")
     return turns
 
 
@@ -143,7 +166,7 @@ def _side(value: object, field: str, role: str) -> tuple[Turn, ...]:
     if isinstance(value, str):
         if not value.strip():
             raise _Malformed(field, "the text is empty; write it or drop the row")
-        return (Turn(role, value),)
+        return (Turn(role, _whole(value, field)),)
     return _messages(value, field)
 
 
@@ -158,10 +181,21 @@ def _turn(entry: object, field: str) -> Turn:
         raise _Malformed(field, f'a message is an object with "role" and "content", this is {_kind(entry)}')
     role, content = entry.get("role"), entry.get("content")
     if role not in ROLES:
-        raise _Malformed(f"{field}.role", f"the role is {json.dumps(role)[:40]}, it must be one of {', '.join(ROLES)}")
+        said = json.dumps(role[:40]) if isinstance(role, str) else _kind(role)
+        raise _Malformed(f"{field}.role", f"the role is {said}, it must be one of {', '.join(ROLES)}")
     if not isinstance(content, str):
         raise _Malformed(f"{field}.content", f"the content must be text, this is {_kind(content)}")
-    return Turn(role, content)
+    return Turn(role, _whole(content, f"{field}.content"))
+
+
+def _whole(text: str, field: str) -> str:
+    """Return the text.  JSON can write half a character, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(text[error.start]):04x}"
+        raise _Malformed(field, f"{half} is half a character; write both halves or the character itself") from error
+    return text
 
 
 def _kind(value: object) -> str:

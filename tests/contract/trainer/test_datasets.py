@@ -101,6 +101,16 @@ def test_rows_that_will_be_cut_are_warned_of_by_line(caller: Caller) -> None:
     assert [(entry.line, entry.fatal) for entry in answer.problems] == [(11, False)]
 
 
+def test_a_row_that_is_made_to_harm_is_named_and_the_trainer_goes_on(caller: Caller) -> None:
+    nested = b'{"messages": ' + b"[" * 500_000 + b"\n"
+    with pytest.raises(grpc.RpcError) as refused:
+        caller.upload(nested + b"x" * 5_000_000, "hostile.jsonl", piece=1 << 20)
+    code, reason, violations = failed(refused.value)
+    assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "DATASET_MALFORMED")
+    assert [field for field, _ in violations] == ["line 1", "line 2"]
+    assert caller.upload(rows_text(12).encode(), "harmless.jsonl").rows == 60
+
+
 def test_pages_of_a_list_meet_without_gap(caller: Caller) -> None:
     names = {caller.upload(rows_text(copies).encode(), f"page{copies}.jsonl").dataset for copies in (3, 4, 5)}
     seen: list[str] = []

@@ -1,6 +1,10 @@
+import io
 from pathlib import Path
 
-from services.trainer.examples import ChatEncoder, cut
+import pytest
+
+from services.trainer import checking
+from services.trainer.examples import ChatEncoder, Unrenderable, cut
 from services.trainer.rows import Turn
 from services.trainer.training import collate
 
@@ -50,3 +54,20 @@ def test_padding_and_questions_are_labelled_as_ignored(base: Path) -> None:
     assert bool((batch.labels[0, len(short.tokens) :] == -100).all())
     kept = batch.labels != -100
     assert bool((batch.labels[kept] == batch.tokens[kept]).all())
+
+
+def test_a_conversation_that_the_template_refuses_is_a_problem_of_its_row(base: Path) -> None:
+    encoder = ChatEncoder.load(base)
+    template = encoder.tokenizer.chat_template
+    encoder.tokenizer.chat_template = (
+        "{% if messages[0].role == 'tool' %}{{ raise_exception('no tools') }}{% endif %}" + template
+    )
+    with pytest.raises(Unrenderable, match="no tools"):
+        encoder.encode([Turn("tool", "a"), Turn("assistant", "b")])
+    good = b'{"prompt": "Who?", "completion": "Me."}\n'
+    bad = b'{"prompt": [{"role": "tool", "content": "a"}], "completion": "Me."}\n'
+    found = checking.check(io.BytesIO(good + bad + good), encoder, None)
+    assert isinstance(found, checking.Flawed)
+    assert [(problem.line, "no tools" in problem.message) for problem in found.problems] == [(2, True)]
+    (warned,) = checking.warnings(io.BytesIO(good + bad + good), encoder, 0)
+    assert (warned.line, warned.fatal) == (2, True)

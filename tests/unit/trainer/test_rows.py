@@ -1,8 +1,9 @@
+import io
 import json
 
 import pytest
 
-from services.trainer.rows import Format, Problem, Row, Turn, read
+from services.trainer.rows import MAX_LINE_BYTES, MAX_TURNS, Format, Problem, Row, Turn, bounded, read
 
 GOOD = json.dumps({"prompt": "Who?", "completion": "Me."}).encode()
 
@@ -43,6 +44,8 @@ def test_blank_lines_are_passed_over_and_still_counted() -> None:
         (b"\xff\xfe", "not UTF-8"),
         (b"[1, 2]", "a JSON object is needed, this is a list"),
         (b'{"question": "a"}', "its fields are: question"),
+        # What is said of a row travels in messages that hold no half characters.
+        (rb'{"\ud800": "a"}', "its fields are: ?"),
         (b'{"prompt": "a"}', 'no "completion"'),
         (b'{"prompt": "", "completion": "b"}', "empty"),
         (b'{"messages": []}', "an empty list"),
@@ -52,10 +55,27 @@ def test_blank_lines_are_passed_over_and_still_counted() -> None:
         (b'{"prompt": "a", "chosen": "b", "rejected": "c"}', "not trained on yet"),
         (b'{"text": "a"}', "not trained on yet"),
         (b"[" * 100_000, "nested too deeply"),
+        (b'{"messages": [{"role": "assistant", "content": "a"}]}', "begin with what it answers to"),
+        (rb'{"prompt": "a\udc00", "completion": "b"}', r"\udc00 is half a character"),
     ],
 )
 def test_a_malformed_line_is_named_with_what_to_do(line: bytes, says: str) -> None:
     assert says in problem(line).message
+
+
+def test_a_row_has_as_many_turns_as_may_be_and_no_more() -> None:
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}] * (MAX_TURNS // 2)
+    (row,) = read([json.dumps({"messages": turns}).encode()])
+    assert isinstance(row, Row)
+    assert "at most 512" in problem(json.dumps({"messages": turns[:1] + turns}).encode()).message
+
+
+def test_a_line_that_is_too_long_is_one_problem_and_the_lines_behind_it_keep_their_numbers() -> None:
+    longest = b'{"prompt": "a", "completion": "' + b"b" * (MAX_LINE_BYTES - 33) + b'"}'
+    assert len(longest) == MAX_LINE_BYTES
+    content = b"\n".join([GOOD, longest, longest + b" ", b" " * (5 * MAX_LINE_BYTES), GOOD])
+    found = list(read(bounded(io.BytesIO(content))))
+    assert [(type(row), row.line) for row in found] == [(Row, 1), (Row, 2), (Problem, 3), (Problem, 4), (Row, 5)]
 
 
 def test_a_fault_inside_a_message_names_the_message() -> None:

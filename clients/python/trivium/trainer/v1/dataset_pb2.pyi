@@ -30,7 +30,7 @@ class _DatasetFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Dataset
     DATASET_FORMAT_UNSPECIFIED: _DatasetFormat.ValueType  # 0
     """Not stated; recognised from the rows."""
     DATASET_FORMAT_CHAT: _DatasetFormat.ValueType  # 1
-    """{"messages": [{"role", "content"}, …]}"""
+    """{"messages": [{"role", "content"}, …]}, at most 512 messages."""
     DATASET_FORMAT_PROMPT_COMPLETION: _DatasetFormat.ValueType  # 2
     """{"prompt", "completion"}, texts or lists of messages."""
     DATASET_FORMAT_TEXT: _DatasetFormat.ValueType  # 3
@@ -44,7 +44,7 @@ class DatasetFormat(_DatasetFormat, metaclass=_DatasetFormatEnumTypeWrapper):
 DATASET_FORMAT_UNSPECIFIED: DatasetFormat.ValueType  # 0
 """Not stated; recognised from the rows."""
 DATASET_FORMAT_CHAT: DatasetFormat.ValueType  # 1
-"""{"messages": [{"role", "content"}, …]}"""
+"""{"messages": [{"role", "content"}, …]}, at most 512 messages."""
 DATASET_FORMAT_PROMPT_COMPLETION: DatasetFormat.ValueType  # 2
 """{"prompt", "completion"}, texts or lists of messages."""
 DATASET_FORMAT_TEXT: DatasetFormat.ValueType  # 3

@@ -78,8 +78,11 @@ class DatasetServiceServicer(object):
 
     def UploadDataset(self, request_iterator, context):
         """Uploads a file: the header first, then chunks in order. Checks every row before it is stored; fails with
-        INVALID_ARGUMENT / DATASET_MALFORMED naming the line numbers, INVALID_ARGUMENT / DIGEST_MISMATCH. An interrupted
-        upload resumes from GetDatasetUpload's offset. The same bytes twice are the same dataset.
+        INVALID_ARGUMENT / DATASET_MALFORMED naming the line numbers, INVALID_ARGUMENT / DATASET_UNCHECKED when checking the
+        rows takes more time or memory than their length allows, INVALID_ARGUMENT / DIGEST_MISMATCH, RESOURCE_EXHAUSTED /
+        DISK_FULL before a byte is taken, ABORTED / UPLOAD_IN_PROGRESS. After UNAVAILABLE / NOT_READY what was received is
+        kept; sending the header again has it checked. An interrupted upload resumes from GetDatasetUpload's offset, for a
+        day. The same bytes twice are the same dataset.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -100,7 +103,8 @@ class DatasetServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ValidateDataset(self, request, context):
-        """Checks a dataset for a method and a base and reports every problem with its line.
+        """Checks a dataset for a method and a base and reports every problem with its line. Fails with NOT_FOUND /
+        DATASET_NOT_FOUND, INVALID_ARGUMENT / DATASET_UNCHECKED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

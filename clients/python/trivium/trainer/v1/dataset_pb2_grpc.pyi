@@ -35,15 +35,20 @@ class DatasetServiceStub:
     def __new__(cls, channel: _aio.Channel) -> DatasetServiceAsyncStub: ...
     UploadDataset: _grpc.StreamUnaryMultiCallable[_dataset_pb2.UploadDatasetRequest, _dataset_pb2.UploadDatasetResponse]
     """Uploads a file: the header first, then chunks in order. Checks every row before it is stored; fails with
-    INVALID_ARGUMENT / DATASET_MALFORMED naming the line numbers, INVALID_ARGUMENT / DIGEST_MISMATCH. An interrupted
-    upload resumes from GetDatasetUpload's offset. The same bytes twice are the same dataset.
+    INVALID_ARGUMENT / DATASET_MALFORMED naming the line numbers, INVALID_ARGUMENT / DATASET_UNCHECKED when checking the
+    rows takes more time or memory than their length allows, INVALID_ARGUMENT / DIGEST_MISMATCH, RESOURCE_EXHAUSTED /
+    DISK_FULL before a byte is taken, ABORTED / UPLOAD_IN_PROGRESS. After UNAVAILABLE / NOT_READY what was received is
+    kept; sending the header again has it checked. An interrupted upload resumes from GetDatasetUpload's offset, for a
+    day. The same bytes twice are the same dataset.
     """
     GetDatasetUpload: _grpc.UnaryUnaryMultiCallable[_dataset_pb2.GetDatasetUploadRequest, _dataset_pb2.GetDatasetUploadResponse]
     """Says how far an upload by this tenant has come; 0 for one never begun."""
     GetDataset: _grpc.UnaryUnaryMultiCallable[_dataset_pb2.GetDatasetRequest, _dataset_pb2.GetDatasetResponse]
     """Describes a dataset: format, rows, tokens. Fails with NOT_FOUND / DATASET_NOT_FOUND."""
     ValidateDataset: _grpc.UnaryUnaryMultiCallable[_dataset_pb2.ValidateDatasetRequest, _dataset_pb2.ValidateDatasetResponse]
-    """Checks a dataset for a method and a base and reports every problem with its line."""
+    """Checks a dataset for a method and a base and reports every problem with its line. Fails with NOT_FOUND /
+    DATASET_NOT_FOUND, INVALID_ARGUMENT / DATASET_UNCHECKED.
+    """
     PreviewDataset: _grpc.UnaryUnaryMultiCallable[_dataset_pb2.PreviewDatasetRequest, _dataset_pb2.PreviewDatasetResponse]
     """Shows rows as they are trained on, with the tokens that count. Filled in by a later release."""
     ListDatasets: _grpc.UnaryUnaryMultiCallable[_dataset_pb2.ListDatasetsRequest, _dataset_pb2.ListDatasetsResponse]
@@ -58,15 +63,20 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     UploadDataset: _aio.StreamUnaryMultiCallable[_dataset_pb2.UploadDatasetRequest, _dataset_pb2.UploadDatasetResponse]  # type: ignore[assignment]
     """Uploads a file: the header first, then chunks in order. Checks every row before it is stored; fails with
-    INVALID_ARGUMENT / DATASET_MALFORMED naming the line numbers, INVALID_ARGUMENT / DIGEST_MISMATCH. An interrupted
-    upload resumes from GetDatasetUpload's offset. The same bytes twice are the same dataset.
+    INVALID_ARGUMENT / DATASET_MALFORMED naming the line numbers, INVALID_ARGUMENT / DATASET_UNCHECKED when checking the
+    rows takes more time or memory than their length allows, INVALID_ARGUMENT / DIGEST_MISMATCH, RESOURCE_EXHAUSTED /
+    DISK_FULL before a byte is taken, ABORTED / UPLOAD_IN_PROGRESS. After UNAVAILABLE / NOT_READY what was received is
+    kept; sending the header again has it checked. An interrupted upload resumes from GetDatasetUpload's offset, for a
+    day. The same bytes twice are the same dataset.
     """
     GetDatasetUpload: _aio.UnaryUnaryMultiCallable[_dataset_pb2.GetDatasetUploadRequest, _dataset_pb2.GetDatasetUploadResponse]  # type: ignore[assignment]
     """Says how far an upload by this tenant has come; 0 for one never begun."""
     GetDataset: _aio.UnaryUnaryMultiCallable[_dataset_pb2.GetDatasetRequest, _dataset_pb2.GetDatasetResponse]  # type: ignore[assignment]
     """Describes a dataset: format, rows, tokens. Fails with NOT_FOUND / DATASET_NOT_FOUND."""
     ValidateDataset: _aio.UnaryUnaryMultiCallable[_dataset_pb2.ValidateDatasetRequest, _dataset_pb2.ValidateDatasetResponse]  # type: ignore[assignment]
-    """Checks a dataset for a method and a base and reports every problem with its line."""
+    """Checks a dataset for a method and a base and reports every problem with its line. Fails with NOT_FOUND /
+    DATASET_NOT_FOUND, INVALID_ARGUMENT / DATASET_UNCHECKED.
+    """
     PreviewDataset: _aio.UnaryUnaryMultiCallable[_dataset_pb2.PreviewDatasetRequest, _dataset_pb2.PreviewDatasetResponse]  # type: ignore[assignment]
     """Shows rows as they are trained on, with the tokens that count. Filled in by a later release."""
     ListDatasets: _aio.UnaryUnaryMultiCallable[_dataset_pb2.ListDatasetsRequest, _dataset_pb2.ListDatasetsResponse]  # type: ignore[assignment]
@@ -84,8 +94,11 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_dataset_pb2.UploadDatasetResponse, _abc.Awaitable[_dataset_pb2.UploadDatasetResponse]]:
         """Uploads a file: the header first, then chunks in order. Checks every row before it is stored; fails with
-        INVALID_ARGUMENT / DATASET_MALFORMED naming the line numbers, INVALID_ARGUMENT / DIGEST_MISMATCH. An interrupted
-        upload resumes from GetDatasetUpload's offset. The same bytes twice are the same dataset.
+        INVALID_ARGUMENT / DATASET_MALFORMED naming the line numbers, INVALID_ARGUMENT / DATASET_UNCHECKED when checking the
+        rows takes more time or memory than their length allows, INVALID_ARGUMENT / DIGEST_MISMATCH, RESOURCE_EXHAUSTED /
+        DISK_FULL before a byte is taken, ABORTED / UPLOAD_IN_PROGRESS. After UNAVAILABLE / NOT_READY what was received is
+        kept; sending the header again has it checked. An interrupted upload resumes from GetDatasetUpload's offset, for a
+        day. The same bytes twice are the same dataset.
         """
 
     @_abc_1.abstractmethod
@@ -110,7 +123,9 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _dataset_pb2.ValidateDatasetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dataset_pb2.ValidateDatasetResponse, _abc.Awaitable[_dataset_pb2.ValidateDatasetResponse]]:
-        """Checks a dataset for a method and a base and reports every problem with its line."""
+        """Checks a dataset for a method and a base and reports every problem with its line. Fails with NOT_FOUND /
+        DATASET_NOT_FOUND, INVALID_ARGUMENT / DATASET_UNCHECKED.
+        """
 
     @_abc_1.abstractmethod
     def PreviewDataset(

@@ -935,7 +935,7 @@ class Checkpoint(_message.Message):
     step: _builtins.int
     """Steps done."""
     digest: _builtins.str
-    """Digest of the adapter in it, sha256:…"""
+    """Digest of its tensors (adapter and optimizer), sha256:…"""
     size_bytes: _builtins.int
     """Length in bytes."""
     @_builtins.property

@@ -105,7 +105,8 @@ class TrainingServiceServicer(object):
 
     def CreateJob(self, request, context):
         """Queues a job and returns it. Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT /
-        DATASET_MALFORMED, UNIMPLEMENTED / NOT_YET_AVAILABLE for a method that this release lacks.
+        DATASET_MALFORMED, RESOURCE_EXHAUSTED / DISK_FULL, UNIMPLEMENTED / NOT_YET_AVAILABLE for a method that this release
+        lacks.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -154,7 +155,8 @@ class TrainingServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListCheckpoints(self, request, context):
-        """Lists a job's checkpoints that are kept, newest first.
+        """Lists a job's checkpoints that are kept, newest first. The last two are, until the job has ended: then its result is
+        in the registry, or was not wanted, and the list is empty. Fails with NOT_FOUND / JOB_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,7 +37,8 @@ class TrainingServiceStub:
     def __new__(cls, channel: _aio.Channel) -> TrainingServiceAsyncStub: ...
     CreateJob: _grpc.UnaryUnaryMultiCallable[_training_pb2.CreateJobRequest, _training_pb2.CreateJobResponse]
     """Queues a job and returns it. Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT /
-    DATASET_MALFORMED, UNIMPLEMENTED / NOT_YET_AVAILABLE for a method that this release lacks.
+    DATASET_MALFORMED, RESOURCE_EXHAUSTED / DISK_FULL, UNIMPLEMENTED / NOT_YET_AVAILABLE for a method that this release
+    lacks.
     """
     GetJob: _grpc.UnaryUnaryMultiCallable[_training_pb2.GetJobRequest, _training_pb2.GetJobResponse]
     """Returns a job. Fails with NOT_FOUND / JOB_NOT_FOUND."""
@@ -52,7 +53,9 @@ class TrainingServiceStub:
     WatchJob: _grpc.UnaryStreamMultiCallable[_training_pb2.WatchJobRequest, _training_pb2.WatchJobResponse]
     """Streams a job's events after a sequence number, first those that were, then those that come, until the job ends."""
     ListCheckpoints: _grpc.UnaryUnaryMultiCallable[_training_pb2.ListCheckpointsRequest, _training_pb2.ListCheckpointsResponse]
-    """Lists a job's checkpoints that are kept, newest first."""
+    """Lists a job's checkpoints that are kept, newest first. The last two are, until the job has ended: then its result is
+    in the registry, or was not wanted, and the list is empty. Fails with NOT_FOUND / JOB_NOT_FOUND.
+    """
     EstimateJob: _grpc.UnaryUnaryMultiCallable[_training_pb2.EstimateJobRequest, _training_pb2.EstimateJobResponse]
     """Says what a job would cost in tokens, time and memory. Filled in by a later release."""
     CreateSweep: _grpc.UnaryUnaryMultiCallable[_training_pb2.CreateSweepRequest, _training_pb2.CreateSweepResponse]
@@ -71,7 +74,8 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateJob: _aio.UnaryUnaryMultiCallable[_training_pb2.CreateJobRequest, _training_pb2.CreateJobResponse]  # type: ignore[assignment]
     """Queues a job and returns it. Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT /
-    DATASET_MALFORMED, UNIMPLEMENTED / NOT_YET_AVAILABLE for a method that this release lacks.
+    DATASET_MALFORMED, RESOURCE_EXHAUSTED / DISK_FULL, UNIMPLEMENTED / NOT_YET_AVAILABLE for a method that this release
+    lacks.
     """
     GetJob: _aio.UnaryUnaryMultiCallable[_training_pb2.GetJobRequest, _training_pb2.GetJobResponse]  # type: ignore[assignment]
     """Returns a job. Fails with NOT_FOUND / JOB_NOT_FOUND."""
@@ -86,7 +90,9 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     WatchJob: _aio.UnaryStreamMultiCallable[_training_pb2.WatchJobRequest, _training_pb2.WatchJobResponse]  # type: ignore[assignment]
     """Streams a job's events after a sequence number, first those that were, then those that come, until the job ends."""
     ListCheckpoints: _aio.UnaryUnaryMultiCallable[_training_pb2.ListCheckpointsRequest, _training_pb2.ListCheckpointsResponse]  # type: ignore[assignment]
-    """Lists a job's checkpoints that are kept, newest first."""
+    """Lists a job's checkpoints that are kept, newest first. The last two are, until the job has ended: then its result is
+    in the registry, or was not wanted, and the list is empty. Fails with NOT_FOUND / JOB_NOT_FOUND.
+    """
     EstimateJob: _aio.UnaryUnaryMultiCallable[_training_pb2.EstimateJobRequest, _training_pb2.EstimateJobResponse]  # type: ignore[assignment]
     """Says what a job would cost in tokens, time and memory. Filled in by a later release."""
     CreateSweep: _aio.UnaryUnaryMultiCallable[_training_pb2.CreateSweepRequest, _training_pb2.CreateSweepResponse]  # type: ignore[assignment]
@@ -108,7 +114,8 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_training_pb2.CreateJobResponse, _abc.Awaitable[_training_pb2.CreateJobResponse]]:
         """Queues a job and returns it. Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT /
-        DATASET_MALFORMED, UNIMPLEMENTED / NOT_YET_AVAILABLE for a method that this release lacks.
+        DATASET_MALFORMED, RESOURCE_EXHAUSTED / DISK_FULL, UNIMPLEMENTED / NOT_YET_AVAILABLE for a method that this release
+        lacks.
         """
 
     @_abc_1.abstractmethod
@@ -165,7 +172,9 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _training_pb2.ListCheckpointsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_training_pb2.ListCheckpointsResponse, _abc.Awaitable[_training_pb2.ListCheckpointsResponse]]:
-        """Lists a job's checkpoints that are kept, newest first."""
+        """Lists a job's checkpoints that are kept, newest first. The last two are, until the job has ended: then its result is
+        in the registry, or was not wanted, and the list is empty. Fails with NOT_FOUND / JOB_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def EstimateJob(
