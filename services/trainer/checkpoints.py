@@ -100,8 +100,16 @@ def newest(parent: Path) -> Checkpoint | None:
 
 def kept(parent: Path) -> list[Checkpoint]:
     """Return the checkpoints that verify, newest first."""
-    folders = sorted(parent.glob(f"{_PREFIX}*"), reverse=True) if parent.is_dir() else []
-    return [checkpoint for folder in folders if (checkpoint := verified(folder)) is not None]
+    return [checkpoint for folder in reversed(_folders(parent)) if (checkpoint := verified(folder)) is not None]
+
+
+def _folders(parent: Path) -> list[Path]:
+    """What is named as a checkpoint, oldest first; nothing where the job's folder is gone, or goes as we look."""
+    try:
+        names = os.listdir(parent)
+    except FileNotFoundError:
+        return []
+    return [parent / name for name in sorted(names) if name.startswith(_PREFIX)]
 
 
 def verified(folder: Path) -> Checkpoint | None:
@@ -140,7 +148,7 @@ def sweep(parent: Path) -> None:
 def _remove_old(parent: Path, at: WritePoint) -> None:
     # Counted among those that verify: a spoilt newer folder must not push a good one out.
     good = {checkpoint.folder for checkpoint in kept(parent)[:KEPT]}
-    for folder in sorted(parent.glob(f"{_PREFIX}*")):
+    for folder in _folders(parent):
         if folder not in good:
             _discard(folder, at)
     at("old removed")

@@ -85,6 +85,7 @@ class Runner:
         async with asyncio.TaskGroup() as group:
             while True:
                 self._wake.clear()
+                await self._sweep()
                 actions = [action for action in plan(await self._jobs.unfinished()) if self._due(action)]
                 if not actions:
                     await self._wake.wait()
@@ -124,7 +125,6 @@ class Runner:
                     return
                 else:
                     await self._jobs.decide(job, _succeeded(version))
-                    self._clean(job)
                     return
         finally:
             self._registering.discard(job.job)
@@ -178,6 +178,7 @@ class Runner:
         """Tell the process what became of its job."""
         asked = False
         while True:
+            await self._sweep()
             state = (await self._jobs.get(job.tenant, job.job)).state
             if state is State.CANCELLING:
                 await child.kill()
@@ -211,9 +212,7 @@ class Runner:
 
     async def _conclude(self, job: Job, ended: Ended) -> None:
         job = await self._jobs.decide(job, lambda now: conclude(now, ended, self._limits.max_crashes))
-        if job.state.finished:
-            self._clean(job)
-        elif job.state is State.RUNNING and ended.status != Exit.STOPPED:
+        if job.state is State.RUNNING and ended.status != Exit.STOPPED:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._limits.pause_after(job.crashes)):
                     await self._until_other(job)
@@ -226,11 +225,24 @@ class Runner:
 
     async def _refuse(self, job: Job, reason: str, message: str) -> None:
         await self._jobs.decide(job, lambda now: refuse(now, reason, message))
-        self._clean(job)
 
-    def _clean(self, job: Job) -> None:
-        """Drop the job's working folder: its result is in the registry, or will never be wanted."""
-        shutil.rmtree(self._folder / job.job, ignore_errors=True)
+    async def _sweep(self) -> None:
+        """Drop the folders of jobs that have ended: the result is in the registry, or will never be wanted.
+
+        Whatever ended them (a cancellation while paused, a trainer that was killed) wakes us, or comes before a start.
+        """
+        # Folders first: one is made only here, and only for a job that has not ended.
+        folders = await asyncio.to_thread(_names, self._folder)
+        ended = folders - {job.job for job in await self._jobs.unfinished()} if folders else set()
+        for name in ended:
+            await asyncio.to_thread(shutil.rmtree, self._folder / name, ignore_errors=True)
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except FileNotFoundError:
+        return set()
 
 
 def _event(job: Job, line: Line) -> Event:

@@ -5,9 +5,11 @@ killed) drops it and loses nothing that the next process will not say again.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from services.chassis.files import write_atomically
 from services.trainer.job import Method, Progress, Schedule, Settings
@@ -90,10 +92,11 @@ class Work:
         return cls(**fields)
 
 
-def settings_from(fields: dict[str, object]) -> Settings:
+def settings_from(fields: Mapping[str, Any]) -> Settings:
     """Rebuild settings from what `dataclasses.asdict` and JSON made of them."""
-    typed: dict[str, object] = dict(fields)
-    typed["method"] = Method(str(fields["method"]))
-    typed["schedule"] = Schedule(str(fields["schedule"]))
-    typed["target_modules"] = tuple(fields["target_modules"])  # type: ignore[arg-type]
-    return Settings(**typed)  # type: ignore[arg-type]
+    typed = {
+        "method": Method(fields["method"]),
+        "schedule": Schedule(fields["schedule"]),
+        "target_modules": tuple(fields["target_modules"]),
+    }
+    return Settings(**{**fields, **typed})

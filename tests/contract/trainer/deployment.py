@@ -81,6 +81,11 @@ class Deployment:
         trainer = psutil.Process(self.processes["trainer"].pid)
         return [child for child in trainer.children() if "services.trainer.child" in " ".join(child.cmdline())]
 
+    def job_folders(self) -> set[str]:
+        """Names of the folders in which training processes worked; each is a job's id."""
+        folder = self.folder / "trainer" / "jobs"
+        return set(os.listdir(folder)) if folder.exists() else set()
+
     @contextlib.contextmanager
     def caller(self) -> Iterator["Caller"]:
         """Stubs that carry the admin key."""

@@ -5,8 +5,9 @@ import pytest
 from trivium.registry.v1 import registry_pb2
 from trivium.trainer.v1 import dataset_pb2, training_pb2
 
-from tests.contract.trainer.deployment import Caller
+from tests.contract.trainer.deployment import Caller, Deployment
 from tests.contract.trainer.test_datasets import failed
+from tests.stack import eventually
 from tests.unit.trainer.tiny import rows_text
 
 SHORT = training_pb2.TrainingSettings(
@@ -36,6 +37,18 @@ def done(caller: Caller, dataset: str) -> training_pb2.Job:
         caller.create(model="other", dataset=dataset, settings=SHORT, request_id=request_id)
     assert failed(refused.value)[1] == "REQUEST_ID_REUSED"
     return caller.finished(jobs.pop())
+
+
+def checkpoints(caller: Caller, job: str) -> list[training_pb2.Checkpoint]:
+    """The job's checkpoints that are kept."""
+    request = training_pb2.ListCheckpointsRequest(job=job)
+    return list(caller.training.ListCheckpoints(request, metadata=caller.metadata).checkpoints)
+
+
+def paused(caller: Caller, job: str) -> int:
+    """Pause a running job; return the sequence of the event that said that it is."""
+    caller.training.PauseJob(training_pb2.PauseJobRequest(job=job), metadata=caller.metadata)
+    return next(event.sequence for event in caller.watch(job) if event.state == training_pb2.JOB_STATE_PAUSED)
 
 
 def running(caller: Caller, job: str) -> None:
@@ -140,16 +153,10 @@ def test_a_running_job_is_cancelled_and_its_dataset_is_free_again(caller: Caller
 def test_a_paused_job_keeps_a_checkpoint_and_goes_on_from_it(caller: Caller, dataset: str) -> None:
     job = caller.create(model="patient", dataset=dataset, settings=LONG)
     running(caller, job.job)
-    caller.training.PauseJob(training_pb2.PauseJobRequest(job=job.job), metadata=caller.metadata)
-    for event in caller.watch(job.job):
-        if event.state == training_pb2.JOB_STATE_PAUSED:
-            break
-    (kept,) = caller.training.ListCheckpoints(
-        training_pb2.ListCheckpointsRequest(job=job.job), metadata=caller.metadata
-    ).checkpoints
+    after = paused(caller, job.job)
+    (kept,) = checkpoints(caller, job.job)
     resume = training_pb2.ResumeJobRequest(job=job.job)
     caller.training.ResumeJob(resume, metadata=caller.metadata)
-    after = event.sequence
     steps = (event.step for event in caller.watch(job.job, after) if event.kind == training_pb2.JOB_EVENT_KIND_STEP)
     assert next(steps) == kept.step + 1
     with pytest.raises(grpc.RpcError) as refused:
@@ -157,6 +164,47 @@ def test_a_paused_job_keeps_a_checkpoint_and_goes_on_from_it(caller: Caller, dat
     assert failed(refused.value)[1] == "JOB_NOT_PAUSED"
     caller.training.CancelJob(training_pb2.CancelJobRequest(job=job.job), metadata=caller.metadata)
     caller.finished(job.job)
+
+
+def test_a_job_keeps_its_last_two_checkpoints_until_it_has_ended(
+    caller: Caller, deployment: Deployment, dataset: str, done: training_pb2.Job
+) -> None:
+    settings = training_pb2.TrainingSettings()
+    settings.CopyFrom(LONG)
+    settings.checkpoint_steps = 1
+    job = caller.create(model="keeper", dataset=dataset, settings=settings)
+    for event in caller.watch(job.job):
+        if event.kind == training_pb2.JOB_EVENT_KIND_STEP and event.step >= 4:
+            break
+    paused(caller, job.job)
+    newest, older = checkpoints(caller, job.job)
+    assert newest.step == older.step + 1 == caller.get(job.job).step
+    assert newest.digest != older.digest
+    assert newest.size_bytes > 0
+    caller.training.CancelJob(training_pb2.CancelJobRequest(job=job.job), metadata=caller.metadata)
+    eventually(lambda: job.job not in deployment.job_folders(), "the cancelled job's folder is gone")
+    for ended in (job.job, done.job):
+        assert checkpoints(caller, ended) == []
+    with pytest.raises(grpc.RpcError) as missing:
+        checkpoints(caller, "absent")
+    assert failed(missing.value)[1] == "JOB_NOT_FOUND"
+
+
+def test_what_a_job_leaves_is_cleared_while_another_trains(
+    caller: Caller, deployment: Deployment, dataset: str
+) -> None:
+    left = caller.create(model="left", dataset=dataset, settings=LONG)
+    running(caller, left.job)
+    paused(caller, left.job)
+    busy = caller.create(model="busy", dataset=dataset, settings=LONG)
+    running(caller, busy.job)
+    assert {left.job, busy.job} <= deployment.job_folders()
+    caller.training.CancelJob(training_pb2.CancelJobRequest(job=left.job), metadata=caller.metadata)
+    eventually(lambda: left.job not in deployment.job_folders(), "the cancelled job's folder is gone")
+    assert caller.get(busy.job).state == training_pb2.JOB_STATE_RUNNING
+    caller.training.CancelJob(training_pb2.CancelJobRequest(job=busy.job), metadata=caller.metadata)
+    caller.finished(busy.job)
+    eventually(lambda: not deployment.job_folders(), "nothing is left of jobs that have ended")
 
 
 def test_a_finished_job_is_not_cancelled(caller: Caller, done: training_pb2.Job) -> None:

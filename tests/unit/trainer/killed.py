@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import peft
@@ -68,9 +69,9 @@ def main(parent: Path, base: Path) -> None:
     digests = {"0": digest(calm)}
     for wanted in range(1, 1000):
         folder = make_job(parent / str(wanted), base, SETTINGS)
-        if in_fork(lambda folder=folder, wanted=wanted: killed_at(folder, wanted)) != signal.SIGKILL:  # type: ignore[misc]
+        if in_fork(partial(killed_at, folder, wanted)) != signal.SIGKILL:
             break
-        assert in_fork(lambda folder=folder: undisturbed(folder)) == 0  # type: ignore[misc]
+        assert in_fork(partial(undisturbed, folder)) == 0
         digests[str(wanted)] = digest(folder)
     sys.stdout.write(json.dumps(digests) + "\n")
 
