@@ -64,6 +64,14 @@ def test_the_reference_lists_every_rpc_and_marks_those_that_come_later(rpc: Rpc)
 
 
 @pytest.mark.parametrize("rpc", rpcs(), ids=lambda rpc: rpc.path)
+def test_the_reference_names_every_failure_that_the_contract_names(rpc: Rpc) -> None:
+    (row,) = [line for line in _section(rpc.service).splitlines() if line.startswith(f"| `{rpc.method}`")]
+    words = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)*\b", rpc.comment)) - set(Code.__members__)
+    named = words & set(Reason.__members__)
+    assert named <= set(re.findall(r"`([A-Z_]+)`", row))
+
+
+@pytest.mark.parametrize("rpc", rpcs(), ids=lambda rpc: rpc.path)
 def test_a_failure_that_a_contract_names_is_in_the_catalogue_with_that_code(rpc: Rpc) -> None:
     for code, reason in _CODE_AND_REASONS.findall(rpc.comment):
         assert reason in Reason.__members__, f"{rpc.path} names {reason}, which the catalogue lacks"
