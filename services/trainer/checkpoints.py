@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from services.chassis.files import disk_full_named, publish, sync_folder
+from services.chassis.files import disk_full_named, publish, require_space, sync_folder
 from services.trainer.job import Progress
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def write(
     """Write a checkpoint durably, then remove all but the newest two.  Raises DISK_FULL."""
     from safetensors.torch import save_file
 
-    parent.mkdir(parents=True, exist_ok=True)
+    # What is left must do for the database: a job that cannot tell of its checkpoint has none.
+    require_space(parent, sum(tensor.nbytes for tensor in tensors.values()), "the training jobs")
     temporary = parent / f"{_TEMPORARY}{uuid4().hex}"
     with disk_full_named(parent):
         temporary.mkdir()

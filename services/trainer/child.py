@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from services.chassis import resources
+from services.chassis.errors import Failure
 from services.chassis.files import disk_full_named, publish, sync_tree
 from services.trainer import checkpoints, rows
 from services.trainer.examples import ChatEncoder, Example, Unrenderable, cut
@@ -214,7 +215,9 @@ def main(folder: Path) -> int:
         return train(folder, say, lambda: bool(asked))
     except Refused as refusal:
         say(refusal_line(refusal))
-        return Exit.REFUSED
+    except Failure as failure:
+        say(refusal_line(Refused(failure.reason.name, failure.sentence)))
+    return Exit.REFUSED
 
 
 if __name__ == "__main__":

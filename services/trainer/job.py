@@ -51,7 +51,7 @@ class State(StrEnum):
 _END = frozenset({State.FAILED, State.CANCELLED})
 MOVES: dict[State, frozenset[State]] = {
     State.QUEUED: frozenset({State.RUNNING, State.PAUSED}) | _END,
-    State.RUNNING: frozenset({State.PAUSING, State.CANCELLING, State.REGISTERING}) | _END,
+    State.RUNNING: frozenset({State.PAUSING, State.PAUSED, State.CANCELLING, State.REGISTERING}) | _END,
     State.PAUSING: frozenset({State.PAUSED, State.CANCELLING, State.REGISTERING}) | _END,
     State.PAUSED: frozenset({State.QUEUED}) | _END,
     State.CANCELLING: _END,

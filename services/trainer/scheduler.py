@@ -84,11 +84,17 @@ def settle(job: Job) -> Move | None:
 
 
 def refuse(job: Job, reason: str, message: str) -> Move | None:
-    """The move of a job that can never succeed; a cancellation that came first counts."""
+    """The move of a job that cannot go on; a cancellation that came first counts.
+
+    A full disk is no fault of the job: what was trained is in its last checkpoint, so it waits for a person.
+    """
     if job.state.finished:
         return None
     if job.state is State.CANCELLING:
         return settle(job)
+    if reason == Reason.DISK_FULL.name:
+        paused = Move(State.PAUSED, f"{message} The job was paused; resume it when there is space.")
+        return None if job.state is State.PAUSED else paused
     return Move(State.FAILED, message, {"error_reason": reason, "error_message": message})
 
 

@@ -75,3 +75,15 @@ def test_a_process_that_is_lost_too_often_fails_the_job_and_says_how_it_ended() 
     assert last is not None
     assert (last.state, last.columns["error_reason"]) == (State.FAILED, "PROCESS_LOST")
     assert "signal 9" in last.message
+
+
+def test_a_full_disk_pauses_the_job_and_keeps_what_it_has() -> None:
+    full = Ended(Exit.REFUSED, "DISK_FULL", "No space is left.")
+    for state in (State.RUNNING, State.PAUSING):
+        move = conclude(job("a", state, 1), full, 1)
+        assert move is not None
+        assert move.state in MOVES[state]
+        assert (move.state, move.columns) == (State.PAUSED, {})
+        assert move.message == "No space is left. The job was paused; resume it when there is space."
+    assert refuse(job("a", State.PAUSED, 1), "DISK_FULL", "No space is left.") is None
+    assert refuse(job("a", State.QUEUED, 1), "DISK_FULL", "No space is left.") is not None

@@ -131,7 +131,7 @@ class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.Val
     JOB_STATE_PAUSING: _JobState.ValueType  # 3
     """Was asked to stop, and will at its next step."""
     JOB_STATE_PAUSED: _JobState.ValueType  # 4
-    """Stopped with a checkpoint."""
+    """Stopped with a checkpoint, on request or because the disk is full; its last event says which."""
     JOB_STATE_CANCELLING: _JobState.ValueType  # 5
     """Was asked to end, and will at its next step."""
     JOB_STATE_REGISTERING: _JobState.ValueType  # 6
@@ -155,7 +155,7 @@ JOB_STATE_RUNNING: JobState.ValueType  # 2
 JOB_STATE_PAUSING: JobState.ValueType  # 3
 """Was asked to stop, and will at its next step."""
 JOB_STATE_PAUSED: JobState.ValueType  # 4
-"""Stopped with a checkpoint."""
+"""Stopped with a checkpoint, on request or because the disk is full; its last event says which."""
 JOB_STATE_CANCELLING: JobState.ValueType  # 5
 """Was asked to end, and will at its next step."""
 JOB_STATE_REGISTERING: JobState.ValueType  # 6
