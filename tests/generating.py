@@ -108,6 +108,7 @@ class Served:
 
     def __init__(self, data: Path, environment: dict[str, str] | None = None) -> None:
         self.base = resolve(DEFAULT_BASE)
+        self.compiled = data / "compiled"
         self.stack = Stack(data, {"TRIVIUM_REGISTRY_BASES": DEFAULT_BASE})
         self.generator = Process(
             "generator",
@@ -119,6 +120,7 @@ class Served:
                 "TRIVIUM_GENERATOR_KV_CACHE_GIB": "0.5",
                 "TRIVIUM_GENERATOR_HEARTBEAT_SECONDS": "1",
                 "TRIVIUM_GENERATOR_VERSION_CACHE_SECONDS": "1",
+                "TORCHINDUCTOR_CACHE_DIR": str(self.compiled),
                 **(environment or {}),
             },
         )

@@ -80,6 +80,9 @@ def environment(settings: VllmSettings) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        # The engine runs eagerly.  What vLLM's sampler would still compile, at the first request for log
+        # probabilities, stops every request of the engine for seconds.
+        "TORCH_COMPILE_DISABLE": "1",
         GENERATOR_PID: str(os.getpid()),
     }
     if settings.cpu_ids:

@@ -65,6 +65,12 @@ def test_logprobs_name_the_chosen_token_and_the_alternatives(marks):
     assert all(len(told.top) == 3 and told.logprob <= 0 for told in answer.logprobs)
 
 
+def test_no_request_makes_the_engine_stop_and_compile(served, marks):
+    marks.tenant.generator.answer(QUESTION, sampling={"logprobs": 3})
+    marks.tenant.generator.answer(QUESTION, sampling={"temperature": 1.0, "top_p": 0.9, "logprobs": 1})
+    assert not list(served.compiled.rglob("*.cpp"))
+
+
 SHAPES = {
     "choice": chat_pb2.StructuredOutput(choice=chat_pb2.Choices(values=["Paris", "Rome"])),
     "regex": chat_pb2.StructuredOutput(regex="[0-9]{4}"),
