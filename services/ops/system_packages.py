@@ -19,8 +19,6 @@ def missing() -> tuple[list[str], list[str]]:
     run = []
     if importlib.util.find_spec("ensurepip") is None:  # Debian splits it off
         run.append("python3-venv")
-    if shutil.which("g++") is None:  # torch.compile, which vLLM's CPU build uses
-        run.append("g++")
     test = []
     if shutil.which("git") is None:  # `make lint` compares with the last release
         test.append("git")
@@ -30,7 +28,7 @@ def missing() -> tuple[list[str], list[str]]:
 
 
 # What the stamp of this step is made from.
-WANTED = "python3-venv g++ git postgresql"
+WANTED = "python3-venv git postgresql"
 
 
 def install() -> None:
