@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import hashlib
 import os
-import shutil
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
+from services.chassis.files import require_space
 from services.chassis.streams import Chunk, committed_bytes, partial_path, receive
 from services.registry.blobs import Blobs
 from services.registry.callers import Caller
@@ -31,8 +31,6 @@ from services.registry.store import FileRow, UploadRow
 from services.registry.versions import held_bytes
 
 _SUFFIXES = (".safetensors", ".json")
-# What stays free for the database and its journal, which must never find the disk full first.
-_RESERVE_BYTES = 64 * 1024 * 1024
 _SWEEP_PAGE = 500
 
 
@@ -107,7 +105,8 @@ class Uploads:
         target = self._target(caller, announced.sha256)
         with self._alone(caller, announced.sha256):
             try:
-                await asyncio.to_thread(self._require_space, announced.size_bytes, target)
+                missing_bytes = announced.size_bytes - committed_bytes(target)
+                await asyncio.to_thread(require_space, self._staging, missing_bytes, "the blobs")
                 received = await receive(
                     _watched(announced, chunks),
                     target,
@@ -131,13 +130,6 @@ class Uploads:
                 size_bytes=announced.size_bytes,
                 limit_bytes=self._limits.max_blob_bytes,
             )
-
-    def _require_space(self, size_bytes: int, target: Path) -> None:
-        """Refuse at once what cannot fit, instead of filling the disk for everybody."""
-        self._staging.mkdir(parents=True, exist_ok=True)
-        missing = size_bytes - committed_bytes(target)
-        if missing + _RESERVE_BYTES > shutil.disk_usage(self._staging).free:
-            raise Failure(Reason.DISK_FULL, what="the blobs")
 
     @contextlib.contextmanager
     def _alone(self, caller: Caller, sha256: str) -> Iterator[None]:
