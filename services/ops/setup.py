@@ -34,6 +34,7 @@ from services.ops.cache import CHECKOUT, venv_dir
 LOCK = CHECKOUT / "requirements.lock"
 PROJECTS = (CHECKOUT / "pyproject.toml", CHECKOUT / "clients" / "python" / "pyproject.toml")
 MODELS = CHECKOUT / "services" / "chassis" / "models"
+NATIVE = CHECKOUT / "services" / "generator" / "plugin"
 LINK = CHECKOUT / ".venv"
 # Resolved, so that a set-up started from the environment itself finds what made it.
 PYTHON = Path(sys.executable).resolve()
@@ -63,6 +64,7 @@ def steps() -> list[Step]:
         Step("environment", f"{PYTHON_VERSION} {lock}", _install_lock),
         Step("this checkout", f"{PYTHON_VERSION} {lock} {projects}", _install_checkout),
         Step("models", f"{lock} {models}", _prepare_models),
+        Step("native code", _digest(NATIVE / "rows.cpp", NATIVE / "native.py"), _compile_native_code),
     ]
 
 
@@ -94,6 +96,11 @@ def _prepare_models() -> None:
     """Unpack the default models into the model cache, so that first use is quick."""
     if MODELS.is_dir() or MODELS.with_suffix(".py").exists():
         _run(venv_dir() / "bin" / "python", "-m", "services.chassis.models")
+
+
+def _compile_native_code() -> None:
+    """Compile what the generator would else compile when it first starts."""
+    _run(venv_dir() / "bin" / "python", "-m", "services.generator.plugin.native")
 
 
 def _run(*command: str | Path) -> None:

@@ -19,6 +19,8 @@ def missing() -> tuple[list[str], list[str]]:
     run = []
     if importlib.util.find_spec("ensurepip") is None:  # Debian splits it off
         run.append("python3-venv")
+    if shutil.which("g++") is None:  # the generator compiles its LoRA product for this machine
+        run.append("g++")
     test = []
     if shutil.which("git") is None:  # `make lint` compares with the last release
         test.append("git")
@@ -28,7 +30,7 @@ def missing() -> tuple[list[str], list[str]]:
 
 
 # What the stamp of this step is made from.
-WANTED = "python3-venv git postgresql"
+WANTED = "python3-venv g++ git postgresql"
 
 
 def install() -> None:

@@ -4,7 +4,8 @@ It exists because stock vLLM 0.32 cannot keep promise 4 on the CPU: a row withou
 adapter carries slot -1, which the stock gather reads as *the last slot*, and a freed
 slot keeps its weights.  The plugin
 
-* replaces the CPU matrix path by one that never touches rows of slot -1 (``punica``),
+* replaces the CPU matrix path by one that never touches rows of slot -1 (``punica``,
+  ``layers``),
 * zeroes a slot when its adapter leaves, and stamps each slot with the identity that
   was read from disk together with the weights (``slots``),
 * attests, per request and step, which slot multiplied its rows (``attest``),
@@ -63,8 +64,9 @@ def register() -> None:
     # The kernel's signal follows the thread that started this child: ``engine_vllm`` keeps
     # one for as long as the engine.
     die_with_parent(parent.pid)
-    from services.generator.plugin import attest, punica, slots
+    from services.generator.plugin import attest, layers, punica, slots
 
     punica.install()
+    layers.install()
     slots.install()
     attest.install()

@@ -1,11 +1,11 @@
-"""The CPU's LoRA arithmetic: rows grouped by slot, each group multiplied as matrices.
+"""The CPU's LoRA arithmetic: rows planned by slot once a step, multiplied as matrices in every layer.
 
-Once a step the token rows are cut into one group per slot; every wrapped linear layer
-then adds ``x[rows] @ A[slot].T @ B[slot].T`` to the rows of that group and to nothing
-else.  Invariant: a row of slot -1 (no adapter) belongs to no group, so no adapter's
-weights can reach it, and a step without adapters costs one comparison a layer.
+Every wrapped linear layer adds ``x[rows] @ A[slot].T @ B[slot].T`` to the rows of a slot and to nothing
+else (``layers`` in machine code; here in torch, for what that does not fit).  Invariant: a row of slot -1
+(no adapter) is in no plan, so no adapter's weights can reach it, and a step without adapters costs one
+comparison a layer.
 
-``applied_slots`` is read back from the very groups that multiply, which is what makes
+``applied_slots`` is read back from the very plan that multiplies, which is what makes
 the attestation (``attest``) a statement about the arithmetic and not about the request.
 """
 
@@ -19,7 +19,7 @@ import torch
 from vllm.lora.punica_wrapper.punica_base import PunicaWrapperBase
 from vllm.platforms.cpu import CpuPlatform
 
-from services.generator.plugin.rows import RowGroup, add_grouped, applied_slots, group_rows, slots_of_rows
+from services.generator.plugin.rows import RowPlan, add_grouped, applied_slots, planned, slots_of_rows
 
 if TYPE_CHECKING:
     from vllm.lora.layers import LoRAMapping
@@ -29,7 +29,7 @@ _QUALNAME = "services.generator.plugin.punica.GroupedPunicaWrapper"
 
 
 class GroupedPunicaWrapper(PunicaWrapperBase):
-    """vLLM's per-step LoRA bookkeeping, kept as row groups.
+    """vLLM's per-step LoRA bookkeeping, kept as a plan of rows.
 
     Only linear layers are adapted: an engine whose ``lora_target_modules`` would wrap
     the embedding or the output head is refused at construction.
@@ -42,16 +42,16 @@ class GroupedPunicaWrapper(PunicaWrapperBase):
         wrapped = kwargs["lora_config"].target_modules
         if not wrapped or not set(wrapped) <= set(LINEAR_MODULES):
             raise ValueError(f"lora_target_modules must be given and within {LINEAR_MODULES}, found {wrapped}")
-        self.groups: tuple[RowGroup, ...] = ()
+        self.plan: RowPlan | None = None
 
     def select_base(self) -> None:
         """State that no row of the next forward pass has an adapter."""
-        self.groups = ()
+        self.plan = None
         self.no_lora = True
 
     def applied_slots(self, tokens: int) -> npt.NDArray[np.int64]:
         """Slot that multiplies each of the step's first ``tokens`` rows, [tokens]."""
-        return applied_slots(self.groups, tokens)
+        return applied_slots(self.plan, tokens)
 
     def update_metadata(
         self,
@@ -61,9 +61,9 @@ class GroupedPunicaWrapper(PunicaWrapperBase):
         vocab_size: int,
         **kwargs: Any,
     ) -> None:
-        """Regroup the rows for the coming step; nothing is padded and nothing aliased."""
-        self.groups = group_rows(slots_of_rows(tuple(mapping.index_mapping), lora_index_to_id))
-        self.no_lora = not self.groups
+        """Plan the rows of the coming step; nothing is padded and nothing aliased."""
+        self.plan = planned(slots_of_rows(tuple(mapping.index_mapping), lora_index_to_id))
+        self.no_lora = self.plan is None
         self.is_prefill = bool(mapping.is_prefill)
 
     def add_lora_linear(
@@ -79,8 +79,8 @@ class GroupedPunicaWrapper(PunicaWrapperBase):
         **kwargs: Any,
     ) -> None:
         """Adapt a linear layer's output in place; shapes as in ``add_grouped``."""
-        if self.groups:
-            add_grouped(y, x, lora_a_stacked, lora_b_stacked, scale, output_slices, self.groups)
+        if self.plan is not None:
+            add_grouped(y, x, lora_a_stacked, lora_b_stacked, scale, output_slices, self.plan)
 
     def _refused(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError("the generator adapts linear layers only")

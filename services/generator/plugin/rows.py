@@ -1,11 +1,12 @@
-"""Which rows a slot multiplies, and the multiplication: plain arithmetic, apart from vLLM.
+"""Which rows a slot multiplies, and the multiplication in torch: plain arithmetic, apart from vLLM.
 
-Invariant: a row of NO_SLOT belongs to no group, and ``add_grouped`` touches no row that
-belongs to no group.
+Invariant: a row of NO_SLOT belongs to no block, and nothing that takes a plan touches a row that belongs to
+no block.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,16 +14,26 @@ import numpy.typing as npt
 import torch
 
 NO_SLOT = -1
+# As many rows as the native product takes at once: a slot's matrices are read once for all of them.
+BLOCK_ROWS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class RowGroup:
-    """The rows of one step that one slot adapts: a run, or a list when they interleave."""
+class RowPlan:
+    """The adapted rows of one step, slot by slot.
 
-    slot: int
-    start: int
-    stop: int
-    rows: torch.Tensor | None  # int64 [rows], None when the rows are start..stop
+    order: int32 [rows], each row once, those of a slot beside each other and ascending;
+    blocks: int32 [blocks, 3], (slot, first, last + 1) into ``order``, at most BLOCK_ROWS each.
+    """
+
+    order: npt.NDArray[np.int32]
+    blocks: npt.NDArray[np.int32]
+
+    def groups(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """Each slot in use and all its rows, int64 [rows]."""
+        for slot in np.unique(self.blocks[:, 0]).tolist():
+            mine = self.blocks[self.blocks[:, 0] == slot]
+            yield slot, torch.from_numpy(self.order[mine[0, 1] : mine[-1, 2]].astype(np.int64))
 
 
 def slots_of_rows(row_adapter_ids: tuple[int, ...], slot_adapter_ids: list[int | None]) -> npt.NDArray[np.int64]:
@@ -39,15 +50,20 @@ def slots_of_rows(row_adapter_ids: tuple[int, ...], slot_adapter_ids: list[int |
     return slots
 
 
-def group_rows(slots: npt.NDArray[np.int64]) -> tuple[RowGroup, ...]:
-    """One group per slot in use, ascending; rows of NO_SLOT are in none."""
-    groups = []
-    for slot in np.unique(slots[slots != NO_SLOT]).tolist():
-        rows = np.flatnonzero(slots == slot)
-        start, stop = int(rows[0]), int(rows[-1]) + 1
-        contiguous = stop - start == rows.size
-        groups.append(RowGroup(slot, start, stop, None if contiguous else torch.from_numpy(rows)))
-    return tuple(groups)
+def planned(slots: npt.NDArray[np.int64]) -> RowPlan | None:
+    """The plan of a step whose rows have these slots, [rows]; None when no row has one."""
+    adapted = np.flatnonzero(slots != NO_SLOT)
+    if not adapted.size:
+        return None
+    order = adapted[np.argsort(slots[adapted], kind="stable")]
+    found, starts = np.unique(slots[order], return_index=True)
+    ends = np.append(starts[1:], order.size)
+    blocks = [
+        (slot, first, min(first + BLOCK_ROWS, end))
+        for slot, start, end in zip(found.tolist(), starts.tolist(), ends.tolist(), strict=True)
+        for first in range(start, end, BLOCK_ROWS)
+    ]
+    return RowPlan(order.astype(np.int32), np.array(blocks, dtype=np.int32))
 
 
 def add_grouped(
@@ -57,34 +73,29 @@ def add_grouped(
     lora_b: tuple[torch.Tensor, ...],
     scale: float,
     output_slices: tuple[int, ...],
-    groups: tuple[RowGroup, ...],
+    plan: RowPlan,
 ) -> None:
-    """Add each group's low-rank product to its rows of ``y`` in place.
+    """Add each slot's low-rank product to its rows of ``y`` in place.
 
     y: [tokens, out]; x: [tokens, in]; lora_a[i]: [slots, 1, rank, in];
     lora_b[i]: [slots, 1, out_i, rank]; output_slices sum to at most out.
     """
-    for group in groups:
-        inputs = x[group.start : group.stop] if group.rows is None else x.index_select(0, group.rows)
+    for slot, rows in plan.groups():
+        inputs = x.index_select(0, rows)
         offset = 0
         for a_stacked, b_stacked, width in zip(lora_a, lora_b, output_slices, strict=True):
-            a, b = a_stacked[group.slot, 0], b_stacked[group.slot, 0]
-            low = torch.mm(inputs.to(a.dtype), a.t())
-            target = y[:, offset : offset + width]
-            if group.rows is None:
-                delta = torch.mm(low, b.t())
-                target[group.start : group.stop].add_(delta.to(y.dtype), alpha=scale)
-            else:
-                target.index_add_(0, group.rows, torch.mm(low, b.t()).to(y.dtype), alpha=scale)
+            a, b = a_stacked[slot, 0], b_stacked[slot, 0]
+            delta = torch.mm(torch.mm(inputs.to(a.dtype), a.t()), b.t())
+            y[:, offset : offset + width].index_add_(0, rows, delta.to(y.dtype), alpha=scale)
             offset += width
 
 
-def applied_slots(groups: tuple[RowGroup, ...], tokens: int) -> npt.NDArray[np.int64]:
-    """Slot that multiplies each of the first ``tokens`` rows, read back from the groups, [tokens]."""
+def applied_slots(plan: RowPlan | None, tokens: int) -> npt.NDArray[np.int64]:
+    """Slot that multiplies each of the first ``tokens`` rows, read back from the blocks, [tokens]."""
     applied = np.full(tokens, NO_SLOT, dtype=np.int64)
-    for group in groups:
-        rows = slice(group.start, group.stop) if group.rows is None else group.rows.numpy()
-        applied[rows] = group.slot
+    if plan is not None:
+        for slot, first, last in plan.blocks.tolist():
+            applied[plan.order[first:last]] = slot
     return applied
 
 
