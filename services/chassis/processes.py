@@ -81,20 +81,23 @@ async def spawn(
     cwd: Path | None = None,
     prepare: Callable[[], None] | None = None,
     guarded: bool = True,
+    own_session: bool = False,
     **streams: Any,
 ) -> Child:
     """Start a child that ends with us.
 
     ``env`` replaces the environment when given.  ``prepare`` runs in the child before
     the program (priorities: see ``chassis.resources``); it must not touch locks or the
-    event loop.  ``streams`` are stdin, stdout and stderr of asyncio's subprocess.  Must
+    event loop.  ``own_session`` sets it apart for the scheduler too: Linux may weigh a
+    session as one, and a child that gives way must not take us along.  ``streams`` are stdin, stdout and stderr of asyncio's subprocess.  Must
     be called from the thread that lives longest (the main one): the kernel's signal
     follows the thread.
     """
     parent = os.getpid()
 
     def in_child() -> None:
-        os.setpgid(0, 0)
+        # Either makes it the leader of a group.
+        os.setsid() if own_session else os.setpgid(0, 0)
         die_with_parent(parent)
         if prepare is not None:
             prepare()

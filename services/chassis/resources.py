@@ -168,9 +168,11 @@ def set_idle(idle: bool, *, nice: int = 0) -> None:
         process.ionice(psutil.IOPRIO_CLASS_IDLE if idle else psutil.IOPRIO_CLASS_BE)
     with suppress(psutil.Error, OSError):
         process.nice(nice if idle else 0)
-    # Under autogrouping, priorities count inside a session only, unless the group is lowered as well.
-    with suppress(OSError):
-        Path("/proc/self/autogroup").write_text(str(19 if idle else 0))
+    # Under autogrouping, priorities count inside a session only, unless the group is lowered as well: ours to
+    # lower when we lead the session, and everybody's who serves beside us when we do not.
+    if os.getsid(0) == os.getpid():
+        with suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(19 if idle else 0))
 
 
 def serving(data_dir: Path) -> bool:

@@ -146,6 +146,7 @@ class Runner:
             child = await processes.spawn(
                 [sys.executable, "-m", "services.trainer.child", folder],
                 env=environment,
+                own_session=True,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,

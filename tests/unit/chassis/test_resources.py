@@ -59,6 +59,28 @@ def test_training_takes_idle_priority_and_leaves_it_again() -> None:
     assert normal == f"[{os.SCHED_OTHER}, {os.SCHED_OTHER}] 0"
 
 
+@pytest.mark.parametrize(("own_session", "of_the_child"), [(True, 19), (False, 0)])
+def test_a_child_that_gives_way_does_not_take_its_parent_along(own_session: bool, of_the_child: int) -> None:
+    weighed = Path("/proc/self/autogroup")
+    if not weighed.exists():
+        # A kernel that weighs no sessions: there is nothing to take along.
+        assert not Path("/proc/sys/kernel/sched_autogroup_enabled").exists()
+        return
+    group = f"open('{weighed}').read().split()[-1]"
+    child = f"from services.chassis.resources import set_idle; set_idle(True); print({group}, flush=True)"
+    code = (
+        "import asyncio, sys; from services.chassis.processes import spawn\n"
+        "async def main():\n"
+        f"    child = await spawn([sys.executable, '-c', {child!r}], own_session={own_session})\n"
+        f"    assert await child.wait() == 0; print({group})\n"
+        "asyncio.run(main())\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, start_new_session=True
+    )
+    assert [int(line) for line in run.stdout.split()] == [of_the_child, 0]
+
+
 def test_serving_is_what_a_live_run_file_says(tmp_path: Path) -> None:
     assert not serving(tmp_path)
     (tmp_path / "run").mkdir()
