@@ -127,6 +127,15 @@ def test_an_unknown_base_or_dataset_is_named(caller: Caller, dataset: str) -> No
     assert failed(data.value)[:2] == (grpc.StatusCode.NOT_FOUND, "DATASET_NOT_FOUND")
 
 
+@pytest.mark.parametrize("model", ["base", "auto"])
+def test_a_name_of_the_platforms_own_is_refused_before_anything_is_trained(
+    caller: Caller, dataset: str, model: str
+) -> None:
+    with pytest.raises(grpc.RpcError) as refused:
+        caller.create(model=model, dataset=dataset)
+    assert failed(refused.value)[:2] == (grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_INVALID")
+
+
 def test_settings_that_do_not_fit_the_base_fail_the_job_and_say_why(caller: Caller, dataset: str) -> None:
     settings = training_pb2.TrainingSettings(lora=training_pb2.LoraSettings(target_modules=["query"]))
     done = caller.finished(caller.create(model="unfit", dataset=dataset, settings=settings).job)

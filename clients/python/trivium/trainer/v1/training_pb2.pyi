@@ -515,7 +515,7 @@ class CreateJobRequest(_message.Message):
     ALIAS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """Required. Model that takes the version; created when new."""
+    """Required. Model that takes the version; created when new. The names "base" and "auto" are the platform's own."""
     dataset: _builtins.str
     """Required. Dataset id or digest."""
     base: _builtins.str
