@@ -30,6 +30,8 @@ def test_documents_are_added_listed_asked_about_and_removed(suite: Suite, tmp_pa
     assert asked.code == 0, asked.err
     assert asked.json["sources"][0]["span"]["document"] == "ferry.md"
     assert asked.json["final"]["receipt"]["engine_slot"] == -1
+    told = trivium(suite, "ask", "From which pier does the ferry leave?", "-c", collection).out
+    assert "1] ferry.md 0-" in told or "(1) ferry.md 0-" in told
 
     assert trivium(suite, "docs", "rm", "ferry.md", "-c", collection).code == 0
     listed = trivium(suite, "docs", "list", "-c", collection, "--json")

@@ -10,6 +10,7 @@ from trivium_client import Trivium
 from trivium_client.answers import Answer, Final, Message, Part, Sampling, Source, Sources, Text
 from trivium_client.cli.exits import Exit
 from trivium_client.cli.printing import Json, as_json
+from trivium_client.nouns import Span
 
 Model = Annotated[str, typer.Option("--model", "-m", help="base, NAME, NAME@ALIAS or NAME@VERSION.")]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Most tokens to generate.")]
@@ -59,7 +60,7 @@ def chat(
 ) -> None:
     """Talk to a model: one message, or a conversation until an empty line or Ctrl-D.
 
-    Example: trivium chat "The capital of France?" -m base
+    Example: trivium chat "What is the capital of France?" -m base
     """
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
     turns: list[Message] = []
@@ -104,10 +105,17 @@ def _shown(parts: Iterable[Part], *, quiet: bool) -> Answer:
 
 
 def _footnotes(answer: Answer) -> None:
+    cited = {citation.marker for citation in answer.citations}
     for citation in answer.citations:
-        span = citation.span
-        typer.echo(f"[{citation.marker}] {span.document} {span.start}-{span.end} of version {span.version[:12]}")
+        typer.echo(f"[{citation.marker}] {_place(citation.span)}")
+    for marker, source in enumerate(answer.sources, 1):
+        if marker not in cited:
+            typer.echo(f"({marker}) {_place(source.span)}, found and not cited")
     for marker in answer.final.unresolved_markers:
         typer.echo(f"[{marker}] names no source")
     stages = ", ".join(f"{timing.stage} {timing.seconds:.2f} s" for timing in answer.final.timings)
     typer.echo(f"{answer.final.receipt.resolved_model or 'base'}; {stages}", err=True)
+
+
+def _place(span: Span) -> str:
+    return f"{span.document} {span.start}-{span.end} of version {span.version[:12]}"
