@@ -207,9 +207,6 @@ extern "C" {
 int64_t trivium_max_block_rows() { return kMaxBlockRows; }
 int64_t trivium_max_rank() { return kMaxRank; }
 
-// 1 where the processor multiplies bfloat16 itself.
-int32_t trivium_is_fast() { return has_avx512(); }
-
 // y: [*, outputs], x: [*, inputs], strides in elements; order: [rows in blocks]; blocks: [count, 3] of
 // (slot, first, last + 1) into order, each of at most kMaxBlockRows rows, no row twice.
 void trivium_add_rows(const Layer* layer, Half* y, int64_t y_stride, const Half* x, int64_t x_stride,

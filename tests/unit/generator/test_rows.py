@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from services.generator.plugin import native
 from services.generator.plugin.layers import NativeRows
 from services.generator.plugin.rows import (
+    BLOCK_ROWS,
     NO_SLOT,
     add_grouped,
     applied_slots,
@@ -164,6 +166,10 @@ def test_a_cleared_slot_adds_nothing_and_a_rewritten_one_only_what_it_holds_now(
     rows.add(y, x, of([2, 2]))
     expected = plain(before.float(), x, tuple(2 * part for part in down), up, [2, 2], 1.0)
     assert (y.float() - expected).abs().max() < 0.03 * expected.abs().max()
+
+
+def test_a_plans_blocks_are_as_large_as_machine_code_takes() -> None:
+    assert native.library().trivium_max_block_rows() == BLOCK_ROWS
 
 
 def test_numbers_that_are_none_stay_none():
