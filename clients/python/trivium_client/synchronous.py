@@ -16,6 +16,9 @@ from trivium_client.connection import Connection
 
 T = TypeVar("T")
 
+# gRPC reads how a cancelled call ended in a task of its own, within milliseconds; more than this it is not waited for.
+_GRACE_SECONDS = 1.0
+
 
 class Loop:
     """An event loop in a daemon thread; `run` waits for a coroutine, `iterate` draws from an async iterator."""
@@ -48,13 +51,40 @@ class Loop:
             while there := self.run(following()):
                 yield there[0]
         finally:
-            self.run(_close(items))
+            # Who stopped the loop has closed the source with it.
+            if not self._loop.is_closed():
+                self.run(_close(items))
 
-    def stop(self) -> None:
-        """End the thread."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+    def stop(self, grace_seconds: float = _GRACE_SECONDS) -> None:
+        """End the thread, once no task is left in the loop; what does not end within the grace is cancelled."""
+        try:
+            self.run(_emptied(grace_seconds))
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+
+async def _emptied(grace_seconds: float) -> None:
+    """Return when this task is the loop's only one, and no source that somebody left half read is open.
+
+    First the tasks, because a source cannot be closed while one reads it; then the sources, whose
+    calls leave tasks again.
+    """
+    await _others_ended(grace_seconds)
+    await asyncio.get_running_loop().shutdown_asyncgens()
+    await _others_ended(grace_seconds)
+
+
+async def _others_ended(grace_seconds: float) -> None:
+    # Cancelling comes second: the task that reads a call's end lends gRPC the memory that the end is written to.
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if not others:
+        return
+    _, late = await asyncio.wait(others, timeout=grace_seconds)
+    for task in late:
+        task.cancel()
+    await asyncio.gather(*late, return_exceptions=True)
 
 
 async def _close(items: AsyncIterator[Any]) -> None:
@@ -101,8 +131,10 @@ class Trivium:
         if self._closed:
             return
         self._closed = True
-        self._loop.run(self._inner.close())
-        self._loop.stop()
+        try:
+            self._loop.run(self._inner.close())
+        finally:
+            self._loop.stop()
 
     def ask(self, question: str, **options: Any) -> Iterator[answers.Part]:
         """See `AsyncTrivium.ask`."""

@@ -1,5 +1,7 @@
 """The synchronous face says what the asynchronous one says, and the words of enums survive both ways."""
 
+import asyncio
+import gc
 import inspect
 import threading
 from collections.abc import AsyncIterator
@@ -51,6 +53,63 @@ def test_an_item_that_is_none_is_not_the_end() -> None:
 
     assert list(loop.iterate(some())) == [None, 1]
     loop.stop()
+
+
+def complaints_of(loop: synchronous.Loop) -> list[str]:
+    """What the event loop complains of from now on, as asyncio would print it."""
+    heard: list[str] = []
+    loop._loop.set_exception_handler(lambda _, context: heard.append(context["message"]))
+    return heard
+
+
+@pytest.mark.parametrize("ends_by_itself", [True, False])
+def test_no_task_is_left_in_a_loop_that_is_closed(ends_by_itself: bool) -> None:
+    loop = synchronous.Loop()
+    heard = complaints_of(loop)
+    ended: list[str] = []
+
+    async def lingering() -> None:
+        try:
+            if not ends_by_itself:
+                await asyncio.Event().wait()
+            # Until another task is in the loop: that which empties it.
+            while len(asyncio.all_tasks()) == 1:  # noqa: ASYNC110, a task that begins sets no event
+                await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            ended.append("by itself")
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+
+    async def begin() -> asyncio.Task[None]:
+        return asyncio.create_task(lingering())
+
+    task = loop.run(begin())
+    loop.stop(grace_seconds=30 if ends_by_itself else 0.01)
+    assert task.done()
+    del task
+    gc.collect()
+    assert (ended, heard) == (["by itself" if ends_by_itself else "cancelled"], [])
+
+
+def test_a_source_that_is_left_half_read_is_closed_with_the_loop() -> None:
+    loop = synchronous.Loop()
+    heard = complaints_of(loop)
+    closed: list[bool] = []
+
+    async def endless() -> AsyncIterator[int]:
+        try:
+            while True:
+                yield 1
+        finally:
+            # Closing takes turns of the loop, as ending a call does.
+            await asyncio.sleep(0)
+            closed.append(True)
+
+    items = loop.iterate(endless())
+    assert next(items) == 1
+    loop.stop()
+    items.close()
+    assert (closed, heard) == ([True], [])
 
 
 def test_settings_survive_the_wire_and_what_is_unset_stays_unset() -> None:
