@@ -35,6 +35,9 @@ VALIDATE_MODULE = "github.com/bufbuild/protovalidate@v1.2.2"
 VALIDATE_PROTO = "buf/validate/validate.proto"
 VALIDATE_SHA256 = "a1dc1163ebac930b3b070655b91f2bc78df8b4aea940021661fe5ec7904a7b88"
 
+# No contract imports it, as details travel packed: a tool that shows them looks them up by name.
+ERROR_DETAILS_PROTO = "google/rpc/error_details.proto"
+
 
 def generate(output: Path) -> None:
     """Write every generated file of the Python client below OUTPUT."""
@@ -118,10 +121,11 @@ def _proto_files(root: Path) -> list[str]:
 
 
 def _image(root: Path) -> FileDescriptorSet:
-    """Return the contracts below ROOT with all that they import, without comments."""
+    """Return the contracts below ROOT with all that they import and that errors carry, without comments."""
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "image.binpb"
-        _protoc(root, _proto_files(root), "--include_imports", f"--descriptor_set_out={path}")
+        files = [*_proto_files(root), ERROR_DETAILS_PROTO]
+        _protoc(root, files, "--include_imports", f"--descriptor_set_out={path}")
         return FileDescriptorSet.FromString(path.read_bytes())
 
 
