@@ -61,7 +61,14 @@ async def serving(app: FastAPI, runtime: Runtime) -> AsyncIterator[str]:
 
 
 async def _serve(server: _Server, listener: socket.socket) -> None:
-    await server.serve(sockets=[listener])
+    with listener:
+        try:
+            await server.serve(sockets=[listener])
+        except Exception:
+            # uvicorn that dies closes nothing: neither its listener nor its connections.
+            if server.started:
+                await server.shutdown(sockets=[listener])
+            raise
     if not server.asked:
         raise RuntimeError("the HTTP server ended, and nobody had asked it to")
 

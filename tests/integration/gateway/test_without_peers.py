@@ -210,8 +210,10 @@ async def test_a_gateway_whose_http_server_ends_ends_too(tmp_path, monkeypatch, 
             raise OSError("no more files")
         return True
 
-    async with gateway_alone(tmp_path) as (server, _, _):
+    async with gateway_alone(tmp_path) as (server, client, _):
         monkeypatch.setattr(uvicorn.Server, "on_tick", on_tick)
         async with asyncio.timeout(30):
             await ticked.wait()
             await server.runtime.background.failed.wait()
+        with pytest.raises(httpx.ConnectError):
+            await client.get("/healthz")
