@@ -59,7 +59,7 @@ class Reason(Enum):
     REQUEST_ID_REUSED = Entry(
         Code.ALREADY_EXISTS, "request_id {request_id} was already used with another request. Use a new one."
     )
-    REQUEST_INVALID = Entry(Code.INVALID_ARGUMENT, "The request breaks {count} rule(s); the first: {first}")
+    REQUEST_INVALID = Entry(Code.INVALID_ARGUMENT, "The request breaks rules: {count}. The first: {first}")
     REQUEST_STREAM_EMPTY = Entry(Code.INVALID_ARGUMENT, "The stream ended before its first message.")
     REQUEST_STREAM_IDLE = Entry(Code.DEADLINE_EXCEEDED, "The stream carried no message for {seconds} s and was closed.")
     RESPONSE_TOO_LARGE = Entry(
@@ -143,7 +143,7 @@ class Reason(Enum):
     MODEL_EXISTS = Entry(Code.ALREADY_EXISTS, "A model is already named {name}.", "trivium.registry.v1.Model")
     MODEL_IN_USE = Entry(Code.FAILED_PRECONDITION, "The model {name} is used by {user}. Remove that first.")
     MODEL_NOT_FOUND = Entry(
-        Code.NOT_FOUND, "No model is named {name}. The nearest name is {nearest}.", "trivium.registry.v1.Model"
+        Code.NOT_FOUND, "No model is named {name}. Names like it: {nearest}.", "trivium.registry.v1.Model"
     )
     MODEL_SOURCE_INVALID = Entry(
         Code.FAILED_PRECONDITION, "The model {uri} cannot be resolved: {problem}", "model source"
@@ -178,7 +178,7 @@ class Reason(Enum):
     # Texts and vectors
     EMBEDDING_MODEL_NOT_FOUND = Entry(
         Code.NOT_FOUND,
-        "No embedding model is named {name}. The nearest name is {nearest}.",
+        "No embedding model is named {name}; this embedder serves {known}.",
         "trivium.embedder.v1.EmbeddingModel",
     )
     EMBEDDING_QUEUE_FULL = Entry(
@@ -192,7 +192,7 @@ class Reason(Enum):
     )
     COLLECTION_NOT_FOUND = Entry(
         Code.NOT_FOUND,
-        "No collection is named {name}. The nearest name is {nearest}.",
+        "No collection is named {name}. Names like it: {nearest}.",
         "trivium.retriever.v1.Collection",
     )
     DOCUMENT_EMPTY = Entry(Code.INVALID_ARGUMENT, "The document {name} holds no text: nothing in it could be found.")
@@ -224,7 +224,7 @@ class Reason(Enum):
     BASE_NOT_FOUND = Entry(Code.NOT_FOUND, "No base is named {name}; this deployment trains on {known}.", "base model")
     DATASET_IN_USE = Entry(Code.FAILED_PRECONDITION, "The dataset {name} is used by {user}. Wait for it or cancel it.")
     DATASET_MALFORMED = Entry(
-        Code.INVALID_ARGUMENT, "{count} row(s) cannot be trained on. Line {line}: {problem}. Nothing was kept."
+        Code.INVALID_ARGUMENT, "This cannot be trained on; bad rows: {count}. Line {line}: {problem}. Nothing was kept."
     )
     DATASET_NOT_FOUND = Entry(Code.NOT_FOUND, "No dataset is named {name}.", "trivium.trainer.v1.Dataset")
     DATASET_TOO_LARGE = Entry(

@@ -157,7 +157,7 @@ class Embedder:
 
     def _require(self, model: str) -> None:
         if model not in ("", self.facts.name, self.facts.digest):
-            raise Failure(Reason.EMBEDDING_MODEL_NOT_FOUND, name=model, nearest=self.facts.name, field="model")
+            raise Failure(Reason.EMBEDDING_MODEL_NOT_FOUND, name=model, known=self.facts.name, field="model")
 
     def _dimensions(self, wanted: int) -> int:
         full = self.facts.dimensions

@@ -4,7 +4,6 @@ Invariant: a model's name never means something else in another place: what the
 platform itself calls ``base`` or ``auto`` is refused.
 """
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
+from services.chassis.nearest import nearest
 from services.registry.callers import Caller
 from services.registry.replay import Replay
 from services.registry.store import ModelRow
@@ -59,15 +59,24 @@ def _etag(row: ModelRow) -> str:
 
 def require_name(model: str) -> None:
     """Raise FIELD_INVALID unless a model may be called so."""
-    if model in _RESERVED:
-        raise Failure(Reason.FIELD_INVALID, field="model", problem=f"{model} is a name of the platform's own")
+    _refuse_reserved(model)
     if not _NAME.match(model):
         problem = "must be 1 to 63 lower-case letters, digits, dots and hyphens, with a letter or digit at both ends"
         raise Failure(Reason.FIELD_INVALID, field="model", problem=problem)
 
 
+def _refuse_reserved(model: str) -> None:
+    if model in _RESERVED:
+        problem = f"{model} is a name of the platform's own; no model is kept under it"
+        raise Failure(Reason.FIELD_INVALID, field="model", problem=problem)
+
+
 def require_model(session: Session, tenant: str, model: str) -> ModelRow:
-    """The tenant's model.  Raises MODEL_NOT_FOUND with the nearest of the tenant's own names."""
+    """The tenant's model.
+
+    Raises MODEL_NOT_FOUND with the nearest of the tenant's own names, FIELD_INVALID for a reserved one.
+    """
+    _refuse_reserved(model)
     row = session.get(ModelRow, (tenant, model))
     if row is None:
         raise not_found(model, names(session, tenant))
@@ -76,8 +85,7 @@ def require_model(session: Session, tenant: str, model: str) -> ModelRow:
 
 def not_found(name: str, candidates: list[str]) -> Failure:
     """The failure for a name that means nothing, with the nearest that does."""
-    near = difflib.get_close_matches(name, candidates, n=3, cutoff=0.5)
-    return Failure(Reason.MODEL_NOT_FOUND, name=name, nearest=", ".join(near) or "base")
+    return Failure(Reason.MODEL_NOT_FOUND, name=name, nearest=nearest(name, candidates))
 
 
 def names(session: Session, tenant: str) -> list[str]:

@@ -69,7 +69,7 @@ class Resolver:
 def _resolve(session: Session, caller: Caller, name: str) -> Resolution:
     model, at, reference = name.partition("@")
     if session.get(ModelRow, (caller.tenant, model)) is None:
-        raise not_found(name, names(session, caller.tenant))
+        raise not_found(name, [BASE, *names(session, caller.tenant)])
     alias = session.get(AliasRow, (caller.tenant, model, reference if at else DEFAULT_ALIAS))
     if alias is not None:
         if not alias.serving:

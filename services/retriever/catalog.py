@@ -4,7 +4,6 @@ Invariant: another tenant's collection and one that does not exist give the same
 and the names that it suggests are the tenant's own.
 """
 
-import difflib
 import json
 import uuid
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from sqlalchemy.orm import Session
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey, once
+from services.chassis.nearest import nearest
 from services.retriever.states import State
 from services.retriever.store import (
     ChunkRow,
@@ -180,10 +180,8 @@ def require(session: Session, tenant: str, collection: str) -> CollectionRow:
     row = find(session, tenant, collection)
     if row is None:
         query = select(CollectionRow.collection).where(CollectionRow.tenant == tenant).limit(_MOST_NAMES)
-        near = difflib.get_close_matches(collection, list(session.scalars(query)), n=3, cutoff=0.5)
-        raise Failure(
-            Reason.COLLECTION_NOT_FOUND, name=collection, nearest=", ".join(near) or "none", field="collection"
-        )
+        near = nearest(collection, session.scalars(query))
+        raise Failure(Reason.COLLECTION_NOT_FOUND, name=collection, nearest=near, field="collection")
     return row
 
 

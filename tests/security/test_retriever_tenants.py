@@ -50,8 +50,8 @@ def test_another_tenants_collection_and_a_missing_one_look_the_same(library, own
                 getattr(stranger.api, rpc)(asked)
             answers.append((failures[0].code, failures[0].message.replace(name, "NAME")))
         # The suggestion is a name of the stranger's own, if one is near.
-        nearest = f" The nearest name is {stranger.collection}."
-        assert len({(code, text.replace(nearest, " The nearest name is none.")) for code, text in answers}) == 1, rpc
+        nearest = f" Names like it: {stranger.collection}."
+        assert len({(code, text.replace(nearest, " Names like it: none.")) for code, text in answers}) == 1, rpc
         assert owner.collection not in answers[0][1]
     with refused("COLLECTION_NOT_FOUND"):
         list(stranger.watch(collection=owner.collection))

@@ -28,6 +28,9 @@ def test_names_of_the_platform_are_refused(user: User):
     for name in ("base", "auto"):
         with refused("FIELD_INVALID"):
             user.api.CreateModel(pb.CreateModelRequest(model=name))
+        with refused("FIELD_INVALID") as failures:
+            user.api.GetModel(pb.GetModelRequest(model=name))
+        assert "no model is kept under it" in failures[0].message
 
 
 def test_an_update_with_an_old_etag_changes_nothing(user: User):

@@ -37,8 +37,11 @@ def test_an_unknown_name_is_answered_with_the_nearest(user: User):
         user.resolve("fery-fares")
     assert failures[0].variables["nearest"] == "ferry-fares"
     with refused("MODEL_NOT_FOUND") as failures:
-        user.resolve("xyz")
+        user.resolve("bsae")
     assert failures[0].variables["nearest"] == "base"
+    with refused("MODEL_NOT_FOUND") as failures:
+        user.resolve("xyz")
+    assert failures[0].variables["nearest"] == "none"
     for name in ("ferry-fares@7", "ferry-fares@stage", "@", "ferry-fares@", "ferry fares", "base:"):
         with refused("MODEL_NOT_FOUND"):
             user.resolve(name)
