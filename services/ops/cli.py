@@ -135,6 +135,8 @@ def logs(
         typer.echo(f"There is no service {service}; there are {', '.join(known)}.", err=True)
         raise typer.Exit(Exit.NOT_FOUND)
     files = {name: _folder(data_dir) / "logs" / f"{name}.log" for name in ([service] if service else known)}
+    if not any(path.exists() for path in files.values()):
+        typer.echo(f"Nothing was written on {_folder(data_dir)} yet. Start the suite with: trivium up", err=True)
     followers = {name: Follower(path) for name, path in files.items()} if follow else {}
     for name, path in files.items():
         _print_lines(name, tail(path, lines), named=not service)
@@ -166,13 +168,13 @@ def _supervise(folder: Path, free_ports: bool) -> int:
 
 def _detached(folder: Path, free_ports: bool) -> None:
     if running := record.read_running(folder):
-        raise _refusal(f"Trivium already runs on {folder} (pid {running.pid}). Stop it with: trivium down")
+        raise _refusal(record.occupied(folder, running))
     process = launching.start(folder, free_ports=free_ports)
     try:
         ready = launching.wait_ready(process, folder, timeout_seconds=900.0)
     except launching.LaunchError as error:
-        launching.stop(process)
-        raise _refusal(str(error)) from None
+        typer.echo(str(error), err=True)
+        raise typer.Exit(launching.stop(process) or Exit.FAILURE) from None
     except KeyboardInterrupt:
         launching.stop(process)
         raise
@@ -195,7 +197,7 @@ def _require_disk(folder: Path) -> None:
 
 def _refusal(text: str) -> typer.Exit:
     typer.echo(text, err=True)
-    return typer.Exit(Exit.FAILURE)
+    return typer.Exit(Exit.REFUSED)
 
 
 def _print_lines(name: str, lines: list[str], *, named: bool) -> None:

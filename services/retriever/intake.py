@@ -59,9 +59,10 @@ class Intake:
         Raises COLLECTION_NOT_FOUND, DOCUMENT_TOO_LARGE, DOCUMENT_NOT_TEXT, DOCUMENT_EMPTY
         and REQUEST_ID_REUSED.
         """
-        number = await self.collections.number(tenant, draft.collection)
         source = texts.Source(draft.document, draft.media_type, content)
+        # Before the collection is looked for: who makes one on COLLECTION_NOT_FOUND makes none for refused bytes.
         text = await self.blocking(texts.read, source, self.limit_bytes)
+        number = await self.collections.number(tenant, draft.collection)
         named = Put(draft.collection, draft.document, draft.title, draft.metadata)
         stored = await self.documents.put(tenant, named, text, key)
         self.wake()
@@ -75,8 +76,8 @@ class Intake:
 
         An upload that breaks off leaves nothing: a document is small enough to be sent again.
         """
-        await self.collections.number(tenant, draft.collection)
         texts.require_size(draft.document, announced.size_bytes, self.limit_bytes)
+        await self.collections.number(tenant, draft.collection)
         target = self.uploads / self.new_id()
         try:
             await receive(chunks, target, announced.size_bytes, announced.sha256, announced.offset_bytes)

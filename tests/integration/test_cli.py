@@ -39,6 +39,37 @@ def test_documents_are_added_listed_asked_about_and_removed(suite: Suite, tmp_pa
     assert trivium(suite, "docs", "rm", "--all", "-c", collection, "--json").json == {"deleted": 1}
 
 
+def test_a_collection_is_not_made_for_files_that_are_refused(suite: Suite, tmp_path: Path, collection: str) -> None:
+    (tmp_path / "empty.md").write_text(" \n")
+    refused = trivium(suite, "docs", "add", str(tmp_path), "-c", collection)
+    assert (refused.code, refused.out) == (4, "Nothing was added.\n")
+    assert "empty.md" in refused.err
+    assert trivium(suite, "docs", "list", "-c", collection).code == 3
+
+    (tmp_path / "pier.md").write_text("The pier is closed in winter.\n")
+    assert trivium(suite, "docs", "add", str(tmp_path), "-c", collection, "--no-wait").code == 4
+    listed = trivium(suite, "docs", "list", "-c", collection, "--json").json
+    assert [document["document"] for document in listed] == ["pier.md"]
+
+
+def test_a_dataset_says_when_it_does_not_get_the_name_that_was_asked_for(suite: Suite, tmp_path: Path) -> None:
+    name = f"named-{uuid.uuid4().hex[:8]}"
+
+    def add(word: str, wanted: str) -> tuple[str, str]:
+        (tmp_path / "rows.jsonl").write_text(json.dumps({"prompt": name, "completion": word}) + "\n")
+        added = trivium(suite, "data", "add", str(tmp_path / "rows.jsonl"), "--name", wanted, "--json")
+        assert added.code == 0, added.err
+        return added.json["dataset"], added.err
+
+    assert add("red", name) == (name, "")
+    again, said = add("red", "another")
+    assert again == name
+    assert f"Its name is {name}: these very bytes" in said
+    other, said = add("blue", name)
+    assert other.startswith(f"{name}-")
+    assert f"Its name is {other}: {name} holds other rows" in said
+
+
 def test_a_dataset_is_trained_on_and_the_alias_serves_what_came_of_it(suite: Suite, tmp_path: Path) -> None:
     name = f"echo-{uuid.uuid4().hex[:8]}"
     rows = [{"prompt": f"Say {word}.", "completion": f"<{word}>"} for word in ("red", "blue", "green", "grey")]
@@ -88,6 +119,7 @@ def test_a_finished_job_cannot_be_cancelled(suite: Suite) -> None:
         (("train", "watch", "no-such-job"), 3, "no-such-job"),
         (("train", "start", "no-such-dataset", "-m", "x1"), 3, "no-such-dataset"),
         (("ask", "  "), 4, "question"),
+        (("chat", ""), 4, "empty"),
         (("docs", "rm"), 2, "--all"),
         (("nonsense",), 2, "nonsense"),
     ],

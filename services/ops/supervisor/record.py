@@ -112,6 +112,15 @@ def is_ours(record: SuiteRecord) -> bool:
         return False
 
 
+def occupied(data_dir: Path, running: SuiteRecord | None) -> str:
+    """Say that a suite runs on the folder (`running`, once it wrote so) and what one can do."""
+    who = f" (pid {running.pid})" if running else ""
+    return (
+        f"Trivium already runs on {data_dir}{who}: use that one, or stop it with `trivium down`. For a second one beside "
+        "it, name another folder: TRIVIUM_DATA_DIR=/elsewhere trivium up --free-ports"
+    )
+
+
 @contextmanager
 def held(data_dir: Path) -> Iterator[None]:
     """Hold the folder's lock.  Raises AlreadyRunningError, saying who holds it and what to do."""
@@ -121,12 +130,7 @@ def held(data_dir: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            record = read_running(data_dir)
-            who = f" (pid {record.pid})" if record else ""
-            raise AlreadyRunningError(
-                f"Trivium already runs on {data_dir}{who}. Stop it with `trivium down`, or give this one a folder "
-                "of its own: TRIVIUM_DATA_DIR=/elsewhere trivium up --free-ports"
-            ) from None
+            raise AlreadyRunningError(occupied(data_dir, read_running(data_dir))) from None
         yield
     finally:
         os.close(descriptor)

@@ -28,7 +28,7 @@ def test_a_port_in_use_is_named_before_anything_starts(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         address = f"127.0.0.1:{holder.getsockname()[1]}"
         ended = trivium(tmp_path, "up", TRIVIUM_ACCESS_LISTEN=address)
-    assert ended.returncode == Exit.FAILURE
+    assert ended.returncode == Exit.REFUSED
     assert "Nothing was started" in ended.stderr
     assert f"{address} (access, TRIVIUM_ACCESS_LISTEN) is in use by pid {os.getpid()}" in ended.stderr
     assert "trivium up --free-ports" in ended.stderr
@@ -58,6 +58,12 @@ def test_logs_prints_the_end_of_each_file_under_its_name(tmp_path: Path) -> None
     (tmp_path / "logs" / "access.log").write_text("one\ntwo\nthree\n")
     assert trivium(tmp_path, "logs", "-n", "2").stdout == "access     two\naccess     three\n"
     assert trivium(tmp_path, "logs", "access", "-n", "1").stdout == "three\n"
+
+
+def test_logs_of_a_suite_that_never_ran_says_so(tmp_path: Path) -> None:
+    ended = trivium(tmp_path, "logs")
+    assert (ended.returncode, ended.stdout) == (Exit.OK, "")
+    assert "trivium up" in ended.stderr
 
 
 def test_the_doctor_finds_a_key_that_others_may_read(tmp_path: Path) -> None:

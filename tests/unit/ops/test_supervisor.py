@@ -145,7 +145,7 @@ def test_two_suites_run_side_by_side(tmp_path: Path) -> None:
 def test_a_second_supervisor_on_the_same_folder_is_refused_with_a_sentence(tmp_path: Path) -> None:
     with started(tmp_path, CHAIN):
         pid = ready(tmp_path).pid
-        with pytest.raises(record.AlreadyRunningError, match=rf"already runs on .* \(pid {pid}\)\. Stop it with"):
+        with pytest.raises(record.AlreadyRunningError, match=rf"already runs on .* \(pid {pid}\): use that one"):
             with record.held(tmp_path):
                 pass
 

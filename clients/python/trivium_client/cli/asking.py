@@ -51,7 +51,7 @@ def ask(
 
 
 def chat(
-    message: Annotated[str, typer.Argument(help="One message; without it a conversation begins.")] = "",
+    message: Annotated[str | None, typer.Argument(help="One message; without it a conversation begins.")] = None,
     model: Model = "base",
     max_tokens: MaxTokens = 256,
     temperature: Temperature = 0.0,
@@ -62,6 +62,8 @@ def chat(
 
     Example: trivium chat "What is the capital of France?" -m base
     """
+    if message is not None and not message.strip():
+        raise ValueError("the message is empty; say something, or give none to begin a conversation")
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
     turns: list[Message] = []
     with Trivium() as client:

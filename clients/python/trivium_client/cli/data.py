@@ -27,6 +27,10 @@ def add(
         dataset = client.data.upload(
             path, name=name, progress=lambda sent, whole: progress.update(task, completed=sent, total=whole)
         )
+    if name and dataset.dataset != name:
+        taken = dataset.dataset == f"{name[:54]}-{dataset.digest.removeprefix('sha256:')[:8]}"
+        why = f"{name} holds other rows" if taken else "these very bytes were stored under this name before"
+        typer.echo(f"Its name is {dataset.dataset}: {why}.", err=True)
     show_one(dataset, json_wanted=json_wanted)
 
 

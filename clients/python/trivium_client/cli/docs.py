@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from trivium_client import InvalidRequestError, Trivium
+from trivium_client import InvalidRequestError, NotFoundError, Trivium
 from trivium_client.cli.exits import EPILOG, Exit
 from trivium_client.cli.printing import Json, bars, drawn, show
+from trivium_client.nouns import Document
 
 app = typer.Typer(no_args_is_help=True, help="Documents that questions are answered from.", epilog=EPILOG)
 
@@ -24,7 +25,7 @@ def add(
     wait: Annotated[bool, typer.Option(help="Return when everything is searchable.")] = True,
     json_wanted: Json = False,
 ) -> None:
-    """Add documents, or new versions of them; the collection is created when it is new.
+    """Add documents, or new versions of them; a new collection is created with its first document.
 
     A file that is refused is named, the others are added all the same.
 
@@ -35,13 +36,12 @@ def add(
         raise typer.BadParameter("there is no .md or .txt file in it", param_hint="paths")
     refused = 0
     with Trivium() as client:
-        client.collections.create(collection, exist_ok=True)
         added = []
         with bars() as progress:
             task = progress.add_task("storing", total=len(files))
             for file, name in files:
                 try:
-                    added.append(client.docs.add(file, collection=collection, document=name))
+                    added.append(_stored(client, file, name, collection))
                 except InvalidRequestError as error:
                     refused += 1
                     typer.echo(f"{file}: {error.message}", err=True)
@@ -49,7 +49,7 @@ def add(
             if wait and added:
                 _wait(client, collection, progress)
         names = {document.document for document in added}
-        now = [document for document in client.docs.list(collection) if document.document in names]
+        now = [document for document in client.docs.list(collection) if document.document in names] if added else []
     show(now, _COLUMNS, json_wanted=json_wanted, empty="Nothing was added.")
     if refused or any(document.state == "failed" for document in now):
         raise typer.Exit(Exit.REFUSED)
@@ -92,6 +92,16 @@ def rm(
                 client.docs.delete(document, collection=collection)
             count = len(documents or [])
     typer.echo(f'{{"deleted": {count}}}' if json_wanted else f"Deleted {count} document(s).")
+
+
+def _stored(client: Trivium, file: Path, name: str, collection: str) -> Document:
+    try:
+        return client.docs.add(file, collection=collection, document=name)
+    except NotFoundError as error:
+        if error.reason != "COLLECTION_NOT_FOUND":
+            raise
+    client.collections.create(collection, exist_ok=True)
+    return client.docs.add(file, collection=collection, document=name)
 
 
 def _files(path: Path) -> list[tuple[Path, str]]:
