@@ -2,20 +2,24 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from services.chassis.database import make_engine
+from tests import tied
+from tests.stack import eventually
 
 
-def _binaries() -> Path:
-    """The folder of initdb and pg_ctl; Debian keeps it off the path."""
+def find_binaries() -> Path:
+    """The folder of initdb and postgres; Debian keeps it off the path.  Skips the test where there is none."""
     on_path = shutil.which("initdb")
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin")) or ([Path(on_path).parent] if on_path else [])
     if not found:
@@ -28,25 +32,45 @@ class Postgres:
 
     def __init__(self, folder: Path, binaries: Path) -> None:
         self._folder = folder
-        as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-        if as_user:
+        self._binaries = binaries
+        self._child: subprocess.Popen[bytes] | None = None
+        self._options: dict[str, Any] = {"cwd": folder}
+        if os.geteuid() == 0:
             # The server refuses to run as root.
+            self._options |= {"user": "postgres", "group": "postgres", "extra_groups": []}
             shutil.chown(folder, "postgres", "postgres")
-        self._initdb = [*as_user, str(binaries / "initdb"), "-D", str(folder / "state"), "-U", "trivium"]
-        self._control = [*as_user, str(binaries / "pg_ctl"), "-D", str(folder / "state"), "-w"]
 
     def start(self) -> None:
-        """Make its state and start it."""
-        self._run([*self._initdb, "-A", "trust", "--no-sync"])
-        options = f"-c listen_addresses='' -c unix_socket_directories={self._folder}"
-        self._run([*self._control, "-o", options, "-l", str(self._folder / "log"), "start"])
+        """Make its state, start it and wait until it answers."""
+        state, log = self._folder / "state", self._folder / "log"
+        initdb: list[str | Path] = [self._binaries / "initdb", "-D", state, "-U", "trivium", "-A", "trust", "--no-sync"]
+        subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, **self._options)
+        settings = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={self._folder}"]
+        with log.open("wb") as output:
+            # Started by us and not by pg_ctl, so that it is our child; in a session of its own, so that Ctrl+C
+            # reaches it through us.  SIGQUIT: killed, it would leave shared memory behind.
+            self._child = tied.start(
+                [self._binaries / "postgres", "-D", state, *settings],
+                last=signal.SIGQUIT, start_new_session=True, stdout=output, stderr=output, **self._options,
+            )  # fmt: skip
+        eventually(self._answers, "PostgreSQL answers")
+
+    def _answers(self) -> bool:
+        assert self._child is not None
+        assert self._child.poll() is None, f"PostgreSQL died:\n{(self._folder / 'log').read_text()[-2000:]}"
+        return subprocess.run([self._binaries / "pg_isready", "--quiet", "-h", self._folder]).returncode == 0
 
     def stop(self) -> None:
         """End it as it stands."""
-        self._run([*self._control, "-m", "immediate", "stop"])
+        if self._child is not None:
+            self._child.send_signal(signal.SIGQUIT)
+            self._child.wait(30)
 
-    def _run(self, command: list[str]) -> None:
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=self._folder)
+    @property
+    def pid(self) -> int:
+        """Process id while it runs."""
+        assert self._child is not None
+        return self._child.pid
 
     def _address(self, database: str) -> str:
         return f"postgresql://trivium@/{database}?host={self._folder}"
@@ -64,7 +88,7 @@ class Postgres:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A server for the whole session; each test takes databases of its own."""
-    binaries = _binaries()
+    binaries = find_binaries()
     # Outside pytest's own folders, which only root may enter.
     folder = Path(tempfile.mkdtemp(prefix="trivium-postgres-"))
     server = Postgres(folder, binaries)

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from services.ops import gotools
+from tests import tied
 from tests.stack import eventually
 
 _KEY_ID = "trivium"
@@ -29,7 +30,7 @@ class S3:
         environment = {**os.environ, "ROOT_ACCESS_KEY": _KEY_ID, "ROOT_SECRET_KEY": _SECRET}
         program = gotools.program("versitygw")
         command: list[str | Path] = [program, "--quiet", "--port", self._listen, "posix", self._folder]
-        self._child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        self._child = tied.start(command, env=environment, stdout=subprocess.DEVNULL)
         self._listen = eventually(self._address, "the S3 server listens")
 
     def stop(self) -> None:
@@ -45,6 +46,12 @@ class S3:
             if connection.status == psutil.CONN_LISTEN:
                 return f"{connection.laddr.ip}:{connection.laddr.port}"
         return ""
+
+    @property
+    def pid(self) -> int:
+        """Process id while it runs."""
+        assert self._child is not None
+        return self._child.pid
 
     @property
     def environment(self) -> Mapping[str, str]:

@@ -20,13 +20,14 @@ _PR_SET_PDEATHSIG = 1
 _GUARDIAN = "read _; kill -s KILL -- -$1"
 
 
-def die_with_parent(parent_pid: int | None = None) -> None:
+def die_with_parent(parent_pid: int | None = None, last: signal.Signals = signal.SIGKILL) -> None:
     """Ask the kernel to kill this process when its parent dies.  Call first thing in a child.
 
-    ``parent_pid`` closes the race with a parent that died before the call.
+    ``parent_pid`` closes the race with a parent that died before the call.  ``last`` is the
+    signal it gets, for a program that tidies up on another one.
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+    if libc.prctl(_PR_SET_PDEATHSIG, last, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if parent_pid is not None and os.getppid() != parent_pid:
         os._exit(128 + signal.SIGKILL)

@@ -1,0 +1,29 @@
+"""Servers that end with the test run, however it ends: nothing of a killed run is left on the machine."""
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from services.chassis.processes import die_with_parent
+
+
+def start(
+    command: Sequence[str | Path], *, last: signal.Signals = signal.SIGKILL, **options: Any
+) -> "subprocess.Popen[bytes]":
+    """Start a server that gets the signal ``last`` when this process dies.
+
+    ``options`` are those of Popen.  The kernel's signal follows the thread that starts a child,
+    so this must be the main one.
+    """
+    assert threading.current_thread() is threading.main_thread(), "a server would end with the thread that starts it"
+    parent = os.getpid()
+
+    def in_child() -> None:
+        die_with_parent(parent, last)
+
+    # A wrapper program could not: changing the user takes back what the kernel was asked.
+    return subprocess.Popen(command, preexec_fn=in_child, **options)  # noqa: PLW1509  # it waits for no thread

@@ -1,0 +1,72 @@
+"""The servers that a test run starts end with it, also when it is killed and tears nothing down."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from services.ops import gotools
+from tests import tied
+from tests.postgres import find_binaries
+from tests.stack import CHECKOUT
+
+# A run that starts a server, tells its number, and waits.
+RUN = """
+import signal, sys
+from pathlib import Path
+from tests.{module} import {name}
+
+server = {name}(Path(sys.argv[1]), *map(Path, sys.argv[2:]))
+server.start()
+print(server.pid, flush=True)
+signal.pause()
+"""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that PostgreSQL's own user may enter, too."""
+    made = Path(tempfile.mkdtemp(prefix="trivium-tied-"))
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+@pytest.mark.parametrize(("module", "name"), [("postgres", "Postgres"), ("s3", "S3")])
+def test_a_killed_run_leaves_no_server(folder: Path, module: str, name: str, number: signal.Signals) -> None:
+    arguments = [find_binaries()] if module == "postgres" else []
+    if module == "s3":
+        gotools.program("versitygw")
+    command: list[str | Path] = [sys.executable, "-c", RUN.format(module=module, name=name), folder, *arguments]
+    with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        server = psutil.Process(int(run.stdout.readline()))
+        family = [server, *server.children(recursive=True)]
+        run.send_signal(number)
+        assert run.wait(30) == -number
+    _, alive = psutil.wait_procs(family, timeout=30)
+    left = [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+    for process in left:
+        process.kill()
+    assert not left
+
+
+def test_a_server_is_not_started_where_it_would_end_early() -> None:
+    refusals = []
+
+    def start() -> None:
+        with pytest.raises(AssertionError, match="thread"):
+            tied.start(["/bin/true"]).wait()
+        refusals.append(True)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join()
+    assert refusals
