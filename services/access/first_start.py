@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from services.access.keys import Keys, NewKey
 from services.access.secret_files import write_secret
-from services.access.store import KeyRow, TenantRow
+from services.access.store import KeyRow, TenantRow, in_turn
 from services.access.tenants import Tenants
 from services.chassis.context import Role
 from services.chassis.credentials import KEY_PREFIX
@@ -50,6 +50,7 @@ class FirstStart:
         return name
 
     def _ensure_tenant(self, session: Session) -> None:
+        in_turn(session, self._tenant)
         if session.get(TenantRow, self._tenant) is None:
             self._tenants.add(session, self._tenant, "", _PRINCIPAL)
 

@@ -3,6 +3,8 @@
 from sqlalchemy import BigInteger, ForeignKey, Index, Integer, LargeBinary, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+from services.chassis.database import take_turn
+
 _Id = String(128)
 _Big = BigInteger().with_variant(Integer, "sqlite")
 
@@ -72,9 +74,15 @@ class CounterRow(Base):
     value: Mapped[int] = mapped_column(_Big)
 
 
+def in_turn(session: Session, tenant: str) -> None:
+    """Take the tenant's turn to write, before the transaction reads what it decides by."""
+    take_turn(session, f"access/{tenant}")
+
+
 def next_number(session: Session, name: str) -> int:
-    """Raise a counter by one and return it.  The row stays locked until the transaction ends."""
-    row = session.get(CounterRow, name, with_for_update=True)
+    """Raise a counter by one and return it.  Nobody else raises it until the transaction ends."""
+    take_turn(session, f"access/counters/{name}")
+    row = session.get(CounterRow, name)
     if row is None:
         row = CounterRow(name=name, value=0)
         session.add(row)

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from services.access import audit
-from services.access.store import TenantRow
+from services.access.store import TenantRow, in_turn
 from services.chassis.context import RequestContext, Role
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
@@ -61,6 +61,7 @@ class Tenants:
         """Create a tenant.  Raises TENANT_EXISTS."""
 
         def effect(session: Session) -> str:
+            in_turn(session, tenant)
             if session.get(TenantRow, tenant) is not None:
                 raise Failure(Reason.TENANT_EXISTS, name=tenant)
             return json.dumps(asdict(self.add(session, tenant, display_name, asking.principal_id)))

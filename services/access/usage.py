@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from services.access.store import UsageRow, next_number
+from services.access.store import UsageRow, in_turn, next_number
 from services.access.tenants import require_tenant
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
@@ -58,6 +58,7 @@ class UsageLedger:
         """
 
         def transaction(session: Session) -> None:
+            in_turn(session, usage.tenant)
             require_tenant(session, usage.tenant)
             kept = session.get(UsageRow, (usage.tenant, usage.request_id))
             if kept is not None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import SecretStr
-from sqlalchemy import Connection, Engine, MetaData, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event, func, make_url, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
@@ -33,8 +33,9 @@ _MIGRATION_LOCK = 0x7472_6976
 class Database:
     """A database opened by :func:`open_database`."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, turn: str = "") -> None:
         self._engine = engine
+        self._turn = turn
         self.is_sqlite = engine.dialect.name == "sqlite"
         # SQLite has one writer at a time: one thread queues them fairly, without lock timeouts.
         writers = 1 if self.is_sqlite else _READERS
@@ -55,8 +56,10 @@ class Database:
 
     def read_now(self, query: Callable[[Session], T]) -> T:
         """:meth:`read`, blocking: for code that already runs in a thread."""
-        with Session(self._engine, expire_on_commit=False) as session:
-            return query(session)
+        with self._engine.connect() as opened:
+            connection = opened if self.is_sqlite else opened.execution_options(isolation_level="REPEATABLE READ")
+            with Session(connection, expire_on_commit=False) as session:
+                return query(session)
 
     def write_now(self, change: Callable[[Session], T]) -> T:
         """:meth:`write`, blocking: for code that already runs in a thread."""
@@ -64,6 +67,8 @@ class Database:
             with self._engine.connect() as opened:
                 connection = opened.execution_options(trivium_write=True)
                 with Session(connection, expire_on_commit=False) as session, session.begin():
+                    if self._turn:
+                        take_turn(session, self._turn)
                     return change(session)
         except OperationalError as error:
             if "full" in str(error.orig).lower():
@@ -77,17 +82,28 @@ class Database:
         self._engine.dispose()
 
 
+def take_turn(session: Session, turn: str) -> None:
+    """Wait for the turn of this name and hold it until the transaction ends.  Call before the transaction reads.
+
+    A write that decides by what it read needs one: SQLite has one writer at a time, but on PostgreSQL two would
+    overwrite or double one another's rows.  Whoever takes several takes them in one order everywhere.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(turn, 0))))
+
+
 @asynccontextmanager
-async def open_database(url: str | SecretStr, schema: MetaData | str) -> AsyncIterator[Database]:
+async def open_database(url: str | SecretStr, schema: MetaData | str, *, turn: str = "") -> AsyncIterator[Database]:
     """Open (and bring up to date) the database at ``url``.
 
     ``schema`` is the package of a service's alembic revisions
     (``"services.registry.migrations"``), or tables to create as they are, for tests.
+    With ``turn`` every write takes the turn of that name, so that replicas write one at a time.
     """
     plain = url.get_secret_value() if isinstance(url, SecretStr) else url
     engine = make_engine(plain)
     await asyncio.to_thread(_prepare, engine, schema)
-    database = Database(engine)
+    database = Database(engine, turn)
     try:
         yield database
     finally:

@@ -49,7 +49,7 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
     def now() -> float:
         return runtime.clock.now().timestamp()
 
-    async with open_database(settings.database_url, "services.registry.migrations") as database:
+    async with open_database(settings.database_url, "services.registry.migrations", turn="registry") as database:
         versions = Versions(database, now)
         limits = UploadLimits(settings.max_blob_bytes, settings.unused_upload_seconds)
         uploads = Uploads(database, blobs, settings.service_dir / "blobs" / "staging", limits, now)

@@ -17,11 +17,11 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     event,
-    func,
-    select,
     update,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from services.chassis.database import take_turn
 
 # SQLite numbers rows by itself only where the type is exactly INTEGER.
 _Number = BigInteger().with_variant(Integer(), "sqlite")
@@ -180,12 +180,5 @@ class VectorRow(Base):
 
 
 def in_turn(session: Session, tenant: str) -> None:
-    """Wait for the tenant's turn and hold it until the transaction ends.  Call before the transaction reads.
-
-    Every write that decides by what it read needs it: SQLite has one writer at a time, but
-    on PostgreSQL two would overwrite, double or orphan one another's rows, or lock them in
-    opposite orders.  One turn a transaction, so turns cannot lock each other out.
-    """
-    if session.get_bind().dialect.name == "postgresql":
-        turn = func.hashtextextended(f"retriever/{tenant}", 0)
-        session.execute(select(func.pg_advisory_xact_lock(turn)))
+    """Take the tenant's turn to write.  One turn a transaction, so turns cannot lock each other out."""
+    take_turn(session, f"retriever/{tenant}")
