@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,6 +18,7 @@ from trivium.common.v1 import transfer_pb2
 from trivium.registry.v1 import model_pb2, registry_pb2, registry_pb2_grpc
 
 from services.chassis.status import PeerFailure, from_rpc_error
+from tests import tied
 from tests.adapters import BASE_DIGEST, Adapter, digest
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -54,10 +54,7 @@ class Process:
         """Start it and wait until it listens."""
         self.run_file.unlink(missing_ok=True)
         with self._log.open("ab") as log:
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", f"services.{self.name}"],
-                cwd=CHECKOUT, env=self._environment, stdout=log, stderr=log,
-            )  # fmt: skip
+            self._child = tied.start_service(self.name, cwd=CHECKOUT, env=self._environment, stdout=log, stderr=log)
         eventually(self._listens, f"{self.name} listens")
         return self
 
@@ -74,6 +71,12 @@ class Process:
     def keep_port(self) -> None:
         """From the next start on, listen where it listens now: peers and clients know the address."""
         self._environment = {**self._environment, f"TRIVIUM_{self.name.upper()}_LISTEN": self.address}
+
+    @property
+    def pid(self) -> int:
+        """Process id while it runs."""
+        assert self._child is not None
+        return self._child.pid
 
     def log(self) -> str:
         """What it wrote."""

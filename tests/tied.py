@@ -3,12 +3,21 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from services.chassis.processes import die_with_parent
+
+_SERVICE = """
+import runpy
+from services.chassis.processes import die_with_parent
+
+die_with_parent({parent})
+runpy.run_module("services.{name}", run_name="__main__", alter_sys=True)
+"""
 
 
 def start(
@@ -19,11 +28,20 @@ def start(
     ``options`` are those of Popen.  The kernel's signal follows the thread that starts a child,
     so this must be the main one.
     """
-    assert threading.current_thread() is threading.main_thread(), "a server would end with the thread that starts it"
-    parent = os.getpid()
+    parent = _parent()
 
     def in_child() -> None:
         die_with_parent(parent, last)
 
     # A wrapper program could not: changing the user takes back what the kernel was asked.
     return subprocess.Popen(command, preexec_fn=in_child, **options)  # noqa: PLW1509  # it waits for no thread
+
+
+def start_service(name: str, **options: Any) -> "subprocess.Popen[bytes]":
+    """Start one of ours, as ``python -m services.NAME``, likewise; it asks the kernel by itself."""
+    return subprocess.Popen([sys.executable, "-c", _SERVICE.format(parent=_parent(), name=name)], **options)
+
+
+def _parent() -> int:
+    assert threading.current_thread() is threading.main_thread(), "a server would end with the thread that starts it"
+    return os.getpid()

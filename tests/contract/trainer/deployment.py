@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,6 +17,8 @@ import psutil
 from trivium.common.v1 import transfer_pb2
 from trivium.registry.v1 import registry_pb2_grpc
 from trivium.trainer.v1 import dataset_pb2, dataset_pb2_grpc, training_pb2, training_pb2_grpc
+
+from tests import tied
 
 READY_SECONDS = 180
 _SERVICES = ("access", "registry", "trainer")
@@ -50,7 +51,7 @@ class Deployment:
             **{f"TRIVIUM_{peer.upper()}_ADDRESS": address for peer, address in self.addresses.items()},
         }
         with (self.folder / f"{service}.log").open("ab") as log:
-            process = subprocess.Popen([sys.executable, "-m", f"services.{service}"], env=environment, stderr=log)
+            process = tied.start_service(service, env=environment, stderr=log)
         self.processes[service] = process
         deadline = time.monotonic() + READY_SECONDS
         while not run_file.exists():
