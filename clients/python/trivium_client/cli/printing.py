@@ -1,20 +1,32 @@
-"""How results are shown: a table to people, one JSON object or one a line to programs, bars on a terminal only."""
+"""How results are shown: a table to people, one JSON object or one a line to programs, bars on a terminal only.
+
+Invariant: what somebody could copy stands whole on one line.  A row that is too long for the
+terminal goes on in a second line, between two cells; only free text is cut, with an ellipsis.
+Where no terminal limits the width, nothing is.
+"""
 
 import dataclasses
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
 import typer
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
-console = Console()
+_FREE_TEXT = {"description", "title"}
+# Free text is not cut below this, in cells of a terminal.
+_LEAST_FREE_TEXT = 20
+# Eight digits or more of a version's digest name it; twelve leave no other in sight.
+_VERSION_DIGITS = 12
+_GAP = "  "
+_INDENT = "    "
 
 
 def as_json(value: Any) -> str:
@@ -42,10 +54,63 @@ def show(records: Sequence[Any], columns: Sequence[str], *, json_wanted: bool, e
     if not records:
         typer.echo(empty)
         return
-    table = Table(*columns, box=None, pad_edge=False)
-    for record in records:
-        table.add_row(*(cell(getattr(record, column)) for column in columns))
-    console.print(table)
+    headings, *rows = table(records, columns, shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
+    typer.echo(typer.style(headings, bold=True))
+    for row in rows:
+        typer.echo(row)
+
+
+def table(records: Sequence[Any], columns: Sequence[str], width: int | None) -> list[str]:
+    """The headings, then a text for each record, of as many lines as a terminal of `width` cells needs; None: one.
+
+    A version's digest is whole where every row then fits on one line, and else as short as commands still take it.
+    """
+    rows = [[cell(getattr(record, column)) for column in columns] for record in records]
+    widths = _widths(columns, rows)
+    if width is None:
+        return [_row(row, [list(range(len(columns)))], widths) for row in [columns, *rows]]
+    if _length(widths) > width:
+        named = [at for at, column in enumerate(columns) if column.endswith("version")]
+        rows = [[_shortened(text) if at in named else text for at, text in enumerate(row)] for row in rows]
+        widths = _widths(columns, rows)
+    for at, column in enumerate(columns):
+        if column in _FREE_TEXT and (excess := _length(widths) - width) > 0:
+            widths[at] = min(widths[at], max(widths[at] - excess, _LEAST_FREE_TEXT))
+    lines = _lines(widths, width)
+    return [_row(row, lines, widths) for row in [columns, *rows]]
+
+
+def _shortened(text: str) -> str:
+    return text[: len("sha256:") + _VERSION_DIGITS] if text.startswith("sha256:") else text
+
+
+def _widths(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(cell_len(row[at]) for row in [columns, *rows]) for at in range(len(columns))]
+
+
+def _length(widths: Sequence[int]) -> int:
+    return sum(widths) + len(_GAP) * (len(widths) - 1)
+
+
+def _lines(widths: Sequence[int], width: int) -> list[list[int]]:
+    """Which columns stand on which line: each on the present one while it fits, else on a new, indented one."""
+    lines: list[list[int]] = [[]]
+    for at in range(len(widths)):
+        indent = len(_INDENT) if len(lines) > 1 else 0
+        if lines[-1] and indent + _length([widths[before] for before in lines[-1]] + [widths[at]]) > width:
+            lines.append([])
+        lines[-1].append(at)
+    return lines
+
+
+def _row(row: Sequence[str], lines: Sequence[Sequence[int]], widths: Sequence[int]) -> str:
+    texts = [_GAP.join(_fitted(row[at], widths[at]) for at in line).rstrip() for line in lines]
+    # A line of which this record has nothing to say is left out.
+    return f"\n{_INDENT}".join([texts[0], *filter(None, texts[1:])])
+
+
+def _fitted(text: str, width: int) -> str:
+    return set_cell_size(text, width) if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
 
 
 def show_one(record: Any, *, json_wanted: bool) -> None:
@@ -53,25 +118,29 @@ def show_one(record: Any, *, json_wanted: bool) -> None:
     if json_wanted:
         typer.echo(as_json(record))
         return
-    table = Table.grid(padding=(0, 2))
-    for field in dataclasses.fields(record):
-        value = getattr(record, field.name)
-        if value not in ("", None, (), {}):
-            table.add_row(field.name, cell(value, whole=True))
-    console.print(table)
+    values = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+    told = {name: value for name, value in values.items() if value not in ("", None, (), {})}
+    for name, value in told.items():
+        typer.echo(f"{name:<{max(map(len, told))}}{_GAP}{cell(value)}")
 
 
-def cell(value: Any, *, whole: bool = False) -> str:
-    """One value as text; digests are shortened unless `whole`."""
+def counted(count: int, noun: str) -> str:
+    """A number of things: 1 row, 2 rows."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def cell(value: Any) -> str:
+    """One value as text on one line."""
+    if value is None:
+        return ""
     if isinstance(value, datetime):
         return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    if isinstance(value, str) and value.startswith("sha256:") and not whole:
-        return value[:19]
     if isinstance(value, float):
         return f"{value:.4g}"
-    if isinstance(value, dict | tuple | list) or dataclasses.is_dataclass(value):
-        return as_json(value)
-    return str(value)
+    plain = isinstance(value, dict | tuple | list) or dataclasses.is_dataclass(value)
+    text = as_json(value) if plain else str(value)
+    # A line feed would break the table, and an escape sequence in somebody's title would command the terminal.
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def bars() -> Progress:
