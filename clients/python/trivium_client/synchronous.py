@@ -5,8 +5,19 @@ so the two cannot differ.
 """
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -20,22 +31,43 @@ T = TypeVar("T")
 _GRACE_SECONDS = 1.0
 
 
+class ClosedError(RuntimeError):
+    """The client was closed before the call."""
+
+
 class Loop:
     """An event loop in a daemon thread; `run` waits for a coroutine, `iterate` draws from an async iterator."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._ours: set[asyncio.Task[Any]] = set()
+        self._stopping = False
+        self._submitting = threading.Lock()
         self._thread = threading.Thread(target=self._loop.run_forever, name="trivium-client", daemon=True)
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of `work`; an interrupt while waiting cancels it."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        """The result of `work`; an interrupt while waiting cancels it.  Raises ClosedError once `stop` has begun."""
+        # What came in after the last look for tasks would never run, and its caller wait for ever.
+        with self._submitting:
+            if self._stopping:
+                work.close()
+                raise ClosedError("the client is closed")
+            future = asyncio.run_coroutine_threadsafe(self._noted(work), self._loop)
         try:
             return future.result()
         except BaseException:
             future.cancel()
             raise
+
+    async def _noted(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.current_task()
+        assert task is not None, "a coroutine of this loop runs in a task"
+        self._ours.add(task)
+        try:
+            return await work
+        finally:
+            self._ours.discard(task)
 
     def iterate(self, items: AsyncIterator[T]) -> Generator[T]:
         """Each item as it comes; leaving early closes the source."""
@@ -51,40 +83,37 @@ class Loop:
             while there := self.run(following()):
                 yield there[0]
         finally:
-            # Who stopped the loop has closed the source with it.
-            if not self._loop.is_closed():
+            # Who stops the loop closes the source with it.
+            with contextlib.suppress(ClosedError):
                 self.run(_close(items))
 
     def stop(self, grace_seconds: float = _GRACE_SECONDS) -> None:
-        """End the thread, once no task is left in the loop; what does not end within the grace is cancelled."""
+        """End the thread, once nothing is left in the loop: neither a task nor a source that was left half read."""
+        with self._submitting:
+            self._stopping = True
+            emptied = asyncio.run_coroutine_threadsafe(self._emptied(grace_seconds), self._loop)
         try:
-            self.run(_emptied(grace_seconds))
+            emptied.result()
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
 
+    async def _emptied(self, grace_seconds: float) -> None:
+        """End what other threads run here, then the sources, which none of it reads any more, then what these leave."""
+        await _cancelled(list(self._ours))
+        await self._loop.shutdown_asyncgens()
+        # gRPC's own tasks are waited for before they are cancelled: they lend it the memory that a call's end goes to.
+        until = self._loop.time() + grace_seconds
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            _, late = await asyncio.wait(others, timeout=max(0, until - self._loop.time()))
+            await _cancelled(late)
 
-async def _emptied(grace_seconds: float) -> None:
-    """Return when this task is the loop's only one, and no source that somebody left half read is open.
 
-    First the tasks, because a source cannot be closed while one reads it; then the sources, whose
-    calls leave tasks again.
-    """
-    await _others_ended(grace_seconds)
-    await asyncio.get_running_loop().shutdown_asyncgens()
-    await _others_ended(grace_seconds)
-
-
-async def _others_ended(grace_seconds: float) -> None:
-    # Cancelling comes second: the task that reads a call's end lends gRPC the memory that the end is written to.
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    if not others:
-        return
-    _, late = await asyncio.wait(others, timeout=grace_seconds)
-    for task in late:
+async def _cancelled(tasks: Collection[asyncio.Task[Any]]) -> None:
+    for task in tasks:
         task.cancel()
-    await asyncio.gather(*late, return_exceptions=True)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _close(items: AsyncIterator[Any]) -> None:
@@ -271,6 +300,10 @@ class Jobs:
     def list(self) -> Iterator[nouns.Job]:
         """Every job, newest first."""
         return self._loop.iterate(self._inner.list())
+
+    def like(self, part: str) -> Sequence[nouns.Job]:
+        """The jobs whose id begins or ends with `part`."""
+        return self._loop.run(self._inner.like(part))
 
     def cancel(self, job: str) -> nouns.Job:
         """Ask a job to end."""

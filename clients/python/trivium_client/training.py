@@ -144,6 +144,19 @@ class Jobs:
                 return
             request.page_token = page.next_page_token
 
+    async def like(self, part: str) -> Sequence[nouns.Job]:
+        """The jobs whose id begins or ends with `part`, newest first; the one alone whose whole id it is.
+
+        Ids begin with the time of their making, so that jobs of one hour differ at the end.
+        """
+        found = []
+        async for job in self.list():
+            if job.job == part:
+                return [job]
+            if job.job.startswith(part) or job.job.endswith(part):
+                found.append(job)
+        return found
+
     async def cancel(self, job: str) -> nouns.Job:
         """Ask a job to end at its next step."""
         request = training_pb2.CancelJobRequest(job=job)

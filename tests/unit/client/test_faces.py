@@ -1,6 +1,7 @@
 """The synchronous face says what the asynchronous one says, and the words of enums survive both ways."""
 
 import asyncio
+import concurrent.futures
 import gc
 import inspect
 import threading
@@ -110,6 +111,30 @@ def test_a_source_that_is_left_half_read_is_closed_with_the_loop() -> None:
     loop.stop()
     items.close()
     assert (closed, heard) == ([True], [])
+
+
+def test_what_another_thread_waits_for_is_cancelled_when_the_loop_is_closed() -> None:
+    loop = synchronous.Loop()
+    heard = complaints_of(loop)
+    reading = threading.Event()
+
+    async def silent() -> AsyncIterator[int]:
+        reading.set()
+        await asyncio.Event().wait()
+        yield 1
+
+    def read() -> None:
+        with pytest.raises(concurrent.futures.CancelledError):
+            next(loop.iterate(silent()))
+        heard.append("the reader was let go")
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    assert reading.wait(30)
+    # More than the test may take: what this loop began is not waited for.
+    loop.stop(grace_seconds=3600)
+    reader.join(30)
+    assert heard == ["the reader was let go"]
 
 
 def test_settings_survive_the_wire_and_what_is_unset_stays_unset() -> None:

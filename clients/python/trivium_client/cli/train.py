@@ -1,17 +1,24 @@
 """`trivium train`: jobs."""
 
+import re
 from typing import Annotated
 
 import typer
 
 from trivium_client import Trivium
 from trivium_client.cli.exits import EPILOG, Exit
-from trivium_client.cli.printing import Json, as_json, bars, drawn, show, show_one
+from trivium_client.cli.printing import Json, as_json, bars, counted, drawn, show, show_one
 from trivium_client.nouns import Job, JobEvent, LoraSettings, TrainingSettings
 
 app = typer.Typer(no_args_is_help=True, help="Training jobs.", epilog=EPILOG)
 
-JobId = Annotated[str, typer.Argument(help="Job id, as `train list` shows it.")]
+JobId = Annotated[
+    str,
+    typer.Argument(help="Job id, as `train list` shows it, or 4 or more characters that it alone begins or ends with."),
+]
+_WHOLE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# Fewer would name the only job of a new tenant by a slip of the finger.
+_LEAST_CHARACTERS = 4
 
 
 @app.command(epilog=EPILOG)
@@ -62,44 +69,68 @@ def list_jobs(json_wanted: Json = False) -> None:
     show(jobs, columns, json_wanted=json_wanted, empty=empty)
 
 
+@app.command("show", epilog=EPILOG)
+def show_job(job: JobId, json_wanted: Json = False) -> None:
+    """Show all that is known of a job.
+
+    Example: trivium train show 8e2a17
+    """
+    with Trivium() as client:
+        show_one(client.jobs.get(_whole(client, job)), json_wanted=json_wanted)
+
+
 @app.command(epilog=EPILOG)
 def watch(job: JobId, json_wanted: Json = False) -> None:
     """Follow a job to its end, first what was, then what comes.
 
-    Example: trivium train watch 0192f0c1
+    Example: trivium train watch 8e2a17
     """
     with Trivium() as client:
-        _follow(client, job, json_wanted)
+        _follow(client, _whole(client, job), json_wanted)
 
 
 @app.command(epilog=EPILOG)
 def cancel(job: JobId, json_wanted: Json = False) -> None:
     """End a job at its next step.
 
-    Example: trivium train cancel 0192f0c1
+    Example: trivium train cancel 8e2a17
     """
     with Trivium() as client:
-        show_one(client.jobs.cancel(job), json_wanted=json_wanted)
+        _say_now(client.jobs.cancel(_whole(client, job)), json_wanted)
 
 
 @app.command(epilog=EPILOG)
 def pause(job: JobId, json_wanted: Json = False) -> None:
     """Stop a job at its next step, with a checkpoint.
 
-    Example: trivium train pause 0192f0c1
+    Example: trivium train pause 8e2a17
     """
     with Trivium() as client:
-        show_one(client.jobs.pause(job), json_wanted=json_wanted)
+        _say_now(client.jobs.pause(_whole(client, job)), json_wanted)
 
 
 @app.command(epilog=EPILOG)
 def resume(job: JobId, json_wanted: Json = False) -> None:
     """Queue a paused job again.
 
-    Example: trivium train resume 0192f0c1
+    Example: trivium train resume 8e2a17
     """
     with Trivium() as client:
-        show_one(client.jobs.resume(job), json_wanted=json_wanted)
+        _say_now(client.jobs.resume(_whole(client, job)), json_wanted)
+
+
+def _whole(client: Trivium, given: str) -> str:
+    """The id that is meant; what no job begins or ends with stays as it is, for the server to refuse by its own name.
+
+    Raises BadParameter with the candidates where there are several.
+    """
+    if len(given) < _LEAST_CHARACTERS or _WHOLE.fullmatch(given):
+        return given
+    meant = client.jobs.like(given)
+    if len(meant) > 1:
+        candidates = "\n".join(f"  {job.job}  {job.model}" for job in meant)
+        raise typer.BadParameter(f"{given} may be any of these; say more of it:\n{candidates}", param_hint="job")
+    return meant[0].job if meant else given
 
 
 def _follow(client: Trivium, job: str, json_wanted: bool) -> None:
@@ -118,7 +149,8 @@ def _follow(client: Trivium, job: str, json_wanted: bool) -> None:
                     description=f"training, loss {event.loss:.3f}",
                 )
             elif event.message:
-                progress.console.print(event.message)
+                # Never folded: the message may name a version, for somebody to copy.
+                progress.console.print(event.message, markup=False, highlight=False, soft_wrap=True)
 
         ended = client.jobs.wait(job, progress=heard)
     if not json_wanted:
@@ -129,6 +161,15 @@ def _follow(client: Trivium, job: str, json_wanted: bool) -> None:
 
 def _say_end(job: Job) -> None:
     if job.state == "succeeded":
-        typer.echo(f"{job.model} has version {job.version}; {job.trained_tokens} tokens, loss {job.loss:.3f}")
+        learned = counted(job.trained_tokens, "token")
+        typer.echo(f"{job.model} has version {job.version}; {learned}, loss {job.loss:.3f}")
     else:
         typer.echo(f"{job.state}: {job.error or 'ended on request'}", err=True)
+
+
+def _say_now(job: Job, json_wanted: bool) -> None:
+    """What holds after a verb, in one line."""
+    if json_wanted:
+        typer.echo(as_json(job))
+    else:
+        typer.echo(f"{job.job} is {job.state}, at step {job.step} of {job.total_steps}.")

@@ -1,0 +1,128 @@
+"""`trivium train` against a running trainer: jobs by a part of their id, and one line of what holds after a verb."""
+
+import asyncio
+import gc
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from trivium.trainer.v1 import training_pb2
+from trivium_client import NotFoundError, Trivium
+from trivium_client.cli.exits import Exit
+
+from tests.contract.trainer.deployment import Caller, Deployment
+from tests.contract.trainer.test_jobs import LONG, SHORT
+from tests.unit.trainer.tiny import rows_text
+
+Ran = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def jobs(caller: Caller) -> Iterator[tuple[str, str]]:
+    """Two unfinished jobs of one moment: the first trains, the second waits for it."""
+    dataset = caller.upload(rows_text().encode(), "parts.jsonl").dataset
+    first, second = (caller.create(model="parts", dataset=dataset, settings=LONG).job for _ in range(2))
+    yield first, second
+    for job in (second, first):
+        caller.training.CancelJob(training_pb2.CancelJobRequest(job=job), metadata=caller.metadata)
+        caller.finished(job)
+
+
+def shared(jobs: tuple[str, str]) -> str:
+    """What both ids begin with."""
+    first, second = jobs
+    return next(first[:length] for length in range(len(first), 0, -1) if second.startswith(first[:length]))
+
+
+def train(deployment: Deployment, *arguments: str) -> Ran:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TRIVIUM_")}
+    return subprocess.run(
+        [sys.executable, "-c", "from trivium_client.cli import main; main()", "train", *arguments],
+        env={**inherited, "TRIVIUM_DATA_DIR": str(deployment.folder), "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_a_watched_job_ends_with_its_version_whole_on_a_line(deployment: Deployment, caller: Caller) -> None:
+    # Before the others: it would wait for the job that they keep running.
+    dataset = caller.upload(rows_text().encode(), "whole.jsonl").dataset
+    job = caller.create(model="whole", dataset=dataset, settings=SHORT).job
+    ran = train(deployment, "watch", job)
+    version = caller.get(job).version
+    assert ran.returncode == 0, ran.stderr
+    assert f"registered as {version}" in ran.stderr.splitlines()
+    assert ran.stdout.startswith(f"whole has version {version}; ")
+
+
+def test_a_job_is_named_by_its_end_and_each_verb_says_in_a_line_what_holds(
+    deployment: Deployment, jobs: tuple[str, str]
+) -> None:
+    _, waiting = jobs
+    for verb, state in (("pause", "paused"), ("resume", "queued"), ("pause", "paused")):
+        ran = train(deployment, verb, waiting[-8:])
+        assert (ran.returncode, ran.stdout) == (0, f"{waiting} is {state}, at step 0 of 10000.\n"), ran.stderr
+    as_json = json.loads(train(deployment, "resume", waiting, "--json").stdout)
+    assert (as_json["job"], as_json["state"], as_json["settings"]["epochs"]) == (waiting, "queued", 1000)
+
+
+def test_a_job_is_named_by_its_beginning_where_no_other_begins_so(
+    deployment: Deployment, jobs: tuple[str, str]
+) -> None:
+    for job in jobs:
+        ran = train(deployment, "show", job[: len(shared(jobs)) + 1])
+        assert ran.returncode == 0, ran.stderr
+        assert ran.stdout.splitlines()[0].split() == ["job", job]
+
+
+def test_what_several_jobs_begin_with_is_wrong_usage_and_names_them(
+    deployment: Deployment, jobs: tuple[str, str]
+) -> None:
+    for verb in ("show", "watch", "pause", "resume", "cancel"):
+        ran = train(deployment, verb, shared(jobs))
+        assert ran.returncode == Exit.USAGE, verb
+        assert all(job in ran.stderr for job in jobs), ran.stderr
+        assert "parts" in ran.stderr
+        assert ran.stdout == ""
+
+
+@pytest.mark.parametrize("given", ["no-such-job", "0" * 8, "00000000-0000-7000-8000-000000000000"])
+def test_what_no_job_begins_or_ends_with_is_not_found(
+    deployment: Deployment, jobs: tuple[str, str], given: str
+) -> None:
+    ran = train(deployment, "cancel", given)
+    assert ran.returncode == Exit.NOT_FOUND
+    assert given in ran.stderr
+
+
+def test_a_part_of_less_than_four_characters_names_nothing(deployment: Deployment, jobs: tuple[str, str]) -> None:
+    assert train(deployment, "cancel", jobs[1][-3:]).returncode == Exit.NOT_FOUND
+
+
+def test_a_list_in_a_pipe_has_every_id_on_a_line_of_its_own(deployment: Deployment, jobs: tuple[str, str]) -> None:
+    lines = train(deployment, "list").stdout.splitlines()
+    for job in jobs:
+        (line,) = [line for line in lines if job in line]
+        assert "parts" in line
+
+
+def test_no_task_is_left_of_a_watch_that_was_left(deployment: Deployment, jobs: tuple[str, str]) -> None:
+    # What a call leaves is gone by chance within a moment, so several are left.
+    heard: list[str] = []
+    for _ in range(10):
+        client = Trivium(data_dir=deployment.folder)
+        loop = client._loop._loop
+        loop.set_exception_handler(lambda _, context: heard.append(context["message"]))
+        events = client.jobs.watch(jobs[0])
+        assert next(events).sequence == 1
+        with pytest.raises(NotFoundError):
+            client.jobs.get("no-such-job")
+        client.close()
+        left = asyncio.all_tasks(loop)
+        del client, events
+        gc.collect()
+        assert (left, heard) == (set(), [])
