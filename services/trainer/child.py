@@ -77,14 +77,14 @@ def read_examples(work: Work, say: Say) -> list[Example]:
         say(
             Line(
                 Said.MESSAGE,
-                message=f"{len(was_cut)} rows are longer than {limit} tokens and were cut: lines {_some(was_cut)}",
+                message=f"Rows longer than {limit} tokens, which were cut: {len(was_cut)}, lines {_some(was_cut)}",
             )
         )
     if left_out:
         say(
             Line(
                 Said.MESSAGE,
-                message=f"{len(left_out)} rows had nothing left to learn and were left out: lines {_some(left_out)}",
+                message=f"Rows with nothing left to learn, which were left out: {len(left_out)}, lines {_some(left_out)}",
             )
         )
     if not kept:

@@ -121,6 +121,7 @@ def test_a_finished_job_cannot_be_cancelled(suite: Suite) -> None:
         (("ask", "  "), 4, "question"),
         (("chat", ""), 4, "empty"),
         (("docs", "rm"), 2, "--all"),
+        (("train", "start", "x", "-m", "x1", "--method", "magic"), 2, "magic"),
         (("nonsense",), 2, "nonsense"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),

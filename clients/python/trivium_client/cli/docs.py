@@ -8,7 +8,7 @@ from rich.progress import Progress
 
 from trivium_client import InvalidRequestError, NotFoundError, Trivium
 from trivium_client.cli.exits import EPILOG, Exit
-from trivium_client.cli.printing import Json, bars, drawn, show
+from trivium_client.cli.printing import Json, bars, counted, drawn, show
 from trivium_client.nouns import Document
 
 app = typer.Typer(no_args_is_help=True, help="Documents that questions are answered from.", epilog=EPILOG)
@@ -91,7 +91,7 @@ def rm(
             for document in documents or []:
                 client.docs.delete(document, collection=collection)
             count = len(documents or [])
-    typer.echo(f'{{"deleted": {count}}}' if json_wanted else f"Deleted {count} document(s).")
+    typer.echo(f'{{"deleted": {count}}}' if json_wanted else f"Deleted {counted(count, 'document')}.")
 
 
 def _stored(client: Trivium, file: Path, name: str, collection: str) -> Document:

@@ -16,7 +16,8 @@ from typing import Annotated, Any
 import typer
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -143,12 +144,19 @@ def cell(value: Any) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
+class _Done(MofNCompleteColumn):
+    """How much is done; nothing while nobody knows of how much."""
+
+    def render(self, task: Task) -> Text:
+        return Text() if task.total is None else super().render(task)
+
+
 def bars() -> Progress:
     """Progress bars on a terminal; nothing elsewhere, so that logs and pipes stay clean."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        _Done(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,

@@ -1,6 +1,7 @@
 """`trivium train`: jobs."""
 
 import re
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -21,12 +22,22 @@ _WHOLE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _LEAST_CHARACTERS = 4
 
 
+class Method(StrEnum):
+    """The ways of training, as `--method` takes them."""
+
+    LORA = "lora"
+    RSLORA = "rslora"
+    DORA = "dora"
+    QLORA = "qlora"
+    FULL = "full"
+
+
 @app.command(epilog=EPILOG)
 def start(
     dataset: Annotated[str, typer.Argument(help="Dataset id.")],
     model: Annotated[str, typer.Option("--model", "-m", help="Model that takes the new version.")],
     alias: Annotated[str, typer.Option("--alias", help="Alias that moves to it; - for none.")] = "prod",
-    method: Annotated[str, typer.Option("--method", help="lora, rslora, dora, qlora or full.")] = "lora",
+    method: Annotated[Method, typer.Option("--method", help="How the base is adapted.")] = Method.LORA,
     rank: Annotated[int | None, typer.Option("--rank", min=1, help="LoRA's rank.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Passes over the dataset.")] = None,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Peak learning rate.")] = None,
@@ -40,7 +51,7 @@ def start(
     Example: trivium train start desk-pairs --model desk --epochs 3
     """
     settings = TrainingSettings(
-        method=method,
+        method=method.value,
         lora=LoraSettings(rank=rank),
         epochs=epochs,
         learning_rate=learning_rate,
