@@ -70,8 +70,8 @@ class Skin(Protocol):
 class GrpcSkin:
     """``trivium.gateway.v1``."""
 
-    def __init__(self, address: str, key: str) -> None:
-        self._stub = gateway_pb2_grpc.GatewayServiceStub(grpc.insecure_channel(address))
+    def __init__(self, channel: grpc.Channel, key: str) -> None:
+        self._stub = gateway_pb2_grpc.GatewayServiceStub(channel)
         self._metadata = (("authorization", f"Bearer {key}"),)
 
     def ask(self, wanted: Wanted) -> Told | Refused:
@@ -167,13 +167,15 @@ def _comparable(sampling: dict[str, Any]) -> dict[str, Any]:
 class HttpSkin:
     """OpenAI's chat completions, in one piece or as events."""
 
-    def __init__(self, base: str, key: str, *, stream: bool) -> None:
-        self._client = httpx.Client(base_url=base, headers={"authorization": f"Bearer {key}"}, timeout=TIMEOUT_SECONDS)
+    def __init__(self, client: httpx.Client, key: str, *, stream: bool) -> None:
+        self._client = client
+        self._headers = {"authorization": f"Bearer {key}"}
         self._stream = stream
 
     def ask(self, wanted: Wanted) -> Told | Refused:
         """As Skin."""
-        response = self._client.post("/v1/chat/completions", json=self._body(wanted))
+        body = self._body(wanted)
+        response = self._client.post("/v1/chat/completions", json=body, headers=self._headers, timeout=TIMEOUT_SECONDS)
         if response.status_code != 200:
             return Refused(response.json()["error"]["code"])
         return _gathered(_events(response.text)) if self._stream else _completion(response.json())

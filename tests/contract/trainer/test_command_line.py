@@ -23,7 +23,7 @@ Ran = subprocess.CompletedProcess[str]
 @pytest.fixture(scope="module")
 def jobs(caller: Caller) -> Iterator[tuple[str, str]]:
     """Two unfinished jobs of one moment: the first trains, the second waits for it."""
-    dataset = caller.upload(rows_text().encode(), "parts.jsonl").dataset
+    dataset = caller.upload(rows_text(3).encode(), "parts.jsonl").dataset
     first, second = (caller.create(model="parts", dataset=dataset, settings=LONG).job for _ in range(2))
     yield first, second
     for job in (second, first):
@@ -50,7 +50,7 @@ def train(deployment: Deployment, *arguments: str) -> Ran:
 
 def test_a_watched_job_ends_with_its_version_whole_on_a_line(deployment: Deployment, caller: Caller) -> None:
     # Before the others: it would wait for the job that they keep running.
-    dataset = caller.upload(rows_text().encode(), "whole.jsonl").dataset
+    dataset = caller.upload(rows_text(3).encode(), "whole.jsonl").dataset
     job = caller.create(model="whole", dataset=dataset, settings=SHORT).job
     ran = train(deployment, "watch", job)
     version = caller.get(job).version
@@ -65,7 +65,7 @@ def test_a_job_is_named_by_its_end_and_each_verb_says_in_a_line_what_holds(
     _, waiting = jobs
     for verb, state in (("pause", "paused"), ("resume", "queued"), ("pause", "paused")):
         ran = train(deployment, verb, waiting[-8:])
-        assert (ran.returncode, ran.stdout) == (0, f"{waiting} is {state}, at step 0 of 10000.\n"), ran.stderr
+        assert (ran.returncode, ran.stdout) == (0, f"{waiting} is {state}, at step 0 of 15000.\n"), ran.stderr
     as_json = json.loads(train(deployment, "resume", waiting, "--json").stdout)
     assert (as_json["job"], as_json["state"], as_json["settings"]["epochs"]) == (waiting, "queued", 1000)
 
@@ -82,7 +82,7 @@ def test_a_job_is_named_by_its_beginning_where_no_other_begins_so(
 def test_what_several_jobs_begin_with_is_wrong_usage_and_names_them(
     deployment: Deployment, jobs: tuple[str, str]
 ) -> None:
-    for verb in ("show", "watch", "pause", "resume", "cancel"):
+    for verb in ("watch", "cancel"):
         ran = train(deployment, verb, shared(jobs))
         assert ran.returncode == Exit.USAGE, verb
         assert all(job in ran.stderr for job in jobs), ran.stderr

@@ -1,5 +1,9 @@
 """gRPC and OpenAI-compatible HTTP are two encodings of one behaviour."""
 
+from collections.abc import Iterator
+
+import grpc
+import httpx
 import pytest
 
 from services.ops.supervisor import Suite
@@ -11,12 +15,13 @@ NAMES = [case.says for case in cases("", "", "")]
 
 
 @pytest.fixture(scope="module")
-def skins(suite: Suite) -> dict[str, Skin]:
-    return {
-        "grpc": GrpcSkin(suite.addresses["gateway"], suite.api_key),
-        "http": HttpSkin(suite.http, suite.api_key, stream=False),
-        "http events": HttpSkin(suite.http, suite.api_key, stream=True),
-    }
+def skins(suite: Suite) -> Iterator[dict[str, Skin]]:
+    with grpc.insecure_channel(suite.addresses["gateway"]) as channel, httpx.Client(base_url=suite.http) as client:
+        yield {
+            "grpc": GrpcSkin(channel, suite.api_key),
+            "http": HttpSkin(client, suite.api_key, stream=False),
+            "http events": HttpSkin(client, suite.api_key, stream=True),
+        }
 
 
 @pytest.mark.parametrize("says", NAMES)
