@@ -1,21 +1,29 @@
-"""Who goes next: a bounded queue that is fair between tenants, and between a tenant's versions.
+"""Who goes next: a bounded queue that is fair in tokens, between tenants and between a tenant's versions.
 
-Invariant: at most ``capacity`` tickets wait; each tenant's lanes (one a version) are
-visited in turn, so neither a busy tenant nor a busy version makes another wait for more
-than its own place in the round.
+Virtual token counters (Sheng et al., "Fairness in Serving Large Language Models", arXiv 2401.00588): everybody's
+counter rises by the tokens that were served, prompt tokens once and new tokens ``NEW_TOKEN_WEIGHT`` times, and the
+lowest counter goes next.  Who comes back from a pause is lifted to those who wait, so that nobody saves up for a burst.
+Counting requests instead would give a tenant of long answers as many of them as one of short answers.
+
+Invariant: at most ``capacity`` tickets wait.  Of two tenants that wait without a pause, neither is served more than the
+other by over twice the larger of the weighted tokens of one prompt and of all that runs at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from services.chassis.errors import Failure, Reason
 from services.generator.residency import Place, StoredAdapter
 
 RETRY_SECONDS = 1.0
+# A new token costs a step of the engine, a prompt token a part of one: the weights of the paper.
+NEW_TOKEN_WEIGHT = 2
+# Counters that are kept of those who are away.  Beyond them the ones that make no difference are forgotten.
+_KEPT_COUNTERS = 4096
 
 
 @dataclass(eq=False, slots=True)
@@ -24,6 +32,7 @@ class Ticket:
 
     tenant: str
     adapter: StoredAdapter | None
+    prompt_tokens: int
     since: float
     place: asyncio.Future[Place] = field(repr=False)
 
@@ -33,16 +42,48 @@ class Ticket:
         return self.adapter.version if self.adapter else ""
 
 
+class Counters:
+    """The virtual counters of one level: weighted tokens that each name was served."""
+
+    def __init__(self) -> None:
+        self._served: dict[str, int] = {}
+        # Who waited last: where he stands is where those begin who find nobody waiting.
+        self._last = ""
+
+    def of(self, name: str) -> int:
+        """The counter."""
+        return self._served.get(name, 0)
+
+    def add(self, name: str, weighted_tokens: int) -> None:
+        """Somebody was served."""
+        self._served[name] = self.of(name) + weighted_tokens
+
+    def join(self, name: str, waiting: Collection[str]) -> None:
+        """Somebody begins to wait, beside those who wait already."""
+        floor = min((self.of(other) for other in waiting), default=self.of(self._last))
+        self._served[name] = max(self.of(name), floor)
+        if len(self._served) > _KEPT_COUNTERS:
+            # Whoever is away and stands no higher is lifted when he comes back: his counter says nothing.
+            here = {name, self._last, *waiting}
+            self._served = {other: served for other, served in self._served.items() if served > floor or other in here}
+
+    def leave(self, name: str) -> None:
+        """Nothing of a name waits any more."""
+        self._last = name
+
+
 Lanes = OrderedDict[str, deque[Ticket]]
 
 
 class FairQueue:
-    """Tickets by tenant, then by version; both visited round robin."""
+    """Tickets by tenant, then by version; the least served go first at both levels."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._tenants: OrderedDict[str, Lanes] = OrderedDict()
+        self._waiting: OrderedDict[str, Lanes] = OrderedDict()
         self._size = 0
+        self._tenants = Counters()
+        self._versions: dict[str, Counters] = {}
 
     def __len__(self) -> int:
         return self._size
@@ -51,45 +92,62 @@ class FairQueue:
         """Add at the end of its lane.  Raises OVERLOADED when the queue is full."""
         if self._size >= self._capacity:
             raise Failure(Reason.OVERLOADED, retry_after_seconds=RETRY_SECONDS, limit=self._capacity)
-        lanes = self._tenants.setdefault(ticket.tenant, OrderedDict())
-        lanes.setdefault(ticket.version, deque()).append(ticket)
+        if ticket.tenant not in self._waiting:
+            self._join(ticket.tenant)
+        lanes = self._waiting[ticket.tenant]
+        if ticket.version not in lanes:
+            self._versions[ticket.tenant].join(ticket.version, lanes)
+            lanes[ticket.version] = deque()
+        lanes[ticket.version].append(ticket)
         self._size += 1
 
     def heads(self) -> Iterator[Ticket]:
         """The first ticket of every lane, in the order in which they should be served."""
-        rounds = [[lane[0] for lane in lanes.values()] for lanes in self._tenants.values()]
-        for position in range(max(map(len, rounds), default=0)):
-            yield from (heads[position] for heads in rounds if position < len(heads))
+        for tenant in sorted(self._waiting, key=self._tenants.of):
+            versions, lanes = self._versions[tenant], self._waiting[tenant]
+            for version in sorted(lanes, key=versions.of):
+                yield lanes[version][0]
 
     def serve(self, ticket: Ticket) -> None:
-        """Remove a ticket that was granted; its lane and its tenant go to the end of the round."""
+        """Remove a ticket that was granted; its prompt counts."""
         self._remove(ticket)
-        lanes = self._tenants.get(ticket.tenant)
-        if lanes is None:
-            return
-        if ticket.version in lanes:
-            lanes.move_to_end(ticket.version)
-        self._tenants.move_to_end(ticket.tenant)
+        self.charge(ticket.tenant, ticket.version, max(1, ticket.prompt_tokens))
+
+    def charge(self, tenant: str, version: str, weighted_tokens: int) -> None:
+        """Count what a request was served."""
+        self._tenants.add(tenant, weighted_tokens)
+        if tenant in self._versions:
+            self._versions[tenant].add(version, weighted_tokens)
 
     def discard(self, ticket: Ticket) -> None:
         """Remove a ticket whose owner went away; nothing when it is not there."""
-        lanes = self._tenants.get(ticket.tenant)
+        lanes = self._waiting.get(ticket.tenant)
         if lanes is not None and ticket in lanes.get(ticket.version, ()):
             self._remove(ticket)
 
     def waiting_for(self, version: str) -> list[Ticket]:
         """All tickets for a version, of any tenant."""
-        return [ticket for lanes in self._tenants.values() for ticket in lanes.get(version, ())]
+        return [ticket for lanes in self._waiting.values() for ticket in lanes.get(version, ())]
 
     def all(self) -> list[Ticket]:
         """Every ticket."""
-        return [ticket for lanes in self._tenants.values() for lane in lanes.values() for ticket in lane]
+        return [ticket for lanes in self._waiting.values() for lane in lanes.values() for ticket in lane]
+
+    def _join(self, tenant: str) -> None:
+        self._tenants.join(tenant, self._waiting)
+        self._waiting[tenant] = OrderedDict()
+        self._versions.setdefault(tenant, Counters())
+        if len(self._versions) > _KEPT_COUNTERS:
+            # A tenant that was away begins anew among its own versions.
+            self._versions = {other: self._versions[other] for other in self._waiting}
 
     def _remove(self, ticket: Ticket) -> None:
-        lanes = self._tenants[ticket.tenant]
+        lanes = self._waiting[ticket.tenant]
         lanes[ticket.version].remove(ticket)
         self._size -= 1
         if not lanes[ticket.version]:
             del lanes[ticket.version]
+            self._versions[ticket.tenant].leave(ticket.version)
         if not lanes:
-            del self._tenants[ticket.tenant]
+            del self._waiting[ticket.tenant]
+            self._tenants.leave(ticket.tenant)

@@ -136,11 +136,12 @@ class Generation:
         wanted = stored.version if stored else ""
         progress = _Progress()
         try:
-            async with self._slots.place(tenant, stored) as place:
+            async with self._slots.place(tenant, stored, len(token_ids)) as place:
                 watch.stage("queue")
                 job = Job(self._sources.new_id(), token_ids, sampling, ask.constraint, place.adapter, tenant)
                 async with aclosing(self._pieces(job, ask)) as pieces:
                     async for piece in pieces:
+                        self._slots.made(tenant, wanted, len(piece.token_ids))
                         told = attested(piece.attestation, wanted=wanted, base=self._engine.facts.base)
                         begins = progress.opening is None
                         if begins:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.chassis.errors import Failure, Reason
-from services.generator.admission import FairQueue, Ticket
+from services.generator.admission import NEW_TOKEN_WEIGHT, FairQueue, Ticket
 from services.generator.engine import Engine, EngineLost, EngineRefused
 from services.generator.residency import Place, Resident, SlotTable, StoredAdapter
 
@@ -78,14 +78,14 @@ class Slots:
         return held is not None and not held.in_flight and not self._queue.waiting_for(version)
 
     @asynccontextmanager
-    async def place(self, tenant: str, adapter: StoredAdapter | None) -> AsyncIterator[Place]:
+    async def place(self, tenant: str, adapter: StoredAdapter | None, prompt_tokens: int = 0) -> AsyncIterator[Place]:
         """Wait for the turn and the slot; the place is given back when the block ends.
 
-        Raises OVERLOADED, NOT_READY, WEIGHTS_REFUSED.
+        What is made meanwhile is told to :meth:`made`, so that the next turn is fair.  Raises OVERLOADED, NOT_READY, WEIGHTS_REFUSED.
         """
         if self._down is not None:
             raise not_ready(self._down)
-        ticket = Ticket(tenant, adapter, self._now(), asyncio.get_running_loop().create_future())
+        ticket = Ticket(tenant, adapter, prompt_tokens, self._now(), asyncio.get_running_loop().create_future())
         self._queue.push(ticket)
         self._dispatch()
         try:
@@ -97,6 +97,10 @@ class Slots:
             yield place
         finally:
             self._leave(place)
+
+    def made(self, tenant: str, version: str, new_tokens: int) -> None:
+        """Count tokens that a running request was given; ``version`` is empty for the base."""
+        self._queue.charge(tenant, version, NEW_TOKEN_WEIGHT * new_tokens)
 
     async def warm(self, tenant: str, adapter: StoredAdapter) -> Resident:
         """Load a version beside the running ones and return once it can serve."""

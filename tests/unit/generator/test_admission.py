@@ -1,0 +1,124 @@
+"""The queue is fair in tokens: the bound of arXiv 2401.00588 over random loads, and what it means for a few."""
+
+import asyncio
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pytest
+
+from services.chassis.errors import Failure, Reason
+from services.generator.admission import NEW_TOKEN_WEIGHT, FairQueue, Ticket
+from tests.unit.generator.engines import stored
+
+
+def ticket(tenant: str, prompt_tokens: int = 1, version: str = "") -> Ticket:
+    place = asyncio.get_running_loop().create_future()
+    return Ticket(tenant, stored(version, tenant) if version else None, prompt_tokens, 0.0, place)
+
+
+@dataclass
+class Server:
+    """A machine that runs ``places`` requests and gives each a token a step."""
+
+    places: int
+    queue: FairQueue = field(default_factory=lambda: FairQueue(10_000))
+    running: list[tuple[Ticket, int]] = field(default_factory=list)
+    # Weighted tokens by tenant, and by tenant and version.
+    served: Counter[str] = field(default_factory=Counter)
+    lanes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    answers: dict[Ticket, int] = field(default_factory=dict)
+
+    def ask(self, asked: Ticket, new_tokens: int) -> None:
+        self.queue.push(asked)
+        self.answers[asked] = new_tokens
+
+    def step(self) -> None:
+        while len(self.running) < self.places and len(self.queue):
+            asked = next(self.queue.heads())
+            self.queue.serve(asked)
+            self._count(asked, asked.prompt_tokens)
+            self.running.append((asked, self.answers.pop(asked)))
+        for asked, _ in self.running:
+            self.queue.charge(asked.tenant, asked.version, NEW_TOKEN_WEIGHT)
+            self._count(asked, NEW_TOKEN_WEIGHT)
+        self.running = [(asked, left - 1) for asked, left in self.running if left > 1]
+
+    def _count(self, asked: Ticket, weighted_tokens: int) -> None:
+        self.served[asked.tenant] += weighted_tokens
+        self.lanes[asked.tenant, asked.version] += weighted_tokens
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_of_two_that_wait_without_a_pause_neither_is_served_more_than_the_bound(seed: int) -> None:
+    draw = random.Random(seed)
+    server, longest_prompt, longest_answer = Server(places=draw.randint(1, 8)), 64, 40
+    bound = 2 * max(longest_prompt, NEW_TOKEN_WEIGHT * longest_answer * server.places)
+    # Each tenant has its own habits; whoever else comes and goes must not matter to those who always wait.
+    habits = {name: (draw.randint(1, longest_prompt), draw.randint(1, longest_answer)) for name in "abc"}
+    for _ in range(3000):
+        for name, (prompt, answer) in habits.items():
+            while len(server.queue.waiting_for(name)) <= server.places:
+                server.ask(ticket(name, draw.randint(1, prompt), version=name), draw.randint(1, answer))
+        if draw.random() < 0.1:
+            guest = f"guest-{draw.randint(0, 3)}"
+            server.ask(ticket(guest, draw.randint(1, longest_prompt)), draw.randint(1, longest_answer))
+        server.step()
+        always = [server.served[name] for name in habits]
+        assert max(always) - min(always) <= bound
+
+
+async def test_a_tenant_of_long_answers_gets_as_many_tokens_and_not_as_many_requests() -> None:
+    server = Server(places=2)
+    for _ in range(400):
+        server.ask(ticket("long"), 40)
+        server.ask(ticket("short"), 4)
+    for _ in range(800):
+        server.step()
+    assert server.served["short"] == pytest.approx(server.served["long"], rel=0.1)
+
+
+async def test_who_was_away_has_saved_nothing_up() -> None:
+    server = Server(places=1)
+    for _ in range(300):
+        server.ask(ticket("busy"), 4)
+    for _ in range(500):
+        server.step()
+    before = server.served["busy"]
+    for _ in range(100):
+        server.ask(ticket("late"), 4)
+    for _ in range(200):
+        server.step()
+    assert server.served["late"] == pytest.approx(server.served["busy"] - before, rel=0.2)
+
+
+async def test_the_versions_of_a_tenant_share_its_part_and_not_the_others() -> None:
+    server = Server(places=1)
+    for _ in range(300):
+        server.ask(ticket("one", version="x"), 4)
+        for version in "abcd":
+            server.ask(ticket("many", version=version), 4)
+    for _ in range(1000):
+        server.step()
+    assert server.served["one"] == pytest.approx(server.served["many"], rel=0.05)
+    shares = [server.lanes["many", version] for version in "abcd"]
+    assert max(shares) - min(shares) <= 4 * NEW_TOKEN_WEIGHT * 2
+
+
+async def test_what_is_counted_of_strangers_is_bounded() -> None:
+    queue = FairQueue(10)
+    for number in range(20_000):
+        asked = ticket(f"t{number}")
+        queue.push(asked)
+        queue.serve(asked)
+    assert len(queue._tenants._served) <= 5000
+    assert len(queue._versions) <= 5000
+
+
+async def test_a_full_queue_takes_nobody() -> None:
+    queue = FairQueue(1)
+    queue.push(ticket("a"))
+    with pytest.raises(Failure) as refused:
+        queue.push(ticket("b"))
+    assert refused.value.reason is Reason.OVERLOADED
+    assert [asked.tenant for asked in queue.heads()] == ["a"]
