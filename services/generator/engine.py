@@ -45,7 +45,10 @@ class Constraint:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are chosen, every default filled in; temperature 0 is greedy, top_k 0 is off."""
+    """How tokens are chosen, every default filled in; temperature 0 is greedy, top_k 0 is off.
+
+    With ``ignore_eos`` an answer goes on behind the model's own end, as measurements want it.
+    """
 
     max_tokens: int
     temperature: float = 0.0
@@ -57,6 +60,7 @@ class Sampling:
     presence_penalty: float = 0.0
     repetition_penalty: float = 1.0
     logprobs: int | None = None
+    ignore_eos: bool = False
 
 
 @dataclass(frozen=True, slots=True)

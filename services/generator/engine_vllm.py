@@ -51,7 +51,10 @@ _STOP_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class VllmSettings:
-    """How to run the engine; ``plugins`` is only ever changed to show what stock vLLM does."""
+    """How to run the engine; with ``slots`` 0 it serves the base alone.
+
+    ``plugins`` and ``prefix_caching`` are only ever changed to compare with what vLLM does without them.
+    """
 
     base_folder: Path
     base: str
@@ -64,6 +67,7 @@ class VllmSettings:
     dtype: str = "bfloat16"
     cpu_ids: str = ""
     plugins: str = PLUGIN
+    prefix_caching: bool = True
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -212,6 +216,13 @@ def _build(settings: VllmSettings) -> AsyncLLM:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
+    adapters = {
+        "enable_lora": True,
+        "max_loras": settings.slots,
+        "max_cpu_loras": settings.slots,
+        "max_lora_rank": settings.max_rank,
+        "lora_target_modules": TARGET_MODULES,
+    }
     arguments = AsyncEngineArgs(
         model=str(settings.base_folder),
         tokenizer=str(settings.base_folder),
@@ -220,17 +231,13 @@ def _build(settings: VllmSettings) -> AsyncLLM:
         max_num_seqs=settings.max_sequences,
         kv_cache_memory_bytes=settings.kv_cache_bytes,
         enforce_eager=True,
-        enable_prefix_caching=True,
-        enable_lora=True,
-        max_loras=settings.slots,
-        max_cpu_loras=settings.slots,
-        max_lora_rank=settings.max_rank,
-        lora_target_modules=TARGET_MODULES,
+        enable_prefix_caching=settings.prefix_caching,
         # A small model that may choose white space writes nothing else until its tokens are used up.
         structured_outputs_config=StructuredOutputsConfig(backend="xgrammar", disable_any_whitespace=True),
         additional_config=Lifeline(),
         disable_log_stats=True,
         generation_config="vllm",
+        **(adapters if settings.slots else {}),
     )
     return AsyncLLM.from_engine_args(arguments)
 
@@ -253,6 +260,7 @@ def _sampling_params(sampling: Sampling, constraint: Constraint | None) -> Any:
         top_k=sampling.top_k,
         seed=sampling.seed if sampling.temperature > 0 else None,
         stop=list(sampling.stop),
+        ignore_eos=sampling.ignore_eos,
         frequency_penalty=sampling.frequency_penalty,
         presence_penalty=sampling.presence_penalty,
         repetition_penalty=sampling.repetition_penalty,

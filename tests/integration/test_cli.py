@@ -1,13 +1,22 @@
 """The command line against a running suite: the everyday journey, with exit codes that scripts can rely on."""
 
+import hashlib
 import json
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from services.ops.supervisor import Suite
 from tests.integration.command_line import trivium
+from tests.integration.gateway.stock import Served, serve_adapter
+
+
+@pytest.fixture(scope="module")
+def adapter(suite: Suite) -> Served:
+    """A served adapter."""
+    return serve_adapter(suite, "cli-voice", seed=9)
 
 
 @pytest.fixture
@@ -102,6 +111,45 @@ def test_a_dataset_is_trained_on_and_the_alias_serves_what_came_of_it(suite: Sui
     receipt = chatted.json["final"]["receipt"]
     assert receipt["version"] == version
     assert receipt["engine_slot"] >= 0
+
+
+def test_a_version_leaves_comes_back_is_rolled_back_to_and_removed(
+    suite: Suite, adapter: Served, tmp_path: Path
+) -> None:
+    name, folder = f"copy-{uuid.uuid4().hex[:8]}", tmp_path / "exported"
+
+    def models(*arguments: str) -> Any:
+        ran = trivium(suite, "models", *arguments, "--json")
+        assert ran.code == 0, ran.err
+        return ran.json
+
+    exported = models("export", adapter.model, str(folder))
+    assert exported["version"] == adapter.version
+    digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    assert digests == {file["filename"]: file["sha256"] for file in exported["files"]}
+    assert models("export", f"{adapter.model}@{adapter.version[:19]}", str(folder)) == exported
+
+    first = models("import", name, str(folder))["version"]
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 2 * config["lora_alpha"]}))
+    second = models("import", name, str(folder))["version"]
+    spoilt = trivium(suite, "models", "export", adapter.model, str(folder))
+    assert (spoilt.code, "holds something else" in spoilt.err) == (4, True)
+    assert [item["version"] for item in models("lineage", f"{name}@2")] == [second]
+
+    assert models("alias", name, "1")["serving_version"] == first
+    assert trivium(suite, "models", "rollback", name).code == 4
+    assert models("alias", name, "2")["serving_version"] == second
+    assert models("rollback", name)["serving_version"] == first
+    assert models("rollback", name)["serving_version"] == second
+    assert [move["to_version"] for move in models("moves", name)] == [second, first, second, first]
+
+    assert trivium(suite, "models", "rm", f"{name}@2").code == 4
+    assert trivium(suite, "models", "rm", name).code == 2
+    assert models("rm", f"{name}@prod", "--alias") == {"deleted": f"{name}@prod"}
+    assert models("rm", f"{name}@2") == {"deleted": f"{name}@2"}
+    assert models("rm", name, "--all") == {"deleted": name}
+    assert trivium(suite, "models", "show", name).code == 3
 
 
 def test_a_finished_job_cannot_be_cancelled(suite: Suite) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,8 @@ from trivium.registry.v1 import model_pb2, registry_pb2
 from trivium.registry.v1.registry_pb2_grpc import RegistryServiceStub
 
 from trivium_client import nouns, wire
-from trivium_client.transport import Transport, files_of, new_request_id, sha256_of, upload
+from trivium_client.errors import PreconditionError
+from trivium_client.transport import Transport, download, files_of, new_request_id, sha256_of, upload
 
 if TYPE_CHECKING:
     from trivium.gateway.v1.gateway_pb2_grpc import GatewayServiceAsyncStub
@@ -93,6 +95,56 @@ class Models:
         response = await self._transport.call("registry", self._stub().CreateVersion, request)
         return wire.version(response.version)
 
+    async def download(
+        self,
+        version: str,
+        folder: str | Path,
+        *,
+        model: str = "",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> nouns.Version:
+        """Write a version's files into a folder, made if it is new; an interrupted download goes on where it stopped.
+
+        A LoRA adapter arrives in PEFT's layout.  `progress` hears (bytes there, whole bytes) of each file.  Raises
+        NotFoundError, FileExistsError when a file of that name holds something else.
+        """
+        found = await self.version(version, model=model)
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in found.files:
+            await download(
+                self._transport,
+                "registry",
+                # A name of a version is a name without a folder; what else a server says is not followed.
+                folder / Path(file.filename).name,
+                sha256=file.sha256,
+                size_bytes=file.size_bytes,
+                receive=partial(self._pieces, file.sha256),
+                progress=progress,
+            )
+        return found
+
+    async def _pieces(self, sha256: str, offset_bytes: int) -> AsyncIterator[bytes]:
+        request = registry_pb2.DownloadBlobRequest(sha256=sha256, offset_bytes=offset_bytes)
+        async for message in self._transport.stream("registry", self._stub().DownloadBlob, request):
+            yield message.chunk.data
+
+    async def lineage(self, version: str, *, model: str = "") -> Sequence[nouns.Version]:
+        """The version, the one that it was trained from, and so on to the base."""
+        request = registry_pb2.GetLineageRequest(model=model, version=version)
+        response = await self._transport.call("registry", self._stub().GetLineage, request)
+        return [wire.version(item) for item in response.chain]
+
+    async def delete(self, model: str) -> None:
+        """Delete a model with its versions.  Raises PreconditionError while an alias or another model needs one."""
+        request = registry_pb2.DeleteModelRequest(model=model)
+        await self._transport.call("registry", self._stub().DeleteModel, request)
+
+    async def delete_version(self, version: str, *, model: str) -> None:
+        """Delete a version.  Raises PreconditionError while an alias names it or a version was trained from it."""
+        request = registry_pb2.DeleteVersionRequest(model=model, version=version)
+        await self._transport.call("registry", self._stub().DeleteVersion, request)
+
     async def _upload(self, path: Path) -> None:
         async def committed(sha256: str) -> int:
             request = registry_pb2.GetUploadRequest(sha256=sha256)
@@ -130,6 +182,25 @@ class Models:
         )
         response = await self._transport.call("registry", self._stub().SetAlias, request)
         return wire.alias(response.alias)
+
+    async def roll_back(self, model: str, alias: str = "prod") -> nouns.Alias:
+        """Give an alias the version that served before its last move; while a new target waits, the one that serves.
+
+        Twice leads back to where it was.  Raises NotFoundError, PreconditionError when nothing served before,
+        ConflictError when somebody moves it at the same moment.
+        """
+        now = await self.alias(model, alias)
+        former = now.serving_version
+        if now.target_version == now.serving_version:
+            former = (await anext(self.alias_moves(model, alias))).from_version
+        if not former:
+            raise PreconditionError(f"{model}@{alias} served nothing before; set it to a version", reason="NO_FORMER")
+        return await self.set_alias(model, former, alias=alias, etag=now.etag)
+
+    async def delete_alias(self, model: str, alias: str, *, etag: str = "") -> None:
+        """Delete an alias; its versions stay.  Raises NotFoundError, ConflictError on a stale `etag`."""
+        request = registry_pb2.DeleteAliasRequest(model=model, alias=alias, etag=etag)
+        await self._transport.call("registry", self._stub().DeleteAlias, request)
 
     async def wait_alias(self, model: str, alias: str = "prod") -> nouns.Alias:
         """Return the alias once its target serves or has failed, by the registry's watch."""

@@ -356,6 +356,29 @@ class Models:
         """Upload a LoRA adapter in PEFT's layout."""
         return self._loop.run(self._inner.add_version(model, folder, base_digest=base_digest))
 
+    def download(
+        self,
+        version: str,
+        folder: str | Path,
+        *,
+        model: str = "",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> nouns.Version:
+        """Write a version's files into a folder."""
+        return self._loop.run(self._inner.download(version, folder, model=model, progress=progress))
+
+    def lineage(self, version: str, *, model: str = "") -> Sequence[nouns.Version]:
+        """The version, the one that it was trained from, and so on to the base."""
+        return self._loop.run(self._inner.lineage(version, model=model))
+
+    def delete(self, model: str) -> None:
+        """Delete a model with its versions."""
+        self._loop.run(self._inner.delete(model))
+
+    def delete_version(self, version: str, *, model: str) -> None:
+        """Delete a version."""
+        self._loop.run(self._inner.delete_version(version, model=model))
+
     def aliases(self, model: str = "") -> Iterator[nouns.Alias]:
         """A model's aliases; all of the tenant's without one."""
         return self._loop.iterate(self._inner.aliases(model))
@@ -367,6 +390,14 @@ class Models:
     def set_alias(self, model: str, version: str, *, alias: str = "prod", etag: str = "") -> nouns.Alias:
         """Give an alias a new target."""
         return self._loop.run(self._inner.set_alias(model, version, alias=alias, etag=etag))
+
+    def roll_back(self, model: str, alias: str = "prod") -> nouns.Alias:
+        """Give an alias the version that served before its last move."""
+        return self._loop.run(self._inner.roll_back(model, alias))
+
+    def delete_alias(self, model: str, alias: str, *, etag: str = "") -> None:
+        """Delete an alias; its versions stay."""
+        self._loop.run(self._inner.delete_alias(model, alias, etag=etag))
 
     def wait_alias(self, model: str, alias: str = "prod") -> nouns.Alias:
         """Return the alias once its target serves or has failed."""

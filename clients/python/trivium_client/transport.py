@@ -15,7 +15,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 from trivium.common.v1 import transfer_pb2
 
 from trivium_client.connection import Connection
-from trivium_client.errors import UnavailableError, from_rpc
+from trivium_client.errors import ServerError, UnavailableError, from_rpc
 
 CHUNK_BYTES = 256 * 1024
 T = TypeVar("T")
@@ -57,6 +57,55 @@ class Transport:
         for channel in self._channels.values():
             await channel.close()
         self._channels.clear()
+
+
+async def download(
+    transport: Transport,
+    service: str,
+    target: Path,
+    *,
+    sha256: str,
+    size_bytes: int,
+    receive: Callable[[int], AsyncIterator[bytes]],
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write a file, whole and as its digest says or not at all; what came before is kept and gone on from.
+
+    `receive` yields the bytes from an offset.  Raises TriviumError (the last of four UnavailableErrors is let
+    through), FileExistsError when other content has that name.
+    """
+    if _is_there(target, sha256):
+        return
+    partial = target.with_name(f".{target.name}.{sha256[:12]}.partial")
+    address = transport.connection.addresses[service]
+    async for trial in _trials():
+        with trial:
+            with partial.open("ab") as file:
+                async for piece in receive(file.tell()):
+                    file.write(piece)
+                    if progress is not None:
+                        progress(file.tell(), size_bytes)
+    if sha256_of(partial) != sha256:
+        partial.unlink()
+        raise ServerError(f"what {address} sent as {target.name} is not what its digest says; it was thrown away")
+    partial.replace(target)
+
+
+def _is_there(target: Path, sha256: str) -> bool:
+    if not target.exists():
+        return False
+    if sha256_of(target) != sha256:
+        raise FileExistsError(f"{target} exists and holds something else; choose another folder, or move it away")
+    return True
+
+
+def _trials() -> AsyncRetrying:
+    return AsyncRetrying(
+        retry=retry_if_exception(_passes),
+        stop=stop_after_attempt(4),
+        wait=wait_exponential(multiplier=0.3, max=5) + wait_random(0, 0.3),
+        reraise=True,
+    )
 
 
 def new_request_id() -> str:
@@ -116,12 +165,7 @@ async def upload(
             send(metadata=transport.connection.metadata), _frames(path, header, frame, progress), address
         )
 
-    async for trial in AsyncRetrying(
-        retry=retry_if_exception(_passes),
-        stop=stop_after_attempt(4),
-        wait=wait_exponential(multiplier=0.3, max=5) + wait_random(0, 0.3),
-        reraise=True,
-    ):
+    async for trial in _trials():
         with trial:
             return await attempt()
     raise AssertionError("tenacity always attempts")

@@ -7,7 +7,8 @@ import typer
 
 from trivium_client import Trivium
 from trivium_client.cli.exits import EPILOG, Exit
-from trivium_client.cli.printing import Json, as_json, drawn, show, show_one
+from trivium_client.cli.printing import Json, as_json, bars, drawn, show, show_one
+from trivium_client.nouns import Alias
 
 app = typer.Typer(no_args_is_help=True, help="Models, versions and aliases.", epilog=EPILOG)
 
@@ -34,8 +35,7 @@ def show_model(
     model, _, reference = name.partition("@")
     with Trivium() as client:
         if reference:
-            aliases = {alias.alias: alias for alias in client.models.aliases(model)}
-            version = aliases[reference].serving_version if reference in aliases else reference
+            _, version = _version_of(client, name)
             show_one(client.models.version(version, model=model), json_wanted=json_wanted)
             return
         described = client.models.get(model)
@@ -67,13 +67,105 @@ def alias(
         moved = client.models.set_alias(model, version, alias=wanted or "prod", etag=etag)
         if wait:
             moved = client.models.wait_alias(model, wanted or "prod")
-    show_one(moved, json_wanted=json_wanted)
-    if moved.state == "failed":
-        raise typer.Exit(Exit.REFUSED)
+    _end_moved(moved, json_wanted)
 
 
 @app.command(epilog=EPILOG)
-def add(
+def rollback(
+    name: Annotated[str, typer.Argument(help="NAME or NAME@ALIAS; without an alias, prod.")],
+    wait: Annotated[bool, typer.Option(help="Return when it serves, or could not.")] = True,
+    json_wanted: Json = False,
+) -> None:
+    """Give an alias the version that served before its last move; twice leads back.
+
+    Example: trivium models rollback desk
+    """
+    model, _, wanted = name.partition("@")
+    with Trivium() as client:
+        moved = client.models.roll_back(model, wanted or "prod")
+        if wait:
+            moved = client.models.wait_alias(model, wanted or "prod")
+    _end_moved(moved, json_wanted)
+
+
+@app.command(epilog=EPILOG)
+def moves(
+    name: Annotated[str, typer.Argument(help="NAME or NAME@ALIAS; without an alias, prod.")], json_wanted: Json = False
+) -> None:
+    """List what an alias has served, newest first, and who moved it.
+
+    Example: trivium models moves desk
+    """
+    model, _, wanted = name.partition("@")
+    with Trivium() as client:
+        made = drawn(client.models.alias_moves(model, wanted or "prod"))
+    columns = ("number", "from_version", "to_version", "principal", "create_time")
+    show(made, columns, json_wanted=json_wanted, empty="It has not served yet.")
+
+
+@app.command(epilog=EPILOG)
+def lineage(
+    name: Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME@VERSION.")], json_wanted: Json = False
+) -> None:
+    """Show what a version was trained from, back to the base.
+
+    Example: trivium models lineage desk@2
+    """
+    with Trivium() as client:
+        model, version = _version_of(client, name)
+        chain = client.models.lineage(version, model=model)
+    columns = ("model", "number", "version", "kind", "job", "dataset_digest", "base_digest")
+    show(chain, columns, json_wanted=json_wanted, empty="")
+
+
+@app.command(epilog=EPILOG)
+def export(
+    name: Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME@VERSION.")],
+    folder: Annotated[Path, typer.Argument(file_okay=False, help="Where the files go.")],
+    json_wanted: Json = False,
+) -> None:
+    """Write a version's files into a folder; a LoRA adapter in PEFT's layout.
+
+    Example: trivium models export desk ./desk-adapter
+    """
+    with Trivium() as client, bars() as progress:
+        model, version = _version_of(client, name)
+        task = progress.add_task("downloading", total=None)
+        written = client.models.download(
+            version,
+            folder,
+            model=model,
+            progress=lambda there, whole: progress.update(task, completed=there, total=whole),
+        )
+    show_one(written, json_wanted=json_wanted)
+
+
+@app.command(epilog=EPILOG)
+def rm(
+    name: Annotated[str, typer.Argument(help="NAME@VERSION; NAME@ALIAS with --alias; NAME with --all.")],
+    of_alias: Annotated[bool, typer.Option("--alias", help="The alias; what it names stays.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="The model with all its versions.")] = False,
+    json_wanted: Json = False,
+) -> None:
+    """Delete a version that nothing uses, an alias, or a whole model.
+
+    Example: trivium models rm desk@2
+    """
+    model, _, reference = name.partition("@")
+    if (everything and (reference or of_alias)) or not (everything or reference):
+        raise typer.BadParameter("say NAME@VERSION, NAME@ALIAS --alias or NAME --all", param_hint="name")
+    with Trivium() as client:
+        if everything:
+            client.models.delete(model)
+        elif of_alias:
+            client.models.delete_alias(model, reference)
+        else:
+            client.models.delete_version(reference, model=model)
+    typer.echo(as_json({"deleted": name}) if json_wanted else f"Deleted {name}.")
+
+
+@app.command("import", epilog=EPILOG)
+def import_version(
     model: Annotated[str, typer.Argument(help="Model that takes the version.")],
     folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="A LoRA adapter in PEFT's layout.")],
     base_digest: Annotated[str, typer.Option("--base-digest", help="Base it belongs to; default what serves.")] = "",
@@ -81,8 +173,21 @@ def add(
 ) -> None:
     """Upload an adapter (adapter_config.json, adapter_model.safetensors) as a new version.
 
-    Example: trivium models add desk ./my-adapter
+    Example: trivium models import desk ./my-adapter
     """
     with Trivium() as client:
         base = base_digest or next(engine.base_digest for engine in client.models.engines())
         show_one(client.models.add_version(model, folder, base_digest=base), json_wanted=json_wanted)
+
+
+def _version_of(client: Trivium, name: str) -> tuple[str, str]:
+    """The model of a name and the version that it means: that of its alias, or the one that is named."""
+    model, _, reference = name.partition("@")
+    served = {alias.alias: alias.serving_version for alias in client.models.aliases(model)}
+    return model, served.get(reference or "prod") or reference or "prod"
+
+
+def _end_moved(moved: Alias, json_wanted: bool) -> None:
+    show_one(moved, json_wanted=json_wanted)
+    if moved.state == "failed":
+        raise typer.Exit(Exit.REFUSED)
