@@ -4,8 +4,8 @@ Invariant: a generation ends with exactly one :class:`Generated`, and its receip
 generator's own word; the gateway adds to it only what the generator cannot know.
 """
 
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
@@ -41,6 +41,11 @@ class Sampling:
     presence_penalty: float | None = None
     repetition_penalty: float | None = None
     logprobs: int | None = None
+    min_p: float | None = None
+    min_tokens: int | None = None
+    ignore_eos: bool | None = None
+    stop_token_ids: tuple[int, ...] = ()
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
 
 
 class ShapeKind(Enum):

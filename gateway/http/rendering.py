@@ -83,7 +83,7 @@ def receipt(message: receipt_pb2.Receipt) -> dict[str, Any]:
         "engine_slot": message.engine_slot,
         "template_digest": message.template_digest,
         "prompt_tokens_digest": message.prompt_tokens_digest,
-        "sampling": {name: value for name, value in sampling.items() if value is not None},
+        "sampling": {name: value for name, value in sampling.items() if value not in (None, (), {})},
         "sources": [span(item) for item in message.sources],
         "usage": usage(message.usage),
         "complete_time": message.complete_time.ToJsonString(),

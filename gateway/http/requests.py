@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from collections.abc import Iterable
 
 from trivium.common.v1 import chat_pb2
 from trivium.gateway.v1 import gateway_pb2
@@ -91,11 +92,20 @@ def _sampling(body: Generation, max_tokens: int | None, logprobs: int | None) ->
         presence_penalty=body.presence_penalty,
         repetition_penalty=body.repetition_penalty,
         logprobs=_int32(logprobs, "logprobs"),
+        min_p=body.min_p,
+        min_tokens=_int32(body.min_tokens, "min_tokens"),
+        ignore_eos=body.ignore_eos,
+        stop_token_ids=_tokens(body.stop_token_ids, "stop_token_ids"),
+        logit_bias=dict(zip(_tokens(body.logit_bias, "logit_bias"), body.logit_bias.values(), strict=True)),
     )
 
 
 def _int32(value: int | None, field: str) -> int | None:
     return _within(value, field, 31)
+
+
+def _tokens(ids: Iterable[int], field: str) -> list[int]:
+    return [token for token in ids if _int32(token, field) is not None]
 
 
 def _within(value: int | None, field: str, bits: int) -> int | None:

@@ -15,7 +15,6 @@ _NOTHING_ASKED: dict[str, tuple[object, ...]] = {
     "best_of": (1,),
     "echo": (False,),
     "functions": ([],),
-    "logit_bias": ({},),
     "metadata": ({},),
     "modalities": (["text"],),
     "n": (1,),
@@ -29,7 +28,6 @@ _WHY = {
     "n": ": one answer a request; send several requests",
     "max_completion_tokens": " beside another max_tokens",
     "tools": " in this version",
-    "logit_bias": " in this version",
 }
 _Text = Annotated[str, Field(strict=True)]
 _Count = Annotated[int, Field(strict=True)]
@@ -114,9 +112,14 @@ class Generation(_Strict):
     stop: _Text | list[_Text] = []
     frequency_penalty: _Number | None = None
     presence_penalty: _Number | None = None
+    logit_bias: dict[int, _Number] = {}
     # Not OpenAI's, but what self-hosted servers take at this place.
     top_k: _Count | None = None
     repetition_penalty: _Number | None = None
+    min_p: _Number | None = None
+    min_tokens: _Count | None = None
+    ignore_eos: bool | None = None
+    stop_token_ids: list[_Count] = []
     trivium: Extension = Extension()
 
     @property

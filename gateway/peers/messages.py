@@ -43,6 +43,9 @@ _SCALARS = (
     "presence_penalty",
     "repetition_penalty",
     "logprobs",
+    "min_p",
+    "min_tokens",
+    "ignore_eos",
 )
 
 
@@ -58,7 +61,9 @@ def of_messages(turns: Iterable[chat_pb2.ChatMessage]) -> tuple[Message, ...]:
 
 def to_sampling(sampling: Sampling) -> chat_pb2.Sampling:
     """Sampling with only those fields set that are."""
-    message = chat_pb2.Sampling(stop=sampling.stop)
+    message = chat_pb2.Sampling(
+        stop=sampling.stop, stop_token_ids=sampling.stop_token_ids, logit_bias=sampling.logit_bias
+    )
     for name in _SCALARS:
         value = getattr(sampling, name)
         if value is not None:
@@ -73,7 +78,12 @@ def of_sampling(message: chat_pb2.Sampling) -> Sampling:
         for name in _SCALARS
         if message.HasField(name)  # type: ignore[arg-type]  # a name of _SCALARS; the stubs want it spelled out
     }
-    return Sampling(stop=tuple(message.stop), **given)
+    return Sampling(
+        stop=tuple(message.stop),
+        stop_token_ids=tuple(message.stop_token_ids),
+        logit_bias=dict(message.logit_bias),
+        **given,
+    )
 
 
 def to_shape(shape: Shape | None) -> chat_pb2.StructuredOutput | None:

@@ -7,8 +7,8 @@ of ``residency``.  Every piece that ends an answer carries the engine's own atte
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
@@ -47,7 +47,7 @@ class Constraint:
 class Sampling:
     """How tokens are chosen, every default filled in; temperature 0 is greedy, top_k 0 is off.
 
-    With ``ignore_eos`` an answer goes on behind the model's own end, as measurements want it.
+    With ``ignore_eos`` an answer goes on behind the model's own end; ``logit_bias`` is by token id.
     """
 
     max_tokens: int
@@ -60,7 +60,11 @@ class Sampling:
     presence_penalty: float = 0.0
     repetition_penalty: float = 1.0
     logprobs: int | None = None
+    min_p: float = 0.0
+    min_tokens: int = 0
     ignore_eos: bool = False
+    stop_token_ids: tuple[int, ...] = ()
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

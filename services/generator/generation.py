@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -106,9 +106,7 @@ class Generation:
         if isinstance(prompt, str):
             return await self._sources.blocking(self._tokenizer.text, prompt)
         if isinstance(prompt, TokenIds):
-            if any(not 0 <= token < self._tokenizer.vocabulary for token in prompt.ids):
-                problem = f"ids lie from 0 to {self._tokenizer.vocabulary - 1}"
-                raise Failure(Reason.FIELD_INVALID, field="token_ids", problem=problem)
+            self._require_tokens("token_ids", prompt.ids)
             return list(prompt.ids)
         return await self._sources.blocking(self._tokenizer.chat, prompt)
 
@@ -177,9 +175,20 @@ class Generation:
         limit = self._engine.facts.context_tokens
         if prompt_tokens >= limit:
             raise Failure(Reason.PROMPT_TOO_LONG, tokens=prompt_tokens, limit=limit - 1)
-        wanted = ask.sampling.max_tokens or DEFAULT_MAX_TOKENS
+        wanted = min(ask.sampling.max_tokens or DEFAULT_MAX_TOKENS, limit - prompt_tokens)
+        if ask.sampling.min_tokens > wanted:
+            problem = f"is over the {wanted} tokens that the answer may have"
+            raise Failure(Reason.FIELD_INVALID, field="sampling.min_tokens", problem=problem)
+        self._require_tokens("sampling.stop_token_ids", ask.sampling.stop_token_ids)
+        self._require_tokens("sampling.logit_bias", ask.sampling.logit_bias)
         seed = self._sources.draw_seed() if ask.seed is None else ask.seed
-        return replace(ask.sampling, max_tokens=min(wanted, limit - prompt_tokens), seed=seed)
+        return replace(ask.sampling, max_tokens=wanted, seed=seed)
+
+    def _require_tokens(self, field: str, ids: Iterable[int]) -> None:
+        """Raise FIELD_INVALID unless all are tokens of the model."""
+        if any(not 0 <= token < self._tokenizer.vocabulary for token in ids):
+            problem = f"ids lie from 0 to {self._tokenizer.vocabulary - 1}"
+            raise Failure(Reason.FIELD_INVALID, field=field, problem=problem)
 
     def _opening(self, ask: Ask, job: Job, stored: StoredAdapter | None, told: Attestation) -> Opening:
         facts = self._engine.facts

@@ -70,6 +70,11 @@ def of_request(request: generator_pb2.GenerateRequest) -> Ask:
             presence_penalty=sampling.presence_penalty,
             repetition_penalty=sampling.repetition_penalty if sampling.HasField("repetition_penalty") else 1.0,
             logprobs=sampling.logprobs if sampling.HasField("logprobs") else None,
+            min_p=sampling.min_p,
+            min_tokens=sampling.min_tokens,
+            ignore_eos=sampling.ignore_eos,
+            stop_token_ids=tuple(sampling.stop_token_ids),
+            logit_bias=dict(sampling.logit_bias),
         ),
         seed=sampling.seed if sampling.HasField("seed") else None,
         constraint=_constraint(request),
@@ -151,6 +156,11 @@ def _sampling(sampling: Sampling) -> chat_pb2.Sampling:
         presence_penalty=sampling.presence_penalty,
         repetition_penalty=sampling.repetition_penalty,
         logprobs=sampling.logprobs,
+        min_p=sampling.min_p,
+        min_tokens=sampling.min_tokens,
+        ignore_eos=sampling.ignore_eos,
+        stop_token_ids=sampling.stop_token_ids,
+        logit_bias=sampling.logit_bias,
     )
 
 

@@ -54,6 +54,34 @@ def cases(collection: str, model: str, version: str) -> list[Case]:
             _answers(lambda told: told.sampling["temperature"] == 1.0),
         ),
         Case(
+            "a token that is sure to come ends the answer where it may",
+            Wanted(CAPITAL, sampling={"max_tokens": 9, "logit_bias": {300: 100}, "stop_token_ids": [300]}),
+            _answers(lambda told: told.finish == "stop" and told.usage[1] == 1),
+        ),
+        Case(
+            "an answer has the fewest tokens that it must have",
+            Wanted(
+                CAPITAL,
+                sampling={"max_tokens": 9, "min_tokens": 4, "logit_bias": {300: 100}, "stop_token_ids": [300]},
+            ),
+            _answers(lambda told: told.finish == "stop" and told.usage[1] == 5),
+        ),
+        Case(
+            "an answer that ignores the model's end goes on to its limit",
+            Wanted(CAPITAL, sampling={"max_tokens": 60, "ignore_eos": True, "min_p": 0.1}),
+            _answers(lambda told: told.finish == "length" and told.usage[1] == 60),
+        ),
+        Case(
+            "a token that no model has is refused",
+            Wanted(CAPITAL, sampling={**short, "stop_token_ids": [10_000_000]}),
+            _refuses("field_invalid"),
+        ),
+        Case(
+            "more tokens at least than at most are refused",
+            Wanted(CAPITAL, sampling={**short, "min_tokens": 13}),
+            _refuses("field_invalid"),
+        ),
+        Case(
             "a schema shapes the answer",
             Wanted(CAPITAL, sampling={"max_tokens": 40}, schema=schema),
             _answers(lambda told: json.loads(told.text)["city"] in ("Paris", "Rome")),

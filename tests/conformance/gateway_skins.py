@@ -158,9 +158,9 @@ def _steady(stages: Iterable[str]) -> tuple[str, ...]:
 def _comparable(sampling: dict[str, Any]) -> dict[str, Any]:
     """Without the seed that the request id determines, and with numbers as numbers."""
     return {
-        name: round(float(value), 4) if name != "stop" else list(value)
+        name: round(float(value), 4) if isinstance(value, int | float | str) else value
         for name, value in sampling.items()
-        if name != "seed" and value not in ([], "")
+        if name != "seed" and value not in ([], "", {})
     }
 
 

@@ -1,5 +1,6 @@
 """What asking and chatting return: a stream of parts, or one whole answer."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from trivium_client.nouns import Span
@@ -15,7 +16,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are chosen; None takes the server's default (greedy, 256 tokens)."""
+    """How tokens are chosen; None takes the server's default (greedy, 256 tokens); `logit_bias` is by token id."""
 
     max_tokens: int | None = None
     temperature: float | None = None
@@ -24,6 +25,13 @@ class Sampling:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     repetition_penalty: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    min_p: float | None = None
+    min_tokens: int | None = None
+    ignore_eos: bool | None = None
+    stop_token_ids: tuple[int, ...] = ()
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,16 +11,32 @@ from trivium.gateway.v1 import gateway_pb2
 from trivium_client import answers, nouns
 from trivium_client.wire import number, word
 
+_SCALARS = (
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "seed",
+    "repetition_penalty",
+    "frequency_penalty",
+    "presence_penalty",
+    "min_p",
+    "min_tokens",
+    "ignore_eos",
+)
+
 
 def sampling_to_wire(sampling: answers.Sampling | None) -> chat_pb2.Sampling:
     """To the wire; what is None stays unset."""
     message = chat_pb2.Sampling()
     if sampling is None:
         return message
-    for name in ("max_tokens", "temperature", "top_p", "top_k", "seed", "repetition_penalty"):
+    for name in _SCALARS:
         if (value := getattr(sampling, name)) is not None:
             setattr(message, name, value)
     message.stop.extend(sampling.stop)
+    message.stop_token_ids.extend(sampling.stop_token_ids)
+    message.logit_bias.update(sampling.logit_bias)
     return message
 
 

@@ -51,7 +51,7 @@ def test_a_parameter_that_was_not_given_stays_unset():
     [
         ("tools", [{"type": "function", "function": {"name": "f"}}]),
         ("n", 2),
-        ("logit_bias", {"5": 1}),
+        ("prediction", {"type": "content", "content": "x"}),
         ("user", "me"),
         ("store", True),
         ("service_tier", "flex"),

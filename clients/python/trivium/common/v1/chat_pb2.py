@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctrivium/common/v1/chat.proto\x12\x11trivium.common.v1\x1a\x1b\x62uf/validate/validate.proto\"`\n\x0b\x43hatMessage\x12\x35\n\x04role\x18\x01 \x01(\x0e\x32\x1b.trivium.common.v1.ChatRoleB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1a\n\x07\x63ontent\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@\"\x9e\x04\n\x08Sampling\x12$\n\nmax_tokens\x18\x01 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x08(\x01H\x00\x88\x01\x01\x12)\n\x0btemperature\x18\x02 \x01(\x02\x42\x0f\xbaH\x0c\n\n\x1d\x00\x00\x00@-\x00\x00\x00\x00H\x01\x88\x01\x01\x12#\n\x05top_p\x18\x03 \x01(\x02\x42\x0f\xbaH\x0c\n\n\x1d\x00\x00\x80?%\x00\x00\x00\x00H\x02\x88\x01\x01\x12\x1f\n\x05top_k\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00H\x03\x88\x01\x01\x12\x1a\n\x04seed\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x04\x88\x01\x01\x12\x1f\n\x04stop\x18\x06 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07r\x05\x10\x01\x18\x80\x02\x12/\n\x11\x66requency_penalty\x18\x07 \x01(\x02\x42\x0f\xbaH\x0c\n\n\x1d\x00\x00\x00@-\x00\x00\x00\xc0H\x05\x88\x01\x01\x12.\n\x10presence_penalty\x18\x08 \x01(\x02\x42\x0f\xbaH\x0c\n\n\x1d\x00\x00\x00@-\x00\x00\x00\xc0H\x06\x88\x01\x01\x12\x30\n\x12repetition_penalty\x18\t \x01(\x02\x42\x0f\xbaH\x0c\n\n\x1d\x00\x00\x80@%\x00\x00\x00\x00H\x07\x88\x01\x01\x12 \n\x08logprobs\x18\n \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x14(\x00H\x08\x88\x01\x01\x42\r\n\x0b_max_tokensB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x07\n\x05_seedB\x14\n\x12_frequency_penaltyB\x13\n\x11_presence_penaltyB\x15\n\x13_repetition_penaltyB\x0b\n\t_logprobs\"\xcd\x01\n\x10StructuredOutput\x12\"\n\x0bjson_schema\x18\x01 \x01(\tB\x0b\xbaH\x08r\x06\x10\x02(\x80\x80\x04H\x00\x12\x1b\n\x05regex\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80@H\x00\x12,\n\x06\x63hoice\x18\x03 \x01(\x0b\x32\x1a.trivium.common.v1.ChoicesH\x00\x12\x1e\n\x07grammar\x18\x04 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x04H\x00\x12\x15\n\x0bjson_object\x18\x05 \x01(\x08H\x00\x42\x13\n\nconstraint\x12\x05\xbaH\x02\x08\x01\"/\n\x07\x43hoices\x12$\n\x06values\x18\x01 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x08\x01\x10\x80\x02\"\x07r\x05\x10\x01\x18\x80\x08\"n\n\x0cTokenLogprob\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08token_id\x18\x02 \x01(\x05\x12\x0f\n\x07logprob\x18\x03 \x01(\x02\x12,\n\x03top\x18\x04 \x03(\x0b\x32\x1f.trivium.common.v1.TokenLogprob*|\n\x08\x43hatRole\x12\x19\n\x15\x43HAT_ROLE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43HAT_ROLE_SYSTEM\x10\x01\x12\x12\n\x0e\x43HAT_ROLE_USER\x10\x02\x12\x17\n\x13\x43HAT_ROLE_ASSISTANT\x10\x03\x12\x12\n\x0e\x43HAT_ROLE_TOOL\x10\x04*x\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x17\n\x13\x46INISH_REASON_ABORT\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctrivium/common/v1/chat.proto\x12\x11trivium.common.v1\x1a\x1b\x62uf/validate/validate.proto\"`\n\x0b\x43hatMessage\x12\x35\n\x04role\x18\x01 \x01(\x0e\x32\x1b.trivium.common.v1.ChatRoleB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1a\n\x07\x63ontent\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@\"\xe3\x06\n\x08Sampling\x12$\n\nmax_tokens\x18\x01 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x08(\x01H\x00\x88\x01\x01\x12)\n\x0btemperature\x18\x02 \x01(\x02\x42\x0f\xbaH\x0c\n\n\x1d\x00\x00\x00@-\x00\x00\x00\x00H\x01\x88\x01\x01\x12#\n\x05top_p\x18\x03 \x01(\x02\x42\x0f\xbaH\x0c\n\n\x1d\x00\x00\x80?%\x00\x00\x00\x00H\x02\x88\x01\x01\x12\x1f\n\x05top_k\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00H\x03\x88\x01\x01\x12\x1a\n\x04seed\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x04\x88\x01\x01\x12\x1f\n\x04stop\x18\x06 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07r\x05\x10\x01\x18\x80\x02\x12/\n\x11\x66requency_penalty\x18\x07 \x01(\x02\x42\x0f\xbaH\x0c\n\n\x1d\x00\x00\x00@-\x00\x00\x00\xc0H\x05\x88\x01\x01\x12.\n\x10presence_penalty\x18\x08 \x01(\x02\x42\x0f\xbaH\x0c\n\n\x1d\x00\x00\x00@-\x00\x00\x00\xc0H\x06\x88\x01\x01\x12\x30\n\x12repetition_penalty\x18\t \x01(\x02\x42\x0f\xbaH\x0c\n\n\x1d\x00\x00\x80@%\x00\x00\x00\x00H\x07\x88\x01\x01\x12 \n\x08logprobs\x18\n \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x14(\x00H\x08\x88\x01\x01\x12#\n\x05min_p\x18\x0b \x01(\x02\x42\x0f\xbaH\x0c\n\n\x1d\x00\x00\x80?-\x00\x00\x00\x00H\t\x88\x01\x01\x12$\n\nmin_tokens\x18\x0c \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x08(\x00H\n\x88\x01\x01\x12\x17\n\nignore_eos\x18\r \x01(\x08H\x0b\x88\x01\x01\x12&\n\x0estop_token_ids\x18\x0e \x03(\x05\x42\x0e\xbaH\x0b\x92\x01\x08\x10@\"\x04\x1a\x02(\x00\x12]\n\nlogit_bias\x18\x0f \x03(\x0b\x32*.trivium.common.v1.Sampling.LogitBiasEntryB\x1d\xbaH\x1a\x9a\x01\x17\x10\xac\x02\"\x04\x1a\x02(\x00*\x0c\n\n\x1d\x00\x00\xc8\x42-\x00\x00\xc8\xc2\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x42\r\n\x0b_max_tokensB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x07\n\x05_seedB\x14\n\x12_frequency_penaltyB\x13\n\x11_presence_penaltyB\x15\n\x13_repetition_penaltyB\x0b\n\t_logprobsB\x08\n\x06_min_pB\r\n\x0b_min_tokensB\r\n\x0b_ignore_eos\"\xcd\x01\n\x10StructuredOutput\x12\"\n\x0bjson_schema\x18\x01 \x01(\tB\x0b\xbaH\x08r\x06\x10\x02(\x80\x80\x04H\x00\x12\x1b\n\x05regex\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80@H\x00\x12,\n\x06\x63hoice\x18\x03 \x01(\x0b\x32\x1a.trivium.common.v1.ChoicesH\x00\x12\x1e\n\x07grammar\x18\x04 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x04H\x00\x12\x15\n\x0bjson_object\x18\x05 \x01(\x08H\x00\x42\x13\n\nconstraint\x12\x05\xbaH\x02\x08\x01\"/\n\x07\x43hoices\x12$\n\x06values\x18\x01 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x08\x01\x10\x80\x02\"\x07r\x05\x10\x01\x18\x80\x08\"n\n\x0cTokenLogprob\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08token_id\x18\x02 \x01(\x05\x12\x0f\n\x07logprob\x18\x03 \x01(\x02\x12,\n\x03top\x18\x04 \x03(\x0b\x32\x1f.trivium.common.v1.TokenLogprob*|\n\x08\x43hatRole\x12\x19\n\x15\x43HAT_ROLE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43HAT_ROLE_SYSTEM\x10\x01\x12\x12\n\x0e\x43HAT_ROLE_USER\x10\x02\x12\x17\n\x13\x43HAT_ROLE_ASSISTANT\x10\x03\x12\x12\n\x0e\x43HAT_ROLE_TOOL\x10\x04*x\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x17\n\x13\x46INISH_REASON_ABORT\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,6 +36,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHATMESSAGE'].fields_by_name['role']._serialized_options = b'\272H\007\202\001\004\020\001 \000'
   _globals['_CHATMESSAGE'].fields_by_name['content']._loaded_options = None
   _globals['_CHATMESSAGE'].fields_by_name['content']._serialized_options = b'\272H\006r\004(\200\200@'
+  _globals['_SAMPLING_LOGITBIASENTRY']._loaded_options = None
+  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_options = b'8\001'
   _globals['_SAMPLING'].fields_by_name['max_tokens']._loaded_options = None
   _globals['_SAMPLING'].fields_by_name['max_tokens']._serialized_options = b'\272H\010\032\006\030\200\200\010(\001'
   _globals['_SAMPLING'].fields_by_name['temperature']._loaded_options = None
@@ -56,6 +58,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SAMPLING'].fields_by_name['repetition_penalty']._serialized_options = b'\272H\014\n\n\035\000\000\200@%\000\000\000\000'
   _globals['_SAMPLING'].fields_by_name['logprobs']._loaded_options = None
   _globals['_SAMPLING'].fields_by_name['logprobs']._serialized_options = b'\272H\006\032\004\030\024(\000'
+  _globals['_SAMPLING'].fields_by_name['min_p']._loaded_options = None
+  _globals['_SAMPLING'].fields_by_name['min_p']._serialized_options = b'\272H\014\n\n\035\000\000\200?-\000\000\000\000'
+  _globals['_SAMPLING'].fields_by_name['min_tokens']._loaded_options = None
+  _globals['_SAMPLING'].fields_by_name['min_tokens']._serialized_options = b'\272H\010\032\006\030\200\200\010(\000'
+  _globals['_SAMPLING'].fields_by_name['stop_token_ids']._loaded_options = None
+  _globals['_SAMPLING'].fields_by_name['stop_token_ids']._serialized_options = b'\272H\013\222\001\010\020@\"\004\032\002(\000'
+  _globals['_SAMPLING'].fields_by_name['logit_bias']._loaded_options = None
+  _globals['_SAMPLING'].fields_by_name['logit_bias']._serialized_options = b'\272H\032\232\001\027\020\254\002\"\004\032\002(\000*\014\n\n\035\000\000\310B-\000\000\310\302'
   _globals['_STRUCTUREDOUTPUT'].oneofs_by_name['constraint']._loaded_options = None
   _globals['_STRUCTUREDOUTPUT'].oneofs_by_name['constraint']._serialized_options = b'\272H\002\010\001'
   _globals['_STRUCTUREDOUTPUT'].fields_by_name['json_schema']._loaded_options = None
@@ -66,18 +76,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STRUCTUREDOUTPUT'].fields_by_name['grammar']._serialized_options = b'\272H\010r\006\020\001(\200\200\004'
   _globals['_CHOICES'].fields_by_name['values']._loaded_options = None
   _globals['_CHOICES'].fields_by_name['values']._serialized_options = b'\272H\021\222\001\016\010\001\020\200\002\"\007r\005\020\001\030\200\010'
-  _globals['_CHATROLE']._serialized_start=1092
-  _globals['_CHATROLE']._serialized_end=1216
-  _globals['_FINISHREASON']._serialized_start=1218
-  _globals['_FINISHREASON']._serialized_end=1338
+  _globals['_CHATROLE']._serialized_start=1417
+  _globals['_CHATROLE']._serialized_end=1541
+  _globals['_FINISHREASON']._serialized_start=1543
+  _globals['_FINISHREASON']._serialized_end=1663
   _globals['_CHATMESSAGE']._serialized_start=80
   _globals['_CHATMESSAGE']._serialized_end=176
   _globals['_SAMPLING']._serialized_start=179
-  _globals['_SAMPLING']._serialized_end=721
-  _globals['_STRUCTUREDOUTPUT']._serialized_start=724
-  _globals['_STRUCTUREDOUTPUT']._serialized_end=929
-  _globals['_CHOICES']._serialized_start=931
-  _globals['_CHOICES']._serialized_end=978
-  _globals['_TOKENLOGPROB']._serialized_start=980
-  _globals['_TOKENLOGPROB']._serialized_end=1090
+  _globals['_SAMPLING']._serialized_end=1046
+  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_start=819
+  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_end=867
+  _globals['_STRUCTUREDOUTPUT']._serialized_start=1049
+  _globals['_STRUCTUREDOUTPUT']._serialized_end=1254
+  _globals['_CHOICES']._serialized_start=1256
+  _globals['_CHOICES']._serialized_end=1303
+  _globals['_TOKENLOGPROB']._serialized_start=1305
+  _globals['_TOKENLOGPROB']._serialized_end=1415
 # @@protoc_insertion_point(module_scope)
