@@ -1,6 +1,7 @@
 """The verb of the service: a prompt becomes an answer that names the weights that made it.
 
-Invariant: nothing is yielded before its attestation agreed with the request; whatever
+Invariant: nothing is yielded before its attestation agreed with the request; an answer of
+which nothing was yielded outlives its engine, once, and begins anew in the next; whatever
 ends the iterator (the caller going away included) gives the place back, aborts the
 engine's work and counts the tokens that were made.
 """
@@ -131,25 +132,23 @@ class Generation:
         watch.stage("prompt", len(token_ids))
         stored = await self.stored(ask.version)
         watch.stage("load")
-        wanted = stored.version if stored else ""
         progress = _Progress()
+        work = _Work(ask, tenant, stored, token_ids, sampling)
         try:
-            async with self._slots.place(tenant, stored, len(token_ids)) as place:
-                watch.stage("queue")
-                job = Job(self._sources.new_id(), token_ids, sampling, ask.constraint, place.adapter, tenant)
-                async with aclosing(self._pieces(job, ask)) as pieces:
-                    async for piece in pieces:
-                        self._slots.made(tenant, wanted, len(piece.token_ids))
-                        told = attested(piece.attestation, wanted=wanted, base=self._engine.facts.base)
-                        begins = progress.opening is None
-                        if begins:
-                            watch.stage("prefill", len(token_ids))
-                            progress.opening = self._opening(ask, job, stored, told)
-                        opening = progress.take(piece, told)
-                        if begins:
-                            yield opening
-                        if piece.text or piece.token_ids:
-                            yield More(piece.text, piece.token_ids, piece.logprobs)
+            for again in (False, True):
+                life = self._slots.life
+                try:
+                    async with aclosing(self._spoken(work, progress, watch)) as spoken:
+                        async for part in spoken:
+                            yield part
+                    break
+                except EngineLost as lost:
+                    if again or progress.opening is not None:
+                        raise not_ready("the engine was lost and is being rebuilt") from lost
+                    await self._slots.next_life(life)
+                    watch.stage("rebuild")
+                    # Nobody kept its files meanwhile.
+                    work = replace(work, stored=await self.stored(ask.version))
             watch.stage("generate", progress.completion_tokens)
             yield progress.done(watch.stages)
         finally:
@@ -157,16 +156,38 @@ class Generation:
             if progress.opening is not None:
                 self._observe(progress.done(watch.stages))
 
+    async def _spoken(self, work: _Work, progress: _Progress, watch: _Watch) -> AsyncGenerator[Opening | More]:
+        """Take a place and speak: the opening, then the pieces.  Raises EngineLost, and as ``answer`` does."""
+        prompt_tokens = len(work.token_ids)
+        async with self._slots.place(work.tenant, work.stored, prompt_tokens) as place:
+            watch.stage("queue")
+            job = Job(
+                self._sources.new_id(), work.token_ids, work.sampling, work.ask.constraint, place.adapter, work.tenant
+            )
+            async with aclosing(self._pieces(job, work.ask)) as pieces:
+                async for piece in pieces:
+                    self._slots.made(work.tenant, place.version, len(piece.token_ids))
+                    told = attested(piece.attestation, wanted=place.version, base=self._engine.facts.base)
+                    begins = progress.opening is None
+                    if begins:
+                        watch.stage("prefill", prompt_tokens)
+                        progress.opening = self._opening(work.ask, job, work.stored, told)
+                    opening = progress.take(piece, told)
+                    if begins:
+                        yield opening
+                    if piece.text or piece.token_ids:
+                        yield More(piece.text, piece.token_ids, piece.logprobs)
+
     async def _pieces(self, job: Job, ask: Ask) -> AsyncGenerator[Piece]:
-        """The engine's pieces, its failures in the catalogue's terms."""
+        """The engine's pieces; what it refuses in the catalogue's terms.  Raises EngineLost."""
         try:
             async with aclosing(self._engine.generate(job)) as pieces:
                 async for piece in pieces:
                     if piece.finish is Finish.ABORT and piece.attestation is None:
+                        if not self._engine.alive:
+                            raise EngineLost("the engine ended the work")
                         raise not_ready("the engine ended the work")
                     yield piece
-        except EngineLost as lost:
-            raise not_ready("the engine was lost and is being rebuilt") from lost
         except EngineRefused as refused:
             field = "structured_output" if ask.constraint else "sampling"
             raise Failure(Reason.FIELD_INVALID, field=field, problem=_first_line(str(refused))) from refused
@@ -206,6 +227,17 @@ class Generation:
             attestation=told,
             sampling=job.sampling,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What an answer is made from, the same for each life of the engine."""
+
+    ask: Ask
+    tenant: str
+    stored: StoredAdapter | None
+    token_ids: Sequence[int]
+    sampling: Sampling
 
 
 @dataclass(slots=True)

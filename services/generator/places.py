@@ -3,12 +3,14 @@
 Invariants: ``engine.load`` of a version is awaited before any request runs with it, and
 once only however many wait (single flight); ``engine.unload`` happens only when nobody
 uses the version; at most ``max_running`` requests run and ``max_waiting`` wait, the next
-one is refused with a retry hint; while the engine is down nothing waits.
+one is refused with a retry hint; while the engine is down nothing waits here; a version
+whose loading killed the engine twice is not loaded again.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -16,10 +18,12 @@ from typing import Any
 
 from services.chassis.errors import Failure, Reason
 from services.generator.admission import NEW_TOKEN_WEIGHT, FairQueue, Ticket
-from services.generator.engine import Engine, EngineLost, EngineRefused
+from services.generator.engine import Engine, EngineAdapter, EngineLost, EngineRefused
 from services.generator.residency import Place, Resident, SlotTable, StoredAdapter
 
 RESTART_RETRY_SECONDS = 15.0
+# Once may be chance: something else killed it while the version was being loaded.
+_DEATHS_TO_QUARANTINE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,14 @@ class Limits:
 def not_ready(why: str) -> Failure:
     """The failure of every call while the engine cannot answer."""
     return Failure(Reason.NOT_READY, retry_after_seconds=RESTART_RETRY_SECONDS, service="generator", why=why)
+
+
+def _quarantined(version: str) -> Failure:
+    problem = (
+        f"the engine died {_DEATHS_TO_QUARANTINE} times while {version} was loaded; it is not loaded again before the "
+        "generator is started anew"
+    )
+    return Failure(Reason.WEIGHTS_REFUSED, problem=problem)
 
 
 class Slots:
@@ -51,7 +63,10 @@ class Slots:
         self._down: str | None = "the engine is starting"
         # What the lost engine held and the next one will be given.
         self._lost: frozenset[str] = frozenset()
+        # How often the engine died while a version was being loaded into it.
+        self._deaths: Counter[str] = Counter()
         self.running = 0
+        self.life = 0
 
     @property
     def capacity(self) -> int:
@@ -81,10 +96,13 @@ class Slots:
     async def place(self, tenant: str, adapter: StoredAdapter | None, prompt_tokens: int = 0) -> AsyncIterator[Place]:
         """Wait for the turn and the slot; the place is given back when the block ends.
 
-        What is made meanwhile is told to :meth:`made`, so that the next turn is fair.  Raises OVERLOADED, NOT_READY, WEIGHTS_REFUSED.
+        What is made meanwhile is told to :meth:`made`, so that the next turn is fair.  Raises OVERLOADED,
+        NOT_READY while the engine is down, WEIGHTS_REFUSED, EngineLost when the engine dies meanwhile.
         """
         if self._down is not None:
             raise not_ready(self._down)
+        if adapter is not None and self._deaths[adapter.version] >= _DEATHS_TO_QUARANTINE:
+            raise _quarantined(adapter.version)
         ticket = Ticket(tenant, adapter, prompt_tokens, self._now(), asyncio.get_running_loop().create_future())
         self._queue.push(ticket)
         self._dispatch()
@@ -103,11 +121,14 @@ class Slots:
         self._queue.charge(tenant, version, NEW_TOKEN_WEIGHT * new_tokens)
 
     async def warm(self, tenant: str, adapter: StoredAdapter) -> Resident:
-        """Load a version beside the running ones and return once it can serve."""
-        async with self.place(tenant, adapter):
-            held = self._table.get(adapter.version)
-            assert held is not None
-            return held
+        """Load a version beside the running ones and return once it can serve.  Raises as :meth:`place`, NOT_READY."""
+        try:
+            async with self.place(tenant, adapter):
+                held = self._table.get(adapter.version)
+                assert held is not None
+                return held
+        except EngineLost as lost:
+            raise not_ready(str(lost)) from lost
 
     async def unload(self, version: str) -> None:
         """Unload once idle; requests that come meanwhile wait and load it again.
@@ -138,23 +159,30 @@ class Slots:
         """Return at the next change of what the slots hold or who uses them."""
         await self._changed.wait()
 
+    async def next_life(self, after: int) -> None:
+        """Return once an engine answers that was started after that ``life``."""
+        while self.life <= after:
+            await self.changed()
+
     def suspend(self, why: str) -> list[Resident]:
-        """The engine is down: fail what waits, take nothing; returns what was resident."""
+        """The engine is down: what waits learns it, nothing is taken; returns what was resident."""
         self._down = why
         for ticket in self._queue.all():
-            self._refuse(ticket, not_ready(why))
+            self._refuse(ticket, EngineLost(why))
         lost = self._table.forget_all()
         self._lost |= {held.stored.version for held in lost}
         self._notify()
         return lost
 
     async def resume(self, before: list[Resident]) -> None:
-        """The engine answers again: load what was resident before, then let requests in."""
+        """The engine answers again: load what was resident before, then let requests in.  Raises EngineLost."""
         for held in before:
+            if self._deaths[held.stored.version] >= _DEATHS_TO_QUARANTINE:
+                continue
             adapter = self._table.begin_load(held.stored, None)
             began = self._now()
             try:
-                await self._engine.load(adapter)
+                await self._load_alone(adapter, held.stored.version)
             except EngineRefused:
                 self._table.gone(held.stored.version)
                 continue
@@ -162,6 +190,7 @@ class Slots:
             if held.pinned:
                 self._table.pin(held.stored.version, True)
         self._down = None
+        self.life += 1
         self._lost = frozenset()
         self._notify()
         self._dispatch()
@@ -221,11 +250,11 @@ class Slots:
             try:
                 if victim is not None:
                     await self._engine.unload(victim.adapter)
-                await self._engine.load(adapter)
+                await self._load_alone(adapter, stored.version)
             except EngineRefused as refused:
                 self._give_up(stored.version, Failure(Reason.WEIGHTS_REFUSED, problem=str(refused)))
-            except EngineLost:
-                self._give_up(stored.version, not_ready("the engine was lost"))
+            except EngineLost as lost:
+                self._give_up(stored.version, lost)
             else:
                 if self._table.get(stored.version) is not None:
                     self._table.loaded(stored.version, self._now(), self._now() - began)
@@ -234,7 +263,16 @@ class Slots:
 
         return ask()
 
-    def _give_up(self, version: str, failure: Failure) -> None:
+    async def _load_alone(self, adapter: EngineAdapter, version: str) -> None:
+        """Load, and remember whose loading the engine did not survive.  Raises EngineLost, EngineRefused."""
+        try:
+            await self._engine.load(adapter)
+        except EngineLost:
+            self._deaths[version] += 1
+            raise
+        del self._deaths[version]
+
+    def _give_up(self, version: str, failure: Exception) -> None:
         self._table.gone(version)
         for ticket in self._queue.waiting_for(version):
             self._refuse(ticket, failure)
@@ -262,7 +300,7 @@ class Slots:
             self._queue.discard(ticket)
             self._dispatch()
 
-    def _refuse(self, ticket: Ticket, failure: Failure) -> None:
+    def _refuse(self, ticket: Ticket, failure: Exception) -> None:
         self._queue.discard(ticket)
         if not ticket.place.done():
             ticket.place.set_exception(failure)

@@ -12,7 +12,7 @@ import pytest
 from trivium.generator.v1 import generator_pb2
 
 from services.chassis.status import from_rpc_error
-from tests.generating import QUESTIONS, descendants
+from tests.generating import QUESTIONS, collect, descendants
 from tests.stack import eventually
 
 
@@ -34,19 +34,31 @@ def alive(pids):
     return {pid for pid, state in states.items() if state != "Z"}
 
 
-def test_a_dead_engine_is_rebuilt_with_what_was_resident_and_callers_are_told_to_retry(served, marks):
+def running(generator):
+    (engine,) = generator.api.ListEngines(generator_pb2.ListEnginesRequest()).engines
+    return engine.running
+
+
+def test_a_dead_engine_is_rebuilt_and_answers_who_had_heard_nothing_and_tells_the_others_to_retry(served, marks):
     generator, version = marks.tenant.generator, marks.versions[0]
     generator.answer("Hello", version, max_tokens=2)
     call = generator.start("Write a very long story.", version, max_tokens=1500)
     next(call)
     below = descendants(served.pid)
     core = [pid for pid in below if "EngineCor" in title(pid)]
+    # Stopped, it can give the second request nothing.
+    os.kill(core[0], signal.SIGSTOP)
+    unheard = generator.start(QUESTIONS[1], version)
+    eventually(lambda: running(generator) == 2, "both requests run")
     os.kill(core[0], signal.SIGKILL)
     with pytest.raises(grpc.RpcError) as caught:
         for _ in call:
             pass
     failure = from_rpc_error(caught.value)
     assert (failure.reason, bool(failure.retry_after_seconds)) == ("NOT_READY", True)
+    answer = collect(unheard)
+    assert set(answer.token_ids) == {marks.mark_of(version)}
+    assert answer.receipt.version_digest == version
     served.wait_until_ready(restarts=1)
     listed = generator.api.ListAdapters(generator_pb2.ListAdaptersRequest()).adapters
     assert version in {adapter.version for adapter in listed}

@@ -17,7 +17,11 @@ from services.generator.residency import StoredAdapter
 
 
 class MemoryEngine:
-    """Slots as vLLM has them.  ``gate`` closed makes generations wait; ``broken`` versions do not load."""
+    """Slots as vLLM has them.
+
+    ``gate`` closed makes generations wait after their first token, ``prompts`` before it; ``broken`` versions do not
+    load, and of ``deadly`` ones the engine dies.
+    """
 
     def __init__(self, slots=2):
         self.facts = EngineFacts("e", "memory", "base", "sha256:base", slots, 16, 128)
@@ -25,6 +29,9 @@ class MemoryEngine:
         self.running = {}
         self.loads = []
         self.broken = set()
+        self.deadly = set()
+        self.prompts = asyncio.Event()
+        self.prompts.set()
         self.gate = asyncio.Event()
         self.gate.set()
         self.dead = asyncio.Event()
@@ -54,6 +61,9 @@ class MemoryEngine:
         version = adapter.name.rpartition("@")[2]
         if version in self.broken:
             raise EngineRefused("no such file")
+        if version in self.deadly:
+            self.dead.set()
+            self._require_life()
         assert len(self.held) < self.facts.slots, "vLLM would evict a version on its own"
         assert adapter.engine_id not in self.held
         self.held[adapter.engine_id] = version
@@ -77,20 +87,24 @@ class MemoryEngine:
         slot = -1 if used is None else list(self.held).index(used)
         told = Attestation(slot, self.lie or self.held.get(used, ""), 1, "")
         try:
+            await self._passed(self.prompts, life)
             yield Piece("a", (1,), (), None, 0, told)
-            await asyncio.wait(
-                {asyncio.ensure_future(self.gate.wait()), asyncio.ensure_future(self.dead.wait())},
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if life != self.starts:
-                raise EngineLost("rebuilt since")
-            self._require_life()
+            await self._passed(self.gate, life)
             yield Piece("b", (2,), (), Finish.STOP, 0, told)
         except GeneratorExit:
             self.aborted += 1
             raise
         finally:
             self.running[used] -= 1
+
+    async def _passed(self, gate, life):
+        await asyncio.wait(
+            {asyncio.ensure_future(gate.wait()), asyncio.ensure_future(self.dead.wait())},
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if life != self.starts:
+            raise EngineLost("rebuilt since")
+        self._require_life()
 
     def _require_life(self):
         if self.dead.is_set():

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import struct
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 
 import pytest
@@ -188,10 +188,8 @@ class Log:
     error = info
 
 
-async def test_a_dead_engine_is_rebuilt_with_what_it_held_and_callers_are_told_to_retry():
-    world = World1()
-    states = []
-
+@asynccontextmanager
+async def supervised(world, states):
     async def pause(seconds):
         await asyncio.sleep(0)
 
@@ -202,6 +200,20 @@ async def test_a_dead_engine_is_rebuilt_with_what_it_held_and_callers_are_told_t
     )
     life = asyncio.create_task(supervisor.run())
     await settled()
+    yield supervisor
+    life.cancel()
+    await asyncio.gather(life, return_exceptions=True)
+    assert supervisor.state is EngineState.DRAINING
+
+
+async def test_a_dead_engine_is_rebuilt_with_what_it_held_and_who_had_heard_something_is_told_to_retry():
+    world = World1()
+    states: list[bool] = []
+    async with supervised(world, states) as supervisor:
+        await retried(world, supervisor, states)
+
+
+async def retried(world, supervisor, states):
     await world.run(version="v")
     world.engine.gate.clear()
     parts = world.verb.answer(ask(version="v"), "tenant")
@@ -219,9 +231,55 @@ async def test_a_dead_engine_is_rebuilt_with_what_it_held_and_callers_are_told_t
     assert states[0] is False
     assert states[-1] is True
     assert (await world.run(version="v"))[-1].opening.attestation.version == "v"
-    life.cancel()
-    await asyncio.gather(life, return_exceptions=True)
-    assert supervisor.state is EngineState.DRAINING
+
+
+async def test_who_had_heard_nothing_is_answered_by_the_next_engine():
+    world = World1()
+    async with supervised(world, []) as supervisor:
+        world.engine.prompts.clear()
+        asked = [asyncio.create_task(world.run(version=version)) for version in ("v", "v", "")]
+        await settled()
+        world.engine.dead.set()
+        await settled()
+        assert not any(task.done() for task in asked)
+        world.engine.prompts.set()
+        for parts, version in zip(await asyncio.gather(*asked), ("v", "v", ""), strict=True):
+            assert [part.text for part in parts[1:-1]] == ["a", "b"]
+            assert (parts[-1].opening.attestation.version, parts[-1].completion_tokens) == (version, 2)
+            assert "rebuild" in [stage.name for stage in parts[-1].stages]
+        assert supervisor.restarts == 1
+    assert len(world.counted) == 3
+
+
+async def test_who_loses_two_engines_is_told_to_retry():
+    world = World1()
+    async with supervised(world, []):
+        world.engine.prompts.clear()
+        asked = asyncio.create_task(world.run())
+        for _ in range(2):
+            await settled()
+            world.engine.dead.set()
+        with pytest.raises(Failure) as caught:
+            await asked
+        assert caught.value.reason is Reason.NOT_READY
+    assert not world.counted
+
+
+async def test_a_version_that_kills_its_engine_twice_is_refused_and_the_others_are_served():
+    world = World1()
+    async with supervised(world, []) as supervisor:
+        world.engine.deadly.add("poison")
+        with pytest.raises(Failure) as caught:
+            await world.run(version="poison")
+        assert caught.value.reason is Reason.NOT_READY
+        await settled()
+        assert supervisor.restarts == 2
+        with pytest.raises(Failure) as caught:
+            await world.run(version="poison")
+        assert caught.value.reason is Reason.WEIGHTS_REFUSED
+        assert "died 2 times" in caught.value.sentence
+        assert (await world.run(version="v"))[-1].opening.attestation.version == "v"
+        assert supervisor.restarts == 2
 
 
 def test_a_manifest_that_does_not_hash_to_the_version_is_refused():
