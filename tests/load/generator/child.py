@@ -1,7 +1,7 @@
 """One engine in a process of its own: ``python -m tests.load.generator.child SHAPE FOLDER``, tasks in, figures out.
 
-FOLDER has the base's name and the adapters of every shape; each line of standard input is a task as JSON, each line of
-standard output the speed in tokens a second.
+FOLDER has the adapters of every shape.  Each line of standard input is a task as JSON; a line of standard output that
+begins with ``SAYS`` has the answer, the speed in tokens a second (others are vLLM's own).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from services.generator.plugin.identity import Identity
 from tests.load.generator import shapes
 from tests.load.generator.shapes import SHAPES, Shape, Task
 
+SAYS = "engine:"
 READY = "ready"
 _KV_CACHE_BYTES = 1 << 28
 _FIRST_ID, _LAST_ID = 1000, 40_000
@@ -84,10 +85,10 @@ async def _serve(shape: Shape, folder: Path) -> None:
             adapters.append(EngineAdapter(number + 1, f"bench@{Identity.read(place).version}", place))
             await engine.load(adapters[-1])
         bench = Bench(engine, adapters)
-        print(READY, flush=True)
+        print(SAYS, READY, flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):
             task = Task(**json.loads(line))
-            print(await bench.measured(task), flush=True)
+            print(SAYS, await bench.measured(task), flush=True)
     finally:
         await engine.stop()
 

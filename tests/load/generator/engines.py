@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.load.generator import adapters
-from tests.load.generator.child import READY
+from tests.load.generator.child import READY, SAYS
 from tests.load.generator.shapes import Shape, Task
 
 
@@ -35,10 +36,10 @@ class Engine:
 
     def _said(self) -> str:
         assert self._child.stdout is not None
-        line = self._child.stdout.readline()
-        if not line:
-            raise RuntimeError("an engine ended; what it wrote stands above")
-        return line.strip()
+        for line in self._child.stdout:
+            if line.startswith(SAYS):
+                return line.removeprefix(SAYS).strip()
+        raise RuntimeError("an engine ended; what it wrote stands above")
 
 
 @contextmanager
@@ -50,7 +51,8 @@ def running(shapes: Sequence[Shape], base: Path, folder: Path) -> Iterator[dict[
             for number, rank in enumerate(shape.ranks):
                 adapters.write(base, folder / shape.name / str(number), rank, seed=number)
             command = [sys.executable, "-m", "tests.load.generator.child", shape.name, str(folder)]
-            child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}
+            child = subprocess.Popen(command, env=quiet, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             ending.enter_context(child)
             ending.callback(child.terminate)
             engines[shape] = Engine(child)
