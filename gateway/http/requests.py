@@ -2,7 +2,6 @@
 
 import json
 import uuid
-from collections.abc import Iterable
 
 from trivium.common.v1 import chat_pb2
 from trivium.gateway.v1 import gateway_pb2
@@ -95,8 +94,8 @@ def _sampling(body: Generation, max_tokens: int | None, logprobs: int | None) ->
         min_p=body.min_p,
         min_tokens=_int32(body.min_tokens, "min_tokens"),
         ignore_eos=body.ignore_eos,
-        stop_token_ids=_tokens(body.stop_token_ids, "stop_token_ids"),
-        logit_bias=dict(zip(_tokens(body.logit_bias, "logit_bias"), body.logit_bias.values(), strict=True)),
+        stop_token_ids=[_token(token, "stop_token_ids") for token in body.stop_token_ids],
+        logit_bias={_token(token, "logit_bias"): bias for token, bias in body.logit_bias.items()},
     )
 
 
@@ -104,8 +103,9 @@ def _int32(value: int | None, field: str) -> int | None:
     return _within(value, field, 31)
 
 
-def _tokens(ids: Iterable[int], field: str) -> list[int]:
-    return [token for token in ids if _int32(token, field) is not None]
+def _token(value: int, field: str) -> int:
+    _int32(value, field)
+    return value
 
 
 def _within(value: int | None, field: str, bits: int) -> int | None:

@@ -90,9 +90,9 @@ async def spawn(
     ``env`` replaces the environment when given.  ``prepare`` runs in the child before
     the program (priorities: see ``chassis.resources``); it must not touch locks or the
     event loop.  ``own_session`` sets it apart for the scheduler too: Linux may weigh a
-    session as one, and a child that gives way must not take us along.  ``streams`` are stdin, stdout and stderr of asyncio's subprocess.  Must
-    be called from the thread that lives longest (the main one): the kernel's signal
-    follows the thread.
+    session as one, and a child that gives way must not take us along.  ``streams`` are
+    stdin, stdout and stderr of asyncio's subprocess.  Must be called from the thread that
+    lives longest (the main one): the kernel's signal follows the thread.
     """
     parent = os.getpid()
 

@@ -166,7 +166,7 @@ class Generation:
             )
             async with aclosing(self._pieces(job, work.ask)) as pieces:
                 async for piece in pieces:
-                    self._slots.made(work.tenant, place.version, len(piece.token_ids))
+                    self._slots.charge(work.tenant, place.version, len(piece.token_ids))
                     told = attested(piece.attestation, wanted=place.version, base=self._engine.facts.base)
                     begins = progress.opening is None
                     if begins:

@@ -96,7 +96,7 @@ class Slots:
     async def place(self, tenant: str, adapter: StoredAdapter | None, prompt_tokens: int = 0) -> AsyncIterator[Place]:
         """Wait for the turn and the slot; the place is given back when the block ends.
 
-        What is made meanwhile is told to :meth:`made`, so that the next turn is fair.  Raises OVERLOADED,
+        What is made meanwhile is told to :meth:`charge`, so that the next turn is fair.  Raises OVERLOADED,
         NOT_READY while the engine is down, WEIGHTS_REFUSED, EngineLost when the engine dies meanwhile.
         """
         if self._down is not None:
@@ -116,7 +116,7 @@ class Slots:
         finally:
             self._leave(place)
 
-    def made(self, tenant: str, version: str, new_tokens: int) -> None:
+    def charge(self, tenant: str, version: str, new_tokens: int) -> None:
         """Count tokens that a running request was given; ``version`` is empty for the base."""
         self._queue.charge(tenant, version, NEW_TOKEN_WEIGHT * new_tokens)
 
@@ -182,7 +182,7 @@ class Slots:
             adapter = self._table.begin_load(held.stored, None)
             began = self._now()
             try:
-                await self._load_alone(adapter, held.stored.version)
+                await self._load_counting_deaths(adapter, held.stored.version)
             except EngineRefused:
                 self._table.gone(held.stored.version)
                 continue
@@ -250,7 +250,7 @@ class Slots:
             try:
                 if victim is not None:
                     await self._engine.unload(victim.adapter)
-                await self._load_alone(adapter, stored.version)
+                await self._load_counting_deaths(adapter, stored.version)
             except EngineRefused as refused:
                 self._give_up(stored.version, Failure(Reason.WEIGHTS_REFUSED, problem=str(refused)))
             except EngineLost as lost:
@@ -263,7 +263,7 @@ class Slots:
 
         return ask()
 
-    async def _load_alone(self, adapter: EngineAdapter, version: str) -> None:
+    async def _load_counting_deaths(self, adapter: EngineAdapter, version: str) -> None:
         """Load, and remember whose loading the engine did not survive.  Raises EngineLost, EngineRefused."""
         try:
             await self._engine.load(adapter)

@@ -194,7 +194,7 @@ class Models:
         if now.target_version == now.serving_version:
             former = (await anext(self.alias_moves(model, alias))).from_version
         if not former:
-            raise PreconditionError(f"{model}@{alias} served nothing before; set it to a version", reason="NO_FORMER")
+            raise PreconditionError(f"{model}@{alias} served nothing before; set it to a version")
         return await self.set_alias(model, former, alias=alias, etag=now.etag)
 
     async def delete_alias(self, model: str, alias: str, *, etag: str = "") -> None:

@@ -62,7 +62,7 @@ def measured() -> Swapping:
             versions = list(_published(tenant, Path(folder) / "adapters"))
             cold, warm = _first_tokens(tenant.generator, versions)
             with _streams(tenant.generator, versions[:2]) as (still, errors):
-                time.sleep(_GAP_SECONDS)
+                time.sleep(_GAP_SECONDS)  # They are measured for as long, undisturbed.
             with _streams(tenant.generator, versions[:2]) as (swapped, more_errors):
                 swaps, swap_errors = _swap(tenant.generator, versions[2:])
             return Swapping(
@@ -149,7 +149,7 @@ def _swap(generator: Caller, versions: Sequence[str]) -> tuple[int, int]:
         due = begun + number * _SWAP_SECONDS
         if due > begun + _GAP_SECONDS:
             return number, errors
-        time.sleep(max(0.0, due - time.monotonic()))
+        time.sleep(max(0.0, due - time.monotonic()))  # The load is one swap a second, however long one takes.
         try:
             generator.api.LoadAdapter(generator_pb2.LoadAdapterRequest(version=version))
             generator.answer(QUESTIONS[-1], version, max_tokens=2)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Path(StrEnum):
+class Arithmetic(StrEnum):
     """Which arithmetic adapts."""
 
     NONE = "LoRA disabled"
@@ -19,16 +19,16 @@ class Shape:
     """One engine: how it adapts, with how many slots, and the ranks of the adapters that are resident."""
 
     name: str
-    path: Path
+    arithmetic: Arithmetic
     ranks: tuple[int, ...] = ()
     slots: int = 0
 
 
-OFF = Shape("off", Path.NONE)
-FOUR = Shape("four", Path.OURS, ranks=(16,) * 4, slots=4)
-STOCK = Shape("stock", Path.STOCK, ranks=(16,), slots=4)
-THIRTY_TWO = Shape("thirty_two", Path.OURS, ranks=(8, 16) * 16, slots=32)
-SIXTY_FOUR = Shape("sixty_four", Path.OURS, ranks=(16,) * 4, slots=64)
+OFF = Shape("off", Arithmetic.NONE)
+FOUR = Shape("four", Arithmetic.OURS, ranks=(16,) * 4, slots=4)
+STOCK = Shape("stock", Arithmetic.STOCK, ranks=(16,), slots=4)
+THIRTY_TWO = Shape("thirty_two", Arithmetic.OURS, ranks=(8, 16) * 16, slots=32)
+SIXTY_FOUR = Shape("sixty_four", Arithmetic.OURS, ranks=(16,) * 4, slots=64)
 SHAPES = (OFF, FOUR, STOCK, THIRTY_TWO, SIXTY_FOUR)
 
 

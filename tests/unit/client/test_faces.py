@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 from trivium.trainer.v1 import training_pb2
-from trivium_client import AsyncTrivium, Trivium, synchronous, wire
+from trivium_client import AsyncTrivium, Trivium, wire
+from trivium_client.loop import Loop
 from trivium_client.nouns import LoraSettings, TrainingSettings
 
 NAMESPACES = ("collections", "docs", "data", "jobs", "models", "keys", "tenants")
@@ -28,7 +29,7 @@ def test_every_call_of_the_asynchronous_sdk_is_in_the_synchronous_one() -> None:
 
 
 def test_leaving_an_iterator_early_closes_its_source() -> None:
-    loop = synchronous.Loop()
+    loop = Loop()
     closed = threading.Event()
 
     async def endless() -> AsyncIterator[int]:
@@ -46,7 +47,7 @@ def test_leaving_an_iterator_early_closes_its_source() -> None:
 
 
 def test_an_item_that_is_none_is_not_the_end() -> None:
-    loop = synchronous.Loop()
+    loop = Loop()
 
     async def some() -> AsyncIterator[int | None]:
         yield None
@@ -56,7 +57,7 @@ def test_an_item_that_is_none_is_not_the_end() -> None:
     loop.stop()
 
 
-def complaints_of(loop: synchronous.Loop) -> list[str]:
+def complaints_of(loop: Loop) -> list[str]:
     """What the event loop complains of from now on, as asyncio would print it."""
     heard: list[str] = []
     loop._loop.set_exception_handler(lambda _, context: heard.append(context["message"]))
@@ -65,7 +66,7 @@ def complaints_of(loop: synchronous.Loop) -> list[str]:
 
 @pytest.mark.parametrize("ends_by_itself", [True, False])
 def test_no_task_is_left_in_a_loop_that_is_closed(ends_by_itself: bool) -> None:
-    loop = synchronous.Loop()
+    loop = Loop()
     heard = complaints_of(loop)
     ended: list[str] = []
 
@@ -93,7 +94,7 @@ def test_no_task_is_left_in_a_loop_that_is_closed(ends_by_itself: bool) -> None:
 
 
 def test_a_source_that_is_left_half_read_is_closed_with_the_loop() -> None:
-    loop = synchronous.Loop()
+    loop = Loop()
     heard = complaints_of(loop)
     closed: list[bool] = []
 
@@ -114,7 +115,7 @@ def test_a_source_that_is_left_half_read_is_closed_with_the_loop() -> None:
 
 
 def test_what_another_thread_waits_for_is_cancelled_when_the_loop_is_closed() -> None:
-    loop = synchronous.Loop()
+    loop = Loop()
     heard = complaints_of(loop)
     reading = threading.Event()
 

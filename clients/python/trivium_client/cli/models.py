@@ -10,6 +10,8 @@ from trivium_client.cli.exits import EPILOG, Exit
 from trivium_client.cli.printing import Json, as_json, bars, drawn, show, show_one
 from trivium_client.nouns import Alias
 
+_DEFAULT_ALIAS = "prod"
+
 app = typer.Typer(no_args_is_help=True, help="Models, versions and aliases.", epilog=EPILOG)
 
 
@@ -62,11 +64,11 @@ def alias(
 
     Example: trivium models alias desk 2
     """
-    model, _, wanted = name.partition("@")
+    model, alias_id = _alias_of(name)
     with Trivium() as client:
-        moved = client.models.set_alias(model, version, alias=wanted or "prod", etag=etag)
+        moved = client.models.set_alias(model, version, alias=alias_id, etag=etag)
         if wait:
-            moved = client.models.wait_alias(model, wanted or "prod")
+            moved = client.models.wait_alias(model, alias_id)
     _end_moved(moved, json_wanted)
 
 
@@ -80,11 +82,11 @@ def rollback(
 
     Example: trivium models rollback desk
     """
-    model, _, wanted = name.partition("@")
+    model, alias_id = _alias_of(name)
     with Trivium() as client:
-        moved = client.models.roll_back(model, wanted or "prod")
+        moved = client.models.roll_back(model, alias_id)
         if wait:
-            moved = client.models.wait_alias(model, wanted or "prod")
+            moved = client.models.wait_alias(model, alias_id)
     _end_moved(moved, json_wanted)
 
 
@@ -96,9 +98,9 @@ def moves(
 
     Example: trivium models moves desk
     """
-    model, _, wanted = name.partition("@")
+    model, alias_id = _alias_of(name)
     with Trivium() as client:
-        made = drawn(client.models.alias_moves(model, wanted or "prod"))
+        made = drawn(client.models.alias_moves(model, alias_id))
     columns = ("number", "from_version", "to_version", "principal", "create_time")
     show(made, columns, json_wanted=json_wanted, empty="It has not served yet.")
 
@@ -180,11 +182,18 @@ def import_version(
         show_one(client.models.add_version(model, folder, base_digest=base), json_wanted=json_wanted)
 
 
+def _alias_of(name: str) -> tuple[str, str]:
+    """The model and the alias of NAME or NAME@ALIAS."""
+    model, _, alias_id = name.partition("@")
+    return model, alias_id or _DEFAULT_ALIAS
+
+
 def _version_of(client: Trivium, name: str) -> tuple[str, str]:
     """The model of a name and the version that it means: that of its alias, or the one that is named."""
     model, _, reference = name.partition("@")
     served = {alias.alias: alias.serving_version for alias in client.models.aliases(model)}
-    return model, served.get(reference or "prod") or reference or "prod"
+    wanted = reference or _DEFAULT_ALIAS
+    return model, served.get(wanted) or wanted
 
 
 def _end_moved(moved: Alias, json_wanted: bool) -> None:
