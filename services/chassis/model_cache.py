@@ -13,7 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -88,12 +88,18 @@ def folder_digest(folder: Path, cache: Path) -> str:
     )
 
     def compute() -> str:
-        whole = hashlib.sha256()
-        for path in files:
-            whole.update(f"{path.relative_to(folder).as_posix()}\0{_sha256(path)}\n".encode())
-        return whole.hexdigest()
+        digest = digest_of({path.relative_to(folder).as_posix(): _sha256(path) for path in files})
+        return digest.removeprefix("sha256:")
 
     return f"sha256:{_remembered(cache, folder, files, compute)}"
+
+
+def digest_of(files: Mapping[str, str]) -> str:
+    """``sha256:…`` of a model folder, from the SHA-256 (64 hexadecimal digits) of each file by its path in it."""
+    whole = hashlib.sha256()
+    for name in sorted(files, key=lambda name: name.split("/")):
+        whole.update(f"{name}\0{files[name]}\n".encode())
+    return f"sha256:{whole.hexdigest()}"
 
 
 def _sha256(path: Path) -> str:

@@ -55,6 +55,8 @@ class ModelSettings(BaseSettings):
     embedding_model: str = Field(default=DEFAULT_EMBEDDING, validation_alias="TRIVIUM_EMBEDDING_MODEL")
     cache_dir: Path = Field(default=Path("~/.cache/trivium"), validation_alias="TRIVIUM_CACHE_DIR")
     model_cache_dir: Path | None = Field(default=None, validation_alias="TRIVIUM_MODEL_CACHE_DIR")
+    # Most bytes of full models that services keep there of the registry's; those in use stay whatever they take.
+    model_cache_bytes: int = Field(default=200 * 1024**3, ge=0, validation_alias="TRIVIUM_MODEL_CACHE_BYTES")
 
     @property
     def models_dir(self) -> Path:
@@ -79,7 +81,7 @@ def resolve(uri: str, *, cache: Path | None = None, progress: Progress = lambda 
         folder = model_cache.prepared(source, name, cache, progress)
     else:
         raise _invalid(uri, f"{source.name} is neither a model folder nor a GGUF file")
-    kind = _kind(uri, folder)
+    kind = kind_of(uri, folder)
     return ResolvedModel(folder, model_cache.folder_digest(folder, cache), name, kind, uri)
 
 
@@ -129,7 +131,8 @@ def _from_hub(uri: str, rest: str, cache: Path) -> tuple[Path, str]:
     return Path(folder), _name(repository.rpartition("/")[2])
 
 
-def _kind(uri: str, folder: Path) -> ModelKind:
+def kind_of(uri: str, folder: Path) -> ModelKind:
+    """What the model in ``folder`` is for, by its configuration.  Raises MODEL_SOURCE_INVALID, naming ``uri``."""
     try:
         config = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError):
