@@ -20,6 +20,7 @@ from trivium.registry.v1 import model_pb2, registry_pb2, registry_pb2_grpc
 from services.chassis.status import PeerFailure, from_rpc_error
 from tests import tied
 from tests.adapters import BASE_DIGEST, Adapter, digest
+from tests.zygote import Forked
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 CALL_SECONDS = 120
@@ -48,7 +49,7 @@ class Process:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("TRIVIUM_")}
         self._environment = {**inherited, **ours, "TRIVIUM_DATA_DIR": str(data), **(environment or {})}
         self._log = data / f"{name}.log"
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: subprocess.Popen[bytes] | Forked | None = None
 
     def start(self) -> "Process":
         """Start it and wait until it listens."""

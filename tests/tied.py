@@ -6,10 +6,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from services.chassis.processes import die_with_parent
+from tests.zygote import SERVICES, Forked, Zygote
 
 _SERVICE = """
 import runpy
@@ -37,9 +39,22 @@ def start(
     return subprocess.Popen(command, preexec_fn=in_child, **options)  # noqa: PLW1509  # it waits for no thread
 
 
-def start_service(name: str, **options: Any) -> "subprocess.Popen[bytes]":
-    """Start one of ours, as ``python -m services.NAME``, likewise; it asks the kernel by itself."""
+def start_service(name: str, *, prelude: str = "", **options: Any) -> "subprocess.Popen[bytes] | Forked":
+    """Start one of ours, as ``python -m services.NAME``, likewise; it asks the kernel by itself.
+
+    The light ones are forked from a process that has loaded them; ``prelude``, a module of the tests that is
+    imported first, is for these alone.
+    """
+    if name in SERVICES:
+        return _zygote().start(name, prelude=prelude, **options)
+    assert not prelude, f"{name} is not forked"
     return subprocess.Popen([sys.executable, "-c", _SERVICE.format(parent=_parent(), name=name)], **options)
+
+
+@lru_cache(maxsize=1)
+def _zygote() -> Zygote:
+    _parent()
+    return Zygote()
 
 
 def _parent() -> int:

@@ -19,6 +19,7 @@ from trivium.registry.v1 import registry_pb2_grpc
 from trivium.trainer.v1 import dataset_pb2, dataset_pb2_grpc, training_pb2, training_pb2_grpc
 
 from tests import tied
+from tests.zygote import Forked
 
 READY_SECONDS = 180
 _SERVICES = ("access", "registry", "trainer")
@@ -30,7 +31,7 @@ class Deployment:
 
     folder: Path
     base: Path
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    processes: dict[str, "subprocess.Popen[bytes] | Forked"] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)
 
     def start(self, service: str) -> None:

@@ -1,0 +1,160 @@
+"""Services that start in tenths of a second: forks of one process that has loaded their code and run none of it.
+
+A test that kills a service a hundred times would otherwise spend its time on importing the
+same modules.  What runs in a fork is the service as ``python -m services.NAME`` runs it,
+with the environment, the folder and the output that it is given.
+"""
+
+import atexit
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Any
+
+from services.chassis.processes import die_with_parent
+
+SERVICES = ("access", "registry")
+# Loaded by the services only once they run.
+_LATER = ("alembic.runtime.environment", "alembic.script", "psycopg", "sqlalchemy.dialects.sqlite", "uvloop")
+_MOTHER = "import sys; from tests.zygote import serve; serve(int(sys.argv[1]), int(sys.argv[2]))"
+_REQUEST_BYTES = 1 << 20
+
+
+class Forked:
+    """A running fork: what the tests need of :class:`subprocess.Popen`."""
+
+    def __init__(self, mother: "Zygote", pid: int) -> None:
+        self._mother = mother
+        self.pid = pid
+        # Holds on to this process: its number may be another's later.
+        self._handle = os.pidfd_open(pid)
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs."""
+        return self._ended(0)
+
+    def wait(self, timeout: float) -> int:
+        """Wait for the end; its status.  Raises TimeoutExpired."""
+        status = self._ended(timeout)
+        if status is None:
+            raise subprocess.TimeoutExpired(f"process {self.pid}", timeout)
+        return status
+
+    def _ended(self, seconds: float) -> int | None:
+        if self.returncode is None and select.select([self._handle], [], [], seconds)[0]:
+            self.returncode = int(self._mother.ask({"wait": self.pid})["status"])
+            os.close(self._handle)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, if it still runs."""
+        if self.poll() is None:
+            signal.pidfd_send_signal(self._handle, number)
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+
+class Zygote:
+    """The process that is forked from; one a test run.  It ends with the run, and its forks with it."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, "-c", _MOTHER, str(theirs.fileno()), str(os.getpid())]
+        root = Path(__file__).resolve().parents[1]
+        self._process = subprocess.Popen(command, cwd=root, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        theirs.close()
+        self._socket = ours
+        self._turn = threading.Lock()
+        atexit.register(self._end)
+
+    def _end(self) -> None:
+        self._socket.close()
+        self._process.wait(30)
+
+    def start(
+        self,
+        name: str,
+        *,
+        env: Mapping[str, str],
+        cwd: Path | str = "",
+        stdout: IO[bytes] | None = None,
+        stderr: IO[bytes] | None = None,
+        prelude: str = "",
+    ) -> Forked:
+        """Start a service; ``prelude`` names a module of the tests that is imported before it."""
+        given = {number: file.fileno() for number, file in ((1, stdout), (2, stderr)) if file is not None}
+        request = {"name": name, "env": dict(env), "cwd": str(cwd or os.getcwd()), "prelude": prelude}
+        return Forked(self, int(self.ask(request | {"outputs": list(given)}, *given.values())["pid"]))
+
+    def ask(self, request: Mapping[str, Any], *files: int) -> dict[str, Any]:
+        """One request, one answer."""
+        with self._turn:
+            socket.send_fds(self._socket, [json.dumps(request).encode()], files)
+            answer: dict[str, Any] = json.loads(self._socket.recv(_REQUEST_BYTES))
+            return answer
+
+
+def serve(connection: int, parent: int) -> None:
+    """Load the services and fork on request, until the other end closes."""
+    die_with_parent(parent)
+    for module in (*_LATER, *(f"services.{name}.__main__" for name in SERVICES)):
+        import_module(module)
+    peer = socket.socket(fileno=connection)
+    while True:
+        text, files, _, _ = socket.recv_fds(peer, _REQUEST_BYTES, 2)
+        if not text:
+            return
+        request = json.loads(text)
+        if "wait" in request:
+            _, status = os.waitpid(request["wait"], 0)
+            answer = {"status": os.waitstatus_to_exitcode(status)}
+        else:
+            answer = {"pid": _fork(peer, request, files)}
+            for file in files:
+                os.close(file)
+        peer.send(json.dumps(answer).encode())
+
+
+def _fork(peer: socket.socket, request: Mapping[str, Any], files: list[int]) -> int:
+    mother = os.getpid()
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        die_with_parent(mother)
+        peer.close()
+        for number, file in zip(request["outputs"], files, strict=True):
+            os.dup2(file, number)
+            os.close(file)
+        os.chdir(request["cwd"])
+        os.environ.clear()
+        os.environ.update(request["env"])
+        if request["prelude"]:
+            import_module(request["prelude"])
+        runpy.run_module(f"services.{request['name']}", run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        status = int(ended.code or 0)
+    except BaseException:  # noqa: BLE001  # the fork must never return into its mother's loop
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
