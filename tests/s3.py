@@ -71,6 +71,10 @@ class S3:
         (self._folder / name).mkdir()
         return f"s3://{name}/trivium"
 
+    def folder_of(self, url: str) -> Path:
+        """The folder that is the prefix at ``url``."""
+        return self._folder / url.removeprefix("s3://")
+
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:

@@ -8,6 +8,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -119,21 +120,45 @@ class Api:
         return invoke
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a registry keeps rows and blobs, as settings, and the folder below which the blobs lie on this machine."""
+
+    settings: Mapping[str, str]
+    blobs: Path
+
+
+def in_folder(data: Path) -> Place:
+    """All in the data folder: what no setting changes."""
+    return Place({}, data / "registry" / "blobs")
+
+
 class Stack:
     """Access and a registry over one data folder."""
 
     def __init__(
-        self, data: Path, registry_environment: Mapping[str, str] | None = None, *, beside: "Stack | None" = None
+        self,
+        data: Path,
+        registry_environment: Mapping[str, str] | None = None,
+        *,
+        beside: "Stack | None" = None,
+        place: Callable[[Path], Place] | None = None,
     ) -> None:
-        """Start both; ``beside`` another stack, share its access and start a registry alone."""
+        """Start both; ``beside`` another stack, share its access and start a registry alone, in a place like its own.
+
+        ``place`` makes an empty place for the registry.
+        """
         self.data = data
         data.mkdir(parents=True, exist_ok=True)
         self._beside = beside
+        self._placing: Callable[[Path], Place] = place or (in_folder if beside is None else beside._placing)
+        self.place = self._placing(data)
         self.access: Process = Process("access", data, _QUICK).start() if beside is None else beside.access
         environment = {
             "TRIVIUM_ACCESS_ADDRESS": self.access.address,
             "TRIVIUM_REGISTRY_BASES": BASE_DIGEST,
             **_QUICK,
+            **self.place.settings,
             **(registry_environment or {}),
         }
         self.registry = Process("registry", data, environment).start()
@@ -171,8 +196,9 @@ class Stack:
 
     def key(self, name: str) -> str:
         """The text of a key file that the first start wrote."""
-        folder = self.data if self._beside is None else self._beside.data
-        return (folder / "keys" / f"{name}.key").read_text().strip()
+        if self._beside is not None:
+            return self._beside.key(name)
+        return (self.data / "keys" / f"{name}.key").read_text().strip()
 
     def access_api(self, credential: str = "") -> Api:
         """Access, as the holder of a credential."""

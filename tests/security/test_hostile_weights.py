@@ -10,12 +10,15 @@ import sys
 import tarfile
 import zipfile
 
+import psutil
 import pytest
 from trivium.registry.v1 import model_pb2, registry_pb2
 
 from tests.adapters import Adapter, digest, floats, safetensors
-from tests.stack import User, refused
+from tests.stack import Stack, User, refused
 
+# Of the child that judges; wall time is the machine's, not the file's.
+REFUSED_WITHIN_CPU_SECONDS = 1.0
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 A = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
@@ -71,6 +74,15 @@ def bits(dtype: str, width: int, pattern: int) -> dict[str, bytes]:
     return {**Adapter().files(), WEIGHTS: safetensors(tensors)}
 
 
+def many_modules(count: int) -> bytes:
+    """A weights file of this many modules of rank 1, each with its A and B of four bytes."""
+    places = [
+        (f"base_model.model.m{number}.lora_{part}.weight", number, part) for number in range(count) for part in "AB"
+    ]
+    header = {name: entry("F32", [1, 1], 4 * at, 4 * at + 4) for at, (name, _, _) in enumerate(places)}
+    return raw(json.dumps(header).encode(), bytes(4 * len(places)))
+
+
 PICKLE = pickle.dumps(Trap())
 HOSTILE = {
     "a pickle": ({**Adapter().files(), WEIGHTS: PICKLE}, "a pickle in place of safetensors"),
@@ -82,9 +94,29 @@ HOSTILE = {
     "a header beyond the file": ({**Adapter().files(), WEIGHTS: raw(b"{}", length=1 << 20)}, "announces a header"),
     "a header of 2^63 bytes": ({**Adapter().files(), WEIGHTS: raw(b"{}", length=1 << 63)}, "announces a header"),
     "a header that is no object": ({**Adapter().files(), WEIGHTS: raw(b"[1, 2]")}, "begin with '{'"),
-    "a header of brackets": ({**Adapter().files(), WEIGHTS: raw(b'{"a":' + b"[" * 500_000)}, "not JSON"),
+    "a header of brackets": ({**Adapter().files(), WEIGHTS: raw(b'{"a":' + b"[" * 200_000)}, "not JSON"),
     "a number of a million digits": (
         {**Adapter().files(), WEIGHTS: raw(b'{"a":{"dtype":"F32","shape":[' + b"9" * 1_000_000 + b"]}}")}, "not JSON",
+    ),
+    "a header of three million lists": (
+        {**Adapter().files(), WEIGHTS: raw(b'{"a":[' + b"[]," * 3_000_000 + b"1]}")}, "more entries",
+    ),
+    "a header of a million names": (
+        {**Adapter().files(), WEIGHTS: raw(b"{" + b",".join(b'"%d":1' % n for n in range(1_000_000)) + b"}")},
+        "more entries",
+    ),
+    "a configuration of five megabytes": ({**Adapter().files(), CONFIG: b"[" + b" " * (5 << 20) + b"]"}, "that its JSON may have"),
+    "a tokenizer of two million lists": (
+        {**Adapter().files(), "tokenizer.json": b'{"a":[' + b"[]," * 2_000_000 + b"1]}"}, "more lists",
+    ),
+    "a pattern of thousands over thousands of modules": (
+        {**with_config(r=2, rank_pattern={f"x{number}": 4 for number in range(4_000)}), WEIGHTS: many_modules(8_000)},
+        "has rank 1, adapter_config.json says 2",
+    ),
+    "a path of a hundred modules": (
+        changed(tensors={f"base_model.model{'.a' * 100}.lora_A.weight": ("F32", [2, 6], bytes(48)),
+                         f"base_model.model{'.a' * 100}.lora_B.weight": ("F32", [4, 2], bytes(32))}),
+        "modules deep",
     ),
     "a key twice": ({**Adapter().files(), WEIGHTS: raw(b'{"a": 1, "a": 2}')}, "twice"),
     "an infinite number in the header": ({**Adapter().files(), WEIGHTS: raw(b'{"a": Infinity}')}, "Infinity"),
@@ -123,7 +155,7 @@ HOSTILE = {
     "no configuration": ({WEIGHTS: Adapter().files()[WEIGHTS]}, "adapter_config.json"),
     "a configuration that is no JSON": ({**Adapter().files(), CONFIG: b"{r: 2}"}, "not JSON"),
     "a configuration that is a list": ({**Adapter().files(), CONFIG: b"[]"}, "not an object"),
-    "a configuration of brackets": ({**Adapter().files(), CONFIG: b"[" * 2_000_000}, "not JSON"),
+    "a configuration of brackets": ({**Adapter().files(), CONFIG: b"[" * 500_000}, "not JSON"),
     "code to load": (with_config(auto_mapping={"base_model_class": "x"}), "asks for code"),
     "code to load, deep inside": (with_config(exclude_modules=[{"a": {"auto_map": {"AutoModel": "x.Y"}}}]), "asks for code"),
     "trust_remote_code": (with_config(trust_remote_code=True), "asks for code"),
@@ -139,11 +171,19 @@ HOSTILE = {
 }  # fmt: skip
 
 
+def inspections_cpu_seconds(stack: Stack) -> float:
+    """CPU time that the children which judged uploads have used so far, of a registry that has no other children."""
+    times = psutil.Process(stack.registry.pid).cpu_times()
+    return float(times.children_user + times.children_system)
+
+
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_a_hostile_adapter_is_refused_with_its_reason(user: User, kind: str):
+def test_a_hostile_adapter_is_refused_with_its_reason_within_a_second_of_cpu(stack: Stack, user: User, kind: str):
     files, sentence = HOSTILE[kind]
+    before = inspections_cpu_seconds(stack)
     with refused("WEIGHTS_REFUSED") as failures:
         user.publish("m", files)
+    assert inspections_cpu_seconds(stack) - before < REFUSED_WITHIN_CPU_SECONDS
     assert sentence in failures[0].message
     assert "/" not in failures[0].message.replace("NaN or infinity", "").replace("../etc", "")
     assert not os.path.exists("/tmp/trivium-trap-was-sprung")
@@ -198,10 +238,19 @@ def test_half_precision_is_accepted(user: User, dtype: str):
     assert user.publish("m", bits(dtype, 2, 0x3C00)).parameters == 20
 
 
-def test_a_header_of_ninety_thousand_lies_is_refused(user: User):
+def test_the_cpu_of_an_inspection_is_seen(stack: Stack, user: User):
+    """The bound above would hold for nothing at all: here a child worked, and its time shows."""
+    before = inspections_cpu_seconds(stack)
+    user.publish("m")
+    assert inspections_cpu_seconds(stack) > before
+
+
+def test_a_header_of_ninety_thousand_lies_is_refused(stack: Stack, user: User):
     header = json.dumps({f"t{number}": entry("F32", [1], 0, 4) for number in range(90_000)}).encode()
+    before = inspections_cpu_seconds(stack)
     with refused("WEIGHTS_REFUSED") as failures:
         user.publish("m", {**Adapter().files(), WEIGHTS: raw(header, bytes(4))})
+    assert inspections_cpu_seconds(stack) - before < REFUSED_WITHIN_CPU_SECONDS
     assert "overlaps" in failures[0].message
 
 

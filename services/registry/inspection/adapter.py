@@ -14,6 +14,8 @@ from services.registry.inspection import Unfit
 from services.registry.inspection.tensors import Tensor
 
 MAX_RANK = 512
+# Names in a module's path; today's models have about ten.
+MAX_DEPTH = 32
 FLOATS = frozenset({"F32", "F16", "BF16"})
 
 # Keys whose value means something to a reader of ours.
@@ -96,8 +98,9 @@ def check_tensors(
         modules.setdefault(match["module"], {})[match["part"]] = tensor
     if not modules:
         raise Unfit("adapter_model.safetensors holds no tensors")
+    pattern = _ranks_by_suffix(config)
     for module, parts in modules.items():
-        expected = _rank_of(config, module)
+        expected = _rank_of(config, pattern, module)
         _check_module(module, parts, expected)
         if base_shapes is not None:
             _check_against_base(module, parts, base_shapes)
@@ -108,14 +111,26 @@ def check_tensors(
     return AdapterFacts(rank=rank, alpha=float(alpha), modules=tuple(sorted(modules)), parameters=parameters)
 
 
-def _rank_of(config: Mapping[str, object], module: str) -> int:
+def _ranks_by_suffix(config: Mapping[str, object]) -> dict[str, tuple[int, int]]:
+    """Place and rank of each entry of the pattern.
+
+    A pattern names the end of a module path.  It is matched as text: a regular
+    expression from an upload would run on our time.
+    """
     pattern = config.get("rank_pattern") or {}
     assert isinstance(pattern, dict)  # check_config saw to it
-    for key, rank in pattern.items():
-        # A pattern names the end of a module path.  It is matched as text: a
-        # regular expression from an upload would run on our time.
-        if (module == key or module.endswith(f".{key}")) and type(rank) is int:
-            return rank
+    return {key: (place, rank) for place, (key, rank) in enumerate(pattern.items()) if type(rank) is int}
+
+
+def _rank_of(config: Mapping[str, object], pattern: Mapping[str, tuple[int, int]], module: str) -> int:
+    """The first entry of the pattern that fits, looked up by the module's own endings: many entries cost no more."""
+    names = module.split(".")
+    if len(names) > MAX_DEPTH:
+        raise Unfit(f"adapter_model.safetensors: {module[:80]} lies {len(names)} modules deep, over {MAX_DEPTH}")
+    endings = (".".join(names[start:]) for start in range(len(names)))
+    fitting = [pattern[ending] for ending in endings if ending in pattern]
+    if fitting:
+        return min(fitting)[1]
     rank = config["r"]
     assert isinstance(rank, int)
     return rank

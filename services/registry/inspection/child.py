@@ -15,9 +15,9 @@ from pathlib import Path
 
 from services.registry.inspection import Unfit
 from services.registry.inspection.adapter import check_config, check_tensors
+from services.registry.inspection.documents import parse_all
 from services.registry.inspection.tensors import Tensor, read_header, require_finite
 
-MAX_JSON_BYTES = 64 * 1024 * 1024
 _MEMORY_BYTES = 1536 * 1024 * 1024
 _CPU_SECONDS = 120
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
@@ -44,7 +44,7 @@ def limit_this_process() -> None:
 def judge(task: Mapping[str, object]) -> dict[str, object]:
     """Check all files of a version together.  Raises Unfit."""
     files = {name: Path(path) for name, path in _text_map(task["files"]).items()}
-    parsed = {name: _json(name, path) for name, path in files.items() if name.endswith(".json")}
+    parsed = parse_all({name: path for name, path in files.items() if name.endswith(".json")})
     for name, content in parsed.items():
         _refuse_remote_code(name, content)
     weights = {name: read_header(name, path) for name, path in files.items() if name.endswith(".safetensors")}
@@ -84,17 +84,6 @@ def _full(parsed: Mapping[str, object], weights: Mapping[str, list[Tensor]]) -> 
                 count *= size
             parameters += count
     return {"parameters": parameters}
-
-
-def _json(name: str, path: Path) -> object:
-    size_bytes = path.stat().st_size
-    if size_bytes > MAX_JSON_BYTES:
-        raise Unfit(f"{name} has {size_bytes} bytes, over {MAX_JSON_BYTES} for JSON")
-    try:
-        content: object = json.loads(path.read_bytes().decode("utf-8"))
-    except (ValueError, RecursionError):
-        raise Unfit(f"{name} is not JSON") from None
-    return content
 
 
 def _refuse_remote_code(name: str, content: object) -> None:

@@ -16,10 +16,14 @@ from typing import BinaryIO, NoReturn
 import numpy as np
 
 from services.registry.inspection import Unfit
+from services.registry.inspection.documents import containers_of
 
 MAX_HEADER_BYTES = 16 * 1024 * 1024
 MAX_TENSORS = 100_000
 MAX_DIMENSIONS = 8
+# An entry is an object with two lists; and five strings stand in it, between ten quotation marks.
+_MAX_CONTAINERS = 3 * MAX_TENSORS + 64
+_MAX_QUOTES = 10 * MAX_TENSORS + 65_536
 _SCAN_BYTES = 16 * 1024 * 1024
 
 ITEM_BYTES = {
@@ -95,6 +99,8 @@ def read_header(name: str, path: Path) -> list[Tensor]:
 def _parse(name: str, raw: bytes) -> dict[str, object]:
     if not raw.startswith(b"{"):
         raise Unfit(f"{name} is not safetensors: its header does not begin with '{{'")
+    if containers_of(raw) > _MAX_CONTAINERS or raw.count(b'"') > _MAX_QUOTES:
+        raise Unfit(f"{name}: its header has more entries than {MAX_TENSORS} tensors need")
     try:
         header = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
     except Unfit as unfit:

@@ -135,8 +135,8 @@ def test_a_file_over_the_limit_is_refused_before_a_byte(user: User):
         user.upload("weights.safetensors", b"", size=2**39)
 
 
-def test_equal_content_of_two_tenants_lies_on_disk_once(stack: Stack, user: User):
+def test_equal_content_of_two_tenants_is_stored_once(stack: Stack, user: User):
     content = os.urandom(1000)
     user.upload("a.safetensors", content)
     stack.newcomer().upload("a.safetensors", content)
-    assert len(list((stack.data / "registry" / "blobs" / "sha256").rglob(digest(content)))) == 1
+    assert len(list((stack.place.blobs / "sha256").rglob(digest(content)))) == 1
