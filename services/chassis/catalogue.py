@@ -137,8 +137,17 @@ class Reason(Enum):
     CURSOR_UNKNOWN = Entry(
         Code.OUT_OF_RANGE, "Sequence {sequence} was never reached; the newest is {newest}. Start again from 0."
     )
+    GATE_EXISTS = Entry(Code.ALREADY_EXISTS, "A gate is already named {name}.", "trivium.registry.v1.Gate")
+    GATE_NOT_FOUND = Entry(Code.NOT_FOUND, "No gate is named {name}.", "trivium.registry.v1.Gate")
+    GATE_NOT_PASSED = Entry(
+        Code.FAILED_PRECONDITION,
+        "{name} does not take {version}: {found}. Evaluate another version, or change the gate.",
+    )
     GENERATOR_REPLACED = Entry(
         Code.FAILED_PRECONDITION, "{name} was started again since; what this life of it says no longer counts."
+    )
+    LIMIT_REACHED = Entry(
+        Code.RESOURCE_EXHAUSTED, "{name} has {limit} {what}, the most there may be. Remove some, or use another."
     )
     MODEL_EXISTS = Entry(Code.ALREADY_EXISTS, "A model is already named {name}.", "trivium.registry.v1.Model")
     MODEL_IN_USE = Entry(Code.FAILED_PRECONDITION, "The model {name} is used by {user}. Remove that first.")
@@ -147,6 +156,9 @@ class Reason(Enum):
     )
     MODEL_SOURCE_INVALID = Entry(
         Code.FAILED_PRECONDITION, "The model {uri} cannot be resolved: {problem}", "model source"
+    )
+    PARENT_DELETED = Entry(
+        Code.FAILED_PRECONDITION, "{name} was made from {parent}, which is deleted too. Restore {parent} first."
     )
     SLOTS_PROTECTED = Entry(
         Code.RESOURCE_EXHAUSTED, "Of {slots} slots one must stay free for others. End another protection first."
@@ -160,6 +172,10 @@ class Reason(Enum):
         Code.ABORTED, "The same content is being uploaded by another call. Wait for it, or retry."
     )
     VERSION_AMBIGUOUS = Entry(Code.FAILED_PRECONDITION, "{name} fits several versions. Give more digits.")
+    VERSION_HELD = Entry(
+        Code.FAILED_PRECONDITION,
+        "{name} is held ready by {holders}. Wait until it is unloaded there, or force the deletion: what runs finishes.",
+    )
     VERSION_IN_USE = Entry(Code.FAILED_PRECONDITION, "The version {name} is used by {user}. Remove that first.")
     VERSION_NOT_FOUND = Entry(Code.NOT_FOUND, "No version is named {name}.", "trivium.registry.v1.Version")
     WEIGHTS_REFUSED = Entry(Code.INVALID_ARGUMENT, "The files were refused: {problem}.")

@@ -154,4 +154,11 @@ def _alias(alias: model_pb2.Alias, tenant: str) -> AliasSeen:
         target=alias.target_version,
         serving=alias.serving_version,
         pending=alias.state == model_pb2.ALIAS_STATE_PENDING,
+        canaries=tuple(
+            (canary.version, canary.state == model_pb2.CANARY_STATE_PENDING)
+            for canary in alias.canaries
+            # What could not be loaded is not tried again before somebody sets it again.
+            if canary.state != model_pb2.CANARY_STATE_FAILED
+        ),
+        previous=alias.previous_version,
     )

@@ -44,7 +44,11 @@ _LONGEST_PAUSE_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class AliasSeen:
-    """An alias as the registry last told it; ``pending`` while its target does not serve yet."""
+    """An alias as the registry last told it; ``pending`` while its target does not serve yet.
+
+    ``canaries`` are versions that get a share of its requests, each with whether it waits for generators;
+    ``previous`` served before and stays loaded while there is room, so that going back to it takes no time.
+    """
 
     tenant: str
     model: str
@@ -52,11 +56,28 @@ class AliasSeen:
     target: str
     serving: str
     pending: bool
+    canaries: tuple[tuple[str, bool], ...] = ()
+    previous: str = ""
 
     @property
     def key(self) -> tuple[str, str, str]:
         """What identifies it."""
         return self.tenant, self.model, self.alias
+
+    @property
+    def wanted(self) -> tuple[tuple[str, bool], ...]:
+        """Versions that are to be loaded for it, each with whether the registry waits for our word on it."""
+        main = (self.target, True) if self.pending else (self.serving, False)
+        return tuple(want for want in (main, *self.canaries) if want[0])
+
+    @property
+    def held(self) -> frozenset[str]:
+        """Versions that stay loaded for it once they are."""
+        return frozenset({self.serving, self.previous, *(version for version, _ in self.canaries)} - {""})
+
+    def waits_for(self, version: str) -> bool:
+        """Whether the registry waits for our word on a version."""
+        return (version, True) in self.wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,20 +207,24 @@ class Watcher:
         assert alias is not None
         if not change.deleted:
             self._prepare(alias)
-        left = before.serving if before is not None else ""
-        if left and (change.deleted or left != alias.serving) and not self._named(left):
-            self._group.create_task(self._retire(left), name=f"retire {left}")
+        left = before.held if before is not None else frozenset()
+        for version in left - (frozenset() if change.deleted else alias.held):
+            if not self._named(version):
+                self._group.create_task(self._retire(version), name=f"retire {version}")
 
     def _named(self, version: str) -> bool:
-        return any(version in (alias.target, alias.serving) for alias in self._known.values())
+        return any(version == alias.target or version in alias.held for alias in self._known.values())
 
     def _prepare(self, alias: AliasSeen) -> None:
-        """Load what an alias is about to serve; what already serves, when there is room anyway."""
-        version = alias.target if alias.pending else alias.serving
-        if not version or version in self._preparing:
+        """Load what an alias is about to serve or to try; what already serves, when there is room anyway."""
+        for version, pending in alias.wanted:
+            self._begin(alias, version, pending)
+
+    def _begin(self, alias: AliasSeen, version: str, pending: bool) -> None:
+        if version in self._preparing:
             return
         held = {held.stored.version for held in self._slots.residents()}
-        if not alias.pending and (version in held or len(held) >= self._slots.capacity):
+        if not pending and (version in held or len(held) >= self._slots.capacity):
             return
         task = self._group.create_task(self._make_ready(alias, version), name=f"prepare {version}")
         self._preparing[version] = task
@@ -208,8 +233,8 @@ class Watcher:
     def _again(self, version: str) -> None:
         """A version that was ready has left its slot: whoever still waits for it waits for us."""
         for alias in self._known.values():
-            if alias.pending and alias.target == version:
-                self._prepare(alias)
+            if alias.waits_for(version):
+                self._begin(alias, version, pending=True)
 
     async def _make_ready(self, alias: AliasSeen, version: str) -> None:
         pause_seconds = _FIRST_PAUSE_SECONDS
@@ -233,7 +258,7 @@ class Watcher:
 
     async def _made_ready(self, alias: AliasSeen, version: str, held_up: str) -> bool:
         """One attempt; False when the version was evicted before it could be announced."""
-        if alias.pending and not held_up:
+        if alias.waits_for(version) and not held_up:
             await self._announcements.loading(alias.tenant, version)
         async with self._registry.as_service():
             stored = await self._files.obtain(await self._registry.facts(version))

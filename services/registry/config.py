@@ -29,3 +29,8 @@ class RegistrySettings(ServiceSettings):
     # How long an upload that no version references is kept, and how often that is looked at.
     unused_upload_seconds: float = Field(default=24 * 3600.0, gt=0)
     sweep_seconds: float = Field(default=3600.0, gt=0)
+    # How long a deleted version or model can be restored.
+    deletion_grace_seconds: float = Field(default=7 * 24 * 3600.0, ge=0)
+    # Events that a watch can still begin from: at most so many, and none that is older.
+    keep_events: int = Field(default=100_000, ge=1)
+    keep_events_seconds: float = Field(default=30 * 24 * 3600.0, gt=0)

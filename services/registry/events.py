@@ -3,7 +3,8 @@
 Invariant: an event is written in the transaction of the change that it reports,
 under a number taken in that transaction.  So a change that was acknowledged has
 its event, a change that was rolled back has none, and a watcher that resumes
-after a number misses nothing and sees nothing twice.
+after a number misses nothing and sees nothing twice.  Events that are no longer kept are
+refused by name: a watcher is never led over a gap.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
@@ -35,6 +36,8 @@ class EventKind(StrEnum):
     ALIAS_FAILED = "ALIAS_FAILED"
     VERSION_DELETED = "VERSION_DELETED"
     ALIAS_DELETED = "ALIAS_DELETED"
+    ALIAS_CANARY_CHANGED = "ALIAS_CANARY_CHANGED"
+    VERSION_RESTORED = "VERSION_RESTORED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +115,14 @@ class EventFeed:
     async def watch(self, caller: Caller, after_sequence: int) -> AsyncGenerator[Beat]:
         """Every event after ``after_sequence``, then those to come; a sign of life when nothing does.
 
-        Raises CURSOR_UNKNOWN when the sequence was never reached: the cursor is another registry's.
+        0 begins with the oldest that is kept.  Raises CURSOR_UNKNOWN when the sequence was never reached: the cursor
+        is another registry's; CURSOR_EXPIRED when events after it are no longer kept, also later when the watcher is
+        so slow that it is overtaken.
         """
-        newest = await self._database.read(lambda session: _newest(session, caller))
+        newest, oldest = await self._database.read(lambda session: (_newest(session, caller), _oldest(session, caller)))
         if after_sequence > newest:
             raise Failure(Reason.CURSOR_UNKNOWN, sequence=after_sequence, newest=newest)
+        after_sequence = after_sequence or oldest - 1
         stirred = asyncio.Event()
         self._watchers.add(stirred)
         try:
@@ -157,8 +163,18 @@ def _newest(session: Session, caller: Caller) -> int:
     return 0 if row is None else row.value
 
 
+def _oldest(session: Session, caller: Caller) -> int:
+    """The number of the oldest event that is kept; one beyond the newest when none is."""
+    number = EventRow.sequence if caller.everywhere else EventRow.tenant_sequence
+    oldest = session.scalar(select(func.min(number)).where(caller.sees(EventRow.tenant)))
+    return _newest(session, caller) + 1 if oldest is None else oldest
+
+
 def _after(session: Session, caller: Caller, after: int) -> list[Event]:
     number = EventRow.sequence if caller.everywhere else EventRow.tenant_sequence
+    oldest = _oldest(session, caller)
+    if after + 1 < oldest:
+        raise Failure(Reason.CURSOR_EXPIRED, sequence=after, oldest=oldest)
     query = select(EventRow).where(caller.sees(EventRow.tenant), number > after).order_by(number).limit(_PAGE)
     return [
         Event(
@@ -172,3 +188,27 @@ def _after(session: Session, caller: Caller, after: int) -> list[Event]:
         )
         for row in session.scalars(query)
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class KeptEvents:
+    """How many events are kept, of all tenants together, and for how long."""
+
+    count: int
+    seconds: float
+
+
+async def compact(database: Database, kept: KeptEvents, now: float) -> int:
+    """Remove events beyond what is kept; returns how many went.  The numbers of those that come are not touched."""
+
+    def transaction(session: Session) -> int:
+        newest = session.get(CounterRow, _ALL)
+        if newest is None:
+            return 0
+        # The boundary in numbers, not times: clocks of replicas differ, and a gap inside what is kept must not be.
+        too_old = select(func.max(EventRow.sequence)).where(EventRow.created_at < now - kept.seconds)
+        last = max(newest.value - kept.count, session.scalar(too_old) or 0)
+        gone = session.scalars(delete(EventRow).where(EventRow.sequence <= last).returning(EventRow.sequence))
+        return len(gone.all())
+
+    return await database.write(transaction)

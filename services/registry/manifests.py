@@ -10,9 +10,10 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Any
 
 from services.chassis.errors import Failure, Reason
 
@@ -39,8 +40,22 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One measurement of a version; ``dataset_digest`` is empty when no dataset is named."""
+
+    metric: str
+    value: float
+    dataset_digest: str = ""
+    dataset_rows: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Lineage:
-    """Where a version comes from; empty fields mean it is not known or there is none."""
+    """Where a version comes from; empty fields mean it is not known or there is none.
+
+    ``further_parents`` are versions beside ``parent_version`` that it was made from, for instance by averaging.
+    """
 
     job: str = ""
     dataset_digest: str = ""
@@ -51,6 +66,15 @@ class Lineage:
     seed: int = 0
     metrics: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     trained_tokens: int = 0
+    code_version: str = ""
+    evaluations: tuple[Evaluation, ...] = ()
+    further_parents: tuple[str, ...] = ()
+    base_uri: str = ""
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Every version that it was made from, the one that training continued from first."""
+        return tuple(dict.fromkeys(filter(None, (self.parent_version, *self.further_parents))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +119,28 @@ class Manifest:
                 "seed": lineage.seed,
                 "metrics": dict(lineage.metrics),
                 "trained_tokens": lineage.trained_tokens,
+                **_later(lineage),
             },
         }
         _require_finite(document["lineage"])
         return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _later(lineage: Lineage) -> dict[str, object]:
+    """Fields that later releases added: left out where empty, so that the text of what was there before is the same."""
+    fields: dict[str, object] = {
+        "code_version": lineage.code_version,
+        "evaluations": [asdict(measured) for measured in lineage.evaluations],
+        "further_parents": list(lineage.further_parents),
+        "base_uri": lineage.base_uri,
+    }
+    return {name: value for name, value in fields.items() if value}
+
+
+def _lineage(document: dict[str, Any]) -> Lineage:
+    evaluations = tuple(Evaluation(**measured) for measured in document.get("evaluations", ()))
+    further = tuple(document.get("further_parents", ()))
+    return Lineage(**{**document, "evaluations": evaluations, "further_parents": further})
 
 
 def version_id(canonical: str) -> str:
@@ -117,7 +159,7 @@ def parse(canonical: str) -> Manifest:
         template_digest=document["template_digest"],
         tokenizer_digest=document["tokenizer_digest"],
         files=tuple(File(**item) for item in document["files"]),
-        lineage=Lineage(**document["lineage"]),
+        lineage=_lineage(document["lineage"]),
         rank=document["rank"],
         parameters=document["parameters"],
     )

@@ -7,8 +7,9 @@ platform itself calls ``base`` or ``auto`` is refused.
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from types import MappingProxyType
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -26,6 +27,14 @@ _MAX_NAMES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
+class Retention:
+    """Which versions are kept; 0 sets no bound."""
+
+    keep_last: int = 0
+    keep_days: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """A model as it is shown."""
 
@@ -35,21 +44,50 @@ class Model:
     labels: Mapping[str, str]
     created_at: float
     etag: str
+    card: str = ""
+    task: str = ""
+    retention: Retention = Retention()
+    deleted_at: float | None = None
+    purge_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ModelChange:
     """What to change; None leaves a field as it is.  An empty etag overwrites."""
 
-    description: str | None
-    labels: Mapping[str, str] | None
-    etag: str
+    description: str | None = None
+    labels: Mapping[str, str] | None = None
+    etag: str = ""
+    card: str | None = None
+    task: str | None = None
+    retention: Retention | None = None
+
+    def apply(self, row: ModelRow) -> None:
+        """Change a row."""
+        for name in ("description", "card", "task"):
+            if (value := getattr(self, name)) is not None:
+                setattr(row, name, value)
+        if self.labels is not None:
+            row.labels = json.dumps(dict(self.labels), sort_keys=True)
+        if self.retention is not None:
+            row.keep_last, row.keep_days = self.retention.keep_last, self.retention.keep_days
 
 
 def shown(row: ModelRow) -> Model:
     """The domain's view of a row."""
-    labels = MappingProxyType(json.loads(row.labels))
-    return Model(row.tenant, row.model, row.description, labels, row.created_at, _etag(row))
+    return Model(
+        tenant=row.tenant,
+        model=row.model,
+        description=row.description,
+        labels=MappingProxyType(json.loads(row.labels)),
+        created_at=row.created_at,
+        etag=_etag(row),
+        card=row.card,
+        task=row.task,
+        retention=Retention(row.keep_last, row.keep_days),
+        deleted_at=row.deleted_at,
+        purge_at=row.purge_at,
+    )
 
 
 def _etag(row: ModelRow) -> str:
@@ -71,14 +109,14 @@ def _refuse_reserved(model: str) -> None:
         raise Failure(Reason.FIELD_INVALID, field="model", problem=problem)
 
 
-def require_model(session: Session, tenant: str, model: str) -> ModelRow:
+def require_model(session: Session, tenant: str, model: str, *, deleted: bool = False) -> ModelRow:
     """The tenant's model.
 
     Raises MODEL_NOT_FOUND with the nearest of the tenant's own names, FIELD_INVALID for a reserved one.
     """
     _refuse_reserved(model)
     row = session.get(ModelRow, (tenant, model))
-    if row is None:
+    if row is None or (row.deleted_at is not None and not deleted):
         raise not_found(model, names(session, tenant))
     return row
 
@@ -90,26 +128,43 @@ def not_found(name: str, candidates: list[str]) -> Failure:
 
 def names(session: Session, tenant: str) -> list[str]:
     """The names of a tenant's models."""
-    query = select(ModelRow.model).where(ModelRow.tenant == tenant).order_by(ModelRow.model).limit(_MAX_NAMES)
-    return list(session.scalars(query))
+    live = (ModelRow.tenant == tenant, ModelRow.deleted_at.is_(None))
+    return list(session.scalars(select(ModelRow.model).where(*live).order_by(ModelRow.model).limit(_MAX_NAMES)))
 
 
 def ensure_model(session: Session, tenant: str, model: str, at: float) -> ModelRow:
-    """The tenant's model, created when it is new.  Raises FIELD_INVALID for a reserved name."""
+    """The tenant's model, created when it is new.  Raises FIELD_INVALID for a reserved name.
+
+    A deleted one is there again; its deleted versions stay deleted, each can be restored.
+    """
     row = session.get(ModelRow, (tenant, model), with_for_update=True)
-    return row if row is not None else _add(session, tenant, model, "", {}, at)
+    if row is None:
+        return _add(session, tenant, model, at)
+    if row.deleted_at is not None:
+        revive(row)
+    return row
 
 
-def _add(session: Session, tenant: str, model: str, description: str, labels: Mapping[str, str], at: float) -> ModelRow:
+def revive(row: ModelRow) -> None:
+    """Bring back a deleted model in the open transaction."""
+    row.deleted_at = row.purge_at = None
+    row.revision += 1
+
+
+def _add(session: Session, tenant: str, model: str, at: float) -> ModelRow:
     require_name(model)
     row = ModelRow(
         tenant=tenant,
         model=model,
-        description=description,
-        labels=json.dumps(dict(labels), sort_keys=True),
+        description="",
+        labels="{}",
         revision=1,
         last_number=0,
         created_at=at,
+        card="",
+        task="",
+        keep_last=0,
+        keep_days=0,
     )
     session.add(row)
     session.flush()
@@ -123,25 +178,30 @@ class Models:
         self._database = database
         self._now = now
 
-    async def create(
-        self, caller: Caller, model: str, description: str, labels: Mapping[str, str], replay: Replay
-    ) -> Model:
-        """Create an empty model.  Raises MODEL_EXISTS, FIELD_INVALID for a reserved name."""
+    async def create(self, caller: Caller, model: str, wish: ModelChange, replay: Replay) -> Model:
+        """Create an empty model.  Raises MODEL_EXISTS, FIELD_INVALID for a reserved name.
 
-        def effect(session: Session) -> dict[str, object]:
-            if session.get(ModelRow, (caller.tenant, model)) is not None:
+        Under the name of a deleted one it begins anew with what is given here, and the numbers of versions go on.
+        """
+
+        def effect(session: Session) -> dict[str, Any]:
+            row = session.get(ModelRow, (caller.tenant, model))
+            if row is None:
+                row = _add(session, caller.tenant, model, self._now())
+            elif row.deleted_at is None:
                 raise Failure(Reason.MODEL_EXISTS, name=model)
-            row = shown(_add(session, caller.tenant, model, description, labels, self._now()))
-            return {
-                "description": row.description,
-                "labels": dict(row.labels),
-                "created_at": row.created_at,
-                "etag": row.etag,
-            }
+            else:
+                revive(row)
+                row.created_at, row.keep_last, row.keep_days = self._now(), 0, 0
+            wish.apply(row)
+            made = shown(row)
+            plain = {field.name: getattr(made, field.name) for field in fields(made)}
+            return {**plain, "labels": dict(made.labels), "retention": asdict(made.retention)}
 
         def transaction(session: Session) -> Model:
             first = replay.json(session, lambda: effect(session))
-            return Model(tenant=caller.tenant, model=model, **first)
+            known = {"tenant": caller.tenant, "model": model, **first}
+            return Model(**{**known, "retention": Retention(**first.get("retention", {}))})
 
         return await self._database.write(transaction)
 
@@ -149,26 +209,25 @@ class Models:
         """One model.  Raises MODEL_NOT_FOUND."""
         return await self._database.read(lambda session: shown(require_model(session, caller.tenant, model)))
 
-    async def page(self, caller: Caller, after: str, limit: int) -> list[Model]:
-        """The tenant's models by id, after one."""
+    async def page(self, caller: Caller, after: str, limit: int, *, deleted: bool = False) -> list[Model]:
+        """The tenant's models by id, after one; with ``deleted`` those that can be restored too."""
 
         def transaction(session: Session) -> list[Model]:
             query = select(ModelRow).where(ModelRow.tenant == caller.tenant, ModelRow.model > after)
+            if not deleted:
+                query = query.where(ModelRow.deleted_at.is_(None))
             return [shown(row) for row in session.scalars(query.order_by(ModelRow.model).limit(limit))]
 
         return await self._database.read(transaction)
 
     async def update(self, caller: Caller, model: str, change: ModelChange) -> Model:
-        """Change description and labels.  Raises MODEL_NOT_FOUND, ETAG_MISMATCH."""
+        """Change what people say of a model, and what is kept.  Raises MODEL_NOT_FOUND, ETAG_MISMATCH."""
 
         def transaction(session: Session) -> Model:
             row = require_model(session, caller.tenant, model)
             if change.etag and change.etag != _etag(row):
                 raise Failure(Reason.ETAG_MISMATCH, name=model, etag=_etag(row))
-            if change.description is not None:
-                row.description = change.description
-            if change.labels is not None:
-                row.labels = json.dumps(dict(change.labels), sort_keys=True)
+            change.apply(row)
             row.revision += 1
             session.flush()
             return shown(row)

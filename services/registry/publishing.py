@@ -48,7 +48,7 @@ def _check_names(draft: Manifest) -> None:
         ("base_digest", draft.base_digest),
         ("template_digest", draft.template_digest),
         ("tokenizer_digest", draft.tokenizer_digest),
-        ("lineage.parent_version", draft.lineage.parent_version),
+        *(("lineage.parent_version", parent) for parent in draft.lineage.parents),
     ):
         if digest and not _DIGEST.match(digest):
             problem = "must be sha256: and 64 hexadecimal digits"

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
 from services.registry.callers import Caller
+from services.registry.canaries import chosen
 from services.registry.manifests import Kind, parse
 from services.registry.models import names, not_found
 from services.registry.store import AliasRow, ModelRow, VersionRow
@@ -33,6 +34,7 @@ class Resolution:
     kind: Kind | None = None
     alias: str = ""
     base_digest: str = ""
+    canary: bool = False
 
     @property
     def is_base(self) -> bool:
@@ -53,8 +55,11 @@ class Resolver:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def resolve(self, caller: Caller, name: str) -> Resolution:
-        """What ``name`` means.  Raises MODEL_NOT_FOUND with the nearest names, ALIAS_NOT_SERVING, FIELD_INVALID."""
+    async def resolve(self, caller: Caller, name: str, sticky_key: str = "") -> Resolution:
+        """What ``name`` means; of an alias with canaries the same for the same key, drawn without one.
+
+        Raises MODEL_NOT_FOUND with the nearest names, ALIAS_NOT_SERVING, FIELD_INVALID.
+        """
         if name == BASE:
             return Resolution()
         if name.startswith(f"{BASE}:") and len(name) > len(BASE) + 1:
@@ -63,21 +68,22 @@ class Resolver:
             raise Failure(
                 Reason.FIELD_INVALID, field="name", problem="auto is chosen by the gateway from the question itself"
             )
-        return await self._database.read(lambda session: _resolve(session, caller, name))
+        return await self._database.read(lambda session: _resolve(session, caller, name, sticky_key))
 
 
-def _resolve(session: Session, caller: Caller, name: str) -> Resolution:
+def _resolve(session: Session, caller: Caller, name: str, sticky_key: str) -> Resolution:
     model, at, reference = name.partition("@")
-    if session.get(ModelRow, (caller.tenant, model)) is None:
+    known = session.get(ModelRow, (caller.tenant, model))
+    if known is None or known.deleted_at is not None:
         raise not_found(name, [BASE, *names(session, caller.tenant)])
     alias = session.get(AliasRow, (caller.tenant, model, reference if at else DEFAULT_ALIAS))
     if alias is not None:
         if not alias.serving:
             why = alias.reason or "its target has not been loaded by a generator yet"
             raise Failure(Reason.ALIAS_NOT_SERVING, name=f"{model}@{alias.alias}", why=why)
-        row = session.get(VersionRow, (caller.tenant, alias.serving))
-        if row is not None:
-            return _found(row, alias.alias)
+        canary = chosen(session, alias, sticky_key)
+        row = session.get_one(VersionRow, (caller.tenant, canary or alias.serving))
+        return _found(row, alias.alias, canary=bool(canary))
     if not at:
         why = f"the model has no alias {DEFAULT_ALIAS}; set one, or name a version as {model}@NUMBER"
         raise Failure(Reason.ALIAS_NOT_SERVING, name=model, why=why)
@@ -95,7 +101,7 @@ def _version(session: Session, caller: Caller, model: str, reference: str) -> Ve
         raise not_found(f"{model}@{reference}", near or [model]) from None
 
 
-def _found(row: VersionRow, alias: str) -> Resolution:
+def _found(row: VersionRow, alias: str, *, canary: bool = False) -> Resolution:
     manifest = parse(row.manifest)
     return Resolution(
         model=row.model,
@@ -104,4 +110,5 @@ def _found(row: VersionRow, alias: str) -> Resolution:
         kind=manifest.kind,
         alias=alias,
         base_digest=manifest.base_digest,
+        canary=canary,
     )

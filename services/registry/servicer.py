@@ -12,7 +12,7 @@ from services.chassis.context import Role, current
 from services.chassis.errors import unimplemented
 from services.chassis.idempotency import key_for
 from services.chassis.interceptors.call import MethodPolicy
-from services.registry import wire
+from services.registry import wire, wire_aliases, wire_finding
 from services.registry.callers import Caller
 from services.registry.replay import Replay
 from services.registry.verbs import Verbs
@@ -21,7 +21,8 @@ _READERS = frozenset(Role)
 _WRITERS = frozenset({Role.MEMBER, Role.OWNER, Role.ADMIN})
 _WRITES = (
     "CreateModel", "UpdateModel", "DeleteModel", "UploadBlob", "GetUpload", "DeleteVersion", "SetAlias", "DeleteAlias",
-    "SetCanary", "CreateGate", "DeleteGate", "MergeVersion", "ImportModel",
+    "SetCanary", "CreateGate", "DeleteGate", "MergeVersion", "ImportModel", "RestoreModel", "RestoreVersion",
+    "TagVersion", "RecordEvaluation",
 )  # fmt: skip
 
 POLICIES = {
@@ -44,9 +45,8 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         self._do = verbs
 
     async def CreateModel(self, request: pb.CreateModelRequest, context: Any) -> pb.CreateModelResponse:
-        model = await self._do.models.create(
-            _caller(), request.model, request.description, dict(request.labels), Replay(key_for(request))
-        )
+        wish = wire.new_model(request)
+        model = await self._do.models.create(_caller(), request.model, wish, Replay(key_for(request)))
         return pb.CreateModelResponse(model=wire.model(model))
 
     async def GetModel(self, request: pb.GetModelRequest, context: Any) -> pb.GetModelResponse:
@@ -55,7 +55,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     async def ListModels(self, request: pb.ListModelsRequest, context: Any) -> pb.ListModelsResponse:
         size = paging.size_of(request.page_size)
         (after,) = paging.decode(request.page_token, [str]) or ("",)
-        found = await self._do.models.page(_caller(), str(after), size + 1)
+        found = await self._do.models.page(_caller(), str(after), size + 1, deleted=request.show_deleted)
         more = paging.encode([found[size - 1].model]) if len(found) > size else ""
         return pb.ListModelsResponse(models=[wire.model(item) for item in found[:size]], next_page_token=more)
 
@@ -64,9 +64,14 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         return pb.UpdateModelResponse(model=wire.model(model))
 
     async def DeleteModel(self, request: pb.DeleteModelRequest, context: Any) -> pb.DeleteModelResponse:
-        await self._do.versions.delete_model(_caller(), request.model)
+        gone = await self._do.deletion.delete_model(_caller(), request.model, wire_finding.deletion(request))
         self._do.feed.wake()
-        return pb.DeleteModelResponse()
+        return pb.DeleteModelResponse(model=None if gone is None else wire.model(gone))
+
+    async def RestoreModel(self, request: pb.RestoreModelRequest, context: Any) -> pb.RestoreModelResponse:
+        model = await self._do.deletion.restore_model(_caller(), request.model)
+        self._do.feed.wake()
+        return pb.RestoreModelResponse(model=wire.model(model))
 
     async def UploadBlob(self, request: AsyncIterator[pb.UploadBlobRequest], context: Any) -> pb.UploadBlobResponse:
         announced = await wire.announcement(request)
@@ -92,14 +97,36 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     async def ListVersions(self, request: pb.ListVersionsRequest, context: Any) -> pb.ListVersionsResponse:
         size = paging.size_of(request.page_size)
         before = paging.number(request.page_token, request.model)
-        found = await self._do.versions.page(_caller(), request.model, before, size + 1)
+        deleted = request.show_deleted
+        found = await self._do.versions.page(_caller(), request.model, before, size + 1, deleted=deleted)
         more = paging.encode([found[size - 1].number], request.model) if len(found) > size else ""
         return pb.ListVersionsResponse(versions=[wire.version(item) for item in found[:size]], next_page_token=more)
 
     async def DeleteVersion(self, request: pb.DeleteVersionRequest, context: Any) -> pb.DeleteVersionResponse:
-        await self._do.versions.delete(_caller(), request.model, request.version)
+        wish = wire_finding.deletion(request)
+        gone = await self._do.deletion.delete_version(_caller(), request.model, request.version, wish)
         self._do.feed.wake()
-        return pb.DeleteVersionResponse()
+        return pb.DeleteVersionResponse(version=None if gone is None else wire.version(gone))
+
+    async def RestoreVersion(self, request: pb.RestoreVersionRequest, context: Any) -> pb.RestoreVersionResponse:
+        version = await self._do.deletion.restore_version(_caller(), request.model, request.version)
+        self._do.feed.wake()
+        return pb.RestoreVersionResponse(version=wire.version(version, whole=True))
+
+    async def TagVersion(self, request: pb.TagVersionRequest, context: Any) -> pb.TagVersionResponse:
+        tagged = await self._do.annotations.tag(_caller(), request.model, request.version, request.add, request.remove)
+        return pb.TagVersionResponse(version=wire.version(tagged))
+
+    async def RecordEvaluation(self, request: pb.RecordEvaluationRequest, context: Any) -> pb.RecordEvaluationResponse:
+        kept = await self._do.annotations.record(
+            _caller(), request.model, request.version, wire.evaluation(request.evaluation), Replay(key_for(request))
+        )
+        return pb.RecordEvaluationResponse(evaluation=wire.recorded(kept))
+
+    async def SearchVersions(self, request: pb.SearchVersionsRequest, context: Any) -> pb.SearchVersionsResponse:
+        wanted, after = wire_finding.wanted(request), wire_finding.position(request)
+        found = await self._do.search.page(_caller(), wanted, after, paging.size_of(request.page_size) + 1)
+        return wire_finding.found(request, found)
 
     async def DownloadBlob(
         self, request: pb.DownloadBlobRequest, context: Any
@@ -110,15 +137,14 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     async def SetAlias(self, request: pb.SetAliasRequest, context: Any) -> pb.SetAliasResponse:
         alias = await self._do.aliases.assign(
-            _caller(), request.model, request.alias, request.target_version, request.etag, Replay(key_for(request))
+            _caller(), request.model, request.alias, wire_aliases.wish(request), Replay(key_for(request))
         )
         self._do.feed.wake()
-        return pb.SetAliasResponse(alias=wire.alias(alias))
+        return pb.SetAliasResponse(alias=wire_aliases.alias(alias))
 
     async def GetAlias(self, request: pb.GetAliasRequest, context: Any) -> pb.GetAliasResponse:
-        return pb.GetAliasResponse(
-            alias=wire.alias(await self._do.aliases.get(_caller(), request.model, request.alias))
-        )
+        alias = await self._do.aliases.get(_caller(), request.model, request.alias)
+        return pb.GetAliasResponse(alias=wire_aliases.alias(alias))
 
     async def ListAliases(self, request: pb.ListAliasesRequest, context: Any) -> pb.ListAliasesResponse:
         size = paging.size_of(request.page_size)
@@ -128,10 +154,10 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         if len(found) > size:
             last = found[size - 1]
             more = paging.encode([last.tenant, last.model, last.alias], request.model)
-        return pb.ListAliasesResponse(aliases=[wire.alias(item) for item in found[:size]], next_page_token=more)
+        return pb.ListAliasesResponse(aliases=[wire_aliases.alias(item) for item in found[:size]], next_page_token=more)
 
     async def DeleteAlias(self, request: pb.DeleteAliasRequest, context: Any) -> pb.DeleteAliasResponse:
-        await self._do.aliases.delete(_caller(), request.model, request.alias, request.etag)
+        await self._do.aliases.delete(_caller(), request.model, request.alias, request.etag, request.reason)
         self._do.feed.wake()
         return pb.DeleteAliasResponse()
 
@@ -140,15 +166,15 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         before = paging.number(request.page_token, request.model, request.alias)
         found = await self._do.aliases.moves(_caller(), request.model, request.alias, before, size + 1)
         more = paging.encode([found[size - 1].number], request.model, request.alias) if len(found) > size else ""
-        return pb.ListAliasMovesResponse(moves=[wire.move(item) for item in found[:size]], next_page_token=more)
+        return pb.ListAliasMovesResponse(moves=[wire_aliases.move(item) for item in found[:size]], next_page_token=more)
 
     async def ReportReadiness(self, request: pb.ReportReadinessRequest, context: Any) -> pb.ReportReadinessResponse:
-        changed = await self._do.aliases.report(wire.report(request))
+        changed = await self._do.aliases.report(wire_aliases.report(request))
         self._do.feed.wake()
-        return pb.ReportReadinessResponse(changed=[wire.alias(alias) for alias in changed])
+        return pb.ReportReadinessResponse(changed=[wire_aliases.alias(alias) for alias in changed])
 
     async def ResolveModel(self, request: pb.ResolveModelRequest, context: Any) -> pb.ResolveModelResponse:
-        return wire.resolution(await self._do.resolver.resolve(_caller(), request.name))
+        return wire.resolution(await self._do.resolver.resolve(_caller(), request.name, request.sticky_key))
 
     async def Watch(self, request: pb.WatchRequest, context: Any) -> AsyncIterator[pb.WatchResponse]:
         async with aclosing(self._do.feed.watch(_caller(), request.after_sequence)) as beats:
@@ -156,11 +182,30 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
                 yield wire.beat(beat)
 
     async def GetLineage(self, request: pb.GetLineageRequest, context: Any) -> pb.GetLineageResponse:
-        return wire.chain(await self._do.versions.lineage(_caller(), request.model, request.version))
+        return wire_finding.family(await self._do.lineage.around(_caller(), request.model, request.version))
 
-    SetCanary = unimplemented("canary releases")
-    CreateGate = unimplemented("gates before an alias moves")
-    ListGates = unimplemented("gates before an alias moves")
-    DeleteGate = unimplemented("gates before an alias moves")
+    async def SetCanary(self, request: pb.SetCanaryRequest, context: Any) -> pb.SetCanaryResponse:
+        alias = await self._do.canaries.set(
+            _caller(), request.model, request.alias, wire_aliases.canary_wish(request), Replay(key_for(request))
+        )
+        self._do.feed.wake()
+        return pb.SetCanaryResponse(alias=wire_aliases.alias(alias))
+
+    async def CreateGate(self, request: pb.CreateGateRequest, context: Any) -> pb.CreateGateResponse:
+        policy, replay = wire_aliases.policy(request.gate), Replay(key_for(request))
+        gate = await self._do.gates.create(_caller(), request.model, request.gate.gate, policy, replay)
+        return pb.CreateGateResponse(gate=wire_aliases.gate(gate))
+
+    async def ListGates(self, request: pb.ListGatesRequest, context: Any) -> pb.ListGatesResponse:
+        size = paging.size_of(request.page_size)
+        (after,) = paging.decode(request.page_token, [str], request.model) or ("",)
+        found = await self._do.gates.page(_caller(), request.model, str(after), size + 1)
+        more = paging.encode([found[size - 1].gate], request.model) if len(found) > size else ""
+        return pb.ListGatesResponse(gates=[wire_aliases.gate(item) for item in found[:size]], next_page_token=more)
+
+    async def DeleteGate(self, request: pb.DeleteGateRequest, context: Any) -> pb.DeleteGateResponse:
+        await self._do.gates.delete(_caller(), request.model, request.gate)
+        return pb.DeleteGateResponse()
+
     MergeVersion = unimplemented("merging an adapter into a full model")
     ImportModel = unimplemented("importing base models; prepare them with TRIVIUM_BASE_MODEL")

@@ -5,7 +5,18 @@ the tenant does not find one row by luck.  Times are Unix seconds.  The schema i
 created by ``migrations`` alone; a test compares the two.
 """
 
-from sqlalchemy import BigInteger, Float, ForeignKeyConstraint, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Float,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    String,
+    Text,
+    UniqueConstraint,
+    false,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 # What identifies things has one width everywhere: ids are short, digests are sha256: and 64 digits.
@@ -20,7 +31,10 @@ class Base(DeclarativeBase):
 
 
 class ModelRow(Base):
-    """A named line of versions.  ``revision`` rises with each change; ``last_number`` is never reused."""
+    """A named line of versions.  ``revision`` rises with each change; ``last_number`` is never reused.
+
+    A deleted one is hidden from ``deleted_at`` and gone from ``purge_at`` on; 0 days or versions to keep set no bound.
+    """
 
     __tablename__ = "models"
     tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
@@ -30,10 +44,20 @@ class ModelRow(Base):
     revision: Mapped[int] = mapped_column(_Big)
     last_number: Mapped[int] = mapped_column(_Big)
     created_at: Mapped[float] = mapped_column(Float)
+    card: Mapped[str] = mapped_column(Text, server_default="")
+    task: Mapped[str] = mapped_column(String(64), server_default="")
+    keep_last: Mapped[int] = mapped_column(Integer, server_default="0")
+    keep_days: Mapped[int] = mapped_column(Integer, server_default="0")
+    deleted_at: Mapped[float | None] = mapped_column(Float)
+    purge_at: Mapped[float | None] = mapped_column(Float)
 
 
 class VersionRow(Base):
-    """An immutable version.  ``manifest`` is the canonical text whose digest is ``version``."""
+    """An immutable version.  ``manifest`` is the canonical text whose digest is ``version``.
+
+    ``base_digest``, ``kind``, ``job`` and ``dataset_digest`` repeat the manifest, to be searched by.  A deleted one is
+    hidden from ``deleted_at`` and gone from ``purge_at`` on; ``with_model`` says that it went with its model.
+    """
 
     __tablename__ = "versions"
     tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
@@ -44,11 +68,73 @@ class VersionRow(Base):
     manifest: Mapped[str] = mapped_column(Text)
     principal: Mapped[str] = mapped_column(_Id)
     created_at: Mapped[float] = mapped_column(Float)
+    base_digest: Mapped[str] = mapped_column(_Digest, server_default="")
+    kind: Mapped[str] = mapped_column(String(16), server_default="")
+    job: Mapped[str] = mapped_column(_Id, server_default="")
+    dataset_digest: Mapped[str] = mapped_column(_Digest, server_default="")
+    deleted_at: Mapped[float | None] = mapped_column(Float)
+    purge_at: Mapped[float | None] = mapped_column(Float)
+    with_model: Mapped[bool] = mapped_column(Boolean, server_default=false())
     __table_args__ = (
         UniqueConstraint("tenant", "model", "number", name="uq_versions_number"),
         ForeignKeyConstraint(["tenant", "model"], ["models.tenant", "models.model"], name="fk_versions_model"),
         Index("ix_versions_version", "version"),
         Index("ix_versions_parent", "tenant", "parent"),
+        Index("ix_versions_created_at", "tenant", "created_at"),
+        Index("ix_versions_purge_at", "purge_at"),
+    )
+
+
+class ParentRow(Base):
+    """One parent of a version; position 0 is the one that training continued from, as ``versions.parent`` says too."""
+
+    __tablename__ = "parents"
+    tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
+    version: Mapped[str] = mapped_column(_Digest, primary_key=True)
+    position: Mapped[int] = mapped_column(Integer, primary_key=True)
+    parent: Mapped[str] = mapped_column(_Digest)
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant", "version"], ["versions.tenant", "versions.version"], name="fk_parents_version"),
+        Index("ix_parents_parent", "tenant", "parent"),
+    )
+
+
+class TagRow(Base):
+    """A tag of a version."""
+
+    __tablename__ = "tags"
+    tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
+    version: Mapped[str] = mapped_column(_Digest, primary_key=True)
+    tag: Mapped[str] = mapped_column(String(63), primary_key=True)
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant", "version"], ["versions.tenant", "versions.version"], name="fk_tags_version"),
+        Index("ix_tags_tag", "tenant", "tag"),
+    )
+
+
+class MeasurementRow(Base):
+    """One value of a metric, never changed.
+
+    ``source`` is "training" for what the manifest's metrics say of the run itself and "evaluation" for the rest.
+    """
+
+    __tablename__ = "measurements"
+    tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
+    version: Mapped[str] = mapped_column(_Digest, primary_key=True)
+    number: Mapped[int] = mapped_column(_Big, primary_key=True)
+    source: Mapped[str] = mapped_column(String(16))
+    metric: Mapped[str] = mapped_column(String(128))
+    value: Mapped[float] = mapped_column(Float)
+    dataset_digest: Mapped[str] = mapped_column(_Digest)
+    dataset_rows: Mapped[int] = mapped_column(_Big)
+    note: Mapped[str] = mapped_column(Text)
+    principal: Mapped[str] = mapped_column(_Id)
+    created_at: Mapped[float] = mapped_column(Float)
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["tenant", "version"], ["versions.tenant", "versions.version"], name="fk_measurements_version"
+        ),
+        Index("ix_measurements_metric", "tenant", "metric", "dataset_digest"),
     )
 
 
@@ -80,7 +166,10 @@ class UploadRow(Base):
 
 
 class AliasRow(Base):
-    """An alias.  ``serving`` is empty until a first target was ready."""
+    """An alias.  ``serving`` is empty until a first target was ready, ``previous`` until a second one was.
+
+    ``why`` is what whoever set the target gave as the reason.
+    """
 
     __tablename__ = "aliases"
     tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
@@ -93,6 +182,8 @@ class AliasRow(Base):
     etag: Mapped[str] = mapped_column(String(40))
     principal: Mapped[str] = mapped_column(_Id)
     updated_at: Mapped[float] = mapped_column(Float)
+    previous: Mapped[str] = mapped_column(_Digest, server_default="")
+    why: Mapped[str] = mapped_column(Text, server_default="")
     __table_args__ = (
         ForeignKeyConstraint(["tenant", "model"], ["models.tenant", "models.model"], name="fk_aliases_model"),
         ForeignKeyConstraint(["tenant", "target"], ["versions.tenant", "versions.version"], name="fk_aliases_target"),
@@ -101,8 +192,45 @@ class AliasRow(Base):
     )
 
 
+class CanaryRow(Base):
+    """A version that gets a share of an alias's requests: ``buckets`` of a hundred, a JSON list of numbers."""
+
+    __tablename__ = "canaries"
+    tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
+    model: Mapped[str] = mapped_column(_Id, primary_key=True)
+    alias: Mapped[str] = mapped_column(String(32), primary_key=True)
+    version: Mapped[str] = mapped_column(_Digest, primary_key=True)
+    buckets: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str] = mapped_column(Text)
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["tenant", "model", "alias"], ["aliases.tenant", "aliases.model", "aliases.alias"], name="fk_canaries_alias"
+        ),
+        ForeignKeyConstraint(
+            ["tenant", "version"], ["versions.tenant", "versions.version"], name="fk_canaries_version"
+        ),
+        Index("ix_canaries_version", "tenant", "version"),
+    )
+
+
+class GateRow(Base):
+    """A gate; ``policy`` is its conditions as JSON, read and written whole."""
+
+    __tablename__ = "gates"
+    tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
+    model: Mapped[str] = mapped_column(_Id, primary_key=True)
+    gate: Mapped[str] = mapped_column(String(64), primary_key=True)
+    policy: Mapped[str] = mapped_column(Text)
+    principal: Mapped[str] = mapped_column(_Id)
+    created_at: Mapped[float] = mapped_column(Float)
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant", "model"], ["models.tenant", "models.model"], name="fk_gates_model"),
+    )
+
+
 class MoveRow(Base):
-    """One move of an alias's serving version.  Kept when the alias is deleted: numbers never repeat."""
+    """One thing that happened to an alias.  Kept when the alias is deleted: numbers never repeat."""
 
     __tablename__ = "alias_moves"
     tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
@@ -113,6 +241,10 @@ class MoveRow(Base):
     to_version: Mapped[str] = mapped_column(_Digest)
     principal: Mapped[str] = mapped_column(_Id)
     created_at: Mapped[float] = mapped_column(Float)
+    kind: Mapped[str] = mapped_column(String(16), server_default="SET")
+    reason: Mapped[str] = mapped_column(Text, server_default="")
+    percent: Mapped[int] = mapped_column(Integer, server_default="0")
+    detail: Mapped[str] = mapped_column(Text, server_default="")
 
 
 class LifeRow(Base):

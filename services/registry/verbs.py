@@ -1,7 +1,7 @@
 """All verbs of the registry over opened leaves: the one place that knows how they hang together."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -9,15 +9,24 @@ from services.chassis.database import open_database
 from services.chassis.errors import Failure
 from services.chassis.models import ModelSettings
 from services.chassis.runtime import Runtime
-from services.registry.aliases import Aliases, FlipPolicy
+from services.registry.alias_view import AliasView, FlipPolicy
+from services.registry.aliases import Aliases
+from services.registry.annotations import Annotations
 from services.registry.bases import ResolvedBases
 from services.registry.blobs import open_blobs
+from services.registry.canaries import Canaries
 from services.registry.config import RegistrySettings
+from services.registry.deletion import Deletion
 from services.registry.downloads import Downloads
-from services.registry.events import EventFeed
+from services.registry.events import EventFeed, KeptEvents, compact
+from services.registry.gate_keeping import Gates
+from services.registry.holds import Holds
+from services.registry.lineage import LineageReader
 from services.registry.models import Models
 from services.registry.publishing import Publishing
 from services.registry.resolution import Resolver
+from services.registry.retention import RetentionSweep
+from services.registry.search import Search
 from services.registry.uploads import UploadLimits, Uploads
 from services.registry.verification import Verification
 from services.registry.versions import Versions
@@ -33,6 +42,12 @@ class Verbs:
     uploads: Uploads
     downloads: Downloads
     aliases: Aliases
+    canaries: Canaries
+    gates: Gates
+    annotations: Annotations
+    search: Search
+    lineage: LineageReader
+    deletion: Deletion
     resolver: Resolver
     feed: EventFeed
 
@@ -55,16 +70,35 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
         uploads = Uploads(database, blobs, settings.service_dir / "blobs" / "staging", limits, now)
         verification = Verification(blobs, timeout_seconds=settings.inspect_seconds)
         runtime.spawn(_resolve(runtime, bases), "resolve-bases")
-        runtime.spawn(_sweep(runtime, uploads, settings.sweep_seconds), "sweep")
+        view = AliasView(now, FlipPolicy(settings.min_ready, settings.generator_ttl_seconds))
+        canaries = Canaries(database, view)
+        holds = Holds(now, settings.generator_ttl_seconds)
+        deletion = Deletion(database, now, holds, settings.deletion_grace_seconds)
+        kept = KeptEvents(settings.keep_events, settings.keep_events_seconds)
+        feed = EventFeed(database, settings.sign_of_life_seconds)
+        sweep = Sweep(
+            uploads=uploads,
+            retention=RetentionSweep(database, now, holds, deletion),
+            deletion=deletion,
+            compact=lambda: compact(database, kept, now()),
+            wake=feed.wake,
+        )
+        runtime.spawn(_sweep(runtime, sweep, settings.sweep_seconds), "sweep")
         yield Verbs(
             models=Models(database, now),
             versions=versions,
             publishing=Publishing(versions, verification, bases),
             uploads=uploads,
             downloads=Downloads(database, blobs),
-            aliases=Aliases(database, now, FlipPolicy(settings.min_ready, settings.generator_ttl_seconds)),
+            aliases=Aliases(database, view, canaries),
+            canaries=canaries,
+            gates=Gates(database, now),
+            annotations=Annotations(database, now),
+            search=Search(database),
+            lineage=LineageReader(database),
+            deletion=deletion,
             resolver=Resolver(database),
-            feed=EventFeed(database, settings.sign_of_life_seconds),
+            feed=feed,
         )
 
 
@@ -76,12 +110,30 @@ async def _resolve(runtime: Runtime, bases: ResolvedBases) -> None:
         runtime.log.warning("base_unknown", reason=failure.reason.name, problem=failure.sentence)
 
 
-async def _sweep(runtime: Runtime, uploads: Uploads, every_seconds: float) -> None:
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What is cleared every so often, in the order in which one makes room for the next."""
+
+    uploads: Uploads
+    retention: RetentionSweep
+    deletion: Deletion
+    compact: Callable[[], Awaitable[int]]
+    wake: Callable[[], None]
+
+    async def run(self) -> dict[str, int]:
+        """Clear once; returns how much of each kind went.  Raises OSError, Failure."""
+        retired = await self.retention.run()
+        purged = await self.deletion.purge_due()
+        events = await self.compact()
+        self.wake()
+        return {"retired": retired, "purged": purged, "events": events, "blobs": await self.uploads.sweep()}
+
+
+async def _sweep(runtime: Runtime, sweep: Sweep, every_seconds: float) -> None:
     """Clear what nobody needs, now and every so often.  A full disk must not stop the service."""
     while True:
         try:
-            gone = await uploads.sweep()
-            runtime.log.info("swept", blobs=gone)
+            runtime.log.info("swept", **await sweep.run())
         except (OSError, Failure) as error:
             runtime.log.warning("sweep_failed", exc_info=error)
         await asyncio.sleep(every_seconds)

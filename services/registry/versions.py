@@ -5,10 +5,10 @@ and a file row exists only for bytes that are durable and that the tenant upload
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-from sqlalchemy import ColumnElement, Select, delete, or_, select
+from sqlalchemy import ColumnElement, Select, or_, select
 from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
@@ -17,24 +17,31 @@ from services.registry import events
 from services.registry.callers import Caller
 from services.registry.events import EventKind
 from services.registry.manifests import Manifest, parse, version_id
+from services.registry.measurements import Recorded, append_known, evaluations
 from services.registry.models import ensure_model, require_model
 from services.registry.replay import Replay
-from services.registry.store import AliasRow, FileRow, ReadinessRow, UploadRow, VersionRow
+from services.registry.store import FileRow, ParentRow, TagRow, UploadRow, VersionRow
 
 _WHOLE = re.compile(r"^(sha256:)?[0-9a-f]{64}$")
 _PREFIX = re.compile(r"^(sha256:)?[0-9a-f]{8,64}$")
-_MAX_CHAIN = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version as it is shown: its manifest, the manifest's digest and text, and the human number."""
+    """A version as it is shown: its manifest, the manifest's digest and text, the human number, and what was said since.
+
+    ``evaluations`` are newest first and only filled where one version is shown whole.
+    """
 
     version: str
     number: int
     manifest: Manifest
     canonical: str
     created_at: float
+    tags: tuple[str, ...] = ()
+    evaluations: tuple[Recorded, ...] = ()
+    deleted_at: float | None = None
+    purge_at: float | None = None
 
     @property
     def tenant(self) -> str:
@@ -47,22 +54,49 @@ class Version:
         return self.manifest.model
 
 
-def shown(row: VersionRow) -> Version:
-    """The domain's view of a row."""
-    return Version(row.version, row.number, parse(row.manifest), row.manifest, row.created_at)
+def shown(session: Session, row: VersionRow, *, whole: bool = False) -> Version:
+    """The domain's view of a row; ``whole`` adds the evaluations."""
+    (version,) = shown_all(session, [row])
+    if not whole:
+        return version
+    return replace(version, evaluations=tuple(evaluations(session, row.tenant, row.version)))
 
 
-def find_version(session: Session, caller: Caller, model: str, reference: str) -> VersionRow:
-    """The version that a number, a digest or a unique digest prefix names.
+def shown_all(session: Session, rows: Sequence[VersionRow]) -> list[Version]:
+    """The domain's view of rows, in their order."""
+    tags: dict[tuple[str, str], list[str]] = {}
+    wanted = TagRow.version.in_([row.version for row in rows])
+    for tag in session.scalars(select(TagRow).where(wanted).order_by(TagRow.tag)):
+        tags.setdefault((tag.tenant, tag.version), []).append(tag.tag)
+    return [
+        Version(
+            version=row.version,
+            number=row.number,
+            manifest=parse(row.manifest),
+            canonical=row.manifest,
+            created_at=row.created_at,
+            tags=tuple(tags.get((row.tenant, row.version), ())),
+            deleted_at=row.deleted_at,
+            purge_at=row.purge_at,
+        )
+        for row in rows
+    ]
+
+
+def find_version(session: Session, caller: Caller, model: str, reference: str, *, deleted: bool = False) -> VersionRow:
+    """The version that a number, a digest or a unique digest prefix names; with ``deleted`` a deleted one too.
 
     An empty ``model`` demands a whole digest.  Raises MODEL_NOT_FOUND, VERSION_NOT_FOUND,
     VERSION_AMBIGUOUS; another tenant's version is not found.
     """
     if model:
-        require_model(session, caller.tenant, model)
+        require_model(session, caller.tenant, model, deleted=deleted)
     if not model and not _WHOLE.match(reference):
         raise Failure(Reason.FIELD_INVALID, field="version", problem="without a model, a whole digest is needed")
-    rows = session.scalars(_named(caller, model, reference).limit(2)).all()
+    query = _named(caller, model, reference)
+    if not deleted:
+        query = query.where(VersionRow.deleted_at.is_(None))
+    rows = session.scalars(query.limit(2)).all()
     if not rows:
         raise Failure(Reason.VERSION_NOT_FOUND, name=f"{model}@{reference}" if model else reference)
     if len(rows) > 1:
@@ -112,9 +146,8 @@ class Versions:
                 raise Failure(Reason.BLOB_MISSING, name=file.filename, sha256=file.sha256)
             if size_bytes != file.size_bytes:
                 raise Failure(Reason.SIZE_MISMATCH, field="version.files", actual=size_bytes, announced=file.size_bytes)
-        if manifest.lineage.parent_version:
-            own = Caller(caller.tenant, caller.principal)
-            find_version(session, own, "", manifest.lineage.parent_version)
+        for parent in manifest.lineage.parents:
+            find_version(session, Caller(caller.tenant, caller.principal), "", parent)
 
     async def create(self, caller: Caller, manifest: Manifest, replay: Replay) -> Version:
         """Record a version whose files were checked.  The same manifest twice is the same version."""
@@ -128,12 +161,15 @@ class Versions:
             row = session.get(VersionRow, (caller.tenant, str(found["version"])))
             if row is None:
                 raise Failure(Reason.VERSION_NOT_FOUND, name=str(found["version"]))
-            return shown(row)
+            return shown(session, row, whole=True)
 
         return await self._database.write(transaction)
 
     def _create(self, session: Session, caller: Caller, manifest: Manifest, canonical: str, version: str) -> str:
-        if session.get(VersionRow, (caller.tenant, version)) is not None:
+        known = session.get(VersionRow, (caller.tenant, version))
+        if known is not None:
+            if known.deleted_at is not None:
+                revive_version(session, known, self._now())
             return version
         # Again, now under the write lock: a sweep may have come between the check and here.
         self._require_uploaded(session, caller, manifest)
@@ -149,9 +185,16 @@ class Versions:
             manifest=canonical,
             principal=caller.principal,
             created_at=at,
+            base_digest=manifest.base_digest,
+            kind=manifest.kind.value,
+            job=manifest.lineage.job,
+            dataset_digest=manifest.lineage.dataset_digest,
         )
         session.add(row)
         session.flush()
+        for position, parent in enumerate(manifest.lineage.parents):
+            session.add(ParentRow(tenant=caller.tenant, version=version, position=position, parent=parent))
+        append_known(session, version, manifest, caller.principal, at)
         for file in manifest.files:
             session.add(
                 FileRow(
@@ -162,107 +205,61 @@ class Versions:
                     size_bytes=file.size_bytes,
                 )
             )
-        self._record(session, row, EventKind.VERSION_CREATED)
+        record(session, row, EventKind.VERSION_CREATED, self._now())
         return version
-
-    def _record(self, session: Session, row: VersionRow, kind: EventKind) -> None:
-        numbers = events.reserve(session, row.tenant)
-        events.append(session, numbers, kind, tenant=row.tenant, model=row.model, version=row.version, at=self._now())
 
     async def get(self, caller: Caller, model: str, reference: str) -> Version:
         """One version.  Raises as :func:`find_version` does."""
-        return await self._database.read(lambda session: shown(find_version(session, caller, model, reference)))
 
-    async def page(self, caller: Caller, model: str, before: int | None, limit: int) -> list[Version]:
-        """Versions of a model, newest first, below a number.  Raises MODEL_NOT_FOUND."""
+        def query(session: Session) -> Version:
+            return shown(session, find_version(session, caller, model, reference), whole=True)
+
+        return await self._database.read(query)
+
+    async def page(
+        self, caller: Caller, model: str, before: int | None, limit: int, *, deleted: bool = False
+    ) -> list[Version]:
+        """Versions of a model, newest first, below a number; with ``deleted`` those that can be restored too.
+
+        Raises MODEL_NOT_FOUND.
+        """
 
         def transaction(session: Session) -> list[Version]:
-            require_model(session, caller.tenant, model)
+            require_model(session, caller.tenant, model, deleted=deleted)
             query = select(VersionRow).where(VersionRow.tenant == caller.tenant, VersionRow.model == model)
+            if not deleted:
+                query = query.where(VersionRow.deleted_at.is_(None))
             if before is not None:
                 query = query.where(VersionRow.number < before)
-            rows = session.scalars(query.order_by(VersionRow.number.desc()).limit(limit))
-            return [shown(row) for row in rows]
+            rows = session.scalars(query.order_by(VersionRow.number.desc()).limit(limit)).all()
+            return shown_all(session, rows)
 
         return await self._database.read(transaction)
 
-    async def delete(self, caller: Caller, model: str, reference: str) -> None:
-        """Delete a version that nothing names.  Raises VERSION_IN_USE, and as :func:`find_version` does."""
 
-        def transaction(session: Session) -> None:
-            row = find_version(session, caller, model, reference)
-            self._require_unused(session, row)
-            self._drop(session, row)
+def record(session: Session, row: VersionRow, kind: EventKind, at: float) -> None:
+    """Write the event of a version's change into the open transaction."""
+    numbers = events.reserve(session, row.tenant)
+    events.append(session, numbers, kind, tenant=row.tenant, model=row.model, version=row.version, at=at)
 
-        await self._database.write(transaction)
 
-    def _require_unused(self, session: Session, row: VersionRow) -> None:
-        alias = session.scalar(
-            select(AliasRow).where(
-                AliasRow.tenant == row.tenant,
-                or_(AliasRow.target == row.version, AliasRow.serving == row.version),
-            )
-        )
-        if alias is not None:
-            raise Failure(Reason.VERSION_IN_USE, name=row.version, user=f"the alias {alias.model}@{alias.alias}")
-        child = session.scalar(
-            select(VersionRow).where(VersionRow.tenant == row.tenant, VersionRow.parent == row.version)
-        )
-        if child is not None:
-            raise Failure(Reason.VERSION_IN_USE, name=row.version, user=f"its child {child.model}@{child.number}")
+def revive_version(session: Session, row: VersionRow, at: float) -> None:
+    """Bring back a deleted version, and its model, in the open transaction.
 
-    def _drop(self, session: Session, row: VersionRow) -> None:
-        """Remove a version and its references in the open transaction; blobs go with the next sweep."""
-        for file in session.scalars(
-            select(FileRow).where(FileRow.tenant == row.tenant, FileRow.version == row.version)
-        ):
-            session.delete(file)
-        session.execute(
-            delete(ReadinessRow).where(ReadinessRow.tenant == row.tenant, ReadinessRow.version == row.version)
-        )
-        session.flush()
-        session.delete(row)
-        self._record(session, row, EventKind.VERSION_DELETED)
-
-    async def delete_model(self, caller: Caller, model: str) -> None:
-        """Delete a model with its versions.  Raises MODEL_IN_USE while an alias or another model needs one."""
-
-        def transaction(session: Session) -> None:
-            row = require_model(session, caller.tenant, model)
-            alias = session.scalar(
-                select(AliasRow).where(AliasRow.tenant == caller.tenant, AliasRow.model == model).limit(1)
-            )
-            if alias is not None:
-                raise Failure(Reason.MODEL_IN_USE, name=model, user=f"the alias {alias.alias}")
-            own = select(VersionRow).where(VersionRow.tenant == caller.tenant, VersionRow.model == model)
-            versions = session.scalars(own.order_by(VersionRow.number)).all()
-            child = session.scalar(
-                select(VersionRow)
-                .where(VersionRow.tenant == caller.tenant, VersionRow.model != model)
-                .where(VersionRow.parent.in_([version.version for version in versions]))
-                .limit(1)
-            )
-            if child is not None:
-                raise Failure(Reason.MODEL_IN_USE, name=model, user=f"{child.model}@{child.number}, trained from it")
-            for version in versions:
-                self._drop(session, version)
-            session.flush()
-            session.delete(row)
-
-        await self._database.write(transaction)
-
-    async def lineage(self, caller: Caller, model: str, reference: str) -> list[Version]:
-        """The version, its parent, and so on to the base; at most 100."""
-
-        def transaction(session: Session) -> list[Version]:
-            row: VersionRow | None = find_version(session, caller, model, reference)
-            chain: list[Version] = []
-            while row is not None and len(chain) < _MAX_CHAIN:
-                chain.append(shown(row))
-                row = session.get(VersionRow, (row.tenant, row.parent)) if row.parent else None
-            return chain
-
-        return await self._database.read(transaction)
+    Raises PARENT_DELETED: what it was made from comes first.
+    """
+    parents = select(VersionRow).join(
+        ParentRow, (ParentRow.tenant == VersionRow.tenant) & (ParentRow.parent == VersionRow.version)
+    )
+    of_it = (ParentRow.tenant == row.tenant, ParentRow.version == row.version, VersionRow.deleted_at.is_not(None))
+    parent = session.scalars(parents.where(*of_it).limit(1)).first()
+    if parent is not None:
+        raise Failure(Reason.PARENT_DELETED, name=f"{row.model}@{row.number}", parent=f"{parent.model}@{parent.number}")
+    ensure_model(session, row.tenant, row.model, at)
+    row.deleted_at = row.purge_at = None
+    row.with_model = False
+    session.flush()
+    record(session, row, EventKind.VERSION_RESTORED, at)
 
 
 def held_bytes(session: Session, tenant: str, sha256: str) -> int | None:

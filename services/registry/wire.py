@@ -1,40 +1,35 @@
-"""Between protobuf and the domain of the registry: the only file that knows both."""
+"""Between protobuf and the domain of the registry: with the other ``wire`` files, the only ones that know both."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
-from google.protobuf.timestamp_pb2 import Timestamp
 from trivium.common.v1 import transfer_pb2
 from trivium.registry.v1 import model_pb2, registry_pb2
 
 from services.chassis.context import RequestContext, Role
 from services.chassis.errors import Failure, Reason
-from services.registry.aliases import Alias, Move
+from services.registry.alias_view import Alias
 from services.registry.callers import Caller
 from services.registry.downloads import Piece
 from services.registry.events import Beat
-from services.registry.manifests import File, Kind, Lineage, Manifest
-from services.registry.models import Model, ModelChange
-from services.registry.readiness import Life, Readiness, ReadinessState, Report
+from services.registry.manifests import Evaluation, File, Kind, Lineage, Manifest
+from services.registry.measurements import Recorded
+from services.registry.models import Model, ModelChange, Retention
 from services.registry.resolution import Resolution
 from services.registry.uploads import Announcement, Progress
 from services.registry.versions import Version
+from services.registry.wire_aliases import alias
+from services.registry.wire_times import maybe_time, time
 
-_KINDS = {Kind.LORA: model_pb2.VERSION_KIND_LORA, Kind.FULL: model_pb2.VERSION_KIND_FULL}
-_KINDS_BACK = {number: kind for kind, number in _KINDS.items()}
+KINDS = {Kind.LORA: model_pb2.VERSION_KIND_LORA, Kind.FULL: model_pb2.VERSION_KIND_FULL}
+KINDS_BACK = {number: kind for kind, number in KINDS.items()}
 
 
 def caller(request: RequestContext) -> Caller:
     """Who asks.  Role service reads across tenants."""
     return Caller(request.tenant_id, request.principal_id, everywhere=request.has(Role.SERVICE))
-
-
-def _time(seconds: float) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromMicroseconds(int(seconds * 1e6))
-    return stamp
 
 
 def model(value: Model) -> model_pb2.Model:
@@ -43,9 +38,14 @@ def model(value: Model) -> model_pb2.Model:
         name=f"tenants/{value.tenant}/models/{value.model}",
         model=value.model,
         description=value.description,
-        create_time=_time(value.created_at),
+        create_time=time(value.created_at),
         etag=value.etag,
         labels=dict(value.labels),
+        card=value.card,
+        task=value.task,
+        retention=model_pb2.Retention(keep_last=value.retention.keep_last, keep_days=value.retention.keep_days),
+        delete_time=maybe_time(value.deleted_at),
+        purge_time=maybe_time(value.purge_at),
     )
 
 
@@ -55,7 +55,25 @@ def model_change(request: registry_pb2.UpdateModelRequest) -> ModelChange:
         description=request.description if request.HasField("description") else None,
         labels=dict(request.labels) if request.replace_labels else None,
         etag=request.etag,
+        card=request.card if request.HasField("card") else None,
+        task=request.task if request.HasField("task") else None,
+        retention=_retention(request.retention) if request.HasField("retention") else None,
     )
+
+
+def new_model(request: registry_pb2.CreateModelRequest) -> ModelChange:
+    """What a new model is to be."""
+    return ModelChange(
+        description=request.description,
+        labels=dict(request.labels),
+        card=request.card,
+        task=request.task,
+        retention=_retention(request.retention),
+    )
+
+
+def _retention(value: model_pb2.Retention) -> Retention:
+    return Retention(value.keep_last, value.keep_days)
 
 
 def draft(asking: Caller, value: model_pb2.Version) -> Manifest:
@@ -64,7 +82,7 @@ def draft(asking: Caller, value: model_pb2.Version) -> Manifest:
     return Manifest(
         tenant=asking.tenant,
         model=value.model,
-        kind=_KINDS_BACK[value.kind],
+        kind=KINDS_BACK[value.kind],
         base_digest=value.base_digest,
         template_digest=value.template_digest,
         tokenizer_digest=value.tokenizer_digest,
@@ -79,8 +97,17 @@ def draft(asking: Caller, value: model_pb2.Version) -> Manifest:
             seed=origin.seed,
             metrics=dict(origin.metrics),
             trained_tokens=origin.trained_tokens,
+            code_version=origin.code_version,
+            evaluations=tuple(evaluation(measured) for measured in origin.evaluations),
+            further_parents=tuple(origin.further_parents),
+            base_uri=origin.base_uri,
         ),
     )
+
+
+def evaluation(value: model_pb2.Evaluation) -> Evaluation:
+    """A measurement; output-only fields are ignored."""
+    return Evaluation(value.metric, value.value, value.dataset_digest, value.dataset_rows, value.note)
 
 
 def _whole(value: Any) -> Any:
@@ -102,19 +129,41 @@ def version(value: Version, *, whole: bool = False) -> model_pb2.Version:
         model=value.model,
         version=value.version,
         number=value.number,
-        kind=_KINDS[manifest.kind],
+        kind=KINDS[manifest.kind],
         base_digest=manifest.base_digest,
         files=[
             model_pb2.VersionFile(filename=file.filename, sha256=file.sha256, size_bytes=file.size_bytes)
             for file in manifest.files
         ],
         lineage=_lineage(manifest.lineage),
-        create_time=_time(value.created_at),
+        create_time=time(value.created_at),
         rank=manifest.rank,
         parameters=manifest.parameters,
         template_digest=manifest.template_digest,
         tokenizer_digest=manifest.tokenizer_digest,
         manifest=value.canonical if whole else "",
+        tags=value.tags,
+        evaluations=[recorded(measured) for measured in value.evaluations],
+        delete_time=maybe_time(value.deleted_at),
+        purge_time=maybe_time(value.purge_at),
+    )
+
+
+def recorded(value: Recorded) -> model_pb2.Evaluation:
+    """A measurement as it is kept."""
+    message = _evaluation(value.evaluation)
+    message.principal = value.principal
+    message.create_time.CopyFrom(time(value.created_at))
+    return message
+
+
+def _evaluation(value: Evaluation) -> model_pb2.Evaluation:
+    return model_pb2.Evaluation(
+        metric=value.metric,
+        value=value.value,
+        dataset_digest=value.dataset_digest,
+        dataset_rows=value.dataset_rows,
+        note=value.note,
     )
 
 
@@ -129,6 +178,10 @@ def _lineage(value: Lineage) -> model_pb2.Lineage:
         seed=value.seed,
         metrics=dict(value.metrics),
         trained_tokens=value.trained_tokens,
+        code_version=value.code_version,
+        evaluations=[_evaluation(measured) for measured in value.evaluations],
+        further_parents=value.further_parents,
+        base_uri=value.base_uri,
     )
 
 
@@ -170,55 +223,6 @@ def piece(value: Piece) -> registry_pb2.DownloadBlobResponse:
     )
 
 
-def alias(value: Alias) -> model_pb2.Alias:
-    """An alias as the API shows it."""
-    return model_pb2.Alias(
-        model=value.model,
-        alias=value.alias,
-        target_version=value.target,
-        serving_version=value.serving,
-        state=model_pb2.AliasState.Value(f"ALIAS_STATE_{value.state.value}"),
-        reason=value.reason,
-        etag=value.etag,
-        update_time=_time(value.updated_at),
-        readiness=[_readiness(word) for word in value.readiness],
-        tenant=value.tenant,
-    )
-
-
-def _readiness(value: Readiness) -> model_pb2.Readiness:
-    return model_pb2.Readiness(
-        generator=value.generator,
-        version=value.version,
-        state=model_pb2.ReadinessState.Value(f"READINESS_STATE_{value.state.value}"),
-        reason=value.reason,
-        update_time=_time(value.updated_at),
-        instance=value.instance,
-    )
-
-
-def report(request: registry_pb2.ReportReadinessRequest) -> Report:
-    """A generator's word.  Raises FIELD_INVALID when it speaks of a version without a state."""
-    life = Life(request.generator, request.instance)
-    if not request.version:
-        return Report(life)
-    if request.state == model_pb2.READINESS_STATE_UNSPECIFIED:
-        raise Failure(Reason.FIELD_INVALID, field="state", problem="a report on a version needs a state")
-    name = model_pb2.ReadinessState.Name(request.state).removeprefix("READINESS_STATE_")
-    return Report(life, request.tenant, request.version, ReadinessState(name), request.reason)
-
-
-def move(value: Move) -> model_pb2.AliasMove:
-    """One move of an alias."""
-    return model_pb2.AliasMove(
-        number=value.number,
-        from_version=value.from_version,
-        to_version=value.to_version,
-        principal=value.principal,
-        create_time=_time(value.created_at),
-    )
-
-
 def resolution(value: Resolution) -> registry_pb2.ResolveModelResponse:
     """What a name resolves to."""
     return registry_pb2.ResolveModelResponse(
@@ -227,10 +231,11 @@ def resolution(value: Resolution) -> registry_pb2.ResolveModelResponse:
         model=value.model,
         version=value.version,
         number=value.number,
-        kind=model_pb2.VERSION_KIND_UNSPECIFIED if value.kind is None else _KINDS[value.kind],
+        kind=model_pb2.VERSION_KIND_UNSPECIFIED if value.kind is None else KINDS[value.kind],
         alias=value.alias,
         base_digest=value.base_digest,
         resolved_name=value.resolved_name,
+        canary=value.canary,
     )
 
 
@@ -245,13 +250,8 @@ def beat(value: Beat) -> registry_pb2.WatchResponse:
         tenant=happened.tenant,
         model=happened.model,
         version=happened.version,
-        create_time=_time(happened.created_at),
+        create_time=time(happened.created_at),
     )
     if happened.alias is not None:
         event.alias.CopyFrom(alias(Alias.restore(happened.alias)))
     return registry_pb2.WatchResponse(event=event, caught_up=value.caught_up)
-
-
-def chain(values: Sequence[Version]) -> registry_pb2.GetLineageResponse:
-    """A version and its ancestors."""
-    return registry_pb2.GetLineageResponse(chain=[version(value) for value in values])

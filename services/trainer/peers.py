@@ -83,15 +83,24 @@ class RegistryPublisher:
         request = registry_pb2.CreateVersionRequest(version=version, request_id=derived_id(job.job, "version"))
         created: str = (await self._registry.CreateVersion(request)).version.version
         if job.order.alias:
-            await self._registry.SetAlias(
-                registry_pb2.SetAliasRequest(
-                    model=job.order.model,
-                    alias=job.order.alias,
-                    target_version=created,
-                    request_id=derived_id(job.job, "alias"),
-                )
-            )
+            await self._point(job, created)
         return created
+
+    async def _point(self, job: Job, created: str) -> None:
+        request = registry_pb2.SetAliasRequest(
+            model=job.order.model,
+            alias=job.order.alias,
+            target_version=created,
+            request_id=derived_id(job.job, "alias"),
+            reason=f"trained by the job {job.job}",
+        )
+        try:
+            await self._registry.SetAlias(request)
+        except grpc.RpcError as error:
+            # The result is a version all the same; the refusal stands among the alias's moves, for whoever evaluates it.
+            if from_rpc_error(error).reason != Reason.GATE_NOT_PASSED.name:
+                raise
+            self._runtime.log.info("alias_gated", job=job.job, model=job.order.model, version=created)
 
     async def _upload(self, file: _File) -> None:
         reached = await self._registry.GetUpload(registry_pb2.GetUploadRequest(sha256=file.sha256))

@@ -173,10 +173,6 @@ def test_the_files_of_a_version_are_downloaded_by_digest(user: User):
 @pytest.mark.parametrize(
     ("rpc", "request_"),
     [
-        ("SetCanary", pb.SetCanaryRequest(model="m", alias="prod", version="1")),
-        ("CreateGate", pb.CreateGateRequest(model="m", gate=pb.Gate(gate="g"))),
-        ("ListGates", pb.ListGatesRequest(model="m")),
-        ("DeleteGate", pb.DeleteGateRequest(model="m", gate="g")),
         ("MergeVersion", pb.MergeVersionRequest(model="m", version="1", target_model="n")),
         ("ImportModel", pb.ImportModelRequest(uri="file:x", model="m")),
     ],

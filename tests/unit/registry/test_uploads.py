@@ -10,6 +10,8 @@ from services.chassis.database import Database, open_database
 from services.chassis.idempotency import IdempotencyKey
 from services.registry.blobs import ObjectBlobs, open_blobs
 from services.registry.callers import Caller
+from services.registry.deletion import Deletion
+from services.registry.holds import Holds, Wish
 from services.registry.manifests import File, Kind, Lineage, Manifest
 from services.registry.replay import Replay
 from services.registry.uploads import Announcement, UploadLimits, Uploads
@@ -120,7 +122,8 @@ async def test_a_file_of_a_version_that_was_uploaded_again_outlives_the_version(
     clock.seconds += 2 * DAY
     assert await uploads.sweep() == 0
     assert (await send(uploads)).complete
-    await versions.delete(CALLER, "m", version.version)
+    deletion = Deletion(database, clock, Holds(clock, 60.0), grace_seconds=DAY)
+    await deletion.delete_version(CALLER, "m", version.version, Wish(purge=True))
     assert await uploads.sweep() == 0
     assert (await asked(uploads)).complete
     clock.seconds += DAY + 1

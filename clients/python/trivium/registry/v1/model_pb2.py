@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftrivium/registry/v1/model.proto\x12\x13trivium.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdf\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x05 \x01(\t\x12\x36\n\x06labels\x18\x06 \x03(\x0b\x32&.trivium.registry.v1.Model.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8e\x01\n\x0bVersionFile\x12;\n\x08\x66ilename\x18\x01 \x01(\tB)\xbaH&r$2\"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$\x12%\n\x06sha256\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\x12\x1b\n\nsize_bytes\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\xa5\x03\n\x07Lineage\x12\x15\n\x03job\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1f\n\x0e\x64\x61taset_digest\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18P\x12\x14\n\x0c\x64\x61taset_rows\x18\x03 \x01(\x03\x12\x1f\n\x0eparent_version\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18P\x12\'\n\x06\x63onfig\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12>\n\tlibraries\x18\x06 \x03(\x0b\x32+.trivium.registry.v1.Lineage.LibrariesEntry\x12\x0c\n\x04seed\x18\x07 \x01(\x03\x12:\n\x07metrics\x18\x08 \x03(\x0b\x32).trivium.registry.v1.Lineage.MetricsEntry\x12\x16\n\x0etrained_tokens\x18\t \x01(\x03\x1a\x30\n\x0eLibrariesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xb7\x03\n\x07Version\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0e\n\x06number\x18\x04 \x01(\x03\x12:\n\x04kind\x18\x05 \x01(\x0e\x32 .trivium.registry.v1.VersionKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1c\n\x0b\x62\x61se_digest\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18P\x12;\n\x05\x66iles\x18\x07 \x03(\x0b\x32 .trivium.registry.v1.VersionFileB\n\xbaH\x07\x92\x01\x04\x08\x01\x10@\x12-\n\x07lineage\x18\x08 \x01(\x0b\x32\x1c.trivium.registry.v1.Lineage\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04rank\x18\n \x01(\x05\x12 \n\x0ftemplate_digest\x18\x0b \x01(\tB\x07\xbaH\x04r\x02\x18P\x12!\n\x10tokenizer_digest\x18\x0c \x01(\tB\x07\xbaH\x04r\x02\x18P\x12\x10\n\x08manifest\x18\r \x01(\t\x12\x12\n\nparameters\x18\x0e \x01(\x03\"\x98\x02\n\x05\x41lias\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\t\x12\x16\n\x0etarget_version\x18\x03 \x01(\t\x12\x17\n\x0fserving_version\x18\x04 \x01(\t\x12.\n\x05state\x18\x05 \x01(\x0e\x32\x1f.trivium.registry.v1.AliasState\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\treadiness\x18\t \x03(\x0b\x32\x1e.trivium.registry.v1.Readiness\x12\x0e\n\x06tenant\x18\n \x01(\t\"\xb6\x01\n\tReadiness\x12\x11\n\tgenerator\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x32\n\x05state\x18\x03 \x01(\x0e\x32#.trivium.registry.v1.ReadinessState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08instance\x18\x06 \x01(\t\"\x89\x01\n\tAliasMove\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x14\n\x0c\x66rom_version\x18\x02 \x01(\t\x12\x12\n\nto_version\x18\x03 \x01(\t\x12\x11\n\tprincipal\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd3\x01\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.trivium.registry.v1.EventKind\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\x12)\n\x05\x61lias\x18\x06 \x01(\x0b\x32\x1a.trivium.registry.v1.Alias\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*Y\n\x0bVersionKind\x12\x1c\n\x18VERSION_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11VERSION_KIND_LORA\x10\x01\x12\x15\n\x11VERSION_KIND_FULL\x10\x02*s\n\nAliasState\x12\x1b\n\x17\x41LIAS_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41LIAS_STATE_SERVING\x10\x01\x12\x17\n\x13\x41LIAS_STATE_PENDING\x10\x02\x12\x16\n\x12\x41LIAS_STATE_FAILED\x10\x03*\x85\x01\n\x0eReadinessState\x12\x1f\n\x1bREADINESS_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17READINESS_STATE_LOADING\x10\x01\x12\x19\n\x15READINESS_STATE_READY\x10\x02\x12\x1a\n\x16READINESS_STATE_FAILED\x10\x03*\xdf\x01\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45VENT_KIND_VERSION_CREATED\x10\x01\x12\x1d\n\x19\x45VENT_KIND_ALIAS_TARGETED\x10\x02\x12\x1c\n\x18\x45VENT_KIND_ALIAS_FLIPPED\x10\x03\x12\x1b\n\x17\x45VENT_KIND_ALIAS_FAILED\x10\x04\x12\x1e\n\x1a\x45VENT_KIND_VERSION_DELETED\x10\x05\x12\x1c\n\x18\x45VENT_KIND_ALIAS_DELETED\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftrivium/registry/v1/model.proto\x12\x13trivium.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8f\x03\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x05 \x01(\t\x12\x36\n\x06labels\x18\x06 \x03(\x0b\x32&.trivium.registry.v1.Model.LabelsEntry\x12\x0c\n\x04\x63\x61rd\x18\x07 \x01(\t\x12\x0c\n\x04task\x18\x08 \x01(\t\x12\x31\n\tretention\x18\t \x01(\x0b\x32\x1e.trivium.registry.v1.Retention\x12/\n\x0b\x64\x65lete_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\npurge_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"K\n\tRetention\x12\x1e\n\tkeep_last\x18\x01 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00\x12\x1e\n\tkeep_days\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x94\x9d\x02(\x00\"\xd3\x01\n\nEvaluation\x12\x1a\n\x06metric\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x1f\n\x0e\x64\x61taset_digest\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18P\x12\x1d\n\x0c\x64\x61taset_rows\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x16\n\x04note\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\x12\x11\n\tprincipal\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8e\x01\n\x0bVersionFile\x12;\n\x08\x66ilename\x18\x01 \x01(\tB)\xbaH&r$2\"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$\x12%\n\x06sha256\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\x12\x1b\n\nsize_bytes\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\xcd\x04\n\x07Lineage\x12\x15\n\x03job\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1f\n\x0e\x64\x61taset_digest\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18P\x12\x14\n\x0c\x64\x61taset_rows\x18\x03 \x01(\x03\x12\x1f\n\x0eparent_version\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18P\x12\'\n\x06\x63onfig\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12>\n\tlibraries\x18\x06 \x03(\x0b\x32+.trivium.registry.v1.Lineage.LibrariesEntry\x12\x0c\n\x04seed\x18\x07 \x01(\x03\x12:\n\x07metrics\x18\x08 \x03(\x0b\x32).trivium.registry.v1.Lineage.MetricsEntry\x12\x16\n\x0etrained_tokens\x18\t \x01(\x03\x12\x1e\n\x0c\x63ode_version\x18\n \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12?\n\x0b\x65valuations\x18\x0b \x03(\x0b\x32\x1f.trivium.registry.v1.EvaluationB\t\xbaH\x06\x92\x01\x03\x10\x80\x02\x12)\n\x0f\x66urther_parents\x18\x0c \x03(\tB\x10\xbaH\r\x92\x01\n\x10@\"\x06r\x04\x10\x01\x18P\x12\x1a\n\x08\x62\x61se_uri\x18\r \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x1a\x30\n\x0eLibrariesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xdc\x04\n\x07Version\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0e\n\x06number\x18\x04 \x01(\x03\x12:\n\x04kind\x18\x05 \x01(\x0e\x32 .trivium.registry.v1.VersionKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1c\n\x0b\x62\x61se_digest\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18P\x12;\n\x05\x66iles\x18\x07 \x03(\x0b\x32 .trivium.registry.v1.VersionFileB\n\xbaH\x07\x92\x01\x04\x08\x01\x10@\x12-\n\x07lineage\x18\x08 \x01(\x0b\x32\x1c.trivium.registry.v1.Lineage\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04rank\x18\n \x01(\x05\x12 \n\x0ftemplate_digest\x18\x0b \x01(\tB\x07\xbaH\x04r\x02\x18P\x12!\n\x10tokenizer_digest\x18\x0c \x01(\tB\x07\xbaH\x04r\x02\x18P\x12\x10\n\x08manifest\x18\r \x01(\t\x12\x12\n\nparameters\x18\x0e \x01(\x03\x12\x0c\n\x04tags\x18\x0f \x03(\t\x12\x34\n\x0b\x65valuations\x18\x12 \x03(\x0b\x32\x1f.trivium.registry.v1.Evaluation\x12/\n\x0b\x64\x65lete_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\npurge_time\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe1\x02\n\x05\x41lias\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\t\x12\x16\n\x0etarget_version\x18\x03 \x01(\t\x12\x17\n\x0fserving_version\x18\x04 \x01(\t\x12.\n\x05state\x18\x05 \x01(\x0e\x32\x1f.trivium.registry.v1.AliasState\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\treadiness\x18\t \x03(\x0b\x32\x1e.trivium.registry.v1.Readiness\x12\x0e\n\x06tenant\x18\n \x01(\t\x12-\n\x08\x63\x61naries\x18\x0b \x03(\x0b\x32\x1b.trivium.registry.v1.Canary\x12\x18\n\x10previous_version\x18\x0c \x01(\t\"\xae\x01\n\x06\x43\x61nary\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12\x0f\n\x07percent\x18\x03 \x01(\x05\x12/\n\x05state\x18\x04 \x01(\x0e\x32 .trivium.registry.v1.CanaryState\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x31\n\treadiness\x18\x06 \x03(\x0b\x32\x1e.trivium.registry.v1.Readiness\"\xb6\x01\n\tReadiness\x12\x11\n\tgenerator\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x32\n\x05state\x18\x03 \x01(\x0e\x32#.trivium.registry.v1.ReadinessState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08instance\x18\x06 \x01(\t\"\xec\x01\n\tAliasMove\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x14\n\x0c\x66rom_version\x18\x02 \x01(\t\x12\x12\n\nto_version\x18\x03 \x01(\t\x12\x11\n\tprincipal\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x30\n\x04kind\x18\x07 \x01(\x0e\x32\".trivium.registry.v1.AliasMoveKind\x12\x0f\n\x07percent\x18\x08 \x01(\x05\x12\x0e\n\x06\x64\x65tail\x18\t \x01(\t\"\xd3\x01\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.trivium.registry.v1.EventKind\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\x12)\n\x05\x61lias\x18\x06 \x01(\x0b\x32\x1a.trivium.registry.v1.Alias\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*Y\n\x0bVersionKind\x12\x1c\n\x18VERSION_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11VERSION_KIND_LORA\x10\x01\x12\x15\n\x11VERSION_KIND_FULL\x10\x02*s\n\nAliasState\x12\x1b\n\x17\x41LIAS_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41LIAS_STATE_SERVING\x10\x01\x12\x17\n\x13\x41LIAS_STATE_PENDING\x10\x02\x12\x16\n\x12\x41LIAS_STATE_FAILED\x10\x03*x\n\x0b\x43\x61naryState\x12\x1c\n\x18\x43\x41NARY_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43\x41NARY_STATE_SERVING\x10\x01\x12\x18\n\x14\x43\x41NARY_STATE_PENDING\x10\x02\x12\x17\n\x13\x43\x41NARY_STATE_FAILED\x10\x03*\x85\x01\n\x0eReadinessState\x12\x1f\n\x1bREADINESS_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17READINESS_STATE_LOADING\x10\x01\x12\x19\n\x15READINESS_STATE_READY\x10\x02\x12\x1a\n\x16READINESS_STATE_FAILED\x10\x03*\xbc\x01\n\rAliasMoveKind\x12\x1f\n\x1b\x41LIAS_MOVE_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41LIAS_MOVE_KIND_SET\x10\x01\x12\x1c\n\x18\x41LIAS_MOVE_KIND_ROLLBACK\x10\x02\x12\x1a\n\x16\x41LIAS_MOVE_KIND_CANARY\x10\x03\x12\x1a\n\x16\x41LIAS_MOVE_KIND_DELETE\x10\x04\x12\x1b\n\x17\x41LIAS_MOVE_KIND_REFUSED\x10\x05*\xa5\x02\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45VENT_KIND_VERSION_CREATED\x10\x01\x12\x1d\n\x19\x45VENT_KIND_ALIAS_TARGETED\x10\x02\x12\x1c\n\x18\x45VENT_KIND_ALIAS_FLIPPED\x10\x03\x12\x1b\n\x17\x45VENT_KIND_ALIAS_FAILED\x10\x04\x12\x1e\n\x1a\x45VENT_KIND_VERSION_DELETED\x10\x05\x12\x1c\n\x18\x45VENT_KIND_ALIAS_DELETED\x10\x06\x12#\n\x1f\x45VENT_KIND_ALIAS_CANARY_CHANGED\x10\x07\x12\x1f\n\x1b\x45VENT_KIND_VERSION_RESTORED\x10\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,6 +36,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MODEL_LABELSENTRY']._loaded_options = None
   _globals['_MODEL_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_RETENTION'].fields_by_name['keep_last']._loaded_options = None
+  _globals['_RETENTION'].fields_by_name['keep_last']._serialized_options = b'\272H\010\032\006\030\300\204=(\000'
+  _globals['_RETENTION'].fields_by_name['keep_days']._loaded_options = None
+  _globals['_RETENTION'].fields_by_name['keep_days']._serialized_options = b'\272H\010\032\006\030\224\235\002(\000'
+  _globals['_EVALUATION'].fields_by_name['metric']._loaded_options = None
+  _globals['_EVALUATION'].fields_by_name['metric']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
+  _globals['_EVALUATION'].fields_by_name['dataset_digest']._loaded_options = None
+  _globals['_EVALUATION'].fields_by_name['dataset_digest']._serialized_options = b'\272H\004r\002\030P'
+  _globals['_EVALUATION'].fields_by_name['dataset_rows']._loaded_options = None
+  _globals['_EVALUATION'].fields_by_name['dataset_rows']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_EVALUATION'].fields_by_name['note']._loaded_options = None
+  _globals['_EVALUATION'].fields_by_name['note']._serialized_options = b'\272H\005r\003\030\320\017'
   _globals['_VERSIONFILE'].fields_by_name['filename']._loaded_options = None
   _globals['_VERSIONFILE'].fields_by_name['filename']._serialized_options = b'\272H&r$2\"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$'
   _globals['_VERSIONFILE'].fields_by_name['sha256']._loaded_options = None
@@ -52,6 +64,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LINEAGE'].fields_by_name['dataset_digest']._serialized_options = b'\272H\004r\002\030P'
   _globals['_LINEAGE'].fields_by_name['parent_version']._loaded_options = None
   _globals['_LINEAGE'].fields_by_name['parent_version']._serialized_options = b'\272H\004r\002\030P'
+  _globals['_LINEAGE'].fields_by_name['code_version']._loaded_options = None
+  _globals['_LINEAGE'].fields_by_name['code_version']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_LINEAGE'].fields_by_name['evaluations']._loaded_options = None
+  _globals['_LINEAGE'].fields_by_name['evaluations']._serialized_options = b'\272H\006\222\001\003\020\200\002'
+  _globals['_LINEAGE'].fields_by_name['further_parents']._loaded_options = None
+  _globals['_LINEAGE'].fields_by_name['further_parents']._serialized_options = b'\272H\r\222\001\n\020@\"\006r\004\020\001\030P'
+  _globals['_LINEAGE'].fields_by_name['base_uri']._loaded_options = None
+  _globals['_LINEAGE'].fields_by_name['base_uri']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_VERSION'].fields_by_name['kind']._loaded_options = None
   _globals['_VERSION'].fields_by_name['kind']._serialized_options = b'\272H\007\202\001\004\020\001 \000'
   _globals['_VERSION'].fields_by_name['base_digest']._loaded_options = None
@@ -62,34 +82,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERSION'].fields_by_name['template_digest']._serialized_options = b'\272H\004r\002\030P'
   _globals['_VERSION'].fields_by_name['tokenizer_digest']._loaded_options = None
   _globals['_VERSION'].fields_by_name['tokenizer_digest']._serialized_options = b'\272H\004r\002\030P'
-  _globals['_VERSIONKIND']._serialized_start=2207
-  _globals['_VERSIONKIND']._serialized_end=2296
-  _globals['_ALIASSTATE']._serialized_start=2298
-  _globals['_ALIASSTATE']._serialized_end=2413
-  _globals['_READINESSSTATE']._serialized_start=2416
-  _globals['_READINESSSTATE']._serialized_end=2549
-  _globals['_EVENTKIND']._serialized_start=2552
-  _globals['_EVENTKIND']._serialized_end=2775
+  _globals['_VERSIONKIND']._serialized_start=3356
+  _globals['_VERSIONKIND']._serialized_end=3445
+  _globals['_ALIASSTATE']._serialized_start=3447
+  _globals['_ALIASSTATE']._serialized_end=3562
+  _globals['_CANARYSTATE']._serialized_start=3564
+  _globals['_CANARYSTATE']._serialized_end=3684
+  _globals['_READINESSSTATE']._serialized_start=3687
+  _globals['_READINESSSTATE']._serialized_end=3820
+  _globals['_ALIASMOVEKIND']._serialized_start=3823
+  _globals['_ALIASMOVEKIND']._serialized_end=4011
+  _globals['_EVENTKIND']._serialized_start=4014
+  _globals['_EVENTKIND']._serialized_end=4307
   _globals['_MODEL']._serialized_start=149
-  _globals['_MODEL']._serialized_end=372
-  _globals['_MODEL_LABELSENTRY']._serialized_start=327
-  _globals['_MODEL_LABELSENTRY']._serialized_end=372
-  _globals['_VERSIONFILE']._serialized_start=375
-  _globals['_VERSIONFILE']._serialized_end=517
-  _globals['_LINEAGE']._serialized_start=520
-  _globals['_LINEAGE']._serialized_end=941
-  _globals['_LINEAGE_LIBRARIESENTRY']._serialized_start=845
-  _globals['_LINEAGE_LIBRARIESENTRY']._serialized_end=893
-  _globals['_LINEAGE_METRICSENTRY']._serialized_start=895
-  _globals['_LINEAGE_METRICSENTRY']._serialized_end=941
-  _globals['_VERSION']._serialized_start=944
-  _globals['_VERSION']._serialized_end=1383
-  _globals['_ALIAS']._serialized_start=1386
-  _globals['_ALIAS']._serialized_end=1666
-  _globals['_READINESS']._serialized_start=1669
-  _globals['_READINESS']._serialized_end=1851
-  _globals['_ALIASMOVE']._serialized_start=1854
-  _globals['_ALIASMOVE']._serialized_end=1991
-  _globals['_EVENT']._serialized_start=1994
-  _globals['_EVENT']._serialized_end=2205
+  _globals['_MODEL']._serialized_end=548
+  _globals['_MODEL_LABELSENTRY']._serialized_start=503
+  _globals['_MODEL_LABELSENTRY']._serialized_end=548
+  _globals['_RETENTION']._serialized_start=550
+  _globals['_RETENTION']._serialized_end=625
+  _globals['_EVALUATION']._serialized_start=628
+  _globals['_EVALUATION']._serialized_end=839
+  _globals['_VERSIONFILE']._serialized_start=842
+  _globals['_VERSIONFILE']._serialized_end=984
+  _globals['_LINEAGE']._serialized_start=987
+  _globals['_LINEAGE']._serialized_end=1576
+  _globals['_LINEAGE_LIBRARIESENTRY']._serialized_start=1480
+  _globals['_LINEAGE_LIBRARIESENTRY']._serialized_end=1528
+  _globals['_LINEAGE_METRICSENTRY']._serialized_start=1530
+  _globals['_LINEAGE_METRICSENTRY']._serialized_end=1576
+  _globals['_VERSION']._serialized_start=1579
+  _globals['_VERSION']._serialized_end=2183
+  _globals['_ALIAS']._serialized_start=2186
+  _globals['_ALIAS']._serialized_end=2539
+  _globals['_CANARY']._serialized_start=2542
+  _globals['_CANARY']._serialized_end=2716
+  _globals['_READINESS']._serialized_start=2719
+  _globals['_READINESS']._serialized_end=2901
+  _globals['_ALIASMOVE']._serialized_start=2904
+  _globals['_ALIASMOVE']._serialized_end=3140
+  _globals['_EVENT']._serialized_start=3143
+  _globals['_EVENT']._serialized_end=3354
 # @@protoc_insertion_point(module_scope)

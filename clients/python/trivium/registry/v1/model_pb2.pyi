@@ -73,6 +73,34 @@ ALIAS_STATE_FAILED: AliasState.ValueType  # 3
 """The target could not be loaded; the former version serves on and `reason` says why."""
 Global___AliasState: _TypeAlias = AliasState  # noqa: Y015
 
+class _CanaryState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CanaryStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CanaryState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CANARY_STATE_UNSPECIFIED: _CanaryState.ValueType  # 0
+    """Not stated."""
+    CANARY_STATE_SERVING: _CanaryState.ValueType  # 1
+    """It gets its share."""
+    CANARY_STATE_PENDING: _CanaryState.ValueType  # 2
+    """Generators are loading it; the serving version answers its share."""
+    CANARY_STATE_FAILED: _CanaryState.ValueType  # 3
+    """It could not be loaded; the serving version answers its share until it is set again."""
+
+class CanaryState(_CanaryState, metaclass=_CanaryStateEnumTypeWrapper):
+    """Where a canary stands."""
+
+CANARY_STATE_UNSPECIFIED: CanaryState.ValueType  # 0
+"""Not stated."""
+CANARY_STATE_SERVING: CanaryState.ValueType  # 1
+"""It gets its share."""
+CANARY_STATE_PENDING: CanaryState.ValueType  # 2
+"""Generators are loading it; the serving version answers its share."""
+CANARY_STATE_FAILED: CanaryState.ValueType  # 3
+"""It could not be loaded; the serving version answers its share until it is set again."""
+Global___CanaryState: _TypeAlias = CanaryState  # noqa: Y015
+
 class _ReadinessState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -101,6 +129,42 @@ READINESS_STATE_FAILED: ReadinessState.ValueType  # 3
 """It cannot; `reason` says why."""
 Global___ReadinessState: _TypeAlias = ReadinessState  # noqa: Y015
 
+class _AliasMoveKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AliasMoveKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AliasMoveKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ALIAS_MOVE_KIND_UNSPECIFIED: _AliasMoveKind.ValueType  # 0
+    """Not stated: a move before kinds were kept."""
+    ALIAS_MOVE_KIND_SET: _AliasMoveKind.ValueType  # 1
+    """It serves a version that it never served before."""
+    ALIAS_MOVE_KIND_ROLLBACK: _AliasMoveKind.ValueType  # 2
+    """It serves a version that it served before."""
+    ALIAS_MOVE_KIND_CANARY: _AliasMoveKind.ValueType  # 3
+    """A canary got a share, another share, or none."""
+    ALIAS_MOVE_KIND_DELETE: _AliasMoveKind.ValueType  # 4
+    """The alias was deleted."""
+    ALIAS_MOVE_KIND_REFUSED: _AliasMoveKind.ValueType  # 5
+    """A gate refused a version; nothing moved."""
+
+class AliasMoveKind(_AliasMoveKind, metaclass=_AliasMoveKindEnumTypeWrapper):
+    """What happened to an alias."""
+
+ALIAS_MOVE_KIND_UNSPECIFIED: AliasMoveKind.ValueType  # 0
+"""Not stated: a move before kinds were kept."""
+ALIAS_MOVE_KIND_SET: AliasMoveKind.ValueType  # 1
+"""It serves a version that it never served before."""
+ALIAS_MOVE_KIND_ROLLBACK: AliasMoveKind.ValueType  # 2
+"""It serves a version that it served before."""
+ALIAS_MOVE_KIND_CANARY: AliasMoveKind.ValueType  # 3
+"""A canary got a share, another share, or none."""
+ALIAS_MOVE_KIND_DELETE: AliasMoveKind.ValueType  # 4
+"""The alias was deleted."""
+ALIAS_MOVE_KIND_REFUSED: AliasMoveKind.ValueType  # 5
+"""A gate refused a version; nothing moved."""
+Global___AliasMoveKind: _TypeAlias = AliasMoveKind  # noqa: Y015
+
 class _EventKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -121,6 +185,10 @@ class _EventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventKind.V
     """A version was deleted."""
     EVENT_KIND_ALIAS_DELETED: _EventKind.ValueType  # 6
     """An alias was deleted."""
+    EVENT_KIND_ALIAS_CANARY_CHANGED: _EventKind.ValueType  # 7
+    """A canary of an alias got a share, lost it, became ready or failed."""
+    EVENT_KIND_VERSION_RESTORED: _EventKind.ValueType  # 8
+    """A deleted version is back."""
 
 class EventKind(_EventKind, metaclass=_EventKindEnumTypeWrapper):
     """What kind of change an event reports."""
@@ -139,6 +207,10 @@ EVENT_KIND_VERSION_DELETED: EventKind.ValueType  # 5
 """A version was deleted."""
 EVENT_KIND_ALIAS_DELETED: EventKind.ValueType  # 6
 """An alias was deleted."""
+EVENT_KIND_ALIAS_CANARY_CHANGED: EventKind.ValueType  # 7
+"""A canary of an alias got a share, lost it, became ready or failed."""
+EVENT_KIND_VERSION_RESTORED: EventKind.ValueType  # 8
+"""A deleted version is back."""
 Global___EventKind: _TypeAlias = EventKind  # noqa: Y015
 
 @_typing.final
@@ -173,6 +245,11 @@ class Model(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    CARD_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    RETENTION_FIELD_NUMBER: _builtins.int
+    DELETE_TIME_FIELD_NUMBER: _builtins.int
+    PURGE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, tenants/{tenant}/models/{model}. Output only."""
     model: _builtins.str
@@ -181,6 +258,10 @@ class Model(_message.Message):
     """Sentence for people."""
     etag: _builtins.str
     """Output only. Changes with every change; sent back to refuse a lost update."""
+    card: _builtins.str
+    """Card for people: what it is for, what it was trained on, where it fails. Markdown."""
+    task: _builtins.str
+    """What it is for, for instance summarisation."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it was created."""
@@ -188,6 +269,18 @@ class Model(_message.Message):
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels of the user's own."""
+
+    @_builtins.property
+    def retention(self) -> Global___Retention:
+        """Which versions are kept."""
+
+    @_builtins.property
+    def delete_time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it was deleted; unset while it is there."""
+
+    @_builtins.property
+    def purge_time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When a deleted model is gone for good."""
 
     def __init__(
         self,
@@ -198,14 +291,95 @@ class Model(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        card: _builtins.str = ...,
+        task: _builtins.str = ...,
+        retention: Global___Retention | None = ...,
+        delete_time: _timestamp_pb2.Timestamp | None = ...,
+        purge_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "purge_time", b"purge_time", "retention", b"retention"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "description", b"description", "etag", b"etag", "labels", b"labels", "model", b"model", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "create_time", b"create_time", "delete_time", b"delete_time", "description", b"description", "etag", b"etag", "labels", b"labels", "model", b"model", "name", b"name", "purge_time", b"purge_time", "retention", b"retention", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class Retention(_message.Message):
+    """Which versions of a model are kept. A version goes (as DeleteVersion deletes) once it exceeds every bound that is set;
+    what is held, tagged, or served before under an alias stays.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEEP_LAST_FIELD_NUMBER: _builtins.int
+    KEEP_DAYS_FIELD_NUMBER: _builtins.int
+    keep_last: _builtins.int
+    """The newest so many are kept; 0 sets no bound."""
+    keep_days: _builtins.int
+    """Those younger than so many days are kept; 0 sets no bound."""
+    def __init__(
+        self,
+        *,
+        keep_last: _builtins.int = ...,
+        keep_days: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep_days", b"keep_days", "keep_last", b"keep_last"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Retention: _TypeAlias = Retention  # noqa: Y015
+
+@_typing.final
+class Evaluation(_message.Message):
+    """One measurement of a version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRIC_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    DATASET_ROWS_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    metric: _builtins.str
+    """Required. Metric, for instance accuracy."""
+    value: _builtins.float
+    """Required. Value; finite."""
+    dataset_digest: _builtins.str
+    """Dataset that it was measured on, sha256:…"""
+    dataset_rows: _builtins.int
+    """Rows of that dataset."""
+    note: _builtins.str
+    """How it was measured, for people."""
+    principal: _builtins.str
+    """Output only. Who recorded it."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it was recorded."""
+
+    def __init__(
+        self,
+        *,
+        metric: _builtins.str = ...,
+        value: _builtins.float = ...,
+        dataset_digest: _builtins.str = ...,
+        dataset_rows: _builtins.int = ...,
+        note: _builtins.str = ...,
+        principal: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "dataset_digest", b"dataset_digest", "dataset_rows", b"dataset_rows", "metric", b"metric", "note", b"note", "principal", b"principal", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Evaluation: _TypeAlias = Evaluation  # noqa: Y015
 
 @_typing.final
 class VersionFile(_message.Message):
@@ -292,6 +466,10 @@ class Lineage(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
     TRAINED_TOKENS_FIELD_NUMBER: _builtins.int
+    CODE_VERSION_FIELD_NUMBER: _builtins.int
+    EVALUATIONS_FIELD_NUMBER: _builtins.int
+    FURTHER_PARENTS_FIELD_NUMBER: _builtins.int
+    BASE_URI_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     """Training job id; empty for an upload."""
     dataset_digest: _builtins.str
@@ -304,6 +482,10 @@ class Lineage(_message.Message):
     """Seed of the run."""
     trained_tokens: _builtins.int
     """Tokens trained on, all epochs."""
+    code_version: _builtins.str
+    """Version of the code that made it."""
+    base_uri: _builtins.str
+    """Where the base came from, for instance hf:ORG/NAME@REVISION."""
     @_builtins.property
     def config(self) -> _struct_pb2.Struct:
         """Training settings, every default filled in."""
@@ -315,6 +497,14 @@ class Lineage(_message.Message):
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Measured results, for instance train_loss."""
+
+    @_builtins.property
+    def evaluations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Evaluation]:
+        """Measurements known when it was created; they count as recorded."""
+
+    @_builtins.property
+    def further_parents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Versions beside `parent_version` that it was made from, for instance by averaging, sha256:…"""
 
     def __init__(
         self,
@@ -328,10 +518,14 @@ class Lineage(_message.Message):
         seed: _builtins.int = ...,
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         trained_tokens: _builtins.int = ...,
+        code_version: _builtins.str = ...,
+        evaluations: _abc.Iterable[Global___Evaluation] | None = ...,
+        further_parents: _abc.Iterable[_builtins.str] | None = ...,
+        base_uri: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "dataset_digest", b"dataset_digest", "dataset_rows", b"dataset_rows", "job", b"job", "libraries", b"libraries", "metrics", b"metrics", "parent_version", b"parent_version", "seed", b"seed", "trained_tokens", b"trained_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_uri", b"base_uri", "code_version", b"code_version", "config", b"config", "dataset_digest", b"dataset_digest", "dataset_rows", b"dataset_rows", "evaluations", b"evaluations", "further_parents", b"further_parents", "job", b"job", "libraries", b"libraries", "metrics", b"metrics", "parent_version", b"parent_version", "seed", b"seed", "trained_tokens", b"trained_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -357,6 +551,10 @@ class Version(_message.Message):
     TOKENIZER_DIGEST_FIELD_NUMBER: _builtins.int
     MANIFEST_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    EVALUATIONS_FIELD_NUMBER: _builtins.int
+    DELETE_TIME_FIELD_NUMBER: _builtins.int
+    PURGE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, tenants/{tenant}/models/{model}/versions/{version}. Output only."""
     model: _builtins.str
@@ -395,6 +593,22 @@ class Version(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it was created."""
 
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. Short names for people, set by TagVersion; in order of the alphabet."""
+
+    @_builtins.property
+    def evaluations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Evaluation]:
+        """Output only. Measurements, newest first. Filled by GetVersion, empty in lists."""
+
+    @_builtins.property
+    def delete_time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it was deleted; unset while it is there."""
+
+    @_builtins.property
+    def purge_time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When a deleted version is gone for good."""
+
     def __init__(
         self,
         *,
@@ -412,10 +626,14 @@ class Version(_message.Message):
         tokenizer_digest: _builtins.str = ...,
         manifest: _builtins.str = ...,
         parameters: _builtins.int = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        evaluations: _abc.Iterable[Global___Evaluation] | None = ...,
+        delete_time: _timestamp_pb2.Timestamp | None = ...,
+        purge_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "lineage", b"lineage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "lineage", b"lineage", "purge_time", b"purge_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_digest", b"base_digest", "create_time", b"create_time", "files", b"files", "kind", b"kind", "lineage", b"lineage", "manifest", b"manifest", "model", b"model", "name", b"name", "number", b"number", "parameters", b"parameters", "rank", b"rank", "template_digest", b"template_digest", "tokenizer_digest", b"tokenizer_digest", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_digest", b"base_digest", "create_time", b"create_time", "delete_time", b"delete_time", "evaluations", b"evaluations", "files", b"files", "kind", b"kind", "lineage", b"lineage", "manifest", b"manifest", "model", b"model", "name", b"name", "number", b"number", "parameters", b"parameters", "purge_time", b"purge_time", "rank", b"rank", "tags", b"tags", "template_digest", b"template_digest", "tokenizer_digest", b"tokenizer_digest", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -437,6 +655,8 @@ class Alias(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     READINESS_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
+    CANARIES_FIELD_NUMBER: _builtins.int
+    PREVIOUS_VERSION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model id."""
     alias: _builtins.str
@@ -453,6 +673,8 @@ class Alias(_message.Message):
     """Changes with every change; sent back to refuse a lost update."""
     tenant: _builtins.str
     """Output only. Tenant that owns it."""
+    previous_version: _builtins.str
+    """Output only. Version that served before the one that serves now, sha256:…; worth keeping loaded for a rollback."""
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it last changed."""
@@ -460,6 +682,10 @@ class Alias(_message.Message):
     @_builtins.property
     def readiness(self) -> _containers.RepeatedCompositeFieldContainer[Global___Readiness]:
         """Readiness for the target as generators reported it."""
+
+    @_builtins.property
+    def canaries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Canary]:
+        """Output only. Versions that get a share of its requests, oldest version first."""
 
     def __init__(
         self,
@@ -474,14 +700,60 @@ class Alias(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         readiness: _abc.Iterable[Global___Readiness] | None = ...,
         tenant: _builtins.str = ...,
+        canaries: _abc.Iterable[Global___Canary] | None = ...,
+        previous_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "etag", b"etag", "model", b"model", "readiness", b"readiness", "reason", b"reason", "serving_version", b"serving_version", "state", b"state", "target_version", b"target_version", "tenant", b"tenant", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "canaries", b"canaries", "etag", b"etag", "model", b"model", "previous_version", b"previous_version", "readiness", b"readiness", "reason", b"reason", "serving_version", b"serving_version", "state", b"state", "target_version", b"target_version", "tenant", b"tenant", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Alias: _TypeAlias = Alias  # noqa: Y015
+
+@_typing.final
+class Canary(_message.Message):
+    """A version that gets a share of an alias's requests."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    PERCENT_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    READINESS_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """Version, sha256:…"""
+    number: _builtins.int
+    """Its number."""
+    percent: _builtins.int
+    """Share in percent."""
+    state: Global___CanaryState.ValueType
+    """Where it stands."""
+    reason: _builtins.str
+    """Why it is pending or failed, for people."""
+    @_builtins.property
+    def readiness(self) -> _containers.RepeatedCompositeFieldContainer[Global___Readiness]:
+        """Readiness for it as generators reported it."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        number: _builtins.int = ...,
+        percent: _builtins.int = ...,
+        state: Global___CanaryState.ValueType = ...,
+        reason: _builtins.str = ...,
+        readiness: _abc.Iterable[Global___Readiness] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "percent", b"percent", "readiness", b"readiness", "reason", b"reason", "state", b"state", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Canary: _TypeAlias = Canary  # noqa: Y015
 
 @_typing.final
 class Readiness(_message.Message):
@@ -529,7 +801,7 @@ Global___Readiness: _TypeAlias = Readiness  # noqa: Y015
 
 @_typing.final
 class AliasMove(_message.Message):
-    """One move of an alias."""
+    """One thing that happened to an alias."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -538,17 +810,29 @@ class AliasMove(_message.Message):
     TO_VERSION_FIELD_NUMBER: _builtins.int
     PRINCIPAL_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    PERCENT_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
     number: _builtins.int
-    """Number of the move, from 1."""
+    """Its number, from 1."""
     from_version: _builtins.str
-    """Version before, sha256:…; empty at first."""
+    """Version that served before, sha256:…; empty at first."""
     to_version: _builtins.str
-    """Version after, sha256:…"""
+    """Version after, sha256:…; of a canary, the canary; of a refusal, what was refused; empty after a deletion."""
     principal: _builtins.str
-    """Principal that set the target."""
+    """Principal that asked for it."""
+    reason: _builtins.str
+    """Why, as whoever asked said."""
+    kind: Global___AliasMoveKind.ValueType
+    """What happened."""
+    percent: _builtins.int
+    """Of a canary: its share in percent from then on."""
+    detail: _builtins.str
+    """What the gates found, or why a canary ended, for people."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it began to serve."""
+        """When it happened; of a move, when the version began to serve."""
 
     def __init__(
         self,
@@ -558,10 +842,14 @@ class AliasMove(_message.Message):
         to_version: _builtins.str = ...,
         principal: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        kind: Global___AliasMoveKind.ValueType = ...,
+        percent: _builtins.int = ...,
+        detail: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "from_version", b"from_version", "number", b"number", "principal", b"principal", "to_version", b"to_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "detail", b"detail", "from_version", b"from_version", "kind", b"kind", "number", b"number", "percent", b"percent", "principal", b"principal", "reason", b"reason", "to_version", b"to_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from trivium.common.v1 import transfer_pb2 as _transfer_pb2
 from trivium.registry.v1 import model_pb2 as _model_pb2
 import builtins as _builtins
@@ -19,7 +20,64 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
+
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _SearchOrder:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SearchOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SearchOrder.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SEARCH_ORDER_UNSPECIFIED: _SearchOrder.ValueType  # 0
+    """Not stated: newest first."""
+    SEARCH_ORDER_NEWEST: _SearchOrder.ValueType  # 1
+    """Newest first."""
+    SEARCH_ORDER_HIGHEST: _SearchOrder.ValueType  # 2
+    """By the metric, highest first."""
+    SEARCH_ORDER_LOWEST: _SearchOrder.ValueType  # 3
+    """By the metric, lowest first."""
+
+class SearchOrder(_SearchOrder, metaclass=_SearchOrderEnumTypeWrapper):
+    """In which order a search returns."""
+
+SEARCH_ORDER_UNSPECIFIED: SearchOrder.ValueType  # 0
+"""Not stated: newest first."""
+SEARCH_ORDER_NEWEST: SearchOrder.ValueType  # 1
+"""Newest first."""
+SEARCH_ORDER_HIGHEST: SearchOrder.ValueType  # 2
+"""By the metric, highest first."""
+SEARCH_ORDER_LOWEST: SearchOrder.ValueType  # 3
+"""By the metric, lowest first."""
+Global___SearchOrder: _TypeAlias = SearchOrder  # noqa: Y015
+
+class _MetricDirection:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MetricDirectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MetricDirection.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    METRIC_DIRECTION_UNSPECIFIED: _MetricDirection.ValueType  # 0
+    """Not stated: higher is better."""
+    METRIC_DIRECTION_HIGHER: _MetricDirection.ValueType  # 1
+    """Higher is better, for instance accuracy."""
+    METRIC_DIRECTION_LOWER: _MetricDirection.ValueType  # 2
+    """Lower is better, for instance loss."""
+
+class MetricDirection(_MetricDirection, metaclass=_MetricDirectionEnumTypeWrapper):
+    """Which values of a metric are better."""
+
+METRIC_DIRECTION_UNSPECIFIED: MetricDirection.ValueType  # 0
+"""Not stated: higher is better."""
+METRIC_DIRECTION_HIGHER: MetricDirection.ValueType  # 1
+"""Higher is better, for instance accuracy."""
+METRIC_DIRECTION_LOWER: MetricDirection.ValueType  # 2
+"""Lower is better, for instance loss."""
+Global___MetricDirection: _TypeAlias = MetricDirection  # noqa: Y015
 
 @_typing.final
 class CreateModelRequest(_message.Message):
@@ -51,15 +109,26 @@ class CreateModelRequest(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CARD_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    RETENTION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Required. Id."""
     description: _builtins.str
     """Sentence for people."""
     request_id: _builtins.str
     """UUID; a repeat returns the first response."""
+    card: _builtins.str
+    """Card, Markdown, at most 64 KiB."""
+    task: _builtins.str
+    """What it is for, for instance summarisation."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels of the user's own, at most 64."""
+
+    @_builtins.property
+    def retention(self) -> _model_pb2.Retention:
+        """Which versions are kept; unset keeps all."""
 
     def __init__(
         self,
@@ -68,10 +137,13 @@ class CreateModelRequest(_message.Message):
         description: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         request_id: _builtins.str = ...,
+        card: _builtins.str = ...,
+        task: _builtins.str = ...,
+        retention: _model_pb2.Retention | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retention", b"retention"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "labels", b"labels", "model", b"model", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "description", b"description", "labels", b"labels", "model", b"model", "request_id", b"request_id", "retention", b"retention", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -155,19 +227,23 @@ class ListModelsRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SHOW_DELETED_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Most entries to return; default 100, at most 1000."""
     page_token: _builtins.str
     """Where to go on."""
+    show_deleted: _builtins.bool
+    """Whether deleted models that can still be restored are listed too."""
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        show_deleted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "show_deleted", b"show_deleted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -232,6 +308,9 @@ class UpdateModelRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     REPLACE_LABELS_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    CARD_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    RETENTION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Required. Id."""
     description: _builtins.str
@@ -240,9 +319,17 @@ class UpdateModelRequest(_message.Message):
     """Whether `labels` replaces what was there."""
     etag: _builtins.str
     """Etag that the caller saw; empty overwrites."""
+    card: _builtins.str
+    """New card, Markdown, at most 64 KiB; unset leaves it."""
+    task: _builtins.str
+    """New task; unset leaves it."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """New labels, all of them, when replace_labels is set."""
+
+    @_builtins.property
+    def retention(self) -> _model_pb2.Retention:
+        """New retention policy; unset leaves it, an empty one keeps all."""
 
     def __init__(
         self,
@@ -252,14 +339,26 @@ class UpdateModelRequest(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         replace_labels: _builtins.bool = ...,
         etag: _builtins.str = ...,
+        card: _builtins.str | None = ...,
+        task: _builtins.str | None = ...,
+        retention: _model_pb2.Retention | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "description", b"description"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_card", b"_card", "_description", b"_description", "_task", b"_task", "card", b"card", "description", b"description", "retention", b"retention", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "description", b"description", "etag", b"etag", "labels", b"labels", "model", b"model", "replace_labels", b"replace_labels"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_card", b"_card", "_description", b"_description", "_task", b"_task", "card", b"card", "description", b"description", "etag", b"etag", "labels", b"labels", "model", b"model", "replace_labels", b"replace_labels", "retention", b"retention", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__card: _TypeAlias = _typing.Literal["card"]  # noqa: Y015
+    _WhichOneofArgType__card: _TypeAlias = _typing.Literal["_card", b"_card"]  # noqa: Y015
     _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
+    _WhichOneofReturnType__task: _TypeAlias = _typing.Literal["task"]  # noqa: Y015
+    _WhichOneofArgType__task: _TypeAlias = _typing.Literal["_task", b"_task"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__card) -> _WhichOneofReturnType__card | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__task) -> _WhichOneofReturnType__task | None: ...
 
 Global___UpdateModelRequest: _TypeAlias = UpdateModelRequest  # noqa: Y015
 
@@ -294,6 +393,60 @@ class DeleteModelRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MODEL_FIELD_NUMBER: _builtins.int
+    PURGE_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Required. Id."""
+    purge: _builtins.bool
+    """Whether it is gone for good at once, also when it was deleted before."""
+    force: _builtins.bool
+    """Whether generators that hold one of its versions ready are no obstacle: what runs there finishes."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        purge: _builtins.bool = ...,
+        force: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "model", b"model", "purge", b"purge"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteModelRequest: _TypeAlias = DeleteModelRequest  # noqa: Y015
+
+@_typing.final
+class DeleteModelResponse(_message.Message):
+    """Confirms the deletion."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> _model_pb2.Model:
+        """The model with the time at which it is gone for good; unset when it is gone already."""
+
+    def __init__(
+        self,
+        *,
+        model: _model_pb2.Model | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteModelResponse: _TypeAlias = DeleteModelResponse  # noqa: Y015
+
+@_typing.final
+class RestoreModelRequest(_message.Message):
+    """Asks for a deleted model back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Required. Id."""
     def __init__(
@@ -307,24 +460,31 @@ class DeleteModelRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteModelRequest: _TypeAlias = DeleteModelRequest  # noqa: Y015
+Global___RestoreModelRequest: _TypeAlias = RestoreModelRequest  # noqa: Y015
 
 @_typing.final
-class DeleteModelResponse(_message.Message):
-    """Confirms the deletion."""
+class RestoreModelResponse(_message.Message):
+    """Carries the restored model."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    MODEL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> _model_pb2.Model:
+        """The model."""
+
     def __init__(
         self,
+        *,
+        model: _model_pb2.Model | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteModelResponse: _TypeAlias = DeleteModelResponse  # noqa: Y015
+Global___RestoreModelResponse: _TypeAlias = RestoreModelResponse  # noqa: Y015
 
 @_typing.final
 class UploadBlobRequest(_message.Message):
@@ -539,22 +699,26 @@ class ListVersionsRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SHOW_DELETED_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Required. Model id."""
     page_size: _builtins.int
     """Most entries to return; default 100, at most 1000."""
     page_token: _builtins.str
     """Where to go on."""
+    show_deleted: _builtins.bool
+    """Whether deleted versions that can still be restored are listed too."""
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        show_deleted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "page_size", b"page_size", "page_token", b"page_token", "show_deleted", b"show_deleted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -596,8 +760,66 @@ class DeleteVersionRequest(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    PURGE_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Required. Model id."""
+    version: _builtins.str
+    """Required. Version, as in GetVersion."""
+    purge: _builtins.bool
+    """Whether it is gone for good at once, also when it was deleted before."""
+    force: _builtins.bool
+    """Whether generators that hold it ready are no obstacle: what runs there finishes."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        version: _builtins.str = ...,
+        purge: _builtins.bool = ...,
+        force: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "model", b"model", "purge", b"purge", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteVersionRequest: _TypeAlias = DeleteVersionRequest  # noqa: Y015
+
+@_typing.final
+class DeleteVersionResponse(_message.Message):
+    """Confirms the deletion."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def version(self) -> _model_pb2.Version:
+        """The version with the time at which it is gone for good; unset when it is gone already."""
+
+    def __init__(
+        self,
+        *,
+        version: _model_pb2.Version | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteVersionResponse: _TypeAlias = DeleteVersionResponse  # noqa: Y015
+
+@_typing.final
+class RestoreVersionRequest(_message.Message):
+    """Asks for a deleted version back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Model id; may be empty when `version` is a whole digest."""
     version: _builtins.str
     """Required. Version, as in GetVersion."""
     def __init__(
@@ -612,24 +834,288 @@ class DeleteVersionRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteVersionRequest: _TypeAlias = DeleteVersionRequest  # noqa: Y015
+Global___RestoreVersionRequest: _TypeAlias = RestoreVersionRequest  # noqa: Y015
 
 @_typing.final
-class DeleteVersionResponse(_message.Message):
-    """Confirms the deletion."""
+class RestoreVersionResponse(_message.Message):
+    """Carries the restored version."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    VERSION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def version(self) -> _model_pb2.Version:
+        """The version."""
+
     def __init__(
         self,
+        *,
+        version: _model_pb2.Version | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteVersionResponse: _TypeAlias = DeleteVersionResponse  # noqa: Y015
+Global___RestoreVersionResponse: _TypeAlias = RestoreVersionResponse  # noqa: Y015
+
+@_typing.final
+class TagVersionRequest(_message.Message):
+    """Asks to change the tags of a version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ADD_FIELD_NUMBER: _builtins.int
+    REMOVE_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Model id; may be empty when `version` is a whole digest."""
+    version: _builtins.str
+    """Required. Version, as in GetVersion."""
+    @_builtins.property
+    def add(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tags that it is to have."""
+
+    @_builtins.property
+    def remove(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tags that it is not to have; what is added and removed is removed."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        version: _builtins.str = ...,
+        add: _abc.Iterable[_builtins.str] | None = ...,
+        remove: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add", b"add", "model", b"model", "remove", b"remove", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TagVersionRequest: _TypeAlias = TagVersionRequest  # noqa: Y015
+
+@_typing.final
+class TagVersionResponse(_message.Message):
+    """Carries the tagged version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def version(self) -> _model_pb2.Version:
+        """The version."""
+
+    def __init__(
+        self,
+        *,
+        version: _model_pb2.Version | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TagVersionResponse: _TypeAlias = TagVersionResponse  # noqa: Y015
+
+@_typing.final
+class RecordEvaluationRequest(_message.Message):
+    """Asks to add a measurement."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    EVALUATION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Model id; may be empty when `version` is a whole digest."""
+    version: _builtins.str
+    """Required. Version, as in GetVersion."""
+    request_id: _builtins.str
+    """UUID; a repeat returns the first response."""
+    @_builtins.property
+    def evaluation(self) -> _model_pb2.Evaluation:
+        """Required. The measurement; output-only fields are ignored."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        version: _builtins.str = ...,
+        evaluation: _model_pb2.Evaluation | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["evaluation", b"evaluation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluation", b"evaluation", "model", b"model", "request_id", b"request_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordEvaluationRequest: _TypeAlias = RecordEvaluationRequest  # noqa: Y015
+
+@_typing.final
+class RecordEvaluationResponse(_message.Message):
+    """Carries the measurement as it is kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVALUATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def evaluation(self) -> _model_pb2.Evaluation:
+        """The measurement."""
+
+    def __init__(
+        self,
+        *,
+        evaluation: _model_pb2.Evaluation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["evaluation", b"evaluation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluation", b"evaluation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordEvaluationResponse: _TypeAlias = RecordEvaluationResponse  # noqa: Y015
+
+@_typing.final
+class SearchVersionsRequest(_message.Message):
+    """Asks for versions by what they are; every condition that is set must hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    BASE_DIGEST_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    TAG_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    LEAST_FIELD_NUMBER: _builtins.int
+    MOST_FIELD_NUMBER: _builtins.int
+    DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    JOB_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """Part of the model's id, description, card or task, or of a tag; upper and lower case are the same."""
+    base_digest: _builtins.str
+    """Base that the version belongs to, sha256:…"""
+    task: _builtins.str
+    """Task of its model."""
+    tag: _builtins.str
+    """A tag that it has."""
+    kind: _model_pb2.VersionKind.ValueType
+    """What the weights are."""
+    metric: _builtins.str
+    """A metric that was measured, in training or since."""
+    least: _builtins.float
+    """Least value of the metric; of several measurements the newest counts."""
+    most: _builtins.float
+    """Most value of the metric."""
+    dataset_digest: _builtins.str
+    """Dataset that the metric was measured on, sha256:…; without a metric, dataset that was trained on."""
+    job: _builtins.str
+    """Training job that made it."""
+    order: Global___SearchOrder.ValueType
+    """In which order."""
+    page_size: _builtins.int
+    """Most entries to return; default 100, at most 1000."""
+    page_token: _builtins.str
+    """Where to go on."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        base_digest: _builtins.str = ...,
+        task: _builtins.str = ...,
+        tag: _builtins.str = ...,
+        kind: _model_pb2.VersionKind.ValueType = ...,
+        metric: _builtins.str = ...,
+        least: _builtins.float | None = ...,
+        most: _builtins.float | None = ...,
+        dataset_digest: _builtins.str = ...,
+        job: _builtins.str = ...,
+        order: Global___SearchOrder.ValueType = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_least", b"_least", "_most", b"_most", "least", b"least", "most", b"most"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_least", b"_least", "_most", b"_most", "base_digest", b"base_digest", "dataset_digest", b"dataset_digest", "job", b"job", "kind", b"kind", "least", b"least", "metric", b"metric", "most", b"most", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "tag", b"tag", "task", b"task", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__least: _TypeAlias = _typing.Literal["least"]  # noqa: Y015
+    _WhichOneofArgType__least: _TypeAlias = _typing.Literal["_least", b"_least"]  # noqa: Y015
+    _WhichOneofReturnType__most: _TypeAlias = _typing.Literal["most"]  # noqa: Y015
+    _WhichOneofArgType__most: _TypeAlias = _typing.Literal["_most", b"_most"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__least) -> _WhichOneofReturnType__least | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__most) -> _WhichOneofReturnType__most | None: ...
+
+Global___SearchVersionsRequest: _TypeAlias = SearchVersionsRequest  # noqa: Y015
+
+@_typing.final
+class FoundVersion(_message.Message):
+    """One version that was found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    value: _builtins.float
+    """Value of the metric that was asked for; unset when none was."""
+    @_builtins.property
+    def version(self) -> _model_pb2.Version:
+        """The version."""
+
+    def __init__(
+        self,
+        *,
+        version: _model_pb2.Version | None = ...,
+        value: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "value", b"value", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "value", b"value", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
+    _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
+
+Global___FoundVersion: _TypeAlias = FoundVersion  # noqa: Y015
+
+@_typing.final
+class SearchVersionsResponse(_message.Message):
+    """A page of versions that were found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FOUND_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last."""
+    @_builtins.property
+    def found(self) -> _containers.RepeatedCompositeFieldContainer[Global___FoundVersion]:
+        """What was found, in the order that was asked for."""
+
+    def __init__(
+        self,
+        *,
+        found: _abc.Iterable[Global___FoundVersion] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["found", b"found", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchVersionsResponse: _TypeAlias = SearchVersionsResponse  # noqa: Y015
 
 @_typing.final
 class DownloadBlobRequest(_message.Message):
@@ -696,6 +1182,7 @@ class SetAliasRequest(_message.Message):
     TARGET_VERSION_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Required. Model id."""
     alias: _builtins.str
@@ -706,6 +1193,8 @@ class SetAliasRequest(_message.Message):
     """Etag that the caller saw; empty overwrites, "new" demands that the alias does not exist."""
     request_id: _builtins.str
     """UUID; a repeat returns the first response."""
+    reason: _builtins.str
+    """Why, for those who read its moves."""
     def __init__(
         self,
         *,
@@ -714,10 +1203,11 @@ class SetAliasRequest(_message.Message):
         target_version: _builtins.str = ...,
         etag: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "etag", b"etag", "model", b"model", "request_id", b"request_id", "target_version", b"target_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "etag", b"etag", "model", b"model", "reason", b"reason", "request_id", b"request_id", "target_version", b"target_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -864,22 +1354,26 @@ class DeleteAliasRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     ALIAS_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Required. Model id."""
     alias: _builtins.str
     """Required. Alias id."""
     etag: _builtins.str
     """Etag that the caller saw; empty deletes whatever is there."""
+    reason: _builtins.str
+    """Why, for those who read its moves."""
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         alias: _builtins.str = ...,
         etag: _builtins.str = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "etag", b"etag", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "etag", b"etag", "model", b"model", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1037,16 +1531,20 @@ class ResolveModelRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
+    STICKY_KEY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Required. Model name."""
+    sticky_key: _builtins.str
+    """Whoever is to stay with one version of an alias that has canaries: a user, a session; empty draws."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
+        sticky_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "sticky_key", b"sticky_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1067,6 +1565,7 @@ class ResolveModelResponse(_message.Message):
     ALIAS_FIELD_NUMBER: _builtins.int
     BASE_DIGEST_FIELD_NUMBER: _builtins.int
     RESOLVED_NAME_FIELD_NUMBER: _builtins.int
+    CANARY_FIELD_NUMBER: _builtins.int
     is_base: _builtins.bool
     """True when the base itself is meant; then model and version are empty."""
     base: _builtins.str
@@ -1085,6 +1584,8 @@ class ResolveModelResponse(_message.Message):
     """Base that the version belongs to, sha256:…"""
     resolved_name: _builtins.str
     """The name in full: base, or MODEL@sha256:…"""
+    canary: _builtins.bool
+    """True when a canary was chosen and not the version that the alias serves."""
     def __init__(
         self,
         *,
@@ -1097,10 +1598,11 @@ class ResolveModelResponse(_message.Message):
         alias: _builtins.str = ...,
         base_digest: _builtins.str = ...,
         resolved_name: _builtins.str = ...,
+        canary: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "base", b"base", "base_digest", b"base_digest", "is_base", b"is_base", "kind", b"kind", "model", b"model", "number", b"number", "resolved_name", b"resolved_name", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "base", b"base", "base_digest", b"base_digest", "canary", b"canary", "is_base", b"is_base", "kind", b"kind", "model", b"model", "number", b"number", "resolved_name", b"resolved_name", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1189,22 +1691,70 @@ class GetLineageResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CHAIN_FIELD_NUMBER: _builtins.int
+    DESCENDANTS_FIELD_NUMBER: _builtins.int
+    ANCESTORS_FIELD_NUMBER: _builtins.int
+    TRUNCATED_FIELD_NUMBER: _builtins.int
+    truncated: _builtins.bool
+    """True when there is more than is returned."""
     @_builtins.property
     def chain(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Version]:
         """The version, then its parent, and so on to the base."""
+
+    @_builtins.property
+    def descendants(self) -> _containers.RepeatedCompositeFieldContainer[Global___LineageNode]:
+        """What was made from it, breadth first: trained on from it, merged from it."""
+
+    @_builtins.property
+    def ancestors(self) -> _containers.RepeatedCompositeFieldContainer[Global___LineageNode]:
+        """Everything that it was made from, by any parent, breadth first."""
 
     def __init__(
         self,
         *,
         chain: _abc.Iterable[_model_pb2.Version] | None = ...,
+        descendants: _abc.Iterable[Global___LineageNode] | None = ...,
+        ancestors: _abc.Iterable[Global___LineageNode] | None = ...,
+        truncated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ancestors", b"ancestors", "chain", b"chain", "descendants", b"descendants", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetLineageResponse: _TypeAlias = GetLineageResponse  # noqa: Y015
+
+@_typing.final
+class LineageNode(_message.Message):
+    """One version around another, and how it hangs there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    VIA_FIELD_NUMBER: _builtins.int
+    DEPTH_FIELD_NUMBER: _builtins.int
+    via: _builtins.str
+    """For a descendant, the parent that led to it; for an ancestor, the child that led to it, sha256:…"""
+    depth: _builtins.int
+    """Steps from the version that was asked for, from 1."""
+    @_builtins.property
+    def version(self) -> _model_pb2.Version:
+        """The version."""
+
+    def __init__(
+        self,
+        *,
+        version: _model_pb2.Version | None = ...,
+        via: _builtins.str = ...,
+        depth: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "version", b"version", "via", b"via"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LineageNode: _TypeAlias = LineageNode  # noqa: Y015
 
 @_typing.final
 class SetCanaryRequest(_message.Message):
@@ -1216,6 +1766,9 @@ class SetCanaryRequest(_message.Message):
     ALIAS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     PERCENT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Required. Model id."""
     alias: _builtins.str
@@ -1223,7 +1776,13 @@ class SetCanaryRequest(_message.Message):
     version: _builtins.str
     """Required. Version that gets the share."""
     percent: _builtins.int
-    """Share of requests in percent."""
+    """Share of requests in percent; 0 ends the canary. All shares of an alias together are at most 100."""
+    etag: _builtins.str
+    """Etag of the alias that the caller saw; empty overwrites."""
+    reason: _builtins.str
+    """Why, for those who read the alias's moves."""
+    request_id: _builtins.str
+    """UUID; a repeat returns the first response."""
     def __init__(
         self,
         *,
@@ -1231,10 +1790,13 @@ class SetCanaryRequest(_message.Message):
         alias: _builtins.str = ...,
         version: _builtins.str = ...,
         percent: _builtins.int = ...,
+        etag: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "model", b"model", "percent", b"percent", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "etag", b"etag", "model", b"model", "percent", b"percent", "reason", b"reason", "request_id", b"request_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1265,8 +1827,44 @@ class SetCanaryResponse(_message.Message):
 Global___SetCanaryResponse: _TypeAlias = SetCanaryResponse  # noqa: Y015
 
 @_typing.final
+class ForgettingBound(_message.Message):
+    """How much of something else a new version may lose against the one that serves."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRIC_FIELD_NUMBER: _builtins.int
+    DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    DIRECTION_FIELD_NUMBER: _builtins.int
+    MOST_LOSS_FIELD_NUMBER: _builtins.int
+    metric: _builtins.str
+    """Required. Metric that must not get much worse."""
+    dataset_digest: _builtins.str
+    """Dataset that it is measured on, sha256:…; empty: whatever the version was last measured on."""
+    direction: Global___MetricDirection.ValueType
+    """Which values are better."""
+    most_loss: _builtins.float
+    """Most that may be lost, in the metric's unit."""
+    def __init__(
+        self,
+        *,
+        metric: _builtins.str = ...,
+        dataset_digest: _builtins.str = ...,
+        direction: Global___MetricDirection.ValueType = ...,
+        most_loss: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_digest", b"dataset_digest", "direction", b"direction", "metric", b"metric", "most_loss", b"most_loss"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgettingBound: _TypeAlias = ForgettingBound  # noqa: Y015
+
+@_typing.final
 class Gate(_message.Message):
-    """A condition on versions."""
+    """A condition on versions: without a matching evaluation a version does not pass; without a serving version there is
+    nothing to compare with and only `required_value` is asked.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1275,17 +1873,50 @@ class Gate(_message.Message):
     THRESHOLD_FIELD_NUMBER: _builtins.int
     DATASET_DIGEST_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
+    DIRECTION_FIELD_NUMBER: _builtins.int
+    REQUIRED_VALUE_FIELD_NUMBER: _builtins.int
+    LEAST_IMPROVEMENT_FIELD_NUMBER: _builtins.int
+    FORGETTING_FIELD_NUMBER: _builtins.int
+    CHECKS_ROLLBACKS_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
     gate: _builtins.str
-    """Gate id."""
+    """Required. Gate id."""
     metric: _builtins.str
-    """Metric that is compared."""
-    threshold: _builtins.float
-    """Least value that passes."""
+    """Required. Metric that is looked at."""
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def threshold(self) -> _builtins.float:
+        """Former name of `required_value`; read where that is unset and this is not 0."""
+
+    @threshold.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def threshold(self, value: _builtins.float) -> None:
+        """Former name of `required_value`; read where that is unset and this is not 0."""
+
     dataset_digest: _builtins.str
-    """Digest of the dataset it is measured on."""
+    """Dataset that it is measured on, sha256:…; empty: whatever the version was last measured on."""
+    alias: _builtins.str
+    """Alias that it guards; empty: all of the model's."""
+    direction: Global___MetricDirection.ValueType
+    """Which values are better."""
+    required_value: _builtins.float
+    """Least value that passes, or the most where lower is better; unset asks for none."""
+    least_improvement: _builtins.float
+    """Least improvement over the version that serves, measured on the same dataset; unset asks for none, a negative one
+    lets it be that much worse.
+    """
+    checks_rollbacks: _builtins.bool
+    """Whether going back to a version that has served under the alias must pass too; by default it may."""
+    principal: _builtins.str
+    """Output only. Who created it."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was created."""
+        """Output only. When it was created."""
+
+    @_builtins.property
+    def forgetting(self) -> Global___ForgettingBound:
+        """What it must not forget; unset asks for nothing."""
 
     def __init__(
         self,
@@ -1295,12 +1926,26 @@ class Gate(_message.Message):
         threshold: _builtins.float = ...,
         dataset_digest: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        alias: _builtins.str = ...,
+        direction: Global___MetricDirection.ValueType = ...,
+        required_value: _builtins.float | None = ...,
+        least_improvement: _builtins.float | None = ...,
+        forgetting: Global___ForgettingBound | None = ...,
+        checks_rollbacks: _builtins.bool = ...,
+        principal: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_least_improvement", b"_least_improvement", "_required_value", b"_required_value", "create_time", b"create_time", "forgetting", b"forgetting", "least_improvement", b"least_improvement", "required_value", b"required_value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "dataset_digest", b"dataset_digest", "gate", b"gate", "metric", b"metric", "threshold", b"threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_least_improvement", b"_least_improvement", "_required_value", b"_required_value", "alias", b"alias", "checks_rollbacks", b"checks_rollbacks", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "direction", b"direction", "forgetting", b"forgetting", "gate", b"gate", "least_improvement", b"least_improvement", "metric", b"metric", "principal", b"principal", "required_value", b"required_value", "threshold", b"threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__least_improvement: _TypeAlias = _typing.Literal["least_improvement"]  # noqa: Y015
+    _WhichOneofArgType__least_improvement: _TypeAlias = _typing.Literal["_least_improvement", b"_least_improvement"]  # noqa: Y015
+    _WhichOneofReturnType__required_value: _TypeAlias = _typing.Literal["required_value"]  # noqa: Y015
+    _WhichOneofArgType__required_value: _TypeAlias = _typing.Literal["_required_value", b"_required_value"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__least_improvement) -> _WhichOneofReturnType__least_improvement | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__required_value) -> _WhichOneofReturnType__required_value | None: ...
 
 Global___Gate: _TypeAlias = Gate  # noqa: Y015
 

@@ -61,6 +61,11 @@ class RegistryServiceStub(object):
                 request_serializer=trivium_dot_registry_dot_v1_dot_registry__pb2.DeleteModelRequest.SerializeToString,
                 response_deserializer=trivium_dot_registry_dot_v1_dot_registry__pb2.DeleteModelResponse.FromString,
                 _registered_method=True)
+        self.RestoreModel = channel.unary_unary(
+                '/trivium.registry.v1.RegistryService/RestoreModel',
+                request_serializer=trivium_dot_registry_dot_v1_dot_registry__pb2.RestoreModelRequest.SerializeToString,
+                response_deserializer=trivium_dot_registry_dot_v1_dot_registry__pb2.RestoreModelResponse.FromString,
+                _registered_method=True)
         self.UploadBlob = channel.stream_unary(
                 '/trivium.registry.v1.RegistryService/UploadBlob',
                 request_serializer=trivium_dot_registry_dot_v1_dot_registry__pb2.UploadBlobRequest.SerializeToString,
@@ -90,6 +95,26 @@ class RegistryServiceStub(object):
                 '/trivium.registry.v1.RegistryService/DeleteVersion',
                 request_serializer=trivium_dot_registry_dot_v1_dot_registry__pb2.DeleteVersionRequest.SerializeToString,
                 response_deserializer=trivium_dot_registry_dot_v1_dot_registry__pb2.DeleteVersionResponse.FromString,
+                _registered_method=True)
+        self.RestoreVersion = channel.unary_unary(
+                '/trivium.registry.v1.RegistryService/RestoreVersion',
+                request_serializer=trivium_dot_registry_dot_v1_dot_registry__pb2.RestoreVersionRequest.SerializeToString,
+                response_deserializer=trivium_dot_registry_dot_v1_dot_registry__pb2.RestoreVersionResponse.FromString,
+                _registered_method=True)
+        self.TagVersion = channel.unary_unary(
+                '/trivium.registry.v1.RegistryService/TagVersion',
+                request_serializer=trivium_dot_registry_dot_v1_dot_registry__pb2.TagVersionRequest.SerializeToString,
+                response_deserializer=trivium_dot_registry_dot_v1_dot_registry__pb2.TagVersionResponse.FromString,
+                _registered_method=True)
+        self.RecordEvaluation = channel.unary_unary(
+                '/trivium.registry.v1.RegistryService/RecordEvaluation',
+                request_serializer=trivium_dot_registry_dot_v1_dot_registry__pb2.RecordEvaluationRequest.SerializeToString,
+                response_deserializer=trivium_dot_registry_dot_v1_dot_registry__pb2.RecordEvaluationResponse.FromString,
+                _registered_method=True)
+        self.SearchVersions = channel.unary_unary(
+                '/trivium.registry.v1.RegistryService/SearchVersions',
+                request_serializer=trivium_dot_registry_dot_v1_dot_registry__pb2.SearchVersionsRequest.SerializeToString,
+                response_deserializer=trivium_dot_registry_dot_v1_dot_registry__pb2.SearchVersionsResponse.FromString,
                 _registered_method=True)
         self.DownloadBlob = channel.unary_stream(
                 '/trivium.registry.v1.RegistryService/DownloadBlob',
@@ -200,14 +225,26 @@ class RegistryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateModel(self, request, context):
-        """Changes description and labels. Fails with ABORTED / ETAG_MISMATCH when somebody changed it before.
+        """Changes description, labels, card, task and retention. Fails with ABORTED / ETAG_MISMATCH when somebody changed it
+        before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteModel(self, request, context):
-        """Deletes a model that has no alias. Fails with FAILED_PRECONDITION / MODEL_IN_USE.
+        """Deletes a model that has no alias, with its versions. It is hidden at once and gone for good after the deployment's
+        grace (7 days), or now with `purge`; until then RestoreModel brings it back. Fails with FAILED_PRECONDITION /
+        MODEL_IN_USE while an alias or another model's version needs it, FAILED_PRECONDITION / VERSION_HELD while a generator
+        holds one of its versions ready.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreModel(self, request, context):
+        """Brings back a deleted model, with the versions that were deleted with it. A model that is not deleted is returned as
+        it is. Fails with NOT_FOUND / MODEL_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -233,7 +270,7 @@ class RegistryServiceServicer(object):
 
     def CreateVersion(self, request, context):
         """Creates a version from uploaded files: checks them (no pickle, finite numbers, shapes and rank, known base) and
-        records the manifest. The same content twice is the same version. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED,
+        records the manifest. The same content twice is the same version; if it was deleted, it is back. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED,
         FAILED_PRECONDITION / BASE_MISMATCH, FAILED_PRECONDITION / BLOB_MISSING. Creates the model when it is new.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -256,7 +293,44 @@ class RegistryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteVersion(self, request, context):
-        """Deletes a version that no alias names. Fails with FAILED_PRECONDITION / VERSION_IN_USE.
+        """Deletes a version that nothing holds. It is hidden at once and gone for good after the deployment's grace (7 days), or
+        now with `purge`; until then RestoreVersion brings it back. Fails with FAILED_PRECONDITION / VERSION_IN_USE while an
+        alias serves, is to serve or tries it or a version was made from it, FAILED_PRECONDITION / VERSION_HELD while a living
+        generator holds it ready, which `force` overrides.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreVersion(self, request, context):
+        """Brings back a deleted version, and its model if that was deleted with it. A version that is not deleted is returned as
+        it is. Fails with NOT_FOUND / VERSION_NOT_FOUND, FAILED_PRECONDITION / PARENT_DELETED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TagVersion(self, request, context):
+        """Adds and removes tags of a version: short names for people, outside the manifest. Adding one that is there and
+        removing one that is not change nothing. Fails with NOT_FOUND / VERSION_NOT_FOUND, RESOURCE_EXHAUSTED / LIMIT_REACHED
+        over 64 tags.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordEvaluation(self, request, context):
+        """Adds a measurement to a version, beside what is immutable: nothing is ever changed or removed. Of several of one
+        metric on one dataset the newest counts. Fails with NOT_FOUND / VERSION_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID
+        for a value that is not finite, RESOURCE_EXHAUSTED / LIMIT_REACHED over 1000 evaluations.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchVersions(self, request, context):
+        """Finds versions over all models of the tenant by what they are and how they measured, newest or best first. Fails with
+        INVALID_ARGUMENT / FIELD_INVALID when bounds or an order by metric name no metric.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -271,8 +345,10 @@ class RegistryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SetAlias(self, request, context):
-        """Gives an alias a new target. The serving version moves when enough generators report ready. Fails with ABORTED /
-        ETAG_MISMATCH when `etag` is set and no longer true.
+        """Gives an alias a new target. The serving version moves when enough generators report ready: at once, in the same
+        transaction, when they hold it already. Fails with ABORTED / ETAG_MISMATCH when `etag` is set and no longer true,
+        FAILED_PRECONDITION / GATE_NOT_PASSED when a gate of the model refuses the version; gates are asked again when it is
+        about to serve. Refusals stand among the alias's moves.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -300,7 +376,8 @@ class RegistryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListAliasMoves(self, request, context):
-        """Lists the moves of an alias's serving version, newest first.
+        """Lists what happened to an alias, newest first: moves of its serving version, changes of its canaries, its deletion,
+        and what its gates refused; each says who, when and why.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -316,7 +393,8 @@ class RegistryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ResolveModel(self, request, context):
-        """Says what a model name means now: base, base:NAME, NAME, NAME@ALIAS, NAME@VERSION. Fails with NOT_FOUND /
+        """Says what a model name means now: base, base:NAME, NAME, NAME@ALIAS, NAME@VERSION. An alias with canaries means one of
+        several versions: the same one for the same `sticky_key`, drawn anew without one. Fails with NOT_FOUND /
         MODEL_NOT_FOUND and the nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -325,43 +403,49 @@ class RegistryServiceServicer(object):
 
     def Watch(self, request, context):
         """Streams changes after a sequence number, first those that were, then those that come. Role service sees every tenant,
-        and counts every tenant's events; others count their own. Fails with OUT_OF_RANGE / CURSOR_UNKNOWN when the number
-        was never reached.
+        and counts every tenant's events; others count their own. 0 begins with the oldest event that is kept. Fails with
+        OUT_OF_RANGE / CURSOR_UNKNOWN when the number was never reached, OUT_OF_RANGE / CURSOR_EXPIRED with the oldest kept
+        when events after it are no longer kept: read the aliases, then watch from 0.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetLineage(self, request, context):
-        """Returns the chain of parents and the datasets and jobs of a version.
+        """Returns where a version comes from and what was made from it: the chain of first parents, all ancestors by any parent,
+        and all descendants, each breadth first and at most 500. Fails with NOT_FOUND / VERSION_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetCanary(self, request, context):
-        """Sends a share of an alias's requests to another version. Filled in by a later release.
+        """Sends a share of an alias's requests to another version, or ends that (0 percent). It gets requests only once enough
+        generators are ready for it; until then, and if it fails, the serving version answers them. Gates are not asked: a
+        canary is how one finds out. Fails with NOT_FOUND / ALIAS_NOT_FOUND, FAILED_PRECONDITION / ALIAS_NOT_SERVING, ABORTED /
+        ETAG_MISMATCH, INVALID_ARGUMENT / FIELD_INVALID when the shares exceed 100 percent or the version serves already.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateGate(self, request, context):
-        """Stores a condition that a version must meet before an alias may take it. Filled in by a later release.
+        """Stores a condition that a version must meet before an alias may take it. What serves already stays. Fails with
+        ALREADY_EXISTS / GATE_EXISTS, NOT_FOUND / MODEL_NOT_FOUND, RESOURCE_EXHAUSTED / LIMIT_REACHED over 64 gates.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListGates(self, request, context):
-        """Lists the gates of a model. Filled in by a later release.
+        """Lists the gates of a model. Fails with NOT_FOUND / MODEL_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteGate(self, request, context):
-        """Deletes a gate. Filled in by a later release.
+        """Deletes a gate. Fails with NOT_FOUND / GATE_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -409,6 +493,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     request_deserializer=trivium_dot_registry_dot_v1_dot_registry__pb2.DeleteModelRequest.FromString,
                     response_serializer=trivium_dot_registry_dot_v1_dot_registry__pb2.DeleteModelResponse.SerializeToString,
             ),
+            'RestoreModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestoreModel,
+                    request_deserializer=trivium_dot_registry_dot_v1_dot_registry__pb2.RestoreModelRequest.FromString,
+                    response_serializer=trivium_dot_registry_dot_v1_dot_registry__pb2.RestoreModelResponse.SerializeToString,
+            ),
             'UploadBlob': grpc.stream_unary_rpc_method_handler(
                     servicer.UploadBlob,
                     request_deserializer=trivium_dot_registry_dot_v1_dot_registry__pb2.UploadBlobRequest.FromString,
@@ -438,6 +527,26 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.DeleteVersion,
                     request_deserializer=trivium_dot_registry_dot_v1_dot_registry__pb2.DeleteVersionRequest.FromString,
                     response_serializer=trivium_dot_registry_dot_v1_dot_registry__pb2.DeleteVersionResponse.SerializeToString,
+            ),
+            'RestoreVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestoreVersion,
+                    request_deserializer=trivium_dot_registry_dot_v1_dot_registry__pb2.RestoreVersionRequest.FromString,
+                    response_serializer=trivium_dot_registry_dot_v1_dot_registry__pb2.RestoreVersionResponse.SerializeToString,
+            ),
+            'TagVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.TagVersion,
+                    request_deserializer=trivium_dot_registry_dot_v1_dot_registry__pb2.TagVersionRequest.FromString,
+                    response_serializer=trivium_dot_registry_dot_v1_dot_registry__pb2.TagVersionResponse.SerializeToString,
+            ),
+            'RecordEvaluation': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordEvaluation,
+                    request_deserializer=trivium_dot_registry_dot_v1_dot_registry__pb2.RecordEvaluationRequest.FromString,
+                    response_serializer=trivium_dot_registry_dot_v1_dot_registry__pb2.RecordEvaluationResponse.SerializeToString,
+            ),
+            'SearchVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchVersions,
+                    request_deserializer=trivium_dot_registry_dot_v1_dot_registry__pb2.SearchVersionsRequest.FromString,
+                    response_serializer=trivium_dot_registry_dot_v1_dot_registry__pb2.SearchVersionsResponse.SerializeToString,
             ),
             'DownloadBlob': grpc.unary_stream_rpc_method_handler(
                     servicer.DownloadBlob,
@@ -668,6 +777,33 @@ class RegistryService(object):
             _registered_method=True)
 
     @staticmethod
+    def RestoreModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.registry.v1.RegistryService/RestoreModel',
+            trivium_dot_registry_dot_v1_dot_registry__pb2.RestoreModelRequest.SerializeToString,
+            trivium_dot_registry_dot_v1_dot_registry__pb2.RestoreModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def UploadBlob(request_iterator,
             target,
             options=(),
@@ -819,6 +955,114 @@ class RegistryService(object):
             '/trivium.registry.v1.RegistryService/DeleteVersion',
             trivium_dot_registry_dot_v1_dot_registry__pb2.DeleteVersionRequest.SerializeToString,
             trivium_dot_registry_dot_v1_dot_registry__pb2.DeleteVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestoreVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.registry.v1.RegistryService/RestoreVersion',
+            trivium_dot_registry_dot_v1_dot_registry__pb2.RestoreVersionRequest.SerializeToString,
+            trivium_dot_registry_dot_v1_dot_registry__pb2.RestoreVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TagVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.registry.v1.RegistryService/TagVersion',
+            trivium_dot_registry_dot_v1_dot_registry__pb2.TagVersionRequest.SerializeToString,
+            trivium_dot_registry_dot_v1_dot_registry__pb2.TagVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordEvaluation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.registry.v1.RegistryService/RecordEvaluation',
+            trivium_dot_registry_dot_v1_dot_registry__pb2.RecordEvaluationRequest.SerializeToString,
+            trivium_dot_registry_dot_v1_dot_registry__pb2.RecordEvaluationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.registry.v1.RegistryService/SearchVersions',
+            trivium_dot_registry_dot_v1_dot_registry__pb2.SearchVersionsRequest.SerializeToString,
+            trivium_dot_registry_dot_v1_dot_registry__pb2.SearchVersionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

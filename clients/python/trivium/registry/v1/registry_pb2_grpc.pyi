@@ -42,9 +42,19 @@ class RegistryServiceStub:
     ListModels: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListModelsRequest, _registry_pb2.ListModelsResponse]
     """Lists the tenant's models by id."""
     UpdateModel: _grpc.UnaryUnaryMultiCallable[_registry_pb2.UpdateModelRequest, _registry_pb2.UpdateModelResponse]
-    """Changes description and labels. Fails with ABORTED / ETAG_MISMATCH when somebody changed it before."""
+    """Changes description, labels, card, task and retention. Fails with ABORTED / ETAG_MISMATCH when somebody changed it
+    before.
+    """
     DeleteModel: _grpc.UnaryUnaryMultiCallable[_registry_pb2.DeleteModelRequest, _registry_pb2.DeleteModelResponse]
-    """Deletes a model that has no alias. Fails with FAILED_PRECONDITION / MODEL_IN_USE."""
+    """Deletes a model that has no alias, with its versions. It is hidden at once and gone for good after the deployment's
+    grace (7 days), or now with `purge`; until then RestoreModel brings it back. Fails with FAILED_PRECONDITION /
+    MODEL_IN_USE while an alias or another model's version needs it, FAILED_PRECONDITION / VERSION_HELD while a generator
+    holds one of its versions ready.
+    """
+    RestoreModel: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RestoreModelRequest, _registry_pb2.RestoreModelResponse]
+    """Brings back a deleted model, with the versions that were deleted with it. A model that is not deleted is returned as
+    it is. Fails with NOT_FOUND / MODEL_NOT_FOUND.
+    """
     UploadBlob: _grpc.StreamUnaryMultiCallable[_registry_pb2.UploadBlobRequest, _registry_pb2.UploadBlobResponse]
     """Uploads one file's bytes: the header first, then chunks in order. Nothing is stored unless length and digest match
     (INVALID_ARGUMENT / DIGEST_MISMATCH). An interrupted upload resumes from GetUpload's offset. Fails with ABORTED /
@@ -57,7 +67,7 @@ class RegistryServiceStub:
     """
     CreateVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.CreateVersionRequest, _registry_pb2.CreateVersionResponse]
     """Creates a version from uploaded files: checks them (no pickle, finite numbers, shapes and rank, known base) and
-    records the manifest. The same content twice is the same version. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED,
+    records the manifest. The same content twice is the same version; if it was deleted, it is back. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED,
     FAILED_PRECONDITION / BASE_MISMATCH, FAILED_PRECONDITION / BLOB_MISSING. Creates the model when it is new.
     """
     GetVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetVersionRequest, _registry_pb2.GetVersionResponse]
@@ -67,14 +77,38 @@ class RegistryServiceStub:
     ListVersions: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListVersionsRequest, _registry_pb2.ListVersionsResponse]
     """Lists a model's versions, newest first."""
     DeleteVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.DeleteVersionRequest, _registry_pb2.DeleteVersionResponse]
-    """Deletes a version that no alias names. Fails with FAILED_PRECONDITION / VERSION_IN_USE."""
+    """Deletes a version that nothing holds. It is hidden at once and gone for good after the deployment's grace (7 days), or
+    now with `purge`; until then RestoreVersion brings it back. Fails with FAILED_PRECONDITION / VERSION_IN_USE while an
+    alias serves, is to serve or tries it or a version was made from it, FAILED_PRECONDITION / VERSION_HELD while a living
+    generator holds it ready, which `force` overrides.
+    """
+    RestoreVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RestoreVersionRequest, _registry_pb2.RestoreVersionResponse]
+    """Brings back a deleted version, and its model if that was deleted with it. A version that is not deleted is returned as
+    it is. Fails with NOT_FOUND / VERSION_NOT_FOUND, FAILED_PRECONDITION / PARENT_DELETED.
+    """
+    TagVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.TagVersionRequest, _registry_pb2.TagVersionResponse]
+    """Adds and removes tags of a version: short names for people, outside the manifest. Adding one that is there and
+    removing one that is not change nothing. Fails with NOT_FOUND / VERSION_NOT_FOUND, RESOURCE_EXHAUSTED / LIMIT_REACHED
+    over 64 tags.
+    """
+    RecordEvaluation: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RecordEvaluationRequest, _registry_pb2.RecordEvaluationResponse]
+    """Adds a measurement to a version, beside what is immutable: nothing is ever changed or removed. Of several of one
+    metric on one dataset the newest counts. Fails with NOT_FOUND / VERSION_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID
+    for a value that is not finite, RESOURCE_EXHAUSTED / LIMIT_REACHED over 1000 evaluations.
+    """
+    SearchVersions: _grpc.UnaryUnaryMultiCallable[_registry_pb2.SearchVersionsRequest, _registry_pb2.SearchVersionsResponse]
+    """Finds versions over all models of the tenant by what they are and how they measured, newest or best first. Fails with
+    INVALID_ARGUMENT / FIELD_INVALID when bounds or an order by metric name no metric.
+    """
     DownloadBlob: _grpc.UnaryStreamMultiCallable[_registry_pb2.DownloadBlobRequest, _registry_pb2.DownloadBlobResponse]
     """Streams a file's bytes from an offset. A digest is no right to read: only files of the caller's own versions (role
     service: of any). Fails with NOT_FOUND / BLOB_NOT_FOUND.
     """
     SetAlias: _grpc.UnaryUnaryMultiCallable[_registry_pb2.SetAliasRequest, _registry_pb2.SetAliasResponse]
-    """Gives an alias a new target. The serving version moves when enough generators report ready. Fails with ABORTED /
-    ETAG_MISMATCH when `etag` is set and no longer true.
+    """Gives an alias a new target. The serving version moves when enough generators report ready: at once, in the same
+    transaction, when they hold it already. Fails with ABORTED / ETAG_MISMATCH when `etag` is set and no longer true,
+    FAILED_PRECONDITION / GATE_NOT_PASSED when a gate of the model refuses the version; gates are asked again when it is
+    about to serve. Refusals stand among the alias's moves.
     """
     GetAlias: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetAliasRequest, _registry_pb2.GetAliasResponse]
     """Returns an alias. Fails with NOT_FOUND / ALIAS_NOT_FOUND."""
@@ -83,31 +117,43 @@ class RegistryServiceStub:
     DeleteAlias: _grpc.UnaryUnaryMultiCallable[_registry_pb2.DeleteAliasRequest, _registry_pb2.DeleteAliasResponse]
     """Deletes an alias; requests that name it fail from then on."""
     ListAliasMoves: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListAliasMovesRequest, _registry_pb2.ListAliasMovesResponse]
-    """Lists the moves of an alias's serving version, newest first."""
+    """Lists what happened to an alias, newest first: moves of its serving version, changes of its canaries, its deletion,
+    and what its gates refused; each says who, when and why.
+    """
     ReportReadiness: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ReportReadinessRequest, _registry_pb2.ReportReadinessResponse]
     """Takes a generator's word on a version; flips aliases whose target is now ready enough, in one transaction. A generator
     that was started again begins anew: what its earlier lives said no longer counts. Fails with FAILED_PRECONDITION /
     GENERATOR_REPLACED when a later life of the generator has spoken. Role service.
     """
     ResolveModel: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ResolveModelRequest, _registry_pb2.ResolveModelResponse]
-    """Says what a model name means now: base, base:NAME, NAME, NAME@ALIAS, NAME@VERSION. Fails with NOT_FOUND /
+    """Says what a model name means now: base, base:NAME, NAME, NAME@ALIAS, NAME@VERSION. An alias with canaries means one of
+    several versions: the same one for the same `sticky_key`, drawn anew without one. Fails with NOT_FOUND /
     MODEL_NOT_FOUND and the nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING.
     """
     Watch: _grpc.UnaryStreamMultiCallable[_registry_pb2.WatchRequest, _registry_pb2.WatchResponse]
     """Streams changes after a sequence number, first those that were, then those that come. Role service sees every tenant,
-    and counts every tenant's events; others count their own. Fails with OUT_OF_RANGE / CURSOR_UNKNOWN when the number
-    was never reached.
+    and counts every tenant's events; others count their own. 0 begins with the oldest event that is kept. Fails with
+    OUT_OF_RANGE / CURSOR_UNKNOWN when the number was never reached, OUT_OF_RANGE / CURSOR_EXPIRED with the oldest kept
+    when events after it are no longer kept: read the aliases, then watch from 0.
     """
     GetLineage: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetLineageRequest, _registry_pb2.GetLineageResponse]
-    """Returns the chain of parents and the datasets and jobs of a version."""
+    """Returns where a version comes from and what was made from it: the chain of first parents, all ancestors by any parent,
+    and all descendants, each breadth first and at most 500. Fails with NOT_FOUND / VERSION_NOT_FOUND.
+    """
     SetCanary: _grpc.UnaryUnaryMultiCallable[_registry_pb2.SetCanaryRequest, _registry_pb2.SetCanaryResponse]
-    """Sends a share of an alias's requests to another version. Filled in by a later release."""
+    """Sends a share of an alias's requests to another version, or ends that (0 percent). It gets requests only once enough
+    generators are ready for it; until then, and if it fails, the serving version answers them. Gates are not asked: a
+    canary is how one finds out. Fails with NOT_FOUND / ALIAS_NOT_FOUND, FAILED_PRECONDITION / ALIAS_NOT_SERVING, ABORTED /
+    ETAG_MISMATCH, INVALID_ARGUMENT / FIELD_INVALID when the shares exceed 100 percent or the version serves already.
+    """
     CreateGate: _grpc.UnaryUnaryMultiCallable[_registry_pb2.CreateGateRequest, _registry_pb2.CreateGateResponse]
-    """Stores a condition that a version must meet before an alias may take it. Filled in by a later release."""
+    """Stores a condition that a version must meet before an alias may take it. What serves already stays. Fails with
+    ALREADY_EXISTS / GATE_EXISTS, NOT_FOUND / MODEL_NOT_FOUND, RESOURCE_EXHAUSTED / LIMIT_REACHED over 64 gates.
+    """
     ListGates: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListGatesRequest, _registry_pb2.ListGatesResponse]
-    """Lists the gates of a model. Filled in by a later release."""
+    """Lists the gates of a model. Fails with NOT_FOUND / MODEL_NOT_FOUND."""
     DeleteGate: _grpc.UnaryUnaryMultiCallable[_registry_pb2.DeleteGateRequest, _registry_pb2.DeleteGateResponse]
-    """Deletes a gate. Filled in by a later release."""
+    """Deletes a gate. Fails with NOT_FOUND / GATE_NOT_FOUND."""
     MergeVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.MergeVersionRequest, _registry_pb2.MergeVersionResponse]
     """Bakes an adapter into a full model version. Filled in by a later release."""
     ImportModel: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ImportModelRequest, _registry_pb2.ImportModelResponse]
@@ -127,9 +173,19 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     ListModels: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListModelsRequest, _registry_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the tenant's models by id."""
     UpdateModel: _aio.UnaryUnaryMultiCallable[_registry_pb2.UpdateModelRequest, _registry_pb2.UpdateModelResponse]  # type: ignore[assignment]
-    """Changes description and labels. Fails with ABORTED / ETAG_MISMATCH when somebody changed it before."""
+    """Changes description, labels, card, task and retention. Fails with ABORTED / ETAG_MISMATCH when somebody changed it
+    before.
+    """
     DeleteModel: _aio.UnaryUnaryMultiCallable[_registry_pb2.DeleteModelRequest, _registry_pb2.DeleteModelResponse]  # type: ignore[assignment]
-    """Deletes a model that has no alias. Fails with FAILED_PRECONDITION / MODEL_IN_USE."""
+    """Deletes a model that has no alias, with its versions. It is hidden at once and gone for good after the deployment's
+    grace (7 days), or now with `purge`; until then RestoreModel brings it back. Fails with FAILED_PRECONDITION /
+    MODEL_IN_USE while an alias or another model's version needs it, FAILED_PRECONDITION / VERSION_HELD while a generator
+    holds one of its versions ready.
+    """
+    RestoreModel: _aio.UnaryUnaryMultiCallable[_registry_pb2.RestoreModelRequest, _registry_pb2.RestoreModelResponse]  # type: ignore[assignment]
+    """Brings back a deleted model, with the versions that were deleted with it. A model that is not deleted is returned as
+    it is. Fails with NOT_FOUND / MODEL_NOT_FOUND.
+    """
     UploadBlob: _aio.StreamUnaryMultiCallable[_registry_pb2.UploadBlobRequest, _registry_pb2.UploadBlobResponse]  # type: ignore[assignment]
     """Uploads one file's bytes: the header first, then chunks in order. Nothing is stored unless length and digest match
     (INVALID_ARGUMENT / DIGEST_MISMATCH). An interrupted upload resumes from GetUpload's offset. Fails with ABORTED /
@@ -142,7 +198,7 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """
     CreateVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.CreateVersionRequest, _registry_pb2.CreateVersionResponse]  # type: ignore[assignment]
     """Creates a version from uploaded files: checks them (no pickle, finite numbers, shapes and rank, known base) and
-    records the manifest. The same content twice is the same version. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED,
+    records the manifest. The same content twice is the same version; if it was deleted, it is back. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED,
     FAILED_PRECONDITION / BASE_MISMATCH, FAILED_PRECONDITION / BLOB_MISSING. Creates the model when it is new.
     """
     GetVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetVersionRequest, _registry_pb2.GetVersionResponse]  # type: ignore[assignment]
@@ -152,14 +208,38 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     ListVersions: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListVersionsRequest, _registry_pb2.ListVersionsResponse]  # type: ignore[assignment]
     """Lists a model's versions, newest first."""
     DeleteVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.DeleteVersionRequest, _registry_pb2.DeleteVersionResponse]  # type: ignore[assignment]
-    """Deletes a version that no alias names. Fails with FAILED_PRECONDITION / VERSION_IN_USE."""
+    """Deletes a version that nothing holds. It is hidden at once and gone for good after the deployment's grace (7 days), or
+    now with `purge`; until then RestoreVersion brings it back. Fails with FAILED_PRECONDITION / VERSION_IN_USE while an
+    alias serves, is to serve or tries it or a version was made from it, FAILED_PRECONDITION / VERSION_HELD while a living
+    generator holds it ready, which `force` overrides.
+    """
+    RestoreVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.RestoreVersionRequest, _registry_pb2.RestoreVersionResponse]  # type: ignore[assignment]
+    """Brings back a deleted version, and its model if that was deleted with it. A version that is not deleted is returned as
+    it is. Fails with NOT_FOUND / VERSION_NOT_FOUND, FAILED_PRECONDITION / PARENT_DELETED.
+    """
+    TagVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.TagVersionRequest, _registry_pb2.TagVersionResponse]  # type: ignore[assignment]
+    """Adds and removes tags of a version: short names for people, outside the manifest. Adding one that is there and
+    removing one that is not change nothing. Fails with NOT_FOUND / VERSION_NOT_FOUND, RESOURCE_EXHAUSTED / LIMIT_REACHED
+    over 64 tags.
+    """
+    RecordEvaluation: _aio.UnaryUnaryMultiCallable[_registry_pb2.RecordEvaluationRequest, _registry_pb2.RecordEvaluationResponse]  # type: ignore[assignment]
+    """Adds a measurement to a version, beside what is immutable: nothing is ever changed or removed. Of several of one
+    metric on one dataset the newest counts. Fails with NOT_FOUND / VERSION_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID
+    for a value that is not finite, RESOURCE_EXHAUSTED / LIMIT_REACHED over 1000 evaluations.
+    """
+    SearchVersions: _aio.UnaryUnaryMultiCallable[_registry_pb2.SearchVersionsRequest, _registry_pb2.SearchVersionsResponse]  # type: ignore[assignment]
+    """Finds versions over all models of the tenant by what they are and how they measured, newest or best first. Fails with
+    INVALID_ARGUMENT / FIELD_INVALID when bounds or an order by metric name no metric.
+    """
     DownloadBlob: _aio.UnaryStreamMultiCallable[_registry_pb2.DownloadBlobRequest, _registry_pb2.DownloadBlobResponse]  # type: ignore[assignment]
     """Streams a file's bytes from an offset. A digest is no right to read: only files of the caller's own versions (role
     service: of any). Fails with NOT_FOUND / BLOB_NOT_FOUND.
     """
     SetAlias: _aio.UnaryUnaryMultiCallable[_registry_pb2.SetAliasRequest, _registry_pb2.SetAliasResponse]  # type: ignore[assignment]
-    """Gives an alias a new target. The serving version moves when enough generators report ready. Fails with ABORTED /
-    ETAG_MISMATCH when `etag` is set and no longer true.
+    """Gives an alias a new target. The serving version moves when enough generators report ready: at once, in the same
+    transaction, when they hold it already. Fails with ABORTED / ETAG_MISMATCH when `etag` is set and no longer true,
+    FAILED_PRECONDITION / GATE_NOT_PASSED when a gate of the model refuses the version; gates are asked again when it is
+    about to serve. Refusals stand among the alias's moves.
     """
     GetAlias: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetAliasRequest, _registry_pb2.GetAliasResponse]  # type: ignore[assignment]
     """Returns an alias. Fails with NOT_FOUND / ALIAS_NOT_FOUND."""
@@ -168,31 +248,43 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     DeleteAlias: _aio.UnaryUnaryMultiCallable[_registry_pb2.DeleteAliasRequest, _registry_pb2.DeleteAliasResponse]  # type: ignore[assignment]
     """Deletes an alias; requests that name it fail from then on."""
     ListAliasMoves: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListAliasMovesRequest, _registry_pb2.ListAliasMovesResponse]  # type: ignore[assignment]
-    """Lists the moves of an alias's serving version, newest first."""
+    """Lists what happened to an alias, newest first: moves of its serving version, changes of its canaries, its deletion,
+    and what its gates refused; each says who, when and why.
+    """
     ReportReadiness: _aio.UnaryUnaryMultiCallable[_registry_pb2.ReportReadinessRequest, _registry_pb2.ReportReadinessResponse]  # type: ignore[assignment]
     """Takes a generator's word on a version; flips aliases whose target is now ready enough, in one transaction. A generator
     that was started again begins anew: what its earlier lives said no longer counts. Fails with FAILED_PRECONDITION /
     GENERATOR_REPLACED when a later life of the generator has spoken. Role service.
     """
     ResolveModel: _aio.UnaryUnaryMultiCallable[_registry_pb2.ResolveModelRequest, _registry_pb2.ResolveModelResponse]  # type: ignore[assignment]
-    """Says what a model name means now: base, base:NAME, NAME, NAME@ALIAS, NAME@VERSION. Fails with NOT_FOUND /
+    """Says what a model name means now: base, base:NAME, NAME, NAME@ALIAS, NAME@VERSION. An alias with canaries means one of
+    several versions: the same one for the same `sticky_key`, drawn anew without one. Fails with NOT_FOUND /
     MODEL_NOT_FOUND and the nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING.
     """
     Watch: _aio.UnaryStreamMultiCallable[_registry_pb2.WatchRequest, _registry_pb2.WatchResponse]  # type: ignore[assignment]
     """Streams changes after a sequence number, first those that were, then those that come. Role service sees every tenant,
-    and counts every tenant's events; others count their own. Fails with OUT_OF_RANGE / CURSOR_UNKNOWN when the number
-    was never reached.
+    and counts every tenant's events; others count their own. 0 begins with the oldest event that is kept. Fails with
+    OUT_OF_RANGE / CURSOR_UNKNOWN when the number was never reached, OUT_OF_RANGE / CURSOR_EXPIRED with the oldest kept
+    when events after it are no longer kept: read the aliases, then watch from 0.
     """
     GetLineage: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetLineageRequest, _registry_pb2.GetLineageResponse]  # type: ignore[assignment]
-    """Returns the chain of parents and the datasets and jobs of a version."""
+    """Returns where a version comes from and what was made from it: the chain of first parents, all ancestors by any parent,
+    and all descendants, each breadth first and at most 500. Fails with NOT_FOUND / VERSION_NOT_FOUND.
+    """
     SetCanary: _aio.UnaryUnaryMultiCallable[_registry_pb2.SetCanaryRequest, _registry_pb2.SetCanaryResponse]  # type: ignore[assignment]
-    """Sends a share of an alias's requests to another version. Filled in by a later release."""
+    """Sends a share of an alias's requests to another version, or ends that (0 percent). It gets requests only once enough
+    generators are ready for it; until then, and if it fails, the serving version answers them. Gates are not asked: a
+    canary is how one finds out. Fails with NOT_FOUND / ALIAS_NOT_FOUND, FAILED_PRECONDITION / ALIAS_NOT_SERVING, ABORTED /
+    ETAG_MISMATCH, INVALID_ARGUMENT / FIELD_INVALID when the shares exceed 100 percent or the version serves already.
+    """
     CreateGate: _aio.UnaryUnaryMultiCallable[_registry_pb2.CreateGateRequest, _registry_pb2.CreateGateResponse]  # type: ignore[assignment]
-    """Stores a condition that a version must meet before an alias may take it. Filled in by a later release."""
+    """Stores a condition that a version must meet before an alias may take it. What serves already stays. Fails with
+    ALREADY_EXISTS / GATE_EXISTS, NOT_FOUND / MODEL_NOT_FOUND, RESOURCE_EXHAUSTED / LIMIT_REACHED over 64 gates.
+    """
     ListGates: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListGatesRequest, _registry_pb2.ListGatesResponse]  # type: ignore[assignment]
-    """Lists the gates of a model. Filled in by a later release."""
+    """Lists the gates of a model. Fails with NOT_FOUND / MODEL_NOT_FOUND."""
     DeleteGate: _aio.UnaryUnaryMultiCallable[_registry_pb2.DeleteGateRequest, _registry_pb2.DeleteGateResponse]  # type: ignore[assignment]
-    """Deletes a gate. Filled in by a later release."""
+    """Deletes a gate. Fails with NOT_FOUND / GATE_NOT_FOUND."""
     MergeVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.MergeVersionRequest, _registry_pb2.MergeVersionResponse]  # type: ignore[assignment]
     """Bakes an adapter into a full model version. Filled in by a later release."""
     ImportModel: _aio.UnaryUnaryMultiCallable[_registry_pb2.ImportModelRequest, _registry_pb2.ImportModelResponse]  # type: ignore[assignment]
@@ -233,7 +325,9 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.UpdateModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.UpdateModelResponse, _abc.Awaitable[_registry_pb2.UpdateModelResponse]]:
-        """Changes description and labels. Fails with ABORTED / ETAG_MISMATCH when somebody changed it before."""
+        """Changes description, labels, card, task and retention. Fails with ABORTED / ETAG_MISMATCH when somebody changed it
+        before.
+        """
 
     @_abc_1.abstractmethod
     def DeleteModel(
@@ -241,7 +335,21 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.DeleteModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.DeleteModelResponse, _abc.Awaitable[_registry_pb2.DeleteModelResponse]]:
-        """Deletes a model that has no alias. Fails with FAILED_PRECONDITION / MODEL_IN_USE."""
+        """Deletes a model that has no alias, with its versions. It is hidden at once and gone for good after the deployment's
+        grace (7 days), or now with `purge`; until then RestoreModel brings it back. Fails with FAILED_PRECONDITION /
+        MODEL_IN_USE while an alias or another model's version needs it, FAILED_PRECONDITION / VERSION_HELD while a generator
+        holds one of its versions ready.
+        """
+
+    @_abc_1.abstractmethod
+    def RestoreModel(
+        self,
+        request: _registry_pb2.RestoreModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.RestoreModelResponse, _abc.Awaitable[_registry_pb2.RestoreModelResponse]]:
+        """Brings back a deleted model, with the versions that were deleted with it. A model that is not deleted is returned as
+        it is. Fails with NOT_FOUND / MODEL_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def UploadBlob(
@@ -272,7 +380,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.CreateVersionResponse, _abc.Awaitable[_registry_pb2.CreateVersionResponse]]:
         """Creates a version from uploaded files: checks them (no pickle, finite numbers, shapes and rank, known base) and
-        records the manifest. The same content twice is the same version. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED,
+        records the manifest. The same content twice is the same version; if it was deleted, it is back. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED,
         FAILED_PRECONDITION / BASE_MISMATCH, FAILED_PRECONDITION / BLOB_MISSING. Creates the model when it is new.
         """
 
@@ -300,7 +408,53 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.DeleteVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.DeleteVersionResponse, _abc.Awaitable[_registry_pb2.DeleteVersionResponse]]:
-        """Deletes a version that no alias names. Fails with FAILED_PRECONDITION / VERSION_IN_USE."""
+        """Deletes a version that nothing holds. It is hidden at once and gone for good after the deployment's grace (7 days), or
+        now with `purge`; until then RestoreVersion brings it back. Fails with FAILED_PRECONDITION / VERSION_IN_USE while an
+        alias serves, is to serve or tries it or a version was made from it, FAILED_PRECONDITION / VERSION_HELD while a living
+        generator holds it ready, which `force` overrides.
+        """
+
+    @_abc_1.abstractmethod
+    def RestoreVersion(
+        self,
+        request: _registry_pb2.RestoreVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.RestoreVersionResponse, _abc.Awaitable[_registry_pb2.RestoreVersionResponse]]:
+        """Brings back a deleted version, and its model if that was deleted with it. A version that is not deleted is returned as
+        it is. Fails with NOT_FOUND / VERSION_NOT_FOUND, FAILED_PRECONDITION / PARENT_DELETED.
+        """
+
+    @_abc_1.abstractmethod
+    def TagVersion(
+        self,
+        request: _registry_pb2.TagVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.TagVersionResponse, _abc.Awaitable[_registry_pb2.TagVersionResponse]]:
+        """Adds and removes tags of a version: short names for people, outside the manifest. Adding one that is there and
+        removing one that is not change nothing. Fails with NOT_FOUND / VERSION_NOT_FOUND, RESOURCE_EXHAUSTED / LIMIT_REACHED
+        over 64 tags.
+        """
+
+    @_abc_1.abstractmethod
+    def RecordEvaluation(
+        self,
+        request: _registry_pb2.RecordEvaluationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.RecordEvaluationResponse, _abc.Awaitable[_registry_pb2.RecordEvaluationResponse]]:
+        """Adds a measurement to a version, beside what is immutable: nothing is ever changed or removed. Of several of one
+        metric on one dataset the newest counts. Fails with NOT_FOUND / VERSION_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID
+        for a value that is not finite, RESOURCE_EXHAUSTED / LIMIT_REACHED over 1000 evaluations.
+        """
+
+    @_abc_1.abstractmethod
+    def SearchVersions(
+        self,
+        request: _registry_pb2.SearchVersionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.SearchVersionsResponse, _abc.Awaitable[_registry_pb2.SearchVersionsResponse]]:
+        """Finds versions over all models of the tenant by what they are and how they measured, newest or best first. Fails with
+        INVALID_ARGUMENT / FIELD_INVALID when bounds or an order by metric name no metric.
+        """
 
     @_abc_1.abstractmethod
     def DownloadBlob(
@@ -318,8 +472,10 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.SetAliasRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.SetAliasResponse, _abc.Awaitable[_registry_pb2.SetAliasResponse]]:
-        """Gives an alias a new target. The serving version moves when enough generators report ready. Fails with ABORTED /
-        ETAG_MISMATCH when `etag` is set and no longer true.
+        """Gives an alias a new target. The serving version moves when enough generators report ready: at once, in the same
+        transaction, when they hold it already. Fails with ABORTED / ETAG_MISMATCH when `etag` is set and no longer true,
+        FAILED_PRECONDITION / GATE_NOT_PASSED when a gate of the model refuses the version; gates are asked again when it is
+        about to serve. Refusals stand among the alias's moves.
         """
 
     @_abc_1.abstractmethod
@@ -352,7 +508,9 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.ListAliasMovesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.ListAliasMovesResponse, _abc.Awaitable[_registry_pb2.ListAliasMovesResponse]]:
-        """Lists the moves of an alias's serving version, newest first."""
+        """Lists what happened to an alias, newest first: moves of its serving version, changes of its canaries, its deletion,
+        and what its gates refused; each says who, when and why.
+        """
 
     @_abc_1.abstractmethod
     def ReportReadiness(
@@ -371,7 +529,8 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.ResolveModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.ResolveModelResponse, _abc.Awaitable[_registry_pb2.ResolveModelResponse]]:
-        """Says what a model name means now: base, base:NAME, NAME, NAME@ALIAS, NAME@VERSION. Fails with NOT_FOUND /
+        """Says what a model name means now: base, base:NAME, NAME, NAME@ALIAS, NAME@VERSION. An alias with canaries means one of
+        several versions: the same one for the same `sticky_key`, drawn anew without one. Fails with NOT_FOUND /
         MODEL_NOT_FOUND and the nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING.
         """
 
@@ -382,8 +541,9 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_registry_pb2.WatchResponse], _abc.AsyncIterator[_registry_pb2.WatchResponse]]:
         """Streams changes after a sequence number, first those that were, then those that come. Role service sees every tenant,
-        and counts every tenant's events; others count their own. Fails with OUT_OF_RANGE / CURSOR_UNKNOWN when the number
-        was never reached.
+        and counts every tenant's events; others count their own. 0 begins with the oldest event that is kept. Fails with
+        OUT_OF_RANGE / CURSOR_UNKNOWN when the number was never reached, OUT_OF_RANGE / CURSOR_EXPIRED with the oldest kept
+        when events after it are no longer kept: read the aliases, then watch from 0.
         """
 
     @_abc_1.abstractmethod
@@ -392,7 +552,9 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.GetLineageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.GetLineageResponse, _abc.Awaitable[_registry_pb2.GetLineageResponse]]:
-        """Returns the chain of parents and the datasets and jobs of a version."""
+        """Returns where a version comes from and what was made from it: the chain of first parents, all ancestors by any parent,
+        and all descendants, each breadth first and at most 500. Fails with NOT_FOUND / VERSION_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def SetCanary(
@@ -400,7 +562,11 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.SetCanaryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.SetCanaryResponse, _abc.Awaitable[_registry_pb2.SetCanaryResponse]]:
-        """Sends a share of an alias's requests to another version. Filled in by a later release."""
+        """Sends a share of an alias's requests to another version, or ends that (0 percent). It gets requests only once enough
+        generators are ready for it; until then, and if it fails, the serving version answers them. Gates are not asked: a
+        canary is how one finds out. Fails with NOT_FOUND / ALIAS_NOT_FOUND, FAILED_PRECONDITION / ALIAS_NOT_SERVING, ABORTED /
+        ETAG_MISMATCH, INVALID_ARGUMENT / FIELD_INVALID when the shares exceed 100 percent or the version serves already.
+        """
 
     @_abc_1.abstractmethod
     def CreateGate(
@@ -408,7 +574,9 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.CreateGateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.CreateGateResponse, _abc.Awaitable[_registry_pb2.CreateGateResponse]]:
-        """Stores a condition that a version must meet before an alias may take it. Filled in by a later release."""
+        """Stores a condition that a version must meet before an alias may take it. What serves already stays. Fails with
+        ALREADY_EXISTS / GATE_EXISTS, NOT_FOUND / MODEL_NOT_FOUND, RESOURCE_EXHAUSTED / LIMIT_REACHED over 64 gates.
+        """
 
     @_abc_1.abstractmethod
     def ListGates(
@@ -416,7 +584,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.ListGatesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.ListGatesResponse, _abc.Awaitable[_registry_pb2.ListGatesResponse]]:
-        """Lists the gates of a model. Filled in by a later release."""
+        """Lists the gates of a model. Fails with NOT_FOUND / MODEL_NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def DeleteGate(
@@ -424,7 +592,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.DeleteGateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.DeleteGateResponse, _abc.Awaitable[_registry_pb2.DeleteGateResponse]]:
-        """Deletes a gate. Filled in by a later release."""
+        """Deletes a gate. Fails with NOT_FOUND / GATE_NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def MergeVersion(

@@ -1,0 +1,78 @@
+"""Searches and families of versions on the wire."""
+
+from trivium.registry.v1 import registry_pb2
+
+from services.chassis import paging
+from services.registry.holds import Wish
+from services.registry.lineage import Family, Node
+from services.registry.search import Found, Order, Wanted
+from services.registry.wire import KINDS_BACK, version
+
+_ORDERS = {
+    registry_pb2.SEARCH_ORDER_UNSPECIFIED: Order.NEWEST,
+    registry_pb2.SEARCH_ORDER_NEWEST: Order.NEWEST,
+    registry_pb2.SEARCH_ORDER_HIGHEST: Order.HIGHEST,
+    registry_pb2.SEARCH_ORDER_LOWEST: Order.LOWEST,
+}
+
+
+def wanted(request: registry_pb2.SearchVersionsRequest) -> Wanted:
+    """What is searched for."""
+    return Wanted(
+        text=request.text,
+        base_digest=request.base_digest,
+        task=request.task,
+        tag=request.tag,
+        kind=KINDS_BACK.get(request.kind),
+        metric=request.metric,
+        least=request.least if request.HasField("least") else None,
+        most=request.most if request.HasField("most") else None,
+        dataset_digest=request.dataset_digest,
+        job=request.job,
+        order=_ORDERS[request.order],
+    )
+
+
+def position(request: registry_pb2.SearchVersionsRequest) -> tuple[float, str] | None:
+    """Where a search goes on.  Raises PAGE_TOKEN_INVALID for a token of another search."""
+    found = paging.decode(request.page_token, [str, str], _filters(request))
+    # As a text, so that every digit of the number comes back.
+    return None if found is None else (float(found[0]), str(found[1]))
+
+
+def found(request: registry_pb2.SearchVersionsRequest, values: list[Found]) -> registry_pb2.SearchVersionsResponse:
+    """A page of what was found; ``values`` has one more than the page when there is more."""
+    size = paging.size_of(request.page_size)
+    token = ""
+    if len(values) > size:
+        key, digest = values[size - 1].position(_ORDERS[request.order])
+        token = paging.encode([repr(key), digest], _filters(request))
+    shown = [registry_pb2.FoundVersion(version=version(item.version), value=item.value) for item in values[:size]]
+    return registry_pb2.SearchVersionsResponse(found=shown, next_page_token=token)
+
+
+def _filters(request: registry_pb2.SearchVersionsRequest) -> str:
+    asked = registry_pb2.SearchVersionsRequest()
+    asked.CopyFrom(request)
+    asked.ClearField("page_token")
+    asked.ClearField("page_size")
+    return asked.SerializeToString(deterministic=True).hex()
+
+
+def family(value: Family) -> registry_pb2.GetLineageResponse:
+    """A version with its ancestors and descendants."""
+    return registry_pb2.GetLineageResponse(
+        chain=[version(item) for item in value.chain],
+        descendants=[_node(node) for node in value.descendants],
+        ancestors=[_node(node) for node in value.ancestors],
+        truncated=value.truncated,
+    )
+
+
+def _node(value: Node) -> registry_pb2.LineageNode:
+    return registry_pb2.LineageNode(version=version(value.version), via=value.via, depth=value.depth)
+
+
+def deletion(request: registry_pb2.DeleteVersionRequest | registry_pb2.DeleteModelRequest) -> Wish:
+    """How something is to be deleted."""
+    return Wish(purge=request.purge, force=request.force)
