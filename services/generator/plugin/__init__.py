@@ -9,6 +9,7 @@ slot keeps its weights.  The plugin
 * zeroes a slot when its adapter leaves, and stamps each slot with the identity that
   was read from disk together with the weights (``slots``),
 * attests, per request and step, which slot multiplied its rows (``attest``),
+* lets the engine's processes sleep while they wait for one another (``waiting``),
 * ends the engine's processes with the service that started them, however it ends.
 
 Invariant: every line that reaches into vLLM lives in this package, and the package
@@ -64,9 +65,10 @@ def register() -> None:
     # The kernel's signal follows the thread that started this child: ``engine_vllm`` keeps
     # one for as long as the engine.
     die_with_parent(parent.pid)
-    from services.generator.plugin import attest, layers, punica, slots
+    from services.generator.plugin import attest, layers, punica, slots, waiting
 
     punica.install()
     layers.install()
     slots.install()
     attest.install()
+    waiting.install()
