@@ -69,12 +69,15 @@ class Asker:
     async def ask(self, question: Question) -> AsyncGenerator[Sources | TextDelta | Answer]:
         """Sources, then text as it comes, then the answer's end.
 
-        Raises QUESTION_EMPTY, ROLE_MISSING, MODEL_NOT_FOUND, COLLECTION_NOT_FOUND,
+        Raises QUESTION_EMPTY, FIELD_INVALID, ROLE_MISSING, MODEL_NOT_FOUND, COLLECTION_NOT_FOUND,
         PROMPT_TOO_LONG, VERSION_MISMATCH, and PEER_UNAVAILABLE naming the service.
         """
         require(Role.READER, Role.MEMBER, Role.OWNER, Role.ADMIN, Role.SERVICE)
         if not question.text.strip():
             raise Failure(Reason.QUESTION_EMPTY, field="question")
+        if (question.wish.sampling.n or 1) > 1:
+            problem = "must be 1 for a question with sources, whose citations stand in one text; ask again, or chat"
+            raise Failure(Reason.FIELD_INVALID, field="sampling.n", problem=problem)
         wish = replace(question.wish, request_id=question.wish.request_id or self._new_id())
         watch = Stopwatch(self._clock)
         with watch.stage("resolve"):

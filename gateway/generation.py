@@ -46,6 +46,7 @@ class Sampling:
     ignore_eos: bool | None = None
     stop_token_ids: tuple[int, ...] = ()
     logit_bias: Mapping[int, float] = field(default_factory=dict)
+    n: int | None = None
 
 
 class ShapeKind(Enum):
@@ -146,21 +147,31 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """Text since the last delta, the probabilities of its tokens when they were asked for, and how many they are."""
+    """Text of answer number ``choice`` since its last delta, its tokens' probabilities if asked for, their number."""
 
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
     tokens: int = 0
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceEnd:
+    """The end of one of the answers to a prompt, and its tokens."""
+
+    finish_reason: FinishReason
+    completion_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """The end of a generation."""
+    """The end of a generation: of its first answer, and of each by number."""
 
     finish_reason: FinishReason
     usage: Usage
     timings: tuple[StageTiming, ...]
     receipt: Receipt
+    choices: tuple[ChoiceEnd, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

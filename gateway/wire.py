@@ -11,6 +11,7 @@ from gateway.peers.messages import (
     of_messages,
     of_sampling,
     of_shape,
+    to_choices,
     to_finish,
     to_logprobs,
     to_receipt,
@@ -120,7 +121,7 @@ def _source(source: Source) -> gateway_pb2.Source:
 
 
 def _delta(delta: TextDelta) -> gateway_pb2.TextDelta:
-    return gateway_pb2.TextDelta(text=delta.text, logprobs=to_logprobs(delta.logprobs))
+    return gateway_pb2.TextDelta(text=delta.text, logprobs=to_logprobs(delta.logprobs), choice=delta.choice)
 
 
 def _final(end: Generated) -> gateway_pb2.GenerationFinal:
@@ -129,6 +130,7 @@ def _final(end: Generated) -> gateway_pb2.GenerationFinal:
         usage=to_usage(end.usage),
         timings=to_timings(end.timings),
         receipt=to_receipt(end.receipt),
+        choices=to_choices(end.choices),
     )
 
 

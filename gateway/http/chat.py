@@ -1,7 +1,8 @@
 """POST /v1/chat/completions: a turn, or with ``trivium.collection`` a question with sources."""
 
 import json
-from collections.abc import AsyncGenerator, Iterator
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -45,32 +46,39 @@ class ChatExchange(GeneratingExchange):
         async for item in events:
             if not opened:
                 opened = True
-                yield self._opening(item)
+                for chunk in self._openings(item):
+                    yield event(chunk)
             for chunk in self._chunks(item):
                 yield event(chunk)
         yield DONE
 
-    def _opening(self, first: Event) -> bytes:
-        """The role, and the sources where there are some: they come before any text."""
+    def _openings(self, first: Event) -> Iterator[dict[str, Any]]:
+        """The role of each answer, and the sources where there are some: they come before any text."""
         extra: dict[str, Any] = {}
         if isinstance(first, gateway_pb2.AskResponse):
             extra["trivium"] = {"sources": rendering.sources(first.sources)}
-        return event(self._chunk({"role": "assistant", "content": ""}, **extra))
+        for index in range(self._answers):
+            yield self._chunk(index, {"role": "assistant", "content": ""}, **extra)
 
     def _chunks(self, item: Event) -> Iterator[dict[str, Any]]:
         kind = item.WhichOneof("part")
         if kind == "delta":
-            yield self._chunk({"content": item.delta.text}, logprobs=self._logprobs(item.delta))
+            delta = item.delta
+            yield self._chunk(delta.choice, {"content": delta.text}, logprobs=self._logprobs(delta))
         if kind == "final":
             final = item.final
             build = final.receipt.engine_build
-            yield self._chunk({}, reason=rendering.finish(final), fingerprint=build, trivium=rendering.made_of(final))
+            reasons = rendering.finishes(final)
+            for index, reason in enumerate(reasons):
+                about = {"trivium": rendering.made_of(final)} if index == len(reasons) - 1 else {}
+                yield self._chunk(index, {}, reason=reason, fingerprint=build, **about)
             if self._usage_wanted:
                 whole = self._head("chat.completion.chunk", build)
                 yield {**whole, "choices": [], "usage": rendering.usage(final.usage)}
 
     def _chunk(
         self,
+        index: int,
         delta: dict[str, Any],
         *,
         logprobs: dict[str, Any] | None = None,
@@ -78,42 +86,49 @@ class ChatExchange(GeneratingExchange):
         fingerprint: str | None = None,
         **extra: Any,
     ) -> dict[str, Any]:
-        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
         chunk = {**self._head("chat.completion.chunk", fingerprint), "choices": [choice], **extra}
         if self._usage_wanted:
             chunk["usage"] = None
         return chunk
 
     async def _whole(self, events: AsyncGenerator[Event]) -> AsyncGenerator[bytes]:
-        text: list[str] = []
-        tokens: list[dict[str, Any]] = []
+        text: defaultdict[int, str] = defaultdict(str)
+        tokens: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
         sources: list[dict[str, Any]] | None = None
         async for item in events:
             kind = item.WhichOneof("part")
             if kind == "delta":
-                text.append(item.delta.text)
-                tokens += rendering.logprobs(item.delta.logprobs)
+                text[item.delta.choice] += item.delta.text
+                tokens[item.delta.choice] += rendering.logprobs(item.delta.logprobs)
             elif kind == "final":
                 about = rendering.made_of(item.final)
                 if sources is not None:
                     about["sources"] = sources
-                whole = self._completion("".join(text), tokens, item.final, about)
+                whole = self._completion(text, tokens, item.final, about)
                 yield json.dumps(whole, ensure_ascii=False).encode()
             elif isinstance(item, gateway_pb2.AskResponse):
                 sources = rendering.sources(item.sources)
 
     def _completion(
-        self, text: str, tokens: list[dict[str, Any]], final: rendering.Final, about: dict[str, Any]
+        self,
+        text: Mapping[int, str],
+        tokens: Mapping[int, list[dict[str, Any]]],
+        final: rendering.Final,
+        about: dict[str, Any],
     ) -> dict[str, Any]:
-        choice = {
-            "index": 0,
-            "message": {"role": "assistant", "content": text, "refusal": None},
-            "logprobs": {"content": tokens, "refusal": None} if self._logprobs_wanted else None,
-            "finish_reason": rendering.finish(final),
-        }
+        choices = [
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": text[index], "refusal": None},
+                "logprobs": {"content": tokens[index], "refusal": None} if self._logprobs_wanted else None,
+                "finish_reason": reason,
+            }
+            for index, reason in enumerate(rendering.finishes(final))
+        ]
         return {
             **self._head("chat.completion", final.receipt.engine_build),
-            "choices": [choice],
+            "choices": choices,
             "usage": rendering.usage(final.usage),
             "trivium": about,
         }

@@ -1,7 +1,8 @@
 """POST /v1/completions: a text continued, without a chat template."""
 
 import json
-from collections.abc import AsyncGenerator
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -17,11 +18,11 @@ from services.chassis.interceptors.call import ServicerContext
 
 
 class CompletionExchange(GeneratingExchange):
-    """A continued text, as one answer or as chunks; counts the characters told so far."""
+    """A continued text, as one answer or as chunks; counts the characters told so far of each choice."""
 
     def __init__(self, servicer: GatewayServicer, request_id: str) -> None:
         super().__init__(servicer, request_id)
-        self._characters = 0
+        self._characters: Counter[int] = Counter()
 
     def parse(self, raw: bytes) -> gateway_pb2.CompleteRequest:
         """As Exchange."""
@@ -32,49 +33,69 @@ class CompletionExchange(GeneratingExchange):
 
     async def answer(self, message: gateway_pb2.CompleteRequest, context: ServicerContext) -> AsyncGenerator[bytes]:
         """As Exchange."""
-        text: list[str] = []
-        tokens: list[chat_pb2.TokenLogprob] = []
+        text: defaultdict[int, str] = defaultdict(str)
+        tokens: defaultdict[int, list[chat_pb2.TokenLogprob]] = defaultdict(list)
         async with aclosing(self._servicer.Complete(message, context)) as events:
             async for item in events:
                 if item.WhichOneof("part") == "final":
-                    yield self._end("".join(text), tokens, item.final)
+                    yield self._events_end(item.final) if self.stream else self._whole(text, tokens, item.final)
                 elif self.stream:
-                    yield event(self._body(item.delta.text, item.delta.logprobs))
+                    delta = item.delta
+                    yield event(self._body([self._choice(delta.choice, delta.text, delta.logprobs, None)]))
                 else:
-                    text.append(item.delta.text)
-                    tokens += item.delta.logprobs
+                    text[item.delta.choice] += item.delta.text
+                    tokens[item.delta.choice] += item.delta.logprobs
 
-    def _end(self, text: str, tokens: list[chat_pb2.TokenLogprob], final: rendering.Final) -> bytes:
-        body = self._body(text, tokens)
-        body["choices"][0]["finish_reason"] = rendering.finish(final)
-        body["system_fingerprint"] = final.receipt.engine_build
-        body["trivium"] = rendering.made_of(final)
-        if not self.stream:
-            body["usage"] = rendering.usage(final.usage)
-            return json.dumps(body, ensure_ascii=False).encode()
-        if not self._usage_wanted:
-            return event(body) + DONE
-        usage = {**self._body("", []), "choices": [], "usage": rendering.usage(final.usage)}
-        return event(body) + event(usage) + DONE
+    def _whole(
+        self,
+        text: Mapping[int, str],
+        tokens: Mapping[int, list[chat_pb2.TokenLogprob]],
+        final: gateway_pb2.GenerationFinal,
+    ) -> bytes:
+        choices = [
+            self._choice(index, text[index], tokens[index], reason)
+            for index, reason in enumerate(rendering.finishes(final))
+        ]
+        body = self._about(choices, final) | {"usage": rendering.usage(final.usage)}
+        return json.dumps(body, ensure_ascii=False).encode()
 
-    def _body(self, text: str, tokens: Any) -> dict[str, Any]:
-        logprobs = self._logprobs(list(tokens)) if self._logprobs_wanted else None
-        choice = {"index": 0, "text": text, "logprobs": logprobs, "finish_reason": None}
+    def _events_end(self, final: gateway_pb2.GenerationFinal) -> bytes:
+        """Each choice's end, the last one with what all were made of, and the usage where it is wanted."""
+        *others, last = [self._choice(index, "", [], reason) for index, reason in enumerate(rendering.finishes(final))]
+        told = b"".join(event(self._body([choice])) for choice in others) + event(self._about([last], final))
+        if self._usage_wanted:
+            told += event({**self._body([]), "usage": rendering.usage(final.usage)})
+        return told + DONE
+
+    def _about(self, choices: list[dict[str, Any]], final: gateway_pb2.GenerationFinal) -> dict[str, Any]:
+        return {
+            **self._body(choices),
+            "system_fingerprint": final.receipt.engine_build,
+            "trivium": rendering.made_of(final),
+        }
+
+    def _choice(
+        self, index: int, text: str, tokens: Iterable[chat_pb2.TokenLogprob], reason: str | None
+    ) -> dict[str, Any]:
+        logprobs = self._logprobs(index, list(tokens)) if self._logprobs_wanted else None
+        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
+
+    def _body(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return {
             "id": f"cmpl-{self.request_id}",
             "object": "text_completion",
             "created": self._created,
             "model": self._model,
             "system_fingerprint": None,
-            "choices": [choice],
+            "choices": choices,
         }
 
-    def _logprobs(self, tokens: list[chat_pb2.TokenLogprob]) -> dict[str, Any]:
+    def _logprobs(self, index: int, tokens: list[chat_pb2.TokenLogprob]) -> dict[str, Any]:
         """Four lists side by side, as completions have them; offsets count characters of the answer."""
         offsets = []
         for item in tokens:
-            offsets.append(self._characters)
-            self._characters += len(item.token)
+            offsets.append(self._characters[index])
+            self._characters[index] += len(item.token)
         return {
             "tokens": [item.token for item in tokens],
             "token_logprobs": [item.logprob for item in tokens],

@@ -28,6 +28,7 @@ class GeneratingExchange:
         self._model = ""
         self._usage_wanted = False
         self._logprobs_wanted = False
+        self._answers = 1
 
     def _begin(self, body: Generation, request_id: str, *, logprobs: bool) -> None:
         """Keep what the answer is encoded by, and the caller's own request id where it gave one."""
@@ -37,3 +38,4 @@ class GeneratingExchange:
         self._model = body.model
         self._usage_wanted = body.stream_options.include_usage
         self._logprobs_wanted = logprobs
+        self._answers = body.n or 1

@@ -12,9 +12,11 @@ from gateway.peers.messages import of_sampling
 Final = gateway_pb2.AskFinal | gateway_pb2.GenerationFinal
 
 
-def finish(final: Final) -> str:
-    """OpenAI's word for why an answer ended; an aborted one is cut, not finished."""
-    return "stop" if final.finish_reason == chat_pb2.FINISH_REASON_STOP else "length"
+def finishes(final: Final) -> list[str]:
+    """OpenAI's words for why each answer ended, by number; an aborted one is cut, not finished."""
+    ended = final.choices if isinstance(final, gateway_pb2.GenerationFinal) else ()
+    reasons = [end.finish_reason for end in ended] or [final.finish_reason]
+    return ["stop" if reason == chat_pb2.FINISH_REASON_STOP else "length" for reason in reasons]
 
 
 def usage(message: receipt_pb2.Usage) -> dict[str, Any]:

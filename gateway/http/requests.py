@@ -86,6 +86,7 @@ def _sampling(body: Generation, max_tokens: int | None, logprobs: int | None) ->
         top_p=body.top_p,
         top_k=_int32(body.top_k, "top_k"),
         seed=_within(body.seed, "seed", 63),
+        n=_int32(body.n, "n"),
         stop=body.stops,
         frequency_penalty=body.frequency_penalty,
         presence_penalty=body.presence_penalty,

@@ -1,7 +1,7 @@
 """OpenAI's requests as far as we honour them.  What is not here is refused by name, never ignored.
 
 A parameter that OpenAI knows and we do not is let pass only with the value that asks for
-nothing (null, ``n: 1``, an empty list of tools): generic clients send those unasked.
+nothing (null, an empty list of tools): generic clients send those unasked.
 """
 
 import json
@@ -17,7 +17,6 @@ _NOTHING_ASKED: dict[str, tuple[object, ...]] = {
     "functions": ([],),
     "metadata": ({},),
     "modalities": (["text"],),
-    "n": (1,),
     "service_tier": ("auto", "default"),
     "store": (False,),
     "suffix": ("",),
@@ -25,7 +24,6 @@ _NOTHING_ASKED: dict[str, tuple[object, ...]] = {
     "tools": ([],),
 }
 _WHY = {
-    "n": ": one answer a request; send several requests",
     "max_completion_tokens": " beside another max_tokens",
     "tools": " in this version",
 }
@@ -109,6 +107,7 @@ class Generation(_Strict):
     temperature: _Number | None = None
     top_p: _Number | None = None
     seed: _Count | None = None
+    n: _Count | None = None
     stop: _Text | list[_Text] = []
     frequency_penalty: _Number | None = None
     presence_penalty: _Number | None = None

@@ -17,6 +17,7 @@ from gateway.generation import (
 )
 from gateway.peers import failures
 from gateway.peers.messages import (
+    of_choices,
     of_finish,
     of_logprobs,
     of_receipt,
@@ -104,6 +105,7 @@ def _part(response: generator_pb2.GenerateResponse) -> Opening | TextDelta | Gen
             of_usage(final.usage),
             of_timings(final.timings),
             of_receipt(final.receipt),
+            of_choices(final.choices),
         )
     delta = response.delta
-    return TextDelta(delta.text, of_logprobs(delta.logprobs), len(delta.token_ids))
+    return TextDelta(delta.text, of_logprobs(delta.logprobs), len(delta.token_ids), delta.choice)

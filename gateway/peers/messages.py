@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from trivium.common.v1 import chat_pb2, receipt_pb2
 
 from gateway.generation import (
+    ChoiceEnd,
     FinishReason,
     Message,
     Receipt,
@@ -46,6 +47,7 @@ _SCALARS = (
     "min_p",
     "min_tokens",
     "ignore_eos",
+    "n",
 )
 
 
@@ -135,6 +137,22 @@ def to_finish(reason: FinishReason) -> "chat_pb2.FinishReason.ValueType":
 def of_finish(code: int) -> FinishReason:
     """A finish reason of the wire; one that is newer than this build is not stated."""
     return _FINISHES.get(code, FinishReason.UNSPECIFIED)
+
+
+def to_choices(choices: Iterable[ChoiceEnd]) -> list[chat_pb2.ChoiceEnd]:
+    """The ends of the answers as the wire carries them."""
+    return [
+        chat_pb2.ChoiceEnd(
+            choice=number, finish_reason=to_finish(end.finish_reason), completion_tokens=end.completion_tokens
+        )
+        for number, end in enumerate(choices)
+    ]
+
+
+def of_choices(messages: Iterable[chat_pb2.ChoiceEnd]) -> tuple[ChoiceEnd, ...]:
+    """The ends of the answers, by number."""
+    ordered = sorted(messages, key=lambda end: end.choice)
+    return tuple(ChoiceEnd(of_finish(end.finish_reason), end.completion_tokens) for end in ordered)
 
 
 def to_usage(usage: Usage) -> receipt_pb2.Usage:

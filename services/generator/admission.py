@@ -28,13 +28,14 @@ _KEPT_COUNTERS = 4096
 
 @dataclass(eq=False, slots=True)
 class Ticket:
-    """One wait for a place; ``place`` is set when it is granted or refused."""
+    """One wait for a place of ``answers`` to one prompt; ``place`` is set when it is granted or refused."""
 
     tenant: str
     adapter: StoredAdapter | None
     prompt_tokens: int
     since: float
     place: asyncio.Future[Place] = field(repr=False)
+    answers: int = 1
 
     @property
     def version(self) -> str:

@@ -52,11 +52,12 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class More:
-    """More of the answer."""
+    """More of answer number ``choice``."""
 
     text: str
     token_ids: tuple[int, ...]
     logprobs: tuple[Logprob, ...]
+    choice: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,27 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """The end of an answer that had begun; its opening as the engine last attested it."""
+class Ended:
+    """The end of one answer of a request."""
 
-    opening: Opening
     finish: Finish
     completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The end of a request whose answers had begun, by number; its opening as the engine last attested it."""
+
+    opening: Opening
+    choices: tuple[Ended, ...]
     stages: tuple[Stage, ...]
+
+    @property
+    def finish(self) -> Finish:
+        """Why the first answer ended."""
+        return self.choices[0].finish
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens of all answers."""
+        return sum(choice.completion_tokens for choice in self.choices)

@@ -47,7 +47,8 @@ class Constraint:
 class Sampling:
     """How tokens are chosen, every default filled in; temperature 0 is greedy, top_k 0 is off.
 
-    With ``ignore_eos`` an answer goes on behind the model's own end; ``logit_bias`` is by token id.
+    With ``ignore_eos`` an answer goes on behind the model's own end; ``logit_bias`` is by token id.  Of ``n`` answers
+    number i draws with ``seed`` + i.
     """
 
     max_tokens: int
@@ -65,6 +66,7 @@ class Sampling:
     ignore_eos: bool = False
     stop_token_ids: tuple[int, ...] = ()
     logit_bias: Mapping[int, float] = field(default_factory=dict)
+    n: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ class Attestation:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """More of an answer; the last one has ``finish``."""
+    """More of answer number ``choice``; its last one has ``finish``."""
 
     text: str
     token_ids: tuple[int, ...]
@@ -134,6 +136,7 @@ class Piece:
     finish: Finish | None
     cached_tokens: int
     attestation: Attestation | None
+    choice: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,6 @@ from services.generator.plugin import VLLM_VERSION, require_pinned_vllm
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
-ATTESTATION_KEY = "trivium_attestation"
 PLUGIN = "trivium_lora"
 TARGET_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 _PROBE = "probe"
@@ -174,7 +173,8 @@ class VllmEngine:
             outputs = llm.generate(prompt, params, job.request_id, lora_request=_lora_request(job.adapter))
             async with aclosing(outputs):
                 async for output in outputs:
-                    yield _piece(output, job.sampling)
+                    for completion in output.outputs:
+                        yield _piece(completion, job.sampling)
         except (VLLMError, ValueError) as error:
             raise self._classified(error) from error
 
@@ -216,6 +216,9 @@ def _build(settings: VllmSettings) -> AsyncLLM:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
+    from services.generator.plugin import frontend
+
+    frontend.install()
     adapters = {
         "enable_lora": True,
         "max_loras": settings.slots,
@@ -270,6 +273,7 @@ def _sampling_params(sampling: Sampling, constraint: Constraint | None) -> Any:
         repetition_penalty=sampling.repetition_penalty,
         logprobs=sampling.logprobs,
         structured_outputs=_structured(constraint),
+        n=sampling.n,
         output_kind=RequestOutputKind.DELTA,
     )
 
@@ -286,17 +290,19 @@ def _structured(constraint: Constraint | None) -> Any:
     return StructuredOutputsParams(**{constraint.kind.value: constraint.text})
 
 
-def _piece(output: Any, sampling: Sampling) -> Piece:
-    completion = output.outputs[0]
-    record = (output.kv_transfer_params or {}).get(ATTESTATION_KEY)
+def _piece(completion: Any, sampling: Sampling) -> Piece:
+    from services.generator.plugin.frontend import told
+
+    record, cached_tokens = told(completion)
     finish = completion.finish_reason
     return Piece(
         text=completion.text,
         token_ids=tuple(completion.token_ids),
         logprobs=_logprobs(completion, sampling.logprobs),
         finish=Finish(finish) if finish in ("stop", "length") else Finish.ABORT if finish else None,
-        cached_tokens=output.num_cached_tokens or 0,
+        cached_tokens=cached_tokens,
         attestation=Attestation(*record) if record else None,
+        choice=completion.index,
     )
 
 

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from services.chassis.errors import Failure, Reason
 from services.generator.adapter_files import VersionFacts
-from services.generator.asking import Ask, Done, More, Opening, Prompt, Stage, TokenIds
+from services.generator.asking import Ask, Done, Ended, More, Opening, Prompt, Stage, TokenIds
 from services.generator.attestation import attested
 from services.generator.engine import (
     Attestation,
@@ -132,7 +132,7 @@ class Generation:
         watch.stage("prompt", len(token_ids))
         stored = await self.stored(ask.version)
         watch.stage("load")
-        progress = _Progress()
+        progress = _Progress([_Answer() for _ in range(sampling.n)])
         work = _Work(ask, tenant, stored, token_ids, sampling)
         try:
             for again in (False, True):
@@ -159,7 +159,7 @@ class Generation:
     async def _spoken(self, work: _Work, progress: _Progress, watch: _Watch) -> AsyncGenerator[Opening | More]:
         """Take a place and speak: the opening, then the pieces.  Raises EngineLost, and as ``answer`` does."""
         prompt_tokens = len(work.token_ids)
-        async with self._slots.place(work.tenant, work.stored, prompt_tokens) as place:
+        async with self._slots.place(work.tenant, work.stored, prompt_tokens, work.sampling.n) as place:
             watch.stage("queue")
             job = Job(
                 self._sources.new_id(), work.token_ids, work.sampling, work.ask.constraint, place.adapter, work.tenant
@@ -176,7 +176,8 @@ class Generation:
                     if begins:
                         yield opening
                     if piece.text or piece.token_ids:
-                        yield More(piece.text, piece.token_ids, piece.logprobs)
+                        yield More(piece.text, piece.token_ids, piece.logprobs, piece.choice)
+            progress.require_whole(place.version, self._engine.facts.base)
 
     async def _pieces(self, job: Job, ask: Ask) -> AsyncGenerator[Piece]:
         """The engine's pieces; what it refuses in the catalogue's terms.  Raises EngineLost."""
@@ -200,6 +201,9 @@ class Generation:
         if ask.sampling.min_tokens > wanted:
             problem = f"is over the {wanted} tokens that the answer may have"
             raise Failure(Reason.FIELD_INVALID, field="sampling.min_tokens", problem=problem)
+        if ask.sampling.n > 1 and ask.sampling.temperature == 0:
+            problem = "needs a temperature over 0: without chance all answers are the same"
+            raise Failure(Reason.FIELD_INVALID, field="sampling.n", problem=problem)
         self._require_tokens("sampling.stop_token_ids", ask.sampling.stop_token_ids)
         self._require_tokens("sampling.logit_bias", ask.sampling.logit_bias)
         seed = self._sources.draw_seed() if ask.seed is None else ask.seed
@@ -241,26 +245,48 @@ class _Work:
 
 
 @dataclass(slots=True)
-class _Progress:
-    """What is known of an answer so far; no opening before the engine has read the prompt."""
+class _Answer:
+    """What is known of one answer so far."""
 
-    opening: Opening | None = None
     completion_tokens: int = 0
-    finish: Finish = Finish.ABORT
+    finish: Finish | None = None
+    told: Attestation | None = None
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What is known of a request's answers so far; no opening before the engine has read the prompt."""
+
+    answers: list[_Answer]
+    opening: Opening | None = None
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens of all answers."""
+        return sum(answer.completion_tokens for answer in self.answers)
 
     def take(self, piece: Piece, told: Attestation) -> Opening:
         """Take a piece of an opened answer in; the opening as it is known by then."""
         assert self.opening is not None
-        cached_tokens = max(self.opening.cached_tokens, piece.cached_tokens)
+        # The first answer's: the others find in the cache what it has just put there.
+        cached_tokens = self.opening.cached_tokens if piece.choice else piece.cached_tokens
         self.opening = replace(self.opening, attestation=told, cached_tokens=cached_tokens)
-        self.completion_tokens += len(piece.token_ids)
-        self.finish = piece.finish or self.finish
+        answer = self.answers[piece.choice]
+        answer.completion_tokens += len(piece.token_ids)
+        answer.finish = piece.finish or answer.finish
+        answer.told = told
         return self.opening
 
+    def require_whole(self, wanted: str, base: str) -> None:
+        """Raise VERSION_MISMATCH when one of the answers was never attested."""
+        for answer in self.answers:
+            attested(answer.told, wanted=wanted, base=base)
+
     def done(self, stages: Sequence[Stage]) -> Done:
-        """The answer as it ended, or was left."""
+        """The answers as they ended, or were left."""
         assert self.opening is not None
-        return Done(self.opening, self.finish, self.completion_tokens, tuple(stages))
+        ended = (Ended(answer.finish or Finish.ABORT, answer.completion_tokens) for answer in self.answers)
+        return Done(self.opening, tuple(ended), tuple(stages))
 
 
 class _Watch:

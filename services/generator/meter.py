@@ -26,7 +26,8 @@ class Meter:
         """Count an answer under the version that the engine attested."""
         opening = done.opening
         version = self._version(opening.attestation.version or "base")
-        self._answers.labels(version, done.finish.value).inc()
+        for choice in done.choices:
+            self._answers.labels(version, choice.finish.value).inc()
         self._tokens.labels(version, "prompt").inc(opening.prompt_tokens)
         self._tokens.labels(version, "cached_prompt").inc(opening.cached_tokens)
         self._tokens.labels(version, "completion").inc(done.completion_tokens)

@@ -2,8 +2,8 @@
 
 Invariants: ``engine.load`` of a version is awaited before any request runs with it, and
 once only however many wait (single flight); ``engine.unload`` happens only when nobody
-uses the version; at most ``max_running`` requests run and ``max_waiting`` wait, the next
-one is refused with a retry hint; while the engine is down nothing waits here; a version
+uses the version; no request begins while ``max_running`` answers run, and ``max_waiting`` wait,
+the next one is refused with a retry hint; while the engine is down nothing waits here; a version
 whose loading killed the engine twice is not loaded again.
 """
 
@@ -93,7 +93,9 @@ class Slots:
         return held is not None and not held.in_flight and not self._queue.waiting_for(version)
 
     @asynccontextmanager
-    async def place(self, tenant: str, adapter: StoredAdapter | None, prompt_tokens: int = 0) -> AsyncIterator[Place]:
+    async def place(
+        self, tenant: str, adapter: StoredAdapter | None, prompt_tokens: int = 0, answers: int = 1
+    ) -> AsyncIterator[Place]:
         """Wait for the turn and the slot; the place is given back when the block ends.
 
         What is made meanwhile is told to :meth:`charge`, so that the next turn is fair.  Raises OVERLOADED,
@@ -103,7 +105,8 @@ class Slots:
             raise not_ready(self._down)
         if adapter is not None and self._deaths[adapter.version] >= _DEATHS_TO_QUARANTINE:
             raise _quarantined(adapter.version)
-        ticket = Ticket(tenant, adapter, prompt_tokens, self._now(), asyncio.get_running_loop().create_future())
+        granted = asyncio.get_running_loop().create_future()
+        ticket = Ticket(tenant, adapter, prompt_tokens, self._now(), granted, answers)
         self._queue.push(ticket)
         self._dispatch()
         try:
@@ -210,11 +213,11 @@ class Slots:
             self._queue.discard(ticket)
             return True
         if ticket.adapter is None:
-            self._admit(ticket, Place("", None))
+            self._admit(ticket, Place("", None, ticket.answers))
             return True
         adapter = self._table.take(ticket.version, self._now())
         if adapter is not None:
-            self._admit(ticket, Place(ticket.version, adapter))
+            self._admit(ticket, Place(ticket.version, adapter, ticket.answers))
             return True
         if self._table.get(ticket.version) is None:
             self._make_room(ticket)
@@ -222,7 +225,7 @@ class Slots:
 
     def _admit(self, ticket: Ticket, place: Place) -> None:
         self._queue.serve(ticket)
-        self.running += 1
+        self.running += place.answers
         ticket.place.set_result(place)
         self._notify()
 
@@ -286,7 +289,7 @@ class Slots:
         self._dispatch()
 
     def _leave(self, place: Place) -> None:
-        self.running -= 1
+        self.running -= place.answers
         if place.adapter is not None:
             self._table.give_back(place.version, place.adapter, self._now())
         self._notify()

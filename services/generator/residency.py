@@ -42,10 +42,11 @@ class StoredAdapter:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The right to run one request; on the base ``version`` is empty and ``adapter`` None."""
+    """The right to run one request of so many answers; on the base ``version`` is empty and ``adapter`` None."""
 
     version: str
     adapter: EngineAdapter | None
+    answers: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,7 @@ def of_request(request: generator_pb2.GenerateRequest) -> Ask:
             ignore_eos=sampling.ignore_eos,
             stop_token_ids=tuple(sampling.stop_token_ids),
             logit_bias=dict(sampling.logit_bias),
+            n=sampling.n if sampling.HasField("n") else 1,
         ),
         seed=sampling.seed if sampling.HasField("seed") else None,
         constraint=_constraint(request),
@@ -104,7 +105,10 @@ def to_response(
         return generator_pb2.GenerateResponse(opening=generator_pb2.Opening(receipt=receipt))
     if isinstance(part, More):
         delta = generator_pb2.Delta(
-            text=part.text, token_ids=part.token_ids, logprobs=[_logprob(told) for told in part.logprobs]
+            text=part.text,
+            token_ids=part.token_ids,
+            logprobs=[_logprob(told) for told in part.logprobs],
+            choice=part.choice,
         )
         return generator_pb2.GenerateResponse(delta=delta)
     usage = _usage(part.opening, part.completion_tokens)
@@ -114,7 +118,15 @@ def to_response(
         receipt_pb2.StageTiming(stage=stage.name, seconds=stage.seconds, input_size=stage.input_size)
         for stage in part.stages
     ]
-    final = generator_pb2.Final(finish_reason=_FINISH[part.finish], usage=usage, timings=timings, receipt=receipt)
+    choices = [
+        chat_pb2.ChoiceEnd(
+            choice=number, finish_reason=_FINISH[ended.finish], completion_tokens=ended.completion_tokens
+        )
+        for number, ended in enumerate(part.choices)
+    ]
+    final = generator_pb2.Final(
+        finish_reason=_FINISH[part.finish], usage=usage, timings=timings, receipt=receipt, choices=choices
+    )
     return generator_pb2.GenerateResponse(final=final)
 
 
@@ -161,6 +173,7 @@ def _sampling(sampling: Sampling) -> chat_pb2.Sampling:
         ignore_eos=sampling.ignore_eos,
         stop_token_ids=sampling.stop_token_ids,
         logit_bias=sampling.logit_bias,
+        n=sampling.n,
     )
 
 

@@ -54,6 +54,33 @@ def cases(collection: str, model: str, version: str) -> list[Case]:
             _answers(lambda told: told.sampling["temperature"] == 1.0),
         ),
         Case(
+            "several answers to one prompt differ, each with its own end",
+            Wanted(CAPITAL, sampling={**short, "temperature": 1.5, "seed": 4, "n": 3}),
+            _answers(lambda told: len({told.text, *(text for text, _ in told.others)}) == 3),
+        ),
+        Case(
+            "several answers of an adapter have probabilities and one prompt's cost",
+            Wanted(
+                CAPITAL, model=model, sampling={"max_tokens": 2, "temperature": 1.0, "seed": 4, "n": 2, "logprobs": 1}
+            ),
+            _answers(lambda told: (len(told.others), len(told.logprobs), told.version) == (1, 2, version)),
+        ),
+        Case(
+            "several answers without chance are refused",
+            Wanted(CAPITAL, sampling={**short, "n": 2}),
+            _refuses("field_invalid"),
+        ),
+        Case(
+            "more answers than there may be are refused",
+            Wanted(CAPITAL, sampling={**short, "temperature": 1.0, "n": 17}),
+            _refuses("request_invalid"),
+        ),
+        Case(
+            "several answers with sources are refused",
+            Wanted(question, collections=(collection,), sampling={**short, "temperature": 1.0, "n": 2}),
+            _refuses("field_invalid"),
+        ),
+        Case(
             "a token that is sure to come ends the answer where it may",
             Wanted(CAPITAL, sampling={"max_tokens": 9, "logit_bias": {300: 100}, "stop_token_ids": [300]}),
             _answers(lambda told: told.finish == "stop" and told.usage[1] == 1),

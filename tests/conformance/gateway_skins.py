@@ -51,6 +51,8 @@ class Told:
     citations: tuple[tuple[Any, ...], ...] = ()
     unresolved: tuple[int, ...] = ()
     logprobs: tuple[tuple[str, float], ...] = ()
+    # The further answers to one prompt: text and why it ended.
+    others: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +127,13 @@ def _told(events: list[Any]) -> Told:
     assert kinds.count("final") == 1
     # Sources before any text, and once.
     assert "sources" not in kinds[1:]
-    deltas = [event.delta for event in events if event.WhichOneof("part") == "delta"]
+    told = [event.delta for event in events if event.WhichOneof("part") == "delta"]
+    deltas = [delta for delta in told if not delta.choice]
     final = events[-1].final
+    ends = list(getattr(final, "choices", ()))
+    assert [end.choice for end in ends] == list(range(len(ends)))
+    if ends:
+        assert final.usage.completion_tokens == sum(end.completion_tokens for end in ends)
     sampling = json_format.MessageToDict(final.receipt.sampling, preserving_proto_field_name=True)
     return Told(
         text="".join(delta.text for delta in deltas),
@@ -147,6 +154,10 @@ def _told(events: list[Any]) -> Told:
         ),
         unresolved=tuple(getattr(final, "unresolved_markers", ())),
         logprobs=tuple((item.token, round(item.logprob, 4)) for delta in deltas for item in delta.logprobs),
+        others=tuple(
+            ("".join(delta.text for delta in told if delta.choice == end.choice), _FINISH[end.finish_reason])
+            for end in ends[1:]
+        ),
     )
 
 
@@ -212,28 +223,46 @@ def _events(text: str) -> list[dict[str, Any]]:
 def _gathered(chunks: list[dict[str, Any]]) -> Told:
     *parts, last = chunks
     assert last["choices"] == []
-    choices = [chunk["choices"][0] for chunk in parts]
-    assert [choice["finish_reason"] for choice in choices[:-1]] == [None] * (len(choices) - 1)
+    told = [chunk["choices"][0] for chunk in parts]
+    ended = [choice["index"] for choice in told if choice["finish_reason"]]
+    # Each answer ends once, after all text, in their order.
+    assert ended == list(range(len(ended)))
+    assert all(choice["finish_reason"] for choice in told[-len(ended) :])
+    choices, *others = [[choice for choice in told if choice["index"] == index] for index in ended]
     # Sources before any text: in the first chunk or in none.
     assert not any("sources" in chunk.get("trivium", {}) for chunk in parts[1:])
     tokens = [item for choice in choices for item in (choice["logprobs"] or {"content": []})["content"]]
     return _of(
-        text="".join(choice["delta"].get("content", "") for choice in choices),
+        text=_said(choices),
         finish=choices[-1]["finish_reason"],
         usage=last["usage"],
         about=parts[-1]["trivium"] | {"sources": parts[0].get("trivium", {}).get("sources", [])},
         tokens=tokens,
+        others=tuple((_said(other), other[-1]["finish_reason"]) for other in others),
     )
 
 
+def _said(chunks: list[dict[str, Any]]) -> str:
+    return "".join(chunk["delta"].get("content", "") for chunk in chunks)
+
+
 def _completion(body: dict[str, Any]) -> Told:
-    (choice,) = body["choices"]
+    choice, *others = body["choices"]
+    assert [item["index"] for item in body["choices"]] == list(range(1 + len(others)))
     tokens = choice["logprobs"]["content"] if choice["logprobs"] else []
     about = {"sources": [], **body["trivium"]}
-    return _of(choice["message"]["content"], choice["finish_reason"], body["usage"], about, tokens)
+    told = tuple((other["message"]["content"], other["finish_reason"]) for other in others)
+    return _of(choice["message"]["content"], choice["finish_reason"], body["usage"], about, tokens, told)
 
 
-def _of(text: str, finish: str, usage: dict[str, Any], about: dict[str, Any], tokens: list[Any]) -> Told:
+def _of(
+    text: str,
+    finish: str,
+    usage: dict[str, Any],
+    about: dict[str, Any],
+    tokens: list[Any],
+    others: tuple[tuple[str, str], ...] = (),
+) -> Told:
     receipt = about["receipt"]
     return Told(
         text=text,
@@ -254,4 +283,5 @@ def _of(text: str, finish: str, usage: dict[str, Any], about: dict[str, Any], to
         ),
         unresolved=tuple(about.get("unresolved_markers", ())),
         logprobs=tuple((item["token"], round(item["logprob"], 4)) for item in tokens),
+        others=others,
     )

@@ -1,6 +1,6 @@
 """What asking and chatting return: a stream of parts, or one whole answer."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from trivium_client.nouns import Span
@@ -16,7 +16,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are chosen; None takes the server's default (greedy, 256 tokens); `logit_bias` is by token id."""
+    """How tokens are chosen; None takes the server's default (greedy, 256 tokens); `logit_bias` is by token id.
+
+    Of `n` answers number i draws with `seed` + i.
+    """
 
     max_tokens: int | None = None
     temperature: float | None = None
@@ -32,6 +35,7 @@ class Sampling:
     ignore_eos: bool | None = None
     stop_token_ids: tuple[int, ...] = ()
     logit_bias: Mapping[int, float] = field(default_factory=dict)
+    n: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +106,23 @@ class Sources:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """More text of the answer."""
+    """More text of answer number `choice`."""
 
     text: str
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceEnd:
+    """The end of one of several answers; `finish_reason` is stop, length or abort."""
+
+    finish_reason: str
+    completion_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """Last part of an answer; `finish_reason` is stop, length or abort."""
+    """Last part of an answer; `finish_reason` is stop, length or abort, and of several answers the first one's."""
 
     finish_reason: str
     usage: Usage
@@ -117,6 +130,7 @@ class Final:
     receipt: Receipt
     citations: tuple[Citation, ...] = ()
     unresolved_markers: tuple[int, ...] = ()
+    choices: tuple[ChoiceEnd, ...] = ()
 
 
 Part = Sources | Text | Final
@@ -124,11 +138,12 @@ Part = Sources | Text | Final
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer: its text, the sources it could cite, and how it ended."""
+    """A whole answer: its text, the sources it could cite, and how it ended; `others` are those of `n` beyond one."""
 
     text: str
     final: Final
     sources: tuple[Source, ...] = field(default=())
+    others: tuple[str, ...] = ()
 
     @property
     def citations(self) -> tuple[Citation, ...]:
@@ -136,6 +151,20 @@ class Answer:
         return self.final.citations
 
     @property
+    def texts(self) -> tuple[str, ...]:
+        """Every answer that was asked for, by number."""
+        return (self.text, *self.others)
+
+    @property
     def version(self) -> str:
         """The version that made it, sha256:…; empty for the base."""
         return self.final.receipt.version
+
+
+def gathered(texts: Iterable[Text], final: Final, sources: tuple[Source, ...] = ()) -> Answer:
+    """The whole answer that parts make."""
+    by_choice = dict.fromkeys(range(max(1, len(final.choices))), "")
+    for part in texts:
+        by_choice[part.choice] += part.text
+    first, *others = by_choice.values()
+    return Answer(first, final, sources, tuple(others))

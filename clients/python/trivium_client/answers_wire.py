@@ -23,6 +23,7 @@ _SCALARS = (
     "min_p",
     "min_tokens",
     "ignore_eos",
+    "n",
 )
 
 
@@ -62,7 +63,7 @@ def part(message: Any) -> answers.Part:
     if kind == "sources":
         return answers.Sources(tuple(source(item) for item in message.sources.sources))
     if kind == "delta":
-        return answers.Text(message.delta.text)
+        return answers.Text(message.delta.text, message.delta.choice)
     return final(message.final)
 
 
@@ -78,7 +79,13 @@ def final(message: gateway_pb2.AskFinal | gateway_pb2.GenerationFinal) -> answer
         receipt=receipt(message.receipt),
         citations=tuple(citation(item) for item in asked.citations) if asked else (),
         unresolved_markers=tuple(asked.unresolved_markers) if asked else (),
+        choices=() if isinstance(message, gateway_pb2.AskFinal) else tuple(choice_end(end) for end in message.choices),
     )
+
+
+def choice_end(message: chat_pb2.ChoiceEnd) -> answers.ChoiceEnd:
+    """From the wire."""
+    return answers.ChoiceEnd(word(chat_pb2.FinishReason, message.finish_reason), message.completion_tokens)
 
 
 def usage(message: receipt_pb2.Usage) -> answers.Usage:

@@ -129,14 +129,14 @@ class AsyncTrivium:
 async def whole(parts: AsyncIterator[answers.Part]) -> answers.Answer:
     """One answer from its parts."""
     sources: tuple[answers.Source, ...] = ()
-    texts: list[str] = []
+    texts: list[answers.Text] = []
     final: answers.Final | None = None
     async for part in parts:
         if isinstance(part, answers.Sources):
             sources = part.sources
         elif isinstance(part, answers.Text):
-            texts.append(part.text)
+            texts.append(part)
         else:
             final = part
     assert final is not None, "a stream that ends without a final message ends with an error"
-    return answers.Answer("".join(texts), final, sources)
+    return answers.gathered(texts, final, sources)

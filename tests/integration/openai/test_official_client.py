@@ -1,6 +1,7 @@
 """The unmodified official client, pointed at the gateway, just works (the acceptance test of the HTTP skin)."""
 
 import json
+from collections import defaultdict
 from typing import Any
 
 import grpc
@@ -127,7 +128,7 @@ def test_an_unknown_model_is_not_found_with_the_nearest_name(client: openai.Open
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("tools", [{"type": "function", "function": {"name": "f"}}]), ("n", 2), ("user", "me")]
+    ("name", "value"), [("tools", [{"type": "function", "function": {"name": "f"}}]), ("user", "me")]
 )
 def test_a_parameter_that_is_not_supported_is_refused_by_name(client: openai.OpenAI, name, value) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
@@ -147,3 +148,54 @@ def test_the_request_id_leads_to_the_receipt(client: openai.OpenAI) -> None:
     assert answer.model_extra is not None
     kept = client.get(f"/trivium/receipts/{answer._request_id}", cast_to=object)
     assert kept == json.loads(json.dumps(answer.model_extra["trivium"]["receipt"]))
+
+
+def test_several_choices_come_whole_with_one_prompt_counted(client: openai.OpenAI) -> None:
+    wanted: Any = {"model": "base", "messages": CAPITAL, "max_tokens": 12, "temperature": 1.5, "seed": 8}
+    answer = client.chat.completions.create(**wanted, n=3)
+    assert [choice.index for choice in answer.choices] == [0, 1, 2]
+    assert len({choice.message.content for choice in answer.choices}) == 3
+    assert {choice.finish_reason for choice in answer.choices} <= {"stop", "length"}
+    one = client.chat.completions.create(**wanted)
+    assert answer.usage is not None
+    assert one.usage is not None
+    assert answer.usage.prompt_tokens == one.usage.prompt_tokens
+    assert answer.usage.completion_tokens > one.usage.completion_tokens
+
+
+def test_several_choices_are_streamed_each_under_its_index(client: openai.OpenAI) -> None:
+    stream = client.chat.completions.create(
+        model="base", messages=CAPITAL, max_tokens=12, temperature=1.5, seed=8, n=3, stream=True
+    )
+    text: defaultdict[int, str] = defaultdict(str)
+    ends, roles = {}, []
+    for chunk in stream:
+        [choice] = chunk.choices
+        roles += [choice.index] if choice.delta.role else []
+        text[choice.index] += choice.delta.content or ""
+        if choice.finish_reason:
+            ends[choice.index] = choice.finish_reason
+    assert roles == [0, 1, 2] == sorted(ends)
+    assert len(set(text.values())) == 3
+
+
+def test_several_continuations_come_whole_and_streamed_alike(client: openai.OpenAI) -> None:
+    wanted: Any = {
+        "model": "base",
+        "prompt": "Once upon a time",
+        "max_tokens": 8,
+        "temperature": 1.5,
+        "seed": 3,
+        "n": 2,
+    }
+    whole = client.completions.create(**wanted, logprobs=1)
+    assert [choice.index for choice in whole.choices] == [0, 1]
+    text: defaultdict[int, str] = defaultdict(str)
+    for chunk in client.completions.create(**wanted, stream=True):
+        for choice in chunk.choices:
+            text[choice.index] += choice.text
+    assert [choice.text for choice in whole.choices] == [text[0], text[1]]
+    for choice in whole.choices:
+        assert choice.logprobs is not None
+        assert choice.logprobs.text_offset is not None
+        assert choice.logprobs.text_offset[0] == 0

@@ -50,7 +50,6 @@ def test_a_parameter_that_was_not_given_stays_unset():
     ("name", "value"),
     [
         ("tools", [{"type": "function", "function": {"name": "f"}}]),
-        ("n", 2),
         ("prediction", {"type": "content", "content": "x"}),
         ("user", "me"),
         ("store", True),
@@ -68,7 +67,7 @@ def test_an_unsupported_parameter_is_refused_by_its_name(name, value):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("n", 1), ("tools", []), ("tools", None), ("user", None), ("store", False), ("logit_bias", {})]
+    ("name", "value"), [("tools", []), ("tools", None), ("user", None), ("store", False), ("logit_bias", {})]
 )
 def test_a_parameter_that_asks_for_nothing_passes(name, value):
     assert chat(**{name: value}).messages[0].content == "Hi"

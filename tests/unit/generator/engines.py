@@ -39,6 +39,8 @@ class MemoryEngine:
         self.starts = 0
         self.aborted = 0
         self.lie = None
+        self.mute = set()
+        self.unattested = set()
 
     @property
     def alive(self):
@@ -88,9 +90,13 @@ class MemoryEngine:
         told = Attestation(slot, self.lie or self.held.get(used, ""), 1, "")
         try:
             await self._passed(self.prompts, life)
-            yield Piece("a", (1,), (), None, 0, told)
+            choices = [choice for choice in range(job.sampling.n) if choice not in self.mute]
+            spoken = [(choice, None if choice in self.unattested else told) for choice in choices]
+            for choice, record in spoken:
+                yield Piece("a", (1,), (), None, 0, record, choice)
             await self._passed(self.gate, life)
-            yield Piece("b", (2,), (), Finish.STOP, 0, told)
+            for choice, record in spoken:
+                yield Piece("b", (2,), (), Finish.STOP, 0, record, choice)
         except GeneratorExit:
             self.aborted += 1
             raise

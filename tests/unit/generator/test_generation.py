@@ -104,6 +104,41 @@ async def test_not_a_word_leaves_when_the_slot_held_another_version():
     assert caught.value.reason is Reason.VERSION_MISMATCH
 
 
+async def test_several_answers_share_a_prompt_and_are_charged_and_counted_each():
+    world = await World1().open()
+    parts = await world.run(version="v", n=3, temperature=1.0)
+    assert [(part.choice, part.text) for part in parts[1:-1]] == [(n, text) for text in "ab" for n in range(3)]
+    done = parts[-1]
+    assert [(end.finish, end.completion_tokens) for end in done.choices] == [(Finish.STOP, 2)] * 3
+    assert (done.completion_tokens, done.opening.prompt_tokens, done.opening.sampling.n) == (6, 5, 3)
+    assert (world.slots.running, world.counted) == (0, [done])
+
+
+@pytest.mark.parametrize("kind", ["unattested", "mute"])
+async def test_several_answers_of_which_one_is_not_attested_are_refused(kind):
+    world = await World1().open()
+    getattr(world.engine, kind).add(1)
+    with pytest.raises(Failure) as caught:
+        await world.run(version="v", n=2, temperature=1.0)
+    assert caught.value.reason is Reason.VERSION_MISMATCH
+    assert world.slots.running == 0
+
+
+async def test_several_answers_without_chance_are_refused():
+    with pytest.raises(Failure) as caught:
+        await (await World1().open()).run(n=2)
+    assert (caught.value.reason, caught.value.field) == (Reason.FIELD_INVALID, "sampling.n")
+
+
+async def test_a_request_for_several_answers_takes_as_many_places():
+    world = await World1().open()
+    world.engine.gate.clear()
+    async with aclosing(world.verb.answer(ask(n=5, temperature=1.0), "tenant")) as parts:
+        await anext(parts)
+        assert world.slots.running == 5
+    assert world.slots.running == 0
+
+
 async def test_a_version_that_the_caller_may_not_read_is_not_served_though_it_is_resident():
     world = await World1().open()
     async with world.slots.place("owner", stored("hidden")):

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from trivium_client import Trivium
-from trivium_client.answers import Answer, Final, Message, Part, Sampling, Source, Sources, Text
+from trivium_client.answers import Answer, Final, Message, Part, Sampling, Source, Sources, Text, gathered
 from trivium_client.cli.exits import Exit
 from trivium_client.cli.printing import Json, as_json
 from trivium_client.nouns import Span
@@ -56,6 +56,9 @@ def chat(
     max_tokens: MaxTokens = 256,
     temperature: Temperature = 0.0,
     seed: Seed = None,
+    answers: Annotated[
+        int, typer.Option("--answers", "-n", min=1, max=16, help="How many answers; needs one message and temperature.")
+    ] = 1,
     json_wanted: Json = False,
 ) -> None:
     """Talk to a model: one message, or a conversation until an empty line or Ctrl-D.
@@ -64,15 +67,20 @@ def chat(
     """
     if message is not None and not message.strip():
         raise ValueError("the message is empty; say something, or give none to begin a conversation")
-    sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
+    if answers > 1 and message is None:
+        raise ValueError("a conversation goes on from one answer; give a message to get several answers to it")
+    sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed, n=answers)
     turns: list[Message] = []
     with Trivium() as client:
         while said := message or _prompted():
             turns.append(Message("user", said))
-            answer = _shown(client.chat(turns, model=model, sampling=sampling), quiet=json_wanted)
+            parts = client.chat(turns, model=model, sampling=sampling)
+            answer = _shown(parts, quiet=json_wanted or answers > 1)
             turns.append(Message("assistant", answer.text))
             if json_wanted:
                 typer.echo(as_json(answer))
+            elif answers > 1:
+                typer.echo("\n".join(f"{number}. {text}" for number, text in enumerate(answer.texts, 1)))
             if message:
                 return
 
@@ -87,14 +95,14 @@ def _prompted() -> str:
 def _shown(parts: Iterable[Part], *, quiet: bool) -> Answer:
     """Print text as it comes and return the whole answer."""
     sources: tuple[Source, ...] = ()
-    texts: list[str] = []
+    texts: list[Text] = []
     final: Final | None = None
     part: Part
     for part in parts:
         if isinstance(part, Sources):
             sources = part.sources
         elif isinstance(part, Text):
-            texts.append(part.text)
+            texts.append(part)
             if not quiet:
                 typer.echo(part.text, nl=False)
         else:
@@ -103,7 +111,7 @@ def _shown(parts: Iterable[Part], *, quiet: bool) -> Answer:
         raise typer.Exit(Exit.FAILURE)
     if not quiet:
         typer.echo()
-    return Answer("".join(texts), final, sources)
+    return gathered(texts, final, sources)
 
 
 def _footnotes(answer: Answer) -> None:

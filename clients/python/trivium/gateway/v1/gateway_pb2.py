@@ -27,7 +27,7 @@ from trivium.common.v1 import chat_pb2 as trivium_dot_common_dot_v1_dot_chat__pb
 from trivium.common.v1 import receipt_pb2 as trivium_dot_common_dot_v1_dot_receipt__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n trivium/gateway/v1/gateway.proto\x12\x12trivium.gateway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1ctrivium/common/v1/chat.proto\x1a\x1ftrivium/common/v1/receipt.proto\"\xf0\x02\n\nAskRequest\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1b\n\x08question\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\x12&\n\x0b\x63ollections\x18\x03 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07r\x05\x10\x01\x18\x80\x01\x12:\n\x07history\x18\x04 \x03(\x0b\x32\x1e.trivium.common.v1.ChatMessageB\t\xbaH\x06\x92\x01\x03\x10\x80\x02\x12\x18\n\x05top_k\x18\x05 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18@(\x00\x12-\n\x08sampling\x18\x06 \x01(\x0b\x32\x1b.trivium.common.v1.Sampling\x12>\n\x11structured_output\x18\x07 \x01(\x0b\x32#.trivium.common.v1.StructuredOutput\x12\x1f\n\nrequest_id\x18\x08 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x1e\n\x0cinstructions\x18\t \x01(\tB\x08\xbaH\x05r\x03(\x80@\"\xa4\x01\n\x0b\x41skResponse\x12.\n\x07sources\x18\x01 \x01(\x0b\x32\x1b.trivium.gateway.v1.SourcesH\x00\x12.\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x1d.trivium.gateway.v1.TextDeltaH\x00\x12-\n\x05\x66inal\x18\x03 \x01(\x0b\x32\x1c.trivium.gateway.v1.AskFinalH\x00\x42\x06\n\x04part\"6\n\x07Sources\x12+\n\x07sources\x18\x01 \x03(\x0b\x32\x1a.trivium.gateway.v1.Source\"w\n\x06Source\x12+\n\x04span\x18\x01 \x01(\x0b\x32\x1d.trivium.common.v1.SourceSpan\x12\r\n\x05title\x18\x02 \x01(\t\x12\x14\n\x0cheading_path\x18\x03 \x03(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\r\n\x05score\x18\x05 \x01(\x01\"L\n\tTextDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x31\n\x08logprobs\x18\x02 \x03(\x0b\x32\x1f.trivium.common.v1.TokenLogprob\"q\n\x08\x43itation\x12\x0e\n\x06marker\x18\x01 \x01(\x05\x12\x14\n\x0c\x61nswer_start\x18\x02 \x01(\x03\x12\x12\n\nanswer_end\x18\x03 \x01(\x03\x12+\n\x04span\x18\x04 \x01(\x0b\x32\x1d.trivium.common.v1.SourceSpan\"\x96\x02\n\x08\x41skFinal\x12\x36\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x1f.trivium.common.v1.FinishReason\x12\'\n\x05usage\x18\x02 \x01(\x0b\x32\x18.trivium.common.v1.Usage\x12/\n\x07timings\x18\x03 \x03(\x0b\x32\x1e.trivium.common.v1.StageTiming\x12+\n\x07receipt\x18\x04 \x01(\x0b\x32\x1a.trivium.common.v1.Receipt\x12/\n\tcitations\x18\x05 \x03(\x0b\x32\x1c.trivium.gateway.v1.Citation\x12\x1a\n\x12unresolved_markers\x18\x06 \x03(\x05\"\xf5\x01\n\x0b\x43hatRequest\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12=\n\x08messages\x18\x02 \x03(\x0b\x32\x1e.trivium.common.v1.ChatMessageB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\x12-\n\x08sampling\x18\x03 \x01(\x0b\x32\x1b.trivium.common.v1.Sampling\x12>\n\x11structured_output\x18\x04 \x01(\x0b\x32#.trivium.common.v1.StructuredOutput\x12\x1f\n\nrequest_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"|\n\x0c\x43hatResponse\x12.\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32\x1d.trivium.gateway.v1.TextDeltaH\x00\x12\x34\n\x05\x66inal\x18\x02 \x01(\x0b\x32#.trivium.gateway.v1.GenerationFinalH\x00\x42\x06\n\x04part\"\xd0\x01\n\x0fGenerationFinal\x12\x36\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x1f.trivium.common.v1.FinishReason\x12\'\n\x05usage\x18\x02 \x01(\x0b\x32\x18.trivium.common.v1.Usage\x12/\n\x07timings\x18\x03 \x03(\x0b\x32\x1e.trivium.common.v1.StageTiming\x12+\n\x07receipt\x18\x04 \x01(\x0b\x32\x1a.trivium.common.v1.Receipt\"\xd7\x01\n\x0f\x43ompleteRequest\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1b\n\x06prompt\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80@\x12-\n\x08sampling\x18\x03 \x01(\x0b\x32\x1b.trivium.common.v1.Sampling\x12>\n\x11structured_output\x18\x04 \x01(\x0b\x32#.trivium.common.v1.StructuredOutput\x12\x1f\n\nrequest_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"\x80\x01\n\x10\x43ompleteResponse\x12.\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32\x1d.trivium.gateway.v1.TextDeltaH\x00\x12\x34\n\x05\x66inal\x18\x02 \x01(\x0b\x32#.trivium.gateway.v1.GenerationFinalH\x00\x42\x06\n\x04part\"\x8b\x01\n\x0bServedModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x04kind\x18\x02 \x01(\x0e\x32\x1d.trivium.gateway.v1.ModelKind\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x1b\n\x13\x63reate_time_seconds\x18\x04 \x01(\x03\x12\x13\n\x0b\x62\x61se_digest\x18\x05 \x01(\t\"\x13\n\x11ListModelsRequest\"E\n\x12ListModelsResponse\x12/\n\x06models\x18\x01 \x03(\x0b\x32\x1f.trivium.gateway.v1.ServedModel\"M\n\x13\x45xplainRouteRequest\x12\x19\n\x05model\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x1b\n\x08question\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\"\x8e\x01\n\x14\x45xplainRouteResponse\x12\x16\n\x0eresolved_model\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x61lias\x18\x03 \x01(\t\x12\x0f\n\x07\x65ngines\x18\x04 \x03(\t\x12.\n\x05model\x18\x05 \x01(\x0b\x32\x1f.trivium.gateway.v1.ServedModel\"3\n\x11GetReceiptRequest\x12\x1e\n\nrequest_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"A\n\x12GetReceiptResponse\x12+\n\x07receipt\x18\x01 \x01(\x0b\x32\x1a.trivium.common.v1.Receipt*i\n\tModelKind\x12\x1a\n\x16MODEL_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fMODEL_KIND_BASE\x10\x01\x12\x16\n\x12MODEL_KIND_ADAPTER\x10\x02\x12\x13\n\x0fMODEL_KIND_FULL\x10\x03\x32\x9d\x04\n\x0eGatewayService\x12H\n\x03\x41sk\x12\x1e.trivium.gateway.v1.AskRequest\x1a\x1f.trivium.gateway.v1.AskResponse0\x01\x12K\n\x04\x43hat\x12\x1f.trivium.gateway.v1.ChatRequest\x1a .trivium.gateway.v1.ChatResponse0\x01\x12W\n\x08\x43omplete\x12#.trivium.gateway.v1.CompleteRequest\x1a$.trivium.gateway.v1.CompleteResponse0\x01\x12[\n\nListModels\x12%.trivium.gateway.v1.ListModelsRequest\x1a&.trivium.gateway.v1.ListModelsResponse\x12\x61\n\x0c\x45xplainRoute\x12\'.trivium.gateway.v1.ExplainRouteRequest\x1a(.trivium.gateway.v1.ExplainRouteResponse\x12[\n\nGetReceipt\x12%.trivium.gateway.v1.GetReceiptRequest\x1a&.trivium.gateway.v1.GetReceiptResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n trivium/gateway/v1/gateway.proto\x12\x12trivium.gateway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1ctrivium/common/v1/chat.proto\x1a\x1ftrivium/common/v1/receipt.proto\"\xf0\x02\n\nAskRequest\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1b\n\x08question\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\x12&\n\x0b\x63ollections\x18\x03 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07r\x05\x10\x01\x18\x80\x01\x12:\n\x07history\x18\x04 \x03(\x0b\x32\x1e.trivium.common.v1.ChatMessageB\t\xbaH\x06\x92\x01\x03\x10\x80\x02\x12\x18\n\x05top_k\x18\x05 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18@(\x00\x12-\n\x08sampling\x18\x06 \x01(\x0b\x32\x1b.trivium.common.v1.Sampling\x12>\n\x11structured_output\x18\x07 \x01(\x0b\x32#.trivium.common.v1.StructuredOutput\x12\x1f\n\nrequest_id\x18\x08 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x1e\n\x0cinstructions\x18\t \x01(\tB\x08\xbaH\x05r\x03(\x80@\"\xa4\x01\n\x0b\x41skResponse\x12.\n\x07sources\x18\x01 \x01(\x0b\x32\x1b.trivium.gateway.v1.SourcesH\x00\x12.\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x1d.trivium.gateway.v1.TextDeltaH\x00\x12-\n\x05\x66inal\x18\x03 \x01(\x0b\x32\x1c.trivium.gateway.v1.AskFinalH\x00\x42\x06\n\x04part\"6\n\x07Sources\x12+\n\x07sources\x18\x01 \x03(\x0b\x32\x1a.trivium.gateway.v1.Source\"w\n\x06Source\x12+\n\x04span\x18\x01 \x01(\x0b\x32\x1d.trivium.common.v1.SourceSpan\x12\r\n\x05title\x18\x02 \x01(\t\x12\x14\n\x0cheading_path\x18\x03 \x03(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\r\n\x05score\x18\x05 \x01(\x01\"\\\n\tTextDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x31\n\x08logprobs\x18\x02 \x03(\x0b\x32\x1f.trivium.common.v1.TokenLogprob\x12\x0e\n\x06\x63hoice\x18\x03 \x01(\x05\"q\n\x08\x43itation\x12\x0e\n\x06marker\x18\x01 \x01(\x05\x12\x14\n\x0c\x61nswer_start\x18\x02 \x01(\x03\x12\x12\n\nanswer_end\x18\x03 \x01(\x03\x12+\n\x04span\x18\x04 \x01(\x0b\x32\x1d.trivium.common.v1.SourceSpan\"\x96\x02\n\x08\x41skFinal\x12\x36\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x1f.trivium.common.v1.FinishReason\x12\'\n\x05usage\x18\x02 \x01(\x0b\x32\x18.trivium.common.v1.Usage\x12/\n\x07timings\x18\x03 \x03(\x0b\x32\x1e.trivium.common.v1.StageTiming\x12+\n\x07receipt\x18\x04 \x01(\x0b\x32\x1a.trivium.common.v1.Receipt\x12/\n\tcitations\x18\x05 \x03(\x0b\x32\x1c.trivium.gateway.v1.Citation\x12\x1a\n\x12unresolved_markers\x18\x06 \x03(\x05\"\xf5\x01\n\x0b\x43hatRequest\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12=\n\x08messages\x18\x02 \x03(\x0b\x32\x1e.trivium.common.v1.ChatMessageB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\x12-\n\x08sampling\x18\x03 \x01(\x0b\x32\x1b.trivium.common.v1.Sampling\x12>\n\x11structured_output\x18\x04 \x01(\x0b\x32#.trivium.common.v1.StructuredOutput\x12\x1f\n\nrequest_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"|\n\x0c\x43hatResponse\x12.\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32\x1d.trivium.gateway.v1.TextDeltaH\x00\x12\x34\n\x05\x66inal\x18\x02 \x01(\x0b\x32#.trivium.gateway.v1.GenerationFinalH\x00\x42\x06\n\x04part\"\xff\x01\n\x0fGenerationFinal\x12\x36\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x1f.trivium.common.v1.FinishReason\x12\'\n\x05usage\x18\x02 \x01(\x0b\x32\x18.trivium.common.v1.Usage\x12/\n\x07timings\x18\x03 \x03(\x0b\x32\x1e.trivium.common.v1.StageTiming\x12+\n\x07receipt\x18\x04 \x01(\x0b\x32\x1a.trivium.common.v1.Receipt\x12-\n\x07\x63hoices\x18\x05 \x03(\x0b\x32\x1c.trivium.common.v1.ChoiceEnd\"\xd7\x01\n\x0f\x43ompleteRequest\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1b\n\x06prompt\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80@\x12-\n\x08sampling\x18\x03 \x01(\x0b\x32\x1b.trivium.common.v1.Sampling\x12>\n\x11structured_output\x18\x04 \x01(\x0b\x32#.trivium.common.v1.StructuredOutput\x12\x1f\n\nrequest_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"\x80\x01\n\x10\x43ompleteResponse\x12.\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32\x1d.trivium.gateway.v1.TextDeltaH\x00\x12\x34\n\x05\x66inal\x18\x02 \x01(\x0b\x32#.trivium.gateway.v1.GenerationFinalH\x00\x42\x06\n\x04part\"\x8b\x01\n\x0bServedModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x04kind\x18\x02 \x01(\x0e\x32\x1d.trivium.gateway.v1.ModelKind\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x1b\n\x13\x63reate_time_seconds\x18\x04 \x01(\x03\x12\x13\n\x0b\x62\x61se_digest\x18\x05 \x01(\t\"\x13\n\x11ListModelsRequest\"E\n\x12ListModelsResponse\x12/\n\x06models\x18\x01 \x03(\x0b\x32\x1f.trivium.gateway.v1.ServedModel\"M\n\x13\x45xplainRouteRequest\x12\x19\n\x05model\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x1b\n\x08question\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\"\x8e\x01\n\x14\x45xplainRouteResponse\x12\x16\n\x0eresolved_model\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x61lias\x18\x03 \x01(\t\x12\x0f\n\x07\x65ngines\x18\x04 \x03(\t\x12.\n\x05model\x18\x05 \x01(\x0b\x32\x1f.trivium.gateway.v1.ServedModel\"3\n\x11GetReceiptRequest\x12\x1e\n\nrequest_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"A\n\x12GetReceiptResponse\x12+\n\x07receipt\x18\x01 \x01(\x0b\x32\x1a.trivium.common.v1.Receipt*i\n\tModelKind\x12\x1a\n\x16MODEL_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fMODEL_KIND_BASE\x10\x01\x12\x16\n\x12MODEL_KIND_ADAPTER\x10\x02\x12\x13\n\x0fMODEL_KIND_FULL\x10\x03\x32\x9d\x04\n\x0eGatewayService\x12H\n\x03\x41sk\x12\x1e.trivium.gateway.v1.AskRequest\x1a\x1f.trivium.gateway.v1.AskResponse0\x01\x12K\n\x04\x43hat\x12\x1f.trivium.gateway.v1.ChatRequest\x1a .trivium.gateway.v1.ChatResponse0\x01\x12W\n\x08\x43omplete\x12#.trivium.gateway.v1.CompleteRequest\x1a$.trivium.gateway.v1.CompleteResponse0\x01\x12[\n\nListModels\x12%.trivium.gateway.v1.ListModelsRequest\x1a&.trivium.gateway.v1.ListModelsResponse\x12\x61\n\x0c\x45xplainRoute\x12\'.trivium.gateway.v1.ExplainRouteRequest\x1a(.trivium.gateway.v1.ExplainRouteResponse\x12[\n\nGetReceipt\x12%.trivium.gateway.v1.GetReceiptRequest\x1a&.trivium.gateway.v1.GetReceiptResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -66,8 +66,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPLAINROUTEREQUEST'].fields_by_name['question']._serialized_options = b'\272H\006r\004(\200\200\004'
   _globals['_GETRECEIPTREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_GETRECEIPTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
-  _globals['_MODELKIND']._serialized_start=2849
-  _globals['_MODELKIND']._serialized_end=2954
+  _globals['_MODELKIND']._serialized_start=2912
+  _globals['_MODELKIND']._serialized_end=3017
   _globals['_ASKREQUEST']._serialized_start=149
   _globals['_ASKREQUEST']._serialized_end=517
   _globals['_ASKRESPONSE']._serialized_start=520
@@ -77,35 +77,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SOURCE']._serialized_start=742
   _globals['_SOURCE']._serialized_end=861
   _globals['_TEXTDELTA']._serialized_start=863
-  _globals['_TEXTDELTA']._serialized_end=939
-  _globals['_CITATION']._serialized_start=941
-  _globals['_CITATION']._serialized_end=1054
-  _globals['_ASKFINAL']._serialized_start=1057
-  _globals['_ASKFINAL']._serialized_end=1335
-  _globals['_CHATREQUEST']._serialized_start=1338
-  _globals['_CHATREQUEST']._serialized_end=1583
-  _globals['_CHATRESPONSE']._serialized_start=1585
-  _globals['_CHATRESPONSE']._serialized_end=1709
-  _globals['_GENERATIONFINAL']._serialized_start=1712
-  _globals['_GENERATIONFINAL']._serialized_end=1920
-  _globals['_COMPLETEREQUEST']._serialized_start=1923
-  _globals['_COMPLETEREQUEST']._serialized_end=2138
-  _globals['_COMPLETERESPONSE']._serialized_start=2141
-  _globals['_COMPLETERESPONSE']._serialized_end=2269
-  _globals['_SERVEDMODEL']._serialized_start=2272
-  _globals['_SERVEDMODEL']._serialized_end=2411
-  _globals['_LISTMODELSREQUEST']._serialized_start=2413
-  _globals['_LISTMODELSREQUEST']._serialized_end=2432
-  _globals['_LISTMODELSRESPONSE']._serialized_start=2434
-  _globals['_LISTMODELSRESPONSE']._serialized_end=2503
-  _globals['_EXPLAINROUTEREQUEST']._serialized_start=2505
-  _globals['_EXPLAINROUTEREQUEST']._serialized_end=2582
-  _globals['_EXPLAINROUTERESPONSE']._serialized_start=2585
-  _globals['_EXPLAINROUTERESPONSE']._serialized_end=2727
-  _globals['_GETRECEIPTREQUEST']._serialized_start=2729
-  _globals['_GETRECEIPTREQUEST']._serialized_end=2780
-  _globals['_GETRECEIPTRESPONSE']._serialized_start=2782
-  _globals['_GETRECEIPTRESPONSE']._serialized_end=2847
-  _globals['_GATEWAYSERVICE']._serialized_start=2957
-  _globals['_GATEWAYSERVICE']._serialized_end=3498
+  _globals['_TEXTDELTA']._serialized_end=955
+  _globals['_CITATION']._serialized_start=957
+  _globals['_CITATION']._serialized_end=1070
+  _globals['_ASKFINAL']._serialized_start=1073
+  _globals['_ASKFINAL']._serialized_end=1351
+  _globals['_CHATREQUEST']._serialized_start=1354
+  _globals['_CHATREQUEST']._serialized_end=1599
+  _globals['_CHATRESPONSE']._serialized_start=1601
+  _globals['_CHATRESPONSE']._serialized_end=1725
+  _globals['_GENERATIONFINAL']._serialized_start=1728
+  _globals['_GENERATIONFINAL']._serialized_end=1983
+  _globals['_COMPLETEREQUEST']._serialized_start=1986
+  _globals['_COMPLETEREQUEST']._serialized_end=2201
+  _globals['_COMPLETERESPONSE']._serialized_start=2204
+  _globals['_COMPLETERESPONSE']._serialized_end=2332
+  _globals['_SERVEDMODEL']._serialized_start=2335
+  _globals['_SERVEDMODEL']._serialized_end=2474
+  _globals['_LISTMODELSREQUEST']._serialized_start=2476
+  _globals['_LISTMODELSREQUEST']._serialized_end=2495
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2497
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2566
+  _globals['_EXPLAINROUTEREQUEST']._serialized_start=2568
+  _globals['_EXPLAINROUTEREQUEST']._serialized_end=2645
+  _globals['_EXPLAINROUTERESPONSE']._serialized_start=2648
+  _globals['_EXPLAINROUTERESPONSE']._serialized_end=2790
+  _globals['_GETRECEIPTREQUEST']._serialized_start=2792
+  _globals['_GETRECEIPTREQUEST']._serialized_end=2843
+  _globals['_GETRECEIPTRESPONSE']._serialized_start=2845
+  _globals['_GETRECEIPTRESPONSE']._serialized_end=2910
+  _globals['_GATEWAYSERVICE']._serialized_start=3020
+  _globals['_GATEWAYSERVICE']._serialized_end=3561
 # @@protoc_insertion_point(module_scope)

@@ -275,8 +275,11 @@ class Delta(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     TOKEN_IDS_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
+    CHOICE_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """Text since the last delta."""
+    choice: _builtins.int
+    """Which answer this continues, from 0; always 0 unless more than one was asked for."""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Token ids since the last delta."""
@@ -291,10 +294,11 @@ class Delta(_message.Message):
         text: _builtins.str = ...,
         token_ids: _abc.Iterable[_builtins.int] | None = ...,
         logprobs: _abc.Iterable[_chat_pb2.TokenLogprob] | None = ...,
+        choice: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["logprobs", b"logprobs", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "logprobs", b"logprobs", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -310,11 +314,12 @@ class Final(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
     RECEIPT_FIELD_NUMBER: _builtins.int
+    CHOICES_FIELD_NUMBER: _builtins.int
     finish_reason: _chat_pb2.FinishReason.ValueType
-    """Why it ended."""
+    """Why it ended; with several answers, why the first did."""
     @_builtins.property
     def usage(self) -> _receipt_pb2.Usage:
-        """Tokens used."""
+        """Tokens used, of all answers together; the prompt counts once."""
 
     @_builtins.property
     def timings(self) -> _containers.RepeatedCompositeFieldContainer[_receipt_pb2.StageTiming]:
@@ -324,6 +329,10 @@ class Final(_message.Message):
     def receipt(self) -> _receipt_pb2.Receipt:
         """What it was made of."""
 
+    @_builtins.property
+    def choices(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.ChoiceEnd]:
+        """The end of each answer, by number: as many as were asked for."""
+
     def __init__(
         self,
         *,
@@ -331,10 +340,11 @@ class Final(_message.Message):
         usage: _receipt_pb2.Usage | None = ...,
         timings: _abc.Iterable[_receipt_pb2.StageTiming] | None = ...,
         receipt: _receipt_pb2.Receipt | None = ...,
+        choices: _abc.Iterable[_chat_pb2.ChoiceEnd] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "receipt", b"receipt", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choices", b"choices", "finish_reason", b"finish_reason", "receipt", b"receipt", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -437,7 +447,7 @@ class Engine(_message.Message):
     context_tokens: _builtins.int
     """Most tokens of prompt and answer together."""
     running: _builtins.int
-    """Requests running."""
+    """Answers running: a request for several counts as often."""
     waiting: _builtins.int
     """Requests waiting."""
     restarts: _builtins.int
