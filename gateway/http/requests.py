@@ -96,6 +96,10 @@ def _sampling(body: Generation, max_tokens: int | None, logprobs: int | None) ->
         min_tokens=_int32(body.min_tokens, "min_tokens"),
         ignore_eos=body.ignore_eos,
         stop_token_ids=[_token(token, "stop_token_ids") for token in body.stop_token_ids],
+        bad_words=body.bad_words,
+        allowed_token_ids=[_token(token, "allowed_token_ids") for token in body.allowed_token_ids],
+        include_stop_str_in_output=body.include_stop_str_in_output,
+        skip_special_tokens=body.skip_special_tokens,
         logit_bias={_token(token, "logit_bias"): bias for token, bias in body.logit_bias.items()},
     )
 

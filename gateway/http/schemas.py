@@ -119,6 +119,10 @@ class Generation(_Strict):
     min_tokens: _Count | None = None
     ignore_eos: bool | None = None
     stop_token_ids: list[_Count] = []
+    bad_words: list[_Text] = []
+    allowed_token_ids: list[_Count] = []
+    include_stop_str_in_output: bool | None = None
+    skip_special_tokens: bool | None = None
     trivium: Extension = Extension()
 
     @property

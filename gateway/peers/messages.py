@@ -48,6 +48,8 @@ _SCALARS = (
     "min_tokens",
     "ignore_eos",
     "n",
+    "include_stop_str_in_output",
+    "skip_special_tokens",
 )
 
 
@@ -64,7 +66,11 @@ def of_messages(turns: Iterable[chat_pb2.ChatMessage]) -> tuple[Message, ...]:
 def to_sampling(sampling: Sampling) -> chat_pb2.Sampling:
     """Sampling with only those fields set that are."""
     message = chat_pb2.Sampling(
-        stop=sampling.stop, stop_token_ids=sampling.stop_token_ids, logit_bias=sampling.logit_bias
+        stop=sampling.stop,
+        stop_token_ids=sampling.stop_token_ids,
+        logit_bias=sampling.logit_bias,
+        bad_words=sampling.bad_words,
+        allowed_token_ids=sampling.allowed_token_ids,
     )
     for name in _SCALARS:
         value = getattr(sampling, name)
@@ -84,6 +90,8 @@ def of_sampling(message: chat_pb2.Sampling) -> Sampling:
         stop=tuple(message.stop),
         stop_token_ids=tuple(message.stop_token_ids),
         logit_bias=dict(message.logit_bias),
+        bad_words=tuple(message.bad_words),
+        allowed_token_ids=tuple(message.allowed_token_ids),
         **given,
     )
 

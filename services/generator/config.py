@@ -22,6 +22,9 @@ class GeneratorSettings(ServiceSettings):
     max_loras: int = Field(default=4, ge=1, le=64)
     # One of vLLM's steps: 8, 16, 32, 64, 128, 256, 320, 512.
     max_lora_rank: int = Field(default=16, ge=1, le=512)
+    # Names of the modules that adapters may change, for instance q_proj,v_proj,lm_head; empty takes every linear layer
+    # of attention and MLP.  Each costs memory in every slot, embed_tokens and lm_head the most.
+    lora_targets: str = ""
     max_model_len: int = Field(default=2048, ge=16)
     max_num_seqs: int = Field(default=32, ge=1)
     kv_cache_gib: float = Field(default=1.0, gt=0)
@@ -39,6 +42,11 @@ class GeneratorSettings(ServiceSettings):
     # How often every local file's version is asked for; deletions that the registry tells of are seen at once.
     sweep_seconds: float = Field(default=3600.0, gt=0)
     heartbeat_seconds: float = Field(default=10.0, gt=0)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names in ``lora_targets``."""
+        return tuple(name.strip() for name in self.lora_targets.split(",") if name.strip())
 
     @property
     def adapters_dir(self) -> Path:

@@ -36,12 +36,12 @@ from services.generator.engine import (
 )
 from services.generator.lifeline import GENERATOR_PID, Lifeline
 from services.generator.plugin import VLLM_VERSION, require_pinned_vllm
+from services.generator.targets import chosen, module_shapes, names
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
 PLUGIN = "trivium_lora"
-TARGET_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 _PROBE = "probe"
 _DEATH_POLL_SECONDS = 0.2
 # An engine core has nothing to save; what it runs is lost in any case.
@@ -60,6 +60,8 @@ class VllmSettings:
     base_digest: str
     slots: int = 4
     max_rank: int = 16
+    # Names of modules; empty takes every linear one of the base.
+    targets: tuple[str, ...] = ()
     context_tokens: int = 2048
     max_sequences: int = 32
     kv_cache_bytes: int = 1 << 30
@@ -224,7 +226,7 @@ def _build(settings: VllmSettings) -> AsyncLLM:
         "max_loras": settings.slots,
         "max_cpu_loras": settings.slots,
         "max_lora_rank": settings.max_rank,
-        "lora_target_modules": TARGET_MODULES,
+        "lora_target_modules": names(chosen(module_shapes(settings.base_folder), settings.targets)),
     }
     arguments = AsyncEngineArgs(
         model=str(settings.base_folder),
@@ -274,6 +276,10 @@ def _sampling_params(sampling: Sampling, constraint: Constraint | None) -> Any:
         logprobs=sampling.logprobs,
         structured_outputs=_structured(constraint),
         n=sampling.n,
+        bad_words=list(sampling.bad_words),
+        allowed_token_ids=list(sampling.allowed_token_ids) or None,
+        include_stop_str_in_output=sampling.include_stop_str_in_output,
+        skip_special_tokens=sampling.skip_special_tokens,
         output_kind=RequestOutputKind.DELTA,
     )
 

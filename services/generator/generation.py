@@ -206,6 +206,7 @@ class Generation:
             raise Failure(Reason.FIELD_INVALID, field="sampling.n", problem=problem)
         self._require_tokens("sampling.stop_token_ids", ask.sampling.stop_token_ids)
         self._require_tokens("sampling.logit_bias", ask.sampling.logit_bias)
+        self._require_tokens("sampling.allowed_token_ids", ask.sampling.allowed_token_ids)
         seed = self._sources.draw_seed() if ask.seed is None else ask.seed
         return replace(ask.sampling, max_tokens=wanted, seed=seed)
 

@@ -3,9 +3,9 @@
 Takes one JSON task on standard input, gives one JSON verdict on standard output.  It
 imports neither torch nor a parser of weights: the safetensors header is read by hand.
 
-Invariant: an accepted file's tensors tile it without holes, are the A and B of linear
-modules that the base has, with the base's widths, one rank within the limit, and finite
-numbers.  What the engine will read as configuration is written anew from what was
+Invariant: an accepted file's tensors tile it without holes, are the A and B of modules
+that this deployment lets adapters change, with the base's widths, one rank within the
+limit, and finite numbers.  What the engine will read as configuration is written anew from what was
 checked here; the adapter's own configuration never reaches it.
 """
 
@@ -33,9 +33,10 @@ _CPU_SECONDS = 60
 # dtype: bytes a number, unsigned view of it, exponent bits that are all ones in NaN and infinity.
 _FLOATS = {"BF16": (2, "<u2", 0x7F80), "F16": (2, "<u2", 0x7C00), "F32": (4, "<u4", 0x7F80_0000)}
 _TENSOR = re.compile(
-    r"base_model\.model\.(?P<module>model\.layers\.\d{1,4}\."
-    r"(?:self_attn\.[qkvo]_proj|mlp\.(?:gate|up|down)_proj))\.lora_(?P<part>[AB])\.weight"
+    r"base_model\.model\.(?P<module>[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*)\."
+    r"(?:lora_(?P<part>[AB])\.weight|lora_embedding_(?P<table>[AB]))"
 )
+_EMBEDDING = "embed_tokens"
 _PATTERN = re.compile(r"[A-Za-z0-9_.]{1,200}")
 # Initialisations after which a saved adapter is an ordinary one; others change the base.
 _PLAIN_INITS = (None, True, False, "gaussian", "eva", "orthogonal")
@@ -65,7 +66,7 @@ class Tensor:
 def inspect(folder: Path, max_rank: int, widths: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
     """Check both files; returns rank, parameters and the configuration to load with.
 
-    ``widths`` maps each of the base's linear modules to [out, in].  Raises Unfit.
+    ``widths`` maps each module that adapters may change to [out, in].  Raises Unfit.
     """
     config = read_config(folder / "adapter_config.json")
     weights = folder / "adapter_model.safetensors"
@@ -171,13 +172,17 @@ def check_tensors(
     modules: dict[str, dict[str, Tensor]] = {}
     for tensor in tensors:
         found = _TENSOR.fullmatch(tensor.name)
-        if found is None:
-            raise Unfit(f"{tensor.name[:200]}: only linear layers of attention and MLP are served")
-        modules.setdefault(found["module"], {})[found["part"]] = tensor
+        if found is None or found["module"] not in widths:
+            raise Unfit(
+                f"{tensor.name[:200]}: only these modules of the base may be adapted here: {_last_names(widths)}"
+            )
+        if (found["table"] is None) == (found["module"].rpartition(".")[2] == _EMBEDDING):
+            raise Unfit(f"{tensor.name[:200]}: an embedding has lora_embedding_A and B, all else lora_A and B")
+        modules.setdefault(found["module"], {})[found["part"] or found["table"]] = tensor
     ranks = {}
     for module, parts in modules.items():
-        if set(parts) != {"A", "B"} or module not in widths:
-            raise Unfit(f"{module} lacks a matrix, or the base has no such module")
+        if set(parts) != {"A", "B"}:
+            raise Unfit(f"{module} lacks a matrix")
         (rank, inputs), (outputs, rank_b) = parts["A"].shape, parts["B"].shape
         if (outputs, inputs) != widths[module]:
             raise Unfit(f"{module} is made for {outputs} x {inputs}, the base has {widths[module]}")
@@ -187,6 +192,10 @@ def check_tensors(
             raise Unfit(f"{module} has rank {rank}; this deployment serves up to {max_rank}")
         ranks[module] = rank
     return ranks
+
+
+def _last_names(widths: Mapping[str, tuple[int, int]]) -> str:
+    return ", ".join(sorted({module.rpartition(".")[2] for module in widths}))
 
 
 def _configured_rank(config: Mapping[str, Any], module: str) -> int:

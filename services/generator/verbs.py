@@ -192,7 +192,7 @@ async def _shelf(
     runtime: Runtime, settings: GeneratorSettings, peer: RegistryPeer, slots: Slots, served: Served, base_folder: Path
 ) -> tuple[AdapterFiles, Sweep]:
     """The local files and what clears them up."""
-    rules = await runtime.blocking(base_rules, base_folder, settings.max_lora_rank)
+    rules = await runtime.blocking(base_rules, base_folder, settings.max_lora_rank, settings.targets)
     fetched = asyncio.Event()
     files = AdapterFiles(settings.adapters_dir, peer, rules, served, fetched.set)
     await runtime.blocking(files.discard_remains)
@@ -209,6 +209,7 @@ def _vllm_settings(settings: GeneratorSettings, base: models.ResolvedModel) -> V
         base_digest=base.digest,
         slots=settings.max_loras,
         max_rank=settings.max_lora_rank,
+        targets=settings.targets,
         context_tokens=settings.max_model_len,
         max_sequences=settings.max_num_seqs,
         kv_cache_bytes=int(settings.kv_cache_gib * (1 << 30)),

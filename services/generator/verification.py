@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from services.chassis.errors import Failure, Reason
 from services.chassis.processes import spawn
+from services.generator.targets import chosen, module_shapes
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -25,7 +26,7 @@ _SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class BaseRules:
-    """What the base allows: its linear modules' [out, in] and the engine's largest rank."""
+    """What a deployment allows: [out, in] of the modules that adapters may change, and the engine's largest rank."""
 
     widths: Mapping[str, tuple[int, int]]
     max_rank: int
@@ -40,24 +41,12 @@ class Verdict:
     config: Mapping[str, Any]
 
 
-def base_rules(base_folder: Path, max_rank: int) -> BaseRules:
-    """Read the base's shapes from its ``config.json`` (Llama's layout of names).  Blocks."""
-    config = json.loads((base_folder / "config.json").read_text("utf-8"))
-    hidden, inner, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
-    head = config.get("head_dim") or hidden // heads
-    wide, narrow = heads * head, config.get("num_key_value_heads", heads) * head
-    shapes = {
-        "self_attn.q_proj": (wide, hidden),
-        "self_attn.k_proj": (narrow, hidden),
-        "self_attn.v_proj": (narrow, hidden),
-        "self_attn.o_proj": (hidden, wide),
-        "mlp.gate_proj": (inner, hidden),
-        "mlp.up_proj": (inner, hidden),
-        "mlp.down_proj": (hidden, inner),
-    }
-    layers = range(config["num_hidden_layers"])
-    widths = {f"model.layers.{layer}.{name}": shape for layer in layers for name, shape in shapes.items()}
-    return BaseRules(widths, max_rank)
+def base_rules(base_folder: Path, max_rank: int, targets: Sequence[str] = ()) -> BaseRules:
+    """What a base allows when adapters may change modules of these names, all linear ones without any.  Blocks.
+
+    Raises ValueError for a name that the base does not have.
+    """
+    return BaseRules(chosen(module_shapes(base_folder), targets), max_rank)
 
 
 async def verify(folder: Path, rules: BaseRules, seconds: float = _SECONDS) -> Verdict:

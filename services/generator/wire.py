@@ -76,6 +76,10 @@ def of_request(request: generator_pb2.GenerateRequest) -> Ask:
             stop_token_ids=tuple(sampling.stop_token_ids),
             logit_bias=dict(sampling.logit_bias),
             n=sampling.n if sampling.HasField("n") else 1,
+            bad_words=tuple(sampling.bad_words),
+            allowed_token_ids=tuple(sampling.allowed_token_ids),
+            include_stop_str_in_output=sampling.include_stop_str_in_output,
+            skip_special_tokens=sampling.skip_special_tokens if sampling.HasField("skip_special_tokens") else True,
         ),
         seed=sampling.seed if sampling.HasField("seed") else None,
         constraint=_constraint(request),
@@ -174,6 +178,10 @@ def _sampling(sampling: Sampling) -> chat_pb2.Sampling:
         stop_token_ids=sampling.stop_token_ids,
         logit_bias=sampling.logit_bias,
         n=sampling.n,
+        bad_words=sampling.bad_words,
+        allowed_token_ids=sampling.allowed_token_ids,
+        include_stop_str_in_output=sampling.include_stop_str_in_output,
+        skip_special_tokens=sampling.skip_special_tokens,
     )
 
 

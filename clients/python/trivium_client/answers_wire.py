@@ -24,6 +24,8 @@ _SCALARS = (
     "min_tokens",
     "ignore_eos",
     "n",
+    "include_stop_str_in_output",
+    "skip_special_tokens",
 )
 
 
@@ -37,6 +39,8 @@ def sampling_to_wire(sampling: answers.Sampling | None) -> chat_pb2.Sampling:
             setattr(message, name, value)
     message.stop.extend(sampling.stop)
     message.stop_token_ids.extend(sampling.stop_token_ids)
+    message.bad_words.extend(sampling.bad_words)
+    message.allowed_token_ids.extend(sampling.allowed_token_ids)
     message.logit_bias.update(sampling.logit_bias)
     return message
 

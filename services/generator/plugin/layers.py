@@ -1,4 +1,4 @@
-"""The linear layers of vLLM that adapters change: their slots laid out for the native product, and its call.
+"""The layers of vLLM that adapters change: slots laid out for the native product, and its call; embeddings in torch.
 
 vLLM keeps each slice of a layer apart; here the slices of a slot lie in one block of memory, and B lies a
 second time as rows.cpp reads it.  Invariant: whatever writes or clears a slot renews that copy before the
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from services.generator.plugin import native
-from services.generator.plugin.rows import RowPlan
+from services.generator.plugin.rows import RowPlan, rows_of_embedding
 
 _NATIVE = "trivium_native"
 
@@ -130,6 +130,15 @@ def _apply(self: Any, x: torch.Tensor, bias: torch.Tensor | None = None) -> torc
     return y
 
 
+def _embed(self: Any, x: torch.Tensor) -> torch.Tensor:
+    """The embeddings of tokens; A is read for the rows of an adapter alone, where vLLM reads a row for every token."""
+    y: torch.Tensor = self.base_layer.forward(x)
+    if (plan := self.punica_wrapper.plan) is not None:
+        low = rows_of_embedding(x.flatten(), self.lora_a_stacked, plan)
+        self.punica_wrapper.add_lora_embedding(y.view(-1, y.shape[-1]), low, self.lora_b_stacked)
+    return y
+
+
 def _linear_classes(base: type[Any]) -> Iterator[type[Any]]:
     yield base
     for kind in base.__subclasses__():
@@ -137,15 +146,17 @@ def _linear_classes(base: type[Any]) -> Iterator[type[Any]]:
 
 
 def install() -> None:
-    """Wrap every linear layer class of vLLM that adapters can change."""
+    """Wrap every layer class of vLLM that adapters can change."""
     # Its own module cannot be imported before the package.
     importlib.import_module("vllm.lora.layers")
+    from vllm.lora.layers import VocabParallelEmbeddingWithLoRA
     from vllm.lora.layers.base_linear import BaseLinearLayerWithLoRA
 
     if getattr(BaseLinearLayerWithLoRA, "trivium_installed", False):
         return
     BaseLinearLayerWithLoRA.trivium_installed = True
     BaseLinearLayerWithLoRA.apply = _apply
+    VocabParallelEmbeddingWithLoRA.forward = _embed
     wrappers = {"create_lora_weights": _created, "set_lora": _written, "reset_lora": _reset}
     for kind in set(_linear_classes(BaseLinearLayerWithLoRA)):
         for name, wrapper in wrappers.items():

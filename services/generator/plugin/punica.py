@@ -1,6 +1,6 @@
 """The CPU's LoRA arithmetic: rows planned by slot once a step, multiplied as matrices in every layer.
 
-Every wrapped linear layer adds ``x[rows] @ A[slot].T @ B[slot].T`` to the rows of a slot and to nothing
+Every wrapped layer adds ``x[rows] @ A[slot].T @ B[slot].T`` to the rows of a slot and to nothing
 else (``layers`` in machine code; here in torch, for what that does not fit).  Invariant: a row of slot -1
 (no adapter) is in no plan, so no adapter's weights can reach it, and a step without adapters costs one
 comparison a layer.
@@ -19,34 +19,41 @@ import torch
 from vllm.lora.punica_wrapper.punica_base import PunicaWrapperBase
 from vllm.platforms.cpu import CpuPlatform
 
-from services.generator.plugin.rows import RowPlan, add_grouped, applied_slots, planned, slots_of_rows
+from services.generator.plugin.rows import (
+    RowPlan,
+    add_grouped,
+    add_grouped_embedding,
+    applied_slots,
+    planned,
+    slots_of_rows,
+)
 
 if TYPE_CHECKING:
     from vllm.lora.layers import LoRAMapping
 
-LINEAR_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _QUALNAME = "services.generator.plugin.punica.GroupedPunicaWrapper"
 
 
 class GroupedPunicaWrapper(PunicaWrapperBase):
-    """vLLM's per-step LoRA bookkeeping, kept as a plan of rows.
+    """vLLM's per-step LoRA bookkeeping, kept as two plans: of the step's rows, and of the rows that are sampled.
 
-    Only linear layers are adapted: an engine whose ``lora_target_modules`` would wrap
-    the embedding or the output head is refused at construction.
+    An engine without ``lora_target_modules`` is refused at construction: it would wrap modules that no adapter of
+    this deployment may change, and pay for them at every step.
     """
 
     def __init__(
         self, max_num_batched_tokens: int, max_batches: int, device: torch.device | str, **kwargs: Any
     ) -> None:
         super().__init__(max_num_batched_tokens, max_batches, device)
-        wrapped = kwargs["lora_config"].target_modules
-        if not wrapped or not set(wrapped) <= set(LINEAR_MODULES):
-            raise ValueError(f"lora_target_modules must be given and within {LINEAR_MODULES}, found {wrapped}")
+        if not kwargs["lora_config"].target_modules:
+            raise ValueError("lora_target_modules must name the modules that adapters may change")
         self.plan: RowPlan | None = None
+        self.sampled_plan: RowPlan | None = None
+        self._sampled_rows = 0
 
     def select_base(self) -> None:
         """State that no row of the next forward pass has an adapter."""
-        self.plan = None
+        self.plan = self.sampled_plan = None
         self.no_lora = True
 
     def applied_slots(self, tokens: int) -> npt.NDArray[np.int64]:
@@ -63,6 +70,8 @@ class GroupedPunicaWrapper(PunicaWrapperBase):
     ) -> None:
         """Plan the rows of the coming step; nothing is padded and nothing aliased."""
         self.plan = planned(slots_of_rows(tuple(mapping.index_mapping), lora_index_to_id))
+        self._sampled_rows = len(mapping.prompt_mapping)
+        self.sampled_plan = planned(slots_of_rows(tuple(mapping.prompt_mapping), lora_index_to_id))
         self.no_lora = self.plan is None
         self.is_prefill = bool(mapping.is_prefill)
 
@@ -82,13 +91,38 @@ class GroupedPunicaWrapper(PunicaWrapperBase):
         if self.plan is not None:
             add_grouped(y, x, lora_a_stacked, lora_b_stacked, scale, output_slices, self.plan)
 
+    def add_lora_embedding(
+        self, y: torch.Tensor, x: torch.Tensor, lora_b_stacked: torch.Tensor, add_inputs: bool = True, **kwargs: Any
+    ) -> None:
+        """Adapt the embeddings of the step's rows in place; shapes as in ``add_grouped_embedding``."""
+        if self.plan is not None:
+            add_grouped_embedding(y, x, lora_b_stacked, self.plan)
+
+    def add_lora_logits(
+        self,
+        y: torch.Tensor,
+        x: torch.Tensor,
+        lora_a_stacked: torch.Tensor,
+        lora_b_stacked: torch.Tensor,
+        scale: float,
+        **kwargs: Any,
+    ) -> None:
+        """Adapt the logits of the sampled rows in place: y [sampled, vocabulary], x [sampled, hidden].
+
+        A: [slots, 1, rank, hidden]; B: [slots, 1, vocabulary, rank].  Raises ValueError for other rows than the
+        sampled ones (as log probabilities of a prompt would be): whose they are is not known here.
+        """
+        if self.sampled_plan is None:
+            return
+        if y.shape[0] != self._sampled_rows:
+            raise ValueError(f"logits of {y.shape[0]} rows, of which {self._sampled_rows} were to be sampled")
+        add_grouped(y, x, (lora_a_stacked,), (lora_b_stacked,), scale, (y.shape[1],), self.sampled_plan)
+
     def _refused(self, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError("the generator adapts linear layers only")
+        raise NotImplementedError("the generator adapts linear layers, embeddings and logits, each by its own path")
 
     add_shrink = _refused
     add_expand = _refused
-    add_lora_embedding = _refused
-    add_lora_logits = _refused
     apply_lora_full_linear = _refused
 
 

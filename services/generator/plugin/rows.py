@@ -90,6 +90,29 @@ def add_grouped(
             offset += width
 
 
+def add_grouped_embedding(y: torch.Tensor, x: torch.Tensor, lora_b: torch.Tensor, plan: RowPlan) -> None:
+    """Add each slot's second product to its rows of ``y`` in place.
+
+    y: [tokens, hidden]; x: [tokens, rank], a row's part of A, read only where the row is planned;
+    lora_b: [slots, 1, hidden, rank].
+    """
+    for slot, rows in plan.groups():
+        b = lora_b[slot, 0]
+        delta = torch.mm(x.index_select(0, rows).to(b.dtype), b.t())
+        y.index_add_(0, rows, delta.to(y.dtype))
+
+
+def rows_of_embedding(ids: torch.Tensor, lora_a: torch.Tensor, plan: RowPlan) -> torch.Tensor:
+    """The rows of A that belong to tokens, [tokens, rank]; of a row that is not planned, zeros.
+
+    ids: [tokens]; lora_a: [slots, vocabulary, rank].
+    """
+    found = lora_a.new_zeros(ids.shape[0], lora_a.shape[2])
+    for slot, rows in plan.groups():
+        found.index_copy_(0, rows, lora_a[slot].index_select(0, ids.index_select(0, rows)))
+    return found
+
+
 def applied_slots(plan: RowPlan | None, tokens: int) -> npt.NDArray[np.int64]:
     """Slot that multiplies each of the first ``tokens`` rows, read back from the blocks, [tokens]."""
     applied = np.full(tokens, NO_SLOT, dtype=np.int64)

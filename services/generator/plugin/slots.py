@@ -45,7 +45,14 @@ def _loading(original: Callable[..., Any]) -> Callable[..., Any]:
 def _activating(original: Callable[..., bool]) -> Callable[..., bool]:
     @functools.wraps(original)
     def activate(self: LoRAModelManager, lora_id: int) -> bool:
-        copied = original(self, lora_id)
+        copied = None
+        try:
+            copied = original(self, lora_id)
+        finally:
+            if copied is None:
+                # It was interrupted: a slot that was written half belongs to nobody.
+                self._deactivate_adapter(lora_id)
+                self._active_adapters.pop(lora_id, None)
         if copied:
             slot = self.lora_index_to_id.index(lora_id)
             occupants = self.__dict__.setdefault(_OCCUPANTS, {})

@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoConfig
 
-from services.generator.engine_vllm import TARGET_MODULES
 from services.generator.plugin.identity import IDENTITY_FILE, WEIGHTS_FILE, Identity
 
 _SPREAD = 0.02
@@ -45,7 +44,12 @@ def write(base: Path, folder: Path, rank: int, seed: int) -> Path:
                 values = _SPREAD * torch.randn(shape, generator=generator)
                 tensors[f"{name}.lora_{side}.weight"] = values.to(torch.bfloat16)
     save_file(tensors, folder / WEIGHTS_FILE)
-    config = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "target_modules": TARGET_MODULES}
+    config = {
+        "peft_type": "LORA",
+        "r": rank,
+        "lora_alpha": rank,
+        "target_modules": [name.rpartition(".")[2] for name in _sizes(base)],
+    }
     (folder / "adapter_config.json").write_text(json.dumps({**config, "bias": "none", "task_type": "CAUSAL_LM"}))
     digest = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
     identity = Identity(f"sha256:{digest}", f"sha256:{digest}", rank)

@@ -1,6 +1,5 @@
 """Hostile and broken adapters against the limited child: refused with a sentence, never loaded."""
 
-import json
 import struct
 
 import pytest
@@ -46,6 +45,13 @@ BF16_INF = {
 }
 WHOLE = Adapter().files()["adapter_model.safetensors"]
 ENTRY = {"dtype": "F32", "shape": [2, 6], "data_offsets": [0, 48]}
+
+BASE = {
+    "model.embed_tokens.weight": ("F32", (10, 6), bytes(240)),
+    "model.layers.0.mlp.down_proj.weight": ("F32", (6, 8), bytes(192)),
+    "model.layers.1.self_attn.k_proj.weight": ("F32", (4, 6), bytes(96)),
+    "model.norm.weight": ("F32", (6,), bytes(24)),
+}
 
 HOSTILE = {
     "a pickle": with_weights(b"\x80\x04\x95" + bytes(200)),
@@ -118,10 +124,31 @@ async def test_missing_files_are_a_refusal(tmp_path):
 
 
 def test_the_base_says_how_wide_its_modules_are(tmp_path):
-    config = {"hidden_size": 6, "intermediate_size": 8, "num_attention_heads": 2, "num_key_value_heads": 1,
-              "num_hidden_layers": 2, "head_dim": 4}  # fmt: skip
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").write_bytes(safetensors(BASE))
     widths = base_rules(tmp_path, 8).widths
-    assert len(widths) == 14
-    assert widths["model.layers.1.self_attn.k_proj"] == (4, 6)
-    assert widths["model.layers.0.mlp.down_proj"] == (6, 8)
+    assert widths == {"model.layers.1.self_attn.k_proj": (4, 6), "model.layers.0.mlp.down_proj": (6, 8)}
+
+
+def test_embedding_and_head_are_adapted_only_where_the_deployment_says_so(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(safetensors(BASE))
+    widths = base_rules(tmp_path, 8, ["embed_tokens", "lm_head", "k_proj"]).widths
+    assert widths == {
+        "model.layers.1.self_attn.k_proj": (4, 6), "model.embed_tokens": (6, 10), "lm_head": (10, 6),
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="has no out_proj; it has down_proj, embed_tokens"):
+        base_rules(tmp_path, 8, ["out_proj"])
+
+
+async def test_an_adapter_of_embedding_and_head_passes_under_their_own_names(tmp_path):
+    rules = BaseRules({"model.embed_tokens": (6, 10), "lm_head": (10, 6)}, max_rank=4)
+    parts = {
+        "base_model.model.model.embed_tokens.lora_embedding_A": ("F32", (2, 10), bytes(80)),
+        "base_model.model.model.embed_tokens.lora_embedding_B": ("F32", (6, 2), bytes(48)),
+        **tensors(down=(2, 6), up=(10, 2), name="base_model.model.lm_head"),
+    }
+    verdict = await verify(write(tmp_path, with_weights(weights(parts))), rules)
+    assert verdict.config["target_modules"] == ["embed_tokens", "lm_head"]
+    misnamed = tensors(down=(2, 10), up=(6, 2), name="base_model.model.model.embed_tokens")
+    with pytest.raises(Failure) as caught:
+        await verify(write(tmp_path, with_weights(weights(misnamed))), rules)
+    assert "lora_embedding_A" in caught.value.variables["problem"]
