@@ -117,11 +117,13 @@ class AdapterFiles:
         self._served = served
         self._fetched = fetched
         self._fetching: dict[str, asyncio.Task[StoredAdapter]] = {}
+        self._listening: dict[str, list[Callable[[str], None]]] = {}
 
-    async def obtain(self, facts: VersionFacts) -> StoredAdapter:
+    async def obtain(self, facts: VersionFacts, ended: Callable[[str], None] = lambda _: None) -> StoredAdapter:
         """The version's folder, fetched and verified if need be; once, however many ask.
 
-        A caller that goes away does not stop the fetch for the others.  Raises
+        A caller that goes away does not stop the fetch for the others.  ``ended`` hears, in turn, that
+        ``load_fetch`` and ``load_verify`` ended, and ``load`` for what was before them.  Raises
         WEIGHTS_REFUSED, BASE_MISMATCH, TEMPLATE_MISMATCH, and what the registry fails with.
         """
         manifest = read_manifest(facts)
@@ -131,7 +133,14 @@ class AdapterFiles:
             task = asyncio.create_task(self._obtain(facts.version, manifest), name=f"fetch {facts.version}")
             self._fetching[facts.version] = task
             task.add_done_callback(lambda _: self._fetching.pop(facts.version, None))
-        return await asyncio.shield(task)
+        listeners = self._listening.setdefault(facts.version, [])
+        listeners.append(ended)
+        try:
+            return await asyncio.shield(task)
+        finally:
+            listeners.remove(ended)
+            if not listeners:
+                self._listening.pop(facts.version, None)
 
     def discard_remains(self) -> None:
         """Remove what an interrupted publication or removal left; partial downloads stay and resume.  Blocks."""
@@ -185,9 +194,12 @@ class AdapterFiles:
         folder = self._place(version)
         if not await asyncio.to_thread(folder.is_dir):
             incoming = _incoming(folder)
+            self._tell(version, "load")
             await self._fetch(incoming, manifest)
+            self._tell(version, "load_fetch")
             verdict = await verify(incoming, self._rules)
             await asyncio.to_thread(_publish, incoming, folder, version, manifest, verdict)
+            self._tell(version, "load_verify")
             self._fetched()
         # The time of a folder is that of its last use.
         await asyncio.to_thread(os.utime, folder)
@@ -195,6 +207,10 @@ class AdapterFiles:
         return StoredAdapter(
             version, manifest.tenant, manifest.model, folder, identity.rank, manifest.files[WEIGHTS][1]
         )
+
+    def _tell(self, version: str, stage: str) -> None:
+        for ended in self._listening.get(version, ()):
+            ended(stage)
 
     def _place(self, version: str) -> Path:
         return self._folder / version.partition(":")[2]

@@ -36,6 +36,7 @@ class Ticket:
     since: float
     place: asyncio.Future[Place] = field(repr=False)
     answers: int = 1
+    load_seconds: float = 0.0
 
     @property
     def version(self) -> str:

@@ -42,6 +42,8 @@ class GeneratorSettings(ServiceSettings):
     # How often every local file's version is asked for; deletions that the registry tells of are seen at once.
     sweep_seconds: float = Field(default=3600.0, gt=0)
     heartbeat_seconds: float = Field(default=10.0, gt=0)
+    # Versions that have metrics of their own, the busiest; all others count as one.
+    metrics_versions: int = Field(default=32, ge=1, le=1000)
 
     @property
     def targets(self) -> tuple[str, ...]:

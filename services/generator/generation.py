@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -32,7 +32,7 @@ from services.generator.engine import (
     Tokenizer,
 )
 from services.generator.places import Slots, not_ready
-from services.generator.residency import StoredAdapter
+from services.generator.residency import Place, StoredAdapter
 
 DEFAULT_MAX_TOKENS = 256
 
@@ -56,8 +56,11 @@ class Constraints(Protocol):
 class Files(Protocol):
     """Verified adapters by version."""
 
-    async def obtain(self, facts: VersionFacts) -> StoredAdapter:
-        """The version's folder, fetched and verified if need be.  Raises WEIGHTS_REFUSED, BASE_MISMATCH."""
+    async def obtain(self, facts: VersionFacts, ended: Callable[[str], None] = ...) -> StoredAdapter:
+        """The version's folder, fetched and verified if need be; ``ended`` hears the stages that this took.
+
+        Raises WEIGHTS_REFUSED, BASE_MISMATCH.
+        """
         ...
 
 
@@ -74,6 +77,15 @@ class Sources:
 def prompt_tokens_digest(token_ids: Sequence[int]) -> str:
     """Digest (sha256:…) of the ids packed as little-endian int32."""
     return f"sha256:{hashlib.sha256(struct.pack(f'<{len(token_ids)}i', *token_ids)).hexdigest()}"
+
+
+def cache_salt(tenant: str, place: Place) -> str:
+    """Whose cached prefixes a request may meet: its tenant's, of this very loading of its version.
+
+    The engine's own key of a version is its name; a name that was loaded anew is another registration.
+    """
+    loading = place.adapter.engine_id if place.adapter else 0
+    return f"{len(tenant)}:{tenant}:{place.version}:{loading}"
 
 
 class Generation:
@@ -111,11 +123,11 @@ class Generation:
             return list(prompt.ids)
         return await self._sources.blocking(self._tokenizer.chat, prompt)
 
-    async def stored(self, version: str) -> StoredAdapter | None:
+    async def stored(self, version: str, ended: Callable[[str], None] = lambda _: None) -> StoredAdapter | None:
         """The version's verified files, if the caller may read it; None for the base."""
         if not version:
             return None
-        return await self._files.obtain(await self._versions.facts(version))
+        return await self._files.obtain(await self._versions.facts(version), ended)
 
     async def answer(self, ask: Ask, tenant: str) -> AsyncGenerator[Opening | More | Done]:
         """Yield the opening, the answer as it comes, then its end.
@@ -130,7 +142,7 @@ class Generation:
         if ask.constraint is not None:
             await self._constraints.require_compilable(ask.constraint, tenant)
         watch.stage("prompt", len(token_ids))
-        stored = await self.stored(ask.version)
+        stored = await self.stored(ask.version, watch.stage)
         watch.stage("load")
         progress = _Progress([_Answer() for _ in range(sampling.n)])
         work = _Work(ask, tenant, stored, token_ids, sampling)
@@ -148,7 +160,7 @@ class Generation:
                     await self._slots.next_life(life)
                     watch.stage("rebuild")
                     # Nobody kept its files meanwhile.
-                    work = replace(work, stored=await self.stored(ask.version))
+                    work = replace(work, stored=await self.stored(ask.version, watch.stage))
             watch.stage("generate", progress.completion_tokens)
             yield progress.done(watch.stages)
         finally:
@@ -160,10 +172,9 @@ class Generation:
         """Take a place and speak: the opening, then the pieces.  Raises EngineLost, and as ``answer`` does."""
         prompt_tokens = len(work.token_ids)
         async with self._slots.place(work.tenant, work.stored, prompt_tokens, work.sampling.n) as place:
-            watch.stage("queue")
-            job = Job(
-                self._sources.new_id(), work.token_ids, work.sampling, work.ask.constraint, place.adapter, work.tenant
-            )
+            watch.stage("queue", of_which={"load_slot": place.load_seconds})
+            salt = cache_salt(work.tenant, place)
+            job = Job(self._sources.new_id(), work.token_ids, work.sampling, work.ask.constraint, place.adapter, salt)
             async with aclosing(self._pieces(job, work.ask)) as pieces:
                 async for piece in pieces:
                     self._slots.charge(work.tenant, place.version, len(piece.token_ids))
@@ -291,18 +302,33 @@ class _Progress:
 
 
 class _Watch:
-    """Wall time from stage to stage."""
+    """Wall time from stage to stage, without a gap; a stage that comes twice is told once, with both times."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._last = monotonic()
-        self.stages: list[Stage] = []
+        self._stages: dict[str, Stage] = {}
 
-    def stage(self, name: str, input_size: int = 0) -> None:
-        """End the stage that ran until now."""
+    @property
+    def stages(self) -> list[Stage]:
+        """What ran so far, each in the place of its first end."""
+        return list(self._stages.values())
+
+    def stage(self, name: str, input_size: int = 0, of_which: Mapping[str, float] | None = None) -> None:
+        """End the stage that ran until now, parts of which may have names of their own."""
         now = self._monotonic()
-        self.stages.append(Stage(name, now - self._last, input_size))
+        left = now - self._last
+        for part, seconds in (of_which or {}).items():
+            if seconds:
+                told = min(seconds, left)
+                self._add(part, told)
+                left -= told
+        self._add(name, left, input_size)
         self._last = now
+
+    def _add(self, name: str, seconds: float, input_size: int = 0) -> None:
+        before = self._stages.get(name, Stage(name, 0.0, 0))
+        self._stages[name] = Stage(name, before.seconds + seconds, max(before.input_size, input_size))
 
 
 def _first_line(text: str) -> str:

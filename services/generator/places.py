@@ -217,7 +217,7 @@ class Slots:
             return True
         adapter = self._table.take(ticket.version, self._now())
         if adapter is not None:
-            self._admit(ticket, Place(ticket.version, adapter, ticket.answers))
+            self._admit(ticket, Place(ticket.version, adapter, ticket.answers, ticket.load_seconds))
             return True
         if self._table.get(ticket.version) is None:
             self._make_room(ticket)
@@ -259,8 +259,11 @@ class Slots:
             except EngineLost as lost:
                 self._give_up(stored.version, lost)
             else:
+                now = self._now()
+                for ticket in self._queue.waiting_for(stored.version):
+                    ticket.load_seconds += now - max(began, ticket.since)
                 if self._table.get(stored.version) is not None:
-                    self._table.loaded(stored.version, self._now(), self._now() - began)
+                    self._table.loaded(stored.version, now, now - began)
             self._notify()
             self._dispatch()
 

@@ -47,6 +47,8 @@ class Place:
     version: str
     adapter: EngineAdapter | None
     answers: int = 1
+    # How much of the wait was the loading of the version into its slot.
+    load_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,7 +172,14 @@ async def open_verbs(
     )
     constraints = ConstraintCheck(child_program(base.path))
     generation = Generation(
-        engine, slots, files, versions, tokenizer, constraints, sources, Meter(runtime.metrics).observe
+        engine,
+        slots,
+        files,
+        versions,
+        tokenizer,
+        constraints,
+        sources,
+        Meter(runtime.metrics, settings.metrics_versions).observe,
     )
     tasks = [
         runtime.spawn(supervisor.run(), name="engine"),

@@ -163,7 +163,7 @@ def _told(events: list[Any]) -> Told:
 
 def _steady(stages: Iterable[str]) -> tuple[str, ...]:
     """The stages that every request of a kind has: loading happens to the first one alone."""
-    return tuple(stage for stage in stages if stage != "load")
+    return tuple(stage for stage in stages if not stage.startswith("load"))
 
 
 def _comparable(sampling: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,21 @@ from services.ops.demo.roads import ROADS, Reply
 from services.ops.demo.scoring import Question, Score, table
 from services.ops.demo.stages import Stages
 
-_ORDER = ("resolve", "embed", "retrieve", "prompt", "load", "queue", "prefill", "generate", "verify", "whole")
+_ORDER = (
+    "resolve",
+    "embed",
+    "retrieve",
+    "prompt",
+    "load",
+    "load_fetch",
+    "load_verify",
+    "load_slot",
+    "queue",
+    "prefill",
+    "generate",
+    "verify",
+    "whole",
+)
 
 
 def show(stages: Stages, questions: Sequence[Question], replies: Sequence[Reply], swap: Swap) -> None:

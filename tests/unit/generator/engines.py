@@ -40,6 +40,7 @@ class MemoryEngine:
         self.aborted = 0
         self.lie = None
         self.mute = set()
+        self.salts = []
         self.unattested = set()
 
     @property
@@ -83,6 +84,7 @@ class MemoryEngine:
     async def generate(self, job):
         self._require_life()
         life = self.starts
+        self.salts.append(job.cache_salt)
         used = job.adapter.engine_id if job.adapter else None
         assert used is None or used in self.held, "vLLM would load lazily inside a step"
         self.running[used] = self.running.get(used, 0) + 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import itertools
 import json
 import struct
 from contextlib import aclosing, asynccontextmanager
@@ -33,7 +34,7 @@ class Words:
 
 
 class Shelf:
-    async def obtain(self, facts):
+    async def obtain(self, facts, ended=lambda _: None):
         return stored(facts.version)
 
 
@@ -56,9 +57,11 @@ async def blocking(function, *arguments):
 class World1:
     def __init__(self, slots=2):
         self.engine = MemoryEngine(slots)
-        self.slots = Slots(self.engine, Limits(8, 8), lambda: 0.0)
+        ticks = itertools.count()
+        self.now = lambda: next(ticks) / 8
+        self.slots = Slots(self.engine, Limits(8, 8), self.now)
         self.counted: list[Done] = []
-        sources = Sources(iter(f"id-{n}" for n in range(99)).__next__, lambda: 77, lambda: 0.0, blocking)
+        sources = Sources(iter(f"id-{n}" for n in range(99)).__next__, lambda: 77, self.now, blocking)
         self.verb = Generation(
             self.engine, self.slots, Shelf(), Permissions(), Words(), Compiles(), sources, self.counted.append
         )
@@ -88,7 +91,28 @@ async def test_an_answer_ends_with_a_receipt_that_says_what_the_engine_attested(
     packed = struct.pack("<3i", *b"hey")
     assert opening.prompt_tokens_digest == f"sha256:{hashlib.sha256(packed).hexdigest()}"
     assert opening.sampling.seed == 77
-    assert [stage.name for stage in done.stages] == ["prompt", "load", "queue", "prefill", "generate"]
+    assert [stage.name for stage in done.stages] == ["prompt", "load", "load_slot", "queue", "prefill", "generate"]
+
+
+async def test_the_stages_follow_one_another_without_a_gap():
+    world = await World1().open()
+    began = world.now() + 1 / 8
+    done = (await world.run(version="v"))[-1]
+    assert sum(stage.seconds for stage in done.stages) == world.now() - 1 / 8 - began
+    assert all(stage.seconds > 0 for stage in done.stages)
+    again = (await world.run(version="v"))[-1]
+    assert "load_slot" not in [stage.name for stage in again.stages]
+
+
+async def test_a_prefix_is_kept_for_one_tenant_and_one_loading_of_a_version():
+    world = await World1().open()
+    for tenant, version in [("a", "v"), ("a", "v"), ("b", "v"), ("a", ""), ("a", "w")]:
+        _ = [part async for part in world.verb.answer(ask(version=version), tenant)]
+    await world.slots.unload("v")
+    _ = [part async for part in world.verb.answer(ask(version="v"), "a")]
+    first, same, *others = world.engine.salts
+    assert first == same
+    assert len({first, *others}) == 5
 
 
 async def test_the_base_is_attested_as_the_base():

@@ -60,7 +60,10 @@ class StageTiming(_message.Message):
     SECONDS_FIELD_NUMBER: _builtins.int
     INPUT_SIZE_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """Stage: resolve, embed, retrieve, prompt, queue, load, prefill, generate, verify."""
+    """Stage: resolve, embed, retrieve, prompt, load (asking for the version and opening its files), load_fetch and
+    load_verify (when they were not here yet), load_slot (when it was in no slot), queue, prefill, generate (decoding),
+    verify. The generator's own add up to its wall time.
+    """
     seconds: _builtins.float
     """Wall time in seconds."""
     input_size: _builtins.int

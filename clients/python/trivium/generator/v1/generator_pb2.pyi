@@ -323,7 +323,9 @@ class Final(_message.Message):
 
     @_builtins.property
     def timings(self) -> _containers.RepeatedCompositeFieldContainer[_receipt_pb2.StageTiming]:
-        """Time of each stage: queue, load, prefill, generate."""
+        """Time of each stage: prompt, load, load_fetch, load_verify, load_slot, queue, prefill, generate. They follow one
+        another without a gap.
+        """
 
     @_builtins.property
     def receipt(self) -> _receipt_pb2.Receipt:

@@ -1,0 +1,130 @@
+"""An engine of this process: what only its own core can tell, and adapters of embedding and head."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+import torch
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM
+
+from services.chassis.models import DEFAULT_BASE, resolve
+from services.generator.engine import EngineAdapter, Finish, Job, Sampling
+from services.generator.engine_vllm import VllmEngine, VllmSettings
+from services.generator.plugin.identity import IDENTITY_FILE, WEIGHTS_FILE, Identity
+from services.generator.tokenizer import BaseTokenizer
+from tests.adapters import digest
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+RANK = 4
+TARGETS = ("q_proj", "embed_tokens", "lm_head")
+PROMPT = "The lighthouse keeper said that"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine() -> AsyncIterator[VllmEngine]:
+    """A real engine whose adapters may change embedding and head."""
+    base = resolve(DEFAULT_BASE)
+    settings = VllmSettings(
+        base.path, base.name, base.digest, slots=2, max_rank=8, kv_cache_bytes=1 << 28, targets=TARGETS
+    )
+    running = VllmEngine(settings)
+    await running.start()
+    try:
+        yield running
+    finally:
+        await running.stop()
+
+
+def prompt() -> list[int]:
+    return BaseTokenizer(resolve(DEFAULT_BASE).path).text(PROMPT)
+
+
+async def first(engine: VllmEngine, adapter: EngineAdapter | None) -> dict[int, float]:
+    """Log probabilities of the likeliest first tokens."""
+    job = Job(uuid.uuid4().hex, prompt(), Sampling(max_tokens=1, logprobs=8), None, adapter, uuid.uuid4().hex)
+    found: dict[int, float] = {}
+    async for piece in engine.generate(job):
+        assert piece.attestation is not None
+        assert piece.attestation.version == (adapter.name.rpartition("@")[2] if adapter else "")
+        for told in piece.logprobs:
+            found |= {other.token_id: other.logprob for other in told.top}
+    return found
+
+
+def changed(folder: Path, seed: int) -> tuple[EngineAdapter, dict[str, torch.Tensor]]:
+    """A random adapter of embedding and head, as the generator would keep it, and its products by module."""
+    config = json.loads((resolve(DEFAULT_BASE).path / "config.json").read_text())
+    vocabulary, hidden = config["vocab_size"], config["hidden_size"]
+    draw = torch.Generator().manual_seed(seed)
+    sizes = {
+        "model.embed_tokens.lora_embedding_A": (RANK, vocabulary),
+        "model.embed_tokens.lora_embedding_B": (hidden, RANK),
+        "lm_head.lora_A.weight": (RANK, hidden),
+        "lm_head.lora_B.weight": (vocabulary, RANK),
+    }
+    parts = {name: (0.05 * torch.randn(shape, generator=draw)).bfloat16() for name, shape in sizes.items()}
+    folder.mkdir()
+    save_file({f"base_model.model.{name}": part for name, part in parts.items()}, folder / WEIGHTS_FILE)
+    settings = {"peft_type": "LORA", "r": RANK, "lora_alpha": RANK, "target_modules": ["embed_tokens", "lm_head"]}
+    (folder / "adapter_config.json").write_text(json.dumps({**settings, "bias": "none", "task_type": "CAUSAL_LM"}))
+    version = f"sha256:{digest((folder / WEIGHTS_FILE).read_bytes())}"
+    (folder / IDENTITY_FILE).write_text(Identity(version, version, RANK).text())
+    low, high, *head = (part.float() for part in parts.values())
+    return EngineAdapter(seed, f"m@{version}", folder), {"embedding": (high @ low).t(), "head": head[1] @ head[0]}
+
+
+def expected(deltas: dict[str, torch.Tensor] | None) -> torch.Tensor:
+    """The plain formula in fp32: log probabilities of the first token, [vocabulary]."""
+    model = AutoModelForCausalLM.from_pretrained(resolve(DEFAULT_BASE).path, dtype=torch.float32)
+    with torch.no_grad():
+        embedded = model.model.embed_tokens.weight[prompt()]
+        if deltas:
+            embedded = embedded + deltas["embedding"][prompt()]
+        state = model.model(inputs_embeds=embedded[None]).last_hidden_state[0, -1]
+        weight = model.lm_head.weight + deltas["head"] if deltas else model.lm_head.weight
+        return torch.log_softmax(weight @ state, dim=0)
+
+
+def distance(found: dict[int, float], wanted: torch.Tensor) -> float:
+    """The largest difference in log probability among the tokens that were told."""
+    assert len(found) >= 8
+    return max(abs(value - float(wanted[token])) for token, value in found.items())
+
+
+async def test_adapters_of_embedding_and_head_answer_by_the_plain_formula_beside_the_base(
+    engine: VllmEngine, tmp_path: Path
+) -> None:
+    adapters = [changed(tmp_path / str(seed), seed) for seed in (1, 2)]
+    for adapter, _ in adapters:
+        await engine.load(adapter)
+    told = await asyncio.gather(*(first(engine, adapter) for adapter in (None, adapters[0][0], adapters[1][0], None)))
+    wanted = [expected(deltas) for deltas in (None, adapters[0][1], adapters[1][1], None)]
+    for row, found in enumerate(told):
+        apart = [distance(found, formula) for formula in wanted]
+        assert apart[row] < 0.35
+        assert all(
+            other > 2 * apart[row] for index, other in enumerate(apart) if {row, index} != {0, 3} and row != index
+        )
+    for adapter, _ in adapters:
+        await engine.unload(adapter)
+
+
+async def test_a_caller_that_leaves_frees_the_core_at_once_however_many_answers_it_had(engine: VllmEngine) -> None:
+    llm = engine._running()
+    sampling = Sampling(max_tokens=1500, temperature=1.0, ignore_eos=True, n=4)
+    async with aclosing(engine.generate(Job("left", prompt(), sampling, None, None, "t"))) as pieces:
+        piece = await anext(pieces)
+        assert piece.finish is None
+        # The core forgets its cache only while nothing runs.
+        assert not await llm.reset_prefix_cache()
+    assert await llm.reset_prefix_cache()
+    assert not llm.output_processor.has_unfinished_requests()
+    async for piece in engine.generate(Job("next", prompt(), Sampling(max_tokens=2), None, None, "t")):
+        ended = piece.finish
+    assert ended is Finish.LENGTH
