@@ -179,6 +179,9 @@ class Reason(Enum):
     VERSION_IN_USE = Entry(Code.FAILED_PRECONDITION, "The version {name} is used by {user}. Remove that first.")
     VERSION_NOT_FOUND = Entry(Code.NOT_FOUND, "No version is named {name}.", "trivium.registry.v1.Version")
     WEIGHTS_REFUSED = Entry(Code.INVALID_ARGUMENT, "The files were refused: {problem}.")
+    WORK_UNDER_WAY = Entry(
+        Code.ABORTED, "{what} goes on: {progress}. Repeat the request with the same request_id to wait for it."
+    )
 
     # Questions and answers
     PARAMETER_UNSUPPORTED = Entry(Code.INVALID_ARGUMENT, "The parameter {field} is not supported{why}.")

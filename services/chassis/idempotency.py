@@ -79,6 +79,15 @@ def once(session: Session, key: IdempotencyKey, effect: Callable[[], str]) -> st
     return response
 
 
+def seen(session: Session, key: IdempotencyKey) -> str | None:
+    """What the first run of this request returned, if it was served before: long work need not be begun again.
+
+    Raises REQUEST_ID_REUSED when the id came with another request.
+    """
+    known = key.request_id and session.execute(select(_table.c.request_id).where(_same(key))).first()
+    return _replay(session, key) if known else None
+
+
 def _claim(session: Session, key: IdempotencyKey, now: datetime) -> bool:
     insert: Any = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     row = {

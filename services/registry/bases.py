@@ -15,17 +15,23 @@ from services.chassis.errors import Failure, Reason
 from services.chassis.models import resolve
 from services.registry.inspection import Unfit
 from services.registry.inspection.tensors import read_header
+from services.registry.manifests import File
 
 _DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A base model; ``folder`` holds its safetensors, or is None when only the digest is known."""
+    """A base model; ``folder`` holds its safetensors, or is None when only the digest is known.
+
+    A full model of a tenant's has no folder here but a ``version``, and its files among the blobs.
+    """
 
     name: str
     digest: str
     folder: Path | None = None
+    version: str = ""
+    files: tuple[File, ...] = ()
 
 
 class Bases(Protocol):
@@ -33,6 +39,10 @@ class Bases(Protocol):
 
     def known(self) -> Sequence[Base]:
         """The bases that are prepared now."""
+
+    @property
+    def certain(self) -> bool:
+        """Whether :meth:`known` is all there is and every name is known; else the generator is the judge of names."""
 
 
 def require_base(base_digest: str, known: Sequence[Base]) -> Base | None:
@@ -82,6 +92,11 @@ class ResolvedBases:
     def known(self) -> Sequence[Base]:
         """The bases that were named by digest or have been resolved."""
         return tuple(self._known)
+
+    @property
+    def certain(self) -> bool:
+        """Whether each was named by URI and has been resolved: one that is named by digest has no other name."""
+        return not self._unresolved and all(base.name != base.digest for base in self._known)
 
     def resolve(self) -> None:
         """Resolve what is named by URI.  Blocks while a model is prepared.  Raises MODEL_SOURCE_INVALID."""

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
+from services.registry import full_models
 from services.registry.callers import Caller
 from services.registry.events import EventKind
 from services.registry.holds import Holds, Wish, child_of_any
@@ -121,6 +122,10 @@ class Deletion:
             state = "" if child.deleted_at is None else " (deleted, but not purged)"
             user = f"{child.model}@{child.number}, made from it{state}"
             raise Failure(Reason.MODEL_IN_USE, name=row.model, user=user)
+        for version in versions:
+            tied = full_models.tied_to(session, version, digests, deleted=wish.purge)
+            if tied:
+                raise Failure(Reason.MODEL_IN_USE, name=row.model, user=tied)
         holders = [] if wish.force else self._holds.ready_on(session, row.tenant, digests)
         if holders:
             raise Failure(Reason.VERSION_HELD, name=row.model, holders=", ".join(holders[:5]))
@@ -153,7 +158,8 @@ class Deletion:
         for row in session.scalars(due).all():
             # A child that can still be restored keeps what it was made from.
             anything = or_(VersionRow.deleted_at.is_(None), VersionRow.deleted_at.is_not(None))
-            if child_of_any(session, row.tenant, [row.version], anything) is None:
+            child = child_of_any(session, row.tenant, [row.version], anything)
+            if child is None and not full_models.tied_to(session, row, deleted=True):
                 drop(session, row)
                 gone += 1
         for model in session.scalars(select(ModelRow).where(ModelRow.purge_at <= now)).all():

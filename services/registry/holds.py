@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
 from services.chassis.errors import Failure, Reason
+from services.registry import full_models
 from services.registry.lives import living
 from services.registry.readiness import Life, ReadinessState
 from services.registry.store import AliasRow, CanaryRow, ParentRow, ReadinessRow, VersionRow
@@ -31,6 +32,7 @@ class Holds:
         """Raise VERSION_IN_USE or VERSION_HELD, naming who holds the version and what helps."""
         name = f"{row.model}@{row.number}"
         user = _alias_of(session, row) or _child_of(session, row, deleted=wish.purge)
+        user = user or full_models.tied_to(session, row, deleted=wish.purge)
         if user:
             raise Failure(Reason.VERSION_IN_USE, name=name, user=user)
         if wish.force:

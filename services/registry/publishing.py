@@ -5,14 +5,17 @@ import re
 from dataclasses import replace
 
 from services.chassis.errors import Failure, Reason
-from services.registry.bases import Bases, module_shapes, require_base
+from services.registry.bases import Base, Bases, module_shapes, require_base
 from services.registry.callers import Caller
+from services.registry.full_models import folder_digest
+from services.registry.inspection.full import CONFIG
 from services.registry.manifests import Kind, Manifest
 from services.registry.models import require_name
 from services.registry.replay import Replay
 from services.registry.uploads import require_accepted
-from services.registry.verification import Verification
+from services.registry.verification import BaseFacts, Verification
 from services.registry.versions import Version, Versions
+from services.registry.works import Progress, Works
 
 _DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
 
@@ -25,6 +28,17 @@ class Publishing:
         self._verification = verification
         self._bases = bases
 
+    async def publish_within(self, works: Works, caller: Caller, draft: Manifest, replay: Replay) -> Version:
+        """As :meth:`publish`, but the check of a full model may outlast the call.  Raises WORK_UNDER_WAY too."""
+        if draft.kind is Kind.LORA:
+            return await self.publish(caller, draft, replay)
+
+        async def check(progress: Progress) -> Version:
+            progress.say("its files are checked")
+            return await self.publish(caller, draft, replay)
+
+        return await works.join(replay.key, f"The check of {draft.model}", check)
+
     async def publish(self, caller: Caller, draft: Manifest, replay: Replay) -> Version:
         """Check the files that ``draft`` names and record the version; its rank and parameters are found here.
 
@@ -34,12 +48,42 @@ class Publishing:
         draft.canonical()  # refuses numbers that JSON cannot hold before anything is run
         base = None
         if draft.kind is Kind.LORA:
-            base = require_base(draft.base_digest, await asyncio.to_thread(self._bases.known))
+            base = await self.base_of(caller, draft.base_digest)
+        else:
+            draft = replace(draft, base_digest=_own_digest(draft))
         await self._versions.require_uploaded(caller, draft)
-        shapes = await asyncio.to_thread(module_shapes, base)
-        found = await self._verification.inspect(draft.kind, draft.files, shapes)
+        found = await self._verification.inspect(draft.kind, draft.files, await self._facts(base))
         manifest = replace(draft, rank=found.rank, parameters=found.parameters)
-        return await self._versions.create(caller, manifest, replay)
+        own_base = "" if base is None else base.version
+        return await self._versions.create(
+            caller, manifest, replay, unservable_reason=found.unservable_reason, own_base=own_base
+        )
+
+    async def base_of(self, caller: Caller, base_digest: str) -> Base | None:
+        """The base that an adapter names: one of the deployment's, or a full model of the caller's tenant.
+
+        None when the deployment knows none, and so refuses nobody.  Raises FIELD_INVALID, BASE_MISMATCH.
+        """
+        known = await asyncio.to_thread(self._bases.known)
+        if base_digest not in (base.digest for base in known):
+            own = await self._versions.own_base(caller, base_digest)
+            if own is not None:
+                name = f"{own.model}@{own.number}"
+                return Base(name, base_digest, version=own.version, files=own.manifest.files)
+        return require_base(base_digest, known)
+
+    async def _facts(self, base: Base | None) -> BaseFacts:
+        if base is not None and base.files:
+            return BaseFacts(config=next(file.sha256 for file in base.files if file.filename == CONFIG))
+        return BaseFacts(shapes=await asyncio.to_thread(module_shapes, base))
+
+
+def _own_digest(draft: Manifest) -> str:
+    digest = folder_digest(draft.files)
+    if draft.base_digest not in ("", digest):
+        problem = f"a full model is named by its own files, {digest}; leave it empty"
+        raise Failure(Reason.FIELD_INVALID, field="version.base_digest", problem=problem)
+    return digest
 
 
 def _check_names(draft: Manifest) -> None:

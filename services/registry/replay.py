@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from services.chassis.idempotency import IdempotencyKey, once
+from services.chassis.idempotency import IdempotencyKey, once, seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,4 +23,10 @@ class Replay:
         """
         text = once(session, self.key, lambda: json.dumps(effect()))
         answer: dict[str, Any] = json.loads(text)
+        return answer
+
+    def seen(self, session: Session) -> dict[str, Any] | None:
+        """What :meth:`json` answered the same request before; None for a new one.  Raises REQUEST_ID_REUSED."""
+        text = seen(session, self.key)
+        answer: dict[str, Any] | None = None if text is None else json.loads(text)
         return answer

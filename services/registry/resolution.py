@@ -4,6 +4,7 @@ Invariant: the answer names a digest, and whoever uses it for the rest of a requ
 cannot be moved to other weights by an alias that flips meanwhile.
 """
 
+import asyncio
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -11,6 +12,8 @@ from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
+from services.registry import base_names
+from services.registry.bases import Bases
 from services.registry.callers import Caller
 from services.registry.canaries import chosen
 from services.registry.manifests import Kind, parse
@@ -52,23 +55,34 @@ class Resolution:
 class Resolver:
     """Answers what names mean, inside the caller's tenant."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, bases: Bases) -> None:
         self._database = database
+        self._bases = bases
 
     async def resolve(self, caller: Caller, name: str, sticky_key: str = "") -> Resolution:
         """What ``name`` means; of an alias with canaries the same for the same key, drawn without one.
 
+        ``base:NAME`` of a full model of the tenant's is answered with its version.
         Raises MODEL_NOT_FOUND with the nearest names, ALIAS_NOT_SERVING, FIELD_INVALID.
         """
         if name == BASE:
             return Resolution()
         if name.startswith(f"{BASE}:") and len(name) > len(BASE) + 1:
-            return Resolution(base=name.removeprefix(f"{BASE}:"))
+            return await self._base(caller, name.removeprefix(f"{BASE}:"))
         if name == AUTO:
             raise Failure(
                 Reason.FIELD_INVALID, field="name", problem="auto is chosen by the gateway from the question itself"
             )
         return await self._database.read(lambda session: _resolve(session, caller, name, sticky_key))
+
+    async def _base(self, caller: Caller, name: str) -> Resolution:
+        known = await asyncio.to_thread(self._bases.known)
+
+        def query(session: Session) -> Resolution:
+            row = base_names.named(session, caller, name, known, certain=self._bases.certain)
+            return Resolution(base=name) if row is None else _found(row, "")
+
+        return await self._database.read(query)
 
 
 def _resolve(session: Session, caller: Caller, name: str, sticky_key: str) -> Resolution:

@@ -86,7 +86,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     async def CreateVersion(self, request: pb.CreateVersionRequest, context: Any) -> pb.CreateVersionResponse:
         caller = _caller()
         draft = wire.draft(caller, request.version)
-        version = await self._do.publishing.publish(caller, draft, Replay(key_for(request)))
+        version = await self._do.publishing.publish_within(self._do.works, caller, draft, Replay(key_for(request)))
         self._do.feed.wake()
         return pb.CreateVersionResponse(version=wire.version(version, whole=True))
 

@@ -57,6 +57,7 @@ class VersionRow(Base):
 
     ``base_digest``, ``kind``, ``job`` and ``dataset_digest`` repeat the manifest, to be searched by.  A deleted one is
     hidden from ``deleted_at`` and gone from ``purge_at`` on; ``with_model`` says that it went with its model.
+    ``unservable_reason`` is our word on an adapter's files, empty for what engines can load.
     """
 
     __tablename__ = "versions"
@@ -75,6 +76,7 @@ class VersionRow(Base):
     deleted_at: Mapped[float | None] = mapped_column(Float)
     purge_at: Mapped[float | None] = mapped_column(Float)
     with_model: Mapped[bool] = mapped_column(Boolean, server_default=false())
+    unservable_reason: Mapped[str] = mapped_column(Text, server_default="")
     __table_args__ = (
         UniqueConstraint("tenant", "model", "number", name="uq_versions_number"),
         ForeignKeyConstraint(["tenant", "model"], ["models.tenant", "models.model"], name="fk_versions_model"),
@@ -82,6 +84,7 @@ class VersionRow(Base):
         Index("ix_versions_parent", "tenant", "parent"),
         Index("ix_versions_created_at", "tenant", "created_at"),
         Index("ix_versions_purge_at", "purge_at"),
+        Index("ix_versions_base_digest", "tenant", "base_digest"),
     )
 
 

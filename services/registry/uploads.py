@@ -31,6 +31,8 @@ from services.registry.store import FileRow, UploadRow
 from services.registry.versions import held_bytes
 
 _SUFFIXES = (".safetensors", ".json")
+# Text that belongs to a tokenizer.
+_TEXTS = frozenset({"chat_template.jinja", "merges.txt", "vocab.txt"})
 _SWEEP_PAGE = 500
 
 
@@ -63,8 +65,10 @@ class UploadLimits:
 
 def require_accepted(filename: str, field: str) -> None:
     """Raise WEIGHTS_REFUSED unless a file of this name may be in a version."""
-    if not filename.endswith(_SUFFIXES):
-        problem = f"{filename[:128]} is neither .safetensors nor .json, and nothing else is accepted"
+    if not filename.endswith(_SUFFIXES) and filename not in _TEXTS:
+        problem = (
+            f"{filename[:128]} is neither .safetensors nor .json nor a tokenizer's text, and nothing else is accepted"
+        )
         raise Failure(Reason.WEIGHTS_REFUSED, field=field, problem=problem)
 
 

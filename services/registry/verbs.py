@@ -30,6 +30,7 @@ from services.registry.search import Search
 from services.registry.uploads import UploadLimits, Uploads
 from services.registry.verification import Verification
 from services.registry.versions import Versions
+from services.registry.works import Works
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Verbs:
     models: Models
     versions: Versions
     publishing: Publishing
+    works: Works
     uploads: Uploads
     downloads: Downloads
     aliases: Aliases
@@ -64,7 +66,10 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
     def now() -> float:
         return runtime.clock.now().timestamp()
 
-    async with open_database(settings.database_url, "services.registry.migrations", turn="registry") as database:
+    async with (
+        open_database(settings.database_url, "services.registry.migrations", turn="registry") as database,
+        Works(settings.patience_seconds) as works,
+    ):
         versions = Versions(database, now)
         limits = UploadLimits(settings.max_blob_bytes, settings.unused_upload_seconds)
         uploads = Uploads(database, blobs, settings.service_dir / "blobs" / "staging", limits, now)
@@ -88,6 +93,7 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
             models=Models(database, now),
             versions=versions,
             publishing=Publishing(versions, verification, bases),
+            works=works,
             uploads=uploads,
             downloads=Downloads(database, blobs),
             aliases=Aliases(database, view, canaries),
@@ -97,7 +103,7 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
             search=Search(database),
             lineage=LineageReader(database),
             deletion=deletion,
-            resolver=Resolver(database),
+            resolver=Resolver(database, bases),
             feed=feed,
         )
 

@@ -28,16 +28,31 @@ _ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1",
 }
 _OUTPUT_BYTES = 64 * 1024
+# Of a full model so many bytes of numbers are looked at, of a larger one a sample of as many, at no slower a pace.
+FINITE_BYTES = 4 * 1024**3
+_SLOW_BYTES_PER_SECOND = 32 * 1024**2
 
 Shapes = Mapping[str, tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What the weights themselves say; ``rank`` is 0 for a full model."""
+    """What the weights themselves say; ``rank`` is 0 for a full model.
+
+    ``unservable_reason`` is why no engine loads an adapter as it is, empty for what engines load.
+    """
 
     parameters: int
     rank: int = 0
+    unservable_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseFacts:
+    """What an adapter's base measures: [out, in] by module, or the digest of its ``config.json`` among the blobs."""
+
+    shapes: Shapes | None = None
+    config: str = ""
 
 
 class Verification:
@@ -48,29 +63,45 @@ class Verification:
         self._timeout_seconds = timeout_seconds
         self._slots = asyncio.Semaphore(concurrent)
 
-    async def inspect(self, kind: Kind, files: tuple[File, ...], base_shapes: Shapes | None) -> Findings:
+    async def inspect(self, kind: Kind, files: tuple[File, ...], base: BaseFacts) -> Findings:
         """Check all files of a version together.  Raises WEIGHTS_REFUSED with a sentence for the uploader."""
         async with self._slots, AsyncExitStack() as stack:
             paths = {}
             for file in files:
-                paths[file.filename] = str(await stack.enter_async_context(self._blobs.local(file.sha256)))
-            task = {"kind": kind.value, "files": paths, "base_shapes": base_shapes}
-            verdict = await self._ask(json.dumps(task, default=dict).encode())
+                paths[file.filename] = await stack.enter_async_context(self._blobs.local(file.sha256))
+            config = await stack.enter_async_context(self._blobs.local(base.config)) if base.config else ""
+            task = {**_task(kind, paths), "base_shapes": base.shapes, "base_config": str(config)}
+            verdict = await self._ask(task, sum(file.size_bytes for file in files))
         if not verdict.get("fit"):
             raise Failure(Reason.WEIGHTS_REFUSED, field="version.files", problem=str(verdict.get("problem", "")))
-        return Findings(parameters=int(verdict["parameters"]), rank=int(verdict.get("rank", 0)))
+        return Findings(
+            parameters=int(verdict["parameters"]),
+            rank=int(verdict.get("rank", 0)),
+            unservable_reason=str(verdict.get("unservable", "")),
+        )
 
-    async def _ask(self, task: bytes) -> dict[str, Any]:
+    async def glance(self, paths: Mapping[str, Path]) -> None:
+        """Check a full model's files where they lie, all but its numbers: before they are copied.
+
+        Raises WEIGHTS_REFUSED.  What is kept is inspected once more: these files may change.
+        """
+        async with self._slots:
+            verdict = await self._ask({**_task(Kind.FULL, paths), "finite_bytes": 0}, 0)
+        if not verdict.get("fit"):
+            raise Failure(Reason.WEIGHTS_REFUSED, problem=str(verdict.get("problem", "")))
+
+    async def _ask(self, task: Mapping[str, object], size_bytes: int) -> dict[str, Any]:
+        timeout_seconds = self._timeout_seconds + min(size_bytes, FINITE_BYTES) / _SLOW_BYTES_PER_SECOND
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-I", "-c", _PROGRAM, str(_ROOT),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
             env=_ENVIRONMENT, cwd="/", start_new_session=True,
         )  # fmt: skip
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                output, _ = await child.communicate(task)
+            async with asyncio.timeout(timeout_seconds):
+                output, _ = await child.communicate(json.dumps(task, default=dict).encode())
         except TimeoutError:
-            return {"fit": False, "problem": f"the check did not finish within {self._timeout_seconds:g} s"}
+            return {"fit": False, "problem": f"the check did not finish within {timeout_seconds:.0f} s"}
         finally:
             if child.returncode is None:
                 child.kill()
@@ -79,3 +110,8 @@ class Verification:
             return {"fit": False, "problem": "the check ran out of memory or time on these files"}
         verdict: dict[str, Any] = json.loads(output)
         return verdict
+
+
+def _task(kind: Kind, paths: Mapping[str, Path]) -> dict[str, object]:
+    files = {name: str(path) for name, path in paths.items()}
+    return {"kind": kind.value, "files": files, "finite_bytes": FINITE_BYTES}

@@ -5,15 +5,16 @@ and a file row exists only for bytes that are durable and that the tenant upload
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select, or_, select
 from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
-from services.registry import events
+from services.registry import events, full_models
 from services.registry.callers import Caller
 from services.registry.events import EventKind
 from services.registry.manifests import Manifest, parse, version_id
@@ -42,6 +43,7 @@ class Version:
     evaluations: tuple[Recorded, ...] = ()
     deleted_at: float | None = None
     purge_at: float | None = None
+    unservable_reason: str = ""
 
     @property
     def tenant(self) -> str:
@@ -78,6 +80,7 @@ def shown_all(session: Session, rows: Sequence[VersionRow]) -> list[Version]:
             tags=tuple(tags.get((row.tenant, row.version), ())),
             deleted_at=row.deleted_at,
             purge_at=row.purge_at,
+            unservable_reason=row.unservable_reason,
         )
         for row in rows
     ]
@@ -149,23 +152,54 @@ class Versions:
         for parent in manifest.lineage.parents:
             find_version(session, Caller(caller.tenant, caller.principal), "", parent)
 
-    async def create(self, caller: Caller, manifest: Manifest, replay: Replay) -> Version:
-        """Record a version whose files were checked.  The same manifest twice is the same version."""
+    async def own_base(self, caller: Caller, base_digest: str) -> Version | None:
+        """The tenant's own full model with this digest, if it has one."""
+
+        def query(session: Session) -> Version | None:
+            row = full_models.with_digest(session, caller.tenant, base_digest)
+            return None if row is None else shown(session, row)
+
+        return await self._database.read(query)
+
+    async def replayed(self, caller: Caller, replay: Replay) -> Version | None:
+        """The version that the same request made before, if it did.  Raises REQUEST_ID_REUSED, VERSION_NOT_FOUND."""
+
+        def query(session: Session) -> Version | None:
+            found = replay.seen(session)
+            return None if found is None else _made(session, caller, found)
+
+        return await self._database.read(query)
+
+    async def create(
+        self,
+        caller: Caller,
+        manifest: Manifest,
+        replay: Replay,
+        *,
+        unservable_reason: str = "",
+        own_base: str = "",
+    ) -> Version:
+        """Record a version whose files were checked.  The same manifest twice is the same version.
+
+        ``own_base`` is the version of the tenant's that the adapter is tied to; VERSION_NOT_FOUND when it went
+        meanwhile.
+        """
         canonical = manifest.canonical()
-        version = version_id(canonical)
+
+        def effect(session: Session) -> dict[str, str]:
+            if own_base:
+                find_version(session, Caller(caller.tenant, caller.principal), "", own_base)
+            return {"version": self._create(session, caller, manifest, canonical, unservable_reason)}
 
         def transaction(session: Session) -> Version:
-            found = replay.json(
-                session, lambda: {"version": self._create(session, caller, manifest, canonical, version)}
-            )
-            row = session.get(VersionRow, (caller.tenant, str(found["version"])))
-            if row is None:
-                raise Failure(Reason.VERSION_NOT_FOUND, name=str(found["version"]))
-            return shown(session, row, whole=True)
+            return _made(session, caller, replay.json(session, lambda: effect(session)))
 
         return await self._database.write(transaction)
 
-    def _create(self, session: Session, caller: Caller, manifest: Manifest, canonical: str, version: str) -> str:
+    def _create(
+        self, session: Session, caller: Caller, manifest: Manifest, canonical: str, unservable_reason: str
+    ) -> str:
+        version = version_id(canonical)
         known = session.get(VersionRow, (caller.tenant, version))
         if known is not None:
             if known.deleted_at is not None:
@@ -189,6 +223,7 @@ class Versions:
             kind=manifest.kind.value,
             job=manifest.lineage.job,
             dataset_digest=manifest.lineage.dataset_digest,
+            unservable_reason=unservable_reason,
         )
         session.add(row)
         session.flush()
@@ -237,6 +272,14 @@ class Versions:
         return await self._database.read(transaction)
 
 
+def _made(session: Session, caller: Caller, answer: Mapping[str, Any]) -> Version:
+    """The version that a request made, as it is now.  Raises VERSION_NOT_FOUND."""
+    row = session.get(VersionRow, (caller.tenant, str(answer["version"])))
+    if row is None:
+        raise Failure(Reason.VERSION_NOT_FOUND, name=str(answer["version"]))
+    return shown(session, row, whole=True)
+
+
 def record(session: Session, row: VersionRow, kind: EventKind, at: float) -> None:
     """Write the event of a version's change into the open transaction."""
     numbers = events.reserve(session, row.tenant)
@@ -252,7 +295,7 @@ def revive_version(session: Session, row: VersionRow, at: float) -> None:
         ParentRow, (ParentRow.tenant == VersionRow.tenant) & (ParentRow.parent == VersionRow.version)
     )
     of_it = (ParentRow.tenant == row.tenant, ParentRow.version == row.version, VersionRow.deleted_at.is_not(None))
-    parent = session.scalars(parents.where(*of_it).limit(1)).first()
+    parent = session.scalars(parents.where(*of_it).limit(1)).first() or full_models.deleted_base(session, row)
     if parent is not None:
         raise Failure(Reason.PARENT_DELETED, name=f"{row.model}@{row.number}", parent=f"{parent.model}@{parent.number}")
     ensure_model(session, row.tenant, row.model, at)

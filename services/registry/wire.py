@@ -142,6 +142,7 @@ def version(value: Version, *, whole: bool = False) -> model_pb2.Version:
         template_digest=manifest.template_digest,
         tokenizer_digest=manifest.tokenizer_digest,
         manifest=value.canonical if whole else "",
+        unservable_reason=value.unservable_reason,
         tags=value.tags,
         evaluations=[recorded(measured) for measured in value.evaluations],
         delete_time=maybe_time(value.deleted_at),

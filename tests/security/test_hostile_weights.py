@@ -214,7 +214,7 @@ def test_a_full_model_that_brings_code_is_refused(user: User):
     ):
         files = {"model.safetensors": weights, "config.json": json.dumps(config).encode()}
         with refused("WEIGHTS_REFUSED") as failures:
-            user.publish("m", files, kind=model_pb2.VERSION_KIND_FULL)
+            user.publish("m", files, kind=model_pb2.VERSION_KIND_FULL, base_digest="")
         assert sentence in failures[0].message
 
 

@@ -1,6 +1,8 @@
 """The child's whole program: limits first, then the task from standard input, one verdict to standard output.
 
-The task is JSON: ``{"kind": "LORA" | "FULL", "files": {name: path}, "base_shapes": {...} | null}``.
+The task is JSON: ``{"kind": "LORA" | "FULL", "files": {name: path}, "base_shapes": {...} | null}``; in place of the
+shapes, ``"base_config"`` may name the path of the base's checked ``config.json``.  A full model's numbers are all
+looked at up to ``"finite_bytes"``, beyond that a sample of as many.
 The verdict is JSON: ``{"fit": true, "parameters": n, ...}`` or ``{"fit": false, "problem": "..."}``.
 Exit code 0 stands for a verdict, anything else for none.
 """
@@ -16,6 +18,8 @@ from pathlib import Path
 from services.registry.inspection import Unfit
 from services.registry.inspection.adapter import check_config, check_tensors
 from services.registry.inspection.documents import parse_all
+from services.registry.inspection.full import check_full
+from services.registry.inspection.layout import modules
 from services.registry.inspection.tensors import Tensor, read_header, require_finite
 
 _MEMORY_BYTES = 1536 * 1024 * 1024
@@ -25,6 +29,8 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 # Keys by which a configuration asks its reader to import code that came with it.
 _REMOTE_CODE = ("auto_map", "custom_pipelines", "trust_remote_code", "auto_mapping", "custom_object_map")
+# Vocabularies: their keys are tokens, which may be any text, and their reader knows no code.
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "added_tokens.json")
 
 
 def limit_this_process() -> None:
@@ -46,15 +52,33 @@ def judge(task: Mapping[str, object]) -> dict[str, object]:
     files = {name: Path(path) for name, path in _text_map(task["files"]).items()}
     parsed = parse_all({name: path for name, path in files.items() if name.endswith(".json")})
     for name, content in parsed.items():
-        _refuse_remote_code(name, content)
+        if name not in _VOCABULARIES:
+            _refuse_remote_code(name, content)
     weights = {name: read_header(name, path) for name, path in files.items() if name.endswith(".safetensors")}
+    share = 1.0
     if task["kind"] == "LORA":
-        verdict = _adapter(parsed, weights, _shapes(task.get("base_shapes")))
+        verdict = _adapter(parsed, weights, _base_shapes(task))
     else:
-        verdict = _full(parsed, weights)
+        verdict = check_full(files, parsed, weights)
+        share = _share(files, task.get("finite_bytes"))
     for name, tensors in weights.items():
-        require_finite(name, files[name], tensors)
+        require_finite(name, files[name], tensors, share)
     return {"fit": True, **verdict}
+
+
+def _share(files: Mapping[str, Path], finite_bytes: object) -> float:
+    """Which part of the numbers is looked at, so that the time stays bounded whatever the model's size."""
+    if not isinstance(finite_bytes, int):
+        return 1.0
+    whole = sum(path.stat().st_size for path in files.values())
+    return min(1.0, finite_bytes / max(1, whole))
+
+
+def _base_shapes(task: Mapping[str, object]) -> dict[str, tuple[int, int]] | None:
+    if task.get("base_config"):
+        config = parse_all({"config.json": Path(str(task["base_config"]))})["config.json"]
+        return modules(config) if isinstance(config, dict) else None
+    return _shapes(task.get("base_shapes"))
 
 
 def _adapter(
@@ -66,24 +90,6 @@ def _adapter(
         raise Unfit(f"an adapter needs {ADAPTER_CONFIG}")
     facts = check_tensors(check_config(parsed[ADAPTER_CONFIG]), weights[ADAPTER_WEIGHTS], shapes)
     return {"parameters": facts.parameters, "rank": facts.rank, "alpha": facts.alpha, "modules": len(facts.modules)}
-
-
-def _full(parsed: Mapping[str, object], weights: Mapping[str, list[Tensor]]) -> dict[str, object]:
-    if not isinstance(parsed.get("config.json"), dict):
-        raise Unfit("a full model needs config.json")
-    names = [tensor.name for tensors in weights.values() for tensor in tensors]
-    if not names:
-        raise Unfit("a full model needs weights in safetensors")
-    if len(set(names)) != len(names):
-        raise Unfit("two weights files hold a tensor of the same name")
-    parameters = 0
-    for tensors in weights.values():
-        for tensor in tensors:
-            count = 1
-            for size in tensor.shape:
-                count *= size
-            parameters += count
-    return {"parameters": parameters}
 
 
 def _refuse_remote_code(name: str, content: object) -> None:

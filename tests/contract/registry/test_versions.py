@@ -8,8 +8,9 @@ from google.protobuf.struct_pb2 import Struct
 from trivium.registry.v1 import model_pb2
 from trivium.registry.v1 import registry_pb2 as pb
 
-from tests.adapters import Adapter, digest, floats, safetensors
+from tests.adapters import Adapter, digest
 from tests.stack import User, download, pages, refused
+from tests.tiny_model import TinyModel
 
 
 def version_of(user: User, reference: str, model: str = ""):
@@ -133,10 +134,10 @@ def test_a_metric_that_is_not_a_number_is_refused(user: User):
 
 
 def test_a_full_model_is_a_version_too(user: User):
-    weights = {"lm_head.weight": ("F32", [2, 2], floats([1, 2, 3, 4]))}
-    files = {"model.safetensors": safetensors(weights), "config.json": b'{"model_type": "llama"}'}
-    version = user.publish("own", files, kind=model_pb2.VERSION_KIND_FULL, base_digest="")
-    assert (version.kind, version.rank, version.parameters) == (model_pb2.VERSION_KIND_FULL, 0, 4)
+    model = TinyModel()
+    version = user.publish("own", model.files(), kind=model_pb2.VERSION_KIND_FULL, base_digest="")
+    counted = sum(value.size for value in model.weights().values())
+    assert (version.kind, version.rank, version.parameters) == (model_pb2.VERSION_KIND_FULL, 0, counted)
 
 
 def test_versions_are_listed_newest_first_in_pages(user: User):

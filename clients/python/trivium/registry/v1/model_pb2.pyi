@@ -553,6 +553,7 @@ class Version(_message.Message):
     PARAMETERS_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     EVALUATIONS_FIELD_NUMBER: _builtins.int
+    UNSERVABLE_REASON_FIELD_NUMBER: _builtins.int
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     PURGE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
@@ -566,7 +567,10 @@ class Version(_message.Message):
     kind: Global___VersionKind.ValueType
     """What the weights are."""
     base_digest: _builtins.str
-    """Digest of the base model that an adapter belongs to, sha256:…"""
+    """Digest of the base model that an adapter belongs to, sha256:…: a base of the deployment's, or a full model of the
+    tenant's own. Of a full model the digest of its own folder (names and bytes of its files), by which adapters on it
+    name it; filled in by the registry, so leave it empty.
+    """
     rank: _builtins.int
     """For an adapter: its rank. Output only, read from the weights."""
     template_digest: _builtins.str
@@ -581,6 +585,10 @@ class Version(_message.Message):
     """
     parameters: _builtins.int
     """Output only. Numbers that the weights hold, counted."""
+    unservable_reason: _builtins.str
+    """Output only. Why no engine loads the adapter as it is (DoRA, trained biases, modules_to_save, a grown vocabulary);
+    empty for what is served. MergeVersion makes a full model of it that is.
+    """
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___VersionFile]:
         """Files, by name."""
@@ -628,12 +636,13 @@ class Version(_message.Message):
         parameters: _builtins.int = ...,
         tags: _abc.Iterable[_builtins.str] | None = ...,
         evaluations: _abc.Iterable[Global___Evaluation] | None = ...,
+        unservable_reason: _builtins.str = ...,
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         purge_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "lineage", b"lineage", "purge_time", b"purge_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_digest", b"base_digest", "create_time", b"create_time", "delete_time", b"delete_time", "evaluations", b"evaluations", "files", b"files", "kind", b"kind", "lineage", b"lineage", "manifest", b"manifest", "model", b"model", "name", b"name", "number", b"number", "parameters", b"parameters", "purge_time", b"purge_time", "rank", b"rank", "tags", b"tags", "template_digest", b"template_digest", "tokenizer_digest", b"tokenizer_digest", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_digest", b"base_digest", "create_time", b"create_time", "delete_time", b"delete_time", "evaluations", b"evaluations", "files", b"files", "kind", b"kind", "lineage", b"lineage", "manifest", b"manifest", "model", b"model", "name", b"name", "number", b"number", "parameters", b"parameters", "purge_time", b"purge_time", "rank", b"rank", "tags", b"tags", "template_digest", b"template_digest", "tokenizer_digest", b"tokenizer_digest", "unservable_reason", b"unservable_reason", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

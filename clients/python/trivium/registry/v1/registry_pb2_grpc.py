@@ -270,8 +270,11 @@ class RegistryServiceServicer(object):
 
     def CreateVersion(self, request, context):
         """Creates a version from uploaded files: checks them (no pickle, finite numbers, shapes and rank, known base) and
-        records the manifest. The same content twice is the same version; if it was deleted, it is back. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED,
-        FAILED_PRECONDITION / BASE_MISMATCH, FAILED_PRECONDITION / BLOB_MISSING. Creates the model when it is new.
+        records the manifest. A full model is a folder as transformers saves it (config.json of an architecture that is
+        served, tokenizer.json, model.safetensors or shards with their index). The same content twice is the same version; if
+        it was deleted, it is back. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED, FAILED_PRECONDITION / BASE_MISMATCH,
+        FAILED_PRECONDITION / BLOB_MISSING. Work that outlasts one call fails with ABORTED / WORK_UNDER_WAY and goes on:
+        repeat the call. Creates the model when it is new.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -295,7 +298,7 @@ class RegistryServiceServicer(object):
     def DeleteVersion(self, request, context):
         """Deletes a version that nothing holds. It is hidden at once and gone for good after the deployment's grace (7 days), or
         now with `purge`; until then RestoreVersion brings it back. Fails with FAILED_PRECONDITION / VERSION_IN_USE while an
-        alias serves, is to serve or tries it or a version was made from it, FAILED_PRECONDITION / VERSION_HELD while a living
+        alias serves, is to serve or tries it, a version was made from it or an adapter is tied to it, FAILED_PRECONDITION / VERSION_HELD while a living
         generator holds it ready, which `force` overrides.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -393,7 +396,9 @@ class RegistryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ResolveModel(self, request, context):
-        """Says what a model name means now: base, base:NAME, NAME, NAME@ALIAS, NAME@VERSION. An alias with canaries means one of
+        """Says what a model name means now: base, base:NAME, NAME, NAME@ALIAS, NAME@VERSION. base:NAME is a base of the
+        deployment's, or else a full model of the tenant's: the version that its alias prod serves, else its newest;
+        base:NAME@VERSION pins one. An alias with canaries means one of
         several versions: the same one for the same `sticky_key`, drawn anew without one. Fails with NOT_FOUND /
         MODEL_NOT_FOUND and the nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING.
         """

@@ -67,8 +67,11 @@ class RegistryServiceStub:
     """
     CreateVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.CreateVersionRequest, _registry_pb2.CreateVersionResponse]
     """Creates a version from uploaded files: checks them (no pickle, finite numbers, shapes and rank, known base) and
-    records the manifest. The same content twice is the same version; if it was deleted, it is back. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED,
-    FAILED_PRECONDITION / BASE_MISMATCH, FAILED_PRECONDITION / BLOB_MISSING. Creates the model when it is new.
+    records the manifest. A full model is a folder as transformers saves it (config.json of an architecture that is
+    served, tokenizer.json, model.safetensors or shards with their index). The same content twice is the same version; if
+    it was deleted, it is back. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED, FAILED_PRECONDITION / BASE_MISMATCH,
+    FAILED_PRECONDITION / BLOB_MISSING. Work that outlasts one call fails with ABORTED / WORK_UNDER_WAY and goes on:
+    repeat the call. Creates the model when it is new.
     """
     GetVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetVersionRequest, _registry_pb2.GetVersionResponse]
     """Returns one version by number, digest or unique digest prefix. Fails with NOT_FOUND / VERSION_NOT_FOUND,
@@ -79,7 +82,7 @@ class RegistryServiceStub:
     DeleteVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.DeleteVersionRequest, _registry_pb2.DeleteVersionResponse]
     """Deletes a version that nothing holds. It is hidden at once and gone for good after the deployment's grace (7 days), or
     now with `purge`; until then RestoreVersion brings it back. Fails with FAILED_PRECONDITION / VERSION_IN_USE while an
-    alias serves, is to serve or tries it or a version was made from it, FAILED_PRECONDITION / VERSION_HELD while a living
+    alias serves, is to serve or tries it, a version was made from it or an adapter is tied to it, FAILED_PRECONDITION / VERSION_HELD while a living
     generator holds it ready, which `force` overrides.
     """
     RestoreVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RestoreVersionRequest, _registry_pb2.RestoreVersionResponse]
@@ -126,7 +129,9 @@ class RegistryServiceStub:
     GENERATOR_REPLACED when a later life of the generator has spoken. Role service.
     """
     ResolveModel: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ResolveModelRequest, _registry_pb2.ResolveModelResponse]
-    """Says what a model name means now: base, base:NAME, NAME, NAME@ALIAS, NAME@VERSION. An alias with canaries means one of
+    """Says what a model name means now: base, base:NAME, NAME, NAME@ALIAS, NAME@VERSION. base:NAME is a base of the
+    deployment's, or else a full model of the tenant's: the version that its alias prod serves, else its newest;
+    base:NAME@VERSION pins one. An alias with canaries means one of
     several versions: the same one for the same `sticky_key`, drawn anew without one. Fails with NOT_FOUND /
     MODEL_NOT_FOUND and the nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING.
     """
@@ -198,8 +203,11 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """
     CreateVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.CreateVersionRequest, _registry_pb2.CreateVersionResponse]  # type: ignore[assignment]
     """Creates a version from uploaded files: checks them (no pickle, finite numbers, shapes and rank, known base) and
-    records the manifest. The same content twice is the same version; if it was deleted, it is back. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED,
-    FAILED_PRECONDITION / BASE_MISMATCH, FAILED_PRECONDITION / BLOB_MISSING. Creates the model when it is new.
+    records the manifest. A full model is a folder as transformers saves it (config.json of an architecture that is
+    served, tokenizer.json, model.safetensors or shards with their index). The same content twice is the same version; if
+    it was deleted, it is back. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED, FAILED_PRECONDITION / BASE_MISMATCH,
+    FAILED_PRECONDITION / BLOB_MISSING. Work that outlasts one call fails with ABORTED / WORK_UNDER_WAY and goes on:
+    repeat the call. Creates the model when it is new.
     """
     GetVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetVersionRequest, _registry_pb2.GetVersionResponse]  # type: ignore[assignment]
     """Returns one version by number, digest or unique digest prefix. Fails with NOT_FOUND / VERSION_NOT_FOUND,
@@ -210,7 +218,7 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     DeleteVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.DeleteVersionRequest, _registry_pb2.DeleteVersionResponse]  # type: ignore[assignment]
     """Deletes a version that nothing holds. It is hidden at once and gone for good after the deployment's grace (7 days), or
     now with `purge`; until then RestoreVersion brings it back. Fails with FAILED_PRECONDITION / VERSION_IN_USE while an
-    alias serves, is to serve or tries it or a version was made from it, FAILED_PRECONDITION / VERSION_HELD while a living
+    alias serves, is to serve or tries it, a version was made from it or an adapter is tied to it, FAILED_PRECONDITION / VERSION_HELD while a living
     generator holds it ready, which `force` overrides.
     """
     RestoreVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.RestoreVersionRequest, _registry_pb2.RestoreVersionResponse]  # type: ignore[assignment]
@@ -257,7 +265,9 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     GENERATOR_REPLACED when a later life of the generator has spoken. Role service.
     """
     ResolveModel: _aio.UnaryUnaryMultiCallable[_registry_pb2.ResolveModelRequest, _registry_pb2.ResolveModelResponse]  # type: ignore[assignment]
-    """Says what a model name means now: base, base:NAME, NAME, NAME@ALIAS, NAME@VERSION. An alias with canaries means one of
+    """Says what a model name means now: base, base:NAME, NAME, NAME@ALIAS, NAME@VERSION. base:NAME is a base of the
+    deployment's, or else a full model of the tenant's: the version that its alias prod serves, else its newest;
+    base:NAME@VERSION pins one. An alias with canaries means one of
     several versions: the same one for the same `sticky_key`, drawn anew without one. Fails with NOT_FOUND /
     MODEL_NOT_FOUND and the nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING.
     """
@@ -380,8 +390,11 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.CreateVersionResponse, _abc.Awaitable[_registry_pb2.CreateVersionResponse]]:
         """Creates a version from uploaded files: checks them (no pickle, finite numbers, shapes and rank, known base) and
-        records the manifest. The same content twice is the same version; if it was deleted, it is back. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED,
-        FAILED_PRECONDITION / BASE_MISMATCH, FAILED_PRECONDITION / BLOB_MISSING. Creates the model when it is new.
+        records the manifest. A full model is a folder as transformers saves it (config.json of an architecture that is
+        served, tokenizer.json, model.safetensors or shards with their index). The same content twice is the same version; if
+        it was deleted, it is back. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED, FAILED_PRECONDITION / BASE_MISMATCH,
+        FAILED_PRECONDITION / BLOB_MISSING. Work that outlasts one call fails with ABORTED / WORK_UNDER_WAY and goes on:
+        repeat the call. Creates the model when it is new.
         """
 
     @_abc_1.abstractmethod
@@ -410,7 +423,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_registry_pb2.DeleteVersionResponse, _abc.Awaitable[_registry_pb2.DeleteVersionResponse]]:
         """Deletes a version that nothing holds. It is hidden at once and gone for good after the deployment's grace (7 days), or
         now with `purge`; until then RestoreVersion brings it back. Fails with FAILED_PRECONDITION / VERSION_IN_USE while an
-        alias serves, is to serve or tries it or a version was made from it, FAILED_PRECONDITION / VERSION_HELD while a living
+        alias serves, is to serve or tries it, a version was made from it or an adapter is tied to it, FAILED_PRECONDITION / VERSION_HELD while a living
         generator holds it ready, which `force` overrides.
         """
 
@@ -529,7 +542,9 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.ResolveModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.ResolveModelResponse, _abc.Awaitable[_registry_pb2.ResolveModelResponse]]:
-        """Says what a model name means now: base, base:NAME, NAME, NAME@ALIAS, NAME@VERSION. An alias with canaries means one of
+        """Says what a model name means now: base, base:NAME, NAME, NAME@ALIAS, NAME@VERSION. base:NAME is a base of the
+        deployment's, or else a full model of the tenant's: the version that its alias prod serves, else its newest;
+        base:NAME@VERSION pins one. An alias with canaries means one of
         several versions: the same one for the same `sticky_key`, drawn anew without one. Fails with NOT_FOUND /
         MODEL_NOT_FOUND and the nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING.
         """
