@@ -208,4 +208,8 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         return pb.DeleteGateResponse()
 
     MergeVersion = unimplemented("merging an adapter into a full model")
-    ImportModel = unimplemented("importing base models; prepare them with TRIVIUM_BASE_MODEL")
+
+    async def ImportModel(self, request: pb.ImportModelRequest, context: Any) -> pb.ImportModelResponse:
+        version = await self._do.importing.run(_caller(), request.uri, request.model, Replay(key_for(request)))
+        self._do.feed.wake()
+        return pb.ImportModelResponse(version=wire.version(version, whole=True))

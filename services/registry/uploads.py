@@ -27,6 +27,7 @@ from services.chassis.streams import Chunk, committed_bytes, partial_path, recei
 from services.registry.blobs import Blobs
 from services.registry.callers import Caller
 from services.registry.inspection.tensors import disguise
+from services.registry.manifests import File
 from services.registry.store import FileRow, UploadRow
 from services.registry.versions import held_bytes
 
@@ -125,15 +126,24 @@ class Uploads:
                 raise
         return Progress(announced.sha256, announced.size_bytes, complete=True)
 
+    async def take(self, caller: Caller, file: File, staged: Path) -> None:
+        """Keep a file that was made or fetched here: synced, its digest known; it is gone from ``staged`` afterwards.
+
+        Raises BLOB_TOO_LARGE, DISK_FULL.
+        """
+        self.require_size(file.filename, file.size_bytes)
+        announced = Announcement(file.filename, file.size_bytes, file.sha256, 0)
+        await asyncio.shield(self._keep(caller, announced, staged))
+
     def _admit(self, announced: Announcement) -> None:
         require_accepted(announced.filename, "header.filename")
-        if announced.size_bytes > self._limits.max_blob_bytes:
-            raise Failure(
-                Reason.BLOB_TOO_LARGE,
-                name=announced.filename,
-                size_bytes=announced.size_bytes,
-                limit_bytes=self._limits.max_blob_bytes,
-            )
+        self.require_size(announced.filename, announced.size_bytes)
+
+    def require_size(self, filename: str, size_bytes: int) -> None:
+        """Raise BLOB_TOO_LARGE for a file over the deployment's limit."""
+        if size_bytes > self._limits.max_blob_bytes:
+            limit_bytes = self._limits.max_blob_bytes
+            raise Failure(Reason.BLOB_TOO_LARGE, name=filename, size_bytes=size_bytes, limit_bytes=limit_bytes)
 
     @contextlib.contextmanager
     def _alone(self, caller: Caller, sha256: str) -> Iterator[None]:

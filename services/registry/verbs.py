@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from services.chassis.database import open_database
 from services.chassis.errors import Failure
@@ -21,6 +22,8 @@ from services.registry.downloads import Downloads
 from services.registry.events import EventFeed, KeptEvents, compact
 from services.registry.gate_keeping import Gates
 from services.registry.holds import Holds
+from services.registry.import_sources import Sources
+from services.registry.importing import Importing
 from services.registry.lineage import LineageReader
 from services.registry.models import Models
 from services.registry.publishing import Publishing
@@ -41,6 +44,7 @@ class Verbs:
     versions: Versions
     publishing: Publishing
     works: Works
+    importing: Importing
     uploads: Uploads
     downloads: Downloads
     aliases: Aliases
@@ -74,6 +78,10 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
         limits = UploadLimits(settings.max_blob_bytes, settings.unused_upload_seconds)
         uploads = Uploads(database, blobs, settings.service_dir / "blobs" / "staging", limits, now)
         verification = Verification(blobs, timeout_seconds=settings.inspect_seconds)
+        publishing = Publishing(versions, verification, bases)
+        sources = Sources(_folders(settings.import_folders), hub=settings.import_hub)
+        imports = settings.service_dir / "blobs" / "imports"
+        importing = Importing(sources, uploads, verification, publishing, versions, works, imports)
         runtime.spawn(_resolve(runtime, bases), "resolve-bases")
         view = AliasView(now, FlipPolicy(settings.min_ready, settings.generator_ttl_seconds))
         canaries = Canaries(database, view)
@@ -81,19 +89,22 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
         deletion = Deletion(database, now, holds, settings.deletion_grace_seconds)
         kept = KeptEvents(settings.keep_events, settings.keep_events_seconds)
         feed = EventFeed(database, settings.sign_of_life_seconds)
+        works.tell(feed.wake)
         sweep = Sweep(
             uploads=uploads,
             retention=RetentionSweep(database, now, holds, deletion),
             deletion=deletion,
             compact=lambda: compact(database, kept, now()),
+            discard=lambda: importing.discard_remains(now() - settings.unused_upload_seconds),
             wake=feed.wake,
         )
         runtime.spawn(_sweep(runtime, sweep, settings.sweep_seconds), "sweep")
         yield Verbs(
             models=Models(database, now),
             versions=versions,
-            publishing=Publishing(versions, verification, bases),
+            publishing=publishing,
             works=works,
+            importing=importing,
             uploads=uploads,
             downloads=Downloads(database, blobs),
             aliases=Aliases(database, view, canaries),
@@ -106,6 +117,10 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
             resolver=Resolver(database, bases),
             feed=feed,
         )
+
+
+def _folders(text: str) -> list[Path]:
+    return [Path(name.strip()).expanduser().absolute() for name in text.split(",") if name.strip()]
 
 
 async def _resolve(runtime: Runtime, bases: ResolvedBases) -> None:
@@ -124,6 +139,7 @@ class Sweep:
     retention: RetentionSweep
     deletion: Deletion
     compact: Callable[[], Awaitable[int]]
+    discard: Callable[[], None]
     wake: Callable[[], None]
 
     async def run(self) -> dict[str, int]:
@@ -132,6 +148,7 @@ class Sweep:
         purged = await self.deletion.purge_due()
         events = await self.compact()
         self.wake()
+        await asyncio.to_thread(self.discard)
         return {"retired": retired, "purged": purged, "events": events, "blobs": await self.uploads.sweep()}
 
 

@@ -43,6 +43,11 @@ class Works:
         self._patience_seconds = patience_seconds
         self._places = asyncio.Semaphore(at_a_time)
         self._runs: dict[tuple[str, str, str], _Run] = {}
+        self._ended: Callable[[], None] = lambda: None
+
+    def tell(self, ended: Callable[[], None]) -> None:
+        """Call ``ended`` after every run: who began it may have gone away since."""
+        self._ended = ended
 
     async def join(self, key: IdempotencyKey, what: str, begin: Callable[[Progress], Coroutine[Any, Any, T]]) -> T:
         """What ``begin`` returns: begun now, or under way since an earlier request of this key.
@@ -74,6 +79,7 @@ class Works:
         run = _Run(fingerprint, asyncio.create_task(work(), name=f"work {name[1]}"), progress)
         self._runs[name] = run
         loop = asyncio.get_running_loop()
+        run.task.add_done_callback(lambda _: self._ended())
         run.task.add_done_callback(lambda _: loop.call_later(_KEPT_SECONDS, self._forget, name, run))
         return run
 

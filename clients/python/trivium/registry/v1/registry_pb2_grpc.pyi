@@ -162,7 +162,12 @@ class RegistryServiceStub:
     MergeVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.MergeVersionRequest, _registry_pb2.MergeVersionResponse]
     """Bakes an adapter into a full model version. Filled in by a later release."""
     ImportModel: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ImportModelRequest, _registry_pb2.ImportModelResponse]
-    """Imports a base model from a folder or a hub name. Filled in by a later release."""
+    """Imports a full model from a folder of the registry's machine (below one that the deployment opens) or from the hub, at
+    the commit that the revision means now. Long work: a call that waits in vain fails with ABORTED / WORK_UNDER_WAY and
+    says how far it is; the same request joins it, also after a deadline, and is answered with the version once it is
+    there. Fails with FAILED_PRECONDITION / MODEL_SOURCE_INVALID, INVALID_ARGUMENT / WEIGHTS_REFUSED, RESOURCE_EXHAUSTED /
+    BLOB_TOO_LARGE, RESOURCE_EXHAUSTED / DISK_FULL.
+    """
 
 @_typing.type_check_only
 class RegistryServiceAsyncStub(RegistryServiceStub):
@@ -298,7 +303,12 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     MergeVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.MergeVersionRequest, _registry_pb2.MergeVersionResponse]  # type: ignore[assignment]
     """Bakes an adapter into a full model version. Filled in by a later release."""
     ImportModel: _aio.UnaryUnaryMultiCallable[_registry_pb2.ImportModelRequest, _registry_pb2.ImportModelResponse]  # type: ignore[assignment]
-    """Imports a base model from a folder or a hub name. Filled in by a later release."""
+    """Imports a full model from a folder of the registry's machine (below one that the deployment opens) or from the hub, at
+    the commit that the revision means now. Long work: a call that waits in vain fails with ABORTED / WORK_UNDER_WAY and
+    says how far it is; the same request joins it, also after a deadline, and is answered with the version once it is
+    there. Fails with FAILED_PRECONDITION / MODEL_SOURCE_INVALID, INVALID_ARGUMENT / WEIGHTS_REFUSED, RESOURCE_EXHAUSTED /
+    BLOB_TOO_LARGE, RESOURCE_EXHAUSTED / DISK_FULL.
+    """
 
 class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Registry keeps immutable versions of adapters and models, content-addressed, and the aliases that move between them.
@@ -623,6 +633,11 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.ImportModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.ImportModelResponse, _abc.Awaitable[_registry_pb2.ImportModelResponse]]:
-        """Imports a base model from a folder or a hub name. Filled in by a later release."""
+        """Imports a full model from a folder of the registry's machine (below one that the deployment opens) or from the hub, at
+        the commit that the revision means now. Long work: a call that waits in vain fails with ABORTED / WORK_UNDER_WAY and
+        says how far it is; the same request joins it, also after a deadline, and is answered with the version once it is
+        there. Fails with FAILED_PRECONDITION / MODEL_SOURCE_INVALID, INVALID_ARGUMENT / WEIGHTS_REFUSED, RESOURCE_EXHAUSTED /
+        BLOB_TOO_LARGE, RESOURCE_EXHAUSTED / DISK_FULL.
+        """
 
 def add_RegistryServiceServicer_to_server(servicer: RegistryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

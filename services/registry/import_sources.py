@@ -1,0 +1,198 @@
+"""Where full models are imported from: ``file:PATH`` of folders that the deployment opens, ``hf:ORG/NAME@REVISION``.
+
+Invariant: a caller's text opens no file outside of the folders that the settings name, by no path, link or kind of
+file; and what cannot be read looks like what is not there.
+"""
+
+import asyncio
+import json
+import os
+import re
+import stat
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from services.chassis.errors import Failure, Reason
+from services.chassis.processes import Child, spawn
+from services.registry.inspection.full import belongs
+
+_REPOSITORY = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")
+_REVISION = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")
+_PASSED = ("PATH", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE")
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a source holds of a full model: its files' lengths by name, and the URI that pins them."""
+
+    uri: str
+    sizes: Mapping[str, int]
+
+
+class Opened(Protocol):
+    """A source, opened and read once."""
+
+    @property
+    def found(self) -> Found:
+        """What it holds."""
+
+    def present(self) -> Mapping[str, Path]:
+        """Files that can be looked at before anything is copied, by name; empty when they are elsewhere."""
+
+    def fetched(self) -> AsyncIterator[tuple[str, BinaryIO]]:
+        """Each file, open at its beginning.  Raises MODEL_SOURCE_INVALID."""
+
+
+class Sources:
+    """Opens what a URI names."""
+
+    def __init__(self, folders: Sequence[Path], *, hub: bool) -> None:
+        self._folders = folders
+        self._hub = hub
+
+    def require_known(self, uri: str) -> None:
+        """Raise MODEL_SOURCE_INVALID unless the URI is one that is imported from here, without touching anything."""
+        scheme, _, rest = uri.partition(":")
+        if scheme == "file" and rest:
+            if not self._folders:
+                raise invalid(uri, "this deployment imports from no folder (TRIVIUM_REGISTRY_IMPORT_FOLDERS)")
+            return
+        repository, _, revision = rest.partition("@")
+        if scheme != "hf" or not _REPOSITORY.match(repository) or (revision and not _REVISION.match(revision)):
+            raise invalid(uri, "write file:PATH or hf:ORG/NAME@REVISION")
+        if not self._hub:
+            raise invalid(uri, "this deployment imports nothing from the hub (TRIVIUM_REGISTRY_IMPORT_HUB)")
+
+    @asynccontextmanager
+    async def opened(self, uri: str, scratch: Path) -> AsyncIterator[Opened]:
+        """The source behind ``uri``; what has to be fetched grows in ``scratch``.  Raises MODEL_SOURCE_INVALID."""
+        self.require_known(uri)
+        scheme, _, rest = uri.partition(":")
+        if scheme == "file":
+            yield await asyncio.to_thread(_Folder.read, uri, Path(rest), self._folders)
+            return
+        repository, _, revision = rest.partition("@")
+        async with _hub(uri, repository, revision, scratch) as source:
+            yield source
+
+
+class _Folder:
+    """A folder of this machine."""
+
+    def __init__(self, uri: str, paths: Mapping[str, Path], roots: Sequence[Path]) -> None:
+        self._uri = uri
+        self._paths = paths
+        self._roots = roots
+        self.found = Found(uri, {name: path.stat().st_size for name, path in paths.items()})
+
+    @classmethod
+    def read(cls, uri: str, folder: Path, folders: Sequence[Path]) -> "_Folder":
+        """List what of the folder belongs to a full model.  Blocks."""
+        roots = [Path(os.path.realpath(root)) for root in folders]
+        real = Path(os.path.realpath(folder))
+        if not folder.is_absolute() or not _inside(real, roots) or not real.is_dir():
+            named = ", ".join(map(str, folders))
+            raise invalid(uri, f"it is no folder below {named} (TRIVIUM_REGISTRY_IMPORT_FOLDERS)")
+        paths = {}
+        for entry in sorted(os.listdir(real)):
+            if belongs(entry):
+                with _opened(uri, entry, real / entry, roots) as file:
+                    paths[entry] = Path(os.path.realpath(f"/proc/self/fd/{file.fileno()}"))
+        return cls(uri, paths, roots)
+
+    def present(self) -> Mapping[str, Path]:
+        """All of them."""
+        return self._paths
+
+    async def fetched(self) -> AsyncIterator[tuple[str, BinaryIO]]:
+        """As they lie there; each is held to its place once more, for it may have been exchanged since."""
+        for name, path in self._paths.items():
+            with _opened(self._uri, name, path, self._roots) as file:
+                yield name, file
+
+
+@contextmanager
+def _opened(uri: str, name: str, path: Path, roots: Sequence[Path]) -> Iterator[BinaryIO]:
+    """A regular file below one of ``roots``, wherever its name leads.  Raises MODEL_SOURCE_INVALID."""
+    try:
+        # Not blocking: a pipe that nobody writes to would hold us for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        raise invalid(uri, f"{name} cannot be read") from None
+    with os.fdopen(descriptor, "rb") as file:
+        real = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode) or not _inside(real, roots):
+            raise invalid(uri, f"{name} cannot be read")
+        yield file
+
+
+def _inside(path: Path, roots: Sequence[Path]) -> bool:
+    return any(path == root or path.is_relative_to(root) for root in roots)
+
+
+class _Hub:
+    """A repository of the hub at one commit, fetched by a child."""
+
+    def __init__(self, uri: str, found: Found, child: Child, scratch: Path) -> None:
+        self._uri = uri
+        self.found = found
+        self._child = child
+        self._scratch = scratch
+
+    def present(self) -> Mapping[str, Path]:
+        """Nothing is here yet."""
+        return {}
+
+    async def fetched(self) -> AsyncIterator[tuple[str, BinaryIO]]:
+        """As they arrive, the small ones first: a configuration that is refused spares the weights."""
+        wanted = sorted(self.found.sizes, key=lambda name: (self.found.sizes[name], name))
+        await _tell(self._child, {"wanted": wanted})
+        for name in wanted:
+            await _hear(self._uri, self._child)
+            with (self._scratch / name).open("rb") as file:
+                yield name, file
+
+
+@asynccontextmanager
+async def _hub(uri: str, repository: str, revision: str, scratch: Path) -> AsyncIterator[_Hub]:
+    environment = {name: os.environ[name] for name in _PASSED if name in os.environ}
+    child = await spawn(
+        [sys.executable, "-m", "services.chassis.hub"],
+        env={**environment, "PYTHONPATH": str(_ROOT), "HF_HOME": str(scratch / ".hub")},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        limit=16 * 1024 * 1024,
+    )
+    try:
+        await _tell(child, {"repository": repository, "revision": revision, "folder": str(scratch)})
+        listed = await _hear(uri, child)
+        sizes = {str(name): int(size_bytes) for name, size_bytes in listed["files"] if belongs(str(name))}
+        yield _Hub(uri, Found(f"hf:{repository}@{listed['commit']}", sizes), child, scratch)
+    finally:
+        await asyncio.shield(child.kill())
+
+
+async def _tell(child: Child, message: Mapping[str, object]) -> None:
+    assert child.process.stdin is not None
+    child.process.stdin.write(json.dumps(message).encode() + b"\n")
+    await child.process.stdin.drain()
+
+
+async def _hear(uri: str, child: Child) -> dict[str, Any]:
+    assert child.process.stdout is not None
+    line = await child.process.stdout.readline()
+    answer: dict[str, Any] = json.loads(line) if line else {"problem": "the fetch was ended"}
+    if "problem" in answer:
+        raise invalid(uri, str(answer["problem"]))
+    return answer
+
+
+def invalid(uri: str, problem: str) -> Failure:
+    """The failure of a source, with what to do."""
+    return Failure(Reason.MODEL_SOURCE_INVALID, uri=uri, problem=problem, name=uri, field="uri")

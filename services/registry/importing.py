@@ -1,0 +1,129 @@
+"""Full models from folders and from the hub: fetched, checked and kept as versions like any other.
+
+Invariant: an import is a version or nothing.  Its files become blobs one by one, which the sweep takes when no
+version comes to name them; so an import that was cut off is begun again, and nothing of it is met meanwhile.
+"""
+
+import asyncio
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from services.chassis.errors import Failure, Reason
+from services.chassis.files import disk_full_named, require_space
+from services.registry.callers import Caller
+from services.registry.import_sources import Opened, Sources, invalid
+from services.registry.manifests import File, Kind, Lineage, Manifest
+from services.registry.models import require_name
+from services.registry.publishing import Publishing
+from services.registry.replay import Replay
+from services.registry.uploads import Uploads
+from services.registry.verification import Verification
+from services.registry.versions import Version, Versions
+from services.registry.works import Progress, Works
+
+_BLOCK_BYTES = 4 * 1024 * 1024
+_MIB = 1024 * 1024
+
+
+class Importing:
+    """The verb; ``folder`` is where files grow before they are blobs, on the same disk."""
+
+    def __init__(
+        self,
+        sources: Sources,
+        uploads: Uploads,
+        verification: Verification,
+        publishing: Publishing,
+        versions: Versions,
+        works: Works,
+        folder: Path,
+    ) -> None:
+        self._sources = sources
+        self._uploads = uploads
+        self._verification = verification
+        self._publishing = publishing
+        self._versions = versions
+        self._works = works
+        self._folder = folder
+
+    async def run(self, caller: Caller, uri: str, model: str, replay: Replay) -> Version:
+        """The version that holds what ``uri`` names now.  The same request again is the same version.
+
+        Raises MODEL_SOURCE_INVALID, WEIGHTS_REFUSED, BLOB_TOO_LARGE, DISK_FULL, FIELD_INVALID, REQUEST_ID_REUSED,
+        and WORK_UNDER_WAY while it goes on.
+        """
+        require_name(model)
+        self._sources.require_known(uri)
+        known = await self._versions.replayed(caller, replay)
+        if known is not None:
+            return known
+
+        async def work(progress: Progress) -> Version:
+            return await self._import(caller, uri, model, replay, progress)
+
+        return await self._works.join(replay.key, f"The import of {uri}", work)
+
+    async def _import(self, caller: Caller, uri: str, model: str, replay: Replay, progress: Progress) -> Version:
+        # One place a tenant and URI: what the hub sent of a file before a kill is gone on from.
+        name = hashlib.sha256(f"{caller.tenant}\0{uri}".encode()).hexdigest()[:32]
+        scratch = self._folder / name
+        with disk_full_named("the blobs"):
+            await asyncio.to_thread(lambda: scratch.mkdir(parents=True, exist_ok=True))
+        progress.say("its files are listed")
+        async with self._sources.opened(uri, scratch) as source:
+            files = await self._taken(caller, source, scratch, progress)
+            lineage = Lineage(base_uri=source.found.uri)
+        draft = Manifest(caller.tenant, model, Kind.FULL, "", "", "", files, lineage)
+        progress.say("its files are checked")
+        version = await self._publishing.publish(caller, draft, replay)
+        await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
+        return version
+
+    async def _taken(self, caller: Caller, source: Opened, scratch: Path, progress: Progress) -> tuple[File, ...]:
+        sizes = source.found.sizes
+        if not sizes:
+            raise invalid(source.found.uri, "it holds no file of a full model")
+        for name, size_bytes in sizes.items():
+            self._uploads.require_size(name, size_bytes)
+        whole = sum(sizes.values())
+        await asyncio.to_thread(require_space, self._folder, whole, "the blobs")
+        if source.present():
+            await self._verification.glance(source.present())
+        files, done = [], 0
+        async for name, file in source.fetched():
+            staged, before = scratch / f"{name}.staged", done
+
+            def copied(length: int, before: int = before) -> None:
+                progress.say(f"{(before + length) // _MIB} of {whole // _MIB} MiB are here")
+
+            sha256, size_bytes = await asyncio.to_thread(_copied, file, staged, sizes[name], copied)
+            await self._uploads.take(caller, File(name, sha256, size_bytes), staged)
+            files.append(File(name, sha256, size_bytes))
+            done += size_bytes
+        return tuple(files)
+
+    def discard_remains(self, older_than: float) -> None:
+        """Remove what imports left that nobody took up since ``older_than`` (Unix seconds).  Blocks."""
+        for scratch in self._folder.glob("*"):
+            if scratch.stat().st_mtime < older_than:
+                shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _copied(source: BinaryIO, target: Path, size_bytes: int, copied: Callable[[int], None]) -> tuple[str, int]:
+    """Copy, durably; the digest and the length of what was copied.  Raises WEIGHTS_REFUSED when it grows meanwhile."""
+    digest, length = hashlib.sha256(), 0
+    with disk_full_named("the blobs"), target.open("wb") as copy:
+        while block := source.read(_BLOCK_BYTES):
+            length += len(block)
+            if length > size_bytes:
+                raise Failure(Reason.WEIGHTS_REFUSED, problem=f"{target.stem} changed while it was read")
+            digest.update(block)
+            copy.write(block)
+            copied(length)
+        copy.flush()
+        os.fsync(copy.fileno())
+    return digest.hexdigest(), length
