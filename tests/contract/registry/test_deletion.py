@@ -1,0 +1,223 @@
+"""What is held stays and says who holds it; what was deleted comes back until its grace is over."""
+
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from trivium.registry.v1 import model_pb2
+from trivium.registry.v1 import registry_pb2 as pb
+
+from services.chassis.status import from_rpc_error
+from tests.adapters import Adapter
+from tests.stack import Stack, User, download, eventually, pages, refused
+
+
+@pytest.fixture(scope="module")
+def quick(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A registry that sweeps all the time and purges what was deleted at once."""
+    settings = {"TRIVIUM_REGISTRY_SWEEP_SECONDS": "0.1", "TRIVIUM_REGISTRY_DELETION_GRACE_SECONDS": "0"}
+    settings["TRIVIUM_REGISTRY_UNUSED_UPLOAD_SECONDS"] = "0.5"
+    running = Stack(tmp_path_factory.mktemp("quick"), settings, beside=stack)
+    yield running
+    running.close()
+
+
+def delete(user: User, version: str, **how: bool) -> pb.DeleteVersionResponse:
+    return user.api.DeleteVersion(pb.DeleteVersionRequest(model="fares", version=version, **how))
+
+
+def restore(user: User, version: str) -> model_pb2.Version:
+    return user.api.RestoreVersion(pb.RestoreVersionRequest(model="fares", version=version)).version
+
+
+def listed(user: User, *, deleted: bool = False) -> list[int]:
+    def page(token: str) -> pb.ListVersionsResponse:
+        return user.api.ListVersions(pb.ListVersionsRequest(model="fares", page_token=token, show_deleted=deleted))
+
+    return [version.number for version in pages(page, "versions")]
+
+
+def test_a_deleted_version_is_hidden_and_comes_back_as_it_was(user: User):
+    before = user.publish("fares", Adapter(salt=7.0).files())
+    gone = delete(user, before.version).version
+    assert gone.purge_time.seconds - gone.delete_time.seconds == 7 * 24 * 3600
+    for call, request in (
+        (user.api.GetVersion, pb.GetVersionRequest(version=before.version)),
+        (user.api.SetAlias, pb.SetAliasRequest(model="fares", alias="prod", target_version="1")),
+        (user.api.TagVersion, pb.TagVersionRequest(version=before.version, add=["best"])),
+        (user.api.GetLineage, pb.GetLineageRequest(version=before.version)),
+        (user.api.DeleteVersion, pb.DeleteVersionRequest(model="fares", version=before.version)),
+    ):
+        with refused("VERSION_NOT_FOUND"):
+            call(request)
+    with refused("MODEL_NOT_FOUND"):
+        user.resolve("fares@1")
+    assert (listed(user), listed(user, deleted=True)) == ([], [1])
+    assert restore(user, "1") == before
+    assert restore(user, "1") == before
+    assert listed(user) == [1]
+    assert [download(user.api, file.sha256) for file in before.files]
+    kinds = [event.kind for event in user.events_so_far()]
+    assert kinds[-2:] == [model_pb2.EVENT_KIND_VERSION_DELETED, model_pb2.EVENT_KIND_VERSION_RESTORED]
+
+
+def test_the_same_content_again_is_the_deleted_version_back(user: User):
+    files = Adapter(salt=8.0).files()
+    first = user.publish("fares", files)
+    delete(user, first.version)
+    assert user.publish("fares", files) == first
+    assert listed(user) == [1]
+
+
+def test_a_generator_that_holds_a_version_ready_keeps_it_until_it_is_forced(stack: Stack, user: User):
+    version = user.publish("fares").version
+    stack.service().report("g1", user.tenant, version, "READY")
+    with refused("VERSION_HELD") as failures:
+        delete(user, version)
+    assert "fares@1 is held ready by g1" in failures[0].message
+    with refused("VERSION_HELD"):
+        user.api.DeleteModel(pb.DeleteModelRequest(model="fares"))
+    delete(user, version, force=True)
+    # What was said of it before counts no more when it is back.
+    restore(user, version)
+    assert user.point("fares", version).state == model_pb2.ALIAS_STATE_PENDING
+
+
+def test_a_word_that_was_taken_back_or_of_a_former_life_holds_nothing(stack: Stack, user: User):
+    one, two = user.publish("fares").version, user.publish("fares").version
+    name = f"g-{user.tenant}"
+    stack.service().report(name, user.tenant, one, "READY", life="before")
+    stack.service().report(name, user.tenant, two, "READY", life="before")
+    stack.service().report(name, user.tenant, one, "LOADING", "unloaded", life="before")
+    delete(user, one)
+    stack.service().report(name, "", "", "", life="after")
+    delete(user, two)
+
+
+def test_force_does_not_pass_an_alias_or_a_child(user: User):
+    parent = user.publish("fares").version
+    child = user.publish("fares", lineage={"parent_version": parent}).version
+    user.point("fares", child)
+    for version, holder in ((parent, "its child fares@2"), (child, "the alias fares@prod, which is to serve it")):
+        with refused("VERSION_IN_USE") as failures:
+            delete(user, version, force=True)
+        assert holder in failures[0].message
+
+
+def test_every_parent_is_held_by_what_was_made_from_it(user: User):
+    one, two = user.publish("fares").version, user.publish("fares").version
+    user.publish("fares", lineage={"parent_version": one, "further_parents": [two]})
+    for version in (one, two):
+        with refused("VERSION_IN_USE"):
+            delete(user, version)
+
+
+def test_a_child_comes_back_after_its_parent_and_goes_for_good_before_it(user: User):
+    parent = user.publish("fares").version
+    child = user.publish("fares", lineage={"parent_version": parent}).version
+    delete(user, child)
+    delete(user, parent)
+    with refused("PARENT_DELETED") as failures:
+        restore(user, child)
+    assert "Restore fares@1 first" in failures[0].message
+    with refused("VERSION_IN_USE") as failures:
+        delete(user, parent, purge=True)
+    assert "its child fares@2 (deleted, but not purged)" in failures[0].message
+    delete(user, child, purge=True)
+    delete(user, parent, purge=True)
+    assert listed(user, deleted=True) == []
+
+
+def test_what_is_purged_is_gone_for_good_with_all_that_hung_on_it(user: User):
+    version = user.publish("fares").version
+    user.api.TagVersion(pb.TagVersionRequest(version=version, add=["best"]))
+    evaluation = model_pb2.Evaluation(metric="accuracy", value=1.0)
+    user.api.RecordEvaluation(pb.RecordEvaluationRequest(version=version, evaluation=evaluation))
+    assert not delete(user, version, purge=True).HasField("version")
+    with refused("VERSION_NOT_FOUND"):
+        restore(user, version)
+    assert user.events_so_far()[-1].kind == model_pb2.EVENT_KIND_VERSION_DELETED
+    assert user.publish("fares").number == 2
+
+
+def test_a_deleted_model_comes_back_with_the_versions_that_went_with_it(user: User):
+    for _ in range(3):
+        user.publish("fares")
+    delete(user, "2")
+    gone = user.api.DeleteModel(pb.DeleteModelRequest(model="fares")).model
+    assert gone.purge_time.seconds > gone.delete_time.seconds
+    assert not user.api.ListModels(pb.ListModelsRequest()).models
+    assert [model.model for model in user.api.ListModels(pb.ListModelsRequest(show_deleted=True)).models] == ["fares"]
+    with refused("MODEL_NOT_FOUND"):
+        listed(user)
+    user.api.RestoreModel(pb.RestoreModelRequest(model="fares"))
+    assert (listed(user), listed(user, deleted=True)) == ([3, 1], [3, 2, 1])
+    assert restore(user, "2").number == 2
+
+
+def test_a_model_made_again_under_its_name_begins_anew_and_its_old_versions_can_be_restored(user: User):
+    user.publish("fares")
+    user.api.DeleteModel(pb.DeleteModelRequest(model="fares"))
+    made = user.api.CreateModel(pb.CreateModelRequest(model="fares", description="anew")).model
+    assert (made.description, made.HasField("delete_time"), listed(user)) == ("anew", False, [])
+    assert user.publish("fares").number == 2
+    assert restore(user, "1").number == 1
+    assert listed(user) == [2, 1]
+
+
+def test_a_model_is_purged_at_once_when_that_is_wanted(user: User):
+    user.publish("fares")
+    user.api.DeleteModel(pb.DeleteModelRequest(model="fares"))
+    assert not user.api.DeleteModel(pb.DeleteModelRequest(model="fares", purge=True)).HasField("model")
+    with refused("MODEL_NOT_FOUND"):
+        user.api.RestoreModel(pb.RestoreModelRequest(model="fares"))
+    assert user.publish("fares").number == 1
+
+
+def test_after_the_grace_the_sweep_takes_versions_models_and_their_bytes(quick: Stack):
+    user = quick.newcomer()
+    version = user.publish("fares")
+    user.api.DeleteModel(pb.DeleteModelRequest(model="fares"))
+
+    def models() -> bool:
+        return not user.api.ListModels(pb.ListModelsRequest(show_deleted=True)).models
+
+    eventually(models, "the model is purged")
+    # Asking how far an upload has come would keep the bytes; only a download tells.
+    eventually(lambda: _unreadable(user, version.files[0].sha256), "the bytes cannot be read")
+
+
+def _unreadable(user: User, sha256: str) -> bool:
+    try:
+        download(user.api, sha256)
+    except grpc.RpcError as error:
+        return from_rpc_error(error).reason == "BLOB_NOT_FOUND"
+    return False
+
+
+def test_a_retention_policy_takes_what_exceeds_it_and_nothing_that_is_needed(quick: Stack):
+    user, generator = quick.newcomer(), quick.service()
+    versions = [user.publish("fares").version for _ in range(8)]
+    for version in versions[:2]:
+        generator.report("g1", user.tenant, version, "READY")
+        user.point("fares", version)
+    generator.report("g1", user.tenant, versions[0], "LOADING", "unloaded")
+    user.api.TagVersion(pb.TagVersionRequest(version=versions[2], add=["best"]))
+    user.publish("other", lineage={"parent_version": versions[3]})
+    generator.report("g1", user.tenant, versions[4], "READY")
+    policy = model_pb2.Retention(keep_last=1)
+    user.api.UpdateModel(pb.UpdateModelRequest(model="fares", retention=policy))
+    # The previous holder, the holder, the tagged one, a parent, one that a generator holds, and the newest.
+    eventually(lambda: listed(user) == [8, 5, 4, 3, 2, 1], "what exceeds the policy went")
+    user.api.UpdateModel(pb.UpdateModelRequest(model="fares", retention=model_pb2.Retention(keep_last=1, keep_days=1)))
+    user.publish("fares")
+    # Both bounds must be exceeded: nothing here is a day old.
+    marker = user.publish("marker").version
+    user.api.DeleteVersion(pb.DeleteVersionRequest(model="marker", version=marker))
+    eventually(lambda: not _restorable(user, marker), "a sweep has passed")
+    assert listed(user) == [9, 8, 5, 4, 3, 2, 1]
+
+
+def _restorable(user: User, version: str) -> bool:
+    listing = user.api.ListVersions(pb.ListVersionsRequest(model="marker", show_deleted=True)).versions
+    return any(item.version == version for item in listing)
