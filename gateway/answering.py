@@ -31,12 +31,16 @@ from services.chassis.errors import Failure, Reason
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a caller asks of any generation, whatever its prompt.  An empty ``request_id`` means none was given."""
+    """What a caller asks of any generation, whatever its prompt.  An empty ``request_id`` means none was given.
+
+    ``sticky_key`` is whoever is to stay with one version of an alias that has canaries.
+    """
 
     model: str = ""
     sampling: Sampling = field(default_factory=Sampling)
     shape: Shape | None = None
     request_id: str = ""
+    sticky_key: str = ""
 
 
 @dataclass(slots=True)

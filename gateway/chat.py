@@ -36,7 +36,7 @@ class Chatter:
         wish = replace(conversation.wish, request_id=conversation.wish.request_id or self._new_id())
         watch = Stopwatch(self._clock)
         with watch.stage("resolve"):
-            route = await self._router.resolve(wish.model)
+            route = await self._router.resolve(wish.model, wish.sticky_key)
         async with aclosing(self._answerer.answer(conversation.prompt, wish, route, watch)) as parts:
             async for part in parts:
                 if isinstance(part, Generated):

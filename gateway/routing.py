@@ -11,6 +11,7 @@ from typing import Protocol
 
 from gateway.generation import EngineState, Generator
 from gateway.names import BASE, canonical, served_name
+from services.chassis.context import current
 
 # Names are described side by side, but not so many at once that the registry feels a listing.
 _CONCURRENT_LOOKUPS = 16
@@ -27,7 +28,10 @@ class ModelKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a request goes.  ``version`` and ``base_digest`` are sha256:…, empty for the base itself."""
+    """Where a request goes.  ``version`` and ``base_digest`` are sha256:…, empty for the base itself.
+
+    ``canary`` says that the version is one that its alias tries, not the one that it serves.
+    """
 
     requested: str
     resolved: str
@@ -37,6 +41,7 @@ class Route:
     base_digest: str = ""
     alias: str = ""
     number: int = 0
+    canary: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +78,8 @@ class Explanation:
 class Registry(Protocol):
     """The registry as the gateway uses it.  Raises Failure; an unreachable one names itself."""
 
-    async def resolve(self, name: str) -> Route:
-        """What a name means now.  Raises MODEL_NOT_FOUND with the nearest name, ALIAS_NOT_SERVING."""
+    async def resolve(self, name: str, sticky_key: str = "") -> Route:
+        """What a name means now, for whom.  Raises MODEL_NOT_FOUND with the nearest name, ALIAS_NOT_SERVING."""
 
     async def aliases(self) -> list[ServedAlias]:
         """The aliases of the caller's tenant that serve a version."""
@@ -87,12 +92,15 @@ class Router:
         self._registry = registry
         self._generator = generator
 
-    async def resolve(self, name: str) -> Route:
-        """The route of a request.  The base needs no registry: nothing about it can move."""
+    async def resolve(self, name: str, sticky_key: str = "") -> Route:
+        """The route of a request.  The base needs no registry: nothing about it can move.
+
+        Without a ``sticky_key`` whoever holds the key that asks stays with one version of an alias that has canaries.
+        """
         requested = canonical(name)
         if requested == BASE:
             return Route(requested, BASE, ModelKind.BASE)
-        return await self._registry.resolve(requested)
+        return await self._registry.resolve(requested, sticky_key or current().principal_id)
 
     async def models(self) -> list[ServedModel]:
         """What ``model`` may name for the caller, the base first."""
@@ -110,9 +118,9 @@ class Router:
         adapters = await asyncio.gather(*map(describe, aliases))
         return [ServedModel(BASE, ModelKind.BASE, base_digest=digest), *adapters]
 
-    async def explain(self, name: str) -> Explanation:
+    async def explain(self, name: str, sticky_key: str = "") -> Explanation:
         """Where a request for ``name`` would go now, without sending it."""
-        route = await self.resolve(name)
+        route = await self.resolve(name, sticky_key)
         engines, resident = await asyncio.gather(self._generator.engines(), self._generator.resident_versions())
         ready = [engine for engine in engines if engine.state is EngineState.READY]
         holding = ready if route.kind is ModelKind.BASE or route.version in resident else []
@@ -125,9 +133,10 @@ def _reason(route: Route, held: bool) -> str:
     if route.kind is ModelKind.BASE:
         return "The name means the base itself; no adapter is applied."
     number = f" (number {route.number})" if route.number else ""
-    meaning = (
-        f"The alias {route.alias} serves this version{number}."
-        if route.alias
-        else f"The name names this version{number} itself."
-    )
+    if route.canary:
+        meaning = f"The alias {route.alias} tries this version{number} as a canary, for this caller too."
+    elif route.alias:
+        meaning = f"The alias {route.alias} serves this version{number}."
+    else:
+        meaning = f"The name names this version{number} itself."
     return meaning if held else f"{meaning} No engine holds it yet: the first request loads it."

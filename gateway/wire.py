@@ -38,6 +38,7 @@ def _wish(
         sampling=of_sampling(request.sampling),
         shape=of_shape(request.structured_output),
         request_id=request.request_id,
+        sticky_key=request.sticky_key,
     )
 
 
@@ -102,6 +103,7 @@ def explain_response(explanation: Explanation) -> gateway_pb2.ExplainRouteRespon
         alias=explanation.route.alias,
         engines=explanation.engines,
         model=_model(explanation.model),
+        canary=explanation.route.canary,
     )
 
 

@@ -50,6 +50,7 @@ _PARAMS = {
     "structured_output": "response_format",
     "collections": "trivium.collections",
     "request_id": "trivium.request_id",
+    "sticky_key": "safety_identifier",
     "top_k": "trivium.top_k",
 }
 

@@ -27,6 +27,7 @@ def of_chat(body: ChatCompletion, request_id: str) -> gateway_pb2.ChatRequest | 
         sampling=_chat_sampling(body),
         structured_output=_shape(body),
         request_id=body.trivium.request_id or request_id,
+        sticky_key=body.sticky_key,
     )
 
 
@@ -45,6 +46,7 @@ def _ask(body: ChatCompletion, request_id: str) -> gateway_pb2.AskRequest:
         sampling=_chat_sampling(body),
         structured_output=_shape(body),
         request_id=body.trivium.request_id or request_id,
+        sticky_key=body.sticky_key,
     )
 
 
@@ -62,6 +64,7 @@ def of_completion(body: TextCompletion, request_id: str) -> gateway_pb2.Complete
         sampling=_sampling(body, body.max_tokens, body.logprobs),
         structured_output=_constraint(body),
         request_id=body.trivium.request_id or request_id,
+        sticky_key=body.sticky_key,
     )
 
 

@@ -101,6 +101,9 @@ class Generation(_Strict):
     """What chat and completion have in common."""
 
     model: _Text
+    # Whoever is to stay with one version; the older name of the same.
+    safety_identifier: _Text = ""
+    user: _Text = ""
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     max_tokens: _Count | None = None
@@ -124,6 +127,11 @@ class Generation(_Strict):
     include_stop_str_in_output: bool | None = None
     skip_special_tokens: bool | None = None
     trivium: Extension = Extension()
+
+    @property
+    def sticky_key(self) -> str:
+        """Whoever is to stay with one version of a model that is tried out."""
+        return self.safety_identifier or self.user
 
     @property
     def stops(self) -> list[str]:

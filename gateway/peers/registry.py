@@ -20,10 +20,10 @@ class RemoteRegistry:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: registry_pb2_grpc.RegistryServiceAsyncStub = registry_pb2_grpc.RegistryServiceStub(channel)
 
-    async def resolve(self, name: str) -> Route:
+    async def resolve(self, name: str, sticky_key: str = "") -> Route:
         """As the Protocol says."""
         with failures.of(NAME, {"name": "model"}):
-            answer = await self._stub.ResolveModel(registry_pb2.ResolveModelRequest(name=name))
+            answer = await self._stub.ResolveModel(registry_pb2.ResolveModelRequest(name=name, sticky_key=sticky_key))
         kind = ModelKind.BASE if answer.is_base else _KINDS.get(answer.kind, ModelKind.UNSPECIFIED)
         return Route(
             requested=name,
@@ -34,6 +34,7 @@ class RemoteRegistry:
             base_digest=answer.base_digest,
             alias=answer.alias,
             number=answer.number,
+            canary=answer.canary,
         )
 
     async def aliases(self) -> list[ServedAlias]:

@@ -71,10 +71,12 @@ class AsyncTrivium:
         json_schema: str | None = None,
         instructions: str = "",
         request_id: str = "",
+        sticky_key: str = "",
     ) -> AsyncIterator[answers.Part]:
         """Answer from sources: `Sources` first, then `Text`s, then one `Final`.
 
-        `top_k` 0 takes the server's default.  Raises NotFoundError for an unknown model or
+        `top_k` 0 takes the server's default; `sticky_key` is whoever is to stay with one version of a model that is
+        tried out, without one it is your key.  Raises NotFoundError for an unknown model or
         collection, with the nearest names, and InvalidRequestError for an empty question.
         """
         request = pb.AskRequest(
@@ -87,6 +89,7 @@ class AsyncTrivium:
             structured_output=answers_wire.structured_to_wire(json_schema),
             request_id=request_id or new_request_id(),
             instructions=instructions,
+            sticky_key=sticky_key,
         )
         async for message in self._transport.stream("gateway", self._stub().Ask, request):
             yield answers_wire.part(message)
@@ -99,6 +102,7 @@ class AsyncTrivium:
         sampling: answers.Sampling | None = None,
         json_schema: str | None = None,
         request_id: str = "",
+        sticky_key: str = "",
     ) -> AsyncIterator[answers.Part]:
         """Answer a conversation: `Text`s, then one `Final`."""
         request = pb.ChatRequest(
@@ -107,6 +111,7 @@ class AsyncTrivium:
             sampling=answers_wire.sampling_to_wire(sampling),
             structured_output=answers_wire.structured_to_wire(json_schema),
             request_id=request_id or new_request_id(),
+            sticky_key=sticky_key,
         )
         async for message in self._transport.stream("gateway", self._stub().Chat, request):
             yield answers_wire.part(message)

@@ -16,7 +16,7 @@ SERVING, PENDING, FAILED = (
 KEYS = [f"caller-{number}" for number in range(60)]
 
 
-def share(user: User, version: str, percent: int, **fields: Any) -> model_pb2.Alias:
+def share(user: User, version: str, percent: int, **fields: Any) -> Any:
     request = pb.SetCanaryRequest(model="fares", alias="prod", version=version, percent=percent, **fields)
     return user.api.SetCanary(request).alias
 

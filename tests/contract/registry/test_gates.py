@@ -17,7 +17,7 @@ SET, ROLLBACK, REFUSED = (
 DATA = "sha256:" + "d" * 64
 
 
-def gate(user: User, name: str = "good", model: str = "fares", **conditions: Any) -> pb.Gate:
+def gate(user: User, name: str = "good", model: str = "fares", **conditions: Any) -> Any:
     wanted = pb.Gate(gate=name, **{"metric": "accuracy", **conditions})
     return user.api.CreateGate(pb.CreateGateRequest(model=model, gate=wanted)).gate
 

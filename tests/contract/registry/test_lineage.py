@@ -1,11 +1,13 @@
 """Lineage leads both ways: what a version was made from, and all that was made from it."""
 
+from typing import Any
+
 from trivium.registry.v1 import registry_pb2 as pb
 
 from tests.stack import User, refused
 
 
-def family(user: User, version: str) -> pb.GetLineageResponse:
+def family(user: User, version: str) -> Any:
     return user.api.GetLineage(pb.GetLineageRequest(version=version))
 
 

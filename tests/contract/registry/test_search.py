@@ -16,7 +16,7 @@ def found(user: User, **wanted: Any) -> list[str]:
     """What a search finds, as MODEL@NUMBER, in its order."""
     page_size = wanted.pop("page_size", 2)
 
-    def page(token: str) -> pb.SearchVersionsResponse:
+    def page(token: str) -> Any:
         return user.api.SearchVersions(pb.SearchVersionsRequest(page_size=page_size, page_token=token, **wanted))
 
     return [f"{item.version.model}@{item.version.number}" for item in pages(page, "found")]

@@ -41,6 +41,12 @@ def test_a_chat_becomes_a_turn_with_its_sampling():
     assert (sampling.max_tokens, sampling.seed, list(sampling.stop), sampling.logprobs) == (9, 3, ["END"], 2)
 
 
+def test_the_user_stays_with_one_version():
+    assert chat().sticky_key == ""
+    assert chat(user="me").sticky_key == "me"
+    assert chat(user="me", safety_identifier="hashed").sticky_key == "hashed"
+
+
 def test_a_parameter_that_was_not_given_stays_unset():
     sampling = chat().sampling
     assert not any(sampling.HasField(name) for name in ("max_tokens", "temperature", "seed", "logprobs"))
@@ -51,7 +57,6 @@ def test_a_parameter_that_was_not_given_stays_unset():
     [
         ("tools", [{"type": "function", "function": {"name": "f"}}]),
         ("prediction", {"type": "content", "content": "x"}),
-        ("user", "me"),
         ("store", True),
         ("service_tier", "flex"),
         ("reasoning_effort", "low"),

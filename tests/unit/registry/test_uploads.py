@@ -122,7 +122,12 @@ async def test_a_file_of_a_version_that_was_uploaded_again_outlives_the_version(
     clock.seconds += 2 * DAY
     assert await uploads.sweep() == 0
     assert (await send(uploads)).complete
-    deletion = Deletion(database, clock, Holds(clock, 60.0), grace_seconds=DAY)
+    deletion = Deletion(database, clock, Holds(clock, 60.0), grace_seconds=10 * DAY)
+    await deletion.delete_version(CALLER, "m", version.version, Wish())
+    clock.seconds += 2 * DAY
+    # It can still be restored.
+    assert await uploads.sweep() == 0
+    assert (await send(uploads)).complete
     await deletion.delete_version(CALLER, "m", version.version, Wish(purge=True))
     assert await uploads.sweep() == 0
     assert (await asked(uploads)).complete

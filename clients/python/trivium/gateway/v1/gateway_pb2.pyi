@@ -64,6 +64,7 @@ class AskRequest(_message.Message):
     STRUCTURED_OUTPUT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     INSTRUCTIONS_FIELD_NUMBER: _builtins.int
+    STICKY_KEY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model name; empty means base."""
     question: _builtins.str
@@ -74,6 +75,8 @@ class AskRequest(_message.Message):
     """Id under which usage and receipt are kept; empty means the server draws one."""
     instructions: _builtins.str
     """Instructions for the model, put before Trivium's own; at most 8 KiB."""
+    sticky_key: _builtins.str
+    """Whoever is to stay with one version while an alias tries several: a user, a session; empty takes the caller's key."""
     @_builtins.property
     def collections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Collections to search; empty answers without retrieval."""
@@ -102,10 +105,11 @@ class AskRequest(_message.Message):
         structured_output: _chat_pb2.StructuredOutput | None = ...,
         request_id: _builtins.str = ...,
         instructions: _builtins.str = ...,
+        sticky_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling", "structured_output", b"structured_output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collections", b"collections", "history", b"history", "instructions", b"instructions", "model", b"model", "question", b"question", "request_id", b"request_id", "sampling", b"sampling", "structured_output", b"structured_output", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collections", b"collections", "history", b"history", "instructions", b"instructions", "model", b"model", "question", b"question", "request_id", b"request_id", "sampling", b"sampling", "sticky_key", b"sticky_key", "structured_output", b"structured_output", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -346,10 +350,13 @@ class ChatRequest(_message.Message):
     SAMPLING_FIELD_NUMBER: _builtins.int
     STRUCTURED_OUTPUT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    STICKY_KEY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model name; empty means base."""
     request_id: _builtins.str
     """Id under which usage and receipt are kept; empty means the server draws one."""
+    sticky_key: _builtins.str
+    """Whoever is to stay with one version while an alias tries several: a user, a session; empty takes the caller's key."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.ChatMessage]:
         """Required. Turns, oldest first, 1 to 256."""
@@ -370,10 +377,11 @@ class ChatRequest(_message.Message):
         sampling: _chat_pb2.Sampling | None = ...,
         structured_output: _chat_pb2.StructuredOutput | None = ...,
         request_id: _builtins.str = ...,
+        sticky_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling", "structured_output", b"structured_output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "model", b"model", "request_id", b"request_id", "sampling", b"sampling", "structured_output", b"structured_output"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "model", b"model", "request_id", b"request_id", "sampling", b"sampling", "sticky_key", b"sticky_key", "structured_output", b"structured_output"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -468,12 +476,15 @@ class CompleteRequest(_message.Message):
     SAMPLING_FIELD_NUMBER: _builtins.int
     STRUCTURED_OUTPUT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    STICKY_KEY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model name; empty means base."""
     prompt: _builtins.str
     """Required. The text."""
     request_id: _builtins.str
     """Id under which usage and receipt are kept; empty means the server draws one."""
+    sticky_key: _builtins.str
+    """Whoever is to stay with one version while an alias tries several: a user, a session; empty takes the caller's key."""
     @_builtins.property
     def sampling(self) -> _chat_pb2.Sampling:
         """How tokens are chosen."""
@@ -490,10 +501,11 @@ class CompleteRequest(_message.Message):
         sampling: _chat_pb2.Sampling | None = ...,
         structured_output: _chat_pb2.StructuredOutput | None = ...,
         request_id: _builtins.str = ...,
+        sticky_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling", "structured_output", b"structured_output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "structured_output", b"structured_output"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "sticky_key", b"sticky_key", "structured_output", b"structured_output"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -618,19 +630,23 @@ class ExplainRouteRequest(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     QUESTION_FIELD_NUMBER: _builtins.int
+    STICKY_KEY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Required. Model name."""
     question: _builtins.str
     """Question, for auto."""
+    sticky_key: _builtins.str
+    """Whoever is to stay with one version while an alias tries several: a user, a session; empty takes the caller's key."""
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         question: _builtins.str = ...,
+        sticky_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "question", b"question"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "question", b"question", "sticky_key", b"sticky_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -647,12 +663,15 @@ class ExplainRouteResponse(_message.Message):
     ALIAS_FIELD_NUMBER: _builtins.int
     ENGINES_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    CANARY_FIELD_NUMBER: _builtins.int
     resolved_model: _builtins.str
     """The name in full: base, or MODEL@sha256:…"""
     reason: _builtins.str
     """Why, for people."""
     alias: _builtins.str
     """Alias that led there; empty when none did."""
+    canary: _builtins.bool
+    """True when a canary of the alias gets the request and not the version that it serves."""
     @_builtins.property
     def engines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Engines that hold the version now."""
@@ -669,10 +688,11 @@ class ExplainRouteResponse(_message.Message):
         alias: _builtins.str = ...,
         engines: _abc.Iterable[_builtins.str] | None = ...,
         model: Global___ServedModel | None = ...,
+        canary: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "engines", b"engines", "model", b"model", "reason", b"reason", "resolved_model", b"resolved_model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "canary", b"canary", "engines", b"engines", "model", b"model", "reason", b"reason", "resolved_model", b"resolved_model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
