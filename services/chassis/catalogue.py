@@ -169,7 +169,7 @@ class Reason(Enum):
         "Train it under that one.",
     )
     UPLOAD_IN_PROGRESS = Entry(
-        Code.ABORTED, "The same content is being uploaded by another call. Wait for it, or retry."
+        Code.ABORTED, "The same content is being uploaded, or an old copy removed, at this moment. Wait, or retry."
     )
     VERSION_AMBIGUOUS = Entry(Code.FAILED_PRECONDITION, "{name} fits several versions. Give more digits.")
     VERSION_HELD = Entry(

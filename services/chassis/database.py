@@ -67,6 +67,9 @@ class Database:
             with self._engine.connect() as opened:
                 connection = opened.execution_options(trivium_write=True)
                 with Session(connection, expire_on_commit=False) as session, session.begin():
+                    # Begins now and not with the first statement: what the change looks at outside of the database
+                    # must not have been looked at before nobody else could write.
+                    session.connection()
                     if self._turn:
                         take_turn(session, self._turn)
                     return change(session)

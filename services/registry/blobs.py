@@ -4,20 +4,25 @@ Invariants: a blob is there whole or not at all, holds the bytes of its digest, 
 is durable when :meth:`Blobs.adopt` returns.  Who may read it is decided elsewhere:
 nothing here knows a tenant.  A bucket that does not answer is a peer that cannot be
 reached, and every method may raise PEER_UNAVAILABLE.
+
+The methods whose names end in ``_now`` block, and are for a writing transaction that
+others wait for: they try once.
 """
 
 import asyncio
 import os
 import re
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from services.chassis.errors import Failure, Reason
@@ -31,14 +36,29 @@ CHUNK_BYTES = 512 * 1024
 # A caller waits meanwhile: a bucket that is away for longer is told, and tried again by the caller.
 _RETRIES: "RetryConfig" = {"max_retries": 5, "retry_timeout": timedelta(seconds=30)}
 _RETRY_AFTER_SECONDS = 5.0
+_AT_ONCE: "RetryConfig" = {"max_retries": 0}
+# No inspection takes as long, so what is older was left by a process that was killed.
+_SCRATCH_SECONDS = 3600.0
+_COPY = "read-"
 _KEY = re.compile(r"^sha256/[0-9a-f]{2}/[0-9a-f]{2}/([0-9a-f]{64})$")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A blob as the store lists it; ``modified_at`` is when it was last put there, by the store's clock."""
+
+    sha256: str
+    modified_at: float
 
 
 class Blobs(Protocol):
     """A store of immutable bytes by SHA-256 (64 hexadecimal digits)."""
 
     async def adopt(self, staged: Path, sha256: str) -> None:
-        """Take over a synced file whose digest was checked; it is gone afterwards.  Raises DISK_FULL."""
+        """Take over a synced file whose digest was checked; it is gone afterwards.
+
+        Raises DISK_FULL, and UPLOAD_IN_PROGRESS where the store refuses two writers of one blob.
+        """
 
     def read(self, sha256: str, offset_bytes: int) -> AsyncIterator[bytes]:
         """The bytes from an offset, in pieces of at most 512 KiB.  Raises BLOB_NOT_FOUND."""
@@ -46,11 +66,17 @@ class Blobs(Protocol):
     def local(self, sha256: str) -> AbstractAsyncContextManager[Path]:
         """A file that holds the blob inside the block, read-only.  Raises BLOB_NOT_FOUND."""
 
-    async def delete(self, sha256: str) -> None:
-        """Remove a blob; no error when it is not there."""
+    def holds_now(self, sha256: str) -> bool:
+        """Whether the blob is there.  Blocks."""
 
-    def digests(self) -> AsyncIterator[str]:
-        """Every digest in the store."""
+    def delete_now(self, sha256: str) -> None:
+        """Remove a blob; no error when it is not there.  Blocks."""
+
+    def stored(self) -> AsyncIterator[Stored]:
+        """Every blob in the store."""
+
+    async def clear_scratch(self) -> None:
+        """Remove copies that a killed process left."""
 
 
 def key_of(sha256: str) -> str:
@@ -62,7 +88,8 @@ def open_blobs(url: str, folder: Path) -> "ObjectBlobs":
     """The blobs in the bucket at ``url`` (``s3://bucket/prefix``), or below ``folder`` when it is empty."""
     folder.mkdir(parents=True, exist_ok=True)
     if url:
-        return ObjectBlobs(from_url(url, retry_config=_RETRIES), scratch=folder)
+        at_once = from_url(url, retry_config=_AT_ONCE)
+        return ObjectBlobs(from_url(url, retry_config=_RETRIES), scratch=folder, at_once=at_once)
     return ObjectBlobs(LocalStore(prefix=folder), scratch=folder, folder=folder)
 
 
@@ -71,6 +98,9 @@ def _reached() -> Iterator[None]:
     """Turn what a store that does not answer fails with, inside the block, into a Failure."""
     try:
         yield
+    except AlreadyExistsError as error:
+        # A bucket's word for two that write or remove one key at a time: the bytes are the same, whoever wins.
+        raise Failure(Reason.UPLOAD_IN_PROGRESS, retry_after_seconds=1.0) from error
     except BaseError as error:
         raise Failure(
             Reason.PEER_UNAVAILABLE, retry_after_seconds=_RETRY_AFTER_SECONDS, service="blob storage"
@@ -78,10 +108,16 @@ def _reached() -> Iterator[None]:
 
 
 class ObjectBlobs:
-    """:class:`Blobs` on any store that obstore opens; with ``folder``, the store is that folder."""
+    """:class:`Blobs` on any store that obstore opens; with ``folder``, the store is that folder.
 
-    def __init__(self, store: ObjectStore, *, scratch: Path, folder: Path | None = None) -> None:
+    ``at_once`` is the same store by a client that does not try again.
+    """
+
+    def __init__(
+        self, store: ObjectStore, *, scratch: Path, folder: Path | None = None, at_once: ObjectStore | None = None
+    ) -> None:
         self._store = store
+        self._at_once = at_once or store
         self._scratch = scratch
         self._folder = folder
 
@@ -101,7 +137,8 @@ class ObjectBlobs:
     def _sync(self, path: Path) -> None:
         """Make the file and the names that lead to it durable: obstore renames but does not sync."""
         assert self._folder is not None
-        with path.open("rb") as file:
+        # A sweep may remove it until its row is there; whoever writes the row looks.
+        with suppress(FileNotFoundError), path.open("rb") as file:
             os.fsync(file.fileno())
         for parent in path.parents:
             sync_folder(parent)
@@ -133,7 +170,7 @@ class ObjectBlobs:
                 raise Failure(Reason.BLOB_NOT_FOUND, name=sha256)
             yield path
             return
-        copy = self._scratch / f"read-{uuid.uuid4().hex}"
+        copy = self._scratch / f"{_COPY}{uuid.uuid4().hex}"
         try:
             with disk_full_named("the blobs"), copy.open("wb") as file:
                 async for piece in self.read(sha256, 0):
@@ -142,16 +179,36 @@ class ObjectBlobs:
         finally:
             copy.unlink(missing_ok=True)
 
-    async def delete(self, sha256: str) -> None:
+    def holds_now(self, sha256: str) -> bool:
+        """Ask the store."""
+        with _reached():
+            try:
+                obstore.head(self._at_once, key_of(sha256))
+            except FileNotFoundError:
+                return False
+            return True
+
+    def delete_now(self, sha256: str) -> None:
         """Remove from the store."""
         with _reached(), suppress(FileNotFoundError):
-            await obstore.delete_async(self._store, key_of(sha256))
+            obstore.delete(self._at_once, key_of(sha256))
 
-    async def digests(self) -> AsyncIterator[str]:
+    async def stored(self) -> AsyncIterator[Stored]:
         """List the store."""
         with _reached():
             async for page in obstore.list(self._store, prefix="sha256"):
                 for entry in page:
                     match = _KEY.match(entry["path"])
                     if match is not None:
-                        yield match[1]
+                        yield Stored(match[1], entry["last_modified"].timestamp())
+
+    async def clear_scratch(self) -> None:
+        """Remove old copies by name."""
+        await asyncio.to_thread(self._clear_scratch)
+
+    def _clear_scratch(self) -> None:
+        oldest = time.time() - _SCRATCH_SECONDS
+        for path in self._scratch.glob(f"{_COPY}*"):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < oldest:
+                    path.unlink()

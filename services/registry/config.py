@@ -14,6 +14,7 @@ class RegistrySettings(ServiceSettings):
     model_config = environment("registry")
 
     # s3://bucket/prefix, with the credentials in the AWS variables; empty keeps blobs in the data folder.
+    # Give the bucket a rule that aborts incomplete multipart uploads: parts of a killed process are not listed.
     blobs_url: str = ""
     # Bases whose adapters are accepted, by URI (wheel:, file:, hf:) or digest (sha256:…), with commas
     # between; empty means the deployment's default base.
@@ -32,7 +33,7 @@ class RegistrySettings(ServiceSettings):
     # How long a call waits for long work (a merge, an import, the check of a large model) before it says how far it is.
     patience_seconds: float = Field(default=8.0, gt=0)
     inspect_seconds: float = Field(default=120.0, gt=0)
-    # How long an upload that no version references is kept, and how often that is looked at.
+    # How long an upload that no version references, or a blob without a row, is kept; how often that is looked at.
     unused_upload_seconds: float = Field(default=24 * 3600.0, gt=0)
     sweep_seconds: float = Field(default=3600.0, gt=0)
     # How long a deleted version or model can be restored.

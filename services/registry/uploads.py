@@ -2,22 +2,21 @@
 
 Invariants: an acknowledged upload is a durable blob and a durable row; an upload
 learns nothing of what other tenants hold, for its bytes are received in full and
-staged apart by tenant even when the same blob exists already.  A blob is deleted
-only under the lock under which blobs are adopted, and whoever is told that an upload
-is complete has its whole time from then on, so none that was just acknowledged is swept.
+staged apart by tenant even when the same blob exists already.  A row is written only
+in a transaction that has seen its blob (:mod:`services.registry.garbage`), and whoever is
+told that an upload is complete has its whole time from then on, so none that was just
+acknowledged is swept.
 """
 
 import asyncio
 import contextlib
 import hashlib
-import os
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
@@ -34,7 +33,6 @@ from services.registry.versions import held_bytes
 _SUFFIXES = (".safetensors", ".json")
 # Text that belongs to a tokenizer.
 _TEXTS = frozenset({"chat_template.jinja", "merges.txt", "vocab.txt"})
-_SWEEP_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +56,9 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """Most bytes of one file, and how long what nobody references is kept."""
+    """Most bytes of one file."""
 
     max_blob_bytes: int
-    unused_seconds: float
 
 
 def require_accepted(filename: str, field: str) -> None:
@@ -74,7 +71,7 @@ def require_accepted(filename: str, field: str) -> None:
 
 
 class Uploads:
-    """Receives blobs into a staging folder, gives them to the store, and sweeps what nobody needs."""
+    """Receives blobs into a staging folder and gives them to the store."""
 
     def __init__(
         self, database: Database, blobs: Blobs, staging: Path, limits: UploadLimits, now: Callable[[], float]
@@ -84,8 +81,7 @@ class Uploads:
         self._staging = staging
         self._limits = limits
         self._now = now
-        self._under_way: set[tuple[str, str]] = set()
-        self._adopting = asyncio.Lock()
+        self._under_way: set[Path] = set()
 
     async def progress(self, caller: Caller, sha256: str) -> Progress:
         """How far this tenant's upload has come; 0 for one that it never began.  A complete one is kept anew."""
@@ -108,7 +104,7 @@ class Uploads:
         if known.complete:
             return known
         target = self._target(caller, announced.sha256)
-        with self._alone(caller, announced.sha256):
+        with self._alone(target):
             try:
                 missing_bytes = announced.size_bytes - committed_bytes(target)
                 await asyncio.to_thread(require_space, self._staging, missing_bytes, "the blobs")
@@ -146,23 +142,24 @@ class Uploads:
             raise Failure(Reason.BLOB_TOO_LARGE, name=filename, size_bytes=size_bytes, limit_bytes=limit_bytes)
 
     @contextlib.contextmanager
-    def _alone(self, caller: Caller, sha256: str) -> Iterator[None]:
+    def _alone(self, target: Path) -> Iterator[None]:
         """Two calls must not grow the same file."""
-        mine = (caller.tenant, sha256)
-        if mine in self._under_way:
+        if target in self._under_way:
             raise Failure(Reason.UPLOAD_IN_PROGRESS, retry_after_seconds=1.0)
-        self._under_way.add(mine)
+        self._under_way.add(target)
         try:
             yield
         finally:
-            self._under_way.discard(mine)
+            self._under_way.discard(target)
 
     async def _keep(self, caller: Caller, announced: Announcement, staged: Path) -> None:
-        async with self._adopting:
-            await self._blobs.adopt(staged, announced.sha256)
-            await self._database.write(lambda session: self._enter(session, caller, announced))
+        await self._blobs.adopt(staged, announced.sha256)
+        await self._database.write(lambda session: self._enter(session, caller, announced))
 
     def _enter(self, session: Session, caller: Caller, announced: Announcement) -> None:
+        # A sweep that had found an old blob of these bytes unreachable may have come after ours was put in its place.
+        if not self._blobs.holds_now(announced.sha256):
+            raise Failure(Reason.UPLOAD_IN_PROGRESS, retry_after_seconds=1.0)
         session.merge(
             UploadRow(
                 tenant=caller.tenant,
@@ -192,47 +189,26 @@ class Uploads:
         tenant = hashlib.sha256(caller.tenant.encode()).hexdigest()[:32]
         return self._staging / tenant / sha256
 
-    async def sweep(self) -> int:
-        """Delete old uploads that no version references, and blobs that nothing references.
-
-        Returns how many blobs went.  Also clears what a kill left between two steps.
-        """
-        before = self._now() - self._limits.unused_seconds
-        await asyncio.to_thread(self._sweep_staging)
-        async with self._adopting:
-            await self._database.write(
-                lambda session: session.execute(delete(UploadRow).where(UploadRow.completed_at < before))
-            )
-        gone, page = 0, []
-        async for sha256 in self._blobs.digests():
-            page.append(sha256)
-            if len(page) == _SWEEP_PAGE:
-                gone += await self._drop_unreferenced(page)
-                page = []
-        return gone + await self._drop_unreferenced(page)
-
-    async def _drop_unreferenced(self, digests: list[str]) -> int:
-        async with self._adopting:
-            used = await self._database.read(lambda session: _referenced(session, digests))
-            unused = [sha256 for sha256 in digests if sha256 not in used]
-            for sha256 in unused:
-                await self._blobs.delete(sha256)
-        return len(unused)
-
-    def _sweep_staging(self) -> None:
-        """Remove partial uploads that nobody resumed."""
-        oldest = time.time() - self._limits.unused_seconds
-        for path in self._staging.glob("*/*"):
-            with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_mtime < oldest:
-                    os.unlink(path)
+    async def clear_staging(self, older_than_seconds: float) -> None:
+        """Remove what a kill or a caller that never came back left, but never what an upload under way grows."""
+        oldest = time.time() - older_than_seconds
+        for path in await asyncio.to_thread(_untouched_since, self._staging, oldest):
+            # Here, on the loop: no upload can begin between the look and the deed.
+            if not any(target == path or partial_path(target) == path for target in self._under_way):
+                path.unlink(missing_ok=True)
+        for folder in await asyncio.to_thread(lambda: [item for item in self._staging.glob("*") if item.is_dir()]):
+            if not any(target.parent == folder for target in self._under_way):
+                with contextlib.suppress(OSError):  # it is not empty
+                    folder.rmdir()
 
 
-def _referenced(session: Session, digests: list[str]) -> set[str]:
-    tables: tuple[Any, ...] = (FileRow, UploadRow)
-    return {
-        sha256 for table in tables for sha256 in session.scalars(select(table.sha256).where(table.sha256.in_(digests)))
-    }
+def _untouched_since(staging: Path, oldest: float) -> list[Path]:
+    found = []
+    for path in staging.glob("*/*"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < oldest:
+                found.append(path)
+    return found
 
 
 async def _watched(announced: Announcement, chunks: AsyncIterable[Chunk]) -> AsyncIterator[Chunk]:

@@ -20,6 +20,7 @@ from services.registry.config import RegistrySettings
 from services.registry.deletion import Deletion
 from services.registry.downloads import Downloads
 from services.registry.events import EventFeed, KeptEvents, compact
+from services.registry.garbage import Garbage
 from services.registry.gate_keeping import Gates
 from services.registry.holds import Holds
 from services.registry.import_sources import Sources
@@ -75,7 +76,7 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
         Works(settings.patience_seconds) as works,
     ):
         versions = Versions(database, now)
-        limits = UploadLimits(settings.max_blob_bytes, settings.unused_upload_seconds)
+        limits = UploadLimits(settings.max_blob_bytes)
         uploads = Uploads(database, blobs, settings.service_dir / "blobs" / "staging", limits, now)
         verification = Verification(blobs, timeout_seconds=settings.inspect_seconds)
         publishing = Publishing(versions, verification, bases)
@@ -91,7 +92,7 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
         feed = EventFeed(database, settings.sign_of_life_seconds)
         works.tell(feed.wake)
         sweep = Sweep(
-            uploads=uploads,
+            garbage=Garbage(database, blobs, uploads, settings.unused_upload_seconds, now),
             retention=RetentionSweep(database, now, holds, deletion),
             deletion=deletion,
             compact=lambda: compact(database, kept, now()),
@@ -135,7 +136,7 @@ async def _resolve(runtime: Runtime, bases: ResolvedBases) -> None:
 class Sweep:
     """What is cleared every so often, in the order in which one makes room for the next."""
 
-    uploads: Uploads
+    garbage: Garbage
     retention: RetentionSweep
     deletion: Deletion
     compact: Callable[[], Awaitable[int]]
@@ -149,7 +150,7 @@ class Sweep:
         events = await self.compact()
         self.wake()
         await asyncio.to_thread(self.discard)
-        return {"retired": retired, "purged": purged, "events": events, "blobs": await self.uploads.sweep()}
+        return {"retired": retired, "purged": purged, "events": events, "blobs": await self.garbage.sweep()}
 
 
 async def _sweep(runtime: Runtime, sweep: Sweep, every_seconds: float) -> None:

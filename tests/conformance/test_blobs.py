@@ -1,6 +1,7 @@
 """Every store of blobs keeps the same promises: the one in a folder and the one in a bucket."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ async def test_what_was_adopted_is_read_from_any_offset(blobs: ObjectBlobs, tmp_
 async def test_adopting_the_same_content_again_changes_nothing(blobs: ObjectBlobs, tmp_path: Path):
     for _ in range(2):
         await blobs.adopt(staged(tmp_path, b"content"), digest(b"content"))
-    assert [sha256 async for sha256 in blobs.digests()] == [digest(b"content")]
+    assert [blob.sha256 async for blob in blobs.stored()] == [digest(b"content")]
 
 
 async def test_a_missing_blob_is_not_found(blobs: ObjectBlobs):
@@ -58,9 +59,18 @@ async def test_a_missing_blob_is_not_found(blobs: ObjectBlobs):
 
 async def test_deleting_is_for_good_and_may_be_repeated(blobs: ObjectBlobs, tmp_path: Path):
     await blobs.adopt(staged(tmp_path, b"content"), digest(b"content"))
+    assert blobs.holds_now(digest(b"content"))
     for _ in range(2):
-        await blobs.delete(digest(b"content"))
-    assert not [sha256 async for sha256 in blobs.digests()]
+        blobs.delete_now(digest(b"content"))
+        assert not blobs.holds_now(digest(b"content"))
+    assert not [blob async for blob in blobs.stored()]
+
+
+async def test_a_blob_that_is_put_again_is_new_again(blobs: ObjectBlobs, tmp_path: Path):
+    before = int(time.time())
+    await blobs.adopt(staged(tmp_path, b"content"), digest(b"content"))
+    (first,) = [blob.modified_at async for blob in blobs.stored()]
+    assert before <= first <= time.time() + 1
 
 
 async def test_a_folder_holds_blobs_under_their_digest(tmp_path: Path):

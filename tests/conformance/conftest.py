@@ -1,0 +1,5 @@
+"""Fixtures of the suites that run over every leaf."""
+
+from tests.conformance.replicas import site
+
+__all__ = ["site"]
