@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trivium.common.v1 import transfer_pb2
 from trivium.gateway.v1 import gateway_pb2
 from trivium.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
 from trivium.generator.v1 import generator_pb2
@@ -15,9 +14,9 @@ from trivium.generator.v1.generator_pb2_grpc import GeneratorServiceStub
 from trivium.registry.v1 import model_pb2, registry_pb2
 from trivium.registry.v1.registry_pb2_grpc import RegistryServiceStub
 
-from trivium_client import nouns, wire
-from trivium_client.errors import PreconditionError
-from trivium_client.transport import Transport, download, files_of, new_request_id, sha256_of, upload
+from trivium_client import importing, nouns, wire
+from trivium_client.errors import NotFoundError, PreconditionError
+from trivium_client.transport import Transport, download, files_of, new_request_id, sha256_of
 
 if TYPE_CHECKING:
     from trivium.gateway.v1.gateway_pb2_grpc import GatewayServiceAsyncStub
@@ -83,7 +82,7 @@ class Models:
         """
         files = []
         for path in files_of(Path(folder)):
-            await self._upload(path)
+            await importing.upload_blob(self._transport, path)
             file = model_pb2.VersionFile(filename=path.name, sha256=sha256_of(path), size_bytes=path.stat().st_size)
             files.append(file)
         request = registry_pb2.CreateVersionRequest(
@@ -94,6 +93,38 @@ class Models:
         )
         response = await self._transport.call("registry", self._stub().CreateVersion, request)
         return wire.version(response.version)
+
+    async def add_folder(
+        self,
+        model: str,
+        folder: str | Path,
+        *,
+        base_digest: str = "",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> nouns.Version:
+        """Upload a LoRA adapter in PEFT's layout or a full model as transformers saves it, whichever the folder holds.
+
+        What belongs to neither stays.  An adapter needs `base_digest`.  `progress` hears (bytes sent, whole bytes).
+        Raises InvalidRequestError or PreconditionError with the reason when it is refused, ValueError for another folder.
+        """
+        return await importing.add_folder(
+            self._transport, model, Path(folder), base_digest=base_digest, progress=progress
+        )
+
+    async def import_model(self, uri: str, model: str, *, said: Callable[[str], None] | None = None) -> nouns.Version:
+        """Have the registry import `hf:ORG/NAME@REVISION`, or `file:PATH` of its machine; `said` hears how far it is."""
+        return await importing.import_model(self._transport, uri, model, said)
+
+    async def base_digest(self, name: str) -> str:
+        """The digest of a base by name, `base:NAME` or `base:NAME@VERSION`.  Raises NotFoundError."""
+        request = registry_pb2.ResolveModelRequest(name=name)
+        found = await self._transport.call("registry", self._stub().ResolveModel, request)
+        if found.base_digest:
+            return found.base_digest
+        for engine in await self.engines():
+            if found.is_base and found.base in ("", engine.base):
+                return engine.base_digest
+        raise NotFoundError(f"no base is named {name}; `trivium models list` says what there is")
 
     async def download(
         self,
@@ -144,19 +175,6 @@ class Models:
         """Delete a version.  Raises PreconditionError while an alias names it or a version was trained from it."""
         request = registry_pb2.DeleteVersionRequest(model=model, version=version)
         await self._transport.call("registry", self._stub().DeleteVersion, request)
-
-    async def _upload(self, path: Path) -> None:
-        async def committed(sha256: str) -> int:
-            request = registry_pb2.GetUploadRequest(sha256=sha256)
-            response = await self._transport.call("registry", self._stub().GetUpload, request)
-            return response.status.committed_bytes
-
-        def frame(part: transfer_pb2.UploadHeader | transfer_pb2.Chunk) -> registry_pb2.UploadBlobRequest:
-            if isinstance(part, transfer_pb2.Chunk):
-                return registry_pb2.UploadBlobRequest(chunk=part)
-            return registry_pb2.UploadBlobRequest(header=part)
-
-        await upload(self._transport, "registry", path, send=self._stub().UploadBlob, committed=committed, frame=frame)
 
     async def aliases(self, model: str = "") -> AsyncIterator[nouns.Alias]:
         """A model's aliases; all of the tenant's without one."""

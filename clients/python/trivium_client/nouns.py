@@ -204,7 +204,10 @@ class VersionFile:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """An immutable version; `version` is sha256:… of its manifest, `kind` lora or full."""
+    """An immutable version; `version` is sha256:… of its manifest, `kind` lora or full.
+
+    `unservable_reason` says why no engine loads it as it is; `merge` makes a full model of it that one does.
+    """
 
     model: str
     version: str
@@ -220,6 +223,8 @@ class Version:
     metrics: dict[str, float]
     trained_tokens: int
     create_time: datetime | None
+    base_uri: str = ""
+    unservable_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,6 +248,18 @@ class Models:
         """Upload a LoRA adapter in PEFT's layout."""
         return self._loop.run(self._inner.add_version(model, folder, base_digest=base_digest))
 
+    def add_folder(self, model: str, folder: str | Path, **options: Any) -> nouns.Version:
+        """Upload a LoRA adapter or a full model, whichever the folder holds."""
+        return self._loop.run(self._inner.add_folder(model, folder, **options))
+
+    def import_model(self, uri: str, model: str, *, said: Callable[[str], None] | None = None) -> nouns.Version:
+        """Have the registry import hf:ORG/NAME@REVISION, or file:PATH of its machine."""
+        return self._loop.run(self._inner.import_model(uri, model, said=said))
+
+    def base_digest(self, name: str) -> str:
+        """The digest of a base by name."""
+        return self._loop.run(self._inner.base_digest(name))
+
     def download(
         self,
         version: str,

@@ -238,6 +238,8 @@ def version(message: model_pb2.Version) -> nouns.Version:
         metrics=dict(message.lineage.metrics),
         trained_tokens=message.lineage.trained_tokens,
         create_time=time(message.create_time),
+        base_uri=message.lineage.base_uri,
+        unservable_reason=message.unservable_reason,
     )
 
 

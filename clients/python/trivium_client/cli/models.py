@@ -166,22 +166,6 @@ def rm(
     typer.echo(as_json({"deleted": name}) if json_wanted else f"Deleted {name}.")
 
 
-@app.command("import", epilog=EPILOG)
-def import_version(
-    model: Annotated[str, typer.Argument(help="Model that takes the version.")],
-    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="A LoRA adapter in PEFT's layout.")],
-    base_digest: Annotated[str, typer.Option("--base-digest", help="Base it belongs to; default what serves.")] = "",
-    json_wanted: Json = False,
-) -> None:
-    """Upload an adapter (adapter_config.json, adapter_model.safetensors) as a new version.
-
-    Example: trivium models import desk ./my-adapter
-    """
-    with Trivium() as client:
-        base = base_digest or next(engine.base_digest for engine in client.models.engines())
-        show_one(client.models.add_version(model, folder, base_digest=base), json_wanted=json_wanted)
-
-
 def _alias_of(name: str) -> tuple[str, str]:
     """The model and the alias of NAME or NAME@ALIAS."""
     model, _, alias_id = name.partition("@")

@@ -1,0 +1,124 @@
+"""Folders, hub names and merges become versions: work that takes longer than a call, and survives that it ends.
+
+Invariant: one request id for one effect, however often it has to be asked again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from trivium.common.v1 import transfer_pb2
+from trivium.registry.v1 import model_pb2, registry_pb2
+from trivium.registry.v1.registry_pb2_grpc import RegistryServiceStub
+
+from trivium_client import nouns, wire
+from trivium_client.errors import ConflictError, RequestTimeoutError
+from trivium_client.transport import Transport, files_of, new_request_id, sha256_of, size_of, upload
+
+if TYPE_CHECKING:
+    from trivium.registry.v1.registry_pb2_grpc import RegistryServiceAsyncStub
+
+T = TypeVar("T")
+
+Progress = Callable[[int, int], None]
+Said = Callable[[str], None]
+
+_ADAPTER_CONFIG = "adapter_config.json"
+_TOKENIZER = frozenset({
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "merges.txt", "vocab.txt", "chat_template.jinja", "chat_template.json",
+})  # fmt: skip
+_FULL = _TOKENIZER | {"config.json", "generation_config.json", "model.safetensors.index.json"}
+
+
+def kind_of(folder: Path) -> str:
+    """`lora` for a folder in PEFT's layout, `full` for one as transformers saves it.  Raises ValueError for neither."""
+    if (folder / _ADAPTER_CONFIG).is_file():
+        return "lora"
+    if (folder / "config.json").is_file():
+        return "full"
+    raise ValueError(f"{folder} holds neither adapter_config.json nor config.json; it is no adapter and no model")
+
+
+async def add_folder(
+    transport: Transport, model: str, folder: Path, *, base_digest: str, progress: Progress | None
+) -> nouns.Version:
+    """Upload what of a folder belongs to an adapter or a full model, and make a version of it.
+
+    `progress` hears (bytes sent, whole bytes) over all files; an upload that was interrupted goes on where it stopped.
+    """
+    full = kind_of(folder) == "full"
+    paths = [path for path in files_of(folder) if (_of_model if full else _of_adapter)(path.name)]
+    whole, sent = sum(map(size_of, paths)), 0
+    files = []
+    for path in paths:
+        before = sent
+
+        def heard(there: int, _: int, before: int = before) -> None:
+            if progress is not None:
+                progress(before + there, whole)
+
+        await upload_blob(transport, path, heard)
+        sent += size_of(path)
+        heard(size_of(path), 0)
+        files.append(model_pb2.VersionFile(filename=path.name, sha256=sha256_of(path), size_bytes=size_of(path)))
+    kind = model_pb2.VERSION_KIND_FULL if full else model_pb2.VERSION_KIND_LORA
+    version = model_pb2.Version(model=model, kind=kind, base_digest="" if full else base_digest, files=files)
+    request = registry_pb2.CreateVersionRequest(version=version, request_id=new_request_id())
+    response = await until_done(lambda: transport.call("registry", _stub(transport).CreateVersion, request))
+    return wire.version(response.version)
+
+
+async def import_model(transport: Transport, uri: str, model: str, said: Said | None) -> nouns.Version:
+    """Have the registry fetch a model; `said` hears how far it is."""
+    request = registry_pb2.ImportModelRequest(uri=uri, model=model, request_id=new_request_id())
+    response = await until_done(lambda: transport.call("registry", _stub(transport).ImportModel, request), said)
+    return wire.version(response.version)
+
+
+async def upload_blob(transport: Transport, path: Path, progress: Progress | None = None) -> None:
+    """Send one file, or what the registry lacks of it."""
+    stub = _stub(transport)
+
+    async def committed(sha256: str) -> int:
+        request = registry_pb2.GetUploadRequest(sha256=sha256)
+        response = await transport.call("registry", stub.GetUpload, request)
+        return response.status.committed_bytes
+
+    def frame(part: transfer_pb2.UploadHeader | transfer_pb2.Chunk) -> registry_pb2.UploadBlobRequest:
+        if isinstance(part, transfer_pb2.Chunk):
+            return registry_pb2.UploadBlobRequest(chunk=part)
+        return registry_pb2.UploadBlobRequest(header=part)
+
+    await upload(transport, "registry", path, send=stub.UploadBlob, committed=committed, frame=frame, progress=progress)
+
+
+async def until_done(call: Callable[[], Awaitable[T]], said: Said | None = None) -> T:
+    """Repeat a call that says WORK_UNDER_WAY, or runs into its deadline, until it answers: the work goes on meanwhile."""
+    while True:
+        try:
+            return await call()
+        except ConflictError as error:
+            if error.reason != "WORK_UNDER_WAY":
+                raise
+            if said is not None:
+                said(error.variables.get("progress", ""))
+            await asyncio.sleep(error.retry_after_seconds or 0.1)
+        except RequestTimeoutError:
+            continue
+
+
+def _of_adapter(name: str) -> bool:
+    return name in (_ADAPTER_CONFIG, "adapter_model.safetensors") or name in _TOKENIZER
+
+
+def _of_model(name: str) -> bool:
+    return name in _FULL or (name.startswith("model") and name.endswith(".safetensors"))
+
+
+def _stub(transport: Transport) -> RegistryServiceAsyncStub:
+    stub: RegistryServiceAsyncStub = transport.stub("registry", RegistryServiceStub)
+    return stub

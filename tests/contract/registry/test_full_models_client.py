@@ -1,0 +1,95 @@
+"""The SDK and the command line bring full models in and out, whole and the same."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from trivium_client import Trivium
+from trivium_client.errors import InvalidRequestError
+
+from tests.adapters import Adapter
+from tests.stack import Stack
+from tests.tiny_model import TinyModel
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A registry whose long work takes several calls."""
+    opened = tmp_path_factory.mktemp("opened")
+    TinyModel(seed=4).write(opened / "tiny")
+    environment = {"TRIVIUM_REGISTRY_PATIENCE_SECONDS": "0.05", "TRIVIUM_REGISTRY_IMPORT_FOLDERS": str(opened)}
+    stack = Stack(tmp_path_factory.mktemp("client"), environment)
+    yield stack
+    stack.close()
+
+
+@pytest.fixture
+def key(own: Stack) -> str:
+    return own.tenant_key(own.tenant())
+
+
+@pytest.fixture
+def client(own: Stack, key: str) -> Iterator[Trivium]:
+    with Trivium(api_key=key, addresses={"registry": own.registry.address}) as made:
+        yield made
+
+
+def command(own: Stack, key: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`trivium models …` as people run it."""
+    known = {"TRIVIUM_API_KEY": key, "TRIVIUM_REGISTRY_ADDRESS": own.registry.address}
+    program = [sys.executable, "-c", "from trivium_client.cli import main; main()", "models", *arguments]
+    return subprocess.run(program, env={**os.environ, **known}, capture_output=True, text=True, timeout=120)
+
+
+def test_a_folder_goes_in_and_comes_out_the_same(client: Trivium, tmp_path: Path):
+    model = TinyModel(seed=5, shards=2)
+    folder = model.write(tmp_path / "in")
+    (folder / "README.md").write_text("stays")
+    heard: list[tuple[int, int]] = []
+    version = client.models.add_folder("own", folder, progress=lambda there, whole: heard.append((there, whole)))
+    assert (version.kind, version.base_digest) == ("full", model.digest())
+    whole = sum(map(len, model.files().values()))
+    assert heard[-1] == (whole, whole)
+    assert [there for there, _ in heard] == sorted(there for there, _ in heard)
+    client.models.download(version.version, tmp_path / "out")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == model.files()
+
+
+def test_a_folder_that_is_neither_is_refused_here_and_a_hostile_one_there(client: Trivium, tmp_path: Path):
+    with pytest.raises(ValueError, match="it is no adapter and no model"):
+        client.models.add_folder("own", tmp_path)
+    hostile = TinyModel(changes={"auto_map": {"AutoModel": "x.Y"}}).write(tmp_path / "hostile")
+    with pytest.raises(InvalidRequestError, match="asks for code"):
+        client.models.add_folder("own", hostile)
+
+
+def test_the_registry_imports_for_the_client_and_says_how_far_it_is(own: Stack, client: Trivium):
+    opened = own.data.parent / "opened0" / "tiny"
+    version = client.models.import_model(f"file:{opened}", "own", said=lambda text: None)
+    assert version.base_uri == f"file:{opened}"
+    assert client.models.base_digest("base:own") == version.base_digest
+
+
+def test_the_command_line_imports_a_model_an_adapter_on_it_and_exports_both(own: Stack, key: str, tmp_path: Path):
+    model = TinyModel(seed=6)
+    imported = command(own, key, "import", str(model.write(tmp_path / "in")), "--name", "own", "--json")
+    assert imported.returncode == 0, imported.stderr
+    assert json.loads(imported.stdout)["base_digest"] == model.digest()
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    for name, content in Adapter(inputs=64, outputs=64).files().items():
+        (adapter / name).write_bytes(content)
+    tied = command(own, key, "import", str(adapter), "--name", "desk", "--base", "base:own@1", "--json")
+    assert json.loads(tied.stdout)["base_digest"] == model.digest(), tied.stderr
+    assert command(own, key, "export", "own@1", str(tmp_path / "out")).returncode == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == model.files()
+    again = command(own, key, "import", "own", str(tmp_path / "out"), "--json")
+    assert json.loads(again.stdout)["number"] == 1
+    for wrong in (["import", str(adapter)], ["import", "hf:no", "--name", "x"], ["import", "nowhere", "--name", "x"]):
+        refused = command(own, key, *wrong)
+        assert refused.returncode != 0
+        assert "Traceback" not in refused.stderr
