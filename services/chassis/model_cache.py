@@ -81,17 +81,24 @@ def folder_digest(folder: Path, cache: Path) -> str:
 
     Hidden files and README do not count: they do not change what the model computes.
     """
-    files = sorted(
+
+    def compute() -> str:
+        return read_digest(folder).removeprefix("sha256:")
+
+    return f"sha256:{_remembered(cache, folder, _counted(folder), compute)}"
+
+
+def read_digest(folder: Path) -> str:
+    """The same, from the bytes as they are now: nothing remembered is believed."""
+    return digest_of({path.relative_to(folder).as_posix(): _sha256(path) for path in _counted(folder)})
+
+
+def _counted(folder: Path) -> list[Path]:
+    return sorted(
         path
         for path in folder.rglob("*")
         if path.is_file() and not path.name.startswith(".") and path.suffix.lower() != ".md"
     )
-
-    def compute() -> str:
-        digest = digest_of({path.relative_to(folder).as_posix(): _sha256(path) for path in files})
-        return digest.removeprefix("sha256:")
-
-    return f"sha256:{_remembered(cache, folder, files, compute)}"
 
 
 def digest_of(files: Mapping[str, str]) -> str:

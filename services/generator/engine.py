@@ -121,13 +121,14 @@ class Attestation:
     """What the engine's worker saw: the slot that multiplied the rows and its occupant.
 
     ``slot`` is BASE_SLOT and ``version`` empty when no adapter touched any row.
-    ``violation`` is not empty when two steps disagreed.
+    ``violation`` is not empty when two steps disagreed.  ``base_digest`` is of the folder that the worker read.
     """
 
     slot: int
     version: str
     steps: int
     violation: str
+    base_digest: str
 
 
 @dataclass(frozen=True, slots=True)

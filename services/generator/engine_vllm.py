@@ -143,6 +143,8 @@ class VllmEngine:
             told = piece.attestation
         if self._settings.plugins == PLUGIN and (told is None or (told.slot, told.violation) != (BASE_SLOT, "")):
             raise EngineLost("the worker does not attest its slots: the plugin trivium_lora is not installed")
+        if told is not None and told.base_digest != self._facts.base_digest:
+            raise EngineLost(f"the worker loaded {told.base_digest}, not {self._facts.base_digest}: its files changed")
 
     async def death(self) -> None:
         """Return once vLLM knows that its core is gone; it tells nobody, so it is asked."""

@@ -178,7 +178,7 @@ class Generation:
             async with aclosing(self._pieces(job, work.ask)) as pieces:
                 async for piece in pieces:
                     self._slots.charge(work.tenant, place.version, len(piece.token_ids))
-                    told = attested(piece.attestation, wanted=place.version, base=self._engine.facts.base)
+                    told = attested(piece.attestation, wanted=place.version, base_digest=self._engine.facts.base_digest)
                     begins = progress.opening is None
                     if begins:
                         watch.stage("prefill", prompt_tokens)
@@ -188,7 +188,7 @@ class Generation:
                         yield opening
                     if piece.text or piece.token_ids:
                         yield More(piece.text, piece.token_ids, piece.logprobs, piece.choice)
-            progress.require_whole(place.version, self._engine.facts.base)
+            progress.require_whole(place.version, self._engine.facts.base_digest)
 
     async def _pieces(self, job: Job, ask: Ask) -> AsyncGenerator[Piece]:
         """The engine's pieces; what it refuses in the catalogue's terms.  Raises EngineLost."""
@@ -289,10 +289,10 @@ class _Progress:
         answer.told = told
         return self.opening
 
-    def require_whole(self, wanted: str, base: str) -> None:
+    def require_whole(self, wanted: str, base_digest: str) -> None:
         """Raise VERSION_MISMATCH when one of the answers was never attested."""
         for answer in self.answers:
-            attested(answer.told, wanted=wanted, base=base)
+            attested(answer.told, wanted=wanted, base_digest=base_digest)
 
     def done(self, stages: Sequence[Stage]) -> Done:
         """The answers as they ended, or were left."""

@@ -8,8 +8,9 @@ slot keeps its weights.  The plugin
   ``layers``),
 * zeroes a slot when its adapter leaves, and stamps each slot with the identity that
   was read from disk together with the weights (``slots``),
-* attests, per request and step, which slot multiplied its rows (``attest``),
 * lets the engine's processes sleep while they wait for one another (``waiting``),
+* attests, per request and step, which slot multiplied its rows (``attest``), over which
+  base (``base``),
 * ends the engine's processes with the service that started them, however it ends.
 
 Invariant: every line that reaches into vLLM lives in this package, and the package
@@ -65,10 +66,11 @@ def register() -> None:
     # The kernel's signal follows the thread that started this child: ``engine_vllm`` keeps
     # one for as long as the engine.
     die_with_parent(parent.pid)
-    from services.generator.plugin import attest, layers, punica, slots, waiting
+    from services.generator.plugin import attest, base, layers, punica, slots, waiting
 
     punica.install()
     layers.install()
     slots.install()
+    base.install()
     attest.install()
     waiting.install()

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from services.generator.plugin.base import loaded_base
 from services.generator.plugin.rows import NO_SLOT, slots_of_requests
 from services.generator.plugin.slots import occupant
 
@@ -27,18 +28,18 @@ KEY = "trivium_attestation"
 _STEP = "trivium_step"
 _RECORD = "trivium_record"
 
-Record = tuple[int, str, int, str]
-"""(slot, version that occupies it, steps so far, violation or "")."""
+Record = tuple[int, str, int, str, str]
+"""(slot, version that occupies it, steps so far, violation or "", digest of the base under it)."""
 
 
-def extend(before: Record | None, slot: int, version: str, violation: str) -> Record:
+def extend(before: Record | None, slot: int, version: str, violation: str, base: str) -> Record:
     """The request's record after one more step."""
     if before is None:
-        return (slot, version, 1, violation)
-    first_slot, first_version, steps, earlier = before
+        return (slot, version, 1, violation, base)
+    first_slot, first_version, steps, earlier, _ = before
     if not (earlier or violation) and (slot, version) != (first_slot, first_version):
         violation = f"slot {first_slot} ({first_version or 'base'}) became {slot} ({version or 'base'})"
-    return (first_slot, first_version, steps + 1, earlier or violation)
+    return (first_slot, first_version, steps + 1, earlier or violation, base)
 
 
 def _language_wrapper(runner: Any) -> Any:
@@ -55,16 +56,28 @@ def _record_step(runner: Any, request_ids: Sequence[str], scheduled_tokens: npt.
     wrapper = _language_wrapper(runner)
     applied = _applied_slots(wrapper, int(scheduled_tokens.sum()))
     manager = runner.lora_manager._adapter_manager
+    base = loaded_base(runner)
     step: dict[str, Record] = {}
     for request_id, (low, high) in zip(request_ids, slots_of_requests(applied, scheduled_tokens), strict=True):
         violation = "" if low == high else f"slots {low} and {high} in one step"
         version = "" if high == NO_SLOT else occupant(manager, high)
         if high != NO_SLOT and not version:
             violation = violation or f"slot {high} carries no identity"
-        state = runner.requests[request_id]
-        step[request_id] = extend(getattr(state, _RECORD, None), high, version, violation)
-        setattr(state, _RECORD, step[request_id])
+        step[request_id] = _kept(runner.requests[request_id], high, version, violation, base)
     setattr(runner, _STEP, step)
+
+
+def _record_base_step(runner: Any, request_ids: Sequence[str]) -> None:
+    """The same in an engine without slots, where there is nothing but the base."""
+    base = loaded_base(runner)
+    step = {request_id: _kept(runner.requests[request_id], NO_SLOT, "", "", base) for request_id in request_ids}
+    setattr(runner, _STEP, step)
+
+
+def _kept(state: Any, slot: int, version: str, violation: str, base: str) -> Record:
+    record = extend(getattr(state, _RECORD, None), slot, version, violation, base)
+    setattr(state, _RECORD, record)
+    return record
 
 
 def _laying_out(original: Callable[..., None]) -> Callable[..., None]:
@@ -82,6 +95,17 @@ def _laying_out(original: Callable[..., None]) -> Callable[..., None]:
         _record_step(self, input_batch.req_ids[:requests], num_scheduled_tokens)
 
     return set_active_loras
+
+
+def _preparing(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def prepare_inputs(self: Any, scheduler_output: Any, num_scheduled_tokens: npt.NDArray[np.int32]) -> Any:
+        prepared = original(self, scheduler_output, num_scheduled_tokens)
+        if not self.lora_config:
+            _record_base_step(self, self.input_batch.req_ids[: len(num_scheduled_tokens)])
+        return prepared
+
+    return prepare_inputs
 
 
 def _sampling(original: Callable[..., Any], output_type: Any) -> Callable[..., Any]:
@@ -121,5 +145,6 @@ def install() -> None:
         return
     Scheduler.trivium_installed = True
     LoRAModelRunnerMixin.set_active_loras = _laying_out(LoRAModelRunnerMixin.set_active_loras)
+    GPUModelRunner._prepare_inputs = _preparing(GPUModelRunner._prepare_inputs)
     GPUModelRunner.sample_tokens = _sampling(GPUModelRunner.sample_tokens, ModelRunnerOutput)
     Scheduler.update_from_output = _forwarding(Scheduler.update_from_output)

@@ -42,6 +42,7 @@ class MemoryEngine:
         self.mute = set()
         self.salts = []
         self.unattested = set()
+        self.lie_of_base = None
 
     @property
     def alive(self):
@@ -89,7 +90,7 @@ class MemoryEngine:
         assert used is None or used in self.held, "vLLM would load lazily inside a step"
         self.running[used] = self.running.get(used, 0) + 1
         slot = -1 if used is None else list(self.held).index(used)
-        told = Attestation(slot, self.lie or self.held.get(used, ""), 1, "")
+        told = Attestation(slot, self.lie or self.held.get(used, ""), 1, "", self.lie_of_base or self.facts.base_digest)
         try:
             await self._passed(self.prompts, life)
             choices = [choice for choice in range(job.sampling.n) if choice not in self.mute]

@@ -12,28 +12,28 @@ from services.generator.plugin.attest import extend
 from services.generator.plugin.identity import Identity, IdentityMismatch
 from services.generator.plugin.slots import _activating, _clearing, _deactivating, occupant
 
-VERSION, OTHER = "sha256:aa", "sha256:bb"
+VERSION, OTHER, BASE = "sha256:aa", "sha256:bb", "sha256:base"
 
 
 def test_steps_that_agree_add_up():
-    record = extend(extend(None, 2, VERSION, ""), 2, VERSION, "")
-    assert record == (2, VERSION, 2, "")
+    record = extend(extend(None, 2, VERSION, "", BASE), 2, VERSION, "", BASE)
+    assert record == (2, VERSION, 2, "", BASE)
 
 
 @pytest.mark.parametrize(("slot", "version"), [(1, VERSION), (2, OTHER), (-1, "")])
 def test_a_request_that_changes_its_slot_or_its_weights_is_violated_for_good(slot, version):
-    record = extend(extend(None, 2, VERSION, ""), slot, version, "")
+    record = extend(extend(None, 2, VERSION, "", BASE), slot, version, "", BASE)
     assert record[3]
-    assert extend(record, 2, VERSION, "")[3] == record[3]
+    assert extend(record, 2, VERSION, "", BASE)[3] == record[3]
 
 
 def test_an_answer_is_accepted_when_the_slot_held_the_version_asked_for():
-    told = Attestation(0, VERSION, 5, "")
-    assert attested(told, wanted=VERSION, base="b") is told
+    told = Attestation(0, VERSION, 5, "", BASE)
+    assert attested(told, wanted=VERSION, base_digest=BASE) is told
 
 
 def test_a_base_answer_is_accepted_only_from_no_slot():
-    assert attested(Attestation(-1, "", 5, ""), wanted="", base="b").slot == -1
+    assert attested(Attestation(-1, "", 5, "", BASE), wanted="", base_digest=BASE).slot == -1
 
 
 @pytest.mark.parametrize(
@@ -41,17 +41,19 @@ def test_a_base_answer_is_accepted_only_from_no_slot():
     [
         (None, VERSION),
         (None, ""),
-        (Attestation(0, OTHER, 1, ""), VERSION),
-        (Attestation(-1, "", 1, ""), VERSION),
-        (Attestation(0, VERSION, 1, ""), ""),
-        (Attestation(0, "", 1, ""), ""),
-        (Attestation(0, VERSION, 2, "slot 0 became 1"), VERSION),
-        (Attestation(-1, "", 2, "slots -1 and 3 in one step"), ""),
+        (Attestation(0, OTHER, 1, "", BASE), VERSION),
+        (Attestation(-1, "", 1, "", BASE), VERSION),
+        (Attestation(0, VERSION, 1, "", BASE), ""),
+        (Attestation(0, "", 1, "", BASE), ""),
+        (Attestation(0, VERSION, 2, "slot 0 became 1", BASE), VERSION),
+        (Attestation(-1, "", 2, "slots -1 and 3 in one step", BASE), ""),
+        (Attestation(-1, "", 1, "", OTHER), ""),
+        (Attestation(0, VERSION, 1, "", ""), VERSION),
     ],
 )
 def test_anything_else_is_served_to_nobody(told, wanted):
     with pytest.raises(Failure) as caught:
-        attested(told, wanted=wanted, base="b")
+        attested(told, wanted=wanted, base_digest=BASE)
     assert caught.value.reason is Reason.VERSION_MISMATCH
 
 

@@ -163,6 +163,14 @@ async def test_a_request_for_several_answers_takes_as_many_places():
     assert world.slots.running == 0
 
 
+async def test_not_a_word_leaves_when_the_worker_loaded_another_base():
+    world = await World1().open()
+    world.engine.lie_of_base = "sha256:another"
+    with pytest.raises(Failure) as caught:
+        await anext(world.verb.answer(ask(), "tenant"))
+    assert caught.value.reason is Reason.VERSION_MISMATCH
+
+
 async def test_a_version_that_the_caller_may_not_read_is_not_served_though_it_is_resident():
     world = await World1().open()
     async with world.slots.place("owner", stored("hidden")):
