@@ -184,6 +184,11 @@ class Reason(Enum):
     )
 
     # Questions and answers
+    ENGINE_TOO_LARGE = Entry(
+        Code.FAILED_PRECONDITION,
+        "An engine for {name} takes about {needed_bytes} bytes; all engines of this generator may take {budget_bytes}. "
+        "Raise TRIVIUM_GENERATOR_ENGINES_GIB, or serve it on a machine with more memory.",
+    )
     PARAMETER_UNSUPPORTED = Entry(Code.INVALID_ARGUMENT, "The parameter {field} is not supported{why}.")
     PROMPT_TOO_LONG = Entry(
         Code.INVALID_ARGUMENT, "The prompt has {tokens} tokens, over {limit}. Shorten it, or ask for fewer max_tokens."

@@ -7,10 +7,10 @@ from trivium.generator.v1 import generator_pb2_grpc
 
 from services.chassis.runtime import Runtime
 from services.chassis.server import Registration, run
+from services.generator.composition import open_verbs
 from services.generator.config import GeneratorSettings
 from services.generator.peers import RegistryVersions, RemoteRegistry
 from services.generator.servicer import POLICIES, SERVICE, GeneratorServicer
-from services.generator.verbs import open_verbs
 
 
 @asynccontextmanager

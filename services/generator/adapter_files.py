@@ -35,10 +35,14 @@ _INCOMING, _PUBLISHING, _REMOVED = ".incoming", ".publishing", ".removed"
 
 @dataclass(frozen=True, slots=True)
 class VersionFacts:
-    """What the registry says of a version; ``manifest`` is the text that the id is the digest of."""
+    """What the registry says of a version; ``manifest`` is the text that the id is the digest of.
+
+    ``base_version`` is the tenant's full model that an adapter is tied to; empty for a base of the deployment.
+    """
 
     version: str
     manifest: str
+    base_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,20 +105,22 @@ def read_manifest(facts: VersionFacts) -> Manifest:
 
 
 class AdapterFiles:
-    """The folder of verified adapters."""
+    """The folder of verified adapters.
+
+    ``bases`` says what an adapter for the base with a digest must agree with, and raises BASE_MISMATCH when that
+    base is not served here.
+    """
 
     def __init__(
         self,
         folder: Path,
         downloads: Downloads,
-        rules: BaseRules,
-        served: Served,
+        bases: Callable[[str], tuple[Served, BaseRules]],
         fetched: Callable[[], None] = lambda: None,
     ) -> None:
         self._folder = folder
         self._downloads = downloads
-        self._rules = rules
-        self._served = served
+        self._bases = bases
         self._fetched = fetched
         self._fetching: dict[str, asyncio.Task[StoredAdapter]] = {}
         self._listening: dict[str, list[Callable[[str], None]]] = {}
@@ -178,10 +184,7 @@ class AdapterFiles:
     def _require_servable(self, manifest: Manifest) -> None:
         if manifest.kind != "LORA":
             raise Failure(Reason.WEIGHTS_REFUSED, problem="only LoRA adapters are served beside the base")
-        served = self._served
-        if manifest.base_digest != served.base_digest:
-            known = f"{served.base} ({served.base_digest})"
-            raise Failure(Reason.BASE_MISMATCH, base=manifest.base_digest, known=known)
+        served, _ = self._bases(manifest.base_digest)
         if manifest.template_digest not in ("", served.template_digest):
             raise Failure(Reason.TEMPLATE_MISMATCH, template=manifest.template_digest, known=served.template_digest)
         for name in (WEIGHTS, CONFIG):
@@ -197,7 +200,7 @@ class AdapterFiles:
             self._tell(version, "load")
             await self._fetch(incoming, manifest)
             self._tell(version, "load_fetch")
-            verdict = await verify(incoming, self._rules)
+            verdict = await verify(incoming, self._bases(manifest.base_digest)[1])
             await asyncio.to_thread(_publish, incoming, folder, version, manifest, verdict)
             self._tell(version, "load_verify")
             self._fetched()

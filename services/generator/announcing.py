@@ -1,7 +1,7 @@
 """What this generator has told the registry of each version, and that it stays true.
 
-Invariant: the registry's last word on a version is READY only while the version sits in
-a slot of this process, or for the moment that the correction takes.  Words are sent one
+Invariant: the registry's last word on a version is READY only while this process holds
+it (``Holder.holds``), or for the moment that the correction takes.  Words are sent one
 at a time and each is formed when its turn comes, so that none overtakes a later one.
 """
 
@@ -14,8 +14,6 @@ from enum import Enum
 from typing import Any, Protocol
 
 from services.chassis.errors import Failure, Reason
-from services.generator.places import Slots
-from services.generator.residency import SlotState
 
 _PAUSE_SECONDS = 2.0
 
@@ -40,18 +38,30 @@ class Listener(Protocol):
         ...
 
 
+class Holder(Protocol):
+    """What this generator holds."""
+
+    def holds(self, version: str) -> bool:
+        """Whether a version can serve at once."""
+        ...
+
+    async def changed(self) -> None:
+        """Return at the next change of what it holds."""
+        ...
+
+
 class Announcements:
     """The words on versions; ``lost`` hears of every version that left though it had been called ready."""
 
     def __init__(
         self,
         listener: Listener,
-        slots: Slots,
+        holder: Holder,
         pause: Callable[[float], Awaitable[None]],
         lost: Callable[[str], None],
     ) -> None:
         self._listener = listener
-        self._slots = slots
+        self._holder = holder
         self._pause = pause
         self._lost = lost
         self._turn = asyncio.Lock()
@@ -69,7 +79,7 @@ class Announcements:
     async def ready(self, tenant: str, version: str) -> bool:
         """Say that a version can serve at once; False, and nothing is said, when it has left its slot already."""
         async with self._turn:
-            if not self._holds(version):
+            if not self._holder.holds(version):
                 return False
             # Before the call: when its answer is lost, the registry may have heard it.
             self._ready[version] = tenant
@@ -93,9 +103,9 @@ class Announcements:
     async def follow(self) -> None:
         """Take back what was said of each version that leaves its slot, until cancelled."""
         while True:
-            version = next((version for version in self._ready if not self._holds(version)), None)
+            version = next((version for version in self._ready if not self._holder.holds(version)), None)
             if version is None:
-                await self._slots.changed()
+                await self._holder.changed()
                 continue
             try:
                 await self.withdraw(version, "it was unloaded to make room")
@@ -111,8 +121,3 @@ class Announcements:
     async def _report(self, tenant: str, version: str, word: Word, reason: str) -> None:
         async with self._listener.as_service():
             await self._listener.report(tenant, version, word, reason)
-
-    def _holds(self, version: str) -> bool:
-        return any(
-            held.stored.version == version and held.state is SlotState.RESIDENT for held in self._slots.residents()
-        )

@@ -34,13 +34,17 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """The beginning of an answer: the prompt was read, and everything that determines what follows is known."""
+    """The beginning of an answer: the prompt was read, and everything that determines what follows is known.
+
+    ``version`` is the adapter that the engine attested, or the full model whose folder it attested; empty for a base.
+    """
 
     prompt_tokens: int
     cached_tokens: int
     request_id: str
     requested_model: str
     resolved_model: str
+    version: str
     engine: str
     engine_build: str
     base_digest: str

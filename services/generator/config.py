@@ -29,6 +29,34 @@ class GeneratorSettings(ServiceSettings):
     max_num_seqs: int = Field(default=32, ge=1)
     kv_cache_gib: float = Field(default=1.0, gt=0)
     dtype: str = "bfloat16"
+    # More bases of the deployment, by URI (wheel:, file:, hf:) with commas between: each on an engine that is started
+    # when it is wanted.
+    bases: str = ""
+    # What all engines together may take by estimate, the default one included; 0 takes the engines' share of this
+    # machine.  A full model that does not fit beside the default base's engine is refused.
+    engines_gib: float = Field(default=0.0, ge=0)
+    # Engines that may run at once, the default one included.
+    max_engines: int = Field(default=4, ge=1, le=64)
+    # An engine that nobody used for so long is stopped.
+    engine_idle_seconds: float = Field(default=300.0, gt=0)
+    # How long an engine serves at least before a tenant that has fewer may claim its room.
+    engine_turn_seconds: float = Field(default=60.0, ge=0)
+    # How long a request waits for room while every engine is in use; then it is told to retry.
+    engine_patience_seconds: float = Field(default=30.0, ge=0)
+    # Of every engine but the default one: slots for adapters (0 for none), and its KV cache.
+    engine_slots: int = Field(default=2, ge=0, le=64)
+    engine_kv_cache_gib: float = Field(default=0.5, gt=0)
+    # For engines on GPUs, passed through as vLLM takes them (none of them is run by the tests, which have no GPU).
+    # Weights as fp8, awq, gptq, …; empty takes what the model's config.json says.
+    quantization: str = ""
+    # auto, fp8, fp8_e4m3, …
+    kv_cache_dtype: str = "auto"
+    tensor_parallel_size: int = Field(default=1, ge=1, le=64)
+    pipeline_parallel_size: int = Field(default=1, ge=1, le=64)
+    # Part of each GPU's memory that an engine takes; 0 lets kv_cache_gib say how large the KV cache is.
+    gpu_memory_utilization: float = Field(default=0.0, ge=0, le=1)
+    # False lets vLLM compile and capture CUDA graphs; on the CPU adapters rule that out.
+    enforce_eager: bool = True
     # Requests that may wait for a place; the next one is told to retry.
     max_waiting: int = Field(default=256, ge=0)
     # How long a request waits for a slot before a busy version is asked to make room.

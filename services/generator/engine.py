@@ -178,6 +178,11 @@ class Engine(Protocol):
         """False before start, after stop, and from the moment its death is known."""
         ...
 
+    @property
+    def process_ids(self) -> tuple[int, ...]:
+        """The processes that it runs in, without their children; empty while it does not run."""
+        ...
+
     async def start(self) -> None:
         """Load the base; tens of seconds.  May be called again after stop.  Raises EngineLost."""
         ...

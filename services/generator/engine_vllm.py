@@ -52,6 +52,8 @@ _STOP_SECONDS = 1.0
 class VllmSettings:
     """How to run the engine; with ``slots`` 0 it serves the base alone.
 
+    ``gpu_memory_utilization`` over 0 takes the place of ``kv_cache_bytes``, empty ``quantization`` what the model says.
+
     ``plugins`` and ``prefix_caching`` are only ever changed to compare with what vLLM does without them.
     """
 
@@ -67,6 +69,12 @@ class VllmSettings:
     kv_cache_bytes: int = 1 << 30
     dtype: str = "bfloat16"
     cpu_ids: str = ""
+    quantization: str = ""
+    kv_cache_dtype: str = "auto"
+    tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
+    gpu_memory_utilization: float = 0.0
+    enforce_eager: bool = True
     plugins: str = PLUGIN
     prefix_caching: bool = True
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -130,10 +138,11 @@ class VllmEngine:
         async with AsyncExitStack() as undo:
             undo.push_async_callback(lambda: asyncio.shield(self.stop()))
             try:
-                self._llm = await asyncio.get_running_loop().run_in_executor(self._owner, _build, self._settings)
+                # What a model makes vLLM and its libraries raise is theirs to choose; the cause may be in the log only.
+                with translated(lambda error: EngineLost(str(error) or type(error).__name__)):
+                    self._llm = await asyncio.get_running_loop().run_in_executor(self._owner, _build, self._settings)
                 await self._probe()
-            except (RuntimeError, OSError, ValueError, EngineRefused) as error:
-                # vLLM reports a core that did not come up in these; the cause is in its log.
+            except EngineRefused as error:
                 raise EngineLost(str(error)) from error
             undo.pop_all()
 
@@ -145,6 +154,13 @@ class VllmEngine:
             raise EngineLost("the worker does not attest its slots: the plugin trivium_lora is not installed")
         if told is not None and told.base_digest != self._facts.base_digest:
             raise EngineLost(f"the worker loaded {told.base_digest}, not {self._facts.base_digest}: its files changed")
+
+    @property
+    def process_ids(self) -> tuple[int, ...]:
+        """The engine core's process, whose children are the workers; empty while there is none."""
+        manager = getattr(getattr(self._llm, "engine_core", None), "resources", None)
+        processes = getattr(getattr(manager, "engine_manager", None), "processes", ())
+        return tuple(process.pid for process in processes if process.pid)
 
     async def death(self) -> None:
         """Return once vLLM knows that its core is gone; it tells nobody, so it is asked."""
@@ -223,30 +239,44 @@ def _build(settings: VllmSettings) -> AsyncLLM:
     from services.generator.plugin import frontend
 
     frontend.install()
-    adapters = {
-        "enable_lora": True,
-        "max_loras": settings.slots,
-        "max_cpu_loras": settings.slots,
-        "max_lora_rank": settings.max_rank,
-        "lora_target_modules": names(chosen(module_shapes(settings.base_folder), settings.targets)),
-    }
     arguments = AsyncEngineArgs(
         model=str(settings.base_folder),
         tokenizer=str(settings.base_folder),
         dtype=settings.dtype,
         max_model_len=settings.context_tokens,
         max_num_seqs=settings.max_sequences,
-        kv_cache_memory_bytes=settings.kv_cache_bytes,
-        enforce_eager=True,
+        kv_cache_dtype=settings.kv_cache_dtype,
+        quantization=settings.quantization or None,
+        tensor_parallel_size=settings.tensor_parallel_size,
+        pipeline_parallel_size=settings.pipeline_parallel_size,
+        enforce_eager=settings.enforce_eager,
         enable_prefix_caching=settings.prefix_caching,
         # A small model that may choose white space writes nothing else until its tokens are used up.
         structured_outputs_config=StructuredOutputsConfig(backend="xgrammar", disable_any_whitespace=True),
         additional_config=Lifeline(),
         disable_log_stats=True,
         generation_config="vllm",
-        **(adapters if settings.slots else {}),
+        **_memory(settings),
+        **(_adapters(settings) if settings.slots else {}),
     )
     return AsyncLLM.from_engine_args(arguments)
+
+
+def _adapters(settings: VllmSettings) -> dict[str, Any]:
+    return {
+        "enable_lora": True,
+        "max_loras": settings.slots,
+        "max_cpu_loras": settings.slots,
+        "max_lora_rank": settings.max_rank,
+        "lora_target_modules": names(chosen(module_shapes(settings.base_folder), settings.targets)),
+    }
+
+
+def _memory(settings: VllmSettings) -> dict[str, Any]:
+    """How large the KV cache is: in bytes, or what is left of a part of the device's memory."""
+    if settings.gpu_memory_utilization:
+        return {"gpu_memory_utilization": settings.gpu_memory_utilization}
+    return {"kv_cache_memory_bytes": settings.kv_cache_bytes}
 
 
 def _lora_request(adapter: EngineAdapter | None) -> Any:

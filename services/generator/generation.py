@@ -1,5 +1,7 @@
 """The verb of the service: a prompt becomes an answer that names the weights that made it.
 
+Which engine answers is settled first (``bases``), its start is the pool's affair.
+
 Invariant: nothing is yielded before its attestation agreed with the request; an answer of
 which nothing was yielded outlives its engine, once, and begins anew in the next; whatever
 ends the iterator (the caller going away included) gives the place back, aborts the
@@ -11,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -19,37 +21,36 @@ from services.chassis.errors import Failure, Reason
 from services.generator.adapter_files import VersionFacts
 from services.generator.asking import Ask, Done, Ended, More, Opening, Prompt, Stage, TokenIds
 from services.generator.attestation import attested
+from services.generator.bases import Target, Versions
 from services.generator.engine import (
     Attestation,
-    Constraint,
-    Engine,
     EngineLost,
     EngineRefused,
     Finish,
     Job,
     Piece,
     Sampling,
-    Tokenizer,
 )
-from services.generator.places import Slots, not_ready
+from services.generator.hosts import Host
+from services.generator.places import not_ready
 from services.generator.residency import Place, StoredAdapter
 
 DEFAULT_MAX_TOKENS = 256
 
 
-class Versions(Protocol):
-    """Asks the registry, under the caller's own identity, whether a version may be read."""
+class Finder(Protocol):
+    """Says which engine a request goes to; see ``bases``."""
 
-    async def facts(self, version: str) -> VersionFacts:
-        """The version, if the caller may read it.  Raises VERSION_NOT_FOUND."""
+    async def find(self, versions: Versions, version: str, base: str) -> Target:
+        """The target of a version, or of a base alone."""
         ...
 
 
-class Constraints(Protocol):
-    """Judges constraints apart from the engine."""
+class Engines(Protocol):
+    """Has engines answer; see ``pool``."""
 
-    async def require_compilable(self, constraint: Constraint, tenant: str) -> None:
-        """Raises FIELD_INVALID for one that does not compile within its limits, NOT_READY when nobody can say."""
+    def use(self, host: Host, tenant: str) -> AbstractAsyncContextManager[None]:
+        """Inside the block the host's engine answers, started if need be."""
         ...
 
 
@@ -89,78 +90,71 @@ def cache_salt(tenant: str, place: Place) -> str:
 
 
 class Generation:
-    """Prompt, place, engine, attestation, in this order."""
+    """Engine, prompt, place, answer, attestation, in this order."""
 
     def __init__(
         self,
-        engine: Engine,
-        slots: Slots,
+        bases: Finder,
+        pool: Engines,
         files: Files,
         versions: Versions,
-        tokenizer: Tokenizer,
-        constraints: Constraints,
         sources: Sources,
         observe: Callable[[Done], None] = lambda _: None,
     ) -> None:
-        self._engine = engine
-        self._slots = slots
+        self._bases = bases
+        self._pool = pool
         self._files = files
         self._versions = versions
-        self._tokenizer = tokenizer
-        self._constraints = constraints
         self._sources = sources
         self._observe = observe
 
-    async def tokens(self, prompt: Prompt, base: str) -> list[int]:
-        """The prompt's token ids exactly as ``answer`` uses them.  Raises BASE_NOT_FOUND, FIELD_INVALID."""
-        facts = self._engine.facts
-        if base not in ("", facts.base):
-            raise Failure(Reason.BASE_NOT_FOUND, name=base, known=facts.base)
-        if isinstance(prompt, str):
-            return await self._sources.blocking(self._tokenizer.text, prompt)
-        if isinstance(prompt, TokenIds):
-            self._require_tokens("token_ids", prompt.ids)
-            return list(prompt.ids)
-        return await self._sources.blocking(self._tokenizer.chat, prompt)
+    async def target(self, version: str, base: str = "") -> Target:
+        """Where a request of the present caller goes.  Raises as ``Bases.find``."""
+        return await self._bases.find(self._versions, version, base)
 
-    async def stored(self, version: str, ended: Callable[[str], None] = lambda _: None) -> StoredAdapter | None:
-        """The version's verified files, if the caller may read it; None for the base."""
-        if not version:
-            return None
-        return await self._files.obtain(await self._versions.facts(version), ended)
+    async def tokens(self, prompt: Prompt, host: Host) -> list[int]:
+        """The prompt's token ids exactly as ``answer`` uses them; no engine is started.  Raises FIELD_INVALID."""
+        if isinstance(prompt, str):
+            return await self._sources.blocking(host.tokenizer.text, prompt)
+        if isinstance(prompt, TokenIds):
+            _require_tokens(host, "token_ids", prompt.ids)
+            return list(prompt.ids)
+        return await self._sources.blocking(host.tokenizer.chat, prompt)
+
+    async def stored(self, target: Target, ended: Callable[[str], None] = lambda _: None) -> StoredAdapter | None:
+        """The verified files of the target's adapter; None when the base answers alone."""
+        return None if target.facts is None else await self._files.obtain(target.facts, ended)
 
     async def answer(self, ask: Ask, tenant: str) -> AsyncGenerator[Opening | More | Done]:
         """Yield the opening, the answer as it comes, then its end.
 
-        Raises PROMPT_TOO_LONG, VERSION_NOT_FOUND, WEIGHTS_REFUSED, BASE_MISMATCH,
-        TEMPLATE_MISMATCH, OVERLOADED, NOT_READY, VERSION_MISMATCH, and FIELD_INVALID for a
+        Raises PROMPT_TOO_LONG, VERSION_NOT_FOUND, BASE_NOT_FOUND, WEIGHTS_REFUSED, BASE_MISMATCH,
+        TEMPLATE_MISMATCH, ENGINE_TOO_LARGE, OVERLOADED, NOT_READY, VERSION_MISMATCH, and FIELD_INVALID for a
         constraint that does not compile.
         """
         watch = _Watch(self._sources.monotonic)
-        token_ids = await self.tokens(ask.prompt, ask.base)
-        sampling = self._applied(ask, len(token_ids))
+        target = await self.target(ask.version, ask.base)
+        host = target.host
+        if not host.base.always_on:
+            # Its folder may have been fetched.
+            watch.stage("load")
+        token_ids = await self.tokens(ask.prompt, host)
+        sampling = self._applied(ask, len(token_ids), host)
         if ask.constraint is not None:
-            await self._constraints.require_compilable(ask.constraint, tenant)
+            await host.constraints.require_compilable(ask.constraint, tenant)
         watch.stage("prompt", len(token_ids))
-        stored = await self.stored(ask.version, watch.stage)
+        stored = await self.stored(target, watch.stage)
         watch.stage("load")
         progress = _Progress([_Answer() for _ in range(sampling.n)])
-        work = _Work(ask, tenant, stored, token_ids, sampling)
+        work = _Work(ask, tenant, target, stored, token_ids, sampling)
+        cold = not (host.base.always_on or host.ready)
         try:
-            for again in (False, True):
-                life = self._slots.life
-                try:
-                    async with aclosing(self._spoken(work, progress, watch)) as spoken:
-                        async for part in spoken:
-                            yield part
-                    break
-                except EngineLost as lost:
-                    if again or progress.opening is not None:
-                        raise not_ready("the engine was lost and is being rebuilt") from lost
-                    await self._slots.next_life(life)
-                    watch.stage("rebuild")
-                    # Nobody kept its files meanwhile.
-                    work = replace(work, stored=await self.stored(ask.version, watch.stage))
+            async with self._pool.use(host, tenant):
+                if cold:
+                    watch.stage("start")
+                async with aclosing(self._outliving(work, progress, watch)) as parts:
+                    async for part in parts:
+                        yield part
             watch.stage("generate", progress.completion_tokens)
             yield progress.done(watch.stages)
         finally:
@@ -168,44 +162,64 @@ class Generation:
             if progress.opening is not None:
                 self._observe(progress.done(watch.stages))
 
+    async def _outliving(self, work: _Work, progress: _Progress, watch: _Watch) -> AsyncGenerator[Opening | More]:
+        """Speak, and begin anew in the engine's next life when it ended before anything was said."""
+        host = work.target.host
+        for again in (False, True):
+            life = host.slots.life
+            try:
+                async with aclosing(self._spoken(work, progress, watch)) as spoken:
+                    async for part in spoken:
+                        yield part
+                return
+            except EngineLost as lost:
+                if again or progress.opening is not None:
+                    raise not_ready("the engine was lost and is being rebuilt") from lost
+                await host.next_life(life)
+                watch.stage("rebuild")
+                # Nobody kept its files meanwhile.
+                work = replace(work, stored=await self.stored(work.target, watch.stage))
+
     async def _spoken(self, work: _Work, progress: _Progress, watch: _Watch) -> AsyncGenerator[Opening | More]:
         """Take a place and speak: the opening, then the pieces.  Raises EngineLost, and as ``answer`` does."""
         prompt_tokens = len(work.token_ids)
-        async with self._slots.place(work.tenant, work.stored, prompt_tokens, work.sampling.n) as place:
+        host = work.target.host
+        async with host.slots.place(work.tenant, work.stored, prompt_tokens, work.sampling.n) as place:
             watch.stage("queue", of_which={"load_slot": place.load_seconds})
             salt = cache_salt(work.tenant, place)
             job = Job(self._sources.new_id(), work.token_ids, work.sampling, work.ask.constraint, place.adapter, salt)
-            async with aclosing(self._pieces(job, work.ask)) as pieces:
+            async with aclosing(self._pieces(job, work)) as pieces:
                 async for piece in pieces:
-                    self._slots.charge(work.tenant, place.version, len(piece.token_ids))
-                    told = attested(piece.attestation, wanted=place.version, base_digest=self._engine.facts.base_digest)
+                    host.slots.charge(work.tenant, place.version, len(piece.token_ids))
+                    told = attested(piece.attestation, wanted=place.version, base_digest=host.digest)
                     begins = progress.opening is None
                     if begins:
                         watch.stage("prefill", prompt_tokens)
-                        progress.opening = self._opening(work.ask, job, work.stored, told)
+                        progress.opening = self._opening(work, job, told)
                     opening = progress.take(piece, told)
                     if begins:
                         yield opening
                     if piece.text or piece.token_ids:
                         yield More(piece.text, piece.token_ids, piece.logprobs, piece.choice)
-            progress.require_whole(place.version, self._engine.facts.base_digest)
+            progress.require_whole(place.version, host.digest)
 
-    async def _pieces(self, job: Job, ask: Ask) -> AsyncGenerator[Piece]:
+    async def _pieces(self, job: Job, work: _Work) -> AsyncGenerator[Piece]:
         """The engine's pieces; what it refuses in the catalogue's terms.  Raises EngineLost."""
+        engine = work.target.host.engine
         try:
-            async with aclosing(self._engine.generate(job)) as pieces:
+            async with aclosing(engine.generate(job)) as pieces:
                 async for piece in pieces:
                     if piece.finish is Finish.ABORT and piece.attestation is None:
-                        if not self._engine.alive:
+                        if not engine.alive:
                             raise EngineLost("the engine ended the work")
                         raise not_ready("the engine ended the work")
                     yield piece
         except EngineRefused as refused:
-            field = "structured_output" if ask.constraint else "sampling"
+            field = "structured_output" if work.ask.constraint else "sampling"
             raise Failure(Reason.FIELD_INVALID, field=field, problem=_first_line(str(refused))) from refused
 
-    def _applied(self, ask: Ask, prompt_tokens: int) -> Sampling:
-        limit = self._engine.facts.context_tokens
+    def _applied(self, ask: Ask, prompt_tokens: int, host: Host) -> Sampling:
+        limit = host.engine.facts.context_tokens
         if prompt_tokens >= limit:
             raise Failure(Reason.PROMPT_TOO_LONG, tokens=prompt_tokens, limit=limit - 1)
         wanted = min(ask.sampling.max_tokens or DEFAULT_MAX_TOKENS, limit - prompt_tokens)
@@ -215,30 +229,26 @@ class Generation:
         if ask.sampling.n > 1 and ask.sampling.temperature == 0:
             problem = "needs a temperature over 0: without chance all answers are the same"
             raise Failure(Reason.FIELD_INVALID, field="sampling.n", problem=problem)
-        self._require_tokens("sampling.stop_token_ids", ask.sampling.stop_token_ids)
-        self._require_tokens("sampling.logit_bias", ask.sampling.logit_bias)
-        self._require_tokens("sampling.allowed_token_ids", ask.sampling.allowed_token_ids)
+        _require_tokens(host, "sampling.stop_token_ids", ask.sampling.stop_token_ids)
+        _require_tokens(host, "sampling.logit_bias", ask.sampling.logit_bias)
+        _require_tokens(host, "sampling.allowed_token_ids", ask.sampling.allowed_token_ids)
         seed = self._sources.draw_seed() if ask.seed is None else ask.seed
         return replace(ask.sampling, max_tokens=wanted, seed=seed)
 
-    def _require_tokens(self, field: str, ids: Iterable[int]) -> None:
-        """Raise FIELD_INVALID unless all are tokens of the model."""
-        if any(not 0 <= token < self._tokenizer.vocabulary for token in ids):
-            problem = f"ids lie from 0 to {self._tokenizer.vocabulary - 1}"
-            raise Failure(Reason.FIELD_INVALID, field=field, problem=problem)
-
-    def _opening(self, ask: Ask, job: Job, stored: StoredAdapter | None, told: Attestation) -> Opening:
-        facts = self._engine.facts
+    def _opening(self, work: _Work, job: Job, told: Attestation) -> Opening:
+        target, ask = work.target, work.ask
+        facts = target.host.engine.facts
         return Opening(
             prompt_tokens=len(job.token_ids),
             cached_tokens=0,
             request_id=ask.request_id or self._sources.new_id(),
             requested_model=ask.requested_model,
-            resolved_model=f"{stored.model}@{told.version}" if stored else "base",
+            resolved_model=target.name,
+            version=target.version,
             engine=facts.name,
             engine_build=facts.build,
-            base_digest=facts.base_digest,
-            template_digest=self._tokenizer.template_digest,
+            base_digest=told.base_digest,
+            template_digest=target.host.tokenizer.template_digest,
             prompt_tokens_digest=prompt_tokens_digest(job.token_ids),
             attestation=told,
             sampling=job.sampling,
@@ -247,10 +257,11 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What an answer is made from, the same for each life of the engine."""
+    """What an answer is made from, in each life of the engine."""
 
     ask: Ask
     tenant: str
+    target: Target
     stored: StoredAdapter | None
     token_ids: Sequence[int]
     sampling: Sampling
@@ -329,6 +340,13 @@ class _Watch:
     def _add(self, name: str, seconds: float, input_size: int = 0) -> None:
         before = self._stages.get(name, Stage(name, 0.0, 0))
         self._stages[name] = Stage(name, before.seconds + seconds, max(before.input_size, input_size))
+
+
+def _require_tokens(host: Host, field: str, ids: Iterable[int]) -> None:
+    """Raise FIELD_INVALID unless all are tokens of the model."""
+    if any(not 0 <= token < host.tokenizer.vocabulary for token in ids):
+        problem = f"ids lie from 0 to {host.tokenizer.vocabulary - 1}"
+        raise Failure(Reason.FIELD_INVALID, field=field, problem=problem)
 
 
 def _first_line(text: str) -> str:

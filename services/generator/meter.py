@@ -63,7 +63,7 @@ class Meter:
     def observe(self, done: Done) -> None:
         """Count answers under the version that the engine attested."""
         opening = done.opening
-        version = opening.attestation.version
+        version = opening.version
         if version:
             gone = self._busiest.use(version, 1 + opening.prompt_tokens + done.completion_tokens)
             if gone is not None:

@@ -74,6 +74,17 @@ class RegistryVersions:
             self._known[key] = (now + self._cache_seconds, facts)
         return facts
 
+    async def full_model(self, name: str) -> str:
+        """The version of the caller's tenant that ``base:NAME`` means; empty when there is none."""
+        try:
+            with _answers():
+                answer = await self._stub.ResolveModel(registry_pb2.ResolveModelRequest(name=f"base:{name}"))
+        except Failure as failure:
+            if failure.reason in (Reason.MODEL_NOT_FOUND, Reason.VERSION_NOT_FOUND, Reason.FIELD_INVALID):
+                return ""
+            raise
+        return str(answer.version)
+
 
 class RemoteRegistry:
     """Implements ``watcher.Registry`` and ``adapter_files.Downloads``."""

@@ -19,7 +19,7 @@ from typing import Any
 from services.chassis.errors import Failure, Reason
 from services.generator.admission import NEW_TOKEN_WEIGHT, FairQueue, Ticket
 from services.generator.engine import Engine, EngineAdapter, EngineLost, EngineRefused
-from services.generator.residency import Place, Resident, SlotTable, StoredAdapter
+from services.generator.residency import Place, Resident, SlotState, SlotTable, StoredAdapter
 
 RESTART_RETRY_SECONDS = 15.0
 # Once may be chance: something else killed it while the version was being loaded.
@@ -86,6 +86,11 @@ class Slots:
         """Versions that a slot holds or will hold again, or that a request waits for: their files are needed."""
         held = {held.stored.version for held in self._table.all()}
         return self._lost | held | {ticket.version for ticket in self._queue.all()}
+
+    def holds(self, version: str) -> bool:
+        """Whether a version can serve at once."""
+        held = self._table.get(version)
+        return held is not None and held.state is SlotState.RESIDENT
 
     def idle(self, version: str) -> bool:
         """Whether a version is resident and neither runs nor is waited for."""

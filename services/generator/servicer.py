@@ -44,21 +44,23 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
                 yield wire.to_response(part, request, self._clock.now())
 
     async def Tokenize(self, request: generator_pb2.TokenizeRequest, context: Any) -> generator_pb2.TokenizeResponse:
-        token_ids = await self._verbs.generation.tokens(wire.of_prompt(request), request.base)
-        return generator_pb2.TokenizeResponse(
-            token_ids=token_ids, context_tokens=self._verbs.engine.facts.context_tokens
-        )
+        target = await self._verbs.generation.target("", request.base)
+        token_ids = await self._verbs.generation.tokens(wire.of_prompt(request), target.host)
+        context_tokens = target.host.engine.facts.context_tokens
+        return generator_pb2.TokenizeResponse(token_ids=token_ids, context_tokens=context_tokens)
 
     async def ListEngines(
         self, request: generator_pb2.ListEnginesRequest, context: Any
     ) -> generator_pb2.ListEnginesResponse:
-        return generator_pb2.ListEnginesResponse(engines=[wire.to_engine(view) for view in self._verbs.engines()])
+        views = await self._verbs.engines(current())
+        return generator_pb2.ListEnginesResponse(engines=[wire.to_engine(view) for view in views])
 
     async def LoadAdapter(
         self, request: generator_pb2.LoadAdapterRequest, context: Any
     ) -> generator_pb2.LoadAdapterResponse:
-        held = await self._verbs.load(current(), request.version)
-        return generator_pb2.LoadAdapterResponse(adapter=self._adapter(held))
+        loaded = await self._verbs.load(current(), request.version)
+        adapter = wire.to_loaded(loaded, self._clock.now(), self._clock.monotonic())
+        return generator_pb2.LoadAdapterResponse(adapter=adapter)
 
     async def UnloadAdapter(
         self, request: generator_pb2.UnloadAdapterRequest, context: Any
@@ -81,13 +83,9 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
     async def WatchAdapters(
         self, request: generator_pb2.WatchAdaptersRequest, context: Any
     ) -> AsyncIterator[generator_pb2.WatchAdaptersResponse]:
-        async for entered, left, caught_up in self._verbs.residency_changes(require(*_USERS)):
-            for held in entered:
-                yield generator_pb2.WatchAdaptersResponse(adapter=self._adapter(held))
-            for held in left:
-                yield generator_pb2.WatchAdaptersResponse(adapter=wire.to_departed(held))
-            if caught_up:
-                yield generator_pb2.WatchAdaptersResponse(caught_up=True)
+        async for changes in self._verbs.changes(require(*_USERS)):
+            for message in wire.to_changes(changes, self._clock.now(), self._clock.monotonic()):
+                yield message
 
     def _adapter(self, held: Any) -> generator_pb2.Adapter:
         return wire.to_adapter(held, self._clock.now(), self._clock.monotonic())

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 from services.chassis.errors import Failure, Reason
 from services.generator.adapter_files import Kept, VersionFacts
-from services.generator.places import Slots
 from services.generator.supervision import Log
 
 # What was obtained so lately may be on its way into a slot.
@@ -47,6 +46,22 @@ class LocalFiles(Protocol):
         ...
 
 
+class Users(Protocol):
+    """Who needs files: every engine's slots."""
+
+    def wanted(self) -> frozenset[str]:
+        """Versions whose files are needed."""
+        ...
+
+    def idle(self, version: str) -> bool:
+        """Whether a version is resident and neither runs nor is waited for."""
+        ...
+
+    async def unload(self, version: str) -> None:
+        """Unload once idle.  Raises ADAPTER_NOT_RESIDENT."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """How much may lie here, and how often everything is looked at."""
@@ -62,7 +77,7 @@ class Sweep:
         self,
         catalog: Catalog,
         files: LocalFiles,
-        slots: Slots,
+        slots: Users,
         log: Log,
         bounds: Bounds,
         now: Callable[[], float],

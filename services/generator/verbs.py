@@ -1,45 +1,38 @@
-"""What the service can do, put together once: engine, slots, files, tokenizer, supervisor, watcher.
+"""What the service can do: answers aside, engines and the adapters in them, as their owners may see and change them.
 
-Invariant: a caller sees and changes only adapters of its own tenant; the role service
-sees all, because it acts for the deployment.
+Invariant: a caller sees and changes only adapters of its own tenant, and of engines only
+those of the deployment and of its own full models; the role service sees all, because it
+acts for the deployment.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
-from typing import Protocol
 
-from services.chassis import models, resources
 from services.chassis.context import RequestContext, Role
 from services.chassis.errors import Failure, Reason
-from services.chassis.files import write_atomically
-from services.chassis.runtime import Runtime
-from services.generator.adapter_files import AdapterFiles, Downloads, Served
-from services.generator.config import GeneratorSettings
-from services.generator.constraint_judge import child_program
-from services.generator.constraints import ConstraintCheck
-from services.generator.engine import Engine, EngineFacts
-from services.generator.engine_vllm import VllmEngine, VllmSettings
-from services.generator.generation import Generation, Sources, Versions
-from services.generator.meter import Meter
-from services.generator.places import Limits, Slots
+from services.generator.engine import EngineFacts
+from services.generator.engine_memory import resident_bytes
+from services.generator.fleet import Fleet, Prepared
+from services.generator.generation import Generation
+from services.generator.hosts import Host
+from services.generator.pool import Pool
 from services.generator.residency import Resident
-from services.generator.supervision import EngineState, Supervisor, World
-from services.generator.sweep import Bounds, Sweep
-from services.generator.tokenizer import BaseTokenizer
-from services.generator.verification import base_rules
-from services.generator.watcher import Cursor, Registry, Watcher
+from services.generator.supervision import EngineState
+
+# Changes that follow one another closer than this are told as one.
+_COALESCED_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class EngineView:
-    """One engine as ListEngines tells it."""
+    """One engine as a caller sees it; ``model`` and ``version`` are the caller's own full model that it serves.
+
+    Bytes: ``memory_bytes`` as measured, 0 where that was not asked for, ``estimated_bytes`` as the pool reckons.
+    """
 
     facts: EngineFacts
     state: EngineState
@@ -47,14 +40,22 @@ class EngineView:
     running: int
     waiting: int
     restarts: int
+    model: str = ""
+    version: str = ""
+    estimated_bytes: int = 0
+    memory_bytes: int = 0
+    idle_seconds: float = 0.0
+    last_error: str = ""
 
 
-class RegistryPeer(Registry, Downloads, Protocol):
-    """The registry under the service's identity: changes and bytes."""
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What changed since the last: engines in a new state or load, adapters that entered or changed, or left."""
 
-
-ResidencyChange = tuple[list[Resident], list[Resident], bool]
-"""Adapters that entered or changed, adapters that left, and whether the watch is now up to date."""
+    engines: tuple[EngineView, ...]
+    entered: tuple[Resident, ...]
+    left: tuple[Resident, ...]
+    caught_up: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,65 +63,102 @@ class Verbs:
     """The service's verbs over its leaves."""
 
     generation: Generation
-    slots: Slots
-    supervisor: Supervisor
-    engine: Engine
+    fleet: Fleet
+    pool: Pool
+    blocking: Callable[..., Awaitable[int]]
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
 
-    def engines(self) -> list[EngineView]:
-        """Every engine of this process."""
-        slots, supervisor = self.slots, self.supervisor
-        return [
-            EngineView(
-                self.engine.facts,
-                supervisor.state,
-                supervisor.started_at,
-                slots.running,
-                slots.waiting,
-                supervisor.restarts,
-            )
-        ]
+    async def engines(self, caller: RequestContext) -> list[EngineView]:
+        """Every engine that the caller may see, with the memory that it takes now."""
+        told = []
+        for host in self._seen_hosts(caller):
+            memory_bytes = await self.blocking(resident_bytes, host.engine.process_ids)
+            idle_seconds = self.pool.idle_seconds(host)
+            told.append(replace(self._view(caller, host), memory_bytes=memory_bytes, idle_seconds=idle_seconds))
+        return told
 
     def adapters(self, caller: RequestContext) -> dict[str, Resident]:
         """What the caller may see of the slots, by version."""
-        return {held.stored.version: held for held in self.slots.residents() if _sees(caller, held)}
+        return {held.stored.version: held for held in self.fleet.residents() if _sees(caller, held)}
 
-    async def load(self, caller: RequestContext, version: str) -> Resident:
-        """Load a version that the caller may read.  Raises as Generation.answer."""
-        stored = await self.generation.stored(version)
-        assert stored is not None
-        return await self.slots.warm(caller.tenant_id, stored)
+    async def load(self, caller: RequestContext, version: str) -> Resident | Prepared:
+        """Load a version that the caller may read: an adapter, or a full model into an engine of its own.
+
+        Raises as Generation.answer.
+        """
+        target = await self.generation.target(version)
+        stored = await self.generation.stored(target)
+        async with self.pool.use(target.host, caller.tenant_id):
+            if stored is not None:
+                return await target.host.slots.warm(caller.tenant_id, stored)
+        return Prepared(target, caller.tenant_id, None)
 
     async def unload(self, caller: RequestContext, version: str) -> None:
-        """Unload once idle.  Raises ADAPTER_NOT_RESIDENT."""
-        self._require_seen(caller, version)
-        await self.slots.unload(version)
+        """Unload an adapter, or stop a full model's engine, once idle.  Raises ADAPTER_NOT_RESIDENT."""
+        if not self._owns_engine(caller, version):
+            self._require_seen(caller, version)
+        await self.fleet.unload(version)
 
     def pin(self, caller: RequestContext, version: str, pinned: bool) -> Resident:
         """Protect from eviction, or end that.  Raises ADAPTER_NOT_RESIDENT, SLOTS_PROTECTED."""
         self._require_seen(caller, version)
-        return self.slots.pin(version, pinned)
+        return self.fleet.pin(version, pinned)
 
-    async def residency_changes(self, caller: RequestContext) -> AsyncIterator[ResidencyChange]:
-        """First the present state, then each change, as often as something changed.
+    async def changes(self, caller: RequestContext) -> AsyncIterator[Changes]:
+        """First the present state of engines and adapters, then each change, as often as something changed.
 
         Changes that follow one another closely may come as one: what is told is always
         the newest state, so a slow reader holds nothing up.
         """
         told: dict[str, Resident] = {}
+        told_engines: dict[str, EngineView] = {}
         caught_up = True
         while True:
-            seen = self.adapters(caller)
-            entered = [held for version, held in seen.items() if told.get(version) != held]
-            left = [held for version, held in told.items() if version not in seen]
-            changed = asyncio.ensure_future(self.slots.changed())
+            # Registered before we look, so that no change falls in between.
+            changed = asyncio.ensure_future(self.fleet.changed())
+            await asyncio.sleep(0)
             try:
-                # Registered before we yield, so that no change falls in between.
-                await asyncio.sleep(0)
-                yield entered, left, caught_up
-                told, caught_up = seen, False
+                seen = self.adapters(caller)
+                engines = {view.facts.name: view for view in self._views(caller)}
+                changes = Changes(
+                    tuple(view for name, view in engines.items() if told_engines.get(name) != view),
+                    tuple(held for version, held in seen.items() if told.get(version) != held),
+                    tuple(held for version, held in told.items() if version not in seen),
+                    caught_up,
+                )
+                if caught_up or changes.engines or changes.entered or changes.left:
+                    yield changes
+                told, told_engines, caught_up = seen, engines, False
                 await changed
             finally:
                 changed.cancel()
+            await self.pause(_COALESCED_SECONDS)
+
+    def _views(self, caller: RequestContext) -> list[EngineView]:
+        return [self._view(caller, host) for host in self._seen_hosts(caller)]
+
+    def _view(self, caller: RequestContext, host: Host) -> EngineView:
+        supervisor = host.supervisor
+        version, model = next(iter(_owned(caller, host).items()), ("", ""))
+        facts = host.engine.facts
+        return EngineView(
+            facts if host.base.public else replace(facts, base=model),
+            self.pool.state(host),
+            supervisor.started_at if host.life is not None else None,
+            host.slots.running,
+            host.slots.waiting + self.pool.waiting(host),
+            supervisor.restarts,
+            model,
+            version,
+            host.size_bytes,
+            last_error=supervisor.last_error,
+        )
+
+    def _seen_hosts(self, caller: RequestContext) -> list[Host]:
+        return [host for host in self.pool.hosts() if host.base.public or _owned(caller, host)]
+
+    def _owns_engine(self, caller: RequestContext, version: str) -> bool:
+        return any(version in _owned(caller, host) for host in self.pool.hosts())
 
     def _require_seen(self, caller: RequestContext, version: str) -> None:
         # Another tenant's adapter and one that is not here must look the same.
@@ -132,95 +170,8 @@ def _sees(caller: RequestContext, held: Resident) -> bool:
     return caller.has(Role.SERVICE) or held.stored.tenant == caller.tenant_id
 
 
-def generator_id(folder: Path, new_id: Callable[[], str]) -> str:
-    """The id under which this generator reports, drawn once and stable over restarts.  Blocks."""
-    path = folder / "generator_id"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, f"generator-{new_id()}".encode())
-    return path.read_text("utf-8").strip()
-
-
-@asynccontextmanager
-async def open_verbs(
-    runtime: Runtime, registry: Callable[[str], RegistryPeer], versions: Versions
-) -> AsyncIterator[Verbs]:
-    """Open the leaves and keep the engine alive and the registry followed while the block lasts."""
-    settings = runtime.settings
-    assert isinstance(settings, GeneratorSettings)
-    runtime.health.set(False, "the base model is being prepared")
-    base = await runtime.blocking(models.resolve, settings.base_model)
-    peer = registry(await runtime.blocking(generator_id, settings.service_dir, runtime.new_id))
-    engine = VllmEngine(_vllm_settings(settings, base))
-    limits = Limits(settings.max_num_seqs, settings.max_waiting, settings.slot_patience_seconds)
-    slots = Slots(engine, limits, runtime.clock.monotonic)
-    tokenizer = await runtime.blocking(BaseTokenizer, base.path)
-    served = Served(base.name, base.digest, tokenizer.template_digest)
-    files, sweep = await _shelf(runtime, settings, peer, slots, served, base.path)
-    sources = Sources(runtime.new_id, lambda: secrets.randbelow(1 << 31), runtime.clock.monotonic, runtime.blocking)
-    world = World(runtime.health.set, runtime.clock.now, asyncio.sleep, runtime.log)
-    supervisor = Supervisor(engine, slots, world)
-    watcher = Watcher(
-        peer,
-        files,
-        slots,
-        Cursor(settings.service_dir / "watch.json"),
-        runtime.log,
-        heartbeat_seconds=settings.heartbeat_seconds,
-        pause=asyncio.sleep,
-        version_deleted=sweep.deleted,
-    )
-    constraints = ConstraintCheck(child_program(base.path))
-    generation = Generation(
-        engine,
-        slots,
-        files,
-        versions,
-        tokenizer,
-        constraints,
-        sources,
-        Meter(runtime.metrics, settings.metrics_versions).observe,
-    )
-    tasks = [
-        runtime.spawn(supervisor.run(), name="engine"),
-        runtime.spawn(watcher.run(), name="watcher"),
-        runtime.spawn(sweep.run(), name="sweep"),
-    ]
-    try:
-        yield Verbs(generation, slots, supervisor, engine)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await constraints.close()
-
-
-async def _shelf(
-    runtime: Runtime, settings: GeneratorSettings, peer: RegistryPeer, slots: Slots, served: Served, base_folder: Path
-) -> tuple[AdapterFiles, Sweep]:
-    """The local files and what clears them up."""
-    rules = await runtime.blocking(base_rules, base_folder, settings.max_lora_rank, settings.targets)
-    fetched = asyncio.Event()
-    files = AdapterFiles(settings.adapters_dir, peer, rules, served, fetched.set)
-    await runtime.blocking(files.discard_remains)
-    bounds = Bounds(int(settings.adapters_gib * (1 << 30)), settings.sweep_seconds)
-    sweep = Sweep(peer, files, slots, runtime.log, bounds, lambda: runtime.clock.now().timestamp(), fetched)
-    return files, sweep
-
-
-def _vllm_settings(settings: GeneratorSettings, base: models.ResolvedModel) -> VllmSettings:
-    share = resources.shares()[resources.Role.ENGINE]
-    return VllmSettings(
-        base_folder=base.path,
-        base=base.name,
-        base_digest=base.digest,
-        slots=settings.max_loras,
-        max_rank=settings.max_lora_rank,
-        targets=settings.targets,
-        context_tokens=settings.max_model_len,
-        max_sequences=settings.max_num_seqs,
-        kv_cache_bytes=int(settings.kv_cache_gib * (1 << 30)),
-        dtype=settings.dtype,
-        cpu_ids=settings.cpu_ids or ",".join(map(str, share.cpus[: share.threads])),
-        variables={name: value for name, value in share.environment().items() if not name.startswith("VLLM_")},
-    )
+def _owned(caller: RequestContext, host: Host) -> Mapping[str, str]:
+    """The caller's own full models that are this host's folder: model by version (role service: everybody's)."""
+    if caller.has(Role.SERVICE):
+        return {version: model for models in host.owners.values() for version, model in models.items()}
+    return host.owners.get(caller.tenant_id, {})

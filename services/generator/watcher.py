@@ -16,14 +16,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from services.chassis.errors import Code, Failure, Reason
 from services.chassis.files import write_atomically
 from services.generator.adapter_files import VersionFacts
-from services.generator.announcing import Announcements, Listener
-from services.generator.generation import Files
-from services.generator.places import Slots
+from services.generator.announcing import Announcements, Holder, Listener
+from services.generator.residency import Resident
 from services.generator.supervision import Log
 
 # Answers that say nothing about the version: try again.
@@ -107,6 +106,35 @@ class Registry(Listener, Protocol):
         ...
 
 
+class Shelf(Protocol):
+    """Where versions lie, verified."""
+
+    async def obtain(self, facts: VersionFacts) -> Any:
+        """What :meth:`Held.warm` takes.  Raises WEIGHTS_REFUSED, BASE_MISMATCH, TEMPLATE_MISMATCH."""
+        ...
+
+
+class Held(Holder, Protocol):
+    """What this generator holds, and how more comes to be held; see ``fleet``."""
+
+    @property
+    def capacity(self) -> int:
+        """How many versions can be resident at once."""
+        ...
+
+    def residents(self) -> tuple[Resident, ...]:
+        """What the slots hold now."""
+        ...
+
+    async def warm(self, tenant: str, prepared: Any, *, pending: bool) -> object:
+        """Load a version beside the running ones; ``pending`` when an alias waits for it."""
+        ...
+
+    async def unload(self, version: str) -> None:
+        """Unload once idle.  Raises ADAPTER_NOT_RESIDENT."""
+        ...
+
+
 class Cursor:
     """The last sequence number that was acted upon, durable."""
 
@@ -130,8 +158,8 @@ class Watcher:
     def __init__(
         self,
         registry: Registry,
-        files: Files,
-        slots: Slots,
+        files: Shelf,
+        slots: Held,
         cursor: Cursor,
         log: Log,
         *,
@@ -262,7 +290,7 @@ class Watcher:
             await self._announcements.loading(alias.tenant, version)
         async with self._registry.as_service():
             stored = await self._files.obtain(await self._registry.facts(version))
-        await self._slots.warm(alias.tenant, stored)
+        await self._slots.warm(alias.tenant, stored, pending=alias.pending)
         return await self._announcements.ready(alias.tenant, version)
 
     async def _give_up(self, alias: AliasSeen, version: str, failure: Failure) -> None:
@@ -271,8 +299,8 @@ class Watcher:
             await self._announcements.failed(alias.tenant, version, failure.sentence)
 
     async def _retire(self, version: str) -> None:
-        held = next((held for held in self._slots.residents() if held.stored.version == version), None)
-        if held is None or held.pinned:
+        pinned = any(held.pinned for held in self._slots.residents() if held.stored.version == version)
+        if pinned or not self._slots.holds(version):
             return
         with suppress(Failure):
             # First, so that an alias which is set back to it from now on waits for our word.

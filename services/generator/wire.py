@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -10,9 +11,10 @@ from trivium.generator.v1 import generator_pb2
 
 from services.generator.asking import Ask, Done, More, Opening, Prompt, TokenIds
 from services.generator.engine import Constraint, ConstraintKind, Finish, Logprob, Sampling, Turn
+from services.generator.fleet import Prepared
 from services.generator.residency import Resident, SlotState
 from services.generator.supervision import EngineState
-from services.generator.verbs import EngineView
+from services.generator.verbs import Changes, EngineView
 
 _ROLES = {
     chat_pb2.CHAT_ROLE_SYSTEM: "system",
@@ -26,6 +28,8 @@ _FINISH = {
     Finish.ABORT: chat_pb2.FINISH_REASON_ABORT,
 }
 _STATES = {
+    EngineState.STOPPED: generator_pb2.ENGINE_STATE_STOPPED,
+    EngineState.QUEUED: generator_pb2.ENGINE_STATE_QUEUED,
     EngineState.STARTING: generator_pb2.ENGINE_STATE_STARTING,
     EngineState.READY: generator_pb2.ENGINE_STATE_READY,
     EngineState.DRAINING: generator_pb2.ENGINE_STATE_DRAINING,
@@ -36,6 +40,7 @@ _TIERS = {
     SlotState.RESIDENT: generator_pb2.TIER_SLOT,
     SlotState.UNLOADING: generator_pb2.TIER_FILE,
 }
+_MAX_ERROR = 2000
 _TEXT_CONSTRAINTS = {
     "json_schema": ConstraintKind.JSON_SCHEMA,
     "regex": ConstraintKind.REGEX,
@@ -147,7 +152,7 @@ def _receipt(opening: Opening, request: generator_pb2.GenerateRequest, usage: re
         request_id=opening.request_id,
         engine_build=opening.engine_build,
         base_digest=opening.base_digest,
-        version_digest=opening.attestation.version,
+        version_digest=opening.version,
         requested_model=opening.requested_model,
         template_digest=opening.template_digest,
         prompt_tokens_digest=opening.prompt_tokens_digest,
@@ -217,6 +222,36 @@ def to_departed(held: Resident) -> generator_pb2.Adapter:
     )
 
 
+def to_full_model(prepared: Prepared) -> generator_pb2.Adapter:
+    """A full model that an engine of its own has loaded."""
+    target = prepared.target
+    return generator_pb2.Adapter(
+        version=target.version,
+        tenant=prepared.tenant,
+        model=target.model,
+        tier=generator_pb2.TIER_SLOT,
+        size_bytes=target.host.size_bytes,
+        in_flight=target.host.slots.running,
+    )
+
+
+def to_loaded(loaded: Resident | Prepared, now: datetime, monotonic: float) -> generator_pb2.Adapter:
+    """What LoadAdapter loaded."""
+    return to_full_model(loaded) if isinstance(loaded, Prepared) else to_adapter(loaded, now, monotonic)
+
+
+def to_changes(changes: Changes, now: datetime, monotonic: float) -> Iterator[generator_pb2.WatchAdaptersResponse]:
+    """The messages of one round of changes."""
+    for view in changes.engines:
+        yield generator_pb2.WatchAdaptersResponse(engine=to_engine(view))
+    for held in changes.entered:
+        yield generator_pb2.WatchAdaptersResponse(adapter=to_adapter(held, now, monotonic))
+    for held in changes.left:
+        yield generator_pb2.WatchAdaptersResponse(adapter=to_departed(held))
+    if changes.caught_up:
+        yield generator_pb2.WatchAdaptersResponse(caught_up=True)
+
+
 def to_engine(view: EngineView) -> generator_pb2.Engine:
     """One engine."""
     facts = view.facts
@@ -232,6 +267,12 @@ def to_engine(view: EngineView) -> generator_pb2.Engine:
         running=view.running,
         waiting=view.waiting,
         restarts=view.restarts,
+        memory_bytes=view.memory_bytes,
+        estimated_bytes=view.estimated_bytes,
+        model=view.model,
+        version=view.version,
+        idle_seconds=view.idle_seconds,
+        last_error=view.last_error[:_MAX_ERROR],
     )
     if view.started_at is not None:
         engine.start_time.CopyFrom(_timestamp(view.started_at))

@@ -2,6 +2,7 @@
 
 import asyncio
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,24 @@ from services.generator.engine import (
     Finish,
     Piece,
 )
+from services.generator.hosts import Base, Host
 from services.generator.residency import StoredAdapter
+from services.generator.supervision import Supervisor, World
+from services.generator.verification import BaseRules
 
 
 class MemoryEngine:
     """Slots as vLLM has them.
 
-    ``gate`` closed makes generations wait after their first token, ``prompts`` before it; ``broken`` versions do not
-    load, and of ``deadly`` ones the engine dies.
+    ``gate`` closed makes generations wait after their first token, ``prompts`` before it; ``starting`` closed holds up
+    the start, which fails when the engine is ``unstartable``; ``broken`` versions do not load, and of ``deadly`` ones
+    the engine dies.
     """
 
-    def __init__(self, slots=2):
-        self.facts = EngineFacts("e", "memory", "base", "sha256:base", slots, 16, 128)
+    process_ids = ()
+
+    def __init__(self, slots=2, digest="sha256:base"):
+        self.facts = EngineFacts("e", "memory", "base", digest, slots, 16, 128)
         self.held = {}
         self.running = {}
         self.loads = []
@@ -37,6 +44,9 @@ class MemoryEngine:
         self.dead = asyncio.Event()
         self.dead.set()
         self.starts = 0
+        self.starting = asyncio.Event()
+        self.starting.set()
+        self.unstartable = ""
         self.aborted = 0
         self.lie = None
         self.mute = set()
@@ -50,6 +60,9 @@ class MemoryEngine:
 
     async def start(self):
         self.starts += 1
+        await self.starting.wait()
+        if self.unstartable:
+            raise EngineLost(self.unstartable)
         self.held.clear()
         self.dead.clear()
 
@@ -120,6 +133,51 @@ class MemoryEngine:
             raise EngineLost("dead")
 
 
+class Words:
+    """A tokenizer of one token a character."""
+
+    template_digest = "sha256:template"
+    vocabulary = 256
+
+    def chat(self, turns):
+        return [ord(letter) for turn in turns for letter in turn.content]
+
+    def text(self, text):
+        return [ord(letter) for letter in text]
+
+
+class Compiles:
+    """Finds nothing wrong with any constraint."""
+
+    async def require_compilable(self, constraint, tenant):
+        pass
+
+    async def close(self):
+        pass
+
+
+class Quiet:
+    """A log that nobody reads."""
+
+    def info(self, event, **fields):
+        pass
+
+    error = info
+
+
+def hosted(engine, slots, serving, *, always_on=True, size_bytes=1, attempts=None):
+    """A host over an engine in memory; ``serving`` hears of its changes."""
+
+    async def pause(seconds):
+        await asyncio.sleep(0)
+
+    world = World(serving, lambda: datetime.now(UTC), pause, Quiet())
+    supervisor = Supervisor(engine, slots, world, attempts)
+    facts = engine.facts
+    base = Base(facts.base, facts.base_digest, Path("/nowhere"), always_on, public=always_on)
+    return Host(base, Words(), BaseRules({}, 16), Compiles(), engine, slots, supervisor, size_bytes)
+
+
 class Inline(ThreadPoolExecutor):
     """Runs what would go to a thread at once, so that a test waits for nothing but the loop."""
 
@@ -132,6 +190,23 @@ class Inline(ThreadPoolExecutor):
 def stored(version, tenant="t"):
     """A verified adapter that lies nowhere."""
     return StoredAdapter(version, tenant, f"model-{version}", Path("/nowhere"), 8, 100)
+
+
+class OneEngine:
+    """The slots of one engine as the watcher sees all of them."""
+
+    def __init__(self, slots):
+        self._slots = slots
+
+    def __getattr__(self, name):
+        return getattr(self._slots, name)
+
+    @property
+    def capacity(self):
+        return self._slots.capacity
+
+    async def warm(self, tenant, prepared, *, pending):
+        return await self._slots.warm(tenant, prepared)
 
 
 async def settled():

@@ -83,7 +83,13 @@ class Shelf:
         self.catalog = Catalog()
         self.fetched = asyncio.Event()
         served = Served("base", "sha256:base", "sha256:template")
-        self.files = AdapterFiles(folder, self.catalog, RULES, served, self.fetched.set)
+
+        def bases(digest):
+            if digest != served.base_digest:
+                raise Failure(Reason.BASE_MISMATCH, base=digest, known=served.base)
+            return served, RULES
+
+        self.files = AdapterFiles(folder, self.catalog, bases, self.fetched.set)
         self.slots = Slots(MemoryEngine(2), Limits(8, 8), lambda: 0.0)
         self.log = Log()
         bounds = Bounds(limit_bytes, HOUR)

@@ -6,31 +6,18 @@ import itertools
 import json
 import struct
 from contextlib import aclosing, asynccontextmanager
-from datetime import UTC, datetime
 
 import pytest
 
 from services.chassis.errors import Failure, Reason
 from services.generator.adapter_files import VersionFacts, read_manifest
 from services.generator.asking import Ask, Done, More, Opening, TokenIds
+from services.generator.bases import Target
 from services.generator.engine import Finish, Sampling, Turn
 from services.generator.generation import Generation, Sources
 from services.generator.places import Limits, Slots
-from services.generator.supervision import EngineState, Supervisor, World
-from tests.unit.generator.engines import MemoryEngine, settled, stored
-
-
-class Words:
-    """A tokenizer of one token a character."""
-
-    template_digest = "sha256:template"
-    vocabulary = 256
-
-    def chat(self, turns):
-        return [ord(letter) for turn in turns for letter in turn.content]
-
-    def text(self, text):
-        return [ord(letter) for letter in text]
+from services.generator.supervision import EngineState
+from tests.unit.generator.engines import MemoryEngine, hosted, settled, stored
 
 
 class Shelf:
@@ -38,16 +25,35 @@ class Shelf:
         return stored(facts.version)
 
 
-class Compiles:
-    async def require_compilable(self, constraint, tenant):
-        pass
-
-
 class Permissions:
     async def facts(self, version):
         if version == "hidden":
             raise Failure(Reason.VERSION_NOT_FOUND, name=version)
         return VersionFacts(version, "")
+
+    async def full_model(self, name):
+        return ""
+
+
+class Found:
+    """Sends everything to the one host."""
+
+    def __init__(self, host):
+        self.host = host
+
+    async def find(self, versions, version, base):
+        if base:
+            raise Failure(Reason.BASE_NOT_FOUND, name=base, known="base")
+        facts = await versions.facts(version) if version else None
+        return Target(self.host, version, f"model-{version}" if version else "", facts)
+
+
+class AlwaysOn:
+    """A pool whose engine needs no start."""
+
+    @asynccontextmanager
+    async def use(self, host, tenant):
+        yield
 
 
 async def blocking(function, *arguments):
@@ -62,9 +68,9 @@ class World1:
         self.slots = Slots(self.engine, Limits(8, 8), self.now)
         self.counted: list[Done] = []
         sources = Sources(iter(f"id-{n}" for n in range(99)).__next__, lambda: 77, self.now, blocking)
-        self.verb = Generation(
-            self.engine, self.slots, Shelf(), Permissions(), Words(), Compiles(), sources, self.counted.append
-        )
+        self.states: list[bool] = []
+        self.host = hosted(self.engine, self.slots, lambda now, why: self.states.append(now))
+        self.verb = Generation(Found(self.host), AlwaysOn(), Shelf(), Permissions(), sources, self.counted.append)
 
     async def open(self):
         await self.engine.start()
@@ -248,24 +254,10 @@ async def test_another_base_is_not_found():
     assert caught.value.reason is Reason.BASE_NOT_FOUND
 
 
-class Log:
-    def info(self, event, **fields):
-        pass
-
-    error = info
-
-
 @asynccontextmanager
-async def supervised(world, states):
-    async def pause(seconds):
-        await asyncio.sleep(0)
-
-    supervisor = Supervisor(
-        world.engine,
-        world.slots,
-        World(lambda serving, why: states.append(serving), lambda: datetime.now(UTC), pause, Log()),
-    )
-    life = asyncio.create_task(supervisor.run())
+async def supervised(world):
+    supervisor = world.host.supervisor
+    world.host.life = life = asyncio.create_task(supervisor.run())
     await settled()
     yield supervisor
     life.cancel()
@@ -275,9 +267,8 @@ async def supervised(world, states):
 
 async def test_a_dead_engine_is_rebuilt_with_what_it_held_and_who_had_heard_something_is_told_to_retry():
     world = World1()
-    states: list[bool] = []
-    async with supervised(world, states) as supervisor:
-        await retried(world, supervisor, states)
+    async with supervised(world) as supervisor:
+        await retried(world, supervisor, world.states)
 
 
 async def retried(world, supervisor, states):
@@ -302,7 +293,7 @@ async def retried(world, supervisor, states):
 
 async def test_who_had_heard_nothing_is_answered_by_the_next_engine():
     world = World1()
-    async with supervised(world, []) as supervisor:
+    async with supervised(world) as supervisor:
         world.engine.prompts.clear()
         asked = [asyncio.create_task(world.run(version=version)) for version in ("v", "v", "")]
         await settled()
@@ -320,7 +311,7 @@ async def test_who_had_heard_nothing_is_answered_by_the_next_engine():
 
 async def test_who_loses_two_engines_is_told_to_retry():
     world = World1()
-    async with supervised(world, []):
+    async with supervised(world):
         world.engine.prompts.clear()
         asked = asyncio.create_task(world.run())
         for _ in range(2):
@@ -334,7 +325,7 @@ async def test_who_loses_two_engines_is_told_to_retry():
 
 async def test_a_version_that_kills_its_engine_twice_is_refused_and_the_others_are_served():
     world = World1()
-    async with supervised(world, []) as supervisor:
+    async with supervised(world) as supervisor:
         world.engine.deadly.add("poison")
         with pytest.raises(Failure) as caught:
             await world.run(version="poison")

@@ -16,7 +16,9 @@ from services.generator.meter import Busiest, Meter
 def done(version, tokens=5):
     slot = 0 if version else -1
     opening = Opening(
-        3, 1, "r", "m", "m", "e", "b", "d", "t", "p", Attestation(slot, version, 1, ""), Sampling(max_tokens=9)
+        *(3, 1, "r", "m", "m", version, "e", "b", "d", "t", "p"),
+        Attestation(slot, version, 1, "", "d"),
+        Sampling(max_tokens=9),
     )
     return Done(
         opening, (Ended(Finish.STOP, tokens),), (Stage("queue", 0.5), Stage("prefill", 1.0), Stage("generate", 2.0))

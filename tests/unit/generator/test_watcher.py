@@ -11,7 +11,7 @@ from services.generator.adapter_files import VersionFacts
 from services.generator.announcing import Word
 from services.generator.places import Limits, Slots
 from services.generator.watcher import AliasSeen, Change, Cursor, Watcher
-from tests.unit.generator.engines import Inline, MemoryEngine, settled, stored
+from tests.unit.generator.engines import Inline, MemoryEngine, OneEngine, settled, stored
 
 SIGN_OF_LIFE = Change(0, None, False, True)
 
@@ -89,7 +89,7 @@ class World:
         self.watcher = Watcher(
             self.registry,
             self.shelf,
-            self.slots,
+            OneEngine(self.slots),
             self.cursor,
             Log(),
             heartbeat_seconds=1.0,

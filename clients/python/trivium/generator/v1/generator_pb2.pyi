@@ -37,7 +37,11 @@ class _EngineStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EngineSta
     ENGINE_STATE_DRAINING: _EngineState.ValueType  # 3
     """Answers what runs, takes nothing new."""
     ENGINE_STATE_FAILED: _EngineState.ValueType  # 4
-    """Dead, about to be rebuilt."""
+    """Dead, about to be rebuilt; or it did not start, and the next request tries again."""
+    ENGINE_STATE_STOPPED: _EngineState.ValueType  # 5
+    """Not running: nobody needs it. The next request for it starts it."""
+    ENGINE_STATE_QUEUED: _EngineState.ValueType  # 6
+    """Wanted; it waits for another engine's start or stop, or for room."""
 
 class EngineState(_EngineState, metaclass=_EngineStateEnumTypeWrapper):
     """State of an engine."""
@@ -51,7 +55,11 @@ ENGINE_STATE_READY: EngineState.ValueType  # 2
 ENGINE_STATE_DRAINING: EngineState.ValueType  # 3
 """Answers what runs, takes nothing new."""
 ENGINE_STATE_FAILED: EngineState.ValueType  # 4
-"""Dead, about to be rebuilt."""
+"""Dead, about to be rebuilt; or it did not start, and the next request tries again."""
+ENGINE_STATE_STOPPED: EngineState.ValueType  # 5
+"""Not running: nobody needs it. The next request for it starts it."""
+ENGINE_STATE_QUEUED: EngineState.ValueType  # 6
+"""Wanted; it waits for another engine's start or stop, or for room."""
 Global___EngineState: _TypeAlias = EngineState  # noqa: Y015
 
 class _Tier:
@@ -155,7 +163,9 @@ class GenerateRequest(_message.Message):
     version: _builtins.str
     """Version that must answer, sha256:…; empty means the base alone."""
     base: _builtins.str
-    """Base name; empty means the default."""
+    """Name or digest (sha256:…) of a base of the deployment, or of a full model of the tenant; empty means the default, or
+    the base that the version is tied to.
+    """
     request_id: _builtins.str
     """Id under which usage and receipt are kept; empty means the server draws one."""
     requested_model: _builtins.str
@@ -364,7 +374,7 @@ class TokenizeRequest(_message.Message):
     text: _builtins.str
     """Text as it is."""
     base: _builtins.str
-    """Base name; empty means the default."""
+    """Name or digest (sha256:…) of a base of the deployment, or of a full model of the tenant; empty means the default."""
     @_builtins.property
     def conversation(self) -> Global___Conversation:
         """Messages, put through the base's chat template."""
@@ -432,6 +442,12 @@ class Engine(_message.Message):
     WAITING_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     RESTARTS_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    ESTIMATED_BYTES_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    IDLE_SECONDS_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_FIELD_NUMBER: _builtins.int
     engine: _builtins.str
     """Id."""
     state: Global___EngineState.ValueType
@@ -454,6 +470,20 @@ class Engine(_message.Message):
     """Requests waiting."""
     restarts: _builtins.int
     """How often it was rebuilt after a fault."""
+    memory_bytes: _builtins.int
+    """Resident memory of its processes now, in bytes; pages that they share count in each of them. 0 in WatchAdapters."""
+    estimated_bytes: _builtins.int
+    """What the generator's memory budget counts it with, in bytes: weights, KV cache, slots and processes."""
+    model: _builtins.str
+    """The caller's model that this engine serves, when it serves a full model of the registry; empty for a base of the
+    deployment.
+    """
+    version: _builtins.str
+    """That model's version, sha256:…"""
+    idle_seconds: _builtins.float
+    """Since when nobody uses it, in seconds; 0 while somebody does, and in WatchAdapters."""
+    last_error: _builtins.str
+    """Why it last failed; empty when it never did."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When this engine process started; unchanged by a swap."""
@@ -473,10 +503,16 @@ class Engine(_message.Message):
         waiting: _builtins.int = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         restarts: _builtins.int = ...,
+        memory_bytes: _builtins.int = ...,
+        estimated_bytes: _builtins.int = ...,
+        model: _builtins.str = ...,
+        version: _builtins.str = ...,
+        idle_seconds: _builtins.float = ...,
+        last_error: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "base_digest", b"base_digest", "build", b"build", "context_tokens", b"context_tokens", "engine", b"engine", "max_rank", b"max_rank", "restarts", b"restarts", "running", b"running", "slots", b"slots", "start_time", b"start_time", "state", b"state", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "base_digest", b"base_digest", "build", b"build", "context_tokens", b"context_tokens", "engine", b"engine", "estimated_bytes", b"estimated_bytes", "idle_seconds", b"idle_seconds", "last_error", b"last_error", "max_rank", b"max_rank", "memory_bytes", b"memory_bytes", "model", b"model", "restarts", b"restarts", "running", b"running", "slots", b"slots", "start_time", b"start_time", "state", b"state", "version", b"version", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -784,21 +820,27 @@ class WatchAdaptersResponse(_message.Message):
 
     ADAPTER_FIELD_NUMBER: _builtins.int
     CAUGHT_UP_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
     caught_up: _builtins.bool
     """True on the first message after which the watch is up to date."""
     @_builtins.property
     def adapter(self) -> Global___Adapter:
         """The adapter after the change; tier REMOTE when it was unloaded."""
 
+    @_builtins.property
+    def engine(self) -> Global___Engine:
+        """An engine in its new state and load; first each engine as it is. One that is no longer told of is stopped."""
+
     def __init__(
         self,
         *,
         adapter: Global___Adapter | None = ...,
         caught_up: _builtins.bool = ...,
+        engine: Global___Engine | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "engine", b"engine"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "caught_up", b"caught_up"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "caught_up", b"caught_up", "engine", b"engine"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -86,22 +86,26 @@ class GeneratorServiceServicer(object):
         receipt. The version in the receipt is read from the slot that the engine used. Cancelling the call aborts the work;
         what it used until then is the opening's prompt and the deltas' tokens. Fails with NOT_FOUND / VERSION_NOT_FOUND,
         INVALID_ARGUMENT / PROMPT_TOO_LONG, INVALID_ARGUMENT / WEIGHTS_REFUSED with the reason, FAILED_PRECONDITION /
-        BASE_MISMATCH or TEMPLATE_MISMATCH, UNAVAILABLE / OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry
-        hint.
+        BASE_MISMATCH or TEMPLATE_MISMATCH, NOT_FOUND / BASE_NOT_FOUND, FAILED_PRECONDITION / ENGINE_TOO_LARGE, UNAVAILABLE /
+        OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry hint. A version of kind full, an adapter on one and
+        a base other than the default are answered by engines of their own: the first request starts one and waits for it
+        within its deadline.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Tokenize(self, request, context):
-        """Counts and returns the tokens of a prompt exactly as Generate would build it. Costs no engine time.
+        """Counts and returns the tokens of a prompt exactly as Generate would build it. Costs no engine time and starts none.
+        Fails with NOT_FOUND / BASE_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListEngines(self, request, context):
-        """Lists the engines and what each can do.
+        """Lists the engines and what each can do: those of the deployment's bases and of the caller's own full models that
+        were asked for since the generator started (role service: of all tenants).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -109,7 +113,7 @@ class GeneratorServiceServicer(object):
 
     def LoadAdapter(self, request, context):
         """Fetches, verifies and loads a version beside the running ones, and returns when it can serve. Loading what is
-        loaded is no error. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED and the reason, FAILED_PRECONDITION / BASE_MISMATCH
+        loaded is no error. For a version of kind full that is an engine of its own. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED and the reason, FAILED_PRECONDITION / BASE_MISMATCH
         or TEMPLATE_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -139,7 +143,8 @@ class GeneratorServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchAdapters(self, request, context):
-        """Streams changes of residency: first the present state, then each change.
+        """Streams changes of residency and of the engines' load: first the present state, then each change. Changes that
+        follow one another closely come as one: what is told is always the newest state.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,16 +38,22 @@ class GeneratorServiceStub:
     receipt. The version in the receipt is read from the slot that the engine used. Cancelling the call aborts the work;
     what it used until then is the opening's prompt and the deltas' tokens. Fails with NOT_FOUND / VERSION_NOT_FOUND,
     INVALID_ARGUMENT / PROMPT_TOO_LONG, INVALID_ARGUMENT / WEIGHTS_REFUSED with the reason, FAILED_PRECONDITION /
-    BASE_MISMATCH or TEMPLATE_MISMATCH, UNAVAILABLE / OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry
-    hint.
+    BASE_MISMATCH or TEMPLATE_MISMATCH, NOT_FOUND / BASE_NOT_FOUND, FAILED_PRECONDITION / ENGINE_TOO_LARGE, UNAVAILABLE /
+    OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry hint. A version of kind full, an adapter on one and
+    a base other than the default are answered by engines of their own: the first request starts one and waits for it
+    within its deadline.
     """
     Tokenize: _grpc.UnaryUnaryMultiCallable[_generator_pb2.TokenizeRequest, _generator_pb2.TokenizeResponse]
-    """Counts and returns the tokens of a prompt exactly as Generate would build it. Costs no engine time."""
+    """Counts and returns the tokens of a prompt exactly as Generate would build it. Costs no engine time and starts none.
+    Fails with NOT_FOUND / BASE_NOT_FOUND.
+    """
     ListEngines: _grpc.UnaryUnaryMultiCallable[_generator_pb2.ListEnginesRequest, _generator_pb2.ListEnginesResponse]
-    """Lists the engines and what each can do."""
+    """Lists the engines and what each can do: those of the deployment's bases and of the caller's own full models that
+    were asked for since the generator started (role service: of all tenants).
+    """
     LoadAdapter: _grpc.UnaryUnaryMultiCallable[_generator_pb2.LoadAdapterRequest, _generator_pb2.LoadAdapterResponse]
     """Fetches, verifies and loads a version beside the running ones, and returns when it can serve. Loading what is
-    loaded is no error. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED and the reason, FAILED_PRECONDITION / BASE_MISMATCH
+    loaded is no error. For a version of kind full that is an engine of its own. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED and the reason, FAILED_PRECONDITION / BASE_MISMATCH
     or TEMPLATE_MISMATCH.
     """
     UnloadAdapter: _grpc.UnaryUnaryMultiCallable[_generator_pb2.UnloadAdapterRequest, _generator_pb2.UnloadAdapterResponse]
@@ -59,7 +65,9 @@ class GeneratorServiceStub:
     slot would be left for others.
     """
     WatchAdapters: _grpc.UnaryStreamMultiCallable[_generator_pb2.WatchAdaptersRequest, _generator_pb2.WatchAdaptersResponse]
-    """Streams changes of residency: first the present state, then each change."""
+    """Streams changes of residency and of the engines' load: first the present state, then each change. Changes that
+    follow one another closely come as one: what is told is always the newest state.
+    """
 
 @_typing.type_check_only
 class GeneratorServiceAsyncStub(GeneratorServiceStub):
@@ -71,16 +79,22 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     receipt. The version in the receipt is read from the slot that the engine used. Cancelling the call aborts the work;
     what it used until then is the opening's prompt and the deltas' tokens. Fails with NOT_FOUND / VERSION_NOT_FOUND,
     INVALID_ARGUMENT / PROMPT_TOO_LONG, INVALID_ARGUMENT / WEIGHTS_REFUSED with the reason, FAILED_PRECONDITION /
-    BASE_MISMATCH or TEMPLATE_MISMATCH, UNAVAILABLE / OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry
-    hint.
+    BASE_MISMATCH or TEMPLATE_MISMATCH, NOT_FOUND / BASE_NOT_FOUND, FAILED_PRECONDITION / ENGINE_TOO_LARGE, UNAVAILABLE /
+    OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry hint. A version of kind full, an adapter on one and
+    a base other than the default are answered by engines of their own: the first request starts one and waits for it
+    within its deadline.
     """
     Tokenize: _aio.UnaryUnaryMultiCallable[_generator_pb2.TokenizeRequest, _generator_pb2.TokenizeResponse]  # type: ignore[assignment]
-    """Counts and returns the tokens of a prompt exactly as Generate would build it. Costs no engine time."""
+    """Counts and returns the tokens of a prompt exactly as Generate would build it. Costs no engine time and starts none.
+    Fails with NOT_FOUND / BASE_NOT_FOUND.
+    """
     ListEngines: _aio.UnaryUnaryMultiCallable[_generator_pb2.ListEnginesRequest, _generator_pb2.ListEnginesResponse]  # type: ignore[assignment]
-    """Lists the engines and what each can do."""
+    """Lists the engines and what each can do: those of the deployment's bases and of the caller's own full models that
+    were asked for since the generator started (role service: of all tenants).
+    """
     LoadAdapter: _aio.UnaryUnaryMultiCallable[_generator_pb2.LoadAdapterRequest, _generator_pb2.LoadAdapterResponse]  # type: ignore[assignment]
     """Fetches, verifies and loads a version beside the running ones, and returns when it can serve. Loading what is
-    loaded is no error. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED and the reason, FAILED_PRECONDITION / BASE_MISMATCH
+    loaded is no error. For a version of kind full that is an engine of its own. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED and the reason, FAILED_PRECONDITION / BASE_MISMATCH
     or TEMPLATE_MISMATCH.
     """
     UnloadAdapter: _aio.UnaryUnaryMultiCallable[_generator_pb2.UnloadAdapterRequest, _generator_pb2.UnloadAdapterResponse]  # type: ignore[assignment]
@@ -92,7 +106,9 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     slot would be left for others.
     """
     WatchAdapters: _aio.UnaryStreamMultiCallable[_generator_pb2.WatchAdaptersRequest, _generator_pb2.WatchAdaptersResponse]  # type: ignore[assignment]
-    """Streams changes of residency: first the present state, then each change."""
+    """Streams changes of residency and of the engines' load: first the present state, then each change. Changes that
+    follow one another closely come as one: what is told is always the newest state.
+    """
 
 class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
     """Generator runs a pool of engines and the adapters that are resident in them. It knows digests, never aliases."""
@@ -107,8 +123,10 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         receipt. The version in the receipt is read from the slot that the engine used. Cancelling the call aborts the work;
         what it used until then is the opening's prompt and the deltas' tokens. Fails with NOT_FOUND / VERSION_NOT_FOUND,
         INVALID_ARGUMENT / PROMPT_TOO_LONG, INVALID_ARGUMENT / WEIGHTS_REFUSED with the reason, FAILED_PRECONDITION /
-        BASE_MISMATCH or TEMPLATE_MISMATCH, UNAVAILABLE / OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry
-        hint.
+        BASE_MISMATCH or TEMPLATE_MISMATCH, NOT_FOUND / BASE_NOT_FOUND, FAILED_PRECONDITION / ENGINE_TOO_LARGE, UNAVAILABLE /
+        OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry hint. A version of kind full, an adapter on one and
+        a base other than the default are answered by engines of their own: the first request starts one and waits for it
+        within its deadline.
         """
 
     @_abc_1.abstractmethod
@@ -117,7 +135,9 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _generator_pb2.TokenizeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_generator_pb2.TokenizeResponse, _abc.Awaitable[_generator_pb2.TokenizeResponse]]:
-        """Counts and returns the tokens of a prompt exactly as Generate would build it. Costs no engine time."""
+        """Counts and returns the tokens of a prompt exactly as Generate would build it. Costs no engine time and starts none.
+        Fails with NOT_FOUND / BASE_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def ListEngines(
@@ -125,7 +145,9 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _generator_pb2.ListEnginesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_generator_pb2.ListEnginesResponse, _abc.Awaitable[_generator_pb2.ListEnginesResponse]]:
-        """Lists the engines and what each can do."""
+        """Lists the engines and what each can do: those of the deployment's bases and of the caller's own full models that
+        were asked for since the generator started (role service: of all tenants).
+        """
 
     @_abc_1.abstractmethod
     def LoadAdapter(
@@ -134,7 +156,7 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_generator_pb2.LoadAdapterResponse, _abc.Awaitable[_generator_pb2.LoadAdapterResponse]]:
         """Fetches, verifies and loads a version beside the running ones, and returns when it can serve. Loading what is
-        loaded is no error. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED and the reason, FAILED_PRECONDITION / BASE_MISMATCH
+        loaded is no error. For a version of kind full that is an engine of its own. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED and the reason, FAILED_PRECONDITION / BASE_MISMATCH
         or TEMPLATE_MISMATCH.
         """
 
@@ -170,6 +192,8 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _generator_pb2.WatchAdaptersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_generator_pb2.WatchAdaptersResponse], _abc.AsyncIterator[_generator_pb2.WatchAdaptersResponse]]:
-        """Streams changes of residency: first the present state, then each change."""
+        """Streams changes of residency and of the engines' load: first the present state, then each change. Changes that
+        follow one another closely come as one: what is told is always the newest state.
+        """
 
 def add_GeneratorServiceServicer_to_server(servicer: GeneratorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

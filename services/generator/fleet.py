@@ -1,0 +1,134 @@
+"""All engines as one: what they hold together, and which of them a version goes to.
+
+The watcher, the sweep and the lists ask here and need not know how many engines there are.
+Invariant: a version sits in the slots of the engine whose base its manifest names, and in
+no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from services.chassis.errors import Failure, Reason
+from services.generator.adapter_files import AdapterFiles, VersionFacts, read_manifest
+from services.generator.bases import Bases, Readable, Target
+from services.generator.hosts import Host
+from services.generator.places import Slots
+from services.generator.pool import Pool
+from services.generator.residency import Resident, StoredAdapter
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A version whose files lie here, verified: an adapter, or a full model, whose host it is then."""
+
+    target: Target
+    tenant: str
+    adapter: StoredAdapter | None
+
+
+class Fleet:
+    """Every engine's slots, and every full model."""
+
+    def __init__(self, pool: Pool, bases: Bases, files: AdapterFiles, versions: Readable) -> None:
+        self._pool = pool
+        self._bases = bases
+        self._files = files
+        self._versions = versions
+
+    @property
+    def capacity(self) -> int:
+        """How many adapters can be resident at once in the engine that is always on."""
+        return self._bases.default.slots.capacity
+
+    def residents(self) -> tuple[Resident, ...]:
+        """What the slots of all running engines hold now."""
+        return tuple(held for slots in self._running() for held in slots.residents())
+
+    def wanted(self) -> frozenset[str]:
+        """Versions whose files a running engine needs."""
+        return frozenset[str]().union(*(slots.wanted() for slots in self._running()))
+
+    def idle(self, version: str) -> bool:
+        """Whether a version is resident and neither runs nor is waited for."""
+        return any(slots.idle(version) for slots in self._running())
+
+    def holds(self, version: str) -> bool:
+        """Whether a version can serve at once: an adapter in its slot, a full model as its engine's start has shown.
+
+        A full model counts while its files lie here, verified, and its engine could be started.  Its engine may be
+        idle and stopped, or wait for room: a swap that needed both versions' memory at once would not be one.
+        """
+        host = self._full(version)
+        if host is not None:
+            return self._pool.startable(host)
+        return any(slots.holds(version) for slots in self._running())
+
+    async def obtain(self, facts: VersionFacts) -> Prepared:
+        """A version's files, fetched and verified, under the service's identity.  Raises as Bases and Files do."""
+        target = await self._bases.of(self._versions, facts)
+        adapter = await self._files.obtain(facts) if target.facts is not None else None
+        return Prepared(target, read_manifest(facts).tenant, adapter)
+
+    async def warm(self, tenant: str, prepared: Prepared, *, pending: bool) -> None:
+        """Load an adapter beside the others.  Of a full model whose alias is ``pending``, start the engine if it fits.
+
+        Where every engine is in use, verified files are enough: see :meth:`holds`.  Raises as ``Slots.warm``,
+        ENGINE_TOO_LARGE, WEIGHTS_REFUSED for a full model that no engine comes up with.
+        """
+        host = prepared.target.host
+        if prepared.adapter is not None:
+            async with self._pool.use(host, tenant):
+                await host.slots.warm(tenant, prepared.adapter)
+            return
+        self._pool.require_possible(host)
+        if not pending or not self._pool.has_room(host):
+            return
+        try:
+            async with self._pool.use(host, tenant):
+                pass
+        except Failure as failure:
+            if not host.given_up:
+                raise
+            raise Failure(Reason.WEIGHTS_REFUSED, problem=host.given_up) from failure
+
+    async def unload(self, version: str) -> None:
+        """Unload an adapter once idle, or stop a full model's engine once idle.  Raises ADAPTER_NOT_RESIDENT."""
+        host = self._full(version)
+        if host is not None:
+            self._pool.release(host)
+            return
+        await self.slots_of(version).unload(version)
+
+    def pin(self, version: str, pinned: bool) -> Resident:
+        """Protect from eviction; see SlotTable.pin."""
+        return self.slots_of(version).pin(version, pinned)
+
+    def slots_of(self, version: str) -> Slots:
+        """The slots that hold a version.  Raises ADAPTER_NOT_RESIDENT."""
+        for slots in self._running():
+            if any(held.stored.version == version for held in slots.residents()):
+                return slots
+        raise Failure(Reason.ADAPTER_NOT_RESIDENT, name=version)
+
+    async def changed(self) -> None:
+        """Return at the next change of what any engine holds, does or is."""
+        waits = [asyncio.ensure_future(host.slots.changed()) for host in self._pool.hosts()]
+        waits.append(asyncio.ensure_future(self._pool.changed()))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.gather(*waits, return_exceptions=True)
+
+    def _running(self) -> Iterator[Slots]:
+        return (host.slots for host in self._pool.hosts() if host.life is not None)
+
+    def _full(self, version: str) -> Host | None:
+        owned = (host for host in self._pool.hosts() if any(version in versions for versions in host.owners.values()))
+        return next(owned, None)

@@ -1,0 +1,448 @@
+"""Engines on demand, over engines in memory: single flight, budget, turns, idleness, fairness, death."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.chassis.errors import Failure, Reason
+from services.generator.places import Limits, Slots
+from services.generator.pool import Pool
+from services.generator.pool_table import PoolLimits, PoolTable, Room
+from services.generator.supervision import EngineState
+from tests.unit.generator.engines import MemoryEngine, Quiet, hosted, settled, stored
+
+GIB = 1 << 30
+
+
+class World:
+    """A pool with room for so many engines of one GiB beside the one that is always on, and a clock of its own."""
+
+    def __init__(self, cold=1, **limits):
+        self.now = 1000.0
+        limits = {"budget_bytes": (1 + cold) * GIB, "max_engines": 8, **limits}
+        self.lives = []
+        self.pool = Pool(PoolLimits(**limits), lambda: self.now, self._spawn, Quiet())
+        self.hosts = {}
+        self.host("base", always_on=True)
+
+    def _spawn(self, work):
+        self.lives.append(asyncio.create_task(work))
+        return self.lives[-1]
+
+    def host(self, name, *, always_on=False, size_bytes=GIB):
+        engine = MemoryEngine(2, f"sha256:{name}")
+        slots = Slots(engine, Limits(8, 8), lambda: self.now)
+        attempts = None if always_on else 2
+
+        def heard(now, why):
+            self.pool.heard(self.hosts[name])
+
+        host = hosted(engine, slots, heard, always_on=always_on, size_bytes=size_bytes, attempts=attempts)
+        self.hosts[name] = host
+        self.pool.add(host)
+        return host
+
+    def use(self, name, tenant="t"):
+        return Use(self.pool, self.hosts[name], tenant)
+
+    def states(self):
+        return {name: self.pool.state(host) for name, host in self.hosts.items() if name != "base"}
+
+    async def later(self, seconds):
+        self.now += seconds
+        self.pool.look()
+        await settled()
+
+    @property
+    def occupied(self):
+        return sum(host.size_bytes for host in self.hosts.values() if host.life is not None)
+
+
+class Use:
+    """One request that uses an engine until it is told to end."""
+
+    def __init__(self, pool, host, tenant):
+        self.using = asyncio.Event()
+        self._end = asyncio.Event()
+        self.task = asyncio.create_task(self._run(pool, host, tenant))
+
+    async def _run(self, pool, host, tenant):
+        async with pool.use(host, tenant):
+            assert host.engine.alive
+            self.using.set()
+            await self._end.wait()
+            assert host.life is not None, "an engine was stopped under a request"
+
+    async def end(self):
+        self._end.set()
+        await self.task
+        await settled()
+
+    async def failure(self):
+        with pytest.raises(Failure) as caught:
+            await self.task
+        return caught.value
+
+
+@asynccontextmanager
+async def world(**fields):
+    opened = World(**fields)
+    await settled()
+    yield opened
+    for life in opened.lives:
+        life.cancel()
+    await asyncio.gather(*opened.lives, return_exceptions=True)
+
+
+async def test_many_requests_for_a_cold_engine_start_it_once_and_wait_for_it():
+    async with world() as w:
+        engine = w.host("a").engine
+        assert w.states() == {"a": EngineState.STOPPED}
+        engine.starting.clear()
+        uses = [w.use("a", tenant) for tenant in "xyz"]
+        await settled()
+        assert w.states() == {"a": EngineState.STARTING}
+        assert not any(use.using.is_set() for use in uses)
+        engine.starting.set()
+        await settled()
+        assert all(use.using.is_set() for use in uses)
+        assert engine.starts == 1
+        for use in uses:
+            await use.end()
+
+
+async def test_an_idle_engine_is_stopped_after_its_time_and_started_again_when_needed():
+    async with world(idle_seconds=100.0) as w:
+        engine = w.host("a").engine
+        use = w.use("a")
+        await settled()
+        await w.later(500)
+        assert w.states() == {"a": EngineState.READY}, "it is in use"
+        await use.end()
+        await w.later(99)
+        assert w.states() == {"a": EngineState.READY}
+        await w.later(2)
+        assert w.states() == {"a": EngineState.STOPPED}
+        assert not engine.alive
+        use = w.use("a")
+        await settled()
+        assert use.using.is_set()
+        await use.end()
+        assert engine.starts == 2
+
+
+async def test_the_longest_idle_engine_makes_room_and_neither_a_busy_one_nor_the_default_does():
+    async with world(cold=2) as w:
+        for name in "abc":
+            w.host(name)
+        busy = w.use("a")
+        await settled()
+        idle = w.use("b")
+        await settled()
+        await idle.end()
+        await w.later(1)
+        use = w.use("c")
+        await settled()
+        assert use.using.is_set()
+        assert w.states() == {"a": EngineState.READY, "b": EngineState.STOPPED, "c": EngineState.READY}
+        assert w.hosts["base"].engine.alive
+        await use.end()
+        await busy.end()
+
+
+async def test_who_finds_every_engine_in_use_waits_for_a_while_and_is_told_to_retry():
+    async with world(patience_seconds=30.0) as w:
+        w.host("a"), w.host("b")
+        busy = w.use("a")
+        await settled()
+        waiting = w.use("b")
+        await settled()
+        assert w.states()["b"] is EngineState.QUEUED
+        await w.later(29)
+        assert not waiting.task.done()
+        await w.later(2)
+        failure = await waiting.failure()
+        assert (failure.reason, bool(failure.retry_after_seconds)) == (Reason.NOT_READY, True)
+        assert w.states()["b"] is EngineState.STOPPED
+        await busy.end()
+
+
+async def test_who_waits_gets_the_room_as_soon_as_the_other_engine_is_idle():
+    async with world() as w:
+        w.host("a"), w.host("b")
+        busy = w.use("a")
+        await settled()
+        waiting = w.use("b")
+        await settled()
+        await busy.end()
+        assert waiting.using.is_set()
+        assert w.states() == {"a": EngineState.STOPPED, "b": EngineState.READY}
+        await waiting.end()
+
+
+async def test_an_engine_that_could_never_fit_is_refused_at_once_with_both_numbers():
+    async with world() as w:
+        w.host("huge", size_bytes=2 * GIB)
+        failure = await w.use("huge").failure()
+        assert failure.reason is Reason.ENGINE_TOO_LARGE
+        assert failure.variables["needed_bytes"] == str(2 * GIB)
+        assert w.hosts["huge"].engine.starts == 0
+
+
+async def test_the_bound_on_engines_counts_the_default_one():
+    async with world(cold=5, max_engines=2, patience_seconds=0.0) as w:
+        w.host("a"), w.host("b")
+        busy = w.use("a")
+        await settled()
+        waiting = w.use("b")
+        await settled()
+        await w.later(1)
+        assert (await waiting.failure()).reason is Reason.NOT_READY
+        await busy.end()
+
+
+async def test_a_tenant_with_more_engines_lets_one_go_once_it_has_had_its_turn_and_what_runs_there_ends_in_peace():
+    async with world(cold=2, turn_seconds=60.0, patience_seconds=300.0) as w:
+        for name in "abc":
+            w.host(name)
+        greedy = [w.use("a", "greedy"), w.use("b", "greedy")]
+        await settled()
+        waiting = w.use("c", "modest")
+        await w.later(50)
+        assert EngineState.DRAINING not in w.states().values(), "their turn lasts"
+        await w.later(20)
+        [closing] = [name for name, state in w.states().items() if state is EngineState.DRAINING]
+        newcomer = w.use(closing, "greedy")
+        await settled()
+        assert not newcomer.using.is_set()
+        assert not waiting.using.is_set()
+        await greedy["ab".index(closing)].end()
+        assert waiting.using.is_set()
+        assert not newcomer.using.is_set()
+        # The same tenant's other engine, once idle, makes room for the newcomer.
+        await greedy[1 - "ab".index(closing)].end()
+        assert newcomer.using.is_set()
+        await newcomer.end()
+        await waiting.end()
+
+
+async def test_an_equal_never_takes_an_engine_in_use_from_an_equal():
+    async with world(turn_seconds=0.0, patience_seconds=10.0) as w:
+        w.host("a"), w.host("b")
+        mine = w.use("a", "t")
+        await settled()
+        other = w.use("b", "t")
+        await settled()
+        await w.later(5)
+        assert w.states()["a"] is EngineState.READY
+        await w.later(6)
+        assert (await other.failure()).reason is Reason.NOT_READY
+        await mine.end()
+
+
+async def test_an_engine_that_was_asked_to_close_opens_again_when_nobody_waits_any_more():
+    async with world(turn_seconds=0.0, patience_seconds=300.0) as w:
+        w.host("a"), w.host("b")
+        running = w.use("a", "x")
+        await settled()
+        waiting = w.use("b", "y")
+        await w.later(1)
+        assert w.states()["a"] is EngineState.DRAINING
+        newcomer = w.use("a", "x")
+        await settled()
+        waiting.task.cancel()
+        await settled()
+        assert w.states()["a"] is EngineState.READY
+        assert newcomer.using.is_set()
+        await newcomer.end()
+        await running.end()
+
+
+async def test_one_tenants_cold_engine_holds_up_nobody_elses_hot_one():
+    async with world(cold=2) as w:
+        w.host("a"), w.host("b")
+        hot = w.use("a", "x")
+        await settled()
+        w.hosts["b"].engine.starting.clear()
+        cold = [w.use("b", "y") for _ in range(5)]
+        await settled()
+        for name in ("a", "base"):
+            use = w.use(name, "z")
+            await settled()
+            assert use.using.is_set()
+            await use.end()
+        w.hosts["b"].engine.starting.set()
+        await settled()
+        for use in (*cold, hot):
+            await use.end()
+
+
+async def test_a_tenant_fills_at_most_half_of_the_waiting_room():
+    async with world(max_waiting=4) as w:
+        w.host("a").engine.starting.clear()
+        greedy = [w.use("a", "greedy") for _ in range(3)]
+        await settled()
+        assert (await greedy[2].failure()).reason is Reason.OVERLOADED
+        others = [w.use("a", "modest") for _ in range(2)]
+        await settled()
+        late = w.use("a", "late")
+        assert (await late.failure()).reason is Reason.OVERLOADED
+        w.hosts["a"].engine.starting.set()
+        await settled()
+        for use in (*greedy[:2], *others):
+            await use.end()
+
+
+async def test_an_engine_that_does_not_start_is_tried_twice_and_says_why_and_the_default_serves_on():
+    async with world() as w:
+        engine = w.host("bad").engine
+        engine.unstartable = "no such architecture"
+        failure = await w.use("bad").failure()
+        assert failure.reason is Reason.NOT_READY
+        assert "no such architecture" in failure.sentence
+        assert engine.starts == 2
+        assert w.states() == {"bad": EngineState.FAILED}
+        again = await w.use("bad").failure()
+        assert again.retry_after_seconds
+        assert engine.starts == 2, "not at once again"
+        assert w.hosts["base"].ready
+        engine.unstartable = ""
+        await w.later(60)
+        use = w.use("bad")
+        await settled()
+        assert use.using.is_set()
+        assert w.states() == {"bad": EngineState.READY}
+        await use.end()
+
+
+async def test_the_death_of_one_engine_is_nothing_to_another_and_it_comes_back_with_what_it_held():
+    async with world(cold=2) as w:
+        w.host("a"), w.host("b")
+        uses = [w.use("a"), w.use("b")]
+        await settled()
+        await w.hosts["a"].slots.warm("t", stored("v"))
+        life = w.hosts["a"].slots.life
+        w.hosts["a"].engine.dead.set()
+        await w.hosts["a"].next_life(life)
+        assert set(w.hosts["a"].engine.held.values()) == {"v"}
+        assert (w.hosts["a"].supervisor.restarts, w.hosts["b"].supervisor.restarts) == (1, 0)
+        assert w.hosts["b"].engine.starts == 1
+        for use in uses:
+            await use.end()
+
+
+async def test_who_outlives_an_engine_that_does_not_come_back_is_told_so():
+    async with world() as w:
+        host = w.host("a")
+        use = w.use("a")
+        await settled()
+        life = host.slots.life
+        host.engine.unstartable = "the disk is gone"
+        host.engine.dead.set()
+        with pytest.raises(Failure) as caught:
+            await host.next_life(life)
+        assert "the disk is gone" in caught.value.sentence
+        use.task.cancel()
+        await settled()
+        assert w.pool.state(host) is EngineState.FAILED
+
+
+async def test_a_released_engine_stops_as_soon_as_it_is_idle():
+    async with world() as w:
+        host = w.host("a")
+        use = w.use("a")
+        await settled()
+        w.pool.release(host)
+        await settled()
+        assert host.ready
+        await use.end()
+        assert w.states() == {"a": EngineState.STOPPED}
+
+
+async def test_what_an_engine_held_is_forgotten_when_it_stops():
+    async with world(idle_seconds=10.0) as w:
+        host = w.host("a")
+        use = w.use("a")
+        await settled()
+        await host.slots.warm("t", stored("v"))
+        await use.end()
+        await w.later(11)
+        assert not host.slots.residents()
+        use = w.use("a")
+        await settled()
+        assert not host.engine.held
+        await use.end()
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from("abcd"), st.sampled_from("xyz"), st.sampled_from(["use", "end", "cancel", "die", "wait"])
+    ),
+    max_size=40,
+)
+
+
+@given(STEPS)
+@settings(max_examples=60, deadline=None)
+def test_whatever_happens_the_budget_holds_and_no_engine_in_use_is_stopped(steps):
+    asyncio.run(through(steps))
+
+
+async def through(steps):
+    async with world(cold=2, turn_seconds=5.0, patience_seconds=20.0, idle_seconds=30.0) as w:
+        for name in "abcd":
+            w.host(name)
+        open_uses = []
+        for name, tenant, step in steps:
+            if step == "use":
+                open_uses.append(w.use(name, tenant))
+            elif step == "wait":
+                await w.later(7)
+            elif step == "die" and w.hosts[name].ready:
+                w.hosts[name].engine.dead.set()
+            elif step in ("end", "cancel") and open_uses:
+                use = open_uses.pop(0)
+                use.task.cancel() if step == "cancel" else use._end.set()
+                await settled()
+            await settled()
+            assert w.occupied <= 3 * GIB
+            assert w.hosts["base"].ready
+        # All that are told to end do end: answered, or refused because everything was in use.
+        for use in open_uses:
+            use._end.set()
+        for _ in range(20):
+            await w.later(7)
+        results = await asyncio.gather(*(use.task for use in open_uses), return_exceptions=True)
+        assert all(result is None or isinstance(result, Failure) for result in results), results
+        for _ in range(10):
+            await w.later(7)
+        assert w.occupied == GIB, "nobody uses them, so nothing but the default runs"
+
+
+def test_engines_that_stop_together_are_as_few_as_make_the_room():
+    table = PoolTable(PoolLimits(10, 9))
+    table.add("base", 2, always_on=True)
+    for at, (digest, size_bytes) in enumerate((("a", 2), ("b", 3), ("c", 3), ("d", 5))):
+        table.add(digest, size_bytes)
+        if digest != "d":
+            table.started(digest)
+            table.answers(digest, True, float(at))
+    assert table.room("d") == (Room.AFTER_STOPPING, ["a", "b"])
+    table.enter("a", "t")
+    assert table.room("d") == (Room.AFTER_STOPPING, ["b", "c"])
+    table.enter("b", "t")
+    assert table.room("d") == (Room.NONE, ())
+    table.add("e", 9)
+    assert table.room("e") == (Room.NEVER, ())
+
+
+def test_whoever_has_the_fewest_engines_starts_first_then_whoever_has_waited_longest():
+    table = PoolTable(PoolLimits(10, 9))
+    for digest in ("a", "b", "c"):
+        table.add(digest, 1)
+    table.enter("a", "rich")
+    waiting = [("b", {"rich"}, 1.0), ("c", {"poor"}, 2.0)]
+    assert table.in_turn(waiting) == ["c", "b"]
