@@ -207,6 +207,8 @@ class EngineState(Enum):
     """Whether an engine takes requests."""
 
     UNSPECIFIED = "unspecified"
+    STOPPED = "stopped"
+    QUEUED = "queued"
     STARTING = "starting"
     READY = "ready"
     DRAINING = "draining"

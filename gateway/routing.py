@@ -122,9 +122,11 @@ class Router:
         """Where a request for ``name`` would go now, without sending it."""
         route = await self.resolve(name, sticky_key)
         engines, resident = await asyncio.gather(self._generator.engines(), self._generator.resident_versions())
-        ready = [engine for engine in engines if engine.state is EngineState.READY]
-        holding = ready if route.kind is ModelKind.BASE or route.version in resident else []
-        digest = route.base_digest or next((engine.base_digest for engine in engines), "")
+        # The first engine is the default base's; another base, or a full model, has one of its own.
+        named = (engine.base_digest for engine in engines if not route.base or engine.base == route.base)
+        digest = route.base_digest or next(named, "")
+        ready = [item for item in engines if item.state is EngineState.READY and item.base_digest == digest]
+        holding = ready if route.kind is not ModelKind.ADAPTER or route.version in resident else []
         model = ServedModel(route.requested, route.kind, route.version, base_digest=digest)
         return Explanation(route, _reason(route, bool(holding)), tuple(item.engine for item in holding), model)
 
@@ -139,4 +141,6 @@ def _reason(route: Route, held: bool) -> str:
         meaning = f"The alias {route.alias} serves this version{number}."
     else:
         meaning = f"The name names this version{number} itself."
+    if route.kind is ModelKind.FULL:
+        return meaning if held else f"{meaning} Its engine does not run: the first request starts it and waits for it."
     return meaning if held else f"{meaning} No engine holds it yet: the first request loads it."

@@ -104,18 +104,19 @@ def collect(call: Iterator[generator_pb2.GenerateResponse]) -> Answer:
 
 
 class Served:
-    """Access, registry and generator over one data folder."""
+    """Access, registry and generator over one data folder, by default with the deployment's default base."""
 
-    def __init__(self, data: Path, environment: dict[str, str] | None = None) -> None:
-        self.base = resolve(DEFAULT_BASE)
+    def __init__(self, data: Path, environment: dict[str, str] | None = None, *, base: str = DEFAULT_BASE) -> None:
+        self.base = resolve(base)
         self.compiled = data / "compiled"
-        self.stack = Stack(data, {"TRIVIUM_REGISTRY_BASES": DEFAULT_BASE})
+        self.stack = Stack(data, {"TRIVIUM_REGISTRY_BASES": base})
         self.generator = Process(
             "generator",
             data,
             {
                 "TRIVIUM_ACCESS_ADDRESS": self.stack.access.address,
                 "TRIVIUM_REGISTRY_ADDRESS": self.stack.registry.address,
+                "TRIVIUM_BASE_MODEL": base,
                 "TRIVIUM_DRAIN_SECONDS": "1",
                 "TRIVIUM_GENERATOR_KV_CACHE_GIB": "0.5",
                 "TRIVIUM_GENERATOR_HEARTBEAT_SECONDS": "1",

@@ -31,6 +31,8 @@ from gateway.peers.messages import (
 
 NAME = "generator"
 _STATES = {
+    generator_pb2.ENGINE_STATE_STOPPED: EngineState.STOPPED,
+    generator_pb2.ENGINE_STATE_QUEUED: EngineState.QUEUED,
     generator_pb2.ENGINE_STATE_STARTING: EngineState.STARTING,
     generator_pb2.ENGINE_STATE_READY: EngineState.READY,
     generator_pb2.ENGINE_STATE_DRAINING: EngineState.DRAINING,

@@ -154,7 +154,7 @@ class RemoteRegistry:
 async def _version(stub: Any, version: str) -> VersionFacts:
     with _answers():
         answer = await stub.GetVersion(registry_pb2.GetVersionRequest(version=version))
-    return VersionFacts(answer.version.version, answer.version.manifest)
+    return VersionFacts(answer.version.version, answer.version.manifest, answer.version.base_version)
 
 
 def _alias(alias: model_pb2.Alias, tenant: str) -> AliasSeen:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from services.chassis.errors import Failure, Reason
 from services.registry import full_models
-from services.registry.bases import Base
+from services.registry.bases import DIGEST, Base
 from services.registry.callers import Caller
 from services.registry.manifests import Kind
 from services.registry.models import names, not_found
@@ -20,14 +20,18 @@ _DEFAULT_ALIAS = "prod"
 
 
 def named(session: Session, caller: Caller, name: str, known: Sequence[Base], *, certain: bool) -> VersionRow | None:
-    """The full version that NAME, NAME@ALIAS or NAME@VERSION means; None for a base of the deployment's.
+    """The full version that NAME, NAME@ALIAS, NAME@VERSION or its folder's digest means.
+
+    None for a base of the deployment's.
 
     Without a reference it is what the alias prod serves, else the newest.  ``certain`` says that ``known`` is all
     that the deployment has; what is not known otherwise may be a base of it.  Raises MODEL_NOT_FOUND with the
     nearest names, FIELD_INVALID for an adapter.
     """
-    if any(base.name == name for base in known):
+    if any(name in (base.name, base.digest) for base in known):
         return None
+    if DIGEST.match(name) and (found := full_models.with_digest(session, caller.tenant, name)) is not None:
+        return found
     model, at, reference = name.partition("@")
     row = session.get(ModelRow, (caller.tenant, model))
     if row is None or row.deleted_at is not None:

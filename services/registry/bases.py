@@ -17,7 +17,7 @@ from services.registry.inspection import Unfit
 from services.registry.inspection.tensors import read_header
 from services.registry.manifests import File
 
-_DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
+DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def require_base(base_digest: str, known: Sequence[Base]) -> Base | None:
 
     Raises FIELD_INVALID for something that is no digest, BASE_MISMATCH for a base that is not served.
     """
-    if not _DIGEST.match(base_digest):
+    if not DIGEST.match(base_digest):
         raise Failure(
             Reason.FIELD_INVALID, field="version.base_digest", problem="an adapter names its base as sha256:…"
         )
@@ -86,8 +86,8 @@ class ResolvedBases:
     """Bases that the settings name by URI or digest; a URI counts once its model is prepared."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        self._unresolved = [name for name in names if not _DIGEST.match(name)]
-        self._known = [Base(name=name, digest=name) for name in names if _DIGEST.match(name)]
+        self._unresolved = [name for name in names if not DIGEST.match(name)]
+        self._known = [Base(name=name, digest=name) for name in names if DIGEST.match(name)]
 
     def known(self) -> Sequence[Base]:
         """The bases that were named by digest or have been resolved."""

@@ -17,7 +17,7 @@ from services.chassis.errors import Failure, Reason
 from services.registry import events, full_models
 from services.registry.callers import Caller
 from services.registry.events import EventKind
-from services.registry.manifests import Manifest, parse, version_id
+from services.registry.manifests import Kind, Manifest, parse, version_id
 from services.registry.measurements import Recorded, append_known, evaluations
 from services.registry.models import ensure_model, require_model
 from services.registry.replay import Replay
@@ -31,7 +31,8 @@ _PREFIX = re.compile(r"^(sha256:)?[0-9a-f]{8,64}$")
 class Version:
     """A version as it is shown: its manifest, the manifest's digest and text, the human number, and what was said since.
 
-    ``evaluations`` are newest first and only filled where one version is shown whole.
+    ``evaluations`` are newest first.  They, and ``base_version``, the tenant's full model that an adapter is tied to
+    (empty for a base of the deployment's), are only filled where one version is shown whole.
     """
 
     version: str
@@ -44,6 +45,7 @@ class Version:
     deleted_at: float | None = None
     purge_at: float | None = None
     unservable_reason: str = ""
+    base_version: str = ""
 
     @property
     def tenant(self) -> str:
@@ -57,11 +59,13 @@ class Version:
 
 
 def shown(session: Session, row: VersionRow, *, whole: bool = False) -> Version:
-    """The domain's view of a row; ``whole`` adds the evaluations."""
+    """The domain's view of a row; ``whole`` adds the evaluations and the base's version."""
     (version,) = shown_all(session, [row])
     if not whole:
         return version
-    return replace(version, evaluations=tuple(evaluations(session, row.tenant, row.version)))
+    base = full_models.with_digest(session, row.tenant, row.base_digest) if row.kind == Kind.LORA.value else None
+    measured = tuple(evaluations(session, row.tenant, row.version))
+    return replace(version, evaluations=measured, base_version=base.version if base is not None else "")
 
 
 def shown_all(session: Session, rows: Sequence[VersionRow]) -> list[Version]:

@@ -143,6 +143,7 @@ def version(value: Version, *, whole: bool = False) -> model_pb2.Version:
         tokenizer_digest=manifest.tokenizer_digest,
         manifest=value.canonical if whole else "",
         unservable_reason=value.unservable_reason,
+        base_version=value.base_version,
         tags=value.tags,
         evaluations=[recorded(measured) for measured in value.evaluations],
         delete_time=maybe_time(value.deleted_at),

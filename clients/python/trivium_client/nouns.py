@@ -264,7 +264,11 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """One engine of the generator; `start_time` does not change when adapters are swapped."""
+    """One engine of the generator; `start_time` does not change when adapters are swapped.
+
+    `model` and `version` are your own full model that it serves, empty for a base of the deployment. `memory_bytes` is
+    measured now, `estimated_bytes` what its memory budget counts it with.
+    """
 
     engine: str
     state: str
@@ -278,6 +282,12 @@ class Engine:
     waiting: int
     restarts: int
     start_time: datetime | None
+    model: str = ""
+    version: str = ""
+    memory_bytes: int = 0
+    estimated_bytes: int = 0
+    idle_seconds: float = 0.0
+    last_error: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -293,6 +293,12 @@ def engine(message: generator_pb2.Engine) -> nouns.Engine:
         waiting=message.waiting,
         restarts=message.restarts,
         start_time=time(message.start_time),
+        model=message.model,
+        version=message.version,
+        memory_bytes=message.memory_bytes,
+        estimated_bytes=message.estimated_bytes,
+        idle_seconds=message.idle_seconds,
+        last_error=message.last_error,
     )
 
 

@@ -70,6 +70,16 @@ def test_a_base_name_means_what_prod_serves_else_the_newest(stack: Stack, user: 
     assert user.resolve("base:own@prod").version == first.version
 
 
+def test_an_adapter_names_the_full_model_that_it_is_tied_to_and_a_digest_is_a_base_name_too(stack: Stack, user: User):
+    base = publish_full(user)
+    adapter = adapter_on(user, base.base_digest)
+    found = user.api.GetVersion(pb.GetVersionRequest(version=adapter.version)).version
+    assert found.base_version == base.version
+    assert user.api.GetVersion(pb.GetVersionRequest(version=base.version)).version.base_version == ""
+    assert user.resolve(f"base:{base.base_digest}").version == base.version
+    assert stack.newcomer().resolve(f"base:{base.base_digest}").version == ""
+
+
 def test_only_a_full_model_is_a_base(user: User):
     user.publish("desk")
     for name in ("base:desk", "base:desk@1"):

@@ -26,6 +26,18 @@ def list_models(json_wanted: Json = False) -> None:
     show(served, ("name", "kind", "version"), json_wanted=json_wanted, empty="There is no model.")
 
 
+@app.command(epilog=EPILOG)
+def engines(json_wanted: Json = False) -> None:
+    """List the generator's engines: the default base's, and those of your own full models once they were asked for.
+
+    Example: trivium models engines
+    """
+    with Trivium() as client:
+        found = client.models.engines()
+    columns = ("engine", "state", "base", "version", "running", "waiting", "memory_bytes", "idle_seconds", "last_error")
+    show(found, columns, json_wanted=json_wanted, empty="There is no engine.")
+
+
 @app.command("show", epilog=EPILOG)
 def show_model(
     name: Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME@VERSION.")], json_wanted: Json = False

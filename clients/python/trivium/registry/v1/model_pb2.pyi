@@ -556,6 +556,7 @@ class Version(_message.Message):
     UNSERVABLE_REASON_FIELD_NUMBER: _builtins.int
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     PURGE_TIME_FIELD_NUMBER: _builtins.int
+    BASE_VERSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, tenants/{tenant}/models/{model}/versions/{version}. Output only."""
     model: _builtins.str
@@ -588,6 +589,10 @@ class Version(_message.Message):
     unservable_reason: _builtins.str
     """Output only. Why no engine loads the adapter as it is (DoRA, trained biases, modules_to_save, a grown vocabulary);
     empty for what is served. MergeVersion makes a full model of it that is.
+    """
+    base_version: _builtins.str
+    """Output only. For an adapter on a full model of the tenant's: that model's version, sha256:…; empty for an adapter on a
+    base of the deployment's. Filled by GetVersion, empty in lists.
     """
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___VersionFile]:
@@ -639,10 +644,11 @@ class Version(_message.Message):
         unservable_reason: _builtins.str = ...,
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         purge_time: _timestamp_pb2.Timestamp | None = ...,
+        base_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "lineage", b"lineage", "purge_time", b"purge_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_digest", b"base_digest", "create_time", b"create_time", "delete_time", b"delete_time", "evaluations", b"evaluations", "files", b"files", "kind", b"kind", "lineage", b"lineage", "manifest", b"manifest", "model", b"model", "name", b"name", "number", b"number", "parameters", b"parameters", "purge_time", b"purge_time", "rank", b"rank", "tags", b"tags", "template_digest", b"template_digest", "tokenizer_digest", b"tokenizer_digest", "unservable_reason", b"unservable_reason", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_digest", b"base_digest", "base_version", b"base_version", "create_time", b"create_time", "delete_time", b"delete_time", "evaluations", b"evaluations", "files", b"files", "kind", b"kind", "lineage", b"lineage", "manifest", b"manifest", "model", b"model", "name", b"name", "number", b"number", "parameters", b"parameters", "purge_time", b"purge_time", "rank", b"rank", "tags", b"tags", "template_digest", b"template_digest", "tokenizer_digest", b"tokenizer_digest", "unservable_reason", b"unservable_reason", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,256 @@
+"""Full models on engines of their own, through registry, generator and gateway with real vLLM.
+
+They are started on demand, attested by the folder that the worker read, independent in death, and known to their
+tenant alone.
+The bases are random Llamas of a few hundred kilobytes, so that an engine's start is all that takes time.  The tests
+build on one another in their order: an engine's start is dear.
+"""
+
+import json
+import os
+import signal
+import sys
+from dataclasses import dataclass
+
+import grpc
+import psutil
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+from trivium.common.v1 import chat_pb2
+from trivium.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from trivium.generator.v1 import generator_pb2
+from trivium.registry.v1 import model_pb2
+
+from services.chassis.status import from_rpc_error
+from tests import tied
+from tests.adapters import Adapter
+from tests.generating import Answer, Served, Tenant, collect, tenant_of
+from tests.stack import Api, eventually, refused
+from tests.tiny_model import TinyModel
+
+FULL = model_pb2.VERSION_KIND_FULL
+READY, STOPPED = generator_pb2.ENGINE_STATE_READY, generator_pb2.ENGINE_STATE_STOPPED
+SERVING, PENDING = model_pb2.ALIAS_STATE_SERVING, model_pb2.ALIAS_STATE_PENDING
+PROMPT = "Once upon a time"
+FIRST, SECOND = TinyModel(seed=1, dtype="BF16"), TinyModel(seed=2, hidden=96, dtype="BF16")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The services, one tenant with two full models and an adapter on the first, and the gateway in its hands."""
+
+    served: Served
+    tenant: Tenant
+    gateway: Api
+    first: model_pb2.Version
+    second: model_pb2.Version
+    adapter: model_pb2.Version
+
+    def engines(self, tenant=None):
+        listed = (tenant or self.tenant).generator.api.ListEngines(generator_pb2.ListEnginesRequest())
+        return {engine.version or "default": engine for engine in listed.engines}
+
+    def state(self, version):
+        return self.engines()[version].state
+
+    def text(self, version="", base="", **sampling) -> Answer:
+        return collect(self.tenant.generator.api.Generate(self.request(version, base, **sampling)))
+
+    def request(self, version="", base="", **sampling):
+        sampling = {"max_tokens": 4, "logprobs": 1, **sampling}
+        return generator_pb2.GenerateRequest(
+            text=PROMPT, version=version, base=base, sampling=chat_pb2.Sampling(**sampling)
+        )
+
+    def chat(self, model):
+        """One conversation at the gateway, by name; the receipt."""
+        message = chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER, content=PROMPT)
+        request = gateway_pb2.ChatRequest(messages=[message], model=model, sampling=chat_pb2.Sampling(max_tokens=4))
+        return next(part.final for part in self.gateway.Chat(request) if part.WhichOneof("part") == "final").receipt
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pool")
+    default = TinyModel(seed=0, dtype="BF16").write(folder / "default")
+    room = {
+        "TRIVIUM_GENERATOR_MAX_ENGINES": "2",
+        "TRIVIUM_GENERATOR_MAX_MODEL_LEN": "512",
+        "TRIVIUM_GENERATOR_KV_CACHE_GIB": "0.1",
+        "TRIVIUM_GENERATOR_ENGINE_KV_CACHE_GIB": "0.1",
+        "TRIVIUM_GENERATOR_ENGINE_PATIENCE_SECONDS": "1",
+        "TRIVIUM_MODEL_CACHE_DIR": str(folder / "models"),
+    }
+    served = Served(folder, room, base=f"file:{default}")
+    gateway = None
+    try:
+        served.start()
+        gateway, address = open_gateway(served, folder)
+        tenant = tenant_of(served)
+        key = served.stack.tenant_key(tenant.name)
+        channel = grpc.insecure_channel(address)
+        first = tenant.registry.publish("own", FIRST.files(), kind=FULL, base_digest="")
+        second = tenant.registry.publish("other", SECOND.files(), kind=FULL, base_digest="")
+        fitting = Adapter(rank=4, inputs=64, outputs=64, salt=0.5).files()
+        adapter = tenant.registry.publish("desk", fitting, base_digest=first.base_digest)
+        edge = Api(gateway_pb2_grpc.GatewayServiceStub(channel), key, 240)
+        yield Pool(served, tenant, edge, first, second, adapter)
+        channel.close()
+    finally:
+        if gateway is not None:
+            gateway.terminate()
+            gateway.wait(30)
+        served.close()
+
+
+def open_gateway(served, folder):
+    run_file = folder / "run" / "gateway.json"
+    listens = {f"TRIVIUM_GATEWAY_{kind}": "127.0.0.1:0" for kind in LISTENS}
+    peers = {
+        "TRIVIUM_ACCESS_ADDRESS": served.stack.access.address,
+        "TRIVIUM_REGISTRY_ADDRESS": served.stack.registry.address,
+        "TRIVIUM_GENERATOR_ADDRESS": served.generator.address,
+    }
+    environment = {**os.environ, **listens, **peers, "TRIVIUM_DATA_DIR": str(folder)}
+    with (folder / "gateway.log").open("ab") as log:
+        process = tied.start([sys.executable, "-m", "gateway"], env=environment, stdout=log, stderr=log)
+    eventually(run_file.exists, "the gateway listens")
+    return process, json.loads(run_file.read_text())["listen"]
+
+
+LISTENS = ("LISTEN", "ADMIN_LISTEN", "METRICS_LISTEN", "HTTP_LISTEN")
+
+
+def reference(model, folder, tokens):
+    """The plain model's log probability of each next token after the tokens, [vocabulary]."""
+    plain = AutoModelForCausalLM.from_pretrained(model.write(folder), dtype=torch.float32)
+    with torch.no_grad():
+        return torch.log_softmax(plain(torch.tensor([tokens])).logits[0, -1], dim=-1)
+
+
+def tokenized(pool, base=""):
+    request = generator_pb2.TokenizeRequest(text=PROMPT, base=base)
+    return list(pool.tenant.generator.api.Tokenize(request).token_ids)
+
+
+def test_the_prompt_of_a_full_model_is_counted_by_its_own_tokenizer_and_no_engine_starts(pool):
+    assert tokenized(pool, "own") == tokenized(pool, pool.first.base_digest)
+    assert pool.state(pool.first.version) is STOPPED
+    assert pool.engines()[pool.first.version].memory_bytes == 0
+
+
+def test_an_alias_of_a_full_model_serves_once_its_engine_has_answered_and_is_asked_by_name(pool, tmp_path):
+    pool.tenant.registry.point("own", pool.first.version)
+    eventually(lambda: pool.tenant.registry.alias("own").state == SERVING, "the full model serves", 240)
+    engine = pool.engines()[pool.first.version]
+    assert (engine.state, engine.model, engine.base, engine.restarts) == (READY, "own", "own", 0)
+    assert engine.memory_bytes > 100 << 20
+    receipt = pool.chat("own")
+    assert (receipt.version_digest, receipt.base_digest) == (pool.first.version, pool.first.base_digest)
+    assert (receipt.engine, receipt.engine_slot) == (engine.engine, -1)
+    assert receipt.resolved_model == f"own@{pool.first.version}"
+    answer = pool.text(pool.first.version)
+    expected = reference(FIRST, tmp_path / "first", tokenized(pool, "own"))
+    assert answer.logprobs[0].logprob == pytest.approx(float(expected[answer.token_ids[0]]), abs=0.05)
+    default = pool.text()
+    assert default.receipt.base_digest == pool.served.base.digest
+    assert default.token_ids != answer.token_ids
+
+
+def test_an_adapter_on_a_full_model_is_answered_by_that_models_engine(pool):
+    answer = pool.text(pool.adapter.version)
+    receipt = answer.receipt
+    assert (receipt.version_digest, receipt.base_digest) == (pool.adapter.version, pool.first.base_digest)
+    assert receipt.engine == pool.engines()[pool.first.version].engine
+    assert receipt.engine_slot >= 0
+    assert answer.logprobs[0].logprob != pytest.approx(pool.text(pool.first.version).logprobs[0].logprob, abs=1e-4)
+    with refused("BASE_MISMATCH"):
+        pool.text(pool.adapter.version, base=pool.served.base.name)
+    with refused("BASE_NOT_FOUND"):
+        pool.text(base="nowhere")
+
+
+def test_another_tenant_neither_sees_the_engine_nor_may_use_what_it_serves(pool):
+    stranger = tenant_of(pool.served)
+    assert list(pool.engines(stranger)) == ["default"]
+    hands = stranger.generator.api
+    for request, reason in (
+        (pool.request(pool.first.version), "VERSION_NOT_FOUND"),
+        (pool.request(pool.adapter.version), "VERSION_NOT_FOUND"),
+        (pool.request(base=pool.first.base_digest), "BASE_NOT_FOUND"),
+        (pool.request(base="own"), "BASE_NOT_FOUND"),
+    ):
+        with refused(reason):
+            collect(hands.Generate(request))
+    with refused("ADAPTER_NOT_RESIDENT"):
+        hands.UnloadAdapter(generator_pb2.UnloadAdapterRequest(version=pool.first.version))
+    told = hands.WatchAdapters(generator_pb2.WatchAdaptersRequest())
+    seen = [next(told) for _ in range(2)]
+    assert [message.engine.base for message in seen if message.HasField("engine")] == [pool.served.base.name]
+    assert seen[-1].caught_up
+    told.cancel()
+
+
+def test_the_watch_tells_each_engines_load(pool):
+    told = pool.tenant.generator.api.WatchAdapters(generator_pb2.WatchAdaptersRequest(), timeout=120)
+    for message in told:
+        if message.caught_up:
+            break
+    call = pool.tenant.generator.api.Generate(pool.request(pool.first.version, max_tokens=300, ignore_eos=True))
+    next(call)
+    seen = next(message.engine for message in told if message.engine.running)
+    assert (seen.version, seen.running) == (pool.first.version, 1)
+    call.cancel()
+    seen = next(message.engine for message in told if message.engine.version == pool.first.version)
+    assert seen.running == 0
+    told.cancel()
+
+
+def cores(pool):
+    return {core.pid for core in psutil.Process(pool.served.pid).children() if "EngineCor" in core.name()}
+
+
+def test_the_death_of_one_engine_is_nothing_to_the_other_and_it_is_rebuilt_with_its_adapter(pool):
+    api = pool.tenant.generator.api
+    before = pool.engines()
+    whole = api.Generate(pool.request(max_tokens=400, ignore_eos=True, logprobs=0))
+    next(whole)
+    dying = api.Generate(pool.request(pool.first.version, max_tokens=400, ignore_eos=True, logprobs=0))
+    next(dying)
+    newest = max((psutil.Process(pid) for pid in cores(pool)), key=lambda core: core.create_time())
+    os.kill(newest.pid, signal.SIGKILL)
+    with pytest.raises(grpc.RpcError) as caught:
+        collect(dying)
+    assert from_rpc_error(caught.value).reason == "NOT_READY"
+    # It waits for the next life of its engine.
+    again = pool.text(pool.adapter.version)
+    assert again.receipt.version_digest == pool.adapter.version
+    assert len(collect(whole).token_ids) + 1 >= 399
+    after = pool.engines()
+    assert (after["default"].restarts, after["default"].start_time) == (0, before["default"].start_time)
+    assert after[pool.first.version].restarts == 1
+    assert "ended" in after[pool.first.version].last_error
+
+
+def test_a_model_for_which_there_is_no_room_is_told_to_wait_and_takes_it_when_the_other_is_idle(pool):
+    api, registry = pool.tenant.generator.api, pool.tenant.registry
+    busy = api.Generate(pool.request(pool.first.version, max_tokens=480, ignore_eos=True, logprobs=0))
+    next(busy)
+    os.kill(max(cores(pool), key=lambda pid: psutil.Process(pid).create_time()), signal.SIGSTOP)
+    stopped = max(cores(pool), key=lambda pid: psutil.Process(pid).create_time())
+    try:
+        registry.point("other", pool.second.version)
+        # Verified here, and it would fit: that is enough while the room is in use.
+        eventually(lambda: registry.alias("other").state == SERVING, "the second model serves", 60)
+        assert pool.state(pool.second.version) is STOPPED
+        with refused("NOT_READY") as failures:
+            pool.text(pool.second.version)
+        assert failures[0].retry_after_seconds
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    busy.cancel()
+    eventually(lambda: pool.engines()[pool.first.version].running == 0, "nobody uses the first model", 60)
+    assert pool.chat("other").base_digest == pool.second.base_digest
+    assert (pool.state(pool.first.version), pool.state(pool.second.version)) == (STOPPED, READY)
+    assert len(cores(pool)) == 2
