@@ -7,6 +7,7 @@ becomes of the others is told of each engine alone.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -26,7 +27,7 @@ from services.generator.generation import Generation, Sources
 from services.generator.hosting import Hosting
 from services.generator.hosts import Base
 from services.generator.meter import Meter
-from services.generator.pool import Pool
+from services.generator.pool import Pool, Spawn
 from services.generator.pool_table import PoolLimits
 from services.generator.sweep import Bounds, Sweep
 from services.generator.verbs import Verbs
@@ -57,9 +58,7 @@ async def open_verbs(
     assert isinstance(settings, GeneratorSettings)
     runtime.health.set(False, "the base model is being prepared")
     peer = registry(await runtime.blocking(generator_id, settings.service_dir, runtime.new_id))
-    pool = Pool(
-        _limits(settings), runtime.clock.monotonic, lambda work: runtime.spawn(work, name="engine"), runtime.log
-    )
+    pool = Pool(_limits(settings), runtime.clock.monotonic, _apart(runtime), runtime.log)
     model_settings = models.ModelSettings()
     cache = FullModels(model_settings.models_dir, max_bytes=model_settings.model_cache_bytes)
     hosting = Hosting(runtime, settings, pool.heard)
@@ -116,6 +115,11 @@ async def _deploy_more(runtime: Runtime, settings: GeneratorSettings, hosting: H
             runtime.log.error("base_not_served", uri=uri, reason=failure.sentence)
         else:
             bases.deploy(host)
+
+
+def _apart(runtime: Runtime) -> Spawn:
+    """Begin an engine's life outside of the request that needs it: the engine is nobody's, and outlives the call."""
+    return lambda work: contextvars.Context().run(runtime.spawn, work, "engine")
 
 
 def _limits(settings: GeneratorSettings) -> PoolLimits:
