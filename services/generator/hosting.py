@@ -12,12 +12,14 @@ import json
 from collections.abc import Callable
 
 from services.chassis import resources
+from services.chassis.errors import Failure, Reason
+from services.chassis.foreign import translated
 from services.chassis.runtime import Runtime
 from services.generator.config import GeneratorSettings
 from services.generator.constraint_judge import child_program
 from services.generator.constraints import ConstraintCheck
-from services.generator.engine_memory import estimated_bytes
 from services.generator.engine_vllm import VllmEngine, VllmSettings
+from services.generator.footprint import estimated_bytes
 from services.generator.hosts import Base, Host
 from services.generator.places import Limits, Slots
 from services.generator.supervision import Supervisor, World
@@ -37,7 +39,7 @@ class Hosting:
         self._heard = heard
 
     def open(self, base: Base) -> Host:
-        """The host of a base.  Blocks: reads the tokenizer and the configuration."""
+        """The host of a base.  Blocks: reads the tokenizer and the configuration.  Raises WEIGHTS_REFUSED."""
         rules, slots = self._rules(base)
         settings = vllm_settings(self._settings, base, slots)
         name = "engine-0" if base.always_on else f"engine-{base.digest.removeprefix('sha256:')[:12]}"
@@ -54,7 +56,12 @@ class Hosting:
         supervisor = Supervisor(engine, places, world, None if base.always_on else _ATTEMPTS)
         constraints = ConstraintCheck(child_program(base.folder))
         size_bytes = estimated_bytes(base.folder, rules, slots, settings.kv_cache_bytes)
-        host = Host(base, BaseTokenizer(base.folder), rules, constraints, engine, places, supervisor, size_bytes)
+        # What a tenant's tokenizer makes the library raise is the library's to choose.
+        with translated(
+            lambda error: Failure(Reason.WEIGHTS_REFUSED, problem=f"its tokenizer cannot be read: {error}")
+        ):
+            tokenizer = BaseTokenizer(base.folder)
+        host = Host(base, tokenizer, rules, constraints, engine, places, supervisor, size_bytes)
         return host
 
     def _rules(self, base: Base) -> tuple[BaseRules, int]:

@@ -15,8 +15,8 @@ from datetime import datetime
 from services.chassis.context import RequestContext, Role
 from services.chassis.errors import Failure, Reason
 from services.generator.engine import EngineFacts
-from services.generator.engine_memory import resident_bytes
 from services.generator.fleet import Fleet, Prepared
+from services.generator.footprint import resident_bytes
 from services.generator.generation import Generation
 from services.generator.hosts import Host
 from services.generator.pool import Pool
