@@ -12,27 +12,19 @@ from trivium.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
 from trivium.generator.v1 import generator_pb2
 from trivium.generator.v1.generator_pb2_grpc import GeneratorServiceStub
 from trivium.registry.v1 import model_pb2, registry_pb2
-from trivium.registry.v1.registry_pb2_grpc import RegistryServiceStub
 
 from trivium_client import importing, nouns, wire
 from trivium_client.errors import NotFoundError, PreconditionError
-from trivium_client.transport import Transport, download, files_of, new_request_id, sha256_of
+from trivium_client.governance import Governance
+from trivium_client.transport import download, files_of, new_request_id, sha256_of
 
 if TYPE_CHECKING:
     from trivium.gateway.v1.gateway_pb2_grpc import GatewayServiceAsyncStub
     from trivium.generator.v1.generator_pb2_grpc import GeneratorServiceAsyncStub
-    from trivium.registry.v1.registry_pb2_grpc import RegistryServiceAsyncStub
 
 
-class Models:
+class Models(Governance):
     """Versions never change; aliases move between them once a generator is ready."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def _stub(self) -> RegistryServiceAsyncStub:
-        stub: RegistryServiceAsyncStub = self._transport.stub("registry", RegistryServiceStub)
-        return stub
 
     async def served(self) -> Sequence[nouns.ServedModel]:
         """Every name that `model` accepts now, the base first."""
@@ -40,9 +32,9 @@ class Models:
         response = await self._transport.call("gateway", stub.ListModels, gateway_pb2.ListModelsRequest())
         return [wire.served_model(item) for item in response.models]
 
-    async def list(self) -> AsyncIterator[nouns.Model]:
-        """Every model of the tenant, by id."""
-        request = registry_pb2.ListModelsRequest()
+    async def list(self, *, show_deleted: bool = False) -> AsyncIterator[nouns.Model]:
+        """Every model of the tenant, by id; with `show_deleted` those that can be restored too."""
+        request = registry_pb2.ListModelsRequest(show_deleted=show_deleted)
         while True:
             page = await self._transport.call("registry", self._stub().ListModels, request)
             for item in page.models:
@@ -57,9 +49,9 @@ class Models:
         response = await self._transport.call("registry", self._stub().GetModel, request)
         return wire.model(response.model)
 
-    async def versions(self, model: str) -> AsyncIterator[nouns.Version]:
-        """A model's versions, newest first."""
-        request = registry_pb2.ListVersionsRequest(model=model)
+    async def versions(self, model: str, *, show_deleted: bool = False) -> AsyncIterator[nouns.Version]:
+        """A model's versions, newest first; with `show_deleted` those that can be restored too."""
+        request = registry_pb2.ListVersionsRequest(model=model, show_deleted=show_deleted)
         while True:
             page = await self._transport.call("registry", self._stub().ListVersions, request)
             for item in page.versions:
@@ -166,16 +158,6 @@ class Models:
         response = await self._transport.call("registry", self._stub().GetLineage, request)
         return [wire.version(item) for item in response.chain]
 
-    async def delete(self, model: str) -> None:
-        """Delete a model with its versions.  Raises PreconditionError while an alias or another model needs one."""
-        request = registry_pb2.DeleteModelRequest(model=model)
-        await self._transport.call("registry", self._stub().DeleteModel, request)
-
-    async def delete_version(self, version: str, *, model: str) -> None:
-        """Delete a version.  Raises PreconditionError while an alias names it or a version was trained from it."""
-        request = registry_pb2.DeleteVersionRequest(model=model, version=version)
-        await self._transport.call("registry", self._stub().DeleteVersion, request)
-
     async def aliases(self, model: str = "") -> AsyncIterator[nouns.Alias]:
         """A model's aliases; all of the tenant's without one."""
         request = registry_pb2.ListAliasesRequest(model=model)
@@ -193,31 +175,34 @@ class Models:
         response = await self._transport.call("registry", self._stub().GetAlias, request)
         return wire.alias(response.alias)
 
-    async def set_alias(self, model: str, version: str, *, alias: str = "prod", etag: str = "") -> nouns.Alias:
-        """Give an alias a new target; it serves once a generator is ready.  Raises ConflictError on a stale `etag`."""
+    async def set_alias(
+        self, model: str, version: str, *, alias: str = "prod", etag: str = "", reason: str = ""
+    ) -> nouns.Alias:
+        """Give an alias a new target; it serves once a generator is ready.
+
+        Raises ConflictError on a stale `etag`, PreconditionError when a gate of the model refuses the version.
+        """
         request = registry_pb2.SetAliasRequest(
-            model=model, alias=alias, target_version=version, etag=etag, request_id=new_request_id()
+            model=model, alias=alias, target_version=version, etag=etag, request_id=new_request_id(), reason=reason
         )
         response = await self._transport.call("registry", self._stub().SetAlias, request)
         return wire.alias(response.alias)
 
-    async def roll_back(self, model: str, alias: str = "prod") -> nouns.Alias:
+    async def roll_back(self, model: str, alias: str = "prod", *, reason: str = "") -> nouns.Alias:
         """Give an alias the version that served before its last move; while a new target waits, the one that serves.
 
         Twice leads back to where it was.  Raises NotFoundError, PreconditionError when nothing served before,
         ConflictError when somebody moves it at the same moment.
         """
         now = await self.alias(model, alias)
-        former = now.serving_version
-        if now.target_version == now.serving_version:
-            former = (await anext(self.alias_moves(model, alias))).from_version
+        former = now.previous_version if now.target_version == now.serving_version else now.serving_version
         if not former:
             raise PreconditionError(f"{model}@{alias} served nothing before; set it to a version")
-        return await self.set_alias(model, former, alias=alias, etag=now.etag)
+        return await self.set_alias(model, former, alias=alias, etag=now.etag, reason=reason)
 
-    async def delete_alias(self, model: str, alias: str, *, etag: str = "") -> None:
+    async def delete_alias(self, model: str, alias: str, *, etag: str = "", reason: str = "") -> None:
         """Delete an alias; its versions stay.  Raises NotFoundError, ConflictError on a stale `etag`."""
-        request = registry_pb2.DeleteAliasRequest(model=model, alias=alias, etag=etag)
+        request = registry_pb2.DeleteAliasRequest(model=model, alias=alias, etag=etag, reason=reason)
         await self._transport.call("registry", self._stub().DeleteAlias, request)
 
     async def wait_alias(self, model: str, alias: str = "prod") -> nouns.Alias:
@@ -238,7 +223,7 @@ class Models:
         return await self.alias(model, alias)
 
     async def alias_moves(self, model: str, alias: str = "prod") -> AsyncIterator[nouns.AliasMove]:
-        """The moves of an alias's serving version, newest first."""
+        """What happened to an alias, newest first: moves, canaries, its deletion, what gates refused."""
         request = registry_pb2.ListAliasMovesRequest(model=model, alias=alias)
         while True:
             page = await self._transport.call("registry", self._stub().ListAliasMoves, request)

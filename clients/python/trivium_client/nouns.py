@@ -184,13 +184,19 @@ class JobEvent:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A named line of versions."""
+    """A named line of versions; `keep_last` and `keep_days` bound which are kept, 0 bounds nothing."""
 
     model: str
     description: str
     etag: str
     labels: dict[str, str]
     create_time: datetime | None
+    task: str = ""
+    keep_last: int = 0
+    keep_days: int = 0
+    delete_time: datetime | None = None
+    purge_time: datetime | None = None
+    card: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +206,19 @@ class VersionFile:
     filename: str
     sha256: str
     size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One measurement of a version; `dataset_digest` is empty when no dataset was named."""
+
+    metric: str
+    value: float
+    dataset_digest: str = ""
+    dataset_rows: int = 0
+    note: str = ""
+    principal: str = ""
+    create_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +242,25 @@ class Version:
     metrics: dict[str, float]
     trained_tokens: int
     create_time: datetime | None
+    tags: tuple[str, ...] = ()
+    evaluations: tuple[Evaluation, ...] = ()
+    further_parents: tuple[str, ...] = ()
+    code_version: str = ""
     base_uri: str = ""
+    delete_time: datetime | None = None
+    purge_time: datetime | None = None
     unservable_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """A version that gets `percent` of an alias's requests while `state` is serving, not while pending or failed."""
+
+    version: str
+    number: int
+    percent: int
+    state: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,17 +275,26 @@ class Alias:
     reason: str
     etag: str
     update_time: datetime | None
+    previous_version: str = ""
+    canaries: tuple[Canary, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class AliasMove:
-    """One move of an alias's serving version."""
+    """One thing that happened to an alias; `kind` is set, rollback, canary, delete or refused (by a gate).
+
+    `percent` is a canary's share from then on; `reason` is what whoever asked said, `detail` what gates found.
+    """
 
     number: int
     from_version: str
     to_version: str
     principal: str
     create_time: datetime | None
+    kind: str = ""
+    percent: int = 0
+    reason: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

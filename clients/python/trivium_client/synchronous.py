@@ -11,7 +11,9 @@ from typing import Any, Self
 from trivium_client import answers, nouns
 from trivium_client.asynchronous import AsyncTrivium
 from trivium_client.connection import Connection
+from trivium_client.governance_face import GovernanceFace
 from trivium_client.loop import Loop
+from trivium_client.models import Models as AsyncModels
 
 
 class Trivium:
@@ -218,27 +220,28 @@ class Jobs:
         return self._loop.run(self._inner.wait(job, progress=progress))
 
 
-class Models:
+class Models(GovernanceFace):
     """See `trivium_client.models.Models`."""
 
     def __init__(self, loop: Loop, inner: AsyncTrivium) -> None:
-        self._loop, self._inner = loop, inner.models
+        self._loop = loop
+        self._inner: AsyncModels = inner.models
 
     def served(self) -> Sequence[nouns.ServedModel]:
         """Every name that `model` accepts now."""
         return self._loop.run(self._inner.served())
 
-    def list(self) -> Iterator[nouns.Model]:
+    def list(self, *, show_deleted: bool = False) -> Iterator[nouns.Model]:
         """Every model, by id."""
-        return self._loop.iterate(self._inner.list())
+        return self._loop.iterate(self._inner.list(show_deleted=show_deleted))
 
     def get(self, model: str) -> nouns.Model:
         """One model."""
         return self._loop.run(self._inner.get(model))
 
-    def versions(self, model: str) -> Iterator[nouns.Version]:
+    def versions(self, model: str, *, show_deleted: bool = False) -> Iterator[nouns.Version]:
         """A model's versions, newest first."""
-        return self._loop.iterate(self._inner.versions(model))
+        return self._loop.iterate(self._inner.versions(model, show_deleted=show_deleted))
 
     def version(self, version: str, *, model: str = "") -> nouns.Version:
         """One version by number, digest or prefix of it."""
@@ -275,14 +278,6 @@ class Models:
         """The version, the one that it was trained from, and so on to the base."""
         return self._loop.run(self._inner.lineage(version, model=model))
 
-    def delete(self, model: str) -> None:
-        """Delete a model with its versions."""
-        self._loop.run(self._inner.delete(model))
-
-    def delete_version(self, version: str, *, model: str) -> None:
-        """Delete a version."""
-        self._loop.run(self._inner.delete_version(version, model=model))
-
     def aliases(self, model: str = "") -> Iterator[nouns.Alias]:
         """A model's aliases; all of the tenant's without one."""
         return self._loop.iterate(self._inner.aliases(model))
@@ -291,24 +286,24 @@ class Models:
         """One alias."""
         return self._loop.run(self._inner.alias(model, alias))
 
-    def set_alias(self, model: str, version: str, *, alias: str = "prod", etag: str = "") -> nouns.Alias:
+    def set_alias(self, model: str, version: str, **options: Any) -> nouns.Alias:
         """Give an alias a new target."""
-        return self._loop.run(self._inner.set_alias(model, version, alias=alias, etag=etag))
+        return self._loop.run(self._inner.set_alias(model, version, **options))
 
-    def roll_back(self, model: str, alias: str = "prod") -> nouns.Alias:
+    def roll_back(self, model: str, alias: str = "prod", *, reason: str = "") -> nouns.Alias:
         """Give an alias the version that served before its last move."""
-        return self._loop.run(self._inner.roll_back(model, alias))
+        return self._loop.run(self._inner.roll_back(model, alias, reason=reason))
 
-    def delete_alias(self, model: str, alias: str, *, etag: str = "") -> None:
+    def delete_alias(self, model: str, alias: str, *, etag: str = "", reason: str = "") -> None:
         """Delete an alias; its versions stay."""
-        self._loop.run(self._inner.delete_alias(model, alias, etag=etag))
+        self._loop.run(self._inner.delete_alias(model, alias, etag=etag, reason=reason))
 
     def wait_alias(self, model: str, alias: str = "prod") -> nouns.Alias:
         """Return the alias once its target serves or has failed."""
         return self._loop.run(self._inner.wait_alias(model, alias))
 
     def alias_moves(self, model: str, alias: str = "prod") -> Iterator[nouns.AliasMove]:
-        """The moves of an alias, newest first."""
+        """What happened to an alias, newest first."""
         return self._loop.iterate(self._inner.alias_moves(model, alias))
 
     def engines(self) -> Sequence[nouns.Engine]:

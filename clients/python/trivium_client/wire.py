@@ -218,6 +218,12 @@ def model(message: model_pb2.Model) -> nouns.Model:
         etag=message.etag,
         labels=dict(message.labels),
         create_time=time(message.create_time),
+        task=message.task,
+        keep_last=message.retention.keep_last,
+        keep_days=message.retention.keep_days,
+        delete_time=time(message.delete_time),
+        purge_time=time(message.purge_time),
+        card=message.card,
     )
 
 
@@ -238,8 +244,27 @@ def version(message: model_pb2.Version) -> nouns.Version:
         metrics=dict(message.lineage.metrics),
         trained_tokens=message.lineage.trained_tokens,
         create_time=time(message.create_time),
+        tags=tuple(message.tags),
+        evaluations=tuple(evaluation(measured) for measured in message.evaluations),
+        further_parents=tuple(message.lineage.further_parents),
+        code_version=message.lineage.code_version,
         base_uri=message.lineage.base_uri,
+        delete_time=time(message.delete_time),
+        purge_time=time(message.purge_time),
         unservable_reason=message.unservable_reason,
+    )
+
+
+def evaluation(message: model_pb2.Evaluation) -> nouns.Evaluation:
+    """From the wire."""
+    return nouns.Evaluation(
+        metric=message.metric,
+        value=message.value,
+        dataset_digest=message.dataset_digest,
+        dataset_rows=message.dataset_rows,
+        note=message.note,
+        principal=message.principal,
+        create_time=time(message.create_time),
     )
 
 
@@ -254,6 +279,13 @@ def alias(message: model_pb2.Alias) -> nouns.Alias:
         reason=message.reason,
         etag=message.etag,
         update_time=time(message.update_time),
+        previous_version=message.previous_version,
+        canaries=tuple(
+            nouns.Canary(
+                canary.version, canary.number, canary.percent, word(model_pb2.CanaryState, canary.state), canary.reason
+            )
+            for canary in message.canaries
+        ),
     )
 
 
@@ -265,6 +297,10 @@ def alias_move(message: model_pb2.AliasMove) -> nouns.AliasMove:
         to_version=message.to_version,
         principal=message.principal,
         create_time=time(message.create_time),
+        kind=word(model_pb2.AliasMoveKind, message.kind),
+        percent=message.percent,
+        reason=message.reason,
+        detail=message.detail,
     )
 
 

@@ -1,18 +1,21 @@
 """`trivium models`: what can be asked, and which version each name means."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from trivium_client import Trivium
-from trivium_client.cli.exits import EPILOG, Exit
-from trivium_client.cli.printing import Json, as_json, bars, drawn, show, show_one
-from trivium_client.nouns import Alias
+from trivium_client.cli import gates
+from trivium_client.cli.exits import EPILOG
+from trivium_client.cli.naming import alias_of, end_moved, version_of
+from trivium_client.cli.printing import Json, as_json, bars, document, drawn, show, show_one
 
-_DEFAULT_ALIAS = "prod"
+Why = Annotated[str, typer.Option("--why", help="Why, for those who read its moves.")]
 
 app = typer.Typer(no_args_is_help=True, help="Models, versions and aliases.", epilog=EPILOG)
+app.add_typer(gates.app, name="gate")
 
 
 @app.command("list", epilog=EPILOG)
@@ -40,28 +43,38 @@ def engines(json_wanted: Json = False) -> None:
 
 @app.command("show", epilog=EPILOG)
 def show_model(
-    name: Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME@VERSION.")], json_wanted: Json = False
+    name: Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME@VERSION.")],
+    deleted: Annotated[bool, typer.Option("--deleted", help="Versions that can be restored, too.")] = False,
+    json_wanted: Json = False,
 ) -> None:
-    """Show a model with its versions and aliases, or one version with its lineage.
+    """Show a model with its card, versions and aliases, or one version with its lineage and measurements.
 
     Example: trivium models show desk
     """
     model, _, reference = name.partition("@")
     with Trivium() as client:
         if reference:
-            _, version = _version_of(client, name)
+            _, version = version_of(client, name)
             show_one(client.models.version(version, model=model), json_wanted=json_wanted)
             return
         described = client.models.get(model)
-        versions, aliases_now = drawn(client.models.versions(model)), drawn(client.models.aliases(model))
+        versions = drawn(client.models.versions(model, show_deleted=deleted))
+        aliases_now = drawn(client.models.aliases(model))
     if json_wanted:
         typer.echo(as_json({"model": described, "versions": versions, "aliases": aliases_now}))
         return
-    show_one(described, json_wanted=False)
-    of_version = ("number", "version", "kind", "rank", "job", "trained_tokens", "create_time")
+    show_one(replace(described, card=""), json_wanted=False)
+    if described.card:
+        typer.echo(f"\n{document(described.card)}\n")
+    of_version = ["number", "version", "kind", "rank", "tags", "job", "trained_tokens", "create_time"]
+    of_version += ["purge_time"] if deleted else []
     show(versions, of_version, json_wanted=False, empty="It has no version.")
     of_alias = ("alias", "state", "serving_version", "target_version", "reason")
     show(aliases_now, of_alias, json_wanted=False, empty="It has no alias.")
+    for shown in aliases_now:
+        if shown.canaries:
+            typer.echo(f"canaries of {shown.alias}")
+            show(shown.canaries, ("number", "percent", "state", "version", "reason"), json_wanted=False, empty="")
 
 
 @app.command(epilog=EPILOG)
@@ -69,6 +82,7 @@ def alias(
     name: Annotated[str, typer.Argument(help="NAME or NAME@ALIAS; without an alias, prod.")],
     version: Annotated[str, typer.Argument(help="Number or digest of the version to serve.")],
     etag: Annotated[str, typer.Option("--etag", help="Refuse when the alias changed since; new: must not exist.")] = "",
+    why: Why = "",
     wait: Annotated[bool, typer.Option(help="Return when it serves, or could not.")] = True,
     json_wanted: Json = False,
 ) -> None:
@@ -76,17 +90,18 @@ def alias(
 
     Example: trivium models alias desk 2
     """
-    model, alias_id = _alias_of(name)
+    model, alias_id = alias_of(name)
     with Trivium() as client:
-        moved = client.models.set_alias(model, version, alias=alias_id, etag=etag)
+        moved = client.models.set_alias(model, version, alias=alias_id, etag=etag, reason=why)
         if wait:
             moved = client.models.wait_alias(model, alias_id)
-    _end_moved(moved, json_wanted)
+    end_moved(moved, json_wanted)
 
 
 @app.command(epilog=EPILOG)
 def rollback(
     name: Annotated[str, typer.Argument(help="NAME or NAME@ALIAS; without an alias, prod.")],
+    why: Why = "",
     wait: Annotated[bool, typer.Option(help="Return when it serves, or could not.")] = True,
     json_wanted: Json = False,
 ) -> None:
@@ -94,42 +109,12 @@ def rollback(
 
     Example: trivium models rollback desk
     """
-    model, alias_id = _alias_of(name)
+    model, alias_id = alias_of(name)
     with Trivium() as client:
-        moved = client.models.roll_back(model, alias_id)
+        moved = client.models.roll_back(model, alias_id, reason=why)
         if wait:
             moved = client.models.wait_alias(model, alias_id)
-    _end_moved(moved, json_wanted)
-
-
-@app.command(epilog=EPILOG)
-def moves(
-    name: Annotated[str, typer.Argument(help="NAME or NAME@ALIAS; without an alias, prod.")], json_wanted: Json = False
-) -> None:
-    """List what an alias has served, newest first, and who moved it.
-
-    Example: trivium models moves desk
-    """
-    model, alias_id = _alias_of(name)
-    with Trivium() as client:
-        made = drawn(client.models.alias_moves(model, alias_id))
-    columns = ("number", "from_version", "to_version", "principal", "create_time")
-    show(made, columns, json_wanted=json_wanted, empty="It has not served yet.")
-
-
-@app.command(epilog=EPILOG)
-def lineage(
-    name: Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME@VERSION.")], json_wanted: Json = False
-) -> None:
-    """Show what a version was trained from, back to the base.
-
-    Example: trivium models lineage desk@2
-    """
-    with Trivium() as client:
-        model, version = _version_of(client, name)
-        chain = client.models.lineage(version, model=model)
-    columns = ("model", "number", "version", "kind", "job", "dataset_digest", "base_digest")
-    show(chain, columns, json_wanted=json_wanted, empty="")
+    end_moved(moved, json_wanted)
 
 
 @app.command(epilog=EPILOG)
@@ -143,7 +128,7 @@ def export(
     Example: trivium models export desk ./desk-adapter
     """
     with Trivium() as client, bars() as progress:
-        model, version = _version_of(client, name)
+        model, version = version_of(client, name)
         task = progress.add_task("downloading", total=None)
         written = client.models.download(
             version,
@@ -159,9 +144,12 @@ def rm(
     name: Annotated[str, typer.Argument(help="NAME@VERSION; NAME@ALIAS with --alias; NAME with --all.")],
     of_alias: Annotated[bool, typer.Option("--alias", help="The alias; what it names stays.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="The model with all its versions.")] = False,
+    purge: Annotated[bool, typer.Option("--purge", help="For good at once, also what was deleted before.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also while a generator holds it ready.")] = False,
+    why: Why = "",
     json_wanted: Json = False,
 ) -> None:
-    """Delete a version that nothing uses, an alias, or a whole model.
+    """Delete a version that nothing uses, an alias, or a whole model; `restore` brings versions and models back.
 
     Example: trivium models rm desk@2
     """
@@ -170,29 +158,9 @@ def rm(
         raise typer.BadParameter("say NAME@VERSION, NAME@ALIAS --alias or NAME --all", param_hint="name")
     with Trivium() as client:
         if everything:
-            client.models.delete(model)
+            client.models.delete(model, purge=purge, force=force)
         elif of_alias:
-            client.models.delete_alias(model, reference)
+            client.models.delete_alias(model, reference, reason=why)
         else:
-            client.models.delete_version(reference, model=model)
+            client.models.delete_version(reference, model=model, purge=purge, force=force)
     typer.echo(as_json({"deleted": name}) if json_wanted else f"Deleted {name}.")
-
-
-def _alias_of(name: str) -> tuple[str, str]:
-    """The model and the alias of NAME or NAME@ALIAS."""
-    model, _, alias_id = name.partition("@")
-    return model, alias_id or _DEFAULT_ALIAS
-
-
-def _version_of(client: Trivium, name: str) -> tuple[str, str]:
-    """The model of a name and the version that it means: that of its alias, or the one that is named."""
-    model, _, reference = name.partition("@")
-    served = {alias.alias: alias.serving_version for alias in client.models.aliases(model)}
-    wanted = reference or _DEFAULT_ALIAS
-    return model, served.get(wanted) or wanted
-
-
-def _end_moved(moved: Alias, json_wanted: bool) -> None:
-    show_one(moved, json_wanted=json_wanted)
-    if moved.state == "failed":
-        raise typer.Exit(Exit.REFUSED)

@@ -21,7 +21,7 @@ from rich.text import Text
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
-_FREE_TEXT = {"description", "title"}
+_FREE_TEXT = {"description", "detail", "note", "reason", "title"}
 # Free text is not cut below this, in cells of a terminal.
 _LEAST_FREE_TEXT = 20
 # Eight digits or more of a version's digest name it; twelve leave no other in sight.
@@ -142,6 +142,11 @@ def cell(value: Any) -> str:
     text = as_json(value) if plain else str(value)
     # A line feed would break the table, and an escape sequence in somebody's title would command the terminal.
     return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def document(text: str) -> str:
+    """Somebody's text as it is to be read, of many lines; what would command the terminal is left out."""
+    return "".join(letter for letter in text if letter.isprintable() or letter in "\n\t").rstrip()
 
 
 class _Done(MofNCompleteColumn):
