@@ -1,0 +1,162 @@
+"""`trivium models` against a running registry: what is decided about versions, as people type it."""
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trivium_client.cli import main
+
+from tests.stack import Stack, User
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """What it printed as JSON; it must have ended well."""
+        assert self.code == 0, self.err
+        return json.loads(self.out)
+
+
+Models = Callable[..., Ran]
+
+
+@pytest.fixture
+def models(stack: Stack, user: User, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Models:
+    """Run `trivium models …` in this process, with a key of the user's tenant."""
+    monkeypatch.setenv("TRIVIUM_REGISTRY_ADDRESS", stack.registry.address)
+    monkeypatch.setenv("TRIVIUM_API_KEY", stack.tenant_key(user.tenant))
+
+    def run(*arguments: str, stdin: str = "") -> Ran:
+        monkeypatch.setattr(sys, "argv", ["trivium", "models", *arguments])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown = capsys.readouterr()
+        code = ended.value.code
+        return Ran(code if isinstance(code, int) else int(bool(code)), shown.out, shown.err)
+
+    return run
+
+
+def ready(stack: Stack, user: User, count: int) -> list[str]:
+    """Versions of the model desk that a generator holds."""
+    versions = [user.publish("desk").version for _ in range(count)]
+    for version in versions:
+        stack.service().report("g1", user.tenant, version, "READY")
+    return versions
+
+
+def test_a_version_is_tagged_measured_and_found(user: User, models: Models):
+    user.publish("desk")
+    user.publish("desk")
+    assert models("tag", "desk@2", "best", "old", "--json").json["tags"] == ["best", "old"]
+    assert models("tag", "desk@2", "--remove", "old", "--json").json["tags"] == ["best"]
+    recorded = models("evaluate", "desk@2", "accuracy", "0.9", "--rows", "10", "--note", "greedy", "--json").json
+    assert (recorded["value"], recorded["dataset_rows"], recorded["note"]) == (0.9, 10, "greedy")
+    models("evaluate", "desk@1", "accuracy", "0.5")
+    found = models("search", "--metric", "accuracy", "--least", "0.4", "--order", "highest", "--json").json
+    assert [(item["number"], item["value"]) for item in found] == [(2, 0.9), (1, 0.5)]
+    assert [item["number"] for item in models("search", "--tag", "best", "--json").json] == [2]
+    assert "No version is like that." in models("search", "nothing").out
+    assert (models("search", "--least", "1").code, models("search", "--order", "odd").code) == (4, 4)
+    shown = models("show", "desk@2", "--json").json
+    assert [item["value"] for item in shown["evaluations"]] == [0.9]
+    assert "best" in models("show", "desk").out
+
+
+def test_a_card_is_set_from_a_file_and_shown_without_commanding_the_terminal(
+    user: User, models: Models, tmp_path: Path
+):
+    user.publish("desk")
+    assert "It has no card." in models("card", "desk").out
+    file = tmp_path / "card.md"
+    file.write_text("# Desk\n\nAnswers \x1b[31mquestions.\n", "utf-8")
+    assert models("card", "desk", str(file), "--task", "answering").code == 0
+    assert models("card", "desk").out == "# Desk\n\nAnswers [31mquestions.\n"
+    shown = models("show", "desk")
+    assert "# Desk\n\nAnswers" in shown.out
+    assert "\x1b[31m" not in shown.out
+    assert models("card", "desk", "-", "--json", stdin="short").json["card"] == "short"
+    assert models("card", "desk", str(tmp_path / "none.md")).code == 4
+
+
+def test_a_gate_holds_a_version_back_and_says_what_to_do(stack: Stack, user: User, models: Models):
+    ready(stack, user, 2)
+    assert models("alias", "desk", "1", "--json").json["state"] == "serving"
+    added = models("gate", "add", "desk", "good", "accuracy", "--required", "0.8", "--not-forget", "general", "--json")
+    assert (added.json["required_value"], added.json["forgetting"]["metric"]) == (0.8, "general")
+    refused = models("alias", "desk", "2", "--why", "it is newer")
+    assert (refused.code, "gate good: it has no evaluation of accuracy; record one" in refused.err) == (4, True)
+    assert [gate["gate"] for gate in models("gate", "list", "desk", "--json").json] == ["good"]
+    assert "accuracy" in models("gate", "list", "desk").out
+    assert models("gate", "rm", "desk", "good").code == 0
+    assert models("gate", "rm", "desk", "good").code == 3
+    assert models("alias", "desk", "2", "--why", "it is newer").code == 0
+    assert models("rollback", "desk", "--why", "it is worse", "--json").json["serving_version"]
+    told = models("moves", "desk", "--json").json
+    assert [(move["kind"], move["reason"]) for move in told] == [
+        ("rollback", "it is worse"), ("set", "it is newer"), ("refused", "it is newer"), ("set", ""),
+    ]  # fmt: skip
+    assert "no evaluation of accuracy" in models("moves", "desk").out
+
+
+def test_a_canary_gets_a_share_and_the_alias_shows_it(stack: Stack, user: User, models: Models):
+    versions = ready(stack, user, 2)
+    models("alias", "desk", "1")
+    shared = models("canary", "desk", "2", "10", "--why", "try it", "--json").json
+    assert [(item["version"], item["percent"], item["state"]) for item in shared["canaries"]] == [
+        (versions[1], 10, "serving")
+    ]
+    assert "canaries of prod" in models("show", "desk").out
+    assert models("canary", "desk", "1", "10").code == 4
+    assert models("canary", "desk", "2", "101").code == 2
+    ended = models("canary", "desk@prod", "2", "0")
+    assert "It has no canary." in ended.out
+
+
+def test_what_is_deleted_is_restored_and_what_is_held_is_not_deleted(stack: Stack, user: User, models: Models):
+    ready(stack, user, 2)
+    held = models("rm", "desk@2")
+    assert (held.code, "held ready by g1" in held.err) == (4, True)
+    assert models("rm", "desk@2", "--force").code == 0
+    assert models("show", "desk@2").code == 3
+    assert [item["number"] for item in models("show", "desk", "--deleted", "--json").json["versions"]] == [2, 1]
+    assert models("restore", "desk@2", "--json").json["number"] == 2
+    assert models("rm", "desk", "--all", "--force").code == 0
+    assert models("show", "desk").code == 3
+    assert models("restore", "desk", "--json").json["model"] == "desk"
+    assert models("rm", "desk@1", "--purge", "--force").code == 0
+    assert models("restore", "desk@1").code == 3
+    kept = models("keep", "desk", "--last", "3", "--json").json
+    assert (kept["keep_last"], kept["keep_days"]) == (3, 0)
+    both = models("keep", "desk", "--days", "9", "--json").json
+    assert (both["keep_last"], both["keep_days"]) == (3, 9)
+
+
+def test_lineage_is_drawn_both_ways(user: User, models: Models):
+    parent = user.publish("desk", lineage={"job": "job-1", "dataset_digest": "sha256:" + "d" * 64}).version
+    child = user.publish("desk", lineage={"parent_version": parent}).version
+    grandchild = user.publish("other", lineage={"parent_version": child}).version
+    assert models("lineage", "desk@2").out.splitlines() == [
+        "made from:",
+        f"  desk@1 {parent} by job-1",
+        f"desk@2 {child}",
+        "led to:",
+        f"  other@1 {grandchild}",
+    ]
+    whole = models("lineage", "desk@1", "--json").json
+    assert [item["version"]["version"] for item in whole["descendants"]] == [child, grandchild]
+    assert "made from the base" in models("lineage", "desk@1").out
+    assert "led to nothing yet" in models("lineage", "other@1").out
