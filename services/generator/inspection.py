@@ -32,6 +32,8 @@ _CPU_SECONDS = 60
 
 # dtype: bytes a number, unsigned view of it, exponent bits that are all ones in NaN and infinity.
 _FLOATS = {"BF16": (2, "<u2", 0x7F80), "F16": (2, "<u2", 0x7C00), "F32": (4, "<u4", 0x7F80_0000)}
+# What the engine keeps of a float32 is its first half, rounded: from these bits on it rounds to infinity.
+_MAGNITUDE, _BEYOND_BF16 = 0x7FFF_FFFF, 0x7F7F_8000
 _TENSOR = re.compile(
     r"base_model\.model\.(?P<module>[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*)\."
     r"(?:lora_(?P<part>[AB])\.weight|lora_embedding_(?P<table>[AB]))"
@@ -107,6 +109,8 @@ def _numbers(config: Mapping[str, Any]) -> None:
         raise Unfit("adapter_config.json: r must be a whole number from 1")
     if not _positive(config.get("lora_alpha", 8)):
         raise Unfit("adapter_config.json: lora_alpha must be a number above 0")
+    if not isinstance(config.get("use_rslora", False), bool):
+        raise Unfit("adapter_config.json: use_rslora must be true or false")
     for key in ("rank_pattern", "alpha_pattern"):
         pattern = config.get(key) or {}
         if not isinstance(pattern, dict) or len(pattern) > MAX_TENSORS:
@@ -137,7 +141,7 @@ def read_header(path: Path) -> tuple[list[Tensor], int]:
         header = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
     except (ValueError, RecursionError):
         raise Unfit("adapter_model.safetensors is not safetensors: its header is not JSON") from None
-    header.pop("__metadata__", None)
+    _require_plain_metadata(header.pop("__metadata__", {}))
     if not header or len(header) > MAX_TENSORS:
         raise Unfit(f"adapter_model.safetensors holds {len(header)} tensors")
     tensors = sorted((_tensor(name, entry) for name, entry in header.items()), key=lambda item: item.start)
@@ -151,11 +155,17 @@ def read_header(path: Path) -> tuple[list[Tensor], int]:
     return tensors, 8 + header_bytes
 
 
+def _require_plain_metadata(metadata: object) -> None:
+    """Raise Unfit for what readers of safetensors stumble over: they take text by text and nothing else."""
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise Unfit("adapter_model.safetensors: __metadata__ must map text to text")
+
+
 def _tensor(name: str, entry: object) -> Tensor:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise Unfit(f"adapter_model.safetensors: the entry of {name[:200]} is malformed")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if dtype not in _FLOATS:
+    if not isinstance(dtype, str) or dtype not in _FLOATS:
         raise Unfit(f"adapter_model.safetensors: {name[:200]} has dtype {str(dtype)[:20]}")
     numbers = [*shape, *offsets] if isinstance(shape, list) and isinstance(offsets, list) else [None]
     if len(numbers) != 4 or any(type(number) is not int or not 0 <= number < 1 << 48 for number in numbers):
@@ -200,7 +210,8 @@ def _last_names(widths: Mapping[str, tuple[int, int]]) -> str:
 
 def _configured_rank(config: Mapping[str, Any], module: str) -> int:
     for name, rank in (config.get("rank_pattern") or {}).items():
-        if module == name or module.endswith(f".{name}"):
+        # As PEFT and the engine match it: its dots stand for any letter.
+        if re.fullmatch(rf"(?:.*\.)?{name}", module):
             return int(rank)
     return int(config["r"])
 
@@ -216,6 +227,8 @@ def require_finite(path: Path, tensors: list[Tensor], data_offset: int) -> None:
                 block = np.frombuffer(file.read(min(left, _SCAN_BYTES)), dtype=view)
                 if ((block & exponent) == exponent).any():
                     raise Unfit(f"{tensor.name} holds a number that is not finite")
+                if tensor.dtype == "F32" and ((block & _MAGNITUDE) >= _BEYOND_BF16).any():
+                    raise Unfit(f"{tensor.name} holds a number that is too large for bfloat16")
                 left -= block.nbytes
 
 

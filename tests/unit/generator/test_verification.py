@@ -88,6 +88,15 @@ HOSTILE = {
     "layer replication": changed(layer_replication=[[0, 1]]),
     "remote code": changed(auto_mapping={"parent_library": "evil"}),
     "a key that nobody knows": changed(hook="import os"),
+    "a type that is a list": with_weights(
+        weights(tensors(), header={f"{PATH}.lora_A.weight": ENTRY | {"dtype": ["F32"]}})
+    ),
+    "metadata that is no text": with_weights(weights(tensors(), header={"__metadata__": {"a": 1}})),
+    "a number that bfloat16 has not": with_weights(
+        weights({**tensors(), f"{PATH}.lora_B.weight": ("F32", (4, 2), floats([0.0] * 7 + [-3.4e38]))})
+    ),
+    "a rank that a dot stands for": changed(rank_pattern={"q.proj": 4}),
+    "a scale that is neither": changed(use_rslora="yes"),
     "a pattern that is a regular expression": changed(rank_pattern={"(a+)+$": 2}),
     "an alpha that is no number": changed(lora_alpha="1e9"),
     "a configuration that is no JSON": {**Adapter().files(), "adapter_config.json": b"cos\nsystem"},
@@ -101,6 +110,8 @@ async def test_it_is_refused_with_a_sentence(case, tmp_path):
         await verify(write(tmp_path, HOSTILE[case]), RULES)
     assert caught.value.reason is Reason.WEIGHTS_REFUSED
     assert len(caught.value.variables["problem"]) > 10
+    # Of its own: not what is said of a child that died.
+    assert "within the limits" not in caught.value.variables["problem"]
 
 
 async def test_a_whole_adapter_is_accepted_and_its_configuration_written_anew(tmp_path):
