@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.load.generator import adapters
+from tests.load.generator.adapters import Recipe
 from tests.load.generator.child import READY, SAYS
 from tests.load.generator.shapes import Shape, Task
 
@@ -49,7 +50,7 @@ def running(shapes: Sequence[Shape], base: Path, folder: Path) -> Iterator[dict[
         engines = {}
         for shape in shapes:
             for number, rank in enumerate(shape.ranks):
-                adapters.write(base, folder / shape.name / str(number), rank, seed=number)
+                adapters.write(base, folder / shape.name / str(number), Recipe(rank, seed=number))
             command = [sys.executable, "-m", "tests.load.generator.child", shape.name, str(folder)]
             quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}
             child = subprocess.Popen(command, env=quiet, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

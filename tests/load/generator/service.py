@@ -21,6 +21,7 @@ from trivium.generator.v1 import generator_pb2
 from services.chassis.models import DEFAULT_BASE, resolve
 from tests.generating import QUESTIONS, Caller, Served, Tenant, tenant_of
 from tests.load.generator import adapters
+from tests.load.generator.adapters import Recipe
 
 _ADAPTERS = 6
 _RANK = 16
@@ -80,8 +81,8 @@ def measured() -> Swapping:
 def _published(tenant: Tenant, folder: Path) -> Iterator[str]:
     base = resolve(DEFAULT_BASE)
     for number in range(_ADAPTERS):
-        written = adapters.write(base.path, folder / str(number), _RANK, seed=number)
-        files = {path.name: path.read_bytes() for path in written.iterdir() if path.name.startswith("adapter_")}
+        written = adapters.write(base.path, folder / str(number), Recipe(_RANK, seed=number))
+        files = adapters.files(written)
         yield str(tenant.registry.publish(f"bench-{number}", files, base_digest=base.digest).version)
 
 

@@ -1,0 +1,171 @@
+"""``wrong_weights`` and ``planted_faults_caught``: the storm over our own engine, and over one with planted faults."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from tests.generating import Served
+from tests.load.generator.planted import Planting, plant
+from tests.load.generator.planted.faults import FAULTS, Fault
+from tests.load.generator.storm import cast, checks, traffic
+from tests.load.generator.storm.cast import Cast
+from tests.load.generator.storm.checks import Check, Findings, Sample
+from tests.load.generator.storm.reference import Reference
+
+RESPONSES = 2000
+SAMPLE = Sample(of_each=10_000, everywhere=120)
+# A fault touches every answer of some version, if it touches any.
+FAULT_RESPONSES, FAULT_SAMPLE = 56, Sample(of_each=4, everywhere=9)
+# A cache of some 1,400 tokens for two dozen requests of some seventy each: it preempts.
+_SMALL_CACHE = {
+    "TRIVIUM_GENERATOR_KV_CACHE_GIB": "0.031",
+    "TRIVIUM_GENERATOR_MAX_MODEL_LEN": "256",
+    "TRIVIUM_GENERATOR_MAX_LORAS": "4",
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A running generator with its cast, the reference, and the hand that plants faults."""
+
+    cast: Cast
+    reference: Reference
+    planting: Planting
+
+
+@dataclass
+class Storm:
+    """A storm and what the checks found."""
+
+    title: str
+    outcome: traffic.Outcome
+    findings: Findings
+    preemptions: int = 0
+    restarts: int = 0
+    slots: Counter[int] = field(default_factory=Counter)
+
+
+@contextmanager
+def staged(module: str) -> Iterator[Stage]:
+    """Start a generator whose plugin is the planted package's ``module``, and publish the cast."""
+    with tempfile.TemporaryDirectory(prefix="storm-") as name:
+        folder = Path(name)
+        planting, environment = plant(folder / "planted", module)
+        served = Served(folder / "served", _SMALL_CACHE | environment)
+        try:
+            served.start()
+            players = cast.assemble(served, folder / "adapters")
+            versions = {version.digest: version.folder for version in players.versions}
+            yield Stage(players, Reference(served.base.path, versions), planting)
+        finally:
+            served.close()
+
+
+def storm(stage: Stage, title: str, count: int, sample: Sample, seed: int) -> Storm:
+    """Let it blow, then check every answer."""
+    before = stage.planting.preemptions()
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task(f"storm {title}", total=count)
+        told = lambda done: progress.update(bar, completed=done)  # noqa: E731 - one line says it
+        outcome = traffic.run(stage.cast, title, count, seed, told=told)
+    preemptions = stage.planting.preemptions() - before
+    findings = checks.plain_checks(stage.cast.versions, outcome)
+    checks.rescore(stage.cast.versions, outcome, stage.reference, findings, sample)
+    slots = Counter(response.slot for response in outcome.responses if response.tokens)
+    return Storm(title, outcome, findings, preemptions, slots=slots)
+
+
+def wrong_weights(count: int = RESPONSES, sample: Sample = SAMPLE, seed: int = 1) -> Storm:
+    """The storm over our own plugin, with nothing but a count of preemptions beside it."""
+    with staged("witness") as stage:
+        return storm(stage, "clean", count, sample, seed)
+
+
+@dataclass(frozen=True)
+class Caught:
+    """A fault and what found it; nothing, when it passed."""
+
+    fault: Fault
+    by: dict[Check, int]
+    preemptions: int
+
+
+def planted_faults(faults: tuple[Fault, ...] = FAULTS, responses: int = FAULT_RESPONSES) -> tuple[list[Caught], Storm]:
+    """A small storm for each fault, and one without any before and after; the latter's findings are false alarms."""
+    found = []
+    with staged("plugin") as stage:
+        first = storm(stage, "before", responses, FAULT_SAMPLE, 2)
+        for number, fault in enumerate(faults):
+            _empty_slots(stage.cast)
+            stage.planting.choose(fault.name)
+            blown = storm(stage, fault.name, responses, FAULT_SAMPLE, 10 + number)
+            by_check = {check: times for check, times in blown.findings.by_check.items() if times}
+            if blown.outcome.swap_failures:
+                by_check[Check.FAILURE] = by_check.get(Check.FAILURE, 0) + len(blown.outcome.swap_failures)
+            found.append(Caught(fault, by_check, blown.preemptions))
+            print(caught_line(found[-1]), flush=True)
+            stage.planting.choose("")
+        _empty_slots(stage.cast)
+        last = storm(stage, "after", responses, FAULT_SAMPLE, 3)
+        last.findings.by_check += first.findings.by_check
+        last.findings.notes += first.findings.notes
+        last.findings.distances += first.findings.distances
+    return found, last
+
+
+def _empty_slots(players: Cast) -> None:
+    """What was loaded under one fault does not stay for the next."""
+    from trivium.generator.v1 import generator_pb2
+
+    for tenant in players.tenants:
+        api = tenant.generator.api
+        for adapter in api.ListAdapters(generator_pb2.ListAdaptersRequest()).adapters:
+            if adapter.tier == generator_pb2.TIER_SLOT:
+                api.UnloadAdapter(generator_pb2.UnloadAdapterRequest(version=adapter.version))
+
+
+def caught_line(caught: Caught) -> str:
+    """For people: the fault and which checks found it how often."""
+    by = ", ".join(f"{check} {times}" for check, times in sorted(caught.by.items())) or "NOBODY"
+    return f"  {caught.fault.name:26} {caught.fault.meaning:58} {by}"
+
+
+def told(blown: Storm) -> str:
+    """For people: what a storm was and what was found."""
+    findings, outcome = blown.findings, blown.outcome
+    nats = sorted(findings.distances)
+    left = sum(response.left for response in outcome.responses)
+    cached = sum(bool(response.cached_tokens) for response in outcome.responses)
+    lines = [
+        f"storm {blown.title}: {findings.answers} answers in {outcome.seconds:.0f} s, {left} given up, "
+        f"{outcome.swaps} loads and removals, {outcome.moves} alias moves, {blown.preemptions} preemptions, "
+        f"{cached} answers began from cached prompts, slots {dict(sorted(blown.slots.items()))}",
+        f"  rescored in fp32: {findings.rescored} under their own version (nats a token: mean "
+        f"{statistics.fmean(nats):.3f}, p99 {nats[int(0.99 * (len(nats) - 1))]:.3f}, most {nats[-1]:.3f}), "
+        f"{findings.rescored_everywhere} under every version (nearest other: median "
+        f"{statistics.median(findings.nearest_other):.2f})",
+        f"  wrong: {len(findings.wrong)} {dict(findings.by_check)}; failed swaps: {Counter(outcome.swap_failures)}",
+    ]
+    return "\n".join(lines + [f"    {note}" for note in findings.notes])
+
+
+if __name__ == "__main__":
+    import sys
+
+    if "faults" in sys.argv:
+        caught, after = planted_faults(
+            tuple(fault for fault in FAULTS if len(sys.argv) < 3 or fault.name in sys.argv), FAULT_RESPONSES
+        )
+        print(told(after))
+        print(f"{sum(bool(each.by) for each in caught)} of {len(caught)}")
+    else:
+        print(told(wrong_weights(int(sys.argv[1]))))
