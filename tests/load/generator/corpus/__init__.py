@@ -1,0 +1,1 @@
+"""Damaged and hostile adapters, in classes, built by code: what an engine has to outlive."""
