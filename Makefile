@@ -32,8 +32,8 @@ soak: ready ## Run the long tests alone
 demo: ready ## Watch training, serving and retrieval meet on this machine
 	@$(VENV)/python -m services.ops.demo
 
-bench: ready ## Run one benchmark: make bench NAME=...
-	@$(VENV)/python -m tests.load.$(or $(NAME),$(error name one: $(patsubst tests/load/%.py,%,$(patsubst %/__main__.py,%.py,$(filter-out %/__init__.py,$(wildcard tests/load/*.py tests/load/*/__main__.py))))))
+bench: ready ## Run one benchmark: make bench NAME=...; ARGS="storm corpus" chooses
+	@$(VENV)/python -m tests.load.$(or $(NAME),$(error name one: $(patsubst tests/load/%.py,%,$(patsubst %/__main__.py,%.py,$(filter-out %/__init__.py,$(wildcard tests/load/*.py tests/load/*/__main__.py)))))) $(ARGS)
 
 clean: ## Delete what tools left in the checkout; the cache stays
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

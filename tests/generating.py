@@ -176,10 +176,10 @@ class Tenant:
         return str(self.registry.publish(model, adapter_files(adapter), base_digest=base.digest).version)
 
 
-def tenant_of(served: Served) -> Tenant:
-    """A tenant of its own."""
-    name = served.stack.tenant()
-    credential = served.stack.tenant_key(name)
+def tenant_of(served: Served, name: str = "", credential: str = "") -> Tenant:
+    """A tenant of its own, or one that there is, by name and key."""
+    name = name or served.stack.tenant()
+    credential = credential or served.stack.tenant_key(name)
     return Tenant(name, User(served.stack.registry_api(credential), name), served.caller(credential))
 
 

@@ -1,9 +1,7 @@
-"""How fast adapters are served, beside the base alone: ratios of engines that take turns on the same cores.
+"""What serving adapters costs, and what no storm, file or fault may bring about: ``python -m tests.load.generator``.
 
-``python -m tests.load.generator`` starts five engines on the default base (bfloat16, rank 16 on all seven projections,
-prefix caching off): LoRA disabled; ours with 4, 32 and 64 slots; stock vLLM with 4.  They stay up side by side, and in
-every round each runs each of its tasks once, so that whatever slows the machine slows all of them.  A ratio is taken
-within a round, and the median over the rounds is reported.  Then the served generator is measured: see ``service``.
+Sections can be named; all of them take half an hour on a quiet machine, and each ends with a line that says what its
+numbers mean.  The last line of the output is JSON with every figure.
 """
 
 from __future__ import annotations
@@ -11,104 +9,22 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import statistics
-import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import time
+from collections.abc import Callable
 
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
-
-from services.chassis.models import ModelSettings, resolve
 from services.chassis.resources import Role, shares
-from tests.load.generator import service
-from tests.load.generator.engines import Engine, running
-from tests.load.generator.shapes import FOUR, OFF, SHAPES, SIXTY_FOUR, STOCK, THIRTY_TWO, Shape, Task, decode, prefill
+from tests.load.generator import service, speed, to_serve, zipf
+from tests.load.generator.corpus import bench as corpus
+from tests.load.generator.storm import bench as storm
 
-Round = dict[tuple[Shape, Task], float]
-BATCH = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """One figure: a task on one engine over a task on another, the least that is wanted, and what it says."""
-
-    key: str
-    over: tuple[Shape, Task]
-    under: tuple[Shape, Task]
-    target: float | None
-    meaning: str
-
-    def of(self, round_: Round) -> float:
-        """Its value in one round."""
-        return round_[self.over] / round_[self.under]
+Figures = dict[str, float | int | str]
 
 
-_BASE = (OFF, decode(BATCH))
-RATIOS = (
-    Ratio("base_decode_ratio", (FOUR, decode(BATCH)), _BASE, 0.97, "the base beside four resident adapters"),
-    Ratio("one_decode_ratio", (FOUR, decode(BATCH, 0)), _BASE, 0.9, "32 requests of one adapter"),
-    Ratio("four_decode_ratio", (FOUR, decode(BATCH, 0, 1, 2, 3)), _BASE, 0.8, "32 requests, four adapters in turn"),
-    Ratio("one_prefill_ratio", (FOUR, prefill(0)), (OFF, prefill()), 0.95, "8 prompts of 256, one adapter"),
-    Ratio("four_prefill_ratio", (FOUR, prefill(0, 1, 2, 3)), (OFF, prefill()), 0.95, "8 prompts of 256, four adapters"),
-    Ratio("stock_one_decode_ratio", (STOCK, decode(BATCH, 0)), _BASE, None, "what stock vLLM makes of one adapter"),
-    Ratio(
-        "thirty_two_decode_ratio", (THIRTY_TWO, decode(BATCH, *range(32))), _BASE, 0.65, "an adapter for each request"
-    ),
-    Ratio(
-        "slots_64_ratio",
-        (SIXTY_FOUR, decode(BATCH, 0, 1, 2, 3)),
-        (FOUR, decode(BATCH, 0, 1, 2, 3)),
-        0.95,
-        "four adapters among 64 slots, over four among four",
-    ),
-)  # fmt: skip - a line a figure
+def _speed(rounds: int) -> Figures:
+    return dict(speed.figures(speed.ratios(rounds)))
 
 
-def measured(engines: dict[Shape, Engine], rounds: int) -> list[Round]:
-    """Run every task of every ratio once a round, each round in another order, after one that warms up."""
-    wanted = sorted({side for ratio in RATIOS for side in (ratio.over, ratio.under)}, key=repr)
-    taken: list[Round] = []
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("measuring", total=(rounds + 1) * len(wanted))
-        for number in range(rounds + 1):
-            first = number * len(wanted) // (rounds + 1)
-            speeds: Round = {}
-            for shape, task in wanted[first:] + wanted[:first]:
-                speeds[shape, task] = engines[shape].speed(task)
-                progress.advance(bar)
-            taken.append(speeds)
-    return taken[1:]
-
-
-def shown(rounds: Sequence[Round]) -> Table:
-    """A line a figure: its median and spread, the target, the speeds behind it and what it says."""
-    table = Table("figure", "median", "lowest", "highest", "target", "tokens/s", "over tokens/s", "meaning", box=None)
-    for ratio in RATIOS:
-        values = [ratio.of(round_) for round_ in rounds]
-        speeds = [statistics.median(round_[side] for round_ in rounds) for side in (ratio.over, ratio.under)]
-        table.add_row(
-            ratio.key,
-            *(f"{value:.3f}" for value in (statistics.median(values), min(values), max(values))),
-            "" if ratio.target is None else f"{ratio.target:g}",
-            *(f"{speed:.0f}" for speed in speeds),
-            ratio.meaning,
-        )
-    return table
-
-
-def main() -> None:
-    """Measure, print the table, end with one line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    asked = parser.parse_args()
-    base = resolve(ModelSettings().base_model).path
-    with tempfile.TemporaryDirectory(prefix="trivium-bench-") as folder:
-        with running(SHAPES, base, Path(folder)) as engines:
-            rounds = measured(engines, asked.rounds)
-    Console(width=160).print(shown(rounds))
+def _swaps(_: int) -> Figures:
     swapping = service.measured()
     print(
         f"first token, adapter on disk {swapping.cold_milliseconds:.0f} ms, in a slot {swapping.warm_milliseconds:.0f} "
@@ -116,12 +32,100 @@ def main() -> None:
         f"{swapping.swaps} swaps {swapping.swap_gap_milliseconds:.0f} ms (target: ratio under 2), errors "
         f"{swapping.errors} (target 0)"
     )
-    outcome = {ratio.key: round(statistics.median(ratio.of(each) for each in rounds), 3) for ratio in RATIOS}
-    outcome |= {
+    return {
         "cold_adapter_overhead_ms": round(swapping.cold_adapter_overhead_ms, 1),
         "swap_gap_ratio": round(swapping.swap_gap_ratio, 3),
         "swap_errors": swapping.errors,
     }
+
+
+def _storm(_: int) -> Figures:
+    blown = storm.wrong_weights()
+    print(storm.told(blown))
+    print(f"wrong_weights {len(blown.findings.wrong)} of {blown.findings.answers} (target 0 of at least 2,000)")
+    return {
+        "wrong_weights": len(blown.findings.wrong),
+        "storm_answers": blown.findings.answers,
+        "storm_rescored_under_every_version": blown.findings.rescored_everywhere,
+        "storm_preemptions": blown.preemptions,
+        "storm_swap_errors": len(blown.outcome.swap_failures),
+    }
+
+
+def _faults(_: int) -> Figures:
+    caught, without = storm.planted_faults()
+    found = sum(bool(each.by) for each in caught)
+    print(storm.told(without))
+    print(f"planted faults caught {found} of {len(caught)} (target: all of at least 20); false alarms without any: "
+          f"{sum(without.findings.by_check.values())}")  # fmt: skip
+    return {
+        "planted_faults": len(caught),
+        "planted_faults_caught": found,
+        "planted_false_alarms": sum(without.findings.by_check.values()),
+    }
+
+
+def _corpus(_: int) -> Figures:
+    specimens = corpus.whole_corpus()
+    ways = [corpus.through_the_registry(specimens), corpus.past_the_registry(specimens)]
+    for way in ways:
+        print(corpus.told(way))
+    deaths, wrong = sum(way.deaths for way in ways), sum(len(way.wrong) for way in ways)
+    print(f"engine deaths {deaths} (target 0), wrongly served {wrong} (target 0), of {len(specimens)} hostile adapters")
+    return {
+        "engine_deaths": deaths,
+        "hostile_adapters": len(specimens),
+        "hostile_classes": len(ways[0].outcomes),
+        "hostile_wrongly_served": wrong,
+        "hostile_unreasoned": sum(len(way.unreasoned) for way in ways),
+    }
+
+
+def _to_serve(_: int) -> Figures:
+    runs = to_serve.measured()
+    print(to_serve.told(runs))
+    return {
+        "train_to_serve_seconds_p50": round(to_serve.percentile(runs, 0.5), 3),
+        "train_to_serve_seconds_p99": round(to_serve.percentile(runs, 0.99), 3),
+    }
+
+
+def _zipf(_: int) -> Figures:
+    law = zipf.measured()
+    print(zipf.told(law))
+    return {
+        "zipf_throughput_ratio": round(law.throughput_ratio, 3),
+        **{f"zipf_{tier}_hit_rate": round(rate, 3) for tier, rate in law.hit_rates().items()},
+        "zipf_starvation_ratio": round(law.starvation_ratio, 3),
+        "adapters_registered_per_second": round(law.registered_per_second, 1),
+    }
+
+
+SECTIONS: dict[str, Callable[[int], Figures]] = {
+    "speed": _speed,
+    "swaps": _swaps,
+    "storm": _storm,
+    "faults": _faults,
+    "corpus": _corpus,
+    "to-serve": _to_serve,
+    "zipf": _zipf,
+}
+
+
+def main() -> None:
+    """Run the sections, print what their numbers mean, end with one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; all without any")
+    parser.add_argument("--rounds", type=int, default=3, help="of the speed ratios")
+    asked = parser.parse_args()
+    if unknown := sorted(set(asked.sections) - set(SECTIONS)):
+        parser.error(f"there is no section {unknown[0]}")
+    outcome: Figures = {}
+    for name in asked.sections or SECTIONS:
+        begun = time.monotonic()
+        print(f"--- {name}", flush=True)
+        outcome |= SECTIONS[name](asked.rounds)
+        print(f"--- {name}: {time.monotonic() - begun:.0f} s", flush=True)
     threads = shares()[Role.ENGINE].threads
     machine = {"machine": platform.machine(), "engine_threads": threads}
     print(json.dumps({"benchmark": "generator", "rounds": asked.rounds, **machine, **outcome}))
