@@ -86,6 +86,8 @@ def plan(cores: int, memory_bytes: int, cpus: tuple[int, ...] | None = None) -> 
     Up to three cores are shared by all, who then differ in priority alone.  From four on
     the engine has about half for itself, and the embedder a quarter: an OpenMP loop is as
     slow as its most disturbed thread.  Training may use every core, at idle priority.
+    The generator's engines, when there are several, share the engine's part, cores and
+    memory: an idle one takes no time, and a part for each would slow the busy ones down.
     """
     cores = max(1, cores)
     known = cpus or usable_cpus()

@@ -22,6 +22,7 @@ from services.chassis.runtime import Runtime
 from services.generator.adapter_files import AdapterFiles, Downloads
 from services.generator.bases import Bases, Versions
 from services.generator.config import GeneratorSettings
+from services.generator.departures import Departures
 from services.generator.fleet import Fleet
 from services.generator.generation import Generation, Sources
 from services.generator.hosting import Hosting
@@ -69,6 +70,7 @@ async def open_verbs(
     await runtime.blocking(files.discard_remains)
     fleet = Fleet(pool, bases, files, peer)
     sweep = _sweep(runtime, settings, peer, files, fleet, fetched)
+    departures = Departures(peer, pool, runtime.log, settings.sweep_seconds)
     watcher = Watcher(
         peer,
         fleet,
@@ -77,7 +79,7 @@ async def open_verbs(
         runtime.log,
         heartbeat_seconds=settings.heartbeat_seconds,
         pause=asyncio.sleep,
-        version_deleted=sweep.deleted,
+        version_deleted=(sweep.deleted, departures.deleted),
     )
     sources = Sources(runtime.new_id, lambda: secrets.randbelow(1 << 31), runtime.clock.monotonic, runtime.blocking)
     generation = Generation(
@@ -88,6 +90,7 @@ async def open_verbs(
         runtime.spawn(_deploy_more(runtime, settings, hosting, bases), name="bases"),
         runtime.spawn(watcher.run(), name="watcher"),
         runtime.spawn(sweep.run(), name="sweep"),
+        runtime.spawn(departures.run(), name="departures"),
     ]
     try:
         yield Verbs(generation, fleet, pool, runtime.blocking)

@@ -160,6 +160,9 @@ class Pool:
             await asyncio.gather(*lives, return_exceptions=True)
 
     async def _enter(self, host: Host, tenant: str) -> None:
+        if self._hosts.get(host.digest) is not host:
+            # Forgotten since it was found, for many others that were asked for meanwhile.
+            raise not_ready("its base was set aside for others")
         if host.base.always_on or self._table[host.digest].open:
             self._table.enter(host.digest, tenant)
             return

@@ -165,7 +165,7 @@ class Watcher:
         *,
         heartbeat_seconds: float,
         pause: Callable[[float], Awaitable[None]],
-        version_deleted: Callable[[], None] = lambda: None,
+        version_deleted: Sequence[Callable[[], None]] = (),
     ) -> None:
         self._registry = registry
         self._files = files
@@ -215,7 +215,8 @@ class Watcher:
             elif live and change.alias is not None:
                 self._act(change, before)
             if change.version_deleted:
-                self._version_deleted()
+                for hear in self._version_deleted:
+                    hear()
             if change.sequence:
                 await asyncio.to_thread(self._cursor.write, change.sequence)
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.chassis.errors import Failure, Reason
+from services.generator.departures import Departures
 from services.generator.places import Limits, Slots
 from services.generator.pool import Pool
 from services.generator.pool_table import PoolLimits, PoolTable, Room
@@ -261,6 +262,20 @@ async def test_an_engine_that_was_asked_to_close_opens_again_when_nobody_waits_a
         await running.end()
 
 
+async def test_starts_take_turns():
+    async with world(cold=2) as w:
+        w.host("a").engine.starting.clear()
+        w.host("b")
+        uses = [w.use("a"), w.use("b")]
+        await settled()
+        assert w.states() == {"a": EngineState.STARTING, "b": EngineState.QUEUED}
+        w.hosts["a"].engine.starting.set()
+        await settled()
+        assert w.states() == {"a": EngineState.READY, "b": EngineState.READY}
+        for use in uses:
+            await use.end()
+
+
 async def test_one_tenants_cold_engine_holds_up_nobody_elses_hot_one():
     async with world(cold=2) as w:
         w.host("a"), w.host("b")
@@ -377,6 +392,62 @@ async def test_what_an_engine_held_is_forgotten_when_it_stops():
         await use.end()
 
 
+async def test_a_host_that_was_forgotten_is_refused_and_one_that_runs_is_not_forgotten():
+    async with world() as w:
+        host = w.host("a")
+        use = w.use("a")
+        await settled()
+        assert not w.pool.forget(host)
+        await use.end()
+        w.pool.release(host)
+        await settled()
+        assert w.pool.forget(host)
+        assert (await w.use("a").failure()).reason is Reason.NOT_READY
+
+
+class Catalog:
+    """A registry that knows some versions, or cannot be reached."""
+
+    def __init__(self):
+        self.versions = {"mine", "yours"}
+        self.away = False
+
+    @asynccontextmanager
+    async def as_service(self):
+        yield
+
+    async def facts(self, version):
+        if self.away:
+            raise Failure(Reason.PEER_UNAVAILABLE, service="registry")
+        if version not in self.versions:
+            raise Failure(Reason.VERSION_NOT_FOUND, name=version)
+
+
+async def test_a_deleted_full_model_is_its_tenants_no_more_and_its_engine_stops_when_nobody_has_one():
+    async with world() as w:
+        host, catalog = w.host("a"), Catalog()
+        departures = Departures(catalog, w.pool, Quiet(), 3600.0)
+        host.belongs_to("me", "mine", "model")
+        host.belongs_to("you", "yours", "model")
+        use = w.use("a")
+        await settled()
+        await use.end()
+        catalog.versions.discard("mine")
+        catalog.away = True
+        with pytest.raises(Failure):
+            await departures.forget_deleted()
+        assert set(host.owners) == {"me", "you"}, "a registry that is away has deleted nothing"
+        catalog.away = False
+        await departures.forget_deleted()
+        await settled()
+        assert set(host.owners) == {"you"}
+        assert host.ready
+        catalog.versions.discard("yours")
+        await departures.forget_deleted()
+        await settled()
+        assert w.states() == {"a": EngineState.STOPPED}
+
+
 STEPS = st.lists(
     st.tuples(
         st.sampled_from("abcd"), st.sampled_from("xyz"), st.sampled_from(["use", "end", "cancel", "die", "wait"])
@@ -437,6 +508,21 @@ def test_engines_that_stop_together_are_as_few_as_make_the_room():
     assert table.room("d") == (Room.NONE, ())
     table.add("e", 9)
     assert table.room("e") == (Room.NEVER, ())
+
+
+def test_what_is_being_stopped_makes_room_without_another_victim():
+    table = PoolTable(PoolLimits(10, 3))
+    table.add("base", 1, always_on=True)
+    for digest in "ab":
+        table.add(digest, 1)
+        table.started(digest)
+        table.answers(digest, True, 1.0)
+    table.add("c", 1)
+    assert table.room("c") == (Room.AFTER_STOPPING, ["a"])
+    table.stopping("a")
+    assert table.room("c") == (Room.AFTER_STOPPING, [])
+    table.stopped("a", 2.0)
+    assert table.room("c") == (Room.FREE, ())
 
 
 def test_whoever_has_the_fewest_engines_starts_first_then_whoever_has_waited_longest():

@@ -94,7 +94,7 @@ class World:
             Log(),
             heartbeat_seconds=1.0,
             pause=self._pause,
-            version_deleted=self._count_deletion,
+            version_deleted=[self._count_deletion],
         )
 
     def _count_deletion(self):

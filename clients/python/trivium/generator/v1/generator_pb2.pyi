@@ -333,8 +333,8 @@ class Final(_message.Message):
 
     @_builtins.property
     def timings(self) -> _containers.RepeatedCompositeFieldContainer[_receipt_pb2.StageTiming]:
-        """Time of each stage: prompt, load, load_fetch, load_verify, load_slot, queue, prefill, generate. They follow one
-        another without a gap.
+        """Time of each stage: prompt, load, load_fetch, load_verify, start (of an engine that did not run), queue, load_slot,
+        rebuild, prefill, generate. They follow one another without a gap.
         """
 
     @_builtins.property
