@@ -9,14 +9,13 @@ too; what the manifest says of a folder is what the folder hashes to.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from services.chassis.errors import Failure, Reason
 from services.chassis.full_models import FullModel, FullModels
-from services.chassis.streams import Chunk
 from services.generator.adapter_files import Downloads, Manifest, Served, VersionFacts, read_manifest
 from services.generator.hosts import Base, Host, Opener
 from services.generator.pool import Pool
@@ -168,18 +167,15 @@ class Bases:
     async def _opened_host(self, model: FullModel) -> Host:
         await self._forget_unused()
         async with AsyncExitStack() as held:
-            resolved = await held.enter_async_context(self._models.using(model, self._download))
+            # The fetch is a task of its own that begins in here, with the service's identity.
+            async with self._downloads.as_service():
+                resolved = await held.enter_async_context(self._models.using(model, self._downloads.download))
             # Named by its digest: a model's name is its tenant's own affair.
             base = Base(model.digest, model.digest, resolved.path)
             host: Host = await self._blocking(self._opened, base)
             self._held[model.digest] = held.pop_all()
         self._pool.add(host)
         return host
-
-    async def _download(self, sha256: str, offset: int) -> AsyncIterator[Chunk]:
-        async with self._downloads.as_service():
-            async for chunk in self._downloads.download(sha256, offset):
-                yield chunk
 
     async def _forget_unused(self) -> None:
         for digest in list(self._held)[: max(0, len(self._held) + 1 - _KNOWN)]:

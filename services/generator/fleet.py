@@ -13,8 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from services.chassis.errors import Failure, Reason
-from services.generator.adapter_files import AdapterFiles, VersionFacts, read_manifest
+from services.generator.adapter_files import VersionFacts, read_manifest
 from services.generator.bases import Bases, Readable, Target
+from services.generator.generation import Files
 from services.generator.hosts import Host
 from services.generator.places import Slots
 from services.generator.pool import Pool
@@ -33,7 +34,7 @@ class Prepared:
 class Fleet:
     """Every engine's slots, and every full model."""
 
-    def __init__(self, pool: Pool, bases: Bases, files: AdapterFiles, versions: Readable) -> None:
+    def __init__(self, pool: Pool, bases: Bases, files: Files, versions: Readable) -> None:
         self._pool = pool
         self._bases = bases
         self._files = files

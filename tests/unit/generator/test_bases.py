@@ -1,0 +1,277 @@
+"""Which engine a request finds: by version, by name or digest of a base, under whose identity, over real files."""
+
+import asyncio
+import hashlib
+import json
+from contextlib import asynccontextmanager
+
+import pytest
+
+from services.chassis.errors import Failure, Reason
+from services.chassis.full_models import FullModels
+from services.chassis.streams import Piece
+from services.generator import bases as bases_module
+from services.generator.adapter_files import VersionFacts
+from services.generator.bases import Bases
+from services.generator.fleet import Fleet
+from services.generator.places import Limits, Slots
+from services.generator.pool import Pool
+from services.generator.pool_table import PoolLimits
+from services.generator.supervision import EngineState
+from tests.adapters import digest
+from tests.tiny_model import TinyModel
+from tests.unit.generator.engines import MemoryEngine, Quiet, hosted, settled, stored
+
+
+class Registry:
+    """Versions and blobs; ``readers`` may read a version, and everybody who asks for the service."""
+
+    def __init__(self):
+        self.facts_by_version = {}
+        self.tenant_of = {}
+        self.names = {}
+        self.blobs = {}
+        self.downloads = 0
+        self.downloading = asyncio.Event()
+        self.downloading.set()
+
+    def add(self, tenant, model, kind, base_digest, files, base_version=""):
+        self.blobs |= {digest(content): content for content in files.values()}
+        document = {
+            "tenant": tenant,
+            "model": model,
+            "kind": kind,
+            "base_digest": base_digest,
+            "template_digest": "",
+            "files": [
+                {"filename": name, "sha256": digest(content), "size_bytes": len(content)}
+                for name, content in sorted(files.items())
+            ],
+        }
+        text = json.dumps(document, sort_keys=True)
+        version = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+        self.facts_by_version[version] = VersionFacts(version, text, base_version)
+        self.tenant_of[version] = tenant
+        self.names[tenant, model] = version
+        return version
+
+    def full(self, tenant, model, made):
+        return self.add(tenant, model, "FULL", made.digest(), made.files())
+
+    def adapter(self, tenant, model, base_digest, base_version=""):
+        return self.add(tenant, model, "LORA", base_digest, {"adapter_model.safetensors": b"w"}, base_version)
+
+    @asynccontextmanager
+    async def as_service(self):
+        yield
+
+    async def facts(self, version):
+        return self.facts_by_version[version]
+
+    async def download(self, sha256, offset):
+        self.downloads += 1
+        await self.downloading.wait()
+        yield Piece(offset, self.blobs[sha256][offset:])
+
+    def seen_by(self, tenant):
+        return Seen(self, tenant)
+
+
+class Seen:
+    """The registry under one tenant's identity."""
+
+    def __init__(self, registry, tenant):
+        self._registry = registry
+        self._tenant = tenant
+
+    async def facts(self, version):
+        if self._registry.tenant_of.get(version) != self._tenant:
+            raise Failure(Reason.VERSION_NOT_FOUND, name=version)
+        return await self._registry.facts(version)
+
+    async def full_model(self, name):
+        return self._registry.names.get((self._tenant, name), "")
+
+
+class Shelf:
+    async def obtain(self, facts, ended=lambda _: None):
+        return stored(facts.version)
+
+
+class World:
+    """Bases over a pool with room for one engine beside the default one."""
+
+    def __init__(self, folder, room=1):
+        self.registry = Registry()
+        self.lives = []
+        self.pool = Pool(PoolLimits(1 + room, 9), lambda: 0.0, self._spawn, Quiet())
+        self.opened = []
+        self.unreadable = False
+        self.models = FullModels(folder)
+        self.bases = Bases(self.pool, self.models, self.registry, self.open_host, self.blocking)
+        self.bases.deploy(self.host("sha256:default", "default", always_on=True))
+        self.fleet = Fleet(self.pool, self.bases, Shelf(), self.registry)
+
+    def _spawn(self, work):
+        self.lives.append(asyncio.create_task(work))
+        return self.lives[-1]
+
+    async def blocking(self, function, *arguments):
+        return function(*arguments)
+
+    def open_host(self, base):
+        if self.unreadable:
+            raise Failure(Reason.WEIGHTS_REFUSED, problem="its tokenizer cannot be read")
+        assert base.folder.is_dir()
+        self.opened.append(base.digest)
+        return self.host(base.digest, base.name)
+
+    def host(self, base_digest, name, *, always_on=False):
+        engine = MemoryEngine(2, base_digest, name)
+        slots = Slots(engine, Limits(8, 8), lambda: 0.0)
+
+        def heard(now, why):
+            self.pool.heard(host)
+
+        host = hosted(engine, slots, heard, always_on=always_on, attempts=None if always_on else 2)
+        return host
+
+    async def find(self, tenant, version="", base=""):
+        return await self.bases.find(self.registry.seen_by(tenant), version, base)
+
+    async def refusal(self, *args, **fields):
+        with pytest.raises(Failure) as caught:
+            await self.find(*args, **fields)
+        return caught.value.reason
+
+
+@pytest.fixture
+async def world(tmp_path):
+    opened = World(tmp_path)
+    await settled()
+    yield opened
+    for life in opened.lives:
+        life.cancel()
+    await asyncio.gather(*opened.lives, return_exceptions=True)
+    await opened.bases.close()
+
+
+ONE, TWO = TinyModel(seed=1), TinyModel(seed=2)
+
+
+async def test_nothing_named_means_the_default_base_and_its_name_and_digest_mean_it_too(world):
+    for base in ("", "default", "sha256:default"):
+        target = await world.find("t", base=base)
+        assert (target.host, target.name) == (world.bases.default, "base")
+    assert await world.refusal("t", base="nowhere") is Reason.BASE_NOT_FOUND
+
+
+async def test_a_full_model_is_fetched_once_however_many_ask_and_found_by_version_name_and_digest(world):
+    version = world.registry.full("t", "own", ONE)
+    world.registry.downloading.clear()
+    asked = [asyncio.create_task(world.find("t", version)) for _ in range(3)]
+    await settled()
+    asked[0].cancel()
+    world.registry.downloading.set()
+    targets = await asyncio.gather(*asked[1:])
+    assert {target.host.digest for target in targets} == {ONE.digest()}
+    assert (targets[0].name, targets[0].facts) == (f"own@{version}", None)
+    assert world.opened == [ONE.digest()]
+    assert world.registry.downloads == len(ONE.files())
+    assert (await world.find("t", base="own")).version == version
+    assert (await world.find("t", version, ONE.digest())).host is targets[0].host
+    assert world.pool.state(targets[0].host) is EngineState.STOPPED
+
+
+async def test_an_adapter_goes_to_the_engine_of_the_base_that_it_is_tied_to(world):
+    base = world.registry.full("t", "own", ONE)
+    adapter = world.registry.adapter("t", "desk", ONE.digest(), base)
+    target = await world.find("t", adapter)
+    assert (target.host.digest, target.version, target.model) == (ONE.digest(), adapter, "desk")
+    assert target.facts is not None
+    on_default = world.registry.adapter("t", "plain", "sha256:default")
+    assert (await world.find("t", on_default)).host is world.bases.default
+    orphan = world.registry.adapter("t", "orphan", "sha256:elsewhere")
+    assert await world.refusal("t", orphan) is Reason.BASE_MISMATCH
+    assert await world.refusal("t", adapter, "default") is Reason.BASE_MISMATCH
+
+
+async def test_what_runs_already_is_no_more_readable_than_what_does_not(world):
+    version = world.registry.full("owner", "own", ONE)
+    adapter = world.registry.adapter("owner", "desk", ONE.digest(), version)
+    await world.find("owner", version)
+    assert await world.refusal("stranger", version) is Reason.VERSION_NOT_FOUND
+    assert await world.refusal("stranger", adapter) is Reason.VERSION_NOT_FOUND
+    assert await world.refusal("stranger", base="own") is Reason.BASE_NOT_FOUND
+    # An adapter that names the digest without the right to the model finds no base.
+    guess = world.registry.adapter("stranger", "guess", ONE.digest())
+    assert await world.refusal("stranger", guess) is Reason.BASE_MISMATCH
+    own = world.registry.full("stranger", "mine", ONE)
+    target = await world.find("stranger", own)
+    assert set(target.host.owners) == {"owner", "stranger"}
+    assert target.name == f"mine@{own}"
+
+
+async def test_a_manifest_whose_files_are_not_its_digest_is_refused(world):
+    forged = world.registry.add("t", "forged", "FULL", TWO.digest(), ONE.files())
+    assert await world.refusal("t", forged) is Reason.WEIGHTS_REFUSED
+    assert not world.opened
+
+
+async def test_a_model_that_cannot_be_opened_is_refused_and_may_be_asked_for_again(world):
+    version = world.registry.full("t", "own", ONE)
+    world.unreadable = True
+    assert await world.refusal("t", version) is Reason.WEIGHTS_REFUSED
+    world.unreadable = False
+    assert (await world.find("t", version)).host.digest == ONE.digest()
+
+
+async def test_the_one_nobody_asked_for_longest_is_forgotten_and_found_anew(world, monkeypatch):
+    monkeypatch.setattr(bases_module, "_KNOWN", 2)
+    made = [TinyModel(seed=seed) for seed in (1, 2, 3)]
+    versions = [world.registry.full("t", f"m{model.seed}", model) for model in made]
+    for version in (versions[0], versions[1], versions[0], versions[2]):
+        await world.find("t", version)
+    known = {host.digest for host in world.pool.hosts()}
+    assert known == {"sha256:default", made[0].digest(), made[2].digest()}
+    await world.find("t", versions[1])
+    assert world.pool.get(made[1].digest()) is not None
+
+
+async def test_a_full_model_is_ready_once_its_engine_answered_or_while_there_is_no_room_for_it(world):
+    first, second = world.registry.full("t", "one", ONE), world.registry.full("t", "two", TWO)
+    prepared = await world.fleet.obtain(await world.registry.facts(first))
+    await world.fleet.warm("t", prepared, pending=True)
+    assert prepared.target.host.ready
+    assert world.fleet.holds(first)
+    async with world.pool.use(prepared.target.host, "t"):
+        other = await world.fleet.obtain(await world.registry.facts(second))
+        await world.fleet.warm("t", other, pending=True)
+        assert world.pool.state(other.target.host) is EngineState.STOPPED
+        assert world.fleet.holds(second)
+    # What already serves is not started ahead of its requests.
+    await world.fleet.warm("t", other, pending=False)
+    assert world.pool.state(other.target.host) is EngineState.STOPPED
+
+
+async def test_a_full_model_that_no_engine_comes_up_with_is_refused_with_the_reason_and_held_no_more(world):
+    version = world.registry.full("t", "one", ONE)
+    prepared = await world.fleet.obtain(await world.registry.facts(version))
+    prepared.target.host.engine.unstartable = "no such layer"
+    with pytest.raises(Failure) as caught:
+        await world.fleet.warm("t", prepared, pending=True)
+    assert caught.value.reason is Reason.WEIGHTS_REFUSED
+    assert "no such layer" in caught.value.sentence
+    assert not world.fleet.holds(version)
+
+
+async def test_a_full_model_beyond_the_budget_is_refused_whether_anybody_waits_for_it_or_not(world):
+    version = world.registry.full("t", "one", ONE)
+    prepared = await world.fleet.obtain(await world.registry.facts(version))
+    world.pool.forget(prepared.target.host)
+    prepared.target.host.size_bytes = 9
+    world.pool.add(prepared.target.host)
+    with pytest.raises(Failure) as caught:
+        await world.fleet.warm("t", prepared, pending=False)
+    assert caught.value.reason is Reason.ENGINE_TOO_LARGE
+    assert not world.fleet.holds(version)
