@@ -43,8 +43,12 @@ def eventually(holds: Callable[[], Any], what: str, seconds: float = START_SECON
 class Process:
     """One service as ``python -m services.NAME``, on ports of the system's choice."""
 
-    def __init__(self, name: str, data: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, name: str, data: Path, environment: Mapping[str, str] | None = None, *, prelude: str = ""
+    ) -> None:
+        """``prelude`` names a module of the tests that is imported in the service's process first."""
         self.name = name
+        self._prelude = prelude
         self.run_file = data / "run" / f"{name}.json"
         ours = {f"TRIVIUM_{name.upper()}_{kind}": "127.0.0.1:0" for kind in _LISTENS}
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("TRIVIUM_")}
@@ -56,7 +60,9 @@ class Process:
         """Start it and wait until it listens."""
         self.run_file.unlink(missing_ok=True)
         with self._log.open("ab") as log:
-            self._child = tied.start_service(self.name, cwd=CHECKOUT, env=self._environment, stdout=log, stderr=log)
+            self._child = tied.start_service(
+                self.name, prelude=self._prelude, cwd=CHECKOUT, env=self._environment, stdout=log, stderr=log
+            )
         eventually(self._listens, f"{self.name} listens")
         return self
 
@@ -83,6 +89,11 @@ class Process:
     def log(self) -> str:
         """What it wrote."""
         return self._log.read_text()
+
+    def died(self, seconds: float = START_SECONDS) -> int:
+        """Wait until it has ended; how, negative for a signal."""
+        assert self._child is not None
+        return self._child.wait(seconds)
 
     def kill(self) -> None:
         """End it as a power cut would: SIGKILL."""
@@ -143,10 +154,11 @@ class Stack:
         *,
         beside: "Stack | None" = None,
         place: Callable[[Path], Place] | None = None,
+        prelude: str = "",
     ) -> None:
         """Start both; ``beside`` another stack, share its access and start a registry alone, in a place like its own.
 
-        ``place`` makes an empty place for the registry.
+        ``place`` makes an empty place for the registry; ``prelude`` is for its process.
         """
         self.data = data
         data.mkdir(parents=True, exist_ok=True)
@@ -161,7 +173,7 @@ class Stack:
             **self.place.settings,
             **(registry_environment or {}),
         }
-        self.registry = Process("registry", data, environment).start()
+        self.registry = Process("registry", data, environment, prelude=prelude).start()
         self._channels: dict[str, grpc.Channel] = {}
 
     def close(self) -> None:

@@ -149,6 +149,8 @@ def _fork(peer: socket.socket, request: Mapping[str, Any], files: list[int]) -> 
         os.environ.update(request["env"])
         if request["prelude"]:
             import_module(request["prelude"])
+        # Loaded to have its imports loaded; what runs is a fresh one.
+        sys.modules.pop(f"services.{request['name']}.__main__", None)
         runpy.run_module(f"services.{request['name']}", run_name="__main__", alter_sys=True)
     except SystemExit as ended:
         status = int(ended.code or 0)

@@ -18,9 +18,10 @@ from sqlalchemy import Connection, Engine, MetaData, create_engine, event, func,
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from services.chassis import idempotency
+from services.chassis import idempotency, steps
 from services.chassis.errors import Failure, Reason
 from services.chassis.files import disk_full_named
+from services.chassis.steps import Step, passed
 
 T = TypeVar("T")
 
@@ -70,9 +71,14 @@ class Database:
                     # Begins now and not with the first statement: what the change looks at outside of the database
                     # must not have been looked at before nobody else could write.
                     session.connection()
+                    passed(Step.WRITE_BEGUN)
                     if self._turn:
                         take_turn(session, self._turn)
-                    return change(session)
+                    result = change(session)
+                    session.flush()
+                    passed(Step.WRITE_READY)
+                passed(Step.WRITE_COMMITTED)
+                return result
         except OperationalError as error:
             if "full" in str(error.orig).lower():
                 raise Failure(Reason.DISK_FULL, what="the database") from error
@@ -119,13 +125,24 @@ def make_engine(url: str) -> Engine:
     if parsed.get_backend_name() == "postgresql" and parsed.get_driver_name() in ("", "psycopg2"):
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True, pool_size=_READERS * 2)
+        return _with_steps(create_engine(parsed, pool_pre_ping=True, pool_size=_READERS * 2))
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(parsed, connect_args={"timeout": _BUSY_MILLISECONDS / 1000})
+    engine = _with_steps(create_engine(parsed, connect_args={"timeout": _BUSY_MILLISECONDS / 1000}))
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _with_steps(engine: Engine) -> Engine:
+    if steps.listener is not None:
+        event.listen(engine, "after_cursor_execute", _statement_passed)
+    return engine
+
+
+def _statement_passed(connection: Connection, *_: object) -> None:
+    if connection.get_execution_options().get("trivium_write", False):
+        passed(Step.WRITE_STATEMENT)
 
 
 def _configure_sqlite(connection: Any, _: object) -> None:

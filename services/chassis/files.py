@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from services.chassis.errors import Failure, Reason
+from services.chassis.steps import Step, passed
 
 # What stays free for databases and their journals, which must never find the disk full first.
 RESERVE_BYTES = 64 * 1024 * 1024
@@ -26,6 +27,7 @@ def require_space(folder: Path, size_bytes: int, what: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     if max(size_bytes, 0) + RESERVE_BYTES > shutil.disk_usage(folder).free:
         raise Failure(Reason.DISK_FULL, what=what)
+    passed(Step.SPACE_FOUND)
 
 
 def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:

@@ -16,6 +16,7 @@ from typing import BinaryIO, Protocol
 
 from services.chassis.errors import Failure, Reason
 from services.chassis.files import disk_full_named, publish
+from services.chassis.steps import Step, passed
 
 CHUNK_BYTES = 512 * 1024
 _MIN_CHUNK_BYTES = 256 * 1024
@@ -133,11 +134,13 @@ class _Upload:
     @classmethod
     def begin(cls, target: Path, offset: int) -> "_Upload":
         target.parent.mkdir(parents=True, exist_ok=True)
+        passed(Step.UPLOAD_FOLDER_MADE)
         path = partial_path(target)
         held = committed_bytes(target)
         if offset not in (0, held):
             raise Failure(Reason.CHUNK_OFFSET_WRONG, offset=offset, expected=held)
         upload = cls(target, path.open("r+b" if offset else "wb"), offset)
+        passed(Step.UPLOAD_OPENED)
         if offset:
             while block := upload.file.read(_MAX_CHUNK_BYTES):
                 upload.digest.update(block)
@@ -151,6 +154,7 @@ class _Upload:
         self.unsynced += len(data)
         if self.unsynced >= _SYNC_EVERY_BYTES:
             self.sync()
+        passed(Step.UPLOAD_GREW)
 
     def sync(self) -> None:
         with disk_full_named(self.target):
@@ -183,6 +187,7 @@ class _Upload:
         self.sync()
         self.file.close()
         publish(partial_path(self.target), self.target)
+        passed(Step.UPLOAD_NAMED)
         return Received(self.target, self.size, actual)
 
 

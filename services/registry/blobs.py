@@ -27,6 +27,7 @@ from obstore.store import LocalStore, ObjectStore, from_url
 
 from services.chassis.errors import Failure, Reason
 from services.chassis.files import disk_full_named, sync_folder
+from services.chassis.steps import Step, passed
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -127,12 +128,15 @@ class ObjectBlobs:
         with _reached(), disk_full_named("the blobs"):
             if self._folder is not None and staged.is_relative_to(self._folder):
                 await obstore.rename_async(self._store, str(staged.relative_to(self._folder)), key)
+                passed(Step.BLOB_STORED)
                 await asyncio.to_thread(self._sync, self._folder / key)
                 return
             await obstore.put_async(self._store, key, staged)
+            passed(Step.BLOB_STORED)
             if self._folder is not None:
                 await asyncio.to_thread(self._sync, self._folder / key)
             await asyncio.to_thread(staged.unlink)
+            passed(Step.STAGED_REMOVED)
 
     def _sync(self, path: Path) -> None:
         """Make the file and the names that lead to it durable: obstore renames but does not sync."""
@@ -143,7 +147,8 @@ class ObjectBlobs:
         for parent in path.parents:
             sync_folder(parent)
             if parent == self._folder:
-                return
+                break
+        passed(Step.BLOB_SYNCED)
 
     async def read(self, sha256: str, offset_bytes: int) -> AsyncIterator[bytes]:
         """Stream from the store."""
@@ -173,11 +178,13 @@ class ObjectBlobs:
         copy = self._scratch / f"{_COPY}{uuid.uuid4().hex}"
         try:
             with disk_full_named("the blobs"), copy.open("wb") as file:
+                passed(Step.COPY_MADE)
                 async for piece in self.read(sha256, 0):
                     await asyncio.to_thread(file.write, piece)
             yield copy
         finally:
             copy.unlink(missing_ok=True)
+            passed(Step.COPY_REMOVED)
 
     def holds_now(self, sha256: str) -> bool:
         """Ask the store."""
