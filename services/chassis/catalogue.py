@@ -165,8 +165,13 @@ class Reason(Enum):
     )
     TEMPLATE_MISMATCH = Entry(
         Code.FAILED_PRECONDITION,
-        "The adapter was trained under the chat template {template}; this deployment serves {known}. "
-        "Train it under that one.",
+        "The adapter was trained under the chat template {template} and does not bring it; this deployment serves {known}. "
+        "Add it to the version as chat_template.jinja, or train under that one.",
+    )
+    TEMPLATE_UNRENDERABLE = Entry(
+        Code.INVALID_ARGUMENT,
+        "The model's chat template does not take this conversation: {problem}. Write it as the template wants it, or "
+        "send text or token ids.",
     )
     UPLOAD_IN_PROGRESS = Entry(
         Code.ABORTED, "The same content is being uploaded, or an old copy removed, at this moment. Wait, or retry."
