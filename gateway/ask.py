@@ -102,7 +102,7 @@ class Asker:
             return prompt.grounded(question.text, quotations, question.history, question.instructions)
 
         async def measure(messages: Sequence[Message]) -> PromptSize:
-            return await self._generator.size(messages, route.base)
+            return await self._generator.size(messages, route.base, route.version)
 
         with watch.stage("prompt") as stage:
             fitted = await fit(found, build, measure, question.wish.sampling.max_tokens)

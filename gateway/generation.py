@@ -231,7 +231,7 @@ class Generator(Protocol):
     def generate(self, request: GenerationRequest) -> AsyncGenerator[Opening | TextDelta | Generated]:
         """Stream an answer.  Closing the iterator aborts the work."""
 
-    async def size(self, messages: Sequence[Message], base: str) -> PromptSize:
+    async def size(self, messages: Sequence[Message], base: str, version: str) -> PromptSize:
         """Count the tokens of a conversation exactly as ``generate`` would build it."""
 
     async def engines(self) -> list[Engine]:

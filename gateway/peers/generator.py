@@ -57,11 +57,12 @@ class RemoteGenerator:
         finally:
             call.cancel()
 
-    async def size(self, messages: Sequence[Message], base: str) -> PromptSize:
+    async def size(self, messages: Sequence[Message], base: str, version: str) -> PromptSize:
         """As the Protocol says."""
         conversation = generator_pb2.Conversation(messages=to_messages(messages))
+        request = generator_pb2.TokenizeRequest(conversation=conversation, base=base, version=version)
         with failures.of(NAME):
-            answer = await self._stub.Tokenize(generator_pb2.TokenizeRequest(conversation=conversation, base=base))
+            answer = await self._stub.Tokenize(request)
         return PromptSize(len(answer.token_ids), answer.context_tokens)
 
     async def engines(self) -> list[Engine]:

@@ -26,6 +26,7 @@ from services.chassis.files import publish, sync_tree, write_atomically
 from services.chassis.streams import Chunk, committed_bytes, receive
 from services.generator.plugin.identity import IDENTITY_FILE, Identity
 from services.generator.residency import StoredAdapter
+from services.generator.templates import MAX_TEMPLATE_BYTES, TEMPLATE_FILE
 from services.generator.verification import CONFIG, WEIGHTS, BaseRules, Verdict, verify
 
 MAX_FILE_BYTES = 4 << 30
@@ -185,7 +186,7 @@ class AdapterFiles:
         if manifest.kind != "LORA":
             raise Failure(Reason.WEIGHTS_REFUSED, problem="only LoRA adapters are served beside the base")
         served, _ = self._bases(manifest.base_digest)
-        if manifest.template_digest not in ("", served.template_digest):
+        if not self._own_template(manifest) and manifest.template_digest not in ("", served.template_digest):
             raise Failure(Reason.TEMPLATE_MISMATCH, template=manifest.template_digest, known=served.template_digest)
         for name in (WEIGHTS, CONFIG):
             if name not in manifest.files:
@@ -208,8 +209,23 @@ class AdapterFiles:
         await asyncio.to_thread(os.utime, folder)
         identity = await asyncio.to_thread(Identity.read, folder)
         return StoredAdapter(
-            version, manifest.tenant, manifest.model, folder, identity.rank, manifest.files[WEIGHTS][1]
+            version,
+            manifest.tenant,
+            manifest.model,
+            folder,
+            identity.rank,
+            manifest.files[WEIGHTS][1],
+            self._own_template(manifest),
         )
+
+    def _own_template(self, manifest: Manifest) -> str:
+        """The digest of the template that a version brings and its base does not have; empty without one."""
+        sha256, size_bytes = manifest.files.get(TEMPLATE_FILE, ("", 0))
+        named = manifest.template_digest
+        if f"sha256:{sha256}" != named or size_bytes > MAX_TEMPLATE_BYTES:
+            return ""
+        served, _ = self._bases(manifest.base_digest)
+        return "" if named == served.template_digest else named
 
     def _tell(self, version: str, stage: str) -> None:
         for ended in self._listening.get(version, ()):
@@ -221,7 +237,7 @@ class AdapterFiles:
     async def _fetch(self, incoming: Path, manifest: Manifest) -> None:
         await asyncio.to_thread(lambda: incoming.mkdir(parents=True, exist_ok=True))
         async with self._downloads.as_service():
-            for name in (CONFIG, WEIGHTS):
+            for name in (CONFIG, WEIGHTS, *([TEMPLATE_FILE] if self._own_template(manifest) else [])):
                 sha256, size_bytes = manifest.files[name]
                 target = incoming / name
                 if target.exists():
@@ -246,6 +262,8 @@ def _publish(incoming: Path, folder: Path, version: str, manifest: Manifest, ver
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir()
     (incoming / WEIGHTS).rename(staged / WEIGHTS)
+    with suppress(FileNotFoundError):
+        (incoming / TEMPLATE_FILE).rename(staged / TEMPLATE_FILE)
     write_atomically(staged / CONFIG, json.dumps(verdict.config, sort_keys=True).encode())
     identity = Identity(version, f"sha256:{manifest.files[WEIGHTS][0]}", verdict.rank)
     write_atomically(staged / IDENTITY_FILE, identity.text().encode())

@@ -30,7 +30,9 @@ from services.generator.hosts import Base
 from services.generator.meter import Meter
 from services.generator.pool import Pool, Spawn
 from services.generator.pool_table import PoolLimits
+from services.generator.prompts import Prompts
 from services.generator.sweep import Bounds, Sweep
+from services.generator.templates import ChatTemplates
 from services.generator.verbs import Verbs
 from services.generator.watcher import Cursor, Registry, Watcher
 
@@ -82,8 +84,10 @@ async def open_verbs(
         version_deleted=(sweep.deleted, departures.deleted),
     )
     sources = Sources(runtime.new_id, lambda: secrets.randbelow(1 << 31), runtime.clock.monotonic, runtime.blocking)
+    templates = ChatTemplates()
+    prompts = Prompts(templates, runtime.blocking)
     generation = Generation(
-        bases, pool, files, versions, sources, Meter(runtime.metrics, settings.metrics_versions).observe
+        bases, pool, files, versions, prompts, sources, Meter(runtime.metrics, settings.metrics_versions).observe
     )
     tasks = [
         runtime.spawn(pool.run(), name="pool"),
@@ -99,6 +103,7 @@ async def open_verbs(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await bases.close()
+        await templates.close()
 
 
 async def _deploy(runtime: Runtime, settings: GeneratorSettings, hosting: Hosting, bases: Bases) -> None:

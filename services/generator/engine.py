@@ -212,6 +212,10 @@ class Engine(Protocol):
         ...
 
 
+class Unrenderable(ValueError):
+    """The base's chat template refuses a conversation; the text says why."""
+
+
 class Tokenizer(Protocol):
     """The base's tokenizer and chat template; works while the engine is down.  Blocks: run in a thread."""
 
@@ -221,12 +225,26 @@ class Tokenizer(Protocol):
         ...
 
     @property
+    def template(self) -> str:
+        """The chat template; empty when there is none."""
+        ...
+
+    @property
     def vocabulary(self) -> int:
         """How many token ids there are."""
         ...
 
+    @property
+    def special_tokens(self) -> Mapping[str, str]:
+        """The special tokens' texts by the names that templates call them."""
+        ...
+
     def chat(self, turns: Sequence[Turn]) -> list[int]:
-        """Token ids of a conversation up to where the assistant speaks next."""
+        """Token ids of a conversation up to where the assistant speaks next.  Raises Unrenderable."""
+        ...
+
+    def rendered(self, text: str) -> list[int]:
+        """Token ids of what a chat template wrote: every special token of the prompt stands in it."""
         ...
 
     def text(self, text: str) -> list[int]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -33,6 +33,7 @@ from services.generator.engine import (
 )
 from services.generator.hosts import Host
 from services.generator.places import not_ready
+from services.generator.prompts import Prompts, require_tokens, template_digest
 from services.generator.residency import Place, StoredAdapter
 
 DEFAULT_MAX_TOKENS = 256
@@ -98,6 +99,7 @@ class Generation:
         pool: Engines,
         files: Files,
         versions: Versions,
+        prompts: Prompts,
         sources: Sources,
         observe: Callable[[Done], None] = lambda _: None,
     ) -> None:
@@ -105,6 +107,7 @@ class Generation:
         self._pool = pool
         self._files = files
         self._versions = versions
+        self._prompts = prompts
         self._sources = sources
         self._observe = observe
 
@@ -112,14 +115,11 @@ class Generation:
         """Where a request of the present caller goes.  Raises as ``Bases.find``."""
         return await self._bases.find(self._versions, version, base)
 
-    async def tokens(self, prompt: Prompt, host: Host) -> list[int]:
-        """The prompt's token ids exactly as ``answer`` uses them; no engine is started.  Raises FIELD_INVALID."""
-        if isinstance(prompt, str):
-            return await self._sources.blocking(host.tokenizer.text, prompt)
-        if isinstance(prompt, TokenIds):
-            _require_tokens(host, "token_ids", prompt.ids)
-            return list(prompt.ids)
-        return await self._sources.blocking(host.tokenizer.chat, prompt)
+    async def tokens(self, prompt: Prompt, target: Target, tenant: str) -> list[int]:
+        """The prompt's token ids exactly as ``answer`` uses them; no engine is started.  Raises as it does."""
+        # Only a conversation is put through a template, and only a version's files hold one of its own.
+        stored = None if isinstance(prompt, str | TokenIds) else await self.stored(target)
+        return await self._prompts.tokens(prompt, target.host, stored, tenant)
 
     async def stored(self, target: Target, ended: Callable[[str], None] = lambda _: None) -> StoredAdapter | None:
         """The verified files of the target's adapter; None when the base answers alone."""
@@ -129,22 +129,20 @@ class Generation:
         """Yield the opening, the answer as it comes, then its end.
 
         Raises PROMPT_TOO_LONG, VERSION_NOT_FOUND, BASE_NOT_FOUND, WEIGHTS_REFUSED, BASE_MISMATCH,
-        TEMPLATE_MISMATCH, ENGINE_TOO_LARGE, OVERLOADED, NOT_READY, VERSION_MISMATCH, and FIELD_INVALID for a
+        TEMPLATE_MISMATCH, TEMPLATE_UNRENDERABLE, ENGINE_TOO_LARGE, OVERLOADED, NOT_READY, VERSION_MISMATCH, and FIELD_INVALID for a
         constraint that does not compile.
         """
         watch = _Watch(self._sources.monotonic)
         target = await self.target(ask.version, ask.base)
         host = target.host
-        if not host.base.always_on:
-            # Its folder may have been fetched.
-            watch.stage("load")
-        token_ids = await self.tokens(ask.prompt, host)
+        # Before the prompt: a version may bring the template that it is written by.
+        stored = await self.stored(target, watch.stage)
+        watch.stage("load")
+        token_ids = await self._prompts.tokens(ask.prompt, host, stored, tenant)
         sampling = self._applied(ask, len(token_ids), host)
         if ask.constraint is not None:
             await host.constraints.require_compilable(ask.constraint, tenant)
         watch.stage("prompt", len(token_ids))
-        stored = await self.stored(target, watch.stage)
-        watch.stage("load")
         progress = _Progress([_Answer() for _ in range(sampling.n)])
         work = _Work(ask, tenant, target, stored, token_ids, sampling)
         cold = not (host.base.always_on or host.ready)
@@ -229,9 +227,12 @@ class Generation:
         if ask.sampling.n > 1 and ask.sampling.temperature == 0:
             problem = "needs a temperature over 0: without chance all answers are the same"
             raise Failure(Reason.FIELD_INVALID, field="sampling.n", problem=problem)
-        _require_tokens(host, "sampling.stop_token_ids", ask.sampling.stop_token_ids)
-        _require_tokens(host, "sampling.logit_bias", ask.sampling.logit_bias)
-        _require_tokens(host, "sampling.allowed_token_ids", ask.sampling.allowed_token_ids)
+        if ask.constraint is not None and ask.sampling.allowed_token_ids:
+            problem = "cannot stand beside a structured output: both say which tokens may come"
+            raise Failure(Reason.FIELD_INVALID, field="sampling.allowed_token_ids", problem=problem)
+        require_tokens(host, "sampling.stop_token_ids", ask.sampling.stop_token_ids)
+        require_tokens(host, "sampling.logit_bias", ask.sampling.logit_bias)
+        require_tokens(host, "sampling.allowed_token_ids", ask.sampling.allowed_token_ids)
         seed = self._sources.draw_seed() if ask.seed is None else ask.seed
         return replace(ask.sampling, max_tokens=wanted, seed=seed)
 
@@ -248,7 +249,7 @@ class Generation:
             engine=facts.name,
             engine_build=facts.build,
             base_digest=told.base_digest,
-            template_digest=target.host.tokenizer.template_digest,
+            template_digest=template_digest(target.host, work.stored),
             prompt_tokens_digest=prompt_tokens_digest(job.token_ids),
             attestation=told,
             sampling=job.sampling,
@@ -340,13 +341,6 @@ class _Watch:
     def _add(self, name: str, seconds: float, input_size: int = 0) -> None:
         before = self._stages.get(name, Stage(name, 0.0, 0))
         self._stages[name] = Stage(name, before.seconds + seconds, max(before.input_size, input_size))
-
-
-def _require_tokens(host: Host, field: str, ids: Iterable[int]) -> None:
-    """Raise FIELD_INVALID unless all are tokens of the model."""
-    if any(not 0 <= token < host.tokenizer.vocabulary for token in ids):
-        problem = f"ids lie from 0 to {host.tokenizer.vocabulary - 1}"
-        raise Failure(Reason.FIELD_INVALID, field=field, problem=problem)
 
 
 def _first_line(text: str) -> str:

@@ -38,6 +38,8 @@ class StoredAdapter:
     folder: Path
     rank: int
     size_bytes: int
+    # The digest of the chat template that it brings in its folder; empty when it speaks the base's.
+    template_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import json
 import resource
 import signal
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import jinja2.debug  # noqa: F401 - Jinja reads it when a template first fails, and by then no file can be opened
@@ -53,12 +53,16 @@ def environment() -> ImmutableSandboxedEnvironment:
     )
     made.filters["tojson"] = _as_json
     made.globals["raise_exception"] = _raise
-    made.globals["strftime_now"] = datetime.now().strftime
+    made.globals["strftime_now"] = _now
     return made
 
 
 def _as_json(value: object, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
+
+
+def _now(form: str) -> str:
+    return datetime.now(UTC).strftime(form)
 
 
 def _raise(message: object) -> None:

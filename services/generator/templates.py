@@ -1,4 +1,4 @@
-"""Chat templates that versions bring along: programs of strangers, rendered in limited children.
+"""Chat templates of strangers: programs that versions bring along, rendered in limited children.
 
 Invariants: a child renders one template of one tenant and is never given another's; a tenant renders one conversation
 at a time, so its slow templates wait for themselves; a child that was interrupted, died or babbled is not asked again.
@@ -11,9 +11,9 @@ import json
 import signal
 import sys
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -24,6 +24,7 @@ from services.generator.engine import Turn
 from services.generator.places import not_ready
 
 TEMPLATE_FILE = "chat_template.jinja"
+MAX_TEMPLATE_BYTES = 1 << 20
 _PROGRAM = Path(__file__).with_name("template_child.py")
 _LINE_BYTES = 32 << 20
 _BEYOND = "it does not end within the limits of time and memory"
@@ -33,11 +34,11 @@ _OWN_ENDS = frozenset({-signal.SIGPROF, -signal.SIGSEGV, -signal.SIGABRT, -signa
 
 @dataclass(frozen=True, slots=True)
 class BroughtTemplate:
-    """A template as a version brings it: ``digest`` (sha256:…) of its text, which lies in ``path``."""
+    """A template for a tenant's conversations: ``digest`` (sha256:…) of its text, which ``read`` gets; it blocks."""
 
     tenant: str
     digest: str
-    path: Path
+    read: Callable[[], str] = field(compare=False)
 
 
 class _Renderer:
@@ -122,7 +123,7 @@ class ChatTemplates:
         # Taken out while it works: what is not put back is not asked again.
         renderer = self._renderers.pop(key, None)
         if renderer is None:
-            renderer = await _Renderer.start(await asyncio.to_thread(template.path.read_text, "utf-8"))
+            renderer = await _Renderer.start(await asyncio.to_thread(template.read))
         whole = False
         try:
             text = await renderer.told(task)

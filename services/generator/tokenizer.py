@@ -1,17 +1,21 @@
 """The base's tokenizer and chat template, apart from any engine.
 
-Invariant: the prompt that is counted is the prompt that is run; the template is the
-base's own (rendered by transformers in a sandbox), so no version brings a program along.
+Invariant: the prompt that is counted is the prompt that is run.  The template that is
+rendered here, by transformers in a sandbox, is that of one of the deployment's bases; one
+that a tenant brings along is a stranger's program: ``templates`` renders it in a limited
+child.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from services.generator.engine import Turn
+from jinja2 import TemplateError
+
+from services.generator.engine import Turn, Unrenderable
 
 
 class BaseTokenizer:
@@ -21,8 +25,13 @@ class BaseTokenizer:
         from transformers import AutoTokenizer
 
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        template = self._tokenizer.chat_template or ""
-        self._digest = f"sha256:{hashlib.sha256(template.encode()).hexdigest()}"
+        self._template = self._tokenizer.chat_template or ""
+        self._digest = f"sha256:{hashlib.sha256(self._template.encode()).hexdigest()}"
+
+    @property
+    def template(self) -> str:
+        """The chat template; empty when there is none."""
+        return str(self._template)
 
     @property
     def template_digest(self) -> str:
@@ -34,11 +43,24 @@ class BaseTokenizer:
         """How many token ids there are."""
         return len(self._tokenizer)
 
+    @property
+    def special_tokens(self) -> Mapping[str, str]:
+        """The special tokens' texts by the names that templates call them."""
+        return {
+            name: str(token) for name, token in self._tokenizer.special_tokens_map.items() if isinstance(token, str)
+        }
+
     def chat(self, turns: Sequence[Turn]) -> list[int]:
-        """Token ids of a conversation up to where the assistant speaks next."""
+        """Token ids of a conversation up to where the assistant speaks next.  Raises Unrenderable."""
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-        text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        # The template writes every special token that the prompt has.
+        try:
+            text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            raise Unrenderable(str(error)) from error
+        return self.rendered(text)
+
+    def rendered(self, text: str) -> list[int]:
+        """Token ids of what a chat template wrote: every special token of the prompt stands in it."""
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def text(self, text: str) -> list[int]:

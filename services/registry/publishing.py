@@ -8,7 +8,7 @@ from services.chassis.errors import Failure, Reason
 from services.registry.bases import Base, Bases, module_shapes, require_base
 from services.registry.callers import Caller
 from services.registry.full_models import folder_digest
-from services.registry.inspection.full import CONFIG
+from services.registry.inspection.full import CONFIG, TEMPLATE
 from services.registry.manifests import Kind, Manifest
 from services.registry.models import require_name
 from services.registry.replay import Replay
@@ -45,6 +45,7 @@ class Publishing:
         Raises FIELD_INVALID, BLOB_MISSING, SIZE_MISMATCH, BASE_MISMATCH, WEIGHTS_REFUSED, REQUEST_ID_REUSED.
         """
         _check_names(draft)
+        draft = _with_template(draft)
         draft.canonical()  # refuses numbers that JSON cannot hold before anything is run
         base = None
         if draft.kind is Kind.LORA:
@@ -84,6 +85,17 @@ def _own_digest(draft: Manifest) -> str:
         problem = f"a full model is named by its own files, {digest}; leave it empty"
         raise Failure(Reason.FIELD_INVALID, field="version.base_digest", problem=problem)
     return digest
+
+
+def _with_template(draft: Manifest) -> Manifest:
+    """The draft under the digest of the chat template that it brings, where it brings one.  Raises FIELD_INVALID."""
+    brought = next((f"sha256:{file.sha256}" for file in draft.files if file.filename == TEMPLATE), "")
+    if not brought:
+        return draft
+    if draft.template_digest not in ("", brought):
+        problem = f"is not that of the {TEMPLATE} that the version brings, {brought}"
+        raise Failure(Reason.FIELD_INVALID, field="version.template_digest", problem=problem)
+    return replace(draft, template_digest=brought)
 
 
 def _check_names(draft: Manifest) -> None:

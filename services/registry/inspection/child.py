@@ -18,7 +18,7 @@ from pathlib import Path
 from services.registry.inspection import Unfit
 from services.registry.inspection.adapter import check_config, check_tensors
 from services.registry.inspection.documents import parse_all
-from services.registry.inspection.full import check_full
+from services.registry.inspection.full import check_full, check_texts
 from services.registry.inspection.layout import modules
 from services.registry.inspection.tensors import Tensor, read_header, require_finite
 
@@ -58,6 +58,8 @@ def judge(task: Mapping[str, object]) -> dict[str, object]:
     share = 1.0
     if task["kind"] == "LORA":
         verdict = _adapter(parsed, weights, _base_shapes(task))
+        # A template that an adapter brings is the file; what a tokenizer's configuration says beside it is not read.
+        check_texts(files, {})
     else:
         verdict = check_full(files, parsed, weights)
         share = _share(files, task.get("finite_bytes"))

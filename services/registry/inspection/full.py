@@ -56,7 +56,7 @@ def check_full(
     vocabulary = config["vocab_size"]
     assert isinstance(vocabulary, int)  # the layout of the tensors saw to it
     _check_tokenizer(parsed, vocabulary)
-    _check_texts(files, parsed)
+    check_texts(files, parsed)
     return {"parameters": sum(_count(tensor) for found in weights.values() for tensor in found)}
 
 
@@ -134,7 +134,8 @@ def _check_tokenizer(parsed: Mapping[str, object], vocabulary: int) -> None:
         raise Unfit(f"{TOKENIZER}: it has a token {max(numbers)}, the model has {vocabulary} tokens")
 
 
-def _check_texts(files: Mapping[str, Path], parsed: Mapping[str, object]) -> None:
+def check_texts(files: Mapping[str, Path], parsed: Mapping[str, object]) -> None:
+    """Check what is neither JSON nor weights: text, and templates that parse.  Raises Unfit."""
     for name, path in files.items():
         if name.endswith((".txt", ".jinja")):
             _text(name, path)

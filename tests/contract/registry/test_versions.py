@@ -1,5 +1,6 @@
 """Versions are immutable, named by the digest of their manifest, and carry where they come from."""
 
+import hashlib
 import json
 import uuid
 
@@ -126,6 +127,22 @@ def test_a_model_must_have_a_name_that_it_may_bear(user: User, name: str):
 def test_a_digest_must_be_one(user: User, field: str):
     with refused("FIELD_INVALID"):
         user.publish("fares", None, **{field: "abc"})
+
+
+def test_a_version_that_brings_its_chat_template_has_its_digest(user: User):
+    text = b"{% for m in messages %}{{ m.content }}{% endfor %}"
+    files = {**Adapter().files(), "chat_template.jinja": text}
+    version = user.publish("fares", files)
+    assert version.template_digest == f"sha256:{hashlib.sha256(text).hexdigest()}"
+    with refused("FIELD_INVALID") as failures:
+        user.publish("fares", files, template_digest="sha256:" + "0" * 64)
+    assert version.template_digest in failures[0].message
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe", b"{% for %}", b"x" * (1 << 21)])
+def test_a_chat_template_that_is_none_is_refused(user: User, text: bytes):
+    with refused("WEIGHTS_REFUSED"):
+        user.publish("fares", {**Adapter().files(), "chat_template.jinja": text})
 
 
 def test_a_metric_that_is_not_a_number_is_refused(user: User):

@@ -33,7 +33,7 @@ def test_the_base_answers_and_the_receipt_is_enough_to_compute_the_answer_again(
     assert receipt.sampling.max_tokens == 12
     assert receipt.sampling.HasField("seed")
     assert answer.final.finish_reason == chat_pb2.FINISH_REASON_STOP
-    assert [timing.stage for timing in answer.final.timings] == ["prompt", "load", "queue", "prefill", "generate"]
+    assert [timing.stage for timing in answer.final.timings] == ["load", "prompt", "queue", "prefill", "generate"]
 
 
 def test_tokenize_counts_what_generate_uses(marks):

@@ -4,7 +4,7 @@ import asyncio
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from services.generator.engine import (
     Attestation,
@@ -13,6 +13,7 @@ from services.generator.engine import (
     EngineRefused,
     Finish,
     Piece,
+    Unrenderable,
 )
 from services.generator.hosts import Base, Host
 from services.generator.residency import StoredAdapter
@@ -136,10 +137,17 @@ class MemoryEngine:
 class Words:
     """A tokenizer of one token a character."""
 
+    template = "{{ messages }}"
     template_digest = "sha256:template"
     vocabulary = 256
+    special_tokens: ClassVar = {"bos_token": "<s>"}
+
+    def rendered(self, text):
+        return [ord(letter) for letter in text]
 
     def chat(self, turns):
+        if turns[0].role == "tool":
+            raise Unrenderable("no tools")
         return [ord(letter) for turn in turns for letter in turn.content]
 
     def text(self, text):
@@ -187,9 +195,9 @@ class Inline(ThreadPoolExecutor):
         return done
 
 
-def stored(version, tenant="t"):
+def stored(version, tenant="t", template_digest=""):
     """A verified adapter that lies nowhere."""
-    return StoredAdapter(version, tenant, f"model-{version}", Path("/nowhere"), 8, 100)
+    return StoredAdapter(version, tenant, f"model-{version}", Path("/nowhere"), 8, 100, template_digest)
 
 
 class OneEngine:

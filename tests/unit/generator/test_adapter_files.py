@@ -46,7 +46,10 @@ class Catalog:
         self.downloading = asyncio.Event()
         self.downloading.set()
 
-    def publish(self, model, template_digest=""):
+    def publish(self, model, template_digest="", template=None):
+        if template is not None:
+            self.files["chat_template.jinja"] = template
+            template_digest = template_digest or f"sha256:{digest(template)}"
         files = [
             {"filename": name, "sha256": digest(content), "size_bytes": len(content)}
             for name, content in self.files.items()
@@ -126,6 +129,32 @@ async def test_a_version_of_another_template_is_refused_with_both_before_a_byte_
     assert caught.value.reason is Reason.TEMPLATE_MISMATCH
     assert caught.value.variables == {"template": "sha256:other", "known": "sha256:template"}
     assert shelf.here == set()
+
+
+async def test_a_template_that_a_version_brings_is_kept_beside_its_weights(shelf):
+    text = b"{{ messages }}"
+    stored = await shelf.obtain(shelf.catalog.publish("m", template=text))
+    assert stored.template_digest == f"sha256:{digest(text)}"
+    assert (stored.folder / "chat_template.jinja").read_bytes() == text
+    again = await shelf.obtain(stored.version)
+    assert again.template_digest == stored.template_digest
+
+
+async def test_a_template_of_another_digest_or_beyond_all_size_is_not_the_one_that_is_named(shelf):
+    for fields in ({"template_digest": "sha256:other", "template": b"x"}, {"template": b"x" * ((1 << 20) + 1)}):
+        with pytest.raises(Failure) as caught:
+            await shelf.obtain(shelf.catalog.publish("m", **fields))
+        assert caught.value.reason is Reason.TEMPLATE_MISMATCH
+
+
+async def test_what_obtaining_took_is_told_stage_by_stage_and_to_everyone_who_waits(shelf):
+    version = shelf.catalog.publish("m")
+    facts = await shelf.catalog.facts(version)
+    heard: list[list[str]] = [[], []]
+    await asyncio.gather(*(shelf.files.obtain(facts, told.append) for told in heard))
+    assert heard == [["load", "load_fetch", "load_verify"]] * 2
+    await shelf.files.obtain(facts, heard[0].append)
+    assert heard[0] == heard[1]
 
 
 async def test_files_of_a_deleted_version_leave_and_others_stay(shelf):

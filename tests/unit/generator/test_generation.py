@@ -6,6 +6,7 @@ import itertools
 import json
 import struct
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -16,13 +17,21 @@ from services.generator.bases import Target
 from services.generator.engine import Finish, Sampling, Turn
 from services.generator.generation import Generation, Sources
 from services.generator.places import Limits, Slots
+from services.generator.prompts import Prompts
 from services.generator.supervision import EngineState
 from tests.unit.generator.engines import MemoryEngine, hosted, settled, stored
 
 
 class Shelf:
     async def obtain(self, facts, ended=lambda _: None):
-        return stored(facts.version)
+        return stored(facts.version, template_digest="sha256:own" if facts.version == "styled" else "")
+
+
+class Renders:
+    """Tells by what it was asked to render."""
+
+    async def render(self, template, special_tokens, turns):
+        return f"{template.tenant} {template.digest} {special_tokens['bos_token']} {turns[0].content}"
 
 
 class Permissions:
@@ -70,7 +79,10 @@ class World1:
         sources = Sources(iter(f"id-{n}" for n in range(99)).__next__, lambda: 77, self.now, blocking)
         self.states: list[bool] = []
         self.host = hosted(self.engine, self.slots, lambda now, why: self.states.append(now))
-        self.verb = Generation(Found(self.host), AlwaysOn(), Shelf(), Permissions(), sources, self.counted.append)
+        prompts = Prompts(Renders(), blocking)
+        self.verb = Generation(
+            Found(self.host), AlwaysOn(), Shelf(), Permissions(), prompts, sources, self.counted.append
+        )
 
     async def open(self):
         await self.engine.start()
@@ -97,7 +109,7 @@ async def test_an_answer_ends_with_a_receipt_that_says_what_the_engine_attested(
     packed = struct.pack("<3i", *b"hey")
     assert opening.prompt_tokens_digest == f"sha256:{hashlib.sha256(packed).hexdigest()}"
     assert opening.sampling.seed == 77
-    assert [stage.name for stage in done.stages] == ["prompt", "load", "load_slot", "queue", "prefill", "generate"]
+    assert [stage.name for stage in done.stages] == ["load", "prompt", "load_slot", "queue", "prefill", "generate"]
 
 
 async def test_the_stages_follow_one_another_without_a_gap():
@@ -246,6 +258,33 @@ async def test_token_ids_outside_the_vocabulary_are_refused():
     with pytest.raises(Failure) as caught:
         await (await World1().open()).run(prompt=TokenIds((1, 256)))
     assert caught.value.reason is Reason.FIELD_INVALID
+
+
+async def tokens_of(world, version, role="user"):
+    return await world.verb.tokens((Turn(role, "hey"),), await world.verb.target(version), "tenant")
+
+
+async def test_a_version_that_brings_its_template_is_rendered_with_it_and_the_receipt_names_it():
+    world = await World1().open()
+    opening = (await world.run(version="styled", prompt=(Turn("user", "hey"),)))[0]
+    written = "tenant sha256:own <s> hey"
+    assert opening.prompt_tokens == len(written)
+    assert opening.template_digest == "sha256:own"
+    assert await tokens_of(world, "styled") == [ord(letter) for letter in written]
+    assert await tokens_of(world, "v") == [ord(letter) for letter in "hey"]
+
+
+async def test_the_template_of_a_base_that_a_tenant_brought_is_rendered_apart_too():
+    world = await World1().open()
+    world.host.base = replace(world.host.base, public=False)
+    assert bytes(await tokens_of(world, "")).decode() == "tenant sha256:template <s> hey"
+
+
+async def test_a_conversation_that_the_template_refuses_is_refused_with_its_words():
+    with pytest.raises(Failure) as caught:
+        await tokens_of(await World1().open(), "", role="tool")
+    assert caught.value.reason is Reason.TEMPLATE_UNRENDERABLE
+    assert "no tools" in caught.value.sentence
 
 
 async def test_another_base_is_not_found():

@@ -30,7 +30,7 @@ def brought(folder, text, tenant="t"):
     digest = hashlib.sha256(text.encode()).hexdigest()
     path = folder / f"{tenant}-{digest[:8]}.jinja"
     path.write_text(text)
-    return BroughtTemplate(tenant, f"sha256:{digest}", path)
+    return BroughtTemplate(tenant, f"sha256:{digest}", path.read_text)
 
 
 async def test_a_template_sees_turns_and_special_tokens(templates, tmp_path):

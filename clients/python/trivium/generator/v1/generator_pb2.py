@@ -28,7 +28,7 @@ from trivium.common.v1 import chat_pb2 as trivium_dot_common_dot_v1_dot_chat__pb
 from trivium.common.v1 import receipt_pb2 as trivium_dot_common_dot_v1_dot_receipt__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$trivium/generator/v1/generator.proto\x12\x14trivium.generator.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctrivium/common/v1/chat.proto\x1a\x1ftrivium/common/v1/receipt.proto\"M\n\x0c\x43onversation\x12=\n\x08messages\x18\x01 \x03(\x0b\x32\x1e.trivium.common.v1.ChatMessageB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\"%\n\x08TokenIds\x12\x19\n\x03ids\x18\x01 \x03(\x05\x42\x0c\xbaH\t\x92\x01\x06\x08\x01\x10\x80\x80\x08\"\xcd\x03\n\x0fGenerateRequest\x12:\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\".trivium.generator.v1.ConversationH\x00\x12\x1b\n\x04text\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80@H\x00\x12\x33\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x1e.trivium.generator.v1.TokenIdsH\x00\x12\x18\n\x07version\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18P\x12\x16\n\x04\x62\x61se\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12-\n\x08sampling\x18\x06 \x01(\x0b\x32\x1b.trivium.common.v1.Sampling\x12>\n\x11structured_output\x18\x07 \x01(\x0b\x32#.trivium.common.v1.StructuredOutput\x12\x1c\n\nrequest_id\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12!\n\x0frequested_model\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x39\n\x07sources\x18\n \x03(\x0b\x32\x1d.trivium.common.v1.SourceSpanB\t\xbaH\x06\x92\x01\x03\x10\x80\x02\x42\x0f\n\x06prompt\x12\x05\xbaH\x02\x08\x01\"\xa8\x01\n\x10GenerateResponse\x12,\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32\x1b.trivium.generator.v1.DeltaH\x00\x12,\n\x05\x66inal\x18\x02 \x01(\x0b\x32\x1b.trivium.generator.v1.FinalH\x00\x12\x30\n\x07opening\x18\x03 \x01(\x0b\x32\x1d.trivium.generator.v1.OpeningH\x00\x42\x06\n\x04part\"6\n\x07Opening\x12+\n\x07receipt\x18\x01 \x01(\x0b\x32\x1a.trivium.common.v1.Receipt\"k\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\x12\x31\n\x08logprobs\x18\x03 \x03(\x0b\x32\x1f.trivium.common.v1.TokenLogprob\x12\x0e\n\x06\x63hoice\x18\x04 \x01(\x05\"\xf5\x01\n\x05\x46inal\x12\x36\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x1f.trivium.common.v1.FinishReason\x12\'\n\x05usage\x18\x02 \x01(\x0b\x32\x18.trivium.common.v1.Usage\x12/\n\x07timings\x18\x03 \x03(\x0b\x32\x1e.trivium.common.v1.StageTiming\x12+\n\x07receipt\x18\x04 \x01(\x0b\x32\x1a.trivium.common.v1.Receipt\x12-\n\x07\x63hoices\x18\x05 \x03(\x0b\x32\x1c.trivium.common.v1.ChoiceEnd\"\x91\x01\n\x0fTokenizeRequest\x12:\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\".trivium.generator.v1.ConversationH\x00\x12\x19\n\x04text\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@H\x00\x12\x16\n\x04\x62\x61se\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x42\x0f\n\x06prompt\x12\x05\xbaH\x02\x08\x01\"=\n\x10TokenizeResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\x05\x12\x16\n\x0e\x63ontext_tokens\x18\x02 \x01(\x05\"\x92\x03\n\x06\x45ngine\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32!.trivium.generator.v1.EngineState\x12\r\n\x05\x62uild\x18\x03 \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x04 \x01(\t\x12\x13\n\x0b\x62\x61se_digest\x18\x05 \x01(\t\x12\r\n\x05slots\x18\x06 \x01(\x05\x12\x10\n\x08max_rank\x18\x07 \x01(\x05\x12\x16\n\x0e\x63ontext_tokens\x18\x08 \x01(\x05\x12\x0f\n\x07running\x18\t \x01(\x05\x12\x0f\n\x07waiting\x18\n \x01(\x05\x12.\n\nstart_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08restarts\x18\x0c \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\r \x01(\x03\x12\x17\n\x0f\x65stimated_bytes\x18\x0e \x01(\x03\x12\r\n\x05model\x18\x0f \x01(\t\x12\x0f\n\x07version\x18\x10 \x01(\t\x12\x14\n\x0cidle_seconds\x18\x11 \x01(\x01\x12\x12\n\nlast_error\x18\x12 \x01(\t\"\x14\n\x12ListEnginesRequest\"D\n\x13ListEnginesResponse\x12-\n\x07\x65ngines\x18\x01 \x03(\x0b\x32\x1c.trivium.generator.v1.Engine\"\xf1\x01\n\x07\x41\x64\x61pter\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12(\n\x04tier\x18\x04 \x01(\x0e\x32\x1a.trivium.generator.v1.Tier\x12\x12\n\nsize_bytes\x18\x05 \x01(\x03\x12\x11\n\tin_flight\x18\x06 \x01(\x05\x12\x0e\n\x06pinned\x18\x07 \x01(\x08\x12\x14\n\x0cload_seconds\x18\x08 \x01(\x01\x12\x31\n\rlast_use_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04rank\x18\n \x01(\x05\"0\n\x12LoadAdapterRequest\x12\x1a\n\x07version\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18P\"E\n\x13LoadAdapterResponse\x12.\n\x07\x61\x64\x61pter\x18\x01 \x01(\x0b\x32\x1d.trivium.generator.v1.Adapter\"2\n\x14UnloadAdapterRequest\x12\x1a\n\x07version\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18P\"\x17\n\x15UnloadAdapterResponse\"\x15\n\x13ListAdaptersRequest\"G\n\x14ListAdaptersResponse\x12/\n\x08\x61\x64\x61pters\x18\x01 \x03(\x0b\x32\x1d.trivium.generator.v1.Adapter\"?\n\x11PinAdapterRequest\x12\x1a\n\x07version\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18P\x12\x0e\n\x06pinned\x18\x02 \x01(\x08\"D\n\x12PinAdapterResponse\x12.\n\x07\x61\x64\x61pter\x18\x01 \x01(\x0b\x32\x1d.trivium.generator.v1.Adapter\"\x16\n\x14WatchAdaptersRequest\"\x88\x01\n\x15WatchAdaptersResponse\x12.\n\x07\x61\x64\x61pter\x18\x01 \x01(\x0b\x32\x1d.trivium.generator.v1.Adapter\x12\x11\n\tcaught_up\x18\x02 \x01(\x08\x12,\n\x06\x65ngine\x18\x03 \x01(\x0b\x32\x1c.trivium.generator.v1.Engine*\xc5\x01\n\x0b\x45ngineState\x12\x1c\n\x18\x45NGINE_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x45NGINE_STATE_STARTING\x10\x01\x12\x16\n\x12\x45NGINE_STATE_READY\x10\x02\x12\x19\n\x15\x45NGINE_STATE_DRAINING\x10\x03\x12\x17\n\x13\x45NGINE_STATE_FAILED\x10\x04\x12\x18\n\x14\x45NGINE_STATE_STOPPED\x10\x05\x12\x17\n\x13\x45NGINE_STATE_QUEUED\x10\x06*\\\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\x0f\n\x0bTIER_REMOTE\x10\x01\x12\r\n\tTIER_FILE\x10\x02\x12\x0f\n\x0bTIER_MEMORY\x10\x03\x12\r\n\tTIER_SLOT\x10\x04\x32\xb0\x06\n\x10GeneratorService\x12[\n\x08Generate\x12%.trivium.generator.v1.GenerateRequest\x1a&.trivium.generator.v1.GenerateResponse0\x01\x12Y\n\x08Tokenize\x12%.trivium.generator.v1.TokenizeRequest\x1a&.trivium.generator.v1.TokenizeResponse\x12\x62\n\x0bListEngines\x12(.trivium.generator.v1.ListEnginesRequest\x1a).trivium.generator.v1.ListEnginesResponse\x12\x62\n\x0bLoadAdapter\x12(.trivium.generator.v1.LoadAdapterRequest\x1a).trivium.generator.v1.LoadAdapterResponse\x12h\n\rUnloadAdapter\x12*.trivium.generator.v1.UnloadAdapterRequest\x1a+.trivium.generator.v1.UnloadAdapterResponse\x12\x65\n\x0cListAdapters\x12).trivium.generator.v1.ListAdaptersRequest\x1a*.trivium.generator.v1.ListAdaptersResponse\x12_\n\nPinAdapter\x12\'.trivium.generator.v1.PinAdapterRequest\x1a(.trivium.generator.v1.PinAdapterResponse\x12j\n\rWatchAdapters\x12*.trivium.generator.v1.WatchAdaptersRequest\x1a+.trivium.generator.v1.WatchAdaptersResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$trivium/generator/v1/generator.proto\x12\x14trivium.generator.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctrivium/common/v1/chat.proto\x1a\x1ftrivium/common/v1/receipt.proto\"M\n\x0c\x43onversation\x12=\n\x08messages\x18\x01 \x03(\x0b\x32\x1e.trivium.common.v1.ChatMessageB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\"%\n\x08TokenIds\x12\x19\n\x03ids\x18\x01 \x03(\x05\x42\x0c\xbaH\t\x92\x01\x06\x08\x01\x10\x80\x80\x08\"\xcd\x03\n\x0fGenerateRequest\x12:\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\".trivium.generator.v1.ConversationH\x00\x12\x1b\n\x04text\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80@H\x00\x12\x33\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x1e.trivium.generator.v1.TokenIdsH\x00\x12\x18\n\x07version\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18P\x12\x16\n\x04\x62\x61se\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12-\n\x08sampling\x18\x06 \x01(\x0b\x32\x1b.trivium.common.v1.Sampling\x12>\n\x11structured_output\x18\x07 \x01(\x0b\x32#.trivium.common.v1.StructuredOutput\x12\x1c\n\nrequest_id\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12!\n\x0frequested_model\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x39\n\x07sources\x18\n \x03(\x0b\x32\x1d.trivium.common.v1.SourceSpanB\t\xbaH\x06\x92\x01\x03\x10\x80\x02\x42\x0f\n\x06prompt\x12\x05\xbaH\x02\x08\x01\"\xa8\x01\n\x10GenerateResponse\x12,\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32\x1b.trivium.generator.v1.DeltaH\x00\x12,\n\x05\x66inal\x18\x02 \x01(\x0b\x32\x1b.trivium.generator.v1.FinalH\x00\x12\x30\n\x07opening\x18\x03 \x01(\x0b\x32\x1d.trivium.generator.v1.OpeningH\x00\x42\x06\n\x04part\"6\n\x07Opening\x12+\n\x07receipt\x18\x01 \x01(\x0b\x32\x1a.trivium.common.v1.Receipt\"k\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\x12\x31\n\x08logprobs\x18\x03 \x03(\x0b\x32\x1f.trivium.common.v1.TokenLogprob\x12\x0e\n\x06\x63hoice\x18\x04 \x01(\x05\"\xf5\x01\n\x05\x46inal\x12\x36\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x1f.trivium.common.v1.FinishReason\x12\'\n\x05usage\x18\x02 \x01(\x0b\x32\x18.trivium.common.v1.Usage\x12/\n\x07timings\x18\x03 \x03(\x0b\x32\x1e.trivium.common.v1.StageTiming\x12+\n\x07receipt\x18\x04 \x01(\x0b\x32\x1a.trivium.common.v1.Receipt\x12-\n\x07\x63hoices\x18\x05 \x03(\x0b\x32\x1c.trivium.common.v1.ChoiceEnd\"\xab\x01\n\x0fTokenizeRequest\x12:\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\".trivium.generator.v1.ConversationH\x00\x12\x19\n\x04text\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@H\x00\x12\x16\n\x04\x62\x61se\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x18\n\x07version\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18PB\x0f\n\x06prompt\x12\x05\xbaH\x02\x08\x01\"=\n\x10TokenizeResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\x05\x12\x16\n\x0e\x63ontext_tokens\x18\x02 \x01(\x05\"\x92\x03\n\x06\x45ngine\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32!.trivium.generator.v1.EngineState\x12\r\n\x05\x62uild\x18\x03 \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x04 \x01(\t\x12\x13\n\x0b\x62\x61se_digest\x18\x05 \x01(\t\x12\r\n\x05slots\x18\x06 \x01(\x05\x12\x10\n\x08max_rank\x18\x07 \x01(\x05\x12\x16\n\x0e\x63ontext_tokens\x18\x08 \x01(\x05\x12\x0f\n\x07running\x18\t \x01(\x05\x12\x0f\n\x07waiting\x18\n \x01(\x05\x12.\n\nstart_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08restarts\x18\x0c \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\r \x01(\x03\x12\x17\n\x0f\x65stimated_bytes\x18\x0e \x01(\x03\x12\r\n\x05model\x18\x0f \x01(\t\x12\x0f\n\x07version\x18\x10 \x01(\t\x12\x14\n\x0cidle_seconds\x18\x11 \x01(\x01\x12\x12\n\nlast_error\x18\x12 \x01(\t\"\x14\n\x12ListEnginesRequest\"D\n\x13ListEnginesResponse\x12-\n\x07\x65ngines\x18\x01 \x03(\x0b\x32\x1c.trivium.generator.v1.Engine\"\xf1\x01\n\x07\x41\x64\x61pter\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12(\n\x04tier\x18\x04 \x01(\x0e\x32\x1a.trivium.generator.v1.Tier\x12\x12\n\nsize_bytes\x18\x05 \x01(\x03\x12\x11\n\tin_flight\x18\x06 \x01(\x05\x12\x0e\n\x06pinned\x18\x07 \x01(\x08\x12\x14\n\x0cload_seconds\x18\x08 \x01(\x01\x12\x31\n\rlast_use_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04rank\x18\n \x01(\x05\"0\n\x12LoadAdapterRequest\x12\x1a\n\x07version\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18P\"E\n\x13LoadAdapterResponse\x12.\n\x07\x61\x64\x61pter\x18\x01 \x01(\x0b\x32\x1d.trivium.generator.v1.Adapter\"2\n\x14UnloadAdapterRequest\x12\x1a\n\x07version\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18P\"\x17\n\x15UnloadAdapterResponse\"\x15\n\x13ListAdaptersRequest\"G\n\x14ListAdaptersResponse\x12/\n\x08\x61\x64\x61pters\x18\x01 \x03(\x0b\x32\x1d.trivium.generator.v1.Adapter\"?\n\x11PinAdapterRequest\x12\x1a\n\x07version\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18P\x12\x0e\n\x06pinned\x18\x02 \x01(\x08\"D\n\x12PinAdapterResponse\x12.\n\x07\x61\x64\x61pter\x18\x01 \x01(\x0b\x32\x1d.trivium.generator.v1.Adapter\"\x16\n\x14WatchAdaptersRequest\"\x88\x01\n\x15WatchAdaptersResponse\x12.\n\x07\x61\x64\x61pter\x18\x01 \x01(\x0b\x32\x1d.trivium.generator.v1.Adapter\x12\x11\n\tcaught_up\x18\x02 \x01(\x08\x12,\n\x06\x65ngine\x18\x03 \x01(\x0b\x32\x1c.trivium.generator.v1.Engine*\xc5\x01\n\x0b\x45ngineState\x12\x1c\n\x18\x45NGINE_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x45NGINE_STATE_STARTING\x10\x01\x12\x16\n\x12\x45NGINE_STATE_READY\x10\x02\x12\x19\n\x15\x45NGINE_STATE_DRAINING\x10\x03\x12\x17\n\x13\x45NGINE_STATE_FAILED\x10\x04\x12\x18\n\x14\x45NGINE_STATE_STOPPED\x10\x05\x12\x17\n\x13\x45NGINE_STATE_QUEUED\x10\x06*\\\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\x0f\n\x0bTIER_REMOTE\x10\x01\x12\r\n\tTIER_FILE\x10\x02\x12\x0f\n\x0bTIER_MEMORY\x10\x03\x12\r\n\tTIER_SLOT\x10\x04\x32\xb0\x06\n\x10GeneratorService\x12[\n\x08Generate\x12%.trivium.generator.v1.GenerateRequest\x1a&.trivium.generator.v1.GenerateResponse0\x01\x12Y\n\x08Tokenize\x12%.trivium.generator.v1.TokenizeRequest\x1a&.trivium.generator.v1.TokenizeResponse\x12\x62\n\x0bListEngines\x12(.trivium.generator.v1.ListEnginesRequest\x1a).trivium.generator.v1.ListEnginesResponse\x12\x62\n\x0bLoadAdapter\x12(.trivium.generator.v1.LoadAdapterRequest\x1a).trivium.generator.v1.LoadAdapterResponse\x12h\n\rUnloadAdapter\x12*.trivium.generator.v1.UnloadAdapterRequest\x1a+.trivium.generator.v1.UnloadAdapterResponse\x12\x65\n\x0cListAdapters\x12).trivium.generator.v1.ListAdaptersRequest\x1a*.trivium.generator.v1.ListAdaptersResponse\x12_\n\nPinAdapter\x12\'.trivium.generator.v1.PinAdapterRequest\x1a(.trivium.generator.v1.PinAdapterResponse\x12j\n\rWatchAdapters\x12*.trivium.generator.v1.WatchAdaptersRequest\x1a+.trivium.generator.v1.WatchAdaptersResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -59,16 +59,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENIZEREQUEST'].fields_by_name['text']._serialized_options = b'\272H\006r\004(\200\200@'
   _globals['_TOKENIZEREQUEST'].fields_by_name['base']._loaded_options = None
   _globals['_TOKENIZEREQUEST'].fields_by_name['base']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_TOKENIZEREQUEST'].fields_by_name['version']._loaded_options = None
+  _globals['_TOKENIZEREQUEST'].fields_by_name['version']._serialized_options = b'\272H\004r\002\030P'
   _globals['_LOADADAPTERREQUEST'].fields_by_name['version']._loaded_options = None
   _globals['_LOADADAPTERREQUEST'].fields_by_name['version']._serialized_options = b'\272H\006r\004\020\001\030P'
   _globals['_UNLOADADAPTERREQUEST'].fields_by_name['version']._loaded_options = None
   _globals['_UNLOADADAPTERREQUEST'].fields_by_name['version']._serialized_options = b'\272H\006r\004\020\001\030P'
   _globals['_PINADAPTERREQUEST'].fields_by_name['version']._loaded_options = None
   _globals['_PINADAPTERREQUEST'].fields_by_name['version']._serialized_options = b'\272H\006r\004\020\001\030P'
-  _globals['_ENGINESTATE']._serialized_start=2898
-  _globals['_ENGINESTATE']._serialized_end=3095
-  _globals['_TIER']._serialized_start=3097
-  _globals['_TIER']._serialized_end=3189
+  _globals['_ENGINESTATE']._serialized_start=2924
+  _globals['_ENGINESTATE']._serialized_end=3121
+  _globals['_TIER']._serialized_start=3123
+  _globals['_TIER']._serialized_end=3215
   _globals['_CONVERSATION']._serialized_start=187
   _globals['_CONVERSATION']._serialized_end=264
   _globals['_TOKENIDS']._serialized_start=266
@@ -84,37 +86,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FINAL']._serialized_start=1106
   _globals['_FINAL']._serialized_end=1351
   _globals['_TOKENIZEREQUEST']._serialized_start=1354
-  _globals['_TOKENIZEREQUEST']._serialized_end=1499
-  _globals['_TOKENIZERESPONSE']._serialized_start=1501
-  _globals['_TOKENIZERESPONSE']._serialized_end=1562
-  _globals['_ENGINE']._serialized_start=1565
-  _globals['_ENGINE']._serialized_end=1967
-  _globals['_LISTENGINESREQUEST']._serialized_start=1969
-  _globals['_LISTENGINESREQUEST']._serialized_end=1989
-  _globals['_LISTENGINESRESPONSE']._serialized_start=1991
-  _globals['_LISTENGINESRESPONSE']._serialized_end=2059
-  _globals['_ADAPTER']._serialized_start=2062
-  _globals['_ADAPTER']._serialized_end=2303
-  _globals['_LOADADAPTERREQUEST']._serialized_start=2305
-  _globals['_LOADADAPTERREQUEST']._serialized_end=2353
-  _globals['_LOADADAPTERRESPONSE']._serialized_start=2355
-  _globals['_LOADADAPTERRESPONSE']._serialized_end=2424
-  _globals['_UNLOADADAPTERREQUEST']._serialized_start=2426
-  _globals['_UNLOADADAPTERREQUEST']._serialized_end=2476
-  _globals['_UNLOADADAPTERRESPONSE']._serialized_start=2478
-  _globals['_UNLOADADAPTERRESPONSE']._serialized_end=2501
-  _globals['_LISTADAPTERSREQUEST']._serialized_start=2503
-  _globals['_LISTADAPTERSREQUEST']._serialized_end=2524
-  _globals['_LISTADAPTERSRESPONSE']._serialized_start=2526
-  _globals['_LISTADAPTERSRESPONSE']._serialized_end=2597
-  _globals['_PINADAPTERREQUEST']._serialized_start=2599
-  _globals['_PINADAPTERREQUEST']._serialized_end=2662
-  _globals['_PINADAPTERRESPONSE']._serialized_start=2664
-  _globals['_PINADAPTERRESPONSE']._serialized_end=2732
-  _globals['_WATCHADAPTERSREQUEST']._serialized_start=2734
-  _globals['_WATCHADAPTERSREQUEST']._serialized_end=2756
-  _globals['_WATCHADAPTERSRESPONSE']._serialized_start=2759
-  _globals['_WATCHADAPTERSRESPONSE']._serialized_end=2895
-  _globals['_GENERATORSERVICE']._serialized_start=3192
-  _globals['_GENERATORSERVICE']._serialized_end=4008
+  _globals['_TOKENIZEREQUEST']._serialized_end=1525
+  _globals['_TOKENIZERESPONSE']._serialized_start=1527
+  _globals['_TOKENIZERESPONSE']._serialized_end=1588
+  _globals['_ENGINE']._serialized_start=1591
+  _globals['_ENGINE']._serialized_end=1993
+  _globals['_LISTENGINESREQUEST']._serialized_start=1995
+  _globals['_LISTENGINESREQUEST']._serialized_end=2015
+  _globals['_LISTENGINESRESPONSE']._serialized_start=2017
+  _globals['_LISTENGINESRESPONSE']._serialized_end=2085
+  _globals['_ADAPTER']._serialized_start=2088
+  _globals['_ADAPTER']._serialized_end=2329
+  _globals['_LOADADAPTERREQUEST']._serialized_start=2331
+  _globals['_LOADADAPTERREQUEST']._serialized_end=2379
+  _globals['_LOADADAPTERRESPONSE']._serialized_start=2381
+  _globals['_LOADADAPTERRESPONSE']._serialized_end=2450
+  _globals['_UNLOADADAPTERREQUEST']._serialized_start=2452
+  _globals['_UNLOADADAPTERREQUEST']._serialized_end=2502
+  _globals['_UNLOADADAPTERRESPONSE']._serialized_start=2504
+  _globals['_UNLOADADAPTERRESPONSE']._serialized_end=2527
+  _globals['_LISTADAPTERSREQUEST']._serialized_start=2529
+  _globals['_LISTADAPTERSREQUEST']._serialized_end=2550
+  _globals['_LISTADAPTERSRESPONSE']._serialized_start=2552
+  _globals['_LISTADAPTERSRESPONSE']._serialized_end=2623
+  _globals['_PINADAPTERREQUEST']._serialized_start=2625
+  _globals['_PINADAPTERREQUEST']._serialized_end=2688
+  _globals['_PINADAPTERRESPONSE']._serialized_start=2690
+  _globals['_PINADAPTERRESPONSE']._serialized_end=2758
+  _globals['_WATCHADAPTERSREQUEST']._serialized_start=2760
+  _globals['_WATCHADAPTERSREQUEST']._serialized_end=2782
+  _globals['_WATCHADAPTERSRESPONSE']._serialized_start=2785
+  _globals['_WATCHADAPTERSRESPONSE']._serialized_end=2921
+  _globals['_GENERATORSERVICE']._serialized_start=3218
+  _globals['_GENERATORSERVICE']._serialized_end=4034
 # @@protoc_insertion_point(module_scope)

@@ -172,7 +172,7 @@ class GenerateRequest(_message.Message):
     """Model name as the user gave it, for the receipt."""
     @_builtins.property
     def conversation(self) -> Global___Conversation:
-        """Messages, put through the base's chat template."""
+        """Messages, put through the chat template of the version, if it brings one, else the base's."""
 
     @_builtins.property
     def token_ids(self) -> Global___TokenIds:
@@ -371,13 +371,16 @@ class TokenizeRequest(_message.Message):
     CONVERSATION_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     BASE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """Text as it is."""
     base: _builtins.str
     """Name or digest (sha256:…) of a base of the deployment, or of a full model of the tenant; empty means the default."""
+    version: _builtins.str
+    """Version whose tokens these are and whose chat template writes the prompt, sha256:…; empty means the base's own."""
     @_builtins.property
     def conversation(self) -> Global___Conversation:
-        """Messages, put through the base's chat template."""
+        """Messages, put through the chat template of the version, if it brings one, else the base's."""
 
     def __init__(
         self,
@@ -385,10 +388,11 @@ class TokenizeRequest(_message.Message):
         conversation: Global___Conversation | None = ...,
         text: _builtins.str = ...,
         base: _builtins.str = ...,
+        version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation", "prompt", b"prompt", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "conversation", b"conversation", "prompt", b"prompt", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "conversation", b"conversation", "prompt", b"prompt", "text", b"text", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_prompt: _TypeAlias = _typing.Literal["conversation", "text"]  # noqa: Y015
     _WhichOneofArgType_prompt: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015

@@ -85,7 +85,8 @@ class GeneratorServiceServicer(object):
         """Generates from messages, text or token ids: the opening, deltas, then one final message with usage, timings and the
         receipt. The version in the receipt is read from the slot that the engine used. Cancelling the call aborts the work;
         what it used until then is the opening's prompt and the deltas' tokens. Fails with NOT_FOUND / VERSION_NOT_FOUND,
-        INVALID_ARGUMENT / PROMPT_TOO_LONG, INVALID_ARGUMENT / WEIGHTS_REFUSED with the reason, FAILED_PRECONDITION /
+        INVALID_ARGUMENT / PROMPT_TOO_LONG, INVALID_ARGUMENT / WEIGHTS_REFUSED with the reason, INVALID_ARGUMENT /
+        TEMPLATE_UNRENDERABLE for a conversation that the chat template refuses, FAILED_PRECONDITION /
         BASE_MISMATCH or TEMPLATE_MISMATCH, NOT_FOUND / BASE_NOT_FOUND, FAILED_PRECONDITION / ENGINE_TOO_LARGE, UNAVAILABLE /
         OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry hint. A version of kind full, an adapter on one and
         a base other than the default are answered by engines of their own: the first request starts one and waits for it
@@ -97,7 +98,7 @@ class GeneratorServiceServicer(object):
 
     def Tokenize(self, request, context):
         """Counts and returns the tokens of a prompt exactly as Generate would build it. Costs no engine time and starts none.
-        Fails with NOT_FOUND / BASE_NOT_FOUND.
+        Fails with NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT / TEMPLATE_UNRENDERABLE, and for a version like Generate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,7 +37,8 @@ class GeneratorServiceStub:
     """Generates from messages, text or token ids: the opening, deltas, then one final message with usage, timings and the
     receipt. The version in the receipt is read from the slot that the engine used. Cancelling the call aborts the work;
     what it used until then is the opening's prompt and the deltas' tokens. Fails with NOT_FOUND / VERSION_NOT_FOUND,
-    INVALID_ARGUMENT / PROMPT_TOO_LONG, INVALID_ARGUMENT / WEIGHTS_REFUSED with the reason, FAILED_PRECONDITION /
+    INVALID_ARGUMENT / PROMPT_TOO_LONG, INVALID_ARGUMENT / WEIGHTS_REFUSED with the reason, INVALID_ARGUMENT /
+    TEMPLATE_UNRENDERABLE for a conversation that the chat template refuses, FAILED_PRECONDITION /
     BASE_MISMATCH or TEMPLATE_MISMATCH, NOT_FOUND / BASE_NOT_FOUND, FAILED_PRECONDITION / ENGINE_TOO_LARGE, UNAVAILABLE /
     OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry hint. A version of kind full, an adapter on one and
     a base other than the default are answered by engines of their own: the first request starts one and waits for it
@@ -45,7 +46,7 @@ class GeneratorServiceStub:
     """
     Tokenize: _grpc.UnaryUnaryMultiCallable[_generator_pb2.TokenizeRequest, _generator_pb2.TokenizeResponse]
     """Counts and returns the tokens of a prompt exactly as Generate would build it. Costs no engine time and starts none.
-    Fails with NOT_FOUND / BASE_NOT_FOUND.
+    Fails with NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT / TEMPLATE_UNRENDERABLE, and for a version like Generate.
     """
     ListEngines: _grpc.UnaryUnaryMultiCallable[_generator_pb2.ListEnginesRequest, _generator_pb2.ListEnginesResponse]
     """Lists the engines and what each can do: those of the deployment's bases and of the caller's own full models that
@@ -78,7 +79,8 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     """Generates from messages, text or token ids: the opening, deltas, then one final message with usage, timings and the
     receipt. The version in the receipt is read from the slot that the engine used. Cancelling the call aborts the work;
     what it used until then is the opening's prompt and the deltas' tokens. Fails with NOT_FOUND / VERSION_NOT_FOUND,
-    INVALID_ARGUMENT / PROMPT_TOO_LONG, INVALID_ARGUMENT / WEIGHTS_REFUSED with the reason, FAILED_PRECONDITION /
+    INVALID_ARGUMENT / PROMPT_TOO_LONG, INVALID_ARGUMENT / WEIGHTS_REFUSED with the reason, INVALID_ARGUMENT /
+    TEMPLATE_UNRENDERABLE for a conversation that the chat template refuses, FAILED_PRECONDITION /
     BASE_MISMATCH or TEMPLATE_MISMATCH, NOT_FOUND / BASE_NOT_FOUND, FAILED_PRECONDITION / ENGINE_TOO_LARGE, UNAVAILABLE /
     OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry hint. A version of kind full, an adapter on one and
     a base other than the default are answered by engines of their own: the first request starts one and waits for it
@@ -86,7 +88,7 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     """
     Tokenize: _aio.UnaryUnaryMultiCallable[_generator_pb2.TokenizeRequest, _generator_pb2.TokenizeResponse]  # type: ignore[assignment]
     """Counts and returns the tokens of a prompt exactly as Generate would build it. Costs no engine time and starts none.
-    Fails with NOT_FOUND / BASE_NOT_FOUND.
+    Fails with NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT / TEMPLATE_UNRENDERABLE, and for a version like Generate.
     """
     ListEngines: _aio.UnaryUnaryMultiCallable[_generator_pb2.ListEnginesRequest, _generator_pb2.ListEnginesResponse]  # type: ignore[assignment]
     """Lists the engines and what each can do: those of the deployment's bases and of the caller's own full models that
@@ -122,7 +124,8 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         """Generates from messages, text or token ids: the opening, deltas, then one final message with usage, timings and the
         receipt. The version in the receipt is read from the slot that the engine used. Cancelling the call aborts the work;
         what it used until then is the opening's prompt and the deltas' tokens. Fails with NOT_FOUND / VERSION_NOT_FOUND,
-        INVALID_ARGUMENT / PROMPT_TOO_LONG, INVALID_ARGUMENT / WEIGHTS_REFUSED with the reason, FAILED_PRECONDITION /
+        INVALID_ARGUMENT / PROMPT_TOO_LONG, INVALID_ARGUMENT / WEIGHTS_REFUSED with the reason, INVALID_ARGUMENT /
+        TEMPLATE_UNRENDERABLE for a conversation that the chat template refuses, FAILED_PRECONDITION /
         BASE_MISMATCH or TEMPLATE_MISMATCH, NOT_FOUND / BASE_NOT_FOUND, FAILED_PRECONDITION / ENGINE_TOO_LARGE, UNAVAILABLE /
         OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry hint. A version of kind full, an adapter on one and
         a base other than the default are answered by engines of their own: the first request starts one and waits for it
@@ -136,7 +139,7 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_generator_pb2.TokenizeResponse, _abc.Awaitable[_generator_pb2.TokenizeResponse]]:
         """Counts and returns the tokens of a prompt exactly as Generate would build it. Costs no engine time and starts none.
-        Fails with NOT_FOUND / BASE_NOT_FOUND.
+        Fails with NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT / TEMPLATE_UNRENDERABLE, and for a version like Generate.
         """
 
     @_abc_1.abstractmethod

@@ -575,8 +575,10 @@ class Version(_message.Message):
     rank: _builtins.int
     """For an adapter: its rank. Output only, read from the weights."""
     template_digest: _builtins.str
-    """Digest of the chat template trained with (its text as UTF-8), sha256:…; empty means the base's own. A generator that
-    serves the base under another template refuses the version: FAILED_PRECONDITION / TEMPLATE_MISMATCH.
+    """Digest of the chat template trained with (its text as UTF-8), sha256:…; empty means the base's own. A version that
+    brings the file chat_template.jinja has that file's digest, which the registry fills in, and is rendered with it. A
+    generator that serves the base under another template refuses a version that names one and does not bring it:
+    FAILED_PRECONDITION / TEMPLATE_MISMATCH.
     """
     tokenizer_digest: _builtins.str
     """Digest of the tokenizer trained with, sha256:…; empty means the base's own."""

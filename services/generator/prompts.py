@@ -1,0 +1,72 @@
+"""From what was asked to token ids: a text, ids, or a conversation put through a chat template.
+
+Which template: the one that the version brings, else the base's.  Invariant: a template that a stranger wrote, a
+version's or that of a full model that somebody uploaded, is rendered in a limited child (``templates``); the
+deployment's own bases are trusted as their weights are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from services.chassis.errors import Failure, Reason
+from services.generator.asking import Prompt, TokenIds
+from services.generator.engine import Turn, Unrenderable
+from services.generator.hosts import Host
+from services.generator.residency import StoredAdapter
+from services.generator.templates import TEMPLATE_FILE, BroughtTemplate, unrenderable
+
+
+class Templates(Protocol):
+    """Renders conversations by templates of strangers."""
+
+    async def render(self, template: BroughtTemplate, special_tokens: Mapping[str, str], turns: Sequence[Turn]) -> str:
+        """A conversation up to where the assistant speaks next.  Raises TEMPLATE_UNRENDERABLE, NOT_READY."""
+        ...
+
+
+class Prompts:
+    """Makes prompts; ``blocking`` runs a function in a thread."""
+
+    def __init__(self, templates: Templates, blocking: Callable[..., Awaitable[list[int]]]) -> None:
+        self._templates = templates
+        self._blocking = blocking
+
+    async def tokens(self, prompt: Prompt, host: Host, stored: StoredAdapter | None, tenant: str) -> list[int]:
+        """The prompt's token ids; no engine is started.  Raises FIELD_INVALID, TEMPLATE_UNRENDERABLE, NOT_READY."""
+        if isinstance(prompt, str):
+            return await self._blocking(host.tokenizer.text, prompt)
+        if isinstance(prompt, TokenIds):
+            require_tokens(host, "token_ids", prompt.ids)
+            return list(prompt.ids)
+        template = strangers(host, stored, tenant)
+        if template is not None:
+            text = await self._templates.render(template, host.tokenizer.special_tokens, prompt)
+            return await self._blocking(host.tokenizer.rendered, text)
+        try:
+            return await self._blocking(host.tokenizer.chat, prompt)
+        except Unrenderable as error:
+            raise unrenderable(str(error).strip().partition("\n")[0][:300]) from error
+
+
+def strangers(host: Host, stored: StoredAdapter | None, tenant: str) -> BroughtTemplate | None:
+    """The template of a conversation when a stranger wrote it; None for that of one of the deployment's bases."""
+    if stored is not None and stored.template_digest:
+        path = stored.folder / TEMPLATE_FILE
+        return BroughtTemplate(tenant, stored.template_digest, lambda: path.read_text("utf-8"))
+    if not host.base.public:
+        return BroughtTemplate(tenant, host.tokenizer.template_digest, lambda: host.tokenizer.template)
+    return None
+
+
+def template_digest(host: Host, stored: StoredAdapter | None) -> str:
+    """Digest (sha256:…) of the template that conversations are put through."""
+    return (stored.template_digest if stored is not None else "") or host.tokenizer.template_digest
+
+
+def require_tokens(host: Host, field: str, ids: Iterable[int]) -> None:
+    """Raise FIELD_INVALID unless all are tokens of the model."""
+    if any(not 0 <= token < host.tokenizer.vocabulary for token in ids):
+        problem = f"ids lie from 0 to {host.tokenizer.vocabulary - 1}"
+        raise Failure(Reason.FIELD_INVALID, field=field, problem=problem)
