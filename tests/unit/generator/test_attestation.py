@@ -1,13 +1,18 @@
 """What the worker records, what the frontend accepts, and the pin on vLLM's version."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
+from vllm.outputs import CompletionOutput, RequestOutput
+from vllm.sampling_params import SamplingParams
+from vllm.v1.engine.parallel_sampling import ParentRequest
 
 from services.chassis.errors import Failure, Reason
 from services.generator import plugin
 from services.generator.attestation import attested
 from services.generator.engine import Attestation
+from services.generator.plugin import attest, frontend
 from services.generator.plugin.attest import extend
 from services.generator.plugin.identity import Identity, IdentityMismatch
 from services.generator.plugin.slots import _activating, _clearing, _deactivating, occupant
@@ -136,3 +141,42 @@ def test_another_vllm_is_refused_with_a_sentence(monkeypatch):
     monkeypatch.setattr(plugin, "installed_vllm_version", lambda: "0.33.0")
     with pytest.raises(plugin.VllmVersionMoved, match=r"0\.33\.0"):
         plugin.register()
+
+
+def completion(index, text):
+    return CompletionOutput(index, text, [1], None, None)
+
+
+class OneAnswer:
+    """As much of vLLM's state of a request as makes an output."""
+
+    num_cached_tokens = 16
+
+    def make(self, original, index, record):
+        told = {attest.KEY: record} if record else None
+        return frontend._telling(original)(self, "r", [completion(index, "a")], False, told)
+
+
+def output(index, record):
+    def original(self, external_id, outputs, finished, kv):
+        return RequestOutput(external_id, None, [], None, outputs, finished, kv_transfer_params=kv)
+
+    return OneAnswer().make(original, index, record)
+
+
+def test_outputs_that_vllm_merges_keep_each_answers_own_and_latest_record():
+    add = frontend._merging(RequestOutput.add)
+    merged = output(0, (1, "v", 3, ""))
+    for index, record in [(1, (2, "w", 3, "")), (0, (1, "v", 4, "slot 1 became 2")), (2, None)]:
+        add(merged, output(index, record), aggregate=True)
+    assert {item.index: frontend.told(item) for item in merged.outputs} == {
+        0: ((1, "v", 4, "slot 1 became 2"), 16),
+        1: ((2, "w", 3, ""), 16),
+        2: (None, 16),
+    }
+
+
+def test_vllms_own_children_of_a_request_draw_with_the_seed_and_their_number():
+    request = SimpleNamespace(request_id="r", external_req_id="r", params=SamplingParams(n=3, temperature=1.0, seed=40))
+    parent = ParentRequest(request)
+    assert [parent.get_child_info(number)[1].seed for number in range(3)] == [40, 41, 42]
