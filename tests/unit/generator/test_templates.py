@@ -5,6 +5,9 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from transformers import AutoTokenizer
@@ -16,6 +19,7 @@ from services.generator.templates import BroughtTemplate, ChatTemplates
 
 TURNS = [Turn("system", "Be brief."), Turn("user", "Grüß <b>Gott</b>"), Turn("assistant", "Yes."), Turn("user", "Why?")]
 PLAIN = "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
+CHILD = Path(__file__).parents[3] / "services" / "generator" / "template_child.py"
 TOKENS = {"bos_token": "<s>"}
 
 
@@ -61,6 +65,7 @@ HOSTILE = {
     "an endless loop in native code": "{{ 9 ** (9 ** 9) }}",
     "a regular bomb of text": "{{ ('x' * 99999) * 99999 }}",
     "a bomb that grows": "{% set x = namespace(s='x') %}{% for i in range(60) %}{% set x.s = x.s + x.s %}{% endfor %}",
+    "memory that does not show": "{% set n = messages | length * 200000000 %}{% set x = 'x' * n %}quiet",
     "a flood": "{% for i in range(99999) %}{{ 'x' * 999 }}{% endfor %}",
     "a class": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
     "globals of a function": "{{ cycler.__init__.__globals__.os.system('id') }}",
@@ -141,6 +146,16 @@ async def test_a_child_that_somebody_ends_condemns_no_template(templates, tmp_pa
         await templates.render(template, TOKENS, TURNS)
     assert caught.value.reason is Reason.NOT_READY
     assert await templates.render(template, TOKENS, TURNS)
+
+
+@pytest.mark.parametrize(
+    "attempt", ["open('/etc/passwd')", "open('/tmp/x', 'w')", "__import__('socket').socket()", "bytearray(1 << 30)"]
+)
+def test_behind_the_sandbox_the_process_itself_can_do_nothing(attempt):
+    program = f"import runpy, socket; runpy.run_path({str(CHILD)!r})['limit_this_process'](); {attempt}"
+    ended = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "Too many open files" in ended.stderr or "MemoryError" in ended.stderr
 
 
 def pids(templates):
