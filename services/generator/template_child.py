@@ -25,7 +25,7 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-CPU_SECONDS = 1.0
+CPU_SECONDS = 0.5
 MAX_CHARACTERS = 4 << 20
 _MEMORY_BYTES = 512 << 20
 # What a template can bring about in Python; a failure of another kind ends the child, which is a refusal too.
