@@ -137,6 +137,30 @@ def test_the_installed_vllm_is_the_one_the_plugin_was_written_for():
     assert plugin.installed_vllm_version() == plugin.VLLM_VERSION == "0.32.0"
 
 
+class Interrupted(Manager):
+    """Fails in the middle of a copy, as vLLM's does after it has reserved the slot."""
+
+    def __init__(self):
+        super().__init__()
+        self._active_adapters = {}
+
+    def activate_adapter(self, lora_id):
+        self._active_adapters[lora_id] = None
+        super().activate_adapter(lora_id)
+        raise MemoryError
+
+
+def test_a_slot_whose_filling_was_interrupted_is_zeroed_and_free():
+    Interrupted._deactivate_adapter = _deactivating(Manager._deactivate_adapter)
+    manager = Interrupted()
+    with pytest.raises(MemoryError):
+        _activating(Interrupted.activate_adapter)(manager, 7)
+    assert manager.lora_index_to_id == [None, None]
+    assert manager._active_adapters == {}
+    assert [module.reset for module in manager.modules.values()] == [[0], [0]]
+    assert occupant(manager, 0) == ""
+
+
 def test_another_vllm_is_refused_with_a_sentence(monkeypatch):
     monkeypatch.setattr(plugin, "installed_vllm_version", lambda: "0.33.0")
     with pytest.raises(plugin.VllmVersionMoved, match=r"0\.33\.0"):

@@ -150,6 +150,20 @@ def test_embedding_and_head_are_adapted_only_where_the_deployment_says_so(tmp_pa
         base_rules(tmp_path, 8, ["out_proj"])
 
 
+def test_modules_have_the_names_that_their_architecture_gives_them(tmp_path):
+    layer = "model.decoder.layers.3"
+    opt = {
+        f"{layer}.self_attn.out_proj.weight": ("F32", (4, 4), bytes(64)),
+        f"{layer}.fc1.weight": ("F32", (8, 4), bytes(128)),
+        "model.decoder.embed_tokens.weight": ("F32", (10, 4), bytes(160)),
+        "model.decoder.embed_positions.weight": ("F32", (12, 4), bytes(192)),
+        f"{layer}.fc1.bias": ("F32", (8,), bytes(32)),
+    }
+    (tmp_path / "model.safetensors").write_bytes(safetensors(opt))
+    assert base_rules(tmp_path, 8).widths == {f"{layer}.self_attn.out_proj": (4, 4), f"{layer}.fc1": (8, 4)}
+    assert base_rules(tmp_path, 8, ["lm_head"]).widths == {"lm_head": (10, 4)}
+
+
 async def test_an_adapter_of_embedding_and_head_passes_under_their_own_names(tmp_path):
     rules = BaseRules({"model.embed_tokens": (6, 10), "lm_head": (10, 6)}, max_rank=4)
     parts = {
