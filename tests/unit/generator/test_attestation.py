@@ -149,9 +149,10 @@ class Interrupted(Manager):
         super().activate_adapter(lora_id)
         raise MemoryError
 
+    _deactivate_adapter = _deactivating(Manager._deactivate_adapter)
+
 
 def test_a_slot_whose_filling_was_interrupted_is_zeroed_and_free():
-    Interrupted._deactivate_adapter = _deactivating(Manager._deactivate_adapter)
     manager = Interrupted()
     with pytest.raises(MemoryError):
         _activating(Interrupted.activate_adapter)(manager, 7)
