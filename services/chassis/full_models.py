@@ -123,6 +123,18 @@ class FullModels:
                     return
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
+    @contextmanager
+    def holding(self, digest: str) -> Iterator[Path | None]:
+        """The folder with this digest, kept from every clean-up inside the block; None when it is not here.
+
+        Asks nobody: what is here serves on when the registry is away.
+        """
+        if self.local(digest) is None:
+            yield None
+            return
+        with self._locked(digest, fcntl.LOCK_SH) as held:
+            yield self.local(digest) if held else None
+
     def clean(self, needed_bytes: int = 0) -> int:
         """Remove unused folders, the longest unused first, until ``needed_bytes`` more stay under the bound.
 

@@ -9,14 +9,14 @@ from services.chassis.runtime import Runtime
 from services.chassis.server import Registration, run
 from services.trainer.composition import open_verbs
 from services.trainer.config import TrainerSettings
-from services.trainer.peers import RegistryPublisher
+from services.trainer.peers import RegistryBases, RegistryPublisher
 from services.trainer.servicer import DATASET_POLICIES, JOB_POLICIES, DatasetServicer, TrainingServicer
 
 
 @asynccontextmanager
 async def build(runtime: Runtime) -> AsyncIterator[list[Registration]]:
     """Open the trainer's leaves and hang its servicers over them."""
-    async with open_verbs(runtime, RegistryPublisher(runtime)) as verbs:
+    async with open_verbs(runtime, RegistryPublisher(runtime), RegistryBases(runtime)) as verbs:
         yield [
             Registration(
                 dataset_pb2_grpc.add_DatasetServiceServicer_to_server,

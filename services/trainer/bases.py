@@ -1,43 +1,175 @@
-"""The base model that this deployment trains on, and what follows from it for a job's defaults."""
+"""The base models that are trained on: the deployment's own, and full models of a job's tenant.
+
+Invariant: a job trains on the folder whose digest its order names.  A tenant's model comes out of the registry
+under the tenant's own identity, so a name of another tenant's leads nowhere.
+"""
 
 import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from services.chassis.errors import Failure, Reason
+from services.chassis.full_models import FullModel, FullModels
 from services.chassis.models import ResolvedModel
+from services.chassis.streams import Chunk
 from services.trainer.job import Job, Settings, default_learning_rate
 from services.trainer.work import Work
 
+_PREFIX = "base:"
+_CONFIG = "config.json"
+# Weights in bfloat16, and as much again for adapters, their gradients and a step's activations.
+_BYTES_PER_PARAMETER = 4
+
 
 @dataclass(frozen=True, slots=True)
-class Base:
-    """One base model, ready on this machine."""
+class OwnBase:
+    """A full model of a tenant's: ``model@number``, its version, and the manifest that the version is the digest of."""
 
-    model: ResolvedModel
-    threads: int
-    data_dir: Path
+    name: str
+    version: str
+    manifest: str
 
-    def named(self, name: str) -> ResolvedModel:
-        """Return the base that `name` means; empty means the default.  Raises BASE_NOT_FOUND."""
-        if name not in ("", self.model.name):
-            raise Failure(Reason.BASE_NOT_FOUND, name=name, known=self.model.name, field="base")
-        return self.model
 
-    def default_settings(self) -> Settings:
-        """Return every setting as it is when the caller leaves it open."""
-        config = json.loads((self.model.path / "config.json").read_text())
-        return Settings(learning_rate=default_learning_rate(int(config["hidden_size"])))
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The base that a job is to train on.  ``version`` is empty for one of the deployment's; its width in units."""
 
-    def work(self, job: Job, dataset_path: str) -> Work:
-        """Return a job's order to its process.  Raises BASE_NOT_FOUND when the deployment's base is another by now."""
-        if job.order.base_digest != self.model.digest:
-            raise Failure(Reason.BASE_NOT_FOUND, name=job.order.base_digest, known=self.model.digest)
+    name: str
+    digest: str
+    version: str
+    hidden_size: int
+
+
+class Registry(Protocol):
+    """The registry as the bases need it, under the identity of whoever is served."""
+
+    async def base(self, name: str) -> OwnBase | None:
+        """The full model that ``base:NAME`` means; None when it means none of the tenant's.
+
+        Raises BASE_NOT_FOUND, FIELD_INVALID for an adapter, and what the registry fails with.
+        """
+
+    async def own(self, version: str) -> OwnBase:
+        """A full model by its version.  Raises VERSION_NOT_FOUND."""
+
+    def download(self, sha256: str, offset: int) -> AsyncIterator[Chunk]:
+        """A file's bytes from an offset."""
+
+    def acting_for(self, tenant: str, principal: str) -> AbstractAsyncContextManager[object]:
+        """Inside the block the calls are the tenant's, outside of any request."""
+
+
+class Bases:
+    """The deployment's bases, the default first, and the way to those of tenants."""
+
+    def __init__(
+        self,
+        deployed: Sequence[ResolvedModel],
+        registry: Registry,
+        models: FullModels,
+        *,
+        threads: int,
+        data_dir: Path,
+        memory_bytes: int,
+    ) -> None:
+        self._deployed = deployed
+        self._registry = registry
+        self._models = models
+        self._threads = threads
+        self._data_dir = data_dir
+        self._memory_bytes = memory_bytes
+
+    @property
+    def default(self) -> ResolvedModel:
+        """The base that is trained on when none is named."""
+        return self._deployed[0]
+
+    async def chosen(self, name: str) -> Chosen:
+        """The base that ``name`` means to the caller: empty or ``base`` is the default.
+
+        ``base:NAME`` is a base of the deployment's, or else a full model of the tenant's; ``base:NAME@VERSION`` pins
+        one.  Raises BASE_NOT_FOUND, FIELD_INVALID, SETTINGS_UNFIT for one that is too large to train here.
+        """
+        wanted = name.removeprefix(_PREFIX)
+        for model in self._deployed:
+            if wanted == model.name or (name in ("", "base") and model is self.default):
+                return Chosen(model.name, model.digest, "", _hidden_size((model.path / _CONFIG).read_bytes()))
+        own = await self._registry.base(wanted)
+        if own is None:
+            known = ", ".join(model.name for model in self._deployed)
+            raise Failure(Reason.BASE_NOT_FOUND, name=name, known=f"{known}, and full models of yours", field="base")
+        return await self._own(own)
+
+    async def _own(self, own: OwnBase) -> Chosen:
+        model = FullModel.of_manifest(own.version, own.manifest)
+        needed = int(json.loads(own.manifest)["parameters"]) * _BYTES_PER_PARAMETER
+        if needed > self._memory_bytes:
+            problem = (
+                f"{own.name} takes {needed >> 20} MiB to train on, this machine has {self._memory_bytes >> 20} MiB"
+            )
+            raise Failure(Reason.SETTINGS_UNFIT, problem=problem, field="base")
+        sha256 = next(file.sha256 for file in model.files if file.filename == _CONFIG)
+        config = b"".join([chunk.data async for chunk in self._registry.download(sha256, 0)])
+        return Chosen(own.name, model.digest, own.version, _hidden_size(config))
+
+    def default_settings(self, chosen: Chosen) -> Settings:
+        """Every setting as it is when the caller leaves it open."""
+        return Settings(learning_rate=default_learning_rate(chosen.hidden_size))
+
+    def here(self, job: Job) -> bool:
+        """Whether the job's base lies on this machine, so that it can train at once."""
+        return not job.order.base_version or self._models.local(job.order.base_digest) is not None
+
+    async def fetch(self, job: Job) -> None:
+        """Bring the job's base here.  Raises BASE_NOT_FOUND when it was deleted, and what the registry fails with."""
+        async with self._registry.acting_for(job.tenant, job.principal):
+            await self._models.obtain(await self._model(job), self._registry.download)
+
+    @asynccontextmanager
+    async def work(self, job: Job, dataset_path: str) -> AsyncIterator[Work]:
+        """A job's order to its process; inside the block its base stays where the order says.
+
+        Raises BASE_NOT_FOUND when the deployment's base is another by now, NOT_READY for one that is to be fetched.
+        """
+        if not job.order.base_version:
+            yield self._work(job, self._deployed_base(job).path, dataset_path)
+            return
+        with self._models.holding(job.order.base_digest) as folder:
+            if folder is None:
+                why = f"{job.order.base} is not on this machine"
+                raise Failure(Reason.NOT_READY, service="The base", why=why, retry_after_seconds=1.0)
+            yield self._work(job, folder, dataset_path)
+
+    def _deployed_base(self, job: Job) -> ResolvedModel:
+        for model in self._deployed:
+            if model.digest == job.order.base_digest:
+                return model
+        known = ", ".join(model.digest for model in self._deployed)
+        raise Failure(Reason.BASE_NOT_FOUND, name=job.order.base_digest, known=known)
+
+    async def _model(self, job: Job) -> FullModel:
+        try:
+            own = await self._registry.own(job.order.base_version)
+        except Failure as failure:
+            if failure.reason is not Reason.VERSION_NOT_FOUND:
+                raise
+            known = "full models that are in the registry; this one was deleted"
+            raise Failure(Reason.BASE_NOT_FOUND, name=job.order.base, known=known) from failure
+        return FullModel.of_manifest(own.version, own.manifest)
+
+    def _work(self, job: Job, folder: Path, dataset_path: str) -> Work:
         return Work(
-            base_folder=str(self.model.path),
-            base_name=self.model.name,
+            base_folder=str(folder),
+            base_name=job.order.base,
             dataset_path=dataset_path,
             settings=job.order.settings,
-            threads=self.threads,
-            data_dir=str(self.data_dir),
+            threads=self._threads,
+            data_dir=str(self._data_dir),
         )
+
+
+def _hidden_size(config: bytes) -> int:
+    return int(json.loads(config)["hidden_size"])

@@ -12,7 +12,8 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 Say = Callable[[Line], None]
 
 _LIBRARIES = ("torch", "transformers", "peft", "safetensors")
+
+# What reading a dataset may take: as the check of it may, whose template was another.
+_RENDER_SECONDS = 60.0
+_RENDER_BYTES_PER_SECOND = 32 * 1024
 
 # Characters of a refusal: the trainer reads lines of a bounded length.
 _MAX_SAID = 2000
@@ -114,7 +119,8 @@ def train(
     torch.set_num_threads(work.threads)
     kept = folder / CHECKPOINTS
     checkpoints.sweep(kept)
-    examples = read_examples(work, say)
+    with rendering(Path(work.dataset_path).stat().st_size):
+        examples = read_examples(work, say)
     base = AutoModelForCausalLM.from_pretrained(
         work.base_folder, dtype=torch.bfloat16, use_safetensors=True, trust_remote_code=False, local_files_only=True
     )
@@ -135,6 +141,28 @@ def train(
             _checkpoint(run, kept, say, at)
     _publish_result(run, folder, work, at)
     return Exit.DONE
+
+
+@contextmanager
+def rendering(dataset_bytes: int, least_seconds: float = _RENDER_SECONDS) -> Iterator[None]:
+    """Bound the processor time inside the block: the chat template comes with the base, which may be a tenant's.
+
+    Raises Refused.
+    """
+    cpu_seconds = least_seconds + dataset_bytes / _RENDER_BYTES_PER_SECOND
+
+    def overrun(*_: object) -> None:
+        raise Refused(
+            "SETTINGS_UNFIT", f"rendering the dataset with the base's template takes over {cpu_seconds:.0f} s"
+        )
+
+    before = signal.signal(signal.SIGPROF, overrun)
+    signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def _step(run: "Run", say: Say) -> None:

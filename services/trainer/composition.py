@@ -6,7 +6,7 @@ reports is still stored.
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,9 @@ from services.chassis import models, resources
 from services.chassis.database import open_database
 from services.chassis.errors import Failure
 from services.chassis.files import require_space
+from services.chassis.full_models import FullModels
 from services.chassis.runtime import Runtime
-from services.trainer.bases import Base
+from services.trainer.bases import Bases, Registry
 from services.trainer.checker import Checker
 from services.trainer.config import TrainerSettings
 from services.trainer.datasets import Datasets
@@ -34,18 +35,16 @@ class Verbs:
     datasets: Datasets
     jobs: Jobs
     bell: Bell
-    base: Base
+    bases: Bases
     jobs_dir: Path
 
 
 @asynccontextmanager
-async def open_verbs(runtime: Runtime, publisher: Publisher) -> AsyncIterator[Verbs]:
+async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Registry) -> AsyncIterator[Verbs]:
     """Open what the service stands on, train in the background, close."""
     settings = runtime.settings
     assert isinstance(settings, TrainerSettings)
-    model = await runtime.blocking(models.resolve, settings.base_model)
-    threads = settings.threads or resources.shares()[resources.Role.TRAINER].threads
-    base = Base(model, threads, settings.data_dir)
+    bases = await _bases(runtime, settings, registry)
     bell = Bell()
     async with open_database(settings.database_url, "services.trainer.migrations") as database:
         datasets = Datasets(
@@ -53,7 +52,7 @@ async def open_verbs(runtime: Runtime, publisher: Publisher) -> AsyncIterator[Ve
             stored=settings.datasets_dir,
             uploads=settings.uploads_dir,
             max_bytes=settings.max_dataset_bytes,
-            checker=Checker(model.path),
+            checker=Checker(bases.default.path),
             blocking=runtime.blocking,
             now=runtime.clock.now,
         )
@@ -72,13 +71,14 @@ async def open_verbs(runtime: Runtime, publisher: Publisher) -> AsyncIterator[Ve
             changed=changed,
         )
 
-        def work(job: Job) -> Work:
-            return base.work(job, str(datasets.path(job.tenant, job.order.dataset_digest)))
+        def work(job: Job) -> AbstractAsyncContextManager[Work]:
+            return bases.work(job, str(datasets.path(job.tenant, job.order.dataset_digest)))
 
         runner = Runner(
             jobs,
             publisher,
             folder=settings.jobs_dir,
+            bases=bases,
             work=work,
             limits=Limits(
                 settings.max_crashes,
@@ -91,11 +91,24 @@ async def open_verbs(runtime: Runtime, publisher: Publisher) -> AsyncIterator[Ve
         running = runtime.spawn(runner.run(), name="runner")
         runtime.spawn(_sweep(runtime, datasets, settings), name="sweep")
         try:
-            yield Verbs(datasets, jobs, bell, base, settings.jobs_dir)
+            yield Verbs(datasets, jobs, bell, bases, settings.jobs_dir)
         finally:
             running.cancel()
             with suppress(asyncio.CancelledError):
                 await running
+
+
+async def _bases(runtime: Runtime, settings: TrainerSettings, registry: Registry) -> Bases:
+    share = resources.shares()[resources.Role.TRAINER]
+    cache = models.ModelSettings()
+    return Bases(
+        [await runtime.blocking(models.resolve, uri) for uri in settings.base_uris],
+        registry,
+        FullModels(cache.models_dir, max_bytes=cache.model_cache_bytes),
+        threads=settings.threads or share.threads,
+        data_dir=settings.data_dir,
+        memory_bytes=settings.memory_bytes or share.memory_bytes,
+    )
 
 
 async def _sweep(runtime: Runtime, datasets: Datasets, settings: TrainerSettings) -> None:

@@ -16,6 +16,10 @@ class TrainerSettings(ServiceSettings):
     model_config = environment("trainer")
 
     base_model: str = Field(default=DEFAULT_BASE, validation_alias="TRIVIUM_BASE_MODEL")
+    # Further bases of the deployment that are trained on, by URI (wheel:, file:, hf:), with commas between.
+    bases: str = ""
+    # Most memory that a tenant's base may need; 0 takes the machine's plan.
+    memory_bytes: int = Field(default=0, ge=0)
     max_dataset_bytes: int = Field(default=256 * 1024 * 1024, ge=1)
     # How long an upload that became no dataset is kept, and how often that is looked at.
     unused_upload_seconds: float = Field(default=24 * 3600.0, gt=0)
@@ -29,12 +33,17 @@ class TrainerSettings(ServiceSettings):
     # How long a process may take to finish its step and write a checkpoint when the trainer stops.
     stop_seconds: float = Field(default=15.0, gt=0)
 
-    @field_validator("base_model")
+    @field_validator("base_model", "bases")
     @classmethod
     def _named(cls, value: str) -> str:
-        if value.partition(":")[0] not in ("wheel", "file", "hf"):
+        if any(uri.partition(":")[0] not in ("wheel", "file", "hf") for uri in _uris(value)):
             raise ValueError("begin it with wheel:, file: or hf:")
         return value
+
+    @property
+    def base_uris(self) -> list[str]:
+        """All of the deployment's bases, the default first."""
+        return list(dict.fromkeys([self.base_model, *_uris(self.bases)]))
 
     @property
     def datasets_dir(self) -> Path:
@@ -50,3 +59,7 @@ class TrainerSettings(ServiceSettings):
     def jobs_dir(self) -> Path:
         """Where training processes work, a folder a job."""
         return self.service_dir / "jobs"
+
+
+def _uris(text: str) -> list[str]:
+    return [uri.strip() for uri in text.split(",") if uri.strip()]

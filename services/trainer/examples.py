@@ -78,6 +78,8 @@ class ChatEncoder:
         return min(len(asked), len(text)), min(len(answered), len(text))
 
     def _render(self, messages: list[dict[str, str]], *, generation: bool = False) -> str:
+        if not self.tokenizer.chat_template:
+            raise Unrenderable("the base has no chat template; import it with a chat_template.jinja")
         try:
             rendered: str = self.tokenizer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=generation

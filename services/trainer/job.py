@@ -86,7 +86,10 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a caller asks for: which data, into which model, how."""
+    """What a caller asks for: which data, into which model, how.
+
+    ``base_version`` is the version that the base is, empty for one of the deployment's.
+    """
 
     model: str
     dataset: str
@@ -95,6 +98,7 @@ class Order:
     base_digest: str
     settings: Settings
     alias: str
+    base_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

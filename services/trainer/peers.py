@@ -1,14 +1,15 @@
-"""Bring a trained adapter to the registry, with where it came from.
+"""The registry: tenants' own bases come from it, trained adapters go to it, with where they came from.
 
-Every call carries an id derived from the job's, and files are named by their digest: however
-often this is begun again, a job makes one version.  The domain knows the Protocol
-`publisher.Publisher`; this file knows the peer.
+Every call that publishes carries an id derived from the job's, and files are named by their digest: however
+often this is begun again, a job makes one version.  The domain knows the Protocols
+`publisher.Publisher` and `bases.Registry`; this file knows the peer.
 """
 
 import hashlib
 import json
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from google.protobuf import struct_pb2
 from trivium.common.v1 import transfer_pb2
 from trivium.registry.v1 import model_pb2, registry_pb2, registry_pb2_grpc
 
-from services.chassis.errors import Code, Reason
+from services.chassis.errors import Code, Failure, Reason
 from services.chassis.runtime import Runtime
-from services.chassis.status import from_rpc_error
-from services.chassis.streams import send
+from services.chassis.status import PeerFailure, from_rpc_error
+from services.chassis.streams import Chunk, send
+from services.trainer.bases import OwnBase
 from services.trainer.job import Job
 from services.trainer.publisher import PublishPostponed, PublishRefused
 from services.trainer.work import RESULT_MANIFEST
@@ -39,6 +41,9 @@ _TRY_AGAIN = frozenset(
         Code.CANCELLED,
     }
 )
+
+
+_HIDDEN = frozenset({"field", "reason", "correlation_id", "retry_after_seconds", "violations"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,3 +150,58 @@ def _lineage(job: Job, facts: dict[str, Any]) -> model_pb2.Lineage:
         metrics={"train_loss": job.progress.loss, "steps": float(job.progress.step)},
         trained_tokens=job.progress.trained_tokens,
     )
+
+
+@contextmanager
+def _answers() -> Iterator[None]:
+    """Turn what the registry refuses with, inside the block, into a Failure."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise _failure(from_rpc_error(error)) from error
+
+
+def _failure(peer: PeerFailure) -> Failure:
+    reason = Reason.__members__.get(peer.reason)
+    if reason is None or reason.value.code in (Code.UNAUTHENTICATED, Code.INTERNAL):
+        return Failure(Reason.PEER_UNAVAILABLE, retry_after_seconds=1.0, service="registry")
+    variables: dict[str, Any] = {name: value for name, value in peer.variables.items() if name not in _HIDDEN}
+    field = "base" if reason is Reason.FIELD_INVALID else None
+    return Failure(reason, retry_after_seconds=peer.retry_after_seconds, field=field, **variables)
+
+
+class RegistryBases:
+    """Asks under the identity of whoever is served, or of the tenant that is acted for."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._stub = registry_pb2_grpc.RegistryServiceStub(runtime.channel("registry"))
+
+    async def base(self, name: str) -> OwnBase | None:
+        """As bases.Registry.base."""
+        try:
+            with _answers():
+                found = await self._stub.ResolveModel(registry_pb2.ResolveModelRequest(name=f"base:{name}"))
+        except Failure as failure:
+            if failure.code is Code.NOT_FOUND:
+                return None
+            raise
+        return await self.own(found.version) if found.version else None
+
+    async def own(self, version: str) -> OwnBase:
+        """As bases.Registry.own."""
+        with _answers():
+            answer = await self._stub.GetVersion(registry_pb2.GetVersionRequest(version=version))
+        found: model_pb2.Version = answer.version
+        return OwnBase(f"{found.model}@{found.number}", found.version, found.manifest)
+
+    async def download(self, sha256: str, offset: int) -> AsyncIterator[Chunk]:
+        """As bases.Registry.download."""
+        request = registry_pb2.DownloadBlobRequest(sha256=sha256, offset_bytes=offset)
+        with _answers():
+            async for response in self._stub.DownloadBlob(request):
+                yield response.chunk
+
+    def acting_for(self, tenant: str, principal: str) -> AbstractAsyncContextManager[object]:
+        """As bases.Registry.acting_for."""
+        return self._runtime.acting_for(tenant, on_behalf_of=principal)

@@ -9,14 +9,15 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Protocol
 
 from services.chassis import processes, resources
-from services.chassis.errors import Failure
+from services.chassis.errors import Code, Failure
 from services.chassis.logs import Log
 from services.trainer.job import Event, EventKind, Job, Move, State
 from services.trainer.jobs import Jobs
@@ -24,6 +25,7 @@ from services.trainer.publisher import Publisher, PublishPostponed, PublishRefus
 from services.trainer.scheduler import (
     Action,
     Ended,
+    Fetch,
     Register,
     Settle,
     Train,
@@ -38,6 +40,18 @@ from services.trainer.work import ORDER, RESULT, Exit, Line, Said, Work
 _KINDS = {Said.STEP: EventKind.STEP, Said.CHECKPOINT: EventKind.CHECKPOINT}
 # One line is a few hundred bytes; a child that writes longer ones is broken.
 _MAX_LINE_BYTES = 64 * 1024
+# What says nothing about the job: tried again.
+_PASSING = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.ABORTED, Code.CANCELLED, Code.UNAUTHENTICATED})
+
+
+class JobBases(Protocol):
+    """Where jobs' bases are."""
+
+    def here(self, job: Job) -> bool:
+        """Whether the job's base lies on this machine."""
+
+    async def fetch(self, job: Job) -> None:
+        """Bring it here.  Raises what says that this will never be, or not now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +77,20 @@ class Runner:
         publisher: Publisher,
         *,
         folder: Path,
-        work: Callable[[Job], Work],
+        bases: JobBases,
+        work: Callable[[Job], AbstractAsyncContextManager[Work]],
         limits: Limits,
         log: Log,
     ) -> None:
         self._jobs = jobs
         self._publisher = publisher
         self._folder = folder
+        self._bases = bases
         self._work = work
         self._limits = limits
         self._log = log
         self._wake = asyncio.Event()
-        self._registering: set[str] = set()
+        self._under_way: set[tuple[type[Action], str]] = set()
 
     def wake(self, _: str = "") -> None:
         """Look at the jobs again: one of them changed."""
@@ -86,56 +102,81 @@ class Runner:
             while True:
                 self._wake.clear()
                 await self._sweep()
-                actions = [action for action in plan(await self._jobs.unfinished()) if self._due(action)]
+                planned = plan(await self._jobs.unfinished(), self._bases.here)
+                actions = [action for action in planned if (type(action), action.job.job) not in self._under_way]
                 if not actions:
                     await self._wake.wait()
                 for action in actions:
                     await self._act(action, group)
-
-    def _due(self, action: Action) -> bool:
-        return not isinstance(action, Register) or action.job.job not in self._registering
 
     async def _act(self, action: Action, group: asyncio.TaskGroup) -> None:
         match action:
             case Settle(job):
                 await self._jobs.decide(job, settle)
             case Register(job):
-                self._registering.add(job.job)
-                group.create_task(self._register(job))
+                self._begin(action, self._register(job), group)
+            case Fetch(job):
+                self._begin(action, self._fetch(job), group)
             case Train(job):
                 await self._train(job)
 
+    def _begin(self, action: Action, work: Coroutine[Any, Any, None], group: asyncio.TaskGroup) -> None:
+        """Do it beside the training; once, however often it is planned meanwhile."""
+        mark = (type(action), action.job.job)
+        self._under_way.add(mark)
+        group.create_task(work).add_done_callback(lambda _: self._under_way.discard(mark))
+
     async def _register(self, job: Job) -> None:
         tries = 0
-        try:
-            while True:
-                try:
-                    version = await self._publisher.publish(job, self._folder / job.job / RESULT)
-                except PublishPostponed as why:
-                    tries += 1
-                    self._log.warning("registration_postponed", job=job.job, tries=tries, why=str(why))
-                    await asyncio.sleep(self._limits.pause_after(tries))
-                except Failure as failure:
-                    # Access or we ourselves are not ready: nothing that the job could be blamed for.
-                    tries += 1
-                    self._log.warning("registration_postponed", job=job.job, tries=tries, why=failure.reason.name)
-                    await asyncio.sleep(self._limits.pause_after(tries))
-                except PublishRefused as refusal:
-                    await self._refuse(job, refusal.reason, str(refusal))
-                    return
-                else:
-                    await self._jobs.decide(job, _succeeded(version))
-                    return
-        finally:
-            self._registering.discard(job.job)
+        while True:
+            try:
+                version = await self._publisher.publish(job, self._folder / job.job / RESULT)
+            except PublishPostponed as why:
+                tries += 1
+                self._log.warning("registration_postponed", job=job.job, tries=tries, why=str(why))
+                await asyncio.sleep(self._limits.pause_after(tries))
+            except Failure as failure:
+                # Access or we ourselves are not ready: nothing that the job could be blamed for.
+                tries += 1
+                self._log.warning("registration_postponed", job=job.job, tries=tries, why=failure.reason.name)
+                await asyncio.sleep(self._limits.pause_after(tries))
+            except PublishRefused as refusal:
+                await self._refuse(job, refusal.reason, str(refusal))
+                return
+            else:
+                await self._jobs.decide(job, _succeeded(version))
+                return
+
+    async def _fetch(self, job: Job) -> None:
+        """Bring the job's base here, for as long as the job wants it; what only passes is tried again."""
+        tries = 0
+        while not (await self._jobs.get(job.tenant, job.job)).state.finished:
+            try:
+                await self._bases.fetch(job)
+            except Failure as failure:
+                if failure.code not in _PASSING:
+                    await self._refuse(job, failure.reason.name, failure.sentence)
+                    break
+                tries += 1
+                self._log.warning("base_postponed", job=job.job, tries=tries, why=failure.reason.name)
+                await asyncio.sleep(self._limits.pause_after(tries))
+            else:
+                break
+        self.wake()
 
     async def _train(self, job: Job) -> None:
         folder = self._folder / job.job
         try:
-            work = self._ordered(job, folder)
+            async with self._work(job) as wanted:
+                await self._train_on(job, folder, self._ordered(wanted, folder))
         except Failure as failure:
-            await self._refuse(job, failure.reason.name, failure.sentence)
-            return
+            if failure.code not in _PASSING:
+                await self._refuse(job, failure.reason.name, failure.sentence)
+                return
+            self._log.warning("training_postponed", job=job.job, why=failure.reason.name)
+            await asyncio.sleep(self._limits.pause_after(1))
+
+    async def _train_on(self, job: Job, folder: Path, work: Work) -> None:
         job = await self._jobs.decide(job, begin)
         if job.state is not State.RUNNING:
             # Cancelled or paused since it was planned.
@@ -167,9 +208,8 @@ class Runner:
         self._log.info("child_ended", job=job.job, how=ended.how)
         await self._conclude(job, ended)
 
-    def _ordered(self, job: Job, folder: Path) -> Work:
+    def _ordered(self, work: Work, folder: Path) -> Work:
         """Write the process its order; a second order keeps the first one's thread count, on which the bits depend."""
-        work = self._work(job)
         if (folder / ORDER).exists():
             work = replace(work, threads=Work.read(folder).threads)
         work.write(folder)

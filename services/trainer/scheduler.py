@@ -2,11 +2,11 @@
 
 Pure functions of jobs: no clock, no database, no process.  The runner applies the moves
 inside a transaction that reads the job anew, so whatever a person asked for meanwhile counts.
-Invariant: at most one job has a training process, and jobs start in the order in which they
-were queued.
+Invariant: at most one job has a training process, and of the jobs whose base is on this machine
+that one starts which was queued first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from services.chassis.errors import Failure, Reason
@@ -49,22 +49,34 @@ class Ended:
         return f"signal {-self.status}" if self.status < 0 else f"exit status {self.status}"
 
 
-Action = Train | Register | Settle
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """The job's base is not on this machine yet; bring it here, while others train."""
+
+    job: Job
+
+
+Action = Train | Register | Settle | Fetch
+
+# Bases that are fetched at the same time; more would only share the same wire and disk.
+_FETCHES = 2
 
 _SETTLED = {State.PAUSING: State.PAUSED, State.CANCELLING: State.CANCELLED}
 
 
-def plan(jobs: Sequence[Job]) -> list[Action]:
-    """Return what to do, in order, while no training process runs.
+def plan(jobs: Sequence[Job], here: Callable[[Job], bool] = lambda _: True) -> list[Action]:
+    """Return what to do, in order, while no training process runs; `here` says whose base is on this machine.
 
     A job that is still `running` lost its process with an earlier trainer: it goes on first,
-    since it holds its place in the queue already.
+    since it holds its place in the queue already.  One whose base is still to come holds nobody up.
     """
     settled: list[Action] = [Settle(job) for job in jobs if job.state in _SETTLED]
     registering: list[Action] = [Register(job) for job in jobs if job.state is State.REGISTERING]
     trainable = [job for job in jobs if job.state in (State.RUNNING, State.QUEUED)]
     trainable.sort(key=lambda job: (job.state is not State.RUNNING, job.queue_time, job.job))
-    return [*settled, *registering, *(Train(job) for job in trainable[:1])]
+    fetching = [Fetch(job) for job in trainable if not here(job)][:_FETCHES]
+    ready = [Train(job) for job in trainable if here(job)][:1]
+    return [*settled, *registering, *fetching, *ready]
 
 
 def begin(job: Job) -> Move | None:

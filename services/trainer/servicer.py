@@ -78,12 +78,13 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
     def __init__(self, verbs: Verbs, runtime: Runtime) -> None:
         self._jobs = verbs.jobs
         self._bell = verbs.bell
-        self._base = verbs.base
+        self._bases = verbs.bases
         self._folder = verbs.jobs_dir
         self._runtime = runtime
 
     async def CreateJob(self, request: training_pb2.CreateJobRequest, context: Any) -> training_pb2.CreateJobResponse:
-        order = wire.order(request, self._base)
+        base = await self._bases.chosen(request.base)
+        order = wire.order(request, base, self._bases.default_settings(base))
         queued = await self._jobs.create(wire.tenant(), current().principal_id, order, key_for(request))
         return training_pb2.CreateJobResponse(job=wire.job(queued))
 

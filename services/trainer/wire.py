@@ -9,7 +9,7 @@ from trivium.trainer.v1 import dataset_pb2, training_pb2
 
 from services.chassis import context, paging
 from services.chassis.errors import Failure, Reason
-from services.trainer.bases import Base
+from services.trainer.bases import Chosen
 from services.trainer.checkpoints import Checkpoint
 from services.trainer.datasets import Dataset, Incoming
 from services.trainer.job import Event, EventKind, Job, Method, Order, Schedule, Settings, State
@@ -95,18 +95,18 @@ def upload_status(sha256: str, committed_bytes: int, complete: bool) -> transfer
     return transfer_pb2.UploadStatus(sha256=sha256, committed_bytes=committed_bytes, complete=complete)
 
 
-def order(request: training_pb2.CreateJobRequest, base: Base) -> Order:
-    """What is asked for, every default filled in.  Raises BASE_NOT_FOUND, NOT_YET_AVAILABLE."""
-    model = base.named(request.base)
+def order(request: training_pb2.CreateJobRequest, base: Chosen, defaults: Settings) -> Order:
+    """What is asked for, every default filled in.  Raises NOT_YET_AVAILABLE."""
     return Order(
         model=request.model,
         dataset=request.dataset,
         # Both are settled when the job is queued, in the transaction that finds the dataset.
         dataset_digest="",
-        base=model.name,
-        base_digest=model.digest,
-        settings=settings(request.settings, base.default_settings()),
+        base=base.name,
+        base_digest=base.digest,
+        settings=settings(request.settings, defaults),
         alias=request.alias,
+        base_version=base.version,
     )
 
 

@@ -1,11 +1,18 @@
 """What a training process says of itself stays within what the trainer reads."""
 
+import signal
+from pathlib import Path
+
 import protovalidate
 import pytest
 from google.protobuf.message import Message
 from trivium.trainer.v1 import training_pb2
 
 from services.trainer import child, runner
+from services.trainer.child import Refused, rendering
+from services.trainer.examples import ChatEncoder, Unrenderable
+from services.trainer.rows import Turn
+from tests.tiny_model import TinyModel
 
 
 def broken_rules(message: Message) -> bool:
@@ -25,3 +32,18 @@ def test_the_name_of_a_target_module_has_a_bound(length: int, broken: bool) -> N
 def test_a_refusal_that_quotes_the_caller_at_length_still_fits_in_a_line() -> None:
     said = child.refusal_line(child.Refused("SETTINGS_UNFIT", "x" * 200_000)).encode()
     assert len(said) < runner._MAX_LINE_BYTES
+
+
+def test_a_base_without_a_template_says_what_is_missing(tmp_path: Path) -> None:
+    encoder = ChatEncoder.load(TinyModel(template="").write(tmp_path / "silent"))
+    with pytest.raises(Unrenderable, match=r"import it with a chat_template\.jinja"):
+        encoder.encode([Turn("user", "Hello?"), Turn("assistant", "Yes.")])
+
+
+def test_a_template_that_never_ends_is_ended_and_the_limit_with_it(tmp_path: Path) -> None:
+    endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    encoder = ChatEncoder.load(TinyModel(template=endless).write(tmp_path / "endless"))
+    with pytest.raises(Refused, match="rendering the dataset"), rendering(0, least_seconds=0.2):
+        encoder.encode([Turn("user", "Hello?"), Turn("assistant", "Yes.")])
+    assert signal.getitimer(signal.ITIMER_PROF) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGPROF) is signal.SIG_DFL

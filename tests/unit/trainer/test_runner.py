@@ -24,15 +24,27 @@ class Nobody:
         raise AssertionError(f"{job.job} is published")
 
 
-def never(job: Job) -> Work:
+class Everywhere:
+    """Bases that are all here."""
+
+    def here(self, job: Job) -> bool:
+        return True
+
+    async def fetch(self, job: Job) -> None:
+        raise AssertionError(f"the base of {job.job} is fetched")
+
+
+@asynccontextmanager
+async def never(job: Job) -> AsyncIterator[Work]:
     raise AssertionError(f"{job.job} is trained")
+    yield
 
 
 @asynccontextmanager
 async def running(jobs: Jobs, folder: Path, listeners: list[Callable[[str], None]]) -> AsyncIterator[None]:
     """A runner at work."""
     limits = Limits(max_crashes=4, restart_seconds=0.1, max_restart_seconds=1, stop_seconds=1)
-    runner = Runner(jobs, Nobody(), folder=folder, work=never, limits=limits, log=logger("trainer"))
+    runner = Runner(jobs, Nobody(), folder=folder, bases=Everywhere(), work=never, limits=limits, log=logger("trainer"))
     listeners.append(runner.wake)
     task = asyncio.create_task(runner.run())
     try:

@@ -37,6 +37,7 @@ def start(
     dataset: Annotated[str, typer.Argument(help="Dataset id.")],
     model: Annotated[str, typer.Option("--model", "-m", help="Model that takes the new version.")],
     alias: Annotated[str, typer.Option("--alias", help="Alias that moves to it; - for none.")] = "prod",
+    base: Annotated[str, typer.Option("--base", help="Base to train on: base:NAME or base:NAME@VERSION.")] = "",
     method: Annotated[Method, typer.Option("--method", help="How the base is adapted.")] = Method.LORA,
     rank: Annotated[int | None, typer.Option("--rank", min=1, help="LoRA's rank.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Passes over the dataset.")] = None,
@@ -59,7 +60,9 @@ def start(
         seed=seed,
     )
     with Trivium() as client:
-        job = client.jobs.create(model=model, dataset=dataset, alias="" if alias == "-" else alias, settings=settings)
+        job = client.jobs.create(
+            model=model, dataset=dataset, base=base, alias="" if alias == "-" else alias, settings=settings
+        )
         if not watch_it:
             show_one(job, json_wanted=json_wanted)
             return

@@ -428,7 +428,7 @@ class Job(_message.Message):
     dataset_digest: _builtins.str
     """Dataset digest, sha256:…"""
     base: _builtins.str
-    """Base name; empty means the default."""
+    """Base name; empty means the default. A full model of the tenant's is MODEL@NUMBER."""
     base_digest: _builtins.str
     """Base digest, sha256:…"""
     step: _builtins.int
@@ -519,7 +519,9 @@ class CreateJobRequest(_message.Message):
     dataset: _builtins.str
     """Required. Dataset id or digest."""
     base: _builtins.str
-    """Base name; empty means the default."""
+    """Base; empty or `base` means the default. base:NAME is another of the deployment's, or a full model of the tenant's (what
+    its alias prod serves, else its newest version); base:NAME@VERSION pins a version.
+    """
     alias: _builtins.str
     """Alias that takes the version when the job succeeds; empty for none."""
     request_id: _builtins.str

@@ -1,0 +1,142 @@
+"""A tenant trains on a base of its own: fetched from the registry, under its own template, tied to its digest."""
+
+import hashlib
+import json
+
+import grpc
+import pytest
+from trivium.access.v1 import access_pb2, access_pb2_grpc
+from trivium.registry.v1 import model_pb2, registry_pb2
+from trivium.trainer.v1 import training_pb2
+
+from tests.contract.trainer.deployment import Caller, Deployment
+from tests.contract.trainer.test_datasets import failed
+from tests.stack import upload
+from tests.tiny_model import TinyModel
+from tests.unit.trainer.tiny import rows_text
+
+SETTINGS = training_pb2.TrainingSettings(
+    lora=training_pb2.LoraSettings(rank=4, dropout=0.1), epochs=2, batch_rows=1, checkpoint_steps=7, seed=5
+)
+SHORT = training_pb2.TrainingSettings(lora=training_pb2.LoraSettings(rank=2), epochs=1, batch_rows=5)
+
+
+def published(caller: Caller, model: str, made: TinyModel) -> model_pb2.Version:
+    """A full model in the registry."""
+    files = []
+    for name, content in made.files().items():
+        caller.registry.UploadBlob(upload(name, content), metadata=caller.metadata)
+        sha256 = hashlib.sha256(content).hexdigest()
+        files.append(model_pb2.VersionFile(filename=name, sha256=sha256, size_bytes=len(content)))
+    version = model_pb2.Version(model=model, kind=model_pb2.VERSION_KIND_FULL, files=files)
+    request = registry_pb2.CreateVersionRequest(version=version)
+    created: model_pb2.Version = caller.registry.CreateVersion(request, metadata=caller.metadata).version
+    return created
+
+
+def version_of(caller: Caller, job: training_pb2.Job) -> model_pb2.Version:
+    """The version that a job ends with."""
+    done = caller.finished(job.job)
+    assert done.state == training_pb2.JOB_STATE_SUCCEEDED, done.error
+    request = registry_pb2.GetVersionRequest(version=done.version)
+    found: model_pb2.Version = caller.registry.GetVersion(request, metadata=caller.metadata).version
+    return found
+
+
+def weights(version: model_pb2.Version) -> str:
+    return next(str(file.sha256) for file in version.files if file.filename.endswith(".safetensors"))
+
+
+@pytest.fixture(scope="module")
+def dataset(caller: Caller) -> str:
+    return str(caller.upload(rows_text(4).encode(), "own-bases.jsonl").dataset)
+
+
+@pytest.fixture(scope="module")
+def base(caller: Caller) -> model_pb2.Version:
+    """Two versions of one base; the newest is returned."""
+    published(caller, "house", TinyModel(seed=1))
+    return published(caller, "house", TinyModel(seed=2, hidden=48, tied=False, shards=2))
+
+
+@pytest.fixture(scope="module")
+def calm(caller: Caller, base: model_pb2.Version, dataset: str) -> training_pb2.Job:
+    """A job on the tenant's newest base that nobody disturbs."""
+    return caller.create(model="desk", dataset=dataset, base="base:house", settings=SETTINGS)
+
+
+def test_an_adapter_is_tied_to_the_digest_of_the_base_that_it_was_trained_on(
+    caller: Caller, base: model_pb2.Version, calm: training_pb2.Job, dataset: str
+) -> None:
+    pinned = caller.create(model="desk", dataset=dataset, base="base:house@1", settings=SHORT)
+    assert (calm.base, calm.base_digest) == ("house@2", base.base_digest)
+    assert (pinned.base, pinned.base_digest) == ("house@1", TinyModel(seed=1).digest())
+    # The rate follows the base's width: the narrower one learns at a higher one.
+    assert calm.settings.learning_rate > pinned.settings.learning_rate
+    versions = [version_of(caller, job) for job in (calm, pinned)]
+    assert [version.base_digest for version in versions] == [calm.base_digest, pinned.base_digest]
+    config = next(file for file in versions[0].files if file.filename == "adapter_config.json")
+    request = registry_pb2.DownloadBlobRequest(sha256=config.sha256)
+    pieces = caller.registry.DownloadBlob(request, metadata=caller.metadata)
+    assert json.loads(b"".join(piece.chunk.data for piece in pieces))["base_model_name_or_path"] == "house@2"
+
+
+def test_a_killed_trainer_goes_on_to_the_weights_that_it_would_have_had(
+    deployment: Deployment, calm: training_pb2.Job, dataset: str
+) -> None:
+    with deployment.caller() as caller:
+        undisturbed = weights(version_of(caller, calm))
+        job = caller.create(model="struck", dataset=dataset, base="base:house@2", settings=SETTINGS)
+        for event in caller.watch(job.job):
+            if event.kind == training_pb2.JOB_EVENT_KIND_STEP and event.step >= 10:
+                break
+        deployment.kill("trainer")
+        # What was fetched may be gone by then, too.
+        for folder in (deployment.folder / "models" / "full").glob("[0-9a-f]*"):
+            folder.rename(folder.with_name(f".gone-{folder.name}"))
+        deployment.start("trainer")
+    with deployment.caller() as caller:
+        assert weights(version_of(caller, job)) == undisturbed
+        assert caller.get(job.job).attempts > 1
+
+
+def test_a_name_that_is_no_base_is_refused_with_what_there_is(caller: Caller, dataset: str) -> None:
+    for name, reason in (
+        ("base:nobody", "BASE_NOT_FOUND"),
+        ("nobody@3", "BASE_NOT_FOUND"),
+        ("base:desk", "FIELD_INVALID"),
+    ):
+        with pytest.raises(grpc.RpcError) as refused:
+            caller.create(model="x", dataset=dataset, base=name, settings=SHORT)
+        assert failed(refused.value)[1] == reason
+
+
+def test_another_tenants_base_is_none(deployment: Deployment, caller: Caller, base: model_pb2.Version) -> None:
+    with grpc.insecure_channel(deployment.addresses["access"]) as channel:
+        access = access_pb2_grpc.AccessServiceStub(channel)
+        access.CreateTenant(access_pb2.CreateTenantRequest(tenant="strangers"), metadata=caller.metadata)
+        request = access_pb2.CreateKeyRequest(tenant="strangers", roles=[access_pb2.ROLE_OWNER, access_pb2.ROLE_MEMBER])
+        key = access.CreateKey(request, metadata=caller.metadata).api_key
+    stranger = Caller(caller.datasets, caller.training, caller.registry, (("authorization", f"Bearer {key}"),))
+    theirs = stranger.upload(rows_text().encode(), "theirs.jsonl").dataset
+    for name in ("base:house", "base:house@2", f"base:house@{base.version}"):
+        with pytest.raises(grpc.RpcError) as refused:
+            stranger.create(model="x", dataset=theirs, base=name, settings=SHORT)
+        assert failed(refused.value)[1] == "BASE_NOT_FOUND"
+
+
+def test_a_base_that_was_deleted_meanwhile_fails_its_job_with_its_name(
+    deployment: Deployment, caller: Caller, dataset: str
+) -> None:
+    published(caller, "brief", TinyModel(seed=6))
+    long = training_pb2.TrainingSettings(lora=training_pb2.LoraSettings(rank=2), epochs=1000, batch_rows=1)
+    ahead = caller.create(model="z", dataset=dataset, settings=long)
+    for event in caller.watch(ahead.job):
+        if event.kind == training_pb2.JOB_EVENT_KIND_STEP:
+            break
+    job = caller.create(model="x", dataset=dataset, base="base:brief", settings=SHORT)
+    caller.registry.DeleteModel(registry_pb2.DeleteModelRequest(model="brief"), metadata=caller.metadata)
+    caller.training.CancelJob(training_pb2.CancelJobRequest(job=ahead.job), metadata=caller.metadata)
+    done = caller.finished(job.job)
+    assert (done.state, done.error.reason) == (training_pb2.JOB_STATE_FAILED, "BASE_NOT_FOUND")
+    assert "brief@1" in done.error.message
