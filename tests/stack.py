@@ -173,6 +173,8 @@ class Stack:
             **self.place.settings,
             **(registry_environment or {}),
         }
+        self._environment = environment
+        self._prelude = prelude
         self.registry = Process("registry", data, environment, prelude=prelude).start()
         self._channels: dict[str, grpc.Channel] = {}
 
@@ -183,6 +185,11 @@ class Stack:
         self.registry.stop()
         if self._beside is None:
             self.access.stop()
+
+    def replica(self, data: Path) -> Process:
+        """One more registry over the same place, with a data folder of its own; the caller stops it."""
+        data.mkdir(parents=True)
+        return Process("registry", data, self._environment, prelude=self._prelude).start()
 
     def restart(self, process: Process) -> None:
         """Kill a service if it lives, start it, and wait until our own connection to it stands again."""
@@ -203,7 +210,7 @@ class Stack:
 
     def _channel(self, address: str) -> grpc.Channel:
         if address not in self._channels:
-            self._channels[address] = grpc.insecure_channel(address, _RECONNECTS)
+            self._channels[address] = grpc.insecure_channel(address, RECONNECTS)
         return self._channels[address]
 
     def key(self, name: str) -> str:
@@ -218,7 +225,7 @@ class Stack:
 
     def registry_api(self, credential: str = "") -> Api:
         """The registry, as the holder of a credential."""
-        return Api(registry_pb2_grpc.RegistryServiceStub(self._channel(self.registry.address)), credential)
+        return registry_over(self._channel(self.registry.address), credential)
 
     def tenant(self, name: str = "") -> str:
         """Create a tenant; its id."""
@@ -242,8 +249,13 @@ class Stack:
         return User(self.registry_api(self.key("service")), "")
 
 
+def registry_over(channel: grpc.Channel, credential: str = "") -> Api:
+    """The registry at the end of a channel, as the holder of a credential."""
+    return Api(registry_pb2_grpc.RegistryServiceStub(channel), credential)
+
+
 # A restarted service is found at once, not after a back-off.
-_RECONNECTS = (("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200))
+RECONNECTS = (("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200))
 _QUICK = {"TRIVIUM_DRAIN_SECONDS": "1"}
 
 
