@@ -1,0 +1,47 @@
+"""A canary on the real engine: who got it keeps it, on both skins, and every answer names the version that made it."""
+
+import uuid
+
+from openai import OpenAI
+from trivium_client.answers import Message, Sampling
+
+from services.ops.supervisor import Suite
+from tests.integration.gateway.stock import serve_adapter
+from tests.stack import eventually
+
+CALLERS = [f"caller-{number}" for number in range(8)]
+
+
+def test_each_caller_stays_with_the_version_that_it_got_and_the_answer_names_it(suite: Suite) -> None:
+    model = f"tried-{uuid.uuid4().hex[:8]}"
+    first = serve_adapter(suite, model, 21).version
+    second = serve_adapter(suite, model, 22).version
+    with suite.client() as client:
+        # Kept loaded for this: nothing is waited for.
+        back = client.models.roll_back(model, reason="the new one is tried first")
+        assert (back.state, back.serving_version, back.previous_version) == ("serving", first, second)
+        client.models.set_canary(model, second, 50)
+
+        def tried() -> bool:
+            return [canary.state for canary in client.models.alias(model).canaries] == ["serving"]
+
+        eventually(tried, "the canary gets its share")
+
+        def answered(caller: str) -> str:
+            sampling = Sampling(max_tokens=2)
+            return client.reply([Message("user", "Hi")], model=model, sampling=sampling, sticky_key=caller).version
+
+        got = {caller: answered(caller) for caller in CALLERS}
+        assert set(got.values()) == {first, second}
+        assert {caller: answered(caller) for caller in CALLERS} == got
+
+        openai = OpenAI(base_url=f"{suite.http}/v1", api_key=suite.api_key, max_retries=0)
+        for caller in CALLERS[:4]:
+            answer = openai.chat.completions.create(
+                model=model, messages=[{"role": "user", "content": "Hi"}], max_tokens=2, user=caller
+            )
+            assert answer.model_extra is not None
+            assert answer.model_extra["trivium"]["version"] == got[caller]
+
+        client.models.set_canary(model, second, 0)
+        assert {answered(caller) for caller in CALLERS} == {first}
