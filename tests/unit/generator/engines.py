@@ -32,7 +32,7 @@ class MemoryEngine:
     process_ids = ()
 
     def __init__(self, slots=2, digest="sha256:base", name="base"):
-        self.facts = EngineFacts("e", "memory", name, digest, slots, 16, 128)
+        self.facts = EngineFacts(f"engine-{name}", "memory", name, digest, slots, 16, 128)
         self.held = {}
         self.running = {}
         self.loads = []
