@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -200,3 +200,14 @@ def descendants(pid: int) -> set[int]:
             found.add(child)
             open_ends.append(child)
     return found
+
+
+def alive(pids: Iterable[int]) -> set[int]:
+    """Those of ``pids`` that still run; a zombie has ended."""
+    states: dict[int, str] = {}
+    for pid in pids:
+        try:
+            states[pid] = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+    return {pid for pid, state in states.items() if state != "Z"}

@@ -12,7 +12,7 @@ import pytest
 from trivium.generator.v1 import generator_pb2
 
 from services.chassis.status import from_rpc_error
-from tests.generating import QUESTIONS, collect, descendants
+from tests.generating import QUESTIONS, alive, collect, descendants
 from tests.stack import eventually
 
 
@@ -21,17 +21,6 @@ def title(pid):
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return ""
-
-
-def alive(pids):
-    """Those of ``pids`` that still run; a zombie has ended."""
-    states = {}
-    for pid in pids:
-        try:
-            states[pid] = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            continue
-    return {pid for pid, state in states.items() if state != "Z"}
 
 
 def running(generator):

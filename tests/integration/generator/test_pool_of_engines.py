@@ -25,7 +25,7 @@ from trivium.registry.v1 import model_pb2
 from services.chassis.status import from_rpc_error
 from tests import tied
 from tests.adapters import Adapter
-from tests.generating import Answer, Served, Tenant, collect, tenant_of
+from tests.generating import Answer, Served, Tenant, alive, collect, descendants, tenant_of
 from tests.stack import Api, eventually, refused
 from tests.tiny_model import TinyModel
 
@@ -254,3 +254,10 @@ def test_a_model_for_which_there_is_no_room_is_told_to_wait_and_takes_it_when_th
     assert pool.chat("other").base_digest == pool.second.base_digest
     assert (pool.state(pool.first.version), pool.state(pool.second.version)) == (STOPPED, READY)
     assert len(cores(pool)) == 2
+
+
+def test_a_killed_generator_leaves_no_process_of_any_engine(pool):
+    below = descendants(pool.served.pid)
+    assert len(below) >= 4
+    pool.served.generator.kill()
+    eventually(lambda: not alive(below), f"{below} end", 90)
