@@ -181,7 +181,10 @@ class Bases:
         for digest in list(self._held)[: max(0, len(self._held) + 1 - _KNOWN)]:
             host = self._pool.get(digest)
             if host is None or self._pool.forget(host):
-                await self._held.pop(digest).aclose()
+                held = self._held.pop(digest)
+                if host is not None:
+                    await host.constraints.close()
+                await held.aclose()
 
     def _touch(self, host: Host) -> None:
         held = self._held.pop(host.digest, None)

@@ -47,6 +47,16 @@ class ConstraintCheck:
         if problem:
             raise Failure(Reason.FIELD_INVALID, field="structured_output", problem=problem)
 
+    async def rest(self) -> None:
+        """End the children that have nothing to do; each starts again when it is asked."""
+        resting = [self._idle.get_nowait() for _ in range(self._idle.qsize())]
+        try:
+            for judge in resting:
+                await judge.close()
+        finally:
+            for judge in resting:
+                self._idle.put_nowait(judge)
+
     async def close(self) -> None:
         """End the children."""
         for task in self._begun:

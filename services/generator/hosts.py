@@ -41,8 +41,12 @@ class Constraints(Protocol):
         """Raises FIELD_INVALID for one that does not compile within its limits, NOT_READY when nobody can say."""
         ...
 
+    async def rest(self) -> None:
+        """End the processes that have nothing to do."""
+        ...
+
     async def close(self) -> None:
-        """End its processes; it may be asked again all the same."""
+        """End all processes."""
         ...
 
 
@@ -65,7 +69,6 @@ class Host:
     size_bytes: int
     owners: dict[str, dict[str, str]] = field(default_factory=dict)
     life: asyncio.Task[None] | None = None
-    proven: bool = False
     given_up: str = ""
 
     @property

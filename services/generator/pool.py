@@ -138,7 +138,7 @@ class Pool:
         """A host's supervisor has something to say: its state changed."""
         self._table.answers(host.digest, host.ready, self._now())
         if host.ready:
-            host.proven, host.given_up = True, ""
+            host.given_up = ""
             self._grant(host)
         self._settle(host)
 
@@ -158,6 +158,8 @@ class Pool:
             for life in lives:
                 life.cancel()
             await asyncio.gather(*lives, return_exceptions=True)
+            for host in self._hosts.values():
+                await host.constraints.close()
 
     async def _enter(self, host: Host, tenant: str) -> None:
         if self._hosts.get(host.digest) is not host:
@@ -272,10 +274,9 @@ class Pool:
             host.slots.suspend("the engine is stopped")
             self._table.stopped(host.digest, self._now())
             if host.given_up:
-                host.proven = False
                 self._refuse(host, _no_start(host, _SECOND_TRY_SECONDS))
             self._settle(host)
-            await host.constraints.close()
+            await host.constraints.rest()
 
     def _settle(self, host: Host) -> None:
         """A life began to answer, or ended: the next start may have its turn."""

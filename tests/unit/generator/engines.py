@@ -160,6 +160,9 @@ class Compiles:
     async def require_compilable(self, constraint, tenant):
         pass
 
+    async def rest(self):
+        pass
+
     async def close(self):
         pass
 

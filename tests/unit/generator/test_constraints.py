@@ -5,6 +5,7 @@ import os
 import sys
 from contextlib import asynccontextmanager
 
+import psutil
 import pytest
 
 from services.chassis.errors import Failure, Reason
@@ -175,3 +176,17 @@ async def test_the_end_of_a_child_is_put_down_to_what_it_worked_on(gate, fifo):
         later = asyncio.create_task(check.require_compilable(text("fine"), "t"))
         writer.close()
         await later
+
+
+async def test_rest_ends_the_children_that_do_nothing_and_leaves_the_one_that_works(check, fifo):
+    busy = asyncio.create_task(check.require_compilable(text(f"wait {fifo}"), "busy"))
+    with await begun(fifo):
+        await check.require_compilable(text("fine"), "light")
+        children = {child.pid: child for child in psutil.Process().children() if STAND_IN in child.cmdline()}
+        assert len(children) == 2
+        await check.rest()
+        _, working = psutil.wait_procs(list(children.values()), timeout=0)
+        assert len(working) == 1
+        # What rested comes up again.
+        await check.require_compilable(text("fine again"), "light")
+    await busy
