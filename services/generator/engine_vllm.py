@@ -139,7 +139,7 @@ class VllmEngine:
             undo.push_async_callback(lambda: asyncio.shield(self.stop()))
             try:
                 # What a model makes vLLM and its libraries raise is theirs to choose; the cause may be in the log only.
-                with translated(lambda error: EngineLost(str(error) or type(error).__name__)):
+                with translated(_not_started):
                     self._llm = await asyncio.get_running_loop().run_in_executor(self._owner, _build, self._settings)
                 await self._probe()
             except EngineRefused as error:
@@ -229,6 +229,14 @@ class VllmEngine:
         if isinstance(error, EngineDeadError) or not self.alive:
             return EngineLost(str(error))
         return EngineRefused(str(error.__cause__ or error))
+
+
+def _not_started(error: Exception) -> EngineLost:
+    """What vLLM raised, for people: it refers to its log, which is the generator's."""
+    told = str(error) or type(error).__name__
+    if "stack trace" in told.lower() or "root cause" in told.lower():
+        told = "its process failed while it started or answered its first token; the generator's log holds the cause"
+    return EngineLost(told)
 
 
 def _build(settings: VllmSettings) -> AsyncLLM:
