@@ -10,6 +10,7 @@ is not at work.
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,7 @@ from services.generator.engine import (
     Piece,
     Sampling,
 )
+from services.generator.footprint import processes_of, wait_until_gone
 from services.generator.lifeline import GENERATOR_PID, Lifeline
 from services.generator.plugin import VLLM_VERSION, require_pinned_vllm
 from services.generator.targets import chosen, module_shapes, names
@@ -46,6 +48,7 @@ _PROBE = "probe"
 _DEATH_POLL_SECONDS = 0.2
 # An engine core has nothing to save; what it runs is lost in any case.
 _STOP_SECONDS = 1.0
+_GONE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +172,18 @@ class VllmEngine:
 
     async def stop(self) -> None:
         """End the engine's processes and the thread that owns them."""
-        llm, owner = self._llm, self._owner
+        ids, llm, owner = self.process_ids, self._llm, self._owner
         self._llm = self._owner = None
         if llm is not None:
             if llm.output_handler is not None:
                 # It would take the end of its engine for a fault.
                 llm.output_handler.cancel()
+            processes = await asyncio.to_thread(processes_of, ids)
             await asyncio.to_thread(llm.shutdown, _STOP_SECONDS)
+            # The core dies first and its workers of its death: only then is their memory there for another engine.
+            await asyncio.to_thread(wait_until_gone, processes, _GONE_SECONDS)
+            # Nobody else asks how the core ended.
+            multiprocessing.active_children()
             # vLLM shuts down once more when the object is collected, by then without its modules.
             setattr(llm, "shutdown", lambda *_, **__: None)  # noqa: B010 - a method of theirs
         if owner is not None:
