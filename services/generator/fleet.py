@@ -61,9 +61,10 @@ class Fleet:
         """Whether a version can serve at once: an adapter in its slot, a full model as its engine's start has shown.
 
         A full model counts while its files lie here, verified, and its engine could be started.  Its engine may be
-        idle and stopped, or wait for room: a swap that needed both versions' memory at once would not be one.
+        idle and stopped, or wait for room: a swap that needed both versions' memory at once would not be one.  So do
+        the adapters on it while the engine does not run: their loading is nothing beside its start.
         """
-        host = self._full(version)
+        host = self._full(version) or self._at_rest(version)
         if host is not None:
             return self._pool.startable(host)
         return any(slots.holds(version) for slots in self._running())
@@ -72,16 +73,21 @@ class Fleet:
         """A version's files, fetched and verified, under the service's identity.  Raises as Bases and Files do."""
         target = await self._bases.of(self._versions, facts)
         adapter = await self._files.obtain(facts) if target.facts is not None else None
+        if adapter is not None:
+            target.host.adapters.add(facts.version)
         return Prepared(target, read_manifest(facts).tenant, adapter)
 
     async def warm(self, tenant: str, prepared: Prepared, *, pending: bool) -> None:
-        """Load an adapter beside the others.  Of a full model whose alias is ``pending``, start the engine if it fits.
+        """Load an adapter beside the others.  Where an alias is ``pending``, start the engine for it if it fits.
 
         Where every engine is in use, verified files are enough: see :meth:`holds`.  Raises as ``Slots.warm``,
         ENGINE_TOO_LARGE, WEIGHTS_REFUSED for a full model that no engine comes up with.
         """
         host = prepared.target.host
         if prepared.adapter is not None:
+            if not (host.life is not None or (pending and self._pool.has_room(host))):
+                self._pool.require_possible(host)
+                return
             async with self._pool.use(host, tenant):
                 await host.slots.warm(tenant, prepared.adapter)
             return
@@ -129,6 +135,11 @@ class Fleet:
 
     def _running(self) -> Iterator[Slots]:
         return (host.slots for host in self._pool.hosts() if host.life is not None)
+
+    def _at_rest(self, version: str) -> Host | None:
+        """The host of an adapter whose files lie here while its engine does not run."""
+        resting = (host for host in self._pool.hosts() if host.life is None and version in host.adapters)
+        return next(resting, None)
 
     def _full(self, version: str) -> Host | None:
         owned = (host for host in self._pool.hosts() if any(version in versions for versions in host.owners.values()))

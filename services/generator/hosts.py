@@ -56,7 +56,7 @@ class Host:
 
     ``size_bytes`` is the estimate of the memory that the engine takes.  ``owners`` says, for a full model of the
     registry, which version of whose model it is: equal folders of two tenants share an engine, as they would share
-    the deployment's base, and neither hears of the other.
+    the deployment's base, and neither hears of the other.  ``adapters`` are the versions on it that were prepared.
     """
 
     base: Base
@@ -68,6 +68,7 @@ class Host:
     supervisor: Supervisor
     size_bytes: int
     owners: dict[str, dict[str, str]] = field(default_factory=dict)
+    adapters: set[str] = field(default_factory=set)
     life: asyncio.Task[None] | None = None
     given_up: str = ""
 

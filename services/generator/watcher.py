@@ -291,7 +291,7 @@ class Watcher:
             await self._announcements.loading(alias.tenant, version)
         async with self._registry.as_service():
             stored = await self._files.obtain(await self._registry.facts(version))
-        await self._slots.warm(alias.tenant, stored, pending=alias.pending)
+        await self._slots.warm(alias.tenant, stored, pending=alias.waits_for(version))
         return await self._announcements.ready(alias.tenant, version)
 
     async def _give_up(self, alias: AliasSeen, version: str, failure: Failure) -> None:

@@ -254,6 +254,25 @@ async def test_a_full_model_is_ready_once_its_engine_answered_or_while_there_is_
     assert world.pool.state(other.target.host) is EngineState.STOPPED
 
 
+async def test_an_adapter_on_a_full_model_is_ready_in_its_slot_or_while_the_engine_rests(world):
+    base = world.registry.full("t", "one", ONE)
+    adapter = world.registry.adapter("t", "desk", ONE.digest(), base)
+    prepared = await world.fleet.obtain(await world.registry.facts(adapter))
+    await world.fleet.warm("t", prepared, pending=False)
+    host = prepared.target.host
+    assert world.pool.state(host) is EngineState.STOPPED, "nobody waits for it"
+    assert world.fleet.holds(adapter)
+    await world.fleet.warm("t", prepared, pending=True)
+    assert host.slots.holds(adapter)
+    assert world.fleet.holds(adapter)
+    await host.slots.unload(adapter)
+    assert not world.fleet.holds(adapter)
+    world.pool.release(host)
+    await settled()
+    assert world.pool.state(host) is EngineState.STOPPED
+    assert world.fleet.holds(adapter)
+
+
 async def test_a_full_model_that_no_engine_comes_up_with_is_refused_with_the_reason_and_held_no_more(world):
     version = world.registry.full("t", "one", ONE)
     prepared = await world.fleet.obtain(await world.registry.facts(version))
