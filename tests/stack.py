@@ -186,10 +186,11 @@ class Stack:
         if self._beside is None:
             self.access.stop()
 
-    def replica(self, data: Path) -> Process:
+    def replica(self, data: Path, environment: Mapping[str, str] | None = None) -> Process:
         """One more registry over the same place, with a data folder of its own; the caller stops it."""
         data.mkdir(parents=True)
-        return Process("registry", data, self._environment, prelude=self._prelude).start()
+        settings = {**self._environment, **(environment or {})}
+        return Process("registry", data, settings, prelude=self._prelude).start()
 
     def restart(self, process: Process) -> None:
         """Kill a service if it lives, start it, and wait until our own connection to it stands again."""

@@ -43,6 +43,11 @@ class Database:
         self._writing = ThreadPoolExecutor(writers, thread_name_prefix="database-write")
         self._reading = ThreadPoolExecutor(_READERS, thread_name_prefix="database-read")
 
+    @property
+    def address(self) -> str:
+        """The database's URL, password included, as its own client library takes it."""
+        return self._engine.url.set(drivername=self._engine.dialect.name).render_as_string(hide_password=False)
+
     async def read(self, query: Callable[[Session], T]) -> T:
         """Run ``query`` in a read transaction (one snapshot) and return its result."""
         return await asyncio.get_running_loop().run_in_executor(self._reading, self.read_now, query)

@@ -18,6 +18,7 @@ from typing import Any
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from services.chassis import notices
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
 from services.registry.callers import Caller
@@ -25,6 +26,8 @@ from services.registry.store import CounterRow, EventRow, next_number
 
 _PAGE = 200
 _ALL = "events"
+# On which replicas over one PostgreSQL tell each other to look.
+CHANNEL = "registry_events"
 
 
 class EventKind(StrEnum):
@@ -93,6 +96,7 @@ def append(
             created_at=at,
         )
     )
+    notices.tell(session, CHANNEL)
 
 
 def _counter(tenant: str) -> str:
@@ -133,6 +137,8 @@ class EventFeed:
 
     async def _follow(self, caller: Caller, cursor: int, stirred: asyncio.Event) -> AsyncIterator[Beat]:
         caught_up = False
+        time = asyncio.get_running_loop().time
+        spoke = time()
         while True:
             stirred.clear()  # before the read, so that a commit after the read ends the wait below
             events = await self._page(caller, cursor)
@@ -141,20 +147,21 @@ class EventFeed:
                 yield Beat(event)
             if len(events) == _PAGE:
                 continue
-            if not caught_up:
-                caught_up = True
-                yield Beat(None, caught_up=True)
-            elif not events and not stirred.is_set():
-                yield Beat(None)
-            await self._wait(stirred)
+            # Whatever woke us: others' changes are neither told nor hinted at.
+            silent = not events and time() - spoke >= self._sign_of_life_seconds
+            if not caught_up or silent:
+                yield Beat(None, caught_up=not caught_up)
+            if not caught_up or silent or events:
+                caught_up, spoke = True, time()
+            await self._wait(stirred, spoke + self._sign_of_life_seconds - time())
 
     async def _page(self, caller: Caller, after: int) -> list[Event]:
         return await self._database.read(lambda session: _after(session, caller, after))
 
-    async def _wait(self, stirred: asyncio.Event) -> None:
-        """Wait for a wake-up, or for the time of a sign of life: another process may have written."""
+    async def _wait(self, stirred: asyncio.Event, seconds: float) -> None:
+        """Wait for a wake-up, or for the time of a sign of life: a notice of another replica may be lost."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._sign_of_life_seconds):
+            async with asyncio.timeout(max(0.0, seconds)):
                 await stirred.wait()
 
 

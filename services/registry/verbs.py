@@ -6,9 +6,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.chassis.database import open_database
+from services.chassis.database import Database, open_database
 from services.chassis.errors import Failure
 from services.chassis.models import ModelSettings
+from services.chassis.notices import heard
 from services.chassis.runtime import Runtime
 from services.registry.alias_view import AliasView, FlipPolicy
 from services.registry.aliases import Aliases
@@ -19,7 +20,7 @@ from services.registry.canaries import Canaries
 from services.registry.config import RegistrySettings
 from services.registry.deletion import Deletion
 from services.registry.downloads import Downloads
-from services.registry.events import EventFeed, KeptEvents, compact
+from services.registry.events import CHANNEL, EventFeed, KeptEvents, compact
 from services.registry.garbage import Garbage
 from services.registry.gate_keeping import Gates
 from services.registry.holds import Holds
@@ -91,6 +92,8 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
         kept = KeptEvents(settings.keep_events, settings.keep_events_seconds)
         feed = EventFeed(database, settings.sign_of_life_seconds)
         works.tell(feed.wake)
+        if not database.is_sqlite:
+            runtime.spawn(_hear_replicas(database, feed), "hear-replicas")
         sweep = Sweep(
             garbage=Garbage(database, blobs, uploads, settings.unused_upload_seconds, now),
             retention=RetentionSweep(database, now, holds, deletion),
@@ -122,6 +125,12 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
 
 def _folders(text: str) -> list[Path]:
     return [Path(name.strip()).expanduser().absolute() for name in text.split(",") if name.strip()]
+
+
+async def _hear_replicas(database: Database, feed: EventFeed) -> None:
+    """Wake our watchers for what other replicas wrote."""
+    async for _ in heard(database, CHANNEL):
+        feed.wake()
 
 
 async def _resolve(runtime: Runtime, bases: ResolvedBases) -> None:

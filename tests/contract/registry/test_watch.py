@@ -3,13 +3,15 @@
 import contextlib
 import queue
 import threading
+from pathlib import Path
 
 import grpc
 import pytest
 from trivium.registry.v1 import model_pb2
 from trivium.registry.v1 import registry_pb2 as pb
 
-from tests.stack import Stack, User, refused
+from tests.stack import Stack, User, refused, registry_over
+from tests.worlds import BUCKET
 
 CREATED, TARGETED, FLIPPED, FAILED = (
     model_pb2.EVENT_KIND_VERSION_CREATED,
@@ -63,6 +65,38 @@ def test_a_change_reaches_a_waiting_watcher(user: User):
     version = user.publish("fares").version
     assert heard.get(timeout=120).version == version
     stream.cancel()
+
+
+@pytest.mark.parametrize("stack", [BUCKET], indirect=True)
+def test_a_change_at_one_replica_reaches_a_watcher_at_another_at_once(stack: Stack, user: User, tmp_path: Path):
+    # Long before the time of a sign of life, when it would look by itself.
+    other = stack.replica(tmp_path / "other", {"TRIVIUM_REGISTRY_SIGN_OF_LIFE_SECONDS": "3600"})
+    try:
+        with grpc.insecure_channel(other.address) as channel:
+            watcher = User(registry_over(channel, stack.tenant_key(user.tenant)), user.tenant)
+            stream = watcher.watch()
+            assert next(stream).caught_up
+            for _ in range(2):
+                version = user.publish("fares").version
+                assert next(stream).event.version == version
+            stream.cancel()
+    finally:
+        other.stop()
+
+
+def test_what_others_do_is_not_hinted_at(stack: Stack, tmp_path: Path):
+    alone = Stack(tmp_path / "alone", {"TRIVIUM_REGISTRY_SIGN_OF_LIFE_SECONDS": "3600"}, beside=stack)
+    try:
+        user = alone.newcomer()
+        stream = user.watch()
+        assert next(stream).caught_up
+        alone.newcomer().publish("fares")
+        version = user.publish("fares").version
+        # Nothing came between, not even an empty message.
+        assert next(stream).event.version == version
+        stream.cancel()
+    finally:
+        alone.close()
 
 
 @pytest.mark.parametrize("role", ["tenant", "service"])
