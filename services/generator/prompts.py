@@ -40,12 +40,17 @@ class Prompts:
         if isinstance(prompt, TokenIds):
             require_tokens(host, "token_ids", prompt.ids)
             return list(prompt.ids)
-        template = strangers(host, stored, tenant)
+        token_ids = await self._written(prompt, host, strangers(host, stored, tenant))
+        if not token_ids:
+            raise unrenderable("it makes nothing of it")
+        return token_ids
+
+    async def _written(self, turns: Sequence[Turn], host: Host, template: BroughtTemplate | None) -> list[int]:
         if template is not None:
-            text = await self._templates.render(template, host.tokenizer.special_tokens, prompt)
+            text = await self._templates.render(template, host.tokenizer.special_tokens, turns)
             return await self._blocking(host.tokenizer.rendered, text)
         try:
-            return await self._blocking(host.tokenizer.chat, prompt)
+            return await self._blocking(host.tokenizer.chat, turns)
         except Unrenderable as error:
             raise unrenderable(str(error).strip().partition("\n")[0][:300]) from error
 
@@ -55,7 +60,7 @@ def strangers(host: Host, stored: StoredAdapter | None, tenant: str) -> BroughtT
     if stored is not None and stored.template_digest:
         path = stored.folder / TEMPLATE_FILE
         return BroughtTemplate(tenant, stored.template_digest, lambda: path.read_text("utf-8"))
-    if not host.base.public:
+    if not host.base.public and host.tokenizer.template:
         return BroughtTemplate(tenant, host.tokenizer.template_digest, lambda: host.tokenizer.template)
     return None
 

@@ -52,6 +52,8 @@ class BaseTokenizer:
 
     def chat(self, turns: Sequence[Turn]) -> list[int]:
         """Token ids of a conversation up to where the assistant speaks next.  Raises Unrenderable."""
+        if not self._template:
+            raise Unrenderable("the model has none")
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
         try:
             text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)

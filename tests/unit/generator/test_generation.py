@@ -287,6 +287,13 @@ async def test_a_conversation_that_the_template_refuses_is_refused_with_its_word
     assert "no tools" in caught.value.sentence
 
 
+async def test_a_conversation_of_which_the_template_makes_nothing_is_refused():
+    world = await World1().open()
+    with pytest.raises(Failure) as caught:
+        await world.verb.tokens((Turn("user", ""),), await world.verb.target(""), "tenant")
+    assert caught.value.reason is Reason.TEMPLATE_UNRENDERABLE
+
+
 async def test_another_base_is_not_found():
     with pytest.raises(Failure) as caught:
         await (await World1().open()).run(base="other")

@@ -14,8 +14,9 @@ from transformers import AutoTokenizer
 
 from services.chassis.errors import Failure, Reason
 from services.chassis.models import DEFAULT_BASE, resolve
-from services.generator.engine import Turn
+from services.generator.engine import Turn, Unrenderable
 from services.generator.templates import BroughtTemplate, ChatTemplates
+from services.generator.tokenizer import BaseTokenizer
 
 TURNS = [Turn("system", "Be brief."), Turn("user", "Grüß <b>Gott</b>"), Turn("assistant", "Yes."), Turn("user", "Why?")]
 PLAIN = "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
@@ -163,3 +164,13 @@ def pids(templates):
 
 def test_conversations_cross_to_the_child_whole():
     assert json.loads(json.dumps({"x": "\u2028\n\0"}, ensure_ascii=False)) == {"x": "\u2028\n\0"}
+
+
+async def test_a_base_without_a_template_says_so(tmp_path):
+    for name in ("tokenizer.json", "config.json"):
+        (tmp_path / name).write_bytes((resolve(DEFAULT_BASE).path / name).read_bytes())
+    bare = BaseTokenizer(tmp_path)
+    assert bare.template == ""
+    with pytest.raises(Unrenderable, match="has none"):
+        bare.chat(TURNS)
+    assert bare.text("One two")
