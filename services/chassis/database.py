@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from pydantic import SecretStr
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, func, make_url, select, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.orm import Session
 
 from services.chassis import idempotency, steps
@@ -62,10 +62,13 @@ class Database:
 
     def read_now(self, query: Callable[[Session], T]) -> T:
         """:meth:`read`, blocking: for code that already runs in a thread."""
-        with self._engine.connect() as opened:
-            connection = opened if self.is_sqlite else opened.execution_options(isolation_level="REPEATABLE READ")
-            with Session(connection, expire_on_commit=False) as session:
-                return query(session)
+        try:
+            with self._engine.connect() as opened:
+                connection = opened if self.is_sqlite else opened.execution_options(isolation_level="REPEATABLE READ")
+                with Session(connection, expire_on_commit=False) as session:
+                    return query(session)
+        except DataError as error:
+            raise _unfit(error) from error
 
     def write_now(self, change: Callable[[Session], T]) -> T:
         """:meth:`write`, blocking: for code that already runs in a thread."""
@@ -88,12 +91,21 @@ class Database:
             if "full" in str(error.orig).lower():
                 raise Failure(Reason.DISK_FULL, what="the database") from error
             raise
+        except DataError as error:
+            raise _unfit(error) from error
 
     def close(self) -> None:
         """Finish what runs and close the connections.  Blocks."""
         self._writing.shutdown(wait=True)
         self._reading.shutdown(wait=True)
         self._engine.dispose()
+
+
+def _unfit(error: DataError) -> Exception:
+    """What a text that PostgreSQL cannot keep is refused with; anything else is a fault of ours and stays as it is."""
+    if "NUL" not in str(error.orig):
+        return error
+    return Failure(Reason.FIELD_INVALID, field="request", problem="a text in it holds a NUL character; leave it out")
 
 
 def take_turn(session: Session, turn: str) -> None:

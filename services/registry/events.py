@@ -215,7 +215,9 @@ async def compact(database: Database, kept: KeptEvents, now: float) -> int:
         # The boundary in numbers, not times: clocks of replicas differ, and a gap inside what is kept must not be.
         too_old = select(func.max(EventRow.sequence)).where(EventRow.created_at < now - kept.seconds)
         last = max(newest.value - kept.count, session.scalar(too_old) or 0)
-        gone = session.scalars(delete(EventRow).where(EventRow.sequence <= last).returning(EventRow.sequence))
-        return len(gone.all())
+        old = EventRow.sequence <= last
+        gone = session.scalar(select(func.count()).where(old)) or 0
+        session.execute(delete(EventRow).where(old))
+        return gone
 
     return await database.write(transaction)

@@ -12,6 +12,8 @@ from services.registry.store import ParentRow, VersionRow
 from services.registry.versions import Version, find_version, shown_all
 
 _MOST = 500
+# Of the chain, each is shown whole.
+_MOST_CHAIN = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,10 @@ def _family(session: Session, caller: Caller, model: str, reference: str) -> Fam
     ancestors = _nodes(session, row.tenant, up)
     by_version = {node.version.version: node.version for node in ancestors}
     chain = shown_all(session, [row])
-    while (parent := by_version.pop(chain[-1].manifest.lineage.parent_version, None)) is not None:
+    while len(chain) < _MOST_CHAIN:
+        parent = by_version.pop(chain[-1].manifest.lineage.parent_version, None)
+        if parent is None:
+            break
         chain.append(parent)
     return Family(tuple(chain), ancestors, _nodes(session, row.tenant, down), more_up or more_down)
 

@@ -57,7 +57,9 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         (after,) = paging.decode(request.page_token, [str]) or ("",)
         found = await self._do.models.page(_caller(), str(after), size + 1, deleted=request.show_deleted)
         more = paging.encode([found[size - 1].model]) if len(found) > size else ""
-        return pb.ListModelsResponse(models=[wire.model(item) for item in found[:size]], next_page_token=more)
+        return pb.ListModelsResponse(
+            models=[wire.model(item, whole=False) for item in found[:size]], next_page_token=more
+        )
 
     async def UpdateModel(self, request: pb.UpdateModelRequest, context: Any) -> pb.UpdateModelResponse:
         model = await self._do.models.update(_caller(), request.model, wire.model_change(request))

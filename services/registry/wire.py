@@ -32,8 +32,8 @@ def caller(request: RequestContext) -> Caller:
     return Caller(request.tenant_id, request.principal_id, everywhere=request.has(Role.SERVICE))
 
 
-def model(value: Model) -> model_pb2.Model:
-    """A model as the API shows it."""
+def model(value: Model, *, whole: bool = True) -> model_pb2.Model:
+    """A model as the API shows it; a list has no cards, which together would be too much for an answer."""
     return model_pb2.Model(
         name=f"tenants/{value.tenant}/models/{value.model}",
         model=value.model,
@@ -41,7 +41,7 @@ def model(value: Model) -> model_pb2.Model:
         create_time=time(value.created_at),
         etag=value.etag,
         labels=dict(value.labels),
-        card=value.card,
+        card=value.card if whole else "",
         task=value.task,
         retention=model_pb2.Retention(keep_last=value.retention.keep_last, keep_days=value.retention.keep_days),
         delete_time=maybe_time(value.deleted_at),

@@ -70,7 +70,12 @@ def family(value: Family) -> registry_pb2.GetLineageResponse:
 
 
 def _node(value: Node) -> registry_pb2.LineageNode:
-    return registry_pb2.LineageNode(version=version(value.version), via=value.via, depth=value.depth)
+    shown = version(value.version)
+    # A thousand of them stand in one answer.
+    shown.ClearField("files")
+    for field in ("config", "libraries", "evaluations"):
+        shown.lineage.ClearField(field)
+    return registry_pb2.LineageNode(version=shown, via=value.via, depth=value.depth)
 
 
 def deletion(request: registry_pb2.DeleteVersionRequest | registry_pb2.DeleteModelRequest) -> Wish:

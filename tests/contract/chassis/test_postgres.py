@@ -66,3 +66,14 @@ async def test_replicas_that_start_together_migrate_once(postgres_url: str) -> N
 
     versions = await asyncio.gather(*(start() for _ in range(4)))
     assert all(len(found) == 1 for found in versions)
+
+
+async def test_a_text_that_cannot_be_kept_is_a_bad_request_and_no_fault_of_ours(postgres_url: str) -> None:
+    async with open_database(postgres_url, metadata) as database:
+        with pytest.raises(Failure) as failure:
+            await database.write(add("a\0b"))
+        assert failure.value.reason is Reason.FIELD_INVALID
+        with pytest.raises(Failure) as failure:
+            await database.read(lambda session: session.execute(text("SELECT :name"), {"name": "\0"}))
+        assert "NUL" in failure.value.sentence
+        assert await database.read(names) == []

@@ -1,11 +1,15 @@
 """A canary gets its share once it is ready, keeps its callers, and leaves with what it belongs to."""
 
+import threading
+import uuid
 from typing import Any
 
+import grpc
 import pytest
 from trivium.registry.v1 import model_pb2
 from trivium.registry.v1 import registry_pb2 as pb
 
+from services.chassis.status import from_rpc_error
 from tests.stack import Stack, User, refused
 
 SERVING, PENDING, FAILED = (
@@ -172,3 +176,34 @@ def test_each_change_of_a_share_is_a_move_and_an_event(stack: Stack, three):
     user.point("fares", one)
     newest = user.api.ListAliasMoves(pb.ListAliasMovesRequest(model="fares", alias="prod")).moves[0]
     assert newest.kind == model_pb2.ALIAS_MOVE_KIND_SET
+
+
+def test_racing_shares_never_exceed_the_whole(stack: Stack, user: User):
+    versions = [user.publish("fares").version for _ in range(7)]
+    stack.service().report("g1", user.tenant, versions[0], "READY")
+    user.point("fares", versions[0])
+    start, refusals = threading.Barrier(6), []
+
+    def grab(version: str) -> None:
+        start.wait()
+        try:
+            share(user, version, 30)
+        except grpc.RpcError as error:
+            refusals.append(from_rpc_error(error).reason)
+
+    threads = [threading.Thread(target=grab, args=(version,)) for version in versions[1:]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert refusals == ["FIELD_INVALID"] * 3
+    assert sum(canary.percent for canary in user.alias("fares").canaries) == 90
+
+
+def test_a_repeated_request_id_sets_a_share_once(three):
+    user, (_, one, _) = three
+    request_id = str(uuid.uuid4())
+    first = share(user, one, 20, request_id=request_id)
+    share(user, one, 0)
+    assert share(user, one, 20, request_id=request_id) == first
+    assert not user.alias("fares").canaries

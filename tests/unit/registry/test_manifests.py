@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from services.chassis.errors import Failure, Reason
-from services.registry.manifests import File, Kind, Lineage, Manifest, parse, version_id
+from services.registry.manifests import Evaluation, File, Kind, Lineage, Manifest, parse, version_id
 
 TEXT = some.text(max_size=20)
 FINITE = some.floats(allow_nan=False, allow_infinity=False)
@@ -39,6 +39,12 @@ MANIFESTS = some.builds(
         libraries=some.dictionaries(TEXT, TEXT, max_size=3),
         metrics=some.dictionaries(TEXT, FINITE, max_size=3),
         seed=some.integers(0, 2**62),
+        code_version=TEXT,
+        evaluations=some.lists(some.builds(Evaluation, TEXT, FINITE, TEXT, some.integers(0, 9), TEXT), max_size=3).map(
+            tuple
+        ),
+        further_parents=some.lists(TEXT, max_size=3).map(tuple),
+        base_uri=TEXT,
     ),
     rank=some.integers(0, 512),
     parameters=some.integers(0, 2**40),
@@ -88,3 +94,20 @@ def test_the_text_has_no_spaces_and_names_its_schema():
     document = json.loads(PLAIN.canonical())
     assert document["schema"] == "trivium.version/1"
     assert json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False) == PLAIN.canonical()
+
+
+def test_what_later_releases_added_leaves_the_text_of_what_was_there_before_alone():
+    text = (
+        '{"base_digest":"sha256:b","files":[{"filename":"a","sha256":"' + "0" * 64 + '","size_bytes":1},'
+        '{"filename":"b","sha256":"' + "1" * 64 + '","size_bytes":2}],"kind":"LORA","lineage":{"config":{},'
+        '"dataset_digest":"","dataset_rows":0,"job":"","libraries":{},"metrics":{},"parent_version":"","seed":0,'
+        '"trained_tokens":0},"model":"m","parameters":0,"rank":0,"schema":"trivium.version/1","template_digest":"",'
+        '"tenant":"t","tokenizer_digest":""}'
+    )
+    assert PLAIN.canonical() == text
+    assert parse(text) == PLAIN
+
+
+def test_every_parent_is_named_once_the_first_one_first():
+    lineage = Lineage(parent_version="b", further_parents=("a", "b", "", "c"))
+    assert lineage.parents == ("b", "a", "c")

@@ -259,7 +259,7 @@ class Model(_message.Message):
     etag: _builtins.str
     """Output only. Changes with every change; sent back to refuse a lost update."""
     card: _builtins.str
-    """Card for people: what it is for, what it was trained on, where it fails. Markdown."""
+    """Card for people: what it is for, what it was trained on, where it fails. Markdown. Empty in lists."""
     task: _builtins.str
     """What it is for, for instance summarisation."""
     @_builtins.property

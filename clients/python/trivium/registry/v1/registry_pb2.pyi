@@ -1739,7 +1739,9 @@ class LineageNode(_message.Message):
     """Steps from the version that was asked for, from 1."""
     @_builtins.property
     def version(self) -> _model_pb2.Version:
-        """The version."""
+        """The version, without its files and without the settings, libraries and evaluations of its lineage; GetVersion has
+        them.
+        """
 
     def __init__(
         self,
