@@ -11,30 +11,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
-from services.chassis.errors import Failure, Reason
+from services.chassis.errors import Failure
 from services.generator.admission import RETRY_SECONDS
 from services.generator.hosts import Host, too_large
 from services.generator.places import RESTART_RETRY_SECONDS, not_ready
 from services.generator.pool_table import PoolLimits, PoolTable, Room
 from services.generator.supervision import EngineState, Log
+from services.generator.waiting_room import WaitingRoom
 
 # After an engine would not start, the next request tries it again only after a while.
 _SECOND_TRY_SECONDS = 30.0
 _LOOK_SECONDS = 1.0
 
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
-
-
-@dataclass(eq=False, slots=True)
-class Wait:
-    """One request that waits for an engine."""
-
-    tenant: str
-    since: float
-    ready: asyncio.Future[None] = field(repr=False)
 
 
 class Pool:
@@ -47,7 +38,7 @@ class Pool:
         self._log = log
         self._table = PoolTable(limits)
         self._hosts: dict[str, Host] = {}
-        self._waits: dict[str, list[Wait]] = {}
+        self._waits = WaitingRoom(limits.max_waiting)
         self._starting = ""
         self._retry_at: dict[str, float] = {}
         self._changed = asyncio.Event()
@@ -71,7 +62,7 @@ class Pool:
 
     def forget(self, host: Host) -> bool:
         """Know a host no longer; False when its engine runs or is waited for."""
-        if host.life is not None or self._waits.get(host.digest):
+        if host.life is not None or host.digest in self._waits:
             return False
         del self._hosts[host.digest]
         self._table.forget(host.digest)
@@ -82,7 +73,7 @@ class Pool:
     def state(self, host: Host) -> EngineState:
         """State of a host's engine as people see it."""
         if host.life is None:
-            if self._waits.get(host.digest):
+            if host.digest in self._waits:
                 return EngineState.QUEUED
             return EngineState.FAILED if host.given_up else EngineState.STOPPED
         entry = self._table[host.digest]
@@ -90,7 +81,7 @@ class Pool:
 
     def waiting(self, host: Host) -> int:
         """Requests that wait for the engine itself."""
-        return len(self._waits.get(host.digest, ()))
+        return self._waits.count(host.digest)
 
     def idle_seconds(self, host: Host) -> float:
         """Since when nobody uses it; 0 while somebody does."""
@@ -168,32 +159,26 @@ class Pool:
         if host.base.always_on or self._table[host.digest].open:
             self._table.enter(host.digest, tenant)
             return
-        self._require_sensible(host, tenant)
-        wait = Wait(tenant, self._now(), asyncio.get_running_loop().create_future())
-        self._waits.setdefault(host.digest, []).append(wait)
+        self._require_sensible(host)
+        wait = self._waits.enter(host.digest, tenant, self._now())
         self._notify()
         self._dispatch()
         try:
             await wait.ready
         except asyncio.CancelledError:
-            if wait.ready.done() and not wait.ready.cancelled() and wait.ready.exception() is None:
-                # Granted in the very step in which its caller went away.
+            if wait.granted:
+                # In the very step in which its caller went away.
                 self._table.leave(host.digest, tenant, self._now())
-            self._drop(host, wait)
+            self._waits.leave(wait)
             self._dispatch()
             raise
 
-    def _require_sensible(self, host: Host, tenant: str) -> None:
+    def _require_sensible(self, host: Host) -> None:
         """Raise unless it makes sense to wait for this engine."""
         self.require_possible(host)
         retry_at = self._retry_at.get(host.digest, 0.0)
         if host.life is None and self._now() < retry_at:
             raise _no_start(host, retry_at - self._now())
-        waits = [wait for waits in self._waits.values() for wait in waits]
-        own = sum(wait.tenant == tenant for wait in waits)
-        limit = self._limits.max_waiting
-        if len(waits) >= limit or own >= max(1, limit // 2):
-            raise Failure(Reason.OVERLOADED, retry_after_seconds=RETRY_SECONDS, limit=limit)
 
     def _dispatch(self) -> None:
         """Stop what is overdue, start what can be started, make room for what cannot."""
@@ -201,49 +186,40 @@ class Pool:
             return
         for digest in self._table.overdue(self._now()):
             self._stop(self._hosts[digest])
-        queued = self._queued()
+        queued = self._waits.queued(digest for digest, host in self._hosts.items() if host.life is None)
         if not queued:
             self._table.reopen()
             self._serve_reopened()
             return
+        waiting = {digest: tenants for digest, tenants, _ in queued}
         for digest in self._table.in_turn(queued):
             if self._starting:
                 return
-            self._try(self._hosts[digest])
-
-    def _queued(self) -> list[tuple[str, set[str], float]]:
-        return [
-            (digest, {wait.tenant for wait in waits}, waits[0].since)
-            for digest, waits in self._waits.items()
-            if waits and self._hosts[digest].life is None
-        ]
+            self._try(self._hosts[digest], waiting[digest])
 
     def _serve_reopened(self) -> None:
         for host in self._hosts.values():
             if self._table[host.digest].open:
                 self._grant(host)
 
-    def _try(self, host: Host) -> None:
+    def _try(self, host: Host, tenants: set[str]) -> None:
         room, victims = self._table.room(host.digest)
         if room is Room.FREE:
             self._start(host)
         for digest in victims:
             self._stop(self._hosts[digest])
         if room is Room.NEVER:
-            self._refuse(host, too_large(host, self._limits.budget_bytes))
+            self._waits.refuse(host.digest, lambda: too_large(host, self._limits.budget_bytes))
         if room is Room.NONE:
-            self._crowded(host)
+            self._crowded(host, tenants)
 
-    def _crowded(self, host: Host) -> None:
+    def _crowded(self, host: Host, tenants: set[str]) -> None:
         """Everything is in use: claim the room of somebody who has more, or give up after a while."""
-        waits = self._waits[host.digest]
-        if self._table.ask_to_close({wait.tenant for wait in waits}, self._now()) or self._stopping():
+        if self._table.ask_to_close(tenants, self._now()) or self._stopping():
             self._notify()
             return
         oldest = self._now() - self._limits.patience_seconds
-        for wait in [wait for wait in waits if wait.since <= oldest]:
-            self._drop(host, wait)
-            wait.ready.set_exception(not_ready("every engine that fits into its memory is in use"))
+        self._waits.refuse(host.digest, lambda: not_ready("every engine that fits into its memory is in use"), oldest)
 
     def _stopping(self) -> bool:
         return any(self._table[digest].stopping for digest in self._hosts)
@@ -274,7 +250,7 @@ class Pool:
             host.slots.suspend("the engine is stopped")
             self._table.stopped(host.digest, self._now())
             if host.given_up:
-                self._refuse(host, _no_start(host, _SECOND_TRY_SECONDS))
+                self._waits.refuse(host.digest, lambda: _no_start(host, _SECOND_TRY_SECONDS))
             self._settle(host)
             await host.constraints.rest()
 
@@ -286,22 +262,7 @@ class Pool:
         self._dispatch()
 
     def _grant(self, host: Host) -> None:
-        for wait in self._waits.pop(host.digest, ()):
-            if not wait.ready.done():
-                self._table.enter(host.digest, wait.tenant)
-                wait.ready.set_result(None)
-
-    def _refuse(self, host: Host, failure: Failure) -> None:
-        for wait in self._waits.pop(host.digest, ()):
-            if not wait.ready.done():
-                wait.ready.set_exception(failure)
-
-    def _drop(self, host: Host, wait: Wait) -> None:
-        waits = self._waits.get(host.digest, [])
-        if wait in waits:
-            waits.remove(wait)
-        if not waits:
-            self._waits.pop(host.digest, None)
+        self._waits.grant(host.digest, lambda tenant: self._table.enter(host.digest, tenant))
 
     def _notify(self) -> None:
         self._changed.set()
