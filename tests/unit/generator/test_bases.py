@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -164,6 +165,20 @@ async def test_nothing_named_means_the_default_base_and_its_name_and_digest_mean
         target = await world.find("t", base=base)
         assert (target.host, target.name) == (world.bases.default, "base")
     assert await world.refusal("t", base="nowhere") is Reason.BASE_NOT_FOUND
+
+
+async def test_another_base_of_the_deployment_is_everybodys_and_stopped_until_it_is_asked_for(world):
+    other = world.host("sha256:other", "other")
+    other.base = replace(other.base, public=True)
+    world.bases.deploy(other)
+    world.bases.deploy(world.host("sha256:other", "again"))
+    for base in ("other", "sha256:other"):
+        target = await world.find("t", base=base)
+        assert (target.host, target.name, target.version) == (other, "base:other", "")
+    assert world.pool.state(other) is EngineState.STOPPED
+    adapter = world.registry.adapter("t", "desk", "sha256:other")
+    assert (await world.find("t", adapter)).host is other
+    assert "other (sha256:other)" in world.bases.known()
 
 
 async def test_a_full_model_is_fetched_once_however_many_ask_and_found_by_version_name_and_digest(world):

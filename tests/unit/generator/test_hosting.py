@@ -1,0 +1,57 @@
+"""How the engine of each base would run: settings of the deployment, bounds of the model, nothing started."""
+
+import pytest
+
+from services.generator.config import GeneratorSettings
+from services.generator.engine_vllm import _memory
+from services.generator.hosting import Hosting, vllm_settings
+from services.generator.hosts import Base
+from tests.tiny_model import TinyModel
+
+
+@pytest.fixture
+def base(tmp_path):
+    """A model with a context of 512 tokens."""
+    model = TinyModel()
+    return Base("tiny", model.digest(), model.write(tmp_path / "tiny"))
+
+
+def deployed(base):
+    return Base(base.name, base.digest, base.folder, always_on=True, public=True)
+
+
+def test_an_engine_on_demand_has_a_cache_and_slots_of_its_own_and_the_models_own_context(base):
+    settings = GeneratorSettings(kv_cache_gib=2.0, engine_kv_cache_gib=0.25, max_model_len=2048)
+    own, default = vllm_settings(settings, base, 2), vllm_settings(settings, deployed(base), 4)
+    assert (own.kv_cache_bytes, default.kv_cache_bytes) == (1 << 28, 2 << 30)
+    assert own.context_tokens == 512
+    assert (own.base_digest, own.slots) == (base.digest, 2)
+    assert own.cpu_ids == default.cpu_ids, "all engines share the engines' processors"
+
+
+def test_what_concerns_gpus_is_passed_through(base, monkeypatch):
+    values = {
+        "QUANTIZATION": "fp8",
+        "KV_CACHE_DTYPE": "fp8_e4m3",
+        "TENSOR_PARALLEL_SIZE": "2",
+        "PIPELINE_PARALLEL_SIZE": "3",
+        "GPU_MEMORY_UTILIZATION": "0.8",
+        "ENFORCE_EAGER": "false",
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(f"TRIVIUM_GENERATOR_{name}", value)
+    told = vllm_settings(GeneratorSettings(), base, 0)
+    assert (told.quantization, told.kv_cache_dtype) == ("fp8", "fp8_e4m3")
+    assert (told.tensor_parallel_size, told.pipeline_parallel_size, told.enforce_eager) == (2, 3, False)
+    assert _memory(told) == {"gpu_memory_utilization": 0.8}
+    assert _memory(vllm_settings(GeneratorSettings(gpu_memory_utilization=0.0), base, 0)).keys() == {
+        "kv_cache_memory_bytes"
+    }
+
+
+@pytest.mark.parametrize(("targets", "slots"), [("", 2), ("q_proj", 2), ("nothing_like_it", 0)])
+def test_a_base_whose_modules_are_not_those_of_the_deployment_is_served_without_slots(base, targets, slots):
+    hosting = Hosting(None, GeneratorSettings(lora_targets=targets, engine_slots=2), lambda host: None)  # type: ignore[arg-type]  # nothing runs
+    rules, found = hosting._rules(base)
+    assert found == slots
+    assert bool(rules.widths) == bool(slots)
