@@ -49,6 +49,7 @@ _DEATH_POLL_SECONDS = 0.2
 # An engine core has nothing to save; what it runs is lost in any case.
 _STOP_SECONDS = 1.0
 _GONE_SECONDS = 10.0
+_MAX_CAUSE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,7 @@ class VllmEngine:
             undo.push_async_callback(lambda: asyncio.shield(self.stop()))
             try:
                 # What a model makes vLLM and its libraries raise is theirs to choose; the cause may be in the log only.
-                with translated(_not_started):
+                with translated(lambda error: _not_started(error, self._settings.base_folder)):
                     self._llm = await asyncio.get_running_loop().run_in_executor(self._owner, _build, self._settings)
                 await self._probe()
             except EngineRefused as error:
@@ -239,9 +240,12 @@ class VllmEngine:
         return EngineRefused(str(error.__cause__ or error))
 
 
-def _not_started(error: Exception) -> EngineLost:
-    """What vLLM raised, for people: it refers to its log, which is the generator's."""
-    told = str(error) or type(error).__name__
+def _not_started(error: Exception, folder: Path) -> EngineLost:
+    """What vLLM raised, for the model's owner: on one line, without where it lies here.
+
+    Where vLLM refers to its own log, that is the generator's.
+    """
+    told = " ".join(str(error).replace(str(folder), "the model").split())[:_MAX_CAUSE] or type(error).__name__
     if "stack trace" in told.lower() or "root cause" in told.lower():
         told = "its process failed while it started or answered its first token; the generator's log holds the cause"
     return EngineLost(told)

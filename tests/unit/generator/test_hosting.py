@@ -1,9 +1,11 @@
 """How the engine of each base would run: settings of the deployment, bounds of the model, nothing started."""
 
+from pathlib import Path
+
 import pytest
 
 from services.generator.config import GeneratorSettings
-from services.generator.engine_vllm import _memory
+from services.generator.engine_vllm import _memory, _not_started
 from services.generator.hosting import Hosting, vllm_settings
 from services.generator.hosts import Base
 from tests.tiny_model import TinyModel
@@ -55,3 +57,18 @@ def test_a_base_whose_modules_are_not_those_of_the_deployment_is_served_without_
     rules, found = hosting._rules(base)
     assert found == slots
     assert bool(rules.widths) == bool(slots)
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        ("1 validation error\n  /cache/full/ab has\n  no weights", "1 validation error the model has no weights"),
+        ("Engine core failed. See root cause above.", "generator's log holds the cause"),
+        ("", "ValueError"),
+    ],
+)
+def test_why_an_engine_did_not_start_is_told_on_a_line_and_not_where_its_model_lies(raised, told):
+    failure = str(_not_started(ValueError(raised), Path("/cache/full/ab")))
+    assert told in failure
+    assert "/cache" not in failure
+    assert "\n" not in failure
