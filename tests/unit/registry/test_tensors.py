@@ -1,6 +1,7 @@
 """The safetensors reader: what the reference library writes passes, anything else is Unfit and nothing worse."""
 
 import contextlib
+import io
 import json
 import struct
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import strategies as some
 from safetensors.numpy import save
 
 from services.registry.inspection import Unfit
-from services.registry.inspection.tensors import disguise, read_header, require_finite
+from services.registry.inspection.tensors import _finite, disguise, read_header, require_finite
 from tests.adapters import Adapter, safetensors
 
 DTYPES = [np.float32, np.float16, np.float64, np.int8, np.int32, np.int64, np.uint8, np.bool_]
@@ -102,3 +103,19 @@ def test_a_header_whose_length_begins_like_a_pickle_is_no_pickle():
     length = struct.pack("<Q", 0x0280)
     assert disguise(length + b'{"a": ') is None
     assert disguise(b"\x80\x02ccollections") is not None
+
+
+# Every bit of the exponent, as IEEE 754 and OCP FP8 lay it out; E4M3 has no infinity, and NaN only with all of these.
+EXPONENTS = {
+    "F16": (2, 0x7C00), "BF16": (2, 0x7F80), "F32": (4, 0x7F80_0000), "F64": (8, 0x7FF0_0000_0000_0000),
+    "F8_E5M2": (1, 0x7C), "F8_E4M3": (1, 0x7F),
+}  # fmt: skip
+
+
+@given(some.sampled_from(sorted(EXPONENTS)), some.lists(some.sampled_from([0, 0x3F, 0x7C, 0x7F, 0x80, 0xF0, 0xFF])))
+def test_a_number_is_refused_exactly_when_all_bits_of_its_exponent_are_set(dtype: str, content: list[int]):
+    width, mask = EXPONENTS[dtype]
+    whole = bytes(content[: len(content) // width * width])
+    words = [int.from_bytes(whole[start : start + width], "little") for start in range(0, len(whole), width)]
+    expected = any(word & mask == mask for word in words)
+    assert _finite(io.BytesIO(whole), dtype, len(whole)) is not expected
