@@ -49,6 +49,11 @@ _READ = frozenset({
     "qalora_group_size", "r", "rank_pattern", "revision", "runtime_config", "target_modules", "task_type", "use_rslora",
 })  # fmt: skip
 
+# What the registry keeps all the same, because a merge makes a full model of it that is served.
+_MERGED = frozenset({"use_dora", "lora_bias", "modules_to_save", "trainable_token_indices"})
+_MERGE = "merge it into a full model: trivium models merge NAME@VERSION --into NAME2"
+_WHOLE = re.compile(r"base_model\.model\.(model\.embed_tokens|lm_head)(\.base_layer)?\.weight")
+
 
 class Unfit(Exception):
     """The adapter is refused; the text is shown to people."""
@@ -95,9 +100,10 @@ def read_config(path: Path) -> dict[str, Any]:
         raise Unfit("adapter_config.json does not describe a LoRA adapter")
     spoken = [key for key, value in config.items() if key not in _READ and value]
     if spoken:
-        raise Unfit(f"adapter_config.json: {spoken[0][:80]} is set, which is not served")
+        remedy = f"; {_MERGE}" if spoken[0] in _MERGED else ""
+        raise Unfit(f"adapter_config.json: {spoken[0][:80]} is set, which is not served{remedy}")
     if config.get("bias", "none") != "none":
-        raise Unfit("adapter_config.json: bias must be none")
+        raise Unfit(f"adapter_config.json: trained biases are not served; {_MERGE}")
     if config.get("init_lora_weights") not in _PLAIN_INITS:
         raise Unfit("adapter_config.json: init_lora_weights changes the base; convert the adapter first")
     _numbers(config)
@@ -182,6 +188,8 @@ def check_tensors(
     modules: dict[str, dict[str, Tensor]] = {}
     for tensor in tensors:
         found = _TENSOR.fullmatch(tensor.name)
+        if _WHOLE.fullmatch(tensor.name):
+            raise Unfit(f"{tensor.name}: a vocabulary of the adapter's own is not served; {_MERGE}")
         if found is None or found["module"] not in widths:
             raise Unfit(
                 f"{tensor.name[:200]}: only these modules of the base may be adapted here: {_last_names(widths)}"

@@ -19,6 +19,9 @@ from services.registry.works import Progress, Works
 
 _DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
 
+# Callers know this call as a short one: only models that take long are asked for again.
+_PATIENCE_SECONDS = 20.0
+
 
 class Publishing:
     """Creates versions.  Nothing is written before every check has passed."""
@@ -37,7 +40,7 @@ class Publishing:
             progress.say("its files are checked")
             return await self.publish(caller, draft, replay)
 
-        return await works.join(replay.key, f"The check of {draft.model}", check)
+        return await works.join(replay.key, f"The check of {draft.model}", check, patience_seconds=_PATIENCE_SECONDS)
 
     async def publish(self, caller: Caller, draft: Manifest, replay: Replay) -> Version:
         """Check the files that ``draft`` names and record the version; its rank and parameters are found here.

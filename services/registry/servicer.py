@@ -9,7 +9,6 @@ from trivium.registry.v1 import registry_pb2_grpc
 
 from services.chassis import paging
 from services.chassis.context import Role, current
-from services.chassis.errors import unimplemented
 from services.chassis.idempotency import key_for
 from services.chassis.interceptors.call import MethodPolicy
 from services.registry import wire, wire_aliases, wire_finding
@@ -209,7 +208,12 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         await self._do.gates.delete(_caller(), request.model, request.gate)
         return pb.DeleteGateResponse()
 
-    MergeVersion = unimplemented("merging an adapter into a full model")
+    async def MergeVersion(self, request: pb.MergeVersionRequest, context: Any) -> pb.MergeVersionResponse:
+        version = await self._do.merges.run(
+            _caller(), request.model, request.version, request.target_model, Replay(key_for(request))
+        )
+        self._do.feed.wake()
+        return pb.MergeVersionResponse(version=wire.version(version, whole=True))
 
     async def ImportModel(self, request: pb.ImportModelRequest, context: Any) -> pb.ImportModelResponse:
         version = await self._do.importing.run(_caller(), request.uri, request.model, Replay(key_for(request)))

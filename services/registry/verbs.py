@@ -27,6 +27,7 @@ from services.registry.holds import Holds
 from services.registry.import_sources import Sources
 from services.registry.importing import Importing
 from services.registry.lineage import LineageReader
+from services.registry.merges import Merges
 from services.registry.models import Models
 from services.registry.publishing import Publishing
 from services.registry.resolution import Resolver
@@ -47,6 +48,7 @@ class Verbs:
     publishing: Publishing
     works: Works
     importing: Importing
+    merges: Merges
     uploads: Uploads
     downloads: Downloads
     aliases: Aliases
@@ -83,7 +85,17 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
         publishing = Publishing(versions, verification, bases)
         sources = Sources(_folders(settings.import_folders), hub=settings.import_hub)
         imports = settings.service_dir / "blobs" / "imports"
+        merges = Merges(
+            blobs,
+            uploads,
+            publishing,
+            versions,
+            works,
+            settings.service_dir / "blobs" / "merges",
+            settings.max_blob_bytes,
+        )
         importing = Importing(sources, uploads, verification, publishing, versions, works, imports)
+        await asyncio.to_thread(merges.discard_remains)
         runtime.spawn(_resolve(runtime, bases), "resolve-bases")
         view = AliasView(now, FlipPolicy(settings.min_ready, settings.generator_ttl_seconds))
         canaries = Canaries(database, view)
@@ -109,6 +121,7 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
             publishing=publishing,
             works=works,
             importing=importing,
+            merges=merges,
             uploads=uploads,
             downloads=Downloads(database, blobs),
             aliases=Aliases(database, view, canaries),

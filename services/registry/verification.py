@@ -18,10 +18,10 @@ from services.chassis.errors import Failure, Reason
 from services.registry.blobs import Blobs
 from services.registry.manifests import File, Kind
 
-_ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 _PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from services.registry.inspection.child import main; main()"
 # Everything the child may know of its surroundings.
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "LC_ALL": "C.UTF-8",
@@ -93,9 +93,9 @@ class Verification:
     async def _ask(self, task: Mapping[str, object], size_bytes: int) -> dict[str, Any]:
         timeout_seconds = self._timeout_seconds + min(size_bytes, FINITE_BYTES) / _SLOW_BYTES_PER_SECOND
         child = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-c", _PROGRAM, str(_ROOT),
+            sys.executable, "-I", "-c", _PROGRAM, str(ROOT),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-            env=_ENVIRONMENT, cwd="/", start_new_session=True,
+            env=ENVIRONMENT, cwd="/", start_new_session=True,
         )  # fmt: skip
         try:
             async with asyncio.timeout(timeout_seconds):

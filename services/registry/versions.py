@@ -213,6 +213,9 @@ class Versions:
         self._require_uploaded(session, caller, manifest)
         model = ensure_model(session, caller.tenant, manifest.model, self._now())
         model.last_number += 1
+        if unservable_reason:
+            remedy = f"merge it: trivium models merge {manifest.model}@{model.last_number} --into NAME"
+            unservable_reason = f"{unservable_reason}, which no engine loads; {remedy}"
         at = self._now()
         row = VersionRow(
             tenant=caller.tenant,

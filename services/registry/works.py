@@ -49,7 +49,14 @@ class Works:
         """Call ``ended`` after every run: who began it may have gone away since."""
         self._ended = ended
 
-    async def join(self, key: IdempotencyKey, what: str, begin: Callable[[Progress], Coroutine[Any, Any, T]]) -> T:
+    async def join(
+        self,
+        key: IdempotencyKey,
+        what: str,
+        begin: Callable[[Progress], Coroutine[Any, Any, T]],
+        *,
+        patience_seconds: float | None = None,
+    ) -> T:
         """What ``begin`` returns: begun now, or under way since an earlier request of this key.
 
         Raises what it raises, WORK_UNDER_WAY when it takes longer than the patience, REQUEST_ID_REUSED.
@@ -60,7 +67,7 @@ class Works:
             run = self._start(name, key.fingerprint, begin)
         elif run.fingerprint != key.fingerprint:
             raise Failure(Reason.REQUEST_ID_REUSED, request_id=key.request_id, field="request_id")
-        done, _ = await asyncio.wait([run.task], timeout=self._patience_seconds)
+        done, _ = await asyncio.wait([run.task], timeout=patience_seconds or self._patience_seconds)
         if not done:
             raise Failure(Reason.WORK_UNDER_WAY, retry_after_seconds=0.1, what=what, progress=run.progress.said)
         self._forget(name, run)

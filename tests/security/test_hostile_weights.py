@@ -23,6 +23,10 @@ WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 A = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
 B = "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight"
+M = "base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector"
+BIAS = "base_model.model.model.layers.0.self_attn.q_proj.bias"
+NORM = "base_model.model.model.norm.weight"
+TOKENS = "base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta"
 
 
 class Trap:
@@ -161,7 +165,15 @@ HOSTILE = {
     "trust_remote_code": (with_config(trust_remote_code=True), "asks for code"),
     "an unknown option": (with_config(surprise="x"), "not accepted"),
     "another method": (with_config(peft_type="IA3"), "only LORA"),
-    "trained biases": (with_config(bias="all"), "bias"),
+    "biases of no kind": (with_config(bias="some"), "bias must be"),
+    "DoRA without its magnitudes": (with_config(use_dora=True), "lacks its magnitude"),
+    "magnitudes without DoRA": (changed(tensors={M: ("F32", [4], floats([1.0] * 4))}), "use_dora is off"),
+    "a bias that nobody asked for": (changed(tensors={BIAS: ("F32", [4], bytes(16))}), "sets no bias"),
+    "a norm that nobody asked for": (changed(tensors={NORM: ("F32", [6], bytes(24))}), "sets no modules_to_save"),
+    "tokens that nobody asked for": (changed(tensors={TOKENS: ("F32", [1, 6], bytes(24))}), "sets no trainable_token"),
+    "modules that are no list": (with_config(modules_to_save="all"), "modules_to_save must be"),
+    "tokens that are none": (with_config(trainable_token_indices=["a"]), "trainable_token_indices must be"),
+    "a token twice": (with_config(trainable_token_indices=[4, 4]), "different tokens"),
     "an adapter that needs another base than it names": (with_config(init_lora_weights="pissa_niter_4"), "changes the base"),
     "rank zero": (with_config(r=0), "r must be"),
     "a rank of a billion": (with_config(r=10**9), "r must be"),

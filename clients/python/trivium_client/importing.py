@@ -79,6 +79,15 @@ async def import_model(transport: Transport, uri: str, model: str, said: Said | 
     return wire.version(response.version)
 
 
+async def merge(transport: Transport, version: str, model: str, target: str, said: Said | None) -> nouns.Version:
+    """Have the registry bake an adapter into its base; `said` hears how far it is."""
+    request = registry_pb2.MergeVersionRequest(
+        model=model, version=version, target_model=target, request_id=new_request_id()
+    )
+    response = await until_done(lambda: transport.call("registry", _stub(transport).MergeVersion, request), said)
+    return wire.version(response.version)
+
+
 async def upload_blob(transport: Transport, path: Path, progress: Progress | None = None) -> None:
     """Send one file, or what the registry lacks of it."""
     stub = _stub(transport)

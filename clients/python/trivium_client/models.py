@@ -107,6 +107,16 @@ class Models(Governance):
         """Have the registry import `hf:ORG/NAME@REVISION`, or `file:PATH` of its machine; `said` hears how far it is."""
         return await importing.import_model(self._transport, uri, model, said)
 
+    async def merge(
+        self, version: str, *, model: str, into: str, said: Callable[[str], None] | None = None
+    ) -> nouns.Version:
+        """Bake an adapter into its base: a full version of the model `into`, with an engine of its own.
+
+        `said` hears how far it is.  Raises InvalidRequestError for what cannot be merged, PreconditionError when the
+        registry does not have the base's files.
+        """
+        return await importing.merge(self._transport, version, model, into, said)
+
     async def base_digest(self, name: str) -> str:
         """The digest of a base by name, `base:NAME` or `base:NAME@VERSION`.  Raises NotFoundError."""
         request = registry_pb2.ResolveModelRequest(name=name)

@@ -259,6 +259,10 @@ class Models(GovernanceFace):
         """Have the registry import hf:ORG/NAME@REVISION, or file:PATH of its machine."""
         return self._loop.run(self._inner.import_model(uri, model, said=said))
 
+    def merge(self, version: str, *, model: str, into: str, said: Callable[[str], None] | None = None) -> nouns.Version:
+        """Bake an adapter into its base: a full version of the model `into`."""
+        return self._loop.run(self._inner.merge(version, model=model, into=into, said=said))
+
     def base_digest(self, name: str) -> str:
         """The digest of a base by name."""
         return self._loop.run(self._inner.base_digest(name))

@@ -7,13 +7,14 @@ Key names are those of PEFT's ``adapter_config.json`` and ``adapter_model.safete
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from services.registry.inspection import Unfit
+from services.registry.inspection import Unfit, beyond
 from services.registry.inspection.tensors import Tensor
 
 MAX_RANK = 512
+MAGNITUDE = "lora_magnitude_vector"
 # Names in a module's path; today's models have about ten.
 MAX_DEPTH = 32
 FLOATS = frozenset({"F32", "F16", "BF16"})
@@ -23,7 +24,7 @@ _MEANINGFUL = frozenset({
     "alpha_pattern", "base_model_name_or_path", "bias", "exclude_modules", "fan_in_fan_out", "inference_mode",
     "init_lora_weights", "layers_pattern", "layers_to_transform", "lora_alpha", "lora_dropout", "peft_type",
     "peft_version", "qalora_group_size", "r", "rank_pattern", "revision", "target_modules", "task_type",
-    "use_dora", "use_rslora",
+    "use_dora", "use_rslora", "lora_bias", "modules_to_save", "trainable_token_indices",
 })  # fmt: skip
 # Ways to begin training after which only what is left of the base fits the adapter.
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
@@ -35,12 +36,16 @@ _KEY = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class AdapterFacts:
-    """What the registry records of an accepted adapter; ``modules`` are full module paths."""
+    """What the registry records of an accepted adapter; ``modules`` are full module paths.
+
+    ``unservable`` is what about it no engine loads, empty for an ordinary one.
+    """
 
     rank: int
     alpha: float
     modules: tuple[str, ...]
     parameters: int
+    unservable: str = ""
 
 
 def check_config(config: object) -> Mapping[str, object]:
@@ -53,8 +58,8 @@ def check_config(config: object) -> Mapping[str, object]:
             raise Unfit(f"adapter_config.json: the key {key[:80]} is not accepted with a value")
     if config.get("peft_type") != "LORA":
         raise Unfit(f"adapter_config.json: peft_type is {str(config.get('peft_type'))[:40]}, only LORA is accepted")
-    if config.get("bias", "none") != "none":
-        raise Unfit("adapter_config.json: bias must be none; trained biases would change the base")
+    if config.get("bias", "none") not in ("none", "all", "lora_only"):
+        raise Unfit("adapter_config.json: bias must be none, all or lora_only")
     start = config.get("init_lora_weights")
     if isinstance(start, str) and start.lower().startswith(_CHANGES_BASE):
         raise Unfit(
@@ -88,27 +93,43 @@ def check_tensors(
 
     ``base_shapes`` maps a module path to [out, in]; None when the base's files are not at hand.
     """
-    modules: dict[str, dict[str, Tensor]] = {}
-    for tensor in tensors:
-        match = _KEY.match(tensor.name)
-        if match is None:
-            raise Unfit(f"adapter_model.safetensors: {tensor.name[:200]} is not the name of an adapter's tensor")
-        if tensor.dtype not in FLOATS:
-            raise Unfit(f"adapter_model.safetensors: {tensor.name[:200]} has dtype {tensor.dtype}")
-        modules.setdefault(match["module"], {})[match["part"]] = tensor
+    modules, others = sorted_out(tensors)
     if not modules:
         raise Unfit("adapter_model.safetensors holds no tensors")
     pattern = _ranks_by_suffix(config)
     for module, parts in modules.items():
         expected = _rank_of(config, pattern, module)
         _check_module(module, parts, expected)
+        _check_magnitude(module, parts, dora=bool(config.get("use_dora")))
         if base_shapes is not None:
             _check_against_base(module, parts, base_shapes)
     rank, alpha = config["r"], config.get("lora_alpha", 8)
     assert isinstance(rank, int)  # check_config saw to it
     assert isinstance(alpha, int | float)
-    parameters = sum(_count(tensor) for tensor in tensors)
-    return AdapterFacts(rank=rank, alpha=float(alpha), modules=tuple(sorted(modules)), parameters=parameters)
+    found = beyond.gathered(config, others)
+    beyond.check_shapes(config, found, base_shapes)
+    return AdapterFacts(
+        rank=rank,
+        alpha=float(alpha),
+        modules=tuple(sorted(modules)),
+        parameters=sum(_count(tensor) for tensor in tensors),
+        unservable=beyond.unservable(config, found, any(MAGNITUDE in parts for parts in modules.values())),
+    )
+
+
+def sorted_out(tensors: Iterable[Tensor]) -> tuple[dict[str, dict[str, Tensor]], list[Tensor]]:
+    """The tensors of adapted modules by module and part, and all others.  Raises Unfit."""
+    modules: dict[str, dict[str, Tensor]] = {}
+    others = []
+    for tensor in tensors:
+        if tensor.dtype not in FLOATS:
+            raise Unfit(f"adapter_model.safetensors: {tensor.name[:200]} has dtype {tensor.dtype}")
+        match = _KEY.match(tensor.name)
+        if match is None:
+            others.append(tensor)
+        else:
+            modules.setdefault(match["module"], {})[match["part"]] = tensor
+    return modules, others
 
 
 def _ranks_by_suffix(config: Mapping[str, object]) -> dict[str, tuple[int, int]]:
@@ -149,6 +170,15 @@ def _check_module(module: str, parts: Mapping[str, Tensor], rank: int) -> None:
         raise Unfit(f"adapter_model.safetensors: {module} has rank {down.shape[0]}, adapter_config.json says {rank}")
     if down.dtype != up.dtype:
         raise Unfit(f"adapter_model.safetensors: A of {module} is {down.dtype}, B is {up.dtype}")
+
+
+def _check_magnitude(module: str, parts: Mapping[str, Tensor], *, dora: bool) -> None:
+    magnitude = parts.get(MAGNITUDE)
+    if (magnitude is not None) is not dora:
+        flaw = "use_dora is off" if magnitude is not None else "it lacks its magnitude"
+        raise Unfit(f"adapter_model.safetensors: {module}: {flaw}")
+    if magnitude is not None and "lora_B" in parts and _count(magnitude) != parts["lora_B"].shape[0]:
+        raise Unfit(f"adapter_model.safetensors: the magnitude of {module} does not fit its rows")
 
 
 def _check_against_base(module: str, parts: Mapping[str, Tensor], base_shapes: Mapping[str, tuple[int, int]]) -> None:

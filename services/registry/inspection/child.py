@@ -38,13 +38,18 @@ def limit_this_process() -> None:
 
     The child ends with its parent, so a killed registry leaves nothing running.
     """
-    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    end_with_parent()
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+
+
+def end_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies."""
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
 
 
 def judge(task: Mapping[str, object]) -> dict[str, object]:
@@ -91,7 +96,13 @@ def _adapter(
     if ADAPTER_CONFIG not in parsed:
         raise Unfit(f"an adapter needs {ADAPTER_CONFIG}")
     facts = check_tensors(check_config(parsed[ADAPTER_CONFIG]), weights[ADAPTER_WEIGHTS], shapes)
-    return {"parameters": facts.parameters, "rank": facts.rank, "alpha": facts.alpha, "modules": len(facts.modules)}
+    return {
+        "parameters": facts.parameters,
+        "rank": facts.rank,
+        "alpha": facts.alpha,
+        "modules": len(facts.modules),
+        "unservable": facts.unservable,
+    }
 
 
 def _refuse_remote_code(name: str, content: object) -> None:

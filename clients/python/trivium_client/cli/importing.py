@@ -1,4 +1,4 @@
-"""`trivium models import`: adapters and full models become versions."""
+"""`trivium models import` and `merge`: folders become versions, and an adapter with its base a full model."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from trivium_client import Trivium
+from trivium_client.cli.naming import version_of
 from trivium_client.cli.printing import Json, bars, show_one
 from trivium_client.importing import kind_of
 from trivium_client.nouns import Version
@@ -39,6 +40,24 @@ def import_version(
             )
         digest = base_digest or (_base_digest(client, base) if kind_of(path) == "lora" else "")
         show_one(_uploaded(client, model, path, digest), json_wanted=json_wanted)
+
+
+def merge(
+    name: Annotated[str, typer.Argument(help="Adapter, NAME@VERSION; NAME or NAME@ALIAS for what serves.")],
+    into: Annotated[str, typer.Option("--into", help="Model that takes the full version.")],
+    json_wanted: Json = False,
+) -> None:
+    """Bake an adapter into its base: a full model that needs no adapter, also of one that no engine loads.
+
+    Example: trivium models merge desk@2 --into desk-full
+    """
+    with Trivium() as client, bars() as progress:
+        model, version = version_of(client, name)
+        task = progress.add_task("merging", total=None)
+        merged = client.models.merge(
+            version, model=model, into=into, said=lambda text: progress.update(task, description=f"merging: {text}")
+        )
+    show_one(merged, json_wanted=json_wanted)
 
 
 def _fetched(client: Trivium, uri: str, model: str) -> Version:

@@ -23,6 +23,7 @@ app.add_typer(docs.app, name="docs")
 app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")
 governance.app.command("import", epilog=EPILOG)(importing.import_version)
+governance.app.command(epilog=EPILOG)(importing.merge)
 app.add_typer(governance.app, name="models")
 app.add_typer(keys.app, name="keys")
 

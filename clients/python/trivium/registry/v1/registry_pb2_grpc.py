@@ -457,7 +457,12 @@ class RegistryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def MergeVersion(self, request, context):
-        """Bakes an adapter into a full model version. Filled in by a later release.
+        """Bakes an adapter into its base: a full version of `target_model` that computes what both do together, served by an
+        engine of its own. Also for adapters that no engine loads (Version.unservable_reason). Its tokenizer and chat template
+        are the adapter's where it brings some, else the base's. Long work, as in ImportModel: ABORTED / WORK_UNDER_WAY says how
+        far it is, the same request joins it. Fails with NOT_FOUND / VERSION_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a
+        full model, FAILED_PRECONDITION / BASE_MISMATCH when the base's files are not here, INVALID_ARGUMENT / WEIGHTS_REFUSED
+        for what has no place in the base, RESOURCE_EXHAUSTED / DISK_FULL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -160,7 +160,13 @@ class RegistryServiceStub:
     DeleteGate: _grpc.UnaryUnaryMultiCallable[_registry_pb2.DeleteGateRequest, _registry_pb2.DeleteGateResponse]
     """Deletes a gate. Fails with NOT_FOUND / GATE_NOT_FOUND."""
     MergeVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.MergeVersionRequest, _registry_pb2.MergeVersionResponse]
-    """Bakes an adapter into a full model version. Filled in by a later release."""
+    """Bakes an adapter into its base: a full version of `target_model` that computes what both do together, served by an
+    engine of its own. Also for adapters that no engine loads (Version.unservable_reason). Its tokenizer and chat template
+    are the adapter's where it brings some, else the base's. Long work, as in ImportModel: ABORTED / WORK_UNDER_WAY says how
+    far it is, the same request joins it. Fails with NOT_FOUND / VERSION_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a
+    full model, FAILED_PRECONDITION / BASE_MISMATCH when the base's files are not here, INVALID_ARGUMENT / WEIGHTS_REFUSED
+    for what has no place in the base, RESOURCE_EXHAUSTED / DISK_FULL.
+    """
     ImportModel: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ImportModelRequest, _registry_pb2.ImportModelResponse]
     """Imports a full model from a folder of the registry's machine (below one that the deployment opens) or from the hub, at
     the commit that the revision means now. Long work: a call that waits in vain fails with ABORTED / WORK_UNDER_WAY and
@@ -301,7 +307,13 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     DeleteGate: _aio.UnaryUnaryMultiCallable[_registry_pb2.DeleteGateRequest, _registry_pb2.DeleteGateResponse]  # type: ignore[assignment]
     """Deletes a gate. Fails with NOT_FOUND / GATE_NOT_FOUND."""
     MergeVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.MergeVersionRequest, _registry_pb2.MergeVersionResponse]  # type: ignore[assignment]
-    """Bakes an adapter into a full model version. Filled in by a later release."""
+    """Bakes an adapter into its base: a full version of `target_model` that computes what both do together, served by an
+    engine of its own. Also for adapters that no engine loads (Version.unservable_reason). Its tokenizer and chat template
+    are the adapter's where it brings some, else the base's. Long work, as in ImportModel: ABORTED / WORK_UNDER_WAY says how
+    far it is, the same request joins it. Fails with NOT_FOUND / VERSION_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a
+    full model, FAILED_PRECONDITION / BASE_MISMATCH when the base's files are not here, INVALID_ARGUMENT / WEIGHTS_REFUSED
+    for what has no place in the base, RESOURCE_EXHAUSTED / DISK_FULL.
+    """
     ImportModel: _aio.UnaryUnaryMultiCallable[_registry_pb2.ImportModelRequest, _registry_pb2.ImportModelResponse]  # type: ignore[assignment]
     """Imports a full model from a folder of the registry's machine (below one that the deployment opens) or from the hub, at
     the commit that the revision means now. Long work: a call that waits in vain fails with ABORTED / WORK_UNDER_WAY and
@@ -625,7 +637,13 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.MergeVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.MergeVersionResponse, _abc.Awaitable[_registry_pb2.MergeVersionResponse]]:
-        """Bakes an adapter into a full model version. Filled in by a later release."""
+        """Bakes an adapter into its base: a full version of `target_model` that computes what both do together, served by an
+        engine of its own. Also for adapters that no engine loads (Version.unservable_reason). Its tokenizer and chat template
+        are the adapter's where it brings some, else the base's. Long work, as in ImportModel: ABORTED / WORK_UNDER_WAY says how
+        far it is, the same request joins it. Fails with NOT_FOUND / VERSION_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a
+        full model, FAILED_PRECONDITION / BASE_MISMATCH when the base's files are not here, INVALID_ARGUMENT / WEIGHTS_REFUSED
+        for what has no place in the base, RESOURCE_EXHAUSTED / DISK_FULL.
+        """
 
     @_abc_1.abstractmethod
     def ImportModel(
