@@ -89,25 +89,26 @@ def token_indices(config: Mapping[str, object], module: str) -> list[int]:
 def check_shapes(
     config: Mapping[str, object], found: Beyond, base_shapes: Mapping[str, tuple[int, int]] | None
 ) -> None:
-    """Hold what is replaced to the base's modules, where these are known.  Raises Unfit."""
+    """Hold what is replaced to itself and, where they are known, to the base's modules.  Raises Unfit."""
     rows = {tensor.shape[0] for module, tensor in found.weights.items() if module in _VOCABULARY and tensor.shape}
     if len(rows) > 1:
         raise Unfit("adapter_model.safetensors: embeddings and output layer have vocabularies of different lengths")
-    for module, tensor in found.tokens.items():
-        if len(tensor.shape) != 2 or tensor.shape[0] != len(token_indices(config, module)):
+    for module in (EMBEDDING, HEAD, *found.tokens):
+        indices, tensor = token_indices(config, module), found.tokens.get(module)
+        if tensor is not None and (len(tensor.shape) != 2 or tensor.shape[0] != len(indices)):
             raise Unfit(f"adapter_model.safetensors: {module} has other tokens than trainable_token_indices names")
     for module, tensor in (*found.biases.items(), *found.added_biases.items()):
-        if len(tensor.shape) != 1:
-            raise Unfit(f"adapter_model.safetensors: the bias of {module} is no vector")
-    for module in (EMBEDDING, HEAD):
-        token_indices(config, module)
-    if base_shapes is None:
-        return
-    for module, tensor in found.weights.items():
-        _check_weight(module, tensor, base_shapes)
-    for module, tensor in (*found.biases.items(), *found.added_biases.items()):
-        if module not in base_shapes or tensor.shape != (base_shapes[module][0],):
-            raise Unfit(f"adapter_model.safetensors: the bias of {module} does not fit the base")
+        _check_bias(module, tensor, base_shapes)
+    if base_shapes is not None:
+        for module, tensor in found.weights.items():
+            _check_weight(module, tensor, base_shapes)
+
+
+def _check_bias(module: str, tensor: Tensor, base_shapes: Mapping[str, tuple[int, int]] | None) -> None:
+    if len(tensor.shape) != 1:
+        raise Unfit(f"adapter_model.safetensors: the bias of {module} is no vector")
+    if base_shapes is not None and (module not in base_shapes or tensor.shape != (base_shapes[module][0],)):
+        raise Unfit(f"adapter_model.safetensors: the bias of {module} does not fit the base")
 
 
 def _check_weight(module: str, tensor: Tensor, base_shapes: Mapping[str, tuple[int, int]]) -> None:
