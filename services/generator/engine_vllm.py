@@ -14,7 +14,7 @@ import multiprocessing
 import os
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -180,7 +180,9 @@ class VllmEngine:
                 # It would take the end of its engine for a fault.
                 llm.output_handler.cancel()
             processes = await asyncio.to_thread(processes_of, ids)
-            await asyncio.to_thread(llm.shutdown, _STOP_SECONDS)
+            # However badly it goes about it: what is left of its processes is ended below.
+            with suppress(EngineLost), translated(lambda error: EngineLost(str(error))):
+                await asyncio.to_thread(llm.shutdown, _STOP_SECONDS)
             # The core dies first and its workers of its death: only then is their memory there for another engine.
             await asyncio.to_thread(wait_until_gone, processes, _GONE_SECONDS)
             # Nobody else asks how the core ended.

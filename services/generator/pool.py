@@ -61,8 +61,8 @@ class Pool:
         self._notify()
 
     def forget(self, host: Host) -> bool:
-        """Know a host no longer; False when its engine runs or is waited for."""
-        if host.life is not None or host.digest in self._waits:
+        """Know a host no longer; False when its engine runs or is waited for, or a request still reckons with it."""
+        if host.life is not None or host.digest in self._waits or self._table[host.digest].in_use:
             return False
         del self._hosts[host.digest]
         self._table.forget(host.digest)
@@ -130,6 +130,7 @@ class Pool:
         self._table.answers(host.digest, host.ready, self._now())
         if host.ready:
             host.given_up = ""
+        if self._table[host.digest].open:
             self._grant(host)
         self._settle(host)
 

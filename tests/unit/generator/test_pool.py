@@ -349,6 +349,27 @@ async def test_the_death_of_one_engine_is_nothing_to_another_and_it_comes_back_w
             await use.end()
 
 
+async def test_an_engine_that_dies_while_it_closes_takes_nothing_new_when_it_is_back():
+    async with world(turn_seconds=0.0, patience_seconds=300.0) as w:
+        w.host("a"), w.host("b")
+        running = w.use("a", "x")
+        await settled()
+        waiting = w.use("b", "y")
+        await settled()
+        await w.later(1)
+        assert w.states()["a"] is EngineState.DRAINING
+        newcomer = w.use("a", "x")
+        await settled()
+        w.hosts["a"].engine.dead.set()
+        await settled()
+        assert w.hosts["a"].supervisor.restarts == 1
+        assert not newcomer.using.is_set()
+        await running.end()
+        assert waiting.using.is_set()
+        newcomer.task.cancel()
+        await waiting.end()
+
+
 async def test_who_outlives_an_engine_that_does_not_come_back_is_told_so():
     async with world() as w:
         host = w.host("a")
@@ -360,6 +381,7 @@ async def test_who_outlives_an_engine_that_does_not_come_back_is_told_so():
         with pytest.raises(Failure) as caught:
             await host.next_life(life)
         assert "the disk is gone" in caught.value.sentence
+        assert not w.pool.forget(host), "a request still reckons with it"
         use.task.cancel()
         await settled()
         assert w.pool.state(host) is EngineState.FAILED
