@@ -9,7 +9,7 @@ from trivium.common.v1 import chat_pb2
 from trivium.generator.v1 import generator_pb2
 from trivium.registry.v1 import model_pb2, registry_pb2
 
-from tests.adapters import Adapter
+from tests.adapters import Adapter, floats, safetensors
 from tests.generating import marked_adapters, tenant_of
 from tests.stack import eventually, refused
 
@@ -194,6 +194,22 @@ def test_a_target_that_cannot_be_served_says_why_and_the_old_version_stays(serve
     assert tenant.generator.answer("Hello", tenant.registry.resolve("fragile").version).receipt.version_digest == good
     with refused("WEIGHTS_REFUSED"):
         tenant.generator.answer("Hello", bad)
+
+
+def test_a_target_that_no_engine_loads_is_kept_fails_and_says_that_a_merge_helps(served):
+    tenant = tenant_of(served)
+    dora = Adapter(rank=4, inputs=576, outputs=576, config={"use_dora": True})
+    magnitude = "base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector"
+    tensors = {**dora.tensors(), magnitude: ("F32", [576], floats([1.0] * 576))}
+    files = {**dora.files(), "adapter_model.safetensors": safetensors(tensors)}
+    version = tenant.registry.publish("dora", files, base_digest=served.base.digest)
+    assert "it uses DoRA" in version.unservable_reason
+    tenant.registry.point("dora", version.version)
+    eventually(lambda: state(tenant, "dora") == model_pb2.ALIAS_STATE_FAILED, "the target fails", 60)
+    assert "use_dora is set, which is not served; merge it" in tenant.registry.alias("dora").reason
+    with refused("WEIGHTS_REFUSED") as failures:
+        tenant.generator.answer("Hello", version.version)
+    assert "trivium models merge" in failures[0].message
 
 
 def test_a_version_of_another_chat_template_is_refused(served, marks):

@@ -177,3 +177,22 @@ async def test_an_adapter_of_embedding_and_head_passes_under_their_own_names(tmp
     with pytest.raises(Failure) as caught:
         await verify(write(tmp_path, with_weights(weights(misnamed))), rules)
     assert "lora_embedding_A" in caught.value.variables["problem"]
+
+
+@pytest.mark.parametrize(
+    ("case", "merged"),
+    [
+        (changed(use_dora=True), True),
+        (changed(bias="all"), True),
+        (changed(lora_bias=True), True),
+        (changed(modules_to_save=["lm_head"]), True),
+        (changed(trainable_token_indices=[1]), True),
+        (with_weights(weights({**tensors(), "base_model.model.lm_head.weight": ("F32", (10, 6), bytes(240))})), True),
+        (changed(init_lora_weights="pissa"), False),
+        (changed(layer_replication=[[0, 1]]), False),
+    ],
+)
+async def test_what_a_merge_would_make_servable_says_so(case, merged, tmp_path):
+    with pytest.raises(Failure) as caught:
+        await verify(write(tmp_path, case), RULES)
+    assert ("trivium models merge" in caught.value.sentence) is merged
