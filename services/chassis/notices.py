@@ -6,7 +6,7 @@ after every connection, and whoever listens looks now and then anyway.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import psycopg
 from psycopg import sql
@@ -24,7 +24,7 @@ def tell(session: Session, channel: str) -> None:
         session.execute(select(func.pg_notify(channel, "")))
 
 
-async def heard(database: Database, channel: str) -> AsyncIterator[None]:
+async def heard(database: Database, channel: str) -> AsyncGenerator[None]:
     """Once for every connection and for every notice, until cancelled.  Not for SQLite."""
     while True:
         try:
