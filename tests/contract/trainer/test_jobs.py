@@ -2,7 +2,7 @@ import uuid
 
 import grpc
 import pytest
-from trivium.registry.v1 import registry_pb2
+from trivium.registry.v1 import model_pb2, registry_pb2
 from trivium.trainer.v1 import dataset_pb2, training_pb2
 
 from tests.contract.trainer.deployment import Caller, Deployment
@@ -78,6 +78,18 @@ def test_the_alias_named_in_a_job_is_given_the_version(caller: Caller, done: tra
         registry_pb2.GetAliasRequest(model="greeter", alias="prod"), metadata=caller.metadata
     ).alias
     assert alias.target_version == done.version
+
+
+def test_a_gate_that_refuses_the_result_fails_no_job_and_stands_among_the_moves(caller: Caller, dataset: str) -> None:
+    caller.registry.CreateModel(registry_pb2.CreateModelRequest(model="gated"), metadata=caller.metadata)
+    gate = registry_pb2.CreateGateRequest(model="gated", gate=registry_pb2.Gate(gate="good", metric="accuracy"))
+    caller.registry.CreateGate(gate, metadata=caller.metadata)
+    job = caller.finished(caller.create(model="gated", dataset=dataset, settings=SHORT, alias="prod").job)
+    assert job.state == training_pb2.JOB_STATE_SUCCEEDED, job.error
+    listing = registry_pb2.ListAliasMovesRequest(model="gated", alias="prod")
+    (move,) = caller.registry.ListAliasMoves(listing, metadata=caller.metadata).moves
+    assert (move.kind, move.to_version) == (model_pb2.ALIAS_MOVE_KIND_REFUSED, job.version)
+    assert (move.reason, "no evaluation of accuracy" in move.detail) == (f"trained by the job {job.job}", True)
 
 
 def test_events_are_numbered_without_gap_and_a_watch_resumes_behind_the_last_one_seen(
