@@ -26,7 +26,7 @@ class RegistrySettings(ServiceSettings):
     # A watch with nothing to say says so this often.
     sign_of_life_seconds: float = Field(default=15.0, gt=0)
     max_blob_bytes: int = Field(default=64 * 1024**3, ge=1)
-    # Folders of this machine below which `file:` imports may read, with commas between; none reads nothing.
+    # Folders of this machine below which `file:` imports of every tenant may read, with commas between; none opens none.
     import_folders: str = ""
     # Whether `hf:` imports may be asked for: this service then downloads what callers name.
     import_hub: bool = True

@@ -74,7 +74,7 @@ def test_the_registry_imports_for_the_client_and_says_how_far_it_is(own: Stack, 
     assert client.models.base_digest("base:own") == version.base_digest
 
 
-def test_the_command_line_imports_a_model_an_adapter_on_it_and_exports_both(own: Stack, key: str, tmp_path: Path):
+def test_the_command_line_imports_a_model_and_an_adapter_merges_and_exports_them(own: Stack, key: str, tmp_path: Path):
     model = TinyModel(seed=6)
     imported = command(own, key, "import", str(model.write(tmp_path / "in")), "--name", "own", "--json")
     assert imported.returncode == 0, imported.stderr
@@ -87,6 +87,13 @@ def test_the_command_line_imports_a_model_an_adapter_on_it_and_exports_both(own:
     assert json.loads(tied.stdout)["base_digest"] == model.digest(), tied.stderr
     assert command(own, key, "export", "own@1", str(tmp_path / "out")).returncode == 0
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == model.files()
+    merged = command(own, key, "merge", "desk@1", "--into", "desk-full", "--json")
+    full = json.loads(merged.stdout)
+    assert (full["kind"], full["model"]) == ("full", "desk-full"), merged.stderr
+    assert command(own, key, "export", "desk-full@1", str(tmp_path / "full")).returncode == 0
+    assert {path.name for path in (tmp_path / "full").iterdir()} == set(model.files())
+    assert (tmp_path / "full" / "tokenizer.json").read_bytes() == model.files()["tokenizer.json"]
+    assert (tmp_path / "full" / "model.safetensors").read_bytes() != model.files()["model.safetensors"]
     again = command(own, key, "import", "own", str(tmp_path / "out"), "--json")
     assert json.loads(again.stdout)["number"] == 1
     for wrong in (["import", str(adapter)], ["import", "hf:no", "--name", "x"], ["import", "nowhere", "--name", "x"]):

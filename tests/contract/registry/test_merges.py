@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from trivium.registry.v1 import registry_pb2 as pb
 from services.chassis.status import from_rpc_error
 from tests.adapters import Adapter, Entry, floats, safetensors
 from tests.small_disk import small_disk
-from tests.stack import Stack, User, download, eventually, refused
+from tests.stack import Stack, User, download, eventually, refused, registry_over
 from tests.tiny_model import TinyModel
+from tests.worlds import BUCKET
 
 FULL = model_pb2.VERSION_KIND_FULL
 MODULE = "model.layers.0.self_attn.q_proj"
@@ -173,6 +175,23 @@ def test_a_base_whose_files_are_elsewhere_is_named(stack: Stack):
     with refused("BASE_MISMATCH") as failures:
         merged(user, "1")
     assert "import it as a full model first" in failures[0].message
+
+
+@pytest.mark.parametrize("stack", [BUCKET], indirect=True)
+def test_two_replicas_that_are_asked_at_once_make_one_version(stack: Stack, tmp_path: Path):
+    tenant = stack.tenant()
+    key = stack.tenant_key(tenant)
+    second = stack.replica(tmp_path / "second")
+    with grpc.insecure_channel(second.address) as channel, ThreadPoolExecutor(4) as pool:
+        users = [User(stack.registry_api(key), tenant), User(registry_over(channel, key), tenant)]
+        on(users[0], TinyModel(seed=20))
+        request_id = str(uuid.uuid4())
+        asked = [pool.submit(merged, users[number % 2], "1", request_id=request_id) for number in range(4)]
+        assert len({found.result().version for found in asked}) == 1
+        assert [event.model for event in users[1].events_so_far()] == ["own", "desk", "desk-full"]
+        held = weight(users[1], asked[0].result())
+        assert held.shape == (64, 64)
+    second.stop()
 
 
 def test_a_full_disk_is_told_and_nothing_half_remains(tmp_path: Path):
