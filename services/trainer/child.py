@@ -249,4 +249,8 @@ def main(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    status = main(Path(sys.argv[1]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # All is durable and said.  Taking the interpreter down takes seconds, for which the version would wait.
+    os._exit(status)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.load.generator.storm.cast import Version
-from tests.load.generator.storm.checks import Check, Sample, distance, plain_checks, rescore
+from tests.load.generator.storm.checks import Check, Sample, distance, plain_checks, rescore, tell_attestation
 from tests.load.generator.storm.traffic import Ask, Outcome, Response
 
 MARK = 7
@@ -62,7 +62,6 @@ def test_an_answer_that_was_given_up_is_not_counted():
 @pytest.mark.parametrize(
     ("forged", "check"),
     [
-        (answer(failure="VERSION_MISMATCH"), Check.ATTESTATION),
         (answer(failure="NOT_READY"), Check.FAILURE),
         (answer(named=THEIRS), Check.NAME),
         (answer(slot=-1), Check.NAME),
@@ -73,6 +72,13 @@ def test_an_answer_that_was_given_up_is_not_counted():
 )
 def test_a_forged_answer_is_found(forged, check):
     assert plain(forged) == {check: 1}
+
+
+def test_refusals_of_the_attestation_are_told_from_other_failures():
+    findings = plain_checks(VERSIONS, Outcome([answer(failure="INTERNAL"), answer(failure="NOT_READY")]))
+    tell_attestation(findings, 1)
+    assert findings.by_check == {Check.ATTESTATION: 1, Check.FAILURE: 1}
+    assert len(findings.wrong) == 2
 
 
 def test_a_prompt_that_the_same_tenant_and_version_asked_before_may_be_cached():

@@ -24,7 +24,7 @@ from tests.load.generator.storm.reference import Reference
 RESPONSES = 2000
 SAMPLE = Sample(of_each=10_000, everywhere=120)
 # A fault touches every answer of some version, if it touches any.
-FAULT_RESPONSES, FAULT_SAMPLE = 56, Sample(of_each=4, everywhere=9)
+FAULT_RESPONSES, FAULT_SAMPLE = 40, Sample(of_each=3, everywhere=6)
 # A cache of some 1,400 tokens for two dozen requests of some seventy each: it preempts.
 _SMALL_CACHE = {
     "TRIVIUM_GENERATOR_KV_CACHE_GIB": "0.031",
@@ -40,6 +40,10 @@ class Stage:
     cast: Cast
     reference: Reference
     planting: Planting
+
+    def refusals(self) -> int:
+        """How many answers the generator has refused for what their attestation said, by its log."""
+        return self.cast.served.generator.log().count("VERSION_MISMATCH: ")
 
 
 @dataclass
@@ -72,13 +76,14 @@ def staged(module: str) -> Iterator[Stage]:
 
 def storm(stage: Stage, title: str, count: int, sample: Sample, seed: int) -> Storm:
     """Let it blow, then check every answer."""
-    before = stage.planting.preemptions()
+    before, refused = stage.planting.preemptions(), stage.refusals()
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task(f"storm {title}", total=count)
         told = lambda done: progress.update(bar, completed=done)  # noqa: E731 - one line says it
         outcome = traffic.run(stage.cast, title, count, seed, told=told)
     preemptions = stage.planting.preemptions() - before
     findings = checks.plain_checks(stage.cast.versions, outcome)
+    checks.tell_attestation(findings, stage.refusals() - refused)
     checks.rescore(stage.cast.versions, outcome, stage.reference, findings, sample)
     slots = Counter(response.slot for response in outcome.responses if response.tokens)
     return Storm(title, outcome, findings, preemptions, slots=slots)

@@ -70,8 +70,7 @@ def plain_checks(versions: Sequence[Version], outcome: Outcome) -> Findings:
             continue
         findings.answers += 1
         if response.failure:
-            check = Check.ATTESTATION if response.failure == "VERSION_MISMATCH" else Check.FAILURE
-            findings.add(check, response, response.failure)
+            findings.add(Check.FAILURE, response, response.failure)
             continue
         if response.named != response.ask.version or (response.slot >= 0) != bool(response.ask.version):
             findings.add(Check.NAME, response, f"named {response.named}")
@@ -81,6 +80,13 @@ def plain_checks(versions: Sequence[Version], outcome: Outcome) -> Findings:
         if response.cached_tokens and not _has_elder(response, outcome.responses):
             findings.add(Check.CACHE, response, f"found {response.cached_tokens} tokens cached by somebody else")
     return findings
+
+
+def tell_attestation(findings: Findings, refused: int) -> None:
+    """Of the failures so many were refusals of the attestation, which callers see as internal errors."""
+    refused = min(refused, findings.by_check[Check.FAILURE])
+    findings.by_check += Counter({Check.ATTESTATION: refused})
+    findings.by_check -= Counter({Check.FAILURE: refused})
 
 
 def _has_elder(response: Response, all_of_them: Sequence[Response]) -> bool:
