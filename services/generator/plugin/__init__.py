@@ -11,6 +11,7 @@ slot keeps its weights.  The plugin
 * lets the engine's processes sleep while they wait for one another (``waiting``),
 * attests, per request and step, which slot multiplied its rows (``attest``), over which
   base (``base``),
+* keeps the seed of a request whose prompt takes several steps (``seeds``),
 * ends the engine's processes with the service that started them, however it ends.
 
 Invariant: every line that reaches into vLLM lives in this package, and the package
@@ -66,11 +67,12 @@ def register() -> None:
     # The kernel's signal follows the thread that started this child: ``engine_vllm`` keeps
     # one for as long as the engine.
     die_with_parent(parent.pid)
-    from services.generator.plugin import attest, base, layers, punica, slots, waiting
+    from services.generator.plugin import attest, base, layers, punica, seeds, slots, waiting
 
     punica.install()
     layers.install()
     slots.install()
     base.install()
     attest.install()
+    seeds.install()
     waiting.install()
