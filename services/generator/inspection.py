@@ -245,7 +245,8 @@ def clean_config(config: Mapping[str, Any], ranks: Mapping[str, int]) -> dict[st
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "r": config["r"],
+        # Where rank_pattern names every module, r is nobody's and may be beyond what the engine takes.
+        "r": min(config["r"], max(ranks.values())),
         "lora_alpha": config.get("lora_alpha", 8),
         "use_rslora": config.get("use_rslora") is True,
         "bias": "none",

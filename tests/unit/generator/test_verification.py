@@ -122,6 +122,11 @@ async def test_a_whole_adapter_is_accepted_and_its_configuration_written_anew(tm
     assert verdict.config["target_modules"] == ["q_proj"]
 
 
+async def test_a_rank_that_no_module_has_does_not_reach_the_engine(tmp_path):
+    files = changed(r=10**9, rank_pattern={MODULE: 2})
+    assert (await verify(write(tmp_path, files), RULES)).config["r"] == 2
+
+
 async def test_a_check_that_takes_too_long_is_a_refusal(tmp_path):
     with pytest.raises(Failure) as caught:
         await verify(write(tmp_path, Adapter().files()), RULES, seconds=0.001)
