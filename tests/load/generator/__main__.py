@@ -16,6 +16,7 @@ from services.chassis.resources import Role, shares
 from tests.load.generator import service, speed, to_serve, zipf
 from tests.load.generator.corpus import bench as corpus
 from tests.load.generator.storm import bench as storm
+from tests.load.generator.storm.checks import Check
 
 Figures = dict[str, float | int | str]
 
@@ -47,6 +48,7 @@ def _storm(_: int) -> Figures:
         "wrong_weights": len(blown.findings.wrong),
         "storm_answers": blown.findings.answers,
         "storm_rescored_under_every_version": blown.findings.rescored_everywhere,
+        "storm_engine_deaths": blown.findings.by_check[Check.DEATH],
         "storm_preemptions": blown.preemptions,
         "storm_swap_errors": len(blown.outcome.swap_failures),
     }

@@ -32,6 +32,8 @@ REPETITIONS = 20
 TARGET_P50, TARGET_P99 = 1.5, 4.0
 _MODEL = "swift"
 _STEPS = 3
+# A job trains at idle priority while anything serves: on a busy machine it takes its time.
+_PATIENCE_SECONDS = 600.0
 STAGES = (
     ("saved", "trainer's process: checkpoint and adapter on disk, process gone"),
     ("published", "trainer and registry: files uploaded, inspected, version made"),
@@ -91,7 +93,7 @@ def _deployed(folder: Path) -> Iterator[tuple[Served, _Trainer, Tenant]]:
         with grpc.insecure_channel(process.address) as channel:
             trainer = _Trainer(
                 Api(dataset_pb2_grpc.DatasetServiceStub(channel), credential),
-                Api(training_pb2_grpc.TrainingServiceStub(channel), credential, seconds=280),
+                Api(training_pb2_grpc.TrainingServiceStub(channel), credential, _PATIENCE_SECONDS),
             )
             yield served, trainer, tenant_of(served, name, credential)
     finally:
@@ -126,7 +128,7 @@ class _Seen:
     def __init__(self, tenant: Tenant, service: Any) -> None:
         self._tenant = tenant
         after = max((event.sequence for event in service.events_so_far()), default=0)
-        self._stream = service.watch(after)
+        self._stream = service.watch(after, timeout=_PATIENCE_SECONDS)
         self._stamps: dict[str, float] = {}
         self._thread = threading.Thread(target=self._follow)
         self._thread.start()

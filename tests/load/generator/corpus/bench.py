@@ -231,7 +231,9 @@ async def _generated(
 
 def _rescored(base: ResolvedModel, answers: Mapping[Path, tuple[Specimen, Response]], found: Outcomes) -> None:
     """Hold what was served to the reference, under the configuration that the engine was given."""
-    sane = {place: each for place, each in answers.items() if each[0].kind not in CHAOTIC}
+    # One of a class: each costs the reference a second.
+    firsts = {each[0].kind: place for place, each in reversed(list(answers.items())) if each[0].kind not in CHAOTIC}
+    sane = {place: answers[place] for place in firsts.values()}
     if not sane:
         return
     reference = Reference(base.path, {str(place.name): place for place in sane})

@@ -20,7 +20,7 @@ from tests.load.generator.planted.faults import BY_NAME, Where
 from tests.load.generator.planted.twists import History, Step, off_by_one
 
 _PRODUCTS_A_LAYER = 4
-_ONE_LAYER = 15
+_ONE_LAYER = 2
 _DOWN = 3
 _LEAK = 0.1
 

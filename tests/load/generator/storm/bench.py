@@ -12,25 +12,26 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress
+from trivium.generator.v1 import generator_pb2
 
-from tests.generating import Served
+from services.chassis.models import DEFAULT_BASE
+from tests.generating import ENGINE_SECONDS, Served
 from tests.load.generator.planted import Planting, plant
 from tests.load.generator.planted.faults import FAULTS, Fault
 from tests.load.generator.storm import cast, checks, traffic
 from tests.load.generator.storm.cast import Cast
 from tests.load.generator.storm.checks import Check, Findings, Sample
 from tests.load.generator.storm.reference import Reference
+from tests.load.generator.storm.small import small_base
+from tests.stack import eventually
 
 RESPONSES = 2000
 SAMPLE = Sample(of_each=10_000, everywhere=120)
 # A fault touches every answer of some version, if it touches any.
-FAULT_RESPONSES, FAULT_SAMPLE = 40, Sample(of_each=3, everywhere=6)
-# A cache of some 1,400 tokens for two dozen requests of some seventy each: it preempts.
-_SMALL_CACHE = {
-    "TRIVIUM_GENERATOR_KV_CACHE_GIB": "0.031",
-    "TRIVIUM_GENERATOR_MAX_MODEL_LEN": "256",
-    "TRIVIUM_GENERATOR_MAX_LORAS": "4",
-}
+FAULT_RESPONSES, FAULT_SAMPLE = 56, Sample(of_each=8, everywhere=12)
+# Caches of some thousand tokens for two dozen requests: they preempt.
+_CACHE_GIB, _SMALL_CACHE_GIB = "0.031", "0.005"
+_FEW_SLOTS = {"TRIVIUM_GENERATOR_MAX_MODEL_LEN": "320", "TRIVIUM_GENERATOR_MAX_LORAS": "4"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,18 @@ class Stage:
     cast: Cast
     reference: Reference
     planting: Planting
+
+    def restarts(self) -> int:
+        """How often an engine was rebuilt so far, once it answers again."""
+        api = self.cast.tenants[0].generator.api
+
+        def answers() -> list[int]:
+            engines = api.ListEngines(generator_pb2.ListEnginesRequest()).engines
+            ready = generator_pb2.ENGINE_STATE_READY
+            return [engine.restarts + 1 for engine in engines if engine.state == ready]
+
+        found: list[int] = eventually(answers, "the engine answers", ENGINE_SECONDS)
+        return sum(found) - 1
 
     def refusals(self) -> int:
         """How many answers the generator has refused for what their attestation said, by its log."""
@@ -54,20 +67,24 @@ class Storm:
     outcome: traffic.Outcome
     findings: Findings
     preemptions: int = 0
-    restarts: int = 0
     slots: Counter[int] = field(default_factory=Counter)
 
 
 @contextmanager
-def staged(module: str) -> Iterator[Stage]:
-    """Start a generator whose plugin is the planted package's ``module``, and publish the cast."""
+def staged(module: str, *, small: bool = False) -> Iterator[Stage]:
+    """Start a generator whose plugin is the planted package's ``module``, and publish the cast.
+
+    ``small`` takes a random base on which a storm costs seconds, and no marked versions.
+    """
     with tempfile.TemporaryDirectory(prefix="storm-") as name:
         folder = Path(name)
         planting, environment = plant(folder / "planted", module)
-        served = Served(folder / "served", _SMALL_CACHE | environment)
+        cache = {"TRIVIUM_GENERATOR_KV_CACHE_GIB": _SMALL_CACHE_GIB if small else _CACHE_GIB}
+        base = f"file:{small_base(folder / 'base')}" if small else DEFAULT_BASE
+        served = Served(folder / "served", _FEW_SLOTS | cache | environment, base=base)
         try:
             served.start()
-            players = cast.assemble(served, folder / "adapters")
+            players = cast.assemble(served, folder / "adapters", **({"marks": 0} if small else {}))
             versions = {version.digest: version.folder for version in players.versions}
             yield Stage(players, Reference(served.base.path, versions), planting)
         finally:
@@ -76,7 +93,7 @@ def staged(module: str) -> Iterator[Stage]:
 
 def storm(stage: Stage, title: str, count: int, sample: Sample, seed: int) -> Storm:
     """Let it blow, then check every answer."""
-    before, refused = stage.planting.preemptions(), stage.refusals()
+    before, refused, restarts = stage.planting.preemptions(), stage.refusals(), stage.restarts()
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task(f"storm {title}", total=count)
         told = lambda done: progress.update(bar, completed=done)  # noqa: E731 - one line says it
@@ -85,6 +102,7 @@ def storm(stage: Stage, title: str, count: int, sample: Sample, seed: int) -> St
     findings = checks.plain_checks(stage.cast.versions, outcome)
     checks.tell_attestation(findings, stage.refusals() - refused)
     checks.rescore(stage.cast.versions, outcome, stage.reference, findings, sample)
+    findings.by_check += Counter({Check.DEATH: stage.restarts() - restarts})
     slots = Counter(response.slot for response in outcome.responses if response.tokens)
     return Storm(title, outcome, findings, preemptions, slots=slots)
 
@@ -107,7 +125,7 @@ class Caught:
 def planted_faults(faults: tuple[Fault, ...] = FAULTS, responses: int = FAULT_RESPONSES) -> tuple[list[Caught], Storm]:
     """A small storm for each fault, and one without any before and after; the latter's findings are false alarms."""
     found = []
-    with staged("plugin") as stage:
+    with staged("plugin", small=True) as stage:
         first = storm(stage, "before", responses, FAULT_SAMPLE, 2)
         for number, fault in enumerate(faults):
             _empty_slots(stage.cast)
@@ -119,6 +137,7 @@ def planted_faults(faults: tuple[Fault, ...] = FAULTS, responses: int = FAULT_RE
             found.append(Caught(fault, by_check, blown.preemptions))
             print(caught_line(found[-1]), flush=True)
             stage.planting.choose("")
+            stage.restarts()
         _empty_slots(stage.cast)
         last = storm(stage, "after", responses, FAULT_SAMPLE, 3)
         last.findings.by_check += first.findings.by_check
@@ -129,8 +148,6 @@ def planted_faults(faults: tuple[Fault, ...] = FAULTS, responses: int = FAULT_RE
 
 def _empty_slots(players: Cast) -> None:
     """What was loaded under one fault does not stay for the next."""
-    from trivium.generator.v1 import generator_pb2
-
     for tenant in players.tenants:
         api = tenant.generator.api
         for adapter in api.ListAdapters(generator_pb2.ListAdaptersRequest()).adapters:
@@ -167,9 +184,8 @@ if __name__ == "__main__":
     import sys
 
     if "faults" in sys.argv:
-        caught, after = planted_faults(
-            tuple(fault for fault in FAULTS if len(sys.argv) < 3 or fault.name in sys.argv), FAULT_RESPONSES
-        )
+        wanted = tuple(fault for fault in FAULTS if len(sys.argv) == 2 or fault.name in sys.argv)
+        caught, after = planted_faults(wanted)
         print(told(after))
         print(f"{sum(bool(each.by) for each in caught)} of {len(caught)}")
     else:

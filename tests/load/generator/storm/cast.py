@@ -54,19 +54,19 @@ class Cast:
         return [version for version in self.versions if version.tenant == tenant]
 
 
-def assemble(served: Served, folder: Path) -> Cast:
-    """Publish every version, tenants taking turns."""
+def assemble(served: Served, folder: Path, *, marks: int = _MARKS) -> Cast:
+    """Publish every version, tenants taking turns; marked ones are made for the default base alone."""
     tenants = [tenant_of(served) for _ in range(_TENANTS)]
-    return Cast(served, tenants, list(_published(served.base, tenants, folder)))
+    return Cast(served, tenants, list(_published(served.base, tenants, folder, marks)))
 
 
-def _published(base: ResolvedModel, tenants: Sequence[Tenant], folder: Path) -> Iterator[Version]:
+def _published(base: ResolvedModel, tenants: Sequence[Tenant], folder: Path, marks: int) -> Iterator[Version]:
     for number, recipe in enumerate(RECIPES):
         written = adapters.write(base.path, folder / f"storm-{number}", recipe)
         place = number % len(tenants)
         published = tenants[place].registry.publish(MODEL, adapters.files(written), base_digest=base.digest)
         yield Version(place, str(published.version), written)
-    for number, marked in enumerate(marked_adapters(base, _MARKS)):
+    for number, marked in enumerate(marked_adapters(base, marks) if marks else ()):
         place = number % len(tenants)
         published = tenants[place].registry.publish(MODEL, adapter_files(marked), base_digest=base.digest)
         yield Version(place, str(published.version), marked.folder, marked.token_id)

@@ -38,6 +38,7 @@ class Check(StrEnum):
     LIKELIEST = "likeliest"
     DRIFT = "drift"
     CACHE = "cache"
+    DEATH = "death"
 
 
 @dataclass
