@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from services.chassis.database import Database, open_database
 from services.chassis.errors import Failure
@@ -24,9 +23,9 @@ from services.registry.events import CHANNEL, EventFeed, KeptEvents, compact
 from services.registry.garbage import Garbage
 from services.registry.gate_keeping import Gates
 from services.registry.holds import Holds
-from services.registry.import_sources import Sources
 from services.registry.importing import Importing
 from services.registry.lineage import LineageReader
+from services.registry.making import Making
 from services.registry.merges import Merges
 from services.registry.models import Models
 from services.registry.publishing import Publishing
@@ -34,7 +33,6 @@ from services.registry.resolution import Resolver
 from services.registry.retention import RetentionSweep
 from services.registry.search import Search
 from services.registry.uploads import UploadLimits, Uploads
-from services.registry.verification import Verification
 from services.registry.versions import Versions
 from services.registry.works import Works
 
@@ -81,21 +79,8 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
         versions = Versions(database, now)
         limits = UploadLimits(settings.max_blob_bytes)
         uploads = Uploads(database, blobs, settings.service_dir / "blobs" / "staging", limits, now)
-        verification = Verification(blobs, timeout_seconds=settings.inspect_seconds)
-        publishing = Publishing(versions, verification, bases)
-        sources = Sources(_folders(settings.import_folders), hub=settings.import_hub)
-        imports = settings.service_dir / "blobs" / "imports"
-        merges = Merges(
-            blobs,
-            uploads,
-            publishing,
-            versions,
-            works,
-            settings.service_dir / "blobs" / "merges",
-            settings.max_blob_bytes,
-        )
-        importing = Importing(sources, uploads, verification, publishing, versions, works, imports)
-        await asyncio.to_thread(merges.discard_remains)
+        making = Making.over(settings, blobs, uploads, versions, bases, works)
+        await asyncio.to_thread(making.merges.discard_remains)
         runtime.spawn(_resolve(runtime, bases), "resolve-bases")
         view = AliasView(now, FlipPolicy(settings.min_ready, settings.generator_ttl_seconds))
         canaries = Canaries(database, view)
@@ -111,17 +96,17 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
             retention=RetentionSweep(database, now, holds, deletion),
             deletion=deletion,
             compact=lambda: compact(database, kept, now()),
-            discard=lambda: importing.discard_remains(now() - settings.unused_upload_seconds),
+            discard=lambda: making.discard_remains(now() - settings.unused_upload_seconds),
             wake=feed.wake,
         )
         runtime.spawn(_sweep(runtime, sweep, settings.sweep_seconds), "sweep")
         yield Verbs(
             models=Models(database, now),
             versions=versions,
-            publishing=publishing,
+            publishing=making.publishing,
             works=works,
-            importing=importing,
-            merges=merges,
+            importing=making.importing,
+            merges=making.merges,
             uploads=uploads,
             downloads=Downloads(database, blobs),
             aliases=Aliases(database, view, canaries),
@@ -134,10 +119,6 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
             resolver=Resolver(database, bases),
             feed=feed,
         )
-
-
-def _folders(text: str) -> list[Path]:
-    return [Path(name.strip()).expanduser().absolute() for name in text.split(",") if name.strip()]
 
 
 async def _hear_replicas(database: Database, feed: EventFeed) -> None:
