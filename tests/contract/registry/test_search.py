@@ -6,8 +6,8 @@ import pytest
 from trivium.registry.v1 import model_pb2
 from trivium.registry.v1 import registry_pb2 as pb
 
-from tests.adapters import floats, safetensors
 from tests.stack import Stack, User, pages, refused
+from tests.tiny_model import TinyModel
 
 DATA, OTHER = "sha256:" + "d" * 64, "sha256:" + "e" * 64
 
@@ -35,9 +35,7 @@ def library(stack: Stack) -> User:
     trained = {"job": "job-1", "dataset_digest": DATA, "metrics": {"train_loss": 0.25}}
     one, two = user.publish("fares", lineage=trained), user.publish("fares")
     other = user.publish("routes")
-    weights = {"lm_head.weight": ("F32", [2, 2], floats([1, 2, 3, 4]))}
-    files = {"model.safetensors": safetensors(weights), "config.json": b'{"model_type": "llama"}'}
-    user.publish("whole", files, kind=model_pb2.VERSION_KIND_FULL, base_digest="")
+    user.publish("whole", TinyModel().files(), kind=model_pb2.VERSION_KIND_FULL, base_digest="")
     user.api.TagVersion(pb.TagVersionRequest(version=two.version, add=["best"]))
     measure(user, one, 0.9)
     measure(user, one, 0.7)
