@@ -186,15 +186,3 @@ def test_the_files_of_a_version_are_downloaded_by_digest(user: User):
     files = Adapter().files()
     version = user.publish("fares", files)
     assert {file.filename: download(user.api, file.sha256) for file in version.files} == files
-
-
-@pytest.mark.parametrize(
-    ("rpc", "request_"),
-    [
-        ("MergeVersion", pb.MergeVersionRequest(model="m", version="1", target_model="n")),
-        ("ImportModel", pb.ImportModelRequest(uri="file:x", model="m")),
-    ],
-)
-def test_what_comes_later_says_so(user: User, rpc: str, request_):
-    with refused("NOT_YET_AVAILABLE"):
-        getattr(user.api, rpc)(request_)
