@@ -3,13 +3,13 @@
 A version's id is the digest of its manifest, the manifest names the digests of its
 files, and both are checked here: what the folder holds is what the id says.  Invariant:
 a folder under ``adapters/`` exists only whole (it gets its name by one rename, after the
-limited child found it fit, and loses it by one), and its files never change.
+limited child found it fit, and loses it by one), and its files never change; a folder that an earlier
+process left is hashed once before it is believed, and fetched anew when it is damaged.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
 import re
@@ -24,38 +24,19 @@ from typing import Any, Protocol
 from services.chassis.errors import Failure, Reason
 from services.chassis.files import publish, sync_tree, write_atomically
 from services.chassis.streams import Chunk, committed_bytes, receive
+from services.generator.manifests import Manifest, VersionFacts, read_manifest
 from services.generator.plugin.identity import IDENTITY_FILE, Identity
-from services.generator.residency import StoredAdapter
+from services.generator.residency import StoredAdapter, Tier
+from services.generator.shelf import MANIFEST, Shelf, Shelved, local_facts, shelved, whole
+from services.generator.tallies import Tallies
 from services.generator.templates import MAX_TEMPLATE_BYTES, TEMPLATE_FILE
 from services.generator.verification import CONFIG, WEIGHTS, BaseRules, Verdict, verify
+
+__all__ = ["AdapterFiles", "Downloads", "Kept", "Manifest", "Served", "VersionFacts", "read_manifest"]
 
 MAX_FILE_BYTES = 4 << 30
 _DIGEST = re.compile("[0-9a-f]{64}")
 _INCOMING, _PUBLISHING, _REMOVED = ".incoming", ".publishing", ".removed"
-
-
-@dataclass(frozen=True, slots=True)
-class VersionFacts:
-    """What the registry says of a version; ``manifest`` is the text that the id is the digest of.
-
-    ``base_version`` is the tenant's full model that an adapter is tied to; empty for a base of the deployment.
-    """
-
-    version: str
-    manifest: str
-    base_version: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What the generator needs of a manifest, once it hashed to the version's id."""
-
-    tenant: str
-    model: str
-    kind: str
-    base_digest: str
-    template_digest: str
-    files: dict[str, tuple[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +50,15 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What lies here of a version, fetched or half fetched; ``used_at`` in Unix seconds."""
+    """What lies here of a version, fetched or half fetched; ``used_at`` in Unix seconds.
+
+    ``stored`` is None while it is not whole.
+    """
 
     version: str
     size_bytes: int
     used_at: float
+    stored: StoredAdapter | None = None
 
 
 class Downloads(Protocol):
@@ -86,23 +71,6 @@ class Downloads(Protocol):
     def download(self, sha256: str, offset: int) -> AsyncIterator[Chunk]:
         """A file's bytes from an offset."""
         ...
-
-
-def read_manifest(facts: VersionFacts) -> Manifest:
-    """Parse a manifest whose digest is the version's id.  Raises WEIGHTS_REFUSED."""
-    digest = f"sha256:{hashlib.sha256(facts.manifest.encode()).hexdigest()}"
-    if digest != facts.version:
-        raise Failure(Reason.WEIGHTS_REFUSED, problem=f"the manifest has digest {digest}, not {facts.version}")
-    document = json.loads(facts.manifest)
-    files = {item["filename"]: (item["sha256"], int(item["size_bytes"])) for item in document["files"]}
-    return Manifest(
-        document["tenant"],
-        document["model"],
-        document["kind"],
-        document["base_digest"],
-        document["template_digest"],
-        files,
-    )
 
 
 class AdapterFiles:
@@ -118,11 +86,17 @@ class AdapterFiles:
         downloads: Downloads,
         bases: Callable[[str], tuple[Served, BaseRules]],
         fetched: Callable[[], None] = lambda: None,
+        shelf: Shelf | None = None,
+        tallies: Tallies | None = None,
+        limit_bytes: int = 1 << 62,
     ) -> None:
         self._folder = folder
         self._downloads = downloads
         self._bases = bases
         self._fetched = fetched
+        self._tallies = tallies or Tallies()
+        self.limit_bytes = limit_bytes
+        self.shelf = shelf or Shelf()
         self._fetching: dict[str, asyncio.Task[StoredAdapter]] = {}
         self._listening: dict[str, list[Callable[[str], None]]] = {}
 
@@ -149,11 +123,37 @@ class AdapterFiles:
             if not listeners:
                 self._listening.pop(facts.version, None)
 
-    def discard_remains(self) -> None:
-        """Remove what an interrupted publication or removal left; partial downloads stay and resume.  Blocks."""
+    def begin(self) -> None:
+        """Remove what an interrupted publication or removal left, list what is whole.  Blocks.
+
+        Partial downloads stay and resume.
+        """
         for ending in (_PUBLISHING, _REMOVED):
             for folder in self._folder.glob(f"*{ending}"):
                 shutil.rmtree(folder)
+        for folder in self._folder.glob("*"):
+            if _DIGEST.fullmatch(folder.name):
+                self.shelf.found(folder, f"sha256:{folder.name}")
+
+    def used_at(self, version: str) -> float:
+        """When a version that lies here was last used, in Unix seconds; 0 for one that does not."""
+        held = self.shelf.get(version)
+        return 0.0 if held is None else held.used_at
+
+    def has_room(self, facts: VersionFacts) -> bool:
+        """Whether a version lies here, or could without another's leaving.  Raises WEIGHTS_REFUSED."""
+        if self.shelf.get(facts.version) is not None:
+            return True
+        wanted_bytes = sum(size_bytes for _, size_bytes in read_manifest(facts).files.values())
+        return self.shelf.size_bytes + wanted_bytes <= self.limit_bytes
+
+    async def kept_facts(self, version: str) -> VersionFacts | None:
+        """The registry's word on a version as it was kept beside its weights; None when it does not lie here."""
+        if self.shelf.get(version) is None:
+            return None
+        with suppress(OSError):
+            return await asyncio.to_thread(local_facts, self._place(version), version)
+        return None
 
     def kept(self) -> list[Kept]:
         """What lies here, the longest unused first.  Blocks."""
@@ -162,7 +162,7 @@ class AdapterFiles:
             name = folder.name.removesuffix(_INCOMING)
             if _DIGEST.fullmatch(name):
                 by_version.setdefault(f"sha256:{name}", []).append(folder)
-        found = [_kept(version, folders) for version, folders in by_version.items()]
+        found = [_kept(version, folders, self.shelf.get(version)) for version, folders in by_version.items()]
         return sorted(found, key=lambda kept: kept.used_at)
 
     async def remove(self, version: str) -> bool:
@@ -173,14 +173,17 @@ class AdapterFiles:
         """
         if version in self._fetching:
             return False
-        folder = self._place(version)
+        await self._discard(version, _incoming(self._place(version)))
+        return True
+
+    async def _discard(self, version: str, *others: Path) -> None:
+        self.shelf.forget(version)
         removed = []
-        for path in (folder, _incoming(folder)):
+        for path in (self._place(version), *others):
             with suppress(FileNotFoundError):
                 removed.append(path.rename(path.with_name(f"{path.name}.{uuid.uuid4().hex}{_REMOVED}")))
         for path in removed:
             await asyncio.to_thread(shutil.rmtree, path)
-        return True
 
     def _require_servable(self, manifest: Manifest) -> None:
         if manifest.kind != "LORA":
@@ -196,7 +199,8 @@ class AdapterFiles:
 
     async def _obtain(self, version: str, manifest: Manifest) -> StoredAdapter:
         folder = self._place(version)
-        if not await asyncio.to_thread(folder.is_dir):
+        if not self.shelf.proven(version) and not await asyncio.to_thread(whole, folder, version):
+            await self._discard(version)
             incoming = _incoming(folder)
             self._tell(version, "load")
             await self._fetch(incoming, manifest)
@@ -205,18 +209,18 @@ class AdapterFiles:
             await asyncio.to_thread(_publish, incoming, folder, version, manifest, verdict)
             self._tell(version, "load_verify")
             self._fetched()
+            stored = await self._shelve(version, manifest)
+            self._tallies.loaded(Tier.FILE, stored)
+            return stored
         # The time of a folder is that of its last use.
-        await asyncio.to_thread(os.utime, folder)
-        identity = await asyncio.to_thread(Identity.read, folder)
-        return StoredAdapter(
-            version,
-            manifest.tenant,
-            manifest.model,
-            folder,
-            identity.rank,
-            manifest.files[WEIGHTS][1],
-            self._own_template(manifest),
-        )
+        await asyncio.to_thread(_used, folder, manifest)
+        return await self._shelve(version, manifest)
+
+    async def _shelve(self, version: str, manifest: Manifest) -> StoredAdapter:
+        template_digest = self._own_template(manifest)
+        put = await asyncio.to_thread(shelved, self._place(version), version, manifest, template_digest)
+        self.shelf.put(put)
+        return put.stored
 
     def _own_template(self, manifest: Manifest) -> str:
         """The digest of the template that a version brings and its base does not have; empty without one."""
@@ -251,9 +255,17 @@ def _incoming(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}{_INCOMING}")
 
 
-def _kept(version: str, folders: Sequence[Path]) -> Kept:
+def _kept(version: str, folders: Sequence[Path], shelved: Shelved | None) -> Kept:
     size_bytes = sum(file.stat().st_size for folder in folders for file in folder.glob("*"))
-    return Kept(version, size_bytes, max(folder.stat().st_mtime for folder in folders))
+    used_at = max(folder.stat().st_mtime for folder in folders)
+    return Kept(version, size_bytes, used_at, shelved.stored if shelved else None)
+
+
+def _used(folder: Path, manifest: Manifest) -> None:
+    """Note that a folder is used now; one of an earlier release is given the manifest that it lacks."""
+    if not (folder / MANIFEST).exists():
+        write_atomically(folder / MANIFEST, manifest.text.encode())
+    os.utime(folder)
 
 
 def _publish(incoming: Path, folder: Path, version: str, manifest: Manifest, verdict: Verdict) -> None:
@@ -265,6 +277,7 @@ def _publish(incoming: Path, folder: Path, version: str, manifest: Manifest, ver
     with suppress(FileNotFoundError):
         (incoming / TEMPLATE_FILE).rename(staged / TEMPLATE_FILE)
     write_atomically(staged / CONFIG, json.dumps(verdict.config, sort_keys=True).encode())
+    write_atomically(staged / MANIFEST, manifest.text.encode())
     identity = Identity(version, f"sha256:{manifest.files[WEIGHTS][0]}", verdict.rank)
     write_atomically(staged / IDENTITY_FILE, identity.text().encode())
     sync_tree(staged)

@@ -5,8 +5,11 @@ counter rises by the tokens that were served, prompt tokens once and new tokens 
 lowest counter goes next.  Who comes back from a pause is lifted to those who wait, so that nobody saves up for a burst.
 Counting requests instead would give a tenant of long answers as many of them as one of short answers.
 
-Invariant: at most ``capacity`` tickets wait.  Of two tenants that wait without a pause, neither is served more than the
-other by over twice the larger of the weighted tokens of one prompt and of all that runs at once.
+A version that had to be brought into a slot counts like the tokens that others lose by it, for whoever waited for it.
+
+Invariant: at most ``capacity`` tickets wait, and nobody is refused while another tenant has more of them.  Of two
+tenants that wait without a pause, neither is served more than the other by over twice the larger of the weighted tokens
+of one prompt (and the load before it) and of all that runs at once.
 """
 
 from __future__ import annotations
@@ -22,13 +25,18 @@ from services.generator.residency import Place, StoredAdapter
 RETRY_SECONDS = 1.0
 # A new token costs a step of the engine, a prompt token a part of one: the weights of the paper.
 NEW_TOKEN_WEIGHT = 2
+# Filling a slot holds the engine up for about as long as a step of a full batch.
+LOAD_TOKENS = 32
 # Counters that are kept of those who are away.  Beyond them the ones that make no difference are forgotten.
 _KEPT_COUNTERS = 4096
 
 
 @dataclass(eq=False, slots=True)
 class Ticket:
-    """One wait for a place of ``answers`` to one prompt; ``place`` is set when it is granted or refused."""
+    """One wait for a place of ``answers`` to one prompt; ``place`` is set when it is granted or refused.
+
+    With ``ahead`` nobody waits for the answer yet: the version is wanted in its slot before it is asked for.
+    """
 
     tenant: str
     adapter: StoredAdapter | None
@@ -37,11 +45,17 @@ class Ticket:
     place: asyncio.Future[Place] = field(repr=False)
     answers: int = 1
     load_seconds: float = 0.0
+    ahead: bool = False
 
     @property
     def version(self) -> str:
         """Version waited for; empty for the base."""
         return self.adapter.version if self.adapter else ""
+
+
+def overloaded(limit: int) -> Failure:
+    """The failure of whoever finds the queue full."""
+    return Failure(Reason.OVERLOADED, retry_after_seconds=RETRY_SECONDS, limit=limit)
 
 
 class Counters:
@@ -90,25 +104,40 @@ class FairQueue:
     def __len__(self) -> int:
         return self._size
 
-    def push(self, ticket: Ticket) -> None:
-        """Add at the end of its lane.  Raises OVERLOADED when the queue is full."""
-        if self._size >= self._capacity:
-            raise Failure(Reason.OVERLOADED, retry_after_seconds=RETRY_SECONDS, limit=self._capacity)
+    def push(self, ticket: Ticket) -> Ticket | None:
+        """Add to its lane; returns another tenant's ticket that had to go for it.
+
+        Raises OVERLOADED when the queue is full and no tenant has more in it than this one would have.
+        """
+        shed = self._to_shed(ticket.tenant) if self._size >= self._capacity else None
+        if shed is not None:
+            self._remove(shed)
         if ticket.tenant not in self._waiting:
             self._join(ticket.tenant)
         lanes = self._waiting[ticket.tenant]
         if ticket.version not in lanes:
             self._versions[ticket.tenant].join(ticket.version, lanes)
             lanes[ticket.version] = deque()
-        lanes[ticket.version].append(ticket)
+        lane = lanes[ticket.version]
+        place = len(lane)
+        while place and lane[place - 1].ahead and not ticket.ahead:
+            place -= 1
+        lane.insert(place, ticket)
         self._size += 1
+        return shed
 
     def heads(self) -> Iterator[Ticket]:
-        """The first ticket of every lane, in the order in which they should be served."""
+        """The first ticket of every lane, in the order in which they should be served; what is ahead of time last."""
+        ahead: list[Ticket] = []
         for tenant in sorted(self._waiting, key=self._tenants.of):
             versions, lanes = self._versions[tenant], self._waiting[tenant]
             for version in sorted(lanes, key=versions.of):
-                yield lanes[version][0]
+                head = lanes[version][0]
+                if head.ahead:
+                    ahead.append(head)
+                else:
+                    yield head
+        yield from ahead
 
     def serve(self, ticket: Ticket) -> None:
         """Remove a ticket that was granted; its prompt counts."""
@@ -134,6 +163,14 @@ class FairQueue:
     def all(self) -> list[Ticket]:
         """Every ticket."""
         return [ticket for lanes in self._waiting.values() for lane in lanes.values() for ticket in lane]
+
+    def _to_shed(self, newcomer: str) -> Ticket:
+        """The newest ticket of whoever has most of them.  Raises OVERLOADED when that is the newcomer's tenant."""
+        sizes = {tenant: sum(map(len, lanes.values())) for tenant, lanes in self._waiting.items()}
+        most = max(sizes, key=sizes.__getitem__, default=newcomer)
+        if sizes.get(most, 0) <= sizes.get(newcomer, 0) + 1:
+            raise overloaded(self._capacity)
+        return max((lane[-1] for lane in self._waiting[most].values()), key=lambda ticket: ticket.since)
 
     def _join(self, tenant: str) -> None:
         self._tenants.join(tenant, self._waiting)

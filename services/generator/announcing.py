@@ -77,7 +77,7 @@ class Announcements:
         await self._say(tenant, version, Word.FAILED, reason)
 
     async def ready(self, tenant: str, version: str) -> bool:
-        """Say that a version can serve at once; False, and nothing is said, when it has left its slot already."""
+        """Say that a version can serve at once; False, and nothing is said, when it has left again."""
         async with self._turn:
             if not self._holder.holds(version):
                 return False
@@ -85,6 +85,11 @@ class Announcements:
             self._ready[version] = tenant
             await self._report(tenant, version, Word.READY, "")
             return True
+
+    async def again(self) -> None:
+        """Repeat what still holds: the registry was away and may have taken us for dead."""
+        for version, tenant in list(self._ready.items()):
+            await self.ready(tenant, version)
 
     async def withdraw(self, version: str, reason: str) -> None:
         """Say that a version is not held any more, if it was ever called ready."""
@@ -101,7 +106,7 @@ class Announcements:
             del self._ready[version]
 
     async def follow(self) -> None:
-        """Take back what was said of each version that leaves its slot, until cancelled."""
+        """Take back what was said of each version that is held no more, until cancelled."""
         while True:
             version = next((version for version in self._ready if not self._holder.holds(version)), None)
             if version is None:

@@ -19,20 +19,26 @@ from services.chassis.errors import Failure
 from services.chassis.files import write_atomically
 from services.chassis.full_models import FullModels
 from services.chassis.runtime import Runtime
+from services.generator.accounting import Accounting
 from services.generator.adapter_files import AdapterFiles, Downloads
 from services.generator.bases import Bases, Versions
 from services.generator.config import GeneratorSettings
 from services.generator.departures import Departures
 from services.generator.fleet import Fleet
 from services.generator.generation import Generation, Sources
+from services.generator.holdings import Shared
 from services.generator.hosting import Hosting
 from services.generator.hosts import Base
 from services.generator.meter import Meter
+from services.generator.permissions import Permissions
 from services.generator.pool import Pool, Spawn
 from services.generator.pool_table import PoolLimits
 from services.generator.prompts import Prompts
+from services.generator.shelf import Shelf
 from services.generator.sweep import Bounds, Sweep
+from services.generator.tallies import Tallies
 from services.generator.templates import ChatTemplates
+from services.generator.tier_meter import TierMeter
 from services.generator.verbs import Verbs
 from services.generator.watcher import Cursor, Registry, Watcher
 
@@ -64,15 +70,20 @@ async def open_verbs(
     pool = Pool(_limits(settings), runtime.clock.monotonic, _apart(runtime), runtime.log)
     model_settings = models.ModelSettings()
     cache = FullModels(model_settings.models_dir, max_bytes=model_settings.model_cache_bytes)
-    hosting = Hosting(runtime, settings, pool.heard)
+    meter, shelf = TierMeter(runtime.metrics), Shelf()
+    shared = Shared(tallies=Tallies(meter.count), refused=shelf.distrust)
+    hosting = Hosting(runtime, settings, pool.heard, shared)
     bases = Bases(pool, cache, peer, hosting.open, runtime.blocking)
     await _deploy(runtime, settings, hosting, bases)
     fetched = asyncio.Event()
-    files = AdapterFiles(settings.adapters_dir, peer, bases.rules, fetched.set)
-    await runtime.blocking(files.discard_remains)
+    limit_bytes = int(settings.adapters_gib * _GIB)
+    files = AdapterFiles(settings.adapters_dir, peer, bases.rules, fetched.set, shelf, shared.tallies, limit_bytes)
+    await runtime.blocking(files.begin)
     fleet = Fleet(pool, bases, files, peer)
-    sweep = _sweep(runtime, settings, peer, files, fleet, fetched)
     departures = Departures(peer, pool, runtime.log, settings.sweep_seconds)
+    accounting = Accounting(shelf, limit_bytes, shared)
+    meter.read(lambda: accounting.usage(fleet.tables(), None))
+    sweep = _sweep(runtime, settings, peer, files, fleet, fetched, shared)
     watcher = Watcher(
         peer,
         fleet,
@@ -82,12 +93,14 @@ async def open_verbs(
         heartbeat_seconds=settings.heartbeat_seconds,
         pause=asyncio.sleep,
         version_deleted=(sweep.deleted, departures.deleted),
+        priorities=shared.priorities,
     )
     sources = Sources(runtime.new_id, lambda: secrets.randbelow(1 << 31), runtime.clock.monotonic, runtime.blocking)
     templates = ChatTemplates()
     prompts = Prompts(templates, runtime.blocking)
+    permissions = Permissions(versions, files, runtime.clock.monotonic, settings.cut_off_seconds)
     generation = Generation(
-        bases, pool, files, versions, prompts, sources, Meter(runtime.metrics, settings.metrics_versions).observe
+        bases, pool, files, permissions, prompts, sources, Meter(runtime.metrics, settings.metrics_versions).observe
     )
     tasks = [
         runtime.spawn(pool.run(), name="pool"),
@@ -97,7 +110,7 @@ async def open_verbs(
         runtime.spawn(departures.run(), name="departures"),
     ]
     try:
-        yield Verbs(generation, fleet, pool, runtime.blocking)
+        yield Verbs(generation, fleet, pool, accounting, runtime.blocking)
     finally:
         for task in tasks:
             task.cancel()
@@ -149,7 +162,8 @@ def _sweep(
     files: AdapterFiles,
     fleet: Fleet,
     fetched: asyncio.Event,
+    shared: Shared,
 ) -> Sweep:
     """What clears the local files of adapters up."""
     bounds = Bounds(int(settings.adapters_gib * _GIB), settings.sweep_seconds)
-    return Sweep(peer, files, fleet, runtime.log, bounds, lambda: runtime.clock.now().timestamp(), fetched)
+    return Sweep(peer, files, fleet, runtime.log, bounds, lambda: runtime.clock.now().timestamp(), fetched, shared)

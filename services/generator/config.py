@@ -65,6 +65,11 @@ class GeneratorSettings(ServiceSettings):
     cpu_ids: str = ""
     # How long the registry's yes to a tenant for a version is believed.
     version_cache_seconds: float = Field(default=10.0, ge=0, le=60)
+    # How long after the registry last answered its versions are served from what was kept of them; a deletion is not
+    # heard meanwhile.
+    cut_off_seconds: float = Field(default=7 * 86400.0, ge=0)
+    # Adapters that no slot holds but host memory does, for each engine; 0 keeps none.
+    adapter_memory_gib: float = Field(default=0.5, ge=0)
     # Most of the local files of adapters; the longest unused go first, and are fetched again when wanted.
     adapters_gib: float = Field(default=16.0, gt=0)
     # How often every local file's version is asked for; deletions that the registry tells of are seen at once.
@@ -77,6 +82,11 @@ class GeneratorSettings(ServiceSettings):
     def targets(self) -> tuple[str, ...]:
         """The names in ``lora_targets``."""
         return tuple(name.strip() for name in self.lora_targets.split(",") if name.strip())
+
+    @property
+    def adapter_memory_bytes(self) -> int:
+        """``adapter_memory_gib`` in bytes."""
+        return int(self.adapter_memory_gib * (1 << 30))
 
     @property
     def adapters_dir(self) -> Path:

@@ -199,16 +199,41 @@ class Engine(Protocol):
         """Run one job.  Closing the iterator aborts it.  Raises EngineLost, EngineRefused."""
         ...
 
+    async def lift(self, adapter: EngineAdapter) -> int:
+        """Read an adapter's file into host memory beside the running steps; the bytes it takes there.
+
+        Raises EngineLost, EngineRefused.
+        """
+        ...
+
     async def load(self, adapter: EngineAdapter) -> None:
-        """Copy an adapter into a free slot.  Raises EngineLost, EngineRefused."""
+        """Copy an adapter into a free slot, from host memory if it was lifted: that memory is then the slot's.
+
+        Raises EngineLost, EngineRefused.
+        """
+        ...
+
+    async def lower(self, adapter: EngineAdapter) -> int:
+        """Free and zero the adapter's slot and keep it lifted; the bytes it takes in host memory.
+
+        The caller knows that no job uses it.  Raises EngineLost, EngineRefused.
+        """
         ...
 
     async def unload(self, adapter: EngineAdapter) -> None:
-        """Free and zero the adapter's slot; the caller knows that no job uses it."""
+        """Free and zero the adapter's slot and let it go; the caller knows that no job uses it."""
+        ...
+
+    async def drop(self, adapter: EngineAdapter) -> None:
+        """Give back the host memory of a lifted adapter; nothing when there is none."""
         ...
 
     async def resident(self) -> frozenset[int]:
         """Engine ids of the loaded adapters, asked of the engine itself."""
+        ...
+
+    async def lifted(self) -> Mapping[int, int]:
+        """Engine ids of the adapters in host memory and no slot, with their bytes, asked of the engine itself."""
         ...
 
 

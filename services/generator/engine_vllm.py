@@ -12,14 +12,15 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from services.chassis.foreign import translated
+from services.generator import engine_memory
 from services.generator.engine import (
     BASE_SLOT,
     Attestation,
@@ -42,6 +43,8 @@ from services.generator.targets import chosen, module_shapes, names
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
+
+T = TypeVar("T")
 
 PLUGIN = "trivium_lora"
 _PROBE = "probe"
@@ -209,24 +212,37 @@ class VllmEngine:
         except (VLLMError, ValueError) as error:
             raise self._classified(error) from error
 
+    async def lift(self, adapter: EngineAdapter) -> int:
+        """Read into host memory; see Engine."""
+        return await self._asked(engine_memory.lift(self._running(), adapter))
+
     async def load(self, adapter: EngineAdapter) -> None:
         """Load beside the others; see Engine."""
-        llm = self._running()
-        request = _lora_request(adapter)
-        with translated(self._classified):
-            await llm.add_lora(request)
+        await self._asked(self._running().add_lora(_lora_request(adapter)))
+
+    async def lower(self, adapter: EngineAdapter) -> int:
+        """From the slot into host memory; see Engine."""
+        return await self._asked(engine_memory.lower(self._running(), adapter))
 
     async def unload(self, adapter: EngineAdapter) -> None:
         """Free the slot; see Engine."""
-        llm = self._running()
-        with translated(self._classified):
-            await llm.remove_lora(adapter.engine_id)
+        await self._asked(self._running().remove_lora(adapter.engine_id))
+
+    async def drop(self, adapter: EngineAdapter) -> None:
+        """Free the host memory; see Engine."""
+        await self._asked(engine_memory.drop(self._running(), adapter))
 
     async def resident(self) -> frozenset[int]:
         """Ids that vLLM itself lists."""
-        llm = self._running()
+        return frozenset(await self._asked(self._running().list_loras()))
+
+    async def lifted(self) -> Mapping[int, int]:
+        """What the workers themselves list."""
+        return await self._asked(engine_memory.kept(self._running()))
+
+    async def _asked(self, call: Awaitable[T]) -> T:
         with translated(self._classified):
-            return frozenset(await llm.list_loras())
+            return await call
 
     def _running(self) -> AsyncLLM:
         if self._llm is None:
@@ -239,6 +255,8 @@ class VllmEngine:
 
         if isinstance(error, EngineDeadError) or not self.alive:
             return EngineLost(str(error))
+        if isinstance(error, EngineRefused):
+            return error
         return EngineRefused(str(error.__cause__ or error))
 
 

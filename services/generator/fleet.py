@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 from services.chassis.errors import Failure, Reason
 from services.generator.adapter_files import VersionFacts, read_manifest
@@ -20,6 +21,7 @@ from services.generator.hosts import Host
 from services.generator.places import Slots
 from services.generator.pool import Pool
 from services.generator.residency import Resident, StoredAdapter
+from services.generator.residency_table import ResidencyTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +33,34 @@ class Prepared:
     adapter: StoredAdapter | None
 
 
+class LocalFiles(Files, Protocol):
+    """Verified adapters, and whether there is room for more of them."""
+
+    def used_at(self, version: str) -> float:
+        """When a version that lies here was last used, in Unix seconds; 0 for one that does not."""
+        ...
+
+    def has_room(self, facts: VersionFacts) -> bool:
+        """Whether a version lies here, or could without another's leaving."""
+        ...
+
+
 class Fleet:
     """Every engine's slots, and every full model."""
 
-    def __init__(self, pool: Pool, bases: Bases, files: Files, versions: Readable) -> None:
+    def __init__(self, pool: Pool, bases: Bases, files: LocalFiles, versions: Readable) -> None:
         self._pool = pool
         self._bases = bases
         self._files = files
         self._versions = versions
 
-    @property
-    def capacity(self) -> int:
-        """How many adapters can be resident at once in the engine that is always on."""
-        return self._bases.default.slots.capacity
-
     def residents(self) -> tuple[Resident, ...]:
-        """What the slots of all running engines hold now."""
+        """What all running engines hold now, in slots and in host memory."""
         return tuple(held for slots in self._running() for held in slots.residents())
+
+    def tables(self) -> list[ResidencyTable]:
+        """Where each version is, of every running engine."""
+        return [slots.table for slots in self._running()]
 
     def wanted(self) -> frozenset[str]:
         """Versions whose files a running engine needs."""
@@ -58,7 +71,7 @@ class Fleet:
         return any(slots.idle(version) for slots in self._running())
 
     def holds(self, version: str) -> bool:
-        """Whether a version can serve at once: an adapter in its slot, a full model as its engine's start has shown.
+        """Whether a version can serve at once: an adapter at hand, a full model as its engine's start has shown.
 
         A full model counts while its files lie here, verified, and its engine could be started.  Its engine may be
         idle and stopped, or wait for room: a swap that needed both versions' memory at once would not be one.  So do
@@ -80,7 +93,8 @@ class Fleet:
     async def warm(self, tenant: str, prepared: Prepared, *, pending: bool) -> None:
         """Load an adapter beside the others.  Where an alias is ``pending``, start the engine for it if it fits.
 
-        Where every engine is in use, verified files are enough: see :meth:`holds`.  Raises as ``Slots.warm``,
+        What no alias is pending for comes as near as there is room (:func:`nearest`), and starts no engine.  Where every
+        engine is in use, verified files are enough: see :meth:`holds`.  Raises as ``Slots.warm``,
         ENGINE_TOO_LARGE, WEIGHTS_REFUSED for a full model that no engine comes up with.
         """
         host = prepared.target.host
@@ -89,7 +103,7 @@ class Fleet:
                 self._pool.require_possible(host)
                 return
             async with self._pool.use(host, tenant):
-                await host.slots.warm(tenant, prepared.adapter)
+                await nearest(host.slots, tenant, prepared.adapter, pending=pending)
             return
         self._pool.require_possible(host)
         if not pending or not self._pool.has_room(host):
@@ -102,6 +116,19 @@ class Fleet:
                 raise
             raise Failure(Reason.WEIGHTS_REFUSED, problem=host.given_up) from failure
 
+    def used_at(self, version: str) -> float:
+        """When an adapter that lies here was last used, in Unix seconds; 0 for one that does not."""
+        return self._files.used_at(version)
+
+    def has_room(self, facts: VersionFacts) -> bool:
+        """Whether an adapter lies here, or could without another's leaving; of a full model its cache decides."""
+        return read_manifest(facts).kind != "LORA" or self._files.has_room(facts)
+
+    async def lower(self, version: str) -> None:
+        """Take an adapter out of its slot into host memory, once idle and if that has room."""
+        for slots in self._running():
+            await slots.lower(version)
+
     async def unload(self, version: str) -> None:
         """Unload an adapter once idle, or stop a full model's engine once idle.  Raises ADAPTER_NOT_RESIDENT."""
         host = self._full(version)
@@ -111,7 +138,7 @@ class Fleet:
         await self.slots_of(version).unload(version)
 
     def pin(self, version: str, pinned: bool) -> Resident:
-        """Protect from eviction; see SlotTable.pin."""
+        """Protect from eviction; see ResidencyTable.pin."""
         return self.slots_of(version).pin(version, pinned)
 
     def slots_of(self, version: str) -> Slots:
@@ -144,3 +171,14 @@ class Fleet:
     def _full(self, version: str) -> Host | None:
         owned = (host for host in self._pool.hosts() if any(version in versions for versions in host.owners.values()))
         return next(owned, None)
+
+
+async def nearest(slots: Slots, tenant: str, adapter: StoredAdapter, *, pending: bool) -> None:
+    """Bring an adapter into a slot when an alias is ``pending`` for it or one is free, else into host memory.
+
+    Behind the requests that wait.  Where that is full of what matters more, its verified file has to do.
+    """
+    if pending or slots.table.slots_used < slots.capacity:
+        await slots.warm(tenant, adapter, ahead=True)
+    else:
+        await slots.keep(adapter)

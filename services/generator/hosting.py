@@ -21,7 +21,7 @@ from services.generator.constraints import ConstraintCheck
 from services.generator.engine_vllm import VllmEngine, VllmSettings
 from services.generator.footprint import estimated_bytes
 from services.generator.hosts import Base, Host
-from services.generator.places import Limits, Slots
+from services.generator.places import Limits, Shared, Slots
 from services.generator.supervision import Supervisor, World
 from services.generator.tokenizer import BaseTokenizer
 from services.generator.verification import BaseRules, base_rules
@@ -33,7 +33,10 @@ _ATTEMPTS = 2
 class Hosting:
     """Opens hosts under one deployment's settings; ``heard`` is told when an engine's state changes."""
 
-    def __init__(self, runtime: Runtime, settings: GeneratorSettings, heard: Callable[[Host], None]) -> None:
+    def __init__(
+        self, runtime: Runtime, settings: GeneratorSettings, heard: Callable[[Host], None], shared: Shared
+    ) -> None:
+        self._shared = shared
         self._runtime = runtime
         self._settings = settings
         self._heard = heard
@@ -44,8 +47,13 @@ class Hosting:
         settings = vllm_settings(self._settings, base, slots)
         name = "engine-0" if base.always_on else f"engine-{base.digest.removeprefix('sha256:')[:12]}"
         engine = VllmEngine(settings, name)
-        limits = Limits(self._settings.max_num_seqs, self._settings.max_waiting, self._settings.slot_patience_seconds)
-        places = Slots(engine, limits, self._runtime.clock.monotonic)
+        limits = Limits(
+            self._settings.max_num_seqs,
+            self._settings.max_waiting,
+            self._settings.slot_patience_seconds,
+            self._settings.adapter_memory_bytes if slots else 0,
+        )
+        places = Slots(engine, limits, self._runtime.clock.monotonic, self._shared)
 
         def serving(now: bool, why: str) -> None:
             self._heard(host)
@@ -55,7 +63,7 @@ class Hosting:
         world = World(serving, self._runtime.clock.now, asyncio.sleep, self._runtime.log)
         supervisor = Supervisor(engine, places, world, None if base.always_on else _ATTEMPTS)
         constraints = ConstraintCheck(child_program(base.folder))
-        size_bytes = estimated_bytes(base.folder, rules, slots, settings.kv_cache_bytes)
+        size_bytes = estimated_bytes(base.folder, rules, slots, settings.kv_cache_bytes) + limits.memory_bytes
         # What a tenant's tokenizer makes the library raise is the library's to choose.
         with translated(
             lambda error: Failure(Reason.WEIGHTS_REFUSED, problem=f"its tokenizer cannot be read: {error}")

@@ -1,77 +1,69 @@
-"""Turns the slot table's decisions into engine calls, and waiting requests into running ones.
+"""Waiting requests become running ones: who goes next, and what is loaded for whom.
 
 Invariants: ``engine.load`` of a version is awaited before any request runs with it, and
 once only however many wait (single flight); ``engine.unload`` happens only when nobody
 uses the version; no request begins while ``max_running`` answers run, and ``max_waiting`` wait,
-the next one is refused with a retry hint; while the engine is down nothing waits here; a version
-whose loading killed the engine twice is not loaded again.
+the next one is refused with a retry hint; while the engine is down nothing waits here; what is
+loaded ahead of time waits behind what is asked for, but not for ever.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
-from services.chassis.errors import Failure, Reason
-from services.generator.admission import NEW_TOKEN_WEIGHT, FairQueue, Ticket
-from services.generator.engine import Engine, EngineAdapter, EngineLost, EngineRefused
-from services.generator.residency import Place, Resident, SlotState, SlotTable, StoredAdapter
+from services.generator.admission import LOAD_TOKENS, NEW_TOKEN_WEIGHT, FairQueue, Ticket, overloaded
+from services.generator.engine import Engine, EngineLost
+from services.generator.holdings import RESTART_RETRY_SECONDS, Holdings, Shared, not_ready
+from services.generator.residency import AdapterState, Move, Place, Resident, StoredAdapter, Tier
+from services.generator.residency_table import ResidencyTable
 
-RESTART_RETRY_SECONDS = 15.0
-# Once may be chance: something else killed it while the version was being loaded.
-_DEATHS_TO_QUARANTINE = 2
+__all__ = ["RESTART_RETRY_SECONDS", "Limits", "Shared", "Slots", "not_ready"]
+
+# How long what is loaded ahead of time lets every request go first.
+_AHEAD_PATIENCE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much runs and waits; a version that waits longer than patience makes another close."""
+    """How much runs and waits; a version that waits longer than patience makes another close.
+
+    ``memory_bytes`` is what adapters outside of the slots may take of this engine's host memory.
+    """
 
     max_running: int
     max_waiting: int
     patience_seconds: float = 0.25
-
-
-def not_ready(why: str) -> Failure:
-    """The failure of every call while the engine cannot answer."""
-    return Failure(Reason.NOT_READY, retry_after_seconds=RESTART_RETRY_SECONDS, service="generator", why=why)
-
-
-def _quarantined(version: str) -> Failure:
-    problem = (
-        f"the engine died {_DEATHS_TO_QUARANTINE} times while {version} was loaded; it is not loaded again before the "
-        "generator is started anew"
-    )
-    return Failure(Reason.WEIGHTS_REFUSED, problem=problem)
+    memory_bytes: int = 0
 
 
 class Slots:
     """One engine's slots as requests see them: ``async with slots.place(tenant, adapter)``."""
 
-    def __init__(self, engine: Engine, limits: Limits, monotonic: Callable[[], float]) -> None:
-        self._engine = engine
+    def __init__(
+        self, engine: Engine, limits: Limits, monotonic: Callable[[], float], shared: Shared | None = None
+    ) -> None:
+        shared = shared or Shared()
         self._limits = limits
         self._now = monotonic
-        self._table = SlotTable(engine.facts.slots)
+        self._tallies = shared.tallies
+        self._holdings = Holdings(engine, limits.memory_bytes, monotonic, shared, self._settled)
         self._queue = FairQueue(limits.max_waiting)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._changed = asyncio.Event()
-        self._leaving: set[str] = set()
         self._down: str | None = "the engine is starting"
-        # What the lost engine held and the next one will be given.
-        self._lost: frozenset[str] = frozenset()
-        # How often the engine died while a version was being loaded into it.
-        self._deaths: Counter[str] = Counter()
         self.running = 0
         self.life = 0
 
     @property
+    def table(self) -> ResidencyTable:
+        """Where each version is; only to read."""
+        return self._holdings.table
+
+    @property
     def capacity(self) -> int:
-        """How many versions can be resident at once."""
-        return self._table.slots
+        """How many versions can be in slots at once."""
+        return self.table.slots
 
     @property
     def waiting(self) -> int:
@@ -79,22 +71,22 @@ class Slots:
         return len(self._queue)
 
     def residents(self) -> tuple[Resident, ...]:
-        """What the slots hold now, by version."""
-        return self._table.all()
+        """What the engine holds now, in slots and in host memory, by version."""
+        return self.table.all()
 
     def wanted(self) -> frozenset[str]:
-        """Versions that a slot holds or will hold again, or that a request waits for: their files are needed."""
-        held = {held.stored.version for held in self._table.all()}
-        return self._lost | held | {ticket.version for ticket in self._queue.all()}
+        """Versions that the engine holds or will hold again, or that a request waits for: their files are needed."""
+        held = {held.stored.version for held in self.table.all()}
+        return self._holdings.lost | held | {ticket.version for ticket in self._queue.all()}
 
     def holds(self, version: str) -> bool:
-        """Whether a version can serve at once."""
-        held = self._table.get(version)
-        return held is not None and held.state is SlotState.RESIDENT
+        """Whether a version can serve without a look at the disk."""
+        held = self.table.get(version)
+        return held is not None and held.at_hand
 
     def idle(self, version: str) -> bool:
-        """Whether a version is resident and neither runs nor is waited for."""
-        held = self._table.get(version)
+        """Whether the engine holds a version that neither runs nor is waited for."""
+        held = self.table.get(version)
         return held is not None and not held.in_flight and not self._queue.waiting_for(version)
 
     @asynccontextmanager
@@ -106,66 +98,58 @@ class Slots:
         What is made meanwhile is told to :meth:`charge`, so that the next turn is fair.  Raises OVERLOADED,
         NOT_READY while the engine is down, WEIGHTS_REFUSED, EngineLost when the engine dies meanwhile.
         """
-        if self._down is not None:
-            raise not_ready(self._down)
-        if adapter is not None and self._deaths[adapter.version] >= _DEATHS_TO_QUARANTINE:
-            raise _quarantined(adapter.version)
-        granted = asyncio.get_running_loop().create_future()
-        ticket = Ticket(tenant, adapter, prompt_tokens, self._now(), granted, answers)
-        self._queue.push(ticket)
-        self._dispatch()
-        try:
-            place = await ticket.place
-        except asyncio.CancelledError:
-            self._abandon(ticket)
-            raise
-        try:
+        self._require_up(adapter)
+        if adapter is not None:
+            self._count_hit(adapter)
+        ticket = self._ticket(Ticket(tenant, adapter, prompt_tokens, self._now(), _future(), answers))
+        async with self._granted(ticket) as place:
             yield place
-        finally:
-            self._leave(place)
 
     def charge(self, tenant: str, version: str, new_tokens: int) -> None:
         """Count tokens that a running request was given; ``version`` is empty for the base."""
         self._queue.charge(tenant, version, NEW_TOKEN_WEIGHT * new_tokens)
 
-    async def warm(self, tenant: str, adapter: StoredAdapter) -> Resident:
-        """Load a version beside the running ones and return once it can serve.  Raises as :meth:`place`, NOT_READY."""
+    async def warm(self, tenant: str, adapter: StoredAdapter, *, ahead: bool = False) -> Resident:
+        """Load a version beside the running ones and return once it can serve.
+
+        With ``ahead`` nobody waits for it, and requests go first for a while.  Raises as :meth:`place`, NOT_READY.
+        """
+        self._require_up(adapter)
+        ticket = self._ticket(Ticket(tenant, adapter, 0, self._now(), _future(), ahead=ahead))
         try:
-            async with self.place(tenant, adapter):
-                held = self._table.get(adapter.version)
+            async with self._granted(ticket):
+                held = self.table.get(adapter.version)
                 assert held is not None
                 return held
         except EngineLost as lost:
             raise not_ready(str(lost)) from lost
 
+    async def keep(self, stored: StoredAdapter) -> bool:
+        """Bring a version into host memory, unless it is at hand; False when what ranks higher fills that.
+
+        Raises WEIGHTS_REFUSED, NOT_READY.
+        """
+        self._require_up(stored)
+        return await self._holdings.keep(stored)
+
+    async def lower(self, version: str) -> None:
+        """Out of its slot into host memory, once idle and if that has room."""
+        await self._holdings.lower(version)
+
     async def unload(self, version: str) -> None:
-        """Unload once idle; requests that come meanwhile wait and load it again.
+        """Out of slot and memory once idle; requests that come meanwhile wait and load it again.
 
         Raises ADAPTER_NOT_RESIDENT.
         """
-        held = self._table.get(version)
-        if held is None:
-            raise Failure(Reason.ADAPTER_NOT_RESIDENT, name=version)
-        self._leaving.add(version)
-        self._table.close(version)
-        try:
-            while (held := self._table.begin_unload(version)) is None and self._table.get(version) is not None:
-                await self.changed()
-        finally:
-            self._leaving.discard(version)
-            self._table.reopen(self._leaving)
-        if held is not None:
-            await asyncio.shield(self._track(self._unload(held)))
+        await self._holdings.unload(version)
 
     def pin(self, version: str, pinned: bool) -> Resident:
-        """Protect from eviction; see SlotTable.pin."""
-        held = self._table.pin(version, pinned)
-        self._notify()
-        return held
+        """Protect from eviction; see ResidencyTable.pin."""
+        return self._holdings.pin(version, pinned)
 
     async def changed(self) -> None:
-        """Return at the next change of what the slots hold or who uses them."""
-        await self._changed.wait()
+        """Return at the next change of where a version is or who uses it."""
+        await self._holdings.changed()
 
     async def next_life(self, after: int) -> None:
         """Return once an engine answers that was started after that ``life``."""
@@ -177,40 +161,64 @@ class Slots:
         self._down = why
         for ticket in self._queue.all():
             self._refuse(ticket, EngineLost(why))
-        lost = self._table.forget_all()
-        self._lost |= {held.stored.version for held in lost}
-        self._notify()
-        return lost
+        before = self._holdings.suspend()
+        self._holdings.notify()
+        return before
 
     async def resume(self, before: list[Resident]) -> None:
         """The engine answers again: load what was resident before, then let requests in.  Raises EngineLost."""
-        for held in before:
-            if self._deaths[held.stored.version] >= _DEATHS_TO_QUARANTINE:
-                continue
-            adapter = self._table.begin_load(held.stored, None)
-            began = self._now()
-            try:
-                await self._load_counting_deaths(adapter, held.stored.version)
-            except EngineRefused:
-                self._table.gone(held.stored.version)
-                continue
-            self._table.loaded(held.stored.version, held.used_at, self._now() - began)
-            if held.pinned:
-                self._table.pin(held.stored.version, True)
+        await self._holdings.restore(before)
         self._down = None
         self.life += 1
-        self._lost = frozenset()
-        self._notify()
+        self._holdings.notify()
+        self._dispatch()
+
+    @asynccontextmanager
+    async def _granted(self, ticket: Ticket) -> AsyncIterator[Place]:
+        try:
+            place = await ticket.place
+        except asyncio.CancelledError:
+            self._abandon(ticket)
+            raise
+        try:
+            yield place
+        finally:
+            self._leave(place)
+
+    def _require_up(self, adapter: StoredAdapter | None) -> None:
+        """Raises NOT_READY while the engine is down, WEIGHTS_REFUSED for a version that it died of."""
+        if self._down is not None:
+            raise not_ready(self._down)
+        if adapter is not None:
+            self._holdings.require_harmless(adapter.version)
+
+    def _count_hit(self, adapter: StoredAdapter) -> None:
+        held = self.table.get(adapter.version)
+        self._tallies.hit(Tier.FILE if held is None else held.tier, adapter)
+        self.table.touch(adapter.version, self._now())
+
+    def _ticket(self, ticket: Ticket) -> Ticket:
+        """Wait in the queue.  Raises OVERLOADED."""
+        shed = self._queue.push(ticket)
+        if shed is not None:
+            self._refuse(shed, overloaded(self._limits.max_waiting))
+        if ticket.ahead:
+            asyncio.get_running_loop().call_later(_AHEAD_PATIENCE_SECONDS, self._wanted_now, ticket)
+        self._dispatch()
+        return ticket
+
+    def _wanted_now(self, ticket: Ticket) -> None:
+        """It has let the requests go first for long enough."""
+        ticket.ahead = False
         self._dispatch()
 
     def _dispatch(self) -> None:
-        """Grant every place that can be granted, start every load that can be started."""
+        """Grant every place that can be granted, and start every load of those who should go before."""
         while self.running < self._limits.max_running:
-            granted = next((ticket for ticket in self._queue.heads() if self._grant(ticket)), None)
-            if granted is None:
+            if not any(self._grant(ticket) or self._bring(ticket) for ticket in self._queue.heads()):
                 break
         if not any(self._blocked(ticket) for ticket in self._queue.all()):
-            self._table.reopen(self._leaving)
+            self._holdings.reopen()
 
     def _grant(self, ticket: Ticket) -> bool:
         if ticket.place.done():
@@ -220,11 +228,16 @@ class Slots:
         if ticket.adapter is None:
             self._admit(ticket, Place("", None, ticket.answers))
             return True
-        adapter = self._table.take(ticket.version, self._now())
-        if adapter is not None:
-            self._admit(ticket, Place(ticket.version, adapter, ticket.answers, ticket.load_seconds))
-            return True
-        if self._table.get(ticket.version) is None:
+        adapter = self.table.take(ticket.version, self._now())
+        if adapter is None:
+            return False
+        self._admit(ticket, Place(ticket.version, adapter, ticket.answers, ticket.load_seconds))
+        return True
+
+    def _bring(self, ticket: Ticket) -> bool:
+        """Begin to load what a ticket waits for, unless that is under way; it can go on later, so False."""
+        held = self.table.get(ticket.version)
+        if ticket.adapter is not None and (held is None or held.state is AdapterState.KEPT):
             self._make_room(ticket)
         return False
 
@@ -232,75 +245,42 @@ class Slots:
         self._queue.serve(ticket)
         self.running += place.answers
         ticket.place.set_result(place)
-        self._notify()
+        self._holdings.notify()
 
     def _make_room(self, ticket: Ticket) -> None:
         assert ticket.adapter is not None
-        possible, victim = self._table.room()
-        if possible:
-            self._track(self._load(ticket.adapter, victim))
-            return
-        waited = self._now() - ticket.since
-        if waited >= self._limits.patience_seconds:
-            self._table.ask_to_close()
-        else:
-            asyncio.get_running_loop().call_later(self._limits.patience_seconds - waited + 0.001, self._dispatch)
+        wanted = {other.version for other in self._queue.all()}
+        move = self.table.load(ticket.adapter, self._now(), wanted)
+        if move is not None:
+            self._queue.charge(ticket.tenant, ticket.version, LOAD_TOKENS)
+            self._holdings.start(move)
+        elif not ticket.ahead:
+            waited_seconds = self._now() - ticket.since
+            if waited_seconds >= self._limits.patience_seconds:
+                self.table.ask_to_close()
+            else:
+                left_seconds = self._limits.patience_seconds - waited_seconds + 0.001
+                asyncio.get_running_loop().call_later(left_seconds, self._dispatch)
 
     def _blocked(self, ticket: Ticket) -> bool:
-        return ticket.adapter is not None and self._table.get(ticket.version) is None
+        held = self.table.get(ticket.version)
+        return ticket.adapter is not None and (held is None or not held.in_slot)
 
-    def _load(self, stored: StoredAdapter, victim: Resident | None) -> Coroutine[Any, Any, None]:
-        # The table is changed now, in the caller's step; the engine is asked in a task.
-        adapter = self._table.begin_load(stored, victim)
-
-        async def ask() -> None:
-            began = self._now()
-            try:
-                if victim is not None:
-                    await self._engine.unload(victim.adapter)
-                await self._load_counting_deaths(adapter, stored.version)
-            except EngineRefused as refused:
-                self._give_up(stored.version, Failure(Reason.WEIGHTS_REFUSED, problem=str(refused)))
-            except EngineLost as lost:
-                self._give_up(stored.version, lost)
-            else:
-                now = self._now()
-                for ticket in self._queue.waiting_for(stored.version):
-                    ticket.load_seconds += now - max(began, ticket.since)
-                if self._table.get(stored.version) is not None:
-                    self._table.loaded(stored.version, now, now - began)
-            self._notify()
-            self._dispatch()
-
-        return ask()
-
-    async def _load_counting_deaths(self, adapter: EngineAdapter, version: str) -> None:
-        """Load, and remember whose loading the engine did not survive.  Raises EngineLost, EngineRefused."""
-        try:
-            await self._engine.load(adapter)
-        except EngineLost:
-            self._deaths[version] += 1
-            raise
-        del self._deaths[version]
-
-    def _give_up(self, version: str, failure: Exception) -> None:
-        self._table.gone(version)
-        for ticket in self._queue.waiting_for(version):
-            self._refuse(ticket, failure)
-
-    async def _unload(self, held: Resident) -> None:
-        # Refused or lost, the engine no longer answers for it; the supervisor rebuilds a dead one.
-        with suppress(EngineLost, EngineRefused):
-            await self._engine.unload(held.adapter)
-        self._table.gone(held.stored.version)
-        self._notify()
+    def _settled(self, move: Move, began: float, failure: Exception | None) -> None:
+        """A move has ended; what failed to come in fails all who wait for it."""
+        now = self._now()
+        for ticket in self._queue.waiting_for(move.stored.version):
+            if failure is not None:
+                self._refuse(ticket, failure)
+            elif move.to is Tier.SLOT:
+                ticket.load_seconds += now - max(began, ticket.since)
         self._dispatch()
 
     def _leave(self, place: Place) -> None:
         self.running -= place.answers
         if place.adapter is not None:
-            self._table.give_back(place.version, place.adapter, self._now())
-        self._notify()
+            self.table.give_back(place.version, place.adapter, self._now())
+        self._holdings.notify()
         self._dispatch()
 
     def _abandon(self, ticket: Ticket) -> None:
@@ -316,12 +296,6 @@ class Slots:
         if not ticket.place.done():
             ticket.place.set_exception(failure)
 
-    def _track(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
 
-    def _notify(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+def _future() -> asyncio.Future[Place]:
+    return asyncio.get_running_loop().create_future()

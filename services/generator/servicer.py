@@ -71,8 +71,11 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
     async def ListAdapters(
         self, request: generator_pb2.ListAdaptersRequest, context: Any
     ) -> generator_pb2.ListAdaptersResponse:
-        held = self._verbs.adapters(current())
-        return generator_pb2.ListAdaptersResponse(adapters=[self._adapter(held[version]) for version in held])
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        return generator_pb2.ListAdaptersResponse(
+            adapters=[wire.to_adapter(located, now, monotonic) for located in self._verbs.located(current())],
+            tiers=[wire.to_tier(usage) for usage in self._verbs.usage(current())],
+        )
 
     async def PinAdapter(
         self, request: generator_pb2.PinAdapterRequest, context: Any

@@ -1,7 +1,7 @@
-"""Local files leave when their version was deleted, and the longest unused ones when they are too many.
+"""Local files leave when their version was deleted, and when they are too many: the lowest class first.
 
-Invariants: the files of a version that a slot holds or that a request waits for stay; a
-version counts as deleted only when the registry, asked for it, says that there is none:
+Within a class the longest unused leave first.  Invariants: the files of a version that an
+engine holds or that a request waits for stay; a version counts as deleted only when the registry, asked for it, says that there is none:
 neither an event nor a registry that is away is enough.
 """
 
@@ -15,6 +15,8 @@ from typing import Any, Protocol
 
 from services.chassis.errors import Failure, Reason
 from services.generator.adapter_files import Kept, VersionFacts
+from services.generator.holdings import Shared
+from services.generator.residency import Tier
 from services.generator.supervision import Log
 
 # What was obtained so lately may be on its way into a slot.
@@ -82,6 +84,7 @@ class Sweep:
         bounds: Bounds,
         now: Callable[[], float],
         fetched: asyncio.Event,
+        shared: Shared | None = None,
     ) -> None:
         self._catalog = catalog
         self._files = files
@@ -90,6 +93,7 @@ class Sweep:
         self._bounds = bounds
         self._now = now
         self._stirred = fetched
+        self._shared = shared or Shared()
         self._told = False
 
     def deleted(self) -> None:
@@ -126,18 +130,20 @@ class Sweep:
         return done
 
     async def keep_within(self) -> bool:
-        """Remove the longest unused until the rest is within the limit; False when that is not enough.
+        """Remove what matters least until the rest is within the limit; False when that is not enough.
 
         Raises OSError.
         """
         found = await asyncio.to_thread(self._files.kept)
         beyond = sum(kept.size_bytes for kept in found) - self._bounds.limit_bytes
-        for kept in found:
+        for kept in sorted(found, key=lambda kept: self._shared.priorities.of(kept.version)):
             if beyond <= 0:
                 break
             fresh = self._now() - kept.used_at < _FRESH_SECONDS
             if not fresh and kept.version not in self._slots.wanted() and await self._files.remove(kept.version):
                 beyond -= kept.size_bytes
+                if kept.stored is not None:
+                    self._shared.tallies.evicted(Tier.FILE, kept.stored)
                 self._log.info("adapter_files_dropped", version=kept.version)
         return beyond <= 0
 

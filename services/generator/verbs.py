@@ -14,17 +14,19 @@ from datetime import datetime
 
 from services.chassis.context import RequestContext, Role
 from services.chassis.errors import Failure, Reason
+from services.generator.accounting import Accounting, Located, Usage, located
 from services.generator.engine import EngineFacts
 from services.generator.fleet import Fleet, Prepared
 from services.generator.footprint import resident_bytes
 from services.generator.generation import Generation
 from services.generator.hosts import Host
 from services.generator.pool import Pool
-from services.generator.residency import Resident
 from services.generator.supervision import EngineState
 
 # Changes that follow one another closer than this are told as one.
 _COALESCED_SECONDS = 0.05
+# Adapters in one list: those in slots and memory are few, those in files may be thousands.
+_MOST_LISTED = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,8 @@ class Changes:
     """What changed since the last: engines in a new state or load, adapters that entered or changed, or left."""
 
     engines: tuple[EngineView, ...]
-    entered: tuple[Resident, ...]
-    left: tuple[Resident, ...]
+    entered: tuple[Located, ...]
+    left: tuple[Located, ...]
     caught_up: bool
 
 
@@ -65,6 +67,7 @@ class Verbs:
     generation: Generation
     fleet: Fleet
     pool: Pool
+    accounting: Accounting
     blocking: Callable[..., Awaitable[int]]
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
 
@@ -77,11 +80,21 @@ class Verbs:
             told.append(replace(self._view(caller, host), memory_bytes=memory_bytes, idle_seconds=idle_seconds))
         return told
 
-    def adapters(self, caller: RequestContext) -> dict[str, Resident]:
-        """What the caller may see of the slots, by version."""
-        return {held.stored.version: held for held in self.fleet.residents() if _sees(caller, held)}
+    def adapters(self, caller: RequestContext) -> dict[str, Located]:
+        """What the caller may see of the engines, by version."""
+        held = self.accounting.held(self.fleet.tables(), _tenant_seen(caller))
+        return {located.stored.version: located for located in held}
 
-    async def load(self, caller: RequestContext, version: str) -> Resident | Prepared:
+    def located(self, caller: RequestContext) -> list[Located]:
+        """What the caller may see of all tiers, by version; of those in files alone the last used."""
+        near = self.accounting.located(self.fleet.tables(), _tenant_seen(caller))
+        return sorted(near[:_MOST_LISTED], key=lambda found: found.stored.version)
+
+    def usage(self, caller: RequestContext) -> list[Usage]:
+        """What the caller's adapters take of each tier (role service: all adapters), nearest tier first."""
+        return self.accounting.usage(self.fleet.tables(), _tenant_seen(caller))
+
+    async def load(self, caller: RequestContext, version: str) -> Located | Prepared:
         """Load a version that the caller may read: an adapter, or a full model into an engine of its own.
 
         Raises as Generation.answer.
@@ -90,7 +103,8 @@ class Verbs:
         stored = await self.generation.stored(target)
         async with self.pool.use(target.host, caller.tenant_id):
             if stored is not None:
-                return await target.host.slots.warm(caller.tenant_id, stored)
+                slots = target.host.slots
+                return located(slots.table, await slots.warm(caller.tenant_id, stored))
         return Prepared(target, caller.tenant_id, None)
 
     async def unload(self, caller: RequestContext, version: str) -> None:
@@ -99,10 +113,11 @@ class Verbs:
             self._require_seen(caller, version)
         await self.fleet.unload(version)
 
-    def pin(self, caller: RequestContext, version: str, pinned: bool) -> Resident:
+    def pin(self, caller: RequestContext, version: str, pinned: bool) -> Located:
         """Protect from eviction, or end that.  Raises ADAPTER_NOT_RESIDENT, SLOTS_PROTECTED."""
         self._require_seen(caller, version)
-        return self.fleet.pin(version, pinned)
+        held = self.fleet.pin(version, pinned)
+        return located(self.fleet.slots_of(version).table, held)
 
     async def changes(self, caller: RequestContext) -> AsyncIterator[Changes]:
         """First the present state of engines and adapters, then each change, as often as something changed.
@@ -110,7 +125,7 @@ class Verbs:
         Changes that follow one another closely may come as one: what is told is always
         the newest state, so a slow reader holds nothing up.
         """
-        told: dict[str, Resident] = {}
+        told: dict[str, Located] = {}
         told_engines: dict[str, EngineView] = {}
         caught_up = True
         while True:
@@ -166,8 +181,9 @@ class Verbs:
             raise Failure(Reason.ADAPTER_NOT_RESIDENT, name=version)
 
 
-def _sees(caller: RequestContext, held: Resident) -> bool:
-    return caller.has(Role.SERVICE) or held.stored.tenant == caller.tenant_id
+def _tenant_seen(caller: RequestContext) -> str | None:
+    """Whose adapters the caller sees; None for everybody's."""
+    return None if caller.has(Role.SERVICE) else caller.tenant_id
 
 
 def _owned(caller: RequestContext, host: Host) -> Mapping[str, str]:

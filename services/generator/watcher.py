@@ -5,7 +5,9 @@ Invariants: a target is reported READY only after the engine held it, and no lon
 it has left; a target that cannot be loaded is reported FAILED with the reason and the
 versions that serve stay, but what only passes (a full disk, too much to do, a registry
 that is away) is tried again for as long as an alias names the version, and told; a
-superseded version is unloaded only when nobody uses it and no alias names it.
+superseded version is unloaded only when nobody uses it and no alias names it.  What serves
+already is fetched ahead of its requests, the last used first, as far as slots, host memory and
+local files have room, one at a time and behind whoever waits for an answer.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from services.chassis.errors import Code, Failure, Reason
 from services.chassis.files import write_atomically
 from services.generator.adapter_files import VersionFacts
 from services.generator.announcing import Announcements, Holder, Listener
+from services.generator.priorities import Priorities, Priority
 from services.generator.residency import Resident
 from services.generator.supervision import Log
 
@@ -39,6 +42,8 @@ _PASSING = frozenset(
 _PAUSE_SECONDS = 2.0
 _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 10.0
+# Targets that are fetched and checked at once: each takes a process while it is checked.
+_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,13 @@ class AliasSeen:
         """Versions that are to be loaded for it, each with whether the registry waits for our word on it."""
         main = (self.target, True) if self.pending else (self.serving, False)
         return tuple(want for want in (main, *self.canaries) if want[0])
+
+    @property
+    def classes(self) -> tuple[tuple[str, Priority], ...]:
+        """Versions that it names, each with what it makes of them."""
+        tried = [version for version, _ in self.canaries] + ([self.target] if self.pending else [])
+        named = [(version, Priority.CANDIDATE) for version in tried]
+        return ((self.serving, Priority.SERVING), (self.previous, Priority.PREVIOUS), *named)
 
     @property
     def held(self) -> frozenset[str]:
@@ -113,21 +125,28 @@ class Shelf(Protocol):
         """What :meth:`Held.warm` takes.  Raises WEIGHTS_REFUSED, BASE_MISMATCH, TEMPLATE_MISMATCH."""
         ...
 
+    def used_at(self, version: str) -> float:
+        """When a version that lies here was last used, in Unix seconds; 0 for one that does not."""
+        ...
+
+    def has_room(self, facts: VersionFacts) -> bool:
+        """Whether a version lies here, or could without another's leaving."""
+        ...
+
 
 class Held(Holder, Protocol):
     """What this generator holds, and how more comes to be held; see ``fleet``."""
 
-    @property
-    def capacity(self) -> int:
-        """How many versions can be resident at once."""
-        ...
-
     def residents(self) -> tuple[Resident, ...]:
-        """What the slots hold now."""
+        """What the engines hold now."""
         ...
 
     async def warm(self, tenant: str, prepared: Any, *, pending: bool) -> object:
-        """Load a version beside the running ones; ``pending`` when an alias waits for it."""
+        """Load a version beside the running ones; unless an alias is ``pending`` for it, as near as there is room."""
+        ...
+
+    async def lower(self, version: str) -> None:
+        """Out of its slot into host memory, once idle and if that has room."""
         ...
 
     async def unload(self, version: str) -> None:
@@ -166,6 +185,7 @@ class Watcher:
         heartbeat_seconds: float,
         pause: Callable[[float], Awaitable[None]],
         version_deleted: Sequence[Callable[[], None]] = (),
+        priorities: Priorities | None = None,
     ) -> None:
         self._registry = registry
         self._files = files
@@ -175,6 +195,9 @@ class Watcher:
         self._heartbeat_seconds = heartbeat_seconds
         self._pause = pause
         self._version_deleted = version_deleted
+        self._priorities = priorities or Priorities()
+        # What the registry waits for goes on while one version is fetched that only might be asked for.
+        self._turns = {True: asyncio.Semaphore(_AT_ONCE), False: asyncio.Semaphore(1)}
         self._known: dict[tuple[str, str, str], AliasSeen] = {}
         self._preparing: dict[str, asyncio.Task[None]] = {}
         self._group = asyncio.TaskGroup()
@@ -205,12 +228,14 @@ class Watcher:
     async def _follow(self) -> None:
         after = await asyncio.to_thread(self._cursor.read)
         self._known = {alias.key: alias for alias in await self._registry.aliases()}
+        self._classify()
         live = False
         async for change in self._registry.changes(after):
             before = self._note(change)
             if change.caught_up and not live:
                 live = True
-                for alias in self._known.values():
+                await self._announcements.again()
+                for alias in sorted(self._known.values(), key=self._urgency):
                     self._prepare(alias)
             elif live and change.alias is not None:
                 self._act(change, before)
@@ -229,7 +254,15 @@ class Watcher:
             self._known.pop(change.alias.key, None)
         else:
             self._known[change.alias.key] = change.alias
+        self._classify()
         return before
+
+    def _classify(self) -> None:
+        self._priorities.set(named for alias in self._known.values() for named in alias.classes)
+
+    def _urgency(self, alias: AliasSeen) -> tuple[bool, float]:
+        """What the registry waits for first, then what was used last."""
+        return not alias.pending, -self._files.used_at(alias.serving)
 
     def _act(self, change: Change, before: AliasSeen | None) -> None:
         alias = change.alias
@@ -240,6 +273,9 @@ class Watcher:
         for version in left - (frozenset() if change.deleted else alias.held):
             if not self._named(version):
                 self._group.create_task(self._retire(version), name=f"retire {version}")
+        if not change.deleted and alias.previous in left and self._priorities.of(alias.previous) is Priority.PREVIOUS:
+            # A slot is for what serves; in host memory it is as good as ready to serve again.
+            self._group.create_task(self._slots.lower(alias.previous), name=f"lower {alias.previous}")
 
     def _named(self, version: str) -> bool:
         return any(version == alias.target or version in alias.held for alias in self._known.values())
@@ -252,8 +288,7 @@ class Watcher:
     def _begin(self, alias: AliasSeen, version: str, pending: bool) -> None:
         if version in self._preparing:
             return
-        held = {held.stored.version for held in self._slots.residents()}
-        if not pending and (version in held or len(held) >= self._slots.capacity):
+        if not pending and self._slots.holds(version):
             return
         task = self._group.create_task(self._make_ready(alias, version), name=f"prepare {version}")
         self._preparing[version] = task
@@ -287,12 +322,20 @@ class Watcher:
 
     async def _made_ready(self, alias: AliasSeen, version: str, held_up: str) -> bool:
         """One attempt; False when the version was evicted before it could be announced."""
-        if alias.waits_for(version) and not held_up:
-            await self._announcements.loading(alias.tenant, version)
-        async with self._registry.as_service():
-            stored = await self._files.obtain(await self._registry.facts(version))
-        await self._slots.warm(alias.tenant, stored, pending=alias.waits_for(version))
-        return await self._announcements.ready(alias.tenant, version)
+        awaited = alias.waits_for(version)
+        async with self._turns[awaited]:
+            if awaited and not held_up:
+                await self._announcements.loading(alias.tenant, version)
+            async with self._registry.as_service():
+                facts = await self._registry.facts(version)
+                if not awaited and not self._files.has_room(facts):
+                    return True
+                stored = await self._files.obtain(facts)
+            if not awaited:
+                await self._slots.warm(alias.tenant, stored, pending=False)
+        if awaited:
+            await self._slots.warm(alias.tenant, stored, pending=True)
+        return await self._announcements.ready(alias.tenant, version) or not awaited
 
     async def _give_up(self, alias: AliasSeen, version: str, failure: Failure) -> None:
         self._log.error("version_failed", version=version, model=alias.model, reason=failure.reason.name)

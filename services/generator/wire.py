@@ -9,10 +9,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from trivium.common.v1 import chat_pb2, receipt_pb2
 from trivium.generator.v1 import generator_pb2
 
+from services.generator.accounting import Located, Usage
 from services.generator.asking import Ask, Done, More, Opening, Prompt, TokenIds
 from services.generator.engine import Constraint, ConstraintKind, Finish, Logprob, Sampling, Turn
 from services.generator.fleet import Prepared
-from services.generator.residency import Resident, SlotState
+from services.generator.priorities import Priority
+from services.generator.residency import Tier
 from services.generator.supervision import EngineState
 from services.generator.verbs import Changes, EngineView
 
@@ -36,9 +38,16 @@ _STATES = {
     EngineState.FAILED: generator_pb2.ENGINE_STATE_FAILED,
 }
 _TIERS = {
-    SlotState.LOADING: generator_pb2.TIER_FILE,
-    SlotState.RESIDENT: generator_pb2.TIER_SLOT,
-    SlotState.UNLOADING: generator_pb2.TIER_FILE,
+    Tier.FILE: generator_pb2.TIER_FILE,
+    Tier.MEMORY: generator_pb2.TIER_MEMORY,
+    Tier.SLOT: generator_pb2.TIER_SLOT,
+}
+_PRIORITIES = {
+    Priority.AD_HOC: generator_pb2.PRIORITY_AD_HOC,
+    Priority.PREVIOUS: generator_pb2.PRIORITY_PREVIOUS,
+    Priority.CANDIDATE: generator_pb2.PRIORITY_CANDIDATE,
+    Priority.SERVING: generator_pb2.PRIORITY_SERVING,
+    Priority.PROTECTED: generator_pb2.PRIORITY_PROTECTED,
 }
 _MAX_ERROR = 2000
 _TEXT_CONSTRAINTS = {
@@ -196,27 +205,46 @@ def _logprob(told: Logprob) -> chat_pb2.TokenLogprob:
     )
 
 
-def to_adapter(held: Resident, now: datetime, monotonic: float) -> generator_pb2.Adapter:
+def to_adapter(located: Located, now: datetime, monotonic: float) -> generator_pb2.Adapter:
     """An adapter as this generator holds it; ``now`` and ``monotonic`` are the same moment on two clocks."""
+    stored, held = located.stored, located.resident
     adapter = generator_pb2.Adapter(
-        version=held.stored.version,
-        tenant=held.stored.tenant,
-        model=held.stored.model,
-        tier=_TIERS[held.state],
-        size_bytes=held.stored.size_bytes,
-        in_flight=held.in_flight,
-        pinned=held.pinned,
-        load_seconds=held.load_seconds,
-        rank=held.stored.rank,
+        version=stored.version,
+        tenant=stored.tenant,
+        model=stored.model,
+        tier=generator_pb2.TIER_FILE,
+        size_bytes=stored.size_bytes,
+        rank=stored.rank,
+        priority=_PRIORITIES[located.priority],
     )
-    if held.used_at:
-        adapter.last_use_time.CopyFrom(_timestamp(now - timedelta(seconds=monotonic - held.used_at)))
+    if held is not None:
+        adapter.tier = _TIERS[held.tier]
+        adapter.size_bytes = held.weight_bytes if held.at_hand else stored.size_bytes
+        adapter.in_flight, adapter.pinned, adapter.load_seconds = held.in_flight, held.pinned, held.load_seconds
+        if held.used_at:
+            adapter.last_use_time.CopyFrom(_timestamp(now - timedelta(seconds=monotonic - held.used_at)))
+    elif located.shelved is not None:
+        adapter.last_use_time.CopyFrom(_timestamp(datetime.fromtimestamp(located.shelved.used_at, UTC)))
     return adapter
 
 
-def to_departed(held: Resident) -> generator_pb2.Adapter:
+def to_tier(usage: Usage) -> generator_pb2.TierUsage:
+    """What lies in one tier."""
+    return generator_pb2.TierUsage(
+        tier=_TIERS[usage.tier],
+        versions=usage.versions,
+        size_bytes=usage.size_bytes,
+        limit_versions=usage.limit_versions,
+        limit_bytes=usage.limit_bytes,
+        hits=usage.tally.hits,
+        loads=usage.tally.loads,
+        evictions=usage.tally.evictions,
+    )
+
+
+def to_departed(located: Located) -> generator_pb2.Adapter:
     """An adapter that was unloaded."""
-    stored = held.stored
+    stored = located.stored
     return generator_pb2.Adapter(
         version=stored.version, tenant=stored.tenant, model=stored.model, tier=generator_pb2.TIER_REMOTE
     )
@@ -235,7 +263,7 @@ def to_full_model(prepared: Prepared) -> generator_pb2.Adapter:
     )
 
 
-def to_loaded(loaded: Resident | Prepared, now: datetime, monotonic: float) -> generator_pb2.Adapter:
+def to_loaded(loaded: Located | Prepared, now: datetime, monotonic: float) -> generator_pb2.Adapter:
     """What LoadAdapter loaded."""
     return to_full_model(loaded) if isinstance(loaded, Prepared) else to_adapter(loaded, now, monotonic)
 

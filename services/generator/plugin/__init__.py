@@ -8,6 +8,7 @@ slot keeps its weights.  The plugin
   ``layers``),
 * zeroes a slot when its adapter leaves, and stamps each slot with the identity that
   was read from disk together with the weights (``slots``),
+* reads adapters beside the steps and keeps them in host memory (``memory``),
 * lets the engine's processes sleep while they wait for one another (``waiting``),
 * attests, per request and step, which slot multiplied its rows (``attest``), over which
   base (``base``),
@@ -67,11 +68,12 @@ def register() -> None:
     # The kernel's signal follows the thread that started this child: ``engine_vllm`` keeps
     # one for as long as the engine.
     die_with_parent(parent.pid)
-    from services.generator.plugin import attest, base, layers, punica, seeds, slots, waiting
+    from services.generator.plugin import attest, base, layers, memory, punica, seeds, slots, waiting
 
     punica.install()
     layers.install()
     slots.install()
+    memory.install()
     base.install()
     attest.install()
     seeds.install()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services.generator.plugin.identity import Identity, IdentityMismatch
+from services.generator.plugin.memory import memory_of
 
 if TYPE_CHECKING:
     from vllm.lora.model_manager import LoRAModelManager
@@ -32,6 +33,9 @@ def occupant(manager: LoRAModelManager, slot: int) -> str:
 def _loading(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def load(self: WorkerLoRAManager, lora_request: Any) -> Any:
+        lifted = memory_of(self).take(lora_request.lora_int_id)
+        if lifted is not None:
+            return lifted
         version = Identity.proven(Path(lora_request.lora_path)).version
         if version != lora_request.lora_name.rpartition("@")[2]:
             raise IdentityMismatch(f"{lora_request.lora_name} was asked for, the folder holds {version}")

@@ -94,6 +94,42 @@ TIER_SLOT: Tier.ValueType  # 4
 """In a slot."""
 Global___Tier: _TypeAlias = Tier  # noqa: Y015
 
+class _Priority:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
+    """Not stated."""
+    PRIORITY_AD_HOC: _Priority.ValueType  # 1
+    """Asked for by its digest; no alias knows it."""
+    PRIORITY_PREVIOUS: _Priority.ValueType  # 2
+    """What an alias served before: kept warm, so that a rollback is instant."""
+    PRIORITY_CANDIDATE: _Priority.ValueType  # 3
+    """What an alias is about to serve, or serves to a part of its callers."""
+    PRIORITY_SERVING: _Priority.ValueType  # 4
+    """What an alias serves."""
+    PRIORITY_PROTECTED: _Priority.ValueType  # 5
+    """Pinned: it never leaves its slot."""
+
+class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
+    """How much a version matters when something has to make room: the lowest leaves first, and of equals the longest unused."""
+
+PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
+"""Not stated."""
+PRIORITY_AD_HOC: Priority.ValueType  # 1
+"""Asked for by its digest; no alias knows it."""
+PRIORITY_PREVIOUS: Priority.ValueType  # 2
+"""What an alias served before: kept warm, so that a rollback is instant."""
+PRIORITY_CANDIDATE: Priority.ValueType  # 3
+"""What an alias is about to serve, or serves to a part of its callers."""
+PRIORITY_SERVING: Priority.ValueType  # 4
+"""What an alias serves."""
+PRIORITY_PROTECTED: Priority.ValueType  # 5
+"""Pinned: it never leaves its slot."""
+Global___Priority: _TypeAlias = Priority  # noqa: Y015
+
 @_typing.final
 class Conversation(_message.Message):
     """Messages of a conversation."""
@@ -579,6 +615,7 @@ class Adapter(_message.Message):
     LOAD_SECONDS_FIELD_NUMBER: _builtins.int
     LAST_USE_TIME_FIELD_NUMBER: _builtins.int
     RANK_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version, sha256:…"""
     tenant: _builtins.str
@@ -597,6 +634,8 @@ class Adapter(_message.Message):
     """Time from the request to load until it could serve, in seconds."""
     rank: _builtins.int
     """Rank."""
+    priority: Global___Priority.ValueType
+    """How much it matters when something has to make room."""
     @_builtins.property
     def last_use_time(self) -> _timestamp_pb2.Timestamp:
         """When it was last used."""
@@ -614,14 +653,65 @@ class Adapter(_message.Message):
         load_seconds: _builtins.float = ...,
         last_use_time: _timestamp_pb2.Timestamp | None = ...,
         rank: _builtins.int = ...,
+        priority: Global___Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_use_time", b"last_use_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_flight", b"in_flight", "last_use_time", b"last_use_time", "load_seconds", b"load_seconds", "model", b"model", "pinned", b"pinned", "rank", b"rank", "size_bytes", b"size_bytes", "tenant", b"tenant", "tier", b"tier", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_flight", b"in_flight", "last_use_time", b"last_use_time", "load_seconds", b"load_seconds", "model", b"model", "pinned", b"pinned", "priority", b"priority", "rank", b"rank", "size_bytes", b"size_bytes", "tenant", b"tenant", "tier", b"tier", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Adapter: _TypeAlias = Adapter  # noqa: Y015
+
+@_typing.final
+class TierUsage(_message.Message):
+    """What lies in one tier now, and what happened there since the generator started."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIER_FIELD_NUMBER: _builtins.int
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    LIMIT_VERSIONS_FIELD_NUMBER: _builtins.int
+    LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    HITS_FIELD_NUMBER: _builtins.int
+    LOADS_FIELD_NUMBER: _builtins.int
+    EVICTIONS_FIELD_NUMBER: _builtins.int
+    tier: Global___Tier.ValueType
+    """Which tier."""
+    versions: _builtins.int
+    """Versions in it. One that moves between two tiers counts in both, as it takes room in both."""
+    size_bytes: _builtins.int
+    """Bytes that they take in it."""
+    limit_versions: _builtins.int
+    """Most versions that it holds, over all tenants; 0 where only bytes are limited."""
+    limit_bytes: _builtins.int
+    """Most bytes that it holds, over all tenants; 0 where only the number is limited."""
+    hits: _builtins.int
+    """Requests that found their version in this tier and in none nearer."""
+    loads: _builtins.int
+    """Versions that came in."""
+    evictions: _builtins.int
+    """Versions that left so that others could come in."""
+    def __init__(
+        self,
+        *,
+        tier: Global___Tier.ValueType = ...,
+        versions: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+        limit_versions: _builtins.int = ...,
+        limit_bytes: _builtins.int = ...,
+        hits: _builtins.int = ...,
+        loads: _builtins.int = ...,
+        evictions: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evictions", b"evictions", "hits", b"hits", "limit_bytes", b"limit_bytes", "limit_versions", b"limit_versions", "loads", b"loads", "size_bytes", b"size_bytes", "tier", b"tier", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TierUsage: _TypeAlias = TierUsage  # noqa: Y015
 
 @_typing.final
 class LoadAdapterRequest(_message.Message):
@@ -732,18 +822,24 @@ class ListAdaptersResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ADAPTERS_FIELD_NUMBER: _builtins.int
+    TIERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def adapters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Adapter]:
         """Adapters by version."""
+
+    @_builtins.property
+    def tiers(self) -> _containers.RepeatedCompositeFieldContainer[Global___TierUsage]:
+        """Tiers, the nearest first; of the caller's tenant (role service: of all)."""
 
     def __init__(
         self,
         *,
         adapters: _abc.Iterable[Global___Adapter] | None = ...,
+        tiers: _abc.Iterable[Global___TierUsage] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "tiers", b"tiers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

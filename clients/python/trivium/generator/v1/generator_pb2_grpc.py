@@ -122,14 +122,16 @@ class GeneratorServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UnloadAdapter(self, request, context):
-        """Unloads a version once no request uses it; new requests may load it again. Fails with NOT_FOUND / ADAPTER_NOT_RESIDENT.
+        """Unloads a version from its slot, or from host memory, once no request uses it; its file stays, and new requests may
+        load it again. Fails with NOT_FOUND / ADAPTER_NOT_RESIDENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListAdapters(self, request, context):
-        """Lists the adapters of the caller's tenant and the tier that each is in (role service: of all tenants).
+        """Lists the adapters of the caller's tenant and the nearest tier that each is in, and what lies in every tier (role
+        service: of all tenants). Of those that only a file has, the last used: at most 2,000 adapters are listed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

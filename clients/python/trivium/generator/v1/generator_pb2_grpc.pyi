@@ -58,9 +58,13 @@ class GeneratorServiceStub:
     or TEMPLATE_MISMATCH.
     """
     UnloadAdapter: _grpc.UnaryUnaryMultiCallable[_generator_pb2.UnloadAdapterRequest, _generator_pb2.UnloadAdapterResponse]
-    """Unloads a version once no request uses it; new requests may load it again. Fails with NOT_FOUND / ADAPTER_NOT_RESIDENT."""
+    """Unloads a version from its slot, or from host memory, once no request uses it; its file stays, and new requests may
+    load it again. Fails with NOT_FOUND / ADAPTER_NOT_RESIDENT.
+    """
     ListAdapters: _grpc.UnaryUnaryMultiCallable[_generator_pb2.ListAdaptersRequest, _generator_pb2.ListAdaptersResponse]
-    """Lists the adapters of the caller's tenant and the tier that each is in (role service: of all tenants)."""
+    """Lists the adapters of the caller's tenant and the nearest tier that each is in, and what lies in every tier (role
+    service: of all tenants). Of those that only a file has, the last used: at most 2,000 adapters are listed.
+    """
     PinAdapter: _grpc.UnaryUnaryMultiCallable[_generator_pb2.PinAdapterRequest, _generator_pb2.PinAdapterResponse]
     """Protects a version from eviction, or ends the protection. Fails with RESOURCE_EXHAUSTED / SLOTS_PROTECTED when no
     slot would be left for others.
@@ -100,9 +104,13 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     or TEMPLATE_MISMATCH.
     """
     UnloadAdapter: _aio.UnaryUnaryMultiCallable[_generator_pb2.UnloadAdapterRequest, _generator_pb2.UnloadAdapterResponse]  # type: ignore[assignment]
-    """Unloads a version once no request uses it; new requests may load it again. Fails with NOT_FOUND / ADAPTER_NOT_RESIDENT."""
+    """Unloads a version from its slot, or from host memory, once no request uses it; its file stays, and new requests may
+    load it again. Fails with NOT_FOUND / ADAPTER_NOT_RESIDENT.
+    """
     ListAdapters: _aio.UnaryUnaryMultiCallable[_generator_pb2.ListAdaptersRequest, _generator_pb2.ListAdaptersResponse]  # type: ignore[assignment]
-    """Lists the adapters of the caller's tenant and the tier that each is in (role service: of all tenants)."""
+    """Lists the adapters of the caller's tenant and the nearest tier that each is in, and what lies in every tier (role
+    service: of all tenants). Of those that only a file has, the last used: at most 2,000 adapters are listed.
+    """
     PinAdapter: _aio.UnaryUnaryMultiCallable[_generator_pb2.PinAdapterRequest, _generator_pb2.PinAdapterResponse]  # type: ignore[assignment]
     """Protects a version from eviction, or ends the protection. Fails with RESOURCE_EXHAUSTED / SLOTS_PROTECTED when no
     slot would be left for others.
@@ -169,7 +177,9 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _generator_pb2.UnloadAdapterRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_generator_pb2.UnloadAdapterResponse, _abc.Awaitable[_generator_pb2.UnloadAdapterResponse]]:
-        """Unloads a version once no request uses it; new requests may load it again. Fails with NOT_FOUND / ADAPTER_NOT_RESIDENT."""
+        """Unloads a version from its slot, or from host memory, once no request uses it; its file stays, and new requests may
+        load it again. Fails with NOT_FOUND / ADAPTER_NOT_RESIDENT.
+        """
 
     @_abc_1.abstractmethod
     def ListAdapters(
@@ -177,7 +187,9 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _generator_pb2.ListAdaptersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_generator_pb2.ListAdaptersResponse, _abc.Awaitable[_generator_pb2.ListAdaptersResponse]]:
-        """Lists the adapters of the caller's tenant and the tier that each is in (role service: of all tenants)."""
+        """Lists the adapters of the caller's tenant and the nearest tier that each is in, and what lies in every tier (role
+        service: of all tenants). Of those that only a file has, the last used: at most 2,000 adapters are listed.
+        """
 
     @_abc_1.abstractmethod
     def PinAdapter(

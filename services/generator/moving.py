@@ -1,0 +1,141 @@
+"""Asks the engine for what the residency table decided, and remembers whose loading it did not survive.
+
+Invariants: the bytes of a version are read into host memory beside the engine's loop before a slot is filled, so that
+no step waits for a disk; what makes room has left before the newcomer comes; a move that began in one life of the engine
+asks nothing of the next; a version whose loading killed the engine twice is not loaded again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+
+from services.chassis.errors import Failure, Reason
+from services.generator.engine import Engine, EngineLost, EngineRefused
+from services.generator.residency import Move, Resident, Tier
+from services.generator.residency_table import ResidencyTable
+from services.generator.tallies import Tallies
+
+# Once may be chance: something else killed it while the version was being loaded.
+_DEATHS_TO_QUARANTINE = 2
+
+
+class Mover:
+    """One engine's moves; ``refused`` hears of versions whose files the engine would not take."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        table: ResidencyTable,
+        tallies: Tallies,
+        monotonic: Callable[[], float],
+        refused: Callable[[str], None],
+    ) -> None:
+        self._engine = engine
+        self._table = table
+        self._tallies = tallies
+        self._now = monotonic
+        self._refused = refused
+        # How often the engine died while a version was being loaded into it.
+        self._deaths: Counter[str] = Counter()
+        self.life = 0
+
+    def end_life(self) -> None:
+        """The engine is gone: what is under way ends with EngineLost."""
+        self.life += 1
+
+    def quarantined(self, version: str) -> bool:
+        """Whether the engine died of it often enough."""
+        return self._deaths[version] >= _DEATHS_TO_QUARANTINE
+
+    def require_harmless(self, version: str) -> None:
+        """Raises WEIGHTS_REFUSED for what is quarantined."""
+        if self.quarantined(version):
+            problem = (
+                f"the engine died {_DEATHS_TO_QUARANTINE} times while {version} was loaded; it is not loaded again "
+                "before the generator is started anew"
+            )
+            raise Failure(Reason.WEIGHTS_REFUSED, problem=problem)
+
+    async def run(self, move: Move, life: int) -> Exception | None:
+        """Carry a move out that was decided in a ``life`` and tell the table; what became of it instead: WEIGHTS_REFUSED, or EngineLost."""
+        began = self._now()
+        try:
+            await self._make_room(move, life)
+            weight_bytes = await self._bring(move, life)
+        except EngineRefused as refused:
+            self._table.gone(move.stored.version, move.adapter)
+            self._refused(move.stored.version)
+            return Failure(Reason.WEIGHTS_REFUSED, problem=str(refused))
+        except EngineLost as lost:
+            self._table.gone(move.stored.version, move.adapter)
+            return lost
+        now = self._now()
+        self._table.arrived(move, now, now - began, weight_bytes)
+        await self._trim(life)
+        return None
+
+    def _living(self, life: int) -> Engine:
+        """The engine, while it lives that life.  Raises EngineLost."""
+        if life != self.life:
+            raise EngineLost("the engine was lost meanwhile")
+        return self._engine
+
+    async def _make_room(self, move: Move, life: int) -> None:
+        """What leaves, leaves; it is an eviction unless that is the whole of the move."""
+        for held in move.drop:
+            await self._drop(held, life)
+            if held.adapter != move.adapter:
+                self._tallies.evicted(Tier.MEMORY, held.stored)
+        leaver = move.lower or move.unload
+        if leaver is None:
+            return
+        if leaver.adapter != move.adapter:
+            self._tallies.evicted(Tier.SLOT, leaver.stored)
+        if move.lower is not None:
+            await self._lower(move.lower, life)
+        else:
+            await self._unload(leaver, life)
+
+    async def _bring(self, move: Move, life: int) -> int:
+        """Lift and load what comes in; the bytes of its weights where they were measured, else 0."""
+        if move.to is Tier.FILE or (move.to is Tier.MEMORY and not move.lift):
+            return 0
+        weight_bytes = 0
+        try:
+            if move.lift:
+                weight_bytes = await self._living(life).lift(move.adapter)
+            if move.to is Tier.SLOT:
+                await self._living(life).load(move.adapter)
+        except EngineLost:
+            self._deaths[move.stored.version] += 1
+            raise
+        del self._deaths[move.stored.version]
+        self._tallies.loaded(move.to, move.stored)
+        return weight_bytes
+
+    async def _lower(self, held: Resident, life: int) -> None:
+        try:
+            weight_bytes = await self._living(life).lower(held.adapter)
+        except EngineRefused:
+            self._table.gone(held.stored.version, held.adapter)
+            await self._unload(held, life)
+            return
+        self._table.lowered(held.adapter, held.stored.version, weight_bytes)
+        self._tallies.loaded(Tier.MEMORY, held.stored)
+
+    async def _trim(self, life: int) -> None:
+        with suppress(EngineLost):
+            for held in self._table.overflow():
+                await self._drop(held, life)
+                self._tallies.evicted(Tier.MEMORY, held.stored)
+
+    async def _unload(self, held: Resident, life: int) -> None:
+        # Refused, the engine does not hold it, which is what was wanted.
+        with suppress(EngineRefused):
+            await self._living(life).unload(held.adapter)
+
+    async def _drop(self, held: Resident, life: int) -> None:
+        with suppress(EngineRefused):
+            await self._living(life).drop(held.adapter)
