@@ -254,3 +254,9 @@ class Models(Governance):
         stub: GeneratorServiceAsyncStub = self._transport.stub("generator", GeneratorServiceStub)
         response = await self._transport.call("generator", stub.ListAdapters, generator_pb2.ListAdaptersRequest())
         return [wire.adapter(item) for item in response.adapters]
+
+    async def tiers(self) -> Sequence[nouns.TierUsage]:
+        """What the tenant's adapters take of the generator's slots, host memory and files."""
+        stub: GeneratorServiceAsyncStub = self._transport.stub("generator", GeneratorServiceStub)
+        response = await self._transport.call("generator", stub.ListAdapters, generator_pb2.ListAdaptersRequest())
+        return [wire.tier_usage(item) for item in response.tiers]

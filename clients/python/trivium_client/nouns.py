@@ -337,7 +337,11 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """One adapter as the generator holds it; `tier` is remote, file, memory or slot."""
+    """One adapter as the generator holds it; `tier` is remote, file, memory or slot.
+
+    `priority` says how much it matters when something has to make room: ad_hoc, previous, candidate, serving or
+    protected, the first to leave first.
+    """
 
     version: str
     model: str
@@ -346,6 +350,25 @@ class Adapter:
     in_flight: int
     pinned: bool
     load_seconds: float
+    priority: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TierUsage:
+    """What the tenant's adapters take of one of the generator's tiers, and what happened there since it started.
+
+    `limit_versions` and `limit_bytes` are the deployment's, 0 for none of that kind.  `hits` counts requests that found
+    their version in this tier and in none nearer.
+    """
+
+    tier: str
+    versions: int
+    size_bytes: int
+    limit_versions: int
+    limit_bytes: int
+    hits: int
+    loads: int
+    evictions: int
 
 
 @dataclass(frozen=True, slots=True)

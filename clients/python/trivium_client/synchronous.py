@@ -318,6 +318,10 @@ class Models(GovernanceFace):
         """The tenant's adapters that the generator holds."""
         return self._loop.run(self._inner.resident())
 
+    def tiers(self) -> Sequence[nouns.TierUsage]:
+        """What the tenant's adapters take of the generator's slots, host memory and files."""
+        return self._loop.run(self._inner.tiers())
+
 
 class Keys:
     """See `trivium_client.administration.Keys`."""

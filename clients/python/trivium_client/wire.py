@@ -348,6 +348,21 @@ def adapter(message: generator_pb2.Adapter) -> nouns.Adapter:
         in_flight=message.in_flight,
         pinned=message.pinned,
         load_seconds=message.load_seconds,
+        priority=word(generator_pb2.Priority, message.priority),
+    )
+
+
+def tier_usage(message: generator_pb2.TierUsage) -> nouns.TierUsage:
+    """From the wire."""
+    return nouns.TierUsage(
+        tier=word(generator_pb2.Tier, message.tier),
+        versions=message.versions,
+        size_bytes=message.size_bytes,
+        limit_versions=message.limit_versions,
+        limit_bytes=message.limit_bytes,
+        hits=message.hits,
+        loads=message.loads,
+        evictions=message.evictions,
     )
 
 

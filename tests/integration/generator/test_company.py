@@ -28,7 +28,8 @@ def certain(answer: Answer) -> list[int]:
 def fill(marks, count):
     """Make exactly the first ``count`` marked adapters resident."""
     api = marks.tenant.generator.api
-    resident = {adapter.version for adapter in api.ListAdapters(generator_pb2.ListAdaptersRequest()).adapters}
+    listed = api.ListAdapters(generator_pb2.ListAdaptersRequest()).adapters
+    resident = {adapter.version for adapter in listed if adapter.tier != generator_pb2.TIER_FILE}
     for version in resident - set(marks.versions[:count]):
         api.UnloadAdapter(generator_pb2.UnloadAdapterRequest(version=version))
     for version in marks.versions[:count]:

@@ -15,10 +15,14 @@ from services.generator.engine import (
     Piece,
     Unrenderable,
 )
+from services.generator.fleet import nearest
 from services.generator.hosts import Base, Host
 from services.generator.residency import StoredAdapter
 from services.generator.supervision import Supervisor, World
 from services.generator.verification import BaseRules
+
+# What stored() adapters take, in their file and in host memory.
+WEIGHT_BYTES = 100
 
 
 class MemoryEngine:
@@ -34,6 +38,8 @@ class MemoryEngine:
     def __init__(self, slots=2, digest="sha256:base", name="base"):
         self.facts = EngineFacts(f"engine-{name}", "memory", name, digest, slots, 16, 128)
         self.held = {}
+        self.memory = {}
+        self.lifts = []
         self.running = {}
         self.loads = []
         self.broken = set()
@@ -65,6 +71,7 @@ class MemoryEngine:
         if self.unstartable:
             raise EngineLost(self.unstartable)
         self.held.clear()
+        self.memory.clear()
         self.dead.clear()
 
     async def stop(self):
@@ -73,25 +80,61 @@ class MemoryEngine:
     async def death(self):
         await self.dead.wait()
 
-    async def load(self, adapter):
+    async def lift(self, adapter):
         self._require_life()
-        await asyncio.sleep(0)
+        await self._pass()
         version = adapter.name.rpartition("@")[2]
         if version in self.broken:
             raise EngineRefused("no such file")
         if version in self.deadly:
             self.dead.set()
             self._require_life()
+        assert adapter.engine_id not in self.memory
+        assert adapter.engine_id not in self.held
+        self.memory[adapter.engine_id] = version
+        self.lifts.append(version)
+        return WEIGHT_BYTES
+
+    async def load(self, adapter):
+        self._require_life()
+        await self._pass()
+        assert adapter.engine_id in self.memory, "the loop would read the disk"
         assert len(self.held) < self.facts.slots, "vLLM would evict a version on its own"
         assert adapter.engine_id not in self.held
-        self.held[adapter.engine_id] = version
-        self.loads.append(version)
+        self.held[adapter.engine_id] = self.memory.pop(adapter.engine_id)
+        self.loads.append(self.held[adapter.engine_id])
+
+    async def lower(self, adapter):
+        self._require_idle(adapter)
+        await self._pass()
+        self._require_life()
+        self.memory[adapter.engine_id] = self.held.pop(adapter.engine_id)
+        return WEIGHT_BYTES
 
     async def unload(self, adapter):
-        self._require_life()
-        await asyncio.sleep(0)
-        assert not self.running.get(adapter.engine_id), "vLLM would reload from disk in the middle of a step"
+        self._require_idle(adapter)
+        await self._pass()
         self.held.pop(adapter.engine_id, None)
+
+    async def drop(self, adapter):
+        self._require_life()
+        await self._pass()
+        self.memory.pop(adapter.engine_id, None)
+
+    def _require_idle(self, adapter):
+        self._require_life()
+        assert not self.running.get(adapter.engine_id), "vLLM would reload from disk in the middle of a step"
+
+    async def _pass(self):
+        """What was asked of a life that ended meanwhile fails."""
+        life = self.starts
+        await asyncio.sleep(0)
+        if life != self.starts:
+            raise EngineLost("rebuilt since")
+        self._require_life()
+
+    async def lifted(self):
+        return dict.fromkeys(self.memory, WEIGHT_BYTES)
 
     async def resident(self):
         return frozenset(self.held)
@@ -200,7 +243,7 @@ class Inline(ThreadPoolExecutor):
 
 def stored(version, tenant="t", template_digest=""):
     """A verified adapter that lies nowhere."""
-    return StoredAdapter(version, tenant, f"model-{version}", Path("/nowhere"), 8, 100, template_digest)
+    return StoredAdapter(version, tenant, f"model-{version}", Path("/nowhere"), 8, WEIGHT_BYTES, template_digest)
 
 
 class OneEngine:
@@ -212,12 +255,8 @@ class OneEngine:
     def __getattr__(self, name):
         return getattr(self._slots, name)
 
-    @property
-    def capacity(self):
-        return self._slots.capacity
-
     async def warm(self, tenant, prepared, *, pending):
-        return await self._slots.warm(tenant, prepared)
+        await nearest(self._slots, tenant, prepared, pending=pending)
 
 
 async def settled():

@@ -11,7 +11,10 @@ import pytest
 from services.chassis.errors import Failure, Reason
 from services.chassis.streams import Piece
 from services.generator.adapter_files import AdapterFiles, Served, VersionFacts
+from services.generator.holdings import Shared
 from services.generator.places import Limits, Slots
+from services.generator.priorities import Priority
+from services.generator.residency import Tier
 from services.generator.sweep import Bounds, Sweep
 from services.generator.verification import BaseRules
 from tests.adapters import Adapter, digest
@@ -93,13 +96,17 @@ class Shelf:
             return served, RULES
 
         self.files = AdapterFiles(folder, self.catalog, bases, self.fetched.set)
-        self.slots = Slots(MemoryEngine(2), Limits(8, 8), lambda: 0.0)
+        self.engine = MemoryEngine(2)
+        self.slots = Slots(self.engine, Limits(8, 8), lambda: 0.0)
         self.log = Log()
         bounds = Bounds(limit_bytes, HOUR)
-        self.sweep = Sweep(self.catalog, self.files, self.slots, self.log, bounds, lambda: NOW, self.fetched)
+        self.shared = Shared()
+        self.sweep = Sweep(
+            self.catalog, self.files, self.slots, self.log, bounds, lambda: NOW, self.fetched, self.shared
+        )
 
     async def open(self):
-        await self.slots._engine.start()
+        await self.engine.start()
         await self.slots.resume([])
         return self
 
@@ -275,5 +282,75 @@ async def test_the_sweep_looks_at_once_when_the_registry_tells_of_a_deletion(she
 async def test_what_an_interrupted_removal_left_is_cleared_at_start(shelf):
     (shelf.folder / "0.removed").mkdir()
     (shelf.folder / "0.publishing").mkdir()
-    shelf.files.discard_remains()
+    shelf.files.begin()
     assert list(shelf.folder.iterdir()) == []
+
+
+async def begun_again(shelf):
+    """The files as the next process finds them."""
+    again = Shelf(shelf.folder)
+    again.catalog.facts_by_version = shelf.catalog.facts_by_version
+    again.files.begin()
+    return again
+
+
+async def test_the_next_process_knows_what_lies_here_and_whose_it_is_without_the_registry(shelf):
+    version = shelf.catalog.publish("m")
+    stored = await shelf.obtain(version)
+    again = await begun_again(shelf)
+    (found,) = again.files.shelf.all()
+    assert found.stored == stored
+    assert found.size_bytes == sum(path.stat().st_size for path in stored.folder.iterdir())
+    assert await again.files.kept_facts(version) == shelf.catalog.facts_by_version[version]
+    assert await again.files.kept_facts("sha256:other") is None
+
+
+async def test_a_manifest_that_is_not_the_versions_is_not_believed(shelf):
+    version = shelf.catalog.publish("m")
+    folder = (await shelf.obtain(version)).folder
+    (folder / "manifest.json").write_text((folder / "manifest.json").read_text().replace('"t"', '"x"'))
+    again = await begun_again(shelf)
+    assert again.files.shelf.all() == []
+
+
+async def test_weights_that_rotted_between_two_processes_are_fetched_anew(shelf):
+    version = shelf.catalog.publish("m")
+    weights = (await shelf.obtain(version)).folder / "adapter_model.safetensors"
+    good = weights.read_bytes()
+    weights.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    again = await begun_again(shelf)
+    assert (await again.obtain(version)).folder.is_dir()
+    assert weights.read_bytes() == good
+
+
+async def test_what_an_engine_refused_is_hashed_before_it_is_used_again(shelf):
+    version = shelf.catalog.publish("m")
+    weights = (await shelf.obtain(version)).folder / "adapter_model.safetensors"
+    good = weights.read_bytes()
+    weights.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    shelf.files.shelf.distrust(version)
+    await shelf.obtain(version)
+    assert weights.read_bytes() == good
+
+
+async def test_the_lowest_class_leaves_first_though_it_was_used_last(tmp_path):
+    size = sum(path.stat().st_size for path in (await one_kept(tmp_path / "one")).glob("*"))
+    shelf = await Shelf(tmp_path / "all", limit_bytes=2 * size).open()
+    versions = [shelf.catalog.publish(f"m{number}") for number in range(4)]
+    for age, version in enumerate(versions):
+        await shelf.obtain(version, NOW - HOUR * (9 - age))
+    shelf.shared.priorities.set([(versions[0], Priority.SERVING), (versions[1], Priority.PREVIOUS)])
+    assert await shelf.sweep.keep_within()
+    assert shelf.here == {versions[0], versions[1]}
+    assert shelf.shared.tallies.of(Tier.FILE, "t").evictions == 2
+
+
+async def test_there_is_room_for_what_lies_here_and_for_what_fits_beside_it(shelf):
+    here, other = shelf.catalog.publish("here"), shelf.catalog.publish("other")
+    facts = shelf.catalog.facts_by_version
+    await shelf.obtain(here)
+    shelf.files.limit_bytes = shelf.files.shelf.size_bytes + 1
+    assert shelf.files.has_room(facts[here])
+    assert not shelf.files.has_room(facts[other])
+    shelf.files.limit_bytes *= 3
+    assert shelf.files.has_room(facts[other])

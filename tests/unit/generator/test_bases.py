@@ -98,6 +98,12 @@ class Shelf:
     async def obtain(self, facts, ended=lambda _: None):
         return stored(facts.version)
 
+    def used_at(self, version):
+        return 0.0
+
+    def has_room(self, facts):
+        return True
+
 
 class World:
     """Bases over a pool with room for one engine beside the default one."""

@@ -6,6 +6,7 @@ import pytest
 
 from services.generator.config import GeneratorSettings
 from services.generator.engine_vllm import _memory, _not_started
+from services.generator.holdings import Shared
 from services.generator.hosting import Hosting, vllm_settings
 from services.generator.hosts import Base
 from tests.tiny_model import TinyModel
@@ -53,7 +54,7 @@ def test_what_concerns_gpus_is_passed_through(base, monkeypatch):
 
 @pytest.mark.parametrize(("targets", "slots"), [("", 2), ("q_proj", 2), ("nothing_like_it", 0)])
 def test_a_base_whose_modules_are_not_those_of_the_deployment_is_served_without_slots(base, targets, slots):
-    hosting = Hosting(None, GeneratorSettings(lora_targets=targets, engine_slots=2), lambda host: None)  # type: ignore[arg-type]  # nothing runs
+    hosting = Hosting(None, GeneratorSettings(lora_targets=targets, engine_slots=2), lambda host: None, Shared())  # type: ignore[arg-type]  # nothing runs
     rules, found = hosting._rules(base)
     assert found == slots
     assert bool(rules.widths) == bool(slots)

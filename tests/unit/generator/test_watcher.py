@@ -9,9 +9,12 @@ import pytest
 from services.chassis.errors import Failure, Reason
 from services.generator.adapter_files import VersionFacts
 from services.generator.announcing import Word
+from services.generator.holdings import Shared
 from services.generator.places import Limits, Slots
+from services.generator.priorities import Priority
+from services.generator.residency import Tier
 from services.generator.watcher import AliasSeen, Change, Cursor, Watcher
-from tests.unit.generator.engines import Inline, MemoryEngine, OneEngine, settled, stored
+from tests.unit.generator.engines import WEIGHT_BYTES, Inline, MemoryEngine, OneEngine, settled, stored
 
 SIGN_OF_LIFE = Change(0, None, False, True)
 
@@ -63,11 +66,21 @@ class MemoryRegistry:
 class Shelf:
     def __init__(self):
         self.fail = {}
+        self.obtained = []
+        self.used = {}
+        self.room = True
 
     async def obtain(self, facts, ended=lambda _: None):
+        self.obtained.append(facts.version)
         if failures := self.fail.get(facts.version):
             raise failures.pop(0)
         return stored(facts.version)
+
+    def used_at(self, version):
+        return self.used.get(version, 0.0)
+
+    def has_room(self, facts):
+        return self.room
 
 
 class Log:
@@ -78,9 +91,12 @@ class Log:
 
 
 class World:
-    def __init__(self, tmp_path, slots=2):
+    def __init__(self, tmp_path, slots=2, memory=0):
         self.engine = MemoryEngine(slots)
-        self.slots = Slots(self.engine, Limits(8, 8), lambda: 0.0)
+        shared = Shared()
+        self.priorities = shared.priorities
+        limits = Limits(8, 8, memory_bytes=memory * WEIGHT_BYTES)
+        self.slots = Slots(self.engine, limits, lambda: 0.0, shared)
         self.registry = MemoryRegistry()
         self.shelf = Shelf()
         self.cursor = Cursor(tmp_path / "watch.json")
@@ -95,6 +111,7 @@ class World:
             heartbeat_seconds=1.0,
             pause=self._pause,
             version_deleted=[self._count_deletion],
+            priorities=self.priorities,
         )
 
     def _count_deletion(self):
@@ -239,8 +256,8 @@ async def test_a_version_is_not_retired_while_the_registry_still_believes_it_rea
 async def test_an_evicted_version_is_no_longer_called_ready(world):
     await world.tell(SIGN_OF_LIFE, Change(1, alias("v1", "v1"), False, False))
     assert world.registry.last("v1") == (Word.READY, "")
-    for other in ("a", "b"):
-        await world.slots.warm("t", stored(other))
+    async with world.slots.place("t", stored("a")):
+        await world.slots.warm("t", stored("b"))
     await world.tell()
     assert "v1" not in world.resident
     assert world.registry.last("v1") == (Word.LOADING, "it was unloaded to make room")
@@ -369,3 +386,81 @@ async def test_a_stream_that_no_longer_reaches_back_is_begun_anew(world):
         world.pauses.release()
         await world.tell()
     assert world.registry.after == [0, 7, 0]
+
+
+async def test_what_serves_is_fetched_at_the_start_the_last_used_first_as_near_as_there_is_room(tmp_path):
+    world = World(tmp_path, slots=2, memory=1)
+    names = [f"v{number}" for number in range(5)]
+    world.registry.known = [alias(name, name, name) for name in names]
+    world.shelf.used = {name: float(age) for age, name in enumerate(names)}
+    await world.open()
+    await world.tell(SIGN_OF_LIFE)
+    assert world.shelf.obtained == ["v4", "v3", "v2", "v1", "v0"]
+    tiers = {held.stored.version: held.tier for held in world.slots.residents()}
+    assert tiers == {"v4": Tier.SLOT, "v3": Tier.SLOT, "v2": Tier.MEMORY}
+    assert world.registry.words("v2") == [Word.READY]
+    assert world.registry.words("v1") == []
+    await world.close()
+
+
+async def test_what_serves_is_not_fetched_when_another_would_have_to_leave_for_it(world):
+    world.shelf.room = False
+    await world.tell(SIGN_OF_LIFE, Change(1, alias("v1", "v1"), False, False))
+    assert world.shelf.obtained == []
+    await world.tell(Change(2, alias("v2", "v1"), False, False))
+    assert world.shelf.obtained == ["v2"], "what the registry waits for is"
+
+
+def moved(target, previous):
+    return AliasSeen("t", "m", "prod", target, target, False, previous=previous)
+
+
+async def test_what_served_before_goes_to_memory_and_is_still_called_ready(tmp_path):
+    world = await World(tmp_path, memory=4).open()
+    await world.tell(SIGN_OF_LIFE, Change(1, alias("v1"), False, False), Change(2, moved("v1", ""), False, False))
+    async with world.slots.place("t", stored("v1")):
+        await world.tell(Change(3, alias("v2", "v1"), False, False), Change(4, moved("v2", "v1"), False, False))
+        assert world.slots.table.get("v1").tier is Tier.SLOT
+    await world.tell()
+    assert world.slots.table.get("v1").tier is Tier.MEMORY
+    assert world.priorities.of("v1") is Priority.PREVIOUS
+    assert world.registry.last("v1") == (Word.READY, "")
+    await world.close()
+
+
+async def test_where_memory_has_no_room_what_served_before_keeps_its_slot_until_another_needs_it(world):
+    await world.tell(SIGN_OF_LIFE, Change(1, alias("v1"), False, False), Change(2, moved("v1", ""), False, False))
+    await world.tell(Change(3, alias("v2", "v1"), False, False), Change(4, moved("v2", "v1"), False, False))
+    assert world.resident == {"v1", "v2"}
+
+
+async def test_a_registry_that_comes_back_hears_again_what_is_ready(world):
+    await world.tell(SIGN_OF_LIFE, Change(1, alias("v1", "v1"), False, False))
+    world.registry.known = [alias("v1", "v1")]
+    await world.tell(Failure(Reason.PEER_UNAVAILABLE, service="registry"))
+    world.pauses.release()
+    await world.tell(SIGN_OF_LIFE)
+    assert world.registry.words("v1") == [Word.READY, Word.READY]
+
+
+async def test_a_target_waits_behind_requests_but_not_for_ever(world):
+    ends = [asyncio.Event() for _ in range(8)]
+
+    async def hold(end):
+        async with world.slots.place("t", None):
+            await end.wait()
+
+    running = [asyncio.create_task(hold(end)) for end in ends]
+    await settled()
+    await world.tell(SIGN_OF_LIFE, Change(1, alias("v1"), False, False))
+    waiting = asyncio.create_task(hold(ends[0]))
+    await settled()
+    ends[1].set()
+    await settled()
+    assert world.resident == set(), "the request that came later was first"
+    ends[2].set()
+    await settled()
+    assert world.resident == {"v1"}
+    for end in ends:
+        end.set()
+    await asyncio.gather(*running, waiting)

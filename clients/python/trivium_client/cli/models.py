@@ -41,6 +41,23 @@ def engines(json_wanted: Json = False) -> None:
     show(found, columns, json_wanted=json_wanted, empty="There is no engine.")
 
 
+@app.command(epilog=EPILOG)
+def resident(json_wanted: Json = False) -> None:
+    """List your adapters in the generator, the tier that each is in, and what each tier holds.
+
+    Example: trivium models resident
+    """
+    with Trivium() as client:
+        held, tiers = client.models.resident(), client.models.tiers()
+    if json_wanted:
+        typer.echo(as_json({"adapters": held, "tiers": tiers}))
+        return
+    columns = ("model", "version", "tier", "priority", "pinned", "in_flight", "size_bytes", "load_seconds")
+    show(held, columns, json_wanted=False, empty="The generator holds none of your adapters.")
+    counted = ("tier", "versions", "limit_versions", "size_bytes", "limit_bytes", "hits", "loads", "evictions")
+    show(tiers, counted, json_wanted=False, empty="")
+
+
 @app.command("show", epilog=EPILOG)
 def show_model(
     name: Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME@VERSION.")],
