@@ -117,6 +117,16 @@ async def test_adapters_of_embedding_and_head_answer_by_the_plain_formula_beside
         await engine.unload(adapter)
 
 
+async def test_several_answers_share_the_computation_of_their_prompt(engine: VllmEngine) -> None:
+    block_tokens = engine._running().vllm_config.cache_config.block_size
+    asked = (prompt() * block_tokens)[: 2 * block_tokens + 5]
+    sampling = Sampling(max_tokens=2, temperature=1.0, n=3)
+    cached: dict[int, int] = {}
+    async for piece in engine.generate(Job("shared", asked, sampling, None, None, "shared")):
+        cached.setdefault(piece.choice, piece.cached_tokens)
+    assert cached == {0: 0, 1: 2 * block_tokens, 2: 2 * block_tokens}
+
+
 async def test_a_caller_that_leaves_frees_the_core_at_once_however_many_answers_it_had(engine: VllmEngine) -> None:
     llm = engine._running()
     sampling = Sampling(max_tokens=1500, temperature=1.0, ignore_eos=True, n=4)

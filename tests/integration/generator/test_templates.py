@@ -7,7 +7,7 @@ import pytest
 from trivium.common.v1 import chat_pb2
 from trivium.generator.v1 import generator_pb2
 
-from tests.generating import Served, adapter_files
+from tests.generating import Served, adapter_files, tenant_of
 from tests.integration.generator.conftest import Marks
 from tests.stack import refused
 
@@ -40,6 +40,18 @@ def test_a_version_answers_under_the_template_that_it_brings_and_the_receipt_nam
     plain = generator_pb2.TokenizeRequest(conversation=conversation("Hello"), version=marks.versions[0])
     assert api.Tokenize(plain).token_ids != written
     assert marks.tenant.generator.answer("Hello", marks.versions[0]).receipt.template_digest != digest
+
+
+@pytest.mark.parametrize("whose", ["another tenant's", "nobody's"])
+def test_a_template_that_is_not_ones_own_looks_like_one_that_is_not_there(
+    served: Served, marks: Marks, whose: str
+) -> None:
+    version = publish(served, marks, OWN, 2).version if whose == "another tenant's" else f"sha256:{'0' * 64}"
+    stranger = tenant_of(served).generator
+    asked = generator_pb2.TokenizeRequest(conversation=conversation("Hello"), version=version)
+    with refused("VERSION_NOT_FOUND") as failures:
+        stranger.api.Tokenize(asked)
+    assert failures[0].message == f"No version is named {version}."
 
 
 @pytest.mark.parametrize(

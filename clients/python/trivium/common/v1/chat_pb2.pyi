@@ -176,8 +176,9 @@ class Sampling(_message.Message):
     ignore_eos: _builtins.bool
     """Whether the answer goes on behind the model's own end, to max_tokens; default false."""
     n: _builtins.int
-    """How many answers to give to the one prompt, which is computed once; default 1. Answer i draws with seed + i. More
-    than one needs a temperature over 0: the likeliest tokens are the same every time.
+    """How many answers to give to the one prompt; default 1. It counts once, and all of it that fills whole blocks of the
+    engine's cache is computed once. Answer i draws with seed + i. More than one needs a temperature over 0: the likeliest
+    tokens are the same every time.
     """
     include_stop_str_in_output: _builtins.bool
     """Whether a stop text stays at the end of the answer; default false."""
