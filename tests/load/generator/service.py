@@ -57,7 +57,8 @@ class Swapping:
 def measured() -> Swapping:
     """Run both measurements on one generator."""
     with tempfile.TemporaryDirectory(prefix="trivium-bench-") as folder:
-        served = Served(Path(folder) / "served").start()
+        # Cold means on disk: nothing that leaves its slot stays in host memory.
+        served = Served(Path(folder) / "served", {"TRIVIUM_GENERATOR_ADAPTER_MEMORY_GIB": "0"}).start()
         try:
             tenant = tenant_of(served)
             versions = list(_published(tenant, Path(folder) / "adapters"))
