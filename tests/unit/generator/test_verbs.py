@@ -7,6 +7,9 @@ import pytest
 
 from services.chassis.context import Bearer, RequestContext, Role
 from services.chassis.errors import Failure, Reason
+from services.generator.accounting import Accounting
+from services.generator.holdings import Shared
+from services.generator.shelf import Shelf
 from services.generator.supervision import EngineState
 from services.generator.verbs import Verbs
 from tests.unit.generator.engines import settled, stored
@@ -27,7 +30,8 @@ class Open(World):
         self.version = self.registry.full("owner", "own", ONE)
         self.full = (await self.find("owner", self.version)).host
         self.pauses = asyncio.Event()
-        self.verbs = Verbs(None, self.fleet, self.pool, self.blocking, self._pause)  # type: ignore[arg-type]  # no answers
+        accounting = Accounting(Shelf(), 1 << 30, Shared())
+        self.verbs = Verbs(None, self.fleet, self.pool, accounting, self.blocking, self._pause)  # type: ignore[arg-type]  # no answers
         return self
 
     async def _pause(self, seconds):
