@@ -98,7 +98,7 @@ class CompletionExchange(GeneratingExchange):
             self._characters[index] += len(item.token)
         return {
             "tokens": [item.token for item in tokens],
-            "token_logprobs": [item.logprob for item in tokens],
-            "top_logprobs": [{rival.token: rival.logprob for rival in item.top} for item in tokens],
+            "token_logprobs": [rendering.logprob(item) for item in tokens],
+            "top_logprobs": [{rival.token: rendering.logprob(rival) for rival in item.top} for item in tokens],
             "text_offset": offsets,
         }

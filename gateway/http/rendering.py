@@ -1,5 +1,6 @@
 """What every answer over HTTP shares: usage, probabilities, and the ``trivium`` object of what it was made of."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
@@ -9,6 +10,7 @@ from trivium.gateway.v1 import gateway_pb2
 
 from gateway.peers.messages import of_sampling
 
+_NO_LOGPROB = -9999.0
 Final = gateway_pb2.AskFinal | gateway_pb2.GenerationFinal
 
 
@@ -34,12 +36,20 @@ def logprobs(items: Iterable[chat_pb2.TokenLogprob]) -> list[dict[str, Any]]:
     return [{**_token(item), "top_logprobs": [_token(rival) for rival in item.top]} for item in items]
 
 
+def logprob(item: chat_pb2.TokenLogprob) -> float:
+    """A token's log probability as JSON can hold it: where it is no finite number, OpenAI's -9999.
+
+    An adapter of finite but enormous weights makes such answers; JSON has no word for them.
+    """
+    return item.logprob if math.isfinite(item.logprob) else _NO_LOGPROB
+
+
 def _token(item: chat_pb2.TokenLogprob) -> dict[str, Any]:
     # Part of a character has no text of its own, and its bytes are not known here.
     whole = "\ufffd" not in item.token
     return {
         "token": item.token,
-        "logprob": item.logprob,
+        "logprob": logprob(item),
         "bytes": list(item.token.encode()) if whole else None,
     }
 
