@@ -17,10 +17,16 @@ from tests.tiny_model import TinyModel
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the registry imports from."""
+    folder = tmp_path_factory.mktemp("opened")
+    TinyModel(seed=4).write(folder / "tiny")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def own(opened: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A registry whose long work takes several calls."""
-    opened = tmp_path_factory.mktemp("opened")
-    TinyModel(seed=4).write(opened / "tiny")
     environment = {"TRIVIUM_REGISTRY_PATIENCE_SECONDS": "0.05", "TRIVIUM_REGISTRY_IMPORT_FOLDERS": str(opened)}
     stack = Stack(tmp_path_factory.mktemp("client"), environment)
     yield stack
@@ -67,10 +73,12 @@ def test_a_folder_that_is_neither_is_refused_here_and_a_hostile_one_there(client
         client.models.add_folder("own", hostile)
 
 
-def test_the_registry_imports_for_the_client_and_says_how_far_it_is(own: Stack, client: Trivium):
-    opened = own.data.parent / "opened0" / "tiny"
-    version = client.models.import_model(f"file:{opened}", "own", said=lambda text: None)
-    assert version.base_uri == f"file:{opened}"
+def test_the_registry_imports_for_the_client_and_says_how_far_it_is(opened: Path, client: Trivium):
+    heard: list[str] = []
+    version = client.models.import_model(f"file:{opened}/tiny", "own", said=heard.append)
+    assert heard
+    assert all(heard)
+    assert version.base_uri == f"file:{opened}/tiny"
     assert client.models.base_digest("base:own") == version.base_digest
 
 
