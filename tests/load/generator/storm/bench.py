@@ -29,8 +29,8 @@ RESPONSES = 2000
 SAMPLE = Sample(of_each=10_000, everywhere=120)
 # A fault touches every answer of some version, if it touches any.
 FAULT_RESPONSES, FAULT_SAMPLE = 56, Sample(of_each=8, everywhere=12)
-# Caches of some thousand tokens for two dozen requests: they preempt.
-_CACHE_GIB, _SMALL_CACHE_GIB = "0.031", "0.005"
+# Caches of two dozen blocks for as many requests of two or three: they preempt.
+_CACHE_GIB, _SMALL_CACHE_GIB = "0.066", "0.003"
 _FEW_SLOTS = {"TRIVIUM_GENERATOR_MAX_MODEL_LEN": "320", "TRIVIUM_GENERATOR_MAX_LORAS": "4"}
 
 

@@ -26,7 +26,6 @@ from tests.generating import QUESTIONS, Tenant
 from tests.load.generator.storm.cast import MODEL, Cast
 
 TOGETHER = 24
-# With a title and a question each fills almost two blocks of the cache: every answer takes a third while it grows.
 BEGINNINGS = (
     "is a book about the harbour. Boats come in the morning and leave at night; fish is sold at noon, and the bell is "
     "rung three times when fog lies on the water. ",
@@ -40,6 +39,9 @@ _ALIAS_SECONDS = 3.0
 _TOKENS = (4, 20)
 # Few, so that the reference reads each prompt once for many answers.
 _QUESTIONS = 2
+# Blocks of the cache hold 128 tokens on a CPU.  A beginning fills one, which others then find cached; with its question
+# it ends just before the second is full, so answers take a third while they grow, and preempt one another for it.
+_BEGINNING_TOKENS, _PROMPT_TOKENS = 200, 2 * 128 - 6
 _ABORTED, _GREEDY, _SEVERAL = 0.08, 0.15, 0.1
 _MOST_ANSWERS = 4
 _SHARE_OF_BASE = 0.2
@@ -103,8 +105,10 @@ class Traffic:
         self._draw = random.Random(seed)
         tokenizer = BaseTokenizer(cast.served.base.path)
         # The title comes first: no storm meets another's cached prompts.
-        self.beginnings = [tuple(tokenizer.text(f"Storm {title} {text}")) for text in BEGINNINGS]
-        self._questions = [tuple(tokenizer.text(f"Question: {text} Answer:")) for text in QUESTIONS[:_QUESTIONS]]
+        begun = [tokenizer.text(f"Storm {title} {text}") for text in BEGINNINGS]
+        self.beginnings = [_long(tokens, _BEGINNING_TOKENS) for tokens in begun]
+        asked = [tokenizer.text(f"Question: {text} Answer:") for text in QUESTIONS[:_QUESTIONS]]
+        self._questions = [_long(tokens, _PROMPT_TOKENS - _BEGINNING_TOKENS) for tokens in asked]
 
     def asks(self, count: int) -> Iterator[Ask]:
         """Requests for ``count`` answers or a few more, beside those that are given up."""
@@ -134,6 +138,11 @@ class Traffic:
             leaves_after=draw.randint(1, 6) if draw.random() < _ABORTED else 0,
             answers=draw.randint(2, _MOST_ANSWERS) if not greedy and draw.random() < _SEVERAL else 1,
         )
+
+
+def _long(tokens: Sequence[int], count: int) -> tuple[int, ...]:
+    """So many tokens, from the first on and again."""
+    return tuple(itertools.islice(itertools.cycle(tokens), count))
 
 
 def run(cast: Cast, title: str, count: int, seed: int, *, told: Callable[[int], None] = lambda _: None) -> Outcome:
