@@ -40,7 +40,7 @@ FAULTS = (
     Fault("base-row-touched", Where.PRODUCT, "a slot's rows run one row too far", twists.base_beside_adapter),
     Fault("rows-shifted", Where.PRODUCT, "each row has the slot of the row before", twists.rows_shifted),
     Fault("rows-exchanged", Where.PRODUCT, "two requests have each other's slots", twists.exchanged),
-    Fault("stale-plan", Where.PRODUCT, "the plan of the step before", twists.stale),
+    Fault("stale-plan", Where.PRODUCT, "the plan of the first step of as many rows", twists.stale),
     Fault("first-adapter-for-all", Where.PRODUCT, "all have the first request's slot", twists.first_adapter_for_all),
     Fault("prompt-only", Where.PRODUCT, "an adapter reads and the base writes", twists.prompt_only),
     Fault("decode-only", Where.PRODUCT, "the base reads and an adapter writes", twists.decode_only),

@@ -19,9 +19,9 @@ _MID_ANSWER_STEPS = 4
 
 @dataclass
 class History:
-    """What earlier steps left: the slots of the last one, and how often each request has decoded."""
+    """What earlier steps left: the slots of the first one of as many rows, and how often each request has decoded."""
 
-    last: Slots = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    by_rows: dict[int, Slots] = field(default_factory=dict)
     decoded: Counter[str] = field(default_factory=Counter)
     resumed: set[str] = field(default_factory=set)
 
@@ -46,7 +46,7 @@ class Step:
 
     def remember(self) -> None:
         """Keep what later steps ask for."""
-        self.history.last = self.slots
+        self.history.by_rows.setdefault(len(self.slots), self.slots)
         for request, length in zip(self.ids, self.lengths(), strict=True):
             if length == 1:
                 self.history.decoded[request] += 1
@@ -89,8 +89,8 @@ def exchanged(step: Step) -> Slots:
 
 
 def stale(step: Step) -> Slots:
-    """The rows of a step are those of the one before, wherever both have as many."""
-    return step.history.last if len(step.history.last) == len(step.slots) else step.slots
+    """The rows of a step are those of the first that had as many: a plan is kept by its shape."""
+    return step.history.by_rows.get(len(step.slots), step.slots)
 
 
 def prompt_only(step: Step) -> Slots:
