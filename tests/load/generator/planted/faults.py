@@ -64,7 +64,7 @@ FAULTS = (
     Fault("stamp-of-neighbour", Where.ATTESTATION, "a slot's stamp is read from the next"),
     Fault("no-attestation", Where.ATTESTATION, "no step is recorded"),
     Fault("lying-attestation", Where.ATTESTATION, "the request's own version is told, rows go to the next slot"),
-    Fault("cache-without-version", Where.CACHE, "prompts are cached whoever read them"),
+    Fault("cache-without-version", Where.CACHE, "prompts are cached whoever read them, unsalted"),
     Fault("cache-without-salt", Where.CACHE, "tenants find each other's prompts"),
     Fault("outputs-exchanged", Where.OUTPUT, "two requests get each other's tokens"),
 )
