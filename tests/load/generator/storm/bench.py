@@ -80,6 +80,9 @@ def staged(module: str, *, small: bool = False) -> Iterator[Stage]:
         folder = Path(name)
         planting, environment = plant(folder / "planted", module)
         cache = {"TRIVIUM_GENERATOR_KV_CACHE_GIB": _SMALL_CACHE_GIB if small else _CACHE_GIB}
+        if small:
+            # What a fault spoilt in host memory would outlive it there.
+            cache["TRIVIUM_GENERATOR_ADAPTER_MEMORY_GIB"] = "0"
         base = f"file:{small_base(folder / 'base')}" if small else DEFAULT_BASE
         served = Served(folder / "served", _FEW_SLOTS | cache | environment, base=base)
         try:
