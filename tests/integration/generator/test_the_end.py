@@ -1,6 +1,6 @@
 """Death: of the engine, which is rebuilt, and of the generator, which leaves no process behind.
 
-The last file of this folder: its second test ends the generator for good.
+The last file of this folder that asks the generator they share: its second test ends it for good.
 """
 
 import os
