@@ -123,37 +123,35 @@ class EventFeed:
         is another registry's; CURSOR_EXPIRED when events after it are no longer kept, also later when the watcher is
         so slow that it is overtaken.
         """
-        newest, oldest = await self._database.read(lambda session: (_newest(session, caller), _oldest(session, caller)))
-        if after_sequence > newest:
-            raise Failure(Reason.CURSOR_UNKNOWN, sequence=after_sequence, newest=newest)
-        after_sequence = after_sequence or oldest - 1
         stirred = asyncio.Event()
         self._watchers.add(stirred)
         try:
-            async for beat in self._follow(caller, after_sequence, stirred):
+            cursor, events = await self._database.read(lambda session: _begun(session, caller, after_sequence))
+            async for beat in self._follow(caller, cursor, events, stirred):
                 yield beat
         finally:
             self._watchers.discard(stirred)
 
-    async def _follow(self, caller: Caller, cursor: int, stirred: asyncio.Event) -> AsyncIterator[Beat]:
+    async def _follow(
+        self, caller: Caller, cursor: int, events: list[Event], stirred: asyncio.Event
+    ) -> AsyncIterator[Beat]:
         caught_up = False
         time = asyncio.get_running_loop().time
         spoke = time()
         while True:
-            stirred.clear()  # before the read, so that a commit after the read ends the wait below
-            events = await self._page(caller, cursor)
             for event in events:
                 cursor = event.sequence
                 yield Beat(event)
-            if len(events) == _PAGE:
-                continue
-            # Whatever woke us: others' changes are neither told nor hinted at.
-            silent = not events and time() - spoke >= self._sign_of_life_seconds
-            if not caught_up or silent:
-                yield Beat(None, caught_up=not caught_up)
-            if not caught_up or silent or events:
-                caught_up, spoke = True, time()
-            await self._wait(stirred, spoke + self._sign_of_life_seconds - time())
+            if len(events) < _PAGE:
+                # Whatever woke us: others' changes are neither told nor hinted at.
+                silent = not events and time() - spoke >= self._sign_of_life_seconds
+                if not caught_up or silent:
+                    yield Beat(None, caught_up=not caught_up)
+                if not caught_up or silent or events:
+                    caught_up, spoke = True, time()
+                await self._wait(stirred, spoke + self._sign_of_life_seconds - time())
+            stirred.clear()  # before the read, so that a commit after the read ends the next wait
+            events = await self._page(caller, cursor)
 
     async def _page(self, caller: Caller, after: int) -> list[Event]:
         return await self._database.read(lambda session: _after(session, caller, after))
@@ -163,6 +161,15 @@ class EventFeed:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, seconds)):
                 await stirred.wait()
+
+
+def _begun(session: Session, caller: Caller, after: int) -> tuple[int, list[Event]]:
+    """Where a watch begins, and the first events after that, as they are at one moment.  Raises CURSOR_UNKNOWN."""
+    newest = _newest(session, caller)
+    if after > newest:
+        raise Failure(Reason.CURSOR_UNKNOWN, sequence=after, newest=newest)
+    cursor = after or _oldest(session, caller) - 1
+    return cursor, _after(session, caller, cursor)
 
 
 def _newest(session: Session, caller: Caller) -> int:

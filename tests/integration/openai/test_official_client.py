@@ -128,7 +128,7 @@ def test_an_unknown_model_is_not_found_with_the_nearest_name(client: openai.Open
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("tools", [{"type": "function", "function": {"name": "f"}}]), ("user", "me")]
+    ("name", "value"), [("tools", [{"type": "function", "function": {"name": "f"}}]), ("store", True)]
 )
 def test_a_parameter_that_is_not_supported_is_refused_by_name(client: openai.OpenAI, name, value) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
