@@ -40,7 +40,7 @@ def floats(values: Sequence[float]) -> bytes:
 
 @dataclass(frozen=True)
 class Adapter:
-    """A small rank-r LoRA adapter on one module; ``salt`` makes its weights its own."""
+    """A small rank-r LoRA adapter on one module; ``salt``, up to about 10,000, makes its weights its own."""
 
     salt: float = 1.0
     rank: int = 2
@@ -52,7 +52,7 @@ class Adapter:
     def tensors(self) -> dict[str, Entry]:
         """Its tensors by name."""
         down = floats([self.salt] * (self.rank * self.inputs))
-        up = floats([self.salt / 2] * (self.outputs * self.rank))
+        up = floats([0.25] * (self.outputs * self.rank))
         path = f"base_model.model.{self.module}"
         return {
             f"{path}.lora_A.weight": ("F32", [self.rank, self.inputs], down),

@@ -87,6 +87,14 @@ def many_modules(count: int) -> bytes:
     return raw(json.dumps(header).encode(), bytes(4 * len(places)))
 
 
+def many_beside(count: int, part: str, last: str = "", **config: object) -> dict[str, bytes]:
+    """A good adapter with this many tensors of a kind beside its own, each on a module that ends alike."""
+    tensors = {f"base_model.model.x{number}.a.{part}": ("F32", [1], bytes(4)) for number in range(count)}
+    if last:
+        tensors[last] = ("F32", [1], bytes(4))
+    return {**with_config(**config), WEIGHTS: safetensors({**Adapter().tensors(), **tensors})}
+
+
 PICKLE = pickle.dumps(Trap())
 HOSTILE = {
     "a pickle": ({**Adapter().files(), WEIGHTS: PICKLE}, "a pickle in place of safetensors"),
@@ -171,6 +179,20 @@ HOSTILE = {
     "a bias that nobody asked for": (changed(tensors={BIAS: ("F32", [4], bytes(16))}), "sets no bias"),
     "a norm that nobody asked for": (changed(tensors={NORM: ("F32", [6], bytes(24))}), "sets no modules_to_save"),
     "tokens that nobody asked for": (changed(tensors={TOKENS: ("F32", [1, 6], bytes(24))}), "sets no trainable_token"),
+    "many modules of many tokens": (
+        many_beside(
+            3000, "token_adapter.trainable_tokens_delta", trainable_token_indices={"a": list(range(300_000))}
+        ),
+        "only model.embed_tokens and lm_head have tokens",
+    ),
+    "many modules among many to save": (
+        many_beside(3000, "weight", "base_model.model.z.weight", modules_to_save=["a"] * 500_000),
+        "sets no modules_to_save",
+    ),
+    "numbers so large that answers are none": (
+        changed(tensors={A: ("F32", [2, 6], floats([1e30] * 12)), B: ("F32", [4, 2], floats([1e30] * 8))}),
+        "answers could be infinite",
+    ),
     "modules that are no list": (with_config(modules_to_save="all"), "modules_to_save must be"),
     "tokens that are none": (with_config(trainable_token_indices=["a"]), "trainable_token_indices must be"),
     "a token twice": (with_config(trainable_token_indices=[4, 4]), "different tokens"),
@@ -178,6 +200,13 @@ HOSTILE = {
     "rank zero": (with_config(r=0), "r must be"),
     "a rank of a billion": (with_config(r=10**9), "r must be"),
     "a rank that is text": (with_config(r="2"), "r must be"),
+    "a rank of nothing for one module": (
+        {
+            **with_config(rank_pattern={"q_proj": 0}),
+            WEIGHTS: safetensors({A: ("F32", [0, 6], b""), B: ("F32", [4, 0], b"")}),
+        },
+        "rank_pattern must hold whole numbers",
+    ),
     "alpha that is not a number": (with_config(lora_alpha="x"), "lora_alpha"),
     "a second weights file": ({**Adapter().files(), "more.safetensors": safetensors({})}, "exactly one weights file"),
 }  # fmt: skip

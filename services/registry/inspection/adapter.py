@@ -140,7 +140,10 @@ def _ranks_by_suffix(config: Mapping[str, object]) -> dict[str, tuple[int, int]]
     """
     pattern = config.get("rank_pattern") or {}
     assert isinstance(pattern, dict)  # check_config saw to it
-    return {key: (place, rank) for place, (key, rank) in enumerate(pattern.items()) if type(rank) is int}
+    ranks = {key: (place, rank) for place, (key, rank) in enumerate(pattern.items()) if type(rank) is int}
+    if not all(1 <= rank <= MAX_RANK for _, rank in ranks.values()):
+        raise Unfit(f"adapter_config.json: rank_pattern must hold whole numbers from 1 to {MAX_RANK}")
+    return ranks
 
 
 def _rank_of(config: Mapping[str, object], pattern: Mapping[str, tuple[int, int]], module: str) -> int:

@@ -19,6 +19,7 @@ _BEYOND = re.compile(
     r"(?P<part>\.lora_B\.bias|\.token_adapter\.trainable_tokens_delta|(?:\.base_layer)?\.(?:weight|bias))$"
 )
 _MAX_TOKENS = 1 << 21
+_MOST_NAMED = 8
 
 
 @dataclass(slots=True)
@@ -37,7 +38,7 @@ class Beyond:
 
 def gathered(config: Mapping[str, object], others: Iterable[Tensor]) -> Beyond:
     """Sort tensors that are no A or B, each held to what the configuration asks for.  Raises Unfit."""
-    found = Beyond()
+    found, saved_modules = Beyond(), frozenset(modules_to_save(config))
     for tensor in others:
         match = _BEYOND.match(tensor.name)
         if match is None:
@@ -46,11 +47,14 @@ def gathered(config: Mapping[str, object], others: Iterable[Tensor]) -> Beyond:
         if match["part"] == ".lora_B.bias":
             _place(found.added_biases, module, tensor, bool(config.get("lora_bias")), "lora_bias")
         elif part == "trainable_tokens_delta":
+            # Said here: a list of tokens is long, and is looked at for each module that has some.
+            if module not in _VOCABULARY:
+                raise Unfit(f"adapter_model.safetensors: {tensor.name[:200]}: only {EMBEDDING} and {HEAD} have tokens")
             _place(found.tokens, module, tensor, bool(token_indices(config, module)), "trainable_token_indices")
         elif part == "bias":
             _place(found.biases, module, tensor, config.get("bias", "none") != "none", "bias")
         else:
-            saved = module in _VOCABULARY or module.rpartition(".")[2] in modules_to_save(config)
+            saved = module in _VOCABULARY or module.rpartition(".")[2] in saved_modules
             _place(found.weights, module, tensor, saved, "modules_to_save")
     return found
 
@@ -132,8 +136,9 @@ def unservable(config: Mapping[str, object], found: Beyond, magnitudes: bool) ->
         reasons.append("it trains biases")
     if found.added_biases or config.get("lora_bias"):
         reasons.append("it has LoRA biases")
-    if modules_to_save(config):
-        reasons.append(f"it replaces whole modules ({', '.join(modules_to_save(config))})")
+    if saved := modules_to_save(config):
+        more = ", …" if len(saved) > _MOST_NAMED else ""
+        reasons.append(f"it replaces whole modules ({', '.join(saved[:_MOST_NAMED])}{more})")
     elif found.weights:
         reasons.append("it brings a vocabulary of its own")
     if found.tokens or config.get("trainable_token_indices"):

@@ -16,10 +16,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from services.registry.inspection import Unfit
-from services.registry.inspection.adapter import check_config, check_tensors
+from services.registry.inspection.adapter import check_config, check_tensors, sorted_out
 from services.registry.inspection.documents import parse_all
 from services.registry.inspection.full import check_full, check_texts
 from services.registry.inspection.layout import modules
+from services.registry.inspection.magnitudes import require_bounded
 from services.registry.inspection.tensors import Tensor, read_header, require_finite
 
 _MEMORY_BYTES = 1536 * 1024 * 1024
@@ -70,6 +71,8 @@ def judge(task: Mapping[str, object]) -> dict[str, object]:
         share = _share(files, task.get("finite_bytes"))
     for name, tensors in weights.items():
         require_finite(name, files[name], tensors, share)
+    if task["kind"] == "LORA":
+        _require_bounded(parsed, weights, files)
     return {"fit": True, **verdict}
 
 
@@ -103,6 +106,14 @@ def _adapter(
         "modules": len(facts.modules),
         "unservable": facts.unservable,
     }
+
+
+def _require_bounded(
+    parsed: Mapping[str, object], weights: Mapping[str, list[Tensor]], files: Mapping[str, Path]
+) -> None:
+    tensors = weights[ADAPTER_WEIGHTS]
+    modules, _ = sorted_out(tensors)
+    require_bounded(ADAPTER_WEIGHTS, files[ADAPTER_WEIGHTS], tensors, modules, check_config(parsed[ADAPTER_CONFIG]))
 
 
 def _refuse_remote_code(name: str, content: object) -> None:
