@@ -30,15 +30,21 @@ from services.chassis.files import disk_full_named, sync_folder
 from services.chassis.steps import Step, passed
 
 if TYPE_CHECKING:
-    from obstore import GetOptions
-    from obstore.store import RetryConfig
+    from obstore import Bytes, GetOptions
+    from obstore.store import ClientConfig, RetryConfig
 
 CHUNK_BYTES = 512 * 1024
 # A caller waits meanwhile: a bucket that is away for longer is told, and tried again by the caller.
 _RETRIES: "RetryConfig" = {"max_retries": 5, "retry_timeout": timedelta(seconds=30)}
 _RETRY_AFTER_SECONDS = 5.0
 _AT_ONCE: "RetryConfig" = {"max_retries": 0}
-# No inspection takes as long, so what is older was left by a process that was killed.
+# Every writer of every replica waits for a look or a removal inside a transaction.
+_AT_ONCE_TIMEOUT = timedelta(seconds=5)
+# A request to a bucket ends after half a minute, whatever has come by then: what is read is asked for in ranges.
+_RANGE_BYTES = 8 * 1024 * 1024
+_PART_BYTES = 5 * 1024 * 1024
+_MOST_PARTS = 10_000
+# What is older and not ours was left by a process that was killed: a service that ends removes its own.
 _SCRATCH_SECONDS = 3600.0
 _COPY = "read-"
 _KEY = re.compile(r"^sha256/[0-9a-f]{2}/[0-9a-f]{2}/([0-9a-f]{64})$")
@@ -77,7 +83,7 @@ class Blobs(Protocol):
         """Every blob in the store."""
 
     async def clear_scratch(self) -> None:
-        """Remove copies that a killed process left."""
+        """Remove copies that a killed process left; never one that is read."""
 
 
 def key_of(sha256: str) -> str:
@@ -89,9 +95,20 @@ def open_blobs(url: str, folder: Path) -> "ObjectBlobs":
     """The blobs in the bucket at ``url`` (``s3://bucket/prefix``), or below ``folder`` when it is empty."""
     folder.mkdir(parents=True, exist_ok=True)
     if url:
-        at_once = from_url(url, retry_config=_AT_ONCE)
+        at_once = from_url(url, retry_config=_AT_ONCE, client_options=_client(_AT_ONCE_TIMEOUT))
         return ObjectBlobs(from_url(url, retry_config=_RETRIES), scratch=folder, at_once=at_once)
     return ObjectBlobs(LocalStore(prefix=folder), scratch=folder, folder=folder)
+
+
+def _client(timeout: timedelta) -> "ClientConfig":
+    """Options of a client whose requests end after a time; what the environment says of it holds here too."""
+    plain = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true", "on", "yes", "y")
+    return {"timeout": timeout, "allow_http": plain}
+
+
+def part_bytes(size_bytes: int) -> int:
+    """In which pieces a file is sent to a bucket, which takes ten thousand of one file."""
+    return max(_PART_BYTES, -(-size_bytes // _MOST_PARTS))
 
 
 @contextmanager
@@ -121,6 +138,7 @@ class ObjectBlobs:
         self._at_once = at_once or store
         self._scratch = scratch
         self._folder = folder
+        self._copies: set[Path] = set()
 
     async def adopt(self, staged: Path, sha256: str) -> None:
         """Move the file in (a rename inside a folder), or send it to the bucket."""
@@ -131,7 +149,8 @@ class ObjectBlobs:
                 passed(Step.BLOB_STORED)
                 await asyncio.to_thread(self._sync, self._folder / key)
                 return
-            await obstore.put_async(self._store, key, staged)
+            size_bytes = await asyncio.to_thread(lambda: staged.stat().st_size)
+            await obstore.put_async(self._store, key, staged, chunk_size=part_bytes(size_bytes))
             passed(Step.BLOB_STORED)
             if self._folder is not None:
                 await asyncio.to_thread(self._sync, self._folder / key)
@@ -151,20 +170,32 @@ class ObjectBlobs:
         passed(Step.BLOB_SYNCED)
 
     async def read(self, sha256: str, offset_bytes: int) -> AsyncIterator[bytes]:
-        """Stream from the store."""
+        """Read from the store; however slowly the caller takes the pieces."""
+        key = key_of(sha256)
         with _reached():
             try:
-                head = await obstore.head_async(self._store, key_of(sha256))
-                if offset_bytes >= head["size"]:
-                    return
-                options: GetOptions = {"range": {"offset": offset_bytes}}
-                found = await obstore.get_async(self._store, key_of(sha256), options=options)
+                size_bytes = (await obstore.head_async(self._store, key))["size"]
+                pieces = self._ranges if self._folder is None else self._streamed
+                async for piece in pieces(key, offset_bytes, size_bytes):
+                    view = memoryview(piece)
+                    for start in range(0, len(view), CHUNK_BYTES):
+                        yield bytes(view[start : start + CHUNK_BYTES])
             except FileNotFoundError:
                 raise Failure(Reason.BLOB_NOT_FOUND, name=sha256) from None
-            async for piece in found.stream(min_chunk_size=CHUNK_BYTES):
-                view = memoryview(piece)
-                for start in range(0, len(view), CHUNK_BYTES):
-                    yield bytes(view[start : start + CHUNK_BYTES])
+
+    async def _ranges(self, key: str, offset_bytes: int, size_bytes: int) -> "AsyncIterator[Bytes | bytes]":
+        for start in range(offset_bytes, size_bytes, _RANGE_BYTES):
+            end = min(start + _RANGE_BYTES, size_bytes)
+            yield await obstore.get_range_async(self._store, key, start=start, end=end)
+
+    async def _streamed(self, key: str, offset_bytes: int, size_bytes: int) -> "AsyncIterator[Bytes | bytes]":
+        # One open file: what is being read is read to its end, also when it is removed meanwhile.
+        if offset_bytes < size_bytes:
+            options: GetOptions = {"range": {"offset": offset_bytes}}
+            async for piece in (await obstore.get_async(self._store, key, options=options)).stream(
+                min_chunk_size=CHUNK_BYTES
+            ):
+                yield piece
 
     @asynccontextmanager
     async def local(self, sha256: str) -> AsyncIterator[Path]:
@@ -176,6 +207,7 @@ class ObjectBlobs:
             yield path
             return
         copy = self._scratch / f"{_COPY}{uuid.uuid4().hex}"
+        self._copies.add(copy)
         try:
             with disk_full_named("the blobs"), copy.open("wb") as file:
                 passed(Step.COPY_MADE)
@@ -184,6 +216,7 @@ class ObjectBlobs:
             yield copy
         finally:
             copy.unlink(missing_ok=True)
+            self._copies.discard(copy)
             passed(Step.COPY_REMOVED)
 
     def holds_now(self, sha256: str) -> bool:
@@ -217,5 +250,6 @@ class ObjectBlobs:
         oldest = time.time() - _SCRATCH_SECONDS
         for path in self._scratch.glob(f"{_COPY}*"):
             with suppress(FileNotFoundError):
-                if path.stat().st_mtime < oldest:
+                # A merge of a large model reads its copies for hours.
+                if path.stat().st_mtime < oldest and path not in self._copies:
                     path.unlink()

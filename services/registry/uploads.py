@@ -82,6 +82,7 @@ class Uploads:
         self._limits = limits
         self._now = now
         self._under_way: set[Path] = set()
+        self._being_kept: set[Path] = set()
 
     async def progress(self, caller: Caller, sha256: str) -> Progress:
         """How far this tenant's upload has come; 0 for one that it never began.  A complete one is kept anew."""
@@ -115,7 +116,7 @@ class Uploads:
                     announced.sha256,
                     announced.resume_offset_bytes,
                 )
-                await asyncio.shield(self._keep(caller, announced, received.path))
+                await self._kept(caller, announced, received.path)
             except Failure as failure:
                 if failure.reason in (Reason.DISK_FULL, Reason.WEIGHTS_REFUSED):
                     partial_path(target).unlink(missing_ok=True)
@@ -129,7 +130,7 @@ class Uploads:
         """
         self.require_size(file.filename, file.size_bytes)
         announced = Announcement(file.filename, file.size_bytes, file.sha256, 0)
-        await asyncio.shield(self._keep(caller, announced, staged))
+        await self._kept(caller, announced, staged)
 
     def _admit(self, announced: Announcement) -> None:
         require_accepted(announced.filename, "header.filename")
@@ -150,7 +151,19 @@ class Uploads:
         try:
             yield
         finally:
-            self._under_way.discard(target)
+            if target not in self._being_kept:
+                self._under_way.discard(target)
+
+    async def _kept(self, caller: Caller, announced: Announcement, staged: Path) -> None:
+        """Keep a file to the end, also when the caller goes away; until then no other call may grow it."""
+        keeping = asyncio.ensure_future(self._keep(caller, announced, staged))
+        self._being_kept.add(staged)
+        keeping.add_done_callback(lambda _: self._let_go(staged))
+        await asyncio.shield(keeping)
+
+    def _let_go(self, staged: Path) -> None:
+        self._being_kept.discard(staged)
+        self._under_way.discard(staged)
 
     async def _keep(self, caller: Caller, announced: Announcement, staged: Path) -> None:
         await self._blobs.adopt(staged, announced.sha256)

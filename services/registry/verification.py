@@ -56,16 +56,16 @@ class BaseFacts:
 
 
 class Verification:
-    """Runs the inspection, a few at a time."""
+    """Runs the inspection, a few at a time; a large model's, which may take minutes, holds up no adapter's."""
 
     def __init__(self, blobs: Blobs, *, timeout_seconds: float, concurrent: int = 2) -> None:
         self._blobs = blobs
         self._timeout_seconds = timeout_seconds
-        self._slots = asyncio.Semaphore(concurrent)
+        self._slots = {kind: asyncio.Semaphore(concurrent) for kind in Kind}
 
     async def inspect(self, kind: Kind, files: tuple[File, ...], base: BaseFacts) -> Findings:
         """Check all files of a version together.  Raises WEIGHTS_REFUSED with a sentence for the uploader."""
-        async with self._slots, AsyncExitStack() as stack:
+        async with self._slots[kind], AsyncExitStack() as stack:
             paths = {}
             for file in files:
                 paths[file.filename] = await stack.enter_async_context(self._blobs.local(file.sha256))
@@ -85,7 +85,7 @@ class Verification:
 
         Raises WEIGHTS_REFUSED.  What is kept is inspected once more: these files may change.
         """
-        async with self._slots:
+        async with self._slots[Kind.FULL]:
             verdict = await self._ask({**_task(Kind.FULL, paths), "finite_bytes": 0}, 0)
         if not verdict.get("fit"):
             raise Failure(Reason.WEIGHTS_REFUSED, problem=str(verdict.get("problem", "")))

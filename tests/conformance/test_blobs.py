@@ -1,13 +1,19 @@
 """Every store of blobs keeps the same promises: the one in a folder and the one in a bucket."""
 
+import asyncio
 import os
+import socket
 import time
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from obstore.store import from_url
 
 from services.chassis.errors import Failure, Reason
-from services.registry.blobs import CHUNK_BYTES, ObjectBlobs, key_of, open_blobs
+from services.registry import blobs as stores
+from services.registry.blobs import CHUNK_BYTES, ObjectBlobs, key_of, open_blobs, part_bytes
 from tests.adapters import digest
 
 
@@ -78,3 +84,56 @@ async def test_a_folder_holds_blobs_under_their_digest(tmp_path: Path):
     sha256 = digest(b"content")
     assert key_of(sha256) == f"sha256/{sha256[:2]}/{sha256[2:4]}/{sha256}"
     assert (tmp_path / "blobs" / key_of(sha256)).read_bytes() == b"content"
+
+
+async def test_a_caller_that_reads_slowly_gets_all_of_a_blob_though_requests_to_a_bucket_are_short(
+    bucket: str, tmp_path: Path
+):
+    # As in production, scaled down: there a request may take half a minute, and a large model takes longer.
+    short = timedelta(seconds=1)
+    store = from_url(
+        bucket,
+        client_options={"timeout": short, "allow_http": True},
+        retry_config={"max_retries": 5, "retry_timeout": short},
+    )
+    content = os.urandom(40 * 1024 * 1024)
+    scratch = tmp_path / "blobs"
+    blobs = ObjectBlobs(store, scratch=scratch)
+    await blobs.adopt(staged(tmp_path, content), digest(content))
+    received, began = [], time.monotonic()
+    async for piece in blobs.read(digest(content), 0):
+        received.append(piece)
+        await asyncio.sleep(0.025)
+    assert time.monotonic() - began > 2 * short.total_seconds()
+    assert b"".join(received) == content
+
+
+@pytest.fixture
+def mute(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket at a server that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        known = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1"}
+        for name, value in {**known, "AWS_ENDPOINT": address, "AWS_ALLOW_HTTP": "true"}.items():
+            monkeypatch.setenv(name, value)
+        yield "s3://bucket/trivium"
+
+
+def test_a_bucket_that_says_nothing_holds_a_transaction_up_only_so_long(
+    mute: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert timedelta(seconds=10) > stores._AT_ONCE_TIMEOUT
+    monkeypatch.setattr(stores, "_AT_ONCE_TIMEOUT", timedelta(seconds=0.3))
+    blobs = open_blobs(mute, tmp_path / "blobs")
+    for ask in (blobs.holds_now, blobs.delete_now):
+        began = time.monotonic()
+        with pytest.raises(Failure) as caught:
+            ask("0" * 64)
+        assert caught.value.reason is Reason.PEER_UNAVAILABLE
+        assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("size", [0, 1, 5 * 1024**2, 50 * 1000**3, 64 * 1024**3, 5 * 1024**4])
+def test_a_file_is_sent_in_no_more_parts_than_a_bucket_takes(size: int):
+    assert part_bytes(size) >= 5 * 1024**2
+    assert -(-size // part_bytes(size)) <= 10_000

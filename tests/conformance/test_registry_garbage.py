@@ -209,6 +209,37 @@ async def test_copies_that_a_killed_process_left_are_cleared(site: Site, tmp_pat
         assert (old.exists(), new.exists()) == (False, True)
 
 
+async def test_a_copy_that_is_read_is_not_cleared_however_old_it_is(site: Site):
+    async with site.replica() as replica:
+        await replica.send(CONTENT)
+        async with replica.blobs.local(digest(CONTENT)) as copy:
+            os.utime(copy, (0, 0))
+            await replica.garbage.sweep()
+            assert copy.read_bytes() == CONTENT
+
+
+async def test_a_file_that_is_being_kept_is_nobody_elses_to_grow_though_its_caller_went_away(site: Site):
+    entered, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait() -> None:
+        entered.set()
+        await go_on.wait()
+
+    async with site.replica(blobs=breaking_off(site.blobs(), wait)) as replica:
+        gone = asyncio.create_task(replica.send(CONTENT))
+        await entered.wait()
+        gone.cancel()
+        await asyncio.wait([gone])
+        with pytest.raises(Failure) as failure:
+            await replica.send(CONTENT)
+        assert failure.value.reason is Reason.UPLOAD_IN_PROGRESS
+        go_on.set()
+        async with asyncio.timeout(60):
+            while not (await told(replica)).complete:  # noqa: ASYNC110 - a row sets no event
+                await asyncio.sleep(0)
+        assert (await replica.send(CONTENT)).complete
+
+
 async def settle(attempt: Callable[[], Awaitable[Any]], *expected: Reason) -> Any:
     """What ``attempt`` gives, or None when it failed for a reason that a sweep may cause."""
     try:

@@ -98,9 +98,12 @@ def main() -> None:
     except Unfit as unfit:
         _say({"problem": str(unfit)[:1000]})
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno == errno.EFBIG:
+            _say({"problem": f"a file of it would be over the {task['most_bytes']} bytes that one may have here"})
+        elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _say({"problem": "", "full": True})
+        else:
             raise
-        _say({"problem": "", "full": True})
 
 
 if __name__ == "__main__":
