@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, delete, exists, select
 from sqlalchemy.orm import Session
 
 from services.chassis.errors import Failure, Reason
@@ -18,7 +18,8 @@ from services.registry.callers import Caller
 from services.registry.events import EventKind
 from services.registry.lives import living
 from services.registry.readiness import AliasState, Readiness, ReadinessState, Verdict, judge
-from services.registry.store import AliasRow, CanaryRow, ReadinessRow, VersionRow
+from services.registry.store import VersionRow
+from services.registry.store_aliases import AliasRow, CanaryRow, ReadinessRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ class AliasView:
             updated_at=row.updated_at,
             readiness=_words(session, row.tenant, row.target),
             canaries=tuple(sorted((self._canary(session, item) for item in canaries), key=lambda item: item.number)),
-            previous=row.previous,
+            previous=_former(session, row),
         )
         if alias.state is not AliasState.PENDING:
             return alias
@@ -137,6 +138,12 @@ class AliasView:
         )
 
 
+def _former(session: Session, row: AliasRow) -> str:
+    """What served before, while it can serve again: what was deleted counts once more when it is restored."""
+    live = (VersionRow.tenant == row.tenant, VersionRow.version == row.previous, VersionRow.deleted_at.is_(None))
+    return (session.scalar(select(VersionRow.version).where(*live)) or "") if row.previous else ""
+
+
 def canaries_of(row: AliasRow) -> Any:
     """The query for an alias's canaries."""
     key = (CanaryRow.tenant == row.tenant, CanaryRow.model == row.model, CanaryRow.alias == row.alias)
@@ -151,6 +158,11 @@ def require_alias(session: Session, caller: Caller, model: str, alias: str, etag
     if etag and etag != row.etag:
         raise Failure(Reason.ETAG_MISMATCH, name=f"{model}@{alias}", etag=row.etag)
     return row
+
+
+def spoken_of(tenant: Any, version: Any) -> ColumnElement[bool]:
+    """The condition that a generator said something of the version in these columns: without a word nothing is decided."""
+    return exists().where(ReadinessRow.tenant == tenant, ReadinessRow.version == version)
 
 
 def forget_refusals(session: Session, tenant: str, version: str) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
 from services.registry import canaries, moves
-from services.registry.alias_view import Alias, AliasView, forget_refusals, require_alias
+from services.registry.alias_view import Alias, AliasView, forget_refusals, require_alias, spoken_of
 from services.registry.callers import Caller
 from services.registry.events import EventKind
 from services.registry.gate_keeping import refusal, require_passed
@@ -24,8 +24,8 @@ from services.registry.lives import hear
 from services.registry.moves import Move, MoveKind, Spot
 from services.registry.readiness import AliasState, Report
 from services.registry.replay import Replay
-from services.registry.store import AliasRow, ReadinessRow
-from services.registry.versions import find_version
+from services.registry.store_aliases import AliasRow, ReadinessRow
+from services.registry.version_view import find_version
 
 NEW = "new"
 
@@ -152,6 +152,8 @@ class Aliases:
             if report.version:
                 self._keep(session, report)
                 pending = pending.where(AliasRow.tenant == report.tenant, AliasRow.target == report.version)
+            else:
+                pending = pending.where(spoken_of(AliasRow.tenant, AliasRow.target))
             tried = self._canaries.settle(session, report.tenant, report.version)
             rows = session.scalars(pending.with_for_update()).all()
             changed = [*tried, *(row for row in rows if self._settle(session, row))]

@@ -17,7 +17,7 @@ from services.registry.manifests import Evaluation
 from services.registry.measurements import Recorded, Source, append
 from services.registry.replay import Replay
 from services.registry.store import MeasurementRow, TagRow
-from services.registry.versions import Version, find_version, shown
+from services.registry.version_view import Version, find_version, shown
 
 MOST_TAGS = 64
 MOST_EVALUATIONS = 1000

@@ -13,8 +13,9 @@ from services.registry.bases import DIGEST, Base
 from services.registry.callers import Caller
 from services.registry.manifests import Kind
 from services.registry.models import names, not_found
-from services.registry.store import AliasRow, ModelRow, VersionRow
-from services.registry.versions import find_version
+from services.registry.store import ModelRow, VersionRow
+from services.registry.store_aliases import AliasRow
+from services.registry.version_view import find_version
 
 _DEFAULT_ALIAS = "prod"
 

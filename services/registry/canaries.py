@@ -13,15 +13,15 @@ from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
-from services.registry.alias_view import Alias, AliasView, canaries_of, forget_refusals, require_alias
+from services.registry.alias_view import Alias, AliasView, canaries_of, forget_refusals, require_alias, spoken_of
 from services.registry.callers import Caller
 from services.registry.events import EventKind
 from services.registry.moves import Move, MoveKind, Spot, note
 from services.registry.readiness import AliasState
 from services.registry.replay import Replay
 from services.registry.shares import BUCKETS, bucket_of, resized
-from services.registry.store import AliasRow, CanaryRow
-from services.registry.versions import find_version
+from services.registry.store_aliases import AliasRow, CanaryRow
+from services.registry.version_view import find_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +130,8 @@ class Canaries:
         pending = select(CanaryRow).where(CanaryRow.state == AliasState.PENDING.value)
         if version:
             pending = pending.where(CanaryRow.tenant == tenant, CanaryRow.version == version)
+        else:
+            pending = pending.where(spoken_of(CanaryRow.tenant, CanaryRow.version))
         changed = []
         for row in session.scalars(pending.with_for_update()).all():
             if self._judge(session, row):

@@ -32,6 +32,8 @@ class RegistrySettings(ServiceSettings):
     import_hub: bool = True
     # How long a call waits for long work (a merge, an import, the check of a large model) before it says how far it is.
     patience_seconds: float = Field(default=8.0, gt=0)
+    # A replica that does long work and dies is held to be at it for so long; it tells the others three times meanwhile.
+    lease_seconds: float = Field(default=30.0, gt=0)
     inspect_seconds: float = Field(default=120.0, gt=0)
     # How long an upload that no version references, or a blob without a row, is kept; how often that is looked at.
     unused_upload_seconds: float = Field(default=24 * 3600.0, gt=0)

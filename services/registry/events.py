@@ -67,9 +67,10 @@ class Beat:
     caught_up: bool = False
 
 
-def reserve(session: Session, tenant: str) -> tuple[int, int]:
-    """The next number among all events and among the tenant's."""
-    return next_number(session, _ALL), next_number(session, _counter(tenant))
+def reserve(session: Session, tenant: str, count: int = 1) -> tuple[int, int]:
+    """The first of ``count`` new numbers among all events and among the tenant's; replicas are told at the commit."""
+    notices.tell(session, CHANNEL)
+    return next_number(session, _ALL, count), next_number(session, _counter(tenant), count)
 
 
 def append(
@@ -96,7 +97,6 @@ def append(
             created_at=at,
         )
     )
-    notices.tell(session, CHANNEL)
 
 
 def _counter(tenant: str) -> str:

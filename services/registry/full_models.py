@@ -4,9 +4,9 @@ Invariant: an adapter on a full model of its tenant's always finds that model: n
 version with the digest that the adapter names.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.orm import Session
 
 from services.chassis.model_cache import digest_of
@@ -34,22 +34,24 @@ def newest(session: Session, tenant: str, model: str) -> VersionRow | None:
     return session.scalars(select(VersionRow).where(*of_model).order_by(VersionRow.number.desc()).limit(1)).first()
 
 
-def tied_to(session: Session, row: VersionRow, going: Collection[str] = (), *, deleted: bool) -> str:
+def tied_to(session: Session, row: VersionRow, going: Select[str] | None = None, *, deleted: bool) -> str:
     """The adapters that need a full model, for people; empty when none does.
 
-    ``going`` are versions that do not stay; with ``deleted`` adapters that could be restored count too.  Another
+    ``going`` finds versions that do not stay; with ``deleted`` adapters that could be restored count too.  Another
     version of the same files carries them as well.
     """
     if row.kind != Kind.FULL.value:
         return ""
-    gone = {row.version, *going}
+    stays = VersionRow.version != row.version
+    if going is not None:
+        stays &= VersionRow.version.not_in(going)
     other = select(VersionRow.version).where(*_of_base(row.tenant, row.base_digest, Kind.FULL), _LIVE)
-    if session.scalars(other.where(VersionRow.version.not_in(gone)).limit(1)).first() is not None:
+    if session.scalars(other.where(stays).limit(1)).first() is not None:
         return ""
     tied = select(VersionRow).where(*_of_base(row.tenant, row.base_digest, Kind.LORA))
     if not deleted:
         tied = tied.where(_LIVE)
-    tied = tied.where(VersionRow.version.not_in(gone)).order_by(VersionRow.model, VersionRow.number)
+    tied = tied.where(stays).order_by(VersionRow.model, VersionRow.number)
     adapters = session.scalars(tied.limit(_MAX_NAMED + 1)).all()
     if not adapters:
         return ""

@@ -20,7 +20,7 @@ from services.registry.measurements import evaluations
 from services.registry.models import require_model
 from services.registry.moves import Spot, has_served
 from services.registry.replay import Replay
-from services.registry.store import AliasRow, GateRow
+from services.registry.store_aliases import AliasRow, GateRow
 
 MOST_GATES = 64
 _NAME = re.compile(r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")

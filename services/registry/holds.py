@@ -3,22 +3,24 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, Select, or_, select, true
 from sqlalchemy.orm import Session
 
 from services.chassis.errors import Failure, Reason
 from services.registry import full_models
 from services.registry.lives import living
 from services.registry.readiness import Life, ReadinessState
-from services.registry.store import AliasRow, CanaryRow, ParentRow, ReadinessRow, VersionRow
+from services.registry.store import ParentRow, VersionRow
+from services.registry.store_aliases import AliasRow, CanaryRow, ReadinessRow
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """How somebody deletes: ``purge`` for good at once, ``force`` past generators that hold it ready."""
+    """How somebody deletes: ``purge`` for good at once, ``force`` past generators that hold it ready; and why."""
 
     purge: bool = False
     force: bool = False
+    why: str = ""
 
 
 class Holds:
@@ -41,7 +43,7 @@ class Holds:
         if holders:
             raise Failure(Reason.VERSION_HELD, name=name, holders=", ".join(holders[:5]))
 
-    def ready_on(self, session: Session, tenant: str, versions: Sequence[str]) -> list[str]:
+    def ready_on(self, session: Session, tenant: str, versions: Sequence[str] | Select[str]) -> list[str]:
         """Names of the living generators whose present life says READY of one of the versions."""
         words = session.scalars(
             select(ReadinessRow).where(
@@ -57,7 +59,7 @@ class Holds:
 
 
 def child_of_any(
-    session: Session, tenant: str, versions: Sequence[str], condition: ColumnElement[bool]
+    session: Session, tenant: str, versions: Sequence[str] | Select[str], condition: ColumnElement[bool]
 ) -> VersionRow | None:
     """A version that was made from one of ``versions`` and that meets a condition."""
     children = select(VersionRow).join(
@@ -81,9 +83,7 @@ def _alias_of(session: Session, row: VersionRow) -> str:
 
 def _child_of(session: Session, row: VersionRow, *, deleted: bool) -> str:
     """A version that was made from it; with ``deleted`` one that could still be restored counts too."""
-    live = VersionRow.deleted_at.is_(None)
-    condition = or_(live, VersionRow.deleted_at.is_not(None)) if deleted else live
-    child = child_of_any(session, row.tenant, [row.version], condition)
+    child = child_of_any(session, row.tenant, [row.version], true() if deleted else VersionRow.deleted_at.is_(None))
     if child is None:
         return ""
     state = "" if child.deleted_at is None else " (deleted, but not purged)"

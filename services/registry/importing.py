@@ -9,6 +9,8 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,7 +24,8 @@ from services.registry.publishing import Publishing
 from services.registry.replay import Replay
 from services.registry.uploads import Uploads
 from services.registry.verification import Verification
-from services.registry.versions import Version, Versions
+from services.registry.version_view import Version
+from services.registry.versions import Versions
 from services.registry.works import Progress, Works
 
 _BLOCK_BYTES = 4 * 1024 * 1024
@@ -49,11 +52,12 @@ class Importing:
         self._versions = versions
         self._works = works
         self._folder = folder
+        self._under_way: set[Path] = set()
 
     async def run(self, caller: Caller, uri: str, model: str, replay: Replay) -> Version:
         """The version that holds what ``uri`` names now.  The same request again is the same version.
 
-        Raises MODEL_SOURCE_INVALID, WEIGHTS_REFUSED, BLOB_TOO_LARGE, DISK_FULL, FIELD_INVALID, REQUEST_ID_REUSED,
+        Whoever asks for what is being imported already joins that.  Raises MODEL_SOURCE_INVALID, WEIGHTS_REFUSED, BLOB_TOO_LARGE, DISK_FULL, FIELD_INVALID, REQUEST_ID_REUSED,
         and WORK_UNDER_WAY while it goes on.
         """
         require_name(model)
@@ -61,22 +65,24 @@ class Importing:
         known = await self._versions.replayed(caller, replay)
         if known is not None:
             return known
-
-        async def work(progress: Progress) -> Version:
-            return await self._import(caller, uri, model, replay, progress)
-
-        return await self._works.join(replay.key, f"The import of {uri}", work)
+        begin = partial(self._import, caller, uri, model, replay)
+        made = await self._works.join(replay.key, f"The import of {uri}", begin, work=f"{uri} {model}")
+        return await self._versions.answered(caller, made, replay)
 
     async def _import(self, caller: Caller, uri: str, model: str, replay: Replay, progress: Progress) -> Version:
-        # One place a tenant and URI: what the hub sent of a file before a kill is gone on from.
-        name = hashlib.sha256(f"{caller.tenant}\0{uri}".encode()).hexdigest()[:32]
+        # One place for this work alone, here: what the hub sent of a file before a kill is gone on from.
+        name = hashlib.sha256(f"{caller.tenant}\0{uri}\0{model}".encode()).hexdigest()[:32]
         scratch = self._folder / name
-        with disk_full_named("the blobs"):
-            await asyncio.to_thread(lambda: scratch.mkdir(parents=True, exist_ok=True))
-        progress.say("its files are listed")
-        async with self._sources.opened(uri, scratch) as source:
-            files = await self._taken(caller, source, scratch, progress)
-            lineage = Lineage(base_uri=source.found.uri)
+        self._under_way.add(scratch)
+        try:
+            with disk_full_named("the blobs"):
+                await asyncio.to_thread(lambda: scratch.mkdir(parents=True, exist_ok=True))
+            progress.say("its files are listed")
+            async with self._sources.opened(uri, scratch) as source:
+                files = await self._taken(caller, source, scratch, progress)
+                lineage = Lineage(base_uri=source.found.uri)
+        finally:
+            self._under_way.discard(scratch)
         draft = Manifest(caller.tenant, model, Kind.FULL, "", "", "", files, lineage)
         progress.say("its files are checked")
         version = await self._publishing.publish(caller, draft, replay)
@@ -109,8 +115,10 @@ class Importing:
     def discard_remains(self, older_than: float) -> None:
         """Remove what imports left that nobody took up since ``older_than`` (Unix seconds).  Blocks."""
         for scratch in self._folder.glob("*"):
-            if scratch.stat().st_mtime < older_than:
-                shutil.rmtree(scratch, ignore_errors=True)
+            # An import that ends now removes its own.
+            with suppress(FileNotFoundError):
+                if scratch.stat().st_mtime < older_than and scratch not in self._under_way:
+                    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _copied(source: BinaryIO, target: Path, size_bytes: int, copied: Callable[[int], None]) -> tuple[str, int]:

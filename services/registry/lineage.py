@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from services.chassis.database import Database
 from services.registry.callers import Caller
 from services.registry.store import ParentRow, VersionRow
-from services.registry.versions import Version, find_version, shown_all
+from services.registry.version_view import Version, find_version, shown_all
 
 _MOST = 500
 # Of the chain, each is shown whole.

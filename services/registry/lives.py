@@ -6,15 +6,19 @@ is heard, every word of the others is deleted in the same transaction, and the o
 are refused from then on.
 """
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from services.chassis.errors import Failure, Reason
 from services.registry.readiness import Life
-from services.registry.store import LifeRow, ReadinessRow, next_number
+from services.registry.store import CounterRow, next_number
+from services.registry.store_aliases import LifeRow, ReadinessRow
 
 # Former lives that are remembered, so that a straggler of one is not taken for a new one.
 _FORMER_LIVES = 32
+# A generator that was silent for so long is not expected back under its name: many bear the name of a machine that is
+# gone, and each left a word on every version that it held.
+FORGOTTEN_SECONDS = 7 * 24 * 3600.0
 
 
 def hear(session: Session, life: Life, now: float) -> None:
@@ -36,6 +40,22 @@ def _begin(session: Session, life: Life, now: float) -> None:
     session.execute(delete(LifeRow).where(LifeRow.generator == life.generator, LifeRow.number < number - _FORMER_LIVES))
     session.add(LifeRow(generator=life.generator, instance=life.instance, number=number, seen_at=now))
     session.flush()
+
+
+def forget_silent(session: Session, since: float) -> int:
+    """Forget generators that nobody has heard since a time, and their words; returns how many lives went.
+
+    One that speaks again begins a life, and says once more what it holds.
+    """
+    heard = select(LifeRow.generator).where(LifeRow.seen_at >= since)
+    silent = LifeRow.generator.not_in(heard)
+    counters = [f"lives/{name}" for name in session.scalars(select(LifeRow.generator).where(silent).distinct())]
+    gone = session.scalar(select(func.count()).select_from(LifeRow).where(silent)) or 0
+    session.execute(delete(LifeRow).where(silent))
+    session.execute(delete(ReadinessRow).where(ReadinessRow.generator.not_in(select(LifeRow.generator))))
+    for name in counters:
+        session.execute(delete(CounterRow).where(CounterRow.name == name))
+    return gone
 
 
 def living(session: Session, since: float) -> frozenset[Life]:

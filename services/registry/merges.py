@@ -1,6 +1,7 @@
 """Merges: an adapter baked into its base, in a child under limits, kept as a version like any other.
 
-Invariant: a merge is a version or nothing; whatever a kill leaves is a folder that the next start clears.
+Invariants: a merge is a version or nothing; whatever a kill leaves is a folder that the next start clears.  An adapter
+is merged into a model once: those who ask meanwhile, here or at another replica, wait for that, and later ones find it.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,8 @@ from services.registry.publishing import Publishing
 from services.registry.replay import Replay
 from services.registry.uploads import Uploads
 from services.registry.verification import ENVIRONMENT, ROOT
-from services.registry.versions import Version, Versions
+from services.registry.version_view import Version
+from services.registry.versions import Versions
 from services.registry.works import Progress, Works
 
 _PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from services.registry.merging.child import main; main()"
@@ -58,7 +61,7 @@ class Merges:
     async def run(self, caller: Caller, model: str, reference: str, target: str, replay: Replay) -> Version:
         """A full version of ``target`` that computes what the adapter does over its base.
 
-        The same request again is the same version.  Raises MODEL_NOT_FOUND, VERSION_NOT_FOUND, FIELD_INVALID for a
+        The same merge again is the same version, whoever asks; at once it is done once.  Raises MODEL_NOT_FOUND, VERSION_NOT_FOUND, FIELD_INVALID for a
         full model, BASE_MISMATCH when the base's files are not at hand, WEIGHTS_REFUSED for what has no place in the
         base, DISK_FULL, REQUEST_ID_REUSED, and WORK_UNDER_WAY while it goes on.
         """
@@ -76,10 +79,31 @@ class Merges:
             known_bases = "only bases whose files are here; import it as a full model first"
             raise Failure(Reason.BASE_MISMATCH, name=digest, base=digest, known=known_bases)
 
-        async def work(progress: Progress) -> Version:
-            return await self._merge(caller, adapter, base, target, replay, progress)
+        made = await self._made(caller, adapter, base, target)
+        if made is None:
+            made = await self._works.join(
+                replay.key,
+                f"The merge of {model}@{adapter.number}",
+                partial(self._work, caller, adapter, base, target, replay),
+                work=f"{adapter.version} {base.digest} {target}",
+            )
+        return await self._versions.answered(caller, made, replay)
 
-        return await self._works.join(replay.key, f"The merge of {model}@{adapter.number}", work)
+    async def _made(self, caller: Caller, adapter: Version, base: Base, target: str) -> Version | None:
+        """What an earlier merge of these made, whoever asked for it."""
+        for version in await self._versions.made_from(caller, target, adapter.version):
+            told = version.manifest.lineage.config.get("merged")
+            merged = told if version.manifest.kind is Kind.FULL and isinstance(told, Mapping) else {}
+            if (merged.get("adapter"), merged.get("base_digest")) == (adapter.version, base.digest):
+                return version
+        return None
+
+    async def _work(
+        self, caller: Caller, adapter: Version, base: Base, target: str, replay: Replay, progress: Progress
+    ) -> Version:
+        # Another replica may have ended it between our look and our lease.
+        made = await self._made(caller, adapter, base, target)
+        return made or await self._merge(caller, adapter, base, target, replay, progress)
 
     async def _merge(
         self, caller: Caller, adapter: Version, base: Base, target: str, replay: Replay, progress: Progress

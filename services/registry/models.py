@@ -17,7 +17,9 @@ from sqlalchemy.orm import Session
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
 from services.chassis.nearest import nearest
+from services.registry import changes
 from services.registry.callers import Caller
+from services.registry.changes import By, Change, ChangeKind, note_model
 from services.registry.replay import Replay
 from services.registry.store import ModelRow
 
@@ -132,7 +134,7 @@ def names(session: Session, tenant: str) -> list[str]:
     return list(session.scalars(select(ModelRow.model).where(*live).order_by(ModelRow.model).limit(_MAX_NAMES)))
 
 
-def ensure_model(session: Session, tenant: str, model: str, at: float) -> ModelRow:
+def ensure_model(session: Session, tenant: str, model: str, at: float, by: By) -> ModelRow:
     """The tenant's model, created when it is new.  Raises FIELD_INVALID for a reserved name.
 
     A deleted one is there again; its deleted versions stay deleted, each can be restored.
@@ -141,14 +143,15 @@ def ensure_model(session: Session, tenant: str, model: str, at: float) -> ModelR
     if row is None:
         return _add(session, tenant, model, at)
     if row.deleted_at is not None:
-        revive(row)
+        revive(session, row, at, by)
     return row
 
 
-def revive(row: ModelRow) -> None:
+def revive(session: Session, row: ModelRow, at: float, by: By) -> None:
     """Bring back a deleted model in the open transaction."""
     row.deleted_at = row.purge_at = None
     row.revision += 1
+    note_model(session, row, ChangeKind.MODEL_RESTORED, by, at)
 
 
 def _add(session: Session, tenant: str, model: str, at: float) -> ModelRow:
@@ -191,7 +194,8 @@ class Models:
             elif row.deleted_at is None:
                 raise Failure(Reason.MODEL_EXISTS, name=model)
             else:
-                revive(row)
+                by = By(caller.principal, detail="a model was made anew under its name")
+                revive(session, row, self._now(), by)
                 row.created_at, row.keep_last, row.keep_days = self._now(), 0, 0
             wish.apply(row)
             made = shown(row)
@@ -217,6 +221,17 @@ class Models:
             if not deleted:
                 query = query.where(ModelRow.deleted_at.is_(None))
             return [shown(row) for row in session.scalars(query.order_by(ModelRow.model).limit(limit))]
+
+        return await self._database.read(transaction)
+
+    async def changes(self, caller: Caller, model: str, before: int | None, limit: int) -> list[Change]:
+        """What was deleted, restored and purged, newest first.  Raises MODEL_NOT_FOUND when nothing ever was and is."""
+
+        def transaction(session: Session) -> list[Change]:
+            found = changes.page(session, caller.tenant, model, before, limit)
+            if not found and before is None:
+                require_model(session, caller.tenant, model, deleted=True)
+            return found
 
         return await self._database.read(transaction)
 

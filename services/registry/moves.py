@@ -10,7 +10,7 @@ from enum import StrEnum
 from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.orm import Session
 
-from services.registry.store import AliasRow, MoveRow
+from services.registry.store_aliases import AliasRow, MoveRow
 
 
 class MoveKind(StrEnum):

@@ -14,7 +14,8 @@ from services.registry.models import require_name
 from services.registry.replay import Replay
 from services.registry.uploads import require_accepted
 from services.registry.verification import BaseFacts, Verification
-from services.registry.versions import Version, Versions
+from services.registry.version_view import Version
+from services.registry.versions import Versions
 from services.registry.works import Progress, Works
 
 _DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")

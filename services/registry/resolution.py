@@ -16,10 +16,11 @@ from services.registry import base_names
 from services.registry.bases import Bases
 from services.registry.callers import Caller
 from services.registry.canaries import chosen
-from services.registry.manifests import Kind, parse
+from services.registry.manifests import Kind
 from services.registry.models import names, not_found
-from services.registry.store import AliasRow, ModelRow, VersionRow
-from services.registry.versions import find_version
+from services.registry.store import ModelRow, VersionRow
+from services.registry.store_aliases import AliasRow
+from services.registry.version_view import find_version
 
 BASE = "base"
 AUTO = "auto"
@@ -116,13 +117,12 @@ def _version(session: Session, caller: Caller, model: str, reference: str) -> Ve
 
 
 def _found(row: VersionRow, alias: str, *, canary: bool = False) -> Resolution:
-    manifest = parse(row.manifest)
     return Resolution(
         model=row.model,
         version=row.version,
         number=row.number,
-        kind=manifest.kind,
+        kind=Kind(row.kind),
         alias=alias,
-        base_digest=manifest.base_digest,
+        base_digest=row.base_digest,
         canary=canary,
     )

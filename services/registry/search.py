@@ -16,7 +16,7 @@ from services.chassis.errors import Failure, Reason
 from services.registry.callers import Caller
 from services.registry.manifests import Kind
 from services.registry.store import MeasurementRow, ModelRow, TagRow, VersionRow
-from services.registry.versions import Version, shown_all
+from services.registry.version_view import Version, shown_all
 
 
 class Order(StrEnum):

@@ -69,8 +69,16 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         self._do.feed.wake()
         return pb.DeleteModelResponse(model=None if gone is None else wire.model(gone))
 
+    async def ListModelChanges(self, request: pb.ListModelChangesRequest, context: Any) -> pb.ListModelChangesResponse:
+        size = paging.size_of(request.page_size)
+        before = paging.number(request.page_token, request.model)
+        found = await self._do.models.changes(_caller(), request.model, before, size + 1)
+        more = paging.encode([found[size - 1].number], request.model) if len(found) > size else ""
+        shown = [wire_finding.change(item) for item in found[:size]]
+        return pb.ListModelChangesResponse(changes=shown, next_page_token=more)
+
     async def RestoreModel(self, request: pb.RestoreModelRequest, context: Any) -> pb.RestoreModelResponse:
-        model = await self._do.deletion.restore_model(_caller(), request.model)
+        model = await self._do.deletion.restore_model(_caller(), request.model, request.reason)
         self._do.feed.wake()
         return pb.RestoreModelResponse(model=wire.model(model))
 
@@ -87,7 +95,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     async def CreateVersion(self, request: pb.CreateVersionRequest, context: Any) -> pb.CreateVersionResponse:
         caller = _caller()
         draft = wire.draft(caller, request.version)
-        version = await self._do.publishing.publish_within(self._do.works, caller, draft, Replay(key_for(request)))
+        version = await self._do.publishing.publish_within(self._do.checks, caller, draft, Replay(key_for(request)))
         self._do.feed.wake()
         return pb.CreateVersionResponse(version=wire.version(version, whole=True))
 
@@ -110,7 +118,8 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         return pb.DeleteVersionResponse(version=None if gone is None else wire.version(gone))
 
     async def RestoreVersion(self, request: pb.RestoreVersionRequest, context: Any) -> pb.RestoreVersionResponse:
-        version = await self._do.deletion.restore_version(_caller(), request.model, request.version)
+        why = request.reason
+        version = await self._do.deletion.restore_version(_caller(), request.model, request.version, why)
         self._do.feed.wake()
         return pb.RestoreVersionResponse(version=wire.version(version, whole=True))
 

@@ -1,4 +1,4 @@
-"""The registry's tables.  Nothing else in the service knows a column.
+"""The registry's tables; those of what serves are in ``store_aliases``.  Nothing else in the service knows a column.
 
 Every row carries its tenant and every key begins with it: a query that forgets
 the tenant does not find one row by luck.  Times are Unix seconds.  The schema is
@@ -20,10 +20,10 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 # What identifies things has one width everywhere: ids are short, digests are sha256: and 64 digits.
-_Id = String(128)
-_Digest = String(80)
+Id = String(128)
+Digest = String(80)
 # SQLite numbers rows by INTEGER only; a plain BIGINT everywhere else.
-_Big = BigInteger().with_variant(Integer, "sqlite")
+Big = BigInteger().with_variant(Integer, "sqlite")
 
 
 class Base(DeclarativeBase):
@@ -37,12 +37,12 @@ class ModelRow(Base):
     """
 
     __tablename__ = "models"
-    tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
-    model: Mapped[str] = mapped_column(_Id, primary_key=True)
+    tenant: Mapped[str] = mapped_column(Id, primary_key=True)
+    model: Mapped[str] = mapped_column(Id, primary_key=True)
     description: Mapped[str] = mapped_column(Text)
     labels: Mapped[str] = mapped_column(Text)
-    revision: Mapped[int] = mapped_column(_Big)
-    last_number: Mapped[int] = mapped_column(_Big)
+    revision: Mapped[int] = mapped_column(Big)
+    last_number: Mapped[int] = mapped_column(Big)
     created_at: Mapped[float] = mapped_column(Float)
     card: Mapped[str] = mapped_column(Text, server_default="")
     task: Mapped[str] = mapped_column(String(64), server_default="")
@@ -61,18 +61,18 @@ class VersionRow(Base):
     """
 
     __tablename__ = "versions"
-    tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
-    version: Mapped[str] = mapped_column(_Digest, primary_key=True)
-    model: Mapped[str] = mapped_column(_Id)
-    number: Mapped[int] = mapped_column(_Big)
-    parent: Mapped[str] = mapped_column(_Digest)
+    tenant: Mapped[str] = mapped_column(Id, primary_key=True)
+    version: Mapped[str] = mapped_column(Digest, primary_key=True)
+    model: Mapped[str] = mapped_column(Id)
+    number: Mapped[int] = mapped_column(Big)
+    parent: Mapped[str] = mapped_column(Digest)
     manifest: Mapped[str] = mapped_column(Text)
-    principal: Mapped[str] = mapped_column(_Id)
+    principal: Mapped[str] = mapped_column(Id)
     created_at: Mapped[float] = mapped_column(Float)
-    base_digest: Mapped[str] = mapped_column(_Digest, server_default="")
+    base_digest: Mapped[str] = mapped_column(Digest, server_default="")
     kind: Mapped[str] = mapped_column(String(16), server_default="")
-    job: Mapped[str] = mapped_column(_Id, server_default="")
-    dataset_digest: Mapped[str] = mapped_column(_Digest, server_default="")
+    job: Mapped[str] = mapped_column(Id, server_default="")
+    dataset_digest: Mapped[str] = mapped_column(Digest, server_default="")
     deleted_at: Mapped[float | None] = mapped_column(Float)
     purge_at: Mapped[float | None] = mapped_column(Float)
     with_model: Mapped[bool] = mapped_column(Boolean, server_default=false())
@@ -92,10 +92,10 @@ class ParentRow(Base):
     """One parent of a version; position 0 is the one that training continued from, as ``versions.parent`` says too."""
 
     __tablename__ = "parents"
-    tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
-    version: Mapped[str] = mapped_column(_Digest, primary_key=True)
+    tenant: Mapped[str] = mapped_column(Id, primary_key=True)
+    version: Mapped[str] = mapped_column(Digest, primary_key=True)
     position: Mapped[int] = mapped_column(Integer, primary_key=True)
-    parent: Mapped[str] = mapped_column(_Digest)
+    parent: Mapped[str] = mapped_column(Digest)
     __table_args__ = (
         ForeignKeyConstraint(["tenant", "version"], ["versions.tenant", "versions.version"], name="fk_parents_version"),
         Index("ix_parents_parent", "tenant", "parent"),
@@ -106,8 +106,8 @@ class TagRow(Base):
     """A tag of a version."""
 
     __tablename__ = "tags"
-    tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
-    version: Mapped[str] = mapped_column(_Digest, primary_key=True)
+    tenant: Mapped[str] = mapped_column(Id, primary_key=True)
+    version: Mapped[str] = mapped_column(Digest, primary_key=True)
     tag: Mapped[str] = mapped_column(String(63), primary_key=True)
     __table_args__ = (
         ForeignKeyConstraint(["tenant", "version"], ["versions.tenant", "versions.version"], name="fk_tags_version"),
@@ -122,16 +122,16 @@ class MeasurementRow(Base):
     """
 
     __tablename__ = "measurements"
-    tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
-    version: Mapped[str] = mapped_column(_Digest, primary_key=True)
-    number: Mapped[int] = mapped_column(_Big, primary_key=True)
+    tenant: Mapped[str] = mapped_column(Id, primary_key=True)
+    version: Mapped[str] = mapped_column(Digest, primary_key=True)
+    number: Mapped[int] = mapped_column(Big, primary_key=True)
     source: Mapped[str] = mapped_column(String(16))
     metric: Mapped[str] = mapped_column(String(128))
     value: Mapped[float] = mapped_column(Float)
-    dataset_digest: Mapped[str] = mapped_column(_Digest)
-    dataset_rows: Mapped[int] = mapped_column(_Big)
+    dataset_digest: Mapped[str] = mapped_column(Digest)
+    dataset_rows: Mapped[int] = mapped_column(Big)
     note: Mapped[str] = mapped_column(Text)
-    principal: Mapped[str] = mapped_column(_Id)
+    principal: Mapped[str] = mapped_column(Id)
     created_at: Mapped[float] = mapped_column(Float)
     __table_args__ = (
         ForeignKeyConstraint(
@@ -145,11 +145,11 @@ class FileRow(Base):
     """One file of a version: the reference that keeps a blob and that gives the right to read it."""
 
     __tablename__ = "files"
-    tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
-    version: Mapped[str] = mapped_column(_Digest, primary_key=True)
+    tenant: Mapped[str] = mapped_column(Id, primary_key=True)
+    version: Mapped[str] = mapped_column(Digest, primary_key=True)
     filename: Mapped[str] = mapped_column(String(128), primary_key=True)
     sha256: Mapped[str] = mapped_column(String(64))
-    size_bytes: Mapped[int] = mapped_column(_Big)
+    size_bytes: Mapped[int] = mapped_column(Big)
     __table_args__ = (
         ForeignKeyConstraint(["tenant", "version"], ["versions.tenant", "versions.version"], name="fk_files_version"),
         Index("ix_files_sha256", "sha256", "tenant"),
@@ -160,119 +160,12 @@ class UploadRow(Base):
     """A finished upload: the tenant's right to the bytes until a version references them or the sweep comes."""
 
     __tablename__ = "uploads"
-    tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
+    tenant: Mapped[str] = mapped_column(Id, primary_key=True)
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
     filename: Mapped[str] = mapped_column(String(255))
-    size_bytes: Mapped[int] = mapped_column(_Big)
+    size_bytes: Mapped[int] = mapped_column(Big)
     completed_at: Mapped[float] = mapped_column(Float)
     __table_args__ = (Index("ix_uploads_sha256", "sha256"), Index("ix_uploads_completed_at", "completed_at"))
-
-
-class AliasRow(Base):
-    """An alias.  ``serving`` is empty until a first target was ready, ``previous`` until a second one was.
-
-    ``why`` is what whoever set the target gave as the reason.
-    """
-
-    __tablename__ = "aliases"
-    tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
-    model: Mapped[str] = mapped_column(_Id, primary_key=True)
-    alias: Mapped[str] = mapped_column(String(32), primary_key=True)
-    target: Mapped[str] = mapped_column(_Digest)
-    serving: Mapped[str] = mapped_column(_Digest)
-    state: Mapped[str] = mapped_column(String(16))
-    reason: Mapped[str] = mapped_column(Text)
-    etag: Mapped[str] = mapped_column(String(40))
-    principal: Mapped[str] = mapped_column(_Id)
-    updated_at: Mapped[float] = mapped_column(Float)
-    previous: Mapped[str] = mapped_column(_Digest, server_default="")
-    why: Mapped[str] = mapped_column(Text, server_default="")
-    __table_args__ = (
-        ForeignKeyConstraint(["tenant", "model"], ["models.tenant", "models.model"], name="fk_aliases_model"),
-        ForeignKeyConstraint(["tenant", "target"], ["versions.tenant", "versions.version"], name="fk_aliases_target"),
-        Index("ix_aliases_target", "tenant", "target"),
-        Index("ix_aliases_serving", "tenant", "serving"),
-    )
-
-
-class CanaryRow(Base):
-    """A version that gets a share of an alias's requests: ``buckets`` of a hundred, a JSON list of numbers."""
-
-    __tablename__ = "canaries"
-    tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
-    model: Mapped[str] = mapped_column(_Id, primary_key=True)
-    alias: Mapped[str] = mapped_column(String(32), primary_key=True)
-    version: Mapped[str] = mapped_column(_Digest, primary_key=True)
-    buckets: Mapped[str] = mapped_column(Text)
-    state: Mapped[str] = mapped_column(String(16))
-    reason: Mapped[str] = mapped_column(Text)
-    __table_args__ = (
-        ForeignKeyConstraint(
-            ["tenant", "model", "alias"], ["aliases.tenant", "aliases.model", "aliases.alias"], name="fk_canaries_alias"
-        ),
-        ForeignKeyConstraint(
-            ["tenant", "version"], ["versions.tenant", "versions.version"], name="fk_canaries_version"
-        ),
-        Index("ix_canaries_version", "tenant", "version"),
-    )
-
-
-class GateRow(Base):
-    """A gate; ``policy`` is its conditions as JSON, read and written whole."""
-
-    __tablename__ = "gates"
-    tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
-    model: Mapped[str] = mapped_column(_Id, primary_key=True)
-    gate: Mapped[str] = mapped_column(String(64), primary_key=True)
-    policy: Mapped[str] = mapped_column(Text)
-    principal: Mapped[str] = mapped_column(_Id)
-    created_at: Mapped[float] = mapped_column(Float)
-    __table_args__ = (
-        ForeignKeyConstraint(["tenant", "model"], ["models.tenant", "models.model"], name="fk_gates_model"),
-    )
-
-
-class MoveRow(Base):
-    """One thing that happened to an alias.  Kept when the alias is deleted: numbers never repeat."""
-
-    __tablename__ = "alias_moves"
-    tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
-    model: Mapped[str] = mapped_column(_Id, primary_key=True)
-    alias: Mapped[str] = mapped_column(String(32), primary_key=True)
-    number: Mapped[int] = mapped_column(_Big, primary_key=True)
-    from_version: Mapped[str] = mapped_column(_Digest)
-    to_version: Mapped[str] = mapped_column(_Digest)
-    principal: Mapped[str] = mapped_column(_Id)
-    created_at: Mapped[float] = mapped_column(Float)
-    kind: Mapped[str] = mapped_column(String(16), server_default="SET")
-    reason: Mapped[str] = mapped_column(Text, server_default="")
-    percent: Mapped[int] = mapped_column(Integer, server_default="0")
-    detail: Mapped[str] = mapped_column(Text, server_default="")
-
-
-class LifeRow(Base):
-    """One life of a generator and when it last spoke; ``number`` rises, the highest is the present one."""
-
-    __tablename__ = "generator_lives"
-    generator: Mapped[str] = mapped_column(_Id, primary_key=True)
-    instance: Mapped[str] = mapped_column(_Id, primary_key=True)
-    number: Mapped[int] = mapped_column(_Big)
-    seen_at: Mapped[float] = mapped_column(Float)
-    __table_args__ = (UniqueConstraint("generator", "number", name="uq_generator_lives_number"),)
-
-
-class ReadinessRow(Base):
-    """A generator's last word on a version, by the life that said it."""
-
-    __tablename__ = "readiness"
-    tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
-    version: Mapped[str] = mapped_column(_Digest, primary_key=True)
-    generator: Mapped[str] = mapped_column(_Id, primary_key=True)
-    state: Mapped[str] = mapped_column(String(16))
-    reason: Mapped[str] = mapped_column(Text)
-    updated_at: Mapped[float] = mapped_column(Float)
-    instance: Mapped[str] = mapped_column(_Id, server_default="")
-    __table_args__ = (Index("ix_readiness_generator", "generator"),)
 
 
 class EventRow(Base):
@@ -283,15 +176,42 @@ class EventRow(Base):
     """
 
     __tablename__ = "events"
-    sequence: Mapped[int] = mapped_column(_Big, primary_key=True, autoincrement=False)
-    tenant: Mapped[str] = mapped_column(_Id)
-    tenant_sequence: Mapped[int] = mapped_column(_Big)
+    sequence: Mapped[int] = mapped_column(Big, primary_key=True, autoincrement=False)
+    tenant: Mapped[str] = mapped_column(Id)
+    tenant_sequence: Mapped[int] = mapped_column(Big)
     kind: Mapped[str] = mapped_column(String(32))
-    model: Mapped[str] = mapped_column(_Id)
-    version: Mapped[str] = mapped_column(_Digest)
+    model: Mapped[str] = mapped_column(Id)
+    version: Mapped[str] = mapped_column(Digest)
     alias: Mapped[str] = mapped_column(Text)
     created_at: Mapped[float] = mapped_column(Float)
     __table_args__ = (UniqueConstraint("tenant", "tenant_sequence", name="uq_events_tenant_sequence"),)
+
+
+class ChangeRow(Base):
+    """A deletion, restoration or purge.  Kept when what it tells of is gone: numbers never repeat."""
+
+    __tablename__ = "changes"
+    tenant: Mapped[str] = mapped_column(Id, primary_key=True)
+    model: Mapped[str] = mapped_column(Id, primary_key=True)
+    number: Mapped[int] = mapped_column(Big, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(24))
+    version: Mapped[str] = mapped_column(Digest)
+    version_number: Mapped[int] = mapped_column(Big)
+    principal: Mapped[str] = mapped_column(Id)
+    created_at: Mapped[float] = mapped_column(Float)
+    reason: Mapped[str] = mapped_column(Text)
+    detail: Mapped[str] = mapped_column(Text)
+
+
+class LeaseRow(Base):
+    """Who does a piece of long work, named by its SHA-256, until when by the database's clock, and how far it is."""
+
+    __tablename__ = "leases"
+    tenant: Mapped[str] = mapped_column(Id, primary_key=True)
+    work: Mapped[str] = mapped_column(String(64), primary_key=True)
+    holder: Mapped[str] = mapped_column(String(64))
+    progress: Mapped[str] = mapped_column(Text)
+    expires_at: Mapped[float] = mapped_column(Float)
 
 
 class CounterRow(Base):
@@ -303,15 +223,18 @@ class CounterRow(Base):
 
     __tablename__ = "counters"
     name: Mapped[str] = mapped_column(String(160), primary_key=True)
-    value: Mapped[int] = mapped_column(_Big)
+    value: Mapped[int] = mapped_column(Big)
 
 
-def next_number(session: Session, name: str) -> int:
-    """Raise a counter by one and return it.  Whoever writes has the registry's turn, so nobody else raises it."""
+def next_number(session: Session, name: str, count: int = 1) -> int:
+    """Raise a counter by ``count`` and return the first of the new numbers.
+
+    Whoever writes has the registry's turn, so nobody else raises it.
+    """
     row = session.get(CounterRow, name)
     if row is None:
         row = CounterRow(name=name, value=0)
         session.add(row)
-    row.value += 1
+    row.value += count
     session.flush()
-    return row.value
+    return row.value - count + 1

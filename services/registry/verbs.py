@@ -24,7 +24,9 @@ from services.registry.garbage import Garbage
 from services.registry.gate_keeping import Gates
 from services.registry.holds import Holds
 from services.registry.importing import Importing
+from services.registry.leases import Leases, holder_of
 from services.registry.lineage import LineageReader
+from services.registry.lives import FORGOTTEN_SECONDS, forget_silent
 from services.registry.making import Making
 from services.registry.merges import Merges
 from services.registry.models import Models
@@ -44,7 +46,7 @@ class Verbs:
     models: Models
     versions: Versions
     publishing: Publishing
-    works: Works
+    checks: Works
     importing: Importing
     merges: Merges
     uploads: Uploads
@@ -74,7 +76,8 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
 
     async with (
         open_database(settings.database_url, "services.registry.migrations", turn="registry") as database,
-        Works(settings.patience_seconds) as works,
+        _leased_works(settings, database) as works,
+        _leased_works(settings, database) as checks,
     ):
         versions = Versions(database, now)
         limits = UploadLimits(settings.max_blob_bytes)
@@ -89,6 +92,7 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
         kept = KeptEvents(settings.keep_events, settings.keep_events_seconds)
         feed = EventFeed(database, settings.sign_of_life_seconds)
         works.tell(feed.wake)
+        checks.tell(feed.wake)
         if not database.is_sqlite:
             runtime.spawn(_hear_replicas(database, feed), "hear-replicas")
         sweep = Sweep(
@@ -96,6 +100,7 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
             retention=RetentionSweep(database, now, holds, deletion),
             deletion=deletion,
             compact=lambda: compact(database, kept, now()),
+            forget=lambda: database.write(lambda session: forget_silent(session, now() - FORGOTTEN_SECONDS)),
             discard=lambda: making.discard_remains(now() - settings.unused_upload_seconds),
             wake=feed.wake,
         )
@@ -104,7 +109,7 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
             models=Models(database, now),
             versions=versions,
             publishing=making.publishing,
-            works=works,
+            checks=checks,
             importing=making.importing,
             merges=making.merges,
             uploads=uploads,
@@ -119,6 +124,10 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
             resolver=Resolver(database, bases),
             feed=feed,
         )
+
+
+def _leased_works(settings: RegistrySettings, database: Database) -> Works:
+    return Works(settings.patience_seconds, Leases(database, holder_of(settings.service_dir), settings.lease_seconds))
 
 
 async def _hear_replicas(database: Database, feed: EventFeed) -> None:
@@ -143,6 +152,7 @@ class Sweep:
     retention: RetentionSweep
     deletion: Deletion
     compact: Callable[[], Awaitable[int]]
+    forget: Callable[[], Awaitable[int]]
     discard: Callable[[], None]
     wake: Callable[[], None]
 
@@ -150,10 +160,11 @@ class Sweep:
         """Clear once; returns how much of each kind went.  Raises OSError, Failure."""
         retired = await self.retention.run()
         purged = await self.deletion.purge_due()
-        events = await self.compact()
+        events, lives = await self.compact(), await self.forget()
         self.wake()
         await asyncio.to_thread(self.discard)
-        return {"retired": retired, "purged": purged, "events": events, "blobs": await self.garbage.sweep()}
+        blobs = await self.garbage.sweep()
+        return {"retired": retired, "purged": purged, "events": events, "lives": lives, "blobs": blobs}
 
 
 async def _sweep(runtime: Runtime, sweep: Sweep, every_seconds: float) -> None:

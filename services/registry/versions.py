@@ -4,132 +4,26 @@ Invariant: a version row, its file rows and its event appear together or not at 
 and a file row exists only for bytes that are durable and that the tenant uploaded.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, or_, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
 from services.registry import events, full_models
 from services.registry.callers import Caller
+from services.registry.changes import By, ChangeKind, note_versions
 from services.registry.events import EventKind
-from services.registry.manifests import Kind, Manifest, parse, version_id
-from services.registry.measurements import Recorded, append_known, evaluations
+from services.registry.manifests import Manifest, version_id
+from services.registry.measurements import append_known
 from services.registry.models import ensure_model, require_model
 from services.registry.replay import Replay
-from services.registry.store import FileRow, ParentRow, TagRow, UploadRow, VersionRow
+from services.registry.store import FileRow, ParentRow, UploadRow, VersionRow
+from services.registry.version_view import Version, find_version, shown, shown_all
 
-_WHOLE = re.compile(r"^(sha256:)?[0-9a-f]{64}$")
-_PREFIX = re.compile(r"^(sha256:)?[0-9a-f]{8,64}$")
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """A version as it is shown: its manifest, the manifest's digest and text, the human number, and what was said since.
-
-    ``evaluations`` are newest first.  They, and ``base_version``, the tenant's full model that an adapter is tied to
-    (empty for a base of the deployment's), are only filled where one version is shown whole.
-    """
-
-    version: str
-    number: int
-    manifest: Manifest
-    canonical: str
-    created_at: float
-    tags: tuple[str, ...] = ()
-    evaluations: tuple[Recorded, ...] = ()
-    deleted_at: float | None = None
-    purge_at: float | None = None
-    unservable_reason: str = ""
-    base_version: str = ""
-
-    @property
-    def tenant(self) -> str:
-        """Tenant that owns it."""
-        return self.manifest.tenant
-
-    @property
-    def model(self) -> str:
-        """Model that it is a version of."""
-        return self.manifest.model
-
-
-def shown(session: Session, row: VersionRow, *, whole: bool = False) -> Version:
-    """The domain's view of a row; ``whole`` adds the evaluations and the base's version."""
-    (version,) = shown_all(session, [row])
-    if not whole:
-        return version
-    base = full_models.with_digest(session, row.tenant, row.base_digest) if row.kind == Kind.LORA.value else None
-    measured = tuple(evaluations(session, row.tenant, row.version))
-    return replace(version, evaluations=measured, base_version=base.version if base is not None else "")
-
-
-def shown_all(session: Session, rows: Sequence[VersionRow]) -> list[Version]:
-    """The domain's view of rows, in their order."""
-    tags: dict[tuple[str, str], list[str]] = {}
-    wanted = TagRow.version.in_([row.version for row in rows])
-    for tag in session.scalars(select(TagRow).where(wanted).order_by(TagRow.tag)):
-        tags.setdefault((tag.tenant, tag.version), []).append(tag.tag)
-    return [
-        Version(
-            version=row.version,
-            number=row.number,
-            manifest=parse(row.manifest),
-            canonical=row.manifest,
-            created_at=row.created_at,
-            tags=tuple(tags.get((row.tenant, row.version), ())),
-            deleted_at=row.deleted_at,
-            purge_at=row.purge_at,
-            unservable_reason=row.unservable_reason,
-        )
-        for row in rows
-    ]
-
-
-def find_version(session: Session, caller: Caller, model: str, reference: str, *, deleted: bool = False) -> VersionRow:
-    """The version that a number, a digest or a unique digest prefix names; with ``deleted`` a deleted one too.
-
-    An empty ``model`` demands a whole digest.  Raises MODEL_NOT_FOUND, VERSION_NOT_FOUND,
-    VERSION_AMBIGUOUS; another tenant's version is not found.
-    """
-    if model:
-        require_model(session, caller.tenant, model, deleted=deleted)
-    if not model and not _WHOLE.match(reference):
-        raise Failure(Reason.FIELD_INVALID, field="version", problem="without a model, a whole digest is needed")
-    query = _named(caller, model, reference)
-    if not deleted:
-        query = query.where(VersionRow.deleted_at.is_(None))
-    rows = session.scalars(query.limit(2)).all()
-    if not rows:
-        raise Failure(Reason.VERSION_NOT_FOUND, name=f"{model}@{reference}" if model else reference)
-    if len(rows) > 1:
-        raise Failure(Reason.VERSION_AMBIGUOUS, name=f"{model}@{reference}")
-    return rows[0]
-
-
-def _named(caller: Caller, model: str, reference: str) -> Select[VersionRow]:
-    query = select(VersionRow)
-    if model:
-        query = query.where(VersionRow.tenant == caller.tenant, VersionRow.model == model)
-    else:
-        query = query.where(caller.sees(VersionRow.tenant))
-    if reference.isdecimal() and len(reference) < 64:
-        # A number comes first; only digits that are no number of the model may be a prefix.
-        number = VersionRow.number == int(reference) if len(reference) < 16 else VersionRow.number == -1
-        numbered = query.where(number)
-        return numbered if len(reference) < 8 else query.where(or_(number, _begins(reference)))
-    if not _PREFIX.match(reference):
-        return query.where(VersionRow.number == -1)
-    return query.where(_begins(reference))
-
-
-def _begins(reference: str) -> ColumnElement[bool]:
-    digest = f"sha256:{reference.removeprefix('sha256:')}"
-    return VersionRow.version == digest if _WHOLE.match(digest) else VersionRow.version.startswith(digest)
+_NEW_VERSION = "a version was made under its name"
 
 
 class Versions:
@@ -174,6 +68,27 @@ class Versions:
 
         return await self._database.read(query)
 
+    async def answered(self, caller: Caller, version: Version, replay: Replay) -> Version:
+        """Keep a version that is there as the answer of a request, and return it.
+
+        Raises REQUEST_ID_REUSED, VERSION_NOT_FOUND.
+        """
+
+        def transaction(session: Session) -> Version:
+            return _made(session, caller, replay.json(session, lambda: {"version": version.version}))
+
+        return await self._database.write(transaction)
+
+    async def made_from(self, caller: Caller, model: str, parent: str) -> list[Version]:
+        """The versions of a model whose first parent is ``parent`` (a digest), newest first; none of no model."""
+
+        def query(session: Session) -> list[Version]:
+            of_model = (VersionRow.tenant == caller.tenant, VersionRow.model == model, VersionRow.deleted_at.is_(None))
+            made = select(VersionRow).where(*of_model, VersionRow.parent == parent)
+            return shown_all(session, session.scalars(made.order_by(VersionRow.number.desc())).all())
+
+        return await self._database.read(query)
+
     async def create(
         self,
         caller: Caller,
@@ -207,11 +122,13 @@ class Versions:
         known = session.get(VersionRow, (caller.tenant, version))
         if known is not None:
             if known.deleted_at is not None:
-                revive_version(session, known, self._now())
+                revive_version(session, known, self._now(), By(caller.principal, detail="its content was given again"))
             return version
         # Again, now under the write lock: a sweep may have come between the check and here.
         self._require_uploaded(session, caller, manifest)
-        model = ensure_model(session, caller.tenant, manifest.model, self._now())
+        model = ensure_model(
+            session, caller.tenant, manifest.model, self._now(), By(caller.principal, detail=_NEW_VERSION)
+        )
         model.last_number += 1
         if unservable_reason:
             remedy = f"merge it: trivium models merge {manifest.model}@{model.last_number} --into NAME"
@@ -247,7 +164,7 @@ class Versions:
                     size_bytes=file.size_bytes,
                 )
             )
-        record(session, row, EventKind.VERSION_CREATED, self._now())
+        record(session, [row], EventKind.VERSION_CREATED, self._now())
         return version
 
     async def get(self, caller: Caller, model: str, reference: str) -> Version:
@@ -287,13 +204,17 @@ def _made(session: Session, caller: Caller, answer: Mapping[str, Any]) -> Versio
     return shown(session, row, whole=True)
 
 
-def record(session: Session, row: VersionRow, kind: EventKind, at: float) -> None:
-    """Write the event of a version's change into the open transaction."""
-    numbers = events.reserve(session, row.tenant)
-    events.append(session, numbers, kind, tenant=row.tenant, model=row.model, version=row.version, at=at)
+def record(session: Session, rows: Sequence[VersionRow], kind: EventKind, at: float) -> None:
+    """Write the events of a change of versions of one tenant into the open transaction, in their order."""
+    if not rows:
+        return
+    whole, own = events.reserve(session, rows[0].tenant, len(rows))
+    for place, row in enumerate(rows):
+        numbers = (whole + place, own + place)
+        events.append(session, numbers, kind, tenant=row.tenant, model=row.model, version=row.version, at=at)
 
 
-def revive_version(session: Session, row: VersionRow, at: float) -> None:
+def revive_version(session: Session, row: VersionRow, at: float, by: By) -> None:
     """Bring back a deleted version, and its model, in the open transaction.
 
     Raises PARENT_DELETED: what it was made from comes first.
@@ -305,11 +226,12 @@ def revive_version(session: Session, row: VersionRow, at: float) -> None:
     parent = session.scalars(parents.where(*of_it).limit(1)).first() or full_models.deleted_base(session, row)
     if parent is not None:
         raise Failure(Reason.PARENT_DELETED, name=f"{row.model}@{row.number}", parent=f"{parent.model}@{parent.number}")
-    ensure_model(session, row.tenant, row.model, at)
+    ensure_model(session, row.tenant, row.model, at, by)
     row.deleted_at = row.purge_at = None
     row.with_model = False
     session.flush()
-    record(session, row, EventKind.VERSION_RESTORED, at)
+    record(session, [row], EventKind.VERSION_RESTORED, at)
+    note_versions(session, [row], ChangeKind.VERSION_RESTORED, by, at)
 
 
 def held_bytes(session: Session, tenant: str, sha256: str) -> int | None:

@@ -19,7 +19,7 @@ from services.registry.measurements import Recorded
 from services.registry.models import Model, ModelChange, Retention
 from services.registry.resolution import Resolution
 from services.registry.uploads import Announcement, Progress
-from services.registry.versions import Version
+from services.registry.version_view import Version
 from services.registry.wire_aliases import alias
 from services.registry.wire_times import maybe_time, time
 

@@ -1,12 +1,14 @@
-"""Searches and families of versions on the wire."""
+"""Searches, families and deletions of versions on the wire."""
 
-from trivium.registry.v1 import registry_pb2
+from trivium.registry.v1 import model_pb2, registry_pb2
 
 from services.chassis import paging
+from services.registry.changes import Change
 from services.registry.holds import Wish
 from services.registry.lineage import Family, Node
 from services.registry.search import Found, Order, Wanted
 from services.registry.wire import KINDS_BACK, version
+from services.registry.wire_times import time
 
 _ORDERS = {
     registry_pb2.SEARCH_ORDER_UNSPECIFIED: Order.NEWEST,
@@ -80,4 +82,18 @@ def _node(value: Node) -> registry_pb2.LineageNode:
 
 def deletion(request: registry_pb2.DeleteVersionRequest | registry_pb2.DeleteModelRequest) -> Wish:
     """How something is to be deleted."""
-    return Wish(purge=request.purge, force=request.force)
+    return Wish(purge=request.purge, force=request.force, why=request.reason)
+
+
+def change(value: Change) -> model_pb2.ModelChange:
+    """One deletion, restoration or purge."""
+    return model_pb2.ModelChange(
+        number=value.number,
+        kind=model_pb2.ModelChangeKind.Value(f"MODEL_CHANGE_KIND_{value.kind.value}"),
+        version=value.version,
+        version_number=value.version_number,
+        principal=value.by.principal,
+        create_time=time(value.created_at),
+        reason=value.by.reason,
+        detail=value.by.detail,
+    )

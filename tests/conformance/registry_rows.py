@@ -220,6 +220,49 @@ def new_0004() -> Rows:
     return rows
 
 
+def up_0005(rows: Rows) -> Rows:
+    """Nobody is at work while a schema changes."""
+    return {**deepcopy(rows), "leases": []}
+
+
+def down_0005(rows: Rows) -> Rows:
+    """Who was at work is forgotten."""
+    return {name: found for name, found in deepcopy(rows).items() if name != "leases"}
+
+
+def new_0005() -> Rows:
+    """A replica that merges."""
+    rows = up_0005(up_0004(up_0003(up_0002(first_rows("t5", 500)))))
+    lease = {
+        "tenant": "t5",
+        "work": "a" * 64,
+        "holder": "c" * 64,
+        "progress": "3 of 9 MiB are merged",
+        "expires_at": 60.5,
+    }
+    return {**rows, "leases": [lease]}
+
+
+def up_0006(rows: Rows) -> Rows:
+    """Who deleted what is hidden already was not kept."""
+    return {**deepcopy(rows), "changes": []}
+
+
+def down_0006(rows: Rows) -> Rows:
+    """Who deleted what is forgotten."""
+    return {name: found for name, found in deepcopy(rows).items() if name != "changes"}
+
+
+def new_0006() -> Rows:
+    """A version that somebody deleted."""
+    rows = up_0006(up_0005(up_0004(up_0003(up_0002(first_rows("t6", 600))))))
+    change = {
+        "tenant": "t6", "model": "fares", "number": 1, "kind": "VERSION_PURGED", "version": digest("gone"),
+        "version_number": 3, "principal": "p", "created_at": 15.5, "reason": "a leak", "detail": "with its model",
+    }  # fmt: skip
+    return {**rows, "changes": [change]}
+
+
 def nothing(rows: Rows) -> Rows:
     """The first revision finds an empty database and leaves one."""
     return {}
@@ -230,4 +273,6 @@ STEPS = {
     "0002": Step(up=up_0002, down=down_0002, new=new_0002),
     "0003": Step(up=up_0003, down=down_0003, new=new_0003),
     "0004": Step(up=up_0004, down=down_0004, new=new_0004),
+    "0005": Step(up=up_0005, down=down_0005, new=new_0005),
+    "0006": Step(up=up_0006, down=down_0006, new=new_0006),
 }

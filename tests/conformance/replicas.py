@@ -19,7 +19,8 @@ from services.registry.holds import Holds, Wish
 from services.registry.manifests import File, Kind, Lineage, Manifest
 from services.registry.replay import Replay
 from services.registry.uploads import Announcement, Progress, UploadLimits, Uploads
-from services.registry.versions import Version, Versions
+from services.registry.version_view import Version
+from services.registry.versions import Versions
 from tests.adapters import digest
 from tests.worlds import BUCKET, FOLDER
 

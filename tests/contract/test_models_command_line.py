@@ -145,6 +145,28 @@ def test_what_is_deleted_is_restored_and_what_is_held_is_not_deleted(stack: Stac
     assert (both["keep_last"], both["keep_days"]) == (3, 9)
 
 
+def test_who_deleted_restored_and_purged_what_is_listed_with_the_reason(user: User, models: Models):
+    version = user.publish("desk").version
+    user.publish("desk")
+    assert models("rm", "desk@1", "--why", "a leak").code == 0
+    assert models("restore", "desk@1", "--why", "none after all").code == 0
+    assert models("rm", "desk@1", "--purge", "--why", "one after all").code == 0
+    assert models("rm", "desk", "--all", "--why", "moved house").code == 0
+    told = models("moves", "desk", "--deletions", "--json").json
+    assert [(item["kind"], item["version_number"], item["reason"], item["detail"]) for item in told] == [
+        ("model_deleted", 0, "moved house", ""),
+        ("version_deleted", 2, "moved house", "with its model"),
+        ("version_purged", 1, "one after all", ""),
+        ("version_deleted", 1, "one after all", ""),
+        ("version_restored", 1, "none after all", ""),
+        ("version_deleted", 1, "a leak", ""),
+    ]
+    assert all(item["principal"] and item["create_time"] for item in told)
+    assert told[2]["version"] == version
+    assert "one after all" in models("moves", "desk", "--deletions").out
+    assert models("moves", "desk@prod", "--deletions").code == 2
+
+
 def test_lineage_is_drawn_both_ways(user: User, models: Models):
     parent = user.publish("desk", lineage={"job": "job-1", "dataset_digest": "sha256:" + "d" * 64}).version
     child = user.publish("desk", lineage={"parent_version": parent}).version

@@ -45,6 +45,7 @@ REQUESTS = (
         "CreateGate",
         pb.CreateGateRequest(model=model, gate=pb.Gate(gate="g", metric="m")),
     ),
+    lambda model, version, sha256: ("ListModelChanges", pb.ListModelChangesRequest(model=model)),
     lambda model, version, sha256: ("ListGates", pb.ListGatesRequest(model=model)),
     lambda model, version, sha256: ("DeleteGate", pb.DeleteGateRequest(model=model, gate="g")),
     lambda model, version, sha256: ("ResolveModel", pb.ResolveModelRequest(name=model)),

@@ -173,31 +173,46 @@ class Governance:
         request = registry_pb2.DeleteGateRequest(model=model, gate=gate)
         await self._transport.call("registry", self._stub().DeleteGate, request)
 
-    async def delete(self, model: str, *, purge: bool = False, force: bool = False) -> None:
+    async def delete(self, model: str, *, purge: bool = False, force: bool = False, reason: str = "") -> None:
         """Delete a model with its versions; `restore` brings it back for a week, unless `purge`.
 
         Raises PreconditionError while an alias or another model needs one, or a generator holds one and not `force`.
         """
-        request = registry_pb2.DeleteModelRequest(model=model, purge=purge, force=force)
+        request = registry_pb2.DeleteModelRequest(model=model, purge=purge, force=force, reason=reason)
         await self._transport.call("registry", self._stub().DeleteModel, request)
 
-    async def delete_version(self, version: str, *, model: str, purge: bool = False, force: bool = False) -> None:
+    async def delete_version(
+        self, version: str, *, model: str, purge: bool = False, force: bool = False, reason: str = ""
+    ) -> None:
         """Delete a version; `restore_version` brings it back for a week, unless `purge`.
 
         Raises PreconditionError while an alias names it or a version was made from it, or a generator holds it and
         not `force`.
         """
-        request = registry_pb2.DeleteVersionRequest(model=model, version=version, purge=purge, force=force)
+        request = registry_pb2.DeleteVersionRequest(
+            model=model, version=version, purge=purge, force=force, reason=reason
+        )
         await self._transport.call("registry", self._stub().DeleteVersion, request)
 
-    async def restore(self, model: str) -> nouns.Model:
+    async def restore(self, model: str, *, reason: str = "") -> nouns.Model:
         """Bring back a deleted model, with the versions that went with it.  Raises NotFoundError."""
-        request = registry_pb2.RestoreModelRequest(model=model)
+        request = registry_pb2.RestoreModelRequest(model=model, reason=reason)
         response = await self._transport.call("registry", self._stub().RestoreModel, request)
         return wire.model(response.model)
 
-    async def restore_version(self, version: str, *, model: str = "") -> nouns.Version:
+    async def restore_version(self, version: str, *, model: str = "", reason: str = "") -> nouns.Version:
         """Bring back a deleted version.  Raises NotFoundError, PreconditionError while its parent is deleted."""
-        request = registry_pb2.RestoreVersionRequest(model=model, version=version)
+        request = registry_pb2.RestoreVersionRequest(model=model, version=version, reason=reason)
         response = await self._transport.call("registry", self._stub().RestoreVersion, request)
         return wire.version(response.version)
+
+    async def changes(self, model: str) -> AsyncIterator[governance_nouns.ModelChange]:
+        """What was deleted, restored and purged under a model's name, newest first.  Raises NotFoundError."""
+        request = registry_pb2.ListModelChangesRequest(model=model)
+        while True:
+            page = await self._transport.call("registry", self._stub().ListModelChanges, request)
+            for item in page.changes:
+                yield governance_wire.change(item)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token

@@ -50,18 +50,24 @@ class GovernanceFace:
         """Delete a gate."""
         self._loop.run(self._inner.delete_gate(model, gate))
 
-    def delete(self, model: str, *, purge: bool = False, force: bool = False) -> None:
+    def delete(self, model: str, *, purge: bool = False, force: bool = False, reason: str = "") -> None:
         """Delete a model with its versions."""
-        self._loop.run(self._inner.delete(model, purge=purge, force=force))
+        self._loop.run(self._inner.delete(model, purge=purge, force=force, reason=reason))
 
-    def delete_version(self, version: str, *, model: str, purge: bool = False, force: bool = False) -> None:
+    def delete_version(
+        self, version: str, *, model: str, purge: bool = False, force: bool = False, reason: str = ""
+    ) -> None:
         """Delete a version."""
-        self._loop.run(self._inner.delete_version(version, model=model, purge=purge, force=force))
+        self._loop.run(self._inner.delete_version(version, model=model, purge=purge, force=force, reason=reason))
 
-    def restore(self, model: str) -> nouns.Model:
+    def restore(self, model: str, *, reason: str = "") -> nouns.Model:
         """Bring back a deleted model, with the versions that went with it."""
-        return self._loop.run(self._inner.restore(model))
+        return self._loop.run(self._inner.restore(model, reason=reason))
 
-    def restore_version(self, version: str, *, model: str = "") -> nouns.Version:
+    def restore_version(self, version: str, *, model: str = "", reason: str = "") -> nouns.Version:
         """Bring back a deleted version."""
-        return self._loop.run(self._inner.restore_version(version, model=model))
+        return self._loop.run(self._inner.restore_version(version, model=model, reason=reason))
+
+    def changes(self, model: str) -> Iterator[governance_nouns.ModelChange]:
+        """What was deleted, restored and purged under a model's name, newest first."""
+        return self._loop.iterate(self._inner.changes(model))

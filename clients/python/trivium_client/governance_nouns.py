@@ -62,3 +62,21 @@ class Family:
     ancestors: tuple[Relative, ...]
     descendants: tuple[Relative, ...]
     truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChange:
+    """A deletion, a restoration or a purge; `kind` is version_deleted, version_restored, version_purged or model_….
+
+    `version` is empty and `version_number` 0 where the model itself is meant; `principal` is empty when the registry
+    did it by itself.  `reason` is what whoever asked said, `detail` the registry's own word.
+    """
+
+    number: int
+    kind: str
+    version: str
+    version_number: int
+    principal: str
+    create_time: datetime | None
+    reason: str = ""
+    detail: str = ""

@@ -83,3 +83,17 @@ def family(message: registry_pb2.GetLineageResponse) -> governance_nouns.Family:
 
 def _relative(message: registry_pb2.LineageNode) -> governance_nouns.Relative:
     return governance_nouns.Relative(wire.version(message.version), message.via, message.depth)
+
+
+def change(message: model_pb2.ModelChange) -> governance_nouns.ModelChange:
+    """From the wire."""
+    return governance_nouns.ModelChange(
+        number=message.number,
+        kind=wire.word(model_pb2.ModelChangeKind, message.kind),
+        version=message.version,
+        version_number=message.version_number,
+        principal=message.principal,
+        create_time=wire.time(message.create_time),
+        reason=message.reason,
+        detail=message.detail,
+    )

@@ -20,7 +20,7 @@ def quick(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
     running.close()
 
 
-def delete(user: User, version: str, **how: bool) -> Any:
+def delete(user: User, version: str, **how: Any) -> Any:
     return user.api.DeleteVersion(pb.DeleteVersionRequest(model="fares", version=version, **how))
 
 
@@ -154,6 +154,18 @@ def test_a_deleted_model_comes_back_with_the_versions_that_went_with_it(user: Us
     assert restore(user, "2").number == 2
 
 
+def test_what_served_before_is_there_to_go_back_to_once_it_is_restored(stack: Stack, user: User):
+    one, two = user.publish("fares").version, user.publish("fares").version
+    for version in (one, two):
+        stack.service().report("g1", user.tenant, version, "READY")
+        user.point("fares", version)
+    assert user.alias("fares").previous_version == one
+    delete(user, one, force=True)
+    assert not user.alias("fares").previous_version
+    restore(user, one)
+    assert user.alias("fares").previous_version == one
+
+
 def test_a_model_made_again_under_its_name_begins_anew_and_its_old_versions_can_be_restored(user: User):
     user.publish("fares")
     user.api.DeleteModel(pb.DeleteModelRequest(model="fares"))
@@ -173,6 +185,58 @@ def test_a_model_is_purged_at_once_when_that_is_wanted(user: User):
     assert user.publish("fares").number == 1
 
 
+def changes(user: User, model: str = "fares") -> list[Any]:
+    """What happened under a model's name, oldest first."""
+
+    def page(token: str) -> Any:
+        return user.api.ListModelChanges(pb.ListModelChangesRequest(model=model, page_size=2, page_token=token))
+
+    return list(pages(page, "changes"))[::-1]
+
+
+def kinds(user: User) -> list[tuple[str, int, bool]]:
+    """What happened, to which number, and whether somebody asked for it."""
+    prefix = "MODEL_CHANGE_KIND_"
+    return [
+        (model_pb2.ModelChangeKind.Name(item.kind).removeprefix(prefix), item.version_number, bool(item.principal))
+        for item in changes(user)
+    ]
+
+
+def test_every_deletion_says_who_when_and_why_and_outlives_what_it_tells_of(user: User):
+    with refused("MODEL_NOT_FOUND"):
+        changes(user)
+    files = Adapter(salt=12.0).files()
+    first = user.publish("fares", files)
+    assert changes(user) == []
+    delete(user, "1", reason="a leak")
+    (told,) = changes(user)
+    assert (told.version, told.reason, told.number) == (first.version, "a leak", 1)
+    assert told.principal
+    assert told.create_time.seconds >= first.create_time.seconds
+    user.publish("fares", files)
+    user.api.DeleteModel(pb.DeleteModelRequest(model="fares"))
+    user.api.CreateModel(pb.CreateModelRequest(model="fares"))
+    restore(user, "1")
+    user.api.DeleteModel(pb.DeleteModelRequest(model="fares"))
+    user.api.RestoreModel(pb.RestoreModelRequest(model="fares", reason="it is needed"))
+    user.api.DeleteModel(pb.DeleteModelRequest(model="fares", purge=True))
+    assert kinds(user) == [
+        (kind, number, True)
+        for kind, number in (
+            ("VERSION_DELETED", 1), ("VERSION_RESTORED", 1), ("VERSION_DELETED", 1), ("MODEL_DELETED", 0),
+            ("MODEL_RESTORED", 0), ("VERSION_RESTORED", 1), ("VERSION_DELETED", 1), ("MODEL_DELETED", 0),
+            ("MODEL_RESTORED", 0), ("VERSION_RESTORED", 1), ("VERSION_DELETED", 1), ("VERSION_PURGED", 1),
+            ("MODEL_PURGED", 0),
+        )
+    ]  # fmt: skip
+    assert changes(user)[8].reason == "it is needed"
+    assert [change.number for change in changes(user)] == list(range(1, 14))
+    user.publish("fares")
+    delete(user, "1")
+    assert changes(user)[-1].number == 14
+
+
 def test_after_the_grace_the_sweep_takes_a_model_and_its_versions(quick: Stack):
     user = quick.newcomer()
     user.publish("fares")
@@ -184,6 +248,8 @@ def test_after_the_grace_the_sweep_takes_a_model_and_its_versions(quick: Stack):
     eventually(gone, "the model is purged")
     with refused("MODEL_NOT_FOUND"):
         user.api.RestoreModel(pb.RestoreModelRequest(model="fares"))
+    assert kinds(user)[2:] == [("VERSION_PURGED", 1, False), ("MODEL_PURGED", 0, False)]
+    assert changes(user)[-1].detail == "its grace was over"
 
 
 def test_a_retention_policy_takes_what_exceeds_it_and_nothing_that_is_needed(quick: Stack):
@@ -200,6 +266,8 @@ def test_a_retention_policy_takes_what_exceeds_it_and_nothing_that_is_needed(qui
     user.api.UpdateModel(pb.UpdateModelRequest(model="fares", retention=policy))
     # The previous holder, the holder, the tagged one, a parent, one that a generator holds, and the newest.
     eventually(lambda: listed(user) == [8, 5, 4, 3, 2, 1], "what exceeds the policy went")
+    gone = next(item for item in changes(user) if item.version_number == 7)
+    assert (gone.principal, "retention policy" in gone.detail) == ("", True)
     user.api.UpdateModel(pb.UpdateModelRequest(model="fares", retention=model_pb2.Retention(keep_last=1, keep_days=1)))
     user.publish("fares")
     # Both bounds must be exceeded: nothing here is a day old.

@@ -194,6 +194,24 @@ def test_two_replicas_that_are_asked_at_once_make_one_version(stack: Stack, tmp_
     second.stop()
 
 
+@pytest.mark.parametrize("stack", [BUCKET], indirect=True)
+def test_a_merge_that_two_callers_ask_two_replicas_for_is_done_by_one(stack: Stack, tmp_path: Path):
+    tenant = stack.tenant()
+    key = stack.tenant_key(tenant)
+    folders = [tmp_path / name for name in ("first", "second")]
+    replicas = [stack.replica(folder) for folder in folders]
+    with ThreadPoolExecutor(2) as pool, grpc.insecure_channel(replicas[0].address) as one:
+        with grpc.insecure_channel(replicas[1].address) as two:
+            users = [User(registry_over(channel, key), tenant) for channel in (one, two)]
+            on(users[0], TinyModel(seed=21))
+            asked = [pool.submit(merged, user, "1", request_id=str(uuid.uuid4())) for user in users]
+            assert len({found.result().version for found in asked}) == 1
+    for replica in replicas:
+        replica.stop()
+    # A replica makes the folder with its first merge.
+    assert sum((folder / "registry" / "blobs" / "merges").exists() for folder in folders) == 1
+
+
 def test_a_full_disk_is_told_and_nothing_half_remains(tmp_path: Path):
     with small_disk(tmp_path / "small", "82m") as small:
         stack = Stack(small)

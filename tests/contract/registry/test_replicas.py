@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from services.chassis.database import open_database
 from services.registry import events
+from services.registry.changes import By
 from services.registry.models import ensure_model
 
 SCHEMA = "services.registry.migrations"
@@ -30,6 +31,6 @@ async def test_a_model_that_two_replicas_make_at_once_is_made_once(postgres_url:
         async with open_database(postgres_url, SCHEMA, turn="registry") as other:
 
             def ensure(session: Session) -> float:
-                return ensure_model(session, "t", "fares", 1.0).created_at
+                return ensure_model(session, "t", "fares", 1.0, By("p")).created_at
 
             assert await asyncio.gather(*(side.write(ensure) for side in [one, other] * 10)) == [1.0] * 20

@@ -6,7 +6,7 @@ from services.chassis.database import open_database
 from services.registry.holds import Holds
 from services.registry.lives import hear
 from services.registry.readiness import Life, ReadinessState
-from services.registry.store import ReadinessRow
+from services.registry.store_aliases import ReadinessRow
 
 TTL_SECONDS = 60.0
 

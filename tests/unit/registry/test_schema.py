@@ -9,8 +9,10 @@ from sqlalchemy.orm import DeclarativeBase, Session
 
 from services.access.store import Base as AccessBase
 from services.chassis.database import open_database
+from services.registry import store_aliases
 from services.registry.store import Base as RegistryBase
 
+assert store_aliases  # its tables are the registry's too
 OURS = {"chassis_idempotency", "alembic_version"}
 
 

@@ -94,6 +94,32 @@ async def test_another_tenants_request_and_another_request_are_not_joined() -> N
         assert failure.value.reason is Reason.REQUEST_ID_REUSED
 
 
+async def test_another_request_for_the_same_work_joins_it_and_its_id_is_held_to_what_it_asked() -> None:
+    task, second = Task(), IdempotencyKey(KEY.tenant, KEY.method, "another", b"merge desk")
+    async with Works(patience_seconds=0.01) as works:
+        for key in (KEY, second):
+            with pytest.raises(Failure, match="WORK_UNDER_WAY"):
+                await works.join(key, "The merge", task, work="desk@1 into full")
+        for key in (KEY, second):
+            other = IdempotencyKey(key.tenant, key.method, key.request_id, b"merge another")
+            with pytest.raises(Failure, match="REQUEST_ID_REUSED"):
+                await works.join(other, "The merge", task, work="desk@2 into full")
+        task.go.set()
+        assert await works.join(second, "The merge", task, work="desk@1 into full") == "done"
+        assert task.begun == 1
+
+
+async def test_a_long_queue_of_one_tenants_is_not_in_front_of_anothers_work() -> None:
+    tasks, other = [Task() for _ in range(4)], Task()
+    async with Works(patience_seconds=0.01, at_a_time=2) as works:
+        for number, task in enumerate(tasks):
+            await told(works, task, IdempotencyKey("acme", KEY.method, str(number), b""))
+        await told(works, other, IdempotencyKey("beta", KEY.method, "", b""))
+        tasks[0].go.set()
+        await asyncio.wait_for(other.entered.wait(), 10)
+        assert [task.begun for task in tasks] == [1, 1, 0, 0]
+
+
 async def test_only_so_many_run_at_a_time_and_all_end_with_the_service() -> None:
     tasks = [Task() for _ in range(3)]
     async with Works(patience_seconds=0.01, at_a_time=2) as works:

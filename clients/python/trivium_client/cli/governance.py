@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -196,7 +197,9 @@ def keep(
 
 @app.command(epilog=EPILOG)
 def restore(
-    name: Annotated[str, typer.Argument(help="NAME@VERSION, or NAME for a deleted model.")], json_wanted: Json = False
+    name: Annotated[str, typer.Argument(help="NAME@VERSION, or NAME for a deleted model.")],
+    why: Why = "",
+    json_wanted: Json = False,
 ) -> None:
     """Bring back what was deleted: a version, or a model with the versions that went with it.
 
@@ -205,9 +208,9 @@ def restore(
     with Trivium() as client:
         if "@" in name:
             model, version = version_named(name)
-            show_one(client.models.restore_version(version, model=model), json_wanted=json_wanted)
+            show_one(client.models.restore_version(version, model=model, reason=why), json_wanted=json_wanted)
         else:
-            show_one(client.models.restore(name), json_wanted=json_wanted)
+            show_one(client.models.restore(name, reason=why), json_wanted=json_wanted)
 
 
 @app.command(epilog=EPILOG)
@@ -253,14 +256,25 @@ def _tree(relatives: tuple[Relative, ...], root: str, depth: int = 1) -> list[st
 
 @app.command(epilog=EPILOG)
 def moves(
-    name: Annotated[str, typer.Argument(help="NAME or NAME@ALIAS; without an alias, prod.")], json_wanted: Json = False
+    name: Annotated[str, typer.Argument(help="NAME or NAME@ALIAS; without an alias, prod.")],
+    deletions: Annotated[
+        bool, typer.Option("--deletions", help="What of the model was deleted, restored and purged instead.")
+    ] = False,
+    json_wanted: Json = False,
 ) -> None:
     """List what happened to an alias, newest first: what, when, from what to what, by whom, and why.
 
     Example: trivium models moves desk
     """
     model, alias_id = alias_of(name)
+    if deletions and "@" in name:
+        raise typer.BadParameter("--deletions are of a model: say NAME", param_hint="name")
+    made: Sequence[object]
     with Trivium() as client:
-        made = drawn(client.models.alias_moves(model, alias_id))
-    columns = ("number", "kind", "from_version", "to_version", "principal", "create_time", "reason", "detail")
+        if deletions:
+            made = drawn(client.models.changes(model))
+            columns = ("number", "kind", "version_number", "version", "principal", "create_time", "reason", "detail")
+        else:
+            made = drawn(client.models.alias_moves(model, alias_id))
+            columns = ("number", "kind", "from_version", "to_version", "principal", "create_time", "reason", "detail")
     show(made, columns, json_wanted=json_wanted, empty="Nothing has happened to it yet.")

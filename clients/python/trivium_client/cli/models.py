@@ -175,9 +175,9 @@ def rm(
         raise typer.BadParameter("say NAME@VERSION, NAME@ALIAS --alias or NAME --all", param_hint="name")
     with Trivium() as client:
         if everything:
-            client.models.delete(model, purge=purge, force=force)
+            client.models.delete(model, purge=purge, force=force, reason=why)
         elif of_alias:
             client.models.delete_alias(model, reference, reason=why)
         else:
-            client.models.delete_version(reference, model=model, purge=purge, force=force)
+            client.models.delete_version(reference, model=model, purge=purge, force=force, reason=why)
     typer.echo(as_json({"deleted": name}) if json_wanted else f"Deleted {name}.")

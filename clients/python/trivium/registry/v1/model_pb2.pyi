@@ -165,6 +165,46 @@ ALIAS_MOVE_KIND_REFUSED: AliasMoveKind.ValueType  # 5
 """A gate refused a version; nothing moved."""
 Global___AliasMoveKind: _TypeAlias = AliasMoveKind  # noqa: Y015
 
+class _ModelChangeKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ModelChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelChangeKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MODEL_CHANGE_KIND_UNSPECIFIED: _ModelChangeKind.ValueType  # 0
+    """Not stated."""
+    MODEL_CHANGE_KIND_VERSION_DELETED: _ModelChangeKind.ValueType  # 1
+    """A version was deleted; it can be restored for a while."""
+    MODEL_CHANGE_KIND_VERSION_RESTORED: _ModelChangeKind.ValueType  # 2
+    """A deleted version is back."""
+    MODEL_CHANGE_KIND_VERSION_PURGED: _ModelChangeKind.ValueType  # 3
+    """A version is gone for good."""
+    MODEL_CHANGE_KIND_MODEL_DELETED: _ModelChangeKind.ValueType  # 4
+    """The model was deleted; it can be restored for a while."""
+    MODEL_CHANGE_KIND_MODEL_RESTORED: _ModelChangeKind.ValueType  # 5
+    """The deleted model is back."""
+    MODEL_CHANGE_KIND_MODEL_PURGED: _ModelChangeKind.ValueType  # 6
+    """The model is gone for good."""
+
+class ModelChangeKind(_ModelChangeKind, metaclass=_ModelChangeKindEnumTypeWrapper):
+    """What happened to a model or to one of its versions."""
+
+MODEL_CHANGE_KIND_UNSPECIFIED: ModelChangeKind.ValueType  # 0
+"""Not stated."""
+MODEL_CHANGE_KIND_VERSION_DELETED: ModelChangeKind.ValueType  # 1
+"""A version was deleted; it can be restored for a while."""
+MODEL_CHANGE_KIND_VERSION_RESTORED: ModelChangeKind.ValueType  # 2
+"""A deleted version is back."""
+MODEL_CHANGE_KIND_VERSION_PURGED: ModelChangeKind.ValueType  # 3
+"""A version is gone for good."""
+MODEL_CHANGE_KIND_MODEL_DELETED: ModelChangeKind.ValueType  # 4
+"""The model was deleted; it can be restored for a while."""
+MODEL_CHANGE_KIND_MODEL_RESTORED: ModelChangeKind.ValueType  # 5
+"""The deleted model is back."""
+MODEL_CHANGE_KIND_MODEL_PURGED: ModelChangeKind.ValueType  # 6
+"""The model is gone for good."""
+Global___ModelChangeKind: _TypeAlias = ModelChangeKind  # noqa: Y015
+
 class _EventKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -871,6 +911,58 @@ class AliasMove(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AliasMove: _TypeAlias = AliasMove  # noqa: Y015
+
+@_typing.final
+class ModelChange(_message.Message):
+    """A deletion, a restoration or a purge."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    VERSION_NUMBER_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Its number under the model's name, from 1."""
+    kind: Global___ModelChangeKind.ValueType
+    """What happened."""
+    version: _builtins.str
+    """Version concerned, sha256:…; empty where the model itself is meant."""
+    version_number: _builtins.int
+    """Number of that version."""
+    principal: _builtins.str
+    """Principal that asked for it; empty when the registry did it by itself."""
+    reason: _builtins.str
+    """Why, as whoever asked said."""
+    detail: _builtins.str
+    """What made it happen where nobody asked for just that: a grace that is over, a policy, the model's own deletion."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it happened."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        kind: Global___ModelChangeKind.ValueType = ...,
+        version: _builtins.str = ...,
+        version_number: _builtins.int = ...,
+        principal: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "detail", b"detail", "kind", b"kind", "number", b"number", "principal", b"principal", "reason", b"reason", "version", b"version", "version_number", b"version_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelChange: _TypeAlias = ModelChange  # noqa: Y015
 
 @_typing.final
 class Event(_message.Message):

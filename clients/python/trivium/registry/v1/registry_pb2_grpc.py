@@ -196,6 +196,11 @@ class RegistryServiceStub(object):
                 request_serializer=trivium_dot_registry_dot_v1_dot_registry__pb2.ImportModelRequest.SerializeToString,
                 response_deserializer=trivium_dot_registry_dot_v1_dot_registry__pb2.ImportModelResponse.FromString,
                 _registered_method=True)
+        self.ListModelChanges = channel.unary_unary(
+                '/trivium.registry.v1.RegistryService/ListModelChanges',
+                request_serializer=trivium_dot_registry_dot_v1_dot_registry__pb2.ListModelChangesRequest.SerializeToString,
+                response_deserializer=trivium_dot_registry_dot_v1_dot_registry__pb2.ListModelChangesResponse.FromString,
+                _registered_method=True)
 
 
 class RegistryServiceServicer(object):
@@ -460,7 +465,8 @@ class RegistryServiceServicer(object):
         """Bakes an adapter into its base: a full version of `target_model` that computes what both do together, served by an
         engine of its own. Also for adapters that no engine loads (Version.unservable_reason). Its tokenizer and chat template
         are the adapter's where it brings some, else the base's. Long work, as in ImportModel: ABORTED / WORK_UNDER_WAY says how
-        far it is, the same request joins it. Fails with NOT_FOUND / VERSION_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a
+        far it is, any request for the same merge joins it, and one that was done is answered with its version. Fails with
+        NOT_FOUND / VERSION_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a
         full model, FAILED_PRECONDITION / BASE_MISMATCH when the base's files are not here, INVALID_ARGUMENT / WEIGHTS_REFUSED
         for what has no place in the base, RESOURCE_EXHAUSTED / DISK_FULL.
         """
@@ -474,6 +480,14 @@ class RegistryServiceServicer(object):
         says how far it is; the same request joins it, also after a deadline, and is answered with the version once it is
         there. Fails with FAILED_PRECONDITION / MODEL_SOURCE_INVALID, INVALID_ARGUMENT / WEIGHTS_REFUSED, RESOURCE_EXHAUSTED /
         BLOB_TOO_LARGE, RESOURCE_EXHAUSTED / DISK_FULL.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListModelChanges(self, request, context):
+        """Lists what was deleted, restored and purged under a model's name, newest first; each says who, when and why, and is
+        kept when what it tells of is gone. Fails with NOT_FOUND / MODEL_NOT_FOUND when there is and was no such model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -641,6 +655,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.ImportModel,
                     request_deserializer=trivium_dot_registry_dot_v1_dot_registry__pb2.ImportModelRequest.FromString,
                     response_serializer=trivium_dot_registry_dot_v1_dot_registry__pb2.ImportModelResponse.SerializeToString,
+            ),
+            'ListModelChanges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModelChanges,
+                    request_deserializer=trivium_dot_registry_dot_v1_dot_registry__pb2.ListModelChangesRequest.FromString,
+                    response_serializer=trivium_dot_registry_dot_v1_dot_registry__pb2.ListModelChangesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1509,6 +1528,33 @@ class RegistryService(object):
             '/trivium.registry.v1.RegistryService/ImportModel',
             trivium_dot_registry_dot_v1_dot_registry__pb2.ImportModelRequest.SerializeToString,
             trivium_dot_registry_dot_v1_dot_registry__pb2.ImportModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListModelChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.registry.v1.RegistryService/ListModelChanges',
+            trivium_dot_registry_dot_v1_dot_registry__pb2.ListModelChangesRequest.SerializeToString,
+            trivium_dot_registry_dot_v1_dot_registry__pb2.ListModelChangesResponse.FromString,
             options,
             channel_credentials,
             insecure,

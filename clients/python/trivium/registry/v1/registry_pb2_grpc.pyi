@@ -163,7 +163,8 @@ class RegistryServiceStub:
     """Bakes an adapter into its base: a full version of `target_model` that computes what both do together, served by an
     engine of its own. Also for adapters that no engine loads (Version.unservable_reason). Its tokenizer and chat template
     are the adapter's where it brings some, else the base's. Long work, as in ImportModel: ABORTED / WORK_UNDER_WAY says how
-    far it is, the same request joins it. Fails with NOT_FOUND / VERSION_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a
+    far it is, any request for the same merge joins it, and one that was done is answered with its version. Fails with
+    NOT_FOUND / VERSION_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a
     full model, FAILED_PRECONDITION / BASE_MISMATCH when the base's files are not here, INVALID_ARGUMENT / WEIGHTS_REFUSED
     for what has no place in the base, RESOURCE_EXHAUSTED / DISK_FULL.
     """
@@ -173,6 +174,10 @@ class RegistryServiceStub:
     says how far it is; the same request joins it, also after a deadline, and is answered with the version once it is
     there. Fails with FAILED_PRECONDITION / MODEL_SOURCE_INVALID, INVALID_ARGUMENT / WEIGHTS_REFUSED, RESOURCE_EXHAUSTED /
     BLOB_TOO_LARGE, RESOURCE_EXHAUSTED / DISK_FULL.
+    """
+    ListModelChanges: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListModelChangesRequest, _registry_pb2.ListModelChangesResponse]
+    """Lists what was deleted, restored and purged under a model's name, newest first; each says who, when and why, and is
+    kept when what it tells of is gone. Fails with NOT_FOUND / MODEL_NOT_FOUND when there is and was no such model.
     """
 
 @_typing.type_check_only
@@ -310,7 +315,8 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """Bakes an adapter into its base: a full version of `target_model` that computes what both do together, served by an
     engine of its own. Also for adapters that no engine loads (Version.unservable_reason). Its tokenizer and chat template
     are the adapter's where it brings some, else the base's. Long work, as in ImportModel: ABORTED / WORK_UNDER_WAY says how
-    far it is, the same request joins it. Fails with NOT_FOUND / VERSION_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a
+    far it is, any request for the same merge joins it, and one that was done is answered with its version. Fails with
+    NOT_FOUND / VERSION_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a
     full model, FAILED_PRECONDITION / BASE_MISMATCH when the base's files are not here, INVALID_ARGUMENT / WEIGHTS_REFUSED
     for what has no place in the base, RESOURCE_EXHAUSTED / DISK_FULL.
     """
@@ -320,6 +326,10 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     says how far it is; the same request joins it, also after a deadline, and is answered with the version once it is
     there. Fails with FAILED_PRECONDITION / MODEL_SOURCE_INVALID, INVALID_ARGUMENT / WEIGHTS_REFUSED, RESOURCE_EXHAUSTED /
     BLOB_TOO_LARGE, RESOURCE_EXHAUSTED / DISK_FULL.
+    """
+    ListModelChanges: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListModelChangesRequest, _registry_pb2.ListModelChangesResponse]  # type: ignore[assignment]
+    """Lists what was deleted, restored and purged under a model's name, newest first; each says who, when and why, and is
+    kept when what it tells of is gone. Fails with NOT_FOUND / MODEL_NOT_FOUND when there is and was no such model.
     """
 
 class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -640,7 +650,8 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Bakes an adapter into its base: a full version of `target_model` that computes what both do together, served by an
         engine of its own. Also for adapters that no engine loads (Version.unservable_reason). Its tokenizer and chat template
         are the adapter's where it brings some, else the base's. Long work, as in ImportModel: ABORTED / WORK_UNDER_WAY says how
-        far it is, the same request joins it. Fails with NOT_FOUND / VERSION_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a
+        far it is, any request for the same merge joins it, and one that was done is answered with its version. Fails with
+        NOT_FOUND / VERSION_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a
         full model, FAILED_PRECONDITION / BASE_MISMATCH when the base's files are not here, INVALID_ARGUMENT / WEIGHTS_REFUSED
         for what has no place in the base, RESOURCE_EXHAUSTED / DISK_FULL.
         """
@@ -656,6 +667,16 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         says how far it is; the same request joins it, also after a deadline, and is answered with the version once it is
         there. Fails with FAILED_PRECONDITION / MODEL_SOURCE_INVALID, INVALID_ARGUMENT / WEIGHTS_REFUSED, RESOURCE_EXHAUSTED /
         BLOB_TOO_LARGE, RESOURCE_EXHAUSTED / DISK_FULL.
+        """
+
+    @_abc_1.abstractmethod
+    def ListModelChanges(
+        self,
+        request: _registry_pb2.ListModelChangesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.ListModelChangesResponse, _abc.Awaitable[_registry_pb2.ListModelChangesResponse]]:
+        """Lists what was deleted, restored and purged under a model's name, newest first; each says who, when and why, and is
+        kept when what it tells of is gone. Fails with NOT_FOUND / MODEL_NOT_FOUND when there is and was no such model.
         """
 
 def add_RegistryServiceServicer_to_server(servicer: RegistryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
