@@ -10,11 +10,18 @@ import binascii
 import hashlib
 import json
 from collections.abc import Sequence
+from typing import TypeVar
+
+from google.protobuf.message import Message
 
 from services.chassis.context import current
 from services.chassis.errors import Failure, Reason
 
 DEFAULT_SIZE = 100
+# Of 4 MiB, which callers take of one message; what stands beside the entries is small.
+PAGE_BYTES = 3 * 1024 * 1024
+
+M = TypeVar("M", bound=Message)
 
 Position = Sequence[str | int]
 
@@ -45,6 +52,16 @@ def decode(token: str, shape: Sequence[type], *filters: str) -> Position | None:
         raise Failure(Reason.PAGE_TOKEN_INVALID, field="page_token")
     position: Position = body[1:]
     return position
+
+
+def fitting(entries: Sequence[M]) -> Sequence[M]:
+    """The first of a page's entries that go into one answer together, at least one: a page may hold fewer than asked."""
+    left = PAGE_BYTES
+    for count, entry in enumerate(entries):
+        left -= entry.ByteSize()
+        if left < 0 and count:
+            return entries[:count]
+    return entries
 
 
 def number(token: str, *filters: str) -> int | None:

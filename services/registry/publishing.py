@@ -20,6 +20,8 @@ from services.registry.works import Progress, Works
 
 _DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
 
+# A version is shown with its manifest twice, as fields and as text, beside a thousand evaluations, in one message.
+_MOST_MANIFEST_BYTES = 768 * 1024
 # Callers know this call as a short one: only models that take long are asked for again.
 _PATIENCE_SECONDS = 20.0
 
@@ -50,7 +52,7 @@ class Publishing:
         """
         _check_names(draft)
         draft = _with_template(draft)
-        draft.canonical()  # refuses numbers that JSON cannot hold before anything is run
+        _check_length(draft)
         base = None
         if draft.kind is Kind.LORA:
             base = await self.base_of(caller, draft.base_digest)
@@ -100,6 +102,14 @@ def _with_template(draft: Manifest) -> Manifest:
         problem = f"is not that of the {TEMPLATE} that the version brings, {brought}"
         raise Failure(Reason.FIELD_INVALID, field="version.template_digest", problem=problem)
     return replace(draft, template_digest=brought)
+
+
+def _check_length(draft: Manifest) -> None:
+    """Before anything is run.  Raises FIELD_INVALID, also for numbers that JSON cannot hold."""
+    length = len(draft.canonical().encode())
+    if length > _MOST_MANIFEST_BYTES:
+        problem = f"its manifest has {length} bytes, over {_MOST_MANIFEST_BYTES}; say less in lineage.config"
+        raise Failure(Reason.FIELD_INVALID, field="version.lineage", problem=problem)
 
 
 def _check_names(draft: Manifest) -> None:

@@ -104,12 +104,10 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         return pb.GetVersionResponse(version=wire.version(version, whole=True))
 
     async def ListVersions(self, request: pb.ListVersionsRequest, context: Any) -> pb.ListVersionsResponse:
-        size = paging.size_of(request.page_size)
-        before = paging.number(request.page_token, request.model)
+        before, limit = paging.number(request.page_token, request.model), paging.size_of(request.page_size) + 1
         deleted = request.show_deleted
-        found = await self._do.versions.page(_caller(), request.model, before, size + 1, deleted=deleted)
-        more = paging.encode([found[size - 1].number], request.model) if len(found) > size else ""
-        return pb.ListVersionsResponse(versions=[wire.version(item) for item in found[:size]], next_page_token=more)
+        found = await self._do.versions.page(_caller(), request.model, before, limit, deleted=deleted)
+        return wire_finding.listed(request, found)
 
     async def DeleteVersion(self, request: pb.DeleteVersionRequest, context: Any) -> pb.DeleteVersionResponse:
         wish = wire_finding.deletion(request)

@@ -7,6 +7,7 @@ from services.registry.changes import Change
 from services.registry.holds import Wish
 from services.registry.lineage import Family, Node
 from services.registry.search import Found, Order, Wanted
+from services.registry.version_view import Version
 from services.registry.wire import KINDS_BACK, version
 from services.registry.wire_times import time
 
@@ -44,13 +45,23 @@ def position(request: registry_pb2.SearchVersionsRequest) -> tuple[float, str] |
 
 def found(request: registry_pb2.SearchVersionsRequest, values: list[Found]) -> registry_pb2.SearchVersionsResponse:
     """A page of what was found; ``values`` has one more than the page when there is more."""
-    size = paging.size_of(request.page_size)
+    asked = values[: paging.size_of(request.page_size)]
+    shown = paging.fitting(
+        [registry_pb2.FoundVersion(version=version(item.version), value=item.value) for item in asked]
+    )
     token = ""
-    if len(values) > size:
-        key, digest = values[size - 1].position(_ORDERS[request.order])
+    if len(values) > len(shown):
+        key, digest = values[len(shown) - 1].position(_ORDERS[request.order])
         token = paging.encode([repr(key), digest], _filters(request))
-    shown = [registry_pb2.FoundVersion(version=version(item.version), value=item.value) for item in values[:size]]
     return registry_pb2.SearchVersionsResponse(found=shown, next_page_token=token)
+
+
+def listed(request: registry_pb2.ListVersionsRequest, values: list[Version]) -> registry_pb2.ListVersionsResponse:
+    """A page of a model's versions; ``values`` has one more than the page when there is more."""
+    shown = paging.fitting([version(item) for item in values[: paging.size_of(request.page_size)]])
+    more = len(values) > len(shown)
+    token = paging.encode([values[len(shown) - 1].number], request.model) if more else ""
+    return registry_pb2.ListVersionsResponse(versions=shown, next_page_token=token)
 
 
 def _filters(request: registry_pb2.SearchVersionsRequest) -> str:
@@ -63,11 +74,12 @@ def _filters(request: registry_pb2.SearchVersionsRequest) -> str:
 
 def family(value: Family) -> registry_pb2.GetLineageResponse:
     """A version with its ancestors and descendants."""
+    chain = paging.fitting([version(item) for item in value.chain])
     return registry_pb2.GetLineageResponse(
-        chain=[version(item) for item in value.chain],
+        chain=chain,
         descendants=[_node(node) for node in value.descendants],
         ancestors=[_node(node) for node in value.ancestors],
-        truncated=value.truncated,
+        truncated=value.truncated or len(chain) < len(value.chain),
     )
 
 

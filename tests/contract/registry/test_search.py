@@ -102,6 +102,25 @@ def test_what_is_deleted_is_not_found(user: User):
     assert found(user) == []
 
 
+def test_versions_that_say_so_much_that_a_page_is_no_message_come_on_more_pages(user: User):
+    parent = ""
+    for _ in range(6):
+        lineage = {"config": {"notes": "x" * 750_000}, "parent_version": parent}
+        parent = user.publish("fares", lineage=lineage).version
+    everything = [f"fares@{number}" for number in (6, 5, 4, 3, 2, 1)]
+    assert found(user, page_size=100) == everything
+    assert found(user, page_size=3) == everything
+
+    def page(token: str) -> Any:
+        return user.api.ListVersions(pb.ListVersionsRequest(model="fares", page_token=token))
+
+    assert [version.number for version in pages(page, "versions")] == [6, 5, 4, 3, 2, 1]
+    family = user.api.GetLineage(pb.GetLineageRequest(version=parent))
+    assert [version.number for version in family.chain] == [6, 5, 4, 3]
+    assert family.truncated
+    assert [node.version.number for node in family.ancestors] == [5, 4, 3, 2, 1]
+
+
 def test_a_token_of_another_search_is_refused(library: User):
     token = library.api.SearchVersions(pb.SearchVersionsRequest(page_size=1)).next_page_token
     with refused("PAGE_TOKEN_INVALID"):
