@@ -7,15 +7,15 @@ queue instead of failing half-way.  Functions run in threads; sessions never lea
 
 import asyncio
 import importlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import SecretStr
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, func, make_url, select, text
-from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 from services.chassis import idempotency, steps
@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 _BUSY_MILLISECONDS = 10_000
 _READERS = 4
+# Within a transaction that has a turn.  What it does besides asking the database (a look at the blobs) takes seconds.
+_SILENT_MILLISECONDS = 60_000
 # Serialises migrations of replicas that start together (PostgreSQL advisory lock).
 _MIGRATION_LOCK = 0x7472_6976
 
@@ -49,50 +51,41 @@ class Database:
         return self._engine.url.set(drivername=self._engine.dialect.name).render_as_string(hide_password=False)
 
     async def read(self, query: Callable[[Session], T]) -> T:
-        """Run ``query`` in a read transaction (one snapshot) and return its result."""
+        """Run ``query`` in a read transaction (one snapshot) and return its result.  Raises PEER_UNAVAILABLE."""
         return await asyncio.get_running_loop().run_in_executor(self._reading, self.read_now, query)
 
     async def write(self, change: Callable[[Session], T]) -> T:
         """Run ``change`` in one transaction; when this returns, it is durable.
 
         If ``change`` raises, nothing of it remains.  A cancelled caller does not know
-        whether it happened: that is what ``request_id`` is for.  Raises DISK_FULL.
+        whether it happened: that is what ``request_id`` is for.  Raises DISK_FULL, and PEER_UNAVAILABLE where the
+        server is away; then too nobody knows.
         """
         return await asyncio.get_running_loop().run_in_executor(self._writing, self.write_now, change)
 
     def read_now(self, query: Callable[[Session], T]) -> T:
         """:meth:`read`, blocking: for code that already runs in a thread."""
-        try:
-            with self._engine.connect() as opened:
-                connection = opened if self.is_sqlite else opened.execution_options(isolation_level="REPEATABLE READ")
-                with Session(connection, expire_on_commit=False) as session:
-                    return query(session)
-        except DataError as error:
-            raise _unfit(error) from error
+        with _named(), self._engine.connect() as opened:
+            connection = opened if self.is_sqlite else opened.execution_options(isolation_level="REPEATABLE READ")
+            with Session(connection, expire_on_commit=False) as session:
+                return query(session)
 
     def write_now(self, change: Callable[[Session], T]) -> T:
         """:meth:`write`, blocking: for code that already runs in a thread."""
-        try:
-            with self._engine.connect() as opened:
-                connection = opened.execution_options(trivium_write=True)
-                with Session(connection, expire_on_commit=False) as session, session.begin():
-                    # Begins now and not with the first statement: what the change looks at outside of the database
-                    # must not have been looked at before nobody else could write.
-                    session.connection()
-                    passed(Step.WRITE_BEGUN)
-                    if self._turn:
-                        take_turn(session, self._turn)
-                    result = change(session)
-                    session.flush()
-                    passed(Step.WRITE_READY)
-                passed(Step.WRITE_COMMITTED)
-                return result
-        except OperationalError as error:
-            if "full" in str(error.orig).lower():
-                raise Failure(Reason.DISK_FULL, what="the database") from error
-            raise
-        except DataError as error:
-            raise _unfit(error) from error
+        with _named(), self._engine.connect() as opened:
+            connection = opened.execution_options(trivium_write=True)
+            with Session(connection, expire_on_commit=False) as session, session.begin():
+                # Begins now and not with the first statement: what the change looks at outside of the database
+                # must not have been looked at before nobody else could write.
+                session.connection()
+                passed(Step.WRITE_BEGUN)
+                if self._turn:
+                    take_turn(session, self._turn)
+                result = change(session)
+                session.flush()
+                passed(Step.WRITE_READY)
+            passed(Step.WRITE_COMMITTED)
+            return result
 
     def close(self) -> None:
         """Finish what runs and close the connections.  Blocks."""
@@ -101,11 +94,22 @@ class Database:
         self._engine.dispose()
 
 
-def _unfit(error: DataError) -> Exception:
-    """What a text that PostgreSQL cannot keep is refused with; anything else is a fault of ours and stays as it is."""
-    if "NUL" not in str(error.orig):
-        return error
-    return Failure(Reason.FIELD_INVALID, field="request", problem="a text in it holds a NUL character; leave it out")
+@contextmanager
+def _named() -> Iterator[None]:
+    """Name what is not a fault of ours: a text that PostgreSQL cannot keep, a full disk, a server that is away."""
+    try:
+        yield
+    except DBAPIError as error:
+        if isinstance(error, DataError) and "NUL" in str(error.orig):
+            problem = "a text in it holds a NUL character; leave it out"
+            raise Failure(Reason.FIELD_INVALID, field="request", problem=problem) from error
+        operational = isinstance(error, OperationalError)
+        if operational and "full" in str(error.orig).lower():
+            raise Failure(Reason.DISK_FULL, what="the database") from error
+        # Lost in the middle, or never had: then there is no statement.
+        if error.connection_invalidated or (operational and error.statement is None):
+            raise Failure(Reason.PEER_UNAVAILABLE, retry_after_seconds=1.0, service="database") from error
+        raise
 
 
 def take_turn(session: Session, turn: str) -> None:
@@ -113,9 +117,12 @@ def take_turn(session: Session, turn: str) -> None:
 
     A write that decides by what it read needs one: SQLite has one writer at a time, but on PostgreSQL two would
     overwrite or double one another's rows.  Whoever takes several takes them in one order everywhere.
+
+    A machine that is gone without a word keeps no turn: its transaction ends when nothing is heard of it for a minute.
     """
     if session.get_bind().dialect.name == "postgresql":
-        session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(turn, 0))))
+        patience = func.set_config("idle_in_transaction_session_timeout", str(_SILENT_MILLISECONDS), True)
+        session.execute(select(patience, func.pg_advisory_xact_lock(func.hashtextextended(turn, 0))))
 
 
 @asynccontextmanager

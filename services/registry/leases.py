@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 
 from sqlalchemy import delete, func, select
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
@@ -57,7 +56,7 @@ class Leases:
             renewing.cancel()
             await asyncio.wait([renewing])
             # One that cannot be given back lapses.
-            with suppress(DBAPIError, Failure):
+            with suppress(Failure):
                 await self._database.write(partial(self._give_back, key=key))
 
     def _take(self, session: Session, *, key: tuple[str, str], progress: str) -> str | None:
@@ -75,7 +74,7 @@ class Leases:
         while True:
             await asyncio.sleep(self._seconds / _RENEWALS)
             # The next one may succeed; if none does, the lease lapses.
-            with suppress(DBAPIError, Failure):
+            with suppress(Failure):
                 await self._database.write(partial(self._prolong, key=key, progress=progress()))
 
     def _prolong(self, session: Session, *, key: tuple[str, str], progress: str) -> None:

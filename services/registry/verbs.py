@@ -168,7 +168,10 @@ class Sweep:
 
 
 async def _sweep(runtime: Runtime, sweep: Sweep, every_seconds: float) -> None:
-    """Clear what nobody needs, now and every so often.  A full disk must not stop the service."""
+    """Clear what nobody needs, now and every so often.
+
+    Neither a full disk nor a database that is away for a moment may stop the service: the next sweep goes on.
+    """
     while True:
         try:
             runtime.log.info("swept", **await sweep.run())

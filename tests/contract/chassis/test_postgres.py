@@ -1,13 +1,14 @@
 """What is promised of SQLite holds on PostgreSQL: the same code, a real server."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from services.chassis.database import open_database
+from services.chassis.database import Database, make_engine, open_database
 from services.chassis.errors import Failure, Reason
 from tests.unit.chassis.test_database import Creation, add, key, metadata, names
 
@@ -55,6 +56,48 @@ async def test_a_crash_between_effect_and_commit_leaves_neither(postgres_url: st
         with pytest.raises(RuntimeError):
             await database.write(then_fails(creation.under(key())))
         assert await database.write(creation.under(key())) == "response 2"
+
+
+async def test_a_writer_of_which_nothing_is_heard_loses_its_turn(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.chassis.database._SILENT_MILLISECONDS", 300)
+    turned, heard = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def stands_still(session: Session) -> None:
+        add("lost")(session)
+        loop.call_soon_threadsafe(turned.set)
+        assert heard.wait(60)
+
+    async with (
+        open_database(postgres_url, metadata, turn="names") as one,
+        open_database(postgres_url, metadata, turn="names") as two,
+    ):
+        lost = asyncio.create_task(one.write(stands_still))
+        await turned.wait()
+        async with asyncio.timeout(30):
+            await two.write(add("kept"))
+        heard.set()
+        with pytest.raises(Failure) as failure:
+            await lost
+        assert failure.value.reason is Reason.PEER_UNAVAILABLE
+        assert await one.read(names) == ["kept"]
+
+
+async def test_a_server_that_is_away_is_named(postgres_url: str) -> None:
+    def cut(session: Session) -> None:
+        session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    gone = Database(make_engine("postgresql://trivium@/nothing?host=/nowhere"))
+    async with open_database(postgres_url, metadata) as database:
+        for ask in (database.read(cut), database.write(cut), gone.read(names), gone.write(add("lost"))):
+            with pytest.raises(Failure) as failure:
+                await ask
+            assert failure.value.reason is Reason.PEER_UNAVAILABLE
+            assert failure.value.variables["service"] == "database"
+        assert await database.read(names) == []
+    gone.close()
 
 
 async def test_replicas_that_start_together_migrate_once(postgres_url: str) -> None:
