@@ -80,9 +80,7 @@ class NativeRows:
             y.stride(0),
             x.data_ptr(),
             x.stride(0),
-            plan.order.ctypes.data,
-            plan.blocks.ctypes.data,
-            len(plan.blocks),
+            *plan.addresses,
             plain,
         )  # fmt: skip - layer, rows, plan
 
@@ -94,8 +92,28 @@ def _created(original: Callable[..., None]) -> Callable[..., None]:
         down = torch.cat(self.lora_a_stacked, dim=1)
         self.lora_a_stacked = tuple(down[:, index : index + 1] for index in range(down.shape[1]))
         setattr(self, _NATIVE, NativeRows(down, self.lora_b_stacked) if NativeRows.fits(down) else None)
+        if self.tp_size == 1:
+            self.forward = _straight(self)
 
     return create_lora_weights
+
+
+def _straight(layer: Any) -> Callable[[torch.Tensor], Any]:
+    """The layer's forward where nothing is gathered from other processors: what never changes is looked up once.
+
+    A step calls it for every layer of the model, and each part of a module is found the slow way in Python.
+    """
+    base = layer.base_layer
+    multiply, returns_bias = base.quant_method.apply, base.return_bias
+    within, beside = (None, base.bias) if base.skip_bias_add else (base.bias, None)
+
+    def forward(x: torch.Tensor) -> Any:
+        y = multiply(base, x, within)
+        if (plan := layer.punica_wrapper.plan) is not None:
+            y = _adapted(layer, x, y, plan)
+        return (y, beside) if returns_bias else y
+
+    return forward
 
 
 def _written(original: Callable[..., None]) -> Callable[..., None]:
@@ -120,11 +138,16 @@ def _reset(original: Callable[..., None]) -> Callable[..., None]:
 
 def _apply(self: Any, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     y: torch.Tensor = self.base_layer.quant_method.apply(self.base_layer, x, bias)
-    if (plan := self.punica_wrapper.plan) is None:
-        return y
-    rows, flat_y, flat_x = getattr(self, _NATIVE), y.flatten(0, -2), x.flatten(0, -2)
+    plan = self.punica_wrapper.plan
+    return y if plan is None else _adapted(self, x, y, plan)
+
+
+def _adapted(layer: Any, x: torch.Tensor, y: torch.Tensor, plan: RowPlan) -> torch.Tensor:
+    """The base's output ``y`` for ``x`` with the planned rows' adapters added."""
+    rows = getattr(layer, _NATIVE)
+    flat_y, flat_x = (y, x) if y.dim() == 2 else (y.flatten(0, -2), x.flatten(0, -2))
     if rows is None or flat_y.stride(1) != 1 or flat_x.stride(1) != 1 or flat_y.data_ptr() != y.data_ptr():
-        adapted: torch.Tensor = self._apply_lora_to_output(x, y)
+        adapted: torch.Tensor = layer._apply_lora_to_output(x, y)
         return adapted
     rows.add(flat_y, flat_x, plan)
     return y

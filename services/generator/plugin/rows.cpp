@@ -19,6 +19,8 @@ namespace {
 
 constexpr int64_t kMaxBlockRows = 8;
 constexpr int64_t kMaxRank = 512;
+// Less than this is done before a second thread is awake: products (x by A, low by B) of one call, about 100 us.
+constexpr int64_t kProductsWorthThreads = 4 << 20;
 
 using Half = uint16_t;  // the bits of a bfloat16
 
@@ -212,7 +214,9 @@ int64_t trivium_max_rank() { return kMaxRank; }
 void trivium_add_rows(const Layer* layer, Half* y, int64_t y_stride, const Half* x, int64_t x_stride,
                       const int32_t* order, const int32_t* blocks, int64_t count, int32_t plain) {
   const bool fast = !plain && has_avx512();
-#pragma omp parallel for schedule(static) if (count > 1)
+  const int64_t rows = count ? blocks[3 * count - 1] - blocks[1] : 0;
+  const bool many = rows * layer->max_rank * (layer->inputs + layer->outputs) >= kProductsWorthThreads;
+#pragma omp parallel for schedule(static) if (many && count > 1)
   for (int64_t index = 0; index < count; ++index) {
     Block block{layer, blocks[3 * index], blocks[3 * index + 2] - blocks[3 * index + 1], {}, {}};
     for (int64_t i = 0; i < block.rows; ++i) {

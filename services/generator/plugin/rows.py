@@ -6,6 +6,7 @@ no block.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ NO_SLOT = -1
 BLOCK_ROWS = 8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RowPlan:
     """The adapted rows of one step, slot by slot.
 
@@ -28,6 +29,11 @@ class RowPlan:
 
     order: npt.NDArray[np.int32]
     blocks: npt.NDArray[np.int32]
+
+    @functools.cached_property
+    def addresses(self) -> tuple[int, int, int]:
+        """Of ``order`` and of ``blocks``, and how many blocks: looked up once for all layers of the step."""
+        return self.order.ctypes.data, self.blocks.ctypes.data, len(self.blocks)
 
     def groups(self) -> Iterator[tuple[int, torch.Tensor]]:
         """Each slot in use and all its rows, int64 [rows]."""

@@ -1,4 +1,4 @@
-"""A reader of the engine's queue sleeps until it is told, and wakes when the word was lost."""
+"""A reader of the engine's queue naps while messages are frequent, then sleeps until it is told."""
 
 import threading
 import time
@@ -6,7 +6,7 @@ import time
 import pytest
 import zmq
 
-from services.generator.plugin.waiting import _napping
+from services.generator.plugin.waiting import _napping, nap_seconds
 
 
 @pytest.fixture
@@ -30,6 +30,12 @@ def test_a_reader_whose_notification_was_lost_wakes_all_the_same(condition_pair)
     _, reader, wait = condition_pair
     reader.record_read()
     wait(reader)
+
+
+@pytest.mark.parametrize("waited", [0.0, 1e-4, 1e-3, 1e-2, 1.0])
+def test_a_nap_adds_little_to_what_was_waited(waited):
+    assert nap_seconds(waited) <= max(20e-6, waited / 16)
+    assert nap_seconds(waited) <= 300e-6
 
 
 def test_a_reader_sleeps_while_it_waits(condition_pair):

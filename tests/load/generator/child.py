@@ -19,7 +19,7 @@ from services.chassis.resources import Role, shares
 from services.generator.engine import EngineAdapter, Job, Sampling
 from services.generator.engine_vllm import PLUGIN, VllmEngine, VllmSettings
 from services.generator.plugin.identity import Identity
-from tests.load.generator.shapes import SHAPES, Arithmetic, Shape, Task
+from tests.load.generator.shapes import SHAPES, Build, Shape, Task
 
 SAYS = "engine:"
 READY = "ready"
@@ -37,7 +37,7 @@ def settings(shape: Shape, base: ResolvedModel) -> VllmSettings:
         slots=shape.slots,
         kv_cache_bytes=_KV_CACHE_BYTES,
         cpu_ids=",".join(map(str, share.cpus[: share.threads])),
-        plugins=PLUGIN if shape.arithmetic is Arithmetic.OURS else "",
+        plugins=PLUGIN if shape.build is Build.OURS else "",
         prefix_caching=False,
         variables={name: value for name, value in share.environment().items() if not name.startswith("VLLM_")},
     )

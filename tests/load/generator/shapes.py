@@ -6,30 +6,30 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Arithmetic(StrEnum):
-    """Which arithmetic adapts."""
+class Build(StrEnum):
+    """Whose engine it is."""
 
-    NONE = "LoRA disabled"
     OURS = "ours"
     STOCK = "stock vLLM"
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One engine: how it adapts, with how many slots, and the ranks of the adapters that are resident."""
+    """One engine: whose, with how many slots (LoRA is disabled without any), the ranks of the resident adapters."""
 
     name: str
-    arithmetic: Arithmetic
+    build: Build
     ranks: tuple[int, ...] = ()
     slots: int = 0
 
 
-OFF = Shape("off", Arithmetic.NONE)
-FOUR = Shape("four", Arithmetic.OURS, ranks=(16,) * 4, slots=4)
-STOCK = Shape("stock", Arithmetic.STOCK, ranks=(16,), slots=4)
-THIRTY_TWO = Shape("thirty_two", Arithmetic.OURS, ranks=(8, 16) * 16, slots=32)
-SIXTY_FOUR = Shape("sixty_four", Arithmetic.OURS, ranks=(16,) * 4, slots=64)
-SHAPES = (OFF, FOUR, STOCK, THIRTY_TWO, SIXTY_FOUR)
+OFF = Shape("off", Build.OURS)
+STOCK_OFF = Shape("stock_off", Build.STOCK)
+FOUR = Shape("four", Build.OURS, ranks=(16,) * 4, slots=4)
+STOCK = Shape("stock", Build.STOCK, ranks=(16,), slots=4)
+THIRTY_TWO = Shape("thirty_two", Build.OURS, ranks=(8, 16) * 16, slots=32)
+SIXTY_FOUR = Shape("sixty_four", Build.OURS, ranks=(16,) * 4, slots=64)
+SHAPES = (OFF, FOUR, STOCK_OFF, STOCK, THIRTY_TWO, SIXTY_FOUR)
 
 
 @dataclass(frozen=True, slots=True)
