@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from trivium_client.cli import main
 
+from tests.adapters import BASE_DIGEST, Adapter
 from tests.stack import Stack, User
 
 
@@ -65,7 +66,9 @@ def test_a_version_is_tagged_measured_and_found(user: User, models: Models):
     assert models("tag", "desk@2", "--remove", "old", "--json").json["tags"] == ["best"]
     recorded = models("evaluate", "desk@2", "accuracy", "0.9", "--rows", "10", "--note", "greedy", "--json").json
     assert (recorded["value"], recorded["dataset_rows"], recorded["note"]) == (0.9, 10, "greedy")
-    models("evaluate", "desk@1", "accuracy", "0.5")
+    assert models("evaluate", "desk@1", "accuracy", "0.5").out == "desk@1 has accuracy 0.5.\n"
+    assert models("tag", "desk@1", "first").out == "desk@1 has the tags first.\n"
+    assert models("tag", "desk@1", "--remove", "first").out == "desk@1 has no tags.\n"
     found = models("search", "--metric", "accuracy", "--least", "0.4", "--order", "highest", "--json").json
     assert [(item["number"], item["value"]) for item in found] == [(2, 0.9), (1, 0.5)]
     assert [item["number"] for item in models("search", "--tag", "best", "--json").json] == [2]
@@ -90,6 +93,9 @@ def test_a_card_is_set_from_a_file_and_shown_without_commanding_the_terminal(
     assert "\x1b[31m" not in shown.out
     assert models("card", "desk", "-", "--json", stdin="short").json["card"] == "short"
     assert models("card", "desk", str(tmp_path / "none.md")).code == 4
+    file.write_bytes(b"\xff\xfe")
+    refused = models("card", "desk", str(file))
+    assert (refused.code, refused.err) == (4, f"trivium: {file} is no text in UTF-8\n")
 
 
 def test_a_gate_holds_a_version_back_and_says_what_to_do(stack: Stack, user: User, models: Models):
@@ -143,6 +149,8 @@ def test_what_is_deleted_is_restored_and_what_is_held_is_not_deleted(stack: Stac
     assert (kept["keep_last"], kept["keep_days"]) == (3, 0)
     both = models("keep", "desk", "--days", "9", "--json").json
     assert (both["keep_last"], both["keep_days"]) == (3, 9)
+    assert models("keep", "desk").out == "desk keeps its newest 3 and those younger than 9 days.\n"
+    assert models("keep", "desk", "--last", "0", "--days", "0").out == "desk keeps every version.\n"
 
 
 def test_who_deleted_restored_and_purged_what_is_listed_with_the_reason(user: User, models: Models):
@@ -182,3 +190,72 @@ def test_lineage_is_drawn_both_ways(user: User, models: Models):
     assert [item["version"]["version"] for item in whole["descendants"]] == [child, grandchild]
     assert "made from the base" in models("lineage", "desk@1").out
     assert "led to nothing yet" in models("lineage", "other@1").out
+
+
+def test_a_line_says_what_an_alias_serves_and_what_becomes_of_its_target(stack: Stack, user: User, models: Models):
+    first, second = ready(stack, user, 2)
+    third = user.publish("desk").version
+    assert models("alias", "desk", "1").out == f"desk@prod serves {first}.\n"
+    assert models("alias", "desk", "2").out == f"desk@prod serves {second}.\n"
+    waiting = models("alias", "desk", "3", "--no-wait").out
+    assert waiting.startswith(f"desk@prod serves {second}; {third} is not ready yet: 0 of 1 generators are ready")
+    stack.service().report("g1", user.tenant, third, "FAILED", "it does not fit")
+    failed = models("alias", "desk", "3")
+    assert failed.code == 4
+    assert failed.out == f"desk@prod serves {second}; {third} could not be loaded: g1: it does not fit.\n"
+
+
+def test_what_has_no_version_yet_is_refused_with_what_to_say_instead(
+    stack: Stack, user: User, models: Models, tmp_path: Path
+):
+    user.publish("desk")
+    out = str(tmp_path / "out")
+    unnamed = models("export", "desk", out)
+    assert (unnamed.code, "desk has no alias prod; say which version: desk@NUMBER" in unnamed.err) == (3, True)
+    user.point("desk", user.publish("desk").version)
+    empty = models("export", "desk", out)
+    assert (empty.code, "desk@prod serves nothing yet (" in empty.err) == (4, True)
+    assert "desk@NUMBER" in empty.err
+    unknown = models("export", "desc", out)
+    assert (unknown.code, "Names like it: desk" in unknown.err) == (3, True)
+    slip = models("rm", "desk@prod")
+    assert (slip.code, "say --alias" in slip.err) == (2, True)
+    written = models("export", "desk@1", out)
+    assert written.out.startswith(f"{out} holds desk@1, sha256:")
+    assert written.out.endswith(": 2 files, 459 bytes.\n")
+
+
+def test_models_that_no_alias_serves_and_deleted_ones_are_listed(user: User, models: Models):
+    user.publish("desk")
+    user.publish("other")
+    assert [item["model"] for item in models("list", "--all", "--json").json] == ["desk", "other"]
+    assert models("rm", "other", "--all").out == "Deleted other.\n"
+    assert [item["model"] for item in models("list", "--all", "--json").json] == ["desk"]
+    assert [item["model"] for item in models("list", "--deleted", "--json").json] == ["desk", "other"]
+    assert models("restore", "other").out == "Restored other.\n"
+
+
+def test_a_gate_says_what_it_asks_for_and_refuses_half_a_bound(user: User, models: Models):
+    user.publish("desk")
+    said = models("gate", "add", "desk", "good", "accuracy", "--required", "0.8", "--not-forget", "general").out
+    assert said == "Gate good guards desk: accuracy of at least 0.8, general worse by 0 at most.\n"
+    lower = models("gate", "add", "desk", "low", "loss", "--lower", "--required", "2", "--alias", "prod").out
+    assert lower == "Gate low guards desk@prod: loss of at most 2.\n"
+    assert models("gate", "add", "desk", "any", "loss").out == "Gate any guards desk: loss must have been measured.\n"
+    half = models("gate", "add", "desk", "half", "accuracy", "--most-loss", "0.1")
+    assert (half.code, "--not-forget" in half.err) == (2, True)
+
+
+def test_an_import_says_what_was_made_and_refuses_a_base_for_a_full_model(user: User, models: Models, tmp_path: Path):
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    for name, content in Adapter().files().items():
+        (folder / name).write_bytes(content)
+    made = models("import", str(folder), "--name", "desk", "--base-digest", BASE_DIGEST)
+    assert made.code == 0, made.err
+    assert made.out.startswith("desk@1 is sha256:")
+    assert made.out.endswith(", an adapter of rank 2.\n")
+    assert "Serve it with: trivium models alias desk 1" in made.err
+    assert "rank" in models("show", "desk@1").out
+    refused = models("import", "hf:org/name@main", "--name", "own", "--base", "base")
+    assert (refused.code, "its own base" in refused.err) == (2, True)

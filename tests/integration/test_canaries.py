@@ -1,4 +1,4 @@
-"""A canary on the real engine: who got it keeps it, on both skins, and every answer names the version that made it."""
+"""A canary on the real engine: who got it keeps it, by whatever door, and every answer names the version that made it."""
 
 import uuid
 
@@ -6,6 +6,7 @@ from openai import OpenAI
 from trivium_client.answers import Message, Sampling
 
 from services.ops.supervisor import Suite
+from tests.integration.command_line import trivium
 from tests.integration.gateway.stock import serve_adapter
 from tests.stack import eventually
 
@@ -44,6 +45,10 @@ def test_each_caller_stays_with_the_version_that_it_got_and_the_answer_names_it(
             )
             assert answer.model_extra is not None
             assert answer.model_extra["trivium"]["version"] == got[caller]
+
+        for caller in CALLERS[:2]:
+            told = trivium(suite, "chat", "Hi", "-m", model, "--max-tokens", "1", "--sticky-key", caller, "--json")
+            assert told.json["final"]["receipt"]["version"] == got[caller]
 
         client.models.set_canary(model, second, 0)
         assert {answered(caller) for caller in CALLERS if got[caller] == second} == {first}

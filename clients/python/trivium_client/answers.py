@@ -1,8 +1,10 @@
-"""What asking and chatting return: a stream of parts, or one whole answer."""
+"""What is asked with, and what comes back: a stream of parts, or one whole answer."""
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from trivium_client.errors import ServerError
 from trivium_client.nouns import Span
 
 
@@ -18,7 +20,8 @@ class Message:
 class Sampling:
     """How tokens are chosen; None takes the server's default (greedy, 256 tokens); `logit_bias` is by token id.
 
-    Of `n` answers number i draws with `seed` + i.
+    Of `n` answers number i draws with `seed` + i.  `logprobs` asks for the tokens' log probabilities, and for so many
+    alternatives to each; 0 for none.
     """
 
     max_tokens: int | None = None
@@ -40,6 +43,22 @@ class Sampling:
     allowed_token_ids: tuple[int, ...] = ()
     include_stop_str_in_output: bool | None = None
     skip_special_tokens: bool | None = None
+    logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What an answer is forced to be; exactly one is given.
+
+    `json_schema` is a JSON Schema document, `json_object` any JSON object, `regex` what the whole answer matches,
+    `choices` the only answers there are, `grammar` a context-free one in EBNF.
+    """
+
+    json_schema: str = ""
+    json_object: bool = False
+    regex: str = ""
+    choices: tuple[str, ...] = ()
+    grammar: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +128,22 @@ class Sources:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token's text (what is part of a character stands as U+FFFD), its natural log probability, and the likeliest."""
+
+    token: str
+    token_id: int
+    logprob: float
+    top: "tuple[TokenLogprob, ...]" = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Text:
-    """More text of answer number `choice`."""
+    """More text of answer number `choice`; `logprobs` are those of its tokens, when they were asked for."""
 
     text: str
     choice: int = 0
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +172,16 @@ Part = Sources | Text | Final
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer: its text, the sources it could cite, and how it ended; `others` are those of `n` beyond one."""
+    """A whole answer: its text, the sources it could cite, and how it ended; `others` are those of `n` beyond one.
+
+    `logprobs` has the tokens of each answer, by number, when they were asked for.
+    """
 
     text: str
     final: Final
     sources: tuple[Source, ...] = field(default=())
     others: tuple[str, ...] = ()
+    logprobs: tuple[tuple[TokenLogprob, ...], ...] = ()
 
     @property
     def citations(self) -> tuple[Citation, ...]:
@@ -165,10 +199,31 @@ class Answer:
         return self.final.receipt.version
 
 
-def gathered(texts: Iterable[Text], final: Final, sources: tuple[Source, ...] = ()) -> Answer:
-    """The whole answer that parts make."""
-    by_choice = dict.fromkeys(range(max(1, len(final.choices))), "")
-    for part in texts:
-        by_choice[part.choice] += part.text
-    first, *others = by_choice.values()
-    return Answer(first, final, sources, tuple(others))
+class Gathering:
+    """Parts as they come, and the whole answer that they make in the end."""
+
+    def __init__(self) -> None:
+        self._sources: tuple[Source, ...] = ()
+        self._texts: defaultdict[int, str] = defaultdict(str)
+        self._logprobs: defaultdict[int, tuple[TokenLogprob, ...]] = defaultdict(tuple)
+        self._final: Final | None = None
+
+    def add(self, part: Part) -> None:
+        """Take one more part."""
+        if isinstance(part, Sources):
+            self._sources = part.sources
+        elif isinstance(part, Text):
+            self._texts[part.choice] += part.text
+            self._logprobs[part.choice] += part.logprobs
+        else:
+            self._final = part
+
+    def answer(self) -> Answer:
+        """What they make.  Raises ServerError when the last one is missing."""
+        final = self._final
+        if final is None:
+            raise ServerError("the answer broke off before its end")
+        numbers = range(max(1, len(final.choices)))
+        first, *others = (self._texts[number] for number in numbers)
+        told = tuple(self._logprobs[number] for number in numbers) if any(self._logprobs.values()) else ()
+        return Answer(first, final, self._sources, tuple(others), told)

@@ -26,6 +26,7 @@ _SCALARS = (
     "n",
     "include_stop_str_in_output",
     "skip_special_tokens",
+    "logprobs",
 )
 
 
@@ -56,9 +57,20 @@ def messages_to_wire(messages: Iterable[answers.Message]) -> list[chat_pb2.ChatM
     ]
 
 
-def structured_to_wire(json_schema: str | None) -> chat_pb2.StructuredOutput | None:
-    """To the wire: an answer that is JSON which the schema accepts."""
-    return chat_pb2.StructuredOutput(json_schema=json_schema) if json_schema else None
+def shape_to_wire(shape: answers.Shape | None, json_schema: str | None) -> chat_pb2.StructuredOutput | None:
+    """To the wire; `json_schema` stands for a shape of that alone.  Raises ValueError unless one thing is asked for."""
+    if json_schema:
+        if shape is not None:
+            raise ValueError("give json_schema or shape, not both")
+        shape = answers.Shape(json_schema=json_schema)
+    if shape is None:
+        return None
+    given = [name for name in ("json_schema", "json_object", "regex", "choices", "grammar") if getattr(shape, name)]
+    if len(given) != 1:
+        raise ValueError(f"a shape is one thing; this one has {' and '.join(given) or 'none'}")
+    if shape.choices:
+        return chat_pb2.StructuredOutput(choice=chat_pb2.Choices(values=shape.choices))
+    return chat_pb2.StructuredOutput(**{given[0]: getattr(shape, given[0])})
 
 
 def part(message: Any) -> answers.Part:
@@ -67,8 +79,15 @@ def part(message: Any) -> answers.Part:
     if kind == "sources":
         return answers.Sources(tuple(source(item) for item in message.sources.sources))
     if kind == "delta":
-        return answers.Text(message.delta.text, message.delta.choice)
+        delta = message.delta
+        return answers.Text(delta.text, delta.choice, tuple(token_logprob(item) for item in delta.logprobs))
     return final(message.final)
+
+
+def token_logprob(message: chat_pb2.TokenLogprob) -> answers.TokenLogprob:
+    """From the wire."""
+    top = tuple(token_logprob(item) for item in message.top)
+    return answers.TokenLogprob(message.token, message.token_id, message.logprob, top)
 
 
 def final(message: gateway_pb2.AskFinal | gateway_pb2.GenerationFinal) -> answers.Final:

@@ -69,15 +69,16 @@ class AsyncTrivium:
         top_k: int = 0,
         sampling: answers.Sampling | None = None,
         json_schema: str | None = None,
+        shape: answers.Shape | None = None,
         instructions: str = "",
         request_id: str = "",
         sticky_key: str = "",
     ) -> AsyncIterator[answers.Part]:
         """Answer from sources: `Sources` first, then `Text`s, then one `Final`.
 
-        `top_k` 0 takes the server's default; `sticky_key` is whoever is to stay with one version of a model that is
-        tried out, without one it is your key.  Raises NotFoundError for an unknown model or
-        collection, with the nearest names, and InvalidRequestError for an empty question.
+        `top_k` 0 takes the server's default; `json_schema` is short for a `shape` of that; `sticky_key` is whoever is
+        to stay with one version of a model that is tried out, without one it is your key.  Raises NotFoundError for an
+        unknown model or collection, with the nearest names, and InvalidRequestError for an empty question.
         """
         request = pb.AskRequest(
             model=model,
@@ -86,7 +87,7 @@ class AsyncTrivium:
             history=answers_wire.messages_to_wire(history),
             top_k=top_k,
             sampling=answers_wire.sampling_to_wire(sampling),
-            structured_output=answers_wire.structured_to_wire(json_schema),
+            structured_output=answers_wire.shape_to_wire(shape, json_schema),
             request_id=request_id or new_request_id(),
             instructions=instructions,
             sticky_key=sticky_key,
@@ -101,19 +102,42 @@ class AsyncTrivium:
         model: str = "base",
         sampling: answers.Sampling | None = None,
         json_schema: str | None = None,
+        shape: answers.Shape | None = None,
         request_id: str = "",
         sticky_key: str = "",
     ) -> AsyncIterator[answers.Part]:
-        """Answer a conversation: `Text`s, then one `Final`."""
+        """Answer a conversation: `Text`s, then one `Final`.  Options as in `ask`."""
         request = pb.ChatRequest(
             model=model,
             messages=answers_wire.messages_to_wire(messages),
             sampling=answers_wire.sampling_to_wire(sampling),
-            structured_output=answers_wire.structured_to_wire(json_schema),
+            structured_output=answers_wire.shape_to_wire(shape, json_schema),
             request_id=request_id or new_request_id(),
             sticky_key=sticky_key,
         )
         async for message in self._transport.stream("gateway", self._stub().Chat, request):
+            yield answers_wire.part(message)
+
+    async def complete(
+        self,
+        prompt: str,
+        *,
+        model: str = "base",
+        sampling: answers.Sampling | None = None,
+        shape: answers.Shape | None = None,
+        request_id: str = "",
+        sticky_key: str = "",
+    ) -> AsyncIterator[answers.Part]:
+        """Continue a text, without a chat template: `Text`s, then one `Final`.  Options as in `ask`."""
+        request = pb.CompleteRequest(
+            model=model,
+            prompt=prompt,
+            sampling=answers_wire.sampling_to_wire(sampling),
+            structured_output=answers_wire.shape_to_wire(shape, None),
+            request_id=request_id or new_request_id(),
+            sticky_key=sticky_key,
+        )
+        async for message in self._transport.stream("gateway", self._stub().Complete, request):
             yield answers_wire.part(message)
 
     async def answer(self, question: str, **options: Any) -> answers.Answer:
@@ -124,6 +148,10 @@ class AsyncTrivium:
         """`chat`, whole: takes the same options."""
         return await whole(self.chat(messages, **options))
 
+    async def continuation(self, prompt: str, **options: Any) -> answers.Answer:
+        """`complete`, whole: takes the same options."""
+        return await whole(self.complete(prompt, **options))
+
     async def receipt(self, request_id: str) -> answers.Receipt:
         """The receipt of an earlier request.  Raises NotFoundError."""
         request = pb.GetReceiptRequest(request_id=request_id)
@@ -133,15 +161,7 @@ class AsyncTrivium:
 
 async def whole(parts: AsyncIterator[answers.Part]) -> answers.Answer:
     """One answer from its parts."""
-    sources: tuple[answers.Source, ...] = ()
-    texts: list[answers.Text] = []
-    final: answers.Final | None = None
+    gathering = answers.Gathering()
     async for part in parts:
-        if isinstance(part, answers.Sources):
-            sources = part.sources
-        elif isinstance(part, answers.Text):
-            texts.append(part)
-        else:
-            final = part
-    assert final is not None, "a stream that ends without a final message ends with an error"
-    return answers.gathered(texts, final, sources)
+        gathering.add(part)
+    return gathering.answer()

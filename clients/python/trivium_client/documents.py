@@ -10,7 +10,7 @@ from trivium.common.v1 import transfer_pb2
 from trivium.retriever.v1 import retriever_pb2 as pb
 from trivium.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
 
-from trivium_client import nouns, wire
+from trivium_client import document_wire, nouns, wire
 from trivium_client.errors import ConflictError
 from trivium_client.transport import Transport, new_request_id, upload
 
@@ -43,13 +43,13 @@ class Collections:
             if not exist_ok:
                 raise
             return await self.get(collection)
-        return wire.collection(response.collection)
+        return document_wire.collection(response.collection)
 
     async def get(self, collection: str) -> nouns.Collection:
         """One collection.  Raises NotFoundError, which names the nearest."""
         request = pb.GetCollectionRequest(collection=collection)
         response = await self._transport.call("retriever", self._stub().GetCollection, request)
-        return wire.collection(response.collection)
+        return document_wire.collection(response.collection)
 
     async def list(self) -> AsyncIterator[nouns.Collection]:
         """Every collection of the tenant, by id."""
@@ -57,7 +57,7 @@ class Collections:
         while True:
             page = await self._transport.call("retriever", self._stub().ListCollections, request)
             for item in page.collections:
-                yield wire.collection(item)
+                yield document_wire.collection(item)
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
@@ -121,7 +121,7 @@ class Documents:
             frame=frame,
             progress=progress,
         )
-        return wire.document(response.document)
+        return document_wire.document(response.document)
 
     async def add_text(
         self,
@@ -145,13 +145,13 @@ class Documents:
     async def _put(self, header: pb.DocumentHeader, content: bytes) -> nouns.Document:
         request = pb.PutDocumentRequest(header=header, content=content)
         response = await self._transport.call("retriever", self._stub().PutDocument, request)
-        return wire.document(response.document)
+        return document_wire.document(response.document)
 
     async def get(self, document: str, *, collection: str) -> nouns.Document:
         """One document.  Raises NotFoundError."""
         request = pb.GetDocumentRequest(collection=collection, document=document)
         response = await self._transport.call("retriever", self._stub().GetDocument, request)
-        return wire.document(response.document)
+        return document_wire.document(response.document)
 
     async def list(self, collection: str) -> AsyncIterator[nouns.Document]:
         """Every document of a collection, by id."""
@@ -159,7 +159,7 @@ class Documents:
         while True:
             page = await self._transport.call("retriever", self._stub().ListDocuments, request)
             for item in page.documents:
-                yield wire.document(item)
+                yield document_wire.document(item)
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
@@ -183,7 +183,7 @@ class Documents:
         """Ingestion states with the number still pending, until nothing is."""
         request = pb.WatchIngestionRequest(collection=collection, document=document)
         async for message in self._transport.stream("retriever", self._stub().WatchIngestion, request):
-            yield wire.document(message.document), message.pending
+            yield document_wire.document(message.document), message.pending
 
     async def search(
         self,
@@ -203,4 +203,4 @@ class Documents:
             metadata_equals=dict(metadata_equals or {}),
         )
         response = await self._transport.call("retriever", self._stub().Search, request)
-        return [wire.hit(item) for item in response.hits]
+        return [document_wire.hit(item) for item in response.hits]

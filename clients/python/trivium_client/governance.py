@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from trivium.registry.v1 import model_pb2, registry_pb2
 from trivium.registry.v1.registry_pb2_grpc import RegistryServiceStub
 
-from trivium_client import governance_nouns, governance_wire, nouns, wire
+from trivium_client import governance_nouns, governance_wire, model_wire, nouns
 from trivium_client.transport import Transport, new_request_id
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Governance:
             request.retention.keep_last = now.keep_last if keep_last is None else keep_last
             request.retention.keep_days = now.keep_days if keep_days is None else keep_days
         response = await self._transport.call("registry", self._stub().UpdateModel, request)
-        return wire.model(response.model)
+        return model_wire.model(response.model)
 
     async def tag(
         self, version: str, *, model: str = "", add: Iterable[str] = (), remove: Iterable[str] = ()
@@ -61,7 +61,7 @@ class Governance:
         """Add and remove tags of a version.  Raises NotFoundError, InvalidRequestError for what is no tag."""
         request = registry_pb2.TagVersionRequest(model=model, version=version, add=add, remove=remove)
         response = await self._transport.call("registry", self._stub().TagVersion, request)
-        return wire.version(response.version)
+        return model_wire.version(response.version)
 
     async def evaluate(
         self,
@@ -84,7 +84,7 @@ class Governance:
             request_id=new_request_id(),
         )
         response = await self._transport.call("registry", self._stub().RecordEvaluation, request)
-        return wire.evaluation(response.evaluation)
+        return model_wire.evaluation(response.evaluation)
 
     async def search(
         self,
@@ -147,7 +147,7 @@ class Governance:
             request_id=new_request_id(),
         )
         response = await self._transport.call("registry", self._stub().SetCanary, request)
-        return wire.alias(response.alias)
+        return model_wire.alias(response.alias)
 
     async def create_gate(self, model: str, gate: governance_nouns.Gate) -> governance_nouns.Gate:
         """Store a condition that versions must meet before an alias takes them."""
@@ -198,13 +198,13 @@ class Governance:
         """Bring back a deleted model, with the versions that went with it.  Raises NotFoundError."""
         request = registry_pb2.RestoreModelRequest(model=model, reason=reason)
         response = await self._transport.call("registry", self._stub().RestoreModel, request)
-        return wire.model(response.model)
+        return model_wire.model(response.model)
 
     async def restore_version(self, version: str, *, model: str = "", reason: str = "") -> nouns.Version:
         """Bring back a deleted version.  Raises NotFoundError, PreconditionError while its parent is deleted."""
         request = registry_pb2.RestoreVersionRequest(model=model, version=version, reason=reason)
         response = await self._transport.call("registry", self._stub().RestoreVersion, request)
-        return wire.version(response.version)
+        return model_wire.version(response.version)
 
     async def changes(self, model: str) -> AsyncIterator[governance_nouns.ModelChange]:
         """What was deleted, restored and purged under a model's name, newest first.  Raises NotFoundError."""

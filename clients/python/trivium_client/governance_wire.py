@@ -7,7 +7,7 @@ from typing import Any
 
 from trivium.registry.v1 import model_pb2, registry_pb2
 
-from trivium_client import governance_nouns, wire
+from trivium_client import governance_nouns, model_wire, wire
 
 
 def gate(message: registry_pb2.Gate) -> governance_nouns.Gate:
@@ -67,14 +67,14 @@ def search_to_wire(conditions: Mapping[str, Any]) -> registry_pb2.SearchVersions
 def found(message: registry_pb2.FoundVersion) -> governance_nouns.FoundVersion:
     """From the wire."""
     return governance_nouns.FoundVersion(
-        wire.version(message.version), message.value if message.HasField("value") else None
+        model_wire.version(message.version), message.value if message.HasField("value") else None
     )
 
 
 def family(message: registry_pb2.GetLineageResponse) -> governance_nouns.Family:
     """From the wire."""
     return governance_nouns.Family(
-        chain=tuple(wire.version(version) for version in message.chain),
+        chain=tuple(model_wire.version(version) for version in message.chain),
         ancestors=tuple(_relative(node) for node in message.ancestors),
         descendants=tuple(_relative(node) for node in message.descendants),
         truncated=message.truncated,
@@ -82,7 +82,7 @@ def family(message: registry_pb2.GetLineageResponse) -> governance_nouns.Family:
 
 
 def _relative(message: registry_pb2.LineageNode) -> governance_nouns.Relative:
-    return governance_nouns.Relative(wire.version(message.version), message.via, message.depth)
+    return governance_nouns.Relative(model_wire.version(message.version), message.via, message.depth)
 
 
 def change(message: model_pb2.ModelChange) -> governance_nouns.ModelChange:

@@ -14,7 +14,7 @@ from trivium.common.v1 import transfer_pb2
 from trivium.registry.v1 import model_pb2, registry_pb2
 from trivium.registry.v1.registry_pb2_grpc import RegistryServiceStub
 
-from trivium_client import nouns, wire
+from trivium_client import model_wire, nouns
 from trivium_client.errors import ConflictError, RequestTimeoutError
 from trivium_client.transport import Transport, files_of, new_request_id, sha256_of, size_of, upload
 
@@ -69,14 +69,14 @@ async def add_folder(
     version = model_pb2.Version(model=model, kind=kind, base_digest="" if full else base_digest, files=files)
     request = registry_pb2.CreateVersionRequest(version=version, request_id=new_request_id())
     response = await until_done(lambda: transport.call("registry", _stub(transport).CreateVersion, request))
-    return wire.version(response.version)
+    return model_wire.version(response.version)
 
 
 async def import_model(transport: Transport, uri: str, model: str, said: Said | None) -> nouns.Version:
     """Have the registry fetch a model; `said` hears how far it is."""
     request = registry_pb2.ImportModelRequest(uri=uri, model=model, request_id=new_request_id())
     response = await until_done(lambda: transport.call("registry", _stub(transport).ImportModel, request), said)
-    return wire.version(response.version)
+    return model_wire.version(response.version)
 
 
 async def merge(transport: Transport, version: str, model: str, target: str, said: Said | None) -> nouns.Version:
@@ -85,7 +85,7 @@ async def merge(transport: Transport, version: str, model: str, target: str, sai
         model=model, version=version, target_model=target, request_id=new_request_id()
     )
     response = await until_done(lambda: transport.call("registry", _stub(transport).MergeVersion, request), said)
-    return wire.version(response.version)
+    return model_wire.version(response.version)
 
 
 async def upload_blob(transport: Transport, path: Path, progress: Progress | None = None) -> None:

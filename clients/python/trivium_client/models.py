@@ -1,36 +1,22 @@
-"""Models, versions, aliases, and what the generator holds of them."""
+"""Models, versions and aliases."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from trivium.gateway.v1 import gateway_pb2
-from trivium.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
-from trivium.generator.v1 import generator_pb2
-from trivium.generator.v1.generator_pb2_grpc import GeneratorServiceStub
-from trivium.registry.v1 import model_pb2, registry_pb2
+from trivium.registry.v1 import registry_pb2
 
-from trivium_client import importing, nouns, wire
+from trivium_client import importing, model_wire, nouns
 from trivium_client.errors import NotFoundError, PreconditionError
 from trivium_client.governance import Governance
-from trivium_client.transport import download, files_of, new_request_id, sha256_of
-
-if TYPE_CHECKING:
-    from trivium.gateway.v1.gateway_pb2_grpc import GatewayServiceAsyncStub
-    from trivium.generator.v1.generator_pb2_grpc import GeneratorServiceAsyncStub
+from trivium_client.serving import Serving
+from trivium_client.transport import download, new_request_id
 
 
-class Models(Governance):
+class Models(Governance, Serving):
     """Versions never change; aliases move between them once a generator is ready."""
-
-    async def served(self) -> Sequence[nouns.ServedModel]:
-        """Every name that `model` accepts now, the base first."""
-        stub: GatewayServiceAsyncStub = self._transport.stub("gateway", GatewayServiceStub)
-        response = await self._transport.call("gateway", stub.ListModels, gateway_pb2.ListModelsRequest())
-        return [wire.served_model(item) for item in response.models]
 
     async def list(self, *, show_deleted: bool = False) -> AsyncIterator[nouns.Model]:
         """Every model of the tenant, by id; with `show_deleted` those that can be restored too."""
@@ -38,7 +24,7 @@ class Models(Governance):
         while True:
             page = await self._transport.call("registry", self._stub().ListModels, request)
             for item in page.models:
-                yield wire.model(item)
+                yield model_wire.model(item)
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
@@ -47,7 +33,7 @@ class Models(Governance):
         """One model.  Raises NotFoundError, which names the nearest."""
         request = registry_pb2.GetModelRequest(model=model)
         response = await self._transport.call("registry", self._stub().GetModel, request)
-        return wire.model(response.model)
+        return model_wire.model(response.model)
 
     async def versions(self, model: str, *, show_deleted: bool = False) -> AsyncIterator[nouns.Version]:
         """A model's versions, newest first; with `show_deleted` those that can be restored too."""
@@ -55,7 +41,7 @@ class Models(Governance):
         while True:
             page = await self._transport.call("registry", self._stub().ListVersions, request)
             for item in page.versions:
-                yield wire.version(item)
+                yield model_wire.version(item)
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
@@ -64,7 +50,7 @@ class Models(Governance):
         """One version by number, digest or prefix of it; `model` may be left out for a whole digest."""
         request = registry_pb2.GetVersionRequest(model=model, version=version)
         response = await self._transport.call("registry", self._stub().GetVersion, request)
-        return wire.version(response.version)
+        return model_wire.version(response.version)
 
     async def add_version(self, model: str, folder: str | Path, *, base_digest: str) -> nouns.Version:
         """Upload a LoRA adapter in PEFT's layout (adapter_config.json, adapter_model.safetensors).
@@ -72,19 +58,7 @@ class Models(Governance):
         `base_digest` is that of the base it was trained on; `engines` lists what serves.
         Raises InvalidRequestError or PreconditionError with the reason when it is refused.
         """
-        files = []
-        for path in files_of(Path(folder)):
-            await importing.upload_blob(self._transport, path)
-            file = model_pb2.VersionFile(filename=path.name, sha256=sha256_of(path), size_bytes=path.stat().st_size)
-            files.append(file)
-        request = registry_pb2.CreateVersionRequest(
-            version=model_pb2.Version(
-                model=model, kind=model_pb2.VERSION_KIND_LORA, base_digest=base_digest, files=files
-            ),
-            request_id=new_request_id(),
-        )
-        response = await self._transport.call("registry", self._stub().CreateVersion, request)
-        return wire.version(response.version)
+        return await self.add_folder(model, folder, base_digest=base_digest)
 
     async def add_folder(
         self,
@@ -166,7 +140,7 @@ class Models(Governance):
         """The version, the one that it was trained from, and so on to the base."""
         request = registry_pb2.GetLineageRequest(model=model, version=version)
         response = await self._transport.call("registry", self._stub().GetLineage, request)
-        return [wire.version(item) for item in response.chain]
+        return [model_wire.version(item) for item in response.chain]
 
     async def aliases(self, model: str = "") -> AsyncIterator[nouns.Alias]:
         """A model's aliases; all of the tenant's without one."""
@@ -174,7 +148,7 @@ class Models(Governance):
         while True:
             page = await self._transport.call("registry", self._stub().ListAliases, request)
             for item in page.aliases:
-                yield wire.alias(item)
+                yield model_wire.alias(item)
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
@@ -183,7 +157,7 @@ class Models(Governance):
         """One alias.  Raises NotFoundError."""
         request = registry_pb2.GetAliasRequest(model=model, alias=alias)
         response = await self._transport.call("registry", self._stub().GetAlias, request)
-        return wire.alias(response.alias)
+        return model_wire.alias(response.alias)
 
     async def set_alias(
         self, model: str, version: str, *, alias: str = "prod", etag: str = "", reason: str = ""
@@ -196,7 +170,7 @@ class Models(Governance):
             model=model, alias=alias, target_version=version, etag=etag, request_id=new_request_id(), reason=reason
         )
         response = await self._transport.call("registry", self._stub().SetAlias, request)
-        return wire.alias(response.alias)
+        return model_wire.alias(response.alias)
 
     async def roll_back(self, model: str, alias: str = "prod", *, reason: str = "") -> nouns.Alias:
         """Give an alias the version that served before its last move; while a new target waits, the one that serves.
@@ -238,25 +212,7 @@ class Models(Governance):
         while True:
             page = await self._transport.call("registry", self._stub().ListAliasMoves, request)
             for item in page.moves:
-                yield wire.alias_move(item)
+                yield model_wire.alias_move(item)
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
-
-    async def engines(self) -> Sequence[nouns.Engine]:
-        """The generator's engines."""
-        stub: GeneratorServiceAsyncStub = self._transport.stub("generator", GeneratorServiceStub)
-        response = await self._transport.call("generator", stub.ListEngines, generator_pb2.ListEnginesRequest())
-        return [wire.engine(item) for item in response.engines]
-
-    async def resident(self) -> Sequence[nouns.Adapter]:
-        """The tenant's adapters that the generator holds."""
-        stub: GeneratorServiceAsyncStub = self._transport.stub("generator", GeneratorServiceStub)
-        response = await self._transport.call("generator", stub.ListAdapters, generator_pb2.ListAdaptersRequest())
-        return [wire.adapter(item) for item in response.adapters]
-
-    async def tiers(self) -> Sequence[nouns.TierUsage]:
-        """What the tenant's adapters take of the generator's slots, host memory and files."""
-        stub: GeneratorServiceAsyncStub = self._transport.stub("generator", GeneratorServiceStub)
-        response = await self._transport.call("generator", stub.ListAdapters, generator_pb2.ListAdaptersRequest())
-        return [wire.tier_usage(item) for item in response.tiers]

@@ -14,7 +14,7 @@ from trivium.trainer.v1 import dataset_pb2, training_pb2
 from trivium.trainer.v1.dataset_pb2_grpc import DatasetServiceStub
 from trivium.trainer.v1.training_pb2_grpc import TrainingServiceStub
 
-from trivium_client import nouns, wire
+from trivium_client import nouns, training_wire
 from trivium_client.errors import RequestTimeoutError, UnavailableError
 from trivium_client.transport import Transport, new_request_id, upload
 
@@ -65,13 +65,13 @@ class Datasets:
             media_type="application/jsonl",
             progress=progress,
         )
-        return wire.dataset(response.dataset)
+        return training_wire.dataset(response.dataset)
 
     async def get(self, dataset: str) -> nouns.Dataset:
         """One dataset by id or digest.  Raises NotFoundError."""
         request = dataset_pb2.GetDatasetRequest(dataset=dataset)
         response = await self._transport.call("trainer", self._stub().GetDataset, request)
-        return wire.dataset(response.dataset)
+        return training_wire.dataset(response.dataset)
 
     async def list(self) -> AsyncIterator[nouns.Dataset]:
         """Every dataset of the tenant, newest first."""
@@ -79,7 +79,7 @@ class Datasets:
         while True:
             page = await self._transport.call("trainer", self._stub().ListDatasets, request)
             for item in page.datasets:
-                yield wire.dataset(item)
+                yield training_wire.dataset(item)
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
@@ -88,7 +88,7 @@ class Datasets:
         """Everything that is wrong with a dataset, by line."""
         request = dataset_pb2.ValidateDatasetRequest(dataset=dataset, max_row_tokens=max_row_tokens)
         response = await self._transport.call("trainer", self._stub().ValidateDataset, request)
-        return [wire.problem(item) for item in response.problems]
+        return [training_wire.problem(item) for item in response.problems]
 
     async def delete(self, dataset: str) -> None:
         """Delete a dataset.  Raises PreconditionError while an unfinished job uses it."""
@@ -122,16 +122,16 @@ class Jobs:
             dataset=dataset,
             base=base,
             alias=alias,
-            settings=wire.settings_to_wire(settings or nouns.TrainingSettings()),
+            settings=training_wire.settings_to_wire(settings or nouns.TrainingSettings()),
             request_id=request_id or new_request_id(),
         )
         response = await self._transport.call("trainer", self._stub().CreateJob, request)
-        return wire.job(response.job)
+        return training_wire.job(response.job)
 
     async def get(self, job: str) -> nouns.Job:
         """One job.  Raises NotFoundError."""
         response = await self._transport.call("trainer", self._stub().GetJob, training_pb2.GetJobRequest(job=job))
-        return wire.job(response.job)
+        return training_wire.job(response.job)
 
     async def list(self) -> AsyncIterator[nouns.Job]:
         """Every job of the tenant, newest first."""
@@ -139,7 +139,7 @@ class Jobs:
         while True:
             page = await self._transport.call("trainer", self._stub().ListJobs, request)
             for item in page.jobs:
-                yield wire.job(item)
+                yield training_wire.job(item)
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
@@ -161,19 +161,19 @@ class Jobs:
         """Ask a job to end at its next step."""
         request = training_pb2.CancelJobRequest(job=job)
         response = await self._transport.call("trainer", self._stub().CancelJob, request)
-        return wire.job(response.job)
+        return training_wire.job(response.job)
 
     async def pause(self, job: str) -> nouns.Job:
         """Ask a job to stop, with a checkpoint, at its next step."""
         request = training_pb2.PauseJobRequest(job=job)
         response = await self._transport.call("trainer", self._stub().PauseJob, request)
-        return wire.job(response.job)
+        return training_wire.job(response.job)
 
     async def resume(self, job: str) -> nouns.Job:
         """Queue a paused job again."""
         request = training_pb2.ResumeJobRequest(job=job)
         response = await self._transport.call("trainer", self._stub().ResumeJob, request)
-        return wire.job(response.job)
+        return training_wire.job(response.job)
 
     async def watch(self, job: str, *, after_sequence: int = 0) -> AsyncIterator[nouns.JobEvent]:
         """A job's events from the one after `after_sequence` until it ends.
@@ -189,7 +189,7 @@ class Jobs:
                 async for message in self._transport.stream("trainer", self._stub().WatchJob, request):
                     after_sequence = message.event.sequence
                     given_up_at = time.monotonic() + _WATCH_PATIENCE_SECONDS
-                    yield wire.job_event(message.event)
+                    yield training_wire.job_event(message.event)
                 return
             except (UnavailableError, RequestTimeoutError):
                 if time.monotonic() > given_up_at:

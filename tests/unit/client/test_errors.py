@@ -16,6 +16,8 @@ from trivium_client import (
 from trivium_client.cli.exits import Exit, exit_of
 from trivium_client.errors import from_rpc
 
+from tests.stack import CHECKOUT
+
 
 def failed(code: grpc.StatusCode, *details: Message, text: str = "It failed.") -> grpc.aio.AioRpcError:
     status = status_pb2.Status(code=code.value[0], message=text)
@@ -67,3 +69,11 @@ def test_nobody_at_the_address_is_said_with_the_address() -> None:
 )
 def test_each_kind_of_error_has_its_exit_code(kind: type[TriviumError], code: Exit) -> None:
     assert exit_of(kind("x")) is code
+
+
+def test_the_exit_codes_of_the_readme_are_those_of_the_command() -> None:
+    table = (
+        (CHECKOUT / "clients" / "python" / "README.md").read_text().split("| exit code | meaning |\n| --- | --- |\n")[1]
+    )
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")]
+    assert rows == [[str(int(code)), code.about] for code in Exit]

@@ -4,10 +4,10 @@ import os
 import pty
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
-from trivium_client.cli.printing import counted, table
+from trivium_client.cli.printing import counted, fitted, table, told
 
 JOB = "0192f0c1-7a3e-7c41-9d55-0b5f3c8e2a17"
 VERSION = "sha256:" + "c5ff4e087b237f97" * 4
@@ -86,6 +86,38 @@ def test_a_terminal_is_told_from_a_pipe() -> None:
     piped = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert len(seen) == 4
     assert [len(line.split()) for line in piped.stdout.splitlines()] == [5, 5]
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A record that holds others."""
+
+    name: str = "desk"
+    tags: tuple[str, ...] = ("best", "old")
+    none: tuple[str, ...] = ()
+    files: tuple[Thing, ...] = (Thing(), Thing(title=""))
+    config: dict[str, object] = field(default_factory=lambda: {"rank": 8, "nothing": None})
+
+
+def test_a_record_inside_a_record_stands_below_its_name_and_not_as_json() -> None:
+    assert told(Whole(), None)[:3] == ["name    desk", "tags    best, old", "files"]
+    headings, first, second = (line.split() for line in told(Whole(), None)[3:6])
+    assert headings == ["job", "state", "model", "title", "version", "digest", "steps"]
+    assert (first[0], second[0], first[-1]) == (JOB, JOB, "100")
+    assert told(Whole(), None)[6:] == ["config", "    rank  8"]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_records_inside_a_record_break_between_cells_like_tables(width: int) -> None:
+    lines = told(Whole(), width)
+    assert max(map(len, lines)) <= width
+    assert [word for line in lines for word in line.split()].count(JOB) == 2
+
+
+def test_a_sentence_too_long_for_the_terminal_names_versions_as_short_as_commands_take_them() -> None:
+    sentence = f"desk@prod serves {VERSION}."
+    assert fitted(sentence, 120) == sentence
+    assert fitted(sentence, 80) == f"desk@prod serves {VERSION[:19]}."
 
 
 def test_one_is_not_many() -> None:

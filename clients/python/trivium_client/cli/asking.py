@@ -2,20 +2,30 @@
 
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from trivium_client import Trivium
-from trivium_client.answers import Answer, Final, Message, Part, Sampling, Source, Sources, Text, gathered
-from trivium_client.cli.exits import Exit
+from trivium_client.answers import Answer, Gathering, Message, Part, Sampling, Shape, Text
 from trivium_client.cli.printing import Json, as_json
 from trivium_client.nouns import Span
 
-Model = Annotated[str, typer.Option("--model", "-m", help="base, NAME, NAME@ALIAS or NAME@VERSION.")]
+Model = Annotated[str, typer.Option("--model", "-m", help="base, base:NAME, NAME, NAME@ALIAS or NAME@VERSION.")]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Most tokens to generate.")]
 Temperature = Annotated[float, typer.Option("--temperature", min=0, max=2, help="0 is greedy.")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the random numbers.")]
+StickyKey = Annotated[
+    str,
+    typer.Option("--sticky-key", help="Whoever is to stay with one version while canaries run; default: your key."),
+]
+Schema = Annotated[
+    Path | None, typer.Option("--schema", dir_okay=False, help="Answer in JSON that this JSON Schema accepts.")
+]
+Choice = Annotated[list[str] | None, typer.Option("--choice", help="Answer with this; repeated: with one of them.")]
+Regex = Annotated[str, typer.Option("--regex", help="Answer with what this regular expression matches.")]
+Grammar = Annotated[Path | None, typer.Option("--grammar", dir_okay=False, help="Answer by this grammar, EBNF.")]
 
 
 def ask(
@@ -28,6 +38,11 @@ def ask(
     max_tokens: MaxTokens = 256,
     temperature: Temperature = 0.0,
     seed: Seed = None,
+    sticky_key: StickyKey = "",
+    schema: Schema = None,
+    choice: Choice = None,
+    regex: Regex = "",
+    grammar: Grammar = None,
     json_wanted: Json = False,
 ) -> None:
     """Ask a question, with sources from collections.
@@ -42,6 +57,8 @@ def ask(
             collections=collection or [],
             top_k=top_k,
             sampling=Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed),
+            shape=_shape(schema, choice, regex, grammar),
+            sticky_key=sticky_key,
         )
         answer = _shown(parts, quiet=json_wanted)
     if json_wanted:
@@ -59,6 +76,11 @@ def chat(
     answers: Annotated[
         int, typer.Option("--answers", "-n", min=1, max=16, help="How many answers; needs one message and temperature.")
     ] = 1,
+    sticky_key: StickyKey = "",
+    schema: Schema = None,
+    choice: Choice = None,
+    regex: Regex = "",
+    grammar: Grammar = None,
     json_wanted: Json = False,
 ) -> None:
     """Talk to a model: one message, or a conversation until an empty line or Ctrl-D.
@@ -70,11 +92,12 @@ def chat(
     if answers > 1 and message is None:
         raise ValueError("a conversation goes on from one answer; give a message to get several answers to it")
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed, n=answers)
+    shape = _shape(schema, choice, regex, grammar)
     turns: list[Message] = []
     with Trivium() as client:
         while said := message or _prompted():
             turns.append(Message("user", said))
-            parts = client.chat(turns, model=model, sampling=sampling)
+            parts = client.chat(turns, model=model, sampling=sampling, shape=shape, sticky_key=sticky_key)
             answer = _shown(parts, quiet=json_wanted or answers > 1)
             turns.append(Message("assistant", answer.text))
             if json_wanted:
@@ -92,26 +115,36 @@ def _prompted() -> str:
         return ""
 
 
+def _shape(schema: Path | None, choice: list[str] | None, regex: str, grammar: Path | None) -> Shape | None:
+    """What the answer is forced to be, None for nothing.  Raises BadParameter for more than one thing."""
+    given = [
+        name
+        for name, value in (("schema", schema), ("choice", choice), ("regex", regex), ("grammar", grammar))
+        if value
+    ]
+    if len(given) > 1:
+        raise typer.BadParameter(f"say one of --{' and --'.join(given)}", param_hint=f"--{given[1]}")
+    if not given:
+        return None
+    return Shape(
+        json_schema=schema.read_text("utf-8") if schema else "",
+        choices=tuple(choice or ()),
+        regex=regex,
+        grammar=grammar.read_text("utf-8") if grammar else "",
+    )
+
+
 def _shown(parts: Iterable[Part], *, quiet: bool) -> Answer:
     """Print text as it comes and return the whole answer."""
-    sources: tuple[Source, ...] = ()
-    texts: list[Text] = []
-    final: Final | None = None
-    part: Part
+    gathering = Gathering()
     for part in parts:
-        if isinstance(part, Sources):
-            sources = part.sources
-        elif isinstance(part, Text):
-            texts.append(part)
-            if not quiet:
-                typer.echo(part.text, nl=False)
-        else:
-            final = part
-    if final is None:
-        raise typer.Exit(Exit.FAILURE)
+        gathering.add(part)
+        if isinstance(part, Text) and not quiet:
+            typer.echo(part.text, nl=False)
+    answer = gathering.answer()
     if not quiet:
         typer.echo()
-    return gathered(texts, final, sources)
+    return answer
 
 
 def _footnotes(answer: Answer) -> None:

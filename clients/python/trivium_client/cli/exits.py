@@ -28,7 +28,7 @@ _ABOUT = {
     Exit.OK: "done",
     Exit.FAILURE: "failed, for a reason not below",
     Exit.USAGE: "the command line is wrong",
-    Exit.NOT_FOUND: "no such document, dataset, job, model or version",
+    Exit.NOT_FOUND: "no document, dataset, job, model, version, alias, gate or key of that name",
     Exit.REFUSED: "the input or the state does not allow it",
     Exit.FORBIDDEN: "no valid key, or a key that may not do this",
     Exit.UNAVAILABLE: "a service cannot be reached or is not ready",

@@ -6,7 +6,8 @@ import typer
 
 from trivium_client import Trivium
 from trivium_client.cli.exits import EPILOG
-from trivium_client.cli.printing import Json, as_json, drawn, show, show_one
+from trivium_client.cli.naming import dataset_digest
+from trivium_client.cli.printing import Json, as_json, drawn, show
 from trivium_client.governance_nouns import ForgettingBound, Gate
 
 app = typer.Typer(no_args_is_help=True, help="Conditions before an alias moves.", epilog=EPILOG)
@@ -30,11 +31,13 @@ def add(
         float | None, typer.Option("--improvement", help="Least improvement over the version that serves.")
     ] = None,
     lower: Annotated[bool, typer.Option("--lower", help="Lower values of the metric are better.")] = False,
-    dataset: Annotated[str, typer.Option("--dataset", help="Digest of the dataset that it is measured on.")] = "",
+    dataset: Annotated[str, typer.Option("--dataset", help="Dataset that it is measured on: id or digest.")] = "",
     alias: Annotated[str, typer.Option("--alias", help="Guard this alias alone.")] = "",
     not_forget: Annotated[str, typer.Option("--not-forget", help="Another metric that must not get much worse.")] = "",
     most_loss: Annotated[float, typer.Option("--most-loss", min=0, help="Most that it may get worse by.")] = 0.0,
-    forget_dataset: Annotated[str, typer.Option("--forget-dataset", help="Dataset of the other metric.")] = "",
+    forget_dataset: Annotated[
+        str, typer.Option("--forget-dataset", help="Dataset of the other metric: id or digest.")
+    ] = "",
     forget_lower: Annotated[bool, typer.Option("--forget-lower", help="Lower values of it are better.")] = False,
     rollbacks: Annotated[
         bool, typer.Option("--rollbacks", help="Going back to what served before must pass too.")
@@ -45,20 +48,24 @@ def add(
 
     Example: trivium models gate add desk good accuracy --required 0.9 --improvement 0.01
     """
-    bound = ForgettingBound(not_forget, most_loss, forget_dataset, _direction(forget_lower)) if not_forget else None
-    wanted = Gate(
-        gate=gate,
-        metric=metric,
-        direction=_direction(lower),
-        dataset_digest=dataset,
-        alias=alias,
-        required_value=required,
-        least_improvement=improvement,
-        forgetting=bound,
-        checks_rollbacks=rollbacks,
-    )
+    if not not_forget and (most_loss or forget_dataset or forget_lower):
+        raise typer.BadParameter("say which metric must not get worse: --not-forget METRIC", param_hint="--not-forget")
     with Trivium() as client:
-        show_one(client.models.create_gate(model, wanted), json_wanted=json_wanted)
+        other = dataset_digest(client, forget_dataset)
+        bound = ForgettingBound(not_forget, most_loss, other, _direction(forget_lower)) if not_forget else None
+        wanted = Gate(
+            gate=gate,
+            metric=metric,
+            direction=_direction(lower),
+            dataset_digest=dataset_digest(client, dataset),
+            alias=alias,
+            required_value=required,
+            least_improvement=improvement,
+            forgetting=bound,
+            checks_rollbacks=rollbacks,
+        )
+        stored = client.models.create_gate(model, wanted)
+    typer.echo(as_json(stored) if json_wanted else _said(model, stored))
 
 
 @app.command("list", epilog=EPILOG)
@@ -81,6 +88,20 @@ def rm(model: Model, gate: GateId, json_wanted: Json = False) -> None:
     with Trivium() as client:
         client.models.delete_gate(model, gate)
     typer.echo(as_json({"deleted": gate}) if json_wanted else f"Deleted {gate}.")
+
+
+def _said(model: str, gate: Gate) -> str:
+    """What a gate asks for, in a sentence."""
+    guarded = f"{model}@{gate.alias}" if gate.alias else model
+    most = gate.direction == "lower"
+    asked = []
+    if gate.required_value is not None:
+        asked.append(f"{gate.metric} of at {'most' if most else 'least'} {gate.required_value:g}")
+    if gate.least_improvement is not None:
+        asked.append(f"{gate.metric} better than that of what serves by {gate.least_improvement:g} or more")
+    if (bound := gate.forgetting) is not None:
+        asked.append(f"{bound.metric} worse by {bound.most_loss:g} at most")
+    return f"Gate {gate.gate} guards {guarded}: {', '.join(asked) or f'{gate.metric} must have been measured'}."
 
 
 def _direction(lower: bool) -> str:

@@ -1,8 +1,6 @@
-"""`trivium models`: what is decided about versions: tags, cards, measurements, gates, canaries, retention, restoring."""
+"""`trivium models`: what is decided about versions: tags, cards, measurements, canaries, retention, restoring."""
 
-import dataclasses
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,15 +8,12 @@ import typer
 
 from trivium_client import Trivium
 from trivium_client.cli.exits import EPILOG
-from trivium_client.cli.models import Why, app
-from trivium_client.cli.naming import alias_of, version_named, version_of
-from trivium_client.cli.printing import Json, as_json, document, drawn, show, show_one
-from trivium_client.governance_nouns import Family, FoundVersion, Relative
+from trivium_client.cli.models import Why
+from trivium_client.cli.naming import alias_of, dataset_digest, standing, version_named, version_of
+from trivium_client.cli.printing import Json, as_json, counted, document, say, show
+from trivium_client.nouns import Model, Version
 
-# The commands here hang on the app of `models`.
-__all__ = ["app", "drawn_family"]
-
-_OF_FOUND = ("model", "number", "version", "kind", "tags", "value", "job", "create_time")
+app = typer.Typer(epilog=EPILOG)
 
 
 @app.command(epilog=EPILOG)
@@ -34,7 +29,9 @@ def tag(
     """
     with Trivium() as client:
         model, version = version_of(client, name)
-        show_one(client.models.tag(version, model=model, add=tags or (), remove=remove or ()), json_wanted=json_wanted)
+        tagged = client.models.tag(version, model=model, add=tags or (), remove=remove or ())
+    has = f"the tags {', '.join(tagged.tags)}" if tagged.tags else "no tags"
+    typer.echo(as_json(tagged) if json_wanted else f"{model}@{tagged.number} has {has}.")
 
 
 @app.command(epilog=EPILOG)
@@ -48,7 +45,7 @@ def card(
 
     Example: trivium models card desk card.md
     """
-    text = None if file is None else sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
+    text = None if file is None else _read(file)
     with Trivium() as client:
         if text is None and task is None:
             described = client.models.get(name)
@@ -62,92 +59,41 @@ def card(
         typer.echo(f"The card of {name} has {len(described.card)} characters.")
 
 
+def _read(file: Path) -> str:
+    try:
+        return sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{file} is no text in UTF-8") from None
+
+
 @app.command(epilog=EPILOG)
 def evaluate(
     name: Annotated[str, typer.Argument(help="NAME@VERSION or NAME@ALIAS.")],
     metric: Annotated[str, typer.Argument(help="What was measured, for instance accuracy.")],
     value: Annotated[float, typer.Argument(help="Its value.")],
-    dataset: Annotated[str, typer.Option("--dataset", help="Digest of the dataset that it was measured on.")] = "",
+    dataset: Annotated[str, typer.Option("--dataset", help="Dataset that it was measured on: id or digest.")] = "",
     rows: Annotated[int, typer.Option("--rows", min=0, help="Rows of that dataset.")] = 0,
     note: Annotated[str, typer.Option("--note", help="How it was measured.")] = "",
     json_wanted: Json = False,
 ) -> None:
     """Record a measurement of a version; nothing is ever replaced, the newest counts.
 
-    Example: trivium models evaluate desk@3 accuracy 0.91 --dataset sha256:…
+    Example: trivium models evaluate desk@3 accuracy 0.91 --dataset held-out
     """
     with Trivium() as client:
         model, version = version_of(client, name)
         recorded = client.models.evaluate(
-            version, metric, value, model=model, dataset_digest=dataset, dataset_rows=rows, note=note
+            version,
+            metric,
+            value,
+            model=model,
+            dataset_digest=dataset_digest(client, dataset),
+            dataset_rows=rows,
+            note=note,
         )
-    show_one(recorded, json_wanted=json_wanted)
-
-
-@app.command(epilog=EPILOG)
-def search(
-    text: Annotated[str, typer.Argument(help="Part of a name, description, card, task or tag.")] = "",
-    base_digest: Annotated[str, typer.Option("--base-digest", help="Base that it belongs to.")] = "",
-    task: Annotated[str, typer.Option("--task", help="Task of its model.")] = "",
-    with_tag: Annotated[str, typer.Option("--tag", help="A tag that it has.")] = "",
-    kind: Annotated[str, typer.Option("--kind", help="lora or full.")] = "",
-    metric: Annotated[str, typer.Option("--metric", help="A metric that was measured.")] = "",
-    least: Annotated[float | None, typer.Option("--least", help="Least value of the metric.")] = None,
-    most: Annotated[float | None, typer.Option("--most", help="Most value of the metric.")] = None,
-    dataset: Annotated[str, typer.Option("--dataset", help="Digest of the dataset measured or trained on.")] = "",
-    job: Annotated[str, typer.Option("--job", help="Training job that made it.")] = "",
-    order: Annotated[str, typer.Option("--order", help="newest; highest or lowest by the metric.")] = "newest",
-    json_wanted: Json = False,
-) -> None:
-    """Find versions over all models; every condition that is given must hold.
-
-    Example: trivium models search --metric accuracy --least 0.9 --order highest
-    """
-    with Trivium() as client:
-        found = client.models.search(
-            text,
-            base_digest=base_digest,
-            task=task,
-            tag=with_tag,
-            kind=kind,
-            metric=metric,
-            least=least,
-            most=most,
-            dataset_digest=dataset,
-            job=job,
-            order=order,
-        )
-        rows = [_flat(item) for item in found]
-    columns = _OF_FOUND if metric else tuple(column for column in _OF_FOUND if column != "value")
-    show(rows, columns, json_wanted=json_wanted, empty="No version is like that.")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Row:
-    """A version that was found, on one line."""
-
-    model: str
-    number: int
-    version: str
-    kind: str
-    tags: tuple[str, ...]
-    value: float | None
-    job: str
-    create_time: object
-
-
-def _flat(found: FoundVersion) -> _Row:
-    version = found.version
-    return _Row(
-        version.model,
-        version.number,
-        version.version,
-        version.kind,
-        version.tags,
-        found.value,
-        version.job,
-        version.create_time,
-    )
+    where = f" on {recorded.dataset_digest}" if recorded.dataset_digest else ""
+    said = f"{name} has {recorded.metric} {recorded.value:g}{where}."
+    typer.echo(as_json(recorded) if json_wanted else said)
 
 
 @app.command(epilog=EPILOG)
@@ -167,11 +113,10 @@ def canary(
     with Trivium() as client:
         moved = client.models.set_canary(model, version, percent, alias=alias_id, etag=etag, reason=why)
     if json_wanted:
-        show_one(moved, json_wanted=True)
+        typer.echo(as_json(moved))
         return
-    serving = f"{model}@{alias_id} serves {moved.serving_version}"
     columns = ("number", "percent", "state", "version", "reason")
-    typer.echo(serving)
+    say(standing(moved))
     show(moved.canaries, columns, json_wanted=False, empty="It has no canary.")
 
 
@@ -192,7 +137,14 @@ def keep(
     Example: trivium models keep desk --last 10
     """
     with Trivium() as client:
-        show_one(client.models.update(name, keep_last=last, keep_days=days), json_wanted=json_wanted)
+        kept = client.models.update(name, keep_last=last, keep_days=days)
+    typer.echo(as_json(kept) if json_wanted else f"{name} keeps {_kept(kept)}.")
+
+
+def _kept(model: Model) -> str:
+    bounds = [f"its newest {model.keep_last}"] if model.keep_last else []
+    bounds += [f"those younger than {counted(model.keep_days, 'day')}"] if model.keep_days else []
+    return " and ".join(bounds) or "every version"
 
 
 @app.command(epilog=EPILOG)
@@ -208,73 +160,7 @@ def restore(
     with Trivium() as client:
         if "@" in name:
             model, version = version_named(name)
-            show_one(client.models.restore_version(version, model=model, reason=why), json_wanted=json_wanted)
+            restored: Version | Model = client.models.restore_version(version, model=model, reason=why)
         else:
-            show_one(client.models.restore(name, reason=why), json_wanted=json_wanted)
-
-
-@app.command(epilog=EPILOG)
-def lineage(
-    name: Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME@VERSION.")], json_wanted: Json = False
-) -> None:
-    """Show what a version was made from, back to the base, and all that was made from it.
-
-    Example: trivium models lineage desk@2
-    """
-    with Trivium() as client:
-        model, version = version_of(client, name)
-        family = client.models.family(version, model=model)
-    if json_wanted:
-        typer.echo(as_json(family))
-        return
-    for line in drawn_family(family):
-        typer.echo(line)
-
-
-def drawn_family(family: Family) -> list[str]:
-    """Lines: what it came from above, the version itself, what came from it below, each under what it hangs on."""
-    chosen = family.chain[0]
-    lines = ["made from:", *_tree(family.ancestors, chosen.version)] if family.ancestors else []
-    if not family.ancestors:
-        lines.append(f"made from the base {chosen.base_digest}" if chosen.base_digest else "made from nothing here")
-    lines.append(f"{chosen.model}@{chosen.number} {chosen.version}")
-    lines += [f"  trained on {chosen.dataset_digest}"] if chosen.dataset_digest else []
-    lines += ["led to:", *_tree(family.descendants, chosen.version)] if family.descendants else ["led to nothing yet"]
-    return [*lines, "and more than is shown here"] if family.truncated else lines
-
-
-def _tree(relatives: tuple[Relative, ...], root: str, depth: int = 1) -> list[str]:
-    lines = []
-    for relative in relatives:
-        if relative.via == root and relative.depth == depth:
-            version = relative.version
-            job = f" by {version.job}" if version.job else ""
-            lines.append(f"{'  ' * depth}{version.model}@{version.number} {version.version}{job}")
-            lines += _tree(relatives, version.version, depth + 1)
-    return lines
-
-
-@app.command(epilog=EPILOG)
-def moves(
-    name: Annotated[str, typer.Argument(help="NAME or NAME@ALIAS; without an alias, prod.")],
-    deletions: Annotated[
-        bool, typer.Option("--deletions", help="What of the model was deleted, restored and purged instead.")
-    ] = False,
-    json_wanted: Json = False,
-) -> None:
-    """List what happened to an alias, newest first: what, when, from what to what, by whom, and why.
-
-    Example: trivium models moves desk
-    """
-    model, alias_id = alias_of(name)
-    if deletions and "@" in name:
-        raise typer.BadParameter("--deletions are of a model: say NAME", param_hint="name")
-    made: Sequence[object]
-    with Trivium() as client:
-        if deletions:
-            made = drawn(client.models.changes(model))
-            columns = ("number", "kind", "version_number", "version", "principal", "create_time", "reason", "detail")
-        else:
-            made = drawn(client.models.alias_moves(model, alias_id))
-            columns = ("number", "kind", "from_version", "to_version", "principal", "create_time", "reason", "detail")
-    show(made, columns, json_wanted=json_wanted, empty="Nothing has happened to it yet.")
+            restored = client.models.restore(name, reason=why)
+    typer.echo(as_json(restored) if json_wanted else f"Restored {name}.")

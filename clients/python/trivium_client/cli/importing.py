@@ -7,7 +7,7 @@ import typer
 
 from trivium_client import Trivium
 from trivium_client.cli.naming import version_of
-from trivium_client.cli.printing import Json, bars, show_one
+from trivium_client.cli.printing import Json, as_json, bars, say
 from trivium_client.importing import kind_of
 from trivium_client.nouns import Version
 
@@ -31,15 +31,22 @@ def import_version(
         raise typer.BadParameter("say FOLDER --name NAME", param_hint="--name")
     with Trivium() as client:
         if wanted.startswith(_REMOTE):
-            show_one(_fetched(client, wanted, model), json_wanted=json_wanted)
+            if base or base_digest:
+                raise typer.BadParameter("a full model is its own base", param_hint="--base")
+            _say(_fetched(client, wanted, model), json_wanted)
             return
         path = Path(wanted)
         if not path.is_dir():
             raise typer.BadParameter(
                 f"{wanted} is no folder, and begins with neither hf: nor file:", param_hint="source"
             )
-        digest = base_digest or (_base_digest(client, base) if kind_of(path) == "lora" else "")
-        show_one(_uploaded(client, model, path, digest), json_wanted=json_wanted)
+        if kind_of(path) == "lora":
+            digest = base_digest or client.models.base_digest(base or "base")
+        elif base or base_digest:
+            raise typer.BadParameter("a full model is its own base", param_hint="--base")
+        else:
+            digest = ""
+        _say(_uploaded(client, model, path, digest), json_wanted)
 
 
 def merge(
@@ -57,7 +64,21 @@ def merge(
         merged = client.models.merge(
             version, model=model, into=into, said=lambda text: progress.update(task, description=f"merging: {text}")
         )
-    show_one(merged, json_wanted=json_wanted)
+    _say(merged, json_wanted)
+
+
+def _say(made: Version, json_wanted: bool) -> None:
+    """What was made, in a line, and beside it what can be done with it."""
+    if json_wanted:
+        typer.echo(as_json(made))
+        return
+    what = "a full model" if made.kind == "full" else f"an adapter of rank {made.rank}"
+    say(f"{made.model}@{made.number} is {made.version}, {what}.")
+    if made.unservable_reason:
+        typer.echo(f"No engine loads it as it is: {made.unservable_reason}.", err=True)
+        typer.echo(f"Make a full model of it: trivium models merge {made.model}@{made.number} --into NAME", err=True)
+    else:
+        typer.echo(f"Serve it with: trivium models alias {made.model} {made.number}", err=True)
 
 
 def _fetched(client: Trivium, uri: str, model: str) -> Version:
@@ -77,10 +98,3 @@ def _uploaded(client: Trivium, model: str, folder: Path, base_digest: str) -> Ve
             base_digest=base_digest,
             progress=lambda there, whole: progress.update(task, completed=there, total=whole),
         )
-
-
-def _base_digest(client: Trivium, base: str) -> str:
-    """The digest of base:NAME; of what serves when none is named."""
-    if not base:
-        return next(engine.base_digest for engine in client.models.engines())
-    return client.models.base_digest(base)

@@ -5,7 +5,7 @@ from importlib.metadata import entry_points
 
 import typer
 
-from trivium_client.cli import asking, data, docs, governance, importing, keys, train
+from trivium_client.cli import asking, data, docs, finding, governance, importing, keys, models, serving, train
 from trivium_client.cli.exits import EPILOG, Exit, exit_of
 from trivium_client.errors import TriviumError
 
@@ -22,9 +22,11 @@ app.command(epilog=EPILOG)(asking.chat)
 app.add_typer(docs.app, name="docs")
 app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")
-governance.app.command("import", epilog=EPILOG)(importing.import_version)
-governance.app.command(epilog=EPILOG)(importing.merge)
-app.add_typer(governance.app, name="models")
+for part in (governance.app, finding.app, serving.app):
+    models.app.add_typer(part)
+models.app.command("import", epilog=EPILOG)(importing.import_version)
+models.app.command(epilog=EPILOG)(importing.merge)
+app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 
 

@@ -2,15 +2,16 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from trivium_client import Trivium
+from trivium_client import NotFoundError, Trivium
 from trivium_client.cli import gates
 from trivium_client.cli.exits import EPILOG
-from trivium_client.cli.naming import alias_of, end_moved, version_of
-from trivium_client.cli.printing import Json, as_json, bars, document, drawn, show, show_one
+from trivium_client.cli.naming import alias_of, end_moved, standing, version_of
+from trivium_client.cli.printing import Json, as_json, bars, counted, document, drawn, say, show, show_one
+from trivium_client.nouns import Alias
 
 Why = Annotated[str, typer.Option("--why", help="Why, for those who read its moves.")]
 
@@ -19,43 +20,27 @@ app.add_typer(gates.app, name="gate")
 
 
 @app.command("list", epilog=EPILOG)
-def list_models(json_wanted: Json = False) -> None:
+def list_models(
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every model that you have, also one that no alias serves.")
+    ] = False,
+    deleted: Annotated[bool, typer.Option("--deleted", help="As --all, with those that can be restored.")] = False,
+    json_wanted: Json = False,
+) -> None:
     """List the names that `--model` accepts, and the version that each serves.
 
-    Example: trivium models list
+    Example: trivium models list --all
     """
     with Trivium() as client:
+        if everything or deleted:
+            models = drawn(client.models.list(show_deleted=deleted))
+            columns = ["model", "task", "keep_last", "keep_days", "create_time", "description"]
+            columns += ["purge_time"] if deleted else []
+            empty = "There is no model. Make one with: trivium train start, or trivium models import"
+            show(models, columns, json_wanted=json_wanted, empty=empty)
+            return
         served = client.models.served()
     show(served, ("name", "kind", "version"), json_wanted=json_wanted, empty="There is no model.")
-
-
-@app.command(epilog=EPILOG)
-def engines(json_wanted: Json = False) -> None:
-    """List the generator's engines: the default base's, and those of your own full models once they were asked for.
-
-    Example: trivium models engines
-    """
-    with Trivium() as client:
-        found = client.models.engines()
-    columns = ("engine", "state", "base", "version", "running", "waiting", "memory_bytes", "idle_seconds", "last_error")
-    show(found, columns, json_wanted=json_wanted, empty="There is no engine.")
-
-
-@app.command(epilog=EPILOG)
-def resident(json_wanted: Json = False) -> None:
-    """List your adapters in the generator, the tier that each is in, and what each tier holds.
-
-    Example: trivium models resident
-    """
-    with Trivium() as client:
-        held, tiers = client.models.resident(), client.models.tiers()
-    if json_wanted:
-        typer.echo(as_json({"adapters": held, "tiers": tiers}))
-        return
-    columns = ("model", "version", "tier", "priority", "pinned", "in_flight", "size_bytes", "load_seconds")
-    show(held, columns, json_wanted=False, empty="The generator holds none of your adapters.")
-    counted = ("tier", "versions", "limit_versions", "size_bytes", "limit_bytes", "hits", "loads", "evictions")
-    show(tiers, counted, json_wanted=False, empty="")
 
 
 @app.command("show", epilog=EPILOG)
@@ -110,9 +95,7 @@ def alias(
     model, alias_id = alias_of(name)
     with Trivium() as client:
         moved = client.models.set_alias(model, version, alias=alias_id, etag=etag, reason=why)
-        if wait:
-            moved = client.models.wait_alias(model, alias_id)
-    end_moved(moved, json_wanted)
+        end_moved(_settled(client, moved) if wait else moved, json_wanted)
 
 
 @app.command(epilog=EPILOG)
@@ -129,9 +112,14 @@ def rollback(
     model, alias_id = alias_of(name)
     with Trivium() as client:
         moved = client.models.roll_back(model, alias_id, reason=why)
-        if wait:
-            moved = client.models.wait_alias(model, alias_id)
-    end_moved(moved, json_wanted)
+        end_moved(_settled(client, moved) if wait else moved, json_wanted)
+
+
+def _settled(client: Trivium, moved: Alias) -> Alias:
+    """The alias once its target serves or has failed; says what is waited for."""
+    if moved.state == "pending":
+        typer.echo(f"{standing(moved)} Interrupting this does not undo it.", err=True)
+    return client.models.wait_alias(moved.model, moved.alias)
 
 
 @app.command(epilog=EPILOG)
@@ -153,7 +141,12 @@ def export(
             model=model,
             progress=lambda there, whole: progress.update(task, completed=there, total=whole),
         )
-    show_one(written, json_wanted=json_wanted)
+    if json_wanted:
+        typer.echo(as_json(written))
+        return
+    size_bytes = sum(file.size_bytes for file in written.files)
+    files = counted(len(written.files), "file")
+    say(f"{folder} holds {written.model}@{written.number}, {written.version}: {files}, {size_bytes:,} bytes.")
 
 
 @app.command(epilog=EPILOG)
@@ -179,5 +172,14 @@ def rm(
         elif of_alias:
             client.models.delete_alias(model, reference, reason=why)
         else:
-            client.models.delete_version(reference, model=model, purge=purge, force=force, reason=why)
+            _delete_version(client, model, reference, purge=purge, force=force, reason=why)
     typer.echo(as_json({"deleted": name}) if json_wanted else f"Deleted {name}.")
+
+
+def _delete_version(client: Trivium, model: str, version: str, **how: Any) -> None:
+    try:
+        client.models.delete_version(version, model=model, **how)
+    except NotFoundError:
+        if any(alias.alias == version for alias in client.models.aliases(model)):
+            raise typer.BadParameter(f"{version} is an alias; say --alias to delete it", param_hint="name") from None
+        raise

@@ -2,11 +2,13 @@
 
 Invariant: what somebody could copy stands whole on one line.  A row that is too long for the
 terminal goes on in a second line, between two cells; only free text is cut, with an ellipsis.
-Where no terminal limits the width, nothing is.
+Where no terminal limits the width, nothing is.  A sentence that is too long for it names versions by the digits that
+commands need.
 """
 
 import dataclasses
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -26,6 +28,7 @@ _FREE_TEXT = {"description", "detail", "note", "reason", "title"}
 _LEAST_FREE_TEXT = 20
 # Eight digits or more of a version's digest name it; twelve leave no other in sight.
 _VERSION_DIGITS = 12
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _GAP = "  "
 _INDENT = "    "
 
@@ -55,7 +58,7 @@ def show(records: Sequence[Any], columns: Sequence[str], *, json_wanted: bool, e
     if not records:
         typer.echo(empty)
         return
-    headings, *rows = table(records, columns, shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
+    headings, *rows = table(records, columns, _terminal_width())
     typer.echo(typer.style(headings, bold=True))
     for row in rows:
         typer.echo(row)
@@ -114,15 +117,62 @@ def _fitted(text: str, width: int) -> str:
     return set_cell_size(text, width) if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
 
 
+def _terminal_width() -> int | None:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def say(sentence: str) -> None:
+    """Print a sentence, its digests as those of versions where it would be too long for the terminal."""
+    width = _terminal_width()
+    typer.echo(sentence if width is None else fitted(sentence, width))
+
+
+def fitted(sentence: str, width: int) -> str:
+    """The sentence with every digest whole, or where it has more than `width` cells as short as commands take it."""
+    if cell_len(sentence) <= width:
+        return sentence
+    return _DIGEST.sub(lambda found: _shortened(found.group()), sentence)
+
+
 def show_one(record: Any, *, json_wanted: bool) -> None:
     """Print one record: a JSON object, or a line for each field that says something."""
     if json_wanted:
         typer.echo(as_json(record))
         return
-    values = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
-    told = {name: value for name, value in values.items() if value not in ("", None, (), {})}
-    for name, value in told.items():
-        typer.echo(f"{name:<{max(map(len, told))}}{_GAP}{cell(value)}")
+    for line in told(record, _terminal_width()):
+        typer.echo(line)
+
+
+def told(record: Any, width: int | None) -> list[str]:
+    """A line for each field of a record that says something; what is itself made of fields stands below, indented."""
+    values = _fields(record)
+    widest = max(map(len, values), default=0)
+    lines = []
+    for name, value in values.items():
+        if below := _below(value, width and width - len(_INDENT)):
+            lines += [name, *(f"{_INDENT}{line}" for line in below)]
+        else:
+            lines.append(f"{name:<{widest}}{_GAP}{cell(value)}")
+    return lines
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    pairs = record.items() if isinstance(record, dict) else _by_name(record)
+    return {str(name): value for name, value in pairs if value not in ("", None, (), {}, [])}
+
+
+def _by_name(record: Any) -> Iterable[tuple[str, Any]]:
+    return ((field.name, getattr(record, field.name)) for field in dataclasses.fields(record))
+
+
+def _below(value: Any, width: int | None) -> list[str]:
+    """The lines of a value that is a record, or several: those as a table of what any of them says."""
+    if isinstance(value, dict) or dataclasses.is_dataclass(value):
+        return told(value, width)
+    if isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
+        columns = [name for name, _ in _by_name(value[0]) if any(name in _fields(each) for each in value)]
+        return [line for row in table(value, columns, width) for line in row.splitlines()]
+    return []
 
 
 def counted(count: int, noun: str) -> str:
@@ -132,14 +182,17 @@ def counted(count: int, noun: str) -> str:
 
 def cell(value: Any) -> str:
     """One value as text on one line."""
-    if value is None:
+    if value in (None, (), [], {}):
         return ""
     if isinstance(value, datetime):
         return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
     if isinstance(value, float):
         return f"{value:.4g}"
-    plain = isinstance(value, dict | tuple | list) or dataclasses.is_dataclass(value)
-    text = as_json(value) if plain else str(value)
+    several = isinstance(value, tuple | list)
+    if several and all(isinstance(item, str) for item in value):
+        text = ", ".join(value)
+    else:
+        text = as_json(value) if several or isinstance(value, dict) or dataclasses.is_dataclass(value) else str(value)
     # A line feed would break the table, and an escape sequence in somebody's title would command the terminal.
     return "".join(letter if letter.isprintable() else " " for letter in text)
 

@@ -1,0 +1,73 @@
+"""The synchronous twins of `documents`; part of `synchronous`."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from trivium_client import nouns
+from trivium_client.asynchronous import AsyncTrivium
+from trivium_client.loop import Loop
+
+
+class Collections:
+    """See `trivium_client.documents.Collections`."""
+
+    def __init__(self, loop: Loop, inner: AsyncTrivium) -> None:
+        self._loop, self._inner = loop, inner.collections
+
+    def create(self, collection: str, description: str = "", *, exist_ok: bool = False) -> nouns.Collection:
+        """Create a collection."""
+        return self._loop.run(self._inner.create(collection, description, exist_ok=exist_ok))
+
+    def get(self, collection: str) -> nouns.Collection:
+        """One collection."""
+        return self._loop.run(self._inner.get(collection))
+
+    def list(self) -> Iterator[nouns.Collection]:
+        """Every collection, by id."""
+        return self._loop.iterate(self._inner.list())
+
+    def delete(self, collection: str) -> int:
+        """Delete a collection with all that is in it."""
+        return self._loop.run(self._inner.delete(collection))
+
+
+class Documents:
+    """See `trivium_client.documents.Documents`."""
+
+    def __init__(self, loop: Loop, inner: AsyncTrivium) -> None:
+        self._loop, self._inner = loop, inner.docs
+
+    def add(self, path: str | Path, *, collection: str, **options: Any) -> nouns.Document:
+        """Store a file as a document."""
+        return self._loop.run(self._inner.add(path, collection=collection, **options))
+
+    def add_text(self, text: str, *, collection: str, document: str, **options: Any) -> nouns.Document:
+        """Store a text under an id."""
+        return self._loop.run(self._inner.add_text(text, collection=collection, document=document, **options))
+
+    def get(self, document: str, *, collection: str) -> nouns.Document:
+        """One document."""
+        return self._loop.run(self._inner.get(document, collection=collection))
+
+    def list(self, collection: str) -> Iterator[nouns.Document]:
+        """Every document of a collection, by id."""
+        return self._loop.iterate(self._inner.list(collection))
+
+    def text(
+        self, document: str, *, collection: str, version: str = "", start: int = 0, end: int = 0
+    ) -> nouns.DocumentText:
+        """Characters [start, end) of a version."""
+        return self._loop.run(self._inner.text(document, collection=collection, version=version, start=start, end=end))
+
+    def delete(self, document: str, *, collection: str) -> None:
+        """Delete a document with all its versions."""
+        self._loop.run(self._inner.delete(document, collection=collection))
+
+    def watch(self, collection: str, document: str = "") -> Iterator[tuple[nouns.Document, int]]:
+        """Ingestion states until nothing is pending."""
+        return self._loop.iterate(self._inner.watch(collection, document))
+
+    def search(self, query: str, *, collections: Sequence[str], **options: Any) -> Sequence[nouns.Hit]:
+        """Passages, best first."""
+        return self._loop.run(self._inner.search(query, collections=collections, **options))

@@ -1,0 +1,69 @@
+"""Collections, documents and what a search finds in them.  As `nouns`."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A set of documents that are searched together."""
+
+    collection: str
+    description: str
+    embedding_digest: str
+    etag: str
+    create_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document; `state` is pending, running, ready or failed, and `reason` says why it waits or failed."""
+
+    collection: str
+    document: str
+    title: str
+    state: str
+    reason: str
+    serving_version: str
+    newest_version: str
+    media_type: str
+    metadata: dict[str, str]
+    chunks: int
+    chunks_embedded: int
+    chunks_reused: int
+    update_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentText:
+    """Characters of one document version, and how many the whole version has."""
+
+    text: str
+    version: str
+    characters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Characters [start, end), in code points, of one immutable document version."""
+
+    collection: str
+    document: str
+    version: str
+    start: int
+    end: int
+    chunk: str = ""
+    marker: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One passage that a search found; `dense_score` is a cosine, `sparse_score` BM25, None where that arm missed it."""
+
+    span: Span
+    text: str
+    title: str
+    heading_path: tuple[str, ...]
+    score: float
+    dense_score: float | None = None
+    sparse_score: float | None = None

@@ -1,0 +1,57 @@
+"""Collections, documents and hits from the wire.  Part of `wire`."""
+
+from __future__ import annotations
+
+from trivium.retriever.v1 import retriever_pb2
+
+from trivium_client import nouns, wire
+
+
+def collection(message: retriever_pb2.Collection) -> nouns.Collection:
+    """From the wire."""
+    return nouns.Collection(
+        collection=message.collection,
+        description=message.description,
+        embedding_digest=message.embedding_digest,
+        etag=message.etag,
+        create_time=wire.time(message.create_time),
+    )
+
+
+def document(message: retriever_pb2.Document) -> nouns.Document:
+    """From the wire."""
+    return nouns.Document(
+        collection=message.collection,
+        document=message.document,
+        title=message.title,
+        state=wire.word(retriever_pb2.IngestionState, message.state),
+        reason=message.reason,
+        serving_version=message.serving_version,
+        newest_version=message.newest_version,
+        media_type=message.media_type,
+        metadata=dict(message.metadata),
+        chunks=message.chunks,
+        chunks_embedded=message.chunks_embedded,
+        chunks_reused=message.chunks_reused,
+        update_time=wire.time(message.update_time),
+    )
+
+
+def hit(message: retriever_pb2.Hit) -> nouns.Hit:
+    """From the wire."""
+    return nouns.Hit(
+        span=nouns.Span(
+            collection=message.collection,
+            document=message.document,
+            version=message.version,
+            start=message.start,
+            end=message.end,
+            chunk=message.chunk,
+        ),
+        text=message.text,
+        title=message.title,
+        heading_path=tuple(message.heading_path),
+        score=message.score,
+        dense_score=message.dense_score if message.HasField("dense_score") else None,
+        sparse_score=message.sparse_score if message.HasField("sparse_score") else None,
+    )
