@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from services.chassis import resources
+from services.chassis.code_version import code_version
 from services.chassis.errors import Failure
 from services.chassis.files import disk_full_named, publish, sync_tree
 from services.trainer import checkpoints, rows
@@ -108,6 +109,8 @@ def train(
     Raises Refused, and DISK_FULL from the catalogue.
     """
     work = Work.read(folder)
+    # Now, and not when the version waits for it.
+    code = code_version()
     manners = _Manners(Path(work.data_dir))
     manners.keep()
     # Only now: loading these takes seconds of a processor that others may want.
@@ -139,7 +142,7 @@ def train(
         _step(run, say)
         if run.finished or run.progress.step % work.settings.checkpoint_steps == 0:
             _checkpoint(run, kept, say, at)
-    _publish_result(run, folder, work, at)
+    _publish_result(run, folder, work, code, at)
     return Exit.DONE
 
 
@@ -198,7 +201,7 @@ def _checkpoint(run: "Run", kept: Path, say: Say, at: checkpoints.WritePoint) ->
     say(Line(Said.CHECKPOINT, run.progress))
 
 
-def _publish_result(run: "Run", folder: Path, work: Work, at: checkpoints.WritePoint) -> None:
+def _publish_result(run: "Run", folder: Path, work: Work, code: str, at: checkpoints.WritePoint) -> None:
     """Give the adapter its place, complete and durable, under the name `result`."""
     from services.trainer import adapter
 
@@ -207,7 +210,7 @@ def _publish_result(run: "Run", folder: Path, work: Work, at: checkpoints.WriteP
     with disk_full_named(folder):
         adapter.save(run.model, temporary, work.base_name)
         at("adapter written")
-        facts = {"libraries": libraries(), "threads": work.threads, "rows": len(run.lengths)}
+        facts = {"code": code, "libraries": libraries(), "threads": work.threads, "rows": len(run.lengths)}
         (temporary / RESULT_MANIFEST).write_text(json.dumps(facts, sort_keys=True))
         sync_tree(temporary)
         at("adapter synced")

@@ -146,6 +146,8 @@ def _lineage(job: Job, facts: dict[str, Any]) -> model_pb2.Lineage:
         dataset_rows=facts["rows"],
         config=config,
         libraries=facts["libraries"],
+        # What was trained before this was kept does not say it.
+        code_version=facts.get("code", ""),
         seed=job.order.settings.seed,
         metrics={"train_loss": job.progress.loss, "steps": float(job.progress.step)},
         trained_tokens=job.progress.trained_tokens,

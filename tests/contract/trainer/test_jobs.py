@@ -1,3 +1,5 @@
+import importlib.metadata
+import re
 import uuid
 
 import grpc
@@ -71,6 +73,8 @@ def test_a_job_ends_as_a_version_that_says_where_it_comes_from(caller: Caller, d
     assert lineage.trained_tokens == done.trained_tokens > 0
     assert lineage.config["rank"] == 4
     assert "torch" in lineage.libraries
+    installed = re.escape(importlib.metadata.version("trivium-suite"))
+    assert re.fullmatch(rf"{installed}(\+g[0-9a-f]{{12}}(\.dirty)?)?", lineage.code_version), lineage.code_version
 
 
 def test_the_alias_named_in_a_job_is_given_the_version(caller: Caller, done: training_pb2.Job) -> None:
