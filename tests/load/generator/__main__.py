@@ -98,6 +98,7 @@ def _zipf(_: int) -> Figures:
     return {
         "zipf_throughput_ratio": round(law.throughput_ratio, 3),
         **{f"zipf_{tier}_hit_rate": round(rate, 3) for tier, rate in law.hit_rates().items()},
+        "zipf_adapters_fetched": law.tiers.fetched,
         "zipf_starvation_ratio": round(law.starvation_ratio, 3),
         "adapters_registered_per_second": round(law.registered_per_second, 1),
     }
