@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 
 from trivium.registry.v1 import registry_pb2
 
 from trivium_client import importing, model_wire, nouns
-from trivium_client.errors import NotFoundError, PreconditionError
+from trivium_client.errors import NotFoundError, PreconditionError, RequestTimeoutError, UnavailableError
 from trivium_client.governance import Governance
 from trivium_client.serving import Serving
-from trivium_client.transport import download, new_request_id
+from trivium_client.transport import WATCH_PATIENCE_SECONDS, download, new_request_id
 
 
 class Models(Governance, Serving):
@@ -190,21 +194,35 @@ class Models(Governance, Serving):
         await self._transport.call("registry", self._stub().DeleteAlias, request)
 
     async def wait_alias(self, model: str, alias: str = "prod") -> nouns.Alias:
-        """Return the alias once its target serves or has failed, by the registry's watch."""
+        """Return the alias once its target serves or has failed, by the registry's watch.
+
+        A registry that restarts meanwhile is found again.  Raises NotFoundError, UnavailableError when it stays away
+        for two minutes.
+        """
         current = await self.alias(model, alias)
-        if current.state != "pending":
-            return current
+        given_up_at = time.monotonic() + WATCH_PATIENCE_SECONDS
+        while current.state == "pending":
+            try:
+                async for current in self._changing(model, alias):
+                    given_up_at = time.monotonic() + WATCH_PATIENCE_SECONDS
+                    if current.state != "pending":
+                        break
+            except (UnavailableError, RequestTimeoutError):
+                if time.monotonic() > given_up_at:
+                    raise
+                await asyncio.sleep(random.uniform(0.2, 2.0))
+        return current
+
+    async def _changing(self, model: str, alias: str) -> AsyncIterator[nouns.Alias]:
+        """The alias as it stands now, and after each change; what the watch replays first is history."""
         stream = self._transport.stream("registry", self._stub().Watch, registry_pb2.WatchRequest())
-        async for message in stream:
-            changed = message.event.alias
-            about_it = changed.model == model and changed.alias == alias
-            if not (message.caught_up or about_it):
-                continue
-            # What the watch replays is history; only the alias itself says how it stands now.
-            current = await self.alias(model, alias)
-            if current.state != "pending":
-                return current
-        return await self.alias(model, alias)
+        async with aclosing(stream) as messages:
+            caught_up = False
+            async for message in messages:
+                changed = message.event.alias
+                caught_up = caught_up or message.caught_up
+                if message.caught_up or (caught_up and (changed.model, changed.alias) == (model, alias)):
+                    yield await self.alias(model, alias)
 
     async def alias_moves(self, model: str, alias: str = "prod") -> AsyncIterator[nouns.AliasMove]:
         """What happened to an alias, newest first: moves, canaries, its deletion, what gates refused."""

@@ -16,15 +16,11 @@ from trivium.trainer.v1.training_pb2_grpc import TrainingServiceStub
 
 from trivium_client import nouns, training_wire
 from trivium_client.errors import RequestTimeoutError, UnavailableError
-from trivium_client.transport import Transport, new_request_id, upload
+from trivium_client.transport import WATCH_PATIENCE_SECONDS, Transport, new_request_id, upload
 
 if TYPE_CHECKING:
     from trivium.trainer.v1.dataset_pb2_grpc import DatasetServiceAsyncStub
     from trivium.trainer.v1.training_pb2_grpc import TrainingServiceAsyncStub
-
-
-# How long a watch tries to reach a trainer that has gone away before it gives up.
-_WATCH_PATIENCE_SECONDS = 120
 
 
 class Datasets:
@@ -188,7 +184,7 @@ class Jobs:
             try:
                 async for message in self._transport.stream("trainer", self._stub().WatchJob, request):
                     after_sequence = message.event.sequence
-                    given_up_at = time.monotonic() + _WATCH_PATIENCE_SECONDS
+                    given_up_at = time.monotonic() + WATCH_PATIENCE_SECONDS
                     yield training_wire.job_event(message.event)
                 return
             except (UnavailableError, RequestTimeoutError):

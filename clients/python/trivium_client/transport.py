@@ -18,6 +18,8 @@ from trivium_client.connection import Connection
 from trivium_client.errors import ServerError, UnavailableError, from_rpc
 
 CHUNK_BYTES = 256 * 1024
+# How long a watch tries to reach a service that has gone away before it gives up.
+WATCH_PATIENCE_SECONDS = 120
 T = TypeVar("T")
 
 
