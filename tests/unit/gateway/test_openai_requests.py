@@ -1,12 +1,14 @@
 import json
 
 import pytest
+from pydantic import BaseModel
 from trivium.common.v1 import chat_pb2
 from trivium.gateway.v1 import gateway_pb2
 
 from gateway.http.requests import of_chat, of_completion
-from gateway.http.schemas import ChatCompletion, TextCompletion, parse
+from gateway.http.schemas import ChatCompletion, Extension, TextCompletion, parse
 from services.chassis.errors import Failure, Reason
+from tests.contract.contracts import PROTOS
 
 ID = "01890000-0000-7000-8000-000000000000"
 USER = {"role": "user", "content": "Hi"}
@@ -158,3 +160,10 @@ def test_bytes_that_are_no_json_object_are_refused(raw):
     with pytest.raises(Failure) as refused:
         parse(ChatCompletion, raw)
     assert refused.value.reason is Reason.BODY_NOT_DECODABLE
+
+
+@pytest.mark.parametrize("schema", [ChatCompletion, TextCompletion, Extension])
+def test_the_reference_names_every_parameter_that_is_taken(schema: type[BaseModel]) -> None:
+    section = (PROTOS / "README.md").read_text().split("### Over HTTP", 1)[1].split("\n## ", 1)[0]
+    missing = [name for name in schema.model_fields if f"`{name}`" not in section]
+    assert missing == []
