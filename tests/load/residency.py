@@ -23,6 +23,7 @@ from services.generator.engine import Engine, EngineAdapter, EngineFacts
 from services.generator.holdings import Shared
 from services.generator.places import Limits, Slots
 from services.generator.residency import StoredAdapter, Tier
+from tests.load.percentile import percentile
 
 STEP_SECONDS = 0.05
 FILL_SECONDS = 0.01
@@ -164,8 +165,7 @@ class Served:
 
     def p99(self, tenant: str) -> float:
         """The 99th percentile of a tenant's seconds to the first token."""
-        told = sorted(self.first_tokens[tenant])
-        return told[int(0.99 * (len(told) - 1))]
+        return percentile(self.first_tokens[tenant], 0.99)
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,6 @@ class Zipf:
     hits: dict[str, float]
     slowest_p99_seconds: float
     fastest_p99_seconds: float
-    refused: int
 
     @property
     def p99_ratio(self) -> float:
@@ -215,7 +214,7 @@ async def zipf(
     asked = max(1, sum(found.values()))
     p99s = [served.p99(tenant) for tenant in served.first_tokens]
     hits = {tier: count / asked for tier, count in found.items()}
-    return Zipf(served.tokens / took_seconds, hits, max(p99s), min(p99s), 0)
+    return Zipf(served.tokens / took_seconds, hits, max(p99s), min(p99s))
 
 
 def main() -> None:

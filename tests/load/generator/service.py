@@ -22,6 +22,7 @@ from services.chassis.models import DEFAULT_BASE, resolve
 from tests.generating import QUESTIONS, Caller, Served, Tenant, tenant_of
 from tests.load.generator import adapters
 from tests.load.generator.adapters import Recipe
+from tests.load.percentile import percentile
 
 _ADAPTERS = 6
 _RANK = 16
@@ -70,8 +71,8 @@ def measured() -> Swapping:
             return Swapping(
                 cold_milliseconds=1e3 * statistics.median(cold),
                 warm_milliseconds=1e3 * statistics.median(warm),
-                still_gap_milliseconds=1e3 * _percentile(still, 0.99),
-                swap_gap_milliseconds=1e3 * _percentile(swapped, 0.99),
+                still_gap_milliseconds=1e3 * percentile(still, 0.99),
+                swap_gap_milliseconds=1e3 * percentile(swapped, 0.99),
                 swaps=swaps,
                 errors=len(errors) + len(more_errors) + swap_errors,
             )
@@ -159,7 +160,3 @@ def _swap(generator: Caller, versions: Sequence[str]) -> tuple[int, int]:
         except Exception:  # noqa: BLE001 - whatever goes wrong is what is counted
             errors += 1
     raise AssertionError("a cycle does not end")
-
-
-def _percentile(values: Sequence[float], part: float) -> float:
-    return sorted(values)[int(part * (len(values) - 1))]

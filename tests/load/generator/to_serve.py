@@ -25,6 +25,7 @@ from trivium.trainer.v1 import dataset_pb2_grpc, training_pb2, training_pb2_grpc
 
 from tests.contract.trainer.deployment import parts
 from tests.generating import QUESTIONS, Served, Tenant, tenant_of
+from tests.load.percentile import percentile
 from tests.stack import Api, Process
 from tests.unit.trainer.tiny import rows_text
 
@@ -161,16 +162,16 @@ class _Seen:
                 return
 
 
-def percentile(runs: Sequence[Run], part: float) -> float:
-    """Of the whole way, in seconds."""
-    return sorted(run.seconds for run in runs)[round(part * (len(runs) - 1))]
+def seconds(runs: Sequence[Run], part: float) -> float:
+    """The percentile of the whole way."""
+    return percentile([run.seconds for run in runs], part)
 
 
 def told(runs: Sequence[Run]) -> str:
     """For people: the whole, then where it goes."""
     lines = [
-        f"last optimizer step to first token, {len(runs)} jobs: p50 {percentile(runs, 0.5):.2f} s (target "
-        f"{TARGET_P50:g}), p99 {percentile(runs, 0.99):.2f} s (target {TARGET_P99:g})"
+        f"last optimizer step to first token, {len(runs)} jobs: p50 {seconds(runs, 0.5):.2f} s (target "
+        f"{TARGET_P50:g}), p99 {seconds(runs, 0.99):.2f} s (target {TARGET_P99:g})"
     ]
     for name, meaning in STAGES:
         took = [run.stages()[name] for run in runs]

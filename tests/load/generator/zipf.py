@@ -23,6 +23,7 @@ from services.chassis.models import ResolvedModel
 from tests.generating import QUESTIONS, Served, Tenant, tenant_of
 from tests.load.generator import adapters
 from tests.load.generator.adapters import Recipe
+from tests.load.percentile import percentile
 
 SLOTS, TENANTS, REGISTERED, ASKED_FOR = 16, 4, 1000, 100
 _TOGETHER_EACH = 8
@@ -81,7 +82,8 @@ class Law:
 
     def tenants_p99(self) -> list[float]:
         """Each tenant's p99 of whole requests with adapters, in seconds, the fastest first."""
-        return sorted(_p99([each.seconds for each in self.adapted if each.tenant == place]) for place in range(TENANTS))
+        asked = [[each.seconds for each in self.adapted if each.tenant == place] for place in range(TENANTS)]
+        return sorted(percentile(seconds, 0.99) for seconds in asked)
 
     @property
     def starvation_ratio(self) -> float:
@@ -173,10 +175,6 @@ def _run(tenants: Sequence[Tenant], law: Sequence[Sequence[str]]) -> tuple[list[
     return answers, time.monotonic() - begun
 
 
-def _p99(values: Sequence[float]) -> float:
-    return sorted(values)[int(0.99 * (len(values) - 1))]
-
-
 def told(law: Law) -> str:
     """For people."""
     slow = law.tenants_p99()
@@ -191,7 +189,7 @@ def told(law: Law) -> str:
         f"{_median(law.adapted, moved=True):.2f} s where it had to come into one\n"
         f"  p99 of whole requests: fastest tenant {slow[0]:.2f} s, slowest {slow[-1]:.2f} s, ratio "
         f"{law.starvation_ratio:.2f} (on the base "
-        f"{_p99([each.seconds for each in law.base]):.2f} s)"
+        f"{percentile([each.seconds for each in law.base], 0.99):.2f} s)"
     )
 
 

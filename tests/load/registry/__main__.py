@@ -23,6 +23,7 @@ import psutil
 
 from services.chassis.status import from_rpc_error
 from tests.adapters import Adapter
+from tests.load.percentile import percentile
 from tests.load.registry.places import WORLDS, Site, open_site
 from tests.stack import User
 from tests.worlds import BUCKET
@@ -157,11 +158,6 @@ def lost_swaps(site: Site, swaps: int) -> tuple[int, int, float]:
     seconds = time.perf_counter() - begun
     history = [event.alias.etag for event in users[0].events_so_far() if event.alias.alias == "prod"]
     return lost(history, made), len(made), len(made) / seconds
-
-
-def percentile(values: list[float], share: float) -> float:
-    """The value under which lies this share of them."""
-    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
 def measure(world: str, options: argparse.Namespace) -> Figures:
