@@ -4,6 +4,7 @@ import io
 import json
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from trivium_client.cli import main
 
 from tests.adapters import BASE_DIGEST, Adapter
-from tests.stack import Stack, User
+from tests.stack import Stack, User, eventually
 
 
 @dataclass(frozen=True)
@@ -199,9 +200,18 @@ def test_a_line_says_what_an_alias_serves_and_what_becomes_of_its_target(stack: 
     assert models("alias", "desk", "2").out == f"desk@prod serves {second}.\n"
     waiting = models("alias", "desk", "3", "--no-wait").out
     assert waiting.startswith(f"desk@prod serves {second}; {third} is not ready yet: 0 of 1 generators are ready")
-    stack.service().report("g1", user.tenant, third, "FAILED", "it does not fit")
-    failed = models("alias", "desk", "3")
+    assert models("alias", "desk", "2").code == 0
+
+    def refuse() -> None:
+        eventually(lambda: user.alias("desk").target_version == third, "the target is set")
+        stack.service().report("g1", user.tenant, third, "FAILED", "it does not fit")
+
+    with ThreadPoolExecutor(1) as pool:
+        refusing = pool.submit(refuse)
+        failed = models("alias", "desk", "3")
+        refusing.result()
     assert failed.code == 4
+    assert "Interrupting this does not undo it." in failed.err
     assert failed.out == f"desk@prod serves {second}; {third} could not be loaded: g1: it does not fit.\n"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -203,17 +203,18 @@ class Models(Governance, Serving):
         given_up_at = time.monotonic() + WATCH_PATIENCE_SECONDS
         while current.state == "pending":
             try:
-                async for current in self._changing(model, alias):
-                    given_up_at = time.monotonic() + WATCH_PATIENCE_SECONDS
-                    if current.state != "pending":
-                        break
+                async with aclosing(self._changing(model, alias)) as changes:
+                    async for current in changes:
+                        given_up_at = time.monotonic() + WATCH_PATIENCE_SECONDS
+                        if current.state != "pending":
+                            return current
             except (UnavailableError, RequestTimeoutError):
                 if time.monotonic() > given_up_at:
                     raise
                 await asyncio.sleep(random.uniform(0.2, 2.0))
         return current
 
-    async def _changing(self, model: str, alias: str) -> AsyncIterator[nouns.Alias]:
+    async def _changing(self, model: str, alias: str) -> AsyncGenerator[nouns.Alias]:
         """The alias as it stands now, and after each change; what the watch replays first is history."""
         stream = self._transport.stream("registry", self._stub().Watch, registry_pb2.WatchRequest())
         async with aclosing(stream) as messages:

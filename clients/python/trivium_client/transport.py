@@ -6,7 +6,7 @@ Invariant: a grpc error never reaches the user; every failure is a TriviumError.
 import asyncio
 import hashlib
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,7 +43,7 @@ class Transport:
         except grpc.aio.AioRpcError as error:
             raise from_rpc(error, self.connection.addresses[service]) from None
 
-    async def stream(self, service: str, method: Callable[..., Any], request: Any) -> AsyncIterator[Any]:
+    async def stream(self, service: str, method: Callable[..., Any], request: Any) -> AsyncGenerator[Any]:
         """The messages of a server stream; leaving early cancels it.  Raises TriviumError."""
         call = method(request, metadata=self.connection.metadata)
         try:
