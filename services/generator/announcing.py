@@ -89,7 +89,13 @@ class Announcements:
     async def again(self) -> None:
         """Repeat what still holds: the registry was away and may have taken us for dead."""
         for version, tenant in list(self._ready.items()):
-            await self.ready(tenant, version)
+            try:
+                await self.ready(tenant, version)
+            except Failure as failure:
+                # It was deleted meanwhile, and one that is must not keep the others from being told of.
+                if failure.reason is not Reason.VERSION_NOT_FOUND:
+                    raise
+                self._ready.pop(version, None)
 
     async def withdraw(self, version: str, reason: str) -> None:
         """Say that a version is not held any more, if it was ever called ready."""

@@ -23,6 +23,7 @@ from services.generator.accounting import Accounting
 from services.generator.adapter_files import AdapterFiles, Downloads
 from services.generator.bases import Bases, Versions
 from services.generator.config import GeneratorSettings
+from services.generator.cursor import Cursor
 from services.generator.departures import Departures
 from services.generator.fleet import Fleet
 from services.generator.generation import Generation, Sources
@@ -40,7 +41,7 @@ from services.generator.tallies import Tallies
 from services.generator.templates import ChatTemplates
 from services.generator.tier_meter import TierMeter
 from services.generator.verbs import Verbs
-from services.generator.watcher import Cursor, Registry, Watcher
+from services.generator.watcher import Registry, Watcher
 
 _GIB = 1 << 30
 

@@ -19,8 +19,8 @@ from services.chassis.runtime import Runtime
 from services.chassis.status import PeerFailure, from_rpc_error
 from services.chassis.streams import Chunk
 from services.generator.adapter_files import VersionFacts
+from services.generator.aliases import AliasSeen, Change
 from services.generator.announcing import Word
-from services.generator.watcher import AliasSeen, Change
 
 _WORDS = {
     None: model_pb2.READINESS_STATE_UNSPECIFIED,

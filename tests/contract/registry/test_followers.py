@@ -16,9 +16,10 @@ import pytest
 from trivium.registry.v1 import model_pb2
 from trivium.registry.v1 import registry_pb2 as pb
 
+from services.generator.cursor import Cursor
 from services.generator.peers import RemoteRegistry
 from services.generator.places import Limits, Slots
-from services.generator.watcher import Cursor, Watcher
+from services.generator.watcher import Watcher
 from tests.stack import Stack, User, eventually
 from tests.unit.generator.engines import MemoryEngine, OneEngine, stored
 

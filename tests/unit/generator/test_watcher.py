@@ -8,12 +8,14 @@ import pytest
 
 from services.chassis.errors import Failure, Reason
 from services.generator.adapter_files import VersionFacts
+from services.generator.aliases import AliasSeen, Change
 from services.generator.announcing import Word
+from services.generator.cursor import Cursor
 from services.generator.holdings import Shared
 from services.generator.places import Limits, Slots
 from services.generator.priorities import Priority
 from services.generator.residency import Tier
-from services.generator.watcher import AliasSeen, Change, Cursor, Watcher
+from services.generator.watcher import Watcher
 from tests.unit.generator.engines import WEIGHT_BYTES, Inline, MemoryEngine, OneEngine, settled, stored
 
 SIGN_OF_LIFE = Change(0, None, False, True)
@@ -69,9 +71,12 @@ class Shelf:
         self.obtained = []
         self.used = {}
         self.room = True
+        self.gates = {}
 
     async def obtain(self, facts, ended=lambda _: None):
         self.obtained.append(facts.version)
+        if gates := self.gates.get(facts.version):
+            await gates.pop(0).wait()
         if failures := self.fail.get(facts.version):
             raise failures.pop(0)
         return stored(facts.version)
@@ -214,6 +219,44 @@ async def test_what_makes_room_again_is_tried_again_and_told_meanwhile(world, fa
         world.pauses.release()
         await world.tell()
     assert world.registry.last("v") == (Word.READY, "")
+
+
+async def test_a_disk_that_fails_ends_nothing_and_is_tried_again(world):
+    world.shelf.fail["v"] = [OSError(5, "Input/output error")]
+    await world.tell(SIGN_OF_LIFE, Change(1, alias("v"), False, False))
+    assert world.registry.last("v")[1] == "Its files cannot be kept here: Input/output error. It is tried again."
+    world.pauses.release()
+    await world.tell()
+    assert world.registry.last("v") == (Word.READY, "")
+
+
+async def test_a_cursor_that_cannot_be_written_ends_nothing_and_is_tried_again(world, monkeypatch):
+    def write(sequence):
+        monkeypatch.undo()
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(world.cursor, "write", write)
+    await world.tell(SIGN_OF_LIFE, Change(1, None, False, False))
+    assert world.cursor.read() == 0
+    world.pauses.release()
+    await world.tell(SIGN_OF_LIFE, Change(1, None, False, False))
+    assert world.cursor.read() == 1
+
+
+async def test_a_target_does_not_wait_for_what_was_fetched_of_it_ahead_and_is_not_forgotten_over_it(tmp_path):
+    world = await World(tmp_path, slots=1).open()
+    slow = asyncio.Event()
+    world.shelf.gates["v"] = [slow]
+    async with world.slots.place("t", stored("busy")):
+        await world.tell(SIGN_OF_LIFE, Change(1, alias("v", "v"), False, False))
+        await world.tell(Change(2, alias("v", "", "beta"), False, False))
+        assert world.shelf.obtained == ["v", "v"]
+        slow.set()
+        await settled()
+    await world.tell()
+    assert world.registry.last("v") == (Word.READY, "")
+    assert world.resident == {"v"}
+    await world.close()
 
 
 async def test_a_target_that_nobody_wants_any_more_is_not_tried_again(world):
@@ -441,6 +484,15 @@ async def test_a_registry_that_comes_back_hears_again_what_is_ready(world):
     world.pauses.release()
     await world.tell(SIGN_OF_LIFE)
     assert world.registry.words("v1") == [Word.READY, Word.READY]
+
+
+async def test_one_that_was_deleted_meanwhile_does_not_keep_the_others_from_being_told_of(world):
+    await world.tell(SIGN_OF_LIFE, Change(1, alias("v1", "v1"), False, False))
+    await world.tell(Failure(Reason.PEER_UNAVAILABLE, service="registry"))
+    world.registry.deaf = [Failure(Reason.VERSION_NOT_FOUND, name="v1")]
+    world.pauses.release()
+    await world.tell(SIGN_OF_LIFE, Change(2, alias("v2"), False, False))
+    assert world.registry.last("v2") == (Word.READY, "")
 
 
 async def test_a_target_waits_behind_requests_but_not_for_ever(world):
