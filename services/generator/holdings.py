@@ -115,9 +115,9 @@ class Holdings:
         if move is not None:
             await asyncio.shield(self.start(move))
 
-    def reopen(self) -> None:
-        """Nobody waits for room: what was asked to close serves on, unless it is being taken out."""
-        self.table.reopen(self._leaving)
+    def reopen(self) -> bool:
+        """Nobody waits for room: what was asked to close serves on, unless it is being taken out; whether any was."""
+        return self.table.reopen(self._leaving)
 
     def pin(self, version: str, pinned: bool) -> Resident:
         """Protect from eviction; see ResidencyTable.pin."""

@@ -81,6 +81,8 @@ class Hosting:
             rules = base_rules(base.folder, settings.max_lora_rank, settings.targets)
         except ValueError:
             rules = BaseRules({}, settings.max_lora_rank)
+        if not settings.engine_slots:
+            rules = BaseRules({}, settings.max_lora_rank)
         return rules, settings.engine_slots if rules.widths else 0
 
 

@@ -213,7 +213,7 @@ def check_tensors(
 
 
 def _last_names(widths: Mapping[str, tuple[int, int]]) -> str:
-    return ", ".join(sorted({module.rpartition(".")[2] for module in widths}))
+    return ", ".join(sorted({module.rpartition(".")[2] for module in widths})) or "none"
 
 
 def _configured_rank(config: Mapping[str, Any], module: str) -> int:

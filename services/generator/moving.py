@@ -2,20 +2,26 @@
 
 Invariants: the bytes of a version are read into host memory beside the engine's loop before a slot is filled, so that
 no step waits for a disk; what makes room has left before the newcomer comes; a move that began in one life of the engine
-asks nothing of the next; a version whose loading killed the engine twice is not loaded again.
+asks nothing of the next; a version whose loading killed the engine twice is not loaded again, and those that may have
+killed it are loaded one after the other, so that none is blamed for another; of what the engine refused nothing stays
+in it.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import TypeVar
 
 from services.chassis.errors import Failure, Reason
-from services.generator.engine import Engine, EngineLost, EngineRefused
+from services.generator.engine import Engine, EngineAdapter, EngineLost, EngineRefused
 from services.generator.residency import Move, Resident, Tier
 from services.generator.residency_table import ResidencyTable
 from services.generator.tallies import Tallies
+
+T = TypeVar("T")
 
 # Once may be chance: something else killed it while the version was being loaded.
 _DEATHS_TO_QUARANTINE = 2
@@ -39,6 +45,7 @@ class Mover:
         self._refused = refused
         # How often the engine died while a version was being loaded into it.
         self._deaths: Counter[str] = Counter()
+        self._suspects = asyncio.Lock()
         self.life = 0
 
     def end_life(self) -> None:
@@ -65,6 +72,9 @@ class Mover:
             await self._make_room(move, life)
             weight_bytes = await self._bring(move, life)
         except EngineRefused as refused:
+            with suppress(EngineLost):
+                await self._unload(move.adapter, life)
+                await self._drop(move.adapter, life)
             self._table.gone(move.stored.version, move.adapter)
             self._refused(move.stored.version)
             return Failure(Reason.WEIGHTS_REFUSED, problem=str(refused))
@@ -77,15 +87,15 @@ class Mover:
         return None
 
     def _living(self, life: int) -> Engine:
-        """The engine, while it lives that life.  Raises EngineLost."""
-        if life != self.life:
+        """The engine, while it lives that life.  Raises EngineLost, for which nothing is to blame that is asked now."""
+        if life != self.life or not self._engine.alive:
             raise EngineLost("the engine was lost meanwhile")
         return self._engine
 
     async def _make_room(self, move: Move, life: int) -> None:
         """What leaves, leaves; it is an eviction unless that is the whole of the move."""
         for held in move.drop:
-            await self._drop(held, life)
+            await self._drop(held.adapter, life)
             if held.adapter != move.adapter:
                 self._tallies.evicted(Tier.MEMORY, held.stored)
         leaver = move.lower or move.unload
@@ -96,31 +106,41 @@ class Mover:
         if move.lower is not None:
             await self._lower(move.lower, life)
         else:
-            await self._unload(leaver, life)
+            await self._unload(leaver.adapter, life)
 
     async def _bring(self, move: Move, life: int) -> int:
         """Lift and load what comes in; the bytes of its weights where they were measured, else 0."""
         if move.to is Tier.FILE or (move.to is Tier.MEMORY and not move.lift):
             return 0
+        if not self._deaths[move.stored.version]:
+            return await self._brought(move, life)
+        async with self._suspects:
+            return await self._brought(move, life)
+
+    async def _brought(self, move: Move, life: int) -> int:
         weight_bytes = 0
-        try:
-            if move.lift:
-                weight_bytes = await self._living(life).lift(move.adapter)
-            if move.to is Tier.SLOT:
-                await self._living(life).load(move.adapter)
-        except EngineLost:
-            self._deaths[move.stored.version] += 1
-            raise
+        if move.lift:
+            weight_bytes = await self._survived(move, self._living(life).lift(move.adapter))
+        if move.to is Tier.SLOT:
+            await self._survived(move, self._living(life).load(move.adapter))
         del self._deaths[move.stored.version]
         self._tallies.loaded(move.to, move.stored)
         return weight_bytes
+
+    async def _survived(self, move: Move, asked: Awaitable[T]) -> T:
+        """What the engine says; if it dies instead, that is held against the version."""
+        try:
+            return await asked
+        except EngineLost:
+            self._deaths[move.stored.version] += 1
+            raise
 
     async def _lower(self, held: Resident, life: int) -> None:
         try:
             weight_bytes = await self._living(life).lower(held.adapter)
         except EngineRefused:
             self._table.gone(held.stored.version, held.adapter)
-            await self._unload(held, life)
+            await self._unload(held.adapter, life)
             return
         self._table.lowered(held.adapter, held.stored.version, weight_bytes)
         self._tallies.loaded(Tier.MEMORY, held.stored)
@@ -128,14 +148,14 @@ class Mover:
     async def _trim(self, life: int) -> None:
         with suppress(EngineLost):
             for held in self._table.overflow():
-                await self._drop(held, life)
+                await self._drop(held.adapter, life)
                 self._tallies.evicted(Tier.MEMORY, held.stored)
 
-    async def _unload(self, held: Resident, life: int) -> None:
+    async def _unload(self, adapter: EngineAdapter, life: int) -> None:
         # Refused, the engine does not hold it, which is what was wanted.
         with suppress(EngineRefused):
-            await self._living(life).unload(held.adapter)
+            await self._living(life).unload(adapter)
 
-    async def _drop(self, held: Resident, life: int) -> None:
+    async def _drop(self, adapter: EngineAdapter, life: int) -> None:
         with suppress(EngineRefused):
-            await self._living(life).drop(held.adapter)
+            await self._living(life).drop(adapter)

@@ -2,7 +2,7 @@
 
 Invariants: ``engine.load`` of a version is awaited before any request runs with it, and
 once only however many wait (single flight); ``engine.unload`` happens only when nobody
-uses the version; no request begins while ``max_running`` answers run, and ``max_waiting`` wait,
+uses the version; no request begins while ``max_running`` answers run; while ``max_waiting`` wait,
 the next one is refused with a retry hint; while the engine is down nothing waits here; what is
 loaded ahead of time waits behind what is asked for, but not for ever.
 """
@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from services.chassis.errors import Failure, Reason
 from services.generator.admission import LOAD_TOKENS, NEW_TOKEN_WEIGHT, FairQueue, Ticket, overloaded
 from services.generator.engine import Engine, EngineLost
 from services.generator.holdings import RESTART_RETRY_SECONDS, Holdings, Shared, not_ready
@@ -30,7 +31,10 @@ _AHEAD_PATIENCE_SECONDS = 5.0
 class Limits:
     """How much runs and waits; a version that waits longer than patience makes another close.
 
-    ``memory_bytes`` is what adapters outside of the slots may take of this engine's host memory.
+    A request of several answers begins whole as soon as one place is free, so that it is not passed for ever by those
+    of one answer: ``max_running`` is exceeded by at most its other answers.  The engine batches no more sequences for
+    that: what is beyond its own bound waits there, in order, and nothing is preempted.  ``memory_bytes`` is what adapters
+    outside of the slots may take of this engine's host memory.
     """
 
     max_running: int
@@ -119,7 +123,8 @@ class Slots:
         try:
             async with self._granted(ticket):
                 held = self.table.get(adapter.version)
-                assert held is not None
+                if held is None:
+                    raise EngineLost("the engine was lost as soon as it held the version")
                 return held
         except EngineLost as lost:
             raise not_ready(str(lost)) from lost
@@ -186,7 +191,9 @@ class Slots:
             self._leave(place)
 
     def _require_up(self, adapter: StoredAdapter | None) -> None:
-        """Raises NOT_READY while the engine is down, WEIGHTS_REFUSED for a version that it died of."""
+        """Raises NOT_READY while the engine is down, WEIGHTS_REFUSED for a version that it died of or has no slot for."""
+        if adapter is not None and not self.capacity:
+            raise Failure(Reason.WEIGHTS_REFUSED, problem="the engine of their base has no slots for adapters")
         if self._down is not None:
             raise not_ready(self._down)
         if adapter is not None:
@@ -214,11 +221,15 @@ class Slots:
 
     def _dispatch(self) -> None:
         """Grant every place that can be granted, and start every load of those who should go before."""
+        self._grant_all()
+        if not any(self._blocked(ticket) for ticket in self._queue.all()) and self._holdings.reopen():
+            # Whoever waited for what was to close has to wait no longer.
+            self._grant_all()
+
+    def _grant_all(self) -> None:
         while self.running < self._limits.max_running:
             if not any(self._grant(ticket) or self._bring(ticket) for ticket in self._queue.heads()):
                 break
-        if not any(self._blocked(ticket) for ticket in self._queue.all()):
-            self._holdings.reopen()
 
     def _grant(self, ticket: Ticket) -> bool:
         if ticket.place.done():

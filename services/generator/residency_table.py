@@ -165,11 +165,12 @@ class ResidencyTable:
         if held is not None:
             self._set(replace(held, closing=True))
 
-    def reopen(self, keep_closed: Iterable[str] = ()) -> None:
-        """Nobody waits for room any more: closing versions may be used again."""
-        for held in list(self._held.values()):
-            if held.closing and held.stored.version not in keep_closed:
-                self._set(replace(held, closing=False))
+    def reopen(self, keep_closed: Iterable[str] = ()) -> bool:
+        """Nobody waits for room any more: closing versions may be used again; whether there were any."""
+        closing = [held for held in self._held.values() if held.closing and held.stored.version not in keep_closed]
+        for held in closing:
+            self._set(replace(held, closing=False))
+        return bool(closing)
 
     def pin(self, version: str, pinned: bool) -> Resident:
         """Protect from eviction, or end that.  Raises ADAPTER_NOT_RESIDENT, SLOTS_PROTECTED."""

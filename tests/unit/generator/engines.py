@@ -29,8 +29,8 @@ class MemoryEngine:
     """Slots as vLLM has them.
 
     ``gate`` closed makes generations wait after their first token, ``prompts`` before it; ``starting`` closed holds up
-    the start, which fails when the engine is ``unstartable``; ``broken`` versions do not load, and of ``deadly`` ones
-    the engine dies.
+    the start, which fails when the engine is ``unstartable``; ``broken`` versions do not load, ``half`` ones fail once
+    they fill their slot, and of ``deadly`` ones the engine dies.
     """
 
     process_ids = ()
@@ -44,6 +44,7 @@ class MemoryEngine:
         self.loads = []
         self.broken = set()
         self.deadly = set()
+        self.half = set()
         self.prompts = asyncio.Event()
         self.prompts.set()
         self.gate = asyncio.Event()
@@ -102,6 +103,8 @@ class MemoryEngine:
         assert len(self.held) < self.facts.slots, "vLLM would evict a version on its own"
         assert adapter.engine_id not in self.held
         self.held[adapter.engine_id] = self.memory.pop(adapter.engine_id)
+        if self.held[adapter.engine_id] in self.half:
+            raise EngineRefused("no memory")
         self.loads.append(self.held[adapter.engine_id])
 
     async def lower(self, adapter):

@@ -73,3 +73,9 @@ def test_why_an_engine_did_not_start_is_told_on_a_line_and_not_where_its_model_l
     assert told in failure
     assert "/cache" not in failure
     assert "\n" not in failure
+
+
+def test_where_the_deployment_gives_engines_on_demand_no_slots_their_adapters_are_refused_and_not_kept_waiting(base):
+    hosting = Hosting(None, GeneratorSettings(engine_slots=0), lambda host: None, Shared())  # type: ignore[arg-type]  # nothing runs
+    rules, slots = hosting._rules(base)
+    assert (slots, dict(rules.widths)) == (0, {})

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from services.chassis.errors import Failure, Reason
+from services.generator.engine import EngineLost
 from services.generator.places import Limits, Slots
 from tests.unit.generator.engines import MemoryEngine, settled, stored
 
@@ -253,6 +254,84 @@ async def test_a_place_from_before_a_death_does_not_count_against_the_rebuilt_en
     await old.let_go()
     assert table.residents()[0].in_flight == 1
     await new.let_go()
+
+
+async def test_who_waits_for_a_version_that_was_asked_to_close_goes_on_at_once_when_nobody_needs_its_room():
+    _, table, time = await opened(slots=1, patience=0.0)
+    first = Holder(table, "a")
+    await settled()
+    waiting = Holder(table, "b")
+    await settled()
+    time.now += 1
+    later = Holder(table, "a")
+    await settled()
+    assert not later.place
+    waiting.task.cancel()
+    await settled()
+    assert later.place.version == "a", "it waits for nobody, and the first may run for minutes"
+    await first.let_go()
+    await later.let_go()
+
+
+async def test_an_engine_without_slots_refuses_an_adapter_instead_of_letting_it_wait():
+    _, table, _ = await opened(slots=0)
+    for asked in (Holder(table, "a").task, asyncio.create_task(table.warm("t", stored("a")))):
+        with pytest.raises(Failure) as caught:
+            await asked
+        assert caught.value.reason is Reason.WEIGHTS_REFUSED
+    base = Holder(table)
+    await settled()
+    await base.let_go()
+
+
+async def test_an_engine_that_dies_as_soon_as_it_has_loaded_ahead_is_to_be_asked_again():
+    _, table, _ = await opened()
+    take = table.table.take
+
+    def taken(version, now):
+        adapter = take(version, now)
+        if adapter is not None:
+            # The engine's death is heard of before whoever waited for the version runs.
+            asyncio.get_running_loop().call_soon(table.suspend, "gone")
+        return adapter
+
+    table.table.take = taken
+    warming = asyncio.create_task(table.warm("t", stored("a")))
+    with pytest.raises(Failure) as caught:
+        await warming
+    assert caught.value.reason is Reason.NOT_READY
+
+
+async def test_of_a_version_that_the_engine_refuses_in_the_middle_nothing_stays_in_it():
+    engine, table, _ = await opened(slots=1)
+    engine.half.add("half")
+    with pytest.raises(Failure) as caught:
+        await Holder(table, "half").task
+    assert caught.value.reason is Reason.WEIGHTS_REFUSED
+    assert (engine.held, engine.memory) == ({}, {})
+    good = Holder(table, "good")
+    await settled()
+    await good.let_go()
+
+
+async def test_a_version_is_not_blamed_for_the_death_that_one_beside_it_brings_about():
+    engine, table, _ = await opened(slots=3)
+    engine.deadly.add("deadly")
+    for _ in range(2):
+        asked = [Holder(table, version).task for version in ("deadly", "good")]
+        await settled()
+        lost = table.suspend("gone")
+        ends: list[Any] = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(end) for end in ends] == [EngineLost] * 2
+        await engine.start()
+        await table.resume(lost)
+    with pytest.raises(Failure) as caught:
+        await Holder(table, "deadly").task
+    assert caught.value.reason is Reason.WEIGHTS_REFUSED
+    good = Holder(table, "good")
+    await settled()
+    assert good.place.version == "good"
+    await good.let_go()
 
 
 @pytest.mark.parametrize("seed", range(5))
