@@ -87,6 +87,7 @@ class Fleet:
         target = await self._bases.of(self._versions, facts)
         adapter = await self._files.obtain(facts) if target.facts is not None else None
         if adapter is not None:
+            target.host.adapters = {version for version in target.host.adapters if self._lies_here(version)}
             target.host.adapters.add(facts.version)
         return Prepared(target, read_manifest(facts).tenant, adapter)
 
@@ -166,7 +167,10 @@ class Fleet:
     def _at_rest(self, version: str) -> Host | None:
         """The host of an adapter whose files lie here while its engine does not run."""
         resting = (host for host in self._pool.hosts() if host.life is None and version in host.adapters)
-        return next(resting, None)
+        return next(resting, None) if self._lies_here(version) else None
+
+    def _lies_here(self, version: str) -> bool:
+        return self._files.used_at(version) > 0
 
     def _full(self, version: str) -> Host | None:
         owned = (host for host in self._pool.hosts() if any(version in versions for versions in host.owners.values()))

@@ -95,11 +95,14 @@ class Seen:
 
 
 class Shelf:
+    def __init__(self):
+        self.gone = set()
+
     async def obtain(self, facts, ended=lambda _: None):
         return stored(facts.version)
 
     def used_at(self, version):
-        return 0.0
+        return 0.0 if version in self.gone else 1.0
 
     def has_room(self, facts):
         return True
@@ -117,7 +120,8 @@ class World:
         self.models = FullModels(folder)
         self.bases = Bases(self.pool, self.models, self.registry, self.open_host, self.blocking)
         self.bases.deploy(self.host("sha256:default", "default", always_on=True))
-        self.fleet = Fleet(self.pool, self.bases, Shelf(), self.registry)
+        self.shelf = Shelf()
+        self.fleet = Fleet(self.pool, self.bases, self.shelf, self.registry)
 
     def _spawn(self, work):
         self.lives.append(asyncio.create_task(work))
@@ -292,6 +296,8 @@ async def test_an_adapter_on_a_full_model_is_ready_in_its_slot_or_while_the_engi
     await settled()
     assert world.pool.state(host) is EngineState.STOPPED
     assert world.fleet.holds(adapter)
+    world.shelf.gone.add(adapter)
+    assert not world.fleet.holds(adapter), "its files have made room for others"
 
 
 async def test_a_full_model_that_no_engine_comes_up_with_is_refused_with_the_reason_and_held_no_more(world):
