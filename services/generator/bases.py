@@ -3,7 +3,8 @@
 A full model of the registry is its own base: it is fetched by digest, and serves itself
 and the adapters that are tied to that digest.  Invariants: whether a tenant may use a
 base is asked of the registry under the caller's identity, for a base that runs already
-too; what the manifest says of a folder is what the folder hashes to.
+too; what the manifest says of a folder is what the folder hashes to; the registry's word on
+a full model that was found is kept (``kept_models``), for when the registry is away.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from services.chassis.errors import Failure, Reason
 from services.chassis.full_models import FullModel, FullModels
 from services.generator.adapter_files import Downloads, Manifest, Served, VersionFacts, read_manifest
 from services.generator.hosts import Base, Host, Opener
+from services.generator.kept_models import KeptModels
 from services.generator.pool import Pool
 from services.generator.verification import BaseRules
 
@@ -72,12 +74,14 @@ class Bases:
         downloads: Downloads,
         opened: Opener,
         blocking: Callable[..., Awaitable[Any]],
+        kept: KeptModels,
     ) -> None:
         self._pool = pool
         self._models = models
         self._downloads = downloads
         self._opened = opened
         self._blocking = blocking
+        self._kept = kept
         self._deployed: list[Host] = []
         self._opening: dict[str, asyncio.Task[Host]] = {}
         # What keeps a folder from being cleaned up, by digest, the longest unused first.
@@ -153,6 +157,8 @@ class Bases:
         host = self._pool.get(model.digest) or await self._open(model)
         host.belongs_to(manifest.tenant, facts.version, manifest.model)
         self._touch(host)
+        if self._kept.facts(facts.version) is None:
+            await self._blocking(self._kept.keep, facts)
         return host
 
     async def _open(self, model: FullModel) -> Host:

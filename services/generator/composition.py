@@ -30,11 +30,14 @@ from services.generator.generation import Generation, Sources
 from services.generator.holdings import Shared
 from services.generator.hosting import Hosting
 from services.generator.hosts import Base
+from services.generator.kept_models import KeptModels
 from services.generator.meter import Meter
 from services.generator.permissions import Permissions
 from services.generator.pool import Pool, Spawn
 from services.generator.pool_table import PoolLimits
+from services.generator.priorities import Priorities
 from services.generator.prompts import Prompts
+from services.generator.protection import ProtectedList, Protection
 from services.generator.shelf import Shelf
 from services.generator.sweep import Bounds, Sweep
 from services.generator.tallies import Tallies
@@ -72,16 +75,22 @@ async def open_verbs(
     model_settings = models.ModelSettings()
     cache = FullModels(model_settings.models_dir, max_bytes=model_settings.model_cache_bytes)
     meter, shelf = TierMeter(runtime.metrics), Shelf()
-    shared = Shared(tallies=Tallies(meter.count), refused=shelf.distrust)
+    listed = ProtectedList(settings.service_dir / "protected.json")
+    await runtime.blocking(listed.begin)
+    shared = Shared(Priorities(listed), Tallies(meter.count), shelf.distrust)
     hosting = Hosting(runtime, settings, pool.heard, shared)
-    bases = Bases(pool, cache, peer, hosting.open, runtime.blocking)
+    kept = KeptModels(settings.service_dir / "full_models")
+    await runtime.blocking(kept.begin)
+    bases = Bases(pool, cache, peer, hosting.open, runtime.blocking, kept)
     await _deploy(runtime, settings, hosting, bases)
     fetched = asyncio.Event()
     limit_bytes = int(settings.adapters_gib * _GIB)
     files = AdapterFiles(settings.adapters_dir, peer, bases.rules, fetched.set, shelf, shared.tallies, limit_bytes)
     await runtime.blocking(files.begin)
-    fleet = Fleet(pool, bases, files, peer)
-    departures = Departures(peer, pool, runtime.log, settings.sweep_seconds)
+    permissions = Permissions(versions, files, kept, runtime.clock.monotonic, settings.cut_off_seconds)
+    fleet = Fleet(pool, bases, files, permissions)
+    protection = Protection(listed, fleet, pool, permissions, peer.as_service, runtime.log)
+    departures = Departures(peer, pool, kept, runtime.log, settings.sweep_seconds)
     accounting = Accounting(shelf, limit_bytes, shared)
     meter.read(lambda: accounting.usage(fleet.tables(), None))
     sweep = _sweep(runtime, settings, peer, files, fleet, fetched, shared)
@@ -99,7 +108,6 @@ async def open_verbs(
     sources = Sources(runtime.new_id, lambda: secrets.randbelow(1 << 31), runtime.clock.monotonic, runtime.blocking)
     templates = ChatTemplates()
     prompts = Prompts(templates, runtime.blocking)
-    permissions = Permissions(versions, files, runtime.clock.monotonic, settings.cut_off_seconds)
     generation = Generation(
         bases, pool, files, permissions, prompts, sources, Meter(runtime.metrics, settings.metrics_versions).observe
     )
@@ -109,9 +117,10 @@ async def open_verbs(
         runtime.spawn(watcher.run(), name="watcher"),
         runtime.spawn(sweep.run(), name="sweep"),
         runtime.spawn(departures.run(), name="departures"),
+        runtime.spawn(protection.run(), name="protection"),
     ]
     try:
-        yield Verbs(generation, fleet, pool, accounting, runtime.blocking)
+        yield Verbs(generation, fleet, pool, accounting, protection, runtime.blocking)
     finally:
         for task in tasks:
             task.cancel()

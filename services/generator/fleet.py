@@ -22,6 +22,7 @@ from services.generator.places import Slots
 from services.generator.pool import Pool
 from services.generator.residency import Resident, StoredAdapter
 from services.generator.residency_table import ResidencyTable
+from services.generator.supervision import EngineState
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,15 @@ class Fleet:
             if not host.given_up:
                 raise
             raise Failure(Reason.WEIGHTS_REFUSED, problem=host.given_up) from failure
+
+    async def warm_if_running(self, prepared: Prepared) -> bool:
+        """Load an adapter into a slot of its engine; False when that does not run.  Raises as ``Slots.warm``."""
+        host = prepared.target.host
+        if prepared.adapter is None or self._pool.state(host) is not EngineState.READY:
+            return False
+        async with self._pool.use(host, prepared.tenant):
+            await host.slots.warm(prepared.tenant, prepared.adapter, ahead=True)
+        return True
 
     def used_at(self, version: str) -> float:
         """When an adapter that lies here was last used, in Unix seconds; 0 for one that does not."""

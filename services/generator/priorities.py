@@ -1,12 +1,13 @@
 """How much a version matters when something has to make room: the order in which all three tiers evict.
 
 The watcher says what the aliases make of each version, once for every engine of the process; slots, host memory and
-the local files ask.  A protected version (``pin``) is a matter of its slot and ranks above all of these.
+the local files ask.  A protected version ranks above all of these, in its slot (``pin``) and wherever else it lies
+(``protection``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from enum import IntEnum
 
 
@@ -21,18 +22,21 @@ class Priority(IntEnum):
     CANDIDATE = 3
     # What an alias serves.
     SERVING = 4
-    # Pinned: it never leaves its slot.
+    # Pinned: it leaves neither its slot nor the files.
     PROTECTED = 5
 
 
 class Priorities:
-    """The class of every version that an alias names."""
+    """The class of every version that an alias names, or that is ``protected``."""
 
-    def __init__(self) -> None:
+    def __init__(self, protected: Container[str] = ()) -> None:
+        self._protected = protected
         self._by_version: Mapping[str, Priority] = {}
 
     def of(self, version: str) -> Priority:
         """The class; AD_HOC for one that no alias names."""
+        if version in self._protected:
+            return Priority.PROTECTED
         return self._by_version.get(version, Priority.AD_HOC)
 
     def set(self, named: Iterable[tuple[str, Priority]]) -> None:

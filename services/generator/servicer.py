@@ -80,7 +80,7 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
     async def PinAdapter(
         self, request: generator_pb2.PinAdapterRequest, context: Any
     ) -> generator_pb2.PinAdapterResponse:
-        held = self._verbs.pin(current(), request.version, request.pinned)
+        held = await self._verbs.pin(current(), request.version, request.pinned)
         return generator_pb2.PinAdapterResponse(adapter=self._adapter(held))
 
     async def WatchAdapters(

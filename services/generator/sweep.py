@@ -1,8 +1,8 @@
 """Local files leave when their version was deleted, and when they are too many: the lowest class first.
 
-Within a class the longest unused leave first.  Invariants: the files of a version that an
-engine holds or that a request waits for stay; a version counts as deleted only when the registry, asked for it, says that there is none:
-neither an event nor a registry that is away is enough.
+Within a class the longest unused leave first.  Invariants: the files of a version that an engine holds, that a request
+waits for or that is protected stay; a version counts as deleted only when the registry, asked for it, says that there
+is none: neither an event nor a registry that is away is enough.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from services.chassis.errors import Failure, Reason
 from services.generator.adapter_files import Kept, VersionFacts
 from services.generator.holdings import Shared
+from services.generator.priorities import Priority
 from services.generator.residency import Tier
 from services.generator.supervision import Log
 
@@ -137,7 +138,7 @@ class Sweep:
         found = await asyncio.to_thread(self._files.kept)
         beyond = sum(kept.size_bytes for kept in found) - self._bounds.limit_bytes
         for kept in sorted(found, key=lambda kept: self._shared.priorities.of(kept.version)):
-            if beyond <= 0:
+            if beyond <= 0 or self._shared.priorities.of(kept.version) is Priority.PROTECTED:
                 break
             fresh = self._now() - kept.used_at < _FRESH_SECONDS
             if not fresh and kept.version not in self._slots.wanted() and await self._files.remove(kept.version):

@@ -21,6 +21,7 @@ from services.generator.footprint import resident_bytes
 from services.generator.generation import Generation
 from services.generator.hosts import Host
 from services.generator.pool import Pool
+from services.generator.protection import Protection
 from services.generator.supervision import EngineState
 
 # Changes that follow one another closer than this are told as one.
@@ -68,6 +69,7 @@ class Verbs:
     fleet: Fleet
     pool: Pool
     accounting: Accounting
+    protection: Protection
     blocking: Callable[..., Awaitable[int]]
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
 
@@ -111,13 +113,22 @@ class Verbs:
         """Unload an adapter, or stop a full model's engine, once idle.  Raises ADAPTER_NOT_RESIDENT."""
         if not self._owns_engine(caller, version):
             self._require_seen(caller, version)
+            await self.protection.end(version)
         await self.fleet.unload(version)
 
-    def pin(self, caller: RequestContext, version: str, pinned: bool) -> Located:
-        """Protect from eviction, or end that.  Raises ADAPTER_NOT_RESIDENT, SLOTS_PROTECTED."""
-        self._require_seen(caller, version)
-        held = self.fleet.pin(version, pinned)
-        return located(self.fleet.slots_of(version).table, held)
+    async def pin(self, caller: RequestContext, version: str, pinned: bool) -> Located:
+        """Protect what is in a slot, or end that wherever it is.
+
+        Raises ADAPTER_NOT_RESIDENT, SLOTS_PROTECTED, DISK_FULL.
+        """
+        if pinned:
+            self._require_seen(caller, version)
+            held = await self.protection.protect(version)
+            return located(self.fleet.slots_of(version).table, held)
+        found = self._located(caller, version)
+        if not await self.protection.end(version) and found.resident is None:
+            raise _not_resident(version)
+        return self._located(caller, version)
 
     async def changes(self, caller: RequestContext) -> AsyncIterator[Changes]:
         """First the present state of engines and adapters, then each change, as often as something changed.
@@ -178,7 +189,18 @@ class Verbs:
     def _require_seen(self, caller: RequestContext, version: str) -> None:
         # Another tenant's adapter and one that is not here must look the same.
         if version not in self.adapters(caller):
-            raise Failure(Reason.ADAPTER_NOT_RESIDENT, name=version)
+            raise _not_resident(version)
+
+    def _located(self, caller: RequestContext, version: str) -> Located:
+        everything = self.accounting.located(self.fleet.tables(), _tenant_seen(caller))
+        found = next((found for found in everything if found.stored.version == version), None)
+        if found is None:
+            raise _not_resident(version)
+        return found
+
+
+def _not_resident(version: str) -> Failure:
+    return Failure(Reason.ADAPTER_NOT_RESIDENT, name=version)
 
 
 def _tenant_seen(caller: RequestContext) -> str | None:

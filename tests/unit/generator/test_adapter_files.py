@@ -13,7 +13,7 @@ from services.chassis.streams import Piece
 from services.generator.adapter_files import AdapterFiles, Served, VersionFacts
 from services.generator.holdings import Shared
 from services.generator.places import Limits, Slots
-from services.generator.priorities import Priority
+from services.generator.priorities import Priorities, Priority
 from services.generator.residency import Tier
 from services.generator.sweep import Bounds, Sweep
 from services.generator.verification import BaseRules
@@ -100,7 +100,8 @@ class Shelf:
         self.slots = Slots(self.engine, Limits(8, 8), lambda: 0.0)
         self.log = Log()
         bounds = Bounds(limit_bytes, HOUR)
-        self.shared = Shared()
+        self.protected = set()
+        self.shared = Shared(Priorities(self.protected))
         self.sweep = Sweep(
             self.catalog, self.files, self.slots, self.log, bounds, lambda: NOW, self.fetched, self.shared
         )
@@ -239,6 +240,16 @@ async def test_the_longest_unused_leave_when_there_is_too_much_but_not_what_is_w
 async def one_kept(folder):
     shelf = await Shelf(folder).open()
     return (await shelf.obtain(shelf.catalog.publish("m0"))).folder
+
+
+async def test_what_is_protected_leaves_for_nobody_though_it_is_the_longest_unused(tmp_path):
+    shelf = await Shelf(tmp_path, limit_bytes=0).open()
+    protected, other = shelf.catalog.publish("protected"), shelf.catalog.publish("other")
+    shelf.protected.add(protected)
+    await shelf.obtain(protected, NOW - 9 * HOUR)
+    await shelf.obtain(other, NOW - HOUR)
+    assert not await shelf.sweep.keep_within()
+    assert shelf.here == {protected}
 
 
 async def test_what_was_obtained_lately_or_is_held_by_a_lost_engine_stays(tmp_path):

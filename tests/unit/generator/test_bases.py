@@ -15,6 +15,7 @@ from services.generator import bases as bases_module
 from services.generator.adapter_files import VersionFacts
 from services.generator.bases import Bases
 from services.generator.fleet import Fleet
+from services.generator.kept_models import KeptModels
 from services.generator.places import Limits, Slots
 from services.generator.pool import Pool
 from services.generator.pool_table import PoolLimits
@@ -118,7 +119,9 @@ class World:
         self.opened = []
         self.unreadable = False
         self.models = FullModels(folder)
-        self.bases = Bases(self.pool, self.models, self.registry, self.open_host, self.blocking)
+        self.kept = KeptModels(folder / "kept")
+        self.kept.begin()
+        self.bases = Bases(self.pool, self.models, self.registry, self.open_host, self.blocking, self.kept)
         self.bases.deploy(self.host("sha256:default", "default", always_on=True))
         self.shelf = Shelf()
         self.fleet = Fleet(self.pool, self.bases, self.shelf, self.registry)

@@ -11,12 +11,19 @@ import pytest
 from services.chassis.context import RequestContext, Role, serving
 from services.chassis.errors import Failure, Reason
 from services.generator.adapter_files import VersionFacts
+from services.generator.kept_models import KeptModels
 from services.generator.permissions import Permissions
 
-MANIFEST = json.dumps(
-    {"tenant": "owner", "model": "m", "kind": "LORA", "base_digest": "b", "template_digest": "", "files": []}
-)
-HERE = f"sha256:{hashlib.sha256(MANIFEST.encode()).hexdigest()}"
+
+def manifest(kind, tenant="owner"):
+    """A version's manifest and its id."""
+    named = {"tenant": tenant, "model": "m", "kind": kind, "base_digest": "sha256:folder", "template_digest": ""}
+    text = json.dumps(named | {"files": []})
+    return text, f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+MANIFEST, HERE = manifest("LORA")
+FULL_MANIFEST, FULL = manifest("FULL")
 NOBODY: Any = None
 AWAY = Failure(Reason.PEER_UNAVAILABLE, service="registry")
 
@@ -28,6 +35,7 @@ class Registry:
         self.asked = 0
         self.failure = None
         self.silent = False
+        self.names = {}
 
     async def facts(self, version):
         self.asked += 1
@@ -38,7 +46,9 @@ class Registry:
         return VersionFacts(version, MANIFEST)
 
     async def full_model(self, name):
-        return ""
+        if self.failure:
+            raise self.failure
+        return self.names.get(name, "")
 
 
 class Local:
@@ -47,11 +57,12 @@ class Local:
 
 
 @pytest.fixture
-def world():
+def world(tmp_path):
     clock = SimpleNamespace(now=0.0)
     registry = Registry()
-    permissions = Permissions(registry, Local(), lambda: clock.now, limit_seconds=1000)
-    return SimpleNamespace(clock=clock, registry=registry, permissions=permissions)
+    kept = KeptModels(tmp_path)
+    permissions = Permissions(registry, Local(), kept, lambda: clock.now, limit_seconds=1000)
+    return SimpleNamespace(clock=clock, registry=registry, permissions=permissions, kept=kept)
 
 
 def caller(tenant, role=Role.MEMBER):
@@ -110,3 +121,43 @@ async def test_what_was_kept_is_believed_for_so_long_and_no_longer(world):
     with caller("owner"), pytest.raises(Failure) as caught:
         await world.permissions.facts(HERE)
     assert caught.value.reason is Reason.PEER_UNAVAILABLE
+
+
+async def test_cut_off_a_full_model_is_served_like_an_adapter_to_its_owner_and_for_as_long(world):
+    world.kept.keep(VersionFacts(FULL, FULL_MANIFEST))
+    world.registry.failure = AWAY
+    with caller("owner"):
+        assert (await world.permissions.facts(FULL)).manifest == FULL_MANIFEST
+        assert (await world.permissions.facts(HERE)).base_version == FULL, "the model that the adapter is tied to"
+    with caller("stranger"), pytest.raises(Failure) as caught:
+        await world.permissions.facts(FULL)
+    assert caught.value.reason is Reason.PEER_UNAVAILABLE
+    world.clock.now = 1001.0
+    with caller("owner"), pytest.raises(Failure) as caught:
+        await world.permissions.facts(FULL)
+    assert caught.value.reason is Reason.PEER_UNAVAILABLE
+
+
+async def test_cut_off_a_full_models_name_means_what_it_last_meant_to_this_tenant_and_a_digest_its_own_model(world):
+    world.registry.names["house"] = FULL
+    with caller("owner"):
+        assert await world.permissions.full_model("house") == FULL
+    world.registry.failure = AWAY
+    with caller("owner"):
+        assert await world.permissions.full_model("house") == FULL
+        with pytest.raises(Failure) as caught:
+            await world.permissions.full_model("sha256:folder")
+        assert caught.value.reason is Reason.PEER_UNAVAILABLE
+        world.kept.keep(VersionFacts(FULL, FULL_MANIFEST))
+        assert await world.permissions.full_model("sha256:folder") == FULL
+    for name in ("house", "sha256:folder"):
+        with caller("stranger"), pytest.raises(Failure) as caught:
+            await world.permissions.full_model(name)
+        assert caught.value.reason is Reason.PEER_UNAVAILABLE
+    world.registry.failure, world.registry.names = None, {}
+    world.clock.now = 60.0
+    with caller("owner"):
+        assert not await world.permissions.full_model("house"), "what the registry says counts"
+    world.registry.failure = AWAY
+    with caller("owner"), pytest.raises(Failure):
+        await world.permissions.full_model("house")

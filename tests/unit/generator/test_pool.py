@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from services.chassis.errors import Failure, Reason
 from services.generator.departures import Departures
+from services.generator.kept_models import KeptModels
 from services.generator.places import Limits, Slots
 from services.generator.pool import Pool
 from services.generator.pool_table import PoolLimits, PoolTable, Room
@@ -445,10 +446,10 @@ class Catalog:
             raise Failure(Reason.VERSION_NOT_FOUND, name=version)
 
 
-async def test_a_deleted_full_model_is_its_tenants_no_more_and_its_engine_stops_when_nobody_has_one():
+async def test_a_deleted_full_model_is_its_tenants_no_more_and_its_engine_stops_when_nobody_has_one(tmp_path):
     async with world() as w:
         host, catalog = w.host("a"), Catalog()
-        departures = Departures(catalog, w.pool, Quiet(), 3600.0)
+        departures = Departures(catalog, w.pool, KeptModels(tmp_path), Quiet(), 3600.0)
         host.belongs_to("me", "mine", "model")
         host.belongs_to("you", "yours", "model")
         use = w.use("a")

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import aclosing
+from pathlib import Path
 
 import pytest
 
@@ -9,10 +10,11 @@ from services.chassis.context import Bearer, RequestContext, Role
 from services.chassis.errors import Failure, Reason
 from services.generator.accounting import Accounting
 from services.generator.holdings import Shared
+from services.generator.protection import ProtectedList, Protection
 from services.generator.shelf import Shelf
 from services.generator.supervision import EngineState
 from services.generator.verbs import Verbs
-from tests.unit.generator.engines import settled, stored
+from tests.unit.generator.engines import Quiet, settled, stored
 from tests.unit.generator.test_bases import ONE, World
 
 
@@ -26,12 +28,16 @@ OWNER, STRANGER, SERVICE = caller("owner"), caller("stranger"), caller("deployme
 class Open(World):
     """A world with one full model of the owner's, whose engine answers."""
 
+    folder: Path
+
     async def open(self):
         self.version = self.registry.full("owner", "own", ONE)
         self.full = (await self.find("owner", self.version)).host
         self.pauses = asyncio.Event()
         accounting = Accounting(Shelf(), 1 << 30, Shared())
-        self.verbs = Verbs(None, self.fleet, self.pool, accounting, self.blocking, self._pause)  # type: ignore[arg-type]  # no answers
+        listed = ProtectedList(self.folder / "protected.json")
+        protection = Protection(listed, self.fleet, self.pool, self.registry, self.registry.as_service, Quiet())
+        self.verbs = Verbs(None, self.fleet, self.pool, accounting, protection, self.blocking, self._pause)  # type: ignore[arg-type]  # no answers
         return self
 
     async def _pause(self, seconds):
@@ -40,7 +46,9 @@ class Open(World):
 
 @pytest.fixture
 async def world(tmp_path):
-    opened = await Open(tmp_path).open()
+    opened = Open(tmp_path)
+    opened.folder = tmp_path
+    await opened.open()
     await settled()
     yield opened
     for life in opened.lives:
@@ -104,3 +112,21 @@ async def test_only_an_owner_stops_an_engine(world):
         await world.verbs.unload(OWNER, world.version)
     await settled()
     assert world.pool.state(world.full) is EngineState.STOPPED
+
+
+async def test_only_an_owner_protects_a_version_and_ends_that_wherever_it_lies(world):
+    slots = world.bases.default.slots
+    async with slots.place("owner", stored("v", "owner")):
+        pass
+    for pinned in (True, False):
+        with pytest.raises(Failure) as caught:
+            await world.verbs.pin(STRANGER, "v", pinned)
+        assert caught.value.reason is Reason.ADAPTER_NOT_RESIDENT
+    assert (await world.verbs.pin(OWNER, "v", True)).resident.pinned
+    assert not (await world.verbs.pin(OWNER, "v", False)).resident.pinned
+    await world.verbs.pin(OWNER, "v", True)
+    await world.verbs.unload(OWNER, "v")
+    assert not world.fleet.residents()
+    with pytest.raises(Failure) as caught:
+        await world.verbs.pin(OWNER, "v", False)
+    assert caught.value.reason is Reason.ADAPTER_NOT_RESIDENT, "unloading it has ended its protection"
