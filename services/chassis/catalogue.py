@@ -189,6 +189,11 @@ class Reason(Enum):
     )
 
     # Questions and answers
+    ANSWER_NOT_FINITE = Entry(
+        Code.FAILED_PRECONDITION,
+        "The weights of {name} are too large: they compute no numbers, and nothing of that is served. Ask another version, "
+        "or train it again with a lower learning rate.",
+    )
     ENGINE_TOO_LARGE = Entry(
         Code.FAILED_PRECONDITION,
         "An engine for {name} takes about {needed_bytes} bytes; all engines of this generator may take {budget_bytes}. "

@@ -133,7 +133,7 @@ class Attestation:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """More of answer number ``choice``; its last one has ``finish``."""
+    """More of answer number ``choice``; its last one has ``finish``; not ``finite`` when no numbers stand behind it."""
 
     text: str
     token_ids: tuple[int, ...]
@@ -142,6 +142,7 @@ class Piece:
     cached_tokens: int
     attestation: Attestation | None
     choice: int = 0
+    finite: bool = True
 
 
 @dataclass(frozen=True, slots=True)

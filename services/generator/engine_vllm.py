@@ -371,7 +371,7 @@ def _structured(constraint: Constraint | None) -> Any:
 def _piece(completion: Any, sampling: Sampling) -> Piece:
     from services.generator.plugin.frontend import told
 
-    record, cached_tokens = told(completion)
+    record, cached_tokens, finite = told(completion)
     finish = completion.finish_reason
     return Piece(
         text=completion.text,
@@ -381,6 +381,7 @@ def _piece(completion: Any, sampling: Sampling) -> Piece:
         cached_tokens=cached_tokens,
         attestation=Attestation(*record) if record else None,
         choice=completion.index,
+        finite=finite,
     )
 
 

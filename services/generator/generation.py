@@ -129,8 +129,8 @@ class Generation:
         """Yield the opening, the answer as it comes, then its end.
 
         Raises PROMPT_TOO_LONG, VERSION_NOT_FOUND, BASE_NOT_FOUND, WEIGHTS_REFUSED, BASE_MISMATCH,
-        TEMPLATE_MISMATCH, TEMPLATE_UNRENDERABLE, ENGINE_TOO_LARGE, OVERLOADED, NOT_READY, VERSION_MISMATCH, and FIELD_INVALID for a
-        constraint that does not compile.
+        TEMPLATE_MISMATCH, TEMPLATE_UNRENDERABLE, ENGINE_TOO_LARGE, OVERLOADED, NOT_READY, VERSION_MISMATCH,
+        ANSWER_NOT_FINITE for weights that overflow, and FIELD_INVALID for a constraint that does not compile.
         """
         watch = _Watch(self._sources.monotonic)
         target = await self.target(ask.version, ask.base)
@@ -190,6 +190,8 @@ class Generation:
                 async for piece in pieces:
                     host.slots.charge(work.tenant, place.version, len(piece.token_ids))
                     told = attested(piece.attestation, wanted=place.version, base_digest=host.digest)
+                    if not piece.finite:
+                        raise Failure(Reason.ANSWER_NOT_FINITE, name=work.target.name)
                     begins = progress.opening is None
                     if begins:
                         watch.stage("prefill", prompt_tokens)

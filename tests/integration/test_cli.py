@@ -113,6 +113,43 @@ def test_a_dataset_is_trained_on_and_the_alias_serves_what_came_of_it(suite: Sui
     assert receipt["engine_slot"] >= 0
 
 
+def test_what_the_generator_holds_is_listed_with_its_tier_and_protected(suite: Suite, adapter: Served) -> None:
+    version = adapter.version
+
+    def listed() -> Any:
+        shown = trivium(suite, "models", "resident", "--json")
+        assert shown.code == 0, shown.err
+        return shown.json
+
+    shown = trivium(suite, "models", "protect", adapter.model, "--json")
+    assert shown.code == 0, shown.err
+    assert (shown.json["version"], shown.json["tier"], shown.json["pinned"]) == (version, "slot", True)
+    held = {found["version"]: found for found in listed()["adapters"]}
+    assert (held[version]["tier"], held[version]["priority"]) == ("slot", "protected")
+    tiers = {tier["tier"]: tier for tier in listed()["tiers"]}
+    assert list(tiers) == ["slot", "memory", "file"]
+    assert tiers["slot"]["versions"] == sum(found["tier"] == "slot" for found in held.values())
+    assert 0 < tiers["file"]["size_bytes"] <= tiers["file"]["limit_bytes"]
+    table = trivium(suite, "models", "resident").out
+    assert version[:12] in table
+    assert "protected" in table
+    assert "evictions" in table
+    ended = trivium(suite, "models", "protect", f"{adapter.model}@{version}", "--end", "--json")
+    assert (ended.json["pinned"], ended.json["priority"]) == (False, "serving")
+    assert trivium(suite, "models", "protect", "nothing").code == 3
+
+
+def test_engines_are_listed_with_what_they_run_and_take(suite: Suite, adapter: Served) -> None:
+    engines = trivium(suite, "models", "engines", "--json")
+    assert engines.code == 0, engines.err
+    default = engines.json[0]
+    assert (default["state"], default["version"], default["last_error"]) == ("ready", "", "")
+    assert default["memory_bytes"] > 100 << 20
+    table = trivium(suite, "models", "engines").out
+    assert default["engine"] in table
+    assert "ready" in table
+
+
 def test_a_version_leaves_comes_back_is_rolled_back_to_and_removed(
     suite: Suite, adapter: Served, tmp_path: Path
 ) -> None:

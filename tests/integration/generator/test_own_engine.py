@@ -117,6 +117,61 @@ async def test_adapters_of_embedding_and_head_answer_by_the_plain_formula_beside
         await engine.unload(adapter)
 
 
+def overflowing(folder: Path, module: str, widths: tuple[int, int], engine_id: int) -> EngineAdapter:
+    """An adapter whose every number is finite and whose products are not."""
+    folder.mkdir()
+    outputs, inputs = widths
+    parts = {
+        f"base_model.model.{module}.lora_A.weight": torch.full((RANK, inputs), 1e30, dtype=torch.bfloat16),
+        f"base_model.model.{module}.lora_B.weight": torch.full((outputs, RANK), 1e30, dtype=torch.bfloat16),
+    }
+    save_file(parts, folder / WEIGHTS_FILE)
+    settings = {"peft_type": "LORA", "r": RANK, "lora_alpha": RANK, "target_modules": [module.rpartition(".")[2]]}
+    (folder / "adapter_config.json").write_text(json.dumps({**settings, "bias": "none", "task_type": "CAUSAL_LM"}))
+    version = f"sha256:{digest((folder / WEIGHTS_FILE).read_bytes())}"
+    (folder / IDENTITY_FILE).write_text(Identity(version, version, RANK).text())
+    return EngineAdapter(engine_id, f"m@{version}", folder)
+
+
+async def sound(engine: VllmEngine, adapter: EngineAdapter, tokens: list[int]) -> bool:
+    """Whether numbers stand behind an adapter's answer."""
+    job = Job(uuid.uuid4().hex, tokens, Sampling(max_tokens=2, ignore_eos=True), None, adapter, uuid.uuid4().hex)
+    pieces = [piece async for piece in engine.generate(job)]
+    return all(piece.finite for piece in pieces)
+
+
+@pytest.mark.parametrize("module", ["model.layers.3.self_attn.q_proj", "lm_head"])
+async def test_weights_that_overflow_say_so_and_spoil_neither_what_runs_beside_them_nor_what_gets_their_memory_next(
+    engine: VllmEngine, tmp_path: Path, module: str
+) -> None:
+    config = json.loads((resolve(DEFAULT_BASE).path / "config.json").read_text())
+    widths = (config["vocab_size"] if module == "lm_head" else config["hidden_size"], config["hidden_size"])
+    spoilt = overflowing(tmp_path / "spoilt", module, widths, 100 + len(module))
+    fit, _ = changed(tmp_path / "fit", 300 + len(module))
+    await engine.load(spoilt)
+    await engine.load(fit)
+    plain = await first(engine, None)
+    together = await asyncio.gather(
+        sound(engine, spoilt, prompt()),
+        first(engine, None),
+        sound(engine, fit, prompt()),
+        sound(engine, spoilt, prompt()),
+    )
+    assert (together[0], together[2], together[3]) == (False, True, False)
+    assert together[1] == pytest.approx(plain, abs=0.1)
+    # All the memory of keys and values there is, once: whoever comes next is given what it leaves.
+    cache = engine._running().vllm_config.cache_config
+    assert cache.num_gpu_blocks
+    long = (prompt() * 2000)[:2000]
+    rounds = cache.num_gpu_blocks * cache.block_size // len(long) + 1
+    assert not any([await sound(engine, spoilt, long) for _ in range(rounds)])
+    for _ in range(4):
+        assert await first(engine, None) == pytest.approx(plain, abs=0.1)
+    assert await sound(engine, fit, prompt())
+    for adapter in (spoilt, fit):
+        await engine.unload(adapter)
+
+
 async def test_several_answers_share_the_computation_of_their_prompt(engine: VllmEngine) -> None:
     block_tokens = engine._running().vllm_config.cache_config.block_size
     asked = (prompt() * block_tokens)[: 2 * block_tokens + 5]

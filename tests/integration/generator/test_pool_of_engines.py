@@ -81,6 +81,7 @@ def pool(tmp_path_factory):
         "TRIVIUM_GENERATOR_KV_CACHE_GIB": "0.1",
         "TRIVIUM_GENERATOR_ENGINE_KV_CACHE_GIB": "0.1",
         "TRIVIUM_GENERATOR_ENGINE_PATIENCE_SECONDS": "1",
+        "TRIVIUM_GENERATOR_VERSION_CACHE_SECONDS": "0",
         "TRIVIUM_MODEL_CACHE_DIR": str(folder / "models"),
     }
     served = Served(folder, room, base=f"file:{default}")
@@ -258,8 +259,43 @@ def test_a_model_for_which_there_is_no_room_is_told_to_wait_and_takes_it_when_th
     assert len(cores(pool)) == 2
 
 
+def test_cut_off_from_the_registry_a_full_model_and_an_adapter_on_one_are_answered_like_any_other(pool):
+    fitting = Adapter(rank=4, inputs=128, outputs=128, salt=0.25).files()
+    adapter = pool.tenant.registry.publish("on-other", fitting, base_digest=pool.second.base_digest).version
+    asked = [(pool.second.version, ""), (adapter, ""), ("", "other"), ("", pool.second.base_digest)]
+    before = [pool.text(*names).receipt.version_digest for names in asked]
+    assert before == [pool.second.version, adapter, pool.second.version, pool.second.version]
+    stranger = tenant_of(pool.served).generator.api
+    registry = pool.served.stack.registry
+    registry.keep_port()
+    registry.stop()
+    try:
+        assert [pool.text(*names).receipt.version_digest for names in asked] == before
+        for names in asked:
+            with refused("PEER_UNAVAILABLE"):
+                collect(stranger.Generate(pool.request(*names)))
+    finally:
+        registry.start()
+
+
 def test_a_killed_generator_leaves_no_process_of_any_engine(pool):
+    api = pool.tenant.generator.api
+    fitting = Adapter(rank=4, inputs=128, outputs=128, salt=0.75).files()
+    version = pool.tenant.registry.publish("protected", fitting, base_digest=pool.served.base.digest).version
+    api.LoadAdapter(generator_pb2.LoadAdapterRequest(version=version))
+    assert api.PinAdapter(generator_pb2.PinAdapterRequest(version=version, pinned=True)).adapter.pinned
     below = descendants(pool.served.pid)
     assert len(below) >= 4
     pool.served.generator.kill()
     eventually(lambda: not alive(below), f"{below} end", 90)
+
+
+def test_the_next_generator_protects_what_the_killed_one_did(pool):
+    pool.served.start()
+    api = pool.served.caller(pool.served.stack.tenant_key(pool.tenant.name)).api
+
+    def protected():
+        adapters = api.ListAdapters(generator_pb2.ListAdaptersRequest()).adapters
+        return [(each.model, each.tier) for each in adapters if each.pinned]
+
+    eventually(lambda: protected() == [("protected", generator_pb2.TIER_SLOT)], "it is protected again", 60)

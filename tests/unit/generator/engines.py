@@ -28,7 +28,8 @@ WEIGHT_BYTES = 100
 class MemoryEngine:
     """Slots as vLLM has them.
 
-    ``gate`` closed makes generations wait after their first token, ``prompts`` before it; ``starting`` closed holds up
+    ``gate`` closed makes generations wait after their first token, ``prompts`` before it; of ``overflowing`` versions no
+    numbers come; ``starting`` closed holds up
     the start, which fails when the engine is ``unstartable``; ``broken`` versions do not load, ``half`` ones fail once
     they fill their slot, and of ``deadly`` ones the engine dies.
     """
@@ -57,6 +58,7 @@ class MemoryEngine:
         self.unstartable = ""
         self.aborted = 0
         self.lie = None
+        self.overflowing = set()
         self.mute = set()
         self.salts = []
         self.unattested = set()
@@ -155,8 +157,9 @@ class MemoryEngine:
             await self._passed(self.prompts, life)
             choices = [choice for choice in range(job.sampling.n) if choice not in self.mute]
             spoken = [(choice, None if choice in self.unattested else told) for choice in choices]
+            finite = self.held.get(used) not in self.overflowing
             for choice, record in spoken:
-                yield Piece("a", (1,), (), None, 0, record, choice)
+                yield Piece("a", (1,), (), None, 0, record, choice, finite)
             await self._passed(self.gate, life)
             for choice, record in spoken:
                 yield Piece("b", (2,), (), Finish.STOP, 0, record, choice)

@@ -12,7 +12,7 @@ from services.chassis.errors import Failure, Reason
 from services.generator import plugin
 from services.generator.attestation import attested
 from services.generator.engine import Attestation
-from services.generator.plugin import attest, frontend
+from services.generator.plugin import attest, finite, frontend
 from services.generator.plugin.attest import extend
 from services.generator.plugin.identity import Identity, IdentityMismatch
 from services.generator.plugin.slots import _activating, _clearing, _deactivating, occupant
@@ -177,16 +177,16 @@ class OneAnswer:
 
     num_cached_tokens = 16
 
-    def make(self, original, index, record):
-        told = {attest.KEY: record} if record else None
+    def make(self, original, index, record, broken):
+        told = ({attest.KEY: record} if record else {}) | ({finite.KEY: True} if broken else {})
         return frontend._telling(original)(self, "r", [completion(index, "a")], False, told)
 
 
-def output(index, record):
+def output(index, record, broken=False):
     def original(self, external_id, outputs, finished, kv):
         return RequestOutput(external_id, None, [], None, outputs, finished, kv_transfer_params=kv)
 
-    return OneAnswer().make(original, index, record)
+    return OneAnswer().make(original, index, record, broken)
 
 
 def test_outputs_that_vllm_merges_keep_each_answers_own_and_latest_record():
@@ -195,10 +195,18 @@ def test_outputs_that_vllm_merges_keep_each_answers_own_and_latest_record():
     for index, record in [(1, (2, "w", 3, "")), (0, (1, "v", 4, "slot 1 became 2")), (2, None)]:
         add(merged, output(index, record), aggregate=True)
     assert {item.index: frontend.told(item) for item in merged.outputs} == {
-        0: ((1, "v", 4, "slot 1 became 2"), 16),
-        1: ((2, "w", 3, ""), 16),
-        2: (None, 16),
+        0: ((1, "v", 4, "slot 1 became 2"), 16, True),
+        1: ((2, "w", 3, ""), 16, True),
+        2: (None, 16, True),
     }
+
+
+def test_what_came_of_no_numbers_says_so_however_it_is_merged():
+    add = frontend._merging(RequestOutput.add)
+    merged = output(0, None, broken=True)
+    for index, broken in [(1, False), (0, False), (2, True), (2, False)]:
+        add(merged, output(index, None, broken=broken), aggregate=True)
+    assert {item.index: frontend.told(item).finite for item in merged.outputs} == {0: False, 1: True, 2: False}
 
 
 def test_vllms_own_children_of_a_request_draw_with_the_seed_and_their_number():

@@ -146,6 +146,16 @@ async def test_not_a_word_leaves_when_the_slot_held_another_version():
     assert caught.value.reason is Reason.VERSION_MISMATCH
 
 
+async def test_of_weights_that_compute_no_numbers_nothing_is_served_and_the_version_is_named():
+    world = await World1().open()
+    world.engine.overflowing.add("v")
+    with pytest.raises(Failure) as caught:
+        await anext(world.verb.answer(ask(version="v"), "tenant"))
+    assert (caught.value.reason, caught.value.variables["name"]) == (Reason.ANSWER_NOT_FINITE, "model-v@v")
+    assert world.slots.running == 0
+    assert (await world.run())[-1].completion_tokens == 2
+
+
 async def test_several_answers_share_a_prompt_and_are_charged_and_counted_each():
     world = await World1().open()
     parts = await world.run(version="v", n=3, temperature=1.0)

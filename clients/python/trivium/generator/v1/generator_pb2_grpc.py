@@ -87,8 +87,8 @@ class GeneratorServiceServicer(object):
         what it used until then is the opening's prompt and the deltas' tokens. Fails with NOT_FOUND / VERSION_NOT_FOUND,
         INVALID_ARGUMENT / PROMPT_TOO_LONG, INVALID_ARGUMENT / WEIGHTS_REFUSED with the reason, INVALID_ARGUMENT /
         TEMPLATE_UNRENDERABLE for a conversation that the chat template refuses, FAILED_PRECONDITION /
-        BASE_MISMATCH or TEMPLATE_MISMATCH, NOT_FOUND / BASE_NOT_FOUND, FAILED_PRECONDITION / ENGINE_TOO_LARGE, UNAVAILABLE /
-        OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry hint. A version of kind full, an adapter on one and
+        BASE_MISMATCH or TEMPLATE_MISMATCH, NOT_FOUND / BASE_NOT_FOUND, FAILED_PRECONDITION / ENGINE_TOO_LARGE,
+        FAILED_PRECONDITION / ANSWER_NOT_FINITE for weights that compute no numbers, UNAVAILABLE / OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry hint. A version of kind full, an adapter on one and
         a base other than the default are answered by engines of their own: the first request starts one and waits for it
         within its deadline.
         """
@@ -138,8 +138,9 @@ class GeneratorServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PinAdapter(self, request, context):
-        """Protects a version from eviction, or ends the protection. Fails with RESOURCE_EXHAUSTED / SLOTS_PROTECTED when no
-        slot would be left for others.
+        """Protects a version that is in a slot from eviction, or ends the protection wherever the version is. It outlives the
+        engine and the generator: whatever comes up loads what is protected again. Unloading a version ends it too. Fails with
+        RESOURCE_EXHAUSTED / SLOTS_PROTECTED when no slot would be left for others, NOT_FOUND / ADAPTER_NOT_RESIDENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

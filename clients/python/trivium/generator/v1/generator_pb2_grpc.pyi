@@ -39,8 +39,8 @@ class GeneratorServiceStub:
     what it used until then is the opening's prompt and the deltas' tokens. Fails with NOT_FOUND / VERSION_NOT_FOUND,
     INVALID_ARGUMENT / PROMPT_TOO_LONG, INVALID_ARGUMENT / WEIGHTS_REFUSED with the reason, INVALID_ARGUMENT /
     TEMPLATE_UNRENDERABLE for a conversation that the chat template refuses, FAILED_PRECONDITION /
-    BASE_MISMATCH or TEMPLATE_MISMATCH, NOT_FOUND / BASE_NOT_FOUND, FAILED_PRECONDITION / ENGINE_TOO_LARGE, UNAVAILABLE /
-    OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry hint. A version of kind full, an adapter on one and
+    BASE_MISMATCH or TEMPLATE_MISMATCH, NOT_FOUND / BASE_NOT_FOUND, FAILED_PRECONDITION / ENGINE_TOO_LARGE,
+    FAILED_PRECONDITION / ANSWER_NOT_FINITE for weights that compute no numbers, UNAVAILABLE / OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry hint. A version of kind full, an adapter on one and
     a base other than the default are answered by engines of their own: the first request starts one and waits for it
     within its deadline.
     """
@@ -66,8 +66,9 @@ class GeneratorServiceStub:
     service: of all tenants). Of those that only a file has, the last used: at most 2,000 adapters are listed.
     """
     PinAdapter: _grpc.UnaryUnaryMultiCallable[_generator_pb2.PinAdapterRequest, _generator_pb2.PinAdapterResponse]
-    """Protects a version from eviction, or ends the protection. Fails with RESOURCE_EXHAUSTED / SLOTS_PROTECTED when no
-    slot would be left for others.
+    """Protects a version that is in a slot from eviction, or ends the protection wherever the version is. It outlives the
+    engine and the generator: whatever comes up loads what is protected again. Unloading a version ends it too. Fails with
+    RESOURCE_EXHAUSTED / SLOTS_PROTECTED when no slot would be left for others, NOT_FOUND / ADAPTER_NOT_RESIDENT.
     """
     WatchAdapters: _grpc.UnaryStreamMultiCallable[_generator_pb2.WatchAdaptersRequest, _generator_pb2.WatchAdaptersResponse]
     """Streams changes of residency and of the engines' load: first the present state, then each change. Changes that
@@ -85,8 +86,8 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     what it used until then is the opening's prompt and the deltas' tokens. Fails with NOT_FOUND / VERSION_NOT_FOUND,
     INVALID_ARGUMENT / PROMPT_TOO_LONG, INVALID_ARGUMENT / WEIGHTS_REFUSED with the reason, INVALID_ARGUMENT /
     TEMPLATE_UNRENDERABLE for a conversation that the chat template refuses, FAILED_PRECONDITION /
-    BASE_MISMATCH or TEMPLATE_MISMATCH, NOT_FOUND / BASE_NOT_FOUND, FAILED_PRECONDITION / ENGINE_TOO_LARGE, UNAVAILABLE /
-    OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry hint. A version of kind full, an adapter on one and
+    BASE_MISMATCH or TEMPLATE_MISMATCH, NOT_FOUND / BASE_NOT_FOUND, FAILED_PRECONDITION / ENGINE_TOO_LARGE,
+    FAILED_PRECONDITION / ANSWER_NOT_FINITE for weights that compute no numbers, UNAVAILABLE / OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry hint. A version of kind full, an adapter on one and
     a base other than the default are answered by engines of their own: the first request starts one and waits for it
     within its deadline.
     """
@@ -112,8 +113,9 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     service: of all tenants). Of those that only a file has, the last used: at most 2,000 adapters are listed.
     """
     PinAdapter: _aio.UnaryUnaryMultiCallable[_generator_pb2.PinAdapterRequest, _generator_pb2.PinAdapterResponse]  # type: ignore[assignment]
-    """Protects a version from eviction, or ends the protection. Fails with RESOURCE_EXHAUSTED / SLOTS_PROTECTED when no
-    slot would be left for others.
+    """Protects a version that is in a slot from eviction, or ends the protection wherever the version is. It outlives the
+    engine and the generator: whatever comes up loads what is protected again. Unloading a version ends it too. Fails with
+    RESOURCE_EXHAUSTED / SLOTS_PROTECTED when no slot would be left for others, NOT_FOUND / ADAPTER_NOT_RESIDENT.
     """
     WatchAdapters: _aio.UnaryStreamMultiCallable[_generator_pb2.WatchAdaptersRequest, _generator_pb2.WatchAdaptersResponse]  # type: ignore[assignment]
     """Streams changes of residency and of the engines' load: first the present state, then each change. Changes that
@@ -134,8 +136,8 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         what it used until then is the opening's prompt and the deltas' tokens. Fails with NOT_FOUND / VERSION_NOT_FOUND,
         INVALID_ARGUMENT / PROMPT_TOO_LONG, INVALID_ARGUMENT / WEIGHTS_REFUSED with the reason, INVALID_ARGUMENT /
         TEMPLATE_UNRENDERABLE for a conversation that the chat template refuses, FAILED_PRECONDITION /
-        BASE_MISMATCH or TEMPLATE_MISMATCH, NOT_FOUND / BASE_NOT_FOUND, FAILED_PRECONDITION / ENGINE_TOO_LARGE, UNAVAILABLE /
-        OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry hint. A version of kind full, an adapter on one and
+        BASE_MISMATCH or TEMPLATE_MISMATCH, NOT_FOUND / BASE_NOT_FOUND, FAILED_PRECONDITION / ENGINE_TOO_LARGE,
+        FAILED_PRECONDITION / ANSWER_NOT_FINITE for weights that compute no numbers, UNAVAILABLE / OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry hint. A version of kind full, an adapter on one and
         a base other than the default are answered by engines of their own: the first request starts one and waits for it
         within its deadline.
         """
@@ -197,8 +199,9 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _generator_pb2.PinAdapterRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_generator_pb2.PinAdapterResponse, _abc.Awaitable[_generator_pb2.PinAdapterResponse]]:
-        """Protects a version from eviction, or ends the protection. Fails with RESOURCE_EXHAUSTED / SLOTS_PROTECTED when no
-        slot would be left for others.
+        """Protects a version that is in a slot from eviction, or ends the protection wherever the version is. It outlives the
+        engine and the generator: whatever comes up loads what is protected again. Unloading a version ends it too. Fails with
+        RESOURCE_EXHAUSTED / SLOTS_PROTECTED when no slot would be left for others, NOT_FOUND / ADAPTER_NOT_RESIDENT.
         """
 
     @_abc_1.abstractmethod
