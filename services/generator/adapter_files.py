@@ -15,14 +15,15 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from services.chassis.errors import Failure, Reason
-from services.chassis.files import publish, sync_tree, write_atomically
+from services.chassis.files import disk_full_named, publish, sync_tree, write_atomically
 from services.chassis.streams import Chunk, committed_bytes, receive
 from services.generator.manifests import Manifest, VersionFacts, read_manifest
 from services.generator.plugin.identity import IDENTITY_FILE, Identity
@@ -98,6 +99,7 @@ class AdapterFiles:
         self.limit_bytes = limit_bytes
         self.shelf = shelf or Shelf()
         self._fetching: dict[str, asyncio.Task[StoredAdapter]] = {}
+        self._in_hand: Counter[str] = Counter()
         self._listening: dict[str, list[Callable[[str], None]]] = {}
 
     async def obtain(self, facts: VersionFacts, ended: Callable[[str], None] = lambda _: None) -> StoredAdapter:
@@ -122,6 +124,16 @@ class AdapterFiles:
             listeners.remove(ended)
             if not listeners:
                 self._listening.pop(facts.version, None)
+
+    @contextmanager
+    def in_hand(self, version: str) -> Iterator[None]:
+        """Inside the block the version's files stay, whoever needs their room."""
+        self._in_hand[version] += 1
+        try:
+            yield
+        finally:
+            self._in_hand[version] -= 1
+            self._in_hand += Counter()
 
     def begin(self) -> None:
         """Remove what an interrupted publication or removal left, list what is whole.  Blocks.
@@ -166,12 +178,12 @@ class AdapterFiles:
         return sorted(found, key=lambda kept: kept.used_at)
 
     async def remove(self, version: str) -> bool:
-        """Delete what lies here of a version; False, and nothing happens, while it is being fetched.
+        """Delete what lies here of a version; False, and nothing happens, while it is fetched or in somebody's hands.
 
         The names end in the caller's own step, so that whoever obtains the version from
         then on fetches it anew.  The caller knows that nobody uses it.
         """
-        if version in self._fetching:
+        if version in self._fetching or version in self._in_hand:
             return False
         await self._discard(version, _incoming(self._place(version)))
         return True
@@ -199,14 +211,16 @@ class AdapterFiles:
 
     async def _obtain(self, version: str, manifest: Manifest) -> StoredAdapter:
         folder = self._place(version)
-        if not self.shelf.proven(version) and not await asyncio.to_thread(whole, folder, version):
+        proven = self.shelf.proven(version) and await asyncio.to_thread(folder.is_dir)
+        if not proven and not await asyncio.to_thread(whole, folder, version):
             await self._discard(version)
             incoming = _incoming(folder)
             self._tell(version, "load")
             await self._fetch(incoming, manifest)
             self._tell(version, "load_fetch")
             verdict = await verify(incoming, self._bases(manifest.base_digest)[1])
-            await asyncio.to_thread(_publish, incoming, folder, version, manifest, verdict)
+            with disk_full_named("the adapters"):
+                await asyncio.to_thread(_publish, incoming, folder, version, manifest, verdict)
             self._tell(version, "load_verify")
             self._fetched()
             stored = await self._shelve(version, manifest)
@@ -239,7 +253,8 @@ class AdapterFiles:
         return self._folder / version.partition(":")[2]
 
     async def _fetch(self, incoming: Path, manifest: Manifest) -> None:
-        await asyncio.to_thread(lambda: incoming.mkdir(parents=True, exist_ok=True))
+        with disk_full_named("the adapters"):
+            await asyncio.to_thread(lambda: incoming.mkdir(parents=True, exist_ok=True))
         async with self._downloads.as_service():
             for name in (CONFIG, WEIGHTS, *([TEMPLATE_FILE] if self._own_template(manifest) else [])):
                 sha256, size_bytes = manifest.files[name]

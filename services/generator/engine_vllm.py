@@ -1,4 +1,4 @@
-"""vLLM's AsyncLLM as an Engine: processes, sampling parameters, attestation.
+"""vLLM's AsyncLLM as an Engine: its processes, and calls (``vllm_settings``, ``vllm_values`` say in which terms).
 
 Invariants: the environment that vLLM reads is set before vLLM is imported; the engine
 is built on a thread that lives as long as it does, because its children die with that
@@ -15,99 +15,39 @@ import os
 from collections.abc import AsyncGenerator, Awaitable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, aclosing, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from services.chassis.foreign import translated
 from services.generator import engine_memory
 from services.generator.engine import (
     BASE_SLOT,
-    Attestation,
-    Constraint,
-    ConstraintKind,
     EngineAdapter,
     EngineFacts,
     EngineLost,
     EngineRefused,
-    Finish,
     Job,
-    Logprob,
     Piece,
     Sampling,
 )
 from services.generator.footprint import processes_of, wait_until_gone
-from services.generator.lifeline import GENERATOR_PID, Lifeline
 from services.generator.plugin import VLLM_VERSION, require_pinned_vllm
-from services.generator.targets import chosen, module_shapes, names
+from services.generator.vllm_settings import PLUGIN, VllmSettings, arguments, environment
+from services.generator.vllm_values import lora_request, piece_of, sampling_params
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
+__all__ = ["PLUGIN", "VllmEngine", "VllmSettings"]
+
 T = TypeVar("T")
 
-PLUGIN = "trivium_lora"
 _PROBE = "probe"
 _DEATH_POLL_SECONDS = 0.2
 # An engine core has nothing to save; what it runs is lost in any case.
 _STOP_SECONDS = 1.0
 _GONE_SECONDS = 10.0
 _MAX_CAUSE = 500
-
-
-@dataclass(frozen=True, slots=True)
-class VllmSettings:
-    """How to run the engine; with ``slots`` 0 it serves the base alone.
-
-    ``gpu_memory_utilization`` over 0 takes the place of ``kv_cache_bytes``, empty ``quantization`` what the model says.
-
-    ``plugins`` and ``prefix_caching`` are only ever changed to compare with what vLLM does without them.
-    """
-
-    base_folder: Path
-    base: str
-    base_digest: str
-    slots: int = 4
-    max_rank: int = 16
-    # Names of modules; empty takes every linear one of the base.
-    targets: tuple[str, ...] = ()
-    context_tokens: int = 2048
-    max_sequences: int = 32
-    kv_cache_bytes: int = 1 << 30
-    dtype: str = "bfloat16"
-    cpu_ids: str = ""
-    quantization: str = ""
-    kv_cache_dtype: str = "auto"
-    tensor_parallel_size: int = 1
-    pipeline_parallel_size: int = 1
-    gpu_memory_utilization: float = 0.0
-    enforce_eager: bool = True
-    plugins: str = PLUGIN
-    prefix_caching: bool = True
-    variables: Mapping[str, str] = field(default_factory=dict)
-
-
-def environment(settings: VllmSettings) -> dict[str, str]:
-    """Variables that vLLM reads at import and in its children."""
-    values = {
-        **settings.variables,
-        "VLLM_HOST_IP": "127.0.0.1",
-        "VLLM_PLUGINS": settings.plugins,
-        "VLLM_USE_V2_MODEL_RUNNER": "0",
-        "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING"),
-        "DO_NOT_TRACK": "1",
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        # The engine runs eagerly.  What vLLM's sampler would still compile, at the first request for log
-        # probabilities, stops every request of the engine for seconds.
-        "TORCH_COMPILE_DISABLE": "1",
-        GENERATOR_PID: str(os.getpid()),
-    }
-    if settings.cpu_ids:
-        values["VLLM_CPU_OMP_THREADS_BIND"] = settings.cpu_ids
-    return values
 
 
 class VllmEngine:
@@ -197,20 +137,24 @@ class VllmEngine:
 
     async def generate(self, job: Job) -> AsyncGenerator[Piece]:
         """Run one job; see Engine."""
-        from vllm.exceptions import VLLMError
+        from vllm.exceptions import VLLMError, VLLMServerError
         from vllm.inputs.engine import tokens_input
 
         llm = self._running()
         prompt = tokens_input(list(job.token_ids), cache_salt=job.cache_salt)
         try:
-            params = _sampling_params(job.sampling, job.constraint)
-            outputs = llm.generate(prompt, params, job.request_id, lora_request=_lora_request(job.adapter))
+            params = sampling_params(job.sampling, job.constraint)
+            outputs = llm.generate(prompt, params, job.request_id, lora_request=lora_request(job.adapter))
             async with aclosing(outputs):
                 async for output in outputs:
                     for completion in output.outputs:
-                        yield _piece(completion, job.sampling)
+                        yield piece_of(completion, job.sampling)
         except (VLLMError, ValueError) as error:
-            raise self._classified(error) from error
+            classified = self._classified(error)
+            if isinstance(error, VLLMServerError) and isinstance(classified, EngineRefused):
+                # A fault of its own while it lives: not the request's, and for the log as it is.
+                raise
+            raise classified from error
 
     async def lift(self, adapter: EngineAdapter) -> int:
         """Read into host memory; see Engine."""
@@ -218,7 +162,7 @@ class VllmEngine:
 
     async def load(self, adapter: EngineAdapter) -> None:
         """Load beside the others; see Engine."""
-        await self._asked(self._running().add_lora(_lora_request(adapter)))
+        await self._asked(self._running().add_lora(lora_request(adapter)))
 
     async def lower(self, adapter: EngineAdapter) -> int:
         """From the slot into host memory; see Engine."""
@@ -272,126 +216,9 @@ def _not_started(error: Exception, folder: Path) -> EngineLost:
 
 
 def _build(settings: VllmSettings) -> AsyncLLM:
-    from vllm.config import StructuredOutputsConfig
-    from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
     from services.generator.plugin import frontend
 
     frontend.install()
-    arguments = AsyncEngineArgs(
-        model=str(settings.base_folder),
-        tokenizer=str(settings.base_folder),
-        dtype=settings.dtype,
-        max_model_len=settings.context_tokens,
-        max_num_seqs=settings.max_sequences,
-        kv_cache_dtype=settings.kv_cache_dtype,
-        quantization=settings.quantization or None,
-        tensor_parallel_size=settings.tensor_parallel_size,
-        pipeline_parallel_size=settings.pipeline_parallel_size,
-        enforce_eager=settings.enforce_eager,
-        enable_prefix_caching=settings.prefix_caching,
-        # A small model that may choose white space writes nothing else until its tokens are used up.
-        structured_outputs_config=StructuredOutputsConfig(backend="xgrammar", disable_any_whitespace=True),
-        additional_config=Lifeline(),
-        disable_log_stats=True,
-        generation_config="vllm",
-        **_memory(settings),
-        **(_adapters(settings) if settings.slots else {}),
-    )
-    return AsyncLLM.from_engine_args(arguments)
-
-
-def _adapters(settings: VllmSettings) -> dict[str, Any]:
-    return {
-        "enable_lora": True,
-        "max_loras": settings.slots,
-        "max_cpu_loras": settings.slots,
-        "max_lora_rank": settings.max_rank,
-        "lora_target_modules": names(chosen(module_shapes(settings.base_folder), settings.targets)),
-    }
-
-
-def _memory(settings: VllmSettings) -> dict[str, Any]:
-    """How large the KV cache is: in bytes, or what is left of a part of the device's memory."""
-    if settings.gpu_memory_utilization:
-        return {"gpu_memory_utilization": settings.gpu_memory_utilization}
-    return {"kv_cache_memory_bytes": settings.kv_cache_bytes}
-
-
-def _lora_request(adapter: EngineAdapter | None) -> Any:
-    if adapter is None:
-        return None
-    from vllm.lora.request import LoRARequest
-
-    return LoRARequest(lora_name=adapter.name, lora_int_id=adapter.engine_id, lora_path=str(adapter.folder.absolute()))
-
-
-def _sampling_params(sampling: Sampling, constraint: Constraint | None) -> Any:
-    from vllm.sampling_params import RequestOutputKind, SamplingParams
-
-    return SamplingParams(
-        max_tokens=sampling.max_tokens,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        seed=sampling.seed if sampling.temperature > 0 else None,
-        stop=list(sampling.stop),
-        stop_token_ids=list(sampling.stop_token_ids),
-        ignore_eos=sampling.ignore_eos,
-        min_tokens=sampling.min_tokens,
-        min_p=sampling.min_p,
-        logit_bias=dict(sampling.logit_bias) or None,
-        frequency_penalty=sampling.frequency_penalty,
-        presence_penalty=sampling.presence_penalty,
-        repetition_penalty=sampling.repetition_penalty,
-        logprobs=sampling.logprobs,
-        structured_outputs=_structured(constraint),
-        n=sampling.n,
-        bad_words=list(sampling.bad_words),
-        allowed_token_ids=list(sampling.allowed_token_ids) or None,
-        include_stop_str_in_output=sampling.include_stop_str_in_output,
-        skip_special_tokens=sampling.skip_special_tokens,
-        output_kind=RequestOutputKind.DELTA,
-    )
-
-
-def _structured(constraint: Constraint | None) -> Any:
-    if constraint is None:
-        return None
-    from vllm.sampling_params import StructuredOutputsParams
-
-    if constraint.kind is ConstraintKind.CHOICE:
-        return StructuredOutputsParams(choice=list(constraint.choices))
-    if constraint.kind is ConstraintKind.JSON_OBJECT:
-        return StructuredOutputsParams(json_object=True)
-    return StructuredOutputsParams(**{constraint.kind.value: constraint.text})
-
-
-def _piece(completion: Any, sampling: Sampling) -> Piece:
-    from services.generator.plugin.frontend import told
-
-    record, cached_tokens, finite = told(completion)
-    finish = completion.finish_reason
-    return Piece(
-        text=completion.text,
-        token_ids=tuple(completion.token_ids),
-        logprobs=_logprobs(completion, sampling.logprobs),
-        finish=Finish(finish) if finish in ("stop", "length") else Finish.ABORT if finish else None,
-        cached_tokens=cached_tokens,
-        attestation=Attestation(*record) if record else None,
-        choice=completion.index,
-        finite=finite,
-    )
-
-
-def _logprobs(completion: Any, wanted: int | None) -> tuple[Logprob, ...]:
-    if wanted is None or not completion.logprobs:
-        return ()
-    told = []
-    for token_id, alternatives in zip(completion.token_ids, completion.logprobs, strict=False):
-        best = sorted(alternatives.items(), key=lambda item: item[1].rank or 0)[:wanted]
-        top = tuple(Logprob(other, found.decoded_token or "", found.logprob) for other, found in best)
-        chosen = alternatives[token_id]
-        told.append(Logprob(token_id, chosen.decoded_token or "", chosen.logprob, top))
-    return tuple(told)
+    return AsyncLLM.from_engine_args(arguments(settings))

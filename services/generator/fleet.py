@@ -104,8 +104,9 @@ class Fleet:
             if not (host.life is not None or (pending and self._pool.has_room(host))):
                 self._pool.require_possible(host)
                 return
-            async with self._pool.use(host, tenant):
-                await nearest(host.slots, tenant, prepared.adapter, pending=pending)
+            with self._files.in_hand(prepared.adapter.version):
+                async with self._pool.use(host, tenant):
+                    await nearest(host.slots, tenant, prepared.adapter, pending=pending)
             return
         self._pool.require_possible(host)
         if not pending or not self._pool.has_room(host):

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from services.chassis.errors import Failure, Reason
 from services.generator.adapter_files import VersionFacts
-from services.generator.asking import Ask, Done, Ended, More, Opening, Prompt, Stage, TokenIds
+from services.generator.asking import Ask, Done, More, Opening, Prompt, TokenIds
 from services.generator.attestation import attested
 from services.generator.bases import Target, Versions
 from services.generator.engine import (
@@ -33,6 +33,7 @@ from services.generator.engine import (
 )
 from services.generator.hosts import Host
 from services.generator.places import not_ready
+from services.generator.progress import Progress, Watch
 from services.generator.prompts import Prompts, require_tokens, template_digest
 from services.generator.residency import Place, StoredAdapter
 
@@ -63,6 +64,10 @@ class Files(Protocol):
 
         Raises WEIGHTS_REFUSED, BASE_MISMATCH.
         """
+        ...
+
+    def in_hand(self, version: str) -> AbstractContextManager[None]:
+        """Inside the block the version's files stay, whoever needs their room."""
         ...
 
 
@@ -132,22 +137,38 @@ class Generation:
         TEMPLATE_MISMATCH, TEMPLATE_UNRENDERABLE, ENGINE_TOO_LARGE, OVERLOADED, NOT_READY, VERSION_MISMATCH,
         ANSWER_NOT_FINITE for weights that overflow, and FIELD_INVALID for a constraint that does not compile.
         """
-        watch = _Watch(self._sources.monotonic)
+        watch = Watch(self._sources.monotonic)
         target = await self.target(ask.version, ask.base)
+        with self.in_hand(target):
+            # Before the prompt: a version may bring the template that it is written by.
+            stored = await self.stored(target, watch.stage)
+            watch.stage("load")
+            work = await self._prepared(ask, tenant, target, stored)
+            watch.stage("prompt", len(work.token_ids))
+            async with aclosing(self._answered(work, watch)) as parts:
+                async for part in parts:
+                    yield part
+
+    def in_hand(self, target: Target) -> AbstractContextManager[None]:
+        """Inside the block the files of the target's adapter stay: its turn may come long after they were obtained."""
+        return nullcontext() if target.facts is None else self._files.in_hand(target.version)
+
+    async def _prepared(self, ask: Ask, tenant: str, target: Target, stored: StoredAdapter | None) -> _Work:
+        """The request as the engine will get it, once all of it was checked."""
         host = target.host
-        # Before the prompt: a version may bring the template that it is written by.
-        stored = await self.stored(target, watch.stage)
-        watch.stage("load")
         token_ids = await self._prompts.tokens(ask.prompt, host, stored, tenant)
         sampling = self._applied(ask, len(token_ids), host)
         if ask.constraint is not None:
             await host.constraints.require_compilable(ask.constraint, tenant)
-        watch.stage("prompt", len(token_ids))
-        progress = _Progress([_Answer() for _ in range(sampling.n)])
-        work = _Work(ask, tenant, target, stored, token_ids, sampling)
+        return _Work(ask, tenant, target, stored, token_ids, sampling)
+
+    async def _answered(self, work: _Work, watch: Watch) -> AsyncGenerator[Opening | More | Done]:
+        """Have the engine answer, started if need be; whatever ends it, the tokens that were made are counted."""
+        host = work.target.host
+        progress = Progress.of(work.sampling.n)
         cold = not (host.base.always_on or host.ready)
         try:
-            async with self._pool.use(host, tenant):
+            async with self._pool.use(host, work.tenant):
                 if cold:
                     watch.stage("start")
                 async with aclosing(self._outliving(work, progress, watch)) as parts:
@@ -160,7 +181,7 @@ class Generation:
             if progress.opening is not None:
                 self._observe(progress.done(watch.stages))
 
-    async def _outliving(self, work: _Work, progress: _Progress, watch: _Watch) -> AsyncGenerator[Opening | More]:
+    async def _outliving(self, work: _Work, progress: Progress, watch: Watch) -> AsyncGenerator[Opening | More]:
         """Speak, and begin anew in the engine's next life when it ended before anything was said."""
         host = work.target.host
         for again in (False, True):
@@ -178,7 +199,7 @@ class Generation:
                 # Nobody kept its files meanwhile.
                 work = replace(work, stored=await self.stored(work.target, watch.stage))
 
-    async def _spoken(self, work: _Work, progress: _Progress, watch: _Watch) -> AsyncGenerator[Opening | More]:
+    async def _spoken(self, work: _Work, progress: Progress, watch: Watch) -> AsyncGenerator[Opening | More]:
         """Take a place and speak: the opening, then the pieces.  Raises EngineLost, and as ``answer`` does."""
         prompt_tokens = len(work.token_ids)
         host = work.target.host
@@ -268,81 +289,6 @@ class _Work:
     stored: StoredAdapter | None
     token_ids: Sequence[int]
     sampling: Sampling
-
-
-@dataclass(slots=True)
-class _Answer:
-    """What is known of one answer so far."""
-
-    completion_tokens: int = 0
-    finish: Finish | None = None
-    told: Attestation | None = None
-
-
-@dataclass(slots=True)
-class _Progress:
-    """What is known of a request's answers so far; no opening before the engine has read the prompt."""
-
-    answers: list[_Answer]
-    opening: Opening | None = None
-
-    @property
-    def completion_tokens(self) -> int:
-        """Tokens of all answers."""
-        return sum(answer.completion_tokens for answer in self.answers)
-
-    def take(self, piece: Piece, told: Attestation) -> Opening:
-        """Take a piece of an opened answer in; the opening as it is known by then."""
-        assert self.opening is not None
-        # The first answer's: the others find in the cache what it has just put there.
-        cached_tokens = self.opening.cached_tokens if piece.choice else piece.cached_tokens
-        self.opening = replace(self.opening, attestation=told, cached_tokens=cached_tokens)
-        answer = self.answers[piece.choice]
-        answer.completion_tokens += len(piece.token_ids)
-        answer.finish = piece.finish or answer.finish
-        answer.told = told
-        return self.opening
-
-    def require_whole(self, wanted: str, base_digest: str) -> None:
-        """Raise VERSION_MISMATCH when one of the answers was never attested."""
-        for answer in self.answers:
-            attested(answer.told, wanted=wanted, base_digest=base_digest)
-
-    def done(self, stages: Sequence[Stage]) -> Done:
-        """The answers as they ended, or were left."""
-        assert self.opening is not None
-        ended = (Ended(answer.finish or Finish.ABORT, answer.completion_tokens) for answer in self.answers)
-        return Done(self.opening, tuple(ended), tuple(stages))
-
-
-class _Watch:
-    """Wall time from stage to stage, without a gap; a stage that comes twice is told once, with both times."""
-
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
-        self._last = monotonic()
-        self._stages: dict[str, Stage] = {}
-
-    @property
-    def stages(self) -> list[Stage]:
-        """What ran so far, each in the place of its first end."""
-        return list(self._stages.values())
-
-    def stage(self, name: str, input_size: int = 0, of_which: Mapping[str, float] | None = None) -> None:
-        """End the stage that ran until now, parts of which may have names of their own."""
-        now = self._monotonic()
-        left = now - self._last
-        for part, seconds in (of_which or {}).items():
-            if seconds:
-                told = min(seconds, left)
-                self._add(part, told)
-                left -= told
-        self._add(name, left, input_size)
-        self._last = now
-
-    def _add(self, name: str, seconds: float, input_size: int = 0) -> None:
-        before = self._stages.get(name, Stage(name, 0.0, 0))
-        self._stages[name] = Stage(name, before.seconds + seconds, max(before.input_size, input_size))
 
 
 def _first_line(text: str) -> str:

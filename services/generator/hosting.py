@@ -79,7 +79,8 @@ class Hosting:
             return base_rules(base.folder, settings.max_lora_rank, settings.targets), settings.max_loras
         try:
             rules = base_rules(base.folder, settings.max_lora_rank, settings.targets)
-        except ValueError:
+        except (ValueError, LookupError, TypeError, AttributeError):
+            # A tenant's files say what they like: of an engine that loads them all the same, nothing is adapted.
             rules = BaseRules({}, settings.max_lora_rank)
         if not settings.engine_slots:
             rules = BaseRules({}, settings.max_lora_rank)
@@ -87,7 +88,7 @@ class Hosting:
 
 
 def vllm_settings(settings: GeneratorSettings, base: Base, slots: int) -> VllmSettings:
-    """How the engine of a base runs.  Blocks: reads the base's configuration."""
+    """How the engine of a base runs.  Blocks: reads the base's configuration.  Raises WEIGHTS_REFUSED."""
     share = resources.shares()[resources.Role.ENGINE]
     kv_cache_gib = settings.kv_cache_gib if base.always_on else settings.engine_kv_cache_gib
     return VllmSettings(
@@ -113,6 +114,11 @@ def vllm_settings(settings: GeneratorSettings, base: Base, slots: int) -> VllmSe
 
 
 def _context_tokens(settings: GeneratorSettings, base: Base) -> int:
-    """As the deployment says, or as many as the model was made for if those are fewer."""
-    config = json.loads((base.folder / "config.json").read_text("utf-8"))
-    return min(settings.max_model_len, int(config.get("max_position_embeddings") or settings.max_model_len))
+    """As the deployment says, or as many as the model was made for if those are fewer.  Raises WEIGHTS_REFUSED."""
+    try:
+        config = json.loads((base.folder / "config.json").read_text("utf-8"))
+        return min(settings.max_model_len, int(config.get("max_position_embeddings") or settings.max_model_len))
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise Failure(
+            Reason.WEIGHTS_REFUSED, problem="its config.json does not say how long a context may be"
+        ) from error

@@ -36,7 +36,10 @@ class Prompts:
     async def tokens(self, prompt: Prompt, host: Host, stored: StoredAdapter | None, tenant: str) -> list[int]:
         """The prompt's token ids; no engine is started.  Raises FIELD_INVALID, TEMPLATE_UNRENDERABLE, NOT_READY."""
         if isinstance(prompt, str):
-            return await self._blocking(host.tokenizer.text, prompt)
+            token_ids = await self._blocking(host.tokenizer.text, prompt)
+            if not token_ids:
+                raise Failure(Reason.FIELD_INVALID, field="text", problem="the model's tokenizer makes nothing of it")
+            return token_ids
         if isinstance(prompt, TokenIds):
             require_tokens(host, "token_ids", prompt.ids)
             return list(prompt.ids)

@@ -45,7 +45,7 @@ class LocalFiles(Protocol):
         ...
 
     async def remove(self, version: str) -> bool:
-        """Delete what lies here of a version; False while it is being fetched."""
+        """Delete what lies here of a version; False while it is fetched or in somebody's hands."""
         ...
 
 

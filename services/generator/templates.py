@@ -123,7 +123,7 @@ class ChatTemplates:
         # Taken out while it works: what is not put back is not asked again.
         renderer = self._renderers.pop(key, None)
         if renderer is None:
-            renderer = await _Renderer.start(await asyncio.to_thread(template.read))
+            renderer = await _Renderer.start(await asyncio.to_thread(_text_of, template))
         whole = False
         try:
             text = await renderer.told(task)
@@ -149,6 +149,13 @@ class ChatTemplates:
         while self._renderers:
             _, renderer = self._renderers.popitem()
             await renderer.close()
+
+
+def _text_of(template: BroughtTemplate) -> str:
+    try:
+        return template.read()
+    except UnicodeDecodeError as error:
+        raise unrenderable("it is not UTF-8") from error
 
 
 def unrenderable(problem: str) -> Failure:

@@ -102,11 +102,12 @@ class Verbs:
         Raises as Generation.answer.
         """
         target = await self.generation.target(version)
-        stored = await self.generation.stored(target)
-        async with self.pool.use(target.host, caller.tenant_id):
-            if stored is not None:
-                slots = target.host.slots
-                return located(slots.table, await slots.warm(caller.tenant_id, stored))
+        with self.generation.in_hand(target):
+            stored = await self.generation.stored(target)
+            async with self.pool.use(target.host, caller.tenant_id):
+                if stored is not None:
+                    slots = target.host.slots
+                    return located(slots.table, await slots.warm(caller.tenant_id, stored))
         return Prepared(target, caller.tenant_id, None)
 
     async def unload(self, caller: RequestContext, version: str) -> None:

@@ -1,9 +1,11 @@
 """The folder of verified adapters: what is taken in, what is refused, what leaves again and what stays."""
 
 import asyncio
+import errno
 import hashlib
 import json
 import os
+import shutil
 from contextlib import asynccontextmanager
 
 import pytest
@@ -240,6 +242,35 @@ async def test_the_longest_unused_leave_when_there_is_too_much_but_not_what_is_w
 async def one_kept(folder):
     shelf = await Shelf(folder).open()
     return (await shelf.obtain(shelf.catalog.publish("m0"))).folder
+
+
+async def test_what_somebody_has_in_hand_stays_until_he_lets_it_go(tmp_path):
+    shelf = await Shelf(tmp_path, limit_bytes=0).open()
+    version = shelf.catalog.publish("m")
+    with shelf.files.in_hand(version), shelf.files.in_hand(version):
+        await shelf.obtain(version, NOW - HOUR)
+        with shelf.files.in_hand(version):
+            pass
+        assert not await shelf.sweep.keep_within()
+    assert await shelf.sweep.keep_within()
+    assert shelf.here == set()
+
+
+async def test_a_folder_that_somebody_else_deleted_is_fetched_anew(shelf):
+    version = shelf.catalog.publish("m")
+    folder = (await shelf.obtain(version)).folder
+    shutil.rmtree(folder)
+    assert (await shelf.obtain(version)).folder.is_dir()
+
+
+async def test_a_disk_that_is_full_when_an_adapter_is_given_its_name_says_so(shelf, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("services.generator.adapter_files.sync_tree", full)
+    with pytest.raises(Failure) as caught:
+        await shelf.obtain(shelf.catalog.publish("m"))
+    assert caught.value.reason is Reason.DISK_FULL
 
 
 async def test_what_is_protected_leaves_for_nobody_though_it_is_the_longest_unused(tmp_path):

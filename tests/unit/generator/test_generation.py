@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import json
 import struct
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
 
 import pytest
@@ -23,8 +23,19 @@ from tests.unit.generator.engines import MemoryEngine, hosted, settled, stored
 
 
 class Shelf:
+    def __init__(self):
+        self.held = []
+
     async def obtain(self, facts, ended=lambda _: None):
         return stored(facts.version, template_digest="sha256:own" if facts.version == "styled" else "")
+
+    @contextmanager
+    def in_hand(self, version):
+        self.held.append(version)
+        try:
+            yield
+        finally:
+            self.held.remove(version)
 
 
 class Renders:
@@ -80,8 +91,9 @@ class World1:
         self.states: list[bool] = []
         self.host = hosted(self.engine, self.slots, lambda now, why: self.states.append(now))
         prompts = Prompts(Renders(), blocking)
+        self.shelf = Shelf()
         self.verb = Generation(
-            Found(self.host), AlwaysOn(), Shelf(), Permissions(), prompts, sources, self.counted.append
+            Found(self.host), AlwaysOn(), self.shelf, Permissions(), prompts, sources, self.counted.append
         )
 
     async def open(self):
@@ -189,6 +201,21 @@ async def test_a_request_for_several_answers_takes_as_many_places():
         await anext(parts)
         assert world.slots.running == 5
     assert world.slots.running == 0
+
+
+async def test_the_files_of_a_version_stay_while_a_request_has_them_in_hand_and_no_longer():
+    world = await World1().open()
+    world.engine.gate.clear()
+    async with aclosing(world.verb.answer(ask(version="v"), "tenant")) as parts:
+        await anext(parts)
+        assert world.shelf.held == ["v"]
+    assert world.shelf.held == []
+
+
+async def test_a_text_of_which_the_tokenizer_makes_nothing_is_refused_by_its_field():
+    with pytest.raises(Failure) as caught:
+        await (await World1().open()).run(prompt="")
+    assert (caught.value.reason, caught.value.field) == (Reason.FIELD_INVALID, "text")
 
 
 async def test_not_a_word_leaves_when_the_worker_loaded_another_base():

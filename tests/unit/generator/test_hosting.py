@@ -3,12 +3,17 @@
 from pathlib import Path
 
 import pytest
+from vllm.exceptions import VLLMValidationError
+from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
+from services.chassis.errors import Failure, Reason
 from services.generator.config import GeneratorSettings
-from services.generator.engine_vllm import _memory, _not_started
+from services.generator.engine import EngineLost, EngineRefused, Job, Sampling
+from services.generator.engine_vllm import VllmEngine, _not_started
 from services.generator.holdings import Shared
 from services.generator.hosting import Hosting, vllm_settings
 from services.generator.hosts import Base
+from services.generator.vllm_settings import memory
 from tests.tiny_model import TinyModel
 
 
@@ -46,8 +51,8 @@ def test_what_concerns_gpus_is_passed_through(base, monkeypatch):
     told = vllm_settings(GeneratorSettings(), base, 0)
     assert (told.quantization, told.kv_cache_dtype) == ("fp8", "fp8_e4m3")
     assert (told.tensor_parallel_size, told.pipeline_parallel_size, told.enforce_eager) == (2, 3, False)
-    assert _memory(told) == {"gpu_memory_utilization": 0.8}
-    assert _memory(vllm_settings(GeneratorSettings(gpu_memory_utilization=0.0), base, 0)).keys() == {
+    assert memory(told) == {"gpu_memory_utilization": 0.8}
+    assert memory(vllm_settings(GeneratorSettings(gpu_memory_utilization=0.0), base, 0)).keys() == {
         "kv_cache_memory_bytes"
     }
 
@@ -79,3 +84,36 @@ def test_where_the_deployment_gives_engines_on_demand_no_slots_their_adapters_ar
     hosting = Hosting(None, GeneratorSettings(engine_slots=0), lambda host: None, Shared())  # type: ignore[arg-type]  # nothing runs
     rules, slots = hosting._rules(base)
     assert (slots, dict(rules.widths)) == (0, {})
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{", '{"max_position_embeddings": "many"}', '{"max_position_embeddings": [512]}']
+)
+def test_a_models_configuration_that_says_nothing_of_its_context_is_refused(base, text):
+    (base.folder / "config.json").write_text(text)
+    with pytest.raises(Failure) as caught:
+        vllm_settings(GeneratorSettings(), base, 0)
+    assert caught.value.reason is Reason.WEIGHTS_REFUSED
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (EngineGenerateError("out of luck"), EngineGenerateError),
+        (VLLMValidationError("no such thing"), EngineRefused),
+        (ValueError("no such thing"), EngineRefused),
+        (EngineDeadError(), EngineLost),
+    ],
+)
+async def test_an_engines_own_fault_is_not_taken_for_the_requests(base, raised, told):
+    class Llm:
+        errored = False
+
+        async def generate(self, *arguments, **fields):
+            raise raised
+            yield
+
+    engine = VllmEngine(vllm_settings(GeneratorSettings(), base, 0))
+    engine._llm = Llm()  # type: ignore[assignment]  # as much of it as is asked
+    with pytest.raises(told):
+        await anext(engine.generate(Job("r", [1], Sampling(1), None, None, "t")))

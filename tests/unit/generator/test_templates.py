@@ -174,3 +174,12 @@ async def test_a_base_without_a_template_says_so(tmp_path):
     with pytest.raises(Unrenderable, match="has none"):
         bare.chat(TURNS)
     assert bare.text("One two")
+
+
+async def test_a_template_that_is_no_text_is_refused_for_good(templates, tmp_path):
+    path = tmp_path / "odd.jinja"
+    path.write_bytes(b"\xff\xfe{{ messages }}")
+    template = BroughtTemplate("t", "sha256:odd", lambda: path.read_text("utf-8"))
+    with pytest.raises(Failure) as caught:
+        await templates.render(template, TOKENS, TURNS[:1])
+    assert (caught.value.reason, caught.value.variables["problem"]) == (Reason.TEMPLATE_UNRENDERABLE, "it is not UTF-8")
