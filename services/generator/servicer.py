@@ -11,7 +11,7 @@ from trivium.generator.v1 import generator_pb2, generator_pb2_grpc
 from services.chassis.context import Role, current, require
 from services.chassis.interceptors.call import MethodPolicy
 from services.chassis.runtime import Clock
-from services.generator import wire
+from services.generator import wire, wire_engines
 from services.generator.verbs import Verbs
 
 SERVICE = "trivium.generator.v1.GeneratorService"
@@ -53,13 +53,13 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
         self, request: generator_pb2.ListEnginesRequest, context: Any
     ) -> generator_pb2.ListEnginesResponse:
         views = await self._verbs.engines(current())
-        return generator_pb2.ListEnginesResponse(engines=[wire.to_engine(view) for view in views])
+        return generator_pb2.ListEnginesResponse(engines=[wire_engines.to_engine(view) for view in views])
 
     async def LoadAdapter(
         self, request: generator_pb2.LoadAdapterRequest, context: Any
     ) -> generator_pb2.LoadAdapterResponse:
         loaded = await self._verbs.load(current(), request.version)
-        adapter = wire.to_loaded(loaded, self._clock.now(), self._clock.monotonic())
+        adapter = wire_engines.to_loaded(loaded, self._clock.now(), self._clock.monotonic())
         return generator_pb2.LoadAdapterResponse(adapter=adapter)
 
     async def UnloadAdapter(
@@ -73,8 +73,8 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
     ) -> generator_pb2.ListAdaptersResponse:
         now, monotonic = self._clock.now(), self._clock.monotonic()
         return generator_pb2.ListAdaptersResponse(
-            adapters=[wire.to_adapter(located, now, monotonic) for located in self._verbs.located(current())],
-            tiers=[wire.to_tier(usage) for usage in self._verbs.usage(current())],
+            adapters=[wire_engines.to_adapter(located, now, monotonic) for located in self._verbs.located(current())],
+            tiers=[wire_engines.to_tier(usage) for usage in self._verbs.usage(current())],
         )
 
     async def PinAdapter(
@@ -87,8 +87,8 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
         self, request: generator_pb2.WatchAdaptersRequest, context: Any
     ) -> AsyncIterator[generator_pb2.WatchAdaptersResponse]:
         async for changes in self._verbs.changes(require(*_USERS)):
-            for message in wire.to_changes(changes, self._clock.now(), self._clock.monotonic()):
+            for message in wire_engines.to_changes(changes, self._clock.now(), self._clock.monotonic()):
                 yield message
 
     def _adapter(self, held: Any) -> generator_pb2.Adapter:
-        return wire.to_adapter(held, self._clock.now(), self._clock.monotonic())
+        return wire_engines.to_adapter(held, self._clock.now(), self._clock.monotonic())

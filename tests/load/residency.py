@@ -66,6 +66,8 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
 class SlowEngine:
     """Takes time for what an engine takes time for, and holds the policy to the engine's rules."""
 
+    alive = True
+
     def __init__(self, slots: int) -> None:
         self.facts = EngineFacts("e", "virtual", "base", "sha256:base", slots, 16, 2048)
         self._slots: set[int] = set()
