@@ -77,7 +77,9 @@ class Mover:
                 await self._drop(move.adapter, life)
             self._table.gone(move.stored.version, move.adapter)
             self._refused(move.stored.version)
-            return Failure(Reason.WEIGHTS_REFUSED, problem=str(refused))
+            # For the version's owner, to whom it is nothing where it lies here.
+            problem = str(refused).replace(str(move.stored.folder), "its folder")
+            return Failure(Reason.WEIGHTS_REFUSED, problem=problem)
         except EngineLost as lost:
             self._table.gone(move.stored.version, move.adapter)
             return lost

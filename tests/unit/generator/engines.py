@@ -88,7 +88,7 @@ class MemoryEngine:
         await self._pass()
         version = adapter.name.rpartition("@")[2]
         if version in self.broken:
-            raise EngineRefused("no such file")
+            raise EngineRefused(f"no such file: {adapter.folder}/weights")
         if version in self.deadly:
             self.dead.set()
             self._require_life()

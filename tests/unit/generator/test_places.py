@@ -163,6 +163,7 @@ async def test_a_version_that_the_engine_refuses_fails_all_who_wait_for_it_and_f
     waiting = [Holder(table, "bad").task for _ in range(3)]
     results: list[Any] = await asyncio.gather(*waiting, return_exceptions=True)
     assert [result.reason for result in results] == [Reason.WEIGHTS_REFUSED] * 3
+    assert results[0].variables["problem"] == "no such file: its folder/weights"
     good = Holder(table, "good")
     await settled()
     assert good.place is not None
