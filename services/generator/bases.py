@@ -20,6 +20,7 @@ from services.chassis.full_models import FullModel, FullModels
 from services.generator.adapter_files import Downloads, Manifest, Served, VersionFacts, read_manifest
 from services.generator.hosts import Base, Host, Opener
 from services.generator.kept_models import KeptModels
+from services.generator.places import not_ready
 from services.generator.pool import Pool
 from services.generator.verification import BaseRules
 
@@ -83,6 +84,8 @@ class Bases:
         self._blocking = blocking
         self._kept = kept
         self._deployed: list[Host] = []
+        # While more bases of the deployment are being prepared, nobody is told that one is not served.
+        self.preparing = False
         self._opening: dict[str, asyncio.Task[Host]] = {}
         # What keeps a folder from being cleaned up, by digest, the longest unused first.
         self._held: dict[str, AsyncExitStack] = {}
@@ -104,17 +107,20 @@ class Bases:
         return ", ".join(f"{host.base.name} ({host.digest})" for host in self._deployed)
 
     def rules(self, digest: str) -> tuple[Served, BaseRules]:
-        """What an adapter for a base must agree with.  Raises BASE_MISMATCH for one that is not served here."""
+        """What an adapter for a base must agree with.
+
+        Raises BASE_MISMATCH for one that is not served here, NOT_READY while the deployment's are being prepared.
+        """
         host = self._pool.get(digest)
         if host is None:
-            raise Failure(Reason.BASE_MISMATCH, base=digest, known=self.known())
+            raise self._not_served(Failure(Reason.BASE_MISMATCH, base=digest, known=self.known()))
         return Served(host.base.name, digest, host.tokenizer.template_digest), host.rules
 
     async def find(self, versions: Versions, version: str, base: str) -> Target:
         """Where a request for a version, or for a base alone, goes.
 
         Raises VERSION_NOT_FOUND, BASE_NOT_FOUND, BASE_MISMATCH when both are named and do not belong together,
-        WEIGHTS_REFUSED, and what the registry fails with.
+        WEIGHTS_REFUSED, NOT_READY while the deployment's bases are being prepared, and what the registry fails with.
         """
         if not version:
             return await self._named(versions, base)
@@ -138,7 +144,7 @@ class Bases:
                 return Target(host)
         version = await versions.full_model(base)
         if not version:
-            raise Failure(Reason.BASE_NOT_FOUND, name=base, known=self.known())
+            raise self._not_served(Failure(Reason.BASE_NOT_FOUND, name=base, known=self.known()))
         return await self.of(versions, await versions.facts(version))
 
     async def _base_of(self, versions: Readable, facts: VersionFacts, manifest: Manifest) -> Host:
@@ -148,9 +154,12 @@ class Bases:
             self._touch(host)
             return host
         if not facts.base_version:
-            raise Failure(Reason.BASE_MISMATCH, base=manifest.base_digest, known=self.known())
+            raise self._not_served(Failure(Reason.BASE_MISMATCH, base=manifest.base_digest, known=self.known()))
         base = await versions.facts(facts.base_version)
         return await self._full(base, read_manifest(base))
+
+    def _not_served(self, failure: Failure) -> Failure:
+        return not_ready("the deployment's bases are being prepared") if self.preparing else failure
 
     async def _full(self, facts: VersionFacts, manifest: Manifest) -> Host:
         model = FullModel.of_manifest(facts.version, facts.manifest)

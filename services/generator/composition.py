@@ -83,6 +83,7 @@ async def open_verbs(
     await runtime.blocking(kept.begin)
     bases = Bases(pool, cache, peer, hosting.open, runtime.blocking, kept)
     await _deploy(runtime, settings, hosting, bases)
+    bases.preparing = bool(settings.bases)
     fetched = asyncio.Event()
     limit_bytes = int(settings.adapters_gib * _GIB)
     files = AdapterFiles(settings.adapters_dir, peer, bases.rules, fetched.set, shelf, shared.tallies, limit_bytes)
@@ -144,8 +145,11 @@ async def _deploy_more(runtime: Runtime, settings: GeneratorSettings, hosting: H
             host = await runtime.blocking(hosting.open, Base(found.name, found.digest, found.path, public=True))
         except Failure as failure:
             runtime.log.error("base_not_served", uri=uri, reason=failure.sentence)
+        except (OSError, ValueError) as error:
+            runtime.log.error("base_not_served", uri=uri, reason=str(error))
         else:
             bases.deploy(host)
+    bases.preparing = False
 
 
 def _apart(runtime: Runtime) -> Spawn:

@@ -24,7 +24,7 @@ from services.generator.supervision import Log
 
 _AGAIN_SECONDS = 10.0
 # Answers that say something about the version itself, and would be the same tomorrow.
-_LASTING = frozenset({Code.NOT_FOUND, Code.INVALID_ARGUMENT, Code.FAILED_PRECONDITION})
+_LASTING = frozenset({Code.NOT_FOUND, Code.INVALID_ARGUMENT})
 
 
 class ProtectedList:
@@ -148,14 +148,13 @@ class Protection:
             return await self._failed(version, failure)
 
     async def _failed(self, version: str, failure: Failure) -> bool:
-        if failure.reason is Reason.SLOTS_PROTECTED:
-            # There are fewer slots than there were: the others have them.
-            self._log.error("not_protected", version=version, reason=failure.reason.name)
+        reason = failure.reason
+        if failure.code in _LASTING and reason is not Reason.ADAPTER_NOT_RESIDENT:
+            self._log.error("protection_ended", version=version, reason=reason.name)
+            with suppress(Failure, OSError):
+                await self._listed.remove(version)
             return True
-        if failure.code not in _LASTING or failure.reason is Reason.ADAPTER_NOT_RESIDENT:
-            self._log.info("protection_waits", version=version, reason=failure.reason.name)
-            return False
-        self._log.error("not_protected", version=version, reason=failure.reason.name)
-        with suppress(Failure, OSError):
-            await self._listed.remove(version)
-        return True
+        # Until an engine changes: its base is not served, or there are fewer slots than there were.
+        waits = failure.code is Code.FAILED_PRECONDITION or reason is Reason.SLOTS_PROTECTED
+        self._log.info("protection_waits", version=version, reason=reason.name)
+        return waits

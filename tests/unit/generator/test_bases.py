@@ -197,6 +197,20 @@ async def test_another_base_of_the_deployment_is_everybodys_and_stopped_until_it
     assert "other (sha256:other)" in world.bases.known()
 
 
+async def test_while_more_bases_are_prepared_nobody_is_told_that_one_is_not_served(world):
+    adapter = world.registry.adapter("t", "desk", "sha256:other")
+    world.bases.preparing = True
+    assert await world.refusal("t", adapter) is Reason.NOT_READY
+    assert await world.refusal("t", base="other") is Reason.NOT_READY
+    with pytest.raises(Failure) as caught:
+        world.bases.rules("sha256:other")
+    assert caught.value.reason is Reason.NOT_READY
+    assert (await world.find("t", base="default")).host is world.bases.default
+    world.bases.preparing = False
+    assert await world.refusal("t", adapter) is Reason.BASE_MISMATCH
+    assert await world.refusal("t", base="other") is Reason.BASE_NOT_FOUND
+
+
 async def test_a_full_model_is_fetched_once_however_many_ask_and_found_by_version_name_and_digest(world):
     version = world.registry.full("t", "own", ONE)
     world.registry.downloading.clear()

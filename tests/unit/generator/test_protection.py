@@ -107,6 +107,19 @@ async def test_what_was_deleted_meanwhile_leaves_the_list(tmp_path):
         assert not world.pinned
 
 
+async def test_what_is_tied_to_a_base_that_is_not_served_yet_waits_for_it(tmp_path):
+    registry, version = await protected(tmp_path)
+    world = Open(tmp_path, registry)
+    world.failure = Failure(Reason.BASE_MISMATCH, base="sha256:default", known="other")
+    await world.open()
+    assert world.listed.all() == {version}
+    world.failure = None
+    world.pool.add(world.host("sha256:more", "more"))
+    await settled()
+    assert world.pinned == {version}
+    await world.close()
+
+
 async def test_where_slots_have_become_fewer_it_stays_on_the_list_and_the_others_are_left_alone(tmp_path):
     registry, version = await protected(tmp_path)
     async with opened(tmp_path, registry) as world:
