@@ -13,7 +13,8 @@ slot keeps its weights.  The plugin
 * attests, per request and step, which slot multiplied its rows (``attest``), over which
   base (``base``),
 * keeps the seed of a request whose prompt takes several steps (``seeds``),
-* tells of answers that overflowing weights made of no numbers (``finite``),
+* tells of answers that overflowing weights made of no numbers (``finite``), and lets nobody meet what they leave
+  behind (``blocks``),
 * ends the engine's processes with the service that started them, however it ends.
 
 Invariant: every line that reaches into vLLM lives in this package, and the package
@@ -69,7 +70,7 @@ def register() -> None:
     # The kernel's signal follows the thread that started this child: ``engine_vllm`` keeps
     # one for as long as the engine.
     die_with_parent(parent.pid)
-    from services.generator.plugin import attest, base, finite, layers, memory, punica, seeds, slots, waiting
+    from services.generator.plugin import attest, base, blocks, finite, layers, memory, punica, seeds, slots, waiting
 
     punica.install()
     layers.install()
@@ -79,4 +80,5 @@ def register() -> None:
     attest.install()
     seeds.install()
     finite.install()
+    blocks.install()
     waiting.install()
