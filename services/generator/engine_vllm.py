@@ -97,6 +97,8 @@ class VllmEngine:
         job = Job(_PROBE, [0], Sampling(max_tokens=1), None, None, _PROBE)
         async for piece in self.generate(job):
             told = piece.attestation
+            if not piece.finite:
+                raise EngineLost("its weights are too large: they compute no numbers")
         if self._settings.plugins == PLUGIN and (told is None or (told.slot, told.violation) != (BASE_SLOT, "")):
             raise EngineLost("the worker does not attest its slots: the plugin trivium_lora is not installed")
         if told is not None and told.base_digest != self._facts.base_digest:

@@ -8,7 +8,7 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from services.chassis.errors import Failure, Reason
 from services.generator.config import GeneratorSettings
-from services.generator.engine import EngineLost, EngineRefused, Job, Sampling
+from services.generator.engine import Attestation, EngineLost, EngineRefused, Finish, Job, Piece, Sampling
 from services.generator.engine_vllm import VllmEngine, _not_started
 from services.generator.holdings import Shared
 from services.generator.hosting import Hosting, vllm_settings
@@ -117,3 +117,18 @@ async def test_an_engines_own_fault_is_not_taken_for_the_requests(base, raised, 
     engine._llm = Llm()  # type: ignore[assignment]  # as much of it as is asked
     with pytest.raises(told):
         await anext(engine.generate(Job("r", [1], Sampling(1), None, None, "t")))
+
+
+async def test_an_engine_whose_base_computes_no_numbers_does_not_come_up(base, monkeypatch):
+    told = Attestation(-1, "", 1, "", base.digest)
+
+    async def answers(self, job):
+        yield Piece("", (0,), (), Finish.LENGTH, 0, told, finite=finite)
+
+    monkeypatch.setattr(VllmEngine, "generate", answers)
+    engine = VllmEngine(vllm_settings(GeneratorSettings(), base, 0))
+    finite = True
+    await engine._probe()
+    finite = False
+    with pytest.raises(EngineLost, match="no numbers"):
+        await engine._probe()
