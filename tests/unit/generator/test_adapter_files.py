@@ -102,7 +102,7 @@ class Shelf:
         self.slots = Slots(self.engine, Limits(8, 8), lambda: 0.0)
         self.log = Log()
         bounds = Bounds(limit_bytes, HOUR)
-        self.protected = set()
+        self.protected: set[str] = set()
         self.shared = Shared(Priorities(self.protected))
         self.sweep = Sweep(
             self.catalog, self.files, self.slots, self.log, bounds, lambda: NOW, self.fetched, self.shared

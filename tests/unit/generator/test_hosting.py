@@ -114,7 +114,7 @@ async def test_an_engines_own_fault_is_not_taken_for_the_requests(base, raised, 
             yield
 
     engine = VllmEngine(vllm_settings(GeneratorSettings(), base, 0))
-    engine._llm = Llm()  # type: ignore[assignment]  # as much of it as is asked
+    engine._llm = Llm()
     with pytest.raises(told):
         await anext(engine.generate(Job("r", [1], Sampling(1), None, None, "t")))
 
