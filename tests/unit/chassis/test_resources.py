@@ -33,7 +33,7 @@ def test_children_get_thread_counts_and_spin_for_a_moment_at_most() -> None:
     machine = plan(4, 64 * GIB, (2, 3, 5, 7))
     environment = machine[Role.ENGINE].environment()
     assert environment["OMP_NUM_THREADS"] == "2"
-    assert (environment["GOMP_SPINCOUNT"], environment["OMP_WAIT_POLICY"]) == ("1000", "PASSIVE")
+    assert (environment["GOMP_SPINCOUNT"], environment["OMP_WAIT_POLICY"]) == ("10000", "PASSIVE")
     assert {machine[role].environment()["GOMP_SPINCOUNT"] for role in Role if role is not Role.ENGINE} == {"0"}
     assert environment["VLLM_CPU_OMP_THREADS_BIND"] == "2,3"
     assert environment["VLLM_CPU_KVCACHE_SPACE"] == "12"
