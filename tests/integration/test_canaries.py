@@ -49,6 +49,8 @@ def test_each_caller_stays_with_the_version_that_it_got_and_the_answer_names_it(
         for caller in CALLERS[:2]:
             told = trivium(suite, "chat", "Hi", "-m", model, "--max-tokens", "1", "--sticky-key", caller, "--json")
             assert told.json["final"]["receipt"]["version"] == got[caller]
+            route = trivium(suite, "models", "route", model, "--sticky-key", caller, "--json").json
+            assert (route["version"], route["canary"]) == (got[caller], got[caller] == second)
 
         client.models.set_canary(model, second, 0)
         assert {answered(caller) for caller in CALLERS if got[caller] == second} == {first}

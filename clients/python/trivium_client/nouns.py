@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from trivium_client.document_nouns import Collection, Document, DocumentText, Hit, Span
 from trivium_client.model_nouns import Alias, AliasMove, Canary, Evaluation, Model, Version, VersionFile
-from trivium_client.serving_nouns import Adapter, Engine, ServedModel, TierUsage
+from trivium_client.serving_nouns import Adapter, Engine, Route, ServedModel, TierUsage
 from trivium_client.training_nouns import Dataset, DatasetProblem, Job, JobEvent, LoraSettings, TrainingSettings
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "JobEvent",
     "LoraSettings",
     "Model",
+    "Route",
     "ServedModel",
     "Span",
     "TierUsage",

@@ -27,11 +27,21 @@ class Serving:
         stub: GeneratorServiceAsyncStub = self._transport.stub("generator", GeneratorServiceStub)
         return stub
 
+    def _gateway(self) -> GatewayServiceAsyncStub:
+        stub: GatewayServiceAsyncStub = self._transport.stub("gateway", GatewayServiceStub)
+        return stub
+
     async def served(self) -> Sequence[nouns.ServedModel]:
         """Every name that `model` accepts now, the base first."""
-        stub: GatewayServiceAsyncStub = self._transport.stub("gateway", GatewayServiceStub)
-        response = await self._transport.call("gateway", stub.ListModels, gateway_pb2.ListModelsRequest())
+        request = gateway_pb2.ListModelsRequest()
+        response = await self._transport.call("gateway", self._gateway().ListModels, request)
         return [serving_wire.served_model(item) for item in response.models]
+
+    async def route(self, model: str, *, sticky_key: str = "") -> nouns.Route:
+        """Where a request that names `model` would go now, for whom; nothing is sent.  Raises as `ask` does."""
+        request = gateway_pb2.ExplainRouteRequest(model=model, sticky_key=sticky_key)
+        response = await self._transport.call("gateway", self._gateway().ExplainRoute, request)
+        return serving_wire.route(response)
 
     async def engines(self) -> Sequence[nouns.Engine]:
         """The generator's engines."""

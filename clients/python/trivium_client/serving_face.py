@@ -17,6 +17,10 @@ class ServingFace:
         """Every name that `model` accepts now."""
         return self._loop.run(self._inner.served())
 
+    def route(self, model: str, *, sticky_key: str = "") -> nouns.Route:
+        """Where a request that names `model` would go now, for whom."""
+        return self._loop.run(self._inner.route(model, sticky_key=sticky_key))
+
     def engines(self) -> Sequence[nouns.Engine]:
         """The generator's engines."""
         return self._loop.run(self._inner.engines())

@@ -15,6 +15,22 @@ class ServedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class Route:
+    """Where a request would go: `name` in full, `alias` that led there, `engines` that hold the version now.
+
+    `canary` says that the version is one that the alias tries; `reason` is for people.
+    """
+
+    name: str
+    kind: str
+    version: str
+    alias: str
+    canary: bool
+    engines: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Engine:
     """One engine of the generator; `start_time` does not change when adapters are swapped.
 

@@ -18,6 +18,19 @@ def served_model(message: gateway_pb2.ServedModel) -> nouns.ServedModel:
     )
 
 
+def route(message: gateway_pb2.ExplainRouteResponse) -> nouns.Route:
+    """From the wire."""
+    return nouns.Route(
+        name=message.resolved_model,
+        kind=wire.word(gateway_pb2.ModelKind, message.model.kind),
+        version=message.model.version,
+        alias=message.alias,
+        canary=message.canary,
+        engines=tuple(message.engines),
+        reason=message.reason,
+    )
+
+
 def engine(message: generator_pb2.Engine) -> nouns.Engine:
     """From the wire."""
     return nouns.Engine(

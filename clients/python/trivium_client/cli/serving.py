@@ -5,14 +5,29 @@ from typing import Annotated
 import typer
 
 from trivium_client import Trivium
+from trivium_client.cli.asking import StickyKey
 from trivium_client.cli.exits import EPILOG
 from trivium_client.cli.naming import version_of
-from trivium_client.cli.printing import Json, as_json, say, show
+from trivium_client.cli.printing import Json, as_json, say, show, show_one
 from trivium_client.nouns import Adapter
 
 app = typer.Typer(epilog=EPILOG)
 
 Name = Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME@VERSION.")]
+
+
+@app.command(epilog=EPILOG)
+def route(
+    name: Annotated[str, typer.Argument(help="A name as `--model` takes it.")],
+    sticky_key: StickyKey = "",
+    json_wanted: Json = False,
+) -> None:
+    """Show which version a request would get now, and why, without sending one.
+
+    Example: trivium models route desk --sticky-key anna
+    """
+    with Trivium() as client:
+        show_one(client.models.route(name, sticky_key=sticky_key), json_wanted=json_wanted)
 
 
 @app.command(epilog=EPILOG)
