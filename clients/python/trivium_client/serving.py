@@ -82,9 +82,9 @@ class Serving:
         await self._transport.call("generator", self._generator().UnloadAdapter, request)
 
     async def protect(self, version: str, *, protected: bool = True) -> nouns.Adapter:
-        """Load a version into the generator and protect it there from making room for others, or end that.
+        """Load a version into the generator and protect it there from making room for others; or end that.
 
-        Not for readers.  Raises as `load`, NotFoundError when there is no protection to end, OverloadedError when no
+        It stays protected over restarts.  Not for readers.  Raises as `load`, NotFoundError when there is no protection to end, OverloadedError when no
         slot would be left for others.
         """
         if protected:

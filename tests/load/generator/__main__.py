@@ -28,9 +28,10 @@ def _speed(rounds: int) -> Figures:
 def _swaps(_: int) -> Figures:
     swapping = service.measured()
     print(
-        f"first token, adapter on disk {swapping.cold_milliseconds:.0f} ms, in a slot {swapping.warm_milliseconds:.0f} "
-        f"ms (target: at most 100 apart); p99 gap between tokens {swapping.still_gap_milliseconds:.0f} ms, with "
-        f"{swapping.swaps} swaps {swapping.swap_gap_milliseconds:.0f} ms (target: ratio under 2), errors "
+        f"first token, adapter on disk {swapping.cold_milliseconds:.0f} ms ({swapping.cold_requests} requests), in a slot "
+        f"{swapping.warm_milliseconds:.0f} ms (target: at most 100 apart); p99 gap between tokens "
+        f"{swapping.still_gap_milliseconds:.0f} ms, with {swapping.swaps} swaps {swapping.swap_gap_milliseconds:.0f} ms "
+        f"(target: ratio under 2), errors "
         f"{swapping.errors} (target 0)"
     )
     return {

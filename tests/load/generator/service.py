@@ -39,6 +39,7 @@ class Swapping:
 
     cold_milliseconds: float
     warm_milliseconds: float
+    cold_requests: int
     still_gap_milliseconds: float
     swap_gap_milliseconds: float
     swaps: int
@@ -71,6 +72,7 @@ def measured() -> Swapping:
             return Swapping(
                 cold_milliseconds=1e3 * statistics.median(cold),
                 warm_milliseconds=1e3 * statistics.median(warm),
+                cold_requests=len(cold),
                 still_gap_milliseconds=1e3 * percentile(still, 0.99),
                 swap_gap_milliseconds=1e3 * percentile(swapped, 0.99),
                 swaps=swaps,
@@ -89,24 +91,30 @@ def _published(tenant: Tenant, folder: Path) -> Iterator[str]:
 
 
 def _first_tokens(generator: Caller, versions: Sequence[str]) -> tuple[list[float], list[float]]:
-    """Seconds to first tokens: cold (six versions in turn need each other's four slots) and warm, alternating."""
+    """Seconds to first tokens, cold and warm: asked for twice each, six versions in turn need each other's four slots.
+
+    Which of the two a request was, its own stages say.
+    """
     for version in versions:
         generator.answer(QUESTIONS[0], version, max_tokens=1)  # Fetched and verified, that is, on disk.
-    cold, warm = [], []
+    cold: list[float] = []
+    warm: list[float] = []
     for version in itertools.islice(itertools.cycle(versions), _COLD):
-        cold.append(_first_token(generator, version))
-        warm.append(_first_token(generator, version))
+        for _ in range(2):
+            seconds, moved = _first_token(generator, version)
+            (cold if moved else warm).append(seconds)
     return cold, warm
 
 
-def _first_token(generator: Caller, version: str) -> float:
+def _first_token(generator: Caller, version: str) -> tuple[float, bool]:
+    """Seconds to the first token, and whether the adapter had to come into a slot for it."""
     begun = time.perf_counter()
     call = generator.start(QUESTIONS[0], version, max_tokens=1)
     next(call)
     took = time.perf_counter() - begun
-    for _ in call:
-        pass
-    return took
+    # The last message alone has timings.
+    stages = {timing.stage for response in call for timing in response.final.timings}
+    return took, "load_slot" in stages
 
 
 @contextmanager

@@ -90,7 +90,7 @@ def protect(
     end: Annotated[bool, typer.Option("--end", help="Protect it no more.")] = False,
     json_wanted: Json = False,
 ) -> None:
-    """Load an adapter into the generator and keep it there: nothing else takes its slot.
+    """Load an adapter into the generator and keep it there: nothing else takes its slot, nor after a restart.
 
     Example: trivium models protect desk
     """
