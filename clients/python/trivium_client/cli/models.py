@@ -118,7 +118,7 @@ def rollback(
 def _settled(client: Trivium, moved: Alias) -> Alias:
     """The alias once its target serves or has failed; says what is waited for."""
     if moved.state == "pending":
-        typer.echo(f"{standing(moved)} Interrupting this does not undo it.", err=True)
+        say(f"{standing(moved)} Interrupting this does not undo it.", err=True)
     return client.models.wait_alias(moved.model, moved.alias)
 
 

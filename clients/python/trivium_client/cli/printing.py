@@ -117,14 +117,15 @@ def _fitted(text: str, width: int) -> str:
     return set_cell_size(text, width) if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
 
 
-def _terminal_width() -> int | None:
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+def _terminal_width(*, err: bool = False) -> int | None:
+    stream = sys.stderr if err else sys.stdout
+    return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
-def say(sentence: str) -> None:
+def say(sentence: str, *, err: bool = False) -> None:
     """Print a sentence, its digests as those of versions where it would be too long for the terminal."""
-    width = _terminal_width()
-    typer.echo(sentence if width is None else fitted(sentence, width))
+    width = _terminal_width(err=err)
+    typer.echo(sentence if width is None else fitted(sentence, width), err=err)
 
 
 def fitted(sentence: str, width: int) -> str:
