@@ -155,14 +155,10 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         return pb.GetAliasResponse(alias=wire_aliases.alias(alias))
 
     async def ListAliases(self, request: pb.ListAliasesRequest, context: Any) -> pb.ListAliasesResponse:
-        size = paging.size_of(request.page_size)
         after = paging.decode(request.page_token, [str, str, str], request.model) or ()
-        found = await self._do.aliases.page(_caller(), request.model, tuple(map(str, after)), size + 1)
-        more = ""
-        if len(found) > size:
-            last = found[size - 1]
-            more = paging.encode([last.tenant, last.model, last.alias], request.model)
-        return pb.ListAliasesResponse(aliases=[wire_aliases.alias(item) for item in found[:size]], next_page_token=more)
+        limit = paging.size_of(request.page_size) + 1
+        found = await self._do.aliases.page(_caller(), request.model, tuple(map(str, after)), limit)
+        return wire_aliases.listed(request, found)
 
     async def DeleteAlias(self, request: pb.DeleteAliasRequest, context: Any) -> pb.DeleteAliasResponse:
         await self._do.aliases.delete(_caller(), request.model, request.alias, request.etag, request.reason)
@@ -179,7 +175,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     async def ReportReadiness(self, request: pb.ReportReadinessRequest, context: Any) -> pb.ReportReadinessResponse:
         changed = await self._do.aliases.report(wire_aliases.report(request))
         self._do.feed.wake()
-        return pb.ReportReadinessResponse(changed=[wire_aliases.alias(alias) for alias in changed])
+        return pb.ReportReadinessResponse(changed=paging.fitting([wire_aliases.alias(alias) for alias in changed]))
 
     async def ResolveModel(self, request: pb.ResolveModelRequest, context: Any) -> pb.ResolveModelResponse:
         return wire.resolution(await self._do.resolver.resolve(_caller(), request.name, request.sticky_key))

@@ -2,6 +2,7 @@
 
 from trivium.registry.v1 import model_pb2, registry_pb2
 
+from services.chassis import paging
 from services.chassis.errors import Failure, Reason
 from services.registry.alias_view import Alias, Canary
 from services.registry.aliases import Wish
@@ -35,6 +36,16 @@ def alias(value: Alias) -> model_pb2.Alias:
         canaries=[_canary(item) for item in value.canaries],
         previous_version=value.previous,
     )
+
+
+def listed(request: registry_pb2.ListAliasesRequest, values: list[Alias]) -> registry_pb2.ListAliasesResponse:
+    """A page of aliases; ``values`` has one more than the page when there is more."""
+    shown = paging.fitting([alias(item) for item in values[: paging.size_of(request.page_size)]])
+    token = ""
+    if len(values) > len(shown):
+        last = values[len(shown) - 1]
+        token = paging.encode([last.tenant, last.model, last.alias], request.model)
+    return registry_pb2.ListAliasesResponse(aliases=shown, next_page_token=token)
 
 
 def _canary(value: Canary) -> model_pb2.Canary:

@@ -13,10 +13,9 @@ from trivium.registry.v1 import model_pb2
 from trivium.registry.v1 import registry_pb2 as pb
 
 from services.chassis.status import from_rpc_error
-from tests.adapters import digest
 from tests.hub import COMMIT, Hub, hub
 from tests.small_disk import small_disk
-from tests.stack import Stack, User, download, eventually, refused
+from tests.stack import Stack, User, eventually, refused
 from tests.tiny_model import TinyModel
 
 TINY = "file:{opened}/tiny"
@@ -86,21 +85,6 @@ def test_a_folder_becomes_a_version_and_what_nobody_reads_is_left_out(importer: 
     assert {file.filename for file in version.files} == set(TinyModel(shards=2).files())
     assert version.lineage.base_uri == f"file:{folder}"
     assert caller.user.resolve("base:own").version == version.version
-
-
-def test_one_folder_is_imported_into_many_models_at_once(importer: Importer):
-    TinyModel(seed=31, shards=3, hidden=256).write(importer.opened / "shared")
-    caller = importer.user()
-    with ThreadPoolExecutor(6) as pool:
-        models = [f"m{number}" for number in range(6)]
-        versions = list(pool.map(lambda model: caller.imported("file:{opened}/shared", model), models))
-    expected = TinyModel(seed=31, shards=3, hidden=256).files()
-    for version in versions:
-        assert {file.filename: file.sha256 for file in version.files} == {
-            name: digest(content) for name, content in expected.items()
-        }
-    for name, content in expected.items():
-        assert download(caller.user.api, digest(content)) == content, name
 
 
 def test_callers_that_import_the_same_at_once_share_the_work(importer: Importer):
