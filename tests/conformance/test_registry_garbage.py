@@ -230,8 +230,9 @@ async def test_a_file_that_is_being_kept_is_nobody_elses_to_grow_though_its_call
         await entered.wait()
         gone.cancel()
         await asyncio.wait([gone])
-        with pytest.raises(Failure) as failure:
-            await replica.send(CONTENT)
+        async with asyncio.timeout(60):
+            with pytest.raises(Failure) as failure:
+                await replica.send(CONTENT)
         assert failure.value.reason is Reason.UPLOAD_IN_PROGRESS
         go_on.set()
         async with asyncio.timeout(60):

@@ -87,7 +87,7 @@ def test_a_folder_becomes_a_version_and_what_nobody_reads_is_left_out(importer: 
     assert caller.user.resolve("base:own").version == version.version
 
 
-def test_callers_that_import_the_same_at_once_share_the_work(importer: Importer):
+def test_callers_that_import_the_same_at_once_get_one_version_each_under_its_own_request(importer: Importer):
     TinyModel(seed=32, shards=2).write(importer.opened / "twice")
     caller = importer.user()
     with ThreadPoolExecutor(4) as pool:
