@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 
 import grpc
@@ -282,7 +283,12 @@ def test_a_killed_generator_leaves_no_process_of_any_engine(pool):
     api = pool.tenant.generator.api
     fitting = Adapter(rank=4, inputs=128, outputs=128, salt=0.75).files()
     version = pool.tenant.registry.publish("protected", fitting, base_digest=pool.served.base.digest).version
-    api.LoadAdapter(generator_pb2.LoadAdapterRequest(version=version))
+
+    def loads():
+        with suppress(grpc.RpcError):
+            return api.LoadAdapter(generator_pb2.LoadAdapterRequest(version=version))
+
+    eventually(loads, "the registry is reached again", 60)
     assert api.PinAdapter(generator_pb2.PinAdapterRequest(version=version, pinned=True)).adapter.pinned
     below = descendants(pool.served.pid)
     assert len(below) >= 4
