@@ -104,11 +104,11 @@ class Traffic:
         self._cast = cast
         self._draw = random.Random(seed)
         tokenizer = BaseTokenizer(cast.served.base.path)
-        # The title comes first: no storm meets another's cached prompts.
-        begun = [tokenizer.text(f"Storm {title} {text}") for text in BEGINNINGS]
-        self.beginnings = [_long(tokens, _BEGINNING_TOKENS) for tokens in begun]
+        # The title draws what comes first: no storm meets another's cached prompts.
+        begun = [tokenizer.text(text) for text in BEGINNINGS]
+        self.beginnings = [_filled(tokens, _BEGINNING_TOKENS, title) for tokens in begun]
         asked = [tokenizer.text(f"Question: {text} Answer:") for text in QUESTIONS[:_QUESTIONS]]
-        self._questions = [_long(tokens, _PROMPT_TOKENS - _BEGINNING_TOKENS) for tokens in asked]
+        self._questions = [_filled(tokens, _PROMPT_TOKENS - _BEGINNING_TOKENS, "questions") for tokens in asked]
 
     def asks(self, count: int) -> Iterator[Ask]:
         """Requests for ``count`` answers or a few more, beside those that are given up."""
@@ -140,9 +140,14 @@ class Traffic:
         )
 
 
-def _long(tokens: Sequence[int], count: int) -> tuple[int, ...]:
-    """So many tokens, from the first on and again."""
-    return tuple(itertools.islice(itertools.cycle(tokens), count))
+def _filled(tokens: Sequence[int], count: int, seed: str) -> tuple[int, ...]:
+    """So many tokens: noise, then the text.
+
+    A text that repeats itself would not do: every version goes on with it in the same words.
+    """
+    assert len(tokens) <= count, "the text is longer than the prompt"
+    draw = random.Random(f"{seed} {tuple(tokens)}")
+    return (*(draw.choice(tokens) for _ in range(count - len(tokens))), *tokens)
 
 
 def run(cast: Cast, title: str, count: int, seed: int, *, told: Callable[[int], None] = lambda _: None) -> Outcome:
