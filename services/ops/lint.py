@@ -26,8 +26,11 @@ CHECKS = {
 
 
 def main() -> int:
-    """Run the checks, or those whose name starts with an argument; 1 if one fails."""
+    """Run the checks, or those whose name starts with an argument; 1 if one fails, 2 if an argument names none."""
     wanted = tuple(sys.argv[1:]) or ("",)
+    if unknown := [start for start in wanted if not any(name.startswith(start) for name in CHECKS)]:
+        print(f"no check begins with {unknown[0]!r}; there are: {', '.join(CHECKS)}", file=sys.stderr)
+        return 2
     failed = False
     for name, command in CHECKS.items():
         if not name.startswith(wanted):
