@@ -81,7 +81,8 @@ class Uploads:
         self._staging = staging
         self._limits = limits
         self._now = now
-        self._under_way: set[Path] = set()
+        # Whose turn each file is.
+        self._under_way: dict[Path, object] = {}
         self._being_kept: set[Path] = set()
 
     async def progress(self, caller: Caller, sha256: str) -> Progress:
@@ -147,12 +148,13 @@ class Uploads:
         """Two calls must not grow the same file."""
         if target in self._under_way:
             raise Failure(Reason.UPLOAD_IN_PROGRESS, retry_after_seconds=1.0)
-        self._under_way.add(target)
+        turn = self._under_way[target] = object()
         try:
             yield
         finally:
-            if target not in self._being_kept:
-                self._under_way.discard(target)
+            # Once the file is kept the turn has ended, and it may be another's before this call hears of it.
+            if target not in self._being_kept and self._under_way.get(target) is turn:
+                del self._under_way[target]
 
     async def _kept(self, caller: Caller, announced: Announcement, staged: Path) -> None:
         """Keep a file to the end, also when the caller goes away; until then no other call may grow it."""
@@ -163,7 +165,7 @@ class Uploads:
 
     def _let_go(self, staged: Path) -> None:
         self._being_kept.discard(staged)
-        self._under_way.discard(staged)
+        self._under_way.pop(staged, None)
 
     async def _keep(self, caller: Caller, announced: Announcement, staged: Path) -> None:
         await self._blobs.adopt(staged, announced.sha256)

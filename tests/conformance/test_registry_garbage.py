@@ -14,6 +14,8 @@ from trivium.common.v1.transfer_pb2 import Chunk
 
 from services.chassis.errors import Failure, Reason
 from services.registry.blobs import ObjectBlobs
+from services.registry.callers import Caller
+from services.registry.uploads import Progress
 from tests.adapters import digest
 from tests.conformance.replicas import CALLER, DAY_SECONDS, Replica, Site
 
@@ -239,6 +241,40 @@ async def test_a_file_that_is_being_kept_is_nobody_elses_to_grow_though_its_call
             while not (await told(replica)).complete:  # noqa: ASYNC110 - a row sets no event
                 await asyncio.sleep(0)
         assert (await replica.send(CONTENT)).complete
+
+
+async def test_a_turn_that_begins_as_another_ends_is_not_ended_with_it(site: Site):
+    async with site.replica() as replica:
+        replica.uploads.progress = nothing_yet  # type: ignore[method-assign]  # as if the row came a moment later
+        first = asyncio.create_task(replica.send(CONTENT))
+        begun, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slowly() -> AsyncIterator[Chunk]:
+            begun.set()
+            await go_on.wait()
+            yield Chunk(offset_bytes=0, data=CONTENT)
+
+        async def at_the_first_moment() -> Progress:
+            progress = None
+            while progress is None:  # noqa: ASYNC110 - a turn sets no event
+                await asyncio.sleep(0)
+                progress = await settle(partial(replica.send, CONTENT, slowly()), Reason.UPLOAD_IN_PROGRESS)
+            return progress
+
+        second = asyncio.create_task(at_the_first_moment())
+        async with asyncio.timeout(60):
+            await begun.wait()
+            await first
+            with pytest.raises(Failure) as failure:
+                await replica.send(CONTENT)
+            assert failure.value.reason is Reason.UPLOAD_IN_PROGRESS
+            go_on.set()
+            assert (await second).complete
+
+
+async def nothing_yet(caller: Caller, sha256: str) -> Progress:
+    """What a caller was told before the other's upload was entered."""
+    return Progress(sha256, 0, complete=False)
 
 
 async def settle(attempt: Callable[[], Awaitable[Any]], *expected: Reason) -> Any:
