@@ -255,8 +255,8 @@ async def test_a_turn_that_begins_as_another_ends_is_not_ended_with_it(site: Sit
             yield Chunk(offset_bytes=0, data=CONTENT)
 
         async def at_the_first_moment() -> Progress:
-            progress = None
-            while progress is None:  # noqa: ASYNC110 - a turn sets no event
+            progress: Progress | None = None
+            while progress is None:
                 await asyncio.sleep(0)
                 progress = await settle(partial(replica.send, CONTENT, slowly()), Reason.UPLOAD_IN_PROGRESS)
             return progress
