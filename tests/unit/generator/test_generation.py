@@ -2,115 +2,21 @@
 
 import asyncio
 import hashlib
-import itertools
-import json
 import struct
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing
 from dataclasses import replace
 
 import pytest
 
 from services.chassis.errors import Failure, Reason
-from services.generator.adapter_files import VersionFacts, read_manifest
-from services.generator.asking import Ask, Done, More, Opening, TokenIds
-from services.generator.bases import Target
-from services.generator.engine import Finish, Sampling, Turn
-from services.generator.generation import Generation, Sources
-from services.generator.places import Limits, Slots
-from services.generator.prompts import Prompts
-from services.generator.supervision import EngineState
-from tests.unit.generator.engines import MemoryEngine, hosted, settled, stored
-
-
-class Shelf:
-    def __init__(self):
-        self.held = []
-
-    async def obtain(self, facts, ended=lambda _: None):
-        return stored(facts.version, template_digest="sha256:own" if facts.version == "styled" else "")
-
-    @contextmanager
-    def in_hand(self, version):
-        self.held.append(version)
-        try:
-            yield
-        finally:
-            self.held.remove(version)
-
-
-class Renders:
-    """Tells by what it was asked to render."""
-
-    async def render(self, template, special_tokens, turns):
-        return f"{template.tenant} {template.digest} {special_tokens['bos_token']} {turns[0].content}"
-
-
-class Permissions:
-    async def facts(self, version):
-        if version == "hidden":
-            raise Failure(Reason.VERSION_NOT_FOUND, name=version)
-        return VersionFacts(version, "")
-
-    async def full_model(self, name):
-        return ""
-
-
-class Found:
-    """Sends everything to the one host."""
-
-    def __init__(self, host):
-        self.host = host
-
-    async def find(self, versions, version, base):
-        if base:
-            raise Failure(Reason.BASE_NOT_FOUND, name=base, known="base")
-        facts = await versions.facts(version) if version else None
-        return Target(self.host, version, f"model-{version}" if version else "", facts)
-
-
-class AlwaysOn:
-    """A pool whose engine needs no start."""
-
-    @asynccontextmanager
-    async def use(self, host, tenant):
-        yield
-
-
-async def blocking(function, *arguments):
-    return function(*arguments)
-
-
-class World1:
-    def __init__(self, slots=2):
-        self.engine = MemoryEngine(slots)
-        ticks = itertools.count()
-        self.now = lambda: next(ticks) / 8
-        self.slots = Slots(self.engine, Limits(8, 8), self.now)
-        self.counted: list[Done] = []
-        sources = Sources(iter(f"id-{n}" for n in range(99)).__next__, lambda: 77, self.now, blocking)
-        self.states: list[bool] = []
-        self.host = hosted(self.engine, self.slots, lambda now, why: self.states.append(now))
-        prompts = Prompts(Renders(), blocking)
-        self.shelf = Shelf()
-        self.verb = Generation(
-            Found(self.host), AlwaysOn(), self.shelf, Permissions(), prompts, sources, self.counted.append
-        )
-
-    async def open(self):
-        await self.engine.start()
-        await self.slots.resume([])
-        return self
-
-    async def run(self, **fields):
-        return [part async for part in self.verb.answer(ask(**fields), "tenant")]
-
-
-def ask(prompt="hello", version="", base="", seed=None, max_tokens=0, **sampling):
-    return Ask(prompt, version, base, Sampling(max_tokens, **sampling), seed, None, "", "m@prod")
+from services.generator.asking import Done, More, Opening, TokenIds
+from services.generator.engine import Finish, Turn
+from tests.unit.generator.answering import World, ask
+from tests.unit.generator.engines import settled, stored
 
 
 async def test_an_answer_ends_with_a_receipt_that_says_what_the_engine_attested():
-    parts = await (await World1().open()).run(version="v", prompt=(Turn("user", "hey"),))
+    parts = await (await World().open()).run(version="v", prompt=(Turn("user", "hey"),))
     opening, done = parts[0], parts[-1]
     assert [part.text for part in parts[1:-1]] == ["a", "b"]
     assert isinstance(done, Done)
@@ -125,7 +31,7 @@ async def test_an_answer_ends_with_a_receipt_that_says_what_the_engine_attested(
 
 
 async def test_the_stages_follow_one_another_without_a_gap():
-    world = await World1().open()
+    world = await World().open()
     began = world.now() + 1 / 8
     done = (await world.run(version="v"))[-1]
     assert sum(stage.seconds for stage in done.stages) == world.now() - 1 / 8 - began
@@ -135,7 +41,7 @@ async def test_the_stages_follow_one_another_without_a_gap():
 
 
 async def test_a_prefix_is_kept_for_one_tenant_and_one_loading_of_a_version():
-    world = await World1().open()
+    world = await World().open()
     for tenant, version in [("a", "v"), ("a", "v"), ("b", "v"), ("a", ""), ("a", "w")]:
         _ = [part async for part in world.verb.answer(ask(version=version), tenant)]
     await world.slots.unload("v")
@@ -146,12 +52,12 @@ async def test_a_prefix_is_kept_for_one_tenant_and_one_loading_of_a_version():
 
 
 async def test_the_base_is_attested_as_the_base():
-    opening = (await (await World1().open()).run())[0]
+    opening = (await (await World().open()).run())[0]
     assert (opening.attestation.slot, opening.attestation.version, opening.resolved_model) == (-1, "", "base")
 
 
 async def test_not_a_word_leaves_when_the_slot_held_another_version():
-    world = await World1().open()
+    world = await World().open()
     world.engine.lie = "other"
     with pytest.raises(Failure) as caught:
         await anext(world.verb.answer(ask(version="v"), "tenant"))
@@ -159,7 +65,7 @@ async def test_not_a_word_leaves_when_the_slot_held_another_version():
 
 
 async def test_of_weights_that_compute_no_numbers_nothing_is_served_and_the_version_is_named():
-    world = await World1().open()
+    world = await World().open()
     world.engine.overflowing.add("v")
     with pytest.raises(Failure) as caught:
         await anext(world.verb.answer(ask(version="v"), "tenant"))
@@ -169,7 +75,7 @@ async def test_of_weights_that_compute_no_numbers_nothing_is_served_and_the_vers
 
 
 async def test_several_answers_share_a_prompt_and_are_charged_and_counted_each():
-    world = await World1().open()
+    world = await World().open()
     parts = await world.run(version="v", n=3, temperature=1.0)
     assert [(part.choice, part.text) for part in parts[1:-1]] == [(n, text) for text in "ab" for n in range(3)]
     done = parts[-1]
@@ -180,7 +86,7 @@ async def test_several_answers_share_a_prompt_and_are_charged_and_counted_each()
 
 @pytest.mark.parametrize("kind", ["unattested", "mute"])
 async def test_several_answers_of_which_one_is_not_attested_are_refused(kind):
-    world = await World1().open()
+    world = await World().open()
     getattr(world.engine, kind).add(1)
     with pytest.raises(Failure) as caught:
         await world.run(version="v", n=2, temperature=1.0)
@@ -190,12 +96,12 @@ async def test_several_answers_of_which_one_is_not_attested_are_refused(kind):
 
 async def test_several_answers_without_chance_are_refused():
     with pytest.raises(Failure) as caught:
-        await (await World1().open()).run(n=2)
+        await (await World().open()).run(n=2)
     assert (caught.value.reason, caught.value.field) == (Reason.FIELD_INVALID, "sampling.n")
 
 
 async def test_a_request_for_several_answers_takes_as_many_places():
-    world = await World1().open()
+    world = await World().open()
     world.engine.gate.clear()
     async with aclosing(world.verb.answer(ask(n=5, temperature=1.0), "tenant")) as parts:
         await anext(parts)
@@ -204,7 +110,7 @@ async def test_a_request_for_several_answers_takes_as_many_places():
 
 
 async def test_the_files_of_a_version_stay_while_a_request_has_them_in_hand_and_no_longer():
-    world = await World1().open()
+    world = await World().open()
     world.engine.gate.clear()
     async with aclosing(world.verb.answer(ask(version="v"), "tenant")) as parts:
         await anext(parts)
@@ -214,12 +120,12 @@ async def test_the_files_of_a_version_stay_while_a_request_has_them_in_hand_and_
 
 async def test_a_text_of_which_the_tokenizer_makes_nothing_is_refused_by_its_field():
     with pytest.raises(Failure) as caught:
-        await (await World1().open()).run(prompt="")
+        await (await World().open()).run(prompt="")
     assert (caught.value.reason, caught.value.field) == (Reason.FIELD_INVALID, "text")
 
 
 async def test_not_a_word_leaves_when_the_worker_loaded_another_base():
-    world = await World1().open()
+    world = await World().open()
     world.engine.lie_of_base = "sha256:another"
     with pytest.raises(Failure) as caught:
         await anext(world.verb.answer(ask(), "tenant"))
@@ -227,7 +133,7 @@ async def test_not_a_word_leaves_when_the_worker_loaded_another_base():
 
 
 async def test_a_version_that_the_caller_may_not_read_is_not_served_though_it_is_resident():
-    world = await World1().open()
+    world = await World().open()
     async with world.slots.place("owner", stored("hidden")):
         with pytest.raises(Failure) as caught:
             await world.run(version="hidden")
@@ -235,7 +141,7 @@ async def test_a_version_that_the_caller_may_not_read_is_not_served_though_it_is
 
 
 async def test_a_caller_that_leaves_aborts_the_engines_work_and_gives_the_place_back():
-    world = await World1().open()
+    world = await World().open()
     world.engine.gate.clear()
     async with aclosing(world.verb.answer(ask(version="v"), "tenant")) as parts:
         assert isinstance(await anext(parts), Opening)
@@ -250,7 +156,7 @@ async def test_a_caller_that_leaves_aborts_the_engines_work_and_gives_the_place_
     ("read", "made"), [(1, (1, Finish.ABORT)), (2, (1, Finish.ABORT)), (3, (2, Finish.STOP)), (4, (2, Finish.STOP))]
 )
 async def test_an_answer_is_counted_once_with_the_tokens_that_were_made_wherever_its_caller_leaves(read, made):
-    world = await World1().open()
+    world = await World().open()
     async with aclosing(world.verb.answer(ask(version="v"), "tenant")) as parts:
         for _ in range(read):
             await anext(parts)
@@ -260,7 +166,7 @@ async def test_an_answer_is_counted_once_with_the_tokens_that_were_made_wherever
 
 
 async def test_a_caller_that_is_cancelled_in_the_middle_is_counted():
-    world = await World1().open()
+    world = await World().open()
     world.engine.gate.clear()
     running = asyncio.create_task(world.run())
     await settled()
@@ -270,7 +176,7 @@ async def test_a_caller_that_is_cancelled_in_the_middle_is_counted():
 
 
 async def test_what_never_began_is_not_counted():
-    world = await World1().open()
+    world = await World().open()
     world.engine.lie = "other"
     with pytest.raises(Failure):
         await world.run(version="v")
@@ -281,19 +187,19 @@ async def test_what_never_began_is_not_counted():
 
 async def test_a_prompt_that_leaves_no_room_is_refused_with_both_numbers():
     with pytest.raises(Failure) as caught:
-        await (await World1().open()).run(prompt="x" * 128)
+        await (await World().open()).run(prompt="x" * 128)
     assert caught.value.reason is Reason.PROMPT_TOO_LONG
     assert caught.value.variables["tokens"] == "128"
 
 
 async def test_the_context_window_bounds_what_was_asked_for():
-    done = (await (await World1().open()).run(prompt="x" * 100, max_tokens=500, seed=3))[-1]
+    done = (await (await World().open()).run(prompt="x" * 100, max_tokens=500, seed=3))[-1]
     assert (done.opening.sampling.max_tokens, done.opening.sampling.seed) == (28, 3)
 
 
 async def test_token_ids_outside_the_vocabulary_are_refused():
     with pytest.raises(Failure) as caught:
-        await (await World1().open()).run(prompt=TokenIds((1, 256)))
+        await (await World().open()).run(prompt=TokenIds((1, 256)))
     assert caught.value.reason is Reason.FIELD_INVALID
 
 
@@ -302,7 +208,7 @@ async def tokens_of(world, version, role="user"):
 
 
 async def test_a_version_that_brings_its_template_is_rendered_with_it_and_the_receipt_names_it():
-    world = await World1().open()
+    world = await World().open()
     opening = (await world.run(version="styled", prompt=(Turn("user", "hey"),)))[0]
     written = "tenant sha256:own <s> hey"
     assert opening.prompt_tokens == len(written)
@@ -312,20 +218,20 @@ async def test_a_version_that_brings_its_template_is_rendered_with_it_and_the_re
 
 
 async def test_the_template_of_a_base_that_a_tenant_brought_is_rendered_apart_too():
-    world = await World1().open()
+    world = await World().open()
     world.host.base = replace(world.host.base, public=False)
     assert bytes(await tokens_of(world, "")).decode() == "tenant sha256:template <s> hey"
 
 
 async def test_a_conversation_that_the_template_refuses_is_refused_with_its_words():
     with pytest.raises(Failure) as caught:
-        await tokens_of(await World1().open(), "", role="tool")
+        await tokens_of(await World().open(), "", role="tool")
     assert caught.value.reason is Reason.TEMPLATE_UNRENDERABLE
     assert "no tools" in caught.value.sentence
 
 
 async def test_a_conversation_of_which_the_template_makes_nothing_is_refused():
-    world = await World1().open()
+    world = await World().open()
     with pytest.raises(Failure) as caught:
         await world.verb.tokens((Turn("user", ""),), await world.verb.target(""), "tenant")
     assert caught.value.reason is Reason.TEMPLATE_UNRENDERABLE
@@ -333,101 +239,5 @@ async def test_a_conversation_of_which_the_template_makes_nothing_is_refused():
 
 async def test_another_base_is_not_found():
     with pytest.raises(Failure) as caught:
-        await (await World1().open()).run(base="other")
+        await (await World().open()).run(base="other")
     assert caught.value.reason is Reason.BASE_NOT_FOUND
-
-
-@asynccontextmanager
-async def supervised(world):
-    supervisor = world.host.supervisor
-    world.host.life = life = asyncio.create_task(supervisor.run())
-    await settled()
-    yield supervisor
-    life.cancel()
-    await asyncio.gather(life, return_exceptions=True)
-    assert supervisor.state is EngineState.DRAINING
-
-
-async def test_a_dead_engine_is_rebuilt_with_what_it_held_and_who_had_heard_something_is_told_to_retry():
-    world = World1()
-    async with supervised(world) as supervisor:
-        await retried(world, supervisor, world.states)
-
-
-async def retried(world, supervisor, states):
-    await world.run(version="v")
-    world.engine.gate.clear()
-    parts = world.verb.answer(ask(version="v"), "tenant")
-    assert isinstance(await anext(parts), Opening)
-    assert isinstance(await anext(parts), More)
-    world.engine.dead.set()
-    with pytest.raises(Failure) as caught:
-        await anext(parts)
-    assert caught.value.reason is Reason.NOT_READY
-    assert caught.value.retry_after_seconds
-    world.engine.gate.set()
-    await settled()
-    assert (supervisor.state, supervisor.restarts, world.engine.starts) == (EngineState.READY, 1, 2)
-    assert set(world.engine.held.values()) == {"v"}
-    assert states[0] is False
-    assert states[-1] is True
-    assert (await world.run(version="v"))[-1].opening.attestation.version == "v"
-
-
-async def test_who_had_heard_nothing_is_answered_by_the_next_engine():
-    world = World1()
-    async with supervised(world) as supervisor:
-        world.engine.prompts.clear()
-        asked = [asyncio.create_task(world.run(version=version)) for version in ("v", "v", "")]
-        await settled()
-        world.engine.dead.set()
-        await settled()
-        assert not any(task.done() for task in asked)
-        world.engine.prompts.set()
-        for parts, version in zip(await asyncio.gather(*asked), ("v", "v", ""), strict=True):
-            assert [part.text for part in parts[1:-1]] == ["a", "b"]
-            assert (parts[-1].opening.attestation.version, parts[-1].completion_tokens) == (version, 2)
-            assert "rebuild" in [stage.name for stage in parts[-1].stages]
-        assert supervisor.restarts == 1
-    assert len(world.counted) == 3
-
-
-async def test_who_loses_two_engines_is_told_to_retry():
-    world = World1()
-    async with supervised(world):
-        world.engine.prompts.clear()
-        asked = asyncio.create_task(world.run())
-        for _ in range(2):
-            await settled()
-            world.engine.dead.set()
-        with pytest.raises(Failure) as caught:
-            await asked
-        assert caught.value.reason is Reason.NOT_READY
-    assert not world.counted
-
-
-async def test_a_version_that_kills_its_engine_twice_is_refused_and_the_others_are_served():
-    world = World1()
-    async with supervised(world) as supervisor:
-        world.engine.deadly.add("poison")
-        with pytest.raises(Failure) as caught:
-            await world.run(version="poison")
-        assert caught.value.reason is Reason.NOT_READY
-        await settled()
-        assert supervisor.restarts == 2
-        with pytest.raises(Failure) as caught:
-            await world.run(version="poison")
-        assert caught.value.reason is Reason.WEIGHTS_REFUSED
-        assert "died 2 times" in caught.value.sentence
-        assert (await world.run(version="v"))[-1].opening.attestation.version == "v"
-        assert supervisor.restarts == 2
-
-
-def test_a_manifest_that_does_not_hash_to_the_version_is_refused():
-    fields = {"tenant": "t", "model": "m", "kind": "LORA", "base_digest": "b", "template_digest": "", "files": []}
-    text = json.dumps(fields)
-    version = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-    assert read_manifest(VersionFacts(version, text)).model == "m"
-    with pytest.raises(Failure) as caught:
-        read_manifest(VersionFacts(version, text.replace('"m"', '"n"')))
-    assert caught.value.reason is Reason.WEIGHTS_REFUSED

@@ -1,10 +1,13 @@
 """Hostile and broken adapters against the limited child: refused with a sentence, never loaded."""
 
+import hashlib
+import json
 import struct
 
 import pytest
 
 from services.chassis.errors import Failure, Reason
+from services.generator.adapter_files import VersionFacts, read_manifest
 from services.generator.verification import BaseRules, base_rules, verify
 from tests.adapters import Adapter, floats, safetensors
 
@@ -201,3 +204,13 @@ async def test_what_a_merge_would_make_servable_says_so(case, merged, tmp_path):
     with pytest.raises(Failure) as caught:
         await verify(write(tmp_path, case), RULES)
     assert ("trivium models merge" in caught.value.sentence) is merged
+
+
+def test_a_manifest_that_does_not_hash_to_the_version_is_refused():
+    fields = {"tenant": "t", "model": "m", "kind": "LORA", "base_digest": "b", "template_digest": "", "files": []}
+    text = json.dumps(fields)
+    version = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    assert read_manifest(VersionFacts(version, text)).model == "m"
+    with pytest.raises(Failure) as caught:
+        read_manifest(VersionFacts(version, text.replace('"m"', '"n"')))
+    assert caught.value.reason is Reason.WEIGHTS_REFUSED
