@@ -118,7 +118,7 @@ class Merges:
                 whole = sum(path.stat().st_size for path in of_base.values())
                 await asyncio.to_thread(require_space, self._folder, whole, "the blobs")
                 task = {"base": of_base, "adapter": of_adapter, "out": out, "most_bytes": self._max_blob_bytes}
-                files = await self._ask(task, whole, progress)
+                files, code = await self._ask(task, whole, progress)
             progress.say("it is checked and kept")
             for file in files:
                 await self._uploads.take(caller, file, out / file.filename)
@@ -128,6 +128,7 @@ class Merges:
             parent_version=adapter.version,
             further_parents=(base.version,) if base.version else (),
             config={"merged": {"adapter": adapter.version, "base": base.name, "base_digest": base.digest}},
+            code_version=code,
         )
         draft = Manifest(caller.tenant, target, Kind.FULL, "", "", "", tuple(files), lineage)
         return await self._publishing.publish(caller, draft, replay)
@@ -145,8 +146,8 @@ class Merges:
         async with AsyncExitStack() as stack:
             yield {file.filename: await stack.enter_async_context(self._blobs.local(file.sha256)) for file in files}
 
-    async def _ask(self, task: Mapping[str, Any], whole: int, progress: Progress) -> list[File]:
-        """Have the child write the files.  Raises WEIGHTS_REFUSED, DISK_FULL."""
+    async def _ask(self, task: Mapping[str, Any], whole: int, progress: Progress) -> tuple[list[File], str]:
+        """Have the child write the files; returns them and its code's version.  Raises WEIGHTS_REFUSED, DISK_FULL."""
         child = await spawn(
             [sys.executable, "-I", "-c", _PROGRAM, ROOT],
             env=ENVIRONMENT,
@@ -174,7 +175,8 @@ class Merges:
         if status != 0 or "files" not in answer:
             problem = answer.get("problem") or "the merge ran out of memory or time"
             raise Failure(Reason.WEIGHTS_REFUSED, problem=f"it cannot be merged: {problem}")
-        return [File(name, sha256, size_bytes) for name, sha256, size_bytes in answer["files"]]
+        files = [File(name, sha256, size_bytes) for name, sha256, size_bytes in answer["files"]]
+        return files, str(answer["code"])
 
     def discard_remains(self) -> None:
         """Remove what merges left that a kill ended; call before the first.  Blocks."""

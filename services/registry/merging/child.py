@@ -1,7 +1,8 @@
 """The child's whole program: limits first, then one merge, told in lines of JSON.
 
 The task, from standard input: ``{"base": {name: path}, "adapter": {name: path}, "out": folder, "most_bytes": n}``.
-Lines: ``{"done": bytes}`` now and then; at the end ``{"files": [[name, sha256, bytes], …]}`` or ``{"problem": text}``.
+Lines: ``{"done": bytes}`` now and then; at the end ``{"files": [[name, sha256, bytes], …], "code": version}`` or
+``{"problem": text}``; "code" is the version of the code that merged.
 Exit code 0 stands for either end, anything else for none.
 """
 
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from services.chassis.code_version import code_version
 from services.registry.inspection import Unfit
 from services.registry.inspection.child import end_with_parent
 from services.registry.inspection.full import CONFIG, INDEX
@@ -91,10 +93,13 @@ def _say(message: Mapping[str, object]) -> None:
 def main() -> None:
     """Read one task, do it, tell."""
     task = json.load(sys.stdin)
+    end_with_parent()
+    # Now, and not when the version waits for it; and before the limits, which allow no child that could be asked.
+    code = code_version()
     limit_this_process(int(task["most_bytes"]))
     base, adapter = ({name: Path(path) for name, path in task[key].items()} for key in ("base", "adapter"))
     try:
-        _say({"files": merge(base, adapter, Path(task["out"]))})
+        _say({"files": merge(base, adapter, Path(task["out"])), "code": code})
     except Unfit as unfit:
         _say({"problem": str(unfit)[:1000]})
     except OSError as error:

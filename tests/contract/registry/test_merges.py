@@ -1,5 +1,7 @@
 """An adapter and its base become one full model, also where no engine loads the adapter; or nothing happens."""
 
+import importlib.metadata
+import re
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -104,6 +106,8 @@ def test_a_merge_is_a_full_version_that_says_where_it_comes_from(user: User):
     assert full.lineage.parent_version == version.version
     told = MessageToDict(full.lineage.config)["merged"]
     assert (told["adapter"], told["base_digest"], told["base"]) == (version.version, base.digest(), "own@1")
+    installed = re.escape(importlib.metadata.version("trivium-suite"))
+    assert re.fullmatch(rf"{installed}(\+g[0-9a-f]{{12}}(\.dirty)?)?", full.lineage.code_version), full.lineage
     expected = base.weights()[f"{MODULE}.weight"] + 2 * (0.25 * 0.5 * 2) * np.ones((64, 64), np.float32)
     np.testing.assert_allclose(weight(user, full), expected, rtol=1e-6)
     kept = {file.filename: file.sha256 for file in full.files}
