@@ -7,6 +7,7 @@ stops them where the same request would fail the same way.
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from google.rpc import status_pb2
@@ -64,10 +65,11 @@ class HttpError:
     headers: dict[str, str]
 
 
-def of_status(status: status_pb2.Status, request_id: str) -> HttpError:
-    """The HTTP answer of a failed call."""
+def of_status(status: status_pb2.Status, request_id: str, sent: Mapping[str, str] | None = None) -> HttpError:
+    """The HTTP answer of a failed call; ``sent`` are the caller's names of our fields for which OpenAI has several."""
     peer = read(status)
-    param = _param(peer)
+    field = _field(peer)
+    param = _param(peer, field, {**_PARAMS, **(sent or {})})
     code = _CODES.get(peer.reason, peer.reason.lower()) or peer.code.name.lower()
     headers = {REQUEST_ID: request_id}
     if peer.retry_after_seconds is not None:
@@ -78,7 +80,7 @@ def of_status(status: status_pb2.Status, request_id: str) -> HttpError:
         headers["www-authenticate"] = "Bearer"
     number = _STATUS[peer.code]
     kind = _TYPE.get(peer.code, "invalid_request_error" if number < 500 or number == 501 else "server_error")
-    return HttpError(number, body_of(_message(peer, param), kind, param, code), headers)
+    return HttpError(number, body_of(_message(peer, field, param), kind, param, code), headers)
 
 
 def of_http(number: int, message: str, request_id: str) -> HttpError:
@@ -93,19 +95,25 @@ def body_of(message: str, kind: str, param: str | None, code: str) -> bytes:
     return json.dumps({"error": error}, ensure_ascii=False).encode()
 
 
-def _message(peer: PeerFailure, param: str | None) -> str:
+def _message(peer: PeerFailure, field: str, param: str | None) -> str:
     """The catalogue's sentence; a broken rule is told under the name that the caller used."""
     if peer.reason == "REQUEST_INVALID" and param and peer.violations:
         return f"{param}: {peer.violations[0].description}"
+    if peer.reason == "FIELD_INVALID" and param and peer.message.startswith(f"{field}: "):
+        return param + peer.message.removeprefix(field)
     return peer.message
 
 
-def _param(peer: PeerFailure) -> str | None:
-    """The field at fault as OpenAI names it, None where no single one is."""
-    field = peer.violations[0].field if peer.violations else peer.variables.get("field", "")
+def _field(peer: PeerFailure) -> str:
+    """The field at fault as our API names it, empty where no single one is."""
+    return peer.violations[0].field if peer.violations else peer.variables.get("field", "")
+
+
+def _param(peer: PeerFailure, field: str, names: Mapping[str, str]) -> str | None:
+    """The field at fault as the caller named it, None where no single one is."""
     if not field and peer.reason == "MODEL_NOT_FOUND":
         return "model"
     if not field:
         return None
     whole = field.partition("[")[0]
-    return _PARAMS.get(whole) or _PARAMS.get(whole.partition(".")[0]) or field.removeprefix("sampling.")
+    return names.get(whole) or names.get(whole.partition(".")[0]) or field.removeprefix("sampling.")

@@ -23,6 +23,7 @@ class GeneratingExchange:
     def __init__(self, servicer: GatewayServicer, request_id: str, clock: Callable[[], float] = time.time) -> None:
         self.request_id = request_id
         self.stream = False
+        self.sent: dict[str, str] = {}
         self._servicer = servicer
         self._created = int(clock())
         self._model = ""
@@ -35,6 +36,7 @@ class GeneratingExchange:
         if is_uuid(request_id):  # what is none is refused by validation, under an id that a header can carry
             self.request_id = request_id
         self.stream = body.stream
+        self.sent = body.sent
         self._model = body.model
         self._usage_wanted = body.stream_options.include_usage
         self._logprobs_wanted = logprobs

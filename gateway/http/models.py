@@ -25,6 +25,7 @@ class _Lookup:
 
     def __init__(self, servicer: GatewayServicer, request_id: str) -> None:
         self.request_id = request_id
+        self.sent: dict[str, str] = {}
         self._servicer = servicer
 
 

@@ -83,8 +83,9 @@ def _chat_sampling(body: ChatCompletion) -> chat_pb2.Sampling:
 
 
 def _sampling(body: Generation, max_tokens: int | None, logprobs: int | None) -> chat_pb2.Sampling:
+    sent = body.sent
     return chat_pb2.Sampling(
-        max_tokens=_int32(max_tokens, "max_tokens"),
+        max_tokens=_int32(max_tokens, sent["sampling.max_tokens"]),
         temperature=body.temperature,
         top_p=body.top_p,
         top_k=_int32(body.top_k, "top_k"),
@@ -94,7 +95,7 @@ def _sampling(body: Generation, max_tokens: int | None, logprobs: int | None) ->
         frequency_penalty=body.frequency_penalty,
         presence_penalty=body.presence_penalty,
         repetition_penalty=body.repetition_penalty,
-        logprobs=_int32(logprobs, "logprobs"),
+        logprobs=_int32(logprobs, sent["sampling.logprobs"]),
         min_p=body.min_p,
         min_tokens=_int32(body.min_tokens, "min_tokens"),
         ignore_eos=body.ignore_eos,

@@ -134,6 +134,19 @@ class Generation(_Strict):
         return self.safety_identifier or self.user
 
     @property
+    def sent(self) -> dict[str, str]:
+        """The name that this request has for each field of ours for which there are several: errors are told by it."""
+        shapes = ("regex", "choice", "grammar")
+        shape = next((name for name in shapes if getattr(self.trivium, name) is not None), None)
+        return {
+            "sticky_key": "user" if self.user and not self.safety_identifier else "safety_identifier",
+            "collections": "trivium.collection" if self.trivium.collection else "trivium.collections",
+            "structured_output": f"trivium.{shape}" if shape else "response_format",
+            "sampling.max_tokens": "max_tokens",
+            "sampling.logprobs": "logprobs",
+        }
+
+    @property
     def stops(self) -> list[str]:
         """Texts that end the answer."""
         return [self.stop] if isinstance(self.stop, str) else self.stop
@@ -147,6 +160,13 @@ class ChatCompletion(Generation):
     logprobs: bool = False
     top_logprobs: _Count | None = None
     response_format: ResponseFormat | None = None
+
+    @property
+    def sent(self) -> dict[str, str]:
+        """As Generation, with the names that only chats have."""
+        newer = self.max_tokens is None and self.max_completion_tokens is not None
+        limit = "max_completion_tokens" if newer else "max_tokens"
+        return {**super().sent, "sampling.max_tokens": limit, "sampling.logprobs": "top_logprobs"}
 
 
 class TextCompletion(Generation):

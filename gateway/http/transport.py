@@ -34,6 +34,8 @@ class Exchange(Protocol):
     request_id: str
     # True after ``parse`` when the answer is a stream of events.
     stream: bool
+    # After ``parse`` the caller's names of fields that have several.
+    sent: dict[str, str]
 
     def parse(self, raw: bytes) -> Message:
         """The call's request.  Raises FIELD_INVALID or PARAMETER_UNSUPPORTED by name."""
@@ -164,7 +166,7 @@ class CallResponse(Response):
         try:
             await serving
         except Refused as refused:
-            error = of_status(refused.status, self._exchange.request_id)
+            error = of_status(refused.status, self._exchange.request_id, self._exchange.sent)
             last = error.body
             if started:
                 # The status line has gone; what the clients of streams look for is an event.

@@ -139,11 +139,21 @@ async def test_a_request_is_refused_by_the_name_of_what_is_wrong(alone):
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
         ({"trivium": {"request_id": "no-uuid"}}, "trivium.request_id"),
         ({"model": "auto"}, "model"),
+        # Of two names for one field, the one that was sent.
+        ({"user": "x" * 513}, "user"),
+        ({"safety_identifier": "x" * 513}, "safety_identifier"),
+        ({"safety_identifier": "x" * 513, "user": "anna"}, "safety_identifier"),
+        ({"max_completion_tokens": 0}, "max_completion_tokens"),
+        ({"max_completion_tokens": 2**40}, "max_completion_tokens"),
+        ({"trivium": {"choice": ["x"] * 2000}}, "trivium.choice"),
+        ({"trivium": {"collection": "x" * 5000}}, "trivium.collection"),
     ]
     for extra, param in cases:
         answer = await client.post("/v1/chat/completions", json={**hello, **extra}, headers=headers)
         assert answer.status_code in (400, 501), extra
         assert answer.json()["error"]["param"] == param, answer.text
+        if answer.json()["error"]["code"] in ("request_invalid", "field_invalid"):
+            assert answer.json()["error"]["message"].startswith(f"{param}: "), answer.text
 
 
 async def test_paths_that_are_not_there_answer_in_the_same_shape(alone):

@@ -55,6 +55,15 @@ def test_a_broken_rule_names_the_parameter_in_openais_words(field, param):
     assert body["param"] == param
 
 
+def test_a_field_that_a_service_refuses_is_told_by_the_callers_name_of_it_in_the_message_too():
+    status = to_status(
+        Failure(Reason.FIELD_INVALID, field="sampling.max_tokens", problem="is below min_tokens"), correlation_id="c1"
+    )
+    error = json.loads(of_status(status, "r1", {"sampling.max_tokens": "max_completion_tokens"}).body)["error"]
+    assert error["param"] == "max_completion_tokens"
+    assert error["message"] == "max_completion_tokens: is below min_tokens"
+
+
 def test_what_is_not_there_yet_is_not_tried_again():
     error, _ = answer(Failure(Reason.NOT_YET_AVAILABLE, field="model", what="auto"))
     assert error.status == 501

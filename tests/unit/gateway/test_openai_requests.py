@@ -49,6 +49,25 @@ def test_the_user_stays_with_one_version():
     assert chat(user="me", safety_identifier="hashed").sticky_key == "hashed"
 
 
+@pytest.mark.parametrize(
+    ("fields", "field", "name"),
+    [
+        ({"user": "me"}, "sticky_key", "user"),
+        ({"safety_identifier": "hashed"}, "sticky_key", "safety_identifier"),
+        ({"user": "me", "safety_identifier": "hashed"}, "sticky_key", "safety_identifier"),
+        ({"max_tokens": 1}, "sampling.max_tokens", "max_tokens"),
+        ({"max_completion_tokens": 1}, "sampling.max_tokens", "max_completion_tokens"),
+        ({"trivium": {"regex": "a"}}, "structured_output", "trivium.regex"),
+        ({"response_format": {"type": "json_object"}}, "structured_output", "response_format"),
+        ({"trivium": {"collection": "a"}}, "collections", "trivium.collection"),
+        ({"trivium": {"collections": ["a"]}}, "collections", "trivium.collections"),
+    ],
+)
+def test_of_several_names_for_one_field_the_one_that_was_sent_is_kept_for_errors(fields, field, name):
+    body = parse(ChatCompletion, json.dumps({"model": "base", "messages": [USER], **fields}).encode())
+    assert body.sent[field] == name
+
+
 def test_a_parameter_that_was_not_given_stays_unset():
     sampling = chat().sampling
     assert not any(sampling.HasField(name) for name in ("max_tokens", "temperature", "seed", "logprobs"))
