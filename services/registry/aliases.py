@@ -9,6 +9,7 @@ nothing moves at an hour when nobody expects it.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
@@ -59,7 +60,9 @@ class Aliases:
         except Failure as failure:
             if failure.reason is Reason.GATE_NOT_PASSED:
                 note = partial(self._note_refusal, caller=caller, spot=spot, wish=wish, failure=failure)
-                await self._database.write(note)
+                # Who lost the answer asks again, and is refused again: that is one refusal.
+                once = replay.aside("refused")
+                await self._database.write(lambda session: once.json(session, lambda: note(session)))
             raise
 
     def _assign(self, session: Session, caller: Caller, spot: Spot, wish: Wish) -> Alias:
@@ -84,7 +87,9 @@ class Aliases:
             self._settle(session, row)
         return self._view.shown(session, row)
 
-    def _note_refusal(self, session: Session, *, caller: Caller, spot: Spot, wish: Wish, failure: Failure) -> None:
+    def _note_refusal(
+        self, session: Session, *, caller: Caller, spot: Spot, wish: Wish, failure: Failure
+    ) -> dict[str, Any]:
         """Keep what a gate refused; the change itself was rolled back, so this is a transaction of its own."""
         row = session.get(AliasRow, (spot.tenant, spot.model, spot.alias))
         move = Move(
@@ -98,6 +103,7 @@ class Aliases:
             detail=failure.variables["found"],
         )
         moves.note(session, spot, move)
+        return {}
 
     def _settle(self, session: Session, row: AliasRow) -> bool:
         """Move a pending alias on if its target's readiness decides it.  True when it changed."""

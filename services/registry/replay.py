@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -30,3 +30,8 @@ class Replay:
         text = seen(session, self.key)
         answer: dict[str, Any] | None = None if text is None else json.loads(text)
         return answer
+
+    def aside(self, what: str) -> "Replay":
+        """For what is kept of this request although it was refused: once, and its id stays free for an answer."""
+        method = f"{self.key.method} {what} {self.key.fingerprint.hex()}"
+        return Replay(replace(self.key, method=method))

@@ -154,6 +154,26 @@ def test_moves_and_refusals_say_who_when_from_to_and_why(served):
     assert all(move.principal and move.create_time.seconds for move in moves(user))
 
 
+def test_a_repeated_request_that_is_refused_again_is_one_refusal(served):
+    user, old, new = served
+    gate(user, required_value=0.9)
+    measure(user, new, 0.85)
+    request_id = str(uuid.uuid4())
+    for _ in range(3):
+        with refused("GATE_NOT_PASSED"):
+            user.point("fares", new, request_id=request_id)
+    assert [(move.kind, move.to_version) for move in moves(user)] == [(REFUSED, new), (SET, old)]
+    # Another wish is another refusal, whatever its id; a refusal is no answer, so the id is good for one.
+    with refused("GATE_NOT_PASSED"):
+        user.point("fares", new, request_id=request_id, reason="it is better by hand")
+    with refused("GATE_NOT_PASSED"):
+        user.point("fares", new)
+    assert [move.kind for move in moves(user)] == [REFUSED, REFUSED, REFUSED, SET]
+    measure(user, new, 0.95)
+    assert user.point("fares", new, request_id=request_id).serving_version == new
+    assert [move.kind for move in moves(user)] == [SET, REFUSED, REFUSED, REFUSED, SET]
+
+
 def test_a_refused_move_changes_nothing(served):
     user, _, new = served
     gate(user)
