@@ -6,6 +6,7 @@ Invariant: one request id for one effect, however often it has to be asked again
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -25,6 +26,13 @@ T = TypeVar("T")
 
 Progress = Callable[[int, int], None]
 Said = Callable[[str], None]
+
+# How long the whole of an import or a merge is waited for; the work itself goes on after that.
+DONE_TIMEOUT_SECONDS = 6 * 3600.0
+# How long a service that says nothing about the work is asked again: a few deadlines of one call.
+SILENCE_SECONDS = 120.0
+# Between a call that timed out and the next: one that times out at once does not keep the processor busy.
+_AGAIN_SECONDS = 0.2
 
 _ADAPTER_CONFIG = "adapter_config.json"
 _TOKENIZER = frozenset({
@@ -68,23 +76,40 @@ async def add_folder(
     kind = model_pb2.VERSION_KIND_FULL if full else model_pb2.VERSION_KIND_LORA
     version = model_pb2.Version(model=model, kind=kind, base_digest="" if full else base_digest, files=files)
     request = registry_pb2.CreateVersionRequest(version=version, request_id=new_request_id())
-    response = await until_done(lambda: transport.call("registry", _stub(transport).CreateVersion, request))
+    create = _stub(transport).CreateVersion
+    response = await until_done(lambda: transport.call("registry", create, request), f"The new version of {model}")
     return model_wire.version(response.version)
 
 
-async def import_model(transport: Transport, uri: str, model: str, said: Said | None) -> nouns.Version:
-    """Have the registry fetch a model; `said` hears how far it is."""
+async def import_model(
+    transport: Transport, uri: str, model: str, *, said: Said | None, timeout_seconds: float
+) -> nouns.Version:
+    """Have the registry fetch a model; `said` hears how far it is.  Raises as `until_done`."""
     request = registry_pb2.ImportModelRequest(uri=uri, model=model, request_id=new_request_id())
-    response = await until_done(lambda: transport.call("registry", _stub(transport).ImportModel, request), said)
+    asked = _stub(transport).ImportModel
+    response = await until_done(
+        lambda: transport.call("registry", asked, request),
+        f"The import of {uri} into {model}",
+        said=said,
+        timeout_seconds=timeout_seconds,
+    )
     return model_wire.version(response.version)
 
 
-async def merge(transport: Transport, version: str, model: str, target: str, said: Said | None) -> nouns.Version:
-    """Have the registry bake an adapter into its base; `said` hears how far it is."""
+async def merge(
+    transport: Transport, version: str, model: str, target: str, *, said: Said | None, timeout_seconds: float
+) -> nouns.Version:
+    """Have the registry bake an adapter into its base; `said` hears how far it is.  Raises as `until_done`."""
     request = registry_pb2.MergeVersionRequest(
         model=model, version=version, target_model=target, request_id=new_request_id()
     )
-    response = await until_done(lambda: transport.call("registry", _stub(transport).MergeVersion, request), said)
+    asked = _stub(transport).MergeVersion
+    response = await until_done(
+        lambda: transport.call("registry", asked, request),
+        f"The merge of {model}@{version} into {target}",
+        said=said,
+        timeout_seconds=timeout_seconds,
+    )
     return model_wire.version(response.version)
 
 
@@ -105,19 +130,58 @@ async def upload_blob(transport: Transport, path: Path, progress: Progress | Non
     await upload(transport, "registry", path, send=stub.UploadBlob, committed=committed, frame=frame, progress=progress)
 
 
-async def until_done(call: Callable[[], Awaitable[T]], said: Said | None = None) -> T:
-    """Repeat a call that says WORK_UNDER_WAY, or runs into its deadline, until it answers: the work goes on meanwhile."""
-    while True:
-        try:
-            return await call()
-        except ConflictError as error:
-            if error.reason != "WORK_UNDER_WAY":
-                raise
-            if said is not None:
-                said(error.variables.get("progress", ""))
-            await asyncio.sleep(error.retry_after_seconds or 0.1)
-        except RequestTimeoutError:
-            continue
+async def until_done(
+    call: Callable[[], Awaitable[T]],
+    what: str,
+    *,
+    said: Said | None = None,
+    timeout_seconds: float = DONE_TIMEOUT_SECONDS,
+    silence_seconds: float = SILENCE_SECONDS,
+) -> T:
+    """Repeat a call that says WORK_UNDER_WAY, or runs into its deadline, until it answers: the work goes on meanwhile.
+
+    `what` names the work in errors.  Raises RequestTimeoutError, with the reason WAIT_TIMEOUT, when `timeout_seconds`
+    passed in all, whatever was heard meanwhile, or when calls only ran into their deadlines for `silence_seconds`.
+    """
+    begun = heard_at = time.monotonic()
+    last = ""
+    try:
+        async with asyncio.timeout(timeout_seconds) as whole:
+            while True:
+                try:
+                    return await call()
+                except ConflictError as error:
+                    if error.reason != "WORK_UNDER_WAY":
+                        raise
+                    heard_at, last = time.monotonic(), error.variables.get("progress", "")
+                    if said is not None:
+                        said(last)
+                    await asyncio.sleep(error.retry_after_seconds or 0.1)
+                except RequestTimeoutError:
+                    silent_seconds = time.monotonic() - heard_at
+                    if silent_seconds >= silence_seconds:
+                        silence = f"the service has said nothing of it for {_seconds(silent_seconds)} s"
+                        cause = f"{silence} (is it up? trivium status)"
+                        raise _given_up(what, time.monotonic() - begun, cause, last) from None
+                    await asyncio.sleep(_AGAIN_SECONDS)
+    except TimeoutError:
+        if not whole.expired():
+            raise
+        raise _given_up(what, timeout_seconds, "that is as long as it was to be waited for", last) from None
+
+
+def _given_up(what: str, waited_seconds: float, cause: str, last: str) -> RequestTimeoutError:
+    heard = f"; last heard: {last}" if last else ""
+    message = (
+        f"{what} did not end within {_seconds(waited_seconds)} s: {cause}{heard}. What is under way goes on; "
+        "ask for the same again to wait for it further."
+    )
+    return RequestTimeoutError(message, reason="WAIT_TIMEOUT", variables={"what": what, "progress": last})
+
+
+def _seconds(seconds: float) -> str:
+    """For people: whole from ten on."""
+    return f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.3g}"
 
 
 def _of_adapter(name: str) -> bool:

@@ -43,13 +43,13 @@ class Models(GovernanceFace, ServingFace):
         """Upload a LoRA adapter or a full model, whichever the folder holds."""
         return self._loop.run(self._inner.add_folder(model, folder, **options))
 
-    def import_model(self, uri: str, model: str, *, said: Callable[[str], None] | None = None) -> nouns.Version:
+    def import_model(self, uri: str, model: str, **options: Any) -> nouns.Version:
         """Have the registry import hf:ORG/NAME@REVISION, or file:PATH of its machine."""
-        return self._loop.run(self._inner.import_model(uri, model, said=said))
+        return self._loop.run(self._inner.import_model(uri, model, **options))
 
-    def merge(self, version: str, *, model: str, into: str, said: Callable[[str], None] | None = None) -> nouns.Version:
+    def merge(self, version: str, *, model: str, into: str, **options: Any) -> nouns.Version:
         """Bake an adapter into its base: a full version of the model `into`."""
-        return self._loop.run(self._inner.merge(version, model=model, into=into, said=said))
+        return self._loop.run(self._inner.merge(version, model=model, into=into, **options))
 
     def base_digest(self, name: str) -> str:
         """The digest of a base by name."""

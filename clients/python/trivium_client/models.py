@@ -81,19 +81,36 @@ class Models(Governance, Serving):
             self._transport, model, Path(folder), base_digest=base_digest, progress=progress
         )
 
-    async def import_model(self, uri: str, model: str, *, said: Callable[[str], None] | None = None) -> nouns.Version:
-        """Have the registry import `hf:ORG/NAME@REVISION`, or `file:PATH` of its machine; `said` hears how far it is."""
-        return await importing.import_model(self._transport, uri, model, said)
+    async def import_model(
+        self,
+        uri: str,
+        model: str,
+        *,
+        said: Callable[[str], None] | None = None,
+        timeout_seconds: float = importing.DONE_TIMEOUT_SECONDS,
+    ) -> nouns.Version:
+        """Have the registry import `hf:ORG/NAME@REVISION`, or `file:PATH` of its machine; `said` hears how far it is.
+
+        Raises RequestTimeoutError after `timeout_seconds`, or when the registry says nothing of it for two minutes; it
+        goes on, and the same asked again waits for it further.
+        """
+        return await importing.import_model(self._transport, uri, model, said=said, timeout_seconds=timeout_seconds)
 
     async def merge(
-        self, version: str, *, model: str, into: str, said: Callable[[str], None] | None = None
+        self,
+        version: str,
+        *,
+        model: str,
+        into: str,
+        said: Callable[[str], None] | None = None,
+        timeout_seconds: float = importing.DONE_TIMEOUT_SECONDS,
     ) -> nouns.Version:
         """Bake an adapter into its base: a full version of the model `into`, with an engine of its own.
 
         `said` hears how far it is.  Raises InvalidRequestError for what cannot be merged, PreconditionError when the
-        registry does not have the base's files.
+        registry does not have the base's files, RequestTimeoutError as `import_model`.
         """
-        return await importing.merge(self._transport, version, model, into, said)
+        return await importing.merge(self._transport, version, model, into, said=said, timeout_seconds=timeout_seconds)
 
     async def base_digest(self, name: str) -> str:
         """The digest of a base by name, `base:NAME` or `base:NAME@VERSION`.  Raises NotFoundError."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from trivium_client import Trivium
-from trivium_client.errors import InvalidRequestError
+from trivium_client.errors import InvalidRequestError, RequestTimeoutError
 
 from tests.adapters import Adapter
 from tests.stack import Stack
@@ -80,6 +80,15 @@ def test_the_registry_imports_for_the_client_and_says_how_far_it_is(opened: Path
     assert all(heard)
     assert version.base_uri == f"file:{opened}/tiny"
     assert client.models.base_digest("base:own") == version.base_digest
+
+
+def test_an_import_that_is_not_waited_for_to_its_end_goes_on_and_the_same_asked_again_has_it(
+    opened: Path, client: Trivium
+):
+    TinyModel(seed=8).write(opened / "later")
+    with pytest.raises(RequestTimeoutError, match=r"The import of file:.*/later into own did not end within 0\.001 s"):
+        client.models.import_model(f"file:{opened}/later", "own", timeout_seconds=0.001)
+    assert client.models.import_model(f"file:{opened}/later", "own").number == 1
 
 
 def test_the_command_line_imports_a_model_and_an_adapter_merges_and_exports_them(own: Stack, key: str, tmp_path: Path):
