@@ -7,6 +7,7 @@ uses it; ``changed`` wakes everybody after every change of where a version is or
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -69,9 +70,17 @@ class Holdings:
 
     async def _carry_out(self, move: Move, life: int) -> Exception | None:
         began = self._now()
-        failure = await self._mover.run(move, life)
-        self.notify()
-        self._settled(move, began, failure)
+        failure: Exception | None = None
+        try:
+            failure = await self._mover.run(move, life)
+        finally:
+            fault = sys.exception()
+            if fault is not None:
+                # Whoever waits is told that it is ours; the loop, or whoever awaits the task, logs it.
+                failure = Failure(Reason.INTERNAL)
+                failure.__cause__ = fault
+            self.notify()
+            self._settled(move, began, failure)
         return failure
 
     async def keep(self, stored: StoredAdapter) -> bool:
@@ -156,7 +165,17 @@ class Holdings:
 
     async def _restore(self, held: Resident) -> None:
         move = self.table.load(held.stored, held.used_at)
-        failure = await self._mover.run(move, self._mover.life) if move is not None else None
+        if move is None:
+            return
+        # In a task, whose fault is logged and costs this version its slot, not the engine its life.
+        coming = self.start(move)
+        await asyncio.wait({coming})
+        fault = coming.exception()
+        if fault is not None:
+            told = {"message": f"{held.stored.version} was not loaded again", "exception": fault}
+            asyncio.get_running_loop().call_exception_handler(told)
+            return
+        failure = coming.result()
         if isinstance(failure, EngineLost):
             raise failure
         if failure is None:

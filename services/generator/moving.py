@@ -2,7 +2,7 @@
 
 Invariants: the bytes of a version are read into host memory beside the engine's loop before a slot is filled, so that
 no step waits for a disk; what makes room has left before the newcomer comes; a move that began in one life of the engine
-asks nothing of the next; a version whose loading killed the engine twice is not loaded again, and those that may have
+asks nothing of the next; a move ends, whatever is raised in it, and nothing is on its way any more then; a version whose loading killed the engine twice is not loaded again, and those that may have
 killed it are loaded one after the other, so that none is blamed for another; of what the engine refused nothing stays
 in it.
 """
@@ -66,7 +66,34 @@ class Mover:
             raise Failure(Reason.WEIGHTS_REFUSED, problem=problem)
 
     async def run(self, move: Move, life: int) -> Exception | None:
-        """Carry a move out that was decided in a ``life`` and tell the table; what became of it instead: WEIGHTS_REFUSED, or EngineLost."""
+        """Carry a move out that was decided in a ``life`` and tell the table; what became of it instead: WEIGHTS_REFUSED, or EngineLost.
+
+        Raises what is a fault of ours, and then nothing of what was on its way is left in engine and table.
+        """
+        ended = False
+        try:
+            failure = await self._run(move, life)
+            ended = True
+            return failure
+        finally:
+            if not ended:
+                await self._abandon(move, life)
+
+    async def _abandon(self, move: Move, life: int) -> None:
+        """Let go of all that a fault of ours left on its way, so that the next request begins anew."""
+        lowering = (move.lower.stored.version, move.lower.adapter) if move.lower else None
+        moving = [own for own in ((move.stored.version, move.adapter), lowering) if own and self._table.moves(*own)]
+        unknown = [held.adapter for held in (*move.drop, *((move.unload,) if move.unload else ()))]
+        try:
+            with suppress(EngineLost):
+                for adapter in (*(adapter for _, adapter in moving), *unknown):
+                    await self._unload(adapter, life)
+                    await self._drop(adapter, life)
+        finally:
+            for version, adapter in moving:
+                self._table.gone(version, adapter)
+
+    async def _run(self, move: Move, life: int) -> Exception | None:
         began = self._now()
         try:
             await self._make_room(move, life)

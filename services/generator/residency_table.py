@@ -145,6 +145,11 @@ class ResidencyTable:
             kept = replace(held, state=AdapterState.KEPT, in_slot=False, pinned=False, closing=False)
             self._set(replace(kept, memory_bytes=weight_bytes, weight_bytes=weight_bytes))
 
+    def moves(self, version: str, adapter: EngineAdapter) -> bool:
+        """Whether it is on its way from one tier to another."""
+        held = self._mine(version, adapter)
+        return held is not None and held.state not in (AdapterState.RESIDENT, AdapterState.KEPT)
+
     def gone(self, version: str, adapter: EngineAdapter) -> None:
         """The engine does not hold it (any more)."""
         if self._mine(version, adapter) is not None:
