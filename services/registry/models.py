@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
@@ -22,6 +22,7 @@ from services.registry.callers import Caller
 from services.registry.changes import By, Change, ChangeKind, note_model
 from services.registry.replay import Replay
 from services.registry.store import ModelRow
+from services.registry.store_aliases import GateRow
 
 _RESERVED = frozenset({"base", "auto"})
 _NAME = re.compile(r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")
@@ -184,7 +185,8 @@ class Models:
     async def create(self, caller: Caller, model: str, wish: ModelChange, replay: Replay) -> Model:
         """Create an empty model.  Raises MODEL_EXISTS, FIELD_INVALID for a reserved name.
 
-        Under the name of a deleted one it begins anew with what is given here, and the numbers of versions go on.
+        Under the name of a deleted one it begins anew with what is given here, the old one's gates are gone, and the
+        numbers of versions go on.
         """
 
         def effect(session: Session) -> dict[str, Any]:
@@ -194,8 +196,9 @@ class Models:
             elif row.deleted_at is None:
                 raise Failure(Reason.MODEL_EXISTS, name=model)
             else:
-                by = By(caller.principal, detail="a model was made anew under its name")
+                by = By(caller.principal, detail="a model was made anew under its name, without the old one's gates")
                 revive(session, row, self._now(), by)
+                session.execute(delete(GateRow).where(GateRow.tenant == row.tenant, GateRow.model == row.model))
                 row.created_at, row.keep_last, row.keep_days = self._now(), 0, 0
             wish.apply(row)
             made = shown(row)

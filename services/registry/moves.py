@@ -85,9 +85,14 @@ def note(session: Session, spot: Spot, move: Move) -> None:
 
 
 def has_served(session: Session, spot: Spot, version: str) -> bool:
-    """Whether a version has been what the alias serves before; a canary's share does not count."""
+    """Whether a version has been what the alias serves before; a canary's share does not count.
+
+    An alias that was deleted and made again is another one: what served under the old one has to pass as any other.
+    """
+    deleted = select(func.max(MoveRow.number)).where(spot.rows, MoveRow.kind == MoveKind.DELETE.value)
+    since = MoveRow.number > (session.scalar(deleted) or 0)
     moved = MoveRow.kind.in_((MoveKind.SET.value, MoveKind.ROLLBACK.value))
-    query = select(MoveRow.number).where(spot.rows, moved, MoveRow.to_version == version)
+    query = select(MoveRow.number).where(spot.rows, since, moved, MoveRow.to_version == version)
     return session.scalar(query.limit(1)) is not None
 
 

@@ -176,6 +176,21 @@ def test_a_model_made_again_under_its_name_begins_anew_and_its_old_versions_can_
     assert listed(user) == [2, 1]
 
 
+def test_a_model_made_again_has_no_gate_of_the_old_one_and_a_restored_one_has_its_own(user: User):
+    user.publish("fares")
+    gate = pb.Gate(gate="good", metric="accuracy", required_value=0.9)
+    user.api.CreateGate(pb.CreateGateRequest(model="fares", gate=gate))
+    user.api.DeleteModel(pb.DeleteModelRequest(model="fares"))
+    user.api.RestoreModel(pb.RestoreModelRequest(model="fares"))
+    (kept,) = user.api.ListGates(pb.ListGatesRequest(model="fares")).gates
+    assert kept.gate == "good"
+    user.api.DeleteModel(pb.DeleteModelRequest(model="fares"))
+    user.api.CreateModel(pb.CreateModelRequest(model="fares"))
+    assert not user.api.ListGates(pb.ListGatesRequest(model="fares")).gates
+    new = user.publish("fares").version
+    assert user.point("fares", new).target_version == new
+
+
 def test_a_model_is_purged_at_once_when_that_is_wanted(user: User):
     user.publish("fares")
     user.api.DeleteModel(pb.DeleteModelRequest(model="fares"))

@@ -9,9 +9,10 @@ from trivium.registry.v1 import registry_pb2 as pb
 
 from tests.stack import Stack, User, refused
 
-SET, ROLLBACK, REFUSED = (
+SET, ROLLBACK, DELETED, REFUSED = (
     model_pb2.ALIAS_MOVE_KIND_SET,
     model_pb2.ALIAS_MOVE_KIND_ROLLBACK,
+    model_pb2.ALIAS_MOVE_KIND_DELETE,
     model_pb2.ALIAS_MOVE_KIND_REFUSED,
 )
 DATA = "sha256:" + "d" * 64
@@ -120,6 +121,24 @@ def test_going_back_needs_no_gate_unless_the_gate_says_so(served):
         user.point("fares", new)
     assert "gate strict" in failures[0].message
     assert "gate good" not in failures[0].message
+
+
+def test_under_an_alias_that_was_made_again_nothing_goes_back(served):
+    user, old, new = served
+    user.point("fares", new)
+    user.api.DeleteAlias(pb.DeleteAliasRequest(model="fares", alias="prod"))
+    gate(user, required_value=0.9)
+    for version in (old, new):
+        with refused("GATE_NOT_PASSED"):
+            user.point("fares", version)
+    measure(user, old, 0.95)
+    user.point("fares", old)
+    assert [move.kind for move in moves(user)] == [SET, REFUSED, REFUSED, DELETED, SET, SET]
+    measure(user, new, 0.95)
+    user.point("fares", new)
+    measure(user, old, 0.5)
+    user.point("fares", old)
+    assert moves(user)[0].kind == ROLLBACK
 
 
 def test_what_was_measured_while_a_target_was_loaded_is_asked_again_when_it_would_serve(stack: Stack, user: User):

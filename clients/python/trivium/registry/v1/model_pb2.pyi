@@ -138,7 +138,7 @@ class _AliasMoveKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AliasMo
     ALIAS_MOVE_KIND_UNSPECIFIED: _AliasMoveKind.ValueType  # 0
     """Not stated: a move before kinds were kept."""
     ALIAS_MOVE_KIND_SET: _AliasMoveKind.ValueType  # 1
-    """It serves a version that it never served before."""
+    """It serves a version that it never served before; an alias that was deleted and made again begins anew."""
     ALIAS_MOVE_KIND_ROLLBACK: _AliasMoveKind.ValueType  # 2
     """It serves a version that it served before."""
     ALIAS_MOVE_KIND_CANARY: _AliasMoveKind.ValueType  # 3
@@ -154,7 +154,7 @@ class AliasMoveKind(_AliasMoveKind, metaclass=_AliasMoveKindEnumTypeWrapper):
 ALIAS_MOVE_KIND_UNSPECIFIED: AliasMoveKind.ValueType  # 0
 """Not stated: a move before kinds were kept."""
 ALIAS_MOVE_KIND_SET: AliasMoveKind.ValueType  # 1
-"""It serves a version that it never served before."""
+"""It serves a version that it never served before; an alias that was deleted and made again begins anew."""
 ALIAS_MOVE_KIND_ROLLBACK: AliasMoveKind.ValueType  # 2
 """It serves a version that it served before."""
 ALIAS_MOVE_KIND_CANARY: AliasMoveKind.ValueType  # 3

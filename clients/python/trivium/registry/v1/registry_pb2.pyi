@@ -1925,7 +1925,9 @@ class Gate(_message.Message):
     lets it be that much worse.
     """
     checks_rollbacks: _builtins.bool
-    """Whether going back to a version that has served under the alias must pass too; by default it may."""
+    """Whether going back to a version that has served under the alias, since that was made, must pass too; by default it
+    need not.
+    """
     principal: _builtins.str
     """Output only. Who created it."""
     @_builtins.property
