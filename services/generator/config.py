@@ -46,6 +46,9 @@ class GeneratorSettings(ServiceSettings):
     # Of every engine but the default one: slots for adapters (0 for none), and its KV cache.
     engine_slots: int = Field(default=2, ge=0, le=64)
     engine_kv_cache_gib: float = Field(default=0.5, gt=0)
+    # An engine that is asked for something and of which nothing is heard for so long, not even that it goes from one step
+    # to the next, hangs: it is killed and rebuilt.  Longer than the longest step, a prefill of 2048 tokens at once; 0 never.
+    engine_stall_seconds: float = Field(default=120.0, ge=0)
     # For engines on GPUs, passed through as vLLM takes them (none of them is run by the tests, which have no GPU).
     # Weights as fp8, awq, gptq, …; empty takes what the model's config.json says.
     quantization: str = ""

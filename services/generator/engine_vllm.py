@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, aclosing, suppress
 from pathlib import Path
@@ -32,6 +32,7 @@ from services.generator.engine import (
 )
 from services.generator.footprint import processes_of, wait_until_gone
 from services.generator.plugin import VLLM_VERSION, require_pinned_vllm
+from services.generator.stalls import Pulse
 from services.generator.vllm_settings import PLUGIN, VllmSettings, arguments, environment
 from services.generator.vllm_values import lora_request, piece_of, sampling_params
 
@@ -51,12 +52,19 @@ _MAX_CAUSE = 500
 
 
 class VllmEngine:
-    """One AsyncLLM and the thread that owns its processes."""
+    """One AsyncLLM and the thread that owns its processes; ``stalled`` hears for how many seconds it hung when it is killed."""
 
-    def __init__(self, settings: VllmSettings, name: str = "engine-0") -> None:
+    def __init__(
+        self, settings: VllmSettings, name: str = "engine-0", stalled: Callable[[float], None] = lambda _: None
+    ) -> None:
         self._settings = settings
+        self._stalled = stalled
         self._llm: AsyncLLM | None = None
         self._owner: ThreadPoolExecutor | None = None
+        self._pulse = Pulse(settings.stall_seconds, self._question)
+        self._watching: asyncio.Task[None] | None = None
+        # Set when the engine of this life is gone.
+        self._lost = asyncio.Event()
         self._facts = EngineFacts(
             name=name,
             build=f"vllm {VLLM_VERSION}+trivium",
@@ -82,6 +90,7 @@ class VllmEngine:
         require_pinned_vllm()
         os.environ.update(environment(self._settings))
         self._owner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine-owner")
+        self._lost = asyncio.Event()
         async with AsyncExitStack() as undo:
             undo.push_async_callback(lambda: asyncio.shield(self.stop()))
             try:
@@ -92,6 +101,21 @@ class VllmEngine:
             except EngineRefused as error:
                 raise EngineLost(str(error)) from error
             undo.pop_all()
+        # Not before: a start may take as long as it likes.
+        self._watching = asyncio.create_task(self._watch(self._lost))
+
+    async def _watch(self, lost: asyncio.Event) -> None:
+        """Kill the engine if it hangs, and tell what waits for its word when it is gone: vLLM tells generations alone."""
+        if await self._pulse.stalled(lambda: self.alive):
+            self._stalled(self._pulse.silent_seconds)
+            ids = self.process_ids
+            await asyncio.to_thread(lambda: wait_until_gone(processes_of(ids), 0.0))
+            await self.death()
+        lost.set()
+
+    async def _question(self) -> None:
+        """Answered between two steps, without a worker."""
+        await self._asked(self._running().is_sleeping())
 
     async def _probe(self) -> None:
         job = Job(_PROBE, [0], Sampling(max_tokens=1), None, None, _PROBE)
@@ -120,6 +144,10 @@ class VllmEngine:
         """End the engine's processes and the thread that owns them."""
         ids, llm, owner = self.process_ids, self._llm, self._owner
         self._llm = self._owner = None
+        self._lost.set()
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
         if llm is not None:
             if llm.output_handler is not None:
                 # It would take the end of its engine for a fault.
@@ -147,10 +175,12 @@ class VllmEngine:
         try:
             params = sampling_params(job.sampling, job.constraint)
             outputs = llm.generate(prompt, params, job.request_id, lora_request=lora_request(job.adapter))
-            async with aclosing(outputs):
-                async for output in outputs:
-                    for completion in output.outputs:
-                        yield piece_of(completion, job.sampling)
+            with self._pulse.asked():
+                async with aclosing(outputs):
+                    async for output in outputs:
+                        self._pulse.heard()
+                        for completion in output.outputs:
+                            yield piece_of(completion, job.sampling)
         except (VLLMError, ValueError) as error:
             classified = self._classified(error)
             if isinstance(error, VLLMServerError) and isinstance(classified, EngineRefused):
@@ -187,8 +217,10 @@ class VllmEngine:
         return await self._asked(engine_memory.kept(self._running()))
 
     async def _asked(self, call: Awaitable[T]) -> T:
-        with translated(self._classified):
-            return await call
+        with translated(self._classified), self._pulse.asked():
+            told = await _unless(self._lost, call)
+            self._pulse.heard()
+            return told
 
     def _running(self) -> AsyncLLM:
         if self._llm is None:
@@ -199,11 +231,24 @@ class VllmEngine:
         """EngineLost when the engine is gone, EngineRefused for what it said no to."""
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        if isinstance(error, EngineDeadError) or not self.alive:
+        if isinstance(error, EngineDeadError | EngineLost) or not self.alive:
             return EngineLost(str(error))
         if isinstance(error, EngineRefused):
             return error
         return EngineRefused(str(error.__cause__ or error))
+
+
+async def _unless(lost: asyncio.Event, call: Awaitable[T]) -> T:
+    """What a call returns.  Raises EngineLost as soon as that is set: vLLM lets it wait for ever."""
+    asked, gone = asyncio.ensure_future(call), asyncio.ensure_future(lost.wait())
+    try:
+        await asyncio.wait({asked, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not asked.done():
+            raise EngineLost("the engine ended before it answered")
+        return asked.result()
+    finally:
+        asked.cancel()
+        gone.cancel()
 
 
 def _not_started(error: Exception, folder: Path) -> EngineLost:

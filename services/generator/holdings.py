@@ -29,11 +29,15 @@ def not_ready(why: str) -> Failure:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What the engines of one process have in common; ``refused`` hears whose files an engine would not take."""
+    """What the engines of one process have in common.
+
+    ``refused`` hears whose files an engine would not take, ``stalled`` of each engine that was killed because it hung.
+    """
 
     priorities: Priorities = field(default_factory=Priorities)
     tallies: Tallies = field(default_factory=Tallies)
     refused: Callable[[str], None] = lambda _: None
+    stalled: Callable[[], None] = lambda: None
 
 
 class Holdings:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from functools import partial
 
 from services.chassis import resources
 from services.chassis.errors import Failure, Reason
@@ -46,7 +47,7 @@ class Hosting:
         rules, slots = self._rules(base)
         settings = vllm_settings(self._settings, base, slots)
         name = "engine-0" if base.always_on else f"engine-{base.digest.removeprefix('sha256:')[:12]}"
-        engine = VllmEngine(settings, name)
+        engine = VllmEngine(settings, name, partial(self._hung, name))
         limits = Limits(
             self._settings.max_num_seqs,
             self._settings.max_waiting,
@@ -73,6 +74,10 @@ class Hosting:
         return host
 
     def _rules(self, base: Base) -> tuple[BaseRules, int]:
+    def _hung(self, engine: str, silent_seconds: float) -> None:
+        self._runtime.log.error("engine_stalled", engine=engine, silent_seconds=round(silent_seconds, 1))
+        self._shared.stalled()
+
         """What its adapters must measure, and how many slots it has: none where its modules are not known."""
         settings = self._settings
         if base.always_on:
@@ -110,6 +115,7 @@ def vllm_settings(settings: GeneratorSettings, base: Base, slots: int) -> VllmSe
         gpu_memory_utilization=settings.gpu_memory_utilization,
         enforce_eager=settings.enforce_eager,
         variables={name: value for name, value in share.environment().items() if not name.startswith("VLLM_")},
+        stall_seconds=settings.engine_stall_seconds,
     )
 
 

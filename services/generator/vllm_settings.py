@@ -23,6 +23,8 @@ class VllmSettings:
 
     ``gpu_memory_utilization`` over 0 takes the place of ``kv_cache_bytes``, empty ``quantization`` what the model says.
 
+    An engine of which nothing is heard for ``stall_seconds`` while something is asked of it is killed; 0 lets it be.
+
     ``plugins`` and ``prefix_caching`` are only ever changed to compare with what vLLM does without them.
     """
 
@@ -46,6 +48,7 @@ class VllmSettings:
     enforce_eager: bool = True
     plugins: str = PLUGIN
     prefix_caching: bool = True
+    stall_seconds: float = 0.0
     variables: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -1,6 +1,7 @@
 """How the engine of each base would run: settings of the deployment, bounds of the model, nothing started."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from vllm.exceptions import VLLMValidationError
@@ -84,6 +85,19 @@ def test_where_the_deployment_gives_engines_on_demand_no_slots_their_adapters_ar
     hosting = Hosting(None, GeneratorSettings(engine_slots=0), lambda host: None, Shared())  # type: ignore[arg-type]  # nothing runs
     rules, slots = hosting._rules(base)
     assert (slots, dict(rules.widths)) == (0, {})
+
+
+def test_an_engine_that_is_killed_because_it_hung_is_logged_and_counted():
+    events, counted = [], []
+    runtime = SimpleNamespace(log=SimpleNamespace(error=lambda event, **fields: events.append((event, fields))))
+    shared = Shared(stalled=lambda: counted.append(1))
+    Hosting(runtime, GeneratorSettings(), lambda host: None, shared)._hung("engine-0", 120.04)  # type: ignore[arg-type]  # only its log
+    assert (events, counted) == ([("engine_stalled", {"engine": "engine-0", "silent_seconds": 120.0})], [1])
+
+
+@pytest.mark.parametrize("seconds", [0.0, 7.5])
+def test_how_long_an_engine_may_hang_is_the_deployments_to_say(base, seconds):
+    assert vllm_settings(GeneratorSettings(engine_stall_seconds=seconds), base, 0).stall_seconds == seconds
 
 
 @pytest.mark.parametrize(
