@@ -160,9 +160,7 @@ class Reason(Enum):
     PARENT_DELETED = Entry(
         Code.FAILED_PRECONDITION, "{name} was made from {parent}, which is deleted too. Restore {parent} first."
     )
-    SLOTS_PROTECTED = Entry(
-        Code.RESOURCE_EXHAUSTED, "Of {slots} slots one must stay free for others. End another protection first."
-    )
+    SLOTS_PROTECTED = Entry(Code.RESOURCE_EXHAUSTED, "Of {slots} slots {limit}. End another protection first.")
     TEMPLATE_MISMATCH = Entry(
         Code.FAILED_PRECONDITION,
         "The adapter was trained under the chat template {template} and does not bring it; this deployment serves {known}. "

@@ -20,6 +20,9 @@ class GeneratorSettings(ServiceSettings):
     base_model: str = Field(default=DEFAULT_BASE, validation_alias="TRIVIUM_BASE_MODEL")
     # Adapters that can be resident, and in one batch, at once.
     max_loras: int = Field(default=4, ge=1, le=64)
+    # Slots of one engine in which one tenant may protect its versions from eviction; 0 is half of them, at least one.  One
+    # slot of every engine stays for others in any case.
+    max_protected_slots_per_tenant: int = Field(default=0, ge=0, le=64)
     # One of vLLM's steps: 8, 16, 32, 64, 128, 256, 320, 512.
     max_lora_rank: int = Field(default=16, ge=1, le=512)
     # Names of the modules that adapters may change, for instance q_proj,v_proj,lm_head; empty takes every linear layer
@@ -43,12 +46,12 @@ class GeneratorSettings(ServiceSettings):
     engine_turn_seconds: float = Field(default=60.0, ge=0)
     # How long a request waits for room while every engine is in use; then it is told to retry.
     engine_patience_seconds: float = Field(default=30.0, ge=0)
-    # Of every engine but the default one: slots for adapters (0 for none), and its KV cache.
-    engine_slots: int = Field(default=2, ge=0, le=64)
-    engine_kv_cache_gib: float = Field(default=0.5, gt=0)
     # An engine that is asked for something and of which nothing is heard for so long, not even that it goes from one step
     # to the next, hangs: it is killed and rebuilt.  Longer than the longest step, a prefill of 2048 tokens at once; 0 never.
     engine_stall_seconds: float = Field(default=120.0, ge=0)
+    # Of every engine but the default one: slots for adapters (0 for none), and its KV cache.
+    engine_slots: int = Field(default=2, ge=0, le=64)
+    engine_kv_cache_gib: float = Field(default=0.5, gt=0)
     # For engines on GPUs, passed through as vLLM takes them (none of them is run by the tests, which have no GPU).
     # Weights as fp8, awq, gptq, …; empty takes what the model's config.json says.
     quantization: str = ""
@@ -85,6 +88,10 @@ class GeneratorSettings(ServiceSettings):
     def targets(self) -> tuple[str, ...]:
         """The names in ``lora_targets``."""
         return tuple(name.strip() for name in self.lora_targets.split(",") if name.strip())
+
+    def max_protected(self, slots: int) -> int:
+        """In how many of an engine's slots one tenant may protect its versions."""
+        return self.max_protected_slots_per_tenant or max(1, slots // 2)
 
     @property
     def adapter_memory_bytes(self) -> int:

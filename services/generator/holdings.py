@@ -46,12 +46,12 @@ class Holdings:
     def __init__(
         self,
         engine: Engine,
-        memory_limit_bytes: int,
+        table: ResidencyTable,
         monotonic: Callable[[], float],
         shared: Shared,
         settled: Callable[[Move, float, Exception | None], None],
     ) -> None:
-        self.table = ResidencyTable(engine.facts.slots, memory_limit_bytes, shared.priorities)
+        self.table = table
         self._mover = Mover(engine, self.table, shared.tallies, monotonic, shared.refused)
         self._now = monotonic
         self._settled = settled

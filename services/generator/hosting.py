@@ -53,6 +53,7 @@ class Hosting:
             self._settings.max_waiting,
             self._settings.slot_patience_seconds,
             self._settings.adapter_memory_bytes if slots else 0,
+            self._settings.max_protected(slots),
         )
         places = Slots(engine, limits, self._runtime.clock.monotonic, self._shared)
 
@@ -73,11 +74,11 @@ class Hosting:
         host = Host(base, tokenizer, rules, constraints, engine, places, supervisor, size_bytes)
         return host
 
-    def _rules(self, base: Base) -> tuple[BaseRules, int]:
     def _hung(self, engine: str, silent_seconds: float) -> None:
         self._runtime.log.error("engine_stalled", engine=engine, silent_seconds=round(silent_seconds, 1))
         self._shared.stalled()
 
+    def _rules(self, base: Base) -> tuple[BaseRules, int]:
         """What its adapters must measure, and how many slots it has: none where its modules are not known."""
         settings = self._settings
         if base.always_on:
@@ -114,8 +115,8 @@ def vllm_settings(settings: GeneratorSettings, base: Base, slots: int) -> VllmSe
         pipeline_parallel_size=settings.pipeline_parallel_size,
         gpu_memory_utilization=settings.gpu_memory_utilization,
         enforce_eager=settings.enforce_eager,
-        variables={name: value for name, value in share.environment().items() if not name.startswith("VLLM_")},
         stall_seconds=settings.engine_stall_seconds,
+        variables={name: value for name, value in share.environment().items() if not name.startswith("VLLM_")},
     )
 
 

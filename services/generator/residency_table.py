@@ -24,8 +24,15 @@ _engine_ids = itertools.count(1)
 class ResidencyTable:
     """The slots and the host memory of one engine, by version."""
 
-    def __init__(self, slots: int, memory_limit_bytes: int = 0, priorities: Priorities | None = None) -> None:
+    def __init__(
+        self,
+        slots: int,
+        memory_limit_bytes: int = 0,
+        priorities: Priorities | None = None,
+        max_protected: int | None = None,
+    ) -> None:
         self.slots = slots
+        self.max_protected = slots if max_protected is None else max_protected
         self.memory_limit_bytes = memory_limit_bytes
         self._priorities = priorities or Priorities()
         self._held: dict[str, Resident] = {}
@@ -182,9 +189,12 @@ class ResidencyTable:
         held = self._held.get(version)
         if held is None or held.state is not AdapterState.RESIDENT:
             raise Failure(Reason.ADAPTER_NOT_RESIDENT, name=version)
-        others = sum(other.pinned for other in self._held.values() if other is not held)
-        if pinned and others + 1 >= self.slots:
-            raise Failure(Reason.SLOTS_PROTECTED, slots=self.slots)
+        others = [other.stored.tenant for other in self._held.values() if other.pinned and other is not held]
+        if pinned and len(others) + 1 >= self.slots:
+            raise Failure(Reason.SLOTS_PROTECTED, slots=self.slots, limit="one must stay free for others")
+        if pinned and others.count(held.stored.tenant) >= self.max_protected:
+            limit = f"one tenant may protect versions in {self.max_protected} at most"
+            raise Failure(Reason.SLOTS_PROTECTED, slots=self.slots, limit=limit)
         self._set(replace(held, pinned=pinned))
         return self._held[version]
 

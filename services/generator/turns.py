@@ -16,6 +16,7 @@ from services.generator.admission import LOAD_TOKENS, NEW_TOKEN_WEIGHT, FairQueu
 from services.generator.engine import Engine, EngineLost
 from services.generator.holdings import Holdings, Shared
 from services.generator.residency import AdapterState, Move, Place, StoredAdapter, Tier
+from services.generator.residency_table import ResidencyTable
 
 # How long what is loaded ahead of time lets every request go first.
 _AHEAD_PATIENCE_SECONDS = 5.0
@@ -28,13 +29,15 @@ class Limits:
     A request of several answers begins whole as soon as one place is free, so that it is not passed for ever by those
     of one answer: ``max_running`` is exceeded by at most its other answers.  The engine batches no more sequences for
     that: what is beyond its own bound waits there, in order, and nothing is preempted.  ``memory_bytes`` is what adapters
-    outside of the slots may take of this engine's host memory.
+    outside of the slots may take of this engine's host memory.  ``max_protected`` is in how many slots one tenant may protect
+    its versions.
     """
 
     max_running: int
     max_waiting: int
     patience_seconds: float = 0.25
     memory_bytes: int = 0
+    max_protected: int | None = None
 
 
 class Turns:
@@ -44,7 +47,8 @@ class Turns:
         self._limits = limits
         self._now = monotonic
         self._queue = FairQueue(limits.max_waiting)
-        self.holdings = Holdings(engine, limits.memory_bytes, monotonic, shared, self._settled)
+        table = ResidencyTable(engine.facts.slots, limits.memory_bytes, shared.priorities, limits.max_protected)
+        self.holdings = Holdings(engine, table, monotonic, shared, self._settled)
         self.running = 0
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from services.chassis.errors import Failure, Reason
+from services.generator.config import GeneratorSettings
 from services.generator.engine import EngineLost
 from services.generator.places import Limits, Slots
 from tests.unit.generator.engines import MemoryEngine, settled, stored
@@ -196,6 +197,44 @@ async def test_pins_keep_a_version_and_leave_one_slot_for_others():
     await settled()
     assert resident(table) == {"a", "c"}
     await holder.let_go()
+
+
+async def test_one_tenant_protects_no_more_than_its_share_and_the_others_theirs_beside_it():
+    engine = MemoryEngine(slots := 5)
+    await engine.start()
+    table = Slots(engine, Limits(8, 16, 0.0, max_protected=2), Time())
+    await table.resume([])
+    for version, tenant in (("a", "t"), ("b", "t"), ("c", "t"), ("d", "other"), ("e", "other")):
+        await Holder(table, version, tenant).let_go()
+    for version in ("a", "b"):
+        table.pin(version, True)
+    with pytest.raises(Failure) as caught:
+        table.pin("c", True)
+    assert caught.value.reason is Reason.SLOTS_PROTECTED
+    told = f"Of {slots} slots one tenant may protect versions in 2 at most. End another protection first."
+    assert caught.value.sentence == told
+    assert table.pin("a", True).pinned, "what is protected already may be asked for again"
+    assert table.pin("d", True).pinned
+    table.pin("a", False)
+    assert table.pin("c", True).pinned
+    assert table.pin("e", True).pinned
+    with pytest.raises(Failure) as caught:
+        table.pin("a", True)
+    assert "one must stay free for others" in caught.value.sentence
+    engine.dead.set()
+    before = table.suspend("lost")
+    await engine.start()
+    await table.resume(before)
+    assert {held.stored.version for held in table.residents() if held.pinned} == {"b", "c", "d", "e"}
+
+
+@pytest.mark.parametrize(
+    ("slots", "configured", "share"), [(1, 0, 1), (2, 0, 1), (4, 0, 2), (5, 0, 2), (8, 0, 4), (4, 3, 3)]
+)
+def test_the_share_of_a_tenant_is_half_of_the_slots_where_the_deployment_does_not_say_otherwise(
+    slots, configured, share
+):
+    assert GeneratorSettings(max_protected_slots_per_tenant=configured).max_protected(slots) == share
 
 
 async def test_unloading_waits_for_the_last_user_and_a_later_request_loads_again():

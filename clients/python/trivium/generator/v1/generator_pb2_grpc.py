@@ -140,7 +140,8 @@ class GeneratorServiceServicer(object):
     def PinAdapter(self, request, context):
         """Protects a version that is in a slot from eviction, or ends the protection wherever the version is. It outlives the
         engine and the generator: whatever comes up loads what is protected again. Unloading a version ends it too. Fails with
-        RESOURCE_EXHAUSTED / SLOTS_PROTECTED when no slot would be left for others, NOT_FOUND / ADAPTER_NOT_RESIDENT.
+        RESOURCE_EXHAUSTED / SLOTS_PROTECTED when no slot would be left for others or the tenant protects its share of them,
+        NOT_FOUND / ADAPTER_NOT_RESIDENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -68,7 +68,8 @@ class GeneratorServiceStub:
     PinAdapter: _grpc.UnaryUnaryMultiCallable[_generator_pb2.PinAdapterRequest, _generator_pb2.PinAdapterResponse]
     """Protects a version that is in a slot from eviction, or ends the protection wherever the version is. It outlives the
     engine and the generator: whatever comes up loads what is protected again. Unloading a version ends it too. Fails with
-    RESOURCE_EXHAUSTED / SLOTS_PROTECTED when no slot would be left for others, NOT_FOUND / ADAPTER_NOT_RESIDENT.
+    RESOURCE_EXHAUSTED / SLOTS_PROTECTED when no slot would be left for others or the tenant protects its share of them,
+    NOT_FOUND / ADAPTER_NOT_RESIDENT.
     """
     WatchAdapters: _grpc.UnaryStreamMultiCallable[_generator_pb2.WatchAdaptersRequest, _generator_pb2.WatchAdaptersResponse]
     """Streams changes of residency and of the engines' load: first the present state, then each change. Changes that
@@ -115,7 +116,8 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     PinAdapter: _aio.UnaryUnaryMultiCallable[_generator_pb2.PinAdapterRequest, _generator_pb2.PinAdapterResponse]  # type: ignore[assignment]
     """Protects a version that is in a slot from eviction, or ends the protection wherever the version is. It outlives the
     engine and the generator: whatever comes up loads what is protected again. Unloading a version ends it too. Fails with
-    RESOURCE_EXHAUSTED / SLOTS_PROTECTED when no slot would be left for others, NOT_FOUND / ADAPTER_NOT_RESIDENT.
+    RESOURCE_EXHAUSTED / SLOTS_PROTECTED when no slot would be left for others or the tenant protects its share of them,
+    NOT_FOUND / ADAPTER_NOT_RESIDENT.
     """
     WatchAdapters: _aio.UnaryStreamMultiCallable[_generator_pb2.WatchAdaptersRequest, _generator_pb2.WatchAdaptersResponse]  # type: ignore[assignment]
     """Streams changes of residency and of the engines' load: first the present state, then each change. Changes that
@@ -201,7 +203,8 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_generator_pb2.PinAdapterResponse, _abc.Awaitable[_generator_pb2.PinAdapterResponse]]:
         """Protects a version that is in a slot from eviction, or ends the protection wherever the version is. It outlives the
         engine and the generator: whatever comes up loads what is protected again. Unloading a version ends it too. Fails with
-        RESOURCE_EXHAUSTED / SLOTS_PROTECTED when no slot would be left for others, NOT_FOUND / ADAPTER_NOT_RESIDENT.
+        RESOURCE_EXHAUSTED / SLOTS_PROTECTED when no slot would be left for others or the tenant protects its share of them,
+        NOT_FOUND / ADAPTER_NOT_RESIDENT.
         """
 
     @_abc_1.abstractmethod
