@@ -6,6 +6,7 @@ mend.  Output of a check is shown only when it fails.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -25,6 +26,20 @@ CHECKS = {
 }
 
 
+def ran(command: list[str], checkout: Path = CHECKOUT) -> subprocess.CompletedProcess[str]:
+    """A check's command, run on a checkout; its output and errors are one text."""
+    # The import linter looks at the packages that Python finds, and the environment may be linked to another checkout.
+    sources = os.pathsep.join(map(str, (checkout, checkout / "clients" / "python")))
+    return subprocess.run(
+        [str(TOOLS / command[0]), *command[1:]],
+        cwd=checkout,
+        env={**os.environ, "PYTHONPATH": sources},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
 def main() -> int:
     """Run the checks, or those whose name starts with an argument; 1 if one fails, 2 if an argument names none."""
     wanted = tuple(sys.argv[1:]) or ("",)
@@ -36,10 +51,7 @@ def main() -> int:
         if not name.startswith(wanted):
             continue
         begun = time.monotonic()
-        executable = str(TOOLS / command[0])
-        finished = subprocess.run(
-            [executable, *command[1:]], cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        finished = ran(command)
         verdict = "failed" if finished.returncode else "ok"
         print(f"{name:26} {verdict:6} {time.monotonic() - begun:5.1f} s", flush=True)
         if finished.returncode:

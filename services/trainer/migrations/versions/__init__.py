@@ -1,0 +1,1 @@
+"""The revisions of the trainer's schema, in order."""
