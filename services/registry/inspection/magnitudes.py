@@ -6,6 +6,14 @@ at most 2^16 numbers times a norm's weight of 2^6, so with s·r·a·b under 2^18
 scores under 2^92, gate times up under 2^80, and what down_proj makes of 2^18 of those under 2^116: 512 layers of that
 add up to 2^125, under the 2^128 at which numbers are infinite and answers become NaN.
 
+This says nothing of engines that compute in float16, whose numbers end at 65504, under 2^16.  Which type an engine
+computes in is the generator's setting ``dtype`` (bfloat16 unless set), not the base's: a base stored in float16 is
+served in bfloat16 too, and the same version may meet generators of either kind, so the base's type tells nothing at the
+door.  Nor would a bound help: the same reckoning leaves s·r·a·b 2^-6 (2^16 over a sum of 2^22) before anything is
+multiplied further, where rank 16 at a scale of two with numbers of 0.1 has over 2^-2 and answers well; float16
+overflows by what inputs are, with the base alone as well.  There the generator's look at every answer
+(ANSWER_NOT_FINITE) is the guard.
+
 Invariant: what is refused is no adapter that training arrives at.  With rank 512, a scale of 64 and all numbers of A and
 B of size one it would still pass; what exceeds the bound is 2^18 times weights of size one, of which a base has few.
 """
