@@ -161,6 +161,12 @@ class Reason(Enum):
         Code.FAILED_PRECONDITION, "{name} was made from {parent}, which is deleted too. Restore {parent} first."
     )
     SLOTS_PROTECTED = Entry(Code.RESOURCE_EXHAUSTED, "Of {slots} slots {limit}. End another protection first.")
+    STAGED_BYTES_EXHAUSTED = Entry(
+        Code.RESOURCE_EXHAUSTED,
+        "The tenant's unfinished uploads hold {staged_bytes} bytes; {name} has {size_bytes}, and together they may be "
+        "{limit_bytes}. Finish those uploads, wait until the registry removes what nobody goes on with (a day, unless set "
+        "otherwise), or ask the operator to raise max_staged_bytes_per_tenant.",
+    )
     TEMPLATE_MISMATCH = Entry(
         Code.FAILED_PRECONDITION,
         "The adapter was trained under the chat template {template} and does not bring it; this deployment serves {known}. "

@@ -26,6 +26,9 @@ class RegistrySettings(ServiceSettings):
     # A watch with nothing to say says so this often.
     sign_of_life_seconds: float = Field(default=15.0, gt=0)
     max_blob_bytes: int = Field(default=64 * 1024**3, ge=1)
+    # What the files of one tenant that are being uploaded or were left unfinished may take on this process's disk, each
+    # that is under way by its whole announced size.  Less than max_blob_bytes is then the most of one uploaded file.
+    max_staged_bytes_per_tenant: int = Field(default=128 * 1024**3, ge=1)
     # Folders of this machine below which `file:` imports of every tenant may read, with commas between; none opens none.
     import_folders: str = ""
     # Whether `hf:` imports may be asked for: this service then downloads what callers name.

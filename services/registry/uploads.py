@@ -2,7 +2,8 @@
 
 Invariants: an acknowledged upload is a durable blob and a durable row; an upload
 learns nothing of what other tenants hold, for its bytes are received in full and
-staged apart by tenant even when the same blob exists already.  A row is written only
+staged apart by tenant even when the same blob exists already; what a tenant has staged stays
+within its limit, whatever it begins and leaves.  A row is written only
 in a transaction that has seen its blob (:mod:`services.registry.garbage`), and whoever is
 told that an upload is complete has its whole time from then on, so none that was just
 acknowledged is swept.
@@ -12,7 +13,7 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,9 +57,17 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """Most bytes of one file."""
+    """Most bytes of one file, and of all files of a tenant that have begun and are not kept yet."""
 
     max_blob_bytes: int
+    max_staged_bytes: int
+
+
+@dataclass(slots=True, eq=False)
+class _Turn:
+    """One call's right to grow a file; up to the bytes that it announced, once there is room for them."""
+
+    size_bytes: int = 0
 
 
 def require_accepted(filename: str, field: str) -> None:
@@ -82,7 +91,7 @@ class Uploads:
         self._limits = limits
         self._now = now
         # Whose turn each file is.
-        self._under_way: dict[Path, object] = {}
+        self._under_way: dict[Path, _Turn] = {}
         self._being_kept: set[Path] = set()
 
     async def progress(self, caller: Caller, sha256: str) -> Progress:
@@ -98,7 +107,7 @@ class Uploads:
     async def receive(self, caller: Caller, announced: Announcement, chunks: AsyncIterable[Chunk]) -> Progress:
         """Take the chunks of one file and keep it.
 
-        Raises WEIGHTS_REFUSED, BLOB_TOO_LARGE, UPLOAD_IN_PROGRESS, DISK_FULL, and what
+        Raises WEIGHTS_REFUSED, BLOB_TOO_LARGE, UPLOAD_IN_PROGRESS, STAGED_BYTES_EXHAUSTED, DISK_FULL, and what
         ``chassis.streams.receive`` raises.  After DISK_FULL nothing half-written remains.
         """
         self._admit(announced)
@@ -106,8 +115,11 @@ class Uploads:
         if known.complete:
             return known
         target = self._target(caller, announced.sha256)
-        with self._alone(target):
+        with self._alone(target) as turn:
             try:
+                staged = await asyncio.to_thread(_staged_bytes, target.parent)
+                self._require_room(target, announced, staged)
+                turn.size_bytes = announced.size_bytes
                 missing_bytes = announced.size_bytes - committed_bytes(target)
                 await asyncio.to_thread(require_space, self._staging, missing_bytes, "the blobs")
                 received = await receive(
@@ -144,17 +156,35 @@ class Uploads:
             raise Failure(Reason.BLOB_TOO_LARGE, name=filename, size_bytes=size_bytes, limit_bytes=limit_bytes)
 
     @contextlib.contextmanager
-    def _alone(self, target: Path) -> Iterator[None]:
+    def _alone(self, target: Path) -> Iterator[_Turn]:
         """Two calls must not grow the same file."""
         if target in self._under_way:
             raise Failure(Reason.UPLOAD_IN_PROGRESS, retry_after_seconds=1.0)
-        turn = self._under_way[target] = object()
+        turn = self._under_way[target] = _Turn()
         try:
-            yield
+            yield turn
         finally:
             # Once the file is kept the turn has ended, and it may be another's before this call hears of it.
             if target not in self._being_kept and self._under_way.get(target) is turn:
                 del self._under_way[target]
+
+    def _require_room(self, target: Path, announced: Announcement, staged: Mapping[Path, int]) -> None:
+        """Raise STAGED_BYTES_EXHAUSTED for what has no place beside the tenant's other files, ``staged`` by target."""
+        # Nothing is awaited until the turn has it: two that begin at once do not both find the same room.
+        others = {other: size_bytes for other, size_bytes in staged.items() if other != target}
+        for other, turn in self._under_way.items():
+            if other != target and other.parent == target.parent:
+                # More of it may lie here than its present call announced.
+                others[other] = max(turn.size_bytes, staged.get(other, 0))
+        staged_bytes, limit_bytes = sum(others.values()), self._limits.max_staged_bytes
+        if staged_bytes + announced.size_bytes > limit_bytes:
+            raise Failure(
+                Reason.STAGED_BYTES_EXHAUSTED,
+                staged_bytes=staged_bytes,
+                name=announced.filename,
+                size_bytes=announced.size_bytes,
+                limit_bytes=limit_bytes,
+            )
 
     async def _kept(self, caller: Caller, announced: Announcement, staged: Path) -> None:
         """Keep a file to the end, also when the caller goes away; until then no other call may grow it."""
@@ -215,6 +245,16 @@ class Uploads:
             if not any(target.parent == folder for target in self._under_way):
                 with contextlib.suppress(OSError):  # it is not empty
                     folder.rmdir()
+
+
+def _staged_bytes(folder: Path) -> dict[Path, int]:
+    """What lies in a tenant's folder, by the target that it belongs to."""
+    found: dict[Path, int] = {}
+    for path in folder.glob("*"):
+        target = path.with_suffix("")
+        with contextlib.suppress(FileNotFoundError):
+            found[target] = found.get(target, 0) + path.stat().st_size
+    return found
 
 
 def _untouched_since(staging: Path, oldest: float) -> list[Path]:

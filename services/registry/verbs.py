@@ -80,7 +80,7 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
         _leased_works(settings, database) as checks,
     ):
         versions = Versions(database, now)
-        limits = UploadLimits(settings.max_blob_bytes)
+        limits = UploadLimits(settings.max_blob_bytes, settings.max_staged_bytes_per_tenant)
         uploads = Uploads(database, blobs, settings.service_dir / "blobs" / "staging", limits, now)
         making = Making.over(settings, blobs, uploads, versions, bases, works)
         await asyncio.to_thread(making.merges.discard_remains)

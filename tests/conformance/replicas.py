@@ -98,7 +98,9 @@ class Site:
         """Open one more; ``blobs`` may be some that go wrong."""
         opened = blobs or self.blobs(name)
         async with open_database(self._database_url, "services.registry.migrations", turn="registry") as database:
-            uploads = Uploads(database, opened, self._folder / name / "staging", UploadLimits(1 << 30), self.clock)
+            uploads = Uploads(
+                database, opened, self._folder / name / "staging", UploadLimits(1 << 30, 1 << 30), self.clock
+            )
             yield Replica(
                 database=database,
                 blobs=opened,

@@ -1,7 +1,11 @@
 """Uploads resume, are checked, and are read back; downloads start anywhere."""
 
+import itertools
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import grpc
 import pytest
@@ -133,6 +137,75 @@ def test_a_stream_without_a_header_is_refused(user: User):
 def test_a_file_over_the_limit_is_refused_before_a_byte(user: User):
     with refused("BLOB_TOO_LARGE"):
         user.upload("weights.safetensors", b"", size=2**39)
+
+
+@pytest.fixture(scope="module")
+def narrow(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A registry that stages four chunks a tenant."""
+    limit = {"TRIVIUM_REGISTRY_MAX_STAGED_BYTES_PER_TENANT": str(4 * CHUNK_BYTES)}
+    running = Stack(tmp_path_factory.mktemp("narrow"), limit, beside=stack)
+    yield running
+    running.close()
+
+
+@contextmanager
+def going_on(user: User, content: bytes, chunks: int, **header: Any) -> Iterator[None]:
+    """An upload that has sent so many chunks and waits while the block runs."""
+    finish, begun = threading.Event(), threading.Event()
+
+    def slow() -> Iterator[pb.UploadBlobRequest]:
+        messages = upload("slow.safetensors", content, **header)
+        yield from itertools.islice(messages, 1 + chunks)
+        begun.set()
+        finish.wait(120)
+        yield from messages
+
+    call = user.api._stub.UploadBlob.future(slow(), metadata=user.api._metadata, timeout=120)
+    assert begun.wait(120)
+    try:
+        yield
+    finally:
+        finish.set()
+        call.exception()
+
+
+def test_unfinished_uploads_of_a_tenant_take_no_more_than_its_part_of_the_disk(narrow: Stack):
+    user, other = narrow.newcomer(), narrow.newcomer()
+    left, wanted, small = (os.urandom(count * CHUNK_BYTES) for count in (3, 3, 2))
+    with refused("SIZE_MISMATCH"):
+        user.upload("left.safetensors", left, until=2 * CHUNK_BYTES)
+    with refused("STAGED_BYTES_EXHAUSTED") as failures:
+        user.upload("wanted.safetensors", wanted)
+    assert (
+        f"unfinished uploads hold {2 * CHUNK_BYTES} bytes; wanted.safetensors has {3 * CHUNK_BYTES}, and together"
+        in (failures[0].message)
+    )
+    assert "Finish those uploads, wait" in failures[0].message
+    assert status(user, wanted).committed_bytes == 0
+    # What fits is taken, and what is finished takes no room; others have their own.
+    assert user.upload("small.safetensors", small).complete
+    assert other.upload("wanted.safetensors", wanted).complete
+    assert user.upload("left.safetensors", left, resume=2 * CHUNK_BYTES).complete
+    assert user.upload("wanted.safetensors", wanted).complete
+
+
+def test_an_upload_that_goes_on_takes_all_that_it_announced_or_has_here(narrow: Stack):
+    user = narrow.newcomer()
+    slow, small = os.urandom(3 * CHUNK_BYTES), os.urandom(2 * CHUNK_BYTES)
+
+    def committed() -> bool:
+        return bool(status(user, slow).committed_bytes)
+
+    with going_on(user, slow, 1):
+        eventually(committed, "the slow upload has begun")
+        with refused("STAGED_BYTES_EXHAUSTED"):
+            user.upload("small.safetensors", small)
+    assert user.upload("small.safetensors", small).complete
+    left, more = os.urandom(4 * CHUNK_BYTES), os.urandom(2 * CHUNK_BYTES)
+    with refused("SIZE_MISMATCH"):
+        user.upload("left.safetensors", left, until=3 * CHUNK_BYTES)
+    with going_on(user, left, 0, size=1, resume=3 * CHUNK_BYTES), refused("STAGED_BYTES_EXHAUSTED"):
+        user.upload("more.safetensors", more)
 
 
 def test_equal_content_of_two_tenants_is_stored_once(stack: Stack, user: User):

@@ -75,7 +75,7 @@ async def importing(folder: Path, source: Any) -> AsyncIterator[tuple[Importing,
     beside = folder / "blobs"
     blobs, url = open_blobs("", beside), f"sqlite:///{folder}/r.db"
     async with open_database(url, "services.registry.migrations") as database, Works(60) as works:
-        uploads = Uploads(database, blobs, beside / "staging", UploadLimits(1 << 30), time.time)
+        uploads = Uploads(database, blobs, beside / "staging", UploadLimits(1 << 30, 1 << 30), time.time)
         versions, verification = Versions(database, time.time), Verification(blobs, timeout_seconds=60)
         publishing = Publishing(versions, verification, ResolvedBases([BASE_DIGEST]))
         verb = Importing(source, uploads, verification, publishing, versions, works, beside / "imports")

@@ -259,7 +259,8 @@ class RegistryServiceServicer(object):
         """Uploads one file's bytes: the header first, then chunks in order. Nothing is stored unless length and digest match
         (INVALID_ARGUMENT / DIGEST_MISMATCH). An interrupted upload resumes from GetUpload's offset. Fails with ABORTED /
         UPLOAD_IN_PROGRESS when the same content is being uploaded by another call, RESOURCE_EXHAUSTED / BLOB_TOO_LARGE over
-        the deployment's limit, INVALID_ARGUMENT / WEIGHTS_REFUSED for a file that is neither safetensors nor JSON.
+        the deployment's limit, RESOURCE_EXHAUSTED / STAGED_BYTES_EXHAUSTED when the tenant's unfinished uploads leave it no
+        room, INVALID_ARGUMENT / WEIGHTS_REFUSED for a file that is neither safetensors nor JSON.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -59,7 +59,8 @@ class RegistryServiceStub:
     """Uploads one file's bytes: the header first, then chunks in order. Nothing is stored unless length and digest match
     (INVALID_ARGUMENT / DIGEST_MISMATCH). An interrupted upload resumes from GetUpload's offset. Fails with ABORTED /
     UPLOAD_IN_PROGRESS when the same content is being uploaded by another call, RESOURCE_EXHAUSTED / BLOB_TOO_LARGE over
-    the deployment's limit, INVALID_ARGUMENT / WEIGHTS_REFUSED for a file that is neither safetensors nor JSON.
+    the deployment's limit, RESOURCE_EXHAUSTED / STAGED_BYTES_EXHAUSTED when the tenant's unfinished uploads leave it no
+    room, INVALID_ARGUMENT / WEIGHTS_REFUSED for a file that is neither safetensors nor JSON.
     """
     GetUpload: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetUploadRequest, _registry_pb2.GetUploadResponse]
     """Says how far an upload by this tenant has come; 0 for one never begun. A file that no version names is kept for the
@@ -211,7 +212,8 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """Uploads one file's bytes: the header first, then chunks in order. Nothing is stored unless length and digest match
     (INVALID_ARGUMENT / DIGEST_MISMATCH). An interrupted upload resumes from GetUpload's offset. Fails with ABORTED /
     UPLOAD_IN_PROGRESS when the same content is being uploaded by another call, RESOURCE_EXHAUSTED / BLOB_TOO_LARGE over
-    the deployment's limit, INVALID_ARGUMENT / WEIGHTS_REFUSED for a file that is neither safetensors nor JSON.
+    the deployment's limit, RESOURCE_EXHAUSTED / STAGED_BYTES_EXHAUSTED when the tenant's unfinished uploads leave it no
+    room, INVALID_ARGUMENT / WEIGHTS_REFUSED for a file that is neither safetensors nor JSON.
     """
     GetUpload: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetUploadRequest, _registry_pb2.GetUploadResponse]  # type: ignore[assignment]
     """Says how far an upload by this tenant has come; 0 for one never begun. A file that no version names is kept for the
@@ -402,7 +404,8 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Uploads one file's bytes: the header first, then chunks in order. Nothing is stored unless length and digest match
         (INVALID_ARGUMENT / DIGEST_MISMATCH). An interrupted upload resumes from GetUpload's offset. Fails with ABORTED /
         UPLOAD_IN_PROGRESS when the same content is being uploaded by another call, RESOURCE_EXHAUSTED / BLOB_TOO_LARGE over
-        the deployment's limit, INVALID_ARGUMENT / WEIGHTS_REFUSED for a file that is neither safetensors nor JSON.
+        the deployment's limit, RESOURCE_EXHAUSTED / STAGED_BYTES_EXHAUSTED when the tenant's unfinished uploads leave it no
+        room, INVALID_ARGUMENT / WEIGHTS_REFUSED for a file that is neither safetensors nor JSON.
         """
 
     @_abc_1.abstractmethod
