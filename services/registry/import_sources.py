@@ -96,6 +96,9 @@ class _Folder:
         roots = [Path(os.path.realpath(root)) for root in folders]
         real = Path(os.path.realpath(folder))
         if not folder.is_absolute() or not _inside(real, roots) or not real.is_dir():
+            # What is asked for below an open folder, in plain words, may be told from what lies elsewhere.
+            if _inside(folder, [*folders, *roots]) and ".." not in folder.parts and _inside(real, roots):
+                raise invalid(uri, "there is no such folder on the registry's machine")
             named = ", ".join(map(str, folders))
             raise invalid(uri, f"it is no folder below {named} (TRIVIUM_REGISTRY_IMPORT_FOLDERS)")
         paths = {}

@@ -159,7 +159,12 @@ def a_pipe(folder: Path) -> str:
         (linked_folder, "no folder below"),
         (linked_file, "config.json cannot be read"),
         (a_pipe, "generation_config.json cannot be read"),
-        (lambda folder: f"file:{folder}/missing", "no folder below"),
+        (lambda folder: f"file:{folder}/missing", "there is no such folder"),
+        (lambda folder: f"file:{folder}/tiny/config.json", "there is no such folder"),
+        (lambda folder: f"file:{linked_folder(folder).removeprefix('file:')}/missing", "no folder below"),
+        (lambda folder: f"file:{folder.parent}/closed/missing", "no folder below"),
+        # Whether what lies outside is there, or leads elsewhere, is not told by coming back.
+        (lambda folder: f"file:{folder.parent}/closed/../{folder.name}/missing", "no folder below"),
         (lambda _: "file:/etc", "no folder below"),
         (lambda _: "file:tiny", "no folder below"),
         (lambda _: "file:/proc/self/cwd", "no folder below"),
