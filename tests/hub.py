@@ -14,11 +14,18 @@ COMMIT = "c0ffee" + "0" * 34
 
 @dataclass
 class Hub:
-    """Repositories by name, files by name; ``asked`` is what was downloaded, in order, with the first byte wanted."""
+    """Repositories by name, files by name; ``asked`` is what was downloaded, in order, with the first byte wanted.
+
+    While ``open`` is not set, no file is answered.
+    """
 
     repositories: dict[str, Mapping[str, bytes]] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
     url: str = ""
+    open: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.open.set()
 
 
 class _Server(ThreadingHTTPServer):
@@ -66,6 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.OK, b"", etag, length=len(content))
             return
         self._here.asked.append((filename, str(first)))
+        self._here.open.wait()
         status = HTTPStatus.PARTIAL_CONTENT if first else HTTPStatus.OK
         span = {"Content-Range": f"bytes {first}-{len(content) - 1}/{len(content)}"} if first else {}
         self._answer(status, content[first:], {**etag, **span})
@@ -95,6 +103,7 @@ def hub() -> Iterator[Hub]:
     try:
         yield here
     finally:
+        here.open.set()
         server.shutdown()
         server.server_close()
         thread.join()

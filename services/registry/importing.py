@@ -57,8 +57,8 @@ class Importing:
     async def run(self, caller: Caller, uri: str, model: str, replay: Replay) -> Version:
         """The version that holds what ``uri`` names now.  The same request again is the same version.
 
-        Whoever asks for what is being imported already joins that.  Raises MODEL_SOURCE_INVALID, WEIGHTS_REFUSED, BLOB_TOO_LARGE, DISK_FULL, FIELD_INVALID, REQUEST_ID_REUSED,
-        and WORK_UNDER_WAY while it goes on.
+        Whoever asks for what is being imported already joins that.  Raises MODEL_SOURCE_INVALID, WEIGHTS_REFUSED,
+        BLOB_TOO_LARGE, DISK_FULL, FIELD_INVALID, REQUEST_ID_REUSED, and WORK_UNDER_WAY while it goes on.
         """
         require_name(model)
         self._sources.require_known(uri)

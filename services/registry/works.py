@@ -40,8 +40,10 @@ class Progress:
 class _Run:
     task: asyncio.Task[Any]
     progress: Progress
-    # What each request that joined asks, by its id.
+    # What each request that joined and has not heard the end asks, by its id.
     asked: dict[str, bytes] = field(default_factory=dict)
+    # Somebody heard the end: it is news to none but those above.
+    heard: bool = False
 
 
 _Name = tuple[str, str, str]
@@ -81,13 +83,18 @@ class Works:
         """
         self._require_same(key)
         name = (key.tenant, key.method, work or key.request_id or key.fingerprint.hex())
-        run = self._runs.get(name) or self._start(name, what, begin)
+        run = self._runs.get(name)
+        if run is None or (run.heard and key.request_id not in run.asked):
+            run = self._start(name, what, begin)
         if key.request_id:
             run.asked[key.request_id] = key.fingerprint
         done, _ = await asyncio.wait([run.task], timeout=patience_seconds or self._patience_seconds)
         if not done:
             raise Failure(Reason.WORK_UNDER_WAY, retry_after_seconds=0.1, what=what, progress=run.progress.said)
-        self._forget(name, run)
+        run.heard = True
+        run.asked.pop(key.request_id, None)
+        if not run.asked:
+            self._forget(name, run)
         found: T = run.task.result()
         return found
 

@@ -100,6 +100,25 @@ def test_callers_that_import_the_same_at_once_get_one_version_each_under_its_own
         caller.once("file:{opened}/tiny", "own", ids[-1])
 
 
+def test_callers_of_an_import_under_way_read_its_source_once_between_them(importer: Importer):
+    files = TinyModel(seed=33, shards=2).files()
+    importer.hub.repositories["org/shared"] = files
+    caller, ids = importer.user(), [str(uuid.uuid4()) for _ in range(4)]
+    importer.hub.asked.clear()
+    importer.hub.open.clear()
+    try:
+        for request_id in ids:
+            # Each is in the work before the hub answers the first of its files.
+            with refused("WORK_UNDER_WAY"):
+                caller.once("hf:org/shared", "own", request_id)
+    finally:
+        importer.hub.open.set()
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda request_id: caller.imported("hf:org/shared", "own", request_id), ids))
+    assert len({version.version for version in made}) == 1
+    assert sorted(name for name, _ in importer.hub.asked) == sorted(files)
+
+
 def test_the_same_request_is_the_same_version_and_another_is_refused(importer: Importer):
     caller, request_id = importer.user(), str(uuid.uuid4())
     version = caller.imported(TINY, request_id=request_id)
@@ -204,6 +223,7 @@ def test_a_hostile_folder_is_refused_before_it_is_copied(importer: Importer):
 def test_the_hub_is_read_at_one_commit_and_without_what_is_not_ours(importer: Importer):
     files = {**TinyModel(seed=9).files(), "pytorch_model.bin": b"\x80\x04", "modeling.py": b"import os"}
     importer.hub.repositories["org/tiny"] = files
+    importer.hub.asked.clear()
     version = importer.user().imported("hf:org/tiny@main")
     assert version.base_digest == TinyModel(seed=9).digest()
     assert version.lineage.base_uri == f"hf:org/tiny@{COMMIT}"

@@ -109,6 +109,20 @@ async def test_another_request_for_the_same_work_joins_it_and_its_id_is_held_to_
         assert task.begun == 1
 
 
+async def test_everyone_who_joined_hears_the_end_though_another_heard_it_first_and_a_newcomer_begins_anew() -> None:
+    task, second, third = Task(), *(IdempotencyKey(KEY.tenant, KEY.method, it, b"merge desk") for it in ("2", "3"))
+    async with Works(patience_seconds=0.01) as works:
+        for key in (KEY, second):
+            with pytest.raises(Failure, match="WORK_UNDER_WAY"):
+                await works.join(key, "The merge", task, work="desk@1 into full")
+        task.go.set()
+        for key in (KEY, second):
+            assert await works.join(key, "The merge", task, work="desk@1 into full") == "done"
+        assert task.begun == 1
+        assert await works.join(third, "The merge", task, work="desk@1 into full") == "done"
+        assert task.begun == 2
+
+
 async def test_a_long_queue_of_one_tenants_is_not_in_front_of_anothers_work() -> None:
     tasks, other = [Task() for _ in range(4)], Task()
     async with Works(patience_seconds=0.01, at_a_time=2) as works:
