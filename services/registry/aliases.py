@@ -33,11 +33,12 @@ NEW = "new"
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """The version that an alias is to serve, the etag that the caller saw, and why it moves."""
+    """The version that an alias is to serve, the etag that the caller saw, why it moves, and whether it goes back."""
 
     reference: str
     etag: str = ""
     why: str = ""
+    rollback: bool = False
 
 
 class Aliases:
@@ -49,7 +50,11 @@ class Aliases:
         self._canaries = shares
 
     async def assign(self, caller: Caller, model: str, alias: str, wish: Wish, replay: Replay) -> Alias:
-        """Give an alias a target.  Raises MODEL_NOT_FOUND, VERSION_NOT_FOUND, ETAG_MISMATCH, GATE_NOT_PASSED."""
+        """Give an alias a target.
+
+        Raises MODEL_NOT_FOUND, VERSION_NOT_FOUND, ETAG_MISMATCH, GATE_NOT_PASSED, FIELD_INVALID for a rollback to
+        what did not serve just before.
+        """
         spot = Spot(caller.tenant, model, alias)
 
         def transaction(session: Session) -> Alias:
@@ -71,12 +76,14 @@ class Aliases:
         held = "" if row is None else row.etag
         if wish.etag and wish.etag != (held or NEW):
             raise Failure(Reason.ETAG_MISMATCH, name=spot.name, etag=held or NEW)
-        require_passed(session, spot, target, row)
+        if wish.rollback:
+            _require_former(spot, target, row)
+        require_passed(session, spot, target, row, rollback=wish.rollback)
         if row is None:
             row = AliasRow(
                 tenant=spot.tenant, model=spot.model, alias=spot.alias, serving="", etag="", previous="", why=""
             )
-        row.target, row.principal, row.why = target, caller.principal, wish.why
+        row.target, row.principal, row.why, row.rollback = target, caller.principal, wish.why, wish.rollback
         # Back to what serves: nothing has to be loaded, nothing moves.
         state = AliasState.SERVING if target == row.serving else AliasState.PENDING
         row.state, row.reason, row.updated_at = state.value, "", self._view.now()
@@ -113,7 +120,7 @@ class Aliases:
         lacking = ""
         if verdict.state is AliasState.SERVING:
             # What it was measured by may have changed while it was loaded.
-            lacking = refusal(session, Spot.of(row), row.target, row.serving)
+            lacking = refusal(session, Spot.of(row), row.target, row.serving, rollback=row.rollback)
         if lacking:
             row.state, row.reason = AliasState.FAILED.value, lacking
             self._note(session, row, MoveKind.REFUSED, detail=lacking)
@@ -127,8 +134,7 @@ class Aliases:
         return True
 
     def _move(self, session: Session, row: AliasRow) -> None:
-        back = moves.has_served(session, Spot.of(row), row.target)
-        self._note(session, row, MoveKind.ROLLBACK if back else MoveKind.SET)
+        self._note(session, row, MoveKind.ROLLBACK if row.rollback else MoveKind.SET)
         row.previous, row.serving = row.serving, row.target
         # What serves needs no share of its own.
         canaries.end(session, row, row.serving)
@@ -236,3 +242,12 @@ class Aliases:
             return found
 
         return await self._database.read(transaction)
+
+
+def _require_former(spot: Spot, target: str, row: AliasRow | None) -> None:
+    """Raise FIELD_INVALID unless a target is where a rollback leads: what served just before, or what serves now."""
+    former = [] if row is None else [version for version in (row.previous, row.serving) if version]
+    if target not in former:
+        led = f"leads to {' or '.join(former)}" if former else "leads nowhere: it served nothing before"
+        problem = f"a rollback of {spot.name} {led}; for another version set the alias without it, gates are asked then"
+        raise Failure(Reason.FIELD_INVALID, field="rollback", problem=problem)

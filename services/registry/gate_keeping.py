@@ -1,7 +1,7 @@
 """Gates as rows: kept, listed, deleted, and asked in the transaction that moves an alias.
 
 Invariant: a version that an alias begins to serve has passed, in that very transaction, every
-gate that guards the alias.
+gate that guards the alias; a rollback, which leads to what served just before, those that check rollbacks.
 """
 
 import json
@@ -18,7 +18,7 @@ from services.registry.callers import Caller
 from services.registry.gates import Contest, Measured, Policy, shortfall
 from services.registry.measurements import evaluations
 from services.registry.models import require_model
-from services.registry.moves import Spot, has_served
+from services.registry.moves import Spot
 from services.registry.replay import Replay
 from services.registry.store_aliases import AliasRow, GateRow
 
@@ -97,7 +97,7 @@ class Gates:
         await self._database.write(transaction)
 
 
-def refusal(session: Session, spot: Spot, target: str, serving: str) -> str:
+def refusal(session: Session, spot: Spot, target: str, serving: str, *, rollback: bool) -> str:
     """What the gates of an alias find wrong with a target beside what serves, each by name; empty when it passes."""
     guarding = list(_guarding(session, spot))
     if not guarding:
@@ -105,16 +105,16 @@ def refusal(session: Session, spot: Spot, target: str, serving: str) -> str:
     contest = Contest(
         candidate=_measured(session, spot.tenant, target),
         holder=_measured(session, spot.tenant, serving) if serving else None,
-        returning=has_served(session, spot, target),
+        rollback=rollback,
     )
     found = ((gate, shortfall(policy, contest)) for gate, policy in guarding)
     return "; ".join(f"gate {gate}: {lacking}" for gate, lacking in found if lacking)
 
 
-def require_passed(session: Session, spot: Spot, target: str, row: AliasRow | None) -> None:
+def require_passed(session: Session, spot: Spot, target: str, row: AliasRow | None, *, rollback: bool) -> None:
     """Raise GATE_NOT_PASSED unless a target passes.  What serves already has nothing to pass."""
     serving = "" if row is None else row.serving
-    lacking = "" if target == serving else refusal(session, spot, target, serving)
+    lacking = "" if target == serving else refusal(session, spot, target, serving, rollback=rollback)
     if lacking:
         raise Failure(Reason.GATE_NOT_PASSED, name=spot.name, version=target, found=lacking)
 

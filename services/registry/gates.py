@@ -75,17 +75,17 @@ class Policy:
 class Contest:
     """A version that wants an alias and what serves there now; both lists are newest first.
 
-    ``holder`` is None when nothing serves; ``returning`` says that the version has served under the alias before.
+    ``holder`` is None when nothing serves; ``rollback`` says that the alias was asked to go back to the version.
     """
 
     candidate: Sequence[Measured]
     holder: Sequence[Measured] | None
-    returning: bool = False
+    rollback: bool = False
 
 
 def shortfall(policy: Policy, contest: Contest) -> str:
     """What the version lacks, as a sentence with required and found; empty when it passes."""
-    if contest.returning and not policy.checks_rollbacks:
+    if contest.rollback and not policy.checks_rollbacks:
         return ""
     found = _newest(contest.candidate, policy.metric, policy.dataset_digest)
     if found is None:

@@ -84,18 +84,6 @@ def note(session: Session, spot: Spot, move: Move) -> None:
     session.flush()
 
 
-def has_served(session: Session, spot: Spot, version: str) -> bool:
-    """Whether a version has been what the alias serves before; a canary's share does not count.
-
-    An alias that was deleted and made again is another one: what served under the old one has to pass as any other.
-    """
-    deleted = select(func.max(MoveRow.number)).where(spot.rows, MoveRow.kind == MoveKind.DELETE.value)
-    since = MoveRow.number > (session.scalar(deleted) or 0)
-    moved = MoveRow.kind.in_((MoveKind.SET.value, MoveKind.ROLLBACK.value))
-    query = select(MoveRow.number).where(spot.rows, since, moved, MoveRow.to_version == version)
-    return session.scalar(query.limit(1)) is not None
-
-
 def page(session: Session, spot: Spot, before: int | None, limit: int) -> list[Move]:
     """Rows, newest first, below a number."""
     query = select(MoveRow).where(spot.rows)

@@ -3,7 +3,7 @@
 Under the rules of :mod:`services.registry.store`.
 """
 
-from sqlalchemy import Float, ForeignKeyConstraint, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy import Boolean, Float, ForeignKeyConstraint, Index, Integer, String, Text, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.registry.store import Base, Big, Digest, Id
@@ -12,7 +12,8 @@ from services.registry.store import Base, Big, Digest, Id
 class AliasRow(Base):
     """An alias.  ``serving`` is empty until a first target was ready, ``previous`` until a second one was.
 
-    What was ``previous`` may have been deleted since.  ``why`` is what whoever set the target gave as the reason.
+    What was ``previous`` may have been deleted since.  ``why`` is what whoever set the target gave as the reason, and
+    ``rollback`` says that it was set to go back.
     """
 
     __tablename__ = "aliases"
@@ -28,6 +29,7 @@ class AliasRow(Base):
     updated_at: Mapped[float] = mapped_column(Float)
     previous: Mapped[str] = mapped_column(Digest, server_default="")
     why: Mapped[str] = mapped_column(Text, server_default="")
+    rollback: Mapped[bool] = mapped_column(Boolean, server_default=false())
     __table_args__ = (
         ForeignKeyConstraint(["tenant", "model"], ["models.tenant", "models.model"], name="fk_aliases_model"),
         ForeignKeyConstraint(["tenant", "target"], ["versions.tenant", "versions.version"], name="fk_aliases_target"),

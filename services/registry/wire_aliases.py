@@ -98,7 +98,7 @@ def move(value: Move) -> model_pb2.AliasMove:
 
 def wish(request: registry_pb2.SetAliasRequest) -> Wish:
     """Where an alias is to move."""
-    return Wish(request.target_version, request.etag, request.reason)
+    return Wish(request.target_version, request.etag, request.reason, request.rollback)
 
 
 def canary_wish(request: registry_pb2.SetCanaryRequest) -> CanaryWish:

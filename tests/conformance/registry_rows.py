@@ -263,6 +263,27 @@ def new_0006() -> Rows:
     return {**rows, "changes": [change]}
 
 
+def up_0007(rows: Rows) -> Rows:
+    """No target is known to have been set to go back."""
+    rows = deepcopy(rows)
+    with_columns(rows, "aliases", rollback=False)
+    return rows
+
+
+def down_0007(rows: Rows) -> Rows:
+    """Whether a target was set to go back is forgotten."""
+    rows = deepcopy(rows)
+    without_columns(rows, "aliases", "rollback")
+    return rows
+
+
+def new_0007() -> Rows:
+    """An alias that goes back."""
+    rows = up_0007(up_0006(up_0005(up_0004(up_0003(up_0002(first_rows("t7", 700)))))))
+    rows["aliases"][0].update(target=rows["aliases"][0]["previous"], state="PENDING", rollback=True)
+    return rows
+
+
 def nothing(rows: Rows) -> Rows:
     """The first revision finds an empty database and leaves one."""
     return {}
@@ -275,4 +296,5 @@ STEPS = {
     "0004": Step(up=up_0004, down=down_0004, new=new_0004),
     "0005": Step(up=up_0005, down=down_0005, new=new_0005),
     "0006": Step(up=up_0006, down=down_0006, new=new_0006),
+    "0007": Step(up=up_0007, down=down_0007, new=new_0007),
 }

@@ -119,6 +119,24 @@ def test_a_gate_holds_a_version_back_and_says_what_to_do(stack: Stack, user: Use
     assert "no evaluation of accuracy" in models("moves", "desk").out
 
 
+def test_what_was_rolled_away_from_comes_back_by_its_gates_or_by_a_rollback(stack: Stack, user: User, models: Models):
+    one, two = ready(stack, user, 2)
+    models("alias", "desk", "1")
+    models("alias", "desk", "2")
+    assert models("rollback", "desk").out == f"desk@prod serves {one}.\n"
+    added = models("gate", "add", "desk", "good", "accuracy", "--required", "0.9").out
+    assert " ".join(added.split()) == (
+        "Gate good guards desk: accuracy of at least 0.9. A canary and a rollback are not asked."
+    )
+    assert models("alias", "desk", "2").code == 4
+    assert models("canary", "desk", "2", "10").code == 0
+    assert models("rollback", "desk").out == f"desk@prod serves {two}.\n"
+    kinds = [move["kind"] for move in models("moves", "desk", "--json").json]
+    assert kinds == ["rollback", "canary", "refused", "rollback", "set", "set"]
+    assert models("gate", "add", "desk", "strict", "accuracy", "--rollbacks").out.endswith("A canary is not asked.\n")
+    assert models("rollback", "desk").code == 4
+
+
 def test_a_canary_gets_a_share_and_the_alias_shows_it(stack: Stack, user: User, models: Models):
     versions = ready(stack, user, 2)
     models("alias", "desk", "1")
@@ -248,10 +266,14 @@ def test_models_that_no_alias_serves_and_deleted_ones_are_listed(user: User, mod
 def test_a_gate_says_what_it_asks_for_and_refuses_half_a_bound(user: User, models: Models):
     user.publish("desk")
     said = models("gate", "add", "desk", "good", "accuracy", "--required", "0.8", "--not-forget", "general").out
-    assert said == "Gate good guards desk: accuracy of at least 0.8, general worse by 0 at most.\n"
+    assert (
+        said
+        == "Gate good guards desk: accuracy of at least 0.8, general worse by 0 at most. A canary and a rollback are not asked.\n"
+    )
     lower = models("gate", "add", "desk", "low", "loss", "--lower", "--required", "2", "--alias", "prod").out
-    assert lower == "Gate low guards desk@prod: loss of at most 2.\n"
-    assert models("gate", "add", "desk", "any", "loss").out == "Gate any guards desk: loss must have been measured.\n"
+    assert lower == "Gate low guards desk@prod: loss of at most 2. A canary and a rollback are not asked.\n"
+    measured = models("gate", "add", "desk", "any", "loss").out
+    assert measured == "Gate any guards desk: loss must have been measured. A canary and a rollback are not asked.\n"
     half = models("gate", "add", "desk", "half", "accuracy", "--most-loss", "0.1")
     assert (half.code, "--not-forget" in half.err) == (2, True)
 

@@ -185,25 +185,34 @@ class Models(Governance, Serving):
     ) -> nouns.Alias:
         """Give an alias a new target; it serves once a generator is ready.
 
-        Raises ConflictError on a stale `etag`, PreconditionError when a gate of the model refuses the version.
+        Gates are asked of every version, also of one that served before; `roll_back` goes past them.  Raises
+        ConflictError on a stale `etag`, PreconditionError when a gate of the model refuses the version.
         """
-        request = registry_pb2.SetAliasRequest(
-            model=model, alias=alias, target_version=version, etag=etag, request_id=new_request_id(), reason=reason
+        return await self._point(
+            registry_pb2.SetAliasRequest(model=model, alias=alias, target_version=version, etag=etag, reason=reason)
         )
+
+    async def _point(self, request: registry_pb2.SetAliasRequest) -> nouns.Alias:
+        request.request_id = new_request_id()
         response = await self._transport.call("registry", self._stub().SetAlias, request)
         return model_wire.alias(response.alias)
 
     async def roll_back(self, model: str, alias: str = "prod", *, reason: str = "") -> nouns.Alias:
         """Give an alias the version that served before its last move; while a new target waits, the one that serves.
 
-        Twice leads back to where it was.  Raises NotFoundError, PreconditionError when nothing served before,
-        ConflictError when somebody moves it at the same moment.
+        Twice leads back to where it was.  Gates are not asked, but for those that check rollbacks.  Raises
+        NotFoundError, PreconditionError when nothing served before or a gate refuses, ConflictError when somebody
+        moves it at the same moment.
         """
         now = await self.alias(model, alias)
         former = now.previous_version if now.target_version == now.serving_version else now.serving_version
         if not former:
             raise PreconditionError(f"{model}@{alias} served nothing before; set it to a version")
-        return await self.set_alias(model, former, alias=alias, etag=now.etag, reason=reason)
+        return await self._point(
+            registry_pb2.SetAliasRequest(
+                model=model, alias=alias, target_version=former, etag=now.etag, reason=reason, rollback=True
+            )
+        )
 
     async def delete_alias(self, model: str, alias: str, *, etag: str = "", reason: str = "") -> None:
         """Delete an alias; its versions stay.  Raises NotFoundError, ConflictError on a stale `etag`."""

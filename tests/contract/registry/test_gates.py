@@ -114,13 +114,72 @@ def test_going_back_needs_no_gate_unless_the_gate_says_so(served):
     user, old, new = served
     user.point("fares", new)
     gate(user, required_value=0.99)
-    back = user.point("fares", old)
+    back = user.point("fares", old, rollback=True)
     assert (back.serving_version, back.previous_version) == (old, new)
     gate(user, "strict", required_value=0.99, checks_rollbacks=True)
     with refused("GATE_NOT_PASSED") as failures:
-        user.point("fares", new)
+        user.point("fares", new, rollback=True)
     assert "gate strict" in failures[0].message
     assert "gate good" not in failures[0].message
+
+
+def test_a_plain_move_to_what_served_before_is_gated_and_filed_as_what_it_was(served):
+    user, old, new = served
+    user.point("fares", new)
+    user.point("fares", old, rollback=True)
+    gate(user, required_value=0.9)
+    with refused("GATE_NOT_PASSED") as failures:
+        user.point("fares", new)
+    assert "gate good: it has no evaluation of accuracy" in failures[0].message
+    assert user.alias("fares").serving_version == old
+    measure(user, new, 0.95)
+    user.point("fares", new)
+    assert [move.kind for move in moves(user)] == [SET, REFUSED, ROLLBACK, SET, SET]
+
+
+def test_a_rollback_leads_only_to_what_served_just_before(stack: Stack, served):
+    user, old, new = served
+    with refused("FIELD_INVALID") as failures:
+        user.point("fares", new, rollback=True)
+    assert (
+        f"a rollback of fares@prod leads to {old}; for another version set the alias without it" in failures[0].message
+    )
+    with refused("FIELD_INVALID") as failures:
+        user.point("fares", new, alias="stage", rollback=True)
+    assert "it served nothing before" in failures[0].message
+    third = user.publish("fares").version
+    stack.service().report("g1", user.tenant, third, "READY")
+    user.point("fares", new)
+    user.point("fares", third)
+    gate(user, required_value=0.9)
+    with refused("FIELD_INVALID"):
+        user.point("fares", old, rollback=True)
+    assert user.alias("fares").serving_version == third
+    # While another target waits, what serves is where it goes back to.
+    gate(user, "stage", alias="stage", required_value=0.99)
+    measure(user, waiting := user.publish("fares").version, 0.95)
+    assert user.point("fares", waiting).state == model_pb2.ALIAS_STATE_PENDING
+    back = user.point("fares", third, rollback=True)
+    assert (back.state, back.serving_version) == (model_pb2.ALIAS_STATE_SERVING, third)
+
+
+def test_a_rollback_that_waits_to_be_loaded_is_still_one_when_it_serves(stack: Stack, served):
+    user, old, new = served
+    user.point("fares", new)
+    gate(user, required_value=0.9)
+    stack.service().report("g1", user.tenant, old, "LOADING")
+    assert user.point("fares", old, rollback=True).state == model_pb2.ALIAS_STATE_PENDING
+    (changed,) = stack.service().report("g1", user.tenant, old, "READY")
+    assert (changed.state, changed.serving_version) == (model_pb2.ALIAS_STATE_SERVING, old)
+    assert moves(user)[0].kind == ROLLBACK
+    # Asked anew without the word, what waits is a plain move and has to pass.
+    stack.service().report("g1", user.tenant, new, "LOADING")
+    assert user.point("fares", new, rollback=True).state == model_pb2.ALIAS_STATE_PENDING
+    measure(user, new, 0.95)
+    assert user.point("fares", new).state == model_pb2.ALIAS_STATE_PENDING
+    measure(user, new, 0.5)
+    (changed,) = stack.service().report("g1", user.tenant, new, "READY")
+    assert (changed.state, changed.serving_version) == (model_pb2.ALIAS_STATE_FAILED, old)
 
 
 def test_under_an_alias_that_was_made_again_nothing_goes_back(served):
@@ -131,13 +190,15 @@ def test_under_an_alias_that_was_made_again_nothing_goes_back(served):
     for version in (old, new):
         with refused("GATE_NOT_PASSED"):
             user.point("fares", version)
+        with refused("FIELD_INVALID"):
+            user.point("fares", version, rollback=True)
     measure(user, old, 0.95)
     user.point("fares", old)
     assert [move.kind for move in moves(user)] == [SET, REFUSED, REFUSED, DELETED, SET, SET]
     measure(user, new, 0.95)
     user.point("fares", new)
     measure(user, old, 0.5)
-    user.point("fares", old)
+    user.point("fares", old, rollback=True)
     assert moves(user)[0].kind == ROLLBACK
 
 
@@ -160,9 +221,9 @@ def test_moves_and_refusals_say_who_when_from_to_and_why(served):
     user.point("fares", new, reason="fewer wrong fares")
     gate(user, required_value=0.9, checks_rollbacks=True)
     with refused("GATE_NOT_PASSED"):
-        user.point("fares", old, reason="the new one is slow")
+        user.point("fares", old, reason="the new one is slow", rollback=True)
     user.api.DeleteGate(pb.DeleteGateRequest(model="fares", gate="good"))
-    user.point("fares", old, reason="the new one is slow")
+    user.point("fares", old, reason="the new one is slow", rollback=True)
     back, refusal, forth, first = moves(user)
     assert [move.number for move in (first, forth, refusal, back)] == [1, 2, 3, 4]
     assert [(move.kind, move.from_version, move.to_version) for move in (first, forth, refusal, back)] == [

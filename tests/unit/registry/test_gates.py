@@ -56,10 +56,10 @@ def test_what_may_be_forgotten_is_bounded_in_the_metrics_own_direction():
     assert shortfall(policy, Contest([measured(1.0)], None)) == ""
 
 
-def test_a_version_that_returns_passes_unless_the_gate_checks_it():
-    returning = Contest([], [measured(1.0)], returning=True)
-    assert shortfall(Policy("m", HIGHER), returning) == ""
-    assert shortfall(Policy("m", HIGHER, checks_rollbacks=True), returning)
+def test_a_rollback_passes_unless_the_gate_checks_it():
+    back = Contest([], [measured(1.0)], rollback=True)
+    assert shortfall(Policy("m", HIGHER), back) == ""
+    assert shortfall(Policy("m", HIGHER, checks_rollbacks=True), back)
 
 
 def test_a_policy_is_read_back_as_it_was():

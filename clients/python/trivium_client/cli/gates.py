@@ -40,11 +40,13 @@ def add(
     ] = "",
     forget_lower: Annotated[bool, typer.Option("--forget-lower", help="Lower values of it are better.")] = False,
     rollbacks: Annotated[
-        bool, typer.Option("--rollbacks", help="Going back to what served before must pass too.")
+        bool, typer.Option("--rollbacks", help="`rollback` must pass too; without it, it need not.")
     ] = False,
     json_wanted: Json = False,
 ) -> None:
     """Add a gate: without a matching evaluation, or with a worse one, a version does not get the alias.
+
+    Every `alias` is asked, also one to a version that served before; a canary is not, whatever its share.
 
     Example: trivium models gate add desk good accuracy --required 0.9 --improvement 0.01
     """
@@ -101,7 +103,9 @@ def _said(model: str, gate: Gate) -> str:
         asked.append(f"{gate.metric} better than that of what serves by {gate.least_improvement:g} or more")
     if (bound := gate.forgetting) is not None:
         asked.append(f"{bound.metric} worse by {bound.most_loss:g} at most")
-    return f"Gate {gate.gate} guards {guarded}: {', '.join(asked) or f'{gate.metric} must have been measured'}."
+    told = f"Gate {gate.gate} guards {guarded}: {', '.join(asked) or f'{gate.metric} must have been measured'}."
+    free = "A canary is" if gate.checks_rollbacks else "A canary and a rollback are"
+    return f"{told} {free} not asked."
 
 
 def _direction(lower: bool) -> str:

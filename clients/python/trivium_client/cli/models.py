@@ -88,7 +88,9 @@ def alias(
     wait: Annotated[bool, typer.Option(help="Return when it serves, or could not.")] = True,
     json_wanted: Json = False,
 ) -> None:
-    """Move an alias to a version; it serves as soon as a generator is ready for it.
+    """Move an alias to a version that passes its gates; it serves as soon as a generator is ready for it.
+
+    Gates are asked of every version, also of one that served before; `rollback` goes past them.
 
     Example: trivium models alias desk 2
     """
@@ -106,6 +108,8 @@ def rollback(
     json_wanted: Json = False,
 ) -> None:
     """Give an alias the version that served before its last move; twice leads back.
+
+    Gates are not asked, but for those that were added with --rollbacks.
 
     Example: trivium models rollback desk
     """

@@ -138,9 +138,9 @@ class _AliasMoveKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AliasMo
     ALIAS_MOVE_KIND_UNSPECIFIED: _AliasMoveKind.ValueType  # 0
     """Not stated: a move before kinds were kept."""
     ALIAS_MOVE_KIND_SET: _AliasMoveKind.ValueType  # 1
-    """It serves a version that it never served before; an alias that was deleted and made again begins anew."""
+    """It serves the version that it was set to."""
     ALIAS_MOVE_KIND_ROLLBACK: _AliasMoveKind.ValueType  # 2
-    """It serves a version that it served before."""
+    """It went back, as SetAliasRequest.rollback asked; before there was that field, any move to what served before."""
     ALIAS_MOVE_KIND_CANARY: _AliasMoveKind.ValueType  # 3
     """A canary got a share, another share, or none."""
     ALIAS_MOVE_KIND_DELETE: _AliasMoveKind.ValueType  # 4
@@ -154,9 +154,9 @@ class AliasMoveKind(_AliasMoveKind, metaclass=_AliasMoveKindEnumTypeWrapper):
 ALIAS_MOVE_KIND_UNSPECIFIED: AliasMoveKind.ValueType  # 0
 """Not stated: a move before kinds were kept."""
 ALIAS_MOVE_KIND_SET: AliasMoveKind.ValueType  # 1
-"""It serves a version that it never served before; an alias that was deleted and made again begins anew."""
+"""It serves the version that it was set to."""
 ALIAS_MOVE_KIND_ROLLBACK: AliasMoveKind.ValueType  # 2
-"""It serves a version that it served before."""
+"""It went back, as SetAliasRequest.rollback asked; before there was that field, any move to what served before."""
 ALIAS_MOVE_KIND_CANARY: AliasMoveKind.ValueType  # 3
 """A canary got a share, another share, or none."""
 ALIAS_MOVE_KIND_DELETE: AliasMoveKind.ValueType  # 4

@@ -1199,6 +1199,7 @@ class SetAliasRequest(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    ROLLBACK_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Required. Model id."""
     alias: _builtins.str
@@ -1211,6 +1212,11 @@ class SetAliasRequest(_message.Message):
     """UUID; a repeat returns the first response."""
     reason: _builtins.str
     """Why, for those who read its moves."""
+    rollback: _builtins.bool
+    """True goes back: gates are not asked, but for those with `checks_rollbacks`, and the move is filed as a rollback.
+    `target_version` must then be the alias's `previous_version`, or what serves while another target waits or has
+    failed; any other fails with INVALID_ARGUMENT / FIELD_INVALID.
+    """
     def __init__(
         self,
         *,
@@ -1220,10 +1226,11 @@ class SetAliasRequest(_message.Message):
         etag: _builtins.str = ...,
         request_id: _builtins.str = ...,
         reason: _builtins.str = ...,
+        rollback: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "etag", b"etag", "model", b"model", "reason", b"reason", "request_id", b"request_id", "target_version", b"target_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "etag", b"etag", "model", b"model", "reason", b"reason", "request_id", b"request_id", "rollback", b"rollback", "target_version", b"target_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1915,7 +1922,7 @@ class Gate(_message.Message):
     dataset_digest: _builtins.str
     """Dataset that it is measured on, sha256:…; empty: whatever the version was last measured on."""
     alias: _builtins.str
-    """Alias that it guards; empty: all of the model's."""
+    """Alias that it guards; empty: all of the model's. What is tried as a canary is not asked: see SetCanary."""
     direction: Global___MetricDirection.ValueType
     """Which values are better."""
     required_value: _builtins.float
@@ -1925,9 +1932,7 @@ class Gate(_message.Message):
     lets it be that much worse.
     """
     checks_rollbacks: _builtins.bool
-    """Whether going back to a version that has served under the alias, since that was made, must pass too; by default it
-    need not.
-    """
+    """Whether a rollback (SetAliasRequest.rollback) must pass too; by default it need not."""
     principal: _builtins.str
     """Output only. Who created it."""
     @_builtins.property

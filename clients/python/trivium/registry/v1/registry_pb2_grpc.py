@@ -357,7 +357,8 @@ class RegistryServiceServicer(object):
         """Gives an alias a new target. The serving version moves when enough generators report ready: at once, in the same
         transaction, when they hold it already. Fails with ABORTED / ETAG_MISMATCH when `etag` is set and no longer true,
         FAILED_PRECONDITION / GATE_NOT_PASSED when a gate of the model refuses the version; gates are asked again when it is
-        about to serve. Refusals stand among the alias's moves.
+        about to serve, and of every version, also of one that served before: only `rollback` goes past them. Refusals stand
+        among the alias's moves.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -112,7 +112,8 @@ class RegistryServiceStub:
     """Gives an alias a new target. The serving version moves when enough generators report ready: at once, in the same
     transaction, when they hold it already. Fails with ABORTED / ETAG_MISMATCH when `etag` is set and no longer true,
     FAILED_PRECONDITION / GATE_NOT_PASSED when a gate of the model refuses the version; gates are asked again when it is
-    about to serve. Refusals stand among the alias's moves.
+    about to serve, and of every version, also of one that served before: only `rollback` goes past them. Refusals stand
+    among the alias's moves.
     """
     GetAlias: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetAliasRequest, _registry_pb2.GetAliasResponse]
     """Returns an alias. Fails with NOT_FOUND / ALIAS_NOT_FOUND."""
@@ -265,7 +266,8 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """Gives an alias a new target. The serving version moves when enough generators report ready: at once, in the same
     transaction, when they hold it already. Fails with ABORTED / ETAG_MISMATCH when `etag` is set and no longer true,
     FAILED_PRECONDITION / GATE_NOT_PASSED when a gate of the model refuses the version; gates are asked again when it is
-    about to serve. Refusals stand among the alias's moves.
+    about to serve, and of every version, also of one that served before: only `rollback` goes past them. Refusals stand
+    among the alias's moves.
     """
     GetAlias: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetAliasRequest, _registry_pb2.GetAliasResponse]  # type: ignore[assignment]
     """Returns an alias. Fails with NOT_FOUND / ALIAS_NOT_FOUND."""
@@ -523,7 +525,8 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Gives an alias a new target. The serving version moves when enough generators report ready: at once, in the same
         transaction, when they hold it already. Fails with ABORTED / ETAG_MISMATCH when `etag` is set and no longer true,
         FAILED_PRECONDITION / GATE_NOT_PASSED when a gate of the model refuses the version; gates are asked again when it is
-        about to serve. Refusals stand among the alias's moves.
+        about to serve, and of every version, also of one that served before: only `rollback` goes past them. Refusals stand
+        among the alias's moves.
         """
 
     @_abc_1.abstractmethod
