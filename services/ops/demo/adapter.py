@@ -74,6 +74,7 @@ async def train(client: AsyncTrivium, dataset: Dataset, found: Job | None, stage
     job = found or await client.jobs.create(model=MODEL, dataset=dataset.dataset, settings=SETTINGS)
     if job.state == "paused":
         job = await client.jobs.resume(job.job)
+    bar.at(job.step, job.total_steps, "waiting for the next step")
     async with asyncio.TaskGroup() as group:
         meanwhile = group.create_task(_ask_meanwhile(client, stages))
         async for event in client.jobs.watch(job.job):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import time
 from datetime import UTC, datetime
 
 from rich.console import Console
@@ -67,3 +68,31 @@ def test_the_report_shows_answers_side_by_side_with_versions_citations_and_the_s
     assert sum("<- moorings.md 10-52 of version ffffffffffff" in line for line in lines) == 2
     assert any(VERSION in line for line in lines)
     assert any(line.startswith("RAG over adapter") and "1/1" in line for line in lines)
+
+
+def lines_of_a_stage(console: Console, shown: io.StringIO) -> list[str]:
+    stages = Stages(console, tell_seconds=0.02)
+    with stages.stage("train while serving") as bar:
+        until = time.monotonic() + 10
+        while "train while serving (" not in shown.getvalue() and not console.is_terminal and time.monotonic() < until:
+            time.sleep(0.01)
+        bar.at(40, 100, "loss 0.512")
+        until = time.monotonic() + (10 if not console.is_terminal else 0.1)
+        while "40 of 100" not in shown.getvalue() and time.monotonic() < until:
+            time.sleep(0.01)
+    return shown.getvalue().splitlines()
+
+
+def test_a_long_stage_tells_a_log_how_far_it_is() -> None:
+    shown = io.StringIO()
+    lines = lines_of_a_stage(Console(file=shown, width=120), shown)
+    assert lines[0].startswith("  train while serving (")
+    assert any(line.startswith("  train while serving: 40 of 100, loss 0.512 (") for line in lines)
+    assert lines[-1].startswith("train while serving ")
+    time.sleep(0.1)
+    assert shown.getvalue().splitlines() == lines
+
+
+def test_on_a_terminal_the_bar_alone_moves() -> None:
+    shown = io.StringIO()
+    assert not any("so far" in line for line in lines_of_a_stage(Console(file=shown, force_terminal=True), shown))
