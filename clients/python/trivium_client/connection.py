@@ -26,11 +26,12 @@ _PORTS = {
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Addresses (service name to host:port), the API key, and a CA file where TLS is on."""
+    """Addresses (service name to host:port), the API key, a CA file where TLS is on, and a local suite's folder."""
 
     addresses: Mapping[str, str]
     api_key: str = field(repr=False)
     ca_file: Path | None = None
+    data_dir: Path | None = None
 
     @staticmethod
     def settled(
@@ -57,7 +58,19 @@ class Connection:
             addresses={**found, **(addresses or {})},
             api_key=api_key if api_key is not None else _key(folder),
             ca_file=Path(ca_file) if ca_file else None,
+            data_dir=folder,
         )
+
+    def kept_by_a_suite(self, service: str) -> bool:
+        """Whether a suite that runs on this machine keeps the service at our address, and so brings it back."""
+        if self.data_dir is None:
+            return False
+        try:
+            suite = json.loads((self.data_dir / "run" / "suite.json").read_text())
+            kept = suite["state"] in ("starting", "ready")
+            return kept and suite["services"][service]["listen"] == self.addresses[service] and _lives(suite["pid"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
 
     def open(self, service: str) -> grpc.aio.Channel:
         """A channel to `service` with the deadlines and retries of the shipped service config."""
@@ -94,6 +107,16 @@ def _running_at(folder: Path, service: str) -> str:
         return str(json.loads((folder / "run" / f"{service}.json").read_text())["listen"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _key(folder: Path) -> str:

@@ -106,7 +106,10 @@ def from_rpc(error: grpc.aio.AioRpcError, address: str) -> TriviumError:
     details = _details(error)
     message = error.details() or error.code().name
     if error.code() is grpc.StatusCode.UNAVAILABLE and not details.reason:
-        message = f"nothing answers at {address}. Is the suite up? (trivium status, trivium up)"
+        message = (
+            f"nothing answers at {address}. Is the suite up? (trivium status, trivium up) "
+            "A running suite restarts a service within seconds: then try again"
+        )
     kind = _CLASSES.get(error.code(), ServerError)
     return kind(
         message,

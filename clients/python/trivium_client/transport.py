@@ -20,6 +20,10 @@ from trivium_client.errors import ServerError, UnavailableError, from_rpc
 CHUNK_BYTES = 256 * 1024
 # How long a watch tries to reach a service that has gone away before it gives up.
 WATCH_PATIENCE_SECONDS = 120
+# How long a call that may be repeated waits for a service that a running suite restarts; it takes about 5 s.
+RESTART_PATIENCE_SECONDS = 10.0
+_BETWEEN_SECONDS = 0.3
+_READS = ("Get", "List", "Search", "Resolve", "Explain", "WhoAmI")
 T = TypeVar("T")
 
 
@@ -37,11 +41,23 @@ class Transport:
         return kind(self._channels[service])
 
     async def call(self, service: str, method: grpc.aio.UnaryUnaryMultiCallable[Any, T], request: Any) -> T:
-        """One unary call.  Raises TriviumError."""
-        try:
-            return await method(request, metadata=self.connection.metadata)
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc(error, self.connection.addresses[service]) from None
+        """One unary call.  Raises TriviumError.
+
+        Where nobody answers, the service config's retries are over after about 3 s.  A call that has one effect
+        however often it is made goes on for RESTART_PATIENCE_SECONDS while a suite on this machine keeps the service.
+        """
+        clock = asyncio.get_running_loop().time
+        until = clock() + RESTART_PATIENCE_SECONDS
+        while True:
+            try:
+                return await method(request, metadata=self.connection.metadata)
+            except grpc.aio.AioRpcError as error:
+                failure = from_rpc(error, self.connection.addresses[service])
+            nobody = isinstance(failure, UnavailableError) and failure.reason == "UNAVAILABLE"
+            again = nobody and clock() < until and _repeatable(request)
+            if not (again and self.connection.kept_by_a_suite(service)):
+                raise failure
+            await asyncio.sleep(_BETWEEN_SECONDS)
 
     async def stream(self, service: str, method: Callable[..., Any], request: Any) -> AsyncGenerator[Any]:
         """The messages of a server stream; leaving early cancels it.  Raises TriviumError."""
@@ -59,6 +75,11 @@ class Transport:
         for channel in self._channels.values():
             await channel.close()
         self._channels.clear()
+
+
+def _repeatable(request: Any) -> bool:
+    """Whether it reads, or names itself so that a repeat has no second effect."""
+    return request.DESCRIPTOR.name.startswith(_READS) or bool(getattr(request, "request_id", ""))
 
 
 async def download(
