@@ -187,6 +187,10 @@ class Reason(Enum):
     )
     VERSION_IN_USE = Entry(Code.FAILED_PRECONDITION, "The version {name} is used by {user}. Remove that first.")
     VERSION_NOT_FOUND = Entry(Code.NOT_FOUND, "No version is named {name}.", "trivium.registry.v1.Version")
+    VERSION_PROTECTED = Entry(
+        Code.FAILED_PRECONDITION,
+        "The version {name} is protected, and stays loaded; end that first: `trivium models protect {model}@{name} --end`.",
+    )
     WEIGHTS_REFUSED = Entry(Code.INVALID_ARGUMENT, "The files were refused: {problem}.")
     WORK_UNDER_WAY = Entry(
         Code.ABORTED, "{what} goes on: {progress}. Repeat the request with the same request_id to wait for it."

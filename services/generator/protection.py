@@ -19,7 +19,7 @@ from services.chassis.files import write_atomically
 from services.generator.fleet import Fleet
 from services.generator.manifests import VersionFacts
 from services.generator.pool import Pool
-from services.generator.residency import Resident
+from services.generator.residency import Resident, StoredAdapter
 from services.generator.supervision import Log
 
 _AGAIN_SECONDS = 10.0
@@ -109,8 +109,17 @@ class Protection:
         await self._listed.remove(version)
         return self._unpin(version) or was_listed
 
+    def require_ended(self, stored: StoredAdapter) -> None:
+        """Raise VERSION_PROTECTED while a version is protected: what takes it out must not end that unasked."""
+        version = stored.version
+        if version in self._listed or self._pinned(version):
+            raise Failure(Reason.VERSION_PROTECTED, name=version, model=stored.model)
+
+    def _pinned(self, version: str) -> bool:
+        return any(held.pinned for held in self._fleet.residents() if held.stored.version == version)
+
     def _unpin(self, version: str) -> bool:
-        pinned = any(held.pinned for held in self._fleet.residents() if held.stored.version == version)
+        pinned = self._pinned(version)
         if pinned:
             self._fleet.pin(version, False)
         return pinned
@@ -132,7 +141,7 @@ class Protection:
 
     async def _put_back(self, version: str) -> bool:
         """Give a running engine what it lacks; False when that is to be tried again."""
-        if any(held.pinned for held in self._fleet.residents() if held.stored.version == version):
+        if self._pinned(version):
             return True
         try:
             async with self._as_service():

@@ -111,10 +111,9 @@ class Verbs:
         return Prepared(target, caller.tenant_id, None)
 
     async def unload(self, caller: RequestContext, version: str) -> None:
-        """Unload an adapter, or stop a full model's engine, once idle.  Raises ADAPTER_NOT_RESIDENT."""
+        """Unload an adapter, or stop a full model's engine, once idle.  Raises ADAPTER_NOT_RESIDENT, VERSION_PROTECTED."""
         if not self._owns_engine(caller, version):
-            self._require_seen(caller, version)
-            await self.protection.end(version)
+            self.protection.require_ended(self._require_seen(caller, version).stored)
         await self.fleet.unload(version)
 
     async def pin(self, caller: RequestContext, version: str, pinned: bool) -> Located:
@@ -187,10 +186,12 @@ class Verbs:
     def _owns_engine(self, caller: RequestContext, version: str) -> bool:
         return any(version in _owned(caller, host) for host in self.pool.hosts())
 
-    def _require_seen(self, caller: RequestContext, version: str) -> None:
+    def _require_seen(self, caller: RequestContext, version: str) -> Located:
         # Another tenant's adapter and one that is not here must look the same.
-        if version not in self.adapters(caller):
+        found = self.adapters(caller).get(version)
+        if found is None:
             raise _not_resident(version)
+        return found
 
     def _located(self, caller: RequestContext, version: str) -> Located:
         everything = self.accounting.located(self.fleet.tables(), _tenant_seen(caller))

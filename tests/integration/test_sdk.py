@@ -71,6 +71,13 @@ def test_the_command_line_forces_a_shape_and_takes_one_alone(suite: Suite, tmp_p
 def test_an_adapter_is_loaded_ahead_of_its_requests_and_let_go(suite: Suite, adapter: Served) -> None:
     loaded = trivium(suite, "models", "load", adapter.model)
     assert loaded.out == f"{adapter.model}, {adapter.version}, is in a slot.\n", loaded.err
+    assert trivium(suite, "models", "protect", adapter.model).out.endswith("is in a slot, and stays there.\n")
+    kept = trivium(suite, "models", "unload", adapter.model)
+    ended = ("models", "protect", adapter.model, "--end")
+    assert (kept.code, kept.out) == (4, "")
+    assert f"{adapter.model} is protected; end it first with `trivium {' '.join(ended)}`" in kept.err
+    assert [held["pinned"] for held in trivium(suite, "models", "resident", "--json").json["adapters"]] == [True]
+    assert trivium(suite, *ended).code == 0
     assert trivium(suite, "models", "unload", adapter.model).out == f"Unloaded {adapter.model}.\n"
     assert trivium(suite, "models", "load", f"{adapter.model}@77").code == 3
 

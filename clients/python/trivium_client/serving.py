@@ -76,7 +76,7 @@ class Serving:
         """Have the generator take a version out of its slot, or out of host memory, once no request uses it.
 
         Its file stays, and a request that names it loads it again.  Not for readers.  Raises NotFoundError when it is
-        in neither.
+        in neither, PreconditionError while it is protected: end that first (`protect(version, protected=False)`).
         """
         request = generator_pb2.UnloadAdapterRequest(version=version)
         await self._transport.call("generator", self._generator().UnloadAdapter, request)

@@ -124,9 +124,25 @@ async def test_only_an_owner_protects_a_version_and_ends_that_wherever_it_lies(w
         assert caught.value.reason is Reason.ADAPTER_NOT_RESIDENT
     assert (await world.verbs.pin(OWNER, "v", True)).resident.pinned
     assert not (await world.verbs.pin(OWNER, "v", False)).resident.pinned
-    await world.verbs.pin(OWNER, "v", True)
     await world.verbs.unload(OWNER, "v")
     assert not world.fleet.residents()
     with pytest.raises(Failure) as caught:
         await world.verbs.pin(OWNER, "v", False)
-    assert caught.value.reason is Reason.ADAPTER_NOT_RESIDENT, "unloading it has ended its protection"
+    assert caught.value.reason is Reason.ADAPTER_NOT_RESIDENT
+
+
+async def test_what_is_protected_is_unloaded_only_after_that_was_ended(world):
+    async with world.bases.default.slots.place("owner", stored("v", "owner")):
+        pass
+    await world.verbs.pin(OWNER, "v", True)
+    with pytest.raises(Failure) as caught:
+        await world.verbs.unload(OWNER, "v")
+    assert caught.value.reason is Reason.VERSION_PROTECTED
+    assert "`trivium models protect model-v@v --end`" in caught.value.sentence
+    assert [(held.stored.version, held.pinned) for held in world.fleet.residents()] == [("v", True)]
+    with pytest.raises(Failure) as caught:
+        await world.verbs.unload(STRANGER, "v")
+    assert caught.value.reason is Reason.ADAPTER_NOT_RESIDENT, "a stranger learns nothing of it"
+    await world.verbs.pin(OWNER, "v", False)
+    await world.verbs.unload(OWNER, "v")
+    assert not world.fleet.residents()

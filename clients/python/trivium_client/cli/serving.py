@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from trivium_client import Trivium
+from trivium_client import PreconditionError, Trivium
 from trivium_client.cli.asking import StickyKey
 from trivium_client.cli.exits import EPILOG
 from trivium_client.cli.naming import version_of
@@ -80,7 +80,13 @@ def unload(name: Name, json_wanted: Json = False) -> None:
     """
     with Trivium() as client:
         version = _whole(client, name)
-        client.models.unload(version)
+        try:
+            client.models.unload(version)
+        except PreconditionError as error:
+            if error.reason == "VERSION_PROTECTED":
+                # In the words in which it was asked for: the server knows the version by its digest alone.
+                error.message = f"{name} is protected; end it first with `trivium models protect {name} --end`"
+            raise
     typer.echo(as_json({"unloaded": version}) if json_wanted else f"Unloaded {name}.")
 
 

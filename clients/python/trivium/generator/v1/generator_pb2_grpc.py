@@ -123,7 +123,8 @@ class GeneratorServiceServicer(object):
 
     def UnloadAdapter(self, request, context):
         """Unloads a version from its slot, or from host memory, once no request uses it; its file stays, and new requests may
-        load it again. Fails with NOT_FOUND / ADAPTER_NOT_RESIDENT.
+        load it again. Fails with NOT_FOUND / ADAPTER_NOT_RESIDENT, FAILED_PRECONDITION / VERSION_PROTECTED until PinAdapter
+        ended its protection.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -139,7 +140,7 @@ class GeneratorServiceServicer(object):
 
     def PinAdapter(self, request, context):
         """Protects a version that is in a slot from eviction, or ends the protection wherever the version is. It outlives the
-        engine and the generator: whatever comes up loads what is protected again. Unloading a version ends it too. Fails with
+        engine and the generator: whatever comes up loads what is protected again. No unloading ends it. Fails with
         RESOURCE_EXHAUSTED / SLOTS_PROTECTED when no slot would be left for others or the tenant protects its share of them,
         NOT_FOUND / ADAPTER_NOT_RESIDENT.
         """

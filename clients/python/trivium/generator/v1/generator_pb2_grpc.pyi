@@ -59,7 +59,8 @@ class GeneratorServiceStub:
     """
     UnloadAdapter: _grpc.UnaryUnaryMultiCallable[_generator_pb2.UnloadAdapterRequest, _generator_pb2.UnloadAdapterResponse]
     """Unloads a version from its slot, or from host memory, once no request uses it; its file stays, and new requests may
-    load it again. Fails with NOT_FOUND / ADAPTER_NOT_RESIDENT.
+    load it again. Fails with NOT_FOUND / ADAPTER_NOT_RESIDENT, FAILED_PRECONDITION / VERSION_PROTECTED until PinAdapter
+    ended its protection.
     """
     ListAdapters: _grpc.UnaryUnaryMultiCallable[_generator_pb2.ListAdaptersRequest, _generator_pb2.ListAdaptersResponse]
     """Lists the adapters of the caller's tenant and the nearest tier that each is in, and what lies in every tier (role
@@ -67,7 +68,7 @@ class GeneratorServiceStub:
     """
     PinAdapter: _grpc.UnaryUnaryMultiCallable[_generator_pb2.PinAdapterRequest, _generator_pb2.PinAdapterResponse]
     """Protects a version that is in a slot from eviction, or ends the protection wherever the version is. It outlives the
-    engine and the generator: whatever comes up loads what is protected again. Unloading a version ends it too. Fails with
+    engine and the generator: whatever comes up loads what is protected again. No unloading ends it. Fails with
     RESOURCE_EXHAUSTED / SLOTS_PROTECTED when no slot would be left for others or the tenant protects its share of them,
     NOT_FOUND / ADAPTER_NOT_RESIDENT.
     """
@@ -107,7 +108,8 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     """
     UnloadAdapter: _aio.UnaryUnaryMultiCallable[_generator_pb2.UnloadAdapterRequest, _generator_pb2.UnloadAdapterResponse]  # type: ignore[assignment]
     """Unloads a version from its slot, or from host memory, once no request uses it; its file stays, and new requests may
-    load it again. Fails with NOT_FOUND / ADAPTER_NOT_RESIDENT.
+    load it again. Fails with NOT_FOUND / ADAPTER_NOT_RESIDENT, FAILED_PRECONDITION / VERSION_PROTECTED until PinAdapter
+    ended its protection.
     """
     ListAdapters: _aio.UnaryUnaryMultiCallable[_generator_pb2.ListAdaptersRequest, _generator_pb2.ListAdaptersResponse]  # type: ignore[assignment]
     """Lists the adapters of the caller's tenant and the nearest tier that each is in, and what lies in every tier (role
@@ -115,7 +117,7 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     """
     PinAdapter: _aio.UnaryUnaryMultiCallable[_generator_pb2.PinAdapterRequest, _generator_pb2.PinAdapterResponse]  # type: ignore[assignment]
     """Protects a version that is in a slot from eviction, or ends the protection wherever the version is. It outlives the
-    engine and the generator: whatever comes up loads what is protected again. Unloading a version ends it too. Fails with
+    engine and the generator: whatever comes up loads what is protected again. No unloading ends it. Fails with
     RESOURCE_EXHAUSTED / SLOTS_PROTECTED when no slot would be left for others or the tenant protects its share of them,
     NOT_FOUND / ADAPTER_NOT_RESIDENT.
     """
@@ -182,7 +184,8 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_generator_pb2.UnloadAdapterResponse, _abc.Awaitable[_generator_pb2.UnloadAdapterResponse]]:
         """Unloads a version from its slot, or from host memory, once no request uses it; its file stays, and new requests may
-        load it again. Fails with NOT_FOUND / ADAPTER_NOT_RESIDENT.
+        load it again. Fails with NOT_FOUND / ADAPTER_NOT_RESIDENT, FAILED_PRECONDITION / VERSION_PROTECTED until PinAdapter
+        ended its protection.
         """
 
     @_abc_1.abstractmethod
@@ -202,7 +205,7 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_generator_pb2.PinAdapterResponse, _abc.Awaitable[_generator_pb2.PinAdapterResponse]]:
         """Protects a version that is in a slot from eviction, or ends the protection wherever the version is. It outlives the
-        engine and the generator: whatever comes up loads what is protected again. Unloading a version ends it too. Fails with
+        engine and the generator: whatever comes up loads what is protected again. No unloading ends it. Fails with
         RESOURCE_EXHAUSTED / SLOTS_PROTECTED when no slot would be left for others or the tenant protects its share of them,
         NOT_FOUND / ADAPTER_NOT_RESIDENT.
         """
