@@ -15,6 +15,9 @@ from typing import Any, Protocol
 
 from services.chassis.errors import Failure, Reason
 
+# Why a version that was ready is so no longer, as the registry is told, where nothing else is known.
+UNLOADED = "it was unloaded to make room"
+
 _PAUSE_SECONDS = 2.0
 
 
@@ -43,6 +46,10 @@ class Holder(Protocol):
 
     def holds(self, version: str) -> bool:
         """Whether a version can serve at once."""
+        ...
+
+    def absence(self, version: str) -> str:
+        """Why a version that could serve at once cannot any more."""
         ...
 
     async def changed(self) -> None:
@@ -119,7 +126,7 @@ class Announcements:
                 await self._holder.changed()
                 continue
             try:
-                await self.withdraw(version, "it was unloaded to make room")
+                await self.withdraw(version, self._holder.absence(version))
                 self._lost(version)
             except Failure:
                 await self._pause(_PAUSE_SECONDS)

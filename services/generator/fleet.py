@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from services.chassis.errors import Failure, Reason
 from services.generator.adapter_files import VersionFacts, read_manifest
+from services.generator.announcing import UNLOADED
 from services.generator.bases import Bases, Readable, Target
 from services.generator.generation import Files
 from services.generator.hosts import Host
@@ -72,16 +72,25 @@ class Fleet:
         return any(slots.idle(version) for slots in self._running())
 
     def holds(self, version: str) -> bool:
-        """Whether a version can serve at once: an adapter at hand, a full model as its engine's start has shown.
+        """Whether a version can serve at once: an adapter at hand, a full model while its engine answers.
 
-        A full model counts while its files lie here, verified, and its engine could be started.  Its engine may be
-        idle and stopped, or wait for room: a swap that needed both versions' memory at once would not be one.  So do
-        the adapters on it while the engine does not run: their loading is nothing beside its start.
+        One whose engine was stopped, idle or to make room, has to start it first, and so have the adapters on it.  Only
+        where that would take the room of an engine in use do verified files count: a swap that needed both versions'
+        memory at once would not be one.  Requests start a stopped engine whatever this says.
         """
-        host = self._full(version) or self._at_rest(version)
+        host = self._full(version)
+        if host is not None and host.life is not None:
+            return self._pool.state(host) is EngineState.READY
+        host = host or self._at_rest(version)
         if host is not None:
-            return self._pool.startable(host)
+            return self._pool.startable(host) and not self._pool.has_room(host)
         return any(slots.holds(version) for slots in self._running())
+
+    def absence(self, version: str) -> str:
+        """Why a version that could serve at once cannot any more, as the registry is told."""
+        if self._full(version) or self._at_rest(version):
+            return "its engine is stopped until it is needed"
+        return UNLOADED
 
     async def obtain(self, facts: VersionFacts) -> Prepared:
         """A version's files, fetched and verified, under the service's identity.  Raises as Bases and Files do."""
@@ -169,8 +178,8 @@ class Fleet:
         finally:
             for wait in waits:
                 wait.cancel()
-            with suppress(asyncio.CancelledError):
-                await asyncio.gather(*waits, return_exceptions=True)
+            # Their cancellations are results here; one that is raised is the caller's own, and counts.
+            await asyncio.gather(*waits, return_exceptions=True)
 
     def _running(self) -> Iterator[Slots]:
         return (host.slots for host in self._pool.hosts() if host.life is not None)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
+from services.generator.announcing import UNLOADED
 from services.generator.engine import (
     Attestation,
     EngineFacts,
@@ -257,6 +258,9 @@ class OneEngine:
 
     def __init__(self, slots):
         self._slots = slots
+
+    def absence(self, version):
+        return UNLOADED
 
     def __getattr__(self, name):
         return getattr(self._slots, name)

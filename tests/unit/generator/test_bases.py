@@ -13,6 +13,7 @@ from services.chassis.full_models import FullModels
 from services.chassis.streams import Piece
 from services.generator import bases as bases_module
 from services.generator.adapter_files import VersionFacts
+from services.generator.announcing import UNLOADED, Announcements, Word
 from services.generator.bases import Bases
 from services.generator.fleet import Fleet
 from services.generator.kept_models import KeptModels
@@ -95,6 +96,17 @@ class Seen:
         return self._registry.names.get((self._tenant, name), "")
 
 
+class Told:
+    """What the registry was told of versions."""
+
+    def __init__(self, registry):
+        self.as_service = registry.as_service
+        self.words = []
+
+    async def report(self, tenant, version, word, reason):
+        self.words.append((version, word, reason))
+
+
 class Shelf:
     def __init__(self):
         self.gone = set()
@@ -152,6 +164,12 @@ class World:
 
         host = hosted(engine, slots, heard, always_on=always_on, attempts=None if always_on else 2)
         return host
+
+    @asynccontextmanager
+    async def in_use(self, made):
+        prepared = await self.fleet.obtain(await self.registry.facts(self.registry.full("t", "busy", made)))
+        async with self.pool.use(prepared.target.host, "t"):
+            yield
 
     async def find(self, tenant, version="", base=""):
         return await self.bases.find(self.registry.seen_by(tenant), version, base)
@@ -299,25 +317,50 @@ async def test_a_full_model_is_ready_once_its_engine_answered_or_while_there_is_
     assert world.pool.state(other.target.host) is EngineState.STOPPED
 
 
-async def test_an_adapter_on_a_full_model_is_ready_in_its_slot_or_while_the_engine_rests(world):
+async def test_a_full_model_whose_engine_was_stopped_is_ready_no_more_until_it_has_started_again(world):
+    registry, version = Told(world.registry), world.registry.full("t", "one", ONE)
+    waiting: list[str] = []
+    announcements = Announcements(registry, world.fleet, asyncio.sleep, waiting.append)
+    world.lives.append(asyncio.create_task(announcements.follow()))
+    prepared = await world.fleet.obtain(await world.registry.facts(version))
+    await world.fleet.warm("t", prepared, pending=True)
+    assert await announcements.ready("t", version)
+    world.pool.release(prepared.target.host)
+    await settled()
+    assert world.pool.state(prepared.target.host) is EngineState.STOPPED
+    stopped = "its engine is stopped until it is needed"
+    assert registry.words == [(version, Word.READY, ""), (version, Word.LOADING, stopped)]
+    assert waiting == [version], "an alias that waits for it hears of it"
+    assert not await announcements.ready("t", version), "an alias that is set back to it waits"
+    # Whoever names it is served all the same, and so is an alias that serves it.
+    async with world.pool.use(prepared.target.host, "t"):
+        assert world.fleet.holds(version)
+    assert await announcements.ready("t", version)
+
+
+async def test_an_adapter_on_a_full_model_is_ready_in_its_slot_or_while_there_is_no_room_for_the_engine(world):
     base = world.registry.full("t", "one", ONE)
     adapter = world.registry.adapter("t", "desk", ONE.digest(), base)
     prepared = await world.fleet.obtain(await world.registry.facts(adapter))
     await world.fleet.warm("t", prepared, pending=False)
     host = prepared.target.host
     assert world.pool.state(host) is EngineState.STOPPED, "nobody waits for it"
-    assert world.fleet.holds(adapter)
+    assert not world.fleet.holds(adapter)
     await world.fleet.warm("t", prepared, pending=True)
     assert host.slots.holds(adapter)
     assert world.fleet.holds(adapter)
     await host.slots.unload(adapter)
     assert not world.fleet.holds(adapter)
+    assert world.fleet.absence(adapter) == UNLOADED
     world.pool.release(host)
     await settled()
     assert world.pool.state(host) is EngineState.STOPPED
-    assert world.fleet.holds(adapter)
-    world.shelf.gone.add(adapter)
-    assert not world.fleet.holds(adapter), "its files have made room for others"
+    assert not world.fleet.holds(adapter), "there is room to start its engine first"
+    assert world.fleet.absence(adapter) == "its engine is stopped until it is needed"
+    async with world.in_use(TWO):
+        assert world.fleet.holds(adapter), "no engine in use makes room for it"
+        world.shelf.gone.add(adapter)
+        assert not world.fleet.holds(adapter), "its files have made room for others"
 
 
 async def test_a_full_model_that_no_engine_comes_up_with_is_refused_with_the_reason_and_held_no_more(world):
