@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from threading import Timer
 from typing import Annotated
 
 import typer
 
 from trivium_client import Trivium
 from trivium_client.answers import Answer, Gathering, Message, Part, Sampling, Shape, Text
-from trivium_client.cli.printing import Json, as_json
+from trivium_client.cli.printing import Json, as_json, say
 from trivium_client.nouns import Span
 
 Model = Annotated[str, typer.Option("--model", "-m", help="base, base:NAME, NAME, NAME@ALIAS or NAME@VERSION.")]
@@ -26,6 +27,9 @@ Schema = Annotated[
 Choice = Annotated[list[str] | None, typer.Option("--choice", help="Answer with this; repeated: with one of them.")]
 Regex = Annotated[str, typer.Option("--regex", help="Answer with what this regular expression matches.")]
 Grammar = Annotated[Path | None, typer.Option("--grammar", dir_okay=False, help="Answer by this grammar, EBNF.")]
+
+# An engine that is started for a request takes half a minute; what waits for no start answers sooner than this.
+_SILENCE_SECONDS = 3.0
 
 
 def ask(
@@ -60,7 +64,7 @@ def ask(
             shape=_shape(schema, choice, regex, grammar),
             sticky_key=sticky_key,
         )
-        answer = _shown(parts, quiet=json_wanted)
+        answer = _shown(parts, model, quiet=json_wanted)
     if json_wanted:
         typer.echo(as_json(answer))
     else:
@@ -98,7 +102,7 @@ def chat(
         while said := message or _prompted():
             turns.append(Message("user", said))
             parts = client.chat(turns, model=model, sampling=sampling, shape=shape, sticky_key=sticky_key)
-            answer = _shown(parts, quiet=json_wanted or answers > 1)
+            answer = _shown(parts, model, quiet=json_wanted or answers > 1)
             turns.append(Message("assistant", answer.text))
             if json_wanted:
                 typer.echo(as_json(answer))
@@ -134,17 +138,29 @@ def _shape(schema: Path | None, choice: list[str] | None, regex: str, grammar: P
     )
 
 
-def _shown(parts: Iterable[Part], *, quiet: bool) -> Answer:
-    """Print text as it comes and return the whole answer."""
+def _shown(parts: Iterable[Part], model: str, *, quiet: bool) -> Answer:
+    """Print text as it comes and return the whole answer; says on standard error what a long silence may be."""
     gathering = Gathering()
-    for part in parts:
-        gathering.add(part)
-        if isinstance(part, Text) and not quiet:
-            typer.echo(part.text, nl=False)
+    silence = Timer(_SILENCE_SECONDS, _say_why_silent, [model])
+    silence.daemon = True
+    silence.start()
+    try:
+        for part in parts:
+            gathering.add(part)
+            if isinstance(part, Text):
+                silence.cancel()
+                if not quiet:
+                    typer.echo(part.text, nl=False)
+    finally:
+        silence.cancel()
     answer = gathering.answer()
     if not quiet:
         typer.echo()
     return answer
+
+
+def _say_why_silent(model: str) -> None:
+    say(f"No answer yet. The engine for {model} may be starting: `trivium models engines` shows its state.", err=True)
 
 
 def _footnotes(answer: Answer) -> None:
