@@ -1,5 +1,6 @@
 """The suite's commands where no suite can run: what they say, and how they end."""
 
+import io
 import json
 import os
 import socket
@@ -8,7 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from rich.console import Console
 from trivium_client.cli.exits import Exit
+
+from services.ops.supervisor import view
+from services.ops.supervisor.record import ServiceRecord, ServiceState, SuiteRecord, SuiteState
 
 CHECKOUT = Path(__file__).parents[3]
 
@@ -40,6 +45,19 @@ def test_status_of_nothing_says_how_to_start_and_ends_with_unavailable(tmp_path:
     assert ended.returncode == Exit.UNAVAILABLE
     assert "trivium up" in ended.stdout
     assert json.loads(trivium(tmp_path, "status", "--json").stdout)["state"] == "stopped"
+
+
+def test_the_table_of_a_suite_shows_the_openai_door_whole_on_a_narrow_terminal() -> None:
+    gateway = ServiceRecord(
+        "gateway", ServiceState.SERVING, 0.0, 4194304, 12, listen="127.0.0.1:40001", http_listen="127.0.0.1:40002"
+    )
+    access = ServiceRecord("access", ServiceState.SERVING, 0.0, 1, listen="127.0.0.1:40003")
+    record = SuiteRecord(1, 0.0, "/data", SuiteState.READY, services={"access": access, "gateway": gateway})
+    shown = io.StringIO()
+    Console(file=shown, width=80).print(view.table(record))
+    assert "http://127.0.0.1:40002/v1" in shown.getvalue()
+    assert "127.0.0.1:40001" in shown.getvalue()
+    assert shown.getvalue().count("http://") == 1
 
 
 def test_down_with_nothing_running_is_no_failure(tmp_path: Path) -> None:
