@@ -86,5 +86,7 @@ async def fit(
         take = (kept + most + 1) // 2
     if best is None:
         limit = size.context_tokens - room
-        raise Failure(Reason.PROMPT_TOO_LONG, field="question", tokens=size.tokens, limit=limit)
+        helps = size.tokens < size.context_tokens
+        advice = "Shorten it, or ask for fewer max_tokens" if helps else "Shorten it"
+        raise Failure(Reason.PROMPT_TOO_LONG, field="question", tokens=size.tokens, limit=limit, advice=advice)
     return best

@@ -208,9 +208,7 @@ class Reason(Enum):
         "Raise TRIVIUM_GENERATOR_ENGINES_GIB, or serve it on a machine with more memory.",
     )
     PARAMETER_UNSUPPORTED = Entry(Code.INVALID_ARGUMENT, "The parameter {field} is not supported{why}.")
-    PROMPT_TOO_LONG = Entry(
-        Code.INVALID_ARGUMENT, "The prompt has {tokens} tokens, over {limit}. Shorten it, or ask for fewer max_tokens."
-    )
+    PROMPT_TOO_LONG = Entry(Code.INVALID_ARGUMENT, "The prompt has {tokens} tokens, over {limit}. {advice}.")
     QUESTION_EMPTY = Entry(Code.INVALID_ARGUMENT, "The question is empty. Ask something.")
     VERSION_MISMATCH = Entry(
         Code.INTERNAL,

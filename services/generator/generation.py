@@ -242,7 +242,8 @@ class Generation:
     def _applied(self, ask: Ask, prompt_tokens: int, host: Host) -> Sampling:
         limit = host.engine.facts.context_tokens
         if prompt_tokens >= limit:
-            raise Failure(Reason.PROMPT_TOO_LONG, tokens=prompt_tokens, limit=limit - 1)
+            # An answer of one token would not fit either, so fewer of them are no help.
+            raise Failure(Reason.PROMPT_TOO_LONG, tokens=prompt_tokens, limit=limit - 1, advice="Shorten it")
         wanted = min(ask.sampling.max_tokens or DEFAULT_MAX_TOKENS, limit - prompt_tokens)
         if ask.sampling.min_tokens > wanted:
             problem = f"is over the {wanted} tokens that the answer may have"

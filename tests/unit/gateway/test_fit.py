@@ -41,6 +41,15 @@ async def test_a_prompt_without_room_for_its_best_source_is_refused_with_the_num
     assert refused.value.variables["limit"] == "900"
 
 
+@pytest.mark.parametrize(
+    ("characters", "advice"), [(700, "Shorten it, or ask for fewer max_tokens"), (900, "Shorten it")]
+)
+async def test_fewer_tokens_are_advised_only_where_they_would_help(characters, advice):
+    with pytest.raises(Failure) as refused:
+        await fit(sources(characters), build, counting(1000), 100)
+    assert refused.value.sentence.endswith(f"over 900. {advice}.")
+
+
 async def test_a_long_answer_asked_for_still_leaves_half_the_window_to_the_prompt():
     fitted = await fit(sources(100), build, counting(1000), 5000)
     assert len(fitted.sources) == 1

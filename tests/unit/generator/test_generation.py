@@ -190,6 +190,7 @@ async def test_a_prompt_that_leaves_no_room_is_refused_with_both_numbers():
         await (await World().open()).run(prompt="x" * 128)
     assert caught.value.reason is Reason.PROMPT_TOO_LONG
     assert caught.value.variables["tokens"] == "128"
+    assert caught.value.sentence.endswith("Shorten it.")
 
 
 async def test_the_context_window_bounds_what_was_asked_for():
