@@ -27,6 +27,11 @@ _METHODS = {
     training_pb2.METHOD_LORA: Method.LORA,
     training_pb2.METHOD_RSLORA: Method.RSLORA,
 }
+_LATER = {
+    training_pb2.METHOD_DORA: "DoRA",
+    training_pb2.METHOD_QLORA: "QLoRA",
+    training_pb2.METHOD_FULL: "full fine-tuning",
+}
 _WIRE_METHODS = {Method.LORA: training_pb2.METHOD_LORA, Method.RSLORA: training_pb2.METHOD_RSLORA}
 _OBJECTIVES = (training_pb2.OBJECTIVE_UNSPECIFIED, training_pb2.OBJECTIVE_SUPERVISED)
 _SCHEDULES = {
@@ -113,7 +118,8 @@ def order(request: training_pb2.CreateJobRequest, base: Chosen, defaults: Settin
 def settings(given: training_pb2.TrainingSettings, defaults: Settings) -> Settings:
     """Settings with defaults where the request is silent.  Raises NOT_YET_AVAILABLE."""
     if given.method not in _METHODS:
-        raise Failure(Reason.NOT_YET_AVAILABLE, what=f"training by {training_pb2.Method.Name(given.method)}")
+        named = f"{_LATER[given.method]} ({training_pb2.Method.Name(given.method)})"
+        raise Failure(Reason.NOT_YET_AVAILABLE, what=f"{named} is not offered yet: use lora or rslora")
     if given.objective not in _OBJECTIVES:
         raise Failure(Reason.NOT_YET_AVAILABLE, what=f"training for {training_pb2.Objective.Name(given.objective)}")
     chosen = {field.name: value for field, value in given.ListFields() if field.name in _PLAIN}

@@ -38,7 +38,9 @@ def start(
     model: Annotated[str, typer.Option("--model", "-m", help="Model that takes the new version.")],
     alias: Annotated[str, typer.Option("--alias", help="Alias that moves to it; - for none.")] = "prod",
     base: Annotated[str, typer.Option("--base", help="Base to train on: base:NAME or base:NAME@VERSION.")] = "",
-    method: Annotated[Method, typer.Option("--method", help="How the base is adapted.")] = Method.LORA,
+    method: Annotated[
+        Method, typer.Option("--method", help="How the base is adapted; dora, qlora and full are not offered yet.")
+    ] = Method.LORA,
     rank: Annotated[int | None, typer.Option("--rank", min=1, help="LoRA's rank.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Passes over the dataset.")] = None,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Peak learning rate.")] = None,
