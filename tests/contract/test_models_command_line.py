@@ -261,6 +261,16 @@ def test_models_that_no_alias_serves_and_deleted_ones_are_listed(user: User, mod
     assert [item["model"] for item in models("list", "--all", "--json").json] == ["desk"]
     assert [item["model"] for item in models("list", "--deleted", "--json").json] == ["desk", "other"]
     assert models("restore", "other").out == "Restored other.\n"
+    assert models("restore", "other").out == "other is not deleted; there is nothing to restore.\n"
+    assert models("restore", "other@1").out == "other@1 is not deleted; there is nothing to restore.\n"
+    assert models("restore", "other@1", "--json").json["number"] == 1
+    user.publish("other")
+    models("rm", "other", "--all")
+    # Its model is back with it, and what else went with that can follow.
+    assert models("restore", "other@2").out == "Restored other@2.\n"
+    assert models("restore", "other").out == "Restored other.\n"
+    assert models("restore", "other@1").out == "other@1 is not deleted; there is nothing to restore.\n"
+    assert models("restore", "other@7").code == 3
 
 
 def test_a_gate_says_what_it_asks_for_and_refuses_half_a_bound(user: User, models: Models):

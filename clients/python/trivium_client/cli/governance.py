@@ -1,16 +1,17 @@
 """`trivium models`: what is decided about versions: tags, cards, measurements, canaries, retention, restoring."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from trivium_client import Trivium
+from trivium_client import NotFoundError, Trivium
 from trivium_client.cli.exits import EPILOG
 from trivium_client.cli.models import Why
 from trivium_client.cli.naming import alias_of, dataset_digest, standing, version_named, version_of
-from trivium_client.cli.printing import Json, as_json, counted, document, say, show
+from trivium_client.cli.printing import Json, as_json, counted, document, drawn, say, show
 from trivium_client.nouns import Model, Version
 
 app = typer.Typer(epilog=EPILOG)
@@ -160,7 +161,26 @@ def restore(
     with Trivium() as client:
         if "@" in name:
             model, version = version_named(name)
+            back = not _there(lambda: client.models.version(version, model=model))
             restored: Version | Model = client.models.restore_version(version, model=model, reason=why)
         else:
+            before, back = _deleted(client, name), not _there(lambda: client.models.get(name))
             restored = client.models.restore(name, reason=why)
-    typer.echo(as_json(restored) if json_wanted else f"Restored {name}.")
+            back = back or _deleted(client, name) != before
+    said = f"Restored {name}." if back else f"{name} is not deleted; there is nothing to restore."
+    typer.echo(as_json(restored) if json_wanted else said)
+
+
+def _there(read: Callable[[], Version | Model]) -> bool:
+    """Whether what is read is there and not deleted."""
+    try:
+        read()
+    except NotFoundError:
+        return False
+    return True
+
+
+def _deleted(client: Trivium, model: str) -> frozenset[str]:
+    """The versions of a model that can be restored; some went with a model that is back since."""
+    versions = drawn(client.models.versions(model, show_deleted=True))
+    return frozenset(version.version for version in versions if version.purge_time)
