@@ -186,7 +186,7 @@ class Reason(Enum):
         "{name} is held ready by {holders}. Wait until it is unloaded there, or force the deletion: what runs finishes.",
     )
     VERSION_IN_USE = Entry(Code.FAILED_PRECONDITION, "The version {name} is used by {user}. Remove that first.")
-    VERSION_NOT_FOUND = Entry(Code.NOT_FOUND, "No version is named {name}.", "trivium.registry.v1.Version")
+    VERSION_NOT_FOUND = Entry(Code.NOT_FOUND, "No version is named {name}{fate}.", "trivium.registry.v1.Version")
     VERSION_PROTECTED = Entry(
         Code.FAILED_PRECONDITION,
         "The version {name} is protected, and stays loaded; end that first: `trivium models protect {model}@{name} --end`.",

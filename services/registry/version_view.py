@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from sqlalchemy import ColumnElement, Select, or_, select
 from sqlalchemy.orm import Session
@@ -93,14 +94,24 @@ def find_version(session: Session, caller: Caller, model: str, reference: str, *
     if not model and not _WHOLE.match(reference):
         raise Failure(Reason.FIELD_INVALID, field="version", problem="without a model, a whole digest is needed")
     query = _named(caller, model, reference)
-    if not deleted:
-        query = query.where(VersionRow.deleted_at.is_(None))
-    rows = session.scalars(query.limit(2)).all()
+    live = query if deleted else query.where(VersionRow.deleted_at.is_(None))
+    rows = session.scalars(live.limit(2)).all()
     if not rows:
-        raise Failure(Reason.VERSION_NOT_FOUND, name=f"{model}@{reference}" if model else reference)
+        fate = "" if deleted else _fate(session.scalars(query.limit(2)).all())
+        raise Failure(Reason.VERSION_NOT_FOUND, name=f"{model}@{reference}" if model else reference, fate=fate)
     if len(rows) > 1:
         raise Failure(Reason.VERSION_AMBIGUOUS, name=f"{model}@{reference}")
     return rows[0]
+
+
+def _fate(hidden: Sequence[VersionRow]) -> str:
+    """What became of the one version that was named, and what brings it back; empty where no single one was."""
+    row = hidden[0] if len(hidden) == 1 else None
+    if row is None or row.purge_at is None:
+        return ""
+    until = datetime.fromtimestamp(row.purge_at, UTC)
+    how = f"RestoreVersion (trivium models restore {row.model}@{row.number}) brings it back"
+    return f": it is deleted, and {how} until {until:%Y-%m-%d %H:%M} UTC"
 
 
 def _named(caller: Caller, model: str, reference: str) -> Select[VersionRow]:

@@ -200,7 +200,7 @@ def _made(session: Session, caller: Caller, answer: Mapping[str, Any]) -> Versio
     """The version that a request made, as it is now.  Raises VERSION_NOT_FOUND."""
     row = session.get(VersionRow, (caller.tenant, str(answer["version"])))
     if row is None:
-        raise Failure(Reason.VERSION_NOT_FOUND, name=str(answer["version"]))
+        raise Failure(Reason.VERSION_NOT_FOUND, name=str(answer["version"]), fate="")
     return shown(session, row, whole=True)
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trivium.registry.v1 import registry_pb2
 from trivium_client.cli import main
 
 from tests.adapters import BASE_DIGEST, Adapter
-from tests.stack import Stack, User, eventually
+from tests.stack import Stack, User, eventually, refused
 
 
 @dataclass(frozen=True)
@@ -271,6 +272,26 @@ def test_models_that_no_alias_serves_and_deleted_ones_are_listed(user: User, mod
     assert models("restore", "other").out == "Restored other.\n"
     assert models("restore", "other@1").out == "other@1 is not deleted; there is nothing to restore.\n"
     assert models("restore", "other@7").code == 3
+
+
+def test_a_version_that_is_deleted_says_until_when_it_can_be_restored(stack: Stack, user: User, models: Models):
+    version = user.publish("desk")
+    assert models("rm", "desk@1").code == 0
+    (gone,) = models("show", "desk", "--deleted", "--json").json["versions"]
+    until = gone["purge_time"][:16].replace("T", " ")
+    deleted = f"it is deleted, and RestoreVersion (trivium models restore desk@1) brings it back until {until} UTC."
+    shown = models("show", "desk@1")
+    assert (shown.code, f"No version is named desk@1: {deleted}" in shown.err) == (3, True), shown.err
+    assert deleted in models("alias", "desk", version.version[:20]).err
+    assert "No version is named desk@2.\n" in models("show", "desk@2").err
+    # Whose it is not, hears nothing of it.
+    stranger = stack.newcomer()
+    stranger.publish("desk")
+    with refused("VERSION_NOT_FOUND") as failures:
+        stranger.api.GetVersion(registry_pb2.GetVersionRequest(version=version.version))
+    assert failures[0].message == f"No version is named {version.version}."
+    assert models("restore", "desk@1").code == 0
+    assert models("show", "desk@1").code == 0
 
 
 def test_a_gate_says_what_it_asks_for_and_refuses_half_a_bound(user: User, models: Models):
