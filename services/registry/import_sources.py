@@ -22,16 +22,32 @@ from services.registry.inspection.full import belongs
 
 _REPOSITORY = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")
 _REVISION = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")
+_PICKLE = re.compile(r"^(pytorch_model|model|consolidated)\b.{0,200}\.(bin|pt|pth|ckpt|pkl)$")
 _PASSED = ("PATH", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE")
 _ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a source holds of a full model: its files' lengths by name, and the URI that pins them."""
+    """What a source holds of a full model: its files' lengths by name, and the URI that pins them.
+
+    ``pickle`` is weights beside them that are never read, empty for none.
+    """
 
     uri: str
     sizes: Mapping[str, int]
+    pickle: str = ""
+
+    def require_weights(self) -> None:
+        """Raise MODEL_SOURCE_INVALID, with what to do, where there is nothing of a model or its weights are a pickle."""
+        if self.pickle and not any(name.endswith(".safetensors") for name in self.sizes):
+            raise invalid(
+                self.uri,
+                f"it holds {self.pickle}, a pickle, which is never read, and no safetensors; load it where you trust it "
+                "and write it anew: model.save_pretrained(FOLDER, safe_serialization=True)",
+            )
+        if not self.sizes:
+            raise invalid(self.uri, "it holds no file of a full model")
 
 
 class Opened(Protocol):
@@ -84,11 +100,11 @@ class Sources:
 class _Folder:
     """A folder of this machine."""
 
-    def __init__(self, uri: str, paths: Mapping[str, Path], roots: Sequence[Path]) -> None:
+    def __init__(self, uri: str, paths: Mapping[str, Path], roots: Sequence[Path], pickle: str) -> None:
         self._uri = uri
         self._paths = paths
         self._roots = roots
-        self.found = Found(uri, {name: path.stat().st_size for name, path in paths.items()})
+        self.found = Found(uri, {name: path.stat().st_size for name, path in paths.items()}, pickle)
 
     @classmethod
     def read(cls, uri: str, folder: Path, folders: Sequence[Path]) -> "_Folder":
@@ -102,11 +118,12 @@ class _Folder:
             named = ", ".join(map(str, folders))
             raise invalid(uri, f"it is no folder below {named} (TRIVIUM_REGISTRY_IMPORT_FOLDERS)")
         paths = {}
-        for entry in sorted(os.listdir(real)):
+        entries = sorted(os.listdir(real))
+        for entry in entries:
             if belongs(entry):
                 with _opened(uri, entry, real / entry, roots) as file:
                     paths[entry] = Path(os.path.realpath(f"/proc/self/fd/{file.fileno()}"))
-        return cls(uri, paths, roots)
+        return cls(uri, paths, roots, _pickle(entries))
 
     def present(self) -> Mapping[str, Path]:
         """All of them."""
@@ -132,6 +149,11 @@ def _opened(uri: str, name: str, path: Path, roots: Sequence[Path]) -> Iterator[
         if not stat.S_ISREG(os.fstat(descriptor).st_mode) or not _inside(real, roots):
             raise invalid(uri, f"{name} cannot be read")
         yield file
+
+
+def _pickle(names: Sequence[str]) -> str:
+    """The first file that holds weights as they were kept before safetensors; empty for none."""
+    return next(filter(_PICKLE.match, names), "")
 
 
 def _inside(path: Path, roots: Sequence[Path]) -> bool:
@@ -176,7 +198,8 @@ async def _hub(uri: str, repository: str, revision: str, scratch: Path) -> Async
         await _tell(child, {"repository": repository, "revision": revision, "folder": str(scratch)})
         listed = await _hear(uri, child)
         sizes = {str(name): int(size_bytes) for name, size_bytes in listed["files"] if belongs(str(name))}
-        yield _Hub(uri, Found(f"hf:{repository}@{listed['commit']}", sizes), child, scratch)
+        pickle = _pickle([str(name) for name, _ in listed["files"]])
+        yield _Hub(uri, Found(f"hf:{repository}@{listed['commit']}", sizes, pickle), child, scratch)
     finally:
         await asyncio.shield(child.kill())
 

@@ -17,7 +17,7 @@ from typing import BinaryIO
 from services.chassis.errors import Failure, Reason
 from services.chassis.files import disk_full_named, require_space
 from services.registry.callers import Caller
-from services.registry.import_sources import Opened, Sources, invalid
+from services.registry.import_sources import Opened, Sources
 from services.registry.manifests import File, Kind, Lineage, Manifest
 from services.registry.models import require_name
 from services.registry.publishing import Publishing
@@ -91,8 +91,7 @@ class Importing:
 
     async def _taken(self, caller: Caller, source: Opened, scratch: Path, progress: Progress) -> tuple[File, ...]:
         sizes = source.found.sizes
-        if not sizes:
-            raise invalid(source.found.uri, "it holds no file of a full model")
+        source.found.require_weights()
         for name, size_bytes in sizes.items():
             self._uploads.require_size(name, size_bytes)
         whole = sum(sizes.values())

@@ -254,6 +254,28 @@ def test_what_has_no_version_yet_is_refused_with_what_to_say_instead(
     assert written.out.endswith(": 2 files, 459 bytes.\n")
 
 
+@pytest.mark.parametrize(
+    ("config", "weights", "pickle"),
+    [
+        ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"),
+        ("config.json", "model.safetensors", "pytorch_model-00001-of-00002.bin"),
+    ],
+)
+def test_weights_in_a_pickle_are_never_read_and_it_is_said_how_to_convert_them(
+    models: Models, tmp_path: Path, config: str, weights: str, pickle: str
+):
+    (tmp_path / config).write_text("{}")
+    (tmp_path / pickle).write_bytes(b"PK\x03\x04")
+    named = ("--base-digest", BASE_DIGEST) if config == "adapter_config.json" else ()
+    refusal = models("import", str(tmp_path), "--name", "desk", *named)
+    assert refusal.code == 4
+    assert f"holds {pickle}, a pickle, which is never read, and no {weights}" in refusal.err
+    assert "model.save_pretrained(FOLDER, safe_serialization=True)" in refusal.err
+    # Beside safetensors it is left out, and stays what it is.
+    (tmp_path / weights).write_bytes(b"{}")
+    assert "pickle" not in models("import", str(tmp_path), "--name", "desk", *named).err
+
+
 def test_models_that_no_alias_serves_and_deleted_ones_are_listed(user: User, models: Models):
     user.publish("desk")
     user.publish("other")

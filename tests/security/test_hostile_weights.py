@@ -137,7 +137,13 @@ HOSTILE = {
     "overlapping tensors": (changed(header={B: entry("F32", [4, 2], 16, 48)}), "overlaps"),
     "a hole": (changed(header={B: entry("F32", [4, 2], 64, 96)}), "hole"),
     "trailing bytes": ({**Adapter().files(), WEIGHTS: safetensors(Adapter().tensors()) + b"x"}, "trailing"),
-    "missing bytes": ({**Adapter().files(), WEIGHTS: safetensors(Adapter().tensors())[:-1]}, "missing"),
+    "missing bytes": (
+        {**Adapter().files(), WEIGHTS: safetensors(Adapter().tensors())[:-1]},
+        "1 missing bytes: it is cut off; copy it again",
+    ),
+    "a header that is cut off": (
+        {**Adapter().files(), WEIGHTS: safetensors(Adapter().tensors())[:40]}, "it is cut off; copy it again",
+    ),
     "a negative size": (changed(header={A: entry("F32", [-2, -6], 0, 48)}), "shape"),
     "true for a size": (changed(header={A: entry("F32", [True, 12], 0, 48)}), "shape"),
     "a shape that does not fit": (changed(header={A: entry("F32", [2, 7], 0, 48)}), "does not fit"),

@@ -6,8 +6,9 @@ Invariant: one request id for one effect, however often it has to be asked again
 from __future__ import annotations
 
 import asyncio
+import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -34,6 +35,8 @@ SILENCE_SECONDS = 120.0
 # Between a call that timed out and the next: one that times out at once does not keep the processor busy.
 _AGAIN_SECONDS = 0.2
 
+# Weights as they were kept before safetensors.
+_PICKLE = re.compile(r"^(adapter_model|pytorch_model|model|consolidated)\b.*\.(bin|pt|pth|ckpt|pkl)$")
 _ADAPTER_CONFIG = "adapter_config.json"
 _TOKENIZER = frozenset({
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
@@ -57,9 +60,12 @@ async def add_folder(
     """Upload what of a folder belongs to an adapter or a full model, and make a version of it.
 
     `progress` hears (bytes sent, whole bytes) over all files; an upload that was interrupted goes on where it stopped.
+    Raises ValueError for a folder of neither, and for one whose weights are a pickle.
     """
     full = kind_of(folder) == "full"
-    paths = [path for path in files_of(folder) if (_of_model if full else _of_adapter)(path.name)]
+    there = files_of(folder)
+    paths = [path for path in there if (_of_model if full else _of_adapter)(path.name)]
+    _refuse_pickles(folder, [path.name for path in there], "model.safetensors" if full else "adapter_model.safetensors")
     whole, sent = sum(map(size_of, paths)), 0
     files = []
     for path in paths:
@@ -182,6 +188,16 @@ def _given_up(what: str, waited_seconds: float, cause: str, last: str) -> Reques
 def _seconds(seconds: float) -> str:
     """For people: whole from ten on."""
     return f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.3g}"
+
+
+def _refuse_pickles(folder: Path, names: Sequence[str], wanted: str) -> None:
+    """Raise ValueError where the weights are a pickle and nothing else: whoever reads one runs what it says."""
+    pickle = next(filter(_PICKLE.match, names), None)
+    if pickle is not None and not any(name.endswith(".safetensors") for name in names):
+        raise ValueError(
+            f"{folder} holds {pickle}, a pickle, which is never read, and no {wanted}; load it where you trust it and "
+            "write it anew: model.save_pretrained(FOLDER, safe_serialization=True)"
+        )
 
 
 def _of_adapter(name: str) -> bool:

@@ -94,7 +94,8 @@ def read_header(name: str, path: Path) -> list[Tensor]:
         if header_bytes > MAX_HEADER_BYTES:
             raise Unfit(f"{name} announces a header of {header_bytes} bytes, over {MAX_HEADER_BYTES}")
         if 8 + header_bytes > size_bytes:
-            raise Unfit(f"{name} announces a header of {header_bytes} bytes in a file of {size_bytes}")
+            flaw = f"announces a header of {header_bytes} bytes in a file of {size_bytes}"
+            raise Unfit(f"{name} {flaw}: it is cut off; copy it again")
         file.seek(8)
         header = _parse(name, file.read(header_bytes))
     return _laid_out(name, header, size_bytes - 8 - header_bytes)
@@ -143,7 +144,7 @@ def _laid_out(name: str, header: dict[str, object], data_bytes: int) -> list[Ten
             raise Unfit(f"{name}: tensor {tensor.name[:200]} {flaw}")
         position = tensor.end
     if position != data_bytes:
-        flaw = "trailing bytes" if position < data_bytes else "missing bytes"
+        flaw = "trailing bytes" if position < data_bytes else "missing bytes: it is cut off; copy it again"
         raise Unfit(f"{name} has {abs(data_bytes - position)} {flaw}")
     return tensors
 

@@ -237,7 +237,22 @@ def test_a_repository_that_is_none_says_so(importer: Importer):
     importer.hub.repositories["org/pickles"] = {"pytorch_model.bin": b"\x80\x04"}
     with refused("MODEL_SOURCE_INVALID") as failures:
         importer.user().imported("hf:org/pickles")
+    assert "it holds pytorch_model.bin, a pickle" in failures[0].message
+    importer.hub.repositories["org/images"] = {"a.png": b"\x89PNG"}
+    with refused("MODEL_SOURCE_INVALID") as failures:
+        importer.user().imported("hf:org/images")
     assert "no file of a full model" in failures[0].message
+
+
+def test_weights_in_a_pickle_are_never_read_and_it_is_said_how_to_convert_them(importer: Importer):
+    folder = TinyModel(seed=33).write(importer.opened / "pickled")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with refused("MODEL_SOURCE_INVALID") as failures:
+        importer.user().imported("file:{opened}/pickled")
+    assert (
+        "it holds pytorch_model.bin, a pickle, which is never read, and no safetensors; load it where you trust it and "
+        "write it anew: model.save_pretrained(FOLDER, safe_serialization=True)"
+    ) in failures[0].message
 
 
 def test_without_a_network_the_hub_says_that_it_needs_one(tmp_path: Path):
