@@ -138,6 +138,21 @@ def test_what_was_rolled_away_from_comes_back_by_its_gates_or_by_a_rollback(stac
     assert models("rollback", "desk").code == 4
 
 
+def test_a_tag_and_an_alias_that_are_none_are_refused_in_words(user: User, models: Models):
+    user.publish("desk")
+    for how in ((), ("--remove",)):
+        refusal = models("tag", "desk@1", *how, "Bad Tag!!")
+        assert (refusal.code, "a tag is 1 to 63 lower-case letters, digits, dots" in refusal.err) == (4, True)
+        assert "a-z" not in refusal.err
+    for bad in ("-", "a-", "a" * 64, "A", "a b", "ä", "a\n"):
+        assert models("tag", "desk@1", bad).code != 0, bad
+    for good in ("a", "a" * 63, "1.0_rc-1"):
+        assert models("tag", "desk@1", good).code == 0, good
+    refusal = models("alias", "desk@Bad Alias", "1")
+    assert (refusal.code, "an alias is 1 to 32 lower-case letters, digits and hyphens" in refusal.err) == (4, True)
+    assert "a-z" not in refusal.err
+
+
 def test_a_canary_gets_a_share_and_the_alias_shows_it(stack: Stack, user: User, models: Models):
     versions = ready(stack, user, 2)
     models("alias", "desk", "1")
