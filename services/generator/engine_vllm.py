@@ -265,7 +265,8 @@ def _not_started(error: Exception, folder: Path) -> EngineLost:
 def _build(settings: VllmSettings) -> AsyncLLM:
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    from services.generator.plugin import frontend
+    from services.generator.plugin import compiling, frontend
 
     frontend.install()
+    compiling.install_in_frontend()
     return AsyncLLM.from_engine_args(arguments(settings))

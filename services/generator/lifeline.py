@@ -8,20 +8,24 @@ the first thing that a child does, arms the signal.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 from services.chassis.processes import die_with_parent
 
 GENERATOR_PID = "TRIVIUM_GENERATOR_PID"
+_PLUGIN = Path(__file__).parent / "plugin"
 
 
 class Lifeline:
     """Travels in vLLM's ``additional_config``; means nothing for what the engine computes."""
 
     def compute_hash(self) -> str:
-        """Part of vLLM's cache keys: always the same."""
-        return ""
+        """Part of the keys of vLLM's caches: a graph that was compiled around other lines of the plugin is not ours."""
+        lines = [path.read_bytes() for path in sorted(_PLUGIN.glob("*.py"))]
+        return hashlib.sha256(b"".join(lines)).hexdigest()
 
     def __reduce__(self) -> tuple[Callable[[], Lifeline], tuple[()]]:
         return join_generator, ()

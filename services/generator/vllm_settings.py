@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from services.chassis.models import ModelSettings
 from services.generator.lifeline import GENERATOR_PID, Lifeline
 from services.generator.targets import chosen, module_shapes, names
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from vllm.engine.arg_utils import AsyncEngineArgs
 
 PLUGIN = "trivium_lora"
+_COMPILED = ModelSettings().cache_dir / "compiled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +67,10 @@ def environment(settings: VllmSettings) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        # The engine runs eagerly.  What vLLM's sampler would still compile, at the first request for log
-        # probabilities, stops every request of the engine for seconds.
-        "TORCH_COMPILE_DISABLE": "1",
+        # An engine that runs eagerly compiles nothing at all, its sampler neither.
+        "TORCH_COMPILE_DISABLE": "1" if settings.enforce_eager else "0",
+        # What was compiled is run by whoever finds it: not in a folder that every user may write to.
+        "TORCHINDUCTOR_CACHE_DIR": os.environ.get("TORCHINDUCTOR_CACHE_DIR", str(_COMPILED.expanduser().absolute())),
         GENERATOR_PID: str(os.getpid()),
     }
     if settings.cpu_ids:

@@ -6,6 +6,7 @@ slot keeps its weights.  The plugin
 
 * replaces the CPU matrix path by one that never touches rows of slot -1 (``punica``,
   ``layers``),
+* keeps vLLM's compilation in an engine that has slots, where it is asked for (``compiling``),
 * zeroes a slot when its adapter leaves, and stamps each slot with the identity that
   was read from disk together with the weights (``slots``),
 * reads adapters beside the steps and keeps them in host memory (``memory``),
@@ -70,9 +71,22 @@ def register() -> None:
     # The kernel's signal follows the thread that started this child: ``engine_vllm`` keeps
     # one for as long as the engine.
     die_with_parent(parent.pid)
-    from services.generator.plugin import attest, base, blocks, finite, layers, memory, punica, seeds, slots, waiting
+    from services.generator.plugin import (
+        attest,
+        base,
+        blocks,
+        compiling,
+        finite,
+        layers,
+        memory,
+        punica,
+        seeds,
+        slots,
+        waiting,
+    )
 
     punica.install()
+    compiling.install()
     layers.install()
     slots.install()
     memory.install()

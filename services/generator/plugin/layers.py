@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from services.generator.plugin import native
+from services.generator.plugin import compiling, native
 from services.generator.plugin.rows import RowPlan, rows_of_embedding
 
 _NATIVE = "trivium_native"
+_NUMBER = "trivium_number"
 
 
 class NativeRows:
@@ -92,6 +93,7 @@ def _created(original: Callable[..., None]) -> Callable[..., None]:
         down = torch.cat(self.lora_a_stacked, dim=1)
         self.lora_a_stacked = tuple(down[:, index : index + 1] for index in range(down.shape[1]))
         setattr(self, _NATIVE, NativeRows(down, self.lora_b_stacked) if NativeRows.fits(down) else None)
+        setattr(self, _NUMBER, compiling.numbered(functools.partial(_add, self)))
         if self.tp_size == 1:
             self.forward = _straight(self)
 
@@ -106,10 +108,13 @@ def _straight(layer: Any) -> Callable[[torch.Tensor], Any]:
     base = layer.base_layer
     multiply, returns_bias = base.quant_method.apply, base.return_bias
     within, beside = (None, base.bias) if base.skip_bias_add else (base.bias, None)
+    number = getattr(layer, _NUMBER)
 
     def forward(x: torch.Tensor) -> Any:
         y = multiply(base, x, within)
-        if (plan := layer.punica_wrapper.plan) is not None:
+        if torch.compiler.is_compiling():
+            compiling.call(y, x, number)
+        elif (plan := layer.punica_wrapper.plan) is not None:
             y = _adapted(layer, x, y, plan)
         return (y, beside) if returns_bias else y
 
@@ -138,8 +143,19 @@ def _reset(original: Callable[..., None]) -> Callable[..., None]:
 
 def _apply(self: Any, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     y: torch.Tensor = self.base_layer.quant_method.apply(self.base_layer, x, bias)
+    if torch.compiler.is_compiling():
+        compiling.call(y, x, getattr(self, _NUMBER))
+        return y
     plan = self.punica_wrapper.plan
     return y if plan is None else _adapted(self, x, y, plan)
+
+
+def _add(layer: Any, y: torch.Tensor, x: torch.Tensor) -> None:
+    """What a compiled graph calls: y gets what the step's adapters make of x, in place."""
+    if (plan := layer.punica_wrapper.plan) is not None:
+        adapted = _adapted(layer, x, y, plan)
+        if adapted.data_ptr() != y.data_ptr():
+            y.copy_(adapted)
 
 
 def _adapted(layer: Any, x: torch.Tensor, y: torch.Tensor, plan: RowPlan) -> torch.Tensor:
@@ -156,10 +172,26 @@ def _adapted(layer: Any, x: torch.Tensor, y: torch.Tensor, plan: RowPlan) -> tor
 def _embed(self: Any, x: torch.Tensor) -> torch.Tensor:
     """The embeddings of tokens; A is read for the rows of an adapter alone, where vLLM reads a row for every token."""
     y: torch.Tensor = self.base_layer.forward(x)
-    if (plan := self.punica_wrapper.plan) is not None:
-        low = rows_of_embedding(x.flatten(), self.lora_a_stacked, plan)
-        self.punica_wrapper.add_lora_embedding(y.view(-1, y.shape[-1]), low, self.lora_b_stacked)
+    if torch.compiler.is_compiling():
+        compiling.call(y, x, getattr(self, _NUMBER))
+    else:
+        _add_embedding(self, y, x)
     return y
+
+
+def _add_embedding(layer: Any, y: torch.Tensor, x: torch.Tensor) -> None:
+    if (plan := layer.punica_wrapper.plan) is not None:
+        low = rows_of_embedding(x.flatten(), layer.lora_a_stacked, plan)
+        layer.punica_wrapper.add_lora_embedding(y.view(-1, y.shape[-1]), low, layer.lora_b_stacked)
+
+
+def _created_embedding(original: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(original)
+    def create_lora_weights(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        setattr(self, _NUMBER, compiling.numbered(functools.partial(_add_embedding, self)))
+
+    return create_lora_weights
 
 
 def _linear_classes(base: type[Any]) -> Iterator[type[Any]]:
@@ -169,7 +201,11 @@ def _linear_classes(base: type[Any]) -> Iterator[type[Any]]:
 
 
 def install() -> None:
-    """Wrap every layer class of vLLM that adapters can change."""
+    """Wrap every layer class of vLLM that adapters can change, where the platform is a CPU."""
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu():
+        return
     # Its own module cannot be imported before the package.
     importlib.import_module("vllm.lora.layers")
     from vllm.lora.layers import VocabParallelEmbeddingWithLoRA
@@ -179,7 +215,8 @@ def install() -> None:
         return
     BaseLinearLayerWithLoRA.trivium_installed = True
     BaseLinearLayerWithLoRA.apply = _apply
-    VocabParallelEmbeddingWithLoRA.forward = _embed
+    embedding = VocabParallelEmbeddingWithLoRA
+    embedding.forward, embedding.create_lora_weights = _embed, _created_embedding(embedding.create_lora_weights)
     wrappers = {"create_lora_weights": _created, "set_lora": _written, "reset_lora": _reset}
     for kind in set(_linear_classes(BaseLinearLayerWithLoRA)):
         for name, wrapper in wrappers.items():

@@ -1,4 +1,4 @@
-"""An engine of this process: what only its own core can tell, and adapters of embedding and head."""
+"""An engine of this process, eager and compiled: what only its core can tell, and adapters of every kind of module."""
 
 import asyncio
 import json
@@ -24,22 +24,36 @@ from tests.adapters import digest
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 RANK = 4
 TARGETS = ("q_proj", "embed_tokens", "lm_head")
+PROJECTION = "model.layers.3.self_attn.q_proj"
 PROMPT = "The lighthouse keeper said that"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def engine() -> AsyncIterator[VllmEngine]:
-    """A real engine whose adapters may change embedding and head."""
-    base = resolve(DEFAULT_BASE)
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["eager", "compiled"])
+async def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[VllmEngine]:
+    """A real engine whose adapters may change embedding, head and a linear module."""
+    base, compiled = resolve(DEFAULT_BASE), tmp_path_factory.mktemp("compiled")
+    eager = request.param == "eager"
     settings = VllmSettings(
-        base.path, base.name, base.digest, slots=2, max_rank=8, kv_cache_bytes=1 << 28, targets=TARGETS
+        base.path,
+        base.name,
+        base.digest,
+        slots=2,
+        max_rank=8,
+        kv_cache_bytes=1 << 28,
+        targets=TARGETS,
+        enforce_eager=eager,
     )
-    running = VllmEngine(settings)
-    await running.start()
-    try:
-        yield running
-    finally:
-        await running.stop()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("VLLM_CACHE_ROOT", str(compiled))
+        environment.setenv("TORCHINDUCTOR_CACHE_DIR", str(compiled))
+        running = VllmEngine(settings)
+        await running.start()
+        try:
+            assert bool(list(compiled.rglob("*.cpp"))) is not eager
+            yield running
+            assert eager is not bool(list(compiled.rglob("*.cpp")))
+        finally:
+            await running.stop()
 
 
 def prompt() -> list[int]:
@@ -59,7 +73,7 @@ async def first(engine: VllmEngine, adapter: EngineAdapter | None) -> dict[int, 
 
 
 def changed(folder: Path, seed: int) -> tuple[EngineAdapter, dict[str, torch.Tensor]]:
-    """A random adapter of embedding and head, as the generator would keep it, and its products by module."""
+    """A random adapter of embedding, head and a projection, as the generator keeps it, and its products by module."""
     config = json.loads((resolve(DEFAULT_BASE).path / "config.json").read_text())
     vocabulary, hidden = config["vocab_size"], config["hidden_size"]
     draw = torch.Generator().manual_seed(seed)
@@ -68,24 +82,29 @@ def changed(folder: Path, seed: int) -> tuple[EngineAdapter, dict[str, torch.Ten
         "model.embed_tokens.lora_embedding_B": (hidden, RANK),
         "lm_head.lora_A.weight": (RANK, hidden),
         "lm_head.lora_B.weight": (vocabulary, RANK),
+        f"{PROJECTION}.lora_A.weight": (RANK, hidden),
+        f"{PROJECTION}.lora_B.weight": (hidden, RANK),
     }
     parts = {name: (0.05 * torch.randn(shape, generator=draw)).bfloat16() for name, shape in sizes.items()}
     folder.mkdir()
     save_file({f"base_model.model.{name}": part for name, part in parts.items()}, folder / WEIGHTS_FILE)
-    settings = {"peft_type": "LORA", "r": RANK, "lora_alpha": RANK, "target_modules": ["embed_tokens", "lm_head"]}
+    settings = {"peft_type": "LORA", "r": RANK, "lora_alpha": RANK, "target_modules": list(TARGETS)}
     (folder / "adapter_config.json").write_text(json.dumps({**settings, "bias": "none", "task_type": "CAUSAL_LM"}))
     version = f"sha256:{digest((folder / WEIGHTS_FILE).read_bytes())}"
     (folder / IDENTITY_FILE).write_text(Identity(version, version, RANK).text())
-    low, high, *head = (part.float() for part in parts.values())
-    return EngineAdapter(seed, f"m@{version}", folder), {"embedding": (high @ low).t(), "head": head[1] @ head[0]}
+    low, high, head_a, head_b, query_a, query_b = (part.float() for part in parts.values())
+    products = {"embedding": (high @ low).t(), "head": head_b @ head_a, "query": query_b @ query_a}
+    return EngineAdapter(seed, f"m@{version}", folder), products
 
 
 def expected(model: Any, deltas: dict[str, torch.Tensor] | None) -> torch.Tensor:
     """The plain formula in fp32: log probabilities of the first token, [vocabulary]."""
-    with torch.no_grad():
+    query = model.get_submodule(PROJECTION)
+    with torch.no_grad(), pytest.MonkeyPatch.context() as changing:
         embedded = model.model.embed_tokens.weight[prompt()]
         if deltas:
             embedded = embedded + deltas["embedding"][prompt()]
+            changing.setattr(query.weight, "data", query.weight + deltas["query"])
         state = model.model(inputs_embeds=embedded[None]).last_hidden_state[0, -1]
         weight = model.lm_head.weight + deltas["head"] if deltas else model.lm_head.weight
         return torch.log_softmax(weight @ state, dim=0)
@@ -97,7 +116,7 @@ def distance(found: dict[int, float], wanted: torch.Tensor) -> float:
     return max(abs(value - float(wanted[token])) for token, value in found.items())
 
 
-async def test_adapters_of_embedding_and_head_answer_by_the_plain_formula_beside_the_base(
+async def test_adapters_of_embedding_head_and_projection_answer_by_the_plain_formula_beside_the_base(
     engine: VllmEngine, tmp_path: Path
 ) -> None:
     adapters = [changed(tmp_path / str(seed), seed) for seed in (1, 2)]
@@ -140,7 +159,7 @@ async def sound(engine: VllmEngine, adapter: EngineAdapter, tokens: list[int]) -
     return all(piece.finite for piece in pieces)
 
 
-@pytest.mark.parametrize("module", ["model.layers.3.self_attn.q_proj", "lm_head"])
+@pytest.mark.parametrize("module", [PROJECTION, "lm_head"])
 async def test_weights_that_overflow_say_so_and_spoil_neither_what_runs_beside_them_nor_what_gets_their_memory_next(
     engine: VllmEngine, tmp_path: Path, module: str
 ) -> None:

@@ -39,6 +39,7 @@ def settings(shape: Shape, base: ResolvedModel) -> VllmSettings:
         cpu_ids=",".join(map(str, share.cpus[: share.threads])),
         plugins=PLUGIN if shape.build is Build.OURS else "",
         prefix_caching=False,
+        enforce_eager=not shape.compiled,
         variables={name: value for name, value in share.environment().items() if not name.startswith("VLLM_")},
     )
 

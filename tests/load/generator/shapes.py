@@ -15,12 +15,16 @@ class Build(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One engine: whose, with how many slots (LoRA is disabled without any), the ranks of the resident adapters."""
+    """One engine: whose, with how many slots (LoRA is disabled without any), the ranks of the resident adapters.
+
+    It runs eagerly unless ``compiled``.
+    """
 
     name: str
     build: Build
     ranks: tuple[int, ...] = ()
     slots: int = 0
+    compiled: bool = False
 
 
 OFF = Shape("off", Build.OURS)
@@ -29,7 +33,8 @@ FOUR = Shape("four", Build.OURS, ranks=(16,) * 4, slots=4)
 STOCK = Shape("stock", Build.STOCK, ranks=(16,), slots=4)
 THIRTY_TWO = Shape("thirty_two", Build.OURS, ranks=(8, 16) * 16, slots=32)
 SIXTY_FOUR = Shape("sixty_four", Build.OURS, ranks=(16,) * 4, slots=64)
-SHAPES = (OFF, FOUR, STOCK_OFF, STOCK, THIRTY_TWO, SIXTY_FOUR)
+COMPILED = Shape("compiled", Build.OURS, ranks=(16,) * 4, slots=4, compiled=True)
+SHAPES = (OFF, FOUR, STOCK_OFF, STOCK, THIRTY_TWO, SIXTY_FOUR, COMPILED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,11 @@
 """How fast adapters are served, beside the base alone: ratios of engines that take turns on the same cores.
 
 Six engines start on the default base (bfloat16, eager, rank 16 on all seven projections, prefix caching off): ours
-with LoRA disabled and with 4, 32 and 64 slots; stock vLLM with LoRA disabled and with 4 slots.  They stay up side by side, and in
-every round each runs each of its tasks once, so that whatever slows the machine slows all of them.  A ratio is taken
-within a round, and the median over the rounds is reported.
+with LoRA disabled and with 4, 32 and 64 slots; stock vLLM with LoRA disabled and with 4 slots.  They stay up side by
+side, and in every round each runs each of its tasks once, so that whatever slows the machine slows all of them.  A
+ratio is taken within a round, and the median over the rounds is reported.
+
+What compilation gives beside adapters (``COMPILING``) is measured apart, as ours compiled takes minutes to start.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from rich.table import Table
 from services.chassis.models import ModelSettings, resolve
 from tests.load.generator.engines import Engine, running
 from tests.load.generator.shapes import (
+    COMPILED,
     FOUR,
     OFF,
     SHAPES,
@@ -74,11 +77,20 @@ RATIOS = (
         "four adapters among 64 slots, over four among four",
     ),
 )  # fmt: skip - a line a figure
+COMPILING = (
+    Ratio("compiled_base_decode_ratio", (COMPILED, decode(BATCH)), _BASE, 1.1, "the base beside four, compiled"),
+    Ratio("compiled_one_decode_ratio", (COMPILED, decode(BATCH, 0)), _BASE, None, "32 requests of one adapter"),
+    Ratio("compiled_four_decode_ratio", (COMPILED, decode(BATCH, 0, 1, 2, 3)), _BASE, None, "four adapters in turn"),
+    Ratio("compiled_base_prefill_ratio", (COMPILED, prefill()), (OFF, prefill()), None, "8 prompts of 256, the base"),
+    Ratio(
+        "compiled_one_prefill_ratio", (COMPILED, prefill(0)), (OFF, prefill()), None, "8 prompts of 256, one adapter"
+    ),
+)  # fmt: skip - a line a figure
 
 
-def measured(engines: dict[Shape, Engine], rounds: int) -> list[Round]:
-    """Run every task of every ratio once a round, each round in another order, after one that warms up."""
-    wanted = sorted({side for ratio in RATIOS for side in (ratio.over, ratio.under)}, key=repr)
+def measured(asked: Sequence[Ratio], engines: dict[Shape, Engine], rounds: int) -> list[Round]:
+    """Run every task of the ratios once a round, each round in another order, after one that warms up."""
+    wanted = sorted({side for ratio in asked for side in (ratio.over, ratio.under)}, key=repr)
     taken: list[Round] = []
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("measuring", total=(rounds + 1) * len(wanted))
@@ -92,10 +104,10 @@ def measured(engines: dict[Shape, Engine], rounds: int) -> list[Round]:
     return taken[1:]
 
 
-def shown(rounds: Sequence[Round]) -> Table:
+def shown(asked: Sequence[Ratio], rounds: Sequence[Round]) -> Table:
     """A line a figure: its median and spread, the target, the speeds behind it and what it says."""
     table = Table("figure", "median", "lowest", "highest", "target", "tokens/s", "over tokens/s", "meaning", box=None)
-    for ratio in RATIOS:
+    for ratio in asked:
         values = [ratio.of(round_) for round_ in rounds]
         speeds = [statistics.median(round_[side] for round_ in rounds) for side in (ratio.over, ratio.under)]
         table.add_row(
@@ -108,16 +120,12 @@ def shown(rounds: Sequence[Round]) -> Table:
     return table
 
 
-def ratios(rounds: int) -> list[Round]:
-    """Start the engines and measure; the table is printed."""
+def figures(asked: Sequence[Ratio], rounds: int) -> dict[str, float]:
+    """Start the engines that the ratios speak of and measure; the median of each by its key.  The table is printed."""
     base = resolve(ModelSettings().base_model).path
+    wanted = {shape for ratio in asked for shape, _ in (ratio.over, ratio.under)}
     with tempfile.TemporaryDirectory(prefix="trivium-bench-") as folder:
-        with running(SHAPES, base, Path(folder)) as engines:
-            taken = measured(engines, rounds)
-    Console(width=160).print(shown(taken))
-    return taken
-
-
-def figures(taken: Sequence[Round]) -> dict[str, float]:
-    """The median of each ratio, by its key."""
-    return {ratio.key: round(statistics.median(ratio.of(each) for each in taken), 3) for ratio in RATIOS}
+        with running([shape for shape in SHAPES if shape in wanted], base, Path(folder)) as engines:
+            taken = measured(asked, engines, rounds)
+    Console(width=160).print(shown(asked, taken))
+    return {ratio.key: round(statistics.median(ratio.of(each) for each in taken), 3) for ratio in asked}

@@ -8,6 +8,7 @@ from vllm.exceptions import VLLMValidationError
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from services.chassis.errors import Failure, Reason
+from services.generator import lifeline
 from services.generator.config import GeneratorSettings
 from services.generator.engine import Attestation, EngineLost, EngineRefused, Finish, Job, Piece, Sampling
 from services.generator.engine_vllm import VllmEngine, _not_started
@@ -146,3 +147,13 @@ async def test_an_engine_whose_base_computes_no_numbers_does_not_come_up(base, m
     finite = False
     with pytest.raises(EngineLost, match="no numbers"):
         await engine._probe()
+
+
+def test_a_graph_that_was_compiled_around_other_lines_of_the_plugin_is_not_found_again(tmp_path, monkeypatch):
+    """A part of the keys of vLLM's cache: a graph calls layers by number, and other lines may number them otherwise."""
+    (tmp_path / "layers.py").write_text("first")
+    monkeypatch.setattr(lifeline, "_PLUGIN", tmp_path)
+    before = lifeline.Lifeline().compute_hash()
+    assert lifeline.Lifeline().compute_hash() == before
+    (tmp_path / "layers.py").write_text("second")
+    assert lifeline.Lifeline().compute_hash() != before

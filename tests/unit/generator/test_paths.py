@@ -1,5 +1,8 @@
 """Embeddings and logits of adapters against the plain formula in fp32, and what vLLM's own path does to base rows."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -118,3 +121,23 @@ def test_vllms_own_path_adds_the_last_slots_adapter_to_the_rows_of_the_base():
     y = torch.zeros(2, VOCABULARY)
     stock.add_lora_embedding(y, table, b)
     torch.testing.assert_close(y[0], table[0] @ b[SLOTS - 1, 0].t(), rtol=1e-4, atol=1e-4)
+
+
+ON_A_GPU = """
+from vllm.platforms import current_platform
+current_platform.__class__.is_cpu = lambda self: False
+import vllm.lora.layers
+from vllm.lora.layers import VocabParallelEmbeddingWithLoRA
+from vllm.lora.layers.base_linear import BaseLinearLayerWithLoRA
+from services.generator.plugin import compiling, layers
+before = BaseLinearLayerWithLoRA.apply, VocabParallelEmbeddingWithLoRA.forward
+layers.install()
+compiling.install()
+assert (BaseLinearLayerWithLoRA.apply, VocabParallelEmbeddingWithLoRA.forward) == before
+"""
+
+
+def test_on_a_gpu_vllms_own_layers_and_kernels_stay():
+    """The CPU's path would ask the GPU's bookkeeping for a plan that it does not have."""
+    ended = subprocess.run([sys.executable, "-c", ON_A_GPU], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
