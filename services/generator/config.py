@@ -20,8 +20,8 @@ class GeneratorSettings(ServiceSettings):
     base_model: str = Field(default=DEFAULT_BASE, validation_alias="TRIVIUM_BASE_MODEL")
     # Adapters that can be resident, and in one batch, at once.
     max_loras: int = Field(default=4, ge=1, le=64)
-    # Slots of one engine in which one tenant may protect its versions from eviction; 0 is half of them, at least one.  One
-    # slot of every engine stays for others in any case.
+    # Slots of one engine in which one tenant may protect its versions from eviction; 0 is half of them, at least one.
+    # One slot of every engine stays for others in any case.
     max_protected_slots_per_tenant: int = Field(default=0, ge=0, le=64)
     # One of vLLM's steps: 8, 16, 32, 64, 128, 256, 320, 512.
     max_lora_rank: int = Field(default=16, ge=1, le=512)
@@ -46,8 +46,9 @@ class GeneratorSettings(ServiceSettings):
     engine_turn_seconds: float = Field(default=60.0, ge=0)
     # How long a request waits for room while every engine is in use; then it is told to retry.
     engine_patience_seconds: float = Field(default=30.0, ge=0)
-    # An engine that is asked for something and of which nothing is heard for so long, not even that it goes from one step
-    # to the next, hangs: it is killed and rebuilt.  Longer than the longest step, a prefill of 2048 tokens at once; 0 never.
+    # An engine that is asked for something and of which nothing is heard for so long, not even that it goes from one
+    # step to the next, hangs: it is killed and rebuilt.  Longer than the longest step, a prefill of 2048 tokens at
+    # once; 0 never.
     engine_stall_seconds: float = Field(default=120.0, ge=0)
     # Of every engine but the default one: slots for adapters (0 for none), and its KV cache.
     engine_slots: int = Field(default=2, ge=0, le=64)

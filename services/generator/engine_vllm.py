@@ -52,7 +52,10 @@ _MAX_CAUSE = 500
 
 
 class VllmEngine:
-    """One AsyncLLM and the thread that owns its processes; ``stalled`` hears for how many seconds it hung when it is killed."""
+    """One AsyncLLM and the thread that owns its processes.
+
+    ``stalled`` hears for how many seconds it hung when it is killed.
+    """
 
     def __init__(
         self, settings: VllmSettings, name: str = "engine-0", stalled: Callable[[float], None] = lambda _: None
@@ -105,7 +108,7 @@ class VllmEngine:
         self._watching = asyncio.create_task(self._watch(self._lost))
 
     async def _watch(self, lost: asyncio.Event) -> None:
-        """Kill the engine if it hangs, and tell what waits for its word when it is gone: vLLM tells generations alone."""
+        """Kill the engine if it hangs; tell what waits for its word when it is gone: vLLM tells generations alone."""
         if await self._pulse.stalled(lambda: self.alive):
             self._stalled(self._pulse.silent_seconds)
             ids = self.process_ids

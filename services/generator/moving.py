@@ -1,10 +1,10 @@
 """Asks the engine for what the residency table decided, and remembers whose loading it did not survive.
 
 Invariants: the bytes of a version are read into host memory beside the engine's loop before a slot is filled, so that
-no step waits for a disk; what makes room has left before the newcomer comes; a move that began in one life of the engine
-asks nothing of the next; a move ends, whatever is raised in it, and nothing is on its way any more then; a version whose loading killed the engine twice is not loaded again, and those that may have
-killed it are loaded one after the other, so that none is blamed for another; of what the engine refused nothing stays
-in it.
+no step waits for a disk; what makes room has left before the newcomer comes; a move that began in one life of the
+engine asks nothing of the next; a move ends, whatever is raised in it, and nothing is on its way any more then; a
+version whose loading killed the engine twice is not loaded again, and those that may have killed it are loaded one
+after the other, so that none is blamed for another; of what the engine refused nothing stays in it.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ class Mover:
             raise Failure(Reason.WEIGHTS_REFUSED, problem=problem)
 
     async def run(self, move: Move, life: int) -> Exception | None:
-        """Carry a move out that was decided in a ``life`` and tell the table; what became of it instead: WEIGHTS_REFUSED, or EngineLost.
+        """Carry a move out that was decided in a ``life`` and tell the table.
 
-        Raises what is a fault of ours, and then nothing of what was on its way is left in engine and table.
+        Returns what became of it instead: WEIGHTS_REFUSED, or EngineLost.  Raises what is a fault of ours, and then nothing of what was on its way is left in engine and table.
         """
         ended = False
         try:

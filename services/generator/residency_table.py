@@ -82,7 +82,8 @@ class ResidencyTable:
     def load(self, stored: StoredAdapter, now: float, wanted: Collection[str] = ()) -> Move | None:
         """Reserve a slot for a version that waits in memory or in its file; None while every slot is in use.
 
-        A version that is ``wanted`` is as good as in use, unless it was asked to close: it was loaded for somebody whose turn comes.
+        A version that is ``wanted`` is as good as in use, unless it was asked to close: it was loaded for somebody
+        whose turn comes.
         """
         victim = None
         if self.slots_used >= self.slots:

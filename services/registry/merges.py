@@ -61,9 +61,10 @@ class Merges:
     async def run(self, caller: Caller, model: str, reference: str, target: str, replay: Replay) -> Version:
         """A full version of ``target`` that computes what the adapter does over its base.
 
-        The same merge again is the same version, whoever asks; at once it is done once.  Raises MODEL_NOT_FOUND, VERSION_NOT_FOUND, FIELD_INVALID for a
-        full model, BASE_MISMATCH when the base's files are not at hand, WEIGHTS_REFUSED for what has no place in the
-        base, DISK_FULL, REQUEST_ID_REUSED, and WORK_UNDER_WAY while it goes on.
+        The same merge again is the same version, whoever asks; at once it is done once.  Raises MODEL_NOT_FOUND,
+        VERSION_NOT_FOUND, FIELD_INVALID for a full model, BASE_MISMATCH when the base's files are not at hand,
+        WEIGHTS_REFUSED for what has no place in the base, DISK_FULL, REQUEST_ID_REUSED, and WORK_UNDER_WAY while it
+        goes on.
         """
         require_name(target)
         known = await self._versions.replayed(caller, replay)

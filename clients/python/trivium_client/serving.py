@@ -84,8 +84,8 @@ class Serving:
     async def protect(self, version: str, *, protected: bool = True) -> nouns.Adapter:
         """Load a version into the generator and protect it there from making room for others; or end that.
 
-        It stays protected over restarts.  Not for readers.  Raises as `load`, NotFoundError when there is no protection to end, OverloadedError when no
-        slot would be left for others.
+        It stays protected over restarts.  Not for readers.  Raises as `load`, NotFoundError when there is no protection
+        to end, OverloadedError when no slot would be left for others.
         """
         if protected:
             await self.load(version)
