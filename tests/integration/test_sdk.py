@@ -76,7 +76,8 @@ def test_an_adapter_is_loaded_ahead_of_its_requests_and_let_go(suite: Suite, ada
     ended = ("models", "protect", adapter.model, "--end")
     assert (kept.code, kept.out) == (4, "")
     assert f"{adapter.model} is protected; end it first with `trivium {' '.join(ended)}`" in kept.err
-    assert [held["pinned"] for held in trivium(suite, "models", "resident", "--json").json["adapters"]] == [True]
+    resident = trivium(suite, "models", "resident", "--json").json["adapters"]
+    assert [held["version"] for held in resident if held["pinned"]] == [adapter.version]
     assert trivium(suite, *ended).code == 0
     assert trivium(suite, "models", "unload", adapter.model).out == f"Unloaded {adapter.model}.\n"
     assert trivium(suite, "models", "load", f"{adapter.model}@77").code == 3
