@@ -13,7 +13,7 @@ SECONDS = 0.2
 
 
 class Slow:
-    """A client whose answers come after some seconds, and break off."""
+    """A client whose answers come after some seconds, and break off: the silence itself is what is tested."""
 
     def __init__(self, before: float, between: float) -> None:
         self._before = before
@@ -57,5 +57,6 @@ def test_who_is_told_why_nothing_came_is_not_told_of_an_engine(
     monkeypatch.setattr(asking, "_SILENCE_SECONDS", SECONDS)
     with pytest.raises(ServerError):
         asking.chat("Hi")
+    # Past the moment at which the word would come: that nothing comes has no event.
     time.sleep(2 * SECONDS)
     assert capsys.readouterr().err == ""

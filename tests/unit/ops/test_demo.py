@@ -72,6 +72,7 @@ def test_the_report_shows_answers_side_by_side_with_versions_citations_and_the_s
 
 def lines_of_a_stage(console: Console, shown: io.StringIO) -> list[str]:
     stages = Stages(console, tell_seconds=0.02)
+    # What a log is told comes from a thread; on a terminal nothing may come, which only time can show.
     with stages.stage("train while serving") as bar:
         until = time.monotonic() + 10
         while "train while serving (" not in shown.getvalue() and not console.is_terminal and time.monotonic() < until:
@@ -89,6 +90,7 @@ def test_a_long_stage_tells_a_log_how_far_it_is() -> None:
     assert lines[0].startswith("  train while serving (")
     assert any(line.startswith("  train while serving: 40 of 100, loss 0.512 (") for line in lines)
     assert lines[-1].startswith("train while serving ")
+    # Five times the interval: the thread that tells has ended with the stage.
     time.sleep(0.1)
     assert shown.getvalue().splitlines() == lines
 
