@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import threading
@@ -293,7 +294,8 @@ class User:
 
     def publish(self, model: str, files: Mapping[str, bytes] | None = None, **fields: Any) -> Any:
         """Upload files (by default a small adapter's) and create a version of them."""
-        files = Adapter(salt=float(uuid.uuid4().int % 10_000)).files() if files is None else files
+        # Millions of salts, since two adapters alike would be one version.
+        files = Adapter(salt=random.uniform(1.0, 10_000.0)).files() if files is None else files
         for name, content in files.items():
             self.upload(name, content)
         return self.create(self.draft(model, files, **fields))

@@ -1,7 +1,9 @@
 """A canary gets its share once it is ready, keeps its callers, and leaves with what it belongs to."""
 
+import itertools
 import threading
 import uuid
+from collections import Counter
 from typing import Any
 
 import grpc
@@ -10,6 +12,7 @@ from trivium.registry.v1 import model_pb2
 from trivium.registry.v1 import registry_pb2 as pb
 
 from services.chassis.status import from_rpc_error
+from services.registry.shares import BUCKETS, bucket_of
 from tests.stack import Stack, User, refused
 
 SERVING, PENDING, FAILED = (
@@ -17,7 +20,6 @@ SERVING, PENDING, FAILED = (
     model_pb2.CANARY_STATE_PENDING,
     model_pb2.CANARY_STATE_FAILED,
 )
-KEYS = [f"caller-{number}" for number in range(60)]
 
 
 def share(user: User, version: str, percent: int, **fields: Any) -> Any:
@@ -26,8 +28,13 @@ def share(user: User, version: str, percent: int, **fields: Any) -> Any:
 
 
 def who_gets(user: User, name: str = "fares") -> dict[str, str]:
-    """The version of every caller."""
-    answers = {key: user.api.ResolveModel(pb.ResolveModelRequest(name=name, sticky_key=key)) for key in KEYS}
+    """The version of a hundred callers, one of each bucket of the alias "prod", so that chance has no part."""
+    keys: dict[int, str] = {}
+    for number in itertools.count():
+        keys.setdefault(bucket_of(user.tenant, "fares", "prod", f"caller-{number}"), f"caller-{number}")
+        if len(keys) == BUCKETS:
+            break
+    answers = {key: user.api.ResolveModel(pb.ResolveModelRequest(name=name, sticky_key=key)) for key in keys.values()}
     return {key: answer.version for key, answer in answers.items()}
 
 
@@ -80,13 +87,13 @@ def test_raising_a_share_moves_only_callers_that_must_move(three):
     share(user, one, 10)
     share(user, two, 10)
     before = who_gets(user)
-    assert set(before.values()) == {serving, one, two}
+    assert Counter(before.values()) == {serving: 80, one: 10, two: 10}
     share(user, one, 60)
     after = who_gets(user)
-    for key in KEYS:
+    assert Counter(after.values()) == {serving: 30, one: 60, two: 10}
+    for key in before:
         # Whoever had a canary keeps it; whoever moved, moved to the one that grew.
         assert after[key] == before[key] or (before[key], after[key]) == (serving, one)
-    assert before != after
     share(user, one, 10)
     assert who_gets(user) == before
 
@@ -95,7 +102,7 @@ def test_without_a_key_each_request_is_drawn(three):
     user, (serving, one, _) = three
     share(user, one, 50)
     # 60 draws that all fall on one side: once in 2 ** 59.
-    assert {user.resolve("fares").version for _ in KEYS} == {serving, one}
+    assert {user.resolve("fares").version for _ in range(60)} == {serving, one}
     assert user.resolve(f"fares@{serving}").version == serving
 
 
