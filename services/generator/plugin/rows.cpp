@@ -19,8 +19,9 @@ namespace {
 
 constexpr int64_t kMaxBlockRows = 8;
 constexpr int64_t kMaxRank = 512;
-// Less than this is done before a second thread is awake: products (x by A, low by B) of one call, about 100 us.
-constexpr int64_t kProductsWorthThreads = 4 << 20;
+// Less than this is done before a second thread has begun, which still spins after the base's product (the share of an
+// engine sees to that, chassis/resources.py): products (x by A, low by B) of one call, about 3 us.
+constexpr int64_t kProductsWorthThreads = 1 << 18;
 
 using Half = uint16_t;  // the bits of a bfloat16
 
@@ -105,19 +106,39 @@ void add_plain(const Block& block) {
 
 inline __m512bh load32(const Half* at) { return (__m512bh)_mm512_loadu_si512(at); }
 
-// low[m, n] = x[m] . down[n] for M rows and N ranks.
+// The sums of sixteen vectors, each in its own lane: four halvings of all at once instead of sixteen of one.
+inline __m512 sums_of(const __m512* vectors) {
+  __m512 pairs[8], quads[4];
+  for (int i = 0; i < 8; ++i)
+    pairs[i] = _mm512_add_ps(_mm512_unpacklo_ps(vectors[2 * i], vectors[2 * i + 1]),
+                             _mm512_unpackhi_ps(vectors[2 * i], vectors[2 * i + 1]));
+  for (int i = 0; i < 4; ++i) {
+    const __m512d even = _mm512_castps_pd(pairs[2 * i]), odd = _mm512_castps_pd(pairs[2 * i + 1]);
+    quads[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(even, odd)),
+                             _mm512_castpd_ps(_mm512_unpackhi_pd(even, odd)));
+  }
+  // A quarter of a vector holds the partial sums of four vectors; the quarters are summed across.
+  const __m512 first = _mm512_add_ps(_mm512_shuffle_f32x4(quads[0], quads[1], 0x88),
+                                     _mm512_shuffle_f32x4(quads[0], quads[1], 0xdd));
+  const __m512 second = _mm512_add_ps(_mm512_shuffle_f32x4(quads[2], quads[3], 0x88),
+                                      _mm512_shuffle_f32x4(quads[2], quads[3], 0xdd));
+  return _mm512_add_ps(_mm512_shuffle_f32x4(first, second, 0x88), _mm512_shuffle_f32x4(first, second, 0xdd));
+}
+
+// low[m, n] = x[m] . down[n] for M rows and N ranks: sixteen sums at most, which stay in registers beside what they
+// are made of.
 template <int M, int N>
 inline void shrink_tile(const Half* const* x, const Half* down, int64_t inputs, float* low) {
-  __m512 sums[M][N];
-  for (int m = 0; m < M; ++m)
-    for (int n = 0; n < N; ++n) sums[m][n] = _mm512_setzero_ps();
+  static_assert(M <= 4 && N <= 4);
+  __m512 sums[16];
+  for (int each = 0; each < 16; ++each) sums[each] = _mm512_setzero_ps();
   int64_t i = 0;
   for (; i + 32 <= inputs; i += 32) {
     __m512bh a[N];
     for (int n = 0; n < N; ++n) a[n] = load32(down + n * inputs + i);
     for (int m = 0; m < M; ++m) {
       const __m512bh values = load32(x[m] + i);
-      for (int n = 0; n < N; ++n) sums[m][n] = _mm512_dpbf16_ps(sums[m][n], values, a[n]);
+      for (int n = 0; n < N; ++n) sums[m * 4 + n] = _mm512_dpbf16_ps(sums[m * 4 + n], values, a[n]);
     }
   }
   if (i < inputs) {
@@ -126,43 +147,81 @@ inline void shrink_tile(const Half* const* x, const Half* down, int64_t inputs, 
       const __m512bh values = (__m512bh)_mm512_maskz_loadu_epi16(rest, x[m] + i);
       for (int n = 0; n < N; ++n) {
         const __m512bh a = (__m512bh)_mm512_maskz_loadu_epi16(rest, down + n * inputs + i);
-        sums[m][n] = _mm512_dpbf16_ps(sums[m][n], values, a);
+        sums[m * 4 + n] = _mm512_dpbf16_ps(sums[m * 4 + n], values, a);
       }
     }
   }
+  alignas(64) float found[16];
+  _mm512_store_ps(found, sums_of(sums));
   for (int m = 0; m < M; ++m)
-    for (int n = 0; n < N; ++n) low[m * kMaxRank + n] = _mm512_reduce_add_ps(sums[m][n]);
+    for (int n = 0; n < N; ++n) low[m * kMaxRank + n] = found[m * 4 + n];
 }
 
 template <int M>
 inline void shrink(const Half* const* x, const Half* down, int64_t inputs, int64_t rank, float* low) {
-  int64_t n = 0;
-  for (; n + 4 <= rank; n += 4) shrink_tile<M, 4>(x, down + n * inputs, inputs, low + n);
-  for (; n < rank; ++n) shrink_tile<M, 1>(x, down + n * inputs, inputs, low + n);
+  if constexpr (M > 4) {
+    shrink<4>(x, down, inputs, rank, low);
+    shrink<M - 4>(x + 4, down, inputs, rank, low + 4 * kMaxRank);
+  } else {
+    int64_t n = 0;
+    for (; n + 4 <= rank; n += 4) shrink_tile<M, 4>(x, down + n * inputs, inputs, low + n);
+    for (; n < rank; ++n) shrink_tile<M, 1>(x, down + n * inputs, inputs, low + n);
+  }
 }
 
-inline void add_sixteen(Half* y, __m512 sum, __mmask16 mask) {
-  const __m512i bits = _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, y)), 16);
-  const __m256bh rounded = _mm512_cvtneps_pbh(_mm512_add_ps(_mm512_castsi512_ps(bits), sum));
-  _mm256_mask_storeu_epi16(y, mask, (__m256i)rounded);
+inline __m512 widened(__m256i halves) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
 }
 
-// y[m, :width] += sum over pairs of low[m, pair] . up[pair, :], for M rows, 16 outputs at a time.
+inline __m256i rounded(__m512 values) { return (__m256i)_mm512_cvtneps_pbh(values); }
+
+// y[m, :16 V] += sum over pairs of low[m, pair] . up[pair, :16 V], for M rows.
+template <int M, int V>
+inline void expand_tile(Half* const* y, int64_t out, const uint32_t* low, const Half* up, int64_t outputs,
+                        int64_t pairs) {
+  __m512 sums[M][V];
+  for (int m = 0; m < M; ++m)
+    for (int v = 0; v < V; ++v) sums[m][v] = _mm512_setzero_ps();
+  for (int64_t pair = 0; pair < pairs; ++pair) {
+    __m512bh b[V];
+    for (int v = 0; v < V; ++v) b[v] = load32(up + (pair * outputs + out) * 2 + 32 * v);
+    for (int m = 0; m < M; ++m) {
+      const __m512bh values = (__m512bh)_mm512_set1_epi32(low[m * (kMaxRank / 2) + pair]);
+      for (int v = 0; v < V; ++v) sums[m][v] = _mm512_dpbf16_ps(sums[m][v], values, b[v]);
+    }
+  }
+  for (int m = 0; m < M; ++m)
+    for (int v = 0; v < V; ++v) {
+      __m256i* target = reinterpret_cast<__m256i*>(y[m] + out + 16 * v);
+      _mm256_storeu_si256(target, rounded(_mm512_add_ps(widened(_mm256_loadu_si256(target)), sums[m][v])));
+    }
+}
+
+// The same for the last outputs of a slice, fewer than sixteen.
+template <int M>
+inline void expand_rest(Half* const* y, int64_t out, const uint32_t* low, const Half* up, int64_t outputs,
+                        int64_t pairs, int64_t left) {
+  const __mmask16 mask = (1u << left) - 1;
+  for (int m = 0; m < M; ++m) {
+    __m512 sum = _mm512_setzero_ps();
+    for (int64_t pair = 0; pair < pairs; ++pair) {
+      const __m512bh b = (__m512bh)_mm512_maskz_loadu_epi32(mask, up + (pair * outputs + out) * 2);
+      sum = _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi32(low[m * (kMaxRank / 2) + pair]), b);
+    }
+    const __m512 before = widened(_mm256_maskz_loadu_epi16(mask, y[m] + out));
+    _mm256_mask_storeu_epi16(y[m] + out, mask, rounded(_mm512_add_ps(before, sum)));
+  }
+}
+
+// y[m, first:first + width] += sum over pairs of low[m, pair] . up[pair, :], for M rows.
 template <int M>
 inline void expand(Half* const* y, int64_t first, const uint32_t* low, const Half* up, int64_t outputs, int64_t width,
                    int64_t pairs) {
-  for (int64_t out = 0; out < width; out += 16) {
-    const int64_t left = width - out;
-    const __mmask16 mask = left >= 16 ? 0xffff : (1u << left) - 1;
-    __m512 sums[M];
-    for (int m = 0; m < M; ++m) sums[m] = _mm512_setzero_ps();
-    for (int64_t pair = 0; pair < pairs; ++pair) {
-      const __m512bh b = (__m512bh)_mm512_maskz_loadu_epi32(mask, up + (pair * outputs + first + out) * 2);
-      for (int m = 0; m < M; ++m)
-        sums[m] = _mm512_dpbf16_ps(sums[m], (__m512bh)_mm512_set1_epi32(low[m * (kMaxRank / 2) + pair]), b);
-    }
-    for (int m = 0; m < M; ++m) add_sixteen(y[m] + first + out, sums[m], mask);
-  }
+  const int64_t end = first + width;
+  int64_t out = first;
+  for (; out + 32 <= end; out += 32) expand_tile<M, 2>(y, out, low, up, outputs, pairs);
+  for (; out + 16 <= end; out += 16) expand_tile<M, 1>(y, out, low, up, outputs, pairs);
+  if (out < end) expand_rest<M>(y, out, low, up, outputs, pairs, end - out);
 }
 
 template <int M>
@@ -179,8 +238,8 @@ void add_rows(const Block& block, int64_t row) {
     for (int m = 0; m < M; ++m) {
       for (int64_t r = 0; r < rank; r += 16) {
         const __mmask16 mask = rank - r >= 16 ? 0xffff : (1u << (rank - r)) - 1;
-        const __m256bh rounded = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(mask, low + m * kMaxRank + r));
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(pairs + (m * kMaxRank + r) / 2), (__m256i)rounded);
+        const __m256i halves = rounded(_mm512_maskz_loadu_ps(mask, low + m * kMaxRank + r));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(pairs + (m * kMaxRank + r) / 2), halves);
       }
     }
     expand<M>(block.y + row, first, pairs, block.up(), layer.outputs, layer.widths[slice], (rank + 1) / 2);
