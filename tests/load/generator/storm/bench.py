@@ -27,8 +27,9 @@ from tests.stack import eventually
 
 RESPONSES = 2000
 SAMPLE = Sample(of_each=10_000, everywhere=120)
-# A fault touches every answer of some version, if it touches any.
+# A fault touches every answer of some version, if it touches any; or few of all, and then all are looked at.
 FAULT_RESPONSES, FAULT_SAMPLE = 56, Sample(of_each=8, everywhere=12)
+_LONGER, _LONGER_SAMPLE = 4, Sample(of_each=10_000, everywhere=12)
 # Caches of two dozen blocks for as many requests of two or three: they preempt.
 _CACHE_GIB, _SMALL_CACHE_GIB = "0.066", "0.003"
 _FEW_SLOTS = {"TRIVIUM_GENERATOR_MAX_MODEL_LEN": "320", "TRIVIUM_GENERATOR_MAX_LORAS": "4"}
@@ -133,7 +134,9 @@ def planted_faults(faults: tuple[Fault, ...] = FAULTS, responses: int = FAULT_RE
         for number, fault in enumerate(faults):
             _empty_slots(stage.cast)
             stage.planting.choose(fault.name)
-            blown = storm(stage, fault.name, responses, FAULT_SAMPLE, 10 + number)
+            longer = (responses * _LONGER, _LONGER_SAMPLE)
+            count, sample = longer if fault.touches_few else (responses, FAULT_SAMPLE)
+            blown = storm(stage, fault.name, count, sample, 10 + number)
             by_check = {check: times for check, times in blown.findings.by_check.items() if times}
             if blown.outcome.swap_failures:
                 by_check[Check.FAILURE] = by_check.get(Check.FAILURE, 0) + len(blown.outcome.swap_failures)
