@@ -26,7 +26,7 @@ class Where(Enum):
 class Fault:
     """One fault; ``twist`` is how it changes a step's slots, where it does.
 
-    One that ``touches_few`` answers, and not all of some version, needs a longer storm to touch any.
+    One that ``touches_few`` answers, or each but little, is found by few checks of a short storm and gets a longer one.
     """
 
     name: str

@@ -27,7 +27,8 @@ from tests.stack import eventually
 
 RESPONSES = 2000
 SAMPLE = Sample(of_each=10_000, everywhere=120)
-# A fault touches every answer of some version, if it touches any; or few of all, and then all are looked at.
+# A fault touches every answer of some version, if it touches any; or few of all, and then a storm is so many
+# times longer and looked at whole.
 FAULT_RESPONSES, FAULT_SAMPLE = 56, Sample(of_each=8, everywhere=12)
 _LONGER, _LONGER_SAMPLE = 4, Sample(of_each=10_000, everywhere=12)
 # Caches of two dozen blocks for as many requests of two or three: they preempt.
@@ -134,8 +135,8 @@ def planted_faults(faults: tuple[Fault, ...] = FAULTS, responses: int = FAULT_RE
         for number, fault in enumerate(faults):
             _empty_slots(stage.cast)
             stage.planting.choose(fault.name)
-            longer = (responses * _LONGER, _LONGER_SAMPLE)
-            count, sample = longer if fault.touches_few else (responses, FAULT_SAMPLE)
+            few = fault.touches_few
+            count, sample = (_LONGER * responses, _LONGER_SAMPLE) if few else (responses, FAULT_SAMPLE)
             blown = storm(stage, fault.name, count, sample, 10 + number)
             by_check = {check: times for check, times in blown.findings.by_check.items() if times}
             if blown.outcome.swap_failures:
