@@ -22,8 +22,9 @@ from services.chassis import resources
 from services.chassis.code_version import code_version
 from services.chassis.errors import Failure
 from services.chassis.files import disk_full_named, publish, sync_tree
-from services.trainer import checkpoints, rows
-from services.trainer.examples import ChatEncoder, Example, Unrenderable, cut
+from services.trainer import checkpoints
+from services.trainer.data import rows
+from services.trainer.data.examples import ChatEncoder, Example, Unrenderable, cut
 from services.trainer.work import CHECKPOINTS, RESULT, RESULT_MANIFEST, Exit, Line, Said, Work
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from services.chassis.files import require_space
 from services.chassis.full_models import FullModels
 from services.chassis.runtime import Runtime
 from services.trainer.bases import Bases, Registry
-from services.trainer.checker import Checker
 from services.trainer.config import TrainerSettings
-from services.trainer.datasets import Datasets
+from services.trainer.data.checker import Checker
+from services.trainer.data.datasets import Datasets
 from services.trainer.job import Job
 from services.trainer.jobs import Jobs
 from services.trainer.publisher import Publisher

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey, once
-from services.trainer.datasets import find
+from services.trainer.data.datasets import find
 from services.trainer.job import MOVES, Event, EventKind, Job, Move, Order, Progress, State
 from services.trainer.store import EventRow, JobRow
 from services.trainer.work import settings_from

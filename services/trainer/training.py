@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from services.trainer import adapter
 from services.trainer.batches import micro_batches, plan
-from services.trainer.examples import Example
+from services.trainer.data.examples import Example
 from services.trainer.job import Progress, Schedule, Settings
 
 _IGNORED = -100

@@ -11,9 +11,9 @@ from services.chassis import context, paging
 from services.chassis.errors import Failure, Reason
 from services.trainer.bases import Chosen
 from services.trainer.checkpoints import Checkpoint
-from services.trainer.datasets import Dataset, Incoming
+from services.trainer.data.datasets import Dataset, Incoming
+from services.trainer.data.rows import Format, Problem
 from services.trainer.job import Event, EventKind, Job, Method, Order, Schedule, Settings, State
-from services.trainer.rows import Format, Problem
 
 _FORMATS = {
     dataset_pb2.DATASET_FORMAT_CHAT: Format.CHAT,

@@ -13,7 +13,7 @@ def checks() -> list[psutil.Process]:
     return [
         child
         for child in psutil.Process().children()
-        if child.status() != psutil.STATUS_ZOMBIE and "services.trainer.checking_child" in child.cmdline()
+        if child.status() != psutil.STATUS_ZOMBIE and "services.trainer.data.checking_child" in child.cmdline()
     ]
 
 

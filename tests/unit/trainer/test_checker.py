@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from services.chassis.errors import Failure, Reason
-from services.trainer import rows
-from services.trainer.checker import Budget, Checker
-from services.trainer.checking import Counted, Flawed
+from services.trainer.data import rows
+from services.trainer.data.checker import Budget, Checker
+from services.trainer.data.checking import Counted, Flawed
 from tests.unit.trainer.checks import checks, reads, until_one
 
 GOOD = b'{"messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Me."}]}\n'

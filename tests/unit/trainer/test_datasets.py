@@ -13,9 +13,9 @@ import pytest
 from services.chassis.database import open_database
 from services.chassis.errors import Failure, Reason
 from services.chassis.streams import Piece
-from services.trainer.checker import Budget, Checker
-from services.trainer.datasets import Datasets, Incoming
-from services.trainer.rows import Format
+from services.trainer.data.checker import Budget, Checker
+from services.trainer.data.datasets import Datasets, Incoming
+from services.trainer.data.rows import Format
 from tests.unit.trainer.checks import until_one
 from tests.unit.trainer.tiny import rows_text
 

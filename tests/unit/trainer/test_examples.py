@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from services.trainer import checking
-from services.trainer.examples import ChatEncoder, Unrenderable, cut
-from services.trainer.rows import Turn
+from services.trainer.data import checking
+from services.trainer.data.examples import ChatEncoder, Unrenderable, cut
+from services.trainer.data.rows import Turn
 from services.trainer.training import collate
 
 CONVERSATION = [

@@ -13,8 +13,8 @@ import pytest
 from services.chassis.database import Database, open_database
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey
-from services.trainer.checker import Checker
-from services.trainer.datasets import Datasets
+from services.trainer.data.checker import Checker
+from services.trainer.data.datasets import Datasets
 from services.trainer.job import Event, EventKind, Job, Move, Order, Progress, Settings, State
 from services.trainer.jobs import Changed, Jobs
 from services.trainer.scheduler import begin

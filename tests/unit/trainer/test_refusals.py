@@ -10,8 +10,8 @@ from trivium.trainer.v1 import training_pb2
 
 from services.trainer import child, runner
 from services.trainer.child import Refused, rendering
-from services.trainer.examples import ChatEncoder, Unrenderable
-from services.trainer.rows import Turn
+from services.trainer.data.examples import ChatEncoder, Unrenderable
+from services.trainer.data.rows import Turn
 from tests.tiny_model import TinyModel
 
 

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from services.trainer.rows import MAX_LINE_BYTES, MAX_TURNS, Format, Problem, Row, Turn, bounded, read
+from services.trainer.data.rows import MAX_LINE_BYTES, MAX_TURNS, Format, Problem, Row, Turn, bounded, read
 
 GOOD = json.dumps({"prompt": "Who?", "completion": "Me."}).encode()
 

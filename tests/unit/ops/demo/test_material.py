@@ -11,8 +11,8 @@ from services.ops.demo import pairs
 from services.ops.demo.prompt import bare_messages, grounded_messages
 from services.ops.demo.recipe import RECIPE
 from services.ops.demo.scoring import FOLDER, QUEUES, Question, filled_form, questions, score
-from services.trainer.examples import ChatEncoder
-from services.trainer.rows import Row, read
+from services.trainer.data.examples import ChatEncoder
+from services.trainer.data.rows import Row, read
 
 TRAINED = (FOLDER / "pairs.jsonl").read_text()
 HANDBOOK = {page.name: page.read_text() for page in (FOLDER / "handbook").glob("*.md")}

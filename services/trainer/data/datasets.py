@@ -23,9 +23,9 @@ from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason, Violation
 from services.chassis.files import publish, require_space
 from services.chassis.streams import Chunk, committed_bytes, partial_path, receive
-from services.trainer import rows
-from services.trainer.checker import Checker
-from services.trainer.checking import Counted, Flawed
+from services.trainer.data import rows
+from services.trainer.data.checker import Checker
+from services.trainer.data.checking import Counted, Flawed
 from services.trainer.job import State
 from services.trainer.store import DatasetRow, JobRow
 

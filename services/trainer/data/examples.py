@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from jinja2 import TemplateError
 
-from services.trainer.rows import Turn
+from services.trainer.data.rows import Turn
 
 # Characters of what a template says of a conversation.
 _MAX_QUOTED = 300

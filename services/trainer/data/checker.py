@@ -18,9 +18,9 @@ from weakref import WeakValueDictionary
 
 from services.chassis.errors import Failure, Reason
 from services.chassis.processes import Child, spawn
-from services.trainer.checking import Counted, Flawed
-from services.trainer.checking_child import OUT_OF_MEMORY
-from services.trainer.rows import Format, Problem
+from services.trainer.data.checking import Counted, Flawed
+from services.trainer.data.checking_child import OUT_OF_MEMORY
+from services.trainer.data.rows import Format, Problem
 
 # 1000 problems of a few hundred bytes fit many times.
 _ANSWER_BYTES = 4 * 1024 * 1024
@@ -89,14 +89,14 @@ class Checker:
 
     async def _start(self, order: str, file: BinaryIO) -> Child:
         environment = {
-            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "PYTHONPATH": str(Path(__file__).parents[3]),
             "PATH": "/usr/bin:/bin",
             "OMP_NUM_THREADS": "1",
             "TOKENIZERS_PARALLELISM": "false",
             "HF_HUB_OFFLINE": "1",
         }
         return await spawn(
-            [sys.executable, "-m", "services.trainer.checking_child", self._base_folder, order],
+            [sys.executable, "-m", "services.trainer.data.checking_child", self._base_folder, order],
             env=environment,
             # Behind what serves, before what trains.
             prepare=_give_way,

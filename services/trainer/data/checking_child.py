@@ -1,4 +1,4 @@
-"""The process that reads one dataset: `python -m services.trainer.checking_child BASE_FOLDER ORDER <DATASET`.
+"""The process that reads one dataset: `python -m services.trainer.data.checking_child BASE_FOLDER ORDER <DATASET`.
 
 It says a line when it is ready, takes its limits, answers with one line of JSON and ends.
 Invariant: nothing of the dataset is read before the limits hold.
@@ -13,8 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from services.trainer import checking, rows
-from services.trainer.examples import ChatEncoder, Encoder
+from services.trainer.data import checking, rows
+from services.trainer.data.examples import ChatEncoder, Encoder
 
 # Exit status when Python itself was refused more memory.
 OUT_OF_MEMORY = 71

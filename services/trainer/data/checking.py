@@ -7,8 +7,8 @@ itself, `checking_child` does, within limits (`checker`).
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from services.trainer import rows
-from services.trainer.examples import Encoder, Example, Unrenderable
+from services.trainer.data import rows
+from services.trainer.data.examples import Encoder, Example, Unrenderable
 
 # A person mends the first few and runs again; more would only be scrolled past.
 MAX_NAMED_PROBLEMS = 20
