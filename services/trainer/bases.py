@@ -15,7 +15,7 @@ from services.chassis.errors import Failure, Reason
 from services.chassis.full_models import FullModel, FullModels
 from services.chassis.models import ResolvedModel
 from services.chassis.streams import Chunk
-from services.trainer.job import Job, Settings, default_learning_rate
+from services.trainer.job import Job
 from services.trainer.work import Work
 
 _PREFIX = "base:"
@@ -114,10 +114,6 @@ class Bases:
         sha256 = next(file.sha256 for file in model.files if file.filename == _CONFIG)
         config = b"".join([chunk.data async for chunk in self._registry.download(sha256, 0)])
         return Chosen(own.name, model.digest, own.version, _hidden_size(config))
-
-    def default_settings(self, chosen: Chosen) -> Settings:
-        """Every setting as it is when the caller leaves it open."""
-        return Settings(learning_rate=default_learning_rate(chosen.hidden_size))
 
     def here(self, job: Job) -> bool:
         """Whether the job's base lies on this machine, so that it can train at once."""

@@ -1,4 +1,4 @@
-"""What a training job is: its settings with every default filled in, its states, and which may follow which.
+"""What a training job is: what was ordered, its states, and which may follow which.
 
 Invariant: a job moves only along `MOVES`; a finished job never moves again.
 """
@@ -8,20 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-
-class Method(StrEnum):
-    """How weights are adapted."""
-
-    LORA = "lora"
-    RSLORA = "rslora"
-
-
-class Schedule(StrEnum):
-    """How the learning rate moves after warm-up."""
-
-    LINEAR = "linear"
-    COSINE = "cosine"
-    CONSTANT = "constant"
+from services.trainer.settings import Settings
 
 
 class State(StrEnum):
@@ -60,28 +47,6 @@ MOVES: dict[State, frozenset[State]] = {
     State.FAILED: frozenset(),
     State.CANCELLED: frozenset(),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Settings of a run, every default filled in.  `target_modules` empty: all linear layers."""
-
-    method: Method = Method.LORA
-    rank: int = 16
-    alpha: float = 32.0
-    dropout: float = 0.0
-    target_modules: tuple[str, ...] = ()
-    epochs: int = 3
-    batch_rows: int = 8
-    learning_rate: float = 1e-3
-    warmup_ratio: float = 0.05
-    schedule: Schedule = Schedule.LINEAR
-    weight_decay: float = 0.0
-    max_gradient_norm: float = 1.0
-    max_row_tokens: int = 1024
-    seed: int = 0
-    checkpoint_steps: int = 20
-    max_steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +134,3 @@ class Event:
     gradient_norm: float = 0.0
     message: str = ""
     sequence: int = 0
-
-
-def default_learning_rate(hidden_size: int) -> float:
-    """Peak rate for LoRA on a base of this width: ten times that of full fine-tuning, less for wider ones.
-
-    Formula and exponent (Llama family) as published with "LoRA Without Regret", Thinking Machines, 2025.
-    """
-    return float(5e-5 * 10 * (2000 / hidden_size) ** 0.781)

@@ -18,8 +18,8 @@ from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey, once
 from services.trainer.data.datasets import find
 from services.trainer.job import MOVES, Event, EventKind, Job, Move, Order, Progress, State
+from services.trainer.settings import settings_from
 from services.trainer.store import EventRow, JobRow
-from services.trainer.work import settings_from
 
 Changed = Callable[[str], None]
 Admit = Callable[[], Awaitable[object]]

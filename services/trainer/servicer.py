@@ -84,7 +84,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
 
     async def CreateJob(self, request: training_pb2.CreateJobRequest, context: Any) -> training_pb2.CreateJobResponse:
         base = await self._bases.chosen(request.base)
-        order = wire.order(request, base, self._bases.default_settings(base))
+        order = wire.order(request, base)
         queued = await self._jobs.create(wire.tenant(), current().principal_id, order, key_for(request))
         return training_pb2.CreateJobResponse(job=wire.job(queued))
 

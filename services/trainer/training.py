@@ -18,7 +18,8 @@ from torch.nn import functional
 from services.trainer import adapter
 from services.trainer.batches import micro_batches, plan
 from services.trainer.data.examples import Example
-from services.trainer.job import Progress, Schedule, Settings
+from services.trainer.job import Progress
+from services.trainer.settings import Schedule, Settings
 
 _IGNORED = -100
 

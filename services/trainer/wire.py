@@ -1,6 +1,5 @@
 """Protobuf to domain and back: the only file of the service that knows both (and `publisher`, which calls a peer)."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -8,12 +7,12 @@ from trivium.common.v1 import transfer_pb2
 from trivium.trainer.v1 import dataset_pb2, training_pb2
 
 from services.chassis import context, paging
-from services.chassis.errors import Failure, Reason
 from services.trainer.bases import Chosen
 from services.trainer.checkpoints import Checkpoint
 from services.trainer.data.datasets import Dataset, Incoming
 from services.trainer.data.rows import Format, Problem
-from services.trainer.job import Event, EventKind, Job, Method, Order, Schedule, Settings, State
+from services.trainer.job import Event, EventKind, Job, Order, State
+from services.trainer.wire_settings import settings, wire_settings
 
 _FORMATS = {
     dataset_pb2.DATASET_FORMAT_CHAT: Format.CHAT,
@@ -22,44 +21,8 @@ _FORMATS = {
     dataset_pb2.DATASET_FORMAT_PREFERENCE: Format.PREFERENCE,
 }
 _WIRE_FORMATS = {ours: theirs for theirs, ours in _FORMATS.items()}
-_METHODS = {
-    training_pb2.METHOD_UNSPECIFIED: Method.LORA,
-    training_pb2.METHOD_LORA: Method.LORA,
-    training_pb2.METHOD_RSLORA: Method.RSLORA,
-}
-_LATER = {
-    training_pb2.METHOD_DORA: "DoRA",
-    training_pb2.METHOD_QLORA: "QLoRA",
-    training_pb2.METHOD_FULL: "full fine-tuning",
-}
-_WIRE_METHODS = {Method.LORA: training_pb2.METHOD_LORA, Method.RSLORA: training_pb2.METHOD_RSLORA}
-_OBJECTIVES = (training_pb2.OBJECTIVE_UNSPECIFIED, training_pb2.OBJECTIVE_SUPERVISED)
-_SCHEDULES = {
-    training_pb2.SCHEDULE_UNSPECIFIED: Schedule.LINEAR,
-    training_pb2.SCHEDULE_LINEAR: Schedule.LINEAR,
-    training_pb2.SCHEDULE_COSINE: Schedule.COSINE,
-    training_pb2.SCHEDULE_CONSTANT: Schedule.CONSTANT,
-}
-_WIRE_SCHEDULES = {
-    Schedule.LINEAR: training_pb2.SCHEDULE_LINEAR,
-    Schedule.COSINE: training_pb2.SCHEDULE_COSINE,
-    Schedule.CONSTANT: training_pb2.SCHEDULE_CONSTANT,
-}
 _STATES = {state: training_pb2.JobState.Value(f"JOB_STATE_{state.name}") for state in State}
 _KINDS = {kind: training_pb2.JobEventKind.Value(f"JOB_EVENT_KIND_{kind.name}") for kind in EventKind}
-# Fields of a setting that carry over under their own names when they are set.
-_PLAIN = (
-    "epochs",
-    "batch_rows",
-    "learning_rate",
-    "warmup_ratio",
-    "weight_decay",
-    "max_gradient_norm",
-    "max_row_tokens",
-    "seed",
-    "checkpoint_steps",
-    "max_steps",
-)
 
 
 def incoming(header: dataset_pb2.DatasetHeader) -> Incoming:
@@ -100,7 +63,7 @@ def upload_status(sha256: str, committed_bytes: int, complete: bool) -> transfer
     return transfer_pb2.UploadStatus(sha256=sha256, committed_bytes=committed_bytes, complete=complete)
 
 
-def order(request: training_pb2.CreateJobRequest, base: Chosen, defaults: Settings) -> Order:
+def order(request: training_pb2.CreateJobRequest, base: Chosen) -> Order:
     """What is asked for, every default filled in.  Raises NOT_YET_AVAILABLE."""
     return Order(
         model=request.model,
@@ -109,30 +72,9 @@ def order(request: training_pb2.CreateJobRequest, base: Chosen, defaults: Settin
         dataset_digest="",
         base=base.name,
         base_digest=base.digest,
-        settings=settings(request.settings, defaults),
+        settings=settings(request.settings, base.hidden_size),
         alias=request.alias,
         base_version=base.version,
-    )
-
-
-def settings(given: training_pb2.TrainingSettings, defaults: Settings) -> Settings:
-    """Settings with defaults where the request is silent.  Raises NOT_YET_AVAILABLE."""
-    if given.method not in _METHODS:
-        named = f"{_LATER[given.method]} ({training_pb2.Method.Name(given.method)})"
-        raise Failure(Reason.NOT_YET_AVAILABLE, what=f"{named} is not offered yet: use lora or rslora")
-    if given.objective not in _OBJECTIVES:
-        raise Failure(Reason.NOT_YET_AVAILABLE, what=f"training for {training_pb2.Objective.Name(given.objective)}")
-    chosen = {field.name: value for field, value in given.ListFields() if field.name in _PLAIN}
-    rank = given.lora.rank if given.lora.HasField("rank") else defaults.rank
-    return replace(
-        defaults,
-        method=_METHODS[given.method],
-        schedule=_SCHEDULES[given.schedule],
-        rank=rank,
-        alpha=given.lora.alpha if given.lora.HasField("alpha") else 2.0 * rank,
-        dropout=given.lora.dropout if given.lora.HasField("dropout") else defaults.dropout,
-        target_modules=tuple(given.lora.target_modules),
-        **chosen,
     )
 
 
@@ -147,7 +89,7 @@ def job(value: Job) -> training_pb2.Job:
         dataset_digest=value.order.dataset_digest,
         base=value.order.base,
         base_digest=value.order.base_digest,
-        settings=_wire_settings(value.order.settings),
+        settings=wire_settings(value.order.settings),
         step=value.progress.step,
         total_steps=value.progress.total_steps,
         trained_tokens=value.progress.trained_tokens,
@@ -163,19 +105,6 @@ def job(value: Job) -> training_pb2.Job:
     if value.error_reason:
         answer.error.CopyFrom(training_pb2.JobError(reason=value.error_reason, message=value.error_message))
     return answer
-
-
-def _wire_settings(value: Settings) -> training_pb2.TrainingSettings:
-    plain = {name: getattr(value, name) for name in _PLAIN if name != "max_steps" or value.max_steps}
-    return training_pb2.TrainingSettings(
-        method=_WIRE_METHODS[value.method],
-        objective=training_pb2.OBJECTIVE_SUPERVISED,
-        schedule=_WIRE_SCHEDULES[value.schedule],
-        lora=training_pb2.LoraSettings(
-            rank=value.rank, alpha=value.alpha, dropout=value.dropout, target_modules=value.target_modules
-        ),
-        **plain,
-    )
 
 
 def event(value: Event) -> training_pb2.WatchJobResponse:

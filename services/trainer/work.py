@@ -5,14 +5,13 @@ killed) drops it and loses nothing that the next process will not say again.
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from services.chassis.files import write_atomically
-from services.trainer.job import Method, Progress, Schedule, Settings
+from services.trainer.job import Progress
+from services.trainer.settings import Settings, settings_from
 
 ORDER = "order.json"
 CHECKPOINTS = "checkpoints"
@@ -90,13 +89,3 @@ class Work:
         fields = json.loads((folder / ORDER).read_text())
         fields["settings"] = settings_from(fields["settings"])
         return cls(**fields)
-
-
-def settings_from(fields: Mapping[str, Any]) -> Settings:
-    """Rebuild settings from what `dataclasses.asdict` and JSON made of them."""
-    typed = {
-        "method": Method(fields["method"]),
-        "schedule": Schedule(fields["schedule"]),
-        "target_modules": tuple(fields["target_modules"]),
-    }
-    return Settings(**{**fields, **typed})

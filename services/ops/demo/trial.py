@@ -27,7 +27,7 @@ from services.ops.demo.recipe import RECIPE, SOURCES
 from services.ops.demo.scoring import FOLDER, Question, Score, questions, score, table
 from services.trainer.data.examples import ChatEncoder
 from services.trainer.data.rows import Row, read
-from services.trainer.job import Schedule, Settings
+from services.trainer.settings import Schedule, Settings
 from services.trainer.training import Run
 
 _MAX_NEW_TOKENS = 48

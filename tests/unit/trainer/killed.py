@@ -18,7 +18,7 @@ import torch
 import transformers
 
 from services.trainer.child import train
-from services.trainer.job import Settings
+from services.trainer.settings import Settings
 from services.trainer.work import RESULT
 from tests.unit.trainer.tiny import make_job
 

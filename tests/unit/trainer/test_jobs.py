@@ -15,9 +15,10 @@ from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey
 from services.trainer.data.checker import Checker
 from services.trainer.data.datasets import Datasets
-from services.trainer.job import Event, EventKind, Job, Move, Order, Progress, Settings, State
+from services.trainer.job import Event, EventKind, Job, Move, Order, Progress, State
 from services.trainer.jobs import Changed, Jobs
 from services.trainer.scheduler import begin
+from services.trainer.settings import Settings
 from services.trainer.store import DatasetRow
 
 ROUNDS = 10

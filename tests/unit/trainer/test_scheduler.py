@@ -1,8 +1,9 @@
 import dataclasses
 from datetime import UTC, datetime
 
-from services.trainer.job import MOVES, Job, Order, Progress, Settings, State
+from services.trainer.job import MOVES, Job, Order, Progress, State
 from services.trainer.scheduler import Ended, Register, Settle, Train, begin, conclude, plan, refuse, settle
+from services.trainer.settings import Settings
 from services.trainer.work import Exit
 
 

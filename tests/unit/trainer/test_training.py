@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from services.trainer import adapter, batches
 from services.trainer.data.examples import ChatEncoder, Example
 from services.trainer.data.rows import Row, read
-from services.trainer.job import Method, Schedule, Settings
+from services.trainer.settings import Method, Schedule, Settings
 from services.trainer.training import NotFinite, Run, collate, rate, supervised_loss
 from tests.unit.trainer.tiny import rows_text
 

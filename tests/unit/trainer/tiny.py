@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from services.trainer.job import Settings
+from services.trainer.settings import Settings
 from services.trainer.work import Work
 
 TEMPLATE = (

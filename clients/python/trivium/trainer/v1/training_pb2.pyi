@@ -102,6 +102,8 @@ class _ScheduleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Schedule.Val
     """Falls along a cosine to nought."""
     SCHEDULE_CONSTANT: _Schedule.ValueType  # 3
     """Stays."""
+    SCHEDULE_STABLE_DECAY: _Schedule.ValueType  # 4
+    """Stays for four fifths of the steps, then falls evenly to nought."""
 
 class Schedule(_Schedule, metaclass=_ScheduleEnumTypeWrapper):
     """How the learning rate moves after warm-up."""
@@ -114,7 +116,153 @@ SCHEDULE_COSINE: Schedule.ValueType  # 2
 """Falls along a cosine to nought."""
 SCHEDULE_CONSTANT: Schedule.ValueType  # 3
 """Stays."""
+SCHEDULE_STABLE_DECAY: Schedule.ValueType  # 4
+"""Stays for four fifths of the steps, then falls evenly to nought."""
 Global___Schedule: _TypeAlias = Schedule  # noqa: Y015
+
+class _Supervision:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SupervisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Supervision.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SUPERVISION_UNSPECIFIED: _Supervision.ValueType  # 0
+    """Not stated; ASSISTANT."""
+    SUPERVISION_ASSISTANT: _Supervision.ValueType  # 1
+    """What the assistant says, in every turn, with the mark that ends it."""
+    SUPERVISION_LAST_ANSWER: _Supervision.ValueType  # 2
+    """The last answer alone."""
+    SUPERVISION_ALL: _Supervision.ValueType  # 3
+    """Every token."""
+
+class Supervision(_Supervision, metaclass=_SupervisionEnumTypeWrapper):
+    """Which tokens of a conversation the loss is taken on."""
+
+SUPERVISION_UNSPECIFIED: Supervision.ValueType  # 0
+"""Not stated; ASSISTANT."""
+SUPERVISION_ASSISTANT: Supervision.ValueType  # 1
+"""What the assistant says, in every turn, with the mark that ends it."""
+SUPERVISION_LAST_ANSWER: Supervision.ValueType  # 2
+"""The last answer alone."""
+SUPERVISION_ALL: Supervision.ValueType  # 3
+"""Every token."""
+Global___Supervision: _TypeAlias = Supervision  # noqa: Y015
+
+class _Initialisation:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _InitialisationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Initialisation.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    INITIALISATION_UNSPECIFIED: _Initialisation.ValueType  # 0
+    """Not stated; KAIMING."""
+    INITIALISATION_KAIMING: _Initialisation.ValueType  # 1
+    """A uniform as Kaiming proposed, B zero: the first step starts from the base itself."""
+    INITIALISATION_GAUSSIAN: _Initialisation.ValueType  # 2
+    """A normal, B zero."""
+    INITIALISATION_ORTHOGONAL: _Initialisation.ValueType  # 3
+    """A and B orthogonal to each other, so that their product is zero and both learn from the first step on."""
+
+class Initialisation(_Initialisation, metaclass=_InitialisationEnumTypeWrapper):
+    """How an adapter begins. Ways that change the base (PiSSA, OLoRA, LoftQ) are not offered: jobs and servers share it."""
+
+INITIALISATION_UNSPECIFIED: Initialisation.ValueType  # 0
+"""Not stated; KAIMING."""
+INITIALISATION_KAIMING: Initialisation.ValueType  # 1
+"""A uniform as Kaiming proposed, B zero: the first step starts from the base itself."""
+INITIALISATION_GAUSSIAN: Initialisation.ValueType  # 2
+"""A normal, B zero."""
+INITIALISATION_ORTHOGONAL: Initialisation.ValueType  # 3
+"""A and B orthogonal to each other, so that their product is zero and both learn from the first step on."""
+Global___Initialisation: _TypeAlias = Initialisation  # noqa: Y015
+
+class _Keep:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _KeepEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Keep.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    KEEP_UNSPECIFIED: _Keep.ValueType  # 0
+    """Not stated; BEST."""
+    KEEP_BEST: _Keep.ValueType  # 1
+    """Those of the best evaluation; the last where nothing is evaluated."""
+    KEEP_LAST: _Keep.ValueType  # 2
+    """Those of the last step."""
+
+class Keep(_Keep, metaclass=_KeepEnumTypeWrapper):
+    """Which weights become the version."""
+
+KEEP_UNSPECIFIED: Keep.ValueType  # 0
+"""Not stated; BEST."""
+KEEP_BEST: Keep.ValueType  # 1
+"""Those of the best evaluation; the last where nothing is evaluated."""
+KEEP_LAST: Keep.ValueType  # 2
+"""Those of the last step."""
+Global___Keep: _TypeAlias = Keep  # noqa: Y015
+
+class _Metric:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MetricEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Metric.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    METRIC_UNSPECIFIED: _Metric.ValueType  # 0
+    """Not stated; LOSS, or PREFERENCE_ACCURACY for DPO and KTO."""
+    METRIC_LOSS: _Metric.ValueType  # 1
+    """Loss on the held-out rows; lower is better."""
+    METRIC_EXACT_MATCH: _Metric.ValueType  # 2
+    """Share of held-out rows answered exactly as written."""
+    METRIC_TOKEN_F1: _Metric.ValueType  # 3
+    """Overlap of the tokens of answer and reference, as SQuAD counts it."""
+    METRIC_VALID_JSON: _Metric.ValueType  # 4
+    """Share of answers that are JSON."""
+    METRIC_PREFERENCE_ACCURACY: _Metric.ValueType  # 5
+    """Share of held-out pairs whose chosen side gained on the rejected one."""
+
+class Metric(_Metric, metaclass=_MetricEnumTypeWrapper):
+    """What decides which evaluation is best."""
+
+METRIC_UNSPECIFIED: Metric.ValueType  # 0
+"""Not stated; LOSS, or PREFERENCE_ACCURACY for DPO and KTO."""
+METRIC_LOSS: Metric.ValueType  # 1
+"""Loss on the held-out rows; lower is better."""
+METRIC_EXACT_MATCH: Metric.ValueType  # 2
+"""Share of held-out rows answered exactly as written."""
+METRIC_TOKEN_F1: Metric.ValueType  # 3
+"""Overlap of the tokens of answer and reference, as SQuAD counts it."""
+METRIC_VALID_JSON: Metric.ValueType  # 4
+"""Share of answers that are JSON."""
+METRIC_PREFERENCE_ACCURACY: Metric.ValueType  # 5
+"""Share of held-out pairs whose chosen side gained on the rejected one."""
+Global___Metric: _TypeAlias = Metric  # noqa: Y015
+
+class _Priority:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
+    """Not stated; NORMAL."""
+    PRIORITY_LOW: _Priority.ValueType  # 1
+    """Takes what others leave."""
+    PRIORITY_NORMAL: _Priority.ValueType  # 2
+    """As most."""
+    PRIORITY_HIGH: _Priority.ValueType  # 3
+    """Goes first, and may put others of the tenant's and lower ones off at their next step."""
+
+class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
+    """Which waiting job goes first, before fairness between tenants."""
+
+PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
+"""Not stated; NORMAL."""
+PRIORITY_LOW: Priority.ValueType  # 1
+"""Takes what others leave."""
+PRIORITY_NORMAL: Priority.ValueType  # 2
+"""As most."""
+PRIORITY_HIGH: Priority.ValueType  # 3
+"""Goes first, and may put others of the tenant's and lower ones off at their next step."""
+Global___Priority: _TypeAlias = Priority  # noqa: Y015
 
 class _JobState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -184,6 +332,8 @@ class _JobEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobEvent
     """A checkpoint is durable."""
     JOB_EVENT_KIND_MESSAGE: _JobEventKind.ValueType  # 4
     """Something to read."""
+    JOB_EVENT_KIND_EVALUATION: _JobEventKind.ValueType  # 5
+    """The held-out rows were evaluated."""
 
 class JobEventKind(_JobEventKind, metaclass=_JobEventKindEnumTypeWrapper):
     """What kind of event."""
@@ -198,7 +348,41 @@ JOB_EVENT_KIND_CHECKPOINT: JobEventKind.ValueType  # 3
 """A checkpoint is durable."""
 JOB_EVENT_KIND_MESSAGE: JobEventKind.ValueType  # 4
 """Something to read."""
+JOB_EVENT_KIND_EVALUATION: JobEventKind.ValueType  # 5
+"""The held-out rows were evaluated."""
 Global___JobEventKind: _TypeAlias = JobEventKind  # noqa: Y015
+
+class _SweepState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SweepStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SweepState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SWEEP_STATE_UNSPECIFIED: _SweepState.ValueType  # 0
+    """Not stated."""
+    SWEEP_STATE_RUNNING: _SweepState.ValueType  # 1
+    """Members wait or train."""
+    SWEEP_STATE_SUCCEEDED: _SweepState.ValueType  # 2
+    """The best member became a version."""
+    SWEEP_STATE_FAILED: _SweepState.ValueType  # 3
+    """No member came to its end."""
+    SWEEP_STATE_CANCELLED: _SweepState.ValueType  # 4
+    """Ended on request."""
+
+class SweepState(_SweepState, metaclass=_SweepStateEnumTypeWrapper):
+    """Where a sweep stands."""
+
+SWEEP_STATE_UNSPECIFIED: SweepState.ValueType  # 0
+"""Not stated."""
+SWEEP_STATE_RUNNING: SweepState.ValueType  # 1
+"""Members wait or train."""
+SWEEP_STATE_SUCCEEDED: SweepState.ValueType  # 2
+"""The best member became a version."""
+SWEEP_STATE_FAILED: SweepState.ValueType  # 3
+"""No member came to its end."""
+SWEEP_STATE_CANCELLED: SweepState.ValueType  # 4
+"""Ended on request."""
+Global___SweepState: _TypeAlias = SweepState  # noqa: Y015
 
 @_typing.final
 class LoraSettings(_message.Message):
@@ -206,19 +390,82 @@ class LoraSettings(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class RankPatternEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class AlphaPatternEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     RANK_FIELD_NUMBER: _builtins.int
     ALPHA_FIELD_NUMBER: _builtins.int
     DROPOUT_FIELD_NUMBER: _builtins.int
     TARGET_MODULES_FIELD_NUMBER: _builtins.int
+    EXCLUDE_MODULES_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
+    RANK_PATTERN_FIELD_NUMBER: _builtins.int
+    ALPHA_PATTERN_FIELD_NUMBER: _builtins.int
+    INITIALISATION_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
     """Rank; default 16."""
     alpha: _builtins.float
     """Scale numerator; default twice the rank."""
     dropout: _builtins.float
     """Dropout on the adapter's input; default 0."""
+    initialisation: Global___Initialisation.ValueType
+    """How the adapter begins."""
     @_builtins.property
     def target_modules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Modules to adapt by name; default all linear layers."""
+
+    @_builtins.property
+    def exclude_modules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Modules that are left out."""
+
+    @_builtins.property
+    def layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Layers to adapt by index, from 0; default all."""
+
+    @_builtins.property
+    def rank_pattern(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Ranks of single modules, by name or the end of it."""
+
+    @_builtins.property
+    def alpha_pattern(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Scale numerators of single modules, by name or the end of it."""
 
     def __init__(
         self,
@@ -227,10 +474,15 @@ class LoraSettings(_message.Message):
         alpha: _builtins.float | None = ...,
         dropout: _builtins.float | None = ...,
         target_modules: _abc.Iterable[_builtins.str] | None = ...,
+        exclude_modules: _abc.Iterable[_builtins.str] | None = ...,
+        layers: _abc.Iterable[_builtins.int] | None = ...,
+        rank_pattern: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        alpha_pattern: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        initialisation: Global___Initialisation.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_dropout", b"_dropout", "_rank", b"_rank", "alpha", b"alpha", "dropout", b"dropout", "rank", b"rank"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_dropout", b"_dropout", "_rank", b"_rank", "alpha", b"alpha", "dropout", b"dropout", "rank", b"rank", "target_modules", b"target_modules"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_dropout", b"_dropout", "_rank", b"_rank", "alpha", b"alpha", "alpha_pattern", b"alpha_pattern", "dropout", b"dropout", "exclude_modules", b"exclude_modules", "initialisation", b"initialisation", "layers", b"layers", "rank", b"rank", "rank_pattern", b"rank_pattern", "target_modules", b"target_modules"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__alpha: _TypeAlias = _typing.Literal["alpha"]  # noqa: Y015
     _WhichOneofArgType__alpha: _TypeAlias = _typing.Literal["_alpha", b"_alpha"]  # noqa: Y015
@@ -246,6 +498,55 @@ class LoraSettings(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rank) -> _WhichOneofReturnType__rank | None: ...
 
 Global___LoraSettings: _TypeAlias = LoraSettings  # noqa: Y015
+
+@_typing.final
+class PreferenceSettings(_message.Message):
+    """Settings of DPO and KTO."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BETA_FIELD_NUMBER: _builtins.int
+    LABEL_SMOOTHING_FIELD_NUMBER: _builtins.int
+    DESIRABLE_WEIGHT_FIELD_NUMBER: _builtins.int
+    UNDESIRABLE_WEIGHT_FIELD_NUMBER: _builtins.int
+    beta: _builtins.float
+    """How strongly answers are held near those of the model that training starts from; default 0.1."""
+    label_smoothing: _builtins.float
+    """Share of pairs taken to be the wrong way round; default 0. DPO alone."""
+    desirable_weight: _builtins.float
+    """Weight of desirable rows; default 1. KTO alone."""
+    undesirable_weight: _builtins.float
+    """Weight of undesirable rows; default 1. KTO alone."""
+    def __init__(
+        self,
+        *,
+        beta: _builtins.float | None = ...,
+        label_smoothing: _builtins.float | None = ...,
+        desirable_weight: _builtins.float | None = ...,
+        undesirable_weight: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_beta", b"_beta", "_desirable_weight", b"_desirable_weight", "_label_smoothing", b"_label_smoothing", "_undesirable_weight", b"_undesirable_weight", "beta", b"beta", "desirable_weight", b"desirable_weight", "label_smoothing", b"label_smoothing", "undesirable_weight", b"undesirable_weight"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_beta", b"_beta", "_desirable_weight", b"_desirable_weight", "_label_smoothing", b"_label_smoothing", "_undesirable_weight", b"_undesirable_weight", "beta", b"beta", "desirable_weight", b"desirable_weight", "label_smoothing", b"label_smoothing", "undesirable_weight", b"undesirable_weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__beta: _TypeAlias = _typing.Literal["beta"]  # noqa: Y015
+    _WhichOneofArgType__beta: _TypeAlias = _typing.Literal["_beta", b"_beta"]  # noqa: Y015
+    _WhichOneofReturnType__desirable_weight: _TypeAlias = _typing.Literal["desirable_weight"]  # noqa: Y015
+    _WhichOneofArgType__desirable_weight: _TypeAlias = _typing.Literal["_desirable_weight", b"_desirable_weight"]  # noqa: Y015
+    _WhichOneofReturnType__label_smoothing: _TypeAlias = _typing.Literal["label_smoothing"]  # noqa: Y015
+    _WhichOneofArgType__label_smoothing: _TypeAlias = _typing.Literal["_label_smoothing", b"_label_smoothing"]  # noqa: Y015
+    _WhichOneofReturnType__undesirable_weight: _TypeAlias = _typing.Literal["undesirable_weight"]  # noqa: Y015
+    _WhichOneofArgType__undesirable_weight: _TypeAlias = _typing.Literal["_undesirable_weight", b"_undesirable_weight"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__beta) -> _WhichOneofReturnType__beta | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__desirable_weight) -> _WhichOneofReturnType__desirable_weight | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__label_smoothing) -> _WhichOneofReturnType__label_smoothing | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__undesirable_weight) -> _WhichOneofReturnType__undesirable_weight | None: ...
+
+Global___PreferenceSettings: _TypeAlias = PreferenceSettings  # noqa: Y015
 
 @_typing.final
 class TrainingSettings(_message.Message):
@@ -267,6 +568,23 @@ class TrainingSettings(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     CHECKPOINT_STEPS_FIELD_NUMBER: _builtins.int
     MAX_STEPS_FIELD_NUMBER: _builtins.int
+    BETA1_FIELD_NUMBER: _builtins.int
+    BETA2_FIELD_NUMBER: _builtins.int
+    EPSILON_FIELD_NUMBER: _builtins.int
+    MICRO_BATCH_TOKENS_FIELD_NUMBER: _builtins.int
+    GRADIENT_CHECKPOINTING_FIELD_NUMBER: _builtins.int
+    PACKING_FIELD_NUMBER: _builtins.int
+    SUPERVISION_FIELD_NUMBER: _builtins.int
+    SAMPLE_ROWS_FIELD_NUMBER: _builtins.int
+    VALIDATION_RATIO_FIELD_NUMBER: _builtins.int
+    EVALUATION_STEPS_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    EARLY_STOPPING_PATIENCE_FIELD_NUMBER: _builtins.int
+    EARLY_STOPPING_DELTA_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
+    GENERATION_ROWS_FIELD_NUMBER: _builtins.int
+    GENERATION_TOKENS_FIELD_NUMBER: _builtins.int
+    PREFERENCE_FIELD_NUMBER: _builtins.int
     method: Global___Method.ValueType
     """How weights are adapted."""
     objective: Global___Objective.ValueType
@@ -293,9 +611,49 @@ class TrainingSettings(_message.Message):
     """Steps between checkpoints; default 20."""
     max_steps: _builtins.int
     """Most steps; default as many as the epochs take."""
+    beta1: _builtins.float
+    """AdamW's decay of the first moment; default 0.9."""
+    beta2: _builtins.float
+    """AdamW's decay of the second moment; default 0.999."""
+    epsilon: _builtins.float
+    """AdamW's smallest denominator; default 1e-8."""
+    micro_batch_tokens: _builtins.int
+    """Tokens that go through the model at once; a step's rows are split by it, which changes memory and not what is
+    learned. Default 2048.
+    """
+    gradient_checkpointing: _builtins.bool
+    """Compute activations twice instead of holding them: a third more time, much less memory. Default false."""
+    packing: _builtins.bool
+    """Put short rows into one sequence without their seeing one another; for FULL, DORA and QLORA, the others never pad.
+    Default false.
+    """
+    supervision: Global___Supervision.ValueType
+    """Which tokens the loss is taken on."""
+    sample_rows: _builtins.int
+    """Rows drawn from the dataset by the seed; default all."""
+    validation_ratio: _builtins.float
+    """Share of rows held out for evaluation when the request names no validation dataset; default 0."""
+    evaluation_steps: _builtins.int
+    """Steps between evaluations; default after each epoch, where anything is held out."""
+    metric: Global___Metric.ValueType
+    """What decides which evaluation is best."""
+    early_stopping_patience: _builtins.int
+    """Evaluations in a row without improvement after which training ends; default never early."""
+    early_stopping_delta: _builtins.float
+    """What counts as an improvement must be at least this much; default 0."""
+    keep: Global___Keep.ValueType
+    """Which weights become the version."""
+    generation_rows: _builtins.int
+    """Held-out rows that are answered at each evaluation, for the metrics of answers; default 0."""
+    generation_tokens: _builtins.int
+    """Most tokens of such an answer; default 64."""
     @_builtins.property
     def lora(self) -> Global___LoraSettings:
         """Settings of LoRA and its kin."""
+
+    @_builtins.property
+    def preference(self) -> Global___PreferenceSettings:
+        """Settings of DPO and KTO."""
 
     def __init__(
         self,
@@ -314,17 +672,52 @@ class TrainingSettings(_message.Message):
         seed: _builtins.int | None = ...,
         checkpoint_steps: _builtins.int | None = ...,
         max_steps: _builtins.int | None = ...,
+        beta1: _builtins.float | None = ...,
+        beta2: _builtins.float | None = ...,
+        epsilon: _builtins.float | None = ...,
+        micro_batch_tokens: _builtins.int | None = ...,
+        gradient_checkpointing: _builtins.bool | None = ...,
+        packing: _builtins.bool | None = ...,
+        supervision: Global___Supervision.ValueType = ...,
+        sample_rows: _builtins.int | None = ...,
+        validation_ratio: _builtins.float | None = ...,
+        evaluation_steps: _builtins.int | None = ...,
+        metric: Global___Metric.ValueType = ...,
+        early_stopping_patience: _builtins.int | None = ...,
+        early_stopping_delta: _builtins.float | None = ...,
+        keep: Global___Keep.ValueType = ...,
+        generation_rows: _builtins.int | None = ...,
+        generation_tokens: _builtins.int | None = ...,
+        preference: Global___PreferenceSettings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_rows", b"_batch_rows", "_checkpoint_steps", b"_checkpoint_steps", "_epochs", b"_epochs", "_learning_rate", b"_learning_rate", "_max_gradient_norm", b"_max_gradient_norm", "_max_row_tokens", b"_max_row_tokens", "_max_steps", b"_max_steps", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_weight_decay", b"_weight_decay", "batch_rows", b"batch_rows", "checkpoint_steps", b"checkpoint_steps", "epochs", b"epochs", "learning_rate", b"learning_rate", "lora", b"lora", "max_gradient_norm", b"max_gradient_norm", "max_row_tokens", b"max_row_tokens", "max_steps", b"max_steps", "seed", b"seed", "warmup_ratio", b"warmup_ratio", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_rows", b"_batch_rows", "_beta1", b"_beta1", "_beta2", b"_beta2", "_checkpoint_steps", b"_checkpoint_steps", "_early_stopping_delta", b"_early_stopping_delta", "_early_stopping_patience", b"_early_stopping_patience", "_epochs", b"_epochs", "_epsilon", b"_epsilon", "_evaluation_steps", b"_evaluation_steps", "_generation_rows", b"_generation_rows", "_generation_tokens", b"_generation_tokens", "_gradient_checkpointing", b"_gradient_checkpointing", "_learning_rate", b"_learning_rate", "_max_gradient_norm", b"_max_gradient_norm", "_max_row_tokens", b"_max_row_tokens", "_max_steps", b"_max_steps", "_micro_batch_tokens", b"_micro_batch_tokens", "_packing", b"_packing", "_sample_rows", b"_sample_rows", "_seed", b"_seed", "_validation_ratio", b"_validation_ratio", "_warmup_ratio", b"_warmup_ratio", "_weight_decay", b"_weight_decay", "batch_rows", b"batch_rows", "beta1", b"beta1", "beta2", b"beta2", "checkpoint_steps", b"checkpoint_steps", "early_stopping_delta", b"early_stopping_delta", "early_stopping_patience", b"early_stopping_patience", "epochs", b"epochs", "epsilon", b"epsilon", "evaluation_steps", b"evaluation_steps", "generation_rows", b"generation_rows", "generation_tokens", b"generation_tokens", "gradient_checkpointing", b"gradient_checkpointing", "learning_rate", b"learning_rate", "lora", b"lora", "max_gradient_norm", b"max_gradient_norm", "max_row_tokens", b"max_row_tokens", "max_steps", b"max_steps", "micro_batch_tokens", b"micro_batch_tokens", "packing", b"packing", "preference", b"preference", "sample_rows", b"sample_rows", "seed", b"seed", "validation_ratio", b"validation_ratio", "warmup_ratio", b"warmup_ratio", "weight_decay", b"weight_decay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_rows", b"_batch_rows", "_checkpoint_steps", b"_checkpoint_steps", "_epochs", b"_epochs", "_learning_rate", b"_learning_rate", "_max_gradient_norm", b"_max_gradient_norm", "_max_row_tokens", b"_max_row_tokens", "_max_steps", b"_max_steps", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_weight_decay", b"_weight_decay", "batch_rows", b"batch_rows", "checkpoint_steps", b"checkpoint_steps", "epochs", b"epochs", "learning_rate", b"learning_rate", "lora", b"lora", "max_gradient_norm", b"max_gradient_norm", "max_row_tokens", b"max_row_tokens", "max_steps", b"max_steps", "method", b"method", "objective", b"objective", "schedule", b"schedule", "seed", b"seed", "warmup_ratio", b"warmup_ratio", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_rows", b"_batch_rows", "_beta1", b"_beta1", "_beta2", b"_beta2", "_checkpoint_steps", b"_checkpoint_steps", "_early_stopping_delta", b"_early_stopping_delta", "_early_stopping_patience", b"_early_stopping_patience", "_epochs", b"_epochs", "_epsilon", b"_epsilon", "_evaluation_steps", b"_evaluation_steps", "_generation_rows", b"_generation_rows", "_generation_tokens", b"_generation_tokens", "_gradient_checkpointing", b"_gradient_checkpointing", "_learning_rate", b"_learning_rate", "_max_gradient_norm", b"_max_gradient_norm", "_max_row_tokens", b"_max_row_tokens", "_max_steps", b"_max_steps", "_micro_batch_tokens", b"_micro_batch_tokens", "_packing", b"_packing", "_sample_rows", b"_sample_rows", "_seed", b"_seed", "_validation_ratio", b"_validation_ratio", "_warmup_ratio", b"_warmup_ratio", "_weight_decay", b"_weight_decay", "batch_rows", b"batch_rows", "beta1", b"beta1", "beta2", b"beta2", "checkpoint_steps", b"checkpoint_steps", "early_stopping_delta", b"early_stopping_delta", "early_stopping_patience", b"early_stopping_patience", "epochs", b"epochs", "epsilon", b"epsilon", "evaluation_steps", b"evaluation_steps", "generation_rows", b"generation_rows", "generation_tokens", b"generation_tokens", "gradient_checkpointing", b"gradient_checkpointing", "keep", b"keep", "learning_rate", b"learning_rate", "lora", b"lora", "max_gradient_norm", b"max_gradient_norm", "max_row_tokens", b"max_row_tokens", "max_steps", b"max_steps", "method", b"method", "metric", b"metric", "micro_batch_tokens", b"micro_batch_tokens", "objective", b"objective", "packing", b"packing", "preference", b"preference", "sample_rows", b"sample_rows", "schedule", b"schedule", "seed", b"seed", "supervision", b"supervision", "validation_ratio", b"validation_ratio", "warmup_ratio", b"warmup_ratio", "weight_decay", b"weight_decay"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__batch_rows: _TypeAlias = _typing.Literal["batch_rows"]  # noqa: Y015
     _WhichOneofArgType__batch_rows: _TypeAlias = _typing.Literal["_batch_rows", b"_batch_rows"]  # noqa: Y015
+    _WhichOneofReturnType__beta1: _TypeAlias = _typing.Literal["beta1"]  # noqa: Y015
+    _WhichOneofArgType__beta1: _TypeAlias = _typing.Literal["_beta1", b"_beta1"]  # noqa: Y015
+    _WhichOneofReturnType__beta2: _TypeAlias = _typing.Literal["beta2"]  # noqa: Y015
+    _WhichOneofArgType__beta2: _TypeAlias = _typing.Literal["_beta2", b"_beta2"]  # noqa: Y015
     _WhichOneofReturnType__checkpoint_steps: _TypeAlias = _typing.Literal["checkpoint_steps"]  # noqa: Y015
     _WhichOneofArgType__checkpoint_steps: _TypeAlias = _typing.Literal["_checkpoint_steps", b"_checkpoint_steps"]  # noqa: Y015
+    _WhichOneofReturnType__early_stopping_delta: _TypeAlias = _typing.Literal["early_stopping_delta"]  # noqa: Y015
+    _WhichOneofArgType__early_stopping_delta: _TypeAlias = _typing.Literal["_early_stopping_delta", b"_early_stopping_delta"]  # noqa: Y015
+    _WhichOneofReturnType__early_stopping_patience: _TypeAlias = _typing.Literal["early_stopping_patience"]  # noqa: Y015
+    _WhichOneofArgType__early_stopping_patience: _TypeAlias = _typing.Literal["_early_stopping_patience", b"_early_stopping_patience"]  # noqa: Y015
     _WhichOneofReturnType__epochs: _TypeAlias = _typing.Literal["epochs"]  # noqa: Y015
     _WhichOneofArgType__epochs: _TypeAlias = _typing.Literal["_epochs", b"_epochs"]  # noqa: Y015
+    _WhichOneofReturnType__epsilon: _TypeAlias = _typing.Literal["epsilon"]  # noqa: Y015
+    _WhichOneofArgType__epsilon: _TypeAlias = _typing.Literal["_epsilon", b"_epsilon"]  # noqa: Y015
+    _WhichOneofReturnType__evaluation_steps: _TypeAlias = _typing.Literal["evaluation_steps"]  # noqa: Y015
+    _WhichOneofArgType__evaluation_steps: _TypeAlias = _typing.Literal["_evaluation_steps", b"_evaluation_steps"]  # noqa: Y015
+    _WhichOneofReturnType__generation_rows: _TypeAlias = _typing.Literal["generation_rows"]  # noqa: Y015
+    _WhichOneofArgType__generation_rows: _TypeAlias = _typing.Literal["_generation_rows", b"_generation_rows"]  # noqa: Y015
+    _WhichOneofReturnType__generation_tokens: _TypeAlias = _typing.Literal["generation_tokens"]  # noqa: Y015
+    _WhichOneofArgType__generation_tokens: _TypeAlias = _typing.Literal["_generation_tokens", b"_generation_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__gradient_checkpointing: _TypeAlias = _typing.Literal["gradient_checkpointing"]  # noqa: Y015
+    _WhichOneofArgType__gradient_checkpointing: _TypeAlias = _typing.Literal["_gradient_checkpointing", b"_gradient_checkpointing"]  # noqa: Y015
     _WhichOneofReturnType__learning_rate: _TypeAlias = _typing.Literal["learning_rate"]  # noqa: Y015
     _WhichOneofArgType__learning_rate: _TypeAlias = _typing.Literal["_learning_rate", b"_learning_rate"]  # noqa: Y015
     _WhichOneofReturnType__max_gradient_norm: _TypeAlias = _typing.Literal["max_gradient_norm"]  # noqa: Y015
@@ -333,8 +726,16 @@ class TrainingSettings(_message.Message):
     _WhichOneofArgType__max_row_tokens: _TypeAlias = _typing.Literal["_max_row_tokens", b"_max_row_tokens"]  # noqa: Y015
     _WhichOneofReturnType__max_steps: _TypeAlias = _typing.Literal["max_steps"]  # noqa: Y015
     _WhichOneofArgType__max_steps: _TypeAlias = _typing.Literal["_max_steps", b"_max_steps"]  # noqa: Y015
+    _WhichOneofReturnType__micro_batch_tokens: _TypeAlias = _typing.Literal["micro_batch_tokens"]  # noqa: Y015
+    _WhichOneofArgType__micro_batch_tokens: _TypeAlias = _typing.Literal["_micro_batch_tokens", b"_micro_batch_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__packing: _TypeAlias = _typing.Literal["packing"]  # noqa: Y015
+    _WhichOneofArgType__packing: _TypeAlias = _typing.Literal["_packing", b"_packing"]  # noqa: Y015
+    _WhichOneofReturnType__sample_rows: _TypeAlias = _typing.Literal["sample_rows"]  # noqa: Y015
+    _WhichOneofArgType__sample_rows: _TypeAlias = _typing.Literal["_sample_rows", b"_sample_rows"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    _WhichOneofReturnType__validation_ratio: _TypeAlias = _typing.Literal["validation_ratio"]  # noqa: Y015
+    _WhichOneofArgType__validation_ratio: _TypeAlias = _typing.Literal["_validation_ratio", b"_validation_ratio"]  # noqa: Y015
     _WhichOneofReturnType__warmup_ratio: _TypeAlias = _typing.Literal["warmup_ratio"]  # noqa: Y015
     _WhichOneofArgType__warmup_ratio: _TypeAlias = _typing.Literal["_warmup_ratio", b"_warmup_ratio"]  # noqa: Y015
     _WhichOneofReturnType__weight_decay: _TypeAlias = _typing.Literal["weight_decay"]  # noqa: Y015
@@ -342,9 +743,27 @@ class TrainingSettings(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__batch_rows) -> _WhichOneofReturnType__batch_rows | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__beta1) -> _WhichOneofReturnType__beta1 | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__beta2) -> _WhichOneofReturnType__beta2 | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__checkpoint_steps) -> _WhichOneofReturnType__checkpoint_steps | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__early_stopping_delta) -> _WhichOneofReturnType__early_stopping_delta | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__early_stopping_patience) -> _WhichOneofReturnType__early_stopping_patience | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__epochs) -> _WhichOneofReturnType__epochs | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__epsilon) -> _WhichOneofReturnType__epsilon | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__evaluation_steps) -> _WhichOneofReturnType__evaluation_steps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__generation_rows) -> _WhichOneofReturnType__generation_rows | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__generation_tokens) -> _WhichOneofReturnType__generation_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gradient_checkpointing) -> _WhichOneofReturnType__gradient_checkpointing | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__learning_rate) -> _WhichOneofReturnType__learning_rate | None: ...
     @_typing.overload
@@ -354,7 +773,15 @@ class TrainingSettings(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_steps) -> _WhichOneofReturnType__max_steps | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__micro_batch_tokens) -> _WhichOneofReturnType__micro_batch_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__packing) -> _WhichOneofReturnType__packing | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sample_rows) -> _WhichOneofReturnType__sample_rows | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__validation_ratio) -> _WhichOneofReturnType__validation_ratio | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__warmup_ratio) -> _WhichOneofReturnType__warmup_ratio | None: ...
     @_typing.overload
@@ -394,6 +821,26 @@ class Job(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class EvaluationEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     JOB_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
@@ -415,6 +862,25 @@ class Job(_message.Message):
     ESTIMATED_END_TIME_FIELD_NUMBER: _builtins.int
     ALIAS_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
+    VALIDATION_DATASET_FIELD_NUMBER: _builtins.int
+    VALIDATION_DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    START_VERSION_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    DEADLINE_FIELD_NUMBER: _builtins.int
+    DEPENDS_ON_FIELD_NUMBER: _builtins.int
+    PROCESSES_FIELD_NUMBER: _builtins.int
+    SWEEP_FIELD_NUMBER: _builtins.int
+    RECIPE_FIELD_NUMBER: _builtins.int
+    QUEUE_POSITION_FIELD_NUMBER: _builtins.int
+    WAITING_REASON_FIELD_NUMBER: _builtins.int
+    ESTIMATED_START_TIME_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    GRADIENT_NORM_FIELD_NUMBER: _builtins.int
+    LEARNING_RATE_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    EVALUATION_FIELD_NUMBER: _builtins.int
+    BEST_STEP_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, tenants/{tenant}/jobs/{job}. Output only."""
     job: _builtins.str
@@ -444,7 +910,35 @@ class Job(_message.Message):
     alias: _builtins.str
     """Alias that takes the version when the job succeeds; empty for none."""
     attempts: _builtins.int
-    """How often its process was started."""
+    """How often its training was begun or gone on with."""
+    validation_dataset: _builtins.str
+    """Dataset id that is evaluated on; empty when rows were held out of the training data, or nothing is evaluated."""
+    validation_dataset_digest: _builtins.str
+    """Its digest, sha256:…"""
+    start_version: _builtins.str
+    """Version of the tenant's that training starts from, sha256:…; empty for a new adapter."""
+    priority: Global___Priority.ValueType
+    """Which waiting job goes first."""
+    processes: _builtins.int
+    """Processes that train it together; 1 but for FULL on several devices."""
+    sweep: _builtins.str
+    """Sweep that it is a member of; empty for none."""
+    recipe: _builtins.str
+    """Recipe that filled in the settings; empty for none."""
+    queue_position: _builtins.int
+    """Place in the queue, from 1; 0 when it does not wait."""
+    waiting_reason: _builtins.str
+    """Why it waits, for people; empty when it does not."""
+    tokens_per_second: _builtins.float
+    """Tokens a second, lately."""
+    gradient_norm: _builtins.float
+    """Norm of the last step's gradient before clipping."""
+    learning_rate: _builtins.float
+    """Learning rate of the last step."""
+    memory_bytes: _builtins.int
+    """Memory that is set aside for it, in bytes."""
+    best_step: _builtins.int
+    """Step of the evaluation whose weights are best so far; 0 where nothing was evaluated."""
     @_builtins.property
     def settings(self) -> Global___TrainingSettings:
         """Settings, every default filled in."""
@@ -468,6 +962,26 @@ class Job(_message.Message):
     @_builtins.property
     def estimated_end_time(self) -> _timestamp_pb2.Timestamp:
         """When it will end, by the pace so far; unset when not known."""
+
+    @_builtins.property
+    def deadline(self) -> _timestamp_pb2.Timestamp:
+        """When the caller needs it; unset for never mind."""
+
+    @_builtins.property
+    def depends_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Jobs that must succeed before this one begins."""
+
+    @_builtins.property
+    def estimated_start_time(self) -> _timestamp_pb2.Timestamp:
+        """When it will begin, by the queue so far; unset when not known."""
+
+    @_builtins.property
+    def evaluation(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """The newest evaluation's values by name: loss, exact_match, …"""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the caller should know about the order, e.g. a rank above what the serving side takes."""
 
     def __init__(
         self,
@@ -493,10 +1007,29 @@ class Job(_message.Message):
         estimated_end_time: _timestamp_pb2.Timestamp | None = ...,
         alias: _builtins.str = ...,
         attempts: _builtins.int = ...,
+        validation_dataset: _builtins.str = ...,
+        validation_dataset_digest: _builtins.str = ...,
+        start_version: _builtins.str = ...,
+        priority: Global___Priority.ValueType = ...,
+        deadline: _timestamp_pb2.Timestamp | None = ...,
+        depends_on: _abc.Iterable[_builtins.str] | None = ...,
+        processes: _builtins.int = ...,
+        sweep: _builtins.str = ...,
+        recipe: _builtins.str = ...,
+        queue_position: _builtins.int = ...,
+        waiting_reason: _builtins.str = ...,
+        estimated_start_time: _timestamp_pb2.Timestamp | None = ...,
+        tokens_per_second: _builtins.float = ...,
+        gradient_norm: _builtins.float = ...,
+        learning_rate: _builtins.float = ...,
+        memory_bytes: _builtins.int = ...,
+        evaluation: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        best_step: _builtins.int = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error", "estimated_end_time", b"estimated_end_time", "settings", b"settings", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline", b"deadline", "end_time", b"end_time", "error", b"error", "estimated_end_time", b"estimated_end_time", "estimated_start_time", b"estimated_start_time", "settings", b"settings", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "attempts", b"attempts", "base", b"base", "base_digest", b"base_digest", "create_time", b"create_time", "dataset", b"dataset", "dataset_digest", b"dataset_digest", "end_time", b"end_time", "error", b"error", "estimated_end_time", b"estimated_end_time", "job", b"job", "loss", b"loss", "model", b"model", "name", b"name", "settings", b"settings", "start_time", b"start_time", "state", b"state", "step", b"step", "total_steps", b"total_steps", "trained_tokens", b"trained_tokens", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "attempts", b"attempts", "base", b"base", "base_digest", b"base_digest", "best_step", b"best_step", "create_time", b"create_time", "dataset", b"dataset", "dataset_digest", b"dataset_digest", "deadline", b"deadline", "depends_on", b"depends_on", "end_time", b"end_time", "error", b"error", "estimated_end_time", b"estimated_end_time", "estimated_start_time", b"estimated_start_time", "evaluation", b"evaluation", "gradient_norm", b"gradient_norm", "job", b"job", "learning_rate", b"learning_rate", "loss", b"loss", "memory_bytes", b"memory_bytes", "model", b"model", "name", b"name", "priority", b"priority", "processes", b"processes", "queue_position", b"queue_position", "recipe", b"recipe", "settings", b"settings", "start_time", b"start_time", "start_version", b"start_version", "state", b"state", "step", b"step", "sweep", b"sweep", "tokens_per_second", b"tokens_per_second", "total_steps", b"total_steps", "trained_tokens", b"trained_tokens", "validation_dataset", b"validation_dataset", "validation_dataset_digest", b"validation_dataset_digest", "version", b"version", "waiting_reason", b"waiting_reason", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -514,6 +1047,13 @@ class CreateJobRequest(_message.Message):
     SETTINGS_FIELD_NUMBER: _builtins.int
     ALIAS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATION_DATASET_FIELD_NUMBER: _builtins.int
+    START_VERSION_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    DEADLINE_FIELD_NUMBER: _builtins.int
+    DEPENDS_ON_FIELD_NUMBER: _builtins.int
+    PROCESSES_FIELD_NUMBER: _builtins.int
+    RECIPE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Required. Model that takes the version; created when new. The names "base" and "auto" are the platform's own."""
     dataset: _builtins.str
@@ -526,9 +1066,29 @@ class CreateJobRequest(_message.Message):
     """Alias that takes the version when the job succeeds; empty for none."""
     request_id: _builtins.str
     """UUID; a repeat returns the first response."""
+    validation_dataset: _builtins.str
+    """Dataset id or digest to evaluate on; empty holds out settings.validation_ratio of the training data."""
+    start_version: _builtins.str
+    """Go on from a version of the tenant's: MODEL@VERSION or sha256:…, an adapter of the same base with the same settings
+    of LoRA.  A full model is gone on from by naming it as the base.
+    """
+    priority: Global___Priority.ValueType
+    """Which waiting job goes first."""
+    processes: _builtins.int
+    """Processes that train it together, for FULL where the deployment has several devices; default 1."""
+    recipe: _builtins.str
+    """Recipe that the settings came from, for the record."""
     @_builtins.property
     def settings(self) -> Global___TrainingSettings:
         """Settings."""
+
+    @_builtins.property
+    def deadline(self) -> _timestamp_pb2.Timestamp:
+        """When it is needed; a job that would be late goes before others of its priority."""
+
+    @_builtins.property
+    def depends_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Jobs that must succeed before this one begins; when one ends otherwise, so does this."""
 
     def __init__(
         self,
@@ -539,10 +1099,17 @@ class CreateJobRequest(_message.Message):
         settings: Global___TrainingSettings | None = ...,
         alias: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        validation_dataset: _builtins.str = ...,
+        start_version: _builtins.str = ...,
+        priority: Global___Priority.ValueType = ...,
+        deadline: _timestamp_pb2.Timestamp | None = ...,
+        depends_on: _abc.Iterable[_builtins.str] | None = ...,
+        processes: _builtins.int = ...,
+        recipe: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "base", b"base", "dataset", b"dataset", "model", b"model", "request_id", b"request_id", "settings", b"settings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "base", b"base", "dataset", b"dataset", "deadline", b"deadline", "depends_on", b"depends_on", "model", b"model", "priority", b"priority", "processes", b"processes", "recipe", b"recipe", "request_id", b"request_id", "settings", b"settings", "start_version", b"start_version", "validation_dataset", b"validation_dataset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -842,6 +1409,26 @@ class JobEvent(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class EvaluationEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     SEQUENCE_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
@@ -853,6 +1440,9 @@ class JobEvent(_message.Message):
     TRAINED_TOKENS_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    EVALUATION_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Position, from 1, without gap."""
     kind: Global___JobEventKind.ValueType
@@ -873,9 +1463,17 @@ class JobEvent(_message.Message):
     """Tokens trained so far."""
     message: _builtins.str
     """Sentence for people."""
+    tokens_per_second: _builtins.float
+    """Tokens a second, lately."""
+    memory_bytes: _builtins.int
+    """Memory that the training process holds, in bytes."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
+
+    @_builtins.property
+    def evaluation(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Values of an evaluation by name: loss, exact_match, …"""
 
     def __init__(
         self,
@@ -891,10 +1489,13 @@ class JobEvent(_message.Message):
         trained_tokens: _builtins.int = ...,
         message: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        evaluation: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        tokens_per_second: _builtins.float = ...,
+        memory_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "gradient_norm", b"gradient_norm", "kind", b"kind", "learning_rate", b"learning_rate", "loss", b"loss", "message", b"message", "sequence", b"sequence", "state", b"state", "step", b"step", "total_steps", b"total_steps", "trained_tokens", b"trained_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "evaluation", b"evaluation", "gradient_norm", b"gradient_norm", "kind", b"kind", "learning_rate", b"learning_rate", "loss", b"loss", "memory_bytes", b"memory_bytes", "message", b"message", "sequence", b"sequence", "state", b"state", "step", b"step", "tokens_per_second", b"tokens_per_second", "total_steps", b"total_steps", "trained_tokens", b"trained_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1036,25 +1637,83 @@ class EstimateJobResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class MemoryPartsBytesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     TOKENS_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    TRAINABLE_PARAMETERS_FIELD_NUMBER: _builtins.int
+    VERSION_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_PARTS_BYTES_FIELD_NUMBER: _builtins.int
+    FITS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    SETTINGS_FIELD_NUMBER: _builtins.int
     tokens: _builtins.int
     """Tokens trained."""
     seconds: _builtins.float
     """Seconds on an idle machine."""
     memory_bytes: _builtins.int
-    """Peak memory in bytes."""
+    """Peak memory in bytes, the base included where no other job shares it."""
+    steps: _builtins.int
+    """Optimizer steps."""
+    trainable_parameters: _builtins.int
+    """Parameters that are trained."""
+    version_bytes: _builtins.int
+    """Length of the version's weights in bytes."""
+    fits: _builtins.bool
+    """Whether this deployment can hold it at all."""
+    tokens_per_second: _builtins.float
+    """Tokens a second that `seconds` counts with; measured here, or 0 when nothing was yet."""
+    @_builtins.property
+    def memory_parts_bytes(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """The parts that memory_bytes is the sum of, by name."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the caller should know, e.g. rows that will be cut."""
+
+    @_builtins.property
+    def settings(self) -> Global___TrainingSettings:
+        """The settings with every default filled in."""
+
     def __init__(
         self,
         *,
         tokens: _builtins.int = ...,
         seconds: _builtins.float = ...,
         memory_bytes: _builtins.int = ...,
+        steps: _builtins.int = ...,
+        trainable_parameters: _builtins.int = ...,
+        version_bytes: _builtins.int = ...,
+        memory_parts_bytes: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        fits: _builtins.bool = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+        tokens_per_second: _builtins.float = ...,
+        settings: Global___TrainingSettings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory_bytes", b"memory_bytes", "seconds", b"seconds", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fits", b"fits", "memory_bytes", b"memory_bytes", "memory_parts_bytes", b"memory_parts_bytes", "seconds", b"seconds", "settings", b"settings", "steps", b"steps", "tokens", b"tokens", "tokens_per_second", b"tokens_per_second", "trainable_parameters", b"trainable_parameters", "version_bytes", b"version_bytes", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1069,15 +1728,31 @@ class CreateSweepRequest(_message.Message):
     JOB_FIELD_NUMBER: _builtins.int
     MEMBERS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    AXES_FIELD_NUMBER: _builtins.int
+    RANDOM_MEMBERS_FIELD_NUMBER: _builtins.int
+    RUNGS_FIELD_NUMBER: _builtins.int
+    KEPT_RATIO_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID; a repeat returns the first response."""
+    random_members: _builtins.int
+    """Members drawn at random from the axes by the job's seed; 0 takes the whole grid."""
+    kept_ratio: _builtins.float
+    """Share of members that go on after a rung; default 0.5."""
     @_builtins.property
     def job(self) -> Global___CreateJobRequest:
         """Required. What all members share."""
 
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrainingSettings]:
-        """Required. Settings of each member."""
+        """Settings of each member, written out; or leave it empty and give axes."""
+
+    @_builtins.property
+    def axes(self) -> _containers.RepeatedCompositeFieldContainer[Global___SweepAxis]:
+        """What is searched over: each setting with its values, around job.settings."""
+
+    @_builtins.property
+    def rungs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Shares of the steps at which the worse members end, ascending, e.g. 0.25, 0.5; empty lets all run to the end."""
 
     def __init__(
         self,
@@ -1085,14 +1760,174 @@ class CreateSweepRequest(_message.Message):
         job: Global___CreateJobRequest | None = ...,
         members: _abc.Iterable[Global___TrainingSettings] | None = ...,
         request_id: _builtins.str = ...,
+        axes: _abc.Iterable[Global___SweepAxis] | None = ...,
+        random_members: _builtins.int = ...,
+        rungs: _abc.Iterable[_builtins.float] | None = ...,
+        kept_ratio: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_kept_ratio", b"_kept_ratio", "job", b"job", "kept_ratio", b"kept_ratio"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "members", b"members", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_kept_ratio", b"_kept_ratio", "axes", b"axes", "job", b"job", "kept_ratio", b"kept_ratio", "members", b"members", "random_members", b"random_members", "request_id", b"request_id", "rungs", b"rungs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__kept_ratio: _TypeAlias = _typing.Literal["kept_ratio"]  # noqa: Y015
+    _WhichOneofArgType__kept_ratio: _TypeAlias = _typing.Literal["_kept_ratio", b"_kept_ratio"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__kept_ratio) -> _WhichOneofReturnType__kept_ratio | None: ...
+
+Global___CreateSweepRequest: _TypeAlias = CreateSweepRequest  # noqa: Y015
+
+@_typing.final
+class SweepAxis(_message.Message):
+    """One setting that a sweep tries values of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SETTING_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    RANGE_FIELD_NUMBER: _builtins.int
+    setting: _builtins.str
+    """Name of the setting as TrainingSettings writes it: learning_rate, batch_rows, lora.rank, preference.beta, …"""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Values to try, as text: 0.001, 16, COSINE."""
+
+    @_builtins.property
+    def range(self) -> Global___SweepRange:
+        """Or a range to draw from; random search alone."""
+
+    def __init__(
+        self,
+        *,
+        setting: _builtins.str = ...,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+        range: Global___SweepRange | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["range", b"range"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["range", b"range", "setting", b"setting", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CreateSweepRequest: _TypeAlias = CreateSweepRequest  # noqa: Y015
+Global___SweepAxis: _TypeAlias = SweepAxis  # noqa: Y015
+
+@_typing.final
+class SweepRange(_message.Message):
+    """A range that random search draws from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    LOGARITHMIC_FIELD_NUMBER: _builtins.int
+    low: _builtins.float
+    """Lower end, included."""
+    high: _builtins.float
+    """Upper end, included."""
+    logarithmic: _builtins.bool
+    """Draw evenly in the logarithm, as for learning rates."""
+    def __init__(
+        self,
+        *,
+        low: _builtins.float = ...,
+        high: _builtins.float = ...,
+        logarithmic: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["high", b"high", "logarithmic", b"logarithmic", "low", b"low"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SweepRange: _TypeAlias = SweepRange  # noqa: Y015
+
+@_typing.final
+class SweepMember(_message.Message):
+    """One line of a sweep's table."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ValuesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class EvaluationEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    JOB_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ENDED_AT_RUNG_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    EVALUATION_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """The member's job."""
+    state: Global___JobState.ValueType
+    """Where it stands."""
+    ended_at_rung: _builtins.int
+    """Rung after which it was ended; 0 when it was not."""
+    step: _builtins.int
+    """Steps done."""
+    rank: _builtins.int
+    """Place among the members, from 1; 0 while not known."""
+    @_builtins.property
+    def values(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What it differs in, by setting."""
+
+    @_builtins.property
+    def evaluation(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Its best evaluation's values by name."""
+
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+        values: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        state: Global___JobState.ValueType = ...,
+        ended_at_rung: _builtins.int = ...,
+        step: _builtins.int = ...,
+        evaluation: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        rank: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended_at_rung", b"ended_at_rung", "evaluation", b"evaluation", "job", b"job", "rank", b"rank", "state", b"state", "step", b"step", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SweepMember: _TypeAlias = SweepMember  # noqa: Y015
 
 @_typing.final
 class Sweep(_message.Message):
@@ -1102,21 +1937,55 @@ class Sweep(_message.Message):
 
     SWEEP_FIELD_NUMBER: _builtins.int
     MEMBERS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    TABLE_FIELD_NUMBER: _builtins.int
+    BEST_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
     sweep: _builtins.str
     """Sweep id."""
+    state: Global___SweepState.ValueType
+    """Where it stands."""
+    best: _builtins.str
+    """Job of the best member; empty while not known."""
+    version: _builtins.str
+    """Version that came of it, sha256:…"""
+    message: _builtins.str
+    """Why it failed, for people."""
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___Job]:
         """Members."""
+
+    @_builtins.property
+    def table(self) -> _containers.RepeatedCompositeFieldContainer[Global___SweepMember]:
+        """The table of all members, best first; it is stored with the version too."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was accepted."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ended."""
 
     def __init__(
         self,
         *,
         sweep: _builtins.str = ...,
         members: _abc.Iterable[Global___Job] | None = ...,
+        state: Global___SweepState.ValueType = ...,
+        table: _abc.Iterable[Global___SweepMember] | None = ...,
+        best: _builtins.str = ...,
+        version: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        message: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["members", b"members", "sweep", b"sweep"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["best", b"best", "create_time", b"create_time", "end_time", b"end_time", "members", b"members", "message", b"message", "state", b"state", "sweep", b"sweep", "table", b"table", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1198,16 +2067,53 @@ class Recipe(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ChoicesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     RECIPE_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     SETTINGS_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    DATASET_FIELD_NUMBER: _builtins.int
+    CHOICES_FIELD_NUMBER: _builtins.int
+    DEFAULT_CHOICE_FIELD_NUMBER: _builtins.int
+    EXAMPLE_ROW_FIELD_NUMBER: _builtins.int
     recipe: _builtins.str
     """Recipe id."""
     description: _builtins.str
     """When to use it."""
+    title: _builtins.str
+    """What it is called, for people."""
+    dataset: _builtins.str
+    """Fields that a row of its dataset has, in words."""
+    default_choice: _builtins.str
+    """The choice taken when none is given."""
+    example_row: _builtins.str
+    """One row, as JSON."""
     @_builtins.property
     def settings(self) -> Global___TrainingSettings:
         """Settings that it fills in."""
+
+    @_builtins.property
+    def choices(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The one choice: what may be given as FillRecipeRequest.choice, with its meaning."""
 
     def __init__(
         self,
@@ -1215,10 +2121,15 @@ class Recipe(_message.Message):
         recipe: _builtins.str = ...,
         description: _builtins.str = ...,
         settings: Global___TrainingSettings | None = ...,
+        title: _builtins.str = ...,
+        dataset: _builtins.str = ...,
+        choices: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        default_choice: _builtins.str = ...,
+        example_row: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "recipe", b"recipe", "settings", b"settings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choices", b"choices", "dataset", b"dataset", "default_choice", b"default_choice", "description", b"description", "example_row", b"example_row", "recipe", b"recipe", "settings", b"settings", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1264,3 +2175,223 @@ class ListRecipesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListRecipesResponse: _TypeAlias = ListRecipesResponse  # noqa: Y015
+
+@_typing.final
+class FillRecipeRequest(_message.Message):
+    """Asks for a whole request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECIPE_FIELD_NUMBER: _builtins.int
+    DATASET_FIELD_NUMBER: _builtins.int
+    CHOICE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    recipe: _builtins.str
+    """Required. Recipe id."""
+    dataset: _builtins.str
+    """Required. Dataset id or digest."""
+    choice: _builtins.str
+    """The one choice; default the recipe's."""
+    model: _builtins.str
+    """Model that takes the version; default named after dataset and recipe."""
+    def __init__(
+        self,
+        *,
+        recipe: _builtins.str = ...,
+        dataset: _builtins.str = ...,
+        choice: _builtins.str = ...,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "dataset", b"dataset", "model", b"model", "recipe", b"recipe"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FillRecipeRequest: _TypeAlias = FillRecipeRequest  # noqa: Y015
+
+@_typing.final
+class FillRecipeResponse(_message.Message):
+    """Carries a request that CreateJob takes as it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> Global___CreateJobRequest:
+        """The request."""
+
+    @_builtins.property
+    def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What was decided and why, for people."""
+
+    def __init__(
+        self,
+        *,
+        job: Global___CreateJobRequest | None = ...,
+        notes: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "notes", b"notes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FillRecipeResponse: _TypeAlias = FillRecipeResponse  # noqa: Y015
+
+@_typing.final
+class PublishCheckpointRequest(_message.Message):
+    """Asks for a version of a checkpoint."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """Required. Job id."""
+    step: _builtins.int
+    """Its step, as ListCheckpoints shows it; 0 for the newest."""
+    alias: _builtins.str
+    """Alias that takes the version; empty for none."""
+    request_id: _builtins.str
+    """UUID; a repeat returns the first response."""
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+        step: _builtins.int = ...,
+        alias: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "job", b"job", "request_id", b"request_id", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublishCheckpointRequest: _TypeAlias = PublishCheckpointRequest  # noqa: Y015
+
+@_typing.final
+class PublishCheckpointResponse(_message.Message):
+    """Carries the version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """The version, sha256:…"""
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublishCheckpointResponse: _TypeAlias = PublishCheckpointResponse  # noqa: Y015
+
+@_typing.final
+class ListSweepsRequest(_message.Message):
+    """Asks for sweeps."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Most entries to return; default 100, at most 1000."""
+    page_token: _builtins.str
+    """Where to go on."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSweepsRequest: _TypeAlias = ListSweepsRequest  # noqa: Y015
+
+@_typing.final
+class ListSweepsResponse(_message.Message):
+    """A page of sweeps."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SWEEPS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last."""
+    @_builtins.property
+    def sweeps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Sweep]:
+        """Sweeps, newest first."""
+
+    def __init__(
+        self,
+        *,
+        sweeps: _abc.Iterable[Global___Sweep] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "sweeps", b"sweeps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSweepsResponse: _TypeAlias = ListSweepsResponse  # noqa: Y015
+
+@_typing.final
+class CancelSweepRequest(_message.Message):
+    """Asks to end a sweep."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SWEEP_FIELD_NUMBER: _builtins.int
+    sweep: _builtins.str
+    """Required. Sweep id."""
+    def __init__(
+        self,
+        *,
+        sweep: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sweep", b"sweep"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelSweepRequest: _TypeAlias = CancelSweepRequest  # noqa: Y015
+
+@_typing.final
+class CancelSweepResponse(_message.Message):
+    """Carries the sweep."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SWEEP_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sweep(self) -> Global___Sweep:
+        """The sweep."""
+
+    def __init__(
+        self,
+        *,
+        sweep: Global___Sweep | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sweep", b"sweep"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sweep", b"sweep"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelSweepResponse: _TypeAlias = CancelSweepResponse  # noqa: Y015

@@ -1,0 +1,217 @@
+"""The settings of a training run, each default explained where it is set.
+
+Invariant: a `Settings` is complete. What a caller leaves open is filled in before a job is queued, and stored with
+it, so that a default which changes later changes no job that is already there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Any
+
+
+class Method(StrEnum):
+    """How weights are adapted."""
+
+    LORA = "lora"
+    RSLORA = "rslora"
+    DORA = "dora"
+    QLORA = "qlora"
+    FULL = "full"
+
+    @property
+    def joint(self) -> bool:
+        """Whether jobs of this method train together on one resident base; the others each have a process."""
+        return self in (Method.LORA, Method.RSLORA)
+
+    @property
+    def makes_adapter(self) -> bool:
+        """Whether the result is an adapter; the other results are full models."""
+        return self is not Method.FULL
+
+
+class Objective(StrEnum):
+    """What the loss is."""
+
+    SUPERVISED = "supervised"
+    CONTINUED = "continued"
+    DPO = "dpo"
+    KTO = "kto"
+
+    @property
+    def preference(self) -> bool:
+        """Whether answers are compared with those of the model that training starts from."""
+        return self in (Objective.DPO, Objective.KTO)
+
+
+class Schedule(StrEnum):
+    """How the learning rate moves after warm-up."""
+
+    LINEAR = "linear"
+    COSINE = "cosine"
+    CONSTANT = "constant"
+    STABLE_DECAY = "stable_decay"
+
+
+class Supervision(StrEnum):
+    """Which tokens of a conversation the loss is taken on."""
+
+    ASSISTANT = "assistant"
+    LAST_ANSWER = "last_answer"
+    ALL = "all"
+
+
+class Initialisation(StrEnum):
+    """How an adapter begins.  Those that change the base (PiSSA and its kin) are not among them: it is shared."""
+
+    KAIMING = "kaiming"
+    GAUSSIAN = "gaussian"
+    ORTHOGONAL = "orthogonal"
+
+
+class Keep(StrEnum):
+    """Which weights become the version."""
+
+    BEST = "best"
+    LAST = "last"
+
+
+class Metric(StrEnum):
+    """What decides which evaluation is best."""
+
+    LOSS = "loss"
+    EXACT_MATCH = "exact_match"
+    TOKEN_F1 = "token_f1"  # noqa: S105  # a metric, no secret
+    VALID_JSON = "valid_json"
+    PREFERENCE_ACCURACY = "preference_accuracy"
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether a smaller value is the better one."""
+        return self is Metric.LOSS
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings of a run, every default filled in.  What 0 and an empty tuple mean stands beside them.
+
+    "LoRA Without Regret" is Thinking Machines' study of 2025.
+    """
+
+    method: Method = Method.LORA
+    objective: Objective = Objective.SUPERVISED
+
+    # LoRA and its kin.
+    # 16 learns what a business dataset holds, and serves in a small slot; quality hardly depends on it until the
+    # adapter is full (LoRA Without Regret).
+    rank: int = 16
+    # Twice the rank, as most recipes: with it the best learning rate does not depend on the rank.
+    alpha: float = 32.0
+    # Short runs on few rows gain nothing from dropout that early stopping does not give.
+    dropout: float = 0.0
+    # Empty: all linear layers but the output head. Attention alone loses even at equal size (LoRA Without Regret).
+    target_modules: tuple[str, ...] = ()
+    exclude_modules: tuple[str, ...] = ()
+    # Empty: every layer; else indices of the layers that are adapted.
+    layers: tuple[int, ...] = ()
+    # Ranks and alphas of modules whose name ends in, or matches, the pattern.
+    rank_pattern: tuple[tuple[str, int], ...] = ()
+    alpha_pattern: tuple[tuple[str, float], ...] = ()
+    initialisation: Initialisation = Initialisation.KAIMING
+
+    # The optimizer: AdamW.
+    # Three passes fit small datasets; more begin to learn rows by heart.
+    epochs: int = 3
+    # LoRA bears large batches worse than full training (LoRA Without Regret).
+    batch_rows: int = 8
+    learning_rate: float = 1e-3
+    # A few steps for the second moments to fill.
+    warmup_ratio: float = 0.05
+    schedule: Schedule = Schedule.LINEAR
+    # Decay pulls an adapter towards the base; a held-out split says better when to stop.
+    weight_decay: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    max_gradient_norm: float = 1.0
+    # What most datasets of instructions stay under; longer rows are cut and reported.
+    max_row_tokens: int = 1024
+    seed: int = 0
+    # 0: as many as the epochs take.
+    max_steps: int = 0
+    # Tokens that go through the model at once: a step's rows are split by it and their gradients added, which changes
+    # memory and not what is learned. From this many on the base's products are as fast as they get on a CPU.
+    micro_batch_tokens: int = 2048
+    # Trades a third more time for the memory of activations; wanted for long rows on large bases.
+    gradient_checkpointing: bool = False
+    # Short rows share one sequence without seeing one another. On the bank rows are never padded; this is for the rest.
+    packing: bool = False
+
+    # What is learned.
+    # A model learns to answer and to stop, never to ask.
+    supervision: Supervision = Supervision.ASSISTANT
+    # 0: all rows; else as many, drawn by the seed.
+    sample_rows: int = 0
+    # Share of rows held out when no validation dataset is named; 0 evaluates nothing.
+    validation_ratio: float = 0.0
+
+    # Evaluation and the end.
+    # Steps between evaluations; 0: after each epoch, where anything is held out.
+    evaluation_steps: int = 0
+    metric: Metric = Metric.LOSS
+    # Evaluations without improvement after which training ends; 0: never early.
+    early_stopping_patience: int = 0
+    early_stopping_delta: float = 0.0
+    keep: Keep = Keep.BEST
+    # Held-out rows that are answered at each evaluation; 0: the loss alone is evaluated.
+    generation_rows: int = 0
+    generation_tokens: int = 64
+    checkpoint_steps: int = 20
+
+    # Preferences.
+    # How far answers may move from those of the model that training starts from: DPO's and KTO's own default.
+    beta: float = 0.1
+    # Share of pairs taken to be the wrong way round (conservative DPO).
+    label_smoothing: float = 0.0
+    desirable_weight: float = 1.0
+    undesirable_weight: float = 1.0
+
+
+def default_learning_rate(method: Method, objective: Objective, hidden_size: int) -> float:
+    """Peak rate for a base of this width.
+
+    LoRA: the formula and exponent (Llama family) published with "LoRA Without Regret", independent of the rank.
+    Full training takes a tenth of it (same source). Preference losses move a model that already answers: a tenth again,
+    as the published recipes of DPO do beside those of supervised training.
+    """
+    lora = 5e-5 * 10 * (2000 / hidden_size) ** 0.781
+    rate = lora if method.makes_adapter else lora / 10
+    return float(rate / 10 if objective.preference else rate)
+
+
+_ENUMS = {
+    "method": Method,
+    "objective": Objective,
+    "schedule": Schedule,
+    "supervision": Supervision,
+    "initialisation": Initialisation,
+    "keep": Keep,
+    "metric": Metric,
+}
+_TUPLES = ("target_modules", "exclude_modules", "layers")
+_PATTERNS = ("rank_pattern", "alpha_pattern")
+
+
+def settings_from(stored: Mapping[str, Any]) -> Settings:
+    """Rebuild settings from what `dataclasses.asdict` and JSON made of them.
+
+    What an earlier release did not know takes its default here, which does what that release did.  Raises TypeError
+    for a field that this release does not know: it was stored by a later one.
+    """
+    if unknown := set(stored) - {field.name for field in fields(Settings)}:
+        raise TypeError(f"settings of a later release: {', '.join(sorted(unknown))}")
+    typed: dict[str, Any] = dict(stored)
+    typed |= {name: kind(stored[name]) for name, kind in _ENUMS.items() if name in stored}
+    typed |= {name: tuple(stored[name]) for name in _TUPLES if name in stored}
+    typed |= {name: tuple((key, value) for key, value in stored[name]) for name in _PATTERNS if name in stored}
+    return Settings(**typed)
