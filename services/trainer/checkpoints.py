@@ -1,9 +1,12 @@
 """Checkpoints that a kill cannot spoil.
 
-A checkpoint is a folder: tensors as safetensors, progress and a manifest as JSON.  It is
+A checkpoint is a folder: tensors as safetensors, progress, state and a manifest as JSON.  It is
 written under a temporary name, each file is synced, the manifest comes last, the
 folder is renamed, its parent is synced.  Invariant: a folder named `step-N` whose manifest
 verifies holds everything that step N + 1 depends on; whatever else is found is ignored.
+
+Each lease of a job writes into a folder of its own, `lease-EPOCH`: a process whose lease went to another can neither
+overwrite nor remove what that one has written, whatever it still does.
 """
 
 import hashlib
@@ -14,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from services.chassis.files import disk_full_named, publish, require_space, sync_folder
@@ -25,10 +28,15 @@ if TYPE_CHECKING:
 
 TENSORS = "state.safetensors"
 PROGRESS = "progress.json"
+STATE = "state.json"
 MANIFEST = "manifest.json"
 KEPT = 2
 _PREFIX = "step-"
+_LEASE = "lease-"
 _TEMPORARY = "tmp-"
+
+# What the files mean.  1: tensors by the names that PEFT gives them, no state; a release that reads 2 reads 1 as well.
+FORMAT = 2
 
 # Called with the name of every point at which a kill may strike; tests kill there.
 WritePoint = Callable[[str], None]
@@ -36,13 +44,28 @@ WritePoint = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """One checkpoint that verifies.  `digest` (sha256:…) is of its tensors."""
+    """One checkpoint that verifies.  `digest` (sha256:…) is of its tensors; `format` says what they are (FORMAT)."""
 
     folder: Path
     progress: Progress
     digest: str
     size_bytes: int
     create_time: datetime
+    format: int = FORMAT
+
+
+class LeaseLost(Exception):
+    """The job belongs to another process by now: this one must stop, and leave what it has not written."""
+
+
+def lease_folder(root: Path, epoch: int) -> Path:
+    """Make and return the folder that the holder of lease `epoch` writes into.  Raises LeaseLost for a later lease's."""
+    if (last := max(_epochs(root), default=0)) > epoch:
+        raise LeaseLost(f"lease {epoch} of the job ended: lease {last} writes")
+    folder = root / f"{_LEASE}{epoch:08d}"
+    folder.mkdir(parents=True, exist_ok=True)
+    sync_folder(root)
+    return folder
 
 
 def _no_kill(_: str) -> None:
@@ -55,9 +78,13 @@ def write(
     progress: Progress,
     libraries: Mapping[str, str],
     *,
+    state: Mapping[str, object] | None = None,
     at: WritePoint = _no_kill,
 ) -> Checkpoint:
-    """Write a checkpoint durably, then remove all but the newest two.  Raises DISK_FULL."""
+    """Write a checkpoint durably, then remove all but the newest two.  Raises DISK_FULL, LeaseLost.
+
+    `parent` is a job's checkpoint folder or that of one lease of it; `state` is JSON beside the tensors.
+    """
     from safetensors.torch import save_file
 
     # What is left must do for the database: a job that cannot tell of its checkpoint has none.
@@ -72,9 +99,12 @@ def write(
         at("tensors synced")
         _write_json(temporary / PROGRESS, asdict(progress))
         at("progress written")
+        _write_json(temporary / STATE, dict(state or {}))
+        at("state written")
         manifest = {
+            "format": FORMAT,
             "step": progress.step,
-            "files": {name: _described(temporary / name) for name in (TENSORS, PROGRESS)},
+            "files": {name: _described(temporary / name) for name in (TENSORS, PROGRESS, STATE)},
             "libraries": dict(libraries),
             "create_time": datetime.now(UTC).isoformat(),
         }
@@ -82,6 +112,7 @@ def write(
         at("manifest written")
         sync_folder(temporary)
         at("folder synced")
+        _require_lease(parent)
         target = parent / f"{_PREFIX}{progress.step:08d}"
         if target.exists():
             # Left by a run that was killed before it said so: the same step holds the same bits.
@@ -99,18 +130,42 @@ def newest(parent: Path) -> Checkpoint | None:
     return next(iter(kept(parent)), None)
 
 
-def kept(parent: Path) -> list[Checkpoint]:
-    """Return the checkpoints that verify, newest first."""
-    return [checkpoint for folder in reversed(_folders(parent)) if (checkpoint := verified(folder)) is not None]
+def kept(root: Path) -> list[Checkpoint]:
+    """Return the checkpoints of a job that verify, newest first, whichever lease wrote them."""
+    return [checkpoint for folder in reversed(_folders(root)) if (checkpoint := verified(folder)) is not None]
 
 
-def _folders(parent: Path) -> list[Path]:
-    """What is named as a checkpoint, oldest first; nothing where the job's folder is gone, or goes as we look."""
+def load_state(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Read what was stored beside the tensors; empty for format 1, which had none."""
+    path = checkpoint.folder / STATE
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return found
+
+
+def _folders(root: Path) -> list[Path]:
+    """What is named as a checkpoint, oldest first: by lease, then by step.
+
+    A later lease went on from all that was there, so what an earlier one still writes counts for less.
+    """
+    parents = [root, *(root / f"{_LEASE}{epoch:08d}" for epoch in sorted(_epochs(root)))]
+    return [parent / name for parent in parents for name in sorted(_names(parent)) if name.startswith(_PREFIX)]
+
+
+def _names(folder: Path) -> list[str]:
+    """What lies in `folder`; nothing where the job's folder is gone, or goes as we look."""
     try:
-        names = os.listdir(parent)
-    except FileNotFoundError:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return [parent / name for name in sorted(names) if name.startswith(_PREFIX)]
+
+
+def _epochs(root: Path) -> list[int]:
+    return [int(name.removeprefix(_LEASE)) for name in _names(root) if name.startswith(_LEASE)]
+
+
+def _require_lease(parent: Path) -> None:
+    if parent.name.startswith(_LEASE):
+        lease_folder(parent.parent, int(parent.name.removeprefix(_LEASE)))
 
 
 def verified(folder: Path) -> Checkpoint | None:
@@ -118,7 +173,10 @@ def verified(folder: Path) -> Checkpoint | None:
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         files: dict[str, dict[str, object]] = manifest["files"]
-        if any(_described(folder / name) != files[name] for name in (TENSORS, PROGRESS)):
+        written = manifest.get("format", 1)
+        if written > FORMAT or not {TENSORS, PROGRESS} <= files.keys():
+            return None
+        if any(_described(folder / name) != files[name] for name in files):
             return None
         progress = Progress(**json.loads((folder / PROGRESS).read_text()))
         return Checkpoint(
@@ -127,6 +185,7 @@ def verified(folder: Path) -> Checkpoint | None:
             digest=f"sha256:{files[TENSORS]['sha256']}",
             size_bytes=sum(file.stat().st_size for file in folder.iterdir()),
             create_time=datetime.fromisoformat(manifest["create_time"]),
+            format=written,
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -140,17 +199,21 @@ def load_tensors(checkpoint: Checkpoint) -> "dict[str, Tensor]":
     return loaded
 
 
-def sweep(parent: Path) -> None:
-    """Remove what killed writers left; only the one process that writes here may call it."""
-    for folder in parent.glob(f"{_TEMPORARY}*"):
-        shutil.rmtree(folder, ignore_errors=True)
+def sweep(root: Path) -> None:
+    """Remove what killed writers left in a job's checkpoint folder; only the holder of its newest lease may call it."""
+    for pattern in (f"{_TEMPORARY}*", f"{_LEASE}*/{_TEMPORARY}*"):
+        for folder in root.glob(pattern):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_old(parent: Path, at: WritePoint) -> None:
+    _require_lease(parent)
+    root = parent.parent if parent.name.startswith(_LEASE) else parent
     # Counted among those that verify: a spoilt newer folder must not push a good one out.
-    good = {checkpoint.folder for checkpoint in kept(parent)[:KEPT]}
-    for folder in _folders(parent):
-        if folder not in good:
+    good = {checkpoint.folder for checkpoint in kept(root)[:KEPT]}
+    for folder in _folders(root):
+        # Of a lease that came meanwhile nothing is ours to remove.
+        if folder not in good and (folder.parent in (root, parent) or folder.parent.name < parent.name):
             _discard(folder, at)
     at("old removed")
 

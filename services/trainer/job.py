@@ -68,12 +68,13 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far training has come.  `loss` is of the last step."""
+    """How far training has come.  `loss` is of the last step; `best_step` of the best evaluation, 0 for none."""
 
     step: int = 0
     total_steps: int = 0
     trained_tokens: int = 0
     loss: float = 0.0
+    best_step: int = 0
 
 
 @dataclass(frozen=True, slots=True)

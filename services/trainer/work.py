@@ -1,5 +1,7 @@
-"""What the trainer and its child process say to one another: an order in a file, lines of JSON back.
+"""What the trainer and its processes say to one another: orders in files, commands in, lines back, all JSON.
 
+A process of its own trains one job (`child`); a worker trains many on one base (`joint.worker`) and is told which
+by commands on its standard input.
 Invariant: a line is one whole message; a reader that meets half a line (the writer was
 killed) drops it and loses nothing that the next process will not say again.
 """
@@ -28,18 +30,32 @@ class Exit:
 
 
 class Said(StrEnum):
-    """What a line from the child reports."""
+    """What a line reports.  READY and USAGE are a worker's own, the others a job's.
 
+    After STOPPED, DONE or REFUSED the process holds the job no more.
+    """
+
+    READY = "ready"
+    USAGE = "usage"
     STARTED = "started"
     STEP = "step"
+    EVALUATION = "evaluation"
     CHECKPOINT = "checkpoint"
     MESSAGE = "message"
+    STOPPED = "stopped"
+    DONE = "done"
     REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line from the child.  `reason` names the catalogue entry of a refusal."""
+    """One line from a process.
+
+    `epoch` is the lease under which the job was given to it: what comes under an earlier lease counts no more.
+    `reason` names the catalogue entry of a refusal.  USAGE carries, by job, the seconds of the machine that were
+    its share since the last one (`seconds`), and of these the part spent in forward, backward and optimizer in all
+    (`busy_seconds`).
+    """
 
     said: Said
     progress: Progress = field(default_factory=Progress)
@@ -47,10 +63,17 @@ class Line:
     gradient_norm: float = 0.0
     message: str = ""
     reason: str = ""
+    job: str = ""
+    epoch: int = 0
+    tokens_per_second: float = 0.0
+    memory_bytes: int = 0
+    evaluation: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    busy_seconds: float = 0.0
 
     def encode(self) -> bytes:
         """Return the line with its end."""
-        return json.dumps(asdict(self)).encode() + b"\n"
+        return json.dumps({name: value for name, value in asdict(self).items() if value}).encode() + b"\n"
 
     @classmethod
     def decode(cls, line: bytes) -> "Line | None":
@@ -58,17 +81,59 @@ class Line:
         try:
             fields = json.loads(line)
             fields["said"] = Said(fields["said"])
-            fields["progress"] = Progress(**fields["progress"])
+            fields["progress"] = Progress(**fields.get("progress", {}))
             return cls(**fields)
         except (ValueError, KeyError, TypeError):
             return None
 
 
+class Do(StrEnum):
+    """What a worker is told.
+
+    JOIN: train the job in `folder` from its newest checkpoint.  STOP: write a checkpoint at the next step boundary and
+    say STOPPED.  DROP: hold it no more, at once and without a checkpoint.  SHARES: the tenants' weights and decayed
+    usage, by which the order of steps is chosen.  END: stop every job, then end.
+    """
+
+    JOIN = "join"
+    STOP = "stop"
+    DROP = "drop"
+    SHARES = "shares"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One line to a worker.  `priority` and `deadline` (Unix seconds, 0 for none) order its steps, never change them."""
+
+    do: Do
+    job: str = ""
+    tenant: str = ""
+    folder: str = ""
+    epoch: int = 0
+    priority: int = 0
+    deadline: float = 0.0
+    weights: dict[str, float] = field(default_factory=dict)
+    usage_seconds: dict[str, float] = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        """Return the line with its end."""
+        return json.dumps({name: value for name, value in asdict(self).items() if value}).encode() + b"\n"
+
+    @classmethod
+    def decode(cls, line: bytes) -> "Command":
+        """Return the command in `line`.  Raises ValueError for anything else: it comes from the trainer alone."""
+        fields = json.loads(line)
+        return cls(**(fields | {"do": Do(fields["do"])}))
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
-    """All that the child needs to know.  Threads are part of it: results are exact for one count.
+    """All that a process needs to know of a job.  Threads are part of it: results are exact for one count.
 
-    `data_dir` is the deployment's: its run files say whether anything serves on this machine.
+    `data_dir` is the deployment's: its run files say whether anything serves on this machine.  `validation_path` is
+    empty where nothing is named to evaluate on, `start_path` is the folder of the adapter that training starts from
+    (PEFT's layout) or empty.
     """
 
     base_folder: str
@@ -77,6 +142,9 @@ class Work:
     settings: Settings
     threads: int
     data_dir: str
+    base_digest: str = ""
+    validation_path: str = ""
+    start_path: str = ""
 
     def write(self, folder: Path) -> None:
         """Store the order in the job's folder, durably."""

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,79 @@ def test_what_killed_writers_left_is_swept(tmp_path: Path) -> None:
     write(tmp_path, 1)
     checkpoints.sweep(tmp_path)
     assert [folder.name for folder in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_what_is_stored_beside_the_tensors_comes_back(tmp_path: Path) -> None:
+    written = checkpoints.write(
+        tmp_path, {"weight": torch.zeros(1)}, Progress(1, 2), {}, state={"evaluations": [{"loss": 0.5}]}
+    )
+    assert checkpoints.load_state(written) == {"evaluations": [{"loss": 0.5}]}
+
+
+def test_a_checkpoint_of_the_first_format_is_read(tmp_path: Path) -> None:
+    folder = write(tmp_path, 3).folder
+    (folder / checkpoints.STATE).unlink()
+    manifest = json.loads((folder / checkpoints.MANIFEST).read_text())
+    del manifest["format"], manifest["files"][checkpoints.STATE]
+    (folder / checkpoints.MANIFEST).write_text(json.dumps(manifest))
+    found = checkpoints.newest(tmp_path)
+    assert found is not None
+    assert (found.format, found.progress.step) == (1, 3)
+    assert checkpoints.load_state(found) == {}
+
+
+def test_a_checkpoint_of_a_later_format_is_passed_over(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    manifest = json.loads((newer := write(tmp_path, 2).folder / checkpoints.MANIFEST).read_text())
+    newer.write_text(json.dumps(manifest | {"format": checkpoints.FORMAT + 1}))
+    found = checkpoints.newest(tmp_path)
+    assert found is not None
+    assert found.progress.step == 1
+
+
+def test_a_later_lease_goes_on_from_what_an_earlier_one_wrote_and_clears_it(tmp_path: Path) -> None:
+    write(checkpoints.lease_folder(tmp_path, 1), 1)
+    write(checkpoints.lease_folder(tmp_path, 1), 2)
+    later = checkpoints.lease_folder(tmp_path, 3)
+    found = checkpoints.newest(tmp_path)
+    assert found is not None
+    assert found.progress.step == 2
+    write(later, 3)
+    assert [entry.progress.step for entry in checkpoints.kept(tmp_path)] == [3, 2]
+    write(later, 4)
+    assert [entry.folder.parent for entry in checkpoints.kept(tmp_path)] == [later, later]
+
+
+def test_of_one_step_the_later_lease_counts(tmp_path: Path) -> None:
+    write(checkpoints.lease_folder(tmp_path, 1), 1)
+    later = checkpoints.lease_folder(tmp_path, 2)
+    write(later, 1)
+    found = checkpoints.newest(tmp_path)
+    assert found is not None
+    assert found.folder.parent == later
+
+
+def test_who_lost_the_lease_writes_nothing_more_and_removes_nothing(tmp_path: Path) -> None:
+    zombie = checkpoints.lease_folder(tmp_path, 1)
+    write(zombie, 1)
+    later = checkpoints.lease_folder(tmp_path, 2)
+    write(later, 2)
+    with pytest.raises(checkpoints.LeaseLost):
+        write(zombie, 3)
+    with pytest.raises(checkpoints.LeaseLost):
+        checkpoints.lease_folder(tmp_path, 1)
+    assert [entry.progress.step for entry in checkpoints.kept(tmp_path)] == [2, 1]
+
+
+def test_who_loses_the_lease_while_writing_removes_nothing_of_the_later_one(tmp_path: Path) -> None:
+    zombie = checkpoints.lease_folder(tmp_path, 1)
+    later = tmp_path / "lease-00000002"
+
+    def taken_over(point: str) -> None:
+        if point == "folder renamed" and not later.exists():
+            for step in (4, 5, 6):
+                write(checkpoints.lease_folder(tmp_path, 2), step)
+
+    with pytest.raises(checkpoints.LeaseLost):
+        checkpoints.write(zombie, {"weight": torch.zeros(1)}, Progress(9, 10), {}, at=taken_over)
+    assert [entry.progress.step for entry in checkpoints.kept(tmp_path)][:2] == [6, 5]
