@@ -1,0 +1,186 @@
+"""`choose`: which jobs of one process take part in its next joint step.
+
+A step advances a group, not everybody: a plan that advances all equally makes each of them end last.  In order:
+1. Who has begun an optimizer step ends it: its gradient is in memory until then.
+2. The higher class, and in it those whose deadline presses.
+3. The tenant that has had least for its weight: each has an account in seconds of machine for each unit of weight,
+   and pays for its jobs' tokens as they are chosen (deficit round robin, where a deficit is the distance to the
+   account that has had most).
+4. Among a tenant's jobs the one with the least left, so that the mean completion time is low.
+Every `open_every` steps whoever has not moved for longest goes before all of them, and is charged for it: so a long
+job still moves, a large one finds a budget that is whole, and a low class moves beside a high one that never ends.
+Invariants: a step holds no more tokens than the budget, unless its first job alone does; of n jobs that may train
+each is chosen within n times `open_every` steps; and whatever is chosen changes when a job's steps are taken, never what
+they compute.
+"""
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from services.trainer.scheduling.state import Priority
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A job on the bank and its next unit of work.
+
+    ``unit_tokens`` are those that the unit adds to the step, ``tokens_left`` those that it has yet to train.
+    ``begun`` says that an optimizer step is under way; ``pressing`` that its deadline leaves no time to lose.
+    """
+
+    job: str
+    tenant: str
+    unit_tokens: int
+    tokens_left: int
+    priority: Priority = Priority.NORMAL
+    begun: bool = False
+    pressing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A tenant's part.
+
+    ``used_seconds`` is its decayed usage when the process learned of it, and grows by what it uses elsewhere; what
+    this process gives it is counted here.  ``tokens_left`` may still be trained in this window; None is no limit.
+    """
+
+    weight: float = 1.0
+    used_seconds: float = 0.0
+    tokens_left: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step may hold on this machine.
+
+    ``max_members`` is the number of jobs from which it gains; ``tokens_per_second`` turns tokens into seconds of
+    machine.  An account lies at most ``max_lag_seconds`` behind the one that has had most: who was away for long is
+    owed no more than that.
+    """
+
+    budget_tokens: int
+    max_members: int
+    tokens_per_second: float
+    open_every: int = 8
+    max_lag_seconds: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a tenant has had, in seconds of machine for each unit of weight; ``seen_seconds`` of it from elsewhere."""
+
+    seconds: float
+    seen_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What one step leaves for the next: steps so far, tenants' accounts, and the step in which each job moved last.
+
+    Lost with its process, and nothing but the order of steps is lost with it.
+    """
+
+    steps: int = 0
+    accounts: Mapping[str, Account] = field(default_factory=dict)
+    moved: Mapping[str, int] = field(default_factory=dict)
+
+
+_SHARE = Share()
+
+
+def choose(
+    members: Sequence[Member], shares: Mapping[str, Share], step: Step, memory: Memory
+) -> tuple[tuple[str, ...], Memory]:
+    """Return the jobs of the next step, best first, and the memory for the choice after it.
+
+    Tenants without a share have weight 1 and no limit.  Nobody is chosen when nobody may train.
+    """
+    moved = {member.job: memory.moved.get(member.job, memory.steps) for member in members}
+    ledger = _Ledger(members, shares, step, memory)
+    chosen: list[str] = []
+    tokens = 0
+    for member in ledger.offered(members, moved, is_open=memory.steps % step.open_every == step.open_every - 1):
+        if len(chosen) == step.max_members or tokens >= step.budget_tokens:
+            break
+        if chosen and tokens + member.unit_tokens > step.budget_tokens:
+            continue
+        tokens += member.unit_tokens
+        chosen.append(member.job)
+        ledger.pay(member)
+        moved[member.job] = memory.steps + 1
+    return tuple(chosen), Memory(memory.steps + 1, ledger.accounts(), moved)
+
+
+class _Ledger:
+    """The tenants' accounts during one choice."""
+
+    def __init__(self, members: Sequence[Member], shares: Mapping[str, Share], step: Step, memory: Memory) -> None:
+        self._shares, self._step = shares, step
+        self._left = {name: share.tokens_left for name, share in shares.items()}
+        self._seconds: dict[str, float] = {}
+        for name in memory.accounts.keys() | {member.tenant for member in members}:
+            share = shares.get(name, _SHARE)
+            account = memory.accounts.get(name, Account(0.0, 0.0))
+            elsewhere = max(0.0, share.used_seconds - account.seen_seconds)
+            self._seconds[name] = account.seconds + elsewhere / share.weight
+        present = (self._seconds[member.tenant] for member in members)
+        most = max(present, default=0.0)
+        for name, seconds in self._seconds.items():
+            self._seconds[name] = max(seconds, most - step.max_lag_seconds)
+
+    def accounts(self) -> dict[str, Account]:
+        return {
+            name: Account(seconds, self._shares.get(name, _SHARE).used_seconds)
+            for name, seconds in self._seconds.items()
+        }
+
+    def pay(self, member: Member) -> None:
+        name = member.tenant
+        self._seconds[name] += member.unit_tokens / self._step.tokens_per_second / self._shares.get(name, _SHARE).weight
+        left = self._left.get(name)
+        if left is not None:
+            self._left[name] = left - member.unit_tokens
+
+    def _may(self, member: Member) -> bool:
+        left = self._left.get(member.tenant)
+        return left is None or left > 0
+
+    def offered(self, members: Sequence[Member], moved: Mapping[str, int], is_open: bool) -> Iterator[Member]:
+        """The members in order; whoever takes one pays before asking for the next."""
+        able = [member for member in members if self._may(member)]
+        able.sort(key=lambda member: (moved[member.job], member.tokens_left, member.job))
+        first = able[:1] if is_open else []
+        yield from first
+        rest = able[len(first) :]
+        yield from filter(self._may, (member for member in rest if member.begun))
+        bands: dict[tuple[int, bool], list[Member]] = defaultdict(list)
+        for member in rest:
+            if not member.begun:
+                bands[-member.priority, not member.pressing].append(member)
+        for _, band in sorted(bands.items()):
+            yield from self._by_tenant(band)
+
+    def _by_tenant(self, members: Iterable[Member]) -> Iterator[Member]:
+        """From the tenant that has had least, its shortest; until all have been offered.
+
+        The members come in the order in which they moved last, which decides between equals.
+        """
+        queues: dict[str, list[tuple[int, int, Member]]] = defaultdict(list)
+        for place, member in enumerate(members):
+            queues[member.tenant].append((member.tokens_left, place, member))
+        for queue in queues.values():
+            heapq.heapify(queue)
+        tenants = [(self._seconds[name], name) for name in queues]
+        heapq.heapify(tenants)
+        while tenants:
+            name = tenants[0][1]
+            member = heapq.heappop(queues[name])[-1]
+            if self._may(member):
+                yield member
+            if queues[name]:
+                heapq.heapreplace(tenants, (self._seconds[name], name))
+            else:
+                heapq.heappop(tenants)

@@ -1,0 +1,207 @@
+"""`plan`: what to start, stop, let compute and tell people, from the state alone.
+
+Read `ranking` for the order, `limits` and `room` for what keeps a job waiting, `preemption` for who makes room, `turns`
+for who has the cores, `estimates` for the times.
+Invariants: a queued job starts at most once, and only on this trainer's nodes; nothing is planned over a limit or
+over a node's memory; a plan whose actions have been carried out asks for nothing more at the same moment.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+
+from services.trainer.scheduling.actions import Action, Drop, Planned, Preempt, Start, Unfit, Verdict, applied
+from services.trainer.scheduling.estimates import Forecast
+from services.trainer.scheduling.limits import Limits, spent
+from services.trainer.scheduling.preemption import Preemption
+from services.trainer.scheduling.ranking import Candidate, in_line
+from services.trainer.scheduling.room import Room, gib
+from services.trainer.scheduling.state import Job, Node, Outcome, Phase, State
+from services.trainer.scheduling.turns import process_of, turns
+from services.trainer.scheduling.usage import window_end
+
+
+def plan(state: State, now: float) -> list[Planned]:
+    """Return the actions in the order in which they are to be carried out, then a verdict on every job that is left.
+
+    Several trainers may plan over one table; reading it, planning and writing the starts belong in one transaction.
+    """
+    state = replace(
+        state,
+        jobs=tuple(sorted(state.jobs, key=lambda job: job.job)),
+        nodes=tuple(sorted(state.nodes, key=lambda node: node.node)),
+    )
+    done: list[Action] = []
+    while True:
+        admission = _Admission(state, now)
+        actions: list[Action] = [*admission.decide()] or [*turns(state, now)]
+        if not actions:
+            return [*done, *_verdicts(state, admission.waiting, now)]
+        done += actions
+        state = applied(state, actions, now)
+
+
+class _Admission:
+    """One look at all that waits: who starts, who makes room, who never will; and why the others wait."""
+
+    def __init__(self, state: State, now: float) -> None:
+        self._state, self._now = state, now
+        self._room, self._limits = Room(state), Limits(state, now)
+        self._preemption = Preemption(state, self._room, self._limits, now)
+        self._actions: list[Action] = []
+        # By tenant and node.
+        self._solos: dict[tuple[str, str], list[Job]] = defaultdict(list)
+        for job in state.jobs:
+            if job.phase is Phase.RUNNING and not job.needs.group and not job.at_rung:
+                self._keep_solo(job, job.nodes)
+        # In line, in order, each with why it waits; those who are not in line yet have no place in it.
+        self.waiting: list[tuple[Job, int, str]] = []
+
+    def decide(self) -> list[Action]:
+        """The actions; `waiting` is filled as well."""
+        queued = [job for job in self._state.jobs if job.phase is Phase.QUEUED]
+        ready = []
+        for job in queued:
+            if why := self._hopeless(job):
+                self._actions.append(why)
+            elif text := self._not_in_line(job):
+                self.waiting.append((job, 0, text))
+            else:
+                ready.append(job)
+        for position, candidate in enumerate(in_line(self._state, ready, self._now), start=1):
+            if text := self._admit(candidate):
+                self.waiting.append((candidate.job, position, text))
+        return self._actions
+
+    def _hopeless(self, job: Job) -> Drop | Unfit | None:
+        for dependency in job.after:
+            if dependency.outcome in (Outcome.FAILED, Outcome.CANCELLED):
+                return Drop(job.job, f"it was to follow job {dependency.job}, which has {dependency.outcome.value}")
+        by_replica: dict[str, list[Node]] = {}
+        for node in self._state.nodes:
+            by_replica.setdefault(node.replica, []).append(node)
+        if by_replica and not any(self._room.fits_empty(job.needs, nodes) for nodes in by_replica.values()):
+            return Unfit(job.job, _unfit(job, self._state.nodes))
+        return None
+
+    def _not_in_line(self, job: Job) -> str:
+        pending = [dependency.job for dependency in job.after if dependency.outcome is Outcome.PENDING]
+        if pending:
+            return f"it follows {_named(pending)}"
+        if job.at_rung:
+            others = sum(
+                other.sweep == job.sweep and not other.at_rung and other.tenant == job.tenant
+                for other in self._state.jobs
+            )
+            return f"it waits for {others} others of its sweep to come as far"
+        return ""
+
+    def _admit(self, candidate: Candidate) -> str:
+        """Start it, or make room for it, or say why it waits."""
+        job = candidate.job
+        if refusal := self._limits.refusal(job):
+            self._preempt(candidate, self._preemption.for_limit(candidate))
+            return refusal
+        mine = [node for node in self._room.mine if self._cores_for(candidate, node)]
+        others = [node for node in self._room.others if self._cores_for(candidate, node)]
+        if not mine and not others:
+            return "another job of yours that trains alone has the cores; this one is next" if self._alive else _NO_NODE
+        if nodes := self._room.fits_now(job.needs, mine):
+            self._actions.append(Start(job.job, nodes, job.epoch))
+            self._room.start(job.needs, nodes)
+            self._limits.start(job)
+            if not job.needs.group:
+                self._keep_solo(job, nodes)
+            return ""
+        return self._wait_for_place(candidate, mine, others)
+
+    @property
+    def _alive(self) -> bool:
+        return bool(self._room.mine or self._room.others)
+
+    def _keep_solo(self, job: Job, nodes: Iterable[str]) -> None:
+        for name in nodes:
+            self._solos[job.tenant, name].append(job)
+
+    def _wait_for_place(self, candidate: Candidate, mine: list[Node], others: list[Node]) -> str:
+        """Keep a place for it: where others leave already, else where others must, else where most will come free."""
+        needs = candidate.job.needs
+        if nodes := self._room.fits_soon(needs, others):
+            self._room.promise(needs, nodes)
+            return "another machine has room and takes it next"
+        text = "it starts when those that make room for it have written their checkpoints"
+        nodes = self._room.fits_soon(needs, mine)
+        if not nodes and (victims := self._preemption.for_place(candidate, mine)):
+            self._preempt(candidate, victims)
+            nodes = self._room.fits_soon(needs, mine)
+        if not nodes:
+            nodes = self._room.fits_empty(needs, mine) or self._room.fits_empty(needs, others)
+            text = ""
+        if not nodes:
+            return "no machine that could hold it is there at present"
+        text = text or f"{self._room.shortage(needs, nodes)}; the next that comes free is kept for it"
+        self._room.promise(needs, nodes)
+        self._limits.promise(candidate.job)
+        return text
+
+    def _preempt(self, candidate: Candidate, victims: Iterable[tuple[Job, str]]) -> None:
+        self._actions += [Preempt(job.job, candidate.job.job, why, job.epoch) for job, why in victims]
+
+    def _cores_for(self, candidate: Candidate, node: Node) -> bool:
+        """Whether the job may come to the node beside its tenant's own solo jobs of its class and above.
+
+        They would only take turns with it, and all of them end later; those of other tenants must take turns.
+        """
+        job = candidate.job
+        beside = [] if job.needs.group else self._solos[job.tenant, node.node]
+        taken = sum(other.needs.threads for other in beside if other.priority >= candidate.level)
+        return not taken or taken + job.needs.threads <= node.cores
+
+
+_NO_NODE = "no machine is there at present"
+
+
+def _verdicts(state: State, waiting: Iterable[tuple[Job, int, str]], now: float) -> list[Verdict]:
+    forecast = Forecast(state, now)
+    verdicts: list[Verdict] = []
+    for job, position, why in sorted(waiting, key=lambda entry: (entry[1] == 0, entry[1], entry[0].job)):
+        earliest = now
+        if spent(state, job.tenant, now):
+            earliest = window_end(now, state.policy.window_seconds)
+        finishes = [forecast.finish.get(dependency.job) for dependency in job.after]
+        known = [finish for finish in finishes if finish is not None]
+        start, finish = forecast.admit(job, max([earliest, *known]))
+        verdicts.append(Verdict(job.job, position, why, start, finish))
+    computing = {turn.process for turn in state.turns if turn.computing}
+    resident = [job for job in state.jobs if job.resident]
+    ends = forecast.finish
+    return verdicts + [
+        Verdict(job.job, 0, _resting(state, job, computing, now), None, ends.get(job.job)) for job in resident
+    ]
+
+
+def _resting(state: State, job: Job, computing: Iterable[object], now: float) -> str:
+    """Why a job that is in memory does not compute; empty when it does, or when another trainer knows."""
+    if job.phase is Phase.STOPPING:
+        return "it writes a checkpoint and stops"
+    if job.at_rung:
+        return "it waits for the others of its sweep to come as far"
+    if spent(state, job.tenant, now):
+        return "your trained tokens of this hour are used up"
+    if job.replica != state.replica or any(process_of(job, node) in computing for node in job.nodes):
+        return ""
+    return "it is in memory and has its next turn on the cores when the one that has them has had its time"
+
+
+def _unfit(job: Job, nodes: Iterable[Node]) -> str:
+    needs, largest = job.needs, max(nodes, key=lambda node: node.memory_bytes)
+    base = f" ({gib(needs.base_bytes)} of them for the base)" if needs.base_bytes else ""
+    each = f" for each of {needs.processes} processes" if needs.processes > 1 else ""
+    return (
+        f"it needs {gib(needs.job_bytes + needs.base_bytes)}{base}{each}; the largest machine gives training "
+        f"{gib(largest.memory_bytes)}. Use a smaller base, shorter rows or a smaller batch"
+    )
+
+
+def _named(jobs: list[str]) -> str:
+    return f"job {jobs[0]}" if len(jobs) == 1 else "jobs " + ", ".join(jobs)
