@@ -22,7 +22,8 @@ def member(job, tenant="t", unit_tokens=10, tokens_left=1000, **fields):
 
 def shares_of(members, shares, steps, step=STEP):
     """Tokens that each tenant gets over so many steps."""
-    had, memory = Counter(), Memory()
+    had: Counter[str] = Counter()
+    memory = Memory()
     by_name = {each.job: each for each in members}
     for _ in range(steps):
         names, memory = choose(members, shares, step, memory)
@@ -98,7 +99,8 @@ def test_every_job_moves_however_many_are_shorter_or_of_a_higher_class():
     members = [member(f"short{number}", tokens_left=1) for number in range(20)]
     members += [member(f"high{number}", "u", priority=Priority.HIGH) for number in range(20)]
     members += [member("long", tokens_left=10**9), member("low", "u", priority=Priority.LOW)]
-    memory, seen = Memory(), Counter()
+    memory = Memory()
+    seen: Counter[str] = Counter()
     for _ in range(STEP.open_every * len(members)):
         names, memory = choose(members, {}, STEP, memory)
         seen.update(names)
@@ -142,7 +144,8 @@ def test_whatever_the_members_a_step_keeps_its_bounds_and_their_order_does_not_m
 
 @given(MEMBERS)
 def test_nobody_waits_longer_than_everybody_else_takes(members):
-    memory, seen = Memory(), set()
+    memory = Memory()
+    seen: set[str] = set()
     for _ in range(STEP.open_every * len(members)):
         names, memory = choose(members, {}, STEP, memory)
         seen.update(names)

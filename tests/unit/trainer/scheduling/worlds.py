@@ -24,8 +24,8 @@ def job(name: str, tenant: str = "t", needs: Needs = JOINT, at: float = 0.0, **f
 
 def running(name: str, tenant: str = "t", needs: Needs = JOINT, since: float = 0.0, **fields: Any) -> Job:
     """A job that runs since ``since``."""
-    fields = {"nodes": ("n",) * needs.processes, "phase": Phase.RUNNING, "since": since} | fields
-    return job(name, tenant, needs, **fields)
+    placed: dict[str, Any] = {"nodes": ("n",) * needs.processes, "phase": Phase.RUNNING, "since": since}
+    return job(name, tenant, needs, **(placed | fields))
 
 
 def state(*jobs: Job, nodes: tuple[Node, ...] = (NODE,), **fields: Any) -> State:
