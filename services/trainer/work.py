@@ -16,6 +16,7 @@ from services.trainer.job import Progress
 from services.trainer.settings import Settings, settings_from
 
 ORDER = "order.json"
+WORKER_ORDER = "worker.json"
 CHECKPOINTS = "checkpoints"
 RESULT = "result"
 RESULT_MANIFEST = "result.json"
@@ -145,6 +146,9 @@ class Work:
     base_digest: str = ""
     validation_path: str = ""
     start_path: str = ""
+    # Trains up to this step, writes a checkpoint, evaluates, and says STOPPED; 0 trains to the end.  It is no part of
+    # the settings: the learning rate is planned for the whole length.
+    hold_step: int = 0
 
     def write(self, folder: Path) -> None:
         """Store the order in the job's folder, durably."""
@@ -157,3 +161,29 @@ class Work:
         fields = json.loads((folder / ORDER).read_text())
         fields["settings"] = settings_from(fields["settings"])
         return cls(**fields)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOrder:
+    """All that a worker needs to know before its first job.  `memory_bytes` is for jobs and base together.
+
+    A worker's jobs all have its base, number format and thread count: their results are exact for one of each.
+    """
+
+    base_folder: str
+    base_name: str
+    base_digest: str
+    threads: int
+    dtype: str
+    data_dir: str
+    memory_bytes: int
+
+    def write(self, folder: Path) -> None:
+        """Store the order in the worker's folder, durably."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / WORKER_ORDER, json.dumps(asdict(self), sort_keys=True).encode())
+
+    @classmethod
+    def read(cls, folder: Path) -> "WorkerOrder":
+        """Read the order in the worker's folder."""
+        return cls(**json.loads((folder / WORKER_ORDER).read_text()))
