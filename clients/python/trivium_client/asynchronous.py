@@ -13,8 +13,10 @@ from trivium_client import answers, answers_wire
 from trivium_client.administration import Keys, Tenants
 from trivium_client.connection import Connection
 from trivium_client.documents import Collections, Documents
+from trivium_client.jobs import Jobs
 from trivium_client.models import Models
-from trivium_client.training import Datasets, Jobs
+from trivium_client.sweeps import Recipes, Sweeps
+from trivium_client.training import Datasets
 from trivium_client.transport import Transport, new_request_id
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ class AsyncTrivium:
         self.docs = Documents(self._transport)
         self.data = Datasets(self._transport)
         self.jobs = Jobs(self._transport)
+        self.sweeps = Sweeps(self._transport)
+        self.recipes = Recipes(self._transport)
         self.models = Models(self._transport)
         self.keys = Keys(self._transport)
         self.tenants = Tenants(self._transport)

@@ -3,9 +3,24 @@
 from dataclasses import dataclass, field
 
 from trivium_client.document_nouns import Collection, Document, DocumentText, Hit, Span
+from trivium_client.job_nouns import (
+    Checkpoint,
+    Job,
+    JobEstimate,
+    JobEvent,
+    JobFields,
+    LoraSettings,
+    PreferenceSettings,
+    Recipe,
+    Sweep,
+    SweepAxis,
+    SweepMember,
+    SweepRange,
+    TrainingSettings,
+)
 from trivium_client.model_nouns import Alias, AliasMove, Canary, Evaluation, Model, Version, VersionFile
 from trivium_client.serving_nouns import Adapter, Engine, Route, ServedModel, TierUsage
-from trivium_client.training_nouns import Dataset, DatasetProblem, Job, JobEvent, LoraSettings, TrainingSettings
+from trivium_client.training_nouns import Dataset, DatasetProblem
 
 __all__ = [
     "Adapter",
@@ -13,6 +28,7 @@ __all__ = [
     "AliasMove",
     "ApiKey",
     "Canary",
+    "Checkpoint",
     "Collection",
     "Dataset",
     "DatasetProblem",
@@ -22,12 +38,20 @@ __all__ = [
     "Evaluation",
     "Hit",
     "Job",
+    "JobEstimate",
     "JobEvent",
+    "JobFields",
     "LoraSettings",
     "Model",
+    "PreferenceSettings",
+    "Recipe",
     "Route",
     "ServedModel",
     "Span",
+    "Sweep",
+    "SweepAxis",
+    "SweepMember",
+    "SweepRange",
     "TierUsage",
     "TrainingSettings",
     "Version",

@@ -13,9 +13,10 @@ from trivium_client.administration_faces import Keys, Tenants
 from trivium_client.asynchronous import AsyncTrivium
 from trivium_client.connection import Connection
 from trivium_client.document_faces import Collections, Documents
+from trivium_client.job_faces import Jobs, Recipes, Sweeps
 from trivium_client.loop import Loop
 from trivium_client.model_face import Models
-from trivium_client.training_faces import Datasets, Jobs
+from trivium_client.training_faces import Datasets
 
 
 class Trivium:
@@ -41,6 +42,8 @@ class Trivium:
         self.docs = Documents(self._loop, self._inner)
         self.data = Datasets(self._loop, self._inner)
         self.jobs = Jobs(self._loop, self._inner)
+        self.sweeps = Sweeps(self._loop, self._inner)
+        self.recipes = Recipes(self._loop, self._inner)
         self.models = Models(self._loop, self._inner)
         self.keys = Keys(self._loop, self._inner)
         self.tenants = Tenants(self._loop, self._inner)

@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 from trivium.trainer.v1 import training_pb2
-from trivium_client import AsyncTrivium, Trivium, training_wire, wire
+from trivium_client import AsyncTrivium, Trivium, settings_wire, wire
 from trivium_client.loop import Loop
 from trivium_client.nouns import LoraSettings, TrainingSettings
 
-NAMESPACES = ("collections", "docs", "data", "jobs", "models", "keys", "tenants")
+NAMESPACES = ("collections", "docs", "data", "jobs", "sweeps", "recipes", "models", "keys", "tenants")
 
 
 def public(kind: object) -> set[str]:
@@ -140,14 +140,14 @@ def test_what_another_thread_waits_for_is_cancelled_when_the_loop_is_closed() ->
 
 def test_settings_survive_the_wire_and_what_is_unset_stays_unset() -> None:
     settings = TrainingSettings(method="rslora", schedule="cosine", lora=LoraSettings(rank=8), epochs=2, seed=0)
-    there_and_back = training_wire.settings(training_wire.settings_to_wire(settings))
+    there_and_back = settings_wire.settings(settings_wire.settings_to_wire(settings))
     assert there_and_back == settings
     assert there_and_back.learning_rate is None
 
 
 def test_an_unknown_word_is_refused_with_those_that_exist() -> None:
     with pytest.raises(ValueError, match="lora, rslora"):
-        training_wire.settings_to_wire(TrainingSettings(method="lroa"))
+        settings_wire.settings_to_wire(TrainingSettings(method="lroa"))
 
 
 def test_an_enum_value_newer_than_the_client_is_shown_as_its_number() -> None:

@@ -1,0 +1,75 @@
+"""Searches over settings, and settings by name for a purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Unpack
+
+from trivium.trainer.v1 import training_pb2
+from trivium.trainer.v1.training_pb2_grpc import TrainingServiceStub
+
+from trivium_client import job_wire, nouns, settings_wire
+from trivium_client.transport import Transport, new_request_id
+
+if TYPE_CHECKING:
+    from trivium.trainer.v1.training_pb2_grpc import TrainingServiceAsyncStub
+
+
+class Sweeps:
+    """Searches over settings, whose members train together and whose best becomes the version."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def _stub(self) -> TrainingServiceAsyncStub:
+        stub: TrainingServiceAsyncStub = self._transport.stub("trainer", TrainingServiceStub)
+        return stub
+
+    async def create(
+        self,
+        *,
+        model: str,
+        dataset: str,
+        axes: Iterable[nouns.SweepAxis] = (),
+        members: Iterable[nouns.TrainingSettings] = (),
+        random_members: int = 0,
+        rungs: Sequence[float] = (),
+        kept_ratio: float | None = None,
+        request_id: str = "",
+        **fields: Unpack[nouns.JobFields],
+    ) -> nouns.Sweep:
+        """Queue a search: either `members`, written out, or `axes` around `settings`.
+
+        `random_members` draws as many from the axes, 0 takes the whole grid; at each of the `rungs`, shares of the
+        steps such as 0.25 and 0.5, only `kept_ratio` of the members goes on.  Raises as `Jobs.create`.
+        """
+        request = training_pb2.CreateSweepRequest(
+            job=job_wire.order(model, dataset, **fields),
+            members=[settings_wire.settings_to_wire(member) for member in members],
+            axes=job_wire.axes_to_wire(axes),
+            random_members=random_members,
+            rungs=rungs,
+            kept_ratio=kept_ratio,
+            request_id=request_id or new_request_id(),
+        )
+        response = await self._transport.call("trainer", self._stub().CreateSweep, request)
+        return job_wire.sweep(response.sweep)
+
+    async def get(self, sweep: str) -> nouns.Sweep:
+        """One sweep with the table of its members.  Raises NotFoundError."""
+        request = training_pb2.GetSweepRequest(sweep=sweep)
+        response = await self._transport.call("trainer", self._stub().GetSweep, request)
+        return job_wire.sweep(response.sweep)
+
+
+class Recipes:
+    """Settings by name for a purpose."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def list(self) -> Sequence[nouns.Recipe]:
+        """Every recipe, each with a paragraph on when to use it."""
+        stub: TrainingServiceAsyncStub = self._transport.stub("trainer", TrainingServiceStub)
+        response = await self._transport.call("trainer", stub.ListRecipes, training_pb2.ListRecipesRequest())
+        return [job_wire.recipe(item) for item in response.recipes]

@@ -1,0 +1,133 @@
+"""Nothing that the contract says of a job is lost on the way to a noun, nor on the way back."""
+
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from trivium.trainer.v1 import training_pb2
+from trivium_client import job_wire, nouns, settings_wire
+
+M = TypeVar("M", bound=Message)
+
+_NUMBERS = {
+    FieldDescriptor.CPPTYPE_BOOL: True,
+    FieldDescriptor.CPPTYPE_INT32: 3,
+    FieldDescriptor.CPPTYPE_INT64: 7,
+    FieldDescriptor.CPPTYPE_ENUM: 2,
+    FieldDescriptor.CPPTYPE_FLOAT: 0.1,
+    FieldDescriptor.CPPTYPE_DOUBLE: 0.3,
+}
+
+
+def filled(message: M) -> M:
+    """The message with a value in every field, all the way down."""
+    for field in message.DESCRIPTOR.fields:
+        value = _value(field)
+        entry = field.message_type
+        if entry is not None and entry.GetOptions().map_entry:
+            getattr(message, field.name)[_value(entry.fields_by_name["key"])] = _value(entry.fields_by_name["value"])
+        elif entry is not None and field.is_repeated:
+            filled(getattr(message, field.name).add())
+        elif entry is not None:
+            filled(getattr(message, field.name))
+        elif field.is_repeated:
+            getattr(message, field.name).append(value)
+        else:
+            setattr(message, field.name, value)
+    return message
+
+
+def _value(field: FieldDescriptor) -> Any:
+    return _NUMBERS.get(field.cpp_type, field.name)
+
+
+def missing(noun: Any, message: Message, *, besides: set[str]) -> set[str]:
+    """The fields of a filled message of which a noun says nothing."""
+    silent: tuple[Any, ...] = ("", None, (), {}, 0, False)
+    names = {field.name for field in message.DESCRIPTOR.fields} - besides
+    return {name for name in names if getattr(noun, name, None) in silent}
+
+
+def test_every_setting_comes_through_and_goes_back_as_it_came() -> None:
+    message = filled(training_pb2.TrainingSettings())
+    noun = settings_wire.settings(message)
+    assert missing(noun, message, besides=set()) == set()
+    assert missing(noun.lora, message.lora, besides=set()) == set()
+    assert missing(noun.preference, message.preference, besides=set()) == set()
+    assert settings_wire.settings_to_wire(noun) == message
+
+
+def test_a_number_of_32_bits_comes_with_the_digits_that_were_written() -> None:
+    settings = nouns.TrainingSettings(warmup_ratio=0.1, lora=nouns.LoraSettings(alpha=1 / 3, alpha_pattern={"q": 0.7}))
+    back = settings_wire.settings(settings_wire.settings_to_wire(settings))
+    assert (back.warmup_ratio, back.lora.alpha_pattern) == (0.1, {"q": 0.7})
+    assert back.lora.alpha == pytest.approx(1 / 3, rel=1e-7)
+    assert settings_wire.settings_to_wire(back) == settings_wire.settings_to_wire(settings)
+
+
+def test_settings_that_are_not_given_are_unset_on_the_wire() -> None:
+    message = settings_wire.settings_to_wire(nouns.TrainingSettings(seed=0, packing=False))
+    assert message.HasField("seed")
+    assert message.HasField("packing")
+    assert not message.HasField("epochs")
+    assert not message.lora.HasField("rank")
+    assert not message.preference.HasField("beta")
+
+
+def test_a_job_and_its_events_lose_nothing() -> None:
+    job = filled(training_pb2.Job())
+    # The resource name is tenant and id; the reason of an error stands beside it.
+    assert missing(job_wire.job(job), job, besides={"name"}) == set()
+    assert job_wire.job(job).error_reason == "reason"
+    event = filled(training_pb2.JobEvent())
+    assert missing(job_wire.job_event(event), event, besides=set()) == set()
+
+
+def test_checkpoints_estimates_sweeps_and_recipes_lose_nothing() -> None:
+    checkpoint = filled(training_pb2.Checkpoint())
+    assert missing(job_wire.checkpoint(checkpoint), checkpoint, besides=set()) == set()
+    estimate = filled(training_pb2.EstimateJobResponse())
+    assert missing(job_wire.estimate(estimate), estimate, besides=set()) == set()
+    sweep = filled(training_pb2.Sweep())
+    assert missing(job_wire.sweep(sweep), sweep, besides=set()) == set()
+    assert missing(job_wire.sweep(sweep).table[0], sweep.table[0], besides=set()) == set()
+    recipe = filled(training_pb2.Recipe())
+    assert missing(job_wire.recipe(recipe), recipe, besides=set()) == set()
+
+
+def test_an_order_says_all_that_the_contract_takes() -> None:
+    deadline = datetime(2027, 1, 2, 3, 4, tzinfo=UTC)
+    request = job_wire.order(
+        "desk",
+        "pairs",
+        base="base:house",
+        alias="prod",
+        settings=nouns.TrainingSettings(epochs=2),
+        validation_dataset="held-out",
+        start_version="desk@1",
+        priority="high",
+        deadline=deadline,
+        depends_on=["first"],
+        processes=2,
+        recipe="classify",
+    )
+    unsaid = {field.name for field in request.DESCRIPTOR.fields} - {field.name for field, _ in request.ListFields()}
+    assert unsaid == {"request_id"}
+    assert request.priority == training_pb2.PRIORITY_HIGH
+    assert request.deadline.ToDatetime(UTC) == deadline
+
+
+def test_a_deadline_without_a_time_zone_is_refused() -> None:
+    with pytest.raises(ValueError, match="no time zone"):
+        job_wire.order("desk", "pairs", deadline=datetime(2027, 1, 2))  # noqa: DTZ001, the very case
+
+
+def test_axes_go_out_with_values_or_a_range() -> None:
+    drawn = nouns.SweepRange(1e-4, 1e-2, logarithmic=True)
+    rank, rate = job_wire.axes_to_wire(
+        [nouns.SweepAxis("lora.rank", ("8", "16")), nouns.SweepAxis("learning_rate", range=drawn)]
+    )
+    assert (list(rank.values), rank.HasField("range")) == (["8", "16"], False)
+    assert (rate.range.low, rate.range.high, rate.range.logarithmic) == (1e-4, 1e-2, True)
