@@ -23,8 +23,9 @@ from services.chassis.code_version import code_version
 from services.chassis.errors import Failure
 from services.chassis.files import disk_full_named, publish, sync_tree
 from services.trainer import checkpoints
-from services.trainer.data import rows
-from services.trainer.data.examples import ChatEncoder, Example, Unrenderable, cut
+from services.trainer.data import reading
+from services.trainer.data.encoding import Preparation, Untrainable, prepare
+from services.trainer.data.examples import ChatEncoder, Example
 from services.trainer.work import CHECKPOINTS, RESULT, RESULT_MANIFEST, Exit, Line, Said, Work
 
 if TYPE_CHECKING:
@@ -60,43 +61,24 @@ def read_examples(work: Work, say: Say) -> list[Example]:
 
     Raises Refused when no row remains.
     """
-    encoder = ChatEncoder.load(Path(work.base_folder))
-    limit = work.settings.max_row_tokens
-    kept: list[Example] = []
-    was_cut: list[int] = []
-    left_out: list[int] = []
-    with Path(work.dataset_path).open("rb") as lines:
-        for row in rows.read(rows.bounded(lines)):
-            if isinstance(row, rows.Problem):
-                raise Refused("DATASET_MALFORMED", f"line {row.line}: {row.message}")
-            try:
-                whole = encoder.encode(row.turns)
-            except Unrenderable as error:
-                raise Refused("DATASET_MALFORMED", f"line {row.line}: {error}") from error
-            example = cut(whole, limit)
-            if len(whole.tokens) > limit:
-                was_cut.append(row.line)
-            if example.supervised_tokens:
-                kept.append(example)
-            else:
-                left_out.append(row.line)
-    if was_cut:
-        say(
-            Line(
-                Said.MESSAGE,
-                message=f"Rows longer than {limit} tokens, which were cut: {len(was_cut)}, lines {_some(was_cut)}",
-            )
-        )
-    if left_out:
-        say(
-            Line(
-                Said.MESSAGE,
-                message=f"Rows with nothing left to learn, which were left out: {len(left_out)}, lines {_some(left_out)}",
-            )
-        )
-    if not kept:
-        raise Refused("DATASET_MALFORMED", f"No row has a token to learn within {limit} tokens. Raise max_row_tokens.")
-    return kept
+    settings = work.settings
+    preparation = Preparation(
+        ChatEncoder.load(Path(work.base_folder)), settings.objective, settings.supervision, settings.max_row_tokens
+    )
+    with Path(work.dataset_path).open("rb") as file:
+        try:
+            prepared = prepare(reading.read(file), preparation)
+        except Untrainable as error:
+            raise Refused("DATASET_MALFORMED", str(error)) from error
+    if prepared.cut_lines:
+        say(_about(f"Rows longer than {settings.max_row_tokens} tokens, which were cut", prepared.cut_lines))
+    for reason, lines in prepared.left_out_lines.items():
+        say(_about(f"Rows that were left out ({reason})", lines))
+    return [example for example in prepared.examples if isinstance(example, Example)]
+
+
+def _about(what: str, lines: Sequence[int]) -> Line:
+    return Line(Said.MESSAGE, message=f"{what}: {len(lines)}, lines {_some(lines)}")
 
 
 def train(

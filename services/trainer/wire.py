@@ -19,6 +19,8 @@ _FORMATS = {
     dataset_pb2.DATASET_FORMAT_PROMPT_COMPLETION: Format.PROMPT_COMPLETION,
     dataset_pb2.DATASET_FORMAT_TEXT: Format.TEXT,
     dataset_pb2.DATASET_FORMAT_PREFERENCE: Format.PREFERENCE,
+    dataset_pb2.DATASET_FORMAT_UNPAIRED_PREFERENCE: Format.UNPAIRED_PREFERENCE,
+    dataset_pb2.DATASET_FORMAT_RECORDS: Format.RECORDS,
 }
 _WIRE_FORMATS = {ours: theirs for theirs, ours in _FORMATS.items()}
 _STATES = {state: training_pb2.JobState.Value(f"JOB_STATE_{state.name}") for state in State}

@@ -26,7 +26,8 @@ from services.ops.demo.prompt import bare_messages, grounded_messages
 from services.ops.demo.recipe import RECIPE, SOURCES
 from services.ops.demo.scoring import FOLDER, Question, Score, questions, score, table
 from services.trainer.data.examples import ChatEncoder
-from services.trainer.data.rows import Row, read
+from services.trainer.data.reading import read
+from services.trainer.data.rows import Row
 from services.trainer.settings import Schedule, Settings
 from services.trainer.training import Run
 
@@ -75,7 +76,8 @@ def answer(model: Any, tokenizer: Any, messages: list[dict[str, str]]) -> str:
 def trained(base: Any, folder: Path, settings: Settings) -> tuple[Any, dict[str, float]]:
     """Train on the pairs; return the adapted model and what it took."""
     encoder = ChatEncoder.load(folder)
-    rows = [row for row in read((FOLDER / "pairs.jsonl").read_bytes().splitlines()) if isinstance(row, Row)]
+    with (FOLDER / "pairs.jsonl").open("rb") as file:
+        rows = [row for row in read(file) if isinstance(row, Row)]
     run = Run(base, [encoder.encode(row.turns) for row in rows], settings)
     began = time.monotonic()
     while not run.finished:

@@ -94,6 +94,8 @@ class Checker:
             "OMP_NUM_THREADS": "1",
             "TOKENIZERS_PARALLELISM": "false",
             "HF_HUB_OFFLINE": "1",
+            # What pyarrow unpacks counts as what it is, and nothing is kept for later.
+            "ARROW_DEFAULT_MEMORY_POOL": "system",
         }
         return await spawn(
             [sys.executable, "-m", "services.trainer.data.checking_child", self._base_folder, order],

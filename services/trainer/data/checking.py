@@ -7,8 +7,10 @@ itself, `checking_child` does, within limits (`checker`).
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from services.trainer.data import rows
+from services.trainer.data import reading, rows
+from services.trainer.data.encoding import Preparation, default_objective, encode, sides
 from services.trainer.data.examples import Encoder, Example, Unrenderable
+from services.trainer.settings import Supervision
 
 # A person mends the first few and runs again; more would only be scrolled past.
 MAX_NAMED_PROBLEMS = 20
@@ -38,17 +40,17 @@ def check(file: BinaryIO, encoder: Encoder, expected: rows.Format | None) -> Cou
     """Read every row of `file`, from its beginning, and count its tokens."""
     problems: list[rows.Problem] = []
     count = tokens = longest = supervised = bad = 0
-    for row in rows.read(rows.bounded(file), expected):
+    for row in reading.read(file, expected):
         # With a problem, counting is in vain: only more of them are looked for.
-        found = row if isinstance(row, rows.Problem) or bad else _encoded(row, encoder)
+        found = row if isinstance(row, rows.Problem) or bad else _sequences(row, encoder)
         if isinstance(found, rows.Problem):
             bad += 1
             problems.extend([found] if bad <= MAX_NAMED_PROBLEMS else [])
-        elif isinstance(found, Example):
+        elif isinstance(found, tuple):
             count += 1
-            tokens += len(found.tokens)
-            longest = max(longest, len(found.tokens))
-            supervised += found.supervised_tokens
+            tokens += sum(len(sequence.tokens) for sequence in found)
+            longest = max(longest, *(len(sequence.tokens) for sequence in found))
+            supervised += sum(sequence.supervised_tokens for sequence in found)
     if not bad and not count:
         problems = [rows.Problem(1, "", "the file holds no row; write one JSON object a line")]
     if problems:
@@ -58,27 +60,36 @@ def check(file: BinaryIO, encoder: Encoder, expected: rows.Format | None) -> Cou
 
 def warnings(file: BinaryIO, encoder: Encoder, max_row_tokens: int) -> list[rows.Problem]:
     """Return at most 1000 problems of `file`; rows over `max_row_tokens` (0: no limit) are warned of."""
+    kind = _format(file, None)
+    preparation = Preparation(encoder, default_objective(kind), Supervision.ASSISTANT, max_row_tokens)
     found: list[rows.Problem] = []
-    for row in rows.read(rows.bounded(file)):
+    for row in reading.read(file):
         if len(found) >= MAX_REPORTED_PROBLEMS:
             break
-        encoded = row if isinstance(row, rows.Problem) else _encoded(row, encoder)
-        if isinstance(encoded, rows.Problem):
-            found.append(encoded)
-        elif max_row_tokens and (length := len(encoded.tokens)) > max_row_tokens:
-            text = f"the row has {length} tokens, over {max_row_tokens}; it will be cut unless max_row_tokens is raised"
+        try:
+            fitted = None if isinstance(row, rows.Problem) else preparation.of(row)
+        except Unrenderable as error:
+            found.append(rows.Problem(row.line, "messages", str(error)))
+            continue
+        if isinstance(row, rows.Problem):
+            found.append(row)
+        elif fitted is not None and fitted.was_cut:
+            text = f"the row has {fitted.tokens} tokens, over {max_row_tokens}; it will be cut unless max_row_tokens is raised"
             found.append(rows.Problem(row.line, "", text, fatal=False))
     return found
 
 
-def _encoded(row: rows.Row, encoder: Encoder) -> Example | rows.Problem:
+def _sequences(row: rows.AnyRow, encoder: Encoder) -> tuple[Example, ...] | rows.Problem:
+    """What the row is for the model; of a record its texts, of which nothing is supervised yet."""
+    if isinstance(row, rows.Labelled):
+        texts = [encoder.encode_text(str(value)) for value in row.fields.values()]
+        return tuple(Example(text.tokens, (False,) * len(text.tokens)) for text in texts)
     try:
-        return encoder.encode(row.turns)
+        encoded = encode(row, encoder)
     except Unrenderable as error:
         return rows.Problem(row.line, "messages", str(error))
+    return sides(encoded)
 
 
 def _format(file: BinaryIO, expected: rows.Format | None) -> rows.Format:
-    file.seek(0)
-    recognised = next((found for line in rows.bounded(file) if (found := rows.recognise(line))), None)
-    return expected or recognised or rows.Format.CHAT
+    return expected or reading.recognise(file) or rows.Format.CHAT

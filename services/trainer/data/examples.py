@@ -1,12 +1,13 @@
 """Turn conversations into token sequences that say which tokens are learned.
 
-Invariant: only what the assistant says is supervised, its end-of-turn token included,
-so that a model learns to answer and to stop, and never to ask.  A template may look at the
-whole conversation, so each span is found by rendering what comes before it: the cost is
-turns times text, which `rows.MAX_TURNS` bounds; all else is linear.
+Invariant: by default only what the assistant says is supervised, its end-of-turn token included, so that a model
+learns to answer and to stop, and never to ask.  A template may look at the whole conversation, so where it has no
+marks of its own (`training_templates`) each span is found by rendering what comes before it: the cost is turns times
+text, which `rows.MAX_TURNS` bounds; all else is linear.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +15,8 @@ from typing import Any, Protocol
 from jinja2 import TemplateError
 
 from services.trainer.data.rows import Turn
+from services.trainer.data.training_templates import training_template
+from services.trainer.settings import Supervision
 
 # Characters of what a template says of a conversation.
 _MAX_QUOTED = 300
@@ -32,6 +35,22 @@ class Example:
         return sum(self.supervised[1:])
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A prompt with the better answer, and with the worse; the answers' tokens are supervised."""
+
+    chosen: Example
+    rejected: Example
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A prompt with an answer, and whether it is as wanted; the answer's tokens are supervised."""
+
+    example: Example
+    desirable: bool
+
+
 class Unrenderable(ValueError):
     """The base's chat template refuses a conversation; the text says why and what to do."""
 
@@ -39,37 +58,70 @@ class Unrenderable(ValueError):
 class Encoder(Protocol):
     """Renders a conversation as the model will see it."""
 
-    def encode(self, turns: Sequence[Turn]) -> Example:
-        """Return the whole conversation, uncut.  Raises Unrenderable."""
+    def encode(
+        self, turns: Sequence[Turn], supervision: Supervision = Supervision.ASSISTANT, said_from: int = 0
+    ) -> Example:
+        """Return the whole conversation, uncut; nothing is supervised before turn `said_from`.  Raises Unrenderable."""
+        ...
+
+    def encode_text(self, text: str) -> Example:
+        """Return a text as it is, uncut, with the token that ends it; all of it is supervised."""
         ...
 
 
-class ChatEncoder:
-    """Encodes with the chat template that the base model is served with."""
+# What a template that was written for other conversations, or to do harm, fails with.
+_TEMPLATE_ERRORS = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
-    def __init__(self, tokenizer: Any) -> None:
+
+class ChatEncoder:
+    """Encodes with the chat template that the base model is served with.
+
+    `template`: its variant that marks what the assistant says, where there is one.
+    """
+
+    def __init__(self, tokenizer: Any, template: str | None = None) -> None:
         self.tokenizer = tokenizer
+        self._marked = template
 
     @classmethod
     def load(cls, folder: Path) -> "ChatEncoder":
         """Read the tokenizer in `folder`; no code that the folder may hold is run."""
         from transformers import AutoTokenizer
 
-        return cls(AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True))
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+        return cls(tokenizer, training_template(tokenizer))
 
-    def encode(self, turns: Sequence[Turn]) -> Example:
-        """As Encoder.encode.  The template must render a longer conversation as a continuation of a shorter one."""
+    def encode(
+        self, turns: Sequence[Turn], supervision: Supervision = Supervision.ASSISTANT, said_from: int = 0
+    ) -> Example:
+        """As Encoder.encode.  A template without marks must render a longer conversation as a shorter one, continued."""
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-        text = self._render(messages).rstrip()
-        spans = [
-            self._span(messages, index, text)
-            for index, message in enumerate(messages)
-            if message["role"] == "assistant"
-        ]
+        if supervision is Supervision.LAST_ANSWER:
+            said_from = max(said_from, len(messages) - 1)
+        text, spans = self._marks(messages, said_from) if self._marked else self._found(messages, said_from)
+        if supervision is Supervision.ALL:
+            spans = [(0, len(text))]
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         said = marked(spans, len(text))
         supervised = tuple(bool(said[start]) for start, _ in encoded["offset_mapping"])
         return Example(tuple(encoded["input_ids"]), supervised)
+
+    def encode_text(self, text: str) -> Example:
+        """As Encoder.encode_text.  What the tokenizer puts in front of a text (BOS) is part of it."""
+        tokens = list(self.tokenizer(text)["input_ids"])
+        end = self.tokenizer.eos_token_id
+        if end is not None and tokens[-1:] != [end]:
+            tokens.append(end)
+        return Example(tuple(tokens), (True,) * len(tokens))
+
+    def _found(self, messages: list[dict[str, str]], said_from: int) -> tuple[str, list[tuple[int, int]]]:
+        """The text, and the characters that the assistant says in it, by rendering what comes before each turn."""
+        text = self._render(messages).rstrip()
+        return text, [
+            self._span(messages, index, text)
+            for index, message in enumerate(messages)
+            if index >= said_from and message["role"] == "assistant"
+        ]
 
     def _span(self, messages: list[dict[str, str]], index: int, text: str) -> tuple[int, int]:
         """Return the characters that the assistant says in message `index`, with the mark that ends them."""
@@ -77,17 +129,49 @@ class ChatEncoder:
         answered = self._render(messages[: index + 1]).rstrip()
         return min(len(asked), len(text)), min(len(answered), len(text))
 
+    def _marks(self, messages: list[dict[str, str]], said_from: int) -> tuple[str, list[tuple[int, int]]]:
+        """As `_found`, by the template's own marks.
+
+        Line breaks that some have around what is said are left out: in front they are part of the question, behind
+        they are no part of an answer.
+        """
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        begin = len(self._render(messages[:said_from], generation=True)) if said_from else 0
+        with _refusals_named():
+            (text,), (marks,) = render_jinja_template(
+                [messages],
+                chat_template=self._marked,
+                return_assistant_tokens_mask=True,
+                **self.tokenizer.special_tokens_map,
+            )
+        spans = [(max(_behind_breaks(text, start), begin), len(text[:end].rstrip())) for start, end in marks]
+        return text.rstrip(), [(start, end) for start, end in spans if end > start]
+
     def _render(self, messages: list[dict[str, str]], *, generation: bool = False) -> str:
         if not self.tokenizer.chat_template:
             raise Unrenderable("the base has no chat template; import it with a chat_template.jinja")
-        try:
+        with _refusals_named():
             rendered: str = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=generation
+                messages, tokenize=False, add_generation_prompt=generation, chat_template=self._marked
             )
-        except TemplateError as error:
-            why = str(error)[:_MAX_QUOTED]
-            raise Unrenderable(f"the base's chat template refuses it: {why}; write the conversation so") from error
         return rendered
+
+
+@contextmanager
+def _refusals_named() -> Iterator[None]:
+    """Turn what a template fails with inside the block into Unrenderable."""
+    try:
+        yield
+    except _TEMPLATE_ERRORS as error:
+        why = str(error)[:_MAX_QUOTED]
+        raise Unrenderable(f"the base's chat template refuses it: {why}; write the conversation so") from error
+
+
+def _behind_breaks(text: str, start: int) -> int:
+    while text.startswith("\n", start):
+        start += 1
+    return start
 
 
 def marked(spans: Sequence[tuple[int, int]], length: int) -> bytearray:

@@ -1,30 +1,31 @@
-"""Read a dataset's lines and say, line by line, what is wrong and what to do about it.
+"""What a row of a dataset is, and what must hold before one can be trained on.
 
-Invariant: a row that comes out of here can be trained on; every row that cannot is
-named by its line in the file, counted from 1.  However long a line is, no more of it than
-a row may have is ever in memory.
+Invariant: a row that comes out of here can be trained on; every record that cannot becomes a Problem that names its
+place in the file, the field concerned and what to do.
 """
 
+import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import BinaryIO
 
-# A longer line is no training row but a file that lost its line breaks.
-MAX_LINE_BYTES = 1024 * 1024
 # Finding what the assistant says renders the conversation up to each of its turns: the cost grows with the square.
 MAX_TURNS = 512
+# Objects and lists inside one another in a record that a template reads.
+MAX_DEPTH = 32
 ROLES = ("system", "user", "assistant", "tool")
 
 
 class Format(StrEnum):
-    """How rows are written."""
+    """How rows are written: TRL's dataset formats, and records that a template makes rows of."""
 
     CHAT = "chat"
     PROMPT_COMPLETION = "prompt_completion"
     TEXT = "text"
     PREFERENCE = "preference"
+    UNPAIRED_PREFERENCE = "unpaired_preference"
+    RECORDS = "records"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,47 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Text:
+    """A text to go on learning from as it is."""
+
+    line: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Two answers to the same prompt, of which one is better."""
+
+    line: int
+    prompt: tuple[Turn, ...]
+    chosen: tuple[Turn, ...]
+    rejected: tuple[Turn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """One answer to a prompt, and whether it is as wanted."""
+
+    line: int
+    prompt: tuple[Turn, ...]
+    completion: tuple[Turn, ...]
+    desirable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A record with named fields, of which a template makes a row: `fields` holds texts, numbers, lists, objects."""
+
+    line: int
+    fields: Mapping[str, object]
+
+
+AnyRow = Row | Text | Preference | Judgement | Labelled
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with a row: its line, the field concerned, what to do."""
+    """One thing wrong with a row: its line (of a Parquet file: its row), the field concerned, what to do."""
 
     line: int
     field: str
@@ -53,152 +93,231 @@ class Problem:
     fatal: bool = True
 
 
-class _Malformed(Exception):
+class Malformed(Exception):
+    """A record is no row: the field that says so, and what to do."""
+
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
         self.field = field
         self.message = message
 
-
-_SHAPES = {
-    "messages": Format.CHAT,
-    "prompt": Format.PROMPT_COMPLETION,
-    "text": Format.TEXT,
-    "chosen": Format.PREFERENCE,
-}
+    def at(self, line: int) -> Problem:
+        """The problem of the record that begins at `line`."""
+        return Problem(line, self.field, self.message)
 
 
-def bounded(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines of `file`; of one that is too long its beginning alone, which `read` refuses."""
-    while line := file.readline(MAX_LINE_BYTES + 2):
-        yield line
-        while not line.endswith(b"\n") and line:
-            line = file.readline(MAX_LINE_BYTES)
+# Fields that say what a record is; a file with others beside them is none the worse.
+FIELDS = (
+    "messages",
+    "prompt",
+    "completion",
+    "label",
+    "text",
+    "chosen",
+    "rejected",
+    "output",
+    "question",
+    "context",
+    "answer",
+)
+_SHAPES = 'the row needs "messages", or "prompt" and "completion", or "text", or "chosen" and "rejected"'
 
 
-def read(lines: Iterable[bytes], expected: Format | None = None) -> Iterator[Row | Problem]:
-    """Yield each line as a row or as a problem; blank lines are passed over.
-
-    `expected` is the format that the uploader named; without it the first good row decides,
-    so that one file never mixes two.
-    """
-    for number, line in enumerate(lines, start=1):
-        if not _too_long(line) and not line.strip():
-            continue
-        try:
-            fields = _object(line)
-            kind = _recognised(fields)
-            expected = expected or kind
-            if kind is not expected:
-                raise _Malformed(
-                    "", f"this row is {kind}, the file is {expected}; put each format into a file of its own"
-                )
-            yield Row(number, _turns(fields, kind))
-        except _Malformed as problem:
-            yield Problem(number, problem.field, problem.message)
+def recognised(fields: Mapping[str, object]) -> Format:
+    """Return the format that the record's field names mean.  Raises Malformed."""
+    if "chosen" in fields or "rejected" in fields:
+        return Format.PREFERENCE
+    if "messages" in fields:
+        return Format.CHAT
+    if "prompt" in fields or "completion" in fields:
+        return Format.UNPAIRED_PREFERENCE if "label" in fields else Format.PROMPT_COMPLETION
+    if "text" in fields:
+        return Format.RECORDS if "label" in fields or "output" in fields else Format.TEXT
+    if {"question", "context", "answer"} <= fields.keys():
+        return Format.RECORDS
+    raise Malformed("", f"{_SHAPES}; its fields are: {named(list(fields))}")
 
 
-def recognise(line: bytes) -> Format | None:
-    """Return the format of one line, or None when it has none."""
-    try:
-        return _recognised(_object(line))
-    except _Malformed:
-        return None
+def named(names: list[str]) -> str:
+    """The first names, made fit to be said: they are the uploader's, of any number, length and content."""
+    return ", ".join(name[:40].encode(errors="replace").decode() for name in sorted(names)[:10]) or "none"
 
 
-def _too_long(line: bytes) -> bool:
-    return len(line.removesuffix(b"\n").removesuffix(b"\r")) > MAX_LINE_BYTES
-
-
-def _object(line: bytes) -> dict[str, object]:
-    if _too_long(line):
-        raise _Malformed("", f"the line has more than {MAX_LINE_BYTES} bytes; put one row on each line")
-    try:
-        value = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise _Malformed("", f"byte {error.start} is not UTF-8; save the file as UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise _Malformed("", f"not JSON at column {error.colno} ({error.msg}); write one JSON object a line") from error
-    except (RecursionError, ValueError) as error:
-        raise _Malformed("", "the JSON is nested too deeply or holds too long a number; flatten it") from error
-    if not isinstance(value, dict):
-        raise _Malformed("", f"a JSON object is needed, this is {_kind(value)}")
-    return value
-
-
-def _recognised(fields: dict[str, object]) -> Format:
-    # "chosen" first: a preference row has a prompt too.
-    for key in ("chosen", "messages", "prompt", "text"):
-        if key in fields:
-            return _SHAPES[key]
-    # Names are the uploader's, of any number, length and content.
-    known = ", ".join(name[:40].encode(errors="replace").decode() for name in sorted(fields)[:10]) or "none"
-    raise _Malformed("", f'the row needs "messages", or "prompt" and "completion"; its fields are: {known}')
-
-
-def _turns(fields: dict[str, object], kind: Format) -> tuple[Turn, ...]:
+def row_of(line: int, fields: Mapping[str, object], kind: Format) -> AnyRow:
+    """Return the record as a row of the format `kind`.  Raises Malformed."""
     if kind is Format.CHAT:
-        turns = _messages(fields["messages"], "messages")
-    elif kind is Format.PROMPT_COMPLETION:
-        if "completion" not in fields:
-            raise _Malformed("completion", 'the row has a "prompt" and no "completion"; add what should be answered')
-        turns = _side(fields["prompt"], "prompt", "user") + _side(fields["completion"], "completion", "assistant")
+        return Row(line, _answered(_messages(fields["messages"], "messages")))
+    if kind is Format.PROMPT_COMPLETION:
+        prompt, completion = _prompted(fields)
+        return Row(line, _answered(prompt + completion))
+    if kind is Format.UNPAIRED_PREFERENCE:
+        return _judgement(line, fields)
+    if kind is Format.PREFERENCE:
+        return _preference(line, fields)
+    if kind is Format.TEXT:
+        return Text(line, _filled(fields["text"], "text"))
+    return _labelled(line, fields)
+
+
+def identity(row: AnyRow) -> bytes:
+    """Return 16 bytes that rows of the same content share, wherever in a file they stand."""
+    return hashlib.blake2b(repr(replace(row, line=0)).encode(errors="surrogatepass"), digest_size=16).digest()
+
+
+def _prompted(fields: Mapping[str, object]) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:
+    if "completion" not in fields:
+        raise Malformed("completion", 'the row has a "prompt" and no "completion"; add what should be answered')
+    if "prompt" not in fields:
+        raise Malformed("prompt", 'the row has a "completion" and no "prompt"; add what is answered')
+    return _side(fields["prompt"], "prompt", "user"), _side(fields["completion"], "completion", "assistant")
+
+
+def _judgement(line: int, fields: Mapping[str, object]) -> Judgement:
+    prompt, completion = _prompted(fields)
+    label = fields["label"]
+    if not isinstance(label, bool):
+        raise Malformed(
+            "label", f"the label must be true or false, this is {kind_of(label)}; true is for a good answer"
+        )
+    _answered(prompt + completion, said_from=len(prompt))
+    return Judgement(line, prompt, completion, label)
+
+
+def _preference(line: int, fields: Mapping[str, object]) -> Preference:
+    for side, other in (("chosen", "rejected"), ("rejected", "chosen")):
+        if side not in fields:
+            raise Malformed(side, f'the row has "{other}" and no "{side}"; a pair needs both')
+    chosen = _side(fields["chosen"], "chosen", "assistant")
+    rejected = _side(fields["rejected"], "rejected", "assistant")
+    if "prompt" in fields:
+        prompt = _side(fields["prompt"], "prompt", "user")
+        # Some sets repeat the prompt's messages in front of both answers.
+        if chosen[: len(prompt)] == prompt == rejected[: len(prompt)]:
+            chosen, rejected = chosen[len(prompt) :], rejected[len(prompt) :]
     else:
-        raise _Malformed(
-            "", f'rows of the format {kind} are not trained on yet; write "messages" or "prompt" and "completion"'
-        )
+        prompt, chosen, rejected = _shared(fields, chosen, rejected)
+    for side, turns in (("chosen", chosen), ("rejected", rejected)):
+        if not turns:
+            raise Malformed(side, f"nothing follows the prompt in {side}; write the answer or drop the row")
+        _answered(prompt + turns, field=side, said_from=len(prompt))
+    return Preference(line, prompt, chosen, rejected)
+
+
+def _shared(
+    fields: Mapping[str, object], chosen: tuple[Turn, ...], rejected: tuple[Turn, ...]
+) -> tuple[tuple[Turn, ...], tuple[Turn, ...], tuple[Turn, ...]]:
+    """The prompt that both sides begin with, and the rest of each; of texts, up to the last whole word (as in TRL)."""
+    first, second = fields["chosen"], fields["rejected"]
+    if isinstance(first, str) and isinstance(second, str):
+        length = _common(first, second)
+        while 0 < length < max(len(first), len(second)) and not first[length - 1].isspace():
+            length -= 1
+        shared, ends = first[:length].strip(), (first[length:].strip(), second[length:].strip())
+        if not shared or not all(ends):
+            raise Malformed("prompt", 'chosen and rejected do not share a beginning to answer to; add a "prompt"')
+        return (Turn("user", shared),), (Turn("assistant", ends[0]),), (Turn("assistant", ends[1]),)
+    length = min(_common(chosen, rejected), len(chosen) - 1, len(rejected) - 1)
+    # A prompt ends before an answer, also where both sides give the same one.
+    while length and chosen[length - 1].role == "assistant":
+        length -= 1
+    if not length:
+        raise Malformed("prompt", 'chosen and rejected do not begin with the same messages; add a "prompt"')
+    return chosen[:length], chosen[length:], rejected[length:]
+
+
+def _common(first: Sequence[object], second: Sequence[object]) -> int:
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((index for index, (ours, theirs) in pairs if ours != theirs), min(len(first), len(second)))
+
+
+def _labelled(line: int, fields: Mapping[str, object]) -> Labelled:
+    kept = {name: fields[name] for name in FIELDS if name in fields}
+    names = ("text",) if "text" in kept else ("question", "answer")
+    for name in names:
+        _filled(kept[name], name)
+    if "label" in kept and not (isinstance(kept["label"], bool | int) or _filled(kept["label"], "label")):
+        raise Malformed("label", f"the label must be a text or a whole number, this is {kind_of(kept['label'])}")
+    if "output" in kept and not isinstance(kept["output"], dict | list | str):
+        raise Malformed("output", f"the output must be an object, this is {kind_of(kept['output'])}")
+    if "output" in kept and not _shallow(kept["output"], MAX_DEPTH):
+        raise Malformed("output", f"the output is nested deeper than {MAX_DEPTH}; flatten it")
+    if "context" in kept:
+        _context(kept["context"])
+    return Labelled(line, kept)
+
+
+def _context(value: object) -> None:
+    for index, entry in enumerate(value) if isinstance(value, list) else [(None, value)]:
+        field = "context" if index is None else f"context[{index}]"
+        if not isinstance(entry, str):
+            raise Malformed(field, f"the context must be a text or a list of texts, this is {kind_of(entry)}")
+        whole(entry, field)
+
+
+def _shallow(value: object, depth: int) -> bool:
+    entries = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return depth > 0 and all(_shallow(entry, depth - 1) for entry in entries)
+
+
+def _answered(turns: tuple[Turn, ...], *, field: str = "messages", said_from: int = 0) -> tuple[Turn, ...]:
+    """Return the turns if from `said_from` on the assistant says something.  Raises Malformed."""
     if len(turns) > MAX_TURNS:
-        raise _Malformed(
-            "messages", f"the row has {len(turns)} messages, at most {MAX_TURNS} fit; split the conversation into rows"
+        raise Malformed(
+            field, f"the row has {len(turns)} messages, at most {MAX_TURNS} fit; split the conversation into rows"
         )
-    if not any(turn.role == "assistant" and turn.content.strip() for turn in turns):
-        raise _Malformed("messages", "no message of the role assistant has content; there is nothing to learn")
+    if not any(turn.role == "assistant" and turn.content.strip() for turn in turns[said_from:]):
+        raise Malformed(field, "no message of the role assistant has content; there is nothing to learn")
     if turns[-1].role != "assistant":
-        raise _Malformed(
-            "messages", f"the last message is of the role {turns[-1].role}; end with the assistant's answer"
-        )
+        raise Malformed(field, f"the last message is of the role {turns[-1].role}; end with the assistant's answer")
     if turns[0].role == "assistant":
-        raise _Malformed("messages", "the assistant speaks first; begin with what it answers to")
+        raise Malformed(field, "the assistant speaks first; begin with what it answers to")
     return turns
 
 
 def _side(value: object, field: str, role: str) -> tuple[Turn, ...]:
     if isinstance(value, str):
-        if not value.strip():
-            raise _Malformed(field, "the text is empty; write it or drop the row")
-        return (Turn(role, _whole(value, field)),)
+        return (Turn(role, _filled(value, field)),)
     return _messages(value, field)
+
+
+def _filled(value: object, field: str) -> str:
+    if not isinstance(value, str):
+        raise Malformed(field, f"a text is needed, this is {kind_of(value)}")
+    if not value.strip():
+        raise Malformed(field, "the text is empty; write it or drop the row")
+    return whole(value, field)
 
 
 def _messages(value: object, field: str) -> tuple[Turn, ...]:
     if not isinstance(value, list) or not value:
-        raise _Malformed(field, f"a list with at least one message is needed, this is {_kind(value)}")
+        raise Malformed(field, f"a list with at least one message is needed, this is {kind_of(value)}")
     return tuple(_turn(entry, f"{field}[{index}]") for index, entry in enumerate(value))
 
 
 def _turn(entry: object, field: str) -> Turn:
     if not isinstance(entry, dict):
-        raise _Malformed(field, f'a message is an object with "role" and "content", this is {_kind(entry)}')
+        raise Malformed(field, f'a message is an object with "role" and "content", this is {kind_of(entry)}')
     role, content = entry.get("role"), entry.get("content")
     if role not in ROLES:
-        said = json.dumps(role[:40]) if isinstance(role, str) else _kind(role)
-        raise _Malformed(f"{field}.role", f"the role is {said}, it must be one of {', '.join(ROLES)}")
+        said = json.dumps(role[:40]) if isinstance(role, str) else kind_of(role)
+        raise Malformed(f"{field}.role", f"the role is {said}, it must be one of {', '.join(ROLES)}")
     if not isinstance(content, str):
-        raise _Malformed(f"{field}.content", f"the content must be text, this is {_kind(content)}")
-    return Turn(role, _whole(content, f"{field}.content"))
+        raise Malformed(f"{field}.content", f"the content must be text, this is {kind_of(content)}")
+    return Turn(role, whole(content, f"{field}.content"))
 
 
-def _whole(text: str, field: str) -> str:
-    """Return the text.  JSON can write half a character, which no tokenizer takes."""
+def whole(text: str, field: str) -> str:
+    """Return the text.  Raises Malformed for half a character, which JSON can write and no tokenizer takes."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         half = f"\\u{ord(text[error.start]):04x}"
-        raise _Malformed(field, f"{half} is half a character; write both halves or the character itself") from error
+        raise Malformed(field, f"{half} is half a character; write both halves or the character itself") from error
     return text
 
 
-def _kind(value: object) -> str:
+def kind_of(value: object) -> str:
+    """What JSON calls a value, with an article."""
     if value is None:
         return "missing"
     if isinstance(value, list):

@@ -1,11 +1,14 @@
 """Files that are made to harm whoever reads them, and children that cannot read: what becomes of the check."""
 
 import asyncio
+import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from services.chassis.errors import Failure, Reason
 from services.trainer.data import rows
@@ -66,6 +69,65 @@ async def test_a_hostile_line_is_a_problem_like_any_other(base: Path, tmp_path: 
     assert isinstance(found, Flawed)
     assert (found.count, found.problems[0].line) == (1, 2)
     assert says in found.problems[0].message
+
+
+def parquet_of(column: pyarrow.Array, **options: object) -> bytes:
+    sink = io.BytesIO()
+    parquet.write_table(pyarrow.table({"text": column}), sink, **options)
+    return sink.getvalue()
+
+
+def nested(depth: int) -> pyarrow.Array:
+    value: object = "a"
+    for _ in range(depth):
+        value = [value]
+    return pyarrow.array([value])
+
+
+async def test_a_parquet_file_is_read_by_its_content(base: Path, tmp_path: Path) -> None:
+    found = await Checker(base).count("acme", written(tmp_path, [parquet_of(pyarrow.array(["a", "b"]))]), None)
+    assert isinstance(found, Counted)
+    assert (found.format, found.rows) == (rows.Format.TEXT, 2)
+
+
+# A small file that unpacks to much: by compression, by repetition, by a dictionary, by nesting.
+BOMBS = {
+    "a cell of 100 MB": (lambda: parquet_of(pyarrow.array(["a" * 100_000_000]), compression="zstd"), "MiB of memory"),
+    "ten million rows": (
+        lambda: parquet_of(pyarrow.array(["ab"]).take(zeros(10_000_000))),
+        "s of processor time",
+    ),
+    "a dictionary of one megabyte, named a thousand times": (
+        lambda: parquet_of(pyarrow.DictionaryArray.from_arrays(zeros(1000), pyarrow.array(["ab " * 349_000]))),
+        "MiB of memory",
+    ),
+}
+
+
+def zeros(count: int) -> pyarrow.Array:
+    return pyarrow.array(bytearray(count), type=pyarrow.uint8()).cast(pyarrow.int32())
+
+
+@pytest.mark.parametrize("name", BOMBS)
+async def test_a_parquet_file_that_unpacks_to_too_much_is_refused_with_what_to_do(
+    base: Path, tmp_path: Path, name: str
+) -> None:
+    make, says = BOMBS[name]
+    content = make()
+    assert len(content) < 200_000
+    checker = Checker(base, Budget(cpu_seconds=0.7, memory_bytes=150 * MEGABYTE))
+    failure = await refused(checker, written(tmp_path, [content]))
+    assert failure.reason is Reason.DATASET_UNCHECKED
+    assert f"{says}. Shorten its rows" in failure.sentence
+
+
+@pytest.mark.parametrize("depth", [40, 400])
+async def test_a_parquet_file_of_nested_lists_is_a_problem_like_any_other(
+    base: Path, tmp_path: Path, depth: int
+) -> None:
+    found = await Checker(base).count("acme", written(tmp_path, [parquet_of(nested(depth))]), None)
+    assert isinstance(found, Flawed)
+    assert found.problems[0].line == 1
 
 
 LONGEST = 900_000

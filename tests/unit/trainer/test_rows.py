@@ -3,9 +3,37 @@ import json
 
 import pytest
 
-from services.trainer.data.rows import MAX_LINE_BYTES, MAX_TURNS, Format, Problem, Row, Turn, bounded, read
+from services.trainer.data import reading
+from services.trainer.data.records import MAX_RECORD_BYTES
+from services.trainer.data.rows import (
+    MAX_TURNS,
+    AnyRow,
+    Format,
+    Judgement,
+    Labelled,
+    Preference,
+    Problem,
+    Row,
+    Text,
+    Turn,
+    identity,
+)
 
 GOOD = json.dumps({"prompt": "Who?", "completion": "Me."}).encode()
+
+
+def read(lines: list[bytes], expected: Format | None = None) -> list[AnyRow | Problem]:
+    return list(reading.read(io.BytesIO(b"\n".join(line.removesuffix(b"\n") for line in lines)), expected))
+
+
+def row(**fields: object) -> AnyRow:
+    (found,) = read([json.dumps(fields).encode()])
+    assert not isinstance(found, Problem), found
+    return found
+
+
+def wrong(**fields: object) -> Problem:
+    return problem(json.dumps(fields).encode())
 
 
 def problem(line: bytes) -> Problem:
@@ -28,13 +56,13 @@ def test_prompt_and_completion_may_be_lists_of_messages() -> None:
         "prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Who?"}],
         "completion": [{"role": "assistant", "content": "Me."}],
     }
-    (row,) = read([json.dumps(line).encode()])
-    assert isinstance(row, Row)
-    assert [turn.role for turn in row.turns] == ["system", "user", "assistant"]
+    (found,) = read([json.dumps(line).encode()])
+    assert isinstance(found, Row)
+    assert [turn.role for turn in found.turns] == ["system", "user", "assistant"]
 
 
 def test_blank_lines_are_passed_over_and_still_counted() -> None:
-    assert [row.line for row in read([b"\n", GOOD, b"  \n", GOOD])] == [2, 4]
+    assert [found.line for found in read([b"\n", GOOD, b"  \n", GOOD])] == [2, 4]
 
 
 @pytest.mark.parametrize(
@@ -52,8 +80,15 @@ def test_blank_lines_are_passed_over_and_still_counted() -> None:
         (b'{"messages": [{"role": "robot", "content": "a"}]}', "must be one of system, user, assistant, tool"),
         (b'{"messages": [{"role": "user", "content": 3}]}', "must be text, this is a number"),
         (b'{"messages": [{"role": "user", "content": "a"}]}', "nothing to learn"),
-        (b'{"prompt": "a", "chosen": "b", "rejected": "c"}', "not trained on yet"),
-        (b'{"text": "a"}', "not trained on yet"),
+        (b'{"prompt": "a", "chosen": "b"}', 'no "rejected"; a pair needs both'),
+        (b'{"completion": "a"}', 'no "prompt"'),
+        (b'{"text": 3}', "a text is needed, this is a number"),
+        (b'{"text": " "}', "the text is empty"),
+        (b'{"prompt": "a", "completion": "b", "label": 1}', "must be true or false, this is a number"),
+        (b'{"text": "a", "label": ""}', "empty"),
+        (b'{"text": "a", "output": 3}', "the output must be an object"),
+        (b'{"question": "a", "answer": "b", "context": [1]}', "a text or a list of texts"),
+        (b'{"chosen": "yes", "rejected": "no"}', 'do not share a beginning to answer to; add a "prompt"'),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"messages": [{"role": "assistant", "content": "a"}]}', "begin with what it answers to"),
         (rb'{"prompt": "a\udc00", "completion": "b"}', r"\udc00 is half a character"),
@@ -65,16 +100,15 @@ def test_a_malformed_line_is_named_with_what_to_do(line: bytes, says: str) -> No
 
 def test_a_row_has_as_many_turns_as_may_be_and_no_more() -> None:
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}] * (MAX_TURNS // 2)
-    (row,) = read([json.dumps({"messages": turns}).encode()])
-    assert isinstance(row, Row)
+    assert isinstance(row(messages=turns), Row)
     assert "at most 512" in problem(json.dumps({"messages": turns[:1] + turns}).encode()).message
 
 
 def test_a_line_that_is_too_long_is_one_problem_and_the_lines_behind_it_keep_their_numbers() -> None:
-    longest = b'{"prompt": "a", "completion": "' + b"b" * (MAX_LINE_BYTES - 33) + b'"}'
-    assert len(longest) == MAX_LINE_BYTES
-    content = b"\n".join([GOOD, longest, longest + b" ", b" " * (5 * MAX_LINE_BYTES), GOOD])
-    found = list(read(bounded(io.BytesIO(content))))
+    longest = b'{"prompt": "a", "completion": "' + b"b" * (MAX_RECORD_BYTES - 33) + b'"}'
+    assert len(longest) == MAX_RECORD_BYTES
+    content = b"\n".join([GOOD, longest, longest + b" ", b" " * (5 * MAX_RECORD_BYTES), GOOD])
+    found = list(reading.read(io.BytesIO(content)))
     assert [(type(row), row.line) for row in found] == [(Row, 1), (Row, 2), (Problem, 3), (Problem, 4), (Row, 5)]
 
 
@@ -104,3 +138,78 @@ def test_a_line_that_is_not_of_the_announced_format_is_a_problem() -> None:
 def test_a_good_line_after_a_bad_one_is_still_read() -> None:
     kinds = [type(found) for found in read([GOOD, b"nonsense", GOOD])]
     assert kinds == [Row, Problem, Row]
+
+
+def user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+ASKED = (Turn("user", "Who?"),)
+ME, YOU = (Turn("assistant", "Me."),), (Turn("assistant", "You."),)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompt": "Who?", "chosen": "Me.", "rejected": "You."},
+        {"prompt": [user("Who?")], "chosen": [assistant("Me.")], "rejected": [assistant("You.")]},
+        {"chosen": [user("Who?"), assistant("Me.")], "rejected": [user("Who?"), assistant("You.")]},
+        {"chosen": "Who? Me.", "rejected": "Who? You."},
+        # The prompt once by itself and again in front of both answers, as some public sets have it.
+        {
+            "prompt": [user("Who?")],
+            "chosen": [user("Who?"), assistant("Me.")],
+            "rejected": [user("Who?"), assistant("You.")],
+        },
+    ],
+)
+def test_a_pair_is_a_prompt_and_two_answers_however_it_is_written(fields: dict[str, object]) -> None:
+    assert row(**fields) == Preference(1, ASKED, ME, YOU)
+
+
+def test_a_pair_whose_answers_are_the_same_is_still_a_row() -> None:
+    both = [user("Who?"), assistant("Me.")]
+    assert row(chosen=both, rejected=both) == Preference(1, ASKED, ME, ME)
+
+
+def test_answers_that_begin_alike_are_cut_from_the_prompt_between_words() -> None:
+    found = row(chosen="Who has it? Greta.", rejected="Who has it? Grace.")
+    assert isinstance(found, Preference)
+    assert (found.prompt[0].content, found.chosen[0].content) == ("Who has it?", "Greta.")
+
+
+def test_a_fault_in_one_answer_of_a_pair_names_it() -> None:
+    assert wrong(prompt="a", chosen=[user("b")], rejected="c").field == "chosen"
+    assert wrong(prompt="a", chosen="b", rejected="").field == "rejected"
+    assert wrong(chosen=[assistant("a")], rejected=[assistant("b")]).field == "prompt"
+
+
+def test_a_judgement_says_whether_an_answer_is_wanted() -> None:
+    assert row(prompt="Who?", completion="Me.", label=True) == Judgement(1, ASKED, ME, desirable=True)
+
+
+def test_a_text_is_a_text() -> None:
+    assert row(text="Once.", source="a book") == Text(1, "Once.")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"text": "My card is lost.", "label": "lost_card"},
+        {"text": "My card is lost.", "label": 3},
+        {"text": "Play it.", "output": {"intent": "play", "slots": [{"name": "it"}]}},
+        {"question": "Who?", "context": ["The watch.", "The cook."], "answer": "The watch."},
+    ],
+)
+def test_a_labelled_record_keeps_its_fields_for_a_template(fields: dict[str, object]) -> None:
+    assert row(**fields, identifier=7) == Labelled(1, fields)
+
+
+def test_rows_that_say_the_same_are_the_same_wherever_they_stand() -> None:
+    rows = read([GOOD, b'{"completion": "Me.", "prompt": "Who?", "n": 1}', GOOD.replace(b"Me", b"You")])
+    first, second, third = [identity(found) for found in rows if not isinstance(found, Problem)]
+    assert first == second != third

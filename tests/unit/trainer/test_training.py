@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+import io
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from transformers import AutoModelForCausalLM
 
 from services.trainer import adapter, batches
 from services.trainer.data.examples import ChatEncoder, Example
-from services.trainer.data.rows import Row, read
+from services.trainer.data.reading import read
+from services.trainer.data.rows import Row
 from services.trainer.settings import Method, Schedule, Settings
 from services.trainer.training import NotFinite, Run, collate, rate, supervised_loss
 from tests.unit.trainer.tiny import rows_text
@@ -19,7 +21,7 @@ SETTINGS = Settings(rank=4, alpha=8, epochs=2, batch_rows=4, learning_rate=1e-2,
 
 def examples(base: Path) -> list[Example]:
     encoder = ChatEncoder.load(base)
-    return [encoder.encode(row.turns) for row in read(rows_text().encode().splitlines()) if isinstance(row, Row)]
+    return [encoder.encode(row.turns) for row in read(io.BytesIO(rows_text().encode())) if isinstance(row, Row)]
 
 
 def new_run(base: Path, settings: Settings = SETTINGS) -> Run:

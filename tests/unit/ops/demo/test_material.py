@@ -1,5 +1,6 @@
 """The demo shows what each road adds only if its facts are in the handbook and nowhere in the training."""
 
+import io
 import json
 import re
 
@@ -12,7 +13,8 @@ from services.ops.demo.prompt import bare_messages, grounded_messages
 from services.ops.demo.recipe import RECIPE
 from services.ops.demo.scoring import FOLDER, QUEUES, Question, filled_form, questions, score
 from services.trainer.data.examples import ChatEncoder
-from services.trainer.data.rows import Row, read
+from services.trainer.data.reading import read
+from services.trainer.data.rows import Row
 
 TRAINED = (FOLDER / "pairs.jsonl").read_text()
 HANDBOOK = {page.name: page.read_text() for page in (FOLDER / "handbook").glob("*.md")}
@@ -64,7 +66,7 @@ def test_the_demo_asks_of_every_room_and_the_pairs_know_them_all() -> None:
 
 
 def test_the_pairs_are_within_what_the_demo_may_train(encoder: ChatEncoder) -> None:
-    rows = [row for row in read(TRAINED.encode().splitlines()) if isinstance(row, Row)]
+    rows = [row for row in read(io.BytesIO(TRAINED.encode())) if isinstance(row, Row)]
     assert 200 <= len(rows) <= 400
     tokens = RECIPE["epochs"] * sum(len(encoder.encode(row.turns).tokens) for row in rows)
     assert tokens <= 25_000

@@ -34,12 +34,18 @@ class _DatasetFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Dataset
     DATASET_FORMAT_PROMPT_COMPLETION: _DatasetFormat.ValueType  # 2
     """{"prompt", "completion"}, texts or lists of messages."""
     DATASET_FORMAT_TEXT: _DatasetFormat.ValueType  # 3
-    """{"text"}"""
+    """{"text"}: continued training."""
     DATASET_FORMAT_PREFERENCE: _DatasetFormat.ValueType  # 4
-    """{"prompt", "chosen", "rejected"}"""
+    """{"prompt", "chosen", "rejected"}, texts or lists of messages; without a prompt, what both sides begin with."""
+    DATASET_FORMAT_UNPAIRED_PREFERENCE: _DatasetFormat.ValueType  # 5
+    """{"prompt", "completion", "label"}: true for an answer as it is wanted, false for one that is not."""
+    DATASET_FORMAT_RECORDS: _DatasetFormat.ValueType  # 6
+    """Records that a template makes rows of: {"text", "label"}, {"text", "output"}, {"question", "context", "answer"}."""
 
 class DatasetFormat(_DatasetFormat, metaclass=_DatasetFormatEnumTypeWrapper):
-    """How rows are written."""
+    """How rows are written. A file is JSON Lines, CSV with a header, or Parquet, told apart by content; columns are fields
+    of the same names, and a cell of CSV that can only be a list of messages or an object is JSON.
+    """
 
 DATASET_FORMAT_UNSPECIFIED: DatasetFormat.ValueType  # 0
 """Not stated; recognised from the rows."""
@@ -48,9 +54,13 @@ DATASET_FORMAT_CHAT: DatasetFormat.ValueType  # 1
 DATASET_FORMAT_PROMPT_COMPLETION: DatasetFormat.ValueType  # 2
 """{"prompt", "completion"}, texts or lists of messages."""
 DATASET_FORMAT_TEXT: DatasetFormat.ValueType  # 3
-"""{"text"}"""
+"""{"text"}: continued training."""
 DATASET_FORMAT_PREFERENCE: DatasetFormat.ValueType  # 4
-"""{"prompt", "chosen", "rejected"}"""
+"""{"prompt", "chosen", "rejected"}, texts or lists of messages; without a prompt, what both sides begin with."""
+DATASET_FORMAT_UNPAIRED_PREFERENCE: DatasetFormat.ValueType  # 5
+"""{"prompt", "completion", "label"}: true for an answer as it is wanted, false for one that is not."""
+DATASET_FORMAT_RECORDS: DatasetFormat.ValueType  # 6
+"""Records that a template makes rows of: {"text", "label"}, {"text", "output"}, {"question", "context", "answer"}."""
 Global___DatasetFormat: _TypeAlias = DatasetFormat  # noqa: Y015
 
 @_typing.final
@@ -124,7 +134,7 @@ class DatasetProblem(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     FATAL_FIELD_NUMBER: _builtins.int
     line: _builtins.int
-    """Line of the file, from 1."""
+    """Line of the file on which the record begins, from 1; of Parquet its row."""
     field: _builtins.str
     """Field concerned; empty for the whole row."""
     message: _builtins.str

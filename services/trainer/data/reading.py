@@ -1,0 +1,93 @@
+"""Read a dataset, of whichever kind of file, and say row by row what is wrong and what to do about it.
+
+Invariant: a file's kind is told by its bytes, never by its name; any bytes at all end in rows and problems.
+"""
+
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from services.trainer.data.csv_records import delimiter_of, read_csv
+from services.trainer.data.json_records import bounded, read_json_lines
+from services.trainer.data.parquet_records import MAGIC, read_parquet
+from services.trainer.data.records import BOM, MAX_RECORD_BYTES, FileType, Record
+from services.trainer.data.rows import AnyRow, Format, Malformed, Problem, recognised, row_of
+
+# Files that are none of ours, by how they begin, and what to do with them.
+_FOREIGN = {
+    b"PK\x03\x04": "this is a ZIP or Excel file; save it as CSV, or unpack it",
+    b"\x1f\x8b": "this is a gzip file; unpack it",
+    b"\x28\xb5\x2f\xfd": "this is a Zstandard file; unpack it",
+    b"ARROW1": "this is an Arrow file; save it as Parquet",
+    b"\xff\xfe": "this is UTF-16, not UTF-8; save the file as UTF-8",
+    b"\xfe\xff": "this is UTF-16, not UTF-8; save the file as UTF-8",
+}
+
+
+def file_type(file: BinaryIO) -> FileType:
+    """Return what kind of file this is, by its beginning; what is none of them is taken for JSON Lines."""
+    file.seek(0)
+    head = file.read(len(MAGIC))
+    file.seek(0)
+    if head == MAGIC:
+        return FileType.PARQUET
+    return FileType.CSV if _delimiter(file) else FileType.JSON_LINES
+
+
+def records(file: BinaryIO) -> Iterator[Record | Problem]:
+    """Yield every record of `file`, from its beginning, or what is wrong with it."""
+    kind = file_type(file)
+    file.seek(0)
+    if kind is FileType.PARQUET:
+        yield from read_parquet(file)
+        return
+    head = file.read(8)
+    file.seek(0)
+    for begins, message in _FOREIGN.items():
+        if head.startswith(begins):
+            yield Problem(1, "", message)
+            return
+    delimiter = _delimiter(file)
+    file.seek(0)
+    yield from read_csv(file, delimiter) if delimiter else read_json_lines(bounded(file))
+
+
+def read(file: BinaryIO, expected: Format | None = None) -> Iterator[AnyRow | Problem]:
+    """Yield each record of `file` as a row or as a problem.
+
+    `expected` is the format that the uploader named; without it the first record that has one decides, so that one
+    file never mixes two.
+    """
+    for record in records(file):
+        if isinstance(record, Problem):
+            yield record
+            continue
+        try:
+            kind = recognised(record.fields)
+            expected = expected or kind
+            if kind is not expected:
+                raise Malformed(
+                    "", f"this row is {kind}, the file is {expected}; put each format into a file of its own"
+                )
+            yield row_of(record.line, record.fields, kind)
+        except Malformed as problem:
+            yield problem.at(record.line)
+
+
+def recognise(file: BinaryIO) -> Format | None:
+    """Return the format of the first record that has one; None where none has."""
+    for record in records(file):
+        if isinstance(record, Record):
+            try:
+                return recognised(record.fields)
+            except Malformed:
+                continue
+    return None
+
+
+def _delimiter(file: BinaryIO) -> str | None:
+    """What separates cells where the first line is the header of a CSV file; None where it is not."""
+    file.seek(0)
+    line = file.readline(MAX_RECORD_BYTES)
+    if line.removeprefix(BOM).lstrip()[:1] in (b"{", b"["):
+        return None
+    return delimiter_of(line)

@@ -1,0 +1,66 @@
+"""Templates with marks: TRL's, a base's own, and that both ways of finding what is said agree."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from services.trainer.data.examples import ChatEncoder, Example, Unrenderable
+from services.trainer.data.rows import Turn
+from services.trainer.data.training_templates import training_template
+from services.trainer.settings import Supervision
+from tests.unit.trainer.tiny import TEMPLATE
+
+CONVERSATION = [
+    Turn("user", "Who has the key?"),
+    Turn("assistant", "I do."),
+    Turn("user", "And the ladder?"),
+    Turn("assistant", "You do."),
+]
+SHIPPED = files("trl") / "chat_templates"
+# Templates for text whose training variant TRL ships, and whose history reads as it was said.
+PLAIN = ["cohere", "gemma", "gemma3", "llama3", "qwen2_5", "qwen3_instruct_2507", "smolvlm"]
+
+
+def loaded(base: Path, template: str) -> ChatEncoder:
+    tokenizer = ChatEncoder.load(base).tokenizer
+    tokenizer.chat_template = template
+    return ChatEncoder(tokenizer, training_template(tokenizer))
+
+
+def parts(encoder: ChatEncoder, example: Example) -> tuple[str, str]:
+    kept = [token for token, counts in zip(example.tokens, example.supervised, strict=True) if counts]
+    return str(encoder.tokenizer.decode(example.tokens)), str(encoder.tokenizer.decode(kept))
+
+
+@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("supervision", Supervision)
+def test_marks_of_trl_and_rendering_find_the_same(base: Path, name: str, supervision: Supervision) -> None:
+    encoder = loaded(base, (SHIPPED / f"{name}.jinja").read_text())
+    assert encoder._marked is not None
+    rendering = ChatEncoder(encoder.tokenizer)
+    found = encoder.encode(CONVERSATION, supervision)
+    assert parts(encoder, found) == parts(encoder, rendering.encode(CONVERSATION, supervision))
+    assert encoder.encode(CONVERSATION, said_from=3) == rendering.encode(CONVERSATION, said_from=3)
+
+
+def test_marks_are_right_where_a_longer_conversation_is_no_continuation(base: Path) -> None:
+    encoder = loaded(base, (SHIPPED / "phi3.jinja").read_text())
+    # It ends a conversation, and not a turn, with the base's own mark.
+    assert parts(encoder, encoder.encode(CONVERSATION))[1] == "I do.<|end|>You do.<|end|><|im_end|>"
+
+
+def test_a_template_that_trl_does_not_know_has_no_marks_and_one_with_marks_of_its_own_keeps_them(base: Path) -> None:
+    assert loaded(base, TEMPLATE)._marked is None
+    own = "{% for m in messages %}[{{ m.role }}]{% if m.role == 'assistant' %}{% generation %}{{ m.content }}$"
+    own += "{% endgeneration %}{% else %}{{ m.content }}{% endif %}{% endfor %}"
+    encoder = loaded(base, own)
+    assert parts(encoder, encoder.encode(CONVERSATION))[1] == "I do.$You do.$"
+
+
+@pytest.mark.parametrize(
+    "template", ["{{ messages[9].role }}", "{{ 1 / 0 }}", "{{ messages + 1 }}", "{% generation %}"]
+)
+def test_whatever_a_template_fails_with_is_a_refusal_of_the_row(base: Path, template: str) -> None:
+    with pytest.raises(Unrenderable, match="chat template refuses it"):
+        loaded(base, template).encode(CONVERSATION)
