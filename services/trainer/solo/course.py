@@ -1,0 +1,167 @@
+"""What happens between the steps of a solo job: it reports, evaluates, keeps the best, checkpoints, stops.
+
+Invariant: at the end of a step, first the evaluation, then the checkpoint: what a checkpoint holds is all that the
+next step depends on, and a run that goes on from it evaluates nothing twice.
+"""
+
+import math
+import resource
+import time
+from typing import Any
+
+from transformers import TrainerCallback
+
+from services.chassis.errors import Failure
+from services.trainer import checkpoints
+from services.trainer.job import Progress
+from services.trainer.rates import rate
+from services.trainer.settings import Keep, Metric
+from services.trainer.solo import models, state
+from services.trainer.solo.feeds import Feed
+from services.trainer.solo.order import (
+    Assessment,
+    Checkpointed,
+    Evaluated,
+    Hooks,
+    NotFinite,
+    Remarked,
+    SoloOrder,
+    Stepped,
+)
+
+
+class Course(TrainerCallback):
+    """Follows one trainer from the step after `progress` on."""
+
+    def __init__(
+        self, trainer: Any, order: SoloOrder, hooks: Hooks, held_out: Feed | None, progress: Progress, own: state.State
+    ) -> None:
+        self.trainer = trainer
+        self.parameters = models.trained(trainer.model)
+        self.progress = progress
+        self.own = own
+        self._order = order
+        self._settings = order.settings
+        self._hooks = hooks
+        self._held_out = held_out
+        self._checkpoint: checkpoints.Checkpoint | None = None
+        self._began_seconds = 0.0
+
+    def go_on(self, checkpoint: checkpoints.Checkpoint) -> None:
+        """Put the checkpoint's weights in their place now, and its moments once the optimizer is in its own."""
+        state.restore_weights(self.parameters, checkpoint)
+        self._checkpoint = checkpoint
+
+    def run(self) -> None:
+        """Do what steps are left, or as many as are wanted."""
+        if not self.finished and not self._held:
+            self.trainer.add_callback(self)
+            self.trainer.train()
+
+    @property
+    def _held(self) -> bool:
+        return bool(self._order.hold_step) and self.progress.step >= self._order.hold_step
+
+    @property
+    def finished(self) -> bool:
+        """Whether no step is left to do."""
+        return self.own.history.ended or self.progress.step >= self.progress.total_steps
+
+    def on_train_begin(self, args: Any, trainer_state: Any, control: Any, **_: Any) -> None:
+        """Go on where the checkpoint was taken."""
+        trainer_state.global_step = self.progress.step
+        if self._checkpoint is not None:
+            state.restore_moments(self.parameters, self.trainer.optimizer, self._checkpoint)
+
+    def on_step_begin(self, args: Any, trainer_state: Any, control: Any, **_: Any) -> None:
+        """Leave no trace in the generators of what was drawn since the last step, or before the first."""
+        self._hooks.each_step()
+        if self.own.generators:
+            state.set_generators(self.own.generators)
+            self.own.generators = {}
+        self._began_seconds = time.perf_counter()
+
+    def on_step_end(self, args: Any, trainer_state: Any, control: Any, **_: Any) -> None:
+        """Report the step, then do what is due after it."""
+        tokens = self._count()
+        took_seconds = time.perf_counter() - self._began_seconds
+        self._hooks.report(
+            Stepped(
+                self.progress,
+                rate(self.progress.step - 1, self.progress.total_steps, self._settings),
+                self.trainer.gradient_norm,
+                tokens / took_seconds,
+                resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            )
+        )
+        if self._evaluation_due():
+            self._evaluate()
+        stopping = self._hooks.stopping() or self._held
+        if stopping or self.finished or self.progress.step % self._settings.checkpoint_steps == 0:
+            self.checkpoint()
+        if stopping or self.finished:
+            control.should_training_stop = True
+
+    def checkpoint(self) -> None:
+        """Write all of the job's state, durably.  Raises NotFinite, and DISK_FULL when it does not fit."""
+        if not state.finite(self.parameters.values()):
+            raise NotFinite(f"after step {self.progress.step} the weights are no longer numbers")
+        tensors = state.held(self.parameters, self.trainer.optimizer, self.own)
+        try:
+            checkpoints.write(
+                self._order.into,
+                tensors,
+                self.progress,
+                self._order.libraries,
+                state=state.noted(self.own),
+                at=self._hooks.at,
+            )
+        except Failure:
+            # What was begun would keep the disk full.
+            checkpoints.sweep(self._order.into)
+            raise
+        self._hooks.report(Checkpointed(self.progress))
+
+    def _count(self) -> int:
+        """Count the step that was just done; return its tokens."""
+        plan = self.trainer.plan
+        tokens: int = sum(plan.feed.lengths[row] for row in plan.steps[self.progress.step])
+        self.progress = Progress(
+            step=self.progress.step + 1,
+            total_steps=self.progress.total_steps,
+            trained_tokens=self.progress.trained_tokens + tokens,
+            loss=self.trainer.loss,
+        )
+        return tokens
+
+    def _evaluation_due(self) -> bool:
+        step = self.progress.step
+        if self._held_out is None or self.own.history.evaluated_step == step:
+            return False
+        epoch_steps = -(-len(self.trainer.plan.feed.lengths) // self._settings.batch_rows)
+        every = self._settings.evaluation_steps or epoch_steps
+        return step % every == 0 or step in (self.progress.total_steps, self._order.hold_step)
+
+    def _evaluate(self) -> None:
+        assessment: Assessment = self.trainer.assess(self._held_out)
+        value = _value(assessment, self._settings.metric)
+        if not math.isfinite(value):
+            raise NotFinite(f"after step {self.progress.step} the evaluation gives {value}")
+        history = self.own.history
+        best = history.add(self.progress.step, value, self._settings)
+        if best and self._settings.keep is Keep.BEST:
+            dtype = models.base_dtype(self._order.base_folder)
+            self.own.best = models.result_of(self.trainer.model, self.parameters, dtype)
+        self._hooks.report(Evaluated(self.progress, assessment, best))
+        if history.ended:
+            ended = f"ended early: {history.misses} evaluations without improvement on that of step {history.best_step}"
+            self._hooks.report(Remarked(self.progress, ended))
+
+
+def _value(assessment: Assessment, metric: Metric) -> float:
+    """The metric that decides.  Raises ValueError for one that the evaluation does not give."""
+    if metric is Metric.LOSS:
+        return assessment.loss
+    if metric is Metric.PREFERENCE_ACCURACY and assessment.accuracy is not None:
+        return assessment.accuracy
+    raise ValueError(f"the evaluation of this objective gives no {metric.value}: set metric to loss")

@@ -1,0 +1,162 @@
+"""The model that a solo job trains: all parameters in fp32, or a frozen base, whole or in 4 bits, with an adapter on it.
+
+Invariant: what is trained is held in fp32 whatever the base is kept in: steps of a small rate are smaller than bf16 can
+tell from nothing.  The same base, settings and seed begin with the same bits.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+
+from services.trainer import adapter
+from services.trainer.settings import Initialisation, Method, Settings
+
+# What numpy's and Python's generators take as a seed too.
+_SEEDS = 2**32
+_BEGINNINGS: dict[Initialisation, Any] = {
+    Initialisation.KAIMING: True,
+    Initialisation.GAUSSIAN: "gaussian",
+    Initialisation.ORTHOGONAL: "orthogonal",
+}
+# What must agree with an earlier adapter, so that going on begins where it ended.
+_SCALE = ("r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
+
+
+def seed_of(settings: Settings) -> int:
+    """The settings' seed, for libraries that take 32 bits."""
+    return settings.seed % _SEEDS
+
+
+def base_dtype(folder: Path) -> torch.dtype:
+    """The dtype in which a base is kept, which its successors keep."""
+    kept = AutoConfig.from_pretrained(str(folder), local_files_only=True).dtype
+    return kept if isinstance(kept, torch.dtype) else torch.bfloat16
+
+
+def load(base: Path, settings: Settings, start: Path | None = None) -> Any:
+    """Return the model to train: a causal LM, or a PeftModel around a frozen one.
+
+    ``start`` is the folder of an earlier adapter, in PEFT's layout, to go on from.  Raises ValueError, a sentence, for
+    settings that do not fit the base or the earlier adapter.
+    """
+    if settings.method is Method.FULL:
+        return _from(base, dtype=torch.float32)
+    frozen = _quantised(base) if settings.method is Method.QLORA else _from(base, dtype=torch.bfloat16)
+    model = _adapted(frozen, settings)
+    if start is not None:
+        _go_on(model, start)
+    return model
+
+
+def _from(base: Path, **how: Any) -> Any:
+    return AutoModelForCausalLM.from_pretrained(
+        str(base), use_safetensors=True, trust_remote_code=False, local_files_only=True, **how
+    )
+
+
+def _quantised(base: Path) -> Any:
+    """The base with its linear layers in NF4, their scales quantised too, as the QLoRA paper has it (section 3)."""
+    from bitsandbytes.nn.modules import Linear4bit
+
+    kind = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    model = _from(base, dtype=torch.bfloat16, quantization_config=kind)
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            # An evaluation would re-order the weights for a product without a gradient, and they would stay so.
+            module.support_avx512bf16_for_cpu = False
+    return model
+
+
+def _adapted(frozen: Any, settings: Settings) -> PeftModel:
+    known = adapter.linear_modules(frozen)
+    wanted = tuple(sorted(settings.target_modules)) or known
+    if missing := sorted(set(wanted) - set(known)):
+        raise ValueError(f"the base has no linear layer {', '.join(missing)}; it has {', '.join(known)}")
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=_whole(settings.alpha),
+        target_modules=list(wanted),
+        exclude_modules=list(settings.exclude_modules) or None,
+        layers_to_transform=list(settings.layers) or None,
+        rank_pattern=dict(settings.rank_pattern),
+        alpha_pattern=dict(settings.alpha_pattern),
+        lora_dropout=settings.dropout,
+        init_lora_weights=_BEGINNINGS[settings.initialisation],
+        use_dora=settings.method is Method.DORA,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    torch.manual_seed(seed_of(settings))
+    model = get_peft_model(frozen, config, autocast_adapter_dtype=True)
+    for parameter in trained(model).values():
+        parameter.data = parameter.data.float()
+    return model
+
+
+def _whole(alpha: float) -> float:
+    # As PEFT's own files have it.
+    return int(alpha) if alpha == int(alpha) else alpha
+
+
+def _go_on(model: PeftModel, start: Path) -> None:
+    """Begin with an earlier adapter's weights.  Raises ValueError where the two differ in more than weights."""
+    earlier = json.loads((start / adapter.CONFIG).read_text())
+    ours = model.peft_config["default"].to_dict()
+    for name in _SCALE:
+        if (earlier.get(name) or 0) != (ours[name] or 0):
+            raise ValueError(f"the earlier adapter has {name} {earlier.get(name)}, these settings {ours[name]}")
+    tensors = load_file(str(start / adapter.WEIGHTS))
+    wanted = {name: tensor.shape for name, tensor in get_peft_model_state_dict(model).items()}
+    if {name: tensor.shape for name, tensor in tensors.items()} != wanted:
+        raise ValueError(
+            "the earlier adapter is on other layers than these settings: set target_modules as it has them"
+        )
+    set_peft_model_state_dict(model, tensors)
+
+
+def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that are trained, all fp32, by their names inside the model, in a fixed order."""
+    return {name: value for name, value in sorted(model.named_parameters()) if value.requires_grad}
+
+
+def optimizer(parameters: dict[str, nn.Parameter], settings: Settings) -> torch.optim.AdamW:
+    """AdamW over them; only matrices decay: norms, biases and DoRA's magnitudes have no use for being small."""
+    matrices = [value for value in parameters.values() if value.ndim > 1]
+    others = [value for value in parameters.values() if value.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": settings.weight_decay}]
+    if others:
+        groups.append({"params": others, "weight_decay": 0.0})
+    return torch.optim.AdamW(
+        groups, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2), eps=settings.epsilon, fused=True
+    )
+
+
+@contextmanager
+def without_dropout(model: nn.Module) -> Iterator[None]:
+    """Inside the block the model answers as it will be served, without gradients."""
+    before = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(before)
+
+
+def result_of(model: Any, parameters: dict[str, nn.Parameter], dtype: torch.dtype) -> dict[str, Tensor]:
+    """A copy of what the version will hold, by parameter name: adapters in fp32, full models in the base's dtype."""
+    kept = torch.float32 if isinstance(model, PeftModel) else dtype
+    return {name: value.detach().to(kept, copy=True) for name, value in parameters.items()}

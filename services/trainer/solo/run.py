@@ -1,0 +1,122 @@
+"""One solo job from its first step, or from its newest checkpoint, to its end.
+
+Invariant: nothing that the result depends on comes from outside the order, the rows and the checkpoint.
+"""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import set_seed
+
+from services.trainer import adapter, checkpoints
+from services.trainer.batches import plan
+from services.trainer.job import Progress
+from services.trainer.settings import Keep, Method, Metric, Objective, Settings
+from services.trainer.solo import models, state
+from services.trainer.solo.building import trainer_for
+from services.trainer.solo.course import Course
+from services.trainer.solo.feeds import Feed, JudgedFeed, PairFeed, Row, feed_of
+from services.trainer.solo.order import Hooks, SoloOrder, Started
+from services.trainer.solo.saving import save_full
+from services.trainer.solo.trainers import Plan
+
+_TRAINING, _VALIDATION = "training", "validation"
+
+
+class Trained:
+    """The model at the end of a job, ready to be saved."""
+
+    def __init__(self, model: Any, parameters: Mapping[str, nn.Parameter], best: dict[str, Tensor], order: SoloOrder):
+        self._model = model
+        self._parameters = parameters
+        self._best = best
+        self._order = order
+
+    def save(self, folder: Path) -> None:
+        """Write the version's files into `folder`: an adapter in PEFT's layout, or a full model beside its tokenizer."""
+        if not isinstance(self._model, PeftModel):
+            base = self._order.base_folder
+            save_full(self._best or self._parameters, base, folder, models.base_dtype(base))
+            return
+        with torch.no_grad():
+            for name, tensor in self._best.items():
+                self._parameters[name].copy_(tensor)
+        adapter.save(self._model, folder, self._order.base_name)
+
+
+def train(order: SoloOrder, training: Sequence[Row], validation: Sequence[Row], hooks: Hooks) -> Trained | None:
+    """Train to the end; None when a checkpoint and an end were asked for before that.
+
+    Raises ValueError, a sentence, for settings that do not fit the base or the rows, NotFinite, DISK_FULL, LeaseLost.
+    """
+    _check(order.settings, training)
+    checkpoints.sweep(order.kept)
+    found = checkpoints.newest(order.kept)
+    with tempfile.TemporaryDirectory() as scratch:
+        course = _course(order, training, validation, hooks, found, Path(scratch))
+        hooks.report(Started(course.progress))
+        course.run()
+    if not course.finished:
+        return None
+    kept = course.own.best if order.settings.keep is Keep.BEST else {}
+    return Trained(course.trainer.model, course.parameters, kept, order)
+
+
+def _course(
+    order: SoloOrder,
+    training: Sequence[Row],
+    validation: Sequence[Row],
+    hooks: Hooks,
+    found: checkpoints.Checkpoint | None,
+    scratch: Path,
+) -> Course:
+    """The model, its trainer and its state, where the checkpoint has them."""
+    settings = order.settings
+    model = models.load(order.base_folder, settings, order.start)
+    feeds = {name: feed_of(rows, settings) for name, rows in ((_TRAINING, training), (_VALIDATION, validation)) if rows}
+    steps = plan(
+        feeds[_TRAINING].lengths,
+        batch_rows=settings.batch_rows,
+        epochs=settings.epochs,
+        seed=settings.seed,
+        max_steps=settings.max_steps,
+    )
+    progress = found.progress if found else Progress(total_steps=len(steps))
+    trainer = trainer_for(model, order.base_folder, settings, Plan(feeds[_TRAINING], steps, progress.step), scratch)
+    own = _begun(trainer, feeds) if found is None else state.state_of(found)
+    for split, reference in own.references.items():
+        compared: Any = feeds[split]
+        compared.reference = reference
+    course = Course(trainer, order, hooks, feeds.get(_VALIDATION), progress, own)
+    if found is not None:
+        course.go_on(found)
+    return course
+
+
+def _begun(trainer: Any, feeds: Mapping[str, Feed]) -> state.State:
+    """The state before the first step: the references of feeds that compare with them, the generators by the seed."""
+    compared = {split: feed for split, feed in feeds.items() if isinstance(feed, PairFeed | JudgedFeed)}
+    references = {split: trainer.sequence_log_probs(feed.sequences()) for split, feed in compared.items()}
+    set_seed(models.seed_of(trainer.settings))
+    return state.State(references=references, generators=state.generators())
+
+
+def _check(settings: Settings, training: Sequence[Row]) -> None:
+    """Refuse what could only fail later.  Raises ValueError."""
+    if not training:
+        raise ValueError("there is no row to train on")
+    known = (Metric.LOSS, Metric.PREFERENCE_ACCURACY) if settings.objective is Objective.DPO else (Metric.LOSS,)
+    if settings.metric not in known:
+        names = " or ".join(metric.value for metric in known)
+        raise ValueError(f"{settings.method.value} jobs for {settings.objective.value} are evaluated by {names}")
+    if settings.method.joint:
+        raise ValueError(f"{settings.method.value} jobs train on the shared base, not alone")
+    if not 0 <= settings.label_smoothing < 0.5:
+        raise ValueError("label_smoothing must be at least 0 and less than a half")
+    if settings.method is Method.FULL and settings.rank_pattern:
+        raise ValueError("rank_pattern is for adapters; full fine-tuning has no ranks")

@@ -1,0 +1,51 @@
+"""A full model as the registry takes it: the base's own files, with weights of the same names, shapes and dtype.
+
+Invariant: the same tensors give the same bytes, and no more than one file's weights are held twice in memory.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from huggingface_hub import split_torch_state_dict_into_shards
+from safetensors.torch import save_file
+from torch import Tensor
+
+_INDEX = "model.safetensors.index.json"
+# All that belongs to a model beside its weights; a base's folder may hold more, which is not the version's.
+_COPIED = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+
+
+def save_full(
+    tensors: Mapping[str, Tensor], base: Path, folder: Path, dtype: torch.dtype, *, max_file_bytes: int = 4 * 1024**3
+) -> None:
+    """Write the model with these parameters, by their names inside it, into `folder`, in `dtype`.
+
+    Weights over ``max_file_bytes`` are divided over several files, with an index, as transformers does.
+    """
+    for name in _COPIED:
+        if (base / name).is_file():
+            shutil.copyfile(base / name, folder / name)
+    # By their size in the dtype that is written: an empty tensor of it has all that the division asks for.
+    outlines = {name: torch.empty_like(tensor, dtype=dtype, device="meta") for name, tensor in sorted(tensors.items())}
+    division = split_torch_state_dict_into_shards(outlines, max_shard_size=max_file_bytes)
+    for filename, names in division.filename_to_tensors.items():
+        written = {name: tensors[name].detach().to(dtype).contiguous() for name in names}
+        save_file(written, str(folder / filename), metadata={"format": "pt"})
+    if division.is_sharded:
+        index = {"metadata": {"total_size": division.metadata["total_size"]}, "weight_map": division.tensor_to_filename}
+        (folder / _INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")

@@ -1,0 +1,150 @@
+"""All that a solo job's later steps depend on, as tensors, and back.
+
+Invariant: what `held` returns, put back by `restore` in a fresh process, continues to the bits of a run that was never
+interrupted: trained weights, both moments, three random generators, references, and the history of evaluations.
+"""
+
+import math
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from services.trainer import checkpoints
+from services.trainer.settings import Metric, Settings
+
+_WEIGHT, _BEST, _REFERENCE, _GENERATOR = "weight.", "best.", "reference.", "generator."
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+_TORCH, _NUMPY, _NUMPY_GAUSS, _PYTHON, _PYTHON_GAUSS = "torch", "numpy", "numpy_gauss", "python", "python_gauss"
+
+
+@dataclass(slots=True)
+class History:
+    """What the evaluations of a job have come to.
+
+    `best_value` is as reported; `misses` counts evaluations that did not improve on the best by more than the delta;
+    `evaluated_step` is the last that was evaluated; `ended` says that training ends early.
+    """
+
+    best_step: int = 0
+    best_value: float | None = None
+    misses: int = 0
+    evaluated_step: int = 0
+    ended: bool = False
+
+    def add(self, step: int, value: float, settings: Settings) -> bool:
+        """Take an evaluation's metric in; return whether it is the best so far.
+
+        As transformers' early stopping counts: any better value is the best, one better by more than the delta starts
+        the patience anew.
+        """
+        self.evaluated_step = step
+        gain = self._gain(value, settings.metric)
+        self.misses = 0 if gain > settings.early_stopping_delta else self.misses + 1
+        patience = settings.early_stopping_patience
+        self.ended = bool(patience) and self.misses >= patience
+        if gain <= 0:
+            return False
+        self.best_step, self.best_value = step, value
+        return True
+
+    def _gain(self, value: float, metric: Metric) -> float:
+        if self.best_value is None:
+            return math.inf
+        return self.best_value - value if metric.lower_is_better else value - self.best_value
+
+
+@dataclass(slots=True)
+class State:
+    """The parts of a job's state that are not the model's: references by split, best weights, history, generators."""
+
+    references: dict[str, Tensor] = field(default_factory=dict)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    history: History = field(default_factory=History)
+    generators: dict[str, Tensor] = field(default_factory=dict)
+
+
+def held(parameters: Mapping[str, nn.Parameter], optimizer: Any, state: State) -> dict[str, Tensor]:
+    """Return all tensors by name; weights and moments are the live tensors, to be written before the next step."""
+    tensors = {_GENERATOR + name: tensor for name, tensor in generators().items()}
+    for name, parameter in parameters.items():
+        tensors[_WEIGHT + name] = parameter.detach()
+        for moment in _MOMENTS:
+            if parameter in optimizer.state:
+                tensors[f"{moment}.{name}"] = optimizer.state[parameter][moment]
+    tensors |= {_BEST + name: tensor for name, tensor in state.best.items()}
+    tensors |= {_REFERENCE + split: tensor for split, tensor in state.references.items()}
+    return tensors
+
+
+def noted(state: State) -> dict[str, object]:
+    """Return what is kept beside the tensors, as JSON takes it."""
+    return {"history": asdict(state.history)}
+
+
+def state_of(checkpoint: checkpoints.Checkpoint) -> State:
+    """The parts that are not the model's, as a checkpoint has them."""
+    with _opened(checkpoint) as tensors:
+        return State(
+            references=_below(tensors, _REFERENCE),
+            best=_below(tensors, _BEST),
+            history=History(**checkpoints.load_state(checkpoint)["history"]),
+            generators=_below(tensors, _GENERATOR),
+        )
+
+
+def restore_weights(parameters: Mapping[str, nn.Parameter], checkpoint: checkpoints.Checkpoint) -> None:
+    """Put the trained weights back, one at a time."""
+    with _opened(checkpoint) as tensors, torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors.get_tensor(_WEIGHT + name))
+
+
+def restore_moments(parameters: Mapping[str, nn.Parameter], optimizer: Any, checkpoint: checkpoints.Checkpoint) -> None:
+    """Put the optimizer's moments back, one at a time."""
+    with _opened(checkpoint) as tensors:
+        for name, parameter in parameters.items():
+            moments = {moment: tensors.get_tensor(f"{moment}.{name}").clone() for moment in _MOMENTS}
+            optimizer.state[parameter] = {"step": torch.tensor(float(checkpoint.progress.step)), **moments}
+
+
+def _opened(checkpoint: checkpoints.Checkpoint) -> Any:
+    return safe_open(str(checkpoint.folder / checkpoints.TENSORS), framework="pt")
+
+
+def _below(tensors: Any, prefix: str) -> dict[str, Tensor]:
+    names = [name for name in list(tensors.keys()) if name.startswith(prefix)]
+    return {name.removeprefix(prefix): tensors.get_tensor(name).clone() for name in names}
+
+
+def generators() -> dict[str, Tensor]:
+    """The states of the three generators that libraries draw from."""
+    _, keys, position, has_gauss, cached = numpy.random.get_state(legacy=True)
+    _, internal, gauss = random.getstate()
+    return {
+        _TORCH: torch.get_rng_state(),
+        _NUMPY: torch.tensor([*map(int, keys), int(position), int(has_gauss)]),
+        _NUMPY_GAUSS: torch.tensor(float(cached), dtype=torch.float64),
+        _PYTHON: torch.tensor(internal),
+        _PYTHON_GAUSS: torch.tensor([] if gauss is None else [gauss], dtype=torch.float64),
+    }
+
+
+def set_generators(states: Mapping[str, Tensor]) -> None:
+    """Put the three generators where `generators` found them."""
+    torch.set_rng_state(states[_TORCH])
+    *keys, position, has_gauss = states[_NUMPY].tolist()
+    cached = float(states[_NUMPY_GAUSS])
+    numpy.random.set_state(("MT19937", numpy.array(keys, dtype=numpy.uint32), position, has_gauss, cached))
+    gauss = states[_PYTHON_GAUSS].tolist()
+    random.setstate((3, tuple(states[_PYTHON].tolist()), gauss[0] if gauss else None))
+
+
+def finite(parameters: Iterable[Tensor]) -> bool:
+    """Whether every number in them is one."""
+    return all(bool(parameter.isfinite().all()) for parameter in parameters)

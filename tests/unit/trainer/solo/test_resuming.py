@@ -1,0 +1,61 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from services.trainer import checkpoints
+from services.trainer.settings import Method, Objective
+from tests.unit.trainer.solo.small_jobs import METHODS, OBJECTIVES, Job, with_settings
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_job_that_is_stopped_and_goes_on_ends_with_the_bits_of_one_never_stopped(
+    tmp_path: Path, base: Path, method: Method, objective: Objective
+) -> None:
+    settings = with_settings(method=method, objective=objective, dropout=0.2, evaluation_steps=2)
+    calm, broken = (Job(tmp_path / name, base, settings) for name in ("calm", "broken"))
+    calm.validation = broken.validation = calm.training[:3]
+    whole = calm.finish()
+    broken.stop_after(1)
+    assert broken.finish() == whole
+    # It went on, and did not begin again.
+    assert [report.progress.step for report in broken.said(type(broken.reports[1]))] == [1, 2, 3]
+
+
+def test_a_job_that_ended_just_before_it_was_saved_is_saved_from_its_checkpoint(tmp_path: Path, base: Path) -> None:
+    job = Job(tmp_path / "job", base)
+    whole = job.finish()
+    steps = len(job.reports)
+    assert job.finish() == whole
+    assert len(job.reports) == steps + 1
+
+
+def test_what_other_code_draws_does_not_reach_a_job(tmp_path: Path, base: Path) -> None:
+    import torch
+
+    settings = with_settings(method=Method.DORA, dropout=0.2)
+    torch.manual_seed(1)
+    first = Job(tmp_path / "a", base, settings).finish()
+    torch.manual_seed(2)
+    assert Job(tmp_path / "b", base, settings).finish() == first
+
+
+def test_another_seed_gives_another_model(tmp_path: Path, base: Path) -> None:
+    settings = with_settings(method=Method.DORA)
+    other = dataclasses.replace(settings, seed=4)
+    assert Job(tmp_path / "a", base, settings).finish() != Job(tmp_path / "b", base, other).finish()
+
+
+def test_a_checkpoint_holds_fp32_weights_and_moments_and_no_pickle(tmp_path: Path, base: Path) -> None:
+    import torch
+
+    job = Job(tmp_path / "job", base)
+    job.finish()
+    found = checkpoints.newest(job.order.kept)
+    assert found is not None
+    tensors = checkpoints.load_tensors(found)
+    held = [name for name in tensors if name.startswith(("weight.", "exp_avg"))]
+    assert len(held) == 3 * sum(name.startswith("weight.") for name in tensors)
+    assert all(tensors[name].dtype is torch.float32 for name in held)
+    assert {file.suffix for file in found.folder.iterdir()} == {".safetensors", ".json"}
