@@ -1,13 +1,15 @@
 """Solo jobs small enough to train in a second, and what they make of it."""
 
 import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from services.trainer.data.examples import ChatEncoder, Example, Judged, Pair
-from services.trainer.data.rows import Row, read
+from services.trainer.data.reading import read
+from services.trainer.data.rows import Row
 from services.trainer.settings import Method, Objective, Settings
 from services.trainer.solo.order import Hooks, Report, SoloOrder
 from tests.unit.trainer.tiny import rows_text
@@ -22,7 +24,7 @@ OBJECTIVES = (Objective.SUPERVISED, Objective.DPO, Objective.KTO)
 def examples(base: Path) -> list[Example]:
     """Ten conversations, five of them different."""
     encoder = ChatEncoder.load(base)
-    return [encoder.encode(row.turns) for row in read(rows_text().encode().splitlines()) if isinstance(row, Row)]
+    return [encoder.encode(row.turns) for row in read(io.BytesIO(rows_text().encode())) if isinstance(row, Row)]
 
 
 def rows(base: Path, objective: Objective) -> Sequence[Any]:
