@@ -279,5 +279,13 @@ class Reason(Enum):
     PROCESS_LOST = Entry(
         Code.INTERNAL, "The training process ended {count} times without getting further; last: {status}."
     )
+    RECIPE_NOT_FOUND = Entry(
+        Code.NOT_FOUND,
+        "No recipe is named {name}; there are {known}.",
+        "trivium.trainer.v1.Recipe",
+    )
+    RECIPE_UNFIT = Entry(Code.FAILED_PRECONDITION, "The recipe {name} does not fit the dataset {dataset}: {problem}.")
     SETTINGS_UNFIT = Entry(Code.INVALID_ARGUMENT, "The settings do not fit the base: {problem}.")
+    SWEEP_FINISHED = Entry(Code.FAILED_PRECONDITION, "The sweep {name} has already ended: {state}.")
+    SWEEP_NOT_FOUND = Entry(Code.NOT_FOUND, "No sweep is named {name}.", "trivium.trainer.v1.Sweep")
     TRAINING_DIVERGED = Entry(Code.FAILED_PRECONDITION, "Training diverged: {problem}. Lower the learning rate.")

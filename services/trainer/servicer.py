@@ -12,8 +12,9 @@ from services.chassis.idempotency import key_for
 from services.chassis.interceptors.call import MethodPolicy
 from services.chassis.runtime import Runtime
 from services.chassis.streams import Chunk
-from services.trainer import checkpoints, wire
+from services.trainer import checkpoints, wire, wire_recipes
 from services.trainer.composition import Verbs
+from services.trainer.recipes.filling import RECIPES
 from services.trainer.watching import follow
 from services.trainer.work import CHECKPOINTS
 
@@ -125,7 +126,11 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
     EstimateJob = unimplemented("an estimate of a job's cost")
     CreateSweep = unimplemented("sweeps")
     GetSweep = unimplemented("sweeps")
-    ListRecipes = unimplemented("recipes")
+
+    async def ListRecipes(
+        self, request: training_pb2.ListRecipesRequest, context: Any
+    ) -> training_pb2.ListRecipesResponse:
+        return training_pb2.ListRecipesResponse(recipes=[wire_recipes.recipe(entry) for entry in RECIPES.values()])
 
 
 async def _chunks(requests: AsyncIterator[dataset_pb2.UploadDatasetRequest]) -> AsyncIterator[Chunk]:

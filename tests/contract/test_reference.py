@@ -25,7 +25,6 @@ LATER = frozenset(
         "trivium.trainer.v1.TrainingService/CreateSweep",
         "trivium.trainer.v1.TrainingService/EstimateJob",
         "trivium.trainer.v1.TrainingService/GetSweep",
-        "trivium.trainer.v1.TrainingService/ListRecipes",
     }
 )
 

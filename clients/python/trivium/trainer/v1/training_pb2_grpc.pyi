@@ -63,7 +63,7 @@ class TrainingServiceStub:
     GetSweep: _grpc.UnaryUnaryMultiCallable[_training_pb2.GetSweepRequest, _training_pb2.GetSweepResponse]
     """Returns a sweep with the table of its members. Filled in by a later release."""
     ListRecipes: _grpc.UnaryUnaryMultiCallable[_training_pb2.ListRecipesRequest, _training_pb2.ListRecipesResponse]
-    """Lists named recipes that fill in a whole request. Filled in by a later release."""
+    """Lists named recipes that fill in a whole request."""
 
 @_typing.type_check_only
 class TrainingServiceAsyncStub(TrainingServiceStub):
@@ -100,7 +100,7 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     GetSweep: _aio.UnaryUnaryMultiCallable[_training_pb2.GetSweepRequest, _training_pb2.GetSweepResponse]  # type: ignore[assignment]
     """Returns a sweep with the table of its members. Filled in by a later release."""
     ListRecipes: _aio.UnaryUnaryMultiCallable[_training_pb2.ListRecipesRequest, _training_pb2.ListRecipesResponse]  # type: ignore[assignment]
-    """Lists named recipes that fill in a whole request. Filled in by a later release."""
+    """Lists named recipes that fill in a whole request."""
 
 class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
     """Training jobs of a tenant. An acknowledged job is never lost: a killed one continues from its last checkpoint to the
@@ -206,6 +206,6 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _training_pb2.ListRecipesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_training_pb2.ListRecipesResponse, _abc.Awaitable[_training_pb2.ListRecipesResponse]]:
-        """Lists named recipes that fill in a whole request. Filled in by a later release."""
+        """Lists named recipes that fill in a whole request."""
 
 def add_TrainingServiceServicer_to_server(servicer: TrainingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

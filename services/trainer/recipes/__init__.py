@@ -1,0 +1,1 @@
+"""Recipes: named templates that fill in a whole request from a dataset and one choice."""
