@@ -1,0 +1,77 @@
+"""Log-probabilities of supervised tokens, without ever holding their logits.
+
+The gradient with respect to the hidden state is computed in the forward pass, a block of rows over the whole
+vocabulary at a time, and scaled by what comes from above in the backward pass.  Invariant: every block has the same
+number of rows whatever the pass holds, so that a row's bits are its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+# Rows of a block: logits of 256 rows over 49,152 tokens take 48 MiB in fp32.  Short passes use fewer.
+_BLOCK_ROWS = 256
+_MIN_BLOCK_ROWS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What the model says of a segment.
+
+    `log_probs`: fp32 [supervised tokens], sequence after sequence; `lengths`: how many belong to each sequence.
+    """
+
+    log_probs: Tensor
+    lengths: list[int]
+
+
+def log_probs(hidden: Tensor, following: Tensor, weight: Tensor, bias: Tensor | None, *, trains: bool) -> Tensor:
+    """Log-probability of each token of `following` [tokens] after the row of `hidden` [tokens, width]; fp32 [tokens].
+
+    weight: [vocabulary, width].  With `trains` the gradient reaches `hidden`.
+    """
+    if not following.numel():
+        # Nothing is supervised: an empty tensor that a loss may still be taken of.
+        return hidden.sum(dim=1).float()
+    found: Tensor = _LogProbs.apply(hidden, following, weight, bias, trains)
+    return found
+
+
+class _LogProbs(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, following: Tensor, weight: Tensor, bias: Tensor | None, trains: bool
+    ) -> Tensor:
+        count = hidden.shape[0]
+        found = torch.empty(count, dtype=torch.float32, device=hidden.device)
+        slopes = torch.empty_like(hidden) if trains else None
+        for first in range(0, count, _BLOCK_ROWS):
+            last = min(first + _BLOCK_ROWS, count)
+            rows = _filled(hidden[first:last])
+            logits = functional.linear(rows, weight, bias).float()
+            chances = torch.log_softmax(logits, dim=-1)
+            targets = following[first:last, None]
+            found[first:last] = chances[: last - first].gather(1, targets)[:, 0]
+            if slopes is not None:
+                # d log p / d logits: one at the token itself, less the probability of every token.
+                rising = chances.exp_().neg_()
+                rising[: last - first].scatter_add_(1, targets, torch.ones_like(targets, dtype=torch.float32))
+                slopes[first:last] = (rising.to(weight.dtype) @ weight)[: last - first]
+        ctx.save_for_backward(slopes)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (slopes,) = ctx.saved_tensors
+        return (slopes.float() * gradient[:, None]).to(slopes.dtype), None, None, None, None
+
+
+def _filled(rows: Tensor) -> Tensor:
+    """At least as many rows as keep the kernels the same, the rest zeros."""
+    missing = _MIN_BLOCK_ROWS - rows.shape[0]
+    return functional.pad(rows, (0, 0, 0, missing)) if missing > 0 else rows.contiguous()

@@ -1,0 +1,96 @@
+"""Promise 7: a training job's result does not depend on its neighbours."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.unit.trainer.bank import cast
+
+CHECKOUT = Path(__file__).parents[4]
+
+
+def digests(base: Path, jobs: str) -> dict[str, dict[str, str]]:
+    """What a fresh process finds: sha256 by job, under each dtype and thread count."""
+    path = os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "clients" / "python")])
+    environment = {**os.environ, "PYTHONPATH": path, "GOMP_SPINCOUNT": "0"}
+    command = [sys.executable, "-m", "tests.unit.trainer.bank.cast", str(base), jobs]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=CHECKOUT, env=environment)
+    found: dict[str, dict[str, str]] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.fixture(scope="module")
+def together(base: Path) -> dict[str, dict[str, str]]:
+    """All jobs in changing company."""
+    return digests(base, "all")
+
+
+@pytest.mark.parametrize("job", cast.JOBS)
+def test_a_job_in_changing_company_ends_with_the_bits_of_the_job_alone(
+    job: str, base: Path, together: dict[str, dict[str, str]]
+) -> None:
+    alone = digests(base, job)
+    assert {setting: found[job] for setting, found in together.items()} == {
+        setting: found[job] for setting, found in alone.items()
+    }
+
+
+@pytest.mark.parametrize("dtype", cast.DTYPES)
+def test_a_slot_goes_on_to_the_same_bits_in_another_bank_slot_and_company(base: Path, dtype: str) -> None:
+    names = ["dropping", "long", "plain"]
+    whole = cast.train(cast.load(base, cast.DTYPES[dtype]), names, alone=False)
+
+    job = cast.JOBS["dropping"]
+    first = cast.load(base, cast.DTYPES[dtype])
+    begun = cast.start(first, job)
+    for _ in range(2):
+        cast.step(first, [begun], [])
+    kept = {name: tensor.clone() for name, tensor in begun.slot.tensors().items()}
+
+    other = cast.load(base, cast.DTYPES[dtype])
+    neighbours = [cast.start(other, cast.JOBS[name]) for name in ("partial", "single")]
+    resumed = cast.start(other, job)
+    resumed.slot.restore(kept)
+    resumed.done = begun.done
+    for _ in range(2):
+        next(resumed.batches)
+    for number in range(job.updates - 2):
+        # One neighbour of the two leaves halfway.
+        cast.step(other, [*neighbours[: 2 - number // 2], resumed], [])
+    assert cast.digest(resumed.slot) == whole["dropping"]
+
+
+@pytest.mark.parametrize("planted", [float("nan"), float("inf")])
+def test_what_is_not_finite_in_one_segment_leaves_the_others_bits_alone(base: Path, planted: float) -> None:
+    found = []
+    for fails in (False, True):
+        bank = cast.load(base, torch.bfloat16)
+        plain, broken, partial = (cast.start(bank, cast.JOBS[name]) for name in ("plain", "single", "long"))
+        if fails:
+            broken.slot.weights.fill_(planted)
+        before = broken.slot.weights.clone()
+        for _ in range(3):
+            cast.step(bank, [plain, broken, partial], [])
+        found.append((cast.digest(plain.slot), cast.digest(partial.slot)))
+        # A slot whose gradient is no number is left as it was.
+        assert torch.equal(broken.slot.weights.nan_to_num(), before.nan_to_num()) == fails
+        assert broken.slot.step == (0 if fails else 3)
+    assert found[0] == found[1]
+
+
+def test_recomputed_layers_give_the_bits_of_kept_ones(base: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    from services.trainer.bank import Bank
+
+    found = []
+    for recomputes in (False, True):
+        model = AutoModelForCausalLM.from_pretrained(str(base), dtype=torch.bfloat16)
+        bank = Bank(model, checkpoints_layers=recomputes)
+        found.append(cast.train(bank, ["dropping", "plain", "partial"], alone=False))
+    assert found[0] == found[1]
