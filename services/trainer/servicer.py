@@ -14,7 +14,7 @@ from services.chassis.runtime import Runtime
 from services.chassis.streams import Chunk
 from services.trainer import checkpoints, wire, wire_recipes
 from services.trainer.composition import Verbs
-from services.trainer.recipes.filling import RECIPES
+from services.trainer.recipes.filling import RECIPES, fill
 from services.trainer.watching import follow
 from services.trainer.work import CHECKPOINTS
 
@@ -78,6 +78,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
 
     def __init__(self, verbs: Verbs, runtime: Runtime) -> None:
         self._jobs = verbs.jobs
+        self._datasets = verbs.datasets
         self._bell = verbs.bell
         self._bases = verbs.bases
         self._folder = verbs.jobs_dir
@@ -131,6 +132,12 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         self, request: training_pb2.ListRecipesRequest, context: Any
     ) -> training_pb2.ListRecipesResponse:
         return training_pb2.ListRecipesResponse(recipes=[wire_recipes.recipe(entry) for entry in RECIPES.values()])
+
+    async def FillRecipe(
+        self, request: training_pb2.FillRecipeRequest, context: Any
+    ) -> training_pb2.FillRecipeResponse:
+        facts = wire_recipes.facts(await self._datasets.get(wire.tenant(), request.dataset))
+        return wire_recipes.filled(fill(request.recipe, facts, request.choice, request.model))
 
 
 async def _chunks(requests: AsyncIterator[dataset_pb2.UploadDatasetRequest]) -> AsyncIterator[Chunk]:

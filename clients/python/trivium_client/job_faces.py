@@ -90,3 +90,7 @@ class Recipes:
     def list(self) -> Sequence[nouns.Recipe]:
         """Every recipe."""
         return self._loop.run(self._inner.list())
+
+    def fill(self, recipe: str, dataset: str, *, choice: str = "", model: str = "") -> nouns.FilledRecipe:
+        """An order for a dataset, with the reasons."""
+        return self._loop.run(self._inner.fill(recipe, dataset, choice=choice, model=model))

@@ -266,3 +266,27 @@ class Recipe:
     default_choice: str
     example_row: str
     settings: TrainingSettings
+
+
+class RecipeOrder(TypedDict):
+    """What `jobs.create` takes of a filled recipe."""
+
+    model: str
+    dataset: str
+    recipe: str
+    settings: TrainingSettings
+
+
+@dataclass(frozen=True, slots=True)
+class FilledRecipe:
+    """An order that a recipe filled in for a dataset; `notes` say what was decided and why."""
+
+    model: str
+    dataset: str
+    recipe: str
+    settings: TrainingSettings
+    notes: tuple[str, ...]
+
+    def order(self) -> RecipeOrder:
+        """As `jobs.create` takes it."""
+        return RecipeOrder(model=self.model, dataset=self.dataset, recipe=self.recipe, settings=self.settings)

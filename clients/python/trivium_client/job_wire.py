@@ -186,6 +186,17 @@ def recipe(message: training_pb2.Recipe) -> nouns.Recipe:
     )
 
 
+def filled_recipe(message: training_pb2.FillRecipeResponse) -> nouns.FilledRecipe:
+    """From the wire."""
+    return nouns.FilledRecipe(
+        model=message.job.model,
+        dataset=message.job.dataset,
+        recipe=message.job.recipe,
+        settings=settings(message.job.settings),
+        notes=tuple(message.notes),
+    )
+
+
 def _by_name(values: Mapping[str, T]) -> dict[str, T]:
     """A map in the order of its names: on the wire it has none."""
     return dict(sorted(values.items()))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from trivium_client.document_nouns import Collection, Document, DocumentText, Hit, Span
 from trivium_client.job_nouns import (
     Checkpoint,
+    FilledRecipe,
     Job,
     JobEstimate,
     JobEvent,
@@ -12,6 +13,7 @@ from trivium_client.job_nouns import (
     LoraSettings,
     PreferenceSettings,
     Recipe,
+    RecipeOrder,
     Sweep,
     SweepAxis,
     SweepMember,
@@ -36,6 +38,7 @@ __all__ = [
     "DocumentText",
     "Engine",
     "Evaluation",
+    "FilledRecipe",
     "Hit",
     "Job",
     "JobEstimate",
@@ -45,6 +48,7 @@ __all__ = [
     "Model",
     "PreferenceSettings",
     "Recipe",
+    "RecipeOrder",
     "Route",
     "ServedModel",
     "Span",

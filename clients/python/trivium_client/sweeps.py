@@ -73,3 +73,13 @@ class Recipes:
         stub: TrainingServiceAsyncStub = self._transport.stub("trainer", TrainingServiceStub)
         response = await self._transport.call("trainer", stub.ListRecipes, training_pb2.ListRecipesRequest())
         return [job_wire.recipe(item) for item in response.recipes]
+
+    async def fill(self, recipe: str, dataset: str, *, choice: str = "", model: str = "") -> nouns.FilledRecipe:
+        """Fill in an order for a dataset, with the reasons; nothing is queued: `jobs.create(**filled.order())` does that.
+
+        Raises NotFoundError, and PreconditionError that names the field which the dataset's rows lack.
+        """
+        stub: TrainingServiceAsyncStub = self._transport.stub("trainer", TrainingServiceStub)
+        request = training_pb2.FillRecipeRequest(recipe=recipe, dataset=dataset, choice=choice, model=model)
+        response = await self._transport.call("trainer", stub.FillRecipe, request)
+        return job_wire.filled_recipe(response)

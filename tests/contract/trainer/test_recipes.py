@@ -2,9 +2,14 @@
 
 import json
 
+import grpc
+import pytest
 from trivium.trainer.v1 import training_pb2
+from trivium_client import Trivium
 
-from tests.contract.trainer.deployment import Caller
+from tests.contract.trainer.deployment import Caller, Deployment
+from tests.contract.trainer.test_datasets import failed
+from tests.unit.trainer.tiny import rows_text
 
 
 def recipes(caller: Caller) -> dict[str, training_pb2.Recipe]:
@@ -24,3 +29,54 @@ def test_recipes_are_listed_with_what_one_needs_to_choose_and_to_write_rows(call
         assert json.loads(recipe.example_row)
         assert "Do not use it" in recipe.description
     assert listed["prefer"].settings.objective == training_pb2.OBJECTIVE_DPO
+
+
+@pytest.fixture(scope="module")
+def pairs(caller: Caller) -> str:
+    """A dataset of prompts and completions."""
+    return str(caller.upload(rows_text(20).encode(), "house-pairs.jsonl").dataset)
+
+
+def fill(caller: Caller, **fields: str) -> training_pb2.FillRecipeResponse:
+    """A request that a recipe fills in."""
+    request = training_pb2.FillRecipeRequest(**fields)
+    response: training_pb2.FillRecipeResponse = caller.training.FillRecipe(request, metadata=caller.metadata)
+    return response
+
+
+def test_a_request_that_a_recipe_filled_in_is_taken_as_it_is(caller: Caller, pairs: str) -> None:
+    filled = fill(caller, recipe="rewrite", dataset=pairs, choice="gentle")
+    assert (filled.job.model, filled.job.dataset) == ("house-pairs-rewrite", pairs)
+    assert filled.job.settings.lora.rank == 8
+    assert any(note.startswith("rank 8: ") for note in filled.notes)
+    job = caller.training.CreateJob(filled.job, metadata=caller.metadata).job
+    caller.training.CancelJob(training_pb2.CancelJobRequest(job=job.job), metadata=caller.metadata)
+    assert (job.settings.lora.rank, job.settings.epochs) == (8, filled.job.settings.epochs)
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "reason", "words"),
+    [
+        ({"recipe": "prefer"}, "FAILED_PRECONDITION", "RECIPE_UNFIT", 'have no "label"; they have completion, prompt'),
+        ({"recipe": "prefr"}, "NOT_FOUND", "RECIPE_NOT_FOUND", "there are classify, extract"),
+        ({"recipe": "prefer", "choice": "much"}, "INVALID_ARGUMENT", "FIELD_INVALID", "gentle, standard, strong"),
+        ({"recipe": "prefer", "dataset": "none"}, "NOT_FOUND", "DATASET_NOT_FOUND", "none"),
+    ],
+)
+def test_what_no_recipe_can_fill_in_is_refused_with_what_to_do(
+    caller: Caller, pairs: str, fields: dict[str, str], code: str, reason: str, words: str
+) -> None:
+    with pytest.raises(grpc.RpcError) as refused:
+        fill(caller, **({"dataset": pairs} | fields))
+    assert failed(refused.value)[:2] == (grpc.StatusCode[code], reason)
+    assert words in str(refused.value.details())
+
+
+def test_the_sdk_fills_in_an_order_that_it_takes(deployment: Deployment, pairs: str) -> None:
+    with Trivium(data_dir=deployment.folder) as client:
+        assert "rewrite" in {recipe.recipe for recipe in client.recipes.list()}
+        filled = client.recipes.fill("rewrite", pairs, model="mine")
+        job = client.jobs.create(**filled.order())
+        client.jobs.cancel(job.job)
+    assert (job.model, job.settings.lora.rank) == ("mine", 16)
+    assert filled.notes

@@ -95,6 +95,9 @@ def test_checkpoints_estimates_sweeps_and_recipes_lose_nothing() -> None:
     assert missing(job_wire.sweep(sweep).table[0], sweep.table[0], besides=set()) == set()
     recipe = filled(training_pb2.Recipe())
     assert missing(job_wire.recipe(recipe), recipe, besides=set()) == set()
+    answer = filled(training_pb2.FillRecipeResponse())
+    assert job_wire.filled_recipe(answer).order()["settings"] == job_wire.settings(answer.job.settings)
+    assert job_wire.filled_recipe(answer).notes == tuple(answer.notes)
 
 
 def test_an_order_says_all_that_the_contract_takes() -> None:

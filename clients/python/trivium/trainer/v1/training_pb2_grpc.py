@@ -96,6 +96,11 @@ class TrainingServiceStub(object):
                 request_serializer=trivium_dot_trainer_dot_v1_dot_training__pb2.ListRecipesRequest.SerializeToString,
                 response_deserializer=trivium_dot_trainer_dot_v1_dot_training__pb2.ListRecipesResponse.FromString,
                 _registered_method=True)
+        self.FillRecipe = channel.unary_unary(
+                '/trivium.trainer.v1.TrainingService/FillRecipe',
+                request_serializer=trivium_dot_trainer_dot_v1_dot_training__pb2.FillRecipeRequest.SerializeToString,
+                response_deserializer=trivium_dot_trainer_dot_v1_dot_training__pb2.FillRecipeResponse.FromString,
+                _registered_method=True)
 
 
 class TrainingServiceServicer(object):
@@ -190,6 +195,14 @@ class TrainingServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FillRecipe(self, request, context):
+        """Fills in a request for a dataset by a recipe and one choice, with the reasons; nothing is queued. Fails with NOT_FOUND /
+        RECIPE_NOT_FOUND, NOT_FOUND / DATASET_NOT_FOUND, FAILED_PRECONDITION / RECIPE_UNFIT naming the field that its rows lack.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TrainingServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -252,6 +265,11 @@ def add_TrainingServiceServicer_to_server(servicer, server):
                     servicer.ListRecipes,
                     request_deserializer=trivium_dot_trainer_dot_v1_dot_training__pb2.ListRecipesRequest.FromString,
                     response_serializer=trivium_dot_trainer_dot_v1_dot_training__pb2.ListRecipesResponse.SerializeToString,
+            ),
+            'FillRecipe': grpc.unary_unary_rpc_method_handler(
+                    servicer.FillRecipe,
+                    request_deserializer=trivium_dot_trainer_dot_v1_dot_training__pb2.FillRecipeRequest.FromString,
+                    response_serializer=trivium_dot_trainer_dot_v1_dot_training__pb2.FillRecipeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -580,6 +598,33 @@ class TrainingService(object):
             '/trivium.trainer.v1.TrainingService/ListRecipes',
             trivium_dot_trainer_dot_v1_dot_training__pb2.ListRecipesRequest.SerializeToString,
             trivium_dot_trainer_dot_v1_dot_training__pb2.ListRecipesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FillRecipe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.trainer.v1.TrainingService/FillRecipe',
+            trivium_dot_trainer_dot_v1_dot_training__pb2.FillRecipeRequest.SerializeToString,
+            trivium_dot_trainer_dot_v1_dot_training__pb2.FillRecipeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -64,6 +64,10 @@ class TrainingServiceStub:
     """Returns a sweep with the table of its members. Filled in by a later release."""
     ListRecipes: _grpc.UnaryUnaryMultiCallable[_training_pb2.ListRecipesRequest, _training_pb2.ListRecipesResponse]
     """Lists named recipes that fill in a whole request."""
+    FillRecipe: _grpc.UnaryUnaryMultiCallable[_training_pb2.FillRecipeRequest, _training_pb2.FillRecipeResponse]
+    """Fills in a request for a dataset by a recipe and one choice, with the reasons; nothing is queued. Fails with NOT_FOUND /
+    RECIPE_NOT_FOUND, NOT_FOUND / DATASET_NOT_FOUND, FAILED_PRECONDITION / RECIPE_UNFIT naming the field that its rows lack.
+    """
 
 @_typing.type_check_only
 class TrainingServiceAsyncStub(TrainingServiceStub):
@@ -101,6 +105,10 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     """Returns a sweep with the table of its members. Filled in by a later release."""
     ListRecipes: _aio.UnaryUnaryMultiCallable[_training_pb2.ListRecipesRequest, _training_pb2.ListRecipesResponse]  # type: ignore[assignment]
     """Lists named recipes that fill in a whole request."""
+    FillRecipe: _aio.UnaryUnaryMultiCallable[_training_pb2.FillRecipeRequest, _training_pb2.FillRecipeResponse]  # type: ignore[assignment]
+    """Fills in a request for a dataset by a recipe and one choice, with the reasons; nothing is queued. Fails with NOT_FOUND /
+    RECIPE_NOT_FOUND, NOT_FOUND / DATASET_NOT_FOUND, FAILED_PRECONDITION / RECIPE_UNFIT naming the field that its rows lack.
+    """
 
 class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
     """Training jobs of a tenant. An acknowledged job is never lost: a killed one continues from its last checkpoint to the
@@ -207,5 +215,15 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_training_pb2.ListRecipesResponse, _abc.Awaitable[_training_pb2.ListRecipesResponse]]:
         """Lists named recipes that fill in a whole request."""
+
+    @_abc_1.abstractmethod
+    def FillRecipe(
+        self,
+        request: _training_pb2.FillRecipeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_training_pb2.FillRecipeResponse, _abc.Awaitable[_training_pb2.FillRecipeResponse]]:
+        """Fills in a request for a dataset by a recipe and one choice, with the reasons; nothing is queued. Fails with NOT_FOUND /
+        RECIPE_NOT_FOUND, NOT_FOUND / DATASET_NOT_FOUND, FAILED_PRECONDITION / RECIPE_UNFIT naming the field that its rows lack.
+        """
 
 def add_TrainingServiceServicer_to_server(servicer: TrainingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
