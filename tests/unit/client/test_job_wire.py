@@ -96,7 +96,7 @@ def test_checkpoints_estimates_sweeps_and_recipes_lose_nothing() -> None:
     recipe = filled(training_pb2.Recipe())
     assert missing(job_wire.recipe(recipe), recipe, besides=set()) == set()
     answer = filled(training_pb2.FillRecipeResponse())
-    assert job_wire.filled_recipe(answer).order()["settings"] == job_wire.settings(answer.job.settings)
+    assert job_wire.filled_recipe(answer).order()["settings"] == settings_wire.settings(answer.job.settings)
     assert job_wire.filled_recipe(answer).notes == tuple(answer.notes)
 
 
