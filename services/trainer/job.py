@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from services.trainer.scheduling.state import Priority
 from services.trainer.settings import Settings
 
 
@@ -38,7 +39,8 @@ class State(StrEnum):
 _END = frozenset({State.FAILED, State.CANCELLED})
 MOVES: dict[State, frozenset[State]] = {
     State.QUEUED: frozenset({State.RUNNING, State.PAUSED}) | _END,
-    State.RUNNING: frozenset({State.PAUSING, State.PAUSED, State.CANCELLING, State.REGISTERING}) | _END,
+    # Queued again: it gave way to another at a step boundary, after a checkpoint.
+    State.RUNNING: frozenset({State.QUEUED, State.PAUSING, State.PAUSED, State.CANCELLING, State.REGISTERING}) | _END,
     State.PAUSING: frozenset({State.PAUSED, State.CANCELLING, State.REGISTERING}) | _END,
     State.PAUSED: frozenset({State.QUEUED}) | _END,
     State.CANCELLING: _END,
@@ -51,9 +53,11 @@ MOVES: dict[State, frozenset[State]] = {
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a caller asks for: which data, into which model, how.
+    """What a caller asks for: which data, into which model, how, and how soon.
 
-    ``base_version`` is the version that the base is, empty for one of the deployment's.
+    ``base_version`` is the version that the base is, empty for one of the deployment's; ``start_version`` the adapter
+    that training starts from, empty for a new one.  ``deadline`` is in Unix seconds, 0 for none; ``depends_on`` are
+    jobs that must succeed first.  ``job_bytes`` and ``base_bytes`` are what it takes in memory, by `needs`.
     """
 
     model: str
@@ -64,6 +68,18 @@ class Order:
     settings: Settings
     alias: str
     base_version: str = ""
+    validation_dataset: str = ""
+    validation_dataset_digest: str = ""
+    start_version: str = ""
+    priority: Priority = Priority.NORMAL
+    deadline: float = 0.0
+    depends_on: tuple[str, ...] = ()
+    processes: int = 1
+    sweep: str = ""
+    recipe: str = ""
+    warnings: tuple[str, ...] = ()
+    job_bytes: int = 0
+    base_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +91,42 @@ class Progress:
     trained_tokens: int = 0
     loss: float = 0.0
     best_step: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What a job's processes reported last.
+
+    ``evaluation`` holds values by name; ``charged_seconds`` are the seconds of machine that were its share so far.
+    ``recorded`` is the last step of which there is an event, by kind: a job that goes on from a checkpoint does some
+    steps again, and none is told twice.
+    """
+
+    learning_rate: float = 0.0
+    gradient_norm: float = 0.0
+    tokens_per_second: float = 0.0
+    memory_bytes: int = 0
+    charged_seconds: float = 0.0
+    evaluation: Mapping[str, float] = field(default_factory=dict)
+    recorded: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who may train a job and write for it: ``owner`` until ``expires_at`` (Unix seconds), on ``nodes`` since ``since``.
+
+    The epoch grows with every lease; what comes under an earlier one counts no more.
+    """
+
+    owner: str = ""
+    epoch: int = 0
+    expires_at: float = 0.0
+    nodes: tuple[str, ...] = ()
+    since: float = 0.0
+
+    def held(self, now: float) -> bool:
+        """Whether somebody has it."""
+        return bool(self.owner) and self.expires_at > now
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +148,8 @@ class Job:
     error_message: str = ""
     attempts: int = 0
     crashes: int = 0
+    lease: Lease = field(default_factory=Lease)
+    measures: Measures = field(default_factory=Measures)
 
     def estimated_end(self, now: datetime) -> datetime | None:
         """Return when training will end by the pace so far, or None when there is none to go by."""
@@ -121,6 +175,7 @@ class EventKind(StrEnum):
     STEP = "step"
     CHECKPOINT = "checkpoint"
     MESSAGE = "message"
+    EVALUATION = "evaluation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,3 +190,6 @@ class Event:
     gradient_norm: float = 0.0
     message: str = ""
     sequence: int = 0
+    tokens_per_second: float = 0.0
+    memory_bytes: int = 0
+    evaluation: Mapping[str, float] = field(default_factory=dict)

@@ -37,7 +37,7 @@ class DatasetRow(Base):
 
 
 class JobRow(Base):
-    """A job.  `order` and `progress` are JSON; `sequence` is that of its newest event."""
+    """A job.  `order`, `progress`, `measures` and `lease_nodes` are JSON; `sequence` is that of its newest event."""
 
     __tablename__ = "jobs"
     tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
@@ -57,6 +57,12 @@ class JobRow(Base):
     queued_at: Mapped[float] = mapped_column(Float)
     started_at: Mapped[float | None] = mapped_column(Float)
     ended_at: Mapped[float | None] = mapped_column(Float)
+    lease_owner: Mapped[str] = mapped_column(_Id, default="", server_default="")
+    lease_epoch: Mapped[int] = mapped_column(_Big, default=0, server_default="0")
+    lease_expires_at: Mapped[float] = mapped_column(Float, default=0.0, server_default="0")
+    lease_since: Mapped[float] = mapped_column(Float, default=0.0, server_default="0")
+    lease_nodes: Mapped[str] = mapped_column("lease_nodes_json", Text, default="[]", server_default="[]")
+    measures: Mapped[str] = mapped_column("measures_json", Text, default="{}", server_default="{}")
     __table_args__ = (
         Index("ix_jobs_state", "state", "queued_at"),
         Index("ix_jobs_dataset", "tenant", "dataset_digest"),
@@ -77,4 +83,18 @@ class EventRow(Base):
     gradient_norm: Mapped[float] = mapped_column(Float)
     message: Mapped[str] = mapped_column(Text)
     created_at: Mapped[float] = mapped_column(Float)
+    tokens_per_second: Mapped[float] = mapped_column(Float, default=0.0, server_default="0")
+    memory_bytes: Mapped[int] = mapped_column(_Big, default=0, server_default="0")
+    evaluation: Mapped[str] = mapped_column("evaluation_json", Text, default="{}", server_default="{}")
     __table_args__ = (ForeignKeyConstraint(["tenant", "job"], ["jobs.tenant", "jobs.job"], name="fk_events_job"),)
+
+
+class UsageRow(Base):
+    """What a tenant has used: seconds of machine, decayed up to `used_at`, and tokens trained in a window of the clock."""
+
+    __tablename__ = "tenant_usage"
+    tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
+    used_seconds: Mapped[float] = mapped_column(Float)
+    used_at: Mapped[float] = mapped_column(Float)
+    window_tokens: Mapped[int] = mapped_column(_Big)
+    window_at: Mapped[float] = mapped_column(Float)

@@ -1,0 +1,155 @@
+"""Rows of jobs and their events, and the two ways in which a row changes: a move along `MOVES`, and an event.
+
+Invariants: a state changes along `MOVES` alone and never without an event; a job's events are numbered from 1 without
+gap; a job that no process holds has no lease.
+"""
+
+import json
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from services.chassis.errors import Failure, Reason
+from services.trainer.job import MOVES, Event, EventKind, Job, Lease, Measures, Order, Progress, State
+from services.trainer.scheduling.state import Priority
+from services.trainer.settings import settings_from
+from services.trainer.store import EventRow, JobRow
+
+
+def find(session: Session, tenant: str, job: str, *, held: bool = False) -> JobRow:
+    """Return the row; `held`: as it stays until the transaction ends, except for what the transaction does.
+
+    PostgreSQL locks the row for that; SQLite, which knows no such lock, has one writer at a time.  Raises
+    JOB_NOT_FOUND.
+    """
+    row = session.get(JobRow, (tenant, job), with_for_update=held or None)
+    if row is None:
+        raise Failure(Reason.JOB_NOT_FOUND, name=job)
+    return row
+
+
+def add(session: Session, tenant: str, job: str, principal: str, order: Order, progress: Progress, now: float) -> JobRow:
+    """Make a queued job's row, with its first event."""
+    row = JobRow(
+        tenant=tenant,
+        job=job,
+        principal=principal,
+        dataset_digest=order.dataset_digest,
+        order=json.dumps(asdict(order)),
+        progress=json.dumps(asdict(progress)),
+        state=State.QUEUED.value,
+        version="",
+        error_reason="",
+        error_message="",
+        attempts=0,
+        crashes=0,
+        sequence=0,
+        created_at=now,
+        queued_at=now,
+        lease_owner="",
+        lease_epoch=0,
+        lease_expires_at=0.0,
+        lease_since=0.0,
+        lease_nodes="[]",
+        measures="{}",
+    )
+    session.add(row)
+    session.flush()
+    tell(session, row, EventKind.STATE, now, message="queued")
+    return row
+
+
+def move(session: Session, row: JobRow, state: State, message: str, now: float) -> None:
+    """Give the job another state and tell it.  Raises ValueError for a move that is none."""
+    if state not in MOVES[State(row.state)]:
+        raise ValueError(f"a job does not go from {row.state} to {state}")
+    row.state = state.value
+    if state is State.RUNNING and row.started_at is None:
+        row.started_at = now
+    if state.finished:
+        row.ended_at = now
+    if not state.holds_child:
+        release(row)
+    tell(session, row, EventKind.STATE, now, message=message)
+
+
+def release(row: JobRow) -> None:
+    """Nobody holds the job any more; its epoch stays, so that who held it writes nothing more."""
+    row.lease_owner, row.lease_expires_at, row.lease_nodes = "", 0.0, "[]"
+
+
+def tell(session: Session, row: JobRow, kind: EventKind, now: float, **values: Any) -> None:
+    """Append an event; the progress in it is the row's.  `values` are columns of the event."""
+    row.sequence += 1
+    plain: dict[str, Any] = {"learning_rate": 0.0, "gradient_norm": 0.0, "message": ""}
+    session.add(
+        EventRow(
+            tenant=row.tenant,
+            job=row.job,
+            sequence=row.sequence,
+            kind=kind.value,
+            state=row.state,
+            progress=row.progress,
+            created_at=now,
+            **(plain | values),
+        )
+    )
+
+
+def job_of(row: JobRow) -> Job:
+    """Return the row as the domain knows it."""
+    return Job(
+        tenant=row.tenant,
+        job=row.job,
+        principal=row.principal,
+        order=order_from(json.loads(row.order)),
+        state=State(row.state),
+        progress=Progress(**json.loads(row.progress)),
+        create_time=_time(row.created_at),
+        queue_time=_time(row.queued_at),
+        start_time=_time(row.started_at) if row.started_at is not None else None,
+        end_time=_time(row.ended_at) if row.ended_at is not None else None,
+        version=row.version,
+        error_reason=row.error_reason,
+        error_message=row.error_message,
+        attempts=row.attempts,
+        crashes=row.crashes,
+        lease=Lease(
+            row.lease_owner, row.lease_epoch, row.lease_expires_at, tuple(json.loads(row.lease_nodes)), row.lease_since
+        ),
+        measures=Measures(**json.loads(row.measures)),
+    )
+
+
+def order_from(stored: dict[str, Any]) -> Order:
+    """Rebuild an order from what `dataclasses.asdict` and JSON made of it; what an earlier release lacked is default."""
+    order = Order(**{**stored, "settings": settings_from(stored["settings"])})
+    return replace(
+        order,
+        priority=Priority(order.priority),
+        depends_on=tuple(order.depends_on),
+        warnings=tuple(order.warnings),
+    )
+
+
+def event_of(row: EventRow) -> Event:
+    """Return the row as the domain knows it."""
+    return Event(
+        kind=EventKind(row.kind),
+        state=State(row.state),
+        progress=Progress(**json.loads(row.progress)),
+        create_time=_time(row.created_at),
+        learning_rate=row.learning_rate,
+        gradient_norm=row.gradient_norm,
+        message=row.message,
+        sequence=row.sequence,
+        tokens_per_second=row.tokens_per_second,
+        memory_bytes=row.memory_bytes,
+        evaluation=json.loads(row.evaluation),
+    )
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,100 @@
+"""Who trains which job: leases with fencing epochs.
+
+Invariants: a job has one holder at a time; every lease has a higher epoch than the one before, and whatever comes
+under a lower one changes nothing.  A holder that is alive renews; one that is dead is known at once on its own
+machine, elsewhere by the lease's end.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+import psutil
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from services.chassis.database import Database
+from services.trainer.job import EventKind, Job, State
+from services.trainer.job_rows import find, job_of, move, release, tell
+from services.trainer.store import JobRow
+
+
+def identity() -> str:
+    """This process among all that may hold leases: machine, process id, and when it began."""
+    return f"{socket.gethostname()[:64]}/{os.getpid()}/{psutil.Process().create_time():.2f}"
+
+
+def alive(owner: str) -> bool:
+    """Whether a holder may still be at work; of one on another machine only its lease's end says that it is not."""
+    host, pid, began = owner.rsplit("/", 2)
+    if host != socket.gethostname()[:64]:
+        return True
+    try:
+        return f"{psutil.Process(int(pid)).create_time():.2f}" == began
+    except psutil.NoSuchProcess:
+        return False
+
+
+class Leases:
+    """The leases of one trainer, `owner`, each for `seconds` unless it is renewed."""
+
+    def __init__(
+        self, database: Database, owner: str, seconds: float, *, now: Callable[[], datetime], changed: Callable[[str], None]
+    ) -> None:
+        self._database = database
+        self.owner = owner
+        self.seconds = seconds
+        self._now = now
+        self._changed = changed
+
+    async def claim(self, job: Job, nodes: Sequence[str]) -> Job | None:
+        """Take the job as it was planned with (its epoch) and say that it trains; None when it is another's by now."""
+
+        def change(session: Session) -> Job | None:
+            row = find(session, job.tenant, job.job, held=True)
+            state, now = State(row.state), self._now().timestamp()
+            if row.lease_epoch != job.lease.epoch or state not in (State.QUEUED, State.RUNNING) or self._held(row, now):
+                return None
+            row.lease_owner, row.lease_epoch = self.owner, row.lease_epoch + 1
+            row.lease_expires_at, row.lease_since = now + self.seconds, now
+            row.lease_nodes = json.dumps(list(nodes))
+            row.attempts += 1
+            if state is State.QUEUED:
+                move(session, row, State.RUNNING, "training", now)
+            else:
+                tell(session, row, EventKind.MESSAGE, now, message="training again")
+            return job_of(row)
+
+        claimed = await self._database.write(change)
+        if claimed is not None:
+            self._changed(claimed.job)
+        return claimed
+
+    async def renew(self) -> None:
+        """Hold on to everything that is ours for another while."""
+        until = self._now().timestamp() + self.seconds
+        await self._database.write(
+            lambda session: session.execute(
+                update(JobRow).where(JobRow.lease_owner == self.owner).values(lease_expires_at=until)
+            )
+        )
+
+    async def give_up(self, job: Job) -> None:
+        """Let go of a job that stays as it is, to be taken up again by whoever plans next."""
+
+        def change(session: Session) -> None:
+            row = find(session, job.tenant, job.job, held=True)
+            if row.lease_owner == self.owner and row.lease_epoch == job.lease.epoch:
+                release(row)
+
+        await self._database.write(change)
+
+    def holds(self, job: Job) -> bool:
+        """Whether somebody else may be at work on the job, or we are."""
+        now = self._now().timestamp()
+        return job.lease.held(now) and alive(job.lease.owner)
+
+    def _held(self, row: JobRow, now: float) -> bool:
+        return bool(row.lease_owner) and row.lease_expires_at > now and alive(row.lease_owner)
