@@ -275,6 +275,7 @@ class Reason(Enum):
     )
     JOB_FINISHED = Entry(Code.FAILED_PRECONDITION, "The job {name} has already ended: {state}.")
     JOB_NOT_FOUND = Entry(Code.NOT_FOUND, "No job is named {name}.", "trivium.trainer.v1.Job")
+    JOB_UNREACHABLE = Entry(Code.FAILED_PRECONDITION, "The job {name} cannot begin: {problem}.")
     JOB_NOT_PAUSED = Entry(Code.FAILED_PRECONDITION, "The job {name} is {state}; only a paused job is resumed.")
     PROCESS_LOST = Entry(
         Code.INTERNAL, "The training process ended {count} times without getting further; last: {status}."

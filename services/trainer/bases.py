@@ -15,7 +15,9 @@ from services.chassis.errors import Failure, Reason
 from services.chassis.full_models import FullModel, FullModels
 from services.chassis.models import ResolvedModel
 from services.chassis.streams import Chunk
-from services.trainer.job import Job
+from services.trainer.job import Job, Order
+from services.trainer.needs import Architecture, architecture
+from services.trainer.ordering import completed
 from services.trainer.work import Work
 
 _PREFIX = "base:"
@@ -35,12 +37,12 @@ class OwnBase:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The base that a job is to train on.  ``version`` is empty for one of the deployment's; its width in units."""
+    """The base that a job is to train on.  ``version`` is empty for one of the deployment's."""
 
     name: str
     digest: str
     version: str
-    hidden_size: int
+    architecture: Architecture
 
 
 class Registry(Protocol):
@@ -74,13 +76,15 @@ class Bases:
         threads: int,
         data_dir: Path,
         memory_bytes: int,
+        serving_rank: int,
     ) -> None:
         self._deployed = deployed
         self._registry = registry
         self._models = models
-        self._threads = threads
+        self.threads = threads
         self._data_dir = data_dir
         self._memory_bytes = memory_bytes
+        self._serving_rank = serving_rank
 
     @property
     def default(self) -> ResolvedModel:
@@ -96,7 +100,8 @@ class Bases:
         wanted = name.removeprefix(_PREFIX)
         for model in self._deployed:
             if wanted == model.name or (name in ("", "base") and model is self.default):
-                return Chosen(model.name, model.digest, "", _hidden_size((model.path / _CONFIG).read_bytes()))
+                config = (model.path / _CONFIG).read_bytes()
+                return Chosen(model.name, model.digest, "", architecture(json.loads(config)))
         own = await self._registry.base(wanted)
         if own is None:
             known = ", ".join(model.name for model in self._deployed)
@@ -113,7 +118,11 @@ class Bases:
             raise Failure(Reason.SETTINGS_UNFIT, problem=problem, field="base")
         sha256 = next(file.sha256 for file in model.files if file.filename == _CONFIG)
         config = b"".join([chunk.data async for chunk in self._registry.download(sha256, 0)])
-        return Chosen(own.name, model.digest, own.version, _hidden_size(config))
+        return Chosen(own.name, model.digest, own.version, architecture(json.loads(config)))
+
+    def completed(self, order: Order, base: Chosen) -> Order:
+        """The order with what depends on this machine (`ordering`)."""
+        return completed(order, base.architecture, threads=self.threads, serving_rank=self._serving_rank)
 
     def here(self, job: Job) -> bool:
         """Whether the job's base lies on this machine, so that it can train at once."""
@@ -162,10 +171,7 @@ class Bases:
             base_name=job.order.base,
             dataset_path=dataset_path,
             settings=job.order.settings,
-            threads=self._threads,
+            threads=job.order.threads or self.threads,
             data_dir=str(self._data_dir),
+            base_digest=job.order.base_digest,
         )
-
-
-def _hidden_size(config: bytes) -> int:
-    return int(json.loads(config)["hidden_size"])

@@ -226,7 +226,9 @@ def main(folder: Path) -> int:
         lines.write(line.encode())
 
     try:
-        return train(folder, say, lambda: bool(asked))
+        ended = train(folder, say, lambda: bool(asked))
+        say(Line(Said.DONE if ended == Exit.DONE else Said.STOPPED))
+        return ended
     except Refused as refusal:
         say(refusal_line(refusal))
     except Failure as failure:

@@ -5,13 +5,13 @@ reports is still stored.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from services.chassis import models, resources
-from services.chassis.database import open_database
+from services.chassis.database import Database, open_database
 from services.chassis.errors import Failure
 from services.chassis.files import require_space
 from services.chassis.full_models import FullModels
@@ -20,10 +20,14 @@ from services.trainer.bases import Bases, Registry
 from services.trainer.config import TrainerSettings
 from services.trainer.data.checker import Checker
 from services.trainer.data.datasets import Datasets
+from services.trainer.errands import Errands
+from services.trainer.executors.local import LocalExecutor, Machine
 from services.trainer.job import Job
 from services.trainer.jobs import Jobs
+from services.trainer.leases import Leases, identity
 from services.trainer.publisher import Publisher
-from services.trainer.runner import Limits, Runner
+from services.trainer.reports import Reports
+from services.trainer.runner import Granted, Limits, Runner, Wake
 from services.trainer.watching import Bell
 from services.trainer.work import Work
 
@@ -37,6 +41,7 @@ class Verbs:
     bell: Bell
     bases: Bases
     jobs_dir: Path
+    runner: Runner
 
 
 @asynccontextmanager
@@ -56,11 +61,13 @@ async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Registry)
             blocking=runtime.blocking,
             now=runtime.clock.now,
         )
-        runner: Runner
+        log = runtime.log
+
+        wake = Wake()
 
         def changed(job: str) -> None:
             bell.ring(job)
-            runner.wake()
+            wake()
 
         jobs = Jobs(
             database,
@@ -74,24 +81,35 @@ async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Registry)
         def work(job: Job) -> AbstractAsyncContextManager[Work]:
             return bases.work(job, str(datasets.path(job.tenant, job.order.dataset_digest)))
 
+        limits = Limits(settings.max_crashes, settings.restart_seconds, settings.max_restart_seconds)
+        leases = Leases(database, identity(), settings.lease_seconds, now=runtime.clock.now, changed=changed)
         runner = Runner(
             jobs,
-            publisher,
+            leases,
+            # Told to watchers alone: a step changes nothing about the queue.
+            _reports(database, settings, runtime, bell.ring),
+            LocalExecutor(settings.workers_dir, _machine(settings, leases.owner), log),
+            Errands(
+                jobs,
+                publisher,
+                bases,
+                folder=settings.jobs_dir,
+                pause_after=limits.pause_after,
+                done=wake,
+                log=log,
+            ),
             folder=settings.jobs_dir,
             bases=bases,
             work=work,
-            limits=Limits(
-                settings.max_crashes,
-                settings.restart_seconds,
-                settings.max_restart_seconds,
-                settings.stop_seconds,
-            ),
-            log=runtime.log,
+            limits=limits,
+            wake=wake,
+            granted=Granted(bases.threads, settings.allowances, settings.policy),
+            log=log,
         )
         running = runtime.spawn(runner.run(), name="runner")
         runtime.spawn(_sweep(runtime, datasets, settings), name="sweep")
         try:
-            yield Verbs(datasets, jobs, bell, bases, settings.jobs_dir)
+            yield Verbs(datasets, jobs, bell, bases, settings.jobs_dir, runner)
         finally:
             running.cancel()
             with suppress(asyncio.CancelledError):
@@ -108,6 +126,32 @@ async def _bases(runtime: Runtime, settings: TrainerSettings, registry: Registry
         threads=settings.threads or share.threads,
         data_dir=settings.data_dir,
         memory_bytes=settings.memory_bytes or share.memory_bytes,
+        serving_rank=settings.serving_rank,
+    )
+
+
+def _machine(settings: TrainerSettings, owner: str) -> Machine:
+    share = resources.shares()[resources.Role.TRAINER]
+    return Machine(
+        node=owner.partition("/")[0],
+        replica=owner,
+        memory_bytes=settings.memory_bytes or share.memory_bytes,
+        cores=share.threads,
+        stop_seconds=settings.stop_seconds,
+        idle_seconds=settings.idle_seconds,
+    )
+
+
+def _reports(
+    database: Database, settings: TrainerSettings, runtime: Runtime, changed: Callable[[str], None]
+) -> Reports:
+    policy = settings.policy
+    return Reports(
+        database,
+        half_life_seconds=policy.half_life_seconds,
+        window_seconds=policy.window_seconds,
+        now=runtime.clock.now,
+        changed=changed,
     )
 
 

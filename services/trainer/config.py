@@ -7,6 +7,8 @@ from pydantic import Field, field_validator
 
 from services.chassis.config import ServiceSettings, environment
 from services.chassis.models import DEFAULT_BASE
+from services.trainer.planning import Allowance
+from services.trainer.scheduling.state import Policy
 
 
 class TrainerSettings(ServiceSettings):
@@ -32,6 +34,20 @@ class TrainerSettings(ServiceSettings):
     max_restart_seconds: float = Field(default=30.0, gt=0)
     # How long a process may take to finish its step and write a checkpoint when the trainer stops.
     stop_seconds: float = Field(default=15.0, gt=0)
+    # The highest rank that the generator serves: a job with a higher one is warned of it.
+    serving_rank: int = Field(default=16, ge=1, validation_alias="TRIVIUM_GENERATOR_MAX_LORA_RANK")
+    # A base that no job needs stays in memory for so long.
+    idle_seconds: float = Field(default=60.0, ge=0)
+    # Another trainer may take a job over when its holder has been silent for so long.
+    lease_seconds: float = Field(default=15.0, gt=0)
+    # By tenant (* for everybody else) as JSON: {"acme": {"weight": 2, "resident_bytes": 4e9, "concurrent_jobs": 8,
+    # "tokens_per_hour": 1000000}}; what is left out is weight 1 and no limit.
+    allowances: dict[str, Allowance] = Field(default_factory=dict)
+    # Fairness between tenants: how fast use is forgotten, what a start counts before it has used anything, and how long
+    # a job trains before it may be put off for another.
+    half_life_seconds: float = Field(default=168 * 3600.0, gt=0)
+    entry_penalty_seconds: float = Field(default=60.0, ge=0)
+    quantum_seconds: float = Field(default=60.0, gt=0)
 
     @field_validator("base_model", "bases")
     @classmethod
@@ -39,6 +55,20 @@ class TrainerSettings(ServiceSettings):
         if any(uri.partition(":")[0] not in ("wheel", "file", "hf") for uri in _uris(value)):
             raise ValueError("begin it with wheel:, file: or hf:")
         return value
+
+    @property
+    def policy(self) -> Policy:
+        """Fairness as the scheduler takes it."""
+        return Policy(
+            half_life_seconds=self.half_life_seconds,
+            entry_penalty_seconds=self.entry_penalty_seconds,
+            quantum_seconds=self.quantum_seconds,
+        )
+
+    @property
+    def workers_dir(self) -> Path:
+        """Where processes of many jobs keep what they need, a folder each."""
+        return self.service_dir / "workers"
 
     @property
     def base_uris(self) -> list[str]:

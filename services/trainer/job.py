@@ -80,6 +80,8 @@ class Order:
     warnings: tuple[str, ...] = ()
     job_bytes: int = 0
     base_bytes: int = 0
+    # Of each of its processes: settled with the order, since the bits of the result depend on it; 0 in earlier releases.
+    threads: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,13 +30,16 @@ def find(session: Session, tenant: str, job: str, *, held: bool = False) -> JobR
     return row
 
 
-def add(session: Session, tenant: str, job: str, principal: str, order: Order, progress: Progress, now: float) -> JobRow:
+def add(
+    session: Session, tenant: str, job: str, principal: str, order: Order, progress: Progress, now: float
+) -> JobRow:
     """Make a queued job's row, with its first event."""
     row = JobRow(
         tenant=tenant,
         job=job,
         principal=principal,
         dataset_digest=order.dataset_digest,
+        validation_digest=order.validation_dataset_digest,
         order=json.dumps(asdict(order)),
         progress=json.dumps(asdict(progress)),
         state=State.QUEUED.value,

@@ -3,7 +3,7 @@
 Invariant: who changes a job sees what everybody before it decided.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 from dataclasses import replace
 from datetime import datetime
 
@@ -77,6 +77,18 @@ class Jobs:
         states = [state.value for state in State if not state.finished]
         query = select(JobRow).where(JobRow.state.in_(states)).order_by(JobRow.queued_at, JobRow.job)
         return await self._database.read(lambda session: [job_of(row) for row in session.scalars(query)])
+
+    async def states(self, names: Set[str]) -> dict[str, State]:
+        """How these jobs stand, by id; one that is not there is left out."""
+        if not names:
+            return {}
+        query = select(JobRow.job, JobRow.state).where(JobRow.job.in_(names))
+        return await self._database.read(lambda session: {job: State(state) for job, state in session.execute(query)})
+
+    async def ended(self, names: Set[str]) -> set[str]:
+        """Those of the ids that belong to no job which has yet to end."""
+        states = await self.states(names)
+        return {name for name in names if name not in states or states[name].finished}
 
     async def cancel(self, tenant: str, job: str) -> Job:
         """Ask for the end of a job.  Raises JOB_NOT_FOUND, JOB_FINISHED; cancelling twice is no error."""
@@ -183,9 +195,7 @@ def _settled(session: Session, tenant: str, order: Order) -> tuple[Order, int]:
     settled = replace(order, dataset=dataset.dataset, dataset_digest=dataset.digest)
     if order.validation_dataset:
         held_out = find_dataset(session, tenant, order.validation_dataset, for_use=True)
-        settled = replace(
-            settled, validation_dataset=held_out.dataset, validation_dataset_digest=held_out.digest
-        )
+        settled = replace(settled, validation_dataset=held_out.dataset, validation_dataset_digest=held_out.digest)
     for name in order.depends_on:
         state = State(find(session, tenant, name).state)
         if state in (State.FAILED, State.CANCELLED):

@@ -22,7 +22,7 @@ from services.trainer.store import JobRow
 
 
 def identity() -> str:
-    """This process among all that may hold leases: machine, process id, and when it began."""
+    """The process among all that may hold leases: machine, process id, and when it began."""
     return f"{socket.gethostname()[:64]}/{os.getpid()}/{psutil.Process().create_time():.2f}"
 
 
@@ -41,7 +41,13 @@ class Leases:
     """The leases of one trainer, `owner`, each for `seconds` unless it is renewed."""
 
     def __init__(
-        self, database: Database, owner: str, seconds: float, *, now: Callable[[], datetime], changed: Callable[[str], None]
+        self,
+        database: Database,
+        owner: str,
+        seconds: float,
+        *,
+        now: Callable[[], datetime],
+        changed: Callable[[str], None],
     ) -> None:
         self._database = database
         self.owner = owner

@@ -1,47 +1,39 @@
-"""Carry out the scheduler's plan: start a training process, follow it, settle what it leaves.
+"""Carry out the scheduler's plan: give jobs to the executor, hear what becomes of them, settle what they leave.
 
-Invariant: what a job's row says is never ahead of what is on disk; so a trainer killed
-at any point finds, when it starts again, jobs that it can go on with.
+Invariant: what a job's row says is never ahead of what is on disk; so a trainer killed at any point finds, when it
+starts again, jobs that it can go on with.
 """
 
 import asyncio
 import os
 import shutil
-import signal
-import sys
-from collections.abc import Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from services.chassis import processes, resources
-from services.chassis.errors import Code, Failure
+from services.chassis.errors import Code, Failure, Reason
 from services.chassis.logs import Log
-from services.trainer.job import Event, EventKind, Job, Move, State
+from services.trainer import moves
+from services.trainer.errands import Errands
+from services.trainer.executors.executor import Executor, Lost, News, Training
+from services.trainer.job import Job, Move, State
 from services.trainer.jobs import Jobs
-from services.trainer.publisher import Publisher, PublishPostponed, PublishRefused
-from services.trainer.scheduler import (
-    Action,
-    Ended,
-    Fetch,
-    Register,
-    Settle,
-    Train,
-    begin,
-    conclude,
-    plan,
-    refuse,
-    settle,
-)
-from services.trainer.work import ORDER, RESULT, Exit, Line, Said, Work
+from services.trainer.leases import Leases
+from services.trainer.planning import Allowance, Seen, allowance_of, needs, state_of
+from services.trainer.reports import Report, Reports
+from services.trainer.scheduling.actions import Action, Drop, Go, Hold, Preempt, Start, Unfit, Verdict
+from services.trainer.scheduling.planning import plan
+from services.trainer.scheduling.state import Policy
+from services.trainer.work import ORDER, Said, Work
 
-_KINDS = {Said.STEP: EventKind.STEP, Said.CHECKPOINT: EventKind.CHECKPOINT}
-# One line is a few hundred bytes; a child that writes longer ones is broken.
-_MAX_LINE_BYTES = 64 * 1024
 # What says nothing about the job: tried again.
-_PASSING = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.ABORTED, Code.CANCELLED, Code.UNAUTHENTICATED})
+PASSING = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.ABORTED, Code.CANCELLED, Code.UNAUTHENTICATED})
+# How often processes are told what tenants have used elsewhere.
+_SHARE_SECONDS = 10.0
+_LAST = frozenset({Said.STOPPED, Said.DONE, Said.REFUSED})
 
 
 class JobBases(Protocol):
@@ -61,152 +53,204 @@ class Limits:
     max_crashes: int
     restart_seconds: float
     max_restart_seconds: float
-    stop_seconds: float
+    # The queue is looked at whenever a job changes, and at least this often.
+    plan_seconds: float = 2.0
 
     def pause_after(self, crashes: int) -> float:
         """Seconds to wait before the next try after so many crashes in a row."""
         return float(min(self.restart_seconds * 2 ** max(0, crashes - 1), self.max_restart_seconds))
 
 
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """What the operator decides about the queue: threads of a process, tenants' weights and quotas, the policy."""
+
+    threads: int
+    allowances: Mapping[str, Allowance] = field(default_factory=dict)
+    policy: Policy = field(default_factory=Policy)
+
+
+class Wake:
+    """Called when something changed that a plan depends on."""
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Event()
+
+    def __call__(self) -> None:
+        """Say so."""
+        self._changed.set()
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until it was called since the last wait, or `seconds` have passed."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        self._changed.clear()
+
+
 class Runner:
-    """Runs one training process at a time, and registrations beside it."""
+    """Keeps as many jobs training as the plan allows, and runs their errands beside it."""
 
     def __init__(
         self,
         jobs: Jobs,
-        publisher: Publisher,
+        leases: Leases,
+        reports: Reports,
+        executor: Executor,
+        errands: Errands,
         *,
         folder: Path,
         bases: JobBases,
         work: Callable[[Job], AbstractAsyncContextManager[Work]],
         limits: Limits,
+        wake: Wake,
+        granted: Granted,
         log: Log,
     ) -> None:
         self._jobs = jobs
-        self._publisher = publisher
+        self._leases = leases
+        self._reports = reports
+        self._executor = executor
+        self._errands = errands
         self._folder = folder
         self._bases = bases
         self._work = work
         self._limits = limits
+        self._granted = granted
         self._log = log
-        self._wake = asyncio.Event()
-        self._under_way: set[tuple[type[Action], str]] = set()
-
-    def wake(self, _: str = "") -> None:
-        """Look at the jobs again: one of them changed."""
-        self._wake.set()
+        self._wake = wake
+        # What each job in a process of ours keeps in place for it (its base, its dataset).
+        self._held: dict[str, AsyncExitStack] = {}
+        # Jobs that were told to give way, and for whom; jobs that were told to pause.
+        self._giving_way: dict[str, str] = {}
+        self._pausing: set[str] = set()
+        self._not_before: dict[str, float] = {}
+        self._shared_at = 0.0
+        self.verdicts: dict[str, Verdict] = {}
 
     async def run(self) -> None:
-        """Work until cancelled; then the training process writes a checkpoint and ends."""
-        async with asyncio.TaskGroup() as group:
-            while True:
-                self._wake.clear()
-                await self._sweep()
-                planned = plan(await self._jobs.unfinished(), self._bases.here)
-                actions = [action for action in planned if (type(action), action.job.job) not in self._under_way]
-                if not actions:
-                    await self._wake.wait()
-                for action in actions:
-                    await self._act(action, group)
+        """Work until cancelled; then every process writes a checkpoint and ends."""
+        try:
+            async with self._executor.at_work(), asyncio.TaskGroup() as group:
+                group.create_task(self._hear())
+                group.create_task(self._renew())
+                async with self._errands.running(group):
+                    while True:
+                        await self._look()
+                        await self._wake.wait(self._limits.plan_seconds)
+        finally:
+            # What the processes said on their way out: the steps they did and the checkpoints they wrote.
+            await self._take(self._executor.left())
 
-    async def _act(self, action: Action, group: asyncio.TaskGroup) -> None:
-        match action:
-            case Settle(job):
-                await self._jobs.decide(job, settle)
-            case Register(job):
-                self._begin(action, self._register(job), group)
-            case Fetch(job):
-                self._begin(action, self._fetch(job), group)
-            case Train(job):
-                await self._train(job)
-
-    def _begin(self, action: Action, work: Coroutine[Any, Any, None], group: asyncio.TaskGroup) -> None:
-        """Do it beside the training; once, however often it is planned meanwhile."""
-        mark = (type(action), action.job.job)
-        self._under_way.add(mark)
-        group.create_task(work).add_done_callback(lambda _: self._under_way.discard(mark))
-
-    async def _register(self, job: Job) -> None:
-        tries = 0
+    async def _renew(self) -> None:
         while True:
-            try:
-                version = await self._publisher.publish(job, self._folder / job.job / RESULT)
-            except PublishPostponed as why:
-                tries += 1
-                self._log.warning("registration_postponed", job=job.job, tries=tries, why=str(why))
-                await asyncio.sleep(self._limits.pause_after(tries))
-            except Failure as failure:
-                # Access or we ourselves are not ready: nothing that the job could be blamed for.
-                tries += 1
-                self._log.warning("registration_postponed", job=job.job, tries=tries, why=failure.reason.name)
-                await asyncio.sleep(self._limits.pause_after(tries))
-            except PublishRefused as refusal:
-                await self._refuse(job, refusal.reason, str(refusal))
-                return
-            else:
-                await self._jobs.decide(job, _succeeded(version))
-                return
+            await asyncio.sleep(self._leases.seconds / 3)
+            await self._leases.renew()
 
-    async def _fetch(self, job: Job) -> None:
-        """Bring the job's base here, for as long as the job wants it; what only passes is tried again."""
-        tries = 0
-        while not (await self._jobs.get(job.tenant, job.job)).state.finished:
-            try:
-                await self._bases.fetch(job)
-            except Failure as failure:
-                if failure.code not in _PASSING:
-                    await self._refuse(job, failure.reason.name, failure.sentence)
-                    break
-                tries += 1
-                self._log.warning("base_postponed", job=job.job, tries=tries, why=failure.reason.name)
-                await asyncio.sleep(self._limits.pause_after(tries))
-            else:
-                break
-        self.wake()
+    async def _hear(self) -> None:
+        while True:
+            await self._take(await self._executor.news())
 
-    async def _train(self, job: Job) -> None:
+    # What is to be done.
+
+    async def _look(self) -> None:
+        """See how things stand, and do what the plan says."""
+        jobs = await self._jobs.unfinished()
+        await self._sweep(jobs)
+        await self._obey(jobs)
+        self._errands.see(jobs)
+        by_name = {job.job: job for job in jobs}
+        outcomes = await self._jobs.states({name for job in jobs for name in job.order.depends_on})
+        now = time.time()
+        seen = Seen(
+            replica=self._leases.owner,
+            now=now,
+            nodes=self._executor.nodes(),
+            turns=self._executor.turns(),
+            here={job.job for job in jobs if self._bases.here(job) and self._not_before.get(job.job, 0.0) <= now},
+            stopping=set(self._giving_way),
+            threads=self._granted.threads,
+            allowances=self._granted.allowances,
+            policy=self._granted.policy,
+        )
+        usage = await self._reports.usage()
+        planned = plan(state_of(jobs, outcomes, usage, seen), now)
+        self.verdicts = {entry.job: entry for entry in planned if isinstance(entry, Verdict)}
+        for action in planned:
+            if not isinstance(action, Verdict):
+                await self._act(action, by_name)
+        if now - self._shared_at > _SHARE_SECONDS:
+            self._shared_at = now
+            weights = {tenant: allowance_of(tenant, self._granted.allowances).weight for tenant in usage}
+            await self._executor.share(weights, {tenant: row.used_seconds for tenant, row in usage.items()})
+
+    async def _obey(self, jobs: Iterable[Job]) -> None:
+        """Do to processes what people asked for their jobs; settle those that no process holds any more."""
+        for job in jobs:
+            if job.state not in (State.PAUSING, State.CANCELLING):
+                continue
+            if job.lease.owner == self._leases.owner and job.job in self._held:
+                if job.state is State.CANCELLING:
+                    await self._executor.drop(job.job)
+                    await self._settle(job, moves.settle)
+                elif job.job not in self._pausing:
+                    self._pausing.add(job.job)
+                    await self._executor.stop(job.job)
+            elif not self._leases.holds(job) or job.lease.owner == self._leases.owner:
+                await self._jobs.decide(job, moves.settle)
+
+    async def _act(self, action: Action, jobs: Mapping[str, Job]) -> None:
+        match action:
+            case Start(name, nodes):
+                await self._start(jobs[name], nodes)
+            case Preempt(name, _, why):
+                if name in self._held:
+                    self._giving_way[name] = why
+                    await self._executor.stop(name)
+            case Drop(name, why):
+                await self._refuse(jobs[name], Reason.JOB_UNREACHABLE.name, why)
+            case Unfit(name, why):
+                await self._refuse(jobs[name], Reason.SETTINGS_UNFIT.name, why)
+            case Go(process):
+                await self._executor.go(process)
+            case Hold(process):
+                await self._executor.hold(process)
+
+    async def _start(self, job: Job, nodes: tuple[str, ...]) -> None:
+        """Take the job and give it to the executor, with what it needs kept in place until it leaves."""
+        kept = AsyncExitStack()
+        try:
+            work = await kept.enter_async_context(self._work(job))
+        except Failure as failure:
+            await kept.aclose()
+            await self._postpone_or_refuse(job, failure)
+            return
+        claimed = await self._leases.claim(job, nodes)
+        if claimed is None:
+            # Cancelled or paused since it was planned, or another trainer's by now.
+            await kept.aclose()
+            return
+        self._held[job.job] = kept
         folder = self._folder / job.job
         try:
-            async with self._work(job) as wanted:
-                await self._train_on(job, folder, self._ordered(wanted, folder))
-        except Failure as failure:
-            if failure.code not in _PASSING:
-                await self._refuse(job, failure.reason.name, failure.sentence)
-                return
-            self._log.warning("training_postponed", job=job.job, why=failure.reason.name)
-            await asyncio.sleep(self._limits.pause_after(1))
+            await self._executor.start(self._training(claimed, nodes, self._ordered(work, folder)))
+        except OSError as error:
+            await self._lost(Lost(job.tenant, job.job, claimed.lease.epoch, f"it could not be started: {error}"))
 
-    async def _train_on(self, job: Job, folder: Path, work: Work) -> None:
-        job = await self._jobs.decide(job, begin)
-        if job.state is not State.RUNNING:
-            # Cancelled or paused since it was planned.
-            return
-        share = resources.shares()[resources.Role.TRAINER]
-        environment = os.environ | share.environment() | {"OMP_NUM_THREADS": str(work.threads)}
-        with (folder / "child.log").open("ab") as log:
-            child = await processes.spawn(
-                [sys.executable, "-m", "services.trainer.child", folder],
-                env=environment,
-                own_session=True,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                limit=_MAX_LINE_BYTES,
-            )
-        self._log.info("child_started", job=job.job, child_pid=child.pid, attempt=job.attempts)
-        refusal = None
-        try:
-            async with asyncio.TaskGroup() as group:
-                obeying = group.create_task(self._obey(job, child))
-                refusal = await self._follow(job, child)
-                obeying.cancel()
-            status = await child.wait()
-        finally:
-            if child.process.returncode is None:
-                await child.stop(self._limits.stop_seconds)
-        ended = Ended(status, refusal.reason, refusal.message) if refusal else Ended(status)
-        self._log.info("child_ended", job=job.job, how=ended.how)
-        await self._conclude(job, ended)
+    def _training(self, job: Job, nodes: tuple[str, ...], work: Work) -> Training:
+        order = job.order
+        return Training(
+            tenant=job.tenant,
+            job=job.job,
+            epoch=job.lease.epoch,
+            folder=self._folder / job.job,
+            work=work,
+            group=needs(job, work.threads).group,
+            nodes=nodes,
+            priority=order.priority,
+            deadline=order.deadline,
+            processes=order.processes,
+        )
 
     def _ordered(self, work: Work, folder: Path) -> Work:
         """Write the process its order; a second order keeps the first one's thread count, on which the bits depend."""
@@ -215,67 +259,82 @@ class Runner:
         work.write(folder)
         return work
 
-    async def _obey(self, job: Job, child: processes.Child) -> None:
-        """Tell the process what became of its job."""
-        asked = False
-        while True:
-            await self._sweep()
-            state = (await self._jobs.get(job.tenant, job.job)).state
-            if state is State.CANCELLING:
-                await child.kill()
-                return
-            if state is State.PAUSING and not asked:
-                asked = True
-                child.process.send_signal(signal.SIGTERM)
-            await self._wake.wait()
-            self._wake.clear()
+    # What has happened.
 
-    async def _follow(self, job: Job, child: processes.Child) -> Line | None:
-        """Store what the process reports until it closes its end; return its refusal, if any."""
-        output = child.process.stdout
-        assert output is not None
-        refusal = None
-        while True:
-            try:
-                raw = await output.readline()
-            except ValueError:  # longer than any line of ours, and dropped by the reader
+    async def _take(self, heard: Iterable[News]) -> None:
+        """Store what was heard, in order; settle the jobs that processes let go of."""
+        reports: list[Report] = []
+        for news in heard:
+            if isinstance(news, Report) and news.line.said not in _LAST:
+                reports.append(news)
                 continue
-            if not raw:
-                return refusal
-            line = Line.decode(raw)
-            if line is None:
-                continue
-            if line.said is Said.REFUSED:
-                refusal = line
-                continue
-            reset = {"crashes": 0} if line.said is Said.CHECKPOINT else {}
-            await self._jobs.record(job, [_event(job, line)], **reset)
+            await self._store(reports)
+            reports = []
+            await (self._lost(news) if isinstance(news, Lost) else self._last(news))
+        await self._store(reports)
 
-    async def _conclude(self, job: Job, ended: Ended) -> None:
-        job = await self._jobs.decide(job, lambda now: conclude(now, ended, self._limits.max_crashes))
-        if job.state is State.RUNNING and ended.status != Exit.STOPPED:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._limits.pause_after(job.crashes)):
-                    await self._until_other(job)
+    async def _store(self, reports: list[Report]) -> None:
+        if reports:
+            for name in await self._reports.store(reports):
+                self._log.warning("lease_lost", job=name)
+                await self._executor.drop(name)
+                await self._release(name)
 
-    async def _until_other(self, job: Job) -> None:
-        """Wait until somebody cancels or pauses the job."""
-        while (await self._jobs.get(job.tenant, job.job)).state is job.state:
-            self._wake.clear()
-            await self._wake.wait()
+    async def _last(self, report: Report) -> None:
+        gave_way = self._giving_way.get(report.job, "")
+        job = await self._jobs.get(report.tenant, report.job)
+        line = report.line
+        if job.lease.epoch != report.epoch:
+            await self._release(report.job)
+            return
+        self._log.info("job_left", job=job.job, said=line.said.value, reason=line.reason)
+        if line.said is Said.DONE:
+            await self._settle(job, moves.trained)
+        elif line.said is Said.REFUSED:
+            await self._settle(job, lambda now: moves.refuse(now, line.reason, line.message))
+        else:
+            await self._settle(job, lambda now: moves.stopped(now, gave_way))
+
+    async def _lost(self, lost: Lost) -> None:
+        job = await self._jobs.get(lost.tenant, lost.job)
+        if job.lease.epoch == lost.epoch:
+            self._log.warning("process_lost", job=job.job, how=lost.how, crashes=job.crashes + 1)
+            job = await self._settle(job, lambda now: moves.lost(now, lost.how, self._limits.max_crashes))
+            self._not_before[job.job] = time.time() + self._limits.pause_after(job.crashes)
+
+    async def _settle(self, job: Job, choose: Callable[[Job], Move | None]) -> Job:
+        """Move a job that no process of ours holds any more, and let go of it."""
+        job = await self._jobs.decide(job, choose)
+        await self._leases.give_up(job)
+        await self._release(job.job)
+        return job
+
+    async def _release(self, name: str) -> None:
+        self._giving_way.pop(name, None)
+        self._pausing.discard(name)
+        self._not_before.pop(name, None)
+        if kept := self._held.pop(name, None):
+            await kept.aclose()
+        self._wake()
+
+    async def _postpone_or_refuse(self, job: Job, failure: Failure) -> None:
+        if failure.code not in PASSING:
+            await self._refuse(job, failure.reason.name, failure.sentence)
+            return
+        self._log.warning("training_postponed", job=job.job, why=failure.reason.name)
+        self._not_before[job.job] = time.time() + self._limits.pause_after(1)
 
     async def _refuse(self, job: Job, reason: str, message: str) -> None:
-        await self._jobs.decide(job, lambda now: refuse(now, reason, message))
+        await self._jobs.decide(job, lambda now: moves.refuse(now, reason, message))
 
-    async def _sweep(self) -> None:
+    async def _sweep(self, jobs: Iterable[Job]) -> None:
         """Drop the folders of jobs that have ended: the result is in the registry, or will never be wanted.
 
         Whatever ended them (a cancellation while paused, a trainer that was killed) wakes us, or comes before a start.
         """
-        # Folders first: one is made only here, and only for a job that has not ended.
+        # A folder is made only here, and only for a job that had not ended when it was planned.
         folders = await asyncio.to_thread(_names, self._folder)
-        ended = folders - {job.job for job in await self._jobs.unfinished()} if folders else set()
-        for name in ended:
+        for name in await self._jobs.ended(folders - {job.job for job in jobs} - self._held.keys()):
             await asyncio.to_thread(shutil.rmtree, self._folder / name, ignore_errors=True)
 
 
@@ -284,23 +343,3 @@ def _names(folder: Path) -> set[str]:
         return set(os.listdir(folder))
     except FileNotFoundError:
         return set()
-
-
-def _event(job: Job, line: Line) -> Event:
-    message = line.message
-    if line.said is Said.STARTED:
-        step = line.progress.step
-        message = f"continuing after step {step}" if step else f"{line.progress.total_steps} steps to go"
-    return Event(
-        kind=_KINDS.get(line.said, EventKind.MESSAGE),
-        state=job.state,
-        progress=line.progress,
-        create_time=datetime.now(UTC),
-        learning_rate=line.learning_rate,
-        gradient_norm=line.gradient_norm,
-        message=message,
-    )
-
-
-def _succeeded(version: str) -> Callable[[Job], Move]:
-    return lambda _: Move(State.SUCCEEDED, f"registered as {version}", {"version": version})

@@ -12,8 +12,9 @@ from services.chassis.idempotency import key_for
 from services.chassis.interceptors.call import MethodPolicy
 from services.chassis.runtime import Runtime
 from services.chassis.streams import Chunk
-from services.trainer import checkpoints, wire, wire_recipes
+from services.trainer import checkpoints, wire, wire_jobs, wire_recipes
 from services.trainer.composition import Verbs
+from services.trainer.job import Job
 from services.trainer.recipes.filling import RECIPES, fill
 from services.trainer.watching import follow
 from services.trainer.work import CHECKPOINTS
@@ -83,46 +84,51 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         self._bases = verbs.bases
         self._folder = verbs.jobs_dir
         self._runtime = runtime
+        self._runner = verbs.runner
 
     async def CreateJob(self, request: training_pb2.CreateJobRequest, context: Any) -> training_pb2.CreateJobResponse:
         base = await self._bases.chosen(request.base)
-        order = wire.order(request, base)
+        order = self._bases.completed(wire_jobs.order(request, base), base)
         queued = await self._jobs.create(wire.tenant(), current().principal_id, order, key_for(request))
-        return training_pb2.CreateJobResponse(job=wire.job(queued))
+        return training_pb2.CreateJobResponse(job=self._job(queued))
 
     async def GetJob(self, request: training_pb2.GetJobRequest, context: Any) -> training_pb2.GetJobResponse:
         found = await self._jobs.get(wire.tenant(), request.job)
-        return training_pb2.GetJobResponse(job=wire.job(found))
+        return training_pb2.GetJobResponse(job=self._job(found))
 
     async def ListJobs(self, request: training_pb2.ListJobsRequest, context: Any) -> training_pb2.ListJobsResponse:
         size = paging.size_of(request.page_size)
         found = await self._jobs.page(wire.tenant(), size, wire.position(request.page_token))
         return training_pb2.ListJobsResponse(
-            jobs=[wire.job(entry) for entry in found],
+            jobs=[self._job(entry) for entry in found],
             next_page_token=wire.next_token([(entry.create_time, entry.job) for entry in found], size),
         )
 
     async def CancelJob(self, request: training_pb2.CancelJobRequest, context: Any) -> training_pb2.CancelJobResponse:
-        return training_pb2.CancelJobResponse(job=wire.job(await self._jobs.cancel(wire.tenant(), request.job)))
+        return training_pb2.CancelJobResponse(job=self._job(await self._jobs.cancel(wire.tenant(), request.job)))
 
     async def PauseJob(self, request: training_pb2.PauseJobRequest, context: Any) -> training_pb2.PauseJobResponse:
-        return training_pb2.PauseJobResponse(job=wire.job(await self._jobs.pause(wire.tenant(), request.job)))
+        return training_pb2.PauseJobResponse(job=self._job(await self._jobs.pause(wire.tenant(), request.job)))
 
     async def ResumeJob(self, request: training_pb2.ResumeJobRequest, context: Any) -> training_pb2.ResumeJobResponse:
-        return training_pb2.ResumeJobResponse(job=wire.job(await self._jobs.resume(wire.tenant(), request.job)))
+        return training_pb2.ResumeJobResponse(job=self._job(await self._jobs.resume(wire.tenant(), request.job)))
 
     async def WatchJob(
         self, request: training_pb2.WatchJobRequest, context: Any
     ) -> AsyncIterator[training_pb2.WatchJobResponse]:
         async for event in follow(self._jobs, self._bell, wire.tenant(), request.job, request.after_sequence):
-            yield wire.event(event)
+            yield wire_jobs.event(event)
 
     async def ListCheckpoints(
         self, request: training_pb2.ListCheckpointsRequest, context: Any
     ) -> training_pb2.ListCheckpointsResponse:
         found = await self._jobs.get(wire.tenant(), request.job)
         kept = await self._runtime.blocking(checkpoints.kept, self._folder / found.job / CHECKPOINTS)
-        return training_pb2.ListCheckpointsResponse(checkpoints=[wire.checkpoint(entry) for entry in kept])
+        return training_pb2.ListCheckpointsResponse(checkpoints=[wire_jobs.checkpoint(entry) for entry in kept])
+
+    def _job(self, value: Job) -> training_pb2.Job:
+        """The job as it is, and as the last plan saw it."""
+        return wire_jobs.job(value, self._runner.verdicts.get(value.job))
 
     EstimateJob = unimplemented("an estimate of a job's cost")
     CreateSweep = unimplemented("sweeps")

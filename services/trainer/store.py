@@ -57,6 +57,7 @@ class JobRow(Base):
     queued_at: Mapped[float] = mapped_column(Float)
     started_at: Mapped[float | None] = mapped_column(Float)
     ended_at: Mapped[float | None] = mapped_column(Float)
+    validation_digest: Mapped[str] = mapped_column(_Digest, default="", server_default="")
     lease_owner: Mapped[str] = mapped_column(_Id, default="", server_default="")
     lease_epoch: Mapped[int] = mapped_column(_Big, default=0, server_default="0")
     lease_expires_at: Mapped[float] = mapped_column(Float, default=0.0, server_default="0")

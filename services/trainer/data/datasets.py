@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
@@ -301,7 +301,9 @@ def _remove(session: Session, tenant: str, name: str) -> str:
     row = _row(session, tenant, name, held=True)
     user = session.scalar(
         select(JobRow.job).where(
-            JobRow.tenant == tenant, JobRow.dataset_digest == row.digest, JobRow.state.in_(_UNFINISHED)
+            JobRow.tenant == tenant,
+            or_(JobRow.dataset_digest == row.digest, JobRow.validation_digest == row.digest),
+            JobRow.state.in_(_UNFINISHED),
         )
     )
     if user is not None:

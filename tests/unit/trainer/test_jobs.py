@@ -17,9 +17,11 @@ from services.trainer.data.checker import Checker
 from services.trainer.data.datasets import Datasets
 from services.trainer.job import Event, EventKind, Job, Move, Order, Progress, State
 from services.trainer.jobs import Changed, Jobs
-from services.trainer.scheduler import begin
+from services.trainer.leases import Leases, identity
+from services.trainer.reports import Report, Reports
 from services.trainer.settings import Settings
 from services.trainer.store import DatasetRow
+from services.trainer.work import Line, Said
 
 ROUNDS = 10
 ORDER = Order("m", "rows", "", "tiny", "sha256:base", Settings(), "")
@@ -70,37 +72,136 @@ async def gapless(jobs: Jobs, job: Job) -> list[Event]:
     return events
 
 
-def step(number: int) -> Event:
-    return Event(EventKind.STEP, State.RUNNING, Progress(number, 100), datetime.now(UTC))
+def leases_in(database: Database, owner: str = "", seconds: float = 60.0) -> Leases:
+    """The leases of a trainer: ours, unless another is named."""
+    now = partial(datetime.now, UTC)
+    return Leases(database, owner or identity(), seconds, now=now, changed=lambda _: None)
+
+
+def reports_in(database: Database) -> Reports:
+    """Where reports are stored."""
+    now = partial(datetime.now, UTC)
+    return Reports(database, half_life_seconds=60.0, window_seconds=3600.0, now=now, changed=lambda _: None)
+
+
+async def begun(database: Database, jobs: Jobs) -> Job:
+    """A job that trains under a lease of ours."""
+    job = await leases_in(database).claim(await queued(jobs), ("here",))
+    assert job is not None
+    return job
+
+
+def said(job: Job, line: Line, seconds: float = 0.0) -> Report:
+    return Report(job.tenant, job.job, job.lease.epoch, line, seconds)
+
+
+def step(number: int, tokens: int = 0) -> Line:
+    return Line(Said.STEP, Progress(number, 100, tokens))
 
 
 async def test_reports_that_come_together_are_all_kept_in_one_order(database: Database, jobs: Jobs) -> None:
     await stored(database)
-    job = await queued(jobs)
-    await asyncio.gather(*(jobs.record(job, [step(number), step(number)]) for number in range(1, 31)))
-    events = await gapless(jobs, job)
-    assert len(events) == 61
-    assert (await jobs.get("acme", job.job)).progress == events[-1].progress
+    job = await begun(database, jobs)
+    reports = reports_in(database)
+    await asyncio.gather(
+        *(reports.store([said(job, Line(Said.MESSAGE, message=str(number)))] * 2) for number in range(1, 31))
+    )
+    assert len(await gapless(jobs, job)) == 62
+
+
+async def test_a_step_is_told_once_however_often_it_is_done(database: Database, jobs: Jobs) -> None:
+    await stored(database)
+    job = await begun(database, jobs)
+    reports = reports_in(database)
+    await reports.store([said(job, step(number)) for number in (1, 2, 3, 2, 3)])
+    await reports.store([said(job, step(number)) for number in (3, 4)])
+    steps = [event.progress.step for event in await gapless(jobs, job) if event.kind is EventKind.STEP]
+    assert steps == [1, 2, 3, 4]
+    assert (await jobs.get("acme", job.job)).progress.step == 4
+
+
+async def test_what_comes_under_an_earlier_lease_changes_nothing(database: Database, jobs: Jobs) -> None:
+    await stored(database)
+    zombie = await begun(database, jobs)
+    await leases_in(database).give_up(zombie)
+    later = await leases_in(database).claim(await jobs.get("acme", zombie.job), ("here",))
+    assert later is not None
+    reports = reports_in(database)
+    assert await reports.store([said(zombie, step(9)), said(zombie, Line(Said.USAGE), 5.0)]) == {zombie.job}
+    assert await reports.store([said(later, step(1))]) == set()
+    steps = [event.progress.step for event in await gapless(jobs, later) if event.kind is EventKind.STEP]
+    assert steps == [1]
+    assert "acme" not in {
+        tenant for tenant, row in (await reports.usage()).items() if row.used_seconds or row.window_tokens
+    }
+
+
+async def test_use_is_charged_to_the_tenant_and_kept_with_the_job(database: Database, jobs: Jobs) -> None:
+    await stored(database)
+    job = await begun(database, jobs)
+    reports = reports_in(database)
+    await reports.store([said(job, step(1, 100)), said(job, Line(Said.USAGE), 2.0), said(job, step(2, 250))])
+    await reports.store([said(job, step(1, 100)), said(job, Line(Said.USAGE), 1.0)])
+    used = (await reports.usage())["acme"]
+    assert used.used_seconds == pytest.approx(3.0, abs=0.2)
+    assert used.window_tokens == 250
+    assert (await jobs.get("acme", job.job)).measures.charged_seconds == 3.0
+
+
+async def test_of_two_trainers_one_gets_the_job(database: Database, jobs: Jobs) -> None:
+    await stored(database)
+    for _ in range(ROUNDS):
+        job = await queued(jobs)
+        claims = (leases_in(database).claim(job, ("a",)), leases_in(database, "elsewhere/1/1.00").claim(job, ("b",)))
+        assert [claimed is None for claimed in await asyncio.gather(*claims)].count(False) == 1
+        assert (await jobs.get("acme", job.job)).attempts == 1
+
+
+async def test_a_lease_of_a_trainer_that_is_silent_ends_and_one_that_renews_stays(
+    database: Database, jobs: Jobs
+) -> None:
+    await stored(database)
+    silent, renewing = leases_in(database, "elsewhere/1/1.00", -1.0), leases_in(database, "elsewhere/2/1.00")
+    ours = leases_in(database)
+    job = await silent.claim(await queued(jobs), ("a",))
+    assert job is not None
+    taken = await ours.claim(job, ("b",))
+    assert taken is not None
+    assert taken.lease.epoch == job.lease.epoch + 1
+    other = await leases_in(database, "elsewhere/2/1.00", -1.0).claim(await queued(jobs), ("a",))
+    assert other is not None
+    await renewing.renew()
+    assert await ours.claim(other, ("b",)) is None
+
+
+async def test_a_lease_of_a_process_of_this_machine_that_is_gone_is_free_at_once(
+    database: Database, jobs: Jobs
+) -> None:
+    await stored(database)
+    gone = identity().rsplit("/", 1)[0] + "/1.00"
+    job = await leases_in(database, gone).claim(await queued(jobs), ("a",))
+    assert job is not None
+    assert await leases_in(database).claim(job, ("b",)) is not None
 
 
 async def test_a_cancellation_counts_whatever_else_comes_with_it(database: Database, jobs: Jobs) -> None:
     await stored(database)
     for _ in range(ROUNDS):
         job = await queued(jobs)
-        calls = (jobs.pause("acme", job.job), jobs.cancel("acme", job.job), jobs.record(job, [step(1)]))
+        calls = (jobs.pause("acme", job.job), jobs.cancel("acme", job.job), leases_in(database).claim(job, ()))
         answers = await asyncio.gather(*calls, return_exceptions=True)
         refusals = [answer for answer in answers if isinstance(answer, BaseException)]
         assert all(isinstance(answer, Failure) and answer.reason is Reason.JOB_FINISHED for answer in refusals)
-        assert (await jobs.get("acme", job.job)).state is State.CANCELLED
         states = [event.state for event in await gapless(jobs, job) if event.kind is EventKind.STATE]
-        assert states in ([State.QUEUED, State.PAUSED, State.CANCELLED], [State.QUEUED, State.CANCELLED])
+        assert states[-1] in (State.CANCELLED, State.CANCELLING)
+        assert (states[-1] is State.CANCELLING) == (State.RUNNING in states)
 
 
 async def test_a_job_that_is_begun_and_paused_at_once_is_one_or_the_other_first(database: Database, jobs: Jobs) -> None:
     await stored(database)
     for _ in range(ROUNDS):
         job = await queued(jobs)
-        await asyncio.gather(jobs.decide(job, begin), jobs.pause("acme", job.job))
+        await asyncio.gather(leases_in(database).claim(job, ()), jobs.pause("acme", job.job))
         states = [event.state for event in await gapless(jobs, job)]
         assert states in ([State.QUEUED, State.PAUSED], [State.QUEUED, State.RUNNING, State.PAUSING])
 
@@ -119,8 +220,7 @@ async def test_a_paused_job_is_queued_again_once(database: Database, jobs: Jobs)
 
 async def test_decisions_of_two_workers_follow_one_another(database: Database, jobs: Jobs) -> None:
     await stored(database)
-    job = await queued(jobs)
-    await jobs.decide(job, begin)
+    job = await begun(database, jobs)
 
     def crashed(now: Job) -> Move:
         return Move(State.RUNNING, "lost", {"crashes": now.crashes + 1})

@@ -1,5 +1,7 @@
 """Leases of jobs, what their processes measure, what tenants use."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -7,11 +9,13 @@ revision = "0002"
 down_revision = "0001"
 
 _ID = sa.String(128)
+_DIGEST = sa.String(80)
 _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
-def _job_columns() -> list[sa.Column]:
+def _job_columns() -> list[sa.Column[Any]]:
     return [
+        sa.Column("validation_digest", _DIGEST, nullable=False, server_default=""),
         sa.Column("lease_owner", _ID, nullable=False, server_default=""),
         sa.Column("lease_epoch", _BIG, nullable=False, server_default="0"),
         sa.Column("lease_expires_at", sa.Float, nullable=False, server_default="0"),
@@ -21,7 +25,7 @@ def _job_columns() -> list[sa.Column]:
     ]
 
 
-def _event_columns() -> list[sa.Column]:
+def _event_columns() -> list[sa.Column[Any]]:
     return [
         sa.Column("tokens_per_second", sa.Float, nullable=False, server_default="0"),
         sa.Column("memory_bytes", _BIG, nullable=False, server_default="0"),

@@ -1,0 +1,133 @@
+"""What is done for jobs beside their training: bases are fetched before it, versions are registered after it.
+
+Invariant: an errand is run once at a time for a job, however often it is asked for, and until it is done or refused.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from services.chassis.errors import Code, Failure
+from services.chassis.logs import Log
+from services.trainer import moves
+from services.trainer.job import Job, Move, State
+from services.trainer.jobs import Jobs
+from services.trainer.publisher import Publisher, PublishPostponed, PublishRefused
+from services.trainer.work import RESULT
+
+# Bases that are fetched at the same time; more would only share the same wire and disk.
+_FETCHES = 2
+_PASSING = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.ABORTED, Code.CANCELLED, Code.UNAUTHENTICATED})
+
+
+class Fetched(Protocol):
+    """What must be on this machine before a job trains."""
+
+    def here(self, job: Job) -> bool:
+        """Whether it is."""
+
+    async def fetch(self, job: Job) -> None:
+        """Bring it here.  Raises what says that this will never be, or not now."""
+
+
+class Errands:
+    """Runs them.
+
+    ``pause_after`` says how many seconds to wait after so many vain tries; ``done`` is called after each errand.
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        publisher: Publisher,
+        bases: Fetched,
+        *,
+        folder: Path,
+        pause_after: Callable[[int], float],
+        done: Callable[[], None],
+        log: Log,
+    ) -> None:
+        self._jobs = jobs
+        self._publisher = publisher
+        self._bases = bases
+        self._folder = folder
+        self._pause_after = pause_after
+        self._done = done
+        self._log = log
+        self._under_way: set[tuple[str, str]] = set()
+        self._group: asyncio.TaskGroup | None = None
+
+    @asynccontextmanager
+    async def running(self, group: asyncio.TaskGroup) -> AsyncIterator[None]:
+        """Inside the block errands may be run, in `group`."""
+        self._group = group
+        try:
+            yield
+        finally:
+            self._group = None
+
+    def see(self, jobs: Iterable[Job]) -> None:
+        """Begin what these jobs need and nobody is about."""
+        fetching = [job for job in jobs if job.state in (State.QUEUED, State.RUNNING) and not self._bases.here(job)]
+        for job in fetching[:_FETCHES]:
+            self._begin("fetch", job, self._fetch)
+        for job in jobs:
+            # Another trainer's results lie on its own disk.
+            if job.state is State.REGISTERING and (self._folder / job.job / RESULT).exists():
+                self._begin("register", job, self._register)
+
+    def _begin(self, errand: str, job: Job, run: Callable[[Job], Coroutine[Any, Any, None]]) -> None:
+        mark = (errand, job.job)
+        if self._group is not None and mark not in self._under_way:
+            self._under_way.add(mark)
+            self._group.create_task(run(job)).add_done_callback(lambda _: self._end(mark))
+
+    def _end(self, mark: tuple[str, str]) -> None:
+        self._under_way.discard(mark)
+        self._done()
+
+    async def _register(self, job: Job) -> None:
+        tries = 0
+        while True:
+            try:
+                version = await self._publisher.publish(job, self._folder / job.job / RESULT)
+            except PublishPostponed as why:
+                tries += 1
+                self._log.warning("registration_postponed", job=job.job, tries=tries, why=str(why))
+                await asyncio.sleep(self._pause_after(tries))
+            except Failure as failure:
+                # Access or we ourselves are not ready: nothing that the job could be blamed for.
+                tries += 1
+                self._log.warning("registration_postponed", job=job.job, tries=tries, why=failure.reason.name)
+                await asyncio.sleep(self._pause_after(tries))
+            except PublishRefused as refusal:
+                await self._refuse(job, refusal.reason, str(refusal))
+                return
+            else:
+                await self._jobs.decide(job, _succeeded(version))
+                return
+
+    async def _fetch(self, job: Job) -> None:
+        """Bring what the job needs here, for as long as it wants it; what only passes is tried again."""
+        tries = 0
+        while not (await self._jobs.get(job.tenant, job.job)).state.finished:
+            try:
+                await self._bases.fetch(job)
+            except Failure as failure:
+                if failure.code not in _PASSING:
+                    await self._refuse(job, failure.reason.name, failure.sentence)
+                    return
+                tries += 1
+                self._log.warning("base_postponed", job=job.job, tries=tries, why=failure.reason.name)
+                await asyncio.sleep(self._pause_after(tries))
+            else:
+                return
+
+    async def _refuse(self, job: Job, reason: str, message: str) -> None:
+        await self._jobs.decide(job, lambda now: moves.refuse(now, reason, message))
+
+
+def _succeeded(version: str) -> Callable[[Job], Move]:
+    return lambda _: Move(State.SUCCEEDED, f"registered as {version}", {"version": version})

@@ -1,0 +1,89 @@
+"""Where training processes run: what the runner asks of an executor, and what it hears.
+
+Invariants: whatever a process says of a job, and that it ended, is heard in that order; a job is told of until it is
+STOPPED, DONE or REFUSED, or its process is lost, and never after.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from services.trainer.reports import Report
+from services.trainer.scheduling.state import Group, Node, Priority, Process, Turn
+from services.trainer.work import Work
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """A job that is to be trained under a lease of epoch ``epoch``; ``group`` None gives it processes of its own.
+
+    ``folder`` is the job's, where its order is written and its checkpoints lie.
+    """
+
+    tenant: str
+    job: str
+    epoch: int
+    folder: Path
+    work: Work
+    group: Group | None
+    nodes: tuple[str, ...]
+    priority: Priority = Priority.NORMAL
+    deadline: float = 0.0
+    processes: int = 1
+
+    @property
+    def process(self) -> Process:
+        """The process in which it computes, by the scheduler's name."""
+        return Process(self.nodes, self.group) if self.group else Process(self.nodes, job=self.job)
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The process of a job ended without a word about it.  ``how`` says how, for people."""
+
+    tenant: str
+    job: str
+    epoch: int
+    how: str
+
+
+News = Report | Lost
+
+
+class Executor(Protocol):
+    """Starts, steers and ends training processes."""
+
+    def at_work(self) -> AbstractAsyncContextManager[object]:
+        """Inside the block processes may be started; when it ends all have ended, and what they said can be heard."""
+
+    def nodes(self) -> Sequence[Node]:
+        """The machines that train, as they are now."""
+
+    def turns(self) -> Sequence[Turn]:
+        """The processes there are, and which of them compute."""
+
+    async def start(self, training: Training) -> None:
+        """Give the job a process, or its group's.  Raises what starting one fails with."""
+
+    async def stop(self, job: str) -> None:
+        """Ask for a checkpoint at the next step boundary; STOPPED follows.  No error for a job that is not here."""
+
+    async def drop(self, job: str) -> None:
+        """Let go of the job at once; nothing more is heard of it."""
+
+    async def go(self, process: Process) -> None:
+        """Let a process compute."""
+
+    async def hold(self, process: Process) -> None:
+        """Let a process rest; it stays in memory."""
+
+    async def share(self, weights: Mapping[str, float], used_seconds: Mapping[str, float]) -> None:
+        """Tell the processes of many jobs what tenants are worth and have used."""
+
+    async def news(self) -> list[News]:
+        """What was heard since the last call, in order; waits until there is something."""
+
+    def left(self) -> list[News]:
+        """What was heard since the last call, in order; empty when there is nothing."""

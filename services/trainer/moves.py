@@ -1,0 +1,66 @@
+"""How a job moves when something happens to it: pure functions of the job as it is at that moment.
+
+The runner applies them inside a transaction that reads the job anew, so whatever a person asked for meanwhile counts.
+"""
+
+from services.chassis.errors import Failure, Reason
+from services.trainer.job import Job, Move, State
+
+_SETTLED = {State.PAUSING: State.PAUSED, State.CANCELLING: State.CANCELLED}
+
+
+def settle(job: Job) -> Move | None:
+    """The move that was asked for while a process held the job, now that none does; None when nothing was."""
+    wanted = _SETTLED.get(job.state)
+    return Move(wanted, f"{wanted} on request") if wanted else None
+
+
+def trained(job: Job) -> Move | None:
+    """The move of a job whose result is there; a cancellation that came first counts."""
+    if job.state is State.CANCELLING:
+        return settle(job)
+    return Move(State.REGISTERING, "trained; registering the version")
+
+
+def stopped(job: Job, gave_way: str) -> Move | None:
+    """The move of a job that wrote its checkpoint and left; None when it is to be gone on with as soon as may be.
+
+    ``gave_way`` says for whom it did, empty when it did for nobody.
+    """
+    if job.state is State.RUNNING and gave_way:
+        return Move(State.QUEUED, f"gave way after a checkpoint: {gave_way}")
+    return settle(job)
+
+
+def refuse(job: Job, reason: str, message: str) -> Move | None:
+    """The move of a job that cannot go on; a cancellation that came first counts.
+
+    A full disk is no fault of the job: what was trained is in its last checkpoint, so it waits for a person.
+    """
+    if job.state.finished:
+        return None
+    if job.state is State.CANCELLING:
+        return settle(job)
+    if reason == Reason.DISK_FULL.name:
+        paused = Move(State.PAUSED, f"{message} The job was paused; resume it when there is space.")
+        return None if job.state is State.PAUSED else paused
+    return Move(State.FAILED, message, {"error_reason": reason, "error_message": message})
+
+
+def lost(job: Job, how: str, max_crashes: int) -> Move | None:
+    """The move of a job whose process ended without a word about it; a job stays running, to be gone on with.
+
+    Of several jobs that were lost together one may be to blame: from the second time on each is alone until it has
+    written a checkpoint (`planning`), so that only the one to blame comes to the end of its tries.
+    """
+    if job.state in _SETTLED:
+        # Also after a crash: the last checkpoint is what resuming goes on from.
+        return settle(job)
+    if job.state is not State.RUNNING:
+        return None
+    crashes = job.crashes + 1
+    if crashes >= max_crashes:
+        gone = Failure(Reason.PROCESS_LOST, count=crashes, status=how)
+        return refuse(job, gone.reason.name, gone.sentence)
+    text = f"the training process was lost ({how}); it starts again from its last checkpoint"
+    return Move(State.RUNNING, text, {"crashes": crashes})

@@ -1,0 +1,106 @@
+"""What a joint job takes in memory, by arithmetic from its base's configuration, before anything is spent.
+
+Invariant: the parts are said by name, so that a refusal shows its arithmetic.  What was measured stands beside the
+constants.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from services.trainer.settings import Settings
+
+# float32: the weight, both moments of AdamW, and the gradient while the job takes part in a step.
+_BYTES_PER_TRAINED_PARAMETER = 16
+# Python, torch and transformers loaded, before any weight: 0.55 GiB measured.
+_PROCESS_BYTES = 600 * 1024**2
+_HALF_BYTES = 2
+# Held between forward and backward for one token in one layer, in units of the hidden and the intermediate size:
+# inputs of the norms and products, queries, keys, values, gate, up and their product, in half precision and partly twice.
+_HELD_HIDDEN, _HELD_INTERMEDIATE = 16, 6
+# Tokens that go through the base at once, over all jobs of a step; the process measures its own at start-up, up to this.
+MOST_STEP_TOKENS = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """A base's shape.  ``linears`` maps a linear layer's last name to [inputs, outputs]; each occurs once a layer."""
+
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    vocabulary: int
+    tied: bool
+    linears: Mapping[str, tuple[int, int]]
+
+    @property
+    def parameters(self) -> int:
+        """All weights, norms aside."""
+        each = sum(inputs * outputs for inputs, outputs in self.linears.values())
+        return self.layers * each + self.vocabulary * self.hidden_size * (1 if self.tied else 2)
+
+
+def architecture(config: Mapping[str, Any]) -> Architecture:
+    """Read the shape out of a base's ``config.json``, of the Llama kind.
+
+    Another kind's linear layers have other names; for memory what counts is their size, which is about the same.
+    """
+    hidden, inner = int(config["hidden_size"]), int(config.get("intermediate_size") or 4 * config["hidden_size"])
+    heads = int(config.get("num_attention_heads") or 1)
+    width = int(config.get("head_dim") or hidden // heads)
+    kept = int(config.get("num_key_value_heads") or heads) * width
+    queries = heads * width
+    return Architecture(
+        hidden_size=hidden,
+        intermediate_size=inner,
+        layers=int(config["num_hidden_layers"]),
+        vocabulary=int(config["vocab_size"]),
+        tied=bool(config.get("tie_word_embeddings", True)),
+        linears={
+            "q_proj": (hidden, queries),
+            "k_proj": (hidden, kept),
+            "v_proj": (hidden, kept),
+            "o_proj": (queries, hidden),
+            "gate_proj": (hidden, inner),
+            "up_proj": (hidden, inner),
+            "down_proj": (inner, hidden),
+        },
+    )
+
+
+def adapter_parameters(base: Architecture, settings: Settings) -> int:
+    """Trained parameters of an adapter: rank x (inputs + outputs) of every linear layer that is adapted."""
+    ranks, count = dict(settings.rank_pattern), 0
+    for layer in settings.layers or range(base.layers):
+        for name, (inputs, outputs) in base.linears.items():
+            if settings.target_modules and name not in settings.target_modules:
+                continue
+            if name in settings.exclude_modules:
+                continue
+            count += _rank(f"layers.{layer}.{name}", ranks, settings.rank) * (inputs + outputs)
+    return count
+
+
+def _rank(module: str, patterns: Mapping[str, int], otherwise: int) -> int:
+    # As PEFT matches: the pattern at the end of the module's name.
+    found = (rank for pattern, rank in patterns.items() if re.match(rf"(.*\.)?({pattern})$", module))
+    return next(found, otherwise)
+
+
+def joint_job_parts(base: Architecture, settings: Settings) -> dict[str, int]:
+    """Bytes of one job on the bank: its own, and those that only one of the jobs needs at a time are not among them."""
+    trained = adapter_parameters(base, settings)
+    best = trained * 4 if settings.validation_ratio or settings.evaluation_steps else 0
+    parts = {"adapter, moments and gradient": trained * _BYTES_PER_TRAINED_PARAMETER, "best adapter so far": best}
+    return {name: size for name, size in parts.items() if size}
+
+
+def joint_base_parts(base: Architecture) -> dict[str, int]:
+    """Bytes that the process of a base holds once, whatever number of jobs train in it."""
+    token = base.layers * _HALF_BYTES * (_HELD_HIDDEN * base.hidden_size + _HELD_INTERMEDIATE * base.intermediate_size)
+    return {
+        "base": base.parameters * _HALF_BYTES,
+        "activations of a step": MOST_STEP_TOKENS * token,
+        "process": _PROCESS_BYTES,
+    }

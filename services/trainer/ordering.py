@@ -1,0 +1,32 @@
+"""What an order is completed with before it is queued: its cost in memory, its threads, and what the caller should know.
+
+Invariant: what depends on the machine is settled here, once; a job that is queued keeps it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from services.trainer.job import Order
+from services.trainer.needs import Architecture, joint_base_parts, joint_job_parts
+from services.trainer.settings import Settings
+
+
+def completed(order: Order, base: Architecture, *, threads: int, serving_rank: int) -> Order:
+    """The order with its needs and warnings; ``serving_rank`` is the highest rank that the deployment serves."""
+    return replace(
+        order,
+        threads=threads,
+        job_bytes=sum(joint_job_parts(base, order.settings).values()),
+        base_bytes=sum(joint_base_parts(base).values()),
+        warnings=(*order.warnings, *_warnings(order.settings, serving_rank)),
+    )
+
+
+def _warnings(settings: Settings, serving_rank: int) -> Sequence[str]:
+    highest = max([settings.rank, *(rank for _, rank in settings.rank_pattern)])
+    if settings.method.makes_adapter and highest > serving_rank:
+        return [
+            f"rank {highest} is over {serving_rank}, the highest that this deployment's generator serves: "
+            f"train with a rank up to {serving_rank}, or raise TRIVIUM_GENERATOR_MAX_LORA_RANK before serving it"
+        ]
+    return []

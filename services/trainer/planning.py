@@ -1,0 +1,134 @@
+"""The job table as the scheduler sees it: rows, leases, quotas and nodes, made into one `scheduling.State`.
+
+Invariant: nothing is decided here.  What is not a row or a node is the operator's: weights and quotas of tenants.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+
+from services.trainer.job import Job, State
+from services.trainer.scheduling import state as scheduling
+from services.trainer.scheduling.usage import Usage
+from services.trainer.store import UsageRow
+
+_OUTCOMES = {
+    State.SUCCEEDED: scheduling.Outcome.SUCCEEDED,
+    State.FAILED: scheduling.Outcome.FAILED,
+    State.CANCELLED: scheduling.Outcome.CANCELLED,
+}
+DTYPE = "bfloat16"
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What an operator grants a tenant; None is no limit."""
+
+    weight: float = 1.0
+    resident_bytes: int | None = None
+    concurrent_jobs: int | None = None
+    tokens_per_hour: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the runner knows beside the table.
+
+    ``here`` are jobs whose base is on this machine, ``stopping`` those that were told to give way.
+    """
+
+    replica: str
+    now: float
+    nodes: Sequence[scheduling.Node]
+    turns: Sequence[scheduling.Turn]
+    here: Set[str]
+    stopping: Set[str]
+    threads: int
+    allowances: Mapping[str, Allowance] = field(default_factory=dict)
+    policy: scheduling.Policy = field(default_factory=scheduling.Policy)
+
+
+def state_of(
+    jobs: Iterable[Job], outcomes: Mapping[str, State], usage: Mapping[str, UsageRow], seen: Seen
+) -> scheduling.State:
+    """The state to plan on.  ``outcomes`` says how the jobs stand that others depend on, by id."""
+    planned = [job for job in jobs if _concerns(job, seen)]
+    tenants = {job.tenant for job in planned} | set(usage)
+    return scheduling.State(
+        jobs=tuple(_job(job, outcomes, seen) for job in planned),
+        tenants={tenant: _tenant(tenant, usage.get(tenant), seen) for tenant in tenants},
+        nodes=tuple(seen.nodes),
+        turns=tuple(seen.turns),
+        replica=seen.replica,
+        policy=seen.policy,
+    )
+
+
+def resident(job: Job, seen: Seen) -> bool:
+    """Whether a process holds the job, as far as its row says."""
+    return job.state.holds_child and job.lease.held(seen.now)
+
+
+def needs(job: Job, threads: int) -> scheduling.Needs:
+    """What the job takes up while it trains."""
+    order = job.order
+    if not order.settings.method.joint:
+        return scheduling.Needs(order.job_bytes + order.base_bytes, threads, processes=order.processes)
+    # A job whose processes were lost twice in a row shares none, so that it cannot take others along again.
+    digest = f"{order.base_digest}!{job.job}" if job.crashes > 1 else order.base_digest
+    return scheduling.Needs(
+        order.job_bytes, threads, scheduling.Group(digest, DTYPE, threads), order.base_bytes, order.processes
+    )
+
+
+def _concerns(job: Job, seen: Seen) -> bool:
+    """Paused jobs and those on their way into the registry take no part; nor do those whose base is still to come."""
+    if job.state in (State.PAUSED, State.REGISTERING):
+        return False
+    return resident(job, seen) or (job.state in (State.QUEUED, State.RUNNING) and job.job in seen.here)
+
+
+def _job(job: Job, outcomes: Mapping[str, State], seen: Seen) -> scheduling.Job:
+    held = resident(job, seen)
+    stopping = held and (job.state is not State.RUNNING or job.job in seen.stopping)
+    running = scheduling.Phase.STOPPING if stopping else scheduling.Phase.RUNNING
+    measures, progress = job.measures, job.progress
+    left = progress.total_steps - progress.step
+    return scheduling.Job(
+        job=job.job,
+        tenant=job.tenant,
+        priority=job.order.priority,
+        phase=running if held else scheduling.Phase.QUEUED,
+        queued_at=job.queue_time.timestamp(),
+        since=job.lease.since if held else job.queue_time.timestamp(),
+        needs=needs(job, job.order.threads or seen.threads),
+        epoch=job.lease.epoch,
+        deadline=job.order.deadline or None,
+        tokens_left=progress.trained_tokens * left // progress.step if progress.step else 0,
+        tokens_per_second=progress.trained_tokens / measures.charged_seconds if measures.charged_seconds else None,
+        nodes=job.lease.nodes if held else (),
+        replica=job.lease.owner if held else "",
+        after=tuple(
+            scheduling.Dependency(name, _OUTCOMES.get(outcomes[name], scheduling.Outcome.PENDING))
+            for name in job.order.depends_on
+        ),
+        sweep=job.order.sweep,
+    )
+
+
+def allowance_of(tenant: str, allowances: Mapping[str, Allowance]) -> Allowance:
+    """What the tenant is granted: its own entry, or that of everybody (`*`), or no limit."""
+    return allowances.get(tenant) or allowances.get("*") or Allowance()
+
+
+def _tenant(tenant: str, row: UsageRow | None, seen: Seen) -> scheduling.Tenant:
+    granted = allowance_of(tenant, seen.allowances)
+    quota = scheduling.Quota(granted.resident_bytes, granted.concurrent_jobs, granted.tokens_per_hour)
+    if row is None:
+        return scheduling.Tenant(tenant, granted.weight, quota=quota)
+    return scheduling.Tenant(
+        tenant,
+        granted.weight,
+        Usage(row.used_seconds, row.used_at),
+        quota,
+        scheduling.Trained(row.window_tokens, row.window_at),
+    )

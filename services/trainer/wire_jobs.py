@@ -1,0 +1,146 @@
+"""Jobs on the wire and in the domain: orders in; jobs, their events and checkpoints out."""
+
+import math
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from trivium.trainer.v1 import training_pb2
+
+from services.trainer.bases import Chosen
+from services.trainer.checkpoints import Checkpoint
+from services.trainer.job import Event, EventKind, Job, Order, State
+from services.trainer.scheduling.actions import Verdict
+from services.trainer.scheduling.state import Priority
+from services.trainer.wire import timestamp
+from services.trainer.wire_settings import settings, wire_settings
+
+_STATES = {state: training_pb2.JobState.Value(f"JOB_STATE_{state.name}") for state in State}
+_KINDS = {kind: training_pb2.JobEventKind.Value(f"JOB_EVENT_KIND_{kind.name}") for kind in EventKind}
+_PRIORITIES = {
+    training_pb2.PRIORITY_UNSPECIFIED: Priority.NORMAL,
+    training_pb2.PRIORITY_LOW: Priority.LOW,
+    training_pb2.PRIORITY_NORMAL: Priority.NORMAL,
+    training_pb2.PRIORITY_HIGH: Priority.HIGH,
+}
+_WIRE_PRIORITIES = {priority: training_pb2.Priority.Value(f"PRIORITY_{priority.name}") for priority in Priority}
+
+
+def order(request: training_pb2.CreateJobRequest, base: Chosen) -> Order:
+    """What is asked for, every default filled in.  Raises NOT_YET_AVAILABLE."""
+    return Order(
+        model=request.model,
+        dataset=request.dataset,
+        # Digests are settled when the job is queued, in the transaction that finds the datasets.
+        dataset_digest="",
+        base=base.name,
+        base_digest=base.digest,
+        settings=settings(request.settings, base.architecture.hidden_size),
+        alias=request.alias,
+        base_version=base.version,
+        validation_dataset=request.validation_dataset,
+        start_version=request.start_version,
+        priority=_PRIORITIES[request.priority],
+        deadline=request.deadline.ToDatetime(UTC).timestamp() if request.HasField("deadline") else 0.0,
+        depends_on=tuple(request.depends_on),
+        processes=request.processes or 1,
+        recipe=request.recipe,
+    )
+
+
+def job(value: Job, verdict: Verdict | None = None) -> training_pb2.Job:
+    """A job on the wire; ``verdict`` says how the last plan saw it."""
+    order, measures = value.order, value.measures
+    answer = training_pb2.Job(
+        name=f"tenants/{value.tenant}/jobs/{value.job}",
+        job=value.job,
+        state=_STATES[value.state],
+        model=order.model,
+        dataset=order.dataset,
+        dataset_digest=order.dataset_digest,
+        base=order.base,
+        base_digest=order.base_digest,
+        settings=wire_settings(order.settings),
+        step=value.progress.step,
+        total_steps=value.progress.total_steps,
+        trained_tokens=value.progress.trained_tokens,
+        loss=value.progress.loss,
+        version=value.version,
+        create_time=timestamp(value.create_time),
+        start_time=timestamp(value.start_time),
+        end_time=timestamp(value.end_time),
+        alias=order.alias,
+        attempts=value.attempts,
+        validation_dataset=order.validation_dataset,
+        validation_dataset_digest=order.validation_dataset_digest,
+        start_version=order.start_version,
+        priority=_WIRE_PRIORITIES[order.priority],
+        deadline=_moment(order.deadline),
+        depends_on=order.depends_on,
+        processes=order.processes,
+        sweep=order.sweep,
+        recipe=order.recipe,
+        tokens_per_second=measures.tokens_per_second,
+        gradient_norm=measures.gradient_norm,
+        learning_rate=measures.learning_rate,
+        memory_bytes=order.job_bytes,
+        evaluation=measures.evaluation,
+        best_step=value.progress.best_step,
+        warnings=order.warnings,
+    )
+    if value.error_reason:
+        answer.error.CopyFrom(training_pb2.JobError(reason=value.error_reason, message=value.error_message))
+    _queue(answer, value, verdict)
+    return answer
+
+
+def _queue(answer: training_pb2.Job, value: Job, verdict: Verdict | None) -> None:
+    ends = value.estimated_end(datetime.now(UTC))
+    if verdict is not None and not value.state.finished:
+        answer.queue_position = verdict.position
+        answer.waiting_reason = verdict.why
+        if verdict.estimated_start is not None and value.state is State.QUEUED:
+            answer.estimated_start_time.FromDatetime(_time(verdict.estimated_start))
+        if verdict.estimated_finish is not None:
+            ends = _time(verdict.estimated_finish)
+    if ends is not None:
+        answer.estimated_end_time.FromDatetime(ends)
+
+
+def event(value: Event) -> training_pb2.WatchJobResponse:
+    """An event on the wire."""
+    return training_pb2.WatchJobResponse(
+        event=training_pb2.JobEvent(
+            sequence=value.sequence,
+            kind=_KINDS[value.kind],
+            state=_STATES[value.state],
+            step=value.progress.step,
+            total_steps=value.progress.total_steps,
+            loss=value.progress.loss,
+            learning_rate=value.learning_rate,
+            gradient_norm=value.gradient_norm,
+            trained_tokens=value.progress.trained_tokens,
+            message=value.message,
+            create_time=timestamp(value.create_time),
+            evaluation=value.evaluation,
+            tokens_per_second=value.tokens_per_second,
+            memory_bytes=value.memory_bytes,
+        )
+    )
+
+
+def checkpoint(value: Checkpoint) -> training_pb2.Checkpoint:
+    """A checkpoint on the wire."""
+    return training_pb2.Checkpoint(
+        step=value.progress.step,
+        digest=value.digest,
+        size_bytes=value.size_bytes,
+        create_time=timestamp(value.create_time),
+    )
+
+
+def _moment(seconds: float) -> Timestamp | None:
+    return timestamp(_time(seconds)) if seconds else None
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(math.floor(seconds), UTC)

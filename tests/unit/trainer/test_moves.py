@@ -1,0 +1,85 @@
+import dataclasses
+from datetime import UTC, datetime
+
+from services.trainer.job import MOVES, Job, Order, Progress, State
+from services.trainer.moves import lost, refuse, settle, stopped, trained
+from services.trainer.settings import Settings
+
+
+def job(state: State) -> Job:
+    moment = datetime.fromtimestamp(1, UTC)
+    order = Order("m", "d", "sha256:d", "b", "sha256:b", Settings(), "")
+    return Job("t", "a", "p", order, state, Progress(), moment, moment)
+
+
+def test_what_was_asked_for_while_no_process_held_the_job_is_settled() -> None:
+    moves = [settle(job(State.CANCELLING)), settle(job(State.PAUSING)), settle(job(State.RUNNING))]
+    assert [move and move.state for move in moves] == [State.CANCELLED, State.PAUSED, None]
+
+
+def test_a_finished_job_never_moves() -> None:
+    assert all(bool(MOVES[state]) is not state.finished for state in State)
+
+
+def test_a_cancellation_counts_whatever_the_process_did_last() -> None:
+    cancelling = job(State.CANCELLING)
+    moves = [
+        trained(cancelling),
+        stopped(cancelling, ""),
+        stopped(cancelling, "another waits"),
+        lost(cancelling, "signal 9", 4),
+        refuse(cancelling, "TRAINING_DIVERGED", "it diverged"),
+    ]
+    assert [move and move.state for move in moves] == [State.CANCELLED] * 5
+    assert refuse(job(State.CANCELLED), "X", "x") is None
+
+
+def test_a_job_asked_to_pause_that_finished_first_is_registered() -> None:
+    move = trained(job(State.PAUSING))
+    assert move is not None
+    assert move.state is State.REGISTERING
+
+
+def test_a_job_that_gave_way_waits_again_and_says_for_whom() -> None:
+    move = stopped(job(State.RUNNING), "a job of a higher class waits")
+    assert move is not None
+    assert move.state is State.QUEUED
+    assert "a job of a higher class waits" in move.message
+
+
+def test_a_job_that_gives_way_and_is_paused_meanwhile_is_paused() -> None:
+    move = stopped(job(State.PAUSING), "a job of a higher class waits")
+    assert move is not None
+    assert move.state is State.PAUSED
+
+
+def test_a_stop_of_the_trainer_leaves_the_job_running() -> None:
+    assert stopped(job(State.RUNNING), "") is None
+
+
+def test_a_process_that_is_lost_too_often_fails_the_job_and_says_how_it_ended() -> None:
+    running = job(State.RUNNING)
+    once = lost(running, "signal 9", 4)
+    assert once is not None
+    assert (once.state, once.columns) == (State.RUNNING, {"crashes": 1})
+    last = lost(dataclasses.replace(running, crashes=3), "signal 9", 4)
+    assert last is not None
+    assert (last.state, last.columns["error_reason"]) == (State.FAILED, "PROCESS_LOST")
+    assert "signal 9" in last.message
+
+
+def test_a_job_that_is_paused_as_its_process_is_lost_is_paused() -> None:
+    move = lost(job(State.PAUSING), "signal 9", 1)
+    assert move is not None
+    assert move.state is State.PAUSED
+
+
+def test_a_full_disk_pauses_the_job_and_keeps_what_it_has() -> None:
+    for state in (State.RUNNING, State.PAUSING):
+        move = refuse(job(state), "DISK_FULL", "No space is left.")
+        assert move is not None
+        assert move.state in MOVES[state]
+        assert (move.state, move.columns) == (State.PAUSED, {})
+        assert move.message == "No space is left. The job was paused; resume it when there is space."
+    assert refuse(job(State.PAUSED), "DISK_FULL", "No space is left.") is None
+    assert refuse(job(State.QUEUED), "DISK_FULL", "No space is left.") is not None
