@@ -32,6 +32,8 @@ class Running:
     def __init__(self, child: processes.Child, command_line: bool) -> None:
         self.child = child
         self.jobs: dict[str, Training] = {}
+        # Jobs that were told to write a checkpoint and leave: until they have, the process does not rest.
+        self.leaving: set[str] = set()
         self.computing = True
         self.since = time.time()
         # When it last had no job.
@@ -79,11 +81,12 @@ class Running:
     def forget(self, job: str) -> None:
         """The process holds the job no more."""
         self.jobs.pop(job, None)
+        self.leaving.discard(job)
         self.idle_since = time.monotonic()
 
     def rest(self) -> None:
         """Stop computing, in the middle of whatever it does."""
-        if self.computing:
+        if self.computing and not self.leaving:
             self._computed_seconds += time.monotonic() - self._went
             self.computing, self.since = False, time.time()
             self._signal(signal.SIGSTOP)
@@ -114,6 +117,8 @@ class Running:
                 self.child.process.send_signal(signal.SIGTERM)
         elif command.do is Do.DROP:
             await self.child.kill()
+        if command.do is Do.STOP:
+            self.leaving.add(command.job)
         if command.do in (Do.STOP, Do.DROP, Do.END):
             self.go()
 
