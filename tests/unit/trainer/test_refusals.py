@@ -8,10 +8,11 @@ import pytest
 from google.protobuf.message import Message
 from trivium.trainer.v1 import training_pb2
 
-from services.trainer import child, runner
+from services.trainer import child
 from services.trainer.child import Refused, rendering
 from services.trainer.data.examples import ChatEncoder, Unrenderable
 from services.trainer.data.rows import Turn
+from services.trainer.executors import processes
 from tests.tiny_model import TinyModel
 
 
@@ -31,7 +32,7 @@ def test_the_name_of_a_target_module_has_a_bound(length: int, broken: bool) -> N
 
 def test_a_refusal_that_quotes_the_caller_at_length_still_fits_in_a_line() -> None:
     said = child.refusal_line(child.Refused("SETTINGS_UNFIT", "x" * 200_000)).encode()
-    assert len(said) < runner._MAX_LINE_BYTES
+    assert len(said) < processes._MAX_LINE_BYTES
 
 
 def test_a_base_without_a_template_says_what_is_missing(tmp_path: Path) -> None:

@@ -1,20 +1,26 @@
-"""What the runner clears away: the folders of jobs that ended while it looked elsewhere, or did not run."""
+"""What the runner does with the queue: starts what is planned, hears what becomes of it, clears what is left."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from services.chassis.database import open_database
+from services.chassis.database import Database, open_database
 from services.chassis.logs import logger
-from services.trainer.job import Job, Move, State
+from services.trainer.errands import Errands
+from services.trainer.executors.executor import Lost, News, Training
+from services.trainer.job import Job, Move, Progress, State
 from services.trainer.jobs import Jobs
-from services.trainer.runner import Limits, Runner
-from services.trainer.work import Work
+from services.trainer.planning import Allowance
+from services.trainer.reports import Report
+from services.trainer.runner import Granted, Limits, Runner, Wake
+from services.trainer.scheduling.state import Node, Policy, Process, Turn
+from services.trainer.settings import Settings
+from services.trainer.work import Line, Said, Work
 from tests.stack import eventually
-from tests.unit.trainer.test_jobs import jobs_in, queued, stored
+from tests.unit.trainer.test_jobs import jobs_in, leases_in, queued, reports_in, stored
 
 
 class Nobody:
@@ -24,35 +30,152 @@ class Nobody:
         raise AssertionError(f"{job.job} is published")
 
 
-class Everywhere:
-    """Bases that are all here."""
+class Bases:
+    """Bases of which some are still to come."""
+
+    def __init__(self) -> None:
+        self.missing: set[str] = set()
+        self.fetched: list[str] = []
+        self.coming = asyncio.Event()
 
     def here(self, job: Job) -> bool:
-        return True
+        return job.job not in self.missing
 
     async def fetch(self, job: Job) -> None:
-        raise AssertionError(f"the base of {job.job} is fetched")
+        self.fetched.append(job.job)
+        await self.coming.wait()
+        self.missing.discard(job.job)
 
 
-@asynccontextmanager
-async def never(job: Job) -> AsyncIterator[Work]:
-    raise AssertionError(f"{job.job} is trained")
-    yield
+class Scripted:
+    """An executor that does nothing but remember what it was asked, and says what the test has it say."""
 
+    def __init__(self, replica: str) -> None:
+        self._replica = replica
+        self._news: asyncio.Queue[News] = asyncio.Queue()
+        self.started: dict[str, Training] = {}
+        self.asked: list[tuple[str, str]] = []
 
-@asynccontextmanager
-async def running(jobs: Jobs, folder: Path, listeners: list[Callable[[str], None]]) -> AsyncIterator[None]:
-    """A runner at work."""
-    limits = Limits(max_crashes=4, restart_seconds=0.1, max_restart_seconds=1, stop_seconds=1)
-    runner = Runner(jobs, Nobody(), folder=folder, bases=Everywhere(), work=never, limits=limits, log=logger("trainer"))
-    listeners.append(runner.wake)
-    task = asyncio.create_task(runner.run())
-    try:
+    @asynccontextmanager
+    async def at_work(self) -> AsyncIterator[None]:
         yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+
+    def nodes(self) -> Sequence[Node]:
+        return (Node("here", 1 << 40, 2, self._replica),)
+
+    def turns(self) -> Sequence[Turn]:
+        return [Turn(training.process, computing=True, since=0.0) for training in self.started.values()]
+
+    async def start(self, training: Training) -> None:
+        self.started[training.job] = training
+
+    async def stop(self, job: str) -> None:
+        self.asked.append(("stop", job))
+
+    async def drop(self, job: str) -> None:
+        self.asked.append(("drop", job))
+        self.started.pop(job, None)
+
+    async def go(self, process: Process) -> None:
+        self.asked.append(("go", process.name))
+
+    async def hold(self, process: Process) -> None:
+        self.asked.append(("hold", process.name))
+
+    async def share(self, weights: Mapping[str, float], used_seconds: Mapping[str, float]) -> None:
+        return None
+
+    async def news(self) -> list[News]:
+        return [await self._news.get(), *self.left()]
+
+    def left(self) -> list[News]:
+        heard: list[News] = []
+        while not self._news.empty():
+            heard.append(self._news.get_nowait())
+        return heard
+
+    def says(self, job: str, *lines: Line) -> None:
+        """Have the job's process say these lines."""
+        training = self.started[job]
+        if lines[-1].said in (Said.STOPPED, Said.DONE, Said.REFUSED):
+            del self.started[job]
+        for line in lines:
+            self._news.put_nowait(Report(training.tenant, job, training.epoch, line))
+
+    def loses(self, job: str) -> None:
+        """Have the job's process be lost."""
+        training = self.started.pop(job)
+        self._news.put_nowait(Lost(training.tenant, job, training.epoch, "signal 9"))
+
+
+class World:
+    """A runner's surroundings."""
+
+    def __init__(self, database: Database, jobs: Jobs, folder: Path, listeners: list[Callable[[str], None]]) -> None:
+        self.database, self.jobs, self.folder = database, jobs, folder
+        self.listeners = listeners
+        self.bases = Bases()
+        self.leases = leases_in(database)
+        self.executor = Scripted(self.leases.owner)
+        self.holding: list[str] = []
+
+    @asynccontextmanager
+    async def work(self, job: Job) -> AsyncIterator[Work]:
+        self.holding.append(job.job)
+        try:
+            yield Work("base", "tiny", "rows", Settings(), threads=1, data_dir=str(self.folder))
+        finally:
+            self.holding.remove(job.job)
+
+    @asynccontextmanager
+    async def running(self, **allowed: Allowance) -> AsyncIterator[Runner]:
+        """A runner at work."""
+        wake, log = Wake(), logger("trainer")
+        limits = Limits(max_crashes=3, restart_seconds=0.01, max_restart_seconds=0.1, plan_seconds=0.05)
+        errands = Errands(
+            self.jobs,
+            Nobody(),
+            self.bases,
+            folder=self.folder,
+            pause_after=limits.pause_after,
+            done=wake,
+            log=log,
+        )
+        runner = Runner(
+            self.jobs,
+            self.leases,
+            reports_in(self.database),
+            self.executor,
+            errands,
+            folder=self.folder,
+            bases=self.bases,
+            work=self.work,
+            limits=limits,
+            wake=wake,
+            granted=Granted(1, allowed, Policy(quantum_seconds=0.0)),
+            log=log,
+        )
+        self.listeners.append(lambda _: wake())
+        task = asyncio.create_task(runner.run())
+        try:
+            yield runner
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def until(self, holds: Callable[[], bool], what: str) -> None:
+        await asyncio.to_thread(eventually, holds, what)
+
+    async def until_state(self, job: Job, state: State) -> Job:
+        """Wait for a state of a job; return it."""
+        changed = asyncio.Event()
+        self.listeners.append(lambda _: changed.set())
+        async with asyncio.timeout(30):
+            while (now := await self.jobs.get(job.tenant, job.job)).state is not state:
+                await changed.wait()
+                changed.clear()
+        return now
 
 
 @pytest.fixture
@@ -62,8 +185,8 @@ def listeners() -> list[Callable[[str], None]]:
 
 
 @pytest.fixture
-async def jobs(tmp_path: Path, listeners: list[Callable[[str], None]]) -> AsyncIterator[Jobs]:
-    """The verbs, over a database with one dataset."""
+async def world(tmp_path: Path, listeners: list[Callable[[str], None]]) -> AsyncIterator[World]:
+    """The verbs, over a database with one dataset, and a runner's surroundings."""
 
     def changed(job: str) -> None:
         for listener in listeners:
@@ -71,7 +194,7 @@ async def jobs(tmp_path: Path, listeners: list[Callable[[str], None]]) -> AsyncI
 
     async with open_database(f"sqlite:///{tmp_path}/t.db", "services.trainer.migrations") as database:
         await stored(database)
-        yield jobs_in(database, changed)
+        yield World(database, jobs_in(database, changed), tmp_path / "jobs", listeners)
 
 
 def to(state: State) -> Callable[[Job], Move]:
@@ -100,26 +223,109 @@ async def until_left(folder: Path, *jobs: Job) -> None:
     await asyncio.to_thread(eventually, lambda: {path.name for path in folder.iterdir()} == names, f"{names} are left")
 
 
-async def test_a_trainer_that_starts_clears_what_earlier_ones_left(
-    jobs: Jobs, listeners: list[Callable[[str], None]], tmp_path: Path
-) -> None:
+async def test_a_trainer_that_starts_clears_what_earlier_ones_left(world: World) -> None:
+    jobs = world.jobs
     done = await moved(jobs, State.RUNNING, State.REGISTERING, State.SUCCEEDED)
     failed = await moved(jobs, State.RUNNING, State.FAILED)
     ending = await moved(jobs, State.RUNNING, State.CANCELLING)
     stopping = await moved(jobs, State.RUNNING, State.PAUSING)
     paused = await moved(jobs, State.PAUSED)
-    held(tmp_path / "jobs", done, failed, ending, stopping, paused)
-    async with running(jobs, tmp_path / "jobs", listeners):
-        await until_left(tmp_path / "jobs", stopping, paused)
+    held(world.folder, done, failed, ending, stopping, paused)
+    async with world.running():
+        await until_left(world.folder, stopping, paused)
     assert (await jobs.get("acme", ending.job)).state is State.CANCELLED
     assert (await jobs.get("acme", stopping.job)).state is State.PAUSED
 
 
-async def test_a_job_that_is_cancelled_while_it_is_paused_leaves_nothing(
-    jobs: Jobs, listeners: list[Callable[[str], None]], tmp_path: Path
-) -> None:
-    one, other = await moved(jobs, State.PAUSED), await moved(jobs, State.PAUSED)
-    held(tmp_path / "jobs", one, other)
-    async with running(jobs, tmp_path / "jobs", listeners):
-        await jobs.cancel("acme", one.job)
-        await until_left(tmp_path / "jobs", other)
+async def test_a_job_that_is_cancelled_while_it_is_paused_leaves_nothing(world: World) -> None:
+    one, other = await moved(world.jobs, State.PAUSED), await moved(world.jobs, State.PAUSED)
+    held(world.folder, one, other)
+    async with world.running():
+        await world.jobs.cancel("acme", one.job)
+        await until_left(world.folder, other)
+
+
+async def test_a_job_trains_under_a_lease_and_what_it_needs_stays_until_it_leaves(world: World) -> None:
+    job = await queued(world.jobs)
+    async with world.running():
+        await world.until(lambda: job.job in world.executor.started, "it was started")
+        assert world.holding == [job.job]
+        assert world.executor.started[job.job].epoch == 1
+        world.executor.says(job.job, Line(Said.STEP, Progress(1, 2, 10)), Line(Said.DONE))
+        done = await world.until_state(job, State.REGISTERING)
+        await world.until(lambda: not world.holding, "what it needed was let go")
+    assert (done.progress.step, done.lease.owner) == (1, "")
+
+
+async def test_a_job_whose_process_is_lost_goes_on_and_one_that_loses_too_many_fails(world: World) -> None:
+    job = await queued(world.jobs)
+    async with world.running():
+        for attempt in (1, 2, 3):
+            await world.until(lambda: job.job in world.executor.started, "it was started")
+            assert world.executor.started[job.job].epoch == attempt
+            world.executor.loses(job.job)
+        failed = await world.until_state(job, State.FAILED)
+    assert (failed.error_reason, failed.attempts) == ("PROCESS_LOST", 3)
+
+
+async def test_a_paused_job_writes_its_checkpoint_first_and_a_cancelled_one_is_dropped(world: World) -> None:
+    one, other = await queued(world.jobs), await queued(world.jobs)
+    async with world.running():
+        await world.until(lambda: {one.job, other.job} <= world.executor.started.keys(), "both were started")
+        await world.jobs.pause("acme", one.job)
+        await world.jobs.cancel("acme", other.job)
+        await world.until_state(other, State.CANCELLED)
+        await world.until(lambda: ("stop", one.job) in world.executor.asked, "it was asked to stop")
+        assert (await world.jobs.get("acme", one.job)).state is State.PAUSING
+        world.executor.says(one.job, Line(Said.CHECKPOINT, Progress(1, 2)), Line(Said.STOPPED))
+        await world.until_state(one, State.PAUSED)
+    assert ("drop", other.job) in world.executor.asked
+
+
+async def test_a_job_that_is_cancelled_while_it_is_pausing_is_cancelled(world: World) -> None:
+    job = await queued(world.jobs)
+    async with world.running():
+        await world.until(lambda: job.job in world.executor.started, "it was started")
+        await world.jobs.pause("acme", job.job)
+        await world.until(lambda: ("stop", job.job) in world.executor.asked, "it was asked to stop")
+        await world.jobs.cancel("acme", job.job)
+        await world.until_state(job, State.CANCELLED)
+
+
+async def test_a_full_disk_pauses_the_job(world: World) -> None:
+    job = await queued(world.jobs)
+    async with world.running():
+        await world.until(lambda: job.job in world.executor.started, "it was started")
+        world.executor.says(job.job, Line(Said.REFUSED, reason="DISK_FULL", message="No space is left."))
+        await world.until_state(job, State.PAUSED)
+
+
+async def test_a_job_whose_base_is_still_to_come_holds_nobody_up(world: World) -> None:
+    waiting, ready = await queued(world.jobs), await queued(world.jobs)
+    world.bases.missing.add(waiting.job)
+    async with world.running():
+        await world.until(lambda: ready.job in world.executor.started, "the other was started")
+        await world.until(lambda: world.bases.fetched == [waiting.job], "its base is being fetched")
+        assert waiting.job not in world.executor.started
+        world.bases.coming.set()
+        await world.until(lambda: waiting.job in world.executor.started, "it was started")
+
+
+async def test_a_job_over_its_tenants_quota_waits_and_is_told_why(world: World) -> None:
+    one, other = await queued(world.jobs), await queued(world.jobs)
+    async with world.running(acme=Allowance(concurrent_jobs=1)) as runner:
+        await world.until(lambda: one.job in world.executor.started, "the first was started")
+        await world.until(lambda: bool(getattr(runner.verdicts.get(other.job), "why", "")), "the other was told why")
+        assert other.job not in world.executor.started
+        assert runner.verdicts[other.job].position == 1
+        world.executor.says(one.job, Line(Said.DONE))
+        await world.until(lambda: other.job in world.executor.started, "the other was started")
+
+
+async def test_a_stopped_trainers_jobs_stay_running_and_their_leases_end(world: World) -> None:
+    job = await queued(world.jobs)
+    async with world.running():
+        await world.until(lambda: job.job in world.executor.started, "it was started")
+        world.executor.says(job.job, Line(Said.STOPPED))
+        await world.until(lambda: job.job in world.executor.started, "it goes on")
+    assert (await world.jobs.get("acme", job.job)).state is State.RUNNING
