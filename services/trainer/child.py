@@ -6,7 +6,6 @@ dies with its parent (`chassis.processes`); it may be killed at any moment: all
 that it leaves behind is complete or ignored.  SIGTERM asks for a checkpoint and an end.
 """
 
-import importlib.metadata
 import json
 import os
 import shutil
@@ -18,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from services.chassis import resources
 from services.chassis.code_version import code_version
 from services.chassis.errors import Failure
 from services.chassis.files import disk_full_named, publish, sync_tree
 from services.trainer import checkpoints
+from services.trainer.conduct import Manners, Refused, libraries
 from services.trainer.data import reading
 from services.trainer.data.encoding import Preparation, Untrainable, prepare
 from services.trainer.data.examples import ChatEncoder, Example
@@ -33,27 +32,9 @@ if TYPE_CHECKING:
 
 Say = Callable[[Line], None]
 
-_LIBRARIES = ("torch", "transformers", "peft", "safetensors")
-
 # What reading a dataset may take: as the check of it may, whose template was another.
 _RENDER_SECONDS = 60.0
 _RENDER_BYTES_PER_SECOND = 32 * 1024
-
-# Characters of a refusal: the trainer reads lines of a bounded length.
-_MAX_SAID = 2000
-
-
-class Refused(Exception):
-    """The job can never succeed as it was ordered: `reason` names an entry of the catalogue."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-def libraries() -> dict[str, str]:
-    """Return the versions that the result depends on."""
-    return {name: importlib.metadata.version(name) for name in _LIBRARIES}
 
 
 def read_examples(work: Work, say: Say) -> list[Example]:
@@ -94,7 +75,7 @@ def train(
     work = Work.read(folder)
     # Now, and not when the version waits for it.
     code = code_version()
-    manners = _Manners(Path(work.data_dir))
+    manners = Manners(Path(work.data_dir))
     manners.keep()
     # Only now: loading these takes seconds of a processor that others may want.
     import torch
@@ -161,21 +142,6 @@ def _step(run: "Run", say: Say) -> None:
     say(Line(Said.STEP, result.progress, result.learning_rate, result.gradient_norm))
 
 
-class _Manners:
-    """Runs at idle priority while anything serves on this machine, at an ordinary one while nothing does."""
-
-    def __init__(self, data_dir: Path) -> None:
-        self._data_dir = data_dir
-        self._idle: bool | None = None
-
-    def keep(self) -> None:
-        """Look whether anything serves; a few small files, read once a step."""
-        idle = resources.serving(self._data_dir)
-        if idle is not self._idle:
-            resources.set_idle(idle)
-            self._idle = idle
-
-
 def _checkpoint(run: "Run", kept: Path, say: Say, at: checkpoints.WritePoint) -> None:
     newest = checkpoints.newest(kept)
     if newest is not None and newest.progress.step == run.progress.step:
@@ -207,11 +173,6 @@ def _some(lines: Sequence[int]) -> str:
     return shown if len(lines) <= 10 else f"{shown}, …"
 
 
-def refusal_line(refusal: Refused) -> Line:
-    """A refusal as it is said: cut, since it may quote what the caller sent and the trainer reads bounded lines."""
-    return Line(Said.REFUSED, message=str(refusal)[:_MAX_SAID], reason=refusal.reason)
-
-
 def main(folder: Path) -> int:
     """Train and report; return the exit code."""
     # Libraries print to standard output; our lines keep a descriptor of their own.
@@ -230,9 +191,9 @@ def main(folder: Path) -> int:
         say(Line(Said.DONE if ended == Exit.DONE else Said.STOPPED))
         return ended
     except Refused as refusal:
-        say(refusal_line(refusal))
+        say(refusal.line())
     except Failure as failure:
-        say(refusal_line(Refused(failure.reason.name, failure.sentence)))
+        say(Refused.by(failure).line())
     return Exit.REFUSED
 
 

@@ -15,6 +15,6 @@ def test_a_job_killed_at_any_write_point_ends_with_the_bits_of_one_never_killed(
     )
     assert done.returncode == 0, done.stderr[-2000:]
     digests = json.loads(done.stdout.splitlines()[-1])
-    # Three checkpoints of eight points, one removal of an old one, the result's three; and the calm run.
-    assert len(digests) == 3 * 8 + 1 + 3 + 1
+    # Three checkpoints of nine points, one removal of an old one, the result's three; and the calm run.
+    assert len(digests) == 3 * 9 + 1 + 3 + 1
     assert set(digests.values()) == {digests["0"]}

@@ -8,8 +8,8 @@ import pytest
 from google.protobuf.message import Message
 from trivium.trainer.v1 import training_pb2
 
-from services.trainer import child
-from services.trainer.child import Refused, rendering
+from services.trainer.child import rendering
+from services.trainer.conduct import Refused
 from services.trainer.data.examples import ChatEncoder, Unrenderable
 from services.trainer.data.rows import Turn
 from services.trainer.executors import processes
@@ -31,7 +31,7 @@ def test_the_name_of_a_target_module_has_a_bound(length: int, broken: bool) -> N
 
 
 def test_a_refusal_that_quotes_the_caller_at_length_still_fits_in_a_line() -> None:
-    said = child.refusal_line(child.Refused("SETTINGS_UNFIT", "x" * 200_000)).encode()
+    said = Refused("SETTINGS_UNFIT", "x" * 200_000).line().encode()
     assert len(said) < processes._MAX_LINE_BYTES
 
 

@@ -1,0 +1,53 @@
+"""How a process that trains behaves: it gives way to serving, and it refuses a job in words that are bounded.
+
+Invariant: whatever a refusal quotes, its line stays within what the trainer reads.
+"""
+
+import importlib.metadata
+from pathlib import Path
+
+from services.chassis import resources
+from services.chassis.errors import Failure
+from services.trainer.work import Line, Said
+
+_LIBRARIES = ("torch", "transformers", "peft", "safetensors")
+
+# Characters of a refusal: the trainer reads lines of a bounded length.
+_MAX_SAID = 2000
+
+
+class Refused(Exception):
+    """The job can never succeed as it was ordered: `reason` names an entry of the catalogue."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    @classmethod
+    def by(cls, failure: Failure) -> "Refused":
+        """The refusal that a failure of the catalogue amounts to."""
+        return cls(failure.reason.name, failure.sentence)
+
+    def line(self) -> Line:
+        """The refusal as it is said: cut, since it may quote what the caller sent."""
+        return Line(Said.REFUSED, message=str(self)[:_MAX_SAID], reason=self.reason)
+
+
+class Manners:
+    """Runs at idle priority while anything serves on this machine, at an ordinary one while nothing does."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._idle: bool | None = None
+
+    def keep(self) -> None:
+        """Look whether anything serves; a few small files, read once a step."""
+        idle = resources.serving(self._data_dir)
+        if idle is not self._idle:
+            resources.set_idle(idle)
+            self._idle = idle
+
+
+def libraries() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    return {name: importlib.metadata.version(name) for name in _LIBRARIES}
