@@ -1,12 +1,13 @@
 """`choose`: which jobs of one process take part in its next joint step.
 
 A step advances a group, not everybody: a plan that advances all equally makes each of them end last.  In order:
-1. Who has begun an optimizer step ends it: its gradient is in memory until then.
-2. The higher class, and in it those whose deadline presses.
-3. The tenant that has had least for its weight: each has an account in seconds of machine for each unit of weight,
+1. Where deadlines press in the highest class, nobody else takes part: a step is as long as the work in it.
+2. Who has begun an optimizer step ends it: its gradient is in memory until then.
+3. The higher class.
+4. The tenant that has had least for its weight: each has an account in seconds of machine for each unit of weight,
    and pays for its jobs' tokens as they are chosen (deficit round robin, where a deficit is the distance to the
    account that has had most).
-4. Among a tenant's jobs the one with the least left, so that the mean completion time is low.
+5. Among a tenant's jobs the one with the least left, so that the mean completion time is low.
 Every `open_every` steps whoever has not moved for longest goes before all of them, and is charged for it: so a long
 job still moves, a large one finds a budget that is whole, and a low class moves beside a high one that never ends.
 Invariants: a step holds no more tokens than the budget, unless its first job alone does; of n jobs that may train
@@ -15,6 +16,7 @@ they compute.
 """
 
 import heapq
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +29,8 @@ class Member:
     """A job on the bank and its next unit of work.
 
     ``unit_tokens`` are those that the unit adds to the step, ``tokens_left`` those that it has yet to train.
-    ``begun`` says that an optimizer step is under way; ``pressing`` that its deadline leaves no time to lose.
+    ``begun`` says that an optimizer step is under way.  ``pressing`` is its deadline where that leaves no time to lose
+    (`ranking.pressing`), and infinite where not.
     """
 
     job: str
@@ -36,7 +39,7 @@ class Member:
     tokens_left: int
     priority: Priority = Priority.NORMAL
     begun: bool = False
-    pressing: bool = False
+    pressing: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +158,16 @@ class _Ledger:
         first = able[:1] if is_open else []
         yield from first
         rest = able[len(first) :]
+        if hurried := _hurried(rest):
+            yield from filter(self._may, hurried)
+            return
         yield from filter(self._may, (member for member in rest if member.begun))
-        bands: dict[tuple[int, bool], list[Member]] = defaultdict(list)
+        classes: dict[int, list[Member]] = defaultdict(list)
         for member in rest:
             if not member.begun:
-                bands[-member.priority, not member.pressing].append(member)
-        for _, band in sorted(bands.items()):
-            yield from self._by_tenant(band)
+                classes[-member.priority].append(member)
+        for _, equals in sorted(classes.items()):
+            yield from self._by_tenant(equals)
 
     def _by_tenant(self, members: Iterable[Member]) -> Iterator[Member]:
         """From the tenant that has had least, its shortest; until all have been offered.
@@ -184,3 +190,10 @@ class _Ledger:
                 heapq.heapreplace(tenants, (self._seconds[name], name))
             else:
                 heapq.heappop(tenants)
+
+
+def _hurried(members: Sequence[Member]) -> list[Member]:
+    """Those of the highest class whose deadlines press, by deadline."""
+    highest = max((member.priority for member in members), default=0)
+    hurried = [member for member in members if member.priority == highest and member.pressing < math.inf]
+    return sorted(hurried, key=lambda member: member.pressing)

@@ -22,7 +22,7 @@ class Preemption:
     def __init__(self, state: State, room: Room, limits: Limits, now: float) -> None:
         self._state, self._room, self._limits, self._now = state, room, limits, now
         self._shares = Shares(state, now)
-        self._pressed = pressing(state.jobs, now, state.policy.deadline_margin_seconds)
+        self._pressed = pressing(state, now)
         mine = {node.node for node in room.mine}
         self._stoppable = [
             job

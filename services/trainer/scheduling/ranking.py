@@ -3,20 +3,19 @@
 First the class, then what the tenant has used for its weight, then age.  Three things temper that:
 - Each job that a tenant has just started, or that stands before its others in line, counts as if it had used
   `entry_penalty_seconds` already, so that a hundred jobs at once are a hundred turns and not one.
-- A tenant that gets nothing is lifted by a class for each `ageing_seconds`; among its own jobs each one's own wait
-  counts the same way.  A tenant that is being served is never lifted, or whoever waits with a thousand jobs would
-  overtake whoever has one.
+- A class of which a tenant gets nothing is lifted: its oldest job by one class for each `ageing_seconds` in which
+  the tenant had no job of this class, or of a lower one, started or running.  One job at a time: whoever waits with
+  a thousand overtakes nobody for that.
 - A deadline puts a job before the others of its class once there is no time to lose, and no earlier.
-Invariant: a tenant's jobs among themselves take nothing from other tenants: they share out the places that
-the tenant has in line.
 """
 
 import heapq
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.trainer.scheduling.state import Job, Phase, State, Tenant
+from services.trainer.scheduling.state import Job, Phase, State
 from services.trainer.scheduling.usage import decayed
 
 
@@ -54,7 +53,7 @@ def lifted(waited_seconds: float, ageing_seconds: float) -> int:
     return max(0, int(waited_seconds // ageing_seconds))
 
 
-def pressing(jobs: Iterable[Job], now: float, margin_seconds: float) -> frozenset[str]:
+def pressing(state: State, now: float) -> frozenset[str]:
     """Jobs whose deadlines leave no time to lose, by name.
 
     In each class, by deadline: the slack of a job is what is left to its deadline once it and all with earlier ones
@@ -63,102 +62,85 @@ def pressing(jobs: Iterable[Job], now: float, margin_seconds: float) -> frozense
     """
     pressed: set[str] = set()
     by_class: dict[int, list[tuple[float, str, float]]] = defaultdict(list)
-    for job in jobs:
-        seconds = job.seconds_left or 0.0
-        if job.deadline is not None and not job.at_rung and now + seconds <= job.deadline:
+    for job in state.jobs:
+        seconds = _hurried_seconds(job, state)
+        if job.deadline is not None and not job.at_rung and now + (job.seconds_left or 0.0) <= job.deadline:
             by_class[job.priority].append((job.deadline, job.job, seconds))
     for dated in by_class.values():
         dated.sort()
         work, last = 0.0, 0
         for count, (deadline, _, seconds) in enumerate(dated, start=1):
             work += seconds
-            if deadline - now - work <= margin_seconds:
+            if deadline - now - work <= state.policy.deadline_margin_seconds:
                 last = count
         pressed.update(name for _, name, _ in dated[:last])
     return frozenset(pressed)
 
 
+def _hurried_seconds(job: Job, state: State) -> float:
+    """Seconds that the job takes when it is in a hurry: a joint one then has little of what joint steps gain."""
+    gain = state.policy.joint_gain if job.needs.group else 1.0
+    return gain * (job.seconds_left or 0.0)
+
+
 def in_line(state: State, waiting: Sequence[Job], now: float) -> list[Candidate]:
     """The ``waiting`` jobs in the order in which they are to start."""
-    policy, shares = state.policy, Shares(state, now)
-    pressed = pressing(state.jobs, now, policy.deadline_margin_seconds)
-    lines = {
-        name: _Line(state.tenant(name), own, pressed, _served(state, name), state, now)
-        for name, own in _by_tenant(waiting).items()
-    }
+    shares, pressed = Shares(state, now), pressing(state, now)
+    lifts = _lifts(state, waiting, now)
+    lines: dict[str, list[Candidate]] = defaultdict(list)
+    for job in waiting:
+        lines[job.tenant].append(Candidate(job, job.priority + lifts.get(job.job, 0), job.job in pressed))
+    counted = Counter(
+        job.tenant
+        for job in state.jobs
+        if job.phase is Phase.RUNNING and now - job.since < state.policy.quantum_seconds
+    )
+
+    def place(name: str) -> tuple[_Place, float, float, str]:
+        """The tenant's place in line: less goes first."""
+        first = lines[name][-1]
+        penalty = counted[name] * state.policy.entry_penalty_seconds / state.tenant(name).weight
+        return _place(first), shares.used(name) + penalty, first.job.queued_at, name
+
+    for line in lines.values():
+        # The first stands last, to be taken from there.
+        line.sort(key=lambda it: (_place(it), it.job.queued_at, it.job.job), reverse=True)
     ordered: list[Candidate] = []
-    heap = [(line.key(shares), name) for name, line in lines.items()]
+    heap = [place(name) for name in lines]
     heapq.heapify(heap)
     while heap:
-        name = heapq.heappop(heap)[1]
-        line = lines[name]
-        ordered.append(line.take())
-        if line.left:
-            heapq.heappush(heap, (line.key(shares), name))
+        name = heap[0][-1]
+        ordered.append(lines[name].pop())
+        counted[name] += 1
+        if lines[name]:
+            heapq.heapreplace(heap, place(name))
+        else:
+            heapq.heappop(heap)
     return ordered
 
 
-class _Line:
-    """One tenant's jobs in its own order, and the places that they have among all tenants, best first."""
-
-    def __init__(
-        self, tenant: Tenant, own: list[Job], pressed: frozenset[str], served: float, state: State, now: float
-    ) -> None:
-        policy = state.policy
-        young = sum(
-            job.tenant == tenant.tenant and job.phase is Phase.RUNNING and now - job.since < policy.quantum_seconds
-            for job in state.jobs
-        )
-        self._tenant = tenant
-        self._penalty = policy.entry_penalty_seconds
-        self._counted = young * self._penalty
-        places = sorted((-job.priority, job.job not in pressed, _deadline(job, pressed)) for job in own)
-        level, *rest = places[0]
-        waited = now - max(served, min(job.since for job in own))
-        places[0] = (level - lifted(waited, policy.ageing_seconds), *rest)  # type: ignore[assignment]  # unpacked
-        own.sort(
-            key=lambda job: (
-                -job.priority - lifted(now - job.since, policy.ageing_seconds),
-                job.job not in pressed,
-                _deadline(job, pressed),
-                job.queued_at,
-                job.job,
-            )
-        )
-        self._taken = 0
-        self._own, self._places = own, places
-
-    @property
-    def left(self) -> bool:
-        return self._taken < len(self._own)
-
-    def key(self, shares: Shares) -> tuple[int, bool, float, float, float]:
-        """Less goes first."""
-        level, calm, deadline = self._places[self._taken]
-        used = shares.used(self._tenant.tenant) + self._counted / self._tenant.weight
-        return level, calm, deadline, used, self._own[self._taken].queued_at
-
-    def take(self) -> Candidate:
-        """The next one; it counts against those behind it."""
-        level, calm, _ = self._places[self._taken]
-        job = self._own[self._taken]
-        self._taken += 1
-        self._counted += self._penalty
-        return Candidate(job, -level, not calm)
+_Place = tuple[int, float]
 
 
-def _deadline(job: Job, pressed: frozenset[str]) -> float:
-    return job.deadline if job.deadline is not None and job.job in pressed else 0.0
+def _place(candidate: Candidate) -> _Place:
+    """By class, and in it by a deadline that presses."""
+    deadline = candidate.job.deadline if candidate.urgent else None
+    return -candidate.level, math.inf if deadline is None else deadline
 
 
-def _served(state: State, name: str) -> float:
-    """When the tenant was last charged, or last had a job started."""
-    starts = (job.since for job in state.jobs if job.tenant == name and job.phase is Phase.RUNNING)
-    return max((state.tenant(name).usage.as_of, *starts))
-
-
-def _by_tenant(jobs: Iterable[Job]) -> dict[str, list[Job]]:
-    found: dict[str, list[Job]] = defaultdict(list)
-    for job in jobs:
-        found[job.tenant].append(job)
-    return found
+def _lifts(state: State, waiting: Sequence[Job], now: float) -> dict[str, int]:
+    """Classes by which jobs are lifted: of each tenant and class the oldest one."""
+    running: dict[str, int] = {}
+    for job in state.jobs:
+        if job.phase is Phase.RUNNING and not job.at_rung:
+            running[job.tenant] = min(job.priority, running.get(job.tenant, job.priority))
+    oldest: dict[tuple[str, int], Job] = {}
+    for job in sorted(waiting, key=lambda job: (job.since, job.job), reverse=True):
+        oldest[job.tenant, job.priority] = job
+    lifts = {}
+    for (name, priority), job in oldest.items():
+        if priority < running.get(name, priority + 1):
+            started = [moment for of, moment in state.tenant(name).started.items() if of <= priority]
+            waited = now - max([job.since, *started])
+            lifts[job.job] = lifted(waited, state.policy.ageing_seconds)
+    return lifts

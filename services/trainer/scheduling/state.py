@@ -130,13 +130,17 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """A tenant: what it is worth, what it has used, what it may."""
+    """A tenant: what it is worth, what it has used, what it may.
+
+    ``started`` says of each class when one of its jobs was last started, of those that have ended too.
+    """
 
     tenant: str
     weight: float = 1.0
     usage: Usage = field(default_factory=Usage)
     quota: Quota = field(default_factory=Quota)
     trained: Trained = field(default_factory=Trained)
+    started: Mapping[Priority, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +196,8 @@ class Policy:
     ageing_seconds: float = 1800.0
     # A deadline begins to count when no more slack than this is left.
     deadline_margin_seconds: float = 300.0
+    # What joint steps gain over one job after another (tests.load.trainer measures it); a job in a hurry goes without.
+    joint_gain: float = 2.0
     # Windows of the clock in which trained tokens are counted against a quota.
     window_seconds: float = 3600.0
 

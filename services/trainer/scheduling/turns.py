@@ -29,7 +29,7 @@ def turns(state: State, now: float) -> list[Go | Hold]:
     known = {turn.process: turn for turn in state.turns}
     standing = {process: _turn(known.get(process), process, jobs) for process, jobs in members.items()}
     shares = Shares(state, now)
-    pressed = pressing(state.jobs, now, state.policy.deadline_margin_seconds)
+    pressed = pressing(state, now)
     idle = {process for process, jobs in members.items() if not _able(state, jobs, now)}
 
     def rank(process: Process) -> tuple[int, bool, float, bool, float, str]:

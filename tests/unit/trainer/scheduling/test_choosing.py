@@ -1,5 +1,6 @@
 """Which jobs take part in a joint step."""
 
+import math
 from collections import Counter
 
 import pytest
@@ -47,14 +48,23 @@ def test_who_has_begun_an_optimizer_step_ends_it_first():
     assert chosen(members) == ("begun", "high")
 
 
-def test_the_higher_class_goes_first_and_in_it_who_has_no_time_to_lose():
+def test_the_higher_class_goes_first():
     members = [
         member("low", priority=Priority.LOW, tokens_left=1),
-        member("normal", tokens_left=1),
-        member("pressing", pressing=True),
+        member("normal", pressing=10.0),
         member("high", priority=Priority.HIGH),
     ]
-    assert chosen(members) == ("high", "pressing", "normal", "low")
+    assert chosen(members) == ("high", "normal", "low")
+
+
+def test_who_has_no_time_to_lose_is_not_slowed_down_by_the_others():
+    members = [
+        member("calm", tokens_left=1),
+        member("begun", begun=True),
+        member("later", pressing=20.0, tokens_left=1),
+        member("first", pressing=10.0),
+    ]
+    assert chosen(members) == ("first", "later")
 
 
 def test_tenants_get_tokens_by_weight():
@@ -117,7 +127,7 @@ MEMBERS = some.lists(
         tokens_left=some.integers(0, 1000),
         priority=some.sampled_from(Priority),
         begun=some.booleans(),
-        pressing=some.booleans(),
+        pressing=some.sampled_from([1.0, 2.0, math.inf]),
     ),
     min_size=1,
     max_size=12,

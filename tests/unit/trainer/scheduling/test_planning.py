@@ -274,22 +274,32 @@ def test_nobody_is_stopped_where_another_trainer_has_room():
 
 def test_a_deadline_counts_once_no_time_is_left_and_only_while_it_can_be_met():
     late = job("late", "heavy", deadline=1000.0, tokens_left=500, tokens_per_second=1.0, at=5.0)
-    it = state(late, job("a", "light"), tenants={"heavy": Tenant("heavy", usage=used(50.0))})
+    tenants = {"heavy": Tenant("heavy", usage=used(50.0))}
+    it = state(late, job("a", "light"), tenants=tenants, policy=Policy(joint_gain=1.0))
     assert starts(it, 10.0) == ["a", "late"]
     assert starts(it, 300.0) == ["late", "a"]
     assert starts(it, 600.0) == ["a", "late"]
 
 
-def test_a_tenant_that_gets_nothing_is_lifted_class_by_class():
+def test_a_class_of_which_a_tenant_gets_nothing_is_lifted_one_job_at_a_time():
     it = state(
         job("low", "poor", priority=Priority.LOW),
+        job("low2", "poor", priority=Priority.LOW),
         job("high", "rich", at=3600.0, priority=Priority.HIGH),
         tenants={"rich": Tenant("rich", usage=used(1000.0))},
     )
-    assert starts(it, 3599.0) == ["high", "low"]
-    assert starts(it, 3600.0) == ["low", "high"]
-    served = Tenant("poor", usage=replace(used(0.0), as_of=3500.0))
-    assert starts(replace(it, tenants={**it.tenants, "poor": served}), 3600.0) == ["high", "low"]
+    assert starts(it, 3599.0) == ["high", "low", "low2"]
+    assert starts(it, 3600.0) == ["low", "high", "low2"]
+    served = Tenant("poor", started={Priority.LOW: 3500.0})
+    assert starts(replace(it, tenants={**it.tenants, "poor": served}), 3600.0)[0] == "high"
+    busy = replace(it, jobs=(*it.jobs, running("low3", "poor", priority=Priority.LOW)))
+    assert starts(busy, 3600.0)[0] == "high"
+
+
+def test_a_high_job_waits_for_no_crowd_of_its_own_tenants_that_waits_longer():
+    crowd = [job(f"a{number}") for number in range(100)]
+    order = starts(state(*crowd, job("high", at=7000.0, priority=Priority.HIGH)), 7000.0)
+    assert order.index("high") <= 1
 
 
 def test_people_are_told_when_their_jobs_will_start_and_end():
