@@ -17,12 +17,16 @@ from services.trainer.scheduling.state import Job, Node, Phase, State
 
 
 class Preemption:
-    """Chooses victims; those that it has named once in a plan are gone for the others."""
+    """Chooses victims; those that it has named once in a plan are gone for the others.
+
+    Where nobody makes room for a tenant's job, nobody does for those behind it in that tenant's line.
+    """
 
     def __init__(self, state: State, room: Room, limits: Limits, now: float) -> None:
         self._state, self._room, self._limits, self._now = state, room, limits, now
         self._shares = Shares(state, now)
         self._pressed = pressing(state, now)
+        self._refused: set[tuple[str, int, bool]] = set()
         mine = {node.node for node in room.mine}
         self._stoppable = [
             job
@@ -35,6 +39,9 @@ class Preemption:
 
     def for_place(self, candidate: Candidate, nodes: Sequence[Node]) -> list[tuple[Job, str]]:
         """Jobs that must stop, each with the reason, so that the candidate fits on ``nodes``; empty where none would do."""
+        line = (candidate.job.tenant, candidate.level, candidate.urgent)
+        if line in self._refused:
+            return []
         yielding = [(job, why) for job in self._stoppable if (why := self._yields(job, candidate))]
         chosen: list[tuple[Job, str]] = []
         for job, why in self._cheapest_first(yielding):
@@ -45,6 +52,7 @@ class Preemption:
         if not self._room.fits_soon(candidate.job.needs, nodes):
             for job, _ in chosen:
                 self._room.stay(job)
+            self._refused.add(line)
             return []
         return self._take(self._needed(chosen, candidate, nodes))
 

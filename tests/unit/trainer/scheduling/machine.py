@@ -58,7 +58,7 @@ class Outcomes:
     finished: dict[str, float] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     preempted: Counter[str] = field(default_factory=Counter)
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     tokens: Counter[str] = field(default_factory=Counter)
 
 

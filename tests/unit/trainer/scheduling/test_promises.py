@@ -147,7 +147,7 @@ def test_shares_converge_to_weights(queues):
     ]
     tenants = [Tenant("one", 1.0), Tenant("two", 2.0), Tenant("four", 4.0)]
     machine = Machine(jobs, [NODE], tenants, QUICK, Model(plan_ticks=5))
-    done = machine.run(lambda: machine.now >= 2000.0, limit_seconds=2001.0)
+    done = machine.run(lambda: machine.now >= 1000.0, limit_seconds=1001.0)
     assert jain(done.seconds[tenant.tenant] / tenant.weight for tenant in tenants) >= 0.98
 
 
@@ -161,7 +161,7 @@ def wait_of_a_high_job(needs: Needs, arrival: float) -> float:
     return done.computed["high"] - arrival
 
 
-@pytest.mark.parametrize("arrival", [3.0, 61.0])
+@pytest.mark.parametrize("arrival", [3.0, 31.0])
 @pytest.mark.parametrize("needs", [JOINT, SOLO, ALONE], ids=["joint", "solo", "solo, memory for one"])
 def test_a_high_job_computes_within_a_quantum_and_a_checkpoint(needs, arrival):
     model = Model()
@@ -179,7 +179,7 @@ def test_only_who_starved_has_a_quantum_before_a_high_job():
 @pytest.mark.parametrize("small", [JOINT, SOLO, ALONE], ids=["small joint", "small solo", "small alone"])
 def test_a_small_tenant_waits_at_most_three_quanta_beside_a_hundred_jobs_at_once(needs, small):
     many = [job(f"many{number}", "many", needs, tokens_left=2000) for number in range(100)]
-    few = [job(f"few{number}", "few", small, 5.0 + 130.0 * number, tokens_left=100) for number in range(4)]
+    few = [job(f"few{number}", "few", small, 5.0 + 67.0 * number, tokens_left=100) for number in range(2)]
     machine = Machine([*many, *few], [NODE], (), QUICK)
     done = machine.run(lambda: all(one.job in machine.outcomes.finished for one in few), limit_seconds=1000.0)
     waits = [done.computed[one.job] - one.queued_at for one in few]
@@ -205,7 +205,7 @@ def test_deadlines_are_met_when_they_can_be(needs, orders):
     tenants = [Tenant("late", usage=used(10_000.0))]
     machine = Machine([*crowd, *dated], [NODE], tenants, policy, replace(model, plan_ticks=2))
     done = machine.run(lambda: all(one.job in machine.outcomes.finished for one in dated), limit_seconds=2000.0)
-    assert all(done.finished[one.job] <= one.deadline for one in dated)
+    assert all(done.finished[one.job] <= (one.deadline or 0.0) for one in dated)
 
 
 def test_two_hundred_mixed_jobs_end_sooner_on_average_than_one_after_another_shortest_first():
@@ -216,9 +216,9 @@ def test_two_hundred_mixed_jobs_end_sooner_on_average_than_one_after_another_sho
     def step_seconds(count: int) -> float:
         return 36.6 + count
 
-    alone, mean = 0.0, 0.0
-    for left in sorted(tokens.values()):
-        alone += left / 32 * step_seconds(32)
+    alone = mean = 0.0
+    for count in sorted(tokens.values()):
+        alone += count / 32 * step_seconds(32)
         mean += alone / len(tokens)
 
     memory, moment, ended = Memory(), 0.0, 0.0
