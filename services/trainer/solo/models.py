@@ -8,10 +8,12 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
@@ -19,6 +21,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 from services.trainer import adapter
 from services.trainer.settings import Initialisation, Method, Settings
 
+# What a base is held in that is not trained: half the memory, and the dtype that it is served in.
+FROZEN_DTYPE = torch.bfloat16
 # What numpy's and Python's generators take as a seed too.
 _SEEDS = 2**32
 _BEGINNINGS: dict[Initialisation, Any] = {
@@ -49,7 +53,7 @@ def load(base: Path, settings: Settings, start: Path | None = None) -> Any:
     """
     if settings.method is Method.FULL:
         return _from(base, dtype=torch.float32)
-    frozen = _quantised(base) if settings.method is Method.QLORA else _from(base, dtype=torch.bfloat16)
+    frozen = _quantised(base) if settings.method is Method.QLORA else _from(base, dtype=FROZEN_DTYPE)
     model = _adapted(frozen, settings)
     if start is not None:
         _go_on(model, start)
@@ -85,6 +89,8 @@ def _adapted(frozen: Any, settings: Settings) -> PeftModel:
     wanted = tuple(sorted(settings.target_modules)) or known
     if missing := sorted(set(wanted) - set(known)):
         raise ValueError(f"the base has no linear layer {', '.join(missing)}; it has {', '.join(known)}")
+    # PEFT would make adapters of the dtype of the weights, which in 4 bits is none that can be trained.
+    late = settings.method is Method.QLORA and settings.initialisation is Initialisation.ORTHOGONAL
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=_whole(settings.alpha),
@@ -94,16 +100,28 @@ def _adapted(frozen: Any, settings: Settings) -> PeftModel:
         rank_pattern=dict(settings.rank_pattern),
         alpha_pattern=dict(settings.alpha_pattern),
         lora_dropout=settings.dropout,
-        init_lora_weights=_BEGINNINGS[settings.initialisation],
+        init_lora_weights=True if late else _BEGINNINGS[settings.initialisation],
         use_dora=settings.method is Method.DORA,
         bias="none",
         task_type="CAUSAL_LM",
     )
     torch.manual_seed(seed_of(settings))
     model = get_peft_model(frozen, config, autocast_adapter_dtype=True)
+    if late:
+        _make_orthogonal(model)
     for parameter in trained(model).values():
         parameter.data = parameter.data.float()
     return model
+
+
+def _make_orthogonal(model: PeftModel) -> None:
+    """Begin PEFT's orthogonal way, as if the layers below were fp32."""
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            stand_in = SimpleNamespace(weight=torch.empty(0))
+            module.get_base_layer = lambda stand_in=stand_in: stand_in
+            module.orthogonal_init("default")
+            del module.get_base_layer
 
 
 def _whole(alpha: float) -> float:
