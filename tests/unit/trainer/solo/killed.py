@@ -13,18 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from services.trainer.settings import Method
 from services.trainer.solo import libraries
+from tests.unit.trainer.solo.small_jobs import Job, with_settings
 
-libraries.prepare()
-
-import torch  # noqa: E402
-
-from services.trainer.settings import Method  # noqa: E402
-from services.trainer.solo import run  # noqa: E402
-from tests.unit.trainer.killed import in_fork  # noqa: E402
-from tests.unit.trainer.solo.small_jobs import Job, with_settings  # noqa: E402
-
-LOADED = run
 # Two checkpoints, with best weights in both.
 SETTINGS = with_settings(method=Method.DORA, dropout=0.1, max_steps=2, checkpoint_steps=1, evaluation_steps=1)
 
@@ -55,6 +49,9 @@ def killed_at(folder: Path, base: Path, wanted: int) -> None:
 
 def main(parent: Path, base: Path) -> None:
     """Kill, resume, compare."""
+    libraries.prepare()
+    from tests.unit.trainer.killed import in_fork
+
     torch.set_num_threads(1)
     # What libraries load and prepare on their first use is there for all forks.
     new_job(parent / "first", base).finish()

@@ -68,7 +68,7 @@ def worsening(tmp_path: Path, name: str, base: Path, **changes: object) -> Job:
     """A job that learns one answer and is evaluated on another: soon every step makes it worse."""
     settings = with_settings(epochs=12, learning_rate=3e-2, evaluation_steps=1, batch_rows=2, **changes)
     job = Job(tmp_path / name, base, settings)
-    job.training, job.validation = job.training[:1] * 2, job.training[1:2]
+    job.training, job.validation = [job.training[0], job.training[0]], job.training[1:2]
     return job
 
 
