@@ -1,0 +1,351 @@
+"""One job on the bank: what it does next, and what comes of it.
+
+Invariant: all that a later step depends on is the slot's tensors and what `tensors`, `state` and `progress` say; they may
+be taken whenever `between_steps` holds, and whoever goes on from them, in whatever company, ends with the same bits.
+"""
+
+import math
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from services.trainer.bank import Slot, Update
+from services.trainer.batches import plan
+from services.trainer.conduct import Refused
+from services.trainer.job import Progress
+from services.trainer.joint import answers, objectives
+from services.trainer.joint.assessment import assessed
+from services.trainer.joint.dataset import Kind, Rows
+from services.trainer.joint.history import History
+from services.trainer.joint.losses import Loss, StepLoss
+from services.trainer.joint.units import Answer, Trained, Unit, UnitKind, parts
+from services.trainer.rates import rate
+from services.trainer.settings import Keep, Metric, Settings
+from services.trainer.work import Line, Said
+
+_SLOT, _BEST, _REFERENCE = "slot.", "best.", "reference."
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """What a job trains on and, where anything is held out, is evaluated on."""
+
+    training: Rows
+    held_out: Rows | None = None
+
+    def by_name(self) -> dict[str, Rows]:
+        """The splits that there are, in the order in which references are computed."""
+        return {"training": self.training} | ({"held_out": self.held_out} if self.held_out else {})
+
+
+class Member:
+    """A job that holds a slot of the bank.
+
+    `decode` turns an answer's tokens into text.  At `hold_step` (0: never) it is evaluated and has nothing more to do.
+    """
+
+    def __init__(
+        self,
+        slot: Slot,
+        splits: Splits,
+        settings: Settings,
+        decode: Callable[[Sequence[int]], str],
+        hold_step: int = 0,
+    ) -> None:
+        self.slot = slot
+        self.settings = settings
+        self._hold_step = hold_step
+        self._splits = splits
+        self._decode = decode
+        self._plan = plan(
+            splits.training.lengths,
+            batch_rows=settings.batch_rows,
+            epochs=settings.epochs,
+            seed=settings.seed,
+            max_steps=settings.max_steps,
+        )
+        self._tokens_left = _left(self._plan, splits.training.lengths)
+        self._references: dict[str, list[Tensor]] = {name: [] for name in splits.by_name()}
+        self._best: dict[str, Tensor] = {}
+        self._loss: Loss | None = None
+        self._lines: list[Line] = []
+        self._questions = answers.questions(splits.held_out, settings.generation_rows) if splits.held_out else []
+        self.progress = Progress(total_steps=len(self._plan))
+        self.history = History()
+        self.between_steps = True
+        self._course = self._run()
+        self.unit: Unit | None = None
+
+    def begin(self) -> None:
+        """Find the first unit: of a new run, or of the one that `restore` put back.  Raises Refused."""
+        metric = self.settings.metric
+        if self._splits.held_out is not None and metric.value not in self._measured():
+            known = ", ".join(self._measured())
+            raise Refused("SETTINGS_UNFIT", f"evaluations of this job give no {metric.value}, they give {known}")
+        self.unit = next(self._course, None)
+
+    @property
+    def rows(self) -> int:
+        """Rows that are trained on."""
+        return len(self._splits.training)
+
+    @property
+    def tokens_left(self) -> int:
+        """Tokens of the steps that are still to do."""
+        return self._tokens_left[min(self.progress.step, len(self._plan))]
+
+    @property
+    def finished(self) -> bool:
+        """Whether training is over; a member without a unit that is not finished is held."""
+        return self.unit is None and self._over
+
+    @property
+    def mark(self) -> tuple[int, int, int]:
+        """Where the job stands: steps done, sequences referred to, the last step evaluated."""
+        referred = sum(len(part) for found in self._references.values() for part in found)
+        return self.progress.step, referred, self.history.evaluated_step
+
+    @property
+    def due(self) -> bool:
+        """Whether this is a place for a checkpoint: every so many steps, behind the evaluation of the step if any.
+
+        The references are worth one too: they may take longer than many steps.
+        """
+        if self._evaluation_due():
+            return False
+        if self.progress.step:
+            return self.progress.step % self.settings.checkpoint_steps == 0
+        referring = self.unit is not None and self.unit.kind is UnitKind.REFERENCE
+        return self.settings.objective.preference and not referring
+
+    def loss(self, log_probs: Tensor, lengths: list[int]) -> Tensor:
+        """The TRAIN unit's loss [] of its supervised tokens' `log_probs` [tokens]; `lengths` says whose they are."""
+        assert self._loss is not None, "no unit that trains is under way"
+        return self._loss(log_probs, lengths)
+
+    def update(self) -> Update:
+        """The optimizer step that follows a unit which closes one."""
+        settings = self.settings
+        return Update(
+            slot=self.slot,
+            learning_rate=self._rate(),
+            beta1=settings.beta1,
+            beta2=settings.beta2,
+            epsilon=settings.epsilon,
+            weight_decay=settings.weight_decay,
+            max_gradient_norm=settings.max_gradient_norm,
+        )
+
+    def go_on(self, answer: Answer) -> list[Line]:
+        """Take in what became of the unit and find the next; return what is to be said.  Raises Refused."""
+        self._lines = []
+        try:
+            self.unit = self._course.send(answer)
+        except StopIteration:
+            self.unit = None
+        return self._lines
+
+    def result(self) -> dict[str, Tensor]:
+        """The adapter by PEFT's names: the best one, or the last."""
+        return self._best or self.slot.adapter()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors that later steps depend on; the slot's may be live.  Only while `between_steps`."""
+        held = {_SLOT + name: tensor for name, tensor in self.slot.tensors().items()}
+        held |= {_BEST + name: tensor for name, tensor in self._best.items()}
+        return held | {_REFERENCE + name: torch.cat(found) for name, found in self._references.items() if found}
+
+    def state(self) -> dict[str, Any]:
+        """What later steps depend on beside tensors and progress, as JSON takes it."""
+        return {"history": asdict(self.history)}
+
+    def restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any], progress: Progress) -> None:
+        """Put back what a checkpoint holds, before `begin`.  Raises ValueError, a sentence, for another run's."""
+        self._require_same_plan(progress)
+        self.slot.restore(_below(tensors, _SLOT))
+        self._best = _below(tensors, _BEST)
+        for name, found in _below(tensors, _REFERENCE).items():
+            self._references[name] = [found]
+        self.history = History(**state["history"])
+        self.progress = progress
+
+    def restore_first_format(self, slot_tensors: Mapping[str, Tensor], progress: Progress) -> None:
+        """Put back what the previous release stored, given as the slot's tensors.  Raises ValueError, as `restore`."""
+        self._require_same_plan(progress)
+        self.slot.restore(slot_tensors)
+        self.progress = progress
+        # That release evaluated nothing.
+        self.history = History(evaluated_step=progress.step)
+
+    def _require_same_plan(self, progress: Progress) -> None:
+        if progress.total_steps != len(self._plan):
+            raise ValueError(
+                f"the checkpoint is of a run of {progress.total_steps} steps, the order takes {len(self._plan)}"
+            )
+
+    def _run(self) -> Generator[Unit, Answer, None]:
+        if self.settings.objective.preference:
+            yield from self._refer()
+        while True:
+            if self._evaluation_due():
+                yield from self._evaluate()
+            if self._over or self.progress.step == self._hold_step != 0:
+                return
+            yield from self._step()
+
+    def _refer(self) -> Generator[Unit, Answer, None]:
+        """Answer every row with the weights of the start; goes on behind what a checkpoint has of it."""
+        for name, rows in self._splits.by_name().items():
+            found = self._references[name]
+            done = sum(len(part) for part in found)
+            for part in self._scored(rows, range(len(rows.ends))):
+                if done:
+                    # Cut where the last run cut, so a part is there whole or not at all.
+                    done -= len(part)
+                    continue
+                scores = yield _unit(UnitKind.REFERENCE, rows, part)
+                assert isinstance(scores, Tensor)
+                found.append(scores)
+
+    def _step(self) -> Generator[Unit, Answer, None]:
+        rows = self._plan[self.progress.step]
+        data = self._splits.training
+        moved = 0.0
+        if data.kind is Kind.JUDGED:
+            mismatched = yield from self._scores(UnitKind.MISMATCH, data, [row * 2 + 1 for row in rows])
+            moved = objectives.reference_point(mismatched, self._reference("training")[rows, 1])
+        counted = data.supervised_tokens(rows) if data.kind is Kind.PLAIN else len(rows)
+        reference = None if data.kind is Kind.PLAIN else self._reference("training")
+        loss = StepLoss(data, self.settings, counted, reference, moved)
+        cut = parts([data.lengths[row] for row in rows], self.settings.micro_batch_tokens)
+        total, norm = 0.0, 0.0
+        for part in cut:
+            own = [rows[index] for index in part]
+            self._loss = loss.of(own)
+            trained = yield Unit(UnitKind.TRAIN, tuple(data.sequences(own)), closes_step=part.stop == len(rows))
+            assert isinstance(trained, Trained)
+            self.between_steps = False
+            total, norm = total + trained.loss, trained.gradient_norm
+            self._require_finite(total, norm)
+        self._loss, self.between_steps = None, True
+        self._stepped(rows, total, norm)
+
+    @property
+    def _over(self) -> bool:
+        return self.history.ended or self.progress.step >= self.progress.total_steps
+
+    def _stepped(self, rows: Sequence[int], loss: float, norm: float) -> None:
+        learning_rate = self._rate()
+        tokens = sum(self._splits.training.lengths[row] for row in rows)
+        self.progress = replace(
+            self.progress,
+            step=self.progress.step + 1,
+            trained_tokens=self.progress.trained_tokens + tokens,
+            loss=loss,
+        )
+        self._say(Line(Said.STEP, self.progress, learning_rate, norm))
+
+    def _evaluation_due(self) -> bool:
+        held_out, step = self._splits.held_out, self.progress.step
+        if held_out is None or step in (0, self.history.evaluated_step):
+            return False
+        every = self.settings.evaluation_steps or math.ceil(self.rows / self.settings.batch_rows)
+        return step % every == 0 or step in (self.progress.total_steps, self._hold_step)
+
+    def _evaluate(self) -> Generator[Unit, Answer, None]:
+        rows = self._splits.held_out
+        assert rows is not None
+        scores = yield from self._scores(UnitKind.EVALUATION, rows, range(len(rows.ends)))
+        reference = self._reference("held_out").flatten() if self.settings.objective.preference else scores
+        found = assessed(rows, scores, reference, self.settings)
+        if self._questions:
+            found |= answers.measures((yield from self._answer()))
+        value = found[self.settings.metric.value]
+        if not math.isfinite(value):
+            raise Refused(
+                "TRAINING_DIVERGED",
+                f"after step {self.progress.step} the evaluation gives {value}. Lower the learning rate.",
+            )
+        if self.history.add(self.progress.step, value, self.settings):
+            self.progress = replace(self.progress, best_step=self.progress.step)
+            if self.settings.keep is Keep.BEST:
+                self._best = {name: tensor.detach().clone() for name, tensor in self.slot.adapter().items()}
+        self.history.evaluations.append({"step": self.progress.step, **found})
+        self._say(Line(Said.EVALUATION, self.progress, evaluation=found))
+        if self.history.ended:
+            best = self.history.best_step
+            why = f"ended early: the last {self.history.misses} evaluations are no better than that of step {best}"
+            self._say(Line(Said.MESSAGE, self.progress, message=why))
+
+    def _answer(self) -> Generator[Unit, Answer, list[tuple[str, str]]]:
+        """Answer the held-out questions greedily; return each answer beside the one that is expected."""
+        limit = self.settings.generation_tokens
+        given: list[list[int]] = []
+        costs = [len(question.prompt.tokens) + limit for question in self._questions]
+        for part in parts(costs, self.settings.micro_batch_tokens):
+            prompts = tuple(self._questions[index].prompt for index in part)
+            answered = yield Unit(UnitKind.GENERATION, prompts, answer_tokens=limit)
+            assert isinstance(answered, list)
+            given += answered
+        return [
+            (self._decode(tokens), self._decode(question.expected))
+            for tokens, question in zip(given, self._questions, strict=True)
+        ]
+
+    def _scores(self, kind: UnitKind, rows: Rows, wanted: Sequence[int]) -> Generator[Unit, Answer, Tensor]:
+        """The log-probability of each of the wanted sequences, [sequences]."""
+        found: list[Tensor] = []
+        for part in self._scored(rows, wanted):
+            scores = yield _unit(kind, rows, part)
+            assert isinstance(scores, Tensor)
+            found.append(scores)
+        return torch.cat(found)
+
+    def _scored(self, rows: Rows, wanted: Sequence[int]) -> list[Sequence[int]]:
+        lengths = [rows.sequence_tokens[index] for index in wanted]
+        return [wanted[part.start : part.stop] for part in parts(lengths, self.settings.micro_batch_tokens)]
+
+    def _reference(self, split: str) -> Tensor:
+        """[rows, 2]."""
+        return torch.cat(self._references[split]).view(-1, 2)
+
+    def _require_finite(self, loss: float, norm: float) -> None:
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise Refused(
+                "TRAINING_DIVERGED",
+                f"at step {self.progress.step + 1} the loss is {loss} and the gradient norm {norm}. "
+                "Lower the learning rate.",
+            )
+
+    def _measured(self) -> list[str]:
+        """Metrics that this job's evaluations give."""
+        found = [Metric.LOSS.value]
+        if self._splits.training.kind is Kind.PAIR:
+            found.append(Metric.PREFERENCE_ACCURACY.value)
+        generated = (Metric.EXACT_MATCH, Metric.TOKEN_F1, Metric.VALID_JSON)
+        return found + ([metric.value for metric in generated] if self._questions else [])
+
+    def _rate(self) -> float:
+        return rate(self.progress.step, self.progress.total_steps, self.settings)
+
+    def _say(self, line: Line) -> None:
+        self._lines.append(line)
+
+
+def _left(steps: Sequence[Sequence[int]], lengths: Sequence[int]) -> list[int]:
+    """For each number of finished steps the tokens of those to come."""
+    left = [0]
+    for rows in reversed(steps):
+        left.append(left[-1] + sum(lengths[row] for row in rows))
+    return left[::-1]
+
+
+def _unit(kind: UnitKind, rows: Rows, wanted: Sequence[int]) -> Unit:
+    return Unit(kind, tuple(rows.sequence(index) for index in wanted))
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,117 @@
+"""Reads what a job needs before its first step, in a thread of its own, while others go on stepping.
+
+Invariant: no more than a few jobs' rows and checkpoints wait in memory for the worker to take them in.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from services.trainer import checkpoints
+from services.trainer.conduct import Refused
+from services.trainer.joint.encoder import DatasetEncoder, Encoded
+from services.trainer.joint.held import Held
+from services.trainer.joint.keeping import sweep
+from services.trainer.work import CHECKPOINTS, Work
+
+_MOST_WAITING = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A checkpoint as it was read."""
+
+    tensors: Mapping[str, Tensor]
+    state: Mapping[str, Any]
+    checkpoint: checkpoints.Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A job that can join; or why it cannot; or neither when it is another process's by now."""
+
+    held: Held
+    encoded: Encoded | None = None
+    found: Found | None = None
+    refusal: Refused | None = None
+
+
+class Preparer:
+    """Prepares jobs one after another.  `ready` is called from its thread."""
+
+    def __init__(self, encoder: DatasetEncoder, ready: Callable[[Ready], None]) -> None:
+        self._encoder = encoder
+        self._ready = ready
+        self._waiting: deque[Held] = deque()
+        self._changed = threading.Condition()
+        self._taken = threading.Semaphore(_MOST_WAITING)
+        self._closed = False
+
+    def put(self, held: Held) -> None:
+        """Have a job prepared."""
+        with self._changed:
+            self._waiting.append(held)
+            self._changed.notify_all()
+
+    def taken(self) -> None:
+        """One that was ready has been taken in."""
+        self._taken.release()
+
+    def close(self) -> None:
+        """Let `run` return; what still waits is not prepared."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._taken.release()
+
+    def run(self) -> None:
+        """Prepare jobs until closed; the encoding process is started, used and ended here."""
+        try:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._waiting or self._closed)
+                    if self._closed:
+                        return
+                    held = self._waiting.popleft()
+                self._taken.acquire()
+                if self._closed:
+                    return
+                self._ready(self._prepared(held))
+        finally:
+            self._encoder.close()
+
+    def _prepared(self, held: Held) -> Ready:
+        root = held.folder / CHECKPOINTS
+        if held.gone:
+            return Ready(held)
+        try:
+            work = Work.read(held.folder)
+            held.work = work
+            checkpoints.lease_folder(root, held.epoch)
+            sweep(held.folder)
+            found = checkpoints.newest(root)
+            if found is not None:
+                held.progress = found.progress
+            if held.stopping:
+                return Ready(held)
+            encoded = self._encoder.encode(held.folder, _size_bytes(work))
+        except checkpoints.LeaseLost:
+            held.gone = True
+            return Ready(held)
+        except Refused as refusal:
+            return Ready(held, refusal=refusal)
+        except OSError as error:
+            return Ready(
+                held, refusal=Refused("DATASET_NOT_FOUND", f"the job's files cannot be read: {error.strerror}")
+            )
+        loaded = Found(checkpoints.load_tensors(found), checkpoints.load_state(found), found) if found else None
+        return Ready(held, encoded, loaded)
+
+
+def _size_bytes(work: Work) -> int:
+    return sum(Path(path).stat().st_size for path in (work.dataset_path, work.validation_path) if path)

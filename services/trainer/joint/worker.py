@@ -1,0 +1,130 @@
+"""The process that trains jobs together on one base: `python -m services.trainer.joint.worker FOLDER`.
+
+It reads its order from the folder, commands as lines on its standard input, and writes lines of JSON to its standard
+output.  The end of its input, and SIGTERM, mean that it is to stop every job at its next step boundary and end.  It may
+be killed at any moment: all that it leaves behind is complete or ignored.
+Invariant: one thread owns torch; the others read commands, read datasets, and write what must last.
+"""
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, BinaryIO
+
+from services.chassis.code_version import code_version
+from services.chassis.models import ModelSettings
+from services.trainer import checkpoints
+from services.trainer.conduct import Manners, libraries
+from services.trainer.joint.encoder import DatasetEncoder, Encoder
+from services.trainer.work import Command, Do, Line, Said, WorkerOrder
+
+_LOOK_SECONDS = 1.0
+# Exit status when a thread of ours fails.
+_BROKEN = 70
+
+Inbox = SimpleQueue[Any]
+
+
+def run(
+    folder: Path,
+    commands: BinaryIO,
+    lines: BinaryIO,
+    *,
+    encoder: DatasetEncoder | None = None,
+    at: checkpoints.WritePoint = lambda _: None,
+) -> None:
+    """Train what `commands` ask for and report on `lines`, until an end is asked for and every job has stopped."""
+    order = WorkerOrder.read(folder)
+    inbox: Inbox = SimpleQueue()
+    # Reentrant, as a handler needs it.
+    signal.signal(signal.SIGTERM, lambda *_: inbox.put(Command(Do.END)))
+    # The terminal's Ctrl-C goes to the whole group; the parent decides what becomes of us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_listen, args=(commands, inbox), name="commands", daemon=True).start()
+    # Now, and not when a version waits for it.
+    code = code_version()
+    manners = Manners(Path(order.data_dir))
+    manners.keep()
+    # Only now: loading these takes seconds of a processor that others may want.
+    from services.trainer.joint.composition import open_group
+
+    def say(line: Line) -> None:
+        encoded = line.encode()
+        # A pipe takes what fits; half a line would be lost with the next one.
+        while encoded:
+            encoded = encoded[lines.write(encoded) :]
+
+    encoder = encoder or Encoder(Path(order.base_folder), folder)
+    with open_group(
+        order, inbox.put, say, encoder, code=code, libraries=libraries(), cache=_cache(order), at=at
+    ) as group:
+        say(Line(Said.READY))
+        while not group.ended:
+            for event in _events(inbox, wait=not group.busy):
+                group.take(event)
+            if group.busy:
+                manners.keep()
+                group.step()
+            group.tell_usage()
+    # Said of jobs that were replaced or dropped shortly before.
+    for event in _events(inbox, wait=False):
+        group.take(event)
+
+
+def _events(inbox: Inbox, *, wait: bool) -> Iterator[Any]:
+    """What has come in; when there is nothing and `wait`, what comes within a while."""
+    try:
+        yield inbox.get(timeout=_LOOK_SECONDS) if wait else inbox.get_nowait()
+        while True:
+            yield inbox.get_nowait()
+    except Empty:
+        return
+
+
+def _listen(commands: BinaryIO, inbox: Inbox) -> None:
+    """Hand on commands; the end of the input, also inside a line (the trainer was killed), means END."""
+    for line in commands:
+        if not line.endswith(b"\n"):
+            break
+        inbox.put(Command.decode(line))
+    inbox.put(Command(Do.END))
+
+
+def _cache(order: WorkerOrder) -> Path | None:
+    """Where the measurement of this machine lies; None for a base without a digest, which may be any."""
+    if not order.base_digest:
+        return None
+    name = f"{order.base_digest.removeprefix('sha256:')}-{order.dtype}-{order.threads}.json"
+    return ModelSettings().cache_dir.expanduser() / "step-budget" / name
+
+
+def end_with_threads() -> None:
+    """From now on the process ends when any thread of it fails: half a worker would hold its jobs for ever."""
+
+    def end(failed: threading.ExceptHookArgs) -> None:
+        traceback.print_exception(failed.exc_type, failed.exc_value, failed.exc_traceback)
+        sys.stderr.flush()
+        os._exit(_BROKEN)
+
+    threading.excepthook = end
+
+
+def main(folder: Path) -> None:
+    """Run with the process's own input and output."""
+    end_with_threads()
+    # Libraries print to standard output; our lines keep a descriptor of their own.
+    lines = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    run(folder, sys.stdin.buffer, lines)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
+    sys.stderr.flush()
+    # All is durable and said; taking the interpreter down takes seconds.
+    os._exit(0)

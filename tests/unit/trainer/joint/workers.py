@@ -1,0 +1,225 @@
+"""Real workers that start in tenths of a second: forks of one process that has loaded torch and trained nothing.
+
+The mother is `python -m tests.unit.trainer.joint.workers`; each fork runs what `python -m
+services.trainer.joint.worker FOLDER` runs, over pipes that the test holds.  Only the encoding process is not started
+for each: a fork encodes in itself, with a tokenizer that the mother has loaded.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from services.trainer.settings import Settings
+from services.trainer.work import RESULT, Command, Do, Line, Said, Work, WorkerOrder
+
+WAIT_SECONDS = 60.0
+
+
+class Mother:
+    """The process that is forked from.  Encodes for the base in `base`."""
+
+    def __init__(self, base: Path) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "tests.unit.trainer.joint.workers",
+                str(theirs.fileno()),
+                str(base),
+                str(os.getpid()),
+            ],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
+        )
+        theirs.close()
+        self._socket = ours
+
+    def fork(self, folder: Path, *, kill_at: int = 0) -> "Running":
+        """Start a worker in `folder`; it kills itself at write point `kill_at`, counted from 1 (0: never)."""
+        commands, write_end = os.pipe()
+        read_end, lines = os.pipe()
+        request = json.dumps({"folder": str(folder), "kill_at": kill_at}).encode()
+        socket.send_fds(self._socket, [request], [commands, lines])
+        os.close(commands)
+        os.close(lines)
+        pid = int(self._socket.recv(64))
+        return Running(pid, os.fdopen(write_end, "wb", buffering=0), os.fdopen(read_end, "rb"))
+
+    def close(self) -> None:
+        """End it."""
+        self._socket.close()
+        self._process.wait(WAIT_SECONDS)
+
+
+@dataclass(slots=True)
+class Running:
+    """A worker, and all that it has said."""
+
+    pid: int
+    commands: BinaryIO
+    output: BinaryIO
+    said: list[Line] = field(default_factory=list)
+
+    def tell(self, command: Command) -> None:
+        """Give it a command."""
+        self.commands.write(command.encode())
+
+    def lines(self) -> Iterator[Line]:
+        """What it says from now on, until it ends."""
+        for raw in self.output:
+            line = Line.decode(raw)
+            assert line is not None, f"not a line: {raw!r}"
+            self.said.append(line)
+            yield line
+
+    def until(self, wanted: Callable[[Line], bool]) -> Line:
+        """Wait for a line."""
+        for line in self.lines():
+            if wanted(line):
+                return line
+        raise AssertionError(f"the worker ended; it said {[line for line in self.said if line.said is not Said.STEP]}")
+
+    def end(self) -> list[Line]:
+        """Close its input, wait until it has ended; return all that it ever said."""
+        self.commands.close()
+        for _ in self.lines():
+            pass
+        return self.said
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        self.commands.close()
+        # The pipe ends with the process; half a line is what a kill leaves.
+        self.output.read()
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A folder with a base, workers and jobs."""
+
+    root: Path
+    base: Path
+    mother: Mother
+
+    def worker(self, name: str = "worker", **options: Any) -> Running:
+        """Start a worker."""
+        folder = self.root / name
+        WorkerOrder(str(self.base), "tiny", "", 1, "bfloat16", str(self.root), 1 << 30).write(folder)
+        return self.mother.fork(folder, **options)
+
+    def job(self, name: str, settings: Settings, rows: str, **order: Any) -> Path:
+        """Write a job's order, with its rows beside it."""
+        folder = self.root / "jobs" / name
+        folder.mkdir(parents=True)
+        data = folder.with_suffix(".jsonl")
+        data.write_text(rows)
+        Work(str(self.base), "tiny", str(data), settings, threads=1, data_dir=str(self.root), **order).write(folder)
+        return folder
+
+
+def join(folder: Path, epoch: int = 1, **rest: Any) -> Command:
+    """The command for the job in `folder`."""
+    return Command(Do.JOIN, job=folder.name, tenant="t", folder=str(folder), epoch=epoch, priority=1, **rest)
+
+
+def is_last(line: Line) -> bool:
+    """Whether the worker holds the job no more."""
+    return line.said in (Said.STOPPED, Said.DONE, Said.REFUSED)
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 of the adapter that a job made."""
+    import hashlib
+
+    return hashlib.sha256((folder / RESULT / "adapter_model.safetensors").read_bytes()).hexdigest()
+
+
+def main(connection: int, base: Path, parent: int) -> None:
+    """Load, then fork on request until the other end closes."""
+    from services.chassis.processes import die_with_parent
+
+    die_with_parent(parent)
+    import torch
+
+    import services.trainer.joint.composition
+    from services.trainer.data.examples import ChatEncoder
+
+    del services
+    torch.set_num_threads(1)
+    encoder = ChatEncoder.load(base)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    peer = socket.socket(fileno=connection)
+    while True:
+        text, files, _, _ = socket.recv_fds(peer, 1 << 16, 2)
+        if not text:
+            return
+        pid = os.fork()
+        if pid == 0:
+            peer.close()
+            _child(json.loads(text), files, encoder)
+        for file in files:
+            os.close(file)
+        peer.send(str(pid).encode())
+
+
+def _child(request: dict[str, Any], files: list[int], encoder: Any) -> None:
+    from services.chassis.processes import die_with_parent
+    from services.trainer.joint.worker import end_with_threads, run
+
+    status = 1
+    try:
+        die_with_parent()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        end_with_threads()
+        seen: list[str] = []
+
+        def at(point: str) -> None:
+            seen.append(point)
+            if len(seen) == request["kill_at"]:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        commands, lines = os.fdopen(files[0], "rb"), os.fdopen(files[1], "wb", buffering=0)
+        run(Path(request["folder"]), commands, lines, encoder=InProcess(encoder), at=at)
+        status = 0
+    except BaseException:  # noqa: BLE001  # the fork must never return into its mother's loop
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+class InProcess:
+    """Encodes in this process."""
+
+    def __init__(self, encoder: Any) -> None:
+        self._encoder = encoder
+
+    def encode(self, folder: Path, size_bytes: int) -> Any:
+        """As DatasetEncoder.encode."""
+        from services.trainer.joint.encoder import Encoded
+        from services.trainer.joint.encoding import read
+        from services.trainer.joint.member import Splits
+
+        found = read(Work.read(folder), self._encoder)
+        return Encoded(Splits(found.training, found.held_out), found.messages)
+
+    def close(self) -> None:
+        """As DatasetEncoder.close."""
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
