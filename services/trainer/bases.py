@@ -7,7 +7,7 @@ under the tenant's own identity, so a name of another tenant's leads nowhere.
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -134,19 +134,22 @@ class Bases:
             await self._models.obtain(await self._model(job), self._registry.download)
 
     @asynccontextmanager
-    async def work(self, job: Job, dataset_path: str) -> AsyncIterator[Work]:
+    async def work(self, job: Job, dataset_path: str, validation_path: str, start_path: str) -> AsyncIterator[Work]:
         """A job's order to its process; inside the block its base stays where the order says.
+
+        The paths are of files on this machine, empty for none.
 
         Raises BASE_NOT_FOUND when the deployment's base is another by now, NOT_READY for one that is to be fetched.
         """
+        work = self._work(job, dataset_path, validation_path, start_path)
         if not job.order.base_version:
-            yield self._work(job, self._deployed_base(job).path, dataset_path)
+            yield replace(work, base_folder=str(self._deployed_base(job).path))
             return
         with self._models.holding(job.order.base_digest) as folder:
             if folder is None:
                 why = f"{job.order.base} is not on this machine"
                 raise Failure(Reason.NOT_READY, service="The base", why=why, retry_after_seconds=1.0)
-            yield self._work(job, folder, dataset_path)
+            yield replace(work, base_folder=str(folder))
 
     def _deployed_base(self, job: Job) -> ResolvedModel:
         for model in self._deployed:
@@ -165,13 +168,15 @@ class Bases:
             raise Failure(Reason.BASE_NOT_FOUND, name=job.order.base, known=known) from failure
         return FullModel.of_manifest(own.version, own.manifest)
 
-    def _work(self, job: Job, folder: Path, dataset_path: str) -> Work:
+    def _work(self, job: Job, dataset_path: str, validation_path: str, start_path: str) -> Work:
         return Work(
-            base_folder=str(folder),
+            base_folder="",
             base_name=job.order.base,
             dataset_path=dataset_path,
             settings=job.order.settings,
             threads=job.order.threads or self.threads,
             data_dir=str(self._data_dir),
             base_digest=job.order.base_digest,
+            validation_path=validation_path,
+            start_path=start_path,
         )

@@ -20,7 +20,7 @@ from services.trainer.bases import Bases, Registry
 from services.trainer.config import TrainerSettings
 from services.trainer.data.checker import Checker
 from services.trainer.data.datasets import Datasets
-from services.trainer.errands import Errands
+from services.trainer.errands import Errands, Prerequisites
 from services.trainer.executors.local import LocalExecutor, Machine
 from services.trainer.job import Job
 from services.trainer.jobs import Jobs
@@ -28,6 +28,7 @@ from services.trainer.leases import Leases, identity
 from services.trainer.publisher import Publisher
 from services.trainer.reports import Reports
 from services.trainer.runner import Granted, Limits, Runner, Wake
+from services.trainer.starts import Adapters, Starts
 from services.trainer.watching import Bell
 from services.trainer.work import Work
 
@@ -40,12 +41,13 @@ class Verbs:
     jobs: Jobs
     bell: Bell
     bases: Bases
+    starts: Starts
     jobs_dir: Path
     runner: Runner
 
 
 @asynccontextmanager
-async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Registry) -> AsyncIterator[Verbs]:
+async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Adapters) -> AsyncIterator[Verbs]:
     """Open what the service stands on, train in the background, close."""
     settings = runtime.settings
     assert isinstance(settings, TrainerSettings)
@@ -78,8 +80,13 @@ async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Registry)
             changed=changed,
         )
 
+        starts = Starts(registry, settings.jobs_dir)
+        needed = Prerequisites(bases, starts)
+
         def work(job: Job) -> AbstractAsyncContextManager[Work]:
-            return bases.work(job, str(datasets.path(job.tenant, job.order.dataset_digest)))
+            digests = (job.order.dataset_digest, job.order.validation_dataset_digest)
+            training, validation = (str(datasets.path(job.tenant, digest)) if digest else "" for digest in digests)
+            return bases.work(job, training, validation, starts.path(job))
 
         limits = Limits(settings.max_crashes, settings.restart_seconds, settings.max_restart_seconds)
         leases = Leases(database, identity(), settings.lease_seconds, now=runtime.clock.now, changed=changed)
@@ -92,14 +99,14 @@ async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Registry)
             Errands(
                 jobs,
                 publisher,
-                bases,
+                needed,
                 folder=settings.jobs_dir,
                 pause_after=limits.pause_after,
                 done=wake,
                 log=log,
             ),
             folder=settings.jobs_dir,
-            bases=bases,
+            needed=needed,
             work=work,
             limits=limits,
             wake=wake,
@@ -109,7 +116,7 @@ async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Registry)
         running = runtime.spawn(runner.run(), name="runner")
         runtime.spawn(_sweep(runtime, datasets, settings), name="sweep")
         try:
-            yield Verbs(datasets, jobs, bell, bases, settings.jobs_dir, runner)
+            yield Verbs(datasets, jobs, bell, bases, starts, settings.jobs_dir, runner)
         finally:
             running.cancel()
             with suppress(asyncio.CancelledError):

@@ -22,14 +22,31 @@ _FETCHES = 2
 _PASSING = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.ABORTED, Code.CANCELLED, Code.UNAUTHENTICATED})
 
 
-class Fetched(Protocol):
-    """What must be on this machine before a job trains."""
+class Prerequisite(Protocol):
+    """Something that must be on this machine before a job trains."""
 
     def here(self, job: Job) -> bool:
         """Whether it is."""
 
     async def fetch(self, job: Job) -> None:
         """Bring it here.  Raises what says that this will never be, or not now."""
+
+
+class Prerequisites:
+    """Several of them, as one."""
+
+    def __init__(self, *parts: Prerequisite) -> None:
+        self._parts = parts
+
+    def here(self, job: Job) -> bool:
+        """As Prerequisite.here, of all."""
+        return all(part.here(job) for part in self._parts)
+
+    async def fetch(self, job: Job) -> None:
+        """As Prerequisite.fetch, of each that is missing."""
+        for part in self._parts:
+            if not part.here(job):
+                await part.fetch(job)
 
 
 class Errands:
@@ -42,7 +59,7 @@ class Errands:
         self,
         jobs: Jobs,
         publisher: Publisher,
-        bases: Fetched,
+        needed: Prerequisite,
         *,
         folder: Path,
         pause_after: Callable[[int], float],
@@ -51,7 +68,7 @@ class Errands:
     ) -> None:
         self._jobs = jobs
         self._publisher = publisher
-        self._bases = bases
+        self._needed = needed
         self._folder = folder
         self._pause_after = pause_after
         self._done = done
@@ -70,7 +87,7 @@ class Errands:
 
     def see(self, jobs: Iterable[Job]) -> None:
         """Begin what these jobs need and nobody is about."""
-        fetching = [job for job in jobs if job.state in (State.QUEUED, State.RUNNING) and not self._bases.here(job)]
+        fetching = [job for job in jobs if job.state in (State.QUEUED, State.RUNNING) and not self._needed.here(job)]
         for job in fetching[:_FETCHES]:
             self._begin("fetch", job, self._fetch)
         for job in jobs:
@@ -114,13 +131,13 @@ class Errands:
         tries = 0
         while not (await self._jobs.get(job.tenant, job.job)).state.finished:
             try:
-                await self._bases.fetch(job)
+                await self._needed.fetch(job)
             except Failure as failure:
                 if failure.code not in _PASSING:
                     await self._refuse(job, failure.reason.name, failure.sentence)
                     return
                 tries += 1
-                self._log.warning("base_postponed", job=job.job, tries=tries, why=failure.reason.name)
+                self._log.warning("fetch_postponed", job=job.job, tries=tries, why=failure.reason.name)
                 await asyncio.sleep(self._pause_after(tries))
             else:
                 return

@@ -26,6 +26,7 @@ from services.chassis.streams import Chunk, send
 from services.trainer.bases import OwnBase
 from services.trainer.job import Job
 from services.trainer.publisher import PublishPostponed, PublishRefused
+from services.trainer.starts import OwnAdapter
 from services.trainer.work import RESULT_MANIFEST
 
 _TRY_AGAIN = frozenset(
@@ -142,6 +143,7 @@ def _lineage(job: Job, facts: dict[str, Any]) -> model_pb2.Lineage:
     config.update(json.loads(json.dumps({**asdict(job.order.settings), "threads": facts["threads"]})))
     return model_pb2.Lineage(
         job=job.job,
+        parent_version=job.order.start_version,
         dataset_digest=job.order.dataset_digest,
         dataset_rows=facts["rows"],
         config=config,
@@ -196,6 +198,19 @@ class RegistryBases:
             answer = await self._stub.GetVersion(registry_pb2.GetVersionRequest(version=version))
         found: model_pb2.Version = answer.version
         return OwnBase(f"{found.model}@{found.number}", found.version, found.manifest)
+
+    async def adapter(self, name: str) -> OwnAdapter:
+        """As starts.Adapters.adapter."""
+        with _answers():
+            version = name
+            if not name.startswith("sha256:"):
+                resolved = await self._stub.ResolveModel(registry_pb2.ResolveModelRequest(name=name))
+                version = resolved.version
+            found = (await self._stub.GetVersion(registry_pb2.GetVersionRequest(version=version))).version
+        if found.kind != model_pb2.VERSION_KIND_LORA:
+            problem = f"{name} is a full model; name it as the base to go on from it"
+            raise Failure(Reason.FIELD_INVALID, field="start_version", problem=problem)
+        return OwnAdapter(found.version, found.base_digest, found.manifest)
 
     async def download(self, sha256: str, offset: int) -> AsyncIterator[Chunk]:
         """As bases.Registry.download."""

@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
 
 from services.chassis.errors import Code, Failure, Reason
 from services.chassis.logs import Log
 from services.trainer import moves
-from services.trainer.errands import Errands
+from services.trainer.errands import Errands, Prerequisite
 from services.trainer.executors.executor import Executor, Lost, News, Training
 from services.trainer.job import Job, Move, State
 from services.trainer.jobs import Jobs
@@ -34,16 +33,6 @@ PASSING = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.ABORTED, Cod
 # How often processes are told what tenants have used elsewhere.
 _SHARE_SECONDS = 10.0
 _LAST = frozenset({Said.STOPPED, Said.DONE, Said.REFUSED})
-
-
-class JobBases(Protocol):
-    """Where jobs' bases are."""
-
-    def here(self, job: Job) -> bool:
-        """Whether the job's base lies on this machine."""
-
-    async def fetch(self, job: Job) -> None:
-        """Bring it here.  Raises what says that this will never be, or not now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +89,7 @@ class Runner:
         errands: Errands,
         *,
         folder: Path,
-        bases: JobBases,
+        needed: Prerequisite,
         work: Callable[[Job], AbstractAsyncContextManager[Work]],
         limits: Limits,
         wake: Wake,
@@ -113,7 +102,7 @@ class Runner:
         self._executor = executor
         self._errands = errands
         self._folder = folder
-        self._bases = bases
+        self._needed = needed
         self._work = work
         self._limits = limits
         self._granted = granted
@@ -167,7 +156,7 @@ class Runner:
             now=now,
             nodes=self._executor.nodes(),
             turns=self._executor.turns(),
-            here={job.job for job in jobs if self._bases.here(job) and self._not_before.get(job.job, 0.0) <= now},
+            here={job.job for job in jobs if self._needed.here(job) and self._not_before.get(job.job, 0.0) <= now},
             stopping=set(self._giving_way),
             threads=self._granted.threads,
             allowances=self._granted.allowances,

@@ -85,10 +85,12 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         self._folder = verbs.jobs_dir
         self._runtime = runtime
         self._runner = verbs.runner
+        self._starts = verbs.starts
 
     async def CreateJob(self, request: training_pb2.CreateJobRequest, context: Any) -> training_pb2.CreateJobResponse:
         base = await self._bases.chosen(request.base)
-        order = self._bases.completed(wire_jobs.order(request, base), base)
+        start = await self._starts.chosen(request.start_version, base)
+        order = self._bases.completed(wire_jobs.order(request, base, start), base)
         queued = await self._jobs.create(wire.tenant(), current().principal_id, order, key_for(request))
         return training_pb2.CreateJobResponse(job=self._job(queued))
 

@@ -25,8 +25,8 @@ _PRIORITIES = {
 _WIRE_PRIORITIES = {priority: training_pb2.Priority.Value(f"PRIORITY_{priority.name}") for priority in Priority}
 
 
-def order(request: training_pb2.CreateJobRequest, base: Chosen) -> Order:
-    """What is asked for, every default filled in.  Raises NOT_YET_AVAILABLE."""
+def order(request: training_pb2.CreateJobRequest, base: Chosen, start_version: str) -> Order:
+    """What is asked for, every default filled in; base and start are what the request's names mean.  Raises NOT_YET_AVAILABLE."""
     return Order(
         model=request.model,
         dataset=request.dataset,
@@ -38,7 +38,7 @@ def order(request: training_pb2.CreateJobRequest, base: Chosen) -> Order:
         alias=request.alias,
         base_version=base.version,
         validation_dataset=request.validation_dataset,
-        start_version=request.start_version,
+        start_version=start_version,
         priority=_PRIORITIES[request.priority],
         deadline=request.deadline.ToDatetime(UTC).timestamp() if request.HasField("deadline") else 0.0,
         depends_on=tuple(request.depends_on),

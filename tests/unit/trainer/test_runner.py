@@ -148,7 +148,7 @@ class World:
             self.executor,
             errands,
             folder=self.folder,
-            bases=self.bases,
+            needed=self.bases,
             work=self.work,
             limits=limits,
             wake=wake,
