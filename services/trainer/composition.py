@@ -21,6 +21,7 @@ from services.trainer.config import TrainerSettings
 from services.trainer.data.checker import Checker
 from services.trainer.data.datasets import Datasets
 from services.trainer.errands import Errands, Prerequisites
+from services.trainer.estimates import Estimates
 from services.trainer.executors.local import LocalExecutor, Machine
 from services.trainer.job import Job
 from services.trainer.jobs import Jobs
@@ -42,6 +43,7 @@ class Verbs:
     bell: Bell
     bases: Bases
     starts: Starts
+    estimates: Estimates
     jobs_dir: Path
     runner: Runner
 
@@ -116,7 +118,7 @@ async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Adapters)
         running = runtime.spawn(runner.run(), name="runner")
         runtime.spawn(_sweep(runtime, datasets, settings), name="sweep")
         try:
-            yield Verbs(datasets, jobs, bell, bases, starts, settings.jobs_dir, runner)
+            yield Verbs(datasets, jobs, bell, bases, starts, Estimates(database), settings.jobs_dir, runner)
         finally:
             running.cancel()
             with suppress(asyncio.CancelledError):

@@ -8,7 +8,7 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from services.trainer.planning import Allowance, Seen, allowance_of, needs, stat
 from services.trainer.reports import Report, Reports
 from services.trainer.scheduling.actions import Action, Drop, Go, Hold, Preempt, Start, Unfit, Verdict
 from services.trainer.scheduling.planning import plan
-from services.trainer.scheduling.state import Policy
+from services.trainer.scheduling.state import Node, Policy
 from services.trainer.work import ORDER, Said, Work
 
 # What says nothing about the job: tried again.
@@ -116,6 +116,10 @@ class Runner:
         self._not_before: dict[str, float] = {}
         self._shared_at = 0.0
         self.verdicts: dict[str, Verdict] = {}
+
+    def nodes(self) -> Sequence[Node]:
+        """The machines that train."""
+        return self._executor.nodes()
 
     async def run(self) -> None:
         """Work until cancelled; then every process writes a checkpoint and ends."""

@@ -13,8 +13,9 @@ from services.chassis.interceptors.call import MethodPolicy
 from services.chassis.runtime import Runtime
 from services.chassis.streams import Chunk
 from services.trainer import checkpoints, wire, wire_jobs, wire_recipes
+from services.trainer.bases import Chosen
 from services.trainer.composition import Verbs
-from services.trainer.job import Job
+from services.trainer.job import Job, Order
 from services.trainer.recipes.filling import RECIPES, fill
 from services.trainer.watching import follow
 from services.trainer.work import CHECKPOINTS
@@ -86,11 +87,10 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         self._runtime = runtime
         self._runner = verbs.runner
         self._starts = verbs.starts
+        self._estimates = verbs.estimates
 
     async def CreateJob(self, request: training_pb2.CreateJobRequest, context: Any) -> training_pb2.CreateJobResponse:
-        base = await self._bases.chosen(request.base)
-        start = await self._starts.chosen(request.start_version, base)
-        order = self._bases.completed(wire_jobs.order(request, base, start), base)
+        _, order = await self._order(request)
         queued = await self._jobs.create(wire.tenant(), current().principal_id, order, key_for(request))
         return training_pb2.CreateJobResponse(job=self._job(queued))
 
@@ -128,11 +128,23 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         kept = await self._runtime.blocking(checkpoints.kept, self._folder / found.job / CHECKPOINTS)
         return training_pb2.ListCheckpointsResponse(checkpoints=[wire_jobs.checkpoint(entry) for entry in kept])
 
+    async def _order(self, request: training_pb2.CreateJobRequest) -> tuple[Chosen, Order]:
+        """The base that a request means, and the order that it makes."""
+        base = await self._bases.chosen(request.base)
+        start = await self._starts.chosen(request.start_version, base)
+        return base, self._bases.completed(wire_jobs.order(request, base, start), base)
+
     def _job(self, value: Job) -> training_pb2.Job:
         """The job as it is, and as the last plan saw it."""
         return wire_jobs.job(value, self._runner.verdicts.get(value.job))
 
-    EstimateJob = unimplemented("an estimate of a job's cost")
+    async def EstimateJob(
+        self, request: training_pb2.EstimateJobRequest, context: Any
+    ) -> training_pb2.EstimateJobResponse:
+        base, order = await self._order(request.job)
+        found = await self._estimates.of(wire.tenant(), order, base.architecture, self._runner.nodes())
+        return wire_jobs.estimate(found)
+
     CreateSweep = unimplemented("sweeps")
     GetSweep = unimplemented("sweeps")
 

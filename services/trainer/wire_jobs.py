@@ -8,6 +8,7 @@ from trivium.trainer.v1 import training_pb2
 
 from services.trainer.bases import Chosen
 from services.trainer.checkpoints import Checkpoint
+from services.trainer.estimates import Estimate
 from services.trainer.job import Event, EventKind, Job, Order, State
 from services.trainer.scheduling.actions import Verdict
 from services.trainer.scheduling.state import Priority
@@ -125,6 +126,23 @@ def event(value: Event) -> training_pb2.WatchJobResponse:
             tokens_per_second=value.tokens_per_second,
             memory_bytes=value.memory_bytes,
         )
+    )
+
+
+def estimate(value: Estimate) -> training_pb2.EstimateJobResponse:
+    """An estimate on the wire."""
+    return training_pb2.EstimateJobResponse(
+        tokens=value.tokens,
+        seconds=value.seconds,
+        memory_bytes=value.memory_bytes,
+        steps=value.steps,
+        trainable_parameters=value.trainable_parameters,
+        version_bytes=value.version_bytes,
+        memory_parts_bytes=value.memory_parts,
+        fits=value.fits,
+        warnings=value.warnings,
+        tokens_per_second=value.tokens_per_second,
+        settings=wire_settings(value.order.settings),
     )
 
 

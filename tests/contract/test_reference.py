@@ -23,7 +23,6 @@ LATER = frozenset(
         "trivium.retriever.v1.RetrieverService/Summarize",
         "trivium.trainer.v1.DatasetService/PreviewDataset",
         "trivium.trainer.v1.TrainingService/CreateSweep",
-        "trivium.trainer.v1.TrainingService/EstimateJob",
         "trivium.trainer.v1.TrainingService/GetSweep",
     }
 )

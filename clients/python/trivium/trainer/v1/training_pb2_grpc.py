@@ -168,7 +168,7 @@ class TrainingServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def EstimateJob(self, request, context):
-        """Says what a job would cost in tokens, time and memory. Filled in by a later release.
+        """Says what a job would cost in tokens, time and memory, without queueing it. Fails as CreateJob does.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -57,7 +57,7 @@ class TrainingServiceStub:
     in the registry, or was not wanted, and the list is empty. Fails with NOT_FOUND / JOB_NOT_FOUND.
     """
     EstimateJob: _grpc.UnaryUnaryMultiCallable[_training_pb2.EstimateJobRequest, _training_pb2.EstimateJobResponse]
-    """Says what a job would cost in tokens, time and memory. Filled in by a later release."""
+    """Says what a job would cost in tokens, time and memory, without queueing it. Fails as CreateJob does."""
     CreateSweep: _grpc.UnaryUnaryMultiCallable[_training_pb2.CreateSweepRequest, _training_pb2.CreateSweepResponse]
     """Queues a grid or random search over settings. Filled in by a later release."""
     GetSweep: _grpc.UnaryUnaryMultiCallable[_training_pb2.GetSweepRequest, _training_pb2.GetSweepResponse]
@@ -98,7 +98,7 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     in the registry, or was not wanted, and the list is empty. Fails with NOT_FOUND / JOB_NOT_FOUND.
     """
     EstimateJob: _aio.UnaryUnaryMultiCallable[_training_pb2.EstimateJobRequest, _training_pb2.EstimateJobResponse]  # type: ignore[assignment]
-    """Says what a job would cost in tokens, time and memory. Filled in by a later release."""
+    """Says what a job would cost in tokens, time and memory, without queueing it. Fails as CreateJob does."""
     CreateSweep: _aio.UnaryUnaryMultiCallable[_training_pb2.CreateSweepRequest, _training_pb2.CreateSweepResponse]  # type: ignore[assignment]
     """Queues a grid or random search over settings. Filled in by a later release."""
     GetSweep: _aio.UnaryUnaryMultiCallable[_training_pb2.GetSweepRequest, _training_pb2.GetSweepResponse]  # type: ignore[assignment]
@@ -190,7 +190,7 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _training_pb2.EstimateJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_training_pb2.EstimateJobResponse, _abc.Awaitable[_training_pb2.EstimateJobResponse]]:
-        """Says what a job would cost in tokens, time and memory. Filled in by a later release."""
+        """Says what a job would cost in tokens, time and memory, without queueing it. Fails as CreateJob does."""
 
     @_abc_1.abstractmethod
     def CreateSweep(

@@ -1,0 +1,95 @@
+"""What a job needs, by arithmetic, against what PEFT makes of the same settings."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from services.trainer import adapter
+from services.trainer.data.datasets import Dataset
+from services.trainer.data.rows import Format
+from services.trainer.estimates import estimate, speed
+from services.trainer.job import Job, Measures, Order, Progress, State
+from services.trainer.needs import adapter_parameters, architecture, joint_base_parts, joint_job_parts
+from services.trainer.ordering import completed
+from services.trainer.scheduling.state import Node
+from services.trainer.settings import Settings
+
+ORDER = Order("m", "rows", "", "tiny", "sha256:base", Settings(rank=4, epochs=2, batch_rows=4), "")
+ROWS = Dataset(
+    "rows", "sha256:rows", "rows.jsonl", Format.CHAT, 40, 1, 4000, 900, 1000, datetime(2026, 1, 1, tzinfo=UTC)
+)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(rank=4),
+        Settings(rank=4, target_modules=("q_proj", "down_proj")),
+    ],
+)
+def test_an_adapter_has_as_many_parameters_as_peft_gives_it(base: Path, settings: Settings) -> None:
+    shape = architecture(json.loads((base / "config.json").read_text()))
+    wrapped = adapter.wrap(AutoModelForCausalLM.from_pretrained(base), settings, torch.Generator())
+    count = sum(parameter.numel() for parameter in adapter.trained(wrapped).values())
+    assert adapter_parameters(shape, settings) == count
+    assert joint_job_parts(shape, settings)["adapter, moments and gradient"] == 16 * count
+
+
+def test_layers_ranks_and_exclusions_count(base: Path) -> None:
+    shape = architecture(json.loads((base / "config.json").read_text()))
+    whole = adapter_parameters(shape, Settings(rank=4))
+    assert adapter_parameters(shape, Settings(rank=4, layers=(1,))) * 2 == whole
+    inputs, outputs = shape.linears["q_proj"]
+    without = adapter_parameters(shape, Settings(rank=4, exclude_modules=("q_proj",)))
+    assert whole - without == shape.layers * 4 * (inputs + outputs)
+    more = adapter_parameters(shape, Settings(rank=4, rank_pattern=(("q_proj", 6),)))
+    assert more - whole == shape.layers * 2 * (inputs + outputs)
+
+
+def test_a_base_has_about_as_many_parameters_as_its_files(base: Path) -> None:
+    shape = architecture(json.loads((base / "config.json").read_text()))
+    model = AutoModelForCausalLM.from_pretrained(base)
+    assert shape.parameters == pytest.approx(sum(weight.numel() for weight in model.parameters()), rel=0.02)
+
+
+def test_a_rank_that_is_not_served_is_warned_of(base: Path) -> None:
+    shape = architecture(json.loads((base / "config.json").read_text()))
+    (warning,) = completed(replace(ORDER, settings=Settings(rank=64)), shape, threads=2, serving_rank=16).warnings
+    assert "rank 64 is over 16" in warning
+    assert completed(ORDER, shape, threads=2, serving_rank=16).warnings == ()
+
+
+def test_an_estimate_counts_what_will_be_trained(base: Path) -> None:
+    shape = architecture(json.loads((base / "config.json").read_text()))
+    found = estimate(ORDER, ROWS, shape, 200.0, [Node("here", 1 << 40, 2)])
+    assert (found.steps, found.tokens, found.seconds, found.fits) == (20, 8000, 40.0, True)
+    assert found.memory_bytes == sum((joint_base_parts(shape) | joint_job_parts(shape, ORDER.settings)).values())
+    assert not estimate(ORDER, ROWS, shape, 0.0, [Node("here", 1 << 20, 2)]).fits
+
+
+def test_an_estimate_knows_no_time_where_nothing_was_measured(base: Path) -> None:
+    shape = architecture(json.loads((base / "config.json").read_text()))
+    assert estimate(ORDER, ROWS, shape, 0.0, []).seconds == 0.0
+
+
+def test_rows_that_will_be_cut_are_warned_of(base: Path) -> None:
+    shape = architecture(json.loads((base / "config.json").read_text()))
+    cut = replace(ORDER, settings=replace(ORDER.settings, max_row_tokens=128))
+    assert any("rows are cut at 128" in warning for warning in estimate(cut, ROWS, shape, 0.0, []).warnings)
+
+
+def test_a_speed_is_the_median_of_jobs_of_the_same_kind() -> None:
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def job(tokens: int, base: str = "sha256:base") -> Job:
+        order = replace(ORDER, base_digest=base)
+        measures = Measures(charged_seconds=10.0)
+        return Job("t", "j", "p", order, State.RUNNING, Progress(1, 2, tokens), moment, moment, measures=measures)
+
+    assert speed(ORDER, [job(100), job(900), job(300), job(10**9, "sha256:other")]) == 30.0
+    assert speed(ORDER, []) == 0.0
