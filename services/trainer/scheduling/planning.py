@@ -16,8 +16,8 @@ from services.trainer.scheduling.limits import Limits, spent
 from services.trainer.scheduling.preemption import Preemption
 from services.trainer.scheduling.ranking import Candidate, in_line
 from services.trainer.scheduling.room import Room, gib
-from services.trainer.scheduling.state import Job, Node, Outcome, Phase, State
-from services.trainer.scheduling.turns import process_of, turns
+from services.trainer.scheduling.state import Job, Node, Outcome, Phase, Process, State, processes_of
+from services.trainer.scheduling.turns import turns
 from services.trainer.scheduling.usage import window_end
 
 
@@ -180,7 +180,7 @@ def _verdicts(state: State, waiting: Iterable[tuple[Job, int, str]], now: float)
     ]
 
 
-def _resting(state: State, job: Job, computing: Iterable[object], now: float) -> str:
+def _resting(state: State, job: Job, computing: set[Process], now: float) -> str:
     """Why a job that is in memory does not compute; empty when it does, or when another trainer knows."""
     if job.phase is Phase.STOPPING:
         return "it writes a checkpoint and stops"
@@ -188,7 +188,7 @@ def _resting(state: State, job: Job, computing: Iterable[object], now: float) ->
         return "it waits for the others of its sweep to come as far"
     if spent(state, job.tenant, now):
         return "your trained tokens of this hour are used up"
-    if job.replica != state.replica or any(process_of(job, node) in computing for node in job.nodes):
+    if job.replica != state.replica or not computing.isdisjoint(processes_of(job)):
         return ""
     return "it is in memory and has its next turn on the cores when the one that has them has had its time"
 

@@ -1,8 +1,8 @@
 """Who must make room for whom.
 
 A job is stopped only at a step boundary after a checkpoint, so nothing that it learned is lost; but stopping,
-loading and waiting cost, and so nobody is stopped who has not run for a quantum, and nobody whose place can be had
-without.
+loading and waiting cost, and so nobody is stopped who has not run for a quantum or whose process has just got the cores,
+and nobody whose place can be had without.  Who has long been in memory without a step is lifted as in line.
 Invariant: a job makes room only for one of a higher class, for one whose deadline presses where its own does not,
 or for a tenant under its share when its own tenant is over; and what it made room for does not make room for it
 in turn a moment later (the difference between the two must be more than a quantum's use).
@@ -11,9 +11,9 @@ in turn a moment later (the difference between the two must be more than a quant
 from collections.abc import Iterable, Sequence
 
 from services.trainer.scheduling.limits import Limits, held_bytes, spent
-from services.trainer.scheduling.ranking import Candidate, Shares, pressing
+from services.trainer.scheduling.ranking import Candidate, Shares, lifted, pressing
 from services.trainer.scheduling.room import Room
-from services.trainer.scheduling.state import Job, Node, Phase, State
+from services.trainer.scheduling.state import Job, Node, Phase, State, processes_of
 
 
 class Preemption:
@@ -27,15 +27,17 @@ class Preemption:
         self._shares = Shares(state, now)
         self._pressed = pressing(state, now)
         self._refused: set[tuple[str, int, bool]] = set()
+        fresh = {turn.process for turn in state.turns if turn.computing and self._recent(turn.since)}
         mine = {node.node for node in room.mine}
         self._stoppable = [
             job
             for job in state.jobs
-            if job.phase is Phase.RUNNING
-            and job.replica == state.replica
-            and mine.issuperset(job.nodes)
-            and (job.at_rung or now - job.since >= state.policy.quantum_seconds)
+            if job.phase is Phase.RUNNING and job.replica == state.replica and mine.issuperset(job.nodes)
+            if job.at_rung or (not self._recent(job.since) and fresh.isdisjoint(processes_of(job)))
         ]
+
+    def _recent(self, moment: float) -> bool:
+        return self._now - moment < self._state.policy.quantum_seconds
 
     def for_place(self, candidate: Candidate, nodes: Sequence[Node]) -> list[tuple[Job, str]]:
         """Jobs that must stop, each with the reason, so that the candidate fits on ``nodes``; empty where none would do."""
@@ -103,9 +105,10 @@ class Preemption:
             return "it waits for the others of its sweep, and another job needs the place"
         if spent(self._state, victim.tenant, self._now):
             return "your trained tokens of this hour are used up, and another job needs the place"
-        if candidate.level > victim.priority:
+        level = victim.priority + lifted(self._now - victim.idle_since, self._state.policy.ageing_seconds)
+        if candidate.level > level:
             return "a job of a higher class needs the place"
-        if candidate.level < victim.priority:
+        if candidate.level < level:
             return ""
         if candidate.urgent and victim.job not in self._pressed:
             return "a job with a deadline that presses needs the place"

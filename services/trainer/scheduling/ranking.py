@@ -135,12 +135,12 @@ def _lifts(state: State, waiting: Sequence[Job], now: float) -> dict[str, int]:
         if job.phase is Phase.RUNNING and not job.at_rung:
             running[job.tenant] = min(job.priority, running.get(job.tenant, job.priority))
     oldest: dict[tuple[str, int], Job] = {}
-    for job in sorted(waiting, key=lambda job: (job.since, job.job), reverse=True):
+    for job in sorted(waiting, key=lambda job: (job.idle_since, job.job), reverse=True):
         oldest[job.tenant, job.priority] = job
     lifts = {}
     for (name, priority), job in oldest.items():
         if priority < running.get(name, priority + 1):
             started = [moment for of, moment in state.tenant(name).started.items() if of <= priority]
-            waited = now - max([job.since, *started])
+            waited = now - max([job.idle_since, *started])
             lifts[job.job] = lifted(waited, state.policy.ageing_seconds)
     return lifts

@@ -76,7 +76,8 @@ class Dependency:
 class Job:
     """One unfinished job.
 
-    ``since`` is when it entered its phase, ``queued_at`` when it was first queued.  ``epoch`` is that of its row's
+    ``since`` is when it entered its phase, ``queued_at`` when it was submitted or resumed, ``stepped_at`` when it last
+    took a step.  ``epoch`` is that of its row's
     lease; a start carries it, and whoever comes second with the same one has lost.  ``nodes`` names a node for each
     process while it runs; ``replica`` is the trainer that holds it.  ``tokens_per_second`` are trained tokens over
     seconds of machine charged for them (None until measured).  ``at_rung`` says that it has trained as far as its
@@ -90,6 +91,7 @@ class Job:
     queued_at: float
     since: float
     needs: Needs
+    stepped_at: float = 0.0
     epoch: int = 0
     deadline: float | None = None
     tokens_left: int = 0
@@ -104,6 +106,11 @@ class Job:
     def resident(self) -> bool:
         """Whether it takes up memory."""
         return self.phase is not Phase.QUEUED
+
+    @property
+    def idle_since(self) -> float:
+        """Since when it has wanted to train and has not, be it in line or in memory."""
+        return max(self.queued_at, self.stepped_at)
 
     @property
     def seconds_left(self) -> float | None:
@@ -168,6 +175,13 @@ class Process:
         group = self.group
         whose = f"{group.base_digest}/{group.dtype}/{group.threads}" if group else self.job
         return f"{whose} on {','.join(self.nodes)}"
+
+
+def processes_of(job: Job) -> frozenset[Process]:
+    """The processes in which a job computes; none while it is queued."""
+    if job.needs.group:
+        return frozenset(Process((node,), group=job.needs.group) for node in job.nodes)
+    return frozenset([Process(job.nodes, job=job.job)] if job.nodes else ())
 
 
 @dataclass(frozen=True, slots=True)

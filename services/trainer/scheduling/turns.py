@@ -15,12 +15,7 @@ from collections.abc import Iterable
 from services.trainer.scheduling.actions import Go, Hold
 from services.trainer.scheduling.limits import spent
 from services.trainer.scheduling.ranking import Shares, lifted, pressing
-from services.trainer.scheduling.state import Job, Phase, Process, State, Turn
-
-
-def process_of(job: Job, node: str) -> Process:
-    """The process on ``node`` in which a resident job computes."""
-    return Process((node,), group=job.needs.group) if job.needs.group else Process(job.nodes, job=job.job)
+from services.trainer.scheduling.state import Job, Phase, Process, State, Turn, processes_of
 
 
 def turns(state: State, now: float) -> list[Go | Hold]:
@@ -80,7 +75,7 @@ def _members(state: State) -> dict[Process, list[Job]]:
     found: dict[Process, list[Job]] = defaultdict(list)
     for job in state.jobs:
         if job.resident and job.nodes and mine.issuperset(job.nodes):
-            for process in {process_of(job, node) for node in job.nodes}:
+            for process in processes_of(job):
                 found[process].append(job)
     return found
 
@@ -92,7 +87,7 @@ def _able(state: State, jobs: list[Job], now: float) -> list[Job]:
 
 def _turn(known: Turn | None, process: Process, jobs: list[Job]) -> Turn:
     """How the process stands; one that nothing was told yet rests."""
-    return known or Turn(process, False, min(job.since for job in jobs))
+    return known or Turn(process, False, min(job.idle_since for job in jobs))
 
 
 def _by_name(processes: Iterable[Process]) -> list[Process]:

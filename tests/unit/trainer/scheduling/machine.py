@@ -27,8 +27,8 @@ from services.trainer.scheduling.state import (
     Tenant,
     Trained,
     Turn,
+    processes_of,
 )
-from services.trainer.scheduling.turns import process_of
 from services.trainer.scheduling.usage import charge, joint_charges, solo_charge, window_tokens
 
 
@@ -193,13 +193,10 @@ class Machine:
         for job in list(self.jobs.values()):
             if job.phase is Phase.STOPPING and self.now - job.since >= self.model.checkpoint_seconds:
                 self.jobs[job.job] = replace(job, phase=Phase.QUEUED, since=self.now, nodes=(), replica="")
-        alive = {process for job in self.jobs.values() for process in self._processes(job)}
+        alive = {process for job in self.jobs.values() for process in processes_of(job)}
         for process in self.turns.keys() - alive:
             del self.turns[process]
             self._memories.pop(process, None)
-
-    def _processes(self, job: Job) -> set[Process]:
-        return {process_of(job, node) for node in job.nodes} if job.resident else set()
 
     def _able(self, process: Process) -> list[Job]:
         view = self.view("")
@@ -208,7 +205,7 @@ class Machine:
             for job in self.jobs.values()
             if job.phase is Phase.RUNNING
             and not job.at_rung
-            and process in self._processes(job)
+            and process in processes_of(job)
             and tokens_left(view, job.tenant, self.now) != 0
         ]
 
@@ -220,10 +217,9 @@ class Machine:
             assert jobs + sum(bases.values()) <= node.memory_bytes, "memory"
             computing = [turn.process for turn in self.turns.values() if turn.computing]
             threads = [
-                next(job for job in here if process in self._processes(job)).needs.threads
-                * process.nodes.count(node.node)
+                next(job for job in here if process in processes_of(job)).needs.threads * process.nodes.count(node.node)
                 for process in computing
-                if node.node in process.nodes and any(process in self._processes(job) for job in here)
+                if node.node in process.nodes and any(process in processes_of(job) for job in here)
             ]
             assert sum(threads) <= node.cores or len(threads) <= 1, "cores"
         if self.model.serialised:
@@ -299,7 +295,9 @@ class Machine:
             left = job.tokens_left - tokens
             halfway = left <= self.tokens[name] / 2 < job.tokens_left
             at_rung = bool(job.sweep) and halfway
-            self.jobs[name] = replace(job, tokens_left=left, tokens_per_second=self.model.rate, at_rung=at_rung)
+            self.jobs[name] = replace(
+                job, tokens_left=left, tokens_per_second=self.model.rate, at_rung=at_rung, stepped_at=self.now
+            )
             return
         del self.jobs[name]
         self.outcomes.finished[name] = end

@@ -32,6 +32,8 @@ from tests.unit.trainer.scheduling.worlds import GIB, GROUP, JOINT, MIB, NODE, S
 QUICK = Policy(quantum_seconds=10.0, entry_penalty_seconds=10.0, ageing_seconds=120.0, window_seconds=100.0)
 OTHER = Group("sha256:other", "bf16", 2)
 
+ALONE = replace(SOLO, job_bytes=5 * GIB)
+
 NEEDS = some.one_of(
     some.builds(
         lambda size, group: Needs(size * MIB, group.threads, group, 300 * MIB),
@@ -106,6 +108,19 @@ def test_of_two_trainers_over_one_table_one_starts_a_job(workload, serialised):
     assert done.finished.keys() | done.refused.keys() == {each.job for each in jobs}
 
 
+@pytest.mark.parametrize("own", [True, False], ids=["of its own tenant", "of another tenant"])
+@pytest.mark.parametrize("needs", [JOINT, SOLO, ALONE], ids=["joint", "solo", "solo, memory for one"])
+def test_no_job_starves_beside_a_stream_of_a_higher_class(needs, own):
+    stream = [
+        job(f"s{number}", "stream", one, 20.0 * number, priority=Priority.HIGH, tokens_left=3000)
+        for number in range(100)
+        for one in [[JOINT, SOLO, ALONE][number % 3]]
+    ]
+    low = job("low", "stream" if own else "t", needs, 1.0, priority=Priority.LOW, tokens_left=1500)
+    machine = Machine([*stream, low], [NODE], (), QUICK, Model(plan_ticks=2))
+    machine.run(lambda: "low" in machine.outcomes.finished, limit_seconds=2000.0)
+
+
 @given(workloads(), some.randoms(use_true_random=False), some.integers(0, 60))
 def test_a_plan_does_not_depend_on_the_order_in_which_things_are_listed(workload, random, moment):
     jobs, nodes, tenants = workload
@@ -128,7 +143,6 @@ def jain(values: Iterable[float]) -> float:
     return sum(values) ** 2 / (len(values) * sum(value**2 for value in values))
 
 
-ALONE = replace(SOLO, job_bytes=5 * GIB)
 FULL_QUEUES = {
     "joint": {"one": JOINT, "two": JOINT, "four": JOINT},
     "solo, side by side": {"one": SOLO, "two": SOLO, "four": SOLO},
