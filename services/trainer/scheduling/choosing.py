@@ -19,7 +19,7 @@ import heapq
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from services.trainer.scheduling.state import Priority
 
@@ -29,8 +29,8 @@ class Member:
     """A job on the bank and its next unit of work.
 
     ``unit_tokens`` are those that the unit adds to the step, ``tokens_left`` those that it has yet to train.
-    ``begun`` says that an optimizer step is under way.  ``pressing`` is its deadline where that leaves no time to lose
-    (`ranking.pressing`), and infinite where not.
+    ``begun`` says that an optimizer step is under way; ``pressing`` that its ``deadline`` leaves no time to lose
+    (`ranking.pressing` says when).
     """
 
     job: str
@@ -39,15 +39,17 @@ class Member:
     tokens_left: int
     priority: Priority = Priority.NORMAL
     begun: bool = False
-    pressing: float = math.inf
+    pressing: bool = False
+    deadline: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
     """A tenant's part.
 
-    ``used_seconds`` is its decayed usage when the process learned of it, and grows by what it uses elsewhere; what
-    this process gives it is counted here.  ``tokens_left`` may still be trained in this window; None is no limit.
+    ``used_seconds`` is its decayed usage by the books, all of it, that of this process included; when the books are
+    read anew, they take the place of what was counted here meanwhile.  ``tokens_left`` may still be trained in this
+    window (`limits.tokens_left`); None is no limit.
     """
 
     weight: float = 1.0
@@ -73,10 +75,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What a tenant has had, in seconds of machine for each unit of weight; ``seen_seconds`` of it from elsewhere."""
+    """What a tenant has had, in seconds of machine for each unit of weight.
 
-    seconds: float
-    seen_seconds: float
+    ``booked_seconds`` is its usage as the books last said, ``paid_seconds`` what was counted here since.
+    """
+
+    seconds: float = 0.0
+    booked_seconds: float = 0.0
+    paid_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +120,7 @@ def choose(
         chosen.append(member.job)
         ledger.pay(member)
         moved[member.job] = memory.steps + 1
-    return tuple(chosen), Memory(memory.steps + 1, ledger.accounts(), moved)
+    return tuple(chosen), Memory(memory.steps + 1, ledger.accounts, moved)
 
 
 class _Ledger:
@@ -123,26 +129,26 @@ class _Ledger:
     def __init__(self, members: Sequence[Member], shares: Mapping[str, Share], step: Step, memory: Memory) -> None:
         self._shares, self._step = shares, step
         self._left = {name: share.tokens_left for name, share in shares.items()}
-        self._seconds: dict[str, float] = {}
-        for name in memory.accounts.keys() | {member.tenant for member in members}:
-            share = shares.get(name, _SHARE)
-            account = memory.accounts.get(name, Account(0.0, 0.0))
-            elsewhere = max(0.0, share.used_seconds - account.seen_seconds)
-            self._seconds[name] = account.seconds + elsewhere / share.weight
-        present = (self._seconds[member.tenant] for member in members)
-        most = max(present, default=0.0)
-        for name, seconds in self._seconds.items():
-            self._seconds[name] = max(seconds, most - step.max_lag_seconds)
+        self._accounts = dict(memory.accounts)
+        present = {member.tenant for member in members}
+        for name in self._accounts.keys() | present:
+            self._accounts[name] = _read_anew(self._accounts.get(name, Account()), shares.get(name, _SHARE))
+        most = max((self._accounts[name].seconds for name in present), default=0.0)
+        for name, account in self._accounts.items():
+            if account.seconds < most - step.max_lag_seconds:
+                self._accounts[name] = replace(account, seconds=most - step.max_lag_seconds)
 
-    def accounts(self) -> dict[str, Account]:
-        return {
-            name: Account(seconds, self._shares.get(name, _SHARE).used_seconds)
-            for name, seconds in self._seconds.items()
-        }
+    @property
+    def accounts(self) -> Mapping[str, Account]:
+        return self._accounts
 
     def pay(self, member: Member) -> None:
         name = member.tenant
-        self._seconds[name] += member.unit_tokens / self._step.tokens_per_second / self._shares.get(name, _SHARE).weight
+        account, weight = self._accounts[name], self._shares.get(name, _SHARE).weight
+        seconds = member.unit_tokens / self._step.tokens_per_second / weight
+        self._accounts[name] = replace(
+            account, seconds=account.seconds + seconds, paid_seconds=account.paid_seconds + seconds
+        )
         left = self._left.get(name)
         if left is not None:
             self._left[name] = left - member.unit_tokens
@@ -179,7 +185,7 @@ class _Ledger:
             queues[member.tenant].append((member.tokens_left, place, member))
         for queue in queues.values():
             heapq.heapify(queue)
-        tenants = [(self._seconds[name], name) for name in queues]
+        tenants = [(self._accounts[name].seconds, name) for name in queues]
         heapq.heapify(tenants)
         while tenants:
             name = tenants[0][1]
@@ -187,13 +193,21 @@ class _Ledger:
             if self._may(member):
                 yield member
             if queues[name]:
-                heapq.heapreplace(tenants, (self._seconds[name], name))
+                heapq.heapreplace(tenants, (self._accounts[name].seconds, name))
             else:
                 heapq.heappop(tenants)
+
+
+def _read_anew(account: Account, share: Share) -> Account:
+    """The account once the books were read again; as it is while they say the same."""
+    if share.used_seconds == account.booked_seconds:
+        return account
+    booked = (share.used_seconds - account.booked_seconds) / share.weight
+    return Account(account.seconds + booked - account.paid_seconds, share.used_seconds)
 
 
 def _hurried(members: Sequence[Member]) -> list[Member]:
     """Those of the highest class whose deadlines press, by deadline."""
     highest = max((member.priority for member in members), default=0)
-    hurried = [member for member in members if member.priority == highest and member.pressing < math.inf]
-    return sorted(hurried, key=lambda member: member.pressing)
+    hurried = [member for member in members if member.priority == highest and member.pressing]
+    return sorted(hurried, key=lambda member: member.deadline)

@@ -182,6 +182,8 @@ def _verdicts(state: State, waiting: Iterable[tuple[Job, int, str]], now: float)
 
 def _resting(state: State, job: Job, computing: set[Process], now: float) -> str:
     """Why a job that is in memory does not compute; empty when it does, or when another trainer knows."""
+    if not {node.node for node in state.nodes if node.alive}.issuperset(job.nodes):
+        return "its machine does not answer; it goes on from its last checkpoint once its lease has run out"
     if job.phase is Phase.STOPPING:
         return "it writes a checkpoint and stops"
     if job.at_rung:

@@ -105,7 +105,8 @@ class Preemption:
             return "it waits for the others of its sweep, and another job needs the place"
         if spent(self._state, victim.tenant, self._now):
             return "your trained tokens of this hour are used up, and another job needs the place"
-        level = victim.priority + lifted(self._now - victim.idle_since, self._state.policy.ageing_seconds)
+        idle_seconds = 0.0 if victim.stepped_at is None else self._now - victim.idle_since
+        level = victim.priority + lifted(idle_seconds, self._state.policy.ageing_seconds)
         if candidate.level > level:
             return "a job of a higher class needs the place"
         if candidate.level < level:

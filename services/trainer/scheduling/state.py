@@ -76,8 +76,9 @@ class Dependency:
 class Job:
     """One unfinished job.
 
-    ``since`` is when it entered its phase, ``queued_at`` when it was submitted or resumed, ``stepped_at`` when it last
-    took a step.  ``epoch`` is that of its row's
+    ``since`` is when it entered its phase, ``queued_at`` when it was submitted or resumed.  ``stepped_at`` is when it
+    last took a step: 0 for never, None where nobody knows, and then it is taken to step whenever it runs.
+    ``epoch`` is that of its row's
     lease; a start carries it, and whoever comes second with the same one has lost.  ``nodes`` names a node for each
     process while it runs; ``replica`` is the trainer that holds it.  ``tokens_per_second`` are trained tokens over
     seconds of machine charged for them (None until measured).  ``at_rung`` says that it has trained as far as its
@@ -91,7 +92,7 @@ class Job:
     queued_at: float
     since: float
     needs: Needs
-    stepped_at: float = 0.0
+    stepped_at: float | None = None
     epoch: int = 0
     deadline: float | None = None
     tokens_left: int = 0
@@ -110,7 +111,7 @@ class Job:
     @property
     def idle_since(self) -> float:
         """Since when it has wanted to train and has not, be it in line or in memory."""
-        return max(self.queued_at, self.stepped_at)
+        return max(self.queued_at, self.since if self.stepped_at is None else self.stepped_at)
 
     @property
     def seconds_left(self) -> float | None:

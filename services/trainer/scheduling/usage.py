@@ -28,15 +28,18 @@ def charge(usage: Usage, seconds: float, now: float, half_life_seconds: float) -
     return Usage(decayed(usage, now, half_life_seconds) + seconds, max(now, usage.as_of))
 
 
-def joint_charges(step_seconds: float, tokens: Mapping[str, int]) -> dict[str, float]:
-    """Seconds of machine of each job in a joint step, by its part of the step's ``tokens``."""
-    total = sum(tokens.values())
-    return {job: step_seconds * count / total for job, count in tokens.items()} if total else {}
-
-
 def solo_charge(seconds: float, threads: int, cores: int) -> float:
-    """Seconds of machine of a solo process that computed for ``seconds`` on ``threads`` of a node's ``cores``."""
+    """Seconds of machine of a process that computed for ``seconds`` on ``threads`` of a node's ``cores``.
+
+    A gang's are the sum over its processes.
+    """
     return seconds * min(1.0, threads / cores)
+
+
+def joint_charges(seconds: float, tokens: Mapping[str, int]) -> dict[str, float]:
+    """Each job's part, by its ``tokens``, of the ``seconds`` of machine that a joint step took."""
+    total = sum(tokens.values())
+    return {job: seconds * count / total for job, count in tokens.items()} if total else {}
 
 
 def window_end(now: float, window_seconds: float) -> float:

@@ -5,7 +5,6 @@ in a joint step, charges tenants; and checks at every tick what must hold at eve
 Failing a rule raises AssertionError with the rule's name.
 """
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -114,7 +113,7 @@ class Machine:
     def _tick(self) -> None:
         while self._coming and self._coming[0].queued_at <= self.now:
             job = self._coming.pop(0)
-            self.jobs[job.job] = replace(job, since=self.now)
+            self.jobs[job.job] = replace(job, since=self.now, stepped_at=0.0)
         self._leave()
         self._climb()
         if self._ticks % self.model.plan_ticks == 0:
@@ -259,7 +258,8 @@ class Machine:
                 job.tokens_left,
                 job.priority,
                 begun=self._units[job.job] % model.units_a_step != 0,
-                pressing=job.deadline if job.deadline is not None and job.job in pressed else math.inf,
+                pressing=job.job in pressed,
+                deadline=job.deadline or 0.0,
             )
             for job in able
         ]

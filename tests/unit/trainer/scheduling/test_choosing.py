@@ -1,6 +1,5 @@
 """Which jobs take part in a joint step."""
 
-import math
 from collections import Counter
 
 import pytest
@@ -51,7 +50,7 @@ def test_who_has_begun_an_optimizer_step_ends_it_first():
 def test_the_higher_class_goes_first():
     members = [
         member("low", priority=Priority.LOW, tokens_left=1),
-        member("normal", pressing=10.0),
+        member("normal", pressing=True),
         member("high", priority=Priority.HIGH),
     ]
     assert chosen(members) == ("high", "normal", "low")
@@ -61,8 +60,8 @@ def test_who_has_no_time_to_lose_is_not_slowed_down_by_the_others():
     members = [
         member("calm", tokens_left=1),
         member("begun", begun=True),
-        member("later", pressing=20.0, tokens_left=1),
-        member("first", pressing=10.0),
+        member("later", pressing=True, deadline=20.0, tokens_left=1),
+        member("first", pressing=True, deadline=10.0),
     ]
     assert chosen(members) == ("first", "later")
 
@@ -97,6 +96,20 @@ def test_what_a_tenant_uses_elsewhere_counts_here():
     assert {name[0] for name in names} == {"b"}
 
 
+def test_what_a_tenant_was_charged_for_its_steps_here_is_not_counted_twice():
+    """The books say of one tenant what it had here, and of the other that and as much again from elsewhere."""
+    members = [member(f"{tenant}{number}", tenant) for tenant in "ab" for number in range(8)]
+    had: Counter[str] = Counter()
+    memory = Memory()
+    for _ in range(300):
+        shares = {"a": Share(used_seconds=2 * had["a"] / 100), "b": Share(used_seconds=had["b"] / 100)}
+        names, memory = choose(members, shares, STEP, memory)
+        had.update({name[0]: 0 for name in names})
+        for name in names:
+            had[name[0]] += 10
+    assert had["b"] == pytest.approx(2 * had["a"], rel=0.05)
+
+
 def test_a_tenant_without_tokens_left_trains_nothing():
     members = [member(f"{tenant}{number}", tenant, 30) for tenant in "ab" for number in range(4)]
     shares = {"a": Share(tokens_left=0), "b": Share(tokens_left=31)}
@@ -127,7 +140,8 @@ MEMBERS = some.lists(
         tokens_left=some.integers(0, 1000),
         priority=some.sampled_from(Priority),
         begun=some.booleans(),
-        pressing=some.sampled_from([1.0, 2.0, math.inf]),
+        pressing=some.booleans(),
+        deadline=some.sampled_from([1.0, 2.0]),
     ),
     min_size=1,
     max_size=12,

@@ -142,6 +142,37 @@ def test_a_higher_class_takes_the_place_of_a_lower_one_after_its_quantum():
     assert "written their checkpoints" in verdict(stopping, 61.0, "high").why
 
 
+def test_within_a_limit_of_jobs_a_tenants_higher_class_takes_the_place_of_its_lower_one():
+    tenants = {"t": Tenant("t", quota=Quota(concurrent_jobs=1))}
+    it = state(running("low", priority=Priority.LOW), job("high", priority=Priority.HIGH), tenants=tenants)
+    assert [(it.job, it.beneficiary) for it in planned(it, 60.0, Preempt)] == [("low", "high")]
+    assert planned(changed(it, "low", phase=Phase.STOPPING), 60.0, Preempt, Start) == []
+
+
+def test_who_has_just_got_the_cores_keeps_its_place_for_a_quantum():
+    low = running("low", needs=replace(SOLO, job_bytes=7 * GIB), priority=Priority.LOW)
+    turns = (Turn(Process(("n",), job="low"), True, 100.0),)
+    it = state(low, job("high", needs=SOLO, priority=Priority.HIGH), turns=turns)
+    assert planned(it, 159.0, Preempt) == []
+    assert len(planned(it, 160.0, Preempt)) == 1
+
+
+def test_who_has_been_in_memory_for_long_without_a_step_is_not_stopped_before_it_had_one():
+    low = running("low", needs=replace(SOLO, job_bytes=7 * GIB), priority=Priority.LOW, stepped_at=0.0)
+    it = state(low, job("high", needs=SOLO, at=3599.0, priority=Priority.HIGH))
+    assert len(planned(it, 3599.0, Preempt)) == 1
+    assert planned(it, 3600.0, Preempt) == []
+    for known in (3000.0, None):
+        assert len(planned(changed(it, "low", stepped_at=known), 3600.0, Preempt)) == 1
+
+
+def test_what_runs_on_a_machine_that_is_lost_is_neither_started_again_nor_counted():
+    nodes = (NODE, replace(NODE, node="m", alive=False))
+    it = state(running("a", needs=SOLO, nodes=("m",)), nodes=nodes)
+    assert planned(it, 100.0) == []
+    assert "does not answer" in verdict(it, 100.0, "a").why
+
+
 def test_no_more_are_stopped_than_make_room():
     lows = [running(f"low{number}", needs=replace(SOLO, job_bytes=GIB), priority=Priority.LOW) for number in range(8)]
     it = state(*lows, job("high", needs=SOLO, priority=Priority.HIGH))
