@@ -42,7 +42,8 @@ MOVES: dict[State, frozenset[State]] = {
     # Queued again: it gave way to another at a step boundary, after a checkpoint.
     State.RUNNING: frozenset({State.QUEUED, State.PAUSING, State.PAUSED, State.CANCELLING, State.REGISTERING}) | _END,
     State.PAUSING: frozenset({State.PAUSED, State.CANCELLING, State.REGISTERING}) | _END,
-    State.PAUSED: frozenset({State.QUEUED}) | _END,
+    # To the registry: the best member of a sweep, which waited with its result for the others.
+    State.PAUSED: frozenset({State.QUEUED, State.REGISTERING}) | _END,
     State.CANCELLING: _END,
     State.REGISTERING: frozenset({State.SUCCEEDED, State.FAILED}),
     State.SUCCEEDED: frozenset(),

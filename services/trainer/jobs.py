@@ -49,7 +49,7 @@ class Jobs:
         await self._admit()
 
         def queue(session: Session) -> str:
-            settled, rows = _settled(session, tenant, order)
+            settled, rows = settled_order(session, tenant, order)
             progress = Progress(total_steps=steps(rows, settled))
             row = add(session, tenant, self._new_id(), principal, settled, progress, self._seconds())
             return row.job
@@ -189,7 +189,7 @@ def steps(rows: int, order: Order) -> int:
     return min(planned, settings.max_steps) if settings.max_steps else planned
 
 
-def _settled(session: Session, tenant: str, order: Order) -> tuple[Order, int]:
+def settled_order(session: Session, tenant: str, order: Order) -> tuple[Order, int]:
     """The order with what only the tables know, and the dataset's rows.  The datasets stay while the job does."""
     dataset = find_dataset(session, tenant, order.dataset, for_use=True)
     settled = replace(order, dataset=dataset.dataset, dataset_digest=dataset.digest)

@@ -5,7 +5,7 @@ Times are Unix seconds.  The schema is created by `migrations` alone; a test
 compares the two.
 """
 
-from sqlalchemy import BigInteger, Float, ForeignKeyConstraint, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Boolean, Float, ForeignKeyConstraint, Index, Integer, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 _Id = String(128)
@@ -99,3 +99,39 @@ class UsageRow(Base):
     used_at: Mapped[float] = mapped_column(Float)
     window_tokens: Mapped[int] = mapped_column(_Big)
     window_at: Mapped[float] = mapped_column(Float)
+
+
+class SweepRow(Base):
+    """A sweep.  `rungs` is JSON; `best` is the job of the best member, empty while not known."""
+
+    __tablename__ = "sweeps"
+    tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
+    sweep: Mapped[str] = mapped_column(_Id, primary_key=True)
+    state: Mapped[str] = mapped_column(String(16))
+    rungs: Mapped[str] = mapped_column("rungs_json", Text)
+    kept_ratio: Mapped[float] = mapped_column(Float)
+    best: Mapped[str] = mapped_column(_Id)
+    message: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[float] = mapped_column(Float)
+    ended_at: Mapped[float | None] = mapped_column(Float)
+    __table_args__ = (Index("ix_sweeps_state", "state"),)
+
+
+class SweepMemberRow(Base):
+    """What a sweep knows of one of its jobs.  `point` and `hold_steps` are JSON; `position` counts from 0."""
+
+    __tablename__ = "sweep_members"
+    tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
+    sweep: Mapped[str] = mapped_column(_Id, primary_key=True)
+    position: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    job: Mapped[str] = mapped_column(_Id)
+    point: Mapped[str] = mapped_column("point_json", Text)
+    hold_steps: Mapped[str] = mapped_column("hold_steps_json", Text)
+    released: Mapped[int] = mapped_column(Integer)
+    trained: Mapped[bool] = mapped_column(Boolean)
+    ended_at_rung: Mapped[int] = mapped_column(Integer)
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant", "sweep"], ["sweeps.tenant", "sweeps.sweep"], name="fk_sweep_members_sweep"),
+        ForeignKeyConstraint(["tenant", "job"], ["jobs.tenant", "jobs.job"], name="fk_sweep_members_job"),
+        UniqueConstraint("tenant", "job", name="uq_sweep_members_job"),
+    )
