@@ -5,7 +5,6 @@ from typing import Any, Unpack
 
 from trivium_client import nouns
 from trivium_client.asynchronous import AsyncTrivium
-from trivium_client.errors import TriviumError
 from trivium_client.loop import Loop
 
 
@@ -51,15 +50,9 @@ class Jobs:
         """The checkpoints of a job that are kept."""
         return self._loop.run(self._inner.checkpoints(job))
 
-    def watch(
-        self, job: str, *, after_sequence: int = 0, lost: Callable[[TriviumError], None] | None = None
-    ) -> Generator[nouns.JobEvent]:
+    def watch(self, job: str, **options: Any) -> Generator[nouns.JobEvent]:
         """A job's events until it ends."""
-        return self._loop.iterate(self._inner.watch(job, after_sequence=after_sequence, lost=lost))
-
-    def follow(self, job: str, **options: Any) -> Generator[nouns.JobEvent | nouns.Job]:
-        """A job's events until it ends, and the job as it is wherever they pause."""
-        return self._loop.iterate(self._inner.follow(job, **options))
+        return self._loop.iterate(self._inner.watch(job, **options))
 
     def wait(self, job: str, *, progress: Callable[[nouns.JobEvent], None] | None = None) -> nouns.Job:
         """Return the job once it has ended."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Unpack
 
 from trivium.trainer.v1 import training_pb2
@@ -105,13 +106,35 @@ class Jobs:
         return [job_wire.checkpoint(item) for item in response.checkpoints]
 
     async def watch(
-        self, job: str, *, after_sequence: int = 0, lost: Callable[[TriviumError], None] | None = None
+        self,
+        job: str,
+        *,
+        after_sequence: int = 0,
+        lost: Callable[[TriviumError], None] | None = None,
+        stands: Callable[[nouns.Job], None] | None = None,
+        every_seconds: float = 2.0,
     ) -> AsyncGenerator[nouns.JobEvent]:
         """A job's events from the one after `after_sequence` until it ends.
 
         A trainer that restarts meanwhile is found again and no event is lost or repeated; `lost` hears each time why
-        the connection ended.  Raises UnavailableError when the trainer stays away for two minutes, or was never there.
+        the connection ended.  `stands` hears the job as it is after every `every_seconds` without an event: its place
+        in the queue, why it waits.  The synchronous twin calls both from a thread of its own.
+        Raises UnavailableError when the trainer stays away for two minutes, or was never there.
         """
+        heard = _Heard()
+        telling = asyncio.create_task(self._tell(job, stands, every_seconds, heard)) if stands else None
+        try:
+            async for message in self._events(job, after_sequence, lost):
+                heard.events += 1
+                yield job_wire.job_event(message)
+        finally:
+            if telling is not None:
+                telling.cancel()
+                await asyncio.gather(telling, return_exceptions=True)
+
+    async def _events(
+        self, job: str, after_sequence: int, lost: Callable[[TriviumError], None] | None
+    ) -> AsyncGenerator[training_pb2.JobEvent]:
         # Who has seen events of it reached it before.
         reached, away_since = after_sequence > 0, 0.0
         while True:
@@ -121,7 +144,7 @@ class Jobs:
                 async for message in self._transport.stream("trainer", self._stub().WatchJob, request):
                     after_sequence = message.event.sequence
                     reached, away_since = True, 0.0
-                    yield job_wire.job_event(message.event)
+                    yield message.event
                 return
             except (UnavailableError, RequestTimeoutError) as error:
                 now = time.monotonic()
@@ -136,35 +159,14 @@ class Jobs:
                     lost(error)
             await asyncio.sleep(random.uniform(0.2, 2.0))
 
-    async def follow(
-        self,
-        job: str,
-        *,
-        after_sequence: int = 0,
-        every_seconds: float = 2.0,
-        lost: Callable[[TriviumError], None] | None = None,
-    ) -> AsyncGenerator[nouns.JobEvent | nouns.Job]:
-        """As `watch`, and between two events, after every `every_seconds` of silence, the job as it is then.
-
-        So whoever follows a job that waits learns its place in the queue and why it waits.
-        """
-        async with aclosing(self.watch(job, after_sequence=after_sequence, lost=lost)) as events:
-            while True:
-                coming = asyncio.ensure_future(anext(events, None))
-                try:
-                    while not (await asyncio.wait({coming}, timeout=every_seconds))[0]:
-                        try:
-                            yield await self.get(job)
-                        except (UnavailableError, RequestTimeoutError):
-                            # The watch waits for the trainer too, and knows for how long.
-                            continue
-                    event = await coming
-                finally:
-                    coming.cancel()
-                    await asyncio.gather(coming, return_exceptions=True)
-                if event is None:
-                    return
-                yield event
+    async def _tell(self, job: str, stands: Callable[[nouns.Job], None], every_seconds: float, heard: _Heard) -> None:
+        while True:
+            before = heard.events
+            await asyncio.sleep(every_seconds)
+            if heard.events == before:
+                # A trainer that is away is waited for by the watch.
+                with contextlib.suppress(UnavailableError, RequestTimeoutError):
+                    stands(await self.get(job))
 
     async def wait(self, job: str, *, progress: Callable[[nouns.JobEvent], None] | None = None) -> nouns.Job:
         """Return the job once it has ended, whatever its end; `progress` hears every event."""
@@ -172,3 +174,10 @@ class Jobs:
             if progress is not None:
                 progress(event)
         return await self.get(job)
+
+
+@dataclass(slots=True)
+class _Heard:
+    """How many events a watch has told."""
+
+    events: int = 0

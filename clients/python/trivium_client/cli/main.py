@@ -7,6 +7,7 @@ import typer
 
 from trivium_client.cli import asking, data, docs, finding, governance, importing, keys, models, serving, train
 from trivium_client.cli.exits import EPILOG, Exit, exit_of
+from trivium_client.cli.refusals import rows_refused
 from trivium_client.errors import TriviumError
 
 app = typer.Typer(
@@ -50,8 +51,12 @@ def _join_extensions() -> None:
 
 def _complain(error: TriviumError) -> None:
     typer.echo(f"trivium: {error.message}", err=True)
-    for violation in error.violations:
-        if violation.description not in error.message:
-            typer.echo(f"  {violation.field}: {violation.description}", err=True)
+    if error.reason == "DATASET_MALFORMED":
+        for line in rows_refused(error):
+            typer.echo(f"  {line}", err=True)
+    else:
+        for violation in error.violations:
+            if violation.description not in error.message:
+                typer.echo(f"  {violation.field}: {violation.description}", err=True)
     if error.request_id:
         typer.echo(f"  request {error.request_id} ({error.reason})", err=True)

@@ -1,17 +1,61 @@
-"""`trivium train`: jobs."""
+"""`trivium train`: jobs.
 
+Invariant: a first word that is a command is that command; any other that is a path, or ends like a file to train on,
+means `run`.  So a file that is called like a command is named ./list.
+"""
+
+import os
 import re
-from enum import StrEnum
-from typing import Annotated
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from trivium_client import Trivium
+from trivium_client.cli import training_run
 from trivium_client.cli.exits import EPILOG, Exit
-from trivium_client.cli.printing import Json, as_json, bars, counted, drawn, show, show_one
-from trivium_client.nouns import Job, JobEvent, LoraSettings, TrainingSettings
+from trivium_client.cli.following import follow, write_json
+from trivium_client.cli.job_tables import line_of, said_of, say_end
+from trivium_client.cli.printing import Json, as_json, drawn, show, show_one
+from trivium_client.cli.training_options import Options, filled_fields, with_options
+from trivium_client.nouns import Job
 
-app = typer.Typer(no_args_is_help=True, help="Training jobs.", epilog=EPILOG)
+_ENDINGS = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"}
+
+
+class _FileFirst(TyperGroup):
+    """A group that takes a file where a command stands."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        # The group has no option but the one for help, so another one can only be of `run`.
+        if args and args[0].startswith("-") and args[0] not in ctx.help_option_names:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        word = args[0]
+        if word not in self.commands:
+            if _like_a_file(word):
+                args = ["run", *args]
+            elif not get_close_matches(word, self.commands):
+                ctx.fail(f"{word} is no command and no file. A stored dataset: trivium train start {word} --model NAME")
+        return super().resolve_command(ctx, args)
+
+
+def _like_a_file(word: str) -> bool:
+    return Path(word).exists() or Path(word).suffix.lower() in _ENDINGS or os.sep in word
+
+
+app = typer.Typer(
+    cls=_FileFirst,
+    no_args_is_help=True,
+    help="Training: from a file to a served model, or job by job.",
+    subcommand_metavar="FILE | COMMAND [ARGS]...",
+    epilog=EPILOG,
+)
+app.command("run", epilog=EPILOG)(training_run.run)
 
 JobId = Annotated[
     str,
@@ -22,53 +66,32 @@ _WHOLE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _LEAST_CHARACTERS = 4
 
 
-class Method(StrEnum):
-    """The ways of training, as `--method` takes them."""
-
-    LORA = "lora"
-    RSLORA = "rslora"
-    DORA = "dora"
-    QLORA = "qlora"
-    FULL = "full"
-
-
 @app.command(epilog=EPILOG)
+@with_options
 def start(
     dataset: Annotated[str, typer.Argument(help="Dataset id.")],
     model: Annotated[str, typer.Option("--model", "-m", help="Model that takes the new version.")],
-    alias: Annotated[str, typer.Option("--alias", help="Alias that moves to it; - for none.")] = "prod",
-    base: Annotated[str, typer.Option("--base", help="Base to train on: base:NAME or base:NAME@VERSION.")] = "",
-    method: Annotated[
-        Method, typer.Option("--method", help="How the base is adapted; dora, qlora and full are not offered yet.")
-    ] = Method.LORA,
-    rank: Annotated[int | None, typer.Option("--rank", min=1, help="LoRA's rank.")] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Passes over the dataset.")] = None,
-    learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Peak learning rate.")] = None,
-    batch_rows: Annotated[int | None, typer.Option("--batch-rows", min=1, help="Rows of one step.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the run.")] = None,
     watch_it: Annotated[bool, typer.Option("--watch/--no-watch", help="Follow it to its end.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and start nothing.")] = False,
     json_wanted: Json = False,
+    *,
+    options: Options,
 ) -> None:
-    """Train a version of a model on a dataset, and let an alias move to it.
+    """Train a version of a model on a stored dataset, and let an alias move to it.
 
     Example: trivium train start desk-pairs --model desk --epochs 3
     """
-    settings = TrainingSettings(
-        method=method.value,
-        lora=LoraSettings(rank=rank),
-        epochs=epochs,
-        learning_rate=learning_rate,
-        batch_rows=batch_rows,
-        seed=seed,
-    )
     with Trivium() as client:
-        job = client.jobs.create(
-            model=model, dataset=dataset, base=base, alias="" if alias == "-" else alias, settings=settings
-        )
+        order, notes = filled_fields(options, client, dataset)
+        training_run.say_notes(notes, json_wanted)
+        if dry_run:
+            training_run.end_estimated(client.jobs.estimate(model=model, dataset=dataset, **order), json_wanted)
+            return
+        job = client.jobs.create(model=model, dataset=dataset, **order)
         if not watch_it:
             show_one(job, json_wanted=json_wanted)
             return
-        typer.echo(f"job {job.job}; interrupting this does not end it (trivium train cancel {job.job})", err=True)
+        training_run.say_begun(job)
         _follow(client, job.job, json_wanted)
 
 
@@ -80,24 +103,34 @@ def list_jobs(json_wanted: Json = False) -> None:
     """
     with Trivium() as client:
         jobs = drawn(client.jobs.list())
-    columns = ("job", "state", "model", "dataset", "step", "total_steps", "loss", "version", "create_time")
-    empty = "There is no job. Start one with: trivium train start DATASET --model NAME"
-    show(jobs, columns, json_wanted=json_wanted, empty=empty)
+    if json_wanted:
+        typer.echo(as_json(jobs))
+        return
+    columns = ("job", "state", "queue", "model", "dataset", "step", "progress", "loss", "version", "create_time")
+    empty = "There is no job. Start one with: trivium train FILE, or trivium train start DATASET --model NAME"
+    show([line_of(job) for job in jobs], columns, json_wanted=False, empty=empty)
 
 
 @app.command("show", epilog=EPILOG)
 def show_job(job: JobId, json_wanted: Json = False) -> None:
-    """Show all that is known of a job.
+    """Show all that is known of a job, why it waits, and how its last evaluation was.
 
     Example: trivium train show 8e2a17
     """
     with Trivium() as client:
-        show_one(client.jobs.get(_whole(client, job)), json_wanted=json_wanted)
+        found = client.jobs.get(_whole(client, job))
+    if json_wanted:
+        typer.echo(as_json(found))
+        return
+    said = said_of(found)
+    show_one(said.fields, json_wanted=False)
+    for sentence in said.sentences:
+        typer.echo(sentence)
 
 
 @app.command(epilog=EPILOG)
 def watch(job: JobId, json_wanted: Json = False) -> None:
-    """Follow a job to its end, first what was, then what comes.
+    """Follow a job to its end, first what was, then what comes; on a terminal with the curve of its loss.
 
     Example: trivium train watch 8e2a17
     """
@@ -135,6 +168,33 @@ def resume(job: JobId, json_wanted: Json = False) -> None:
         _say_now(client.jobs.resume(_whole(client, job)), json_wanted)
 
 
+@app.command(epilog=EPILOG)
+def checkpoints(job: JobId, json_wanted: Json = False) -> None:
+    """List the checkpoints of an unfinished job, newest first.
+
+    Example: trivium train checkpoints 8e2a17
+    """
+    with Trivium() as client:
+        found = client.jobs.checkpoints(_whole(client, job))
+    show(found, ("step", "digest", "size_bytes", "create_time"), json_wanted=json_wanted, empty="It has none.")
+
+
+@app.command(epilog=EPILOG)
+def recipes(json_wanted: Json = False) -> None:
+    """List recipes: settings by name for a purpose, for `--recipe`.
+
+    Example: trivium train recipes
+    """
+    with Trivium() as client:
+        found = client.recipes.list()
+    show(
+        found,
+        ("recipe", "title", "default_choice", "dataset", "description"),
+        json_wanted=json_wanted,
+        empty="There is no recipe.",
+    )
+
+
 def _whole(client: Trivium, given: str) -> str:
     """The id that is meant; what no job begins or ends with stays as it is, for the server to refuse by its own name.
 
@@ -151,36 +211,11 @@ def _whole(client: Trivium, given: str) -> str:
 
 def _follow(client: Trivium, job: str, json_wanted: bool) -> None:
     """Show events until the job ends; exit code 1 unless it succeeded."""
-    with bars() as progress:
-        task = progress.add_task("training", total=None)
-
-        def heard(event: JobEvent) -> None:
-            if json_wanted:
-                typer.echo(as_json(event))
-            elif event.kind == "step":
-                progress.update(
-                    task,
-                    completed=event.step,
-                    total=event.total_steps,
-                    description=f"training, loss {event.loss:.3f}",
-                )
-            elif event.message:
-                # Never folded: the message may name a version, for somebody to copy.
-                progress.console.print(event.message, markup=False, highlight=False, soft_wrap=True)
-
-        ended = client.jobs.wait(job, progress=heard)
+    ended = follow(client, job, write_json if json_wanted else None)
     if not json_wanted:
-        _say_end(ended)
+        say_end(ended)
     if ended.state != "succeeded":
         raise typer.Exit(Exit.FAILURE)
-
-
-def _say_end(job: Job) -> None:
-    if job.state == "succeeded":
-        learned = counted(job.trained_tokens, "token")
-        typer.echo(f"{job.model} has version {job.version}; {learned}, loss {job.loss:.3f}")
-    else:
-        typer.echo(f"{job.state}: {job.error or 'ended on request'}", err=True)
 
 
 def _say_now(job: Job, json_wanted: bool) -> None:

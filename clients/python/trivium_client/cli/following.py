@@ -1,0 +1,175 @@
+"""Follows a job to its end: a live picture on a terminal, lines elsewhere, events as JSON for programs.
+
+Invariant: each event is shown once, however often the trainer restarts meanwhile; nothing but JSON goes to standard
+output when that is wanted.
+"""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from trivium_client import Trivium, TriviumError
+from trivium_client.cli.printing import as_json
+from trivium_client.cli.training_view import View, clock, measured, waiting
+from trivium_client.nouns import Job, JobEvent
+
+# More frames a second nobody sees.
+_BETWEEN_FRAMES_SECONDS = 0.2
+# A log gets a line of progress this often.
+_BETWEEN_LINES_SECONDS = 15.0
+
+
+class _Shown(Protocol):
+    def told(self, event: JobEvent) -> None: ...
+
+    def found(self, job: Job) -> None: ...
+
+    def lost(self, why: TriviumError) -> None: ...
+
+
+def follow(client: Trivium, job: str, write: Callable[[JobEvent], None] | None = None) -> Job:
+    """Show a job's events until it ends, and return it; `write` hears them instead of people."""
+    with _for_programs(write) if write else _for_people() as inner:
+        shown = _InTurn(inner)
+        for event in client.jobs.watch(job, lost=shown.lost, stands=shown.found):
+            shown.told(event)
+    return client.jobs.get(job)
+
+
+def write_json(event: Any) -> None:
+    """Print an event as JSON on one line."""
+    typer.echo(as_json(event))
+
+
+@contextmanager
+def _for_people() -> Iterator[_Shown]:
+    console = Console(stderr=True, highlight=False)
+    if not sys.stderr.isatty():
+        yield _Lines(console)
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        picture = _Picture(live)
+        try:
+            yield picture
+        finally:
+            picture.draw()
+
+
+@contextmanager
+def _for_programs(write: Callable[[JobEvent], None]) -> Iterator[_Shown]:
+    yield _Programs(write)
+
+
+class _InTurn:
+    """One word at a time: events come from the thread that reads them, everything else from the client's own."""
+
+    def __init__(self, shown: _Shown) -> None:
+        self._shown, self._turn = shown, threading.Lock()
+
+    def told(self, event: JobEvent) -> None:
+        with self._turn:
+            self._shown.told(event)
+
+    def found(self, job: Job) -> None:
+        with self._turn:
+            self._shown.found(job)
+
+    def lost(self, why: TriviumError) -> None:
+        with self._turn:
+            self._shown.lost(why)
+
+
+class _Programs:
+    """Events alone."""
+
+    def __init__(self, write: Callable[[JobEvent], None]) -> None:
+        self._write = write
+
+    def told(self, event: JobEvent) -> None:
+        self._write(event)
+
+    def found(self, job: Job) -> None:
+        """Nothing: it is no event."""
+
+    def lost(self, why: TriviumError) -> None:
+        """Nothing: the watch goes on."""
+
+
+class _Picture:
+    """The live view; sentences of the trainer's stand above it and stay."""
+
+    def __init__(self, live: Live) -> None:
+        self._live, self._view = live, View()
+        self._drawn_at = 0.0
+
+    def told(self, event: JobEvent) -> None:
+        self._view.told(event)
+        if event.message and event.kind != "checkpoint":
+            _say(self._live.console, event.message)
+        self._draw_in_time()
+
+    def found(self, job: Job) -> None:
+        self._view.found(job)
+        self._draw_in_time()
+
+    def lost(self, why: TriviumError) -> None:
+        self._view.lost(why.message)
+        self.draw()
+
+    def _draw_in_time(self) -> None:
+        if time.monotonic() - self._drawn_at > _BETWEEN_FRAMES_SECONDS:
+            self.draw()
+
+    def draw(self) -> None:
+        """Draw what is known now."""
+        width, height = self._live.console.size
+        self._live.update(self._view.frame(columns=width, rows=height), refresh=True)
+        self._drawn_at = time.monotonic()
+
+
+class _Lines:
+    """A log: what the trainer says, evaluations, why it waits when that changes, and now and then how far it is."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._view = console, View()
+        self._waited = ""
+        self._said_at = time.monotonic()
+
+    def told(self, event: JobEvent) -> None:
+        self._view.told(event)
+        if event.kind == "evaluation":
+            _say(self._console, f"evaluation at step {event.step}: {measured(dict(event.evaluation))}")
+        elif event.kind == "step":
+            self._say_how_far(event)
+        if event.message:
+            _say(self._console, event.message)
+
+    def _say_how_far(self, event: JobEvent) -> None:
+        if time.monotonic() - self._said_at < _BETWEEN_LINES_SECONDS:
+            return
+        self._said_at = time.monotonic()
+        left = self._view.left(datetime.now(UTC))
+        ends = f", {clock(left)} left" if left is not None else ""
+        _say(self._console, f"step {event.step} of {event.total_steps}, loss {event.loss:.4g}{ends}")
+
+    def found(self, job: Job) -> None:
+        why = job.waiting_reason or job.queue_position
+        if job.state in {"queued", "paused"} and why and str(why) != self._waited:
+            self._waited = str(why)
+            _say(self._console, waiting(job, datetime.now(UTC)))
+
+    def lost(self, why: TriviumError) -> None:
+        _say(self._console, f"The trainer does not answer; the job is safe, and this goes on. {why.message}")
+
+
+def _say(console: Console, sentence: str) -> None:
+    # Never folded: it may name a version, for somebody to copy.
+    console.print(sentence, markup=False, highlight=False, soft_wrap=True)

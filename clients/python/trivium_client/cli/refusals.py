@@ -1,0 +1,31 @@
+"""What is wrong with a dataset that was refused, as a table: line, field, what to do."""
+
+from dataclasses import dataclass
+
+from trivium_client.cli.printing import table
+from trivium_client.errors import TriviumError
+
+# More than a screen of them nobody mends at once.
+MOST_ROWS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    line: str
+    field: str
+    problem: str
+
+
+def rows_refused(error: TriviumError) -> list[str]:
+    """Lines of a table of the rows that a DATASET_MALFORMED names, and how many there are besides."""
+    found = []
+    for violation in error.violations:
+        place, _, field = violation.field.partition(", ")
+        found.append(_Refused(place.removeprefix("line "), field, violation.description))
+    if not found:
+        return []
+    shown = found[:MOST_ROWS]
+    count = error.variables.get("count", "")
+    more = (int(count) if count.isdecimal() else len(found)) - len(shown)
+    lines = table(shown, ("line", "field", "problem"), None)
+    return [*lines, f"and {more} more; mend these, and adding the file again shows the next"] if more > 0 else lines

@@ -1,0 +1,225 @@
+"""What people may say of a training job on the command line, once for every command that takes it.
+
+Invariant: what is not said stays unset, so that the trainer's defaults hold and are told back by it.
+"""
+
+import functools
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from trivium_client import Trivium
+from trivium_client.cli.settings_text import with_setting
+from trivium_client.nouns import JobFields, LoraSettings, TrainingSettings
+
+_ORDER = "The order"
+_METHOD = "What is trained"
+_OPTIMIZER = "Optimizer"
+_EVALUATION = "Evaluation"
+_SPANS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+class Method(StrEnum):
+    """The ways of training."""
+
+    LORA = "lora"
+    RSLORA = "rslora"
+    DORA = "dora"
+    QLORA = "qlora"
+    FULL = "full"
+
+
+class Objective(StrEnum):
+    """What the loss is."""
+
+    SUPERVISED = "supervised"
+    CONTINUED = "continued"
+    DPO = "dpo"
+    KTO = "kto"
+
+
+class Schedule(StrEnum):
+    """How the learning rate moves after warm-up."""
+
+    LINEAR = "linear"
+    COSINE = "cosine"
+    CONSTANT = "constant"
+    STABLE_DECAY = "stable_decay"
+
+
+class Metric(StrEnum):
+    """What decides which evaluation is best."""
+
+    LOSS = "loss"
+    EXACT_MATCH = "exact_match"
+    TOKEN_F1 = "token_f1"  # noqa: S105, a token of text
+    VALID_JSON = "valid_json"
+    PREFERENCE_ACCURACY = "preference_accuracy"
+
+
+class Priority(StrEnum):
+    """Which waiting job goes first."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+
+def _option(name: str, text: str, panel: str, **how: Any) -> Any:
+    return typer.Option(f"--{name}", help=text, rich_help_panel=panel, **how)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Everything that an order of a job may say on the command line; see `fields_of`."""
+
+    base: Annotated[str, _option("base", "Base to train on: base:NAME or base:NAME@VERSION.", _ORDER)] = ""
+    alias: Annotated[str, _option("alias", "Alias that moves to the version; - for none.", _ORDER)] = "prod"
+    start_version: Annotated[str, _option("from", "Go on from this version: MODEL@VERSION.", _ORDER)] = ""
+    recipe: Annotated[str, _option("recipe", "Begin with a recipe's settings: ID or ID:CHOICE.", _ORDER)] = ""
+    priority: Annotated[Priority | None, _option("priority", "Which waiting job goes first.", _ORDER)] = None
+    deadline: Annotated[str, _option("deadline", "When it is needed: 90m, 6h, 2d or 2027-01-31T18:00.", _ORDER)] = ""
+    after: Annotated[list[str] | None, _option("after", "Job that must succeed first; may be repeated.", _ORDER)] = None
+    processes: Annotated[int, _option("processes", "Processes that train a full model together.", _ORDER, min=0)] = 0
+
+    method: Annotated[Method | None, _option("method", "How the base is adapted.", _METHOD)] = None
+    objective: Annotated[Objective | None, _option("objective", "What the loss is.", _METHOD)] = None
+    rank: Annotated[int | None, _option("rank", "LoRA's rank.", _METHOD, min=1)] = None
+    alpha: Annotated[float | None, _option("alpha", "LoRA's scale over the rank.", _METHOD)] = None
+    dropout: Annotated[float | None, _option("dropout", "Dropout on the adapter's input.", _METHOD, min=0)] = None
+    target: Annotated[list[str] | None, _option("target", "Module to adapt; may be repeated.", _METHOD)] = None
+    layers: Annotated[str, _option("layers", "Layers to adapt, from 0: 0-11 or 3,5,7.", _METHOD)] = ""
+    max_row_tokens: Annotated[int | None, _option("max-row-tokens", "Longer rows are cut.", _METHOD, min=8)] = None
+    seed: Annotated[int | None, _option("seed", "Seed of the run.", _METHOD, min=0)] = None
+
+    epochs: Annotated[int | None, _option("epochs", "Passes over the dataset.", _OPTIMIZER, min=1)] = None
+    batch_rows: Annotated[int | None, _option("batch-rows", "Rows of one step.", _OPTIMIZER, min=1)] = None
+    learning_rate: Annotated[float | None, _option("learning-rate", "Peak learning rate.", _OPTIMIZER)] = None
+    schedule: Annotated[Schedule | None, _option("schedule", "How the rate moves.", _OPTIMIZER)] = None
+    warmup_ratio: Annotated[
+        float | None, _option("warmup-ratio", "Share of the steps that warm up.", _OPTIMIZER, min=0, max=1)
+    ] = None
+
+    validation: Annotated[str, _option("validation", "Dataset to evaluate on.", _EVALUATION)] = ""
+    validation_ratio: Annotated[
+        float | None, _option("validation-ratio", "Share of the rows to hold out.", _EVALUATION, min=0, max=0.5)
+    ] = None
+    metric: Annotated[Metric | None, _option("metric", "What decides which evaluation is best.", _EVALUATION)] = None
+    early_stopping: Annotated[
+        int | None, _option("early-stopping", "Evaluations without gain that end it.", _EVALUATION, min=1)
+    ] = None
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any other setting, as NAME=VALUE: keep=last, lora.rank_pattern=q_proj:4."),
+    ] = None
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that takes every option, and hands them to its parameter `options` as one record."""
+    hints = get_type_hints(Options, include_extras=True)
+    own = [one for one in inspect.signature(command, eval_str=True).parameters.values() if one.name != "options"]
+    theirs = [
+        inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=hints[each.name])
+        for each in fields(Options)
+    ]
+    by_name = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in [*own, *theirs]]
+
+    @functools.wraps(command)
+    def called(**given: Any) -> None:
+        chosen = Options(**{each.name: given.pop(each.name) for each in fields(Options)})
+        command(**given, options=chosen)
+
+    # Typer reads both; what the command itself takes besides is gone from neither.
+    vars(called)["__signature__"] = inspect.Signature(by_name)
+    called.__annotations__ = {one.name: one.annotation for one in by_name}
+    return called
+
+
+def fields_of(options: Options, begun: TrainingSettings | None = None) -> JobFields:
+    """What the options say of an order, over the settings that it begins with.
+
+    Raises BadParameter for what cannot be read, ValueError for a setting that is none.
+    """
+    return JobFields(
+        base=options.base,
+        alias="" if options.alias == "-" else options.alias,
+        settings=_settings(options, begun or TrainingSettings()),
+        validation_dataset=options.validation,
+        start_version=options.start_version,
+        priority=options.priority or "",
+        deadline=_deadline(options.deadline, datetime.now(UTC)) if options.deadline else None,
+        depends_on=options.after or (),
+        processes=options.processes,
+        recipe=options.recipe.partition(":")[0],
+    )
+
+
+def filled_fields(options: Options, client: Trivium, dataset: str) -> tuple[JobFields, tuple[str, ...]]:
+    """As `fields_of`, over what the recipe fills in for a dataset, where one is named; and what the recipe decided."""
+    if not options.recipe:
+        return fields_of(options), ()
+    recipe, _, choice = options.recipe.partition(":")
+    filled = client.recipes.fill(recipe, dataset, choice=choice)
+    return fields_of(options, filled.settings), filled.notes
+
+
+def _settings(options: Options, begun: TrainingSettings) -> TrainingSettings:
+    """The settings that are said, over those that it begins with."""
+    said: dict[str, Any] = {
+        "method": options.method,
+        "objective": options.objective,
+        "schedule": options.schedule,
+        "metric": options.metric,
+        "epochs": options.epochs,
+        "batch_rows": options.batch_rows,
+        "learning_rate": options.learning_rate,
+        "warmup_ratio": options.warmup_ratio,
+        "max_row_tokens": options.max_row_tokens,
+        "seed": options.seed,
+        "validation_ratio": options.validation_ratio,
+        "early_stopping_patience": options.early_stopping,
+        "lora": _lora(options, begun.lora),
+    }
+    settings = replace(begun, **{name: value for name, value in said.items() if value is not None})
+    for setting in options.settings or ():
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"{setting} is not NAME=VALUE", param_hint="--set")
+        settings = with_setting(settings, name.strip(), text.strip())
+    return settings
+
+
+def _lora(options: Options, begun: LoraSettings) -> LoraSettings:
+    said: dict[str, Any] = {"rank": options.rank, "alpha": options.alpha, "dropout": options.dropout}
+    if options.target:
+        said["target_modules"] = tuple(options.target)
+    if options.layers:
+        said["layers"] = _layers(options.layers)
+    return replace(begun, **{name: value for name, value in said.items() if value is not None})
+
+
+def _layers(text: str) -> tuple[int, ...]:
+    layers: list[int] = []
+    for part in text.split(","):
+        if not (found := re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)):
+            raise typer.BadParameter(f"{part!r} is no layer; say 0-11 or 3,5,7", param_hint="--layers")
+        layers += range(int(found[1]), int(found[2] or found[1]) + 1)
+    return tuple(layers)
+
+
+def _deadline(text: str, now: datetime) -> datetime:
+    if span := re.fullmatch(r"(\d+)([mhd])", text):
+        return now + timedelta(**{_SPANS[span[2]]: int(span[1])})
+    try:
+        # A time without a zone is the caller's own.
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is no time; say 90m, 6h, 2d or 2027-01-31T18:00", param_hint="--deadline"
+        ) from None

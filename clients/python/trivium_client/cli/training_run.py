@@ -1,0 +1,245 @@
+"""`trivium train FILE`: from rows in a file to a model that answers, in one command.
+
+Invariant: nothing is spent before what was recognised, its warnings and the estimate were shown; and the last line is
+one that can be typed to talk to what came of it.
+"""
+
+import json
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from trivium_client import NotFoundError, NotYetAvailableError, Trivium
+from trivium_client.cli.exits import Exit
+from trivium_client.cli.following import follow
+from trivium_client.cli.job_tables import say_end
+from trivium_client.cli.naming import standing
+from trivium_client.cli.printing import Json, as_json, bars, counted, say, table
+from trivium_client.cli.training_options import Options, fields_of, filled_fields, with_options
+from trivium_client.cli.training_view import clock, size
+from trivium_client.nouns import Alias, Dataset, DatasetProblem, Job, JobEstimate
+
+# Names of models that are the platform's own.
+_RESERVED = {"base", "auto"}
+_MODEL_LETTERS = 63
+_MOST_WARNINGS = 20
+# A question that is longer nobody wants in a line to copy.
+_QUESTION_LETTERS = 120
+_ROWS_LOOKED_AT = 50
+
+
+@with_options
+def run(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Rows: JSON Lines, CSV or Parquet.")],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Model that takes the version; default from the file's name.")
+    ] = "",
+    watch_it: Annotated[bool, typer.Option("--watch/--no-watch", help="Follow it until it is served.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Upload, say what it would cost, start nothing.")] = False,
+    json_wanted: Json = False,
+    *,
+    options: Options,
+) -> None:
+    """Train a model on the rows of a file and serve it; the word `run` may be left out.
+
+    Uploads, says what was recognised and what it costs, trains with the curve of the loss, waits until the version
+    is served, and ends with the line to chat with it.
+
+    Example: trivium train run pairs.jsonl
+    """
+    named = model or _model_of(file)
+    with Trivium() as client:
+        # What is said wrongly is refused before anything is sent.
+        fields_of(options)
+        dataset = _uploaded(client, file, json_wanted)
+        order, notes = filled_fields(options, client, dataset.dataset)
+        say_notes(notes, json_wanted)
+        if (validation := Path(options.validation)).is_file():
+            order["validation_dataset"] = _uploaded(client, validation, json_wanted).dataset
+        estimate = _estimated(client, dry_run, model=named, dataset=dataset.dataset, **order)
+        if dry_run:
+            end_estimated(estimate, json_wanted)
+            return
+        _say_estimate(estimate, json_wanted)
+        job = client.jobs.create(model=named, dataset=dataset.dataset, **order)
+        _say_record("job", job, json_wanted)
+        if not watch_it:
+            if not json_wanted:
+                typer.echo(f"{job.job} is {job.state}; follow it with: trivium train watch {job.job}")
+            return
+        say_begun(job)
+        _end_served(client, _trained(client, job, json_wanted), file, json_wanted)
+
+
+def _model_of(file: Path) -> str:
+    """A model's name made of a file's.  Raises BadParameter where none comes of it."""
+    name = re.sub(r"[^a-z0-9.-]+", "-", file.stem.lower())[:_MODEL_LETTERS].strip("-.")
+    if not name or name in _RESERVED:
+        raise typer.BadParameter(f"{file.name} makes no model's name; say one: --model NAME", param_hint="--model")
+    return name
+
+
+def _uploaded(client: Trivium, file: Path, json_wanted: bool) -> Dataset:
+    """Store a file and say what it was taken for."""
+    with bars() as progress:
+        task = progress.add_task(f"uploading {file.name}", total=None)
+        dataset = client.data.upload(
+            file, progress=lambda sent, whole: progress.update(task, completed=sent, total=whole)
+        )
+    if json_wanted:
+        _say_record("dataset", dataset, json_wanted)
+        return dataset
+    rows, tokens = counted(dataset.rows, "row"), counted(dataset.tokens, "token")
+    kind = dataset.format.replace("_", " and ")
+    typer.echo(f"{file.name} is the dataset {dataset.dataset}: {rows} of {kind}, {tokens}.")
+    longest = f"the longest row has {dataset.max_row_tokens}"
+    typer.echo(f"{counted(dataset.supervised_tokens, 'token')} of these are learned; {longest}.")
+    _say_problems([problem for problem in client.data.validate(dataset.dataset) if not problem.fatal])
+    return dataset
+
+
+def _say_problems(problems: list[DatasetProblem]) -> None:
+    """Warnings on a dataset's rows, as a table of the first."""
+    if not problems:
+        return
+    typer.echo(f"{counted(len(problems), 'warning')}:")
+    for line in table(problems[:_MOST_WARNINGS], ("line", "field", "message"), None):
+        typer.echo(f"  {line}")
+    if (more := len(problems) - _MOST_WARNINGS) > 0:
+        typer.echo(f"  and {more} more")
+
+
+def _estimated(client: Trivium, wanted: bool, **order: Any) -> JobEstimate | None:
+    """What the job would cost; None where the trainer makes no estimates, unless one is wanted."""
+    try:
+        return client.jobs.estimate(**order)
+    except NotYetAvailableError:
+        if wanted:
+            raise
+        return None
+
+
+def _say_estimate(estimate: JobEstimate | None, json_wanted: bool) -> None:
+    """Print it, and end with a refusal where it says that the job does not fit."""
+    if estimate is None:
+        return
+    if json_wanted:
+        _say_record("estimate", estimate, json_wanted)
+    else:
+        for line in estimate_lines(estimate):
+            typer.echo(line)
+    if not estimate.fits:
+        raise typer.Exit(Exit.REFUSED)
+
+
+def end_estimated(estimate: JobEstimate | None, json_wanted: bool) -> None:
+    """Print an estimate, which is all that was asked for."""
+    _say_estimate(estimate, json_wanted)
+    if not json_wanted:
+        typer.echo("Nothing was started.")
+
+
+def estimate_lines(estimate: JobEstimate) -> list[str]:
+    """What a job would cost, with the arithmetic of its memory."""
+    speed = f" at {estimate.tokens_per_second:,.0f} tokens a second" if estimate.tokens_per_second else ""
+    takes = (
+        f", about {clock(timedelta(seconds=estimate.seconds))} on an idle machine{speed}" if estimate.seconds else ""
+    )
+    lines = [f"{counted(estimate.steps, 'step')} over {counted(estimate.tokens, 'token')}{takes}."]
+    parts = " + ".join(f"{name} {size(length)}" for name, length in estimate.memory_parts_bytes.items())
+    if estimate.memory_bytes:
+        lines.append(f"Memory: {size(estimate.memory_bytes)}{f' = {parts}' if parts else ''}.")
+    if estimate.version_bytes:
+        trained = f"{estimate.trainable_parameters:,} parameters are trained"
+        lines.append(f"{trained}; the version's weights have {size(estimate.version_bytes)}.")
+    lines += [f"warning: {warning}" for warning in estimate.warnings]
+    if not estimate.fits:
+        lines.append("It does not fit this deployment: see the arithmetic, and lower what is largest.")
+    return lines
+
+
+def say_notes(notes: Sequence[str], json_wanted: bool) -> None:
+    """What a recipe decided and why."""
+    for note in notes if not json_wanted else ():
+        typer.echo(note)
+
+
+def say_begun(job: Job) -> None:
+    """Name the job, for whoever interrupts the command."""
+    typer.echo(f"job {job.job}; interrupting this does not end it (trivium train cancel {job.job})", err=True)
+
+
+def _trained(client: Trivium, job: Job, json_wanted: bool) -> Job:
+    """Follow a job to its end; exits with 1 unless it succeeded."""
+    write = (lambda event: _say_record("event", event, True)) if json_wanted else None
+    ended = follow(client, job.job, write)
+    if json_wanted:
+        _say_record("job", ended, json_wanted)
+    else:
+        say_end(ended)
+    if ended.state != "succeeded":
+        raise typer.Exit(Exit.FAILURE)
+    return ended
+
+
+def _end_served(client: Trivium, job: Job, file: Path, json_wanted: bool) -> None:
+    """Wait until the alias serves the version, and end with the line to talk to it."""
+    alias = _settled(client, job)
+    if alias is not None:
+        _say_record("alias", alias, json_wanted)
+        if alias.serving_version != job.version:
+            say(f"{standing(alias)} What came of the job is {job.model}@{job.version}.", err=True)
+            raise typer.Exit(Exit.REFUSED)
+    if not json_wanted:
+        name = job.model if job.alias == "prod" else f"{job.model}@{job.alias or job.version[:19]}"
+        say(f"{name} is served. Talk to it:" if alias else "No alias was to move. Talk to the version:")
+        typer.echo(f"trivium chat {_question(file)}-m {name}")
+
+
+def _settled(client: Trivium, job: Job) -> Alias | None:
+    """The job's alias once what it points at serves or failed; None where no alias was to move."""
+    if not job.alias:
+        return None
+    typer.echo(f"loading {job.version[:19]} for {job.model}@{job.alias}", err=True)
+    try:
+        return client.models.wait_alias(job.model, job.alias)
+    except NotFoundError as error:
+        raise NotFoundError(f"{error.message} A gate may have refused it: trivium models moves {job.model}") from None
+
+
+def _question(file: Path) -> str:
+    """A question of the rows, quoted for a shell and with a blank behind it; empty where there is none to copy."""
+    if file.suffix.lower() not in {".jsonl", ".ndjson", ".json"}:
+        return ""
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        for question in _questions(islice(lines, _ROWS_LOOKED_AT)):
+            if question and len(question) <= _QUESTION_LETTERS and question.isprintable():
+                return f"{shlex.quote(question)} "
+    return ""
+
+
+def _questions(lines: Iterator[str]) -> Iterator[str]:
+    """What a person says alone in each row: without a system message or turns before it, as `chat` will say it."""
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        said = row.get("messages", row.get("prompt", "")) if isinstance(row, dict) else ""
+        if isinstance(said, list):
+            turns = [turn for turn in said if isinstance(turn, dict) and turn.get("role") != "assistant"]
+            said = turns[0].get("content", "") if len(turns) == 1 and turns[0].get("role") == "user" else ""
+        if isinstance(said, str):
+            yield said
+
+
+def _say_record(kind: str, record: Any, json_wanted: bool) -> None:
+    """Print a record under the name of its kind, for programs."""
+    if json_wanted:
+        typer.echo(as_json({kind: record}))

@@ -1,0 +1,235 @@
+"""What `trivium train` takes: a file or a command, options that become an order, and what it says before and after."""
+
+import json
+import re
+import shlex
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import typer
+from trivium_client import InvalidRequestError, Trivium
+from trivium_client.cli.main import app
+from trivium_client.cli.refusals import rows_refused
+from trivium_client.cli.settings_text import setting_names, with_setting
+from trivium_client.cli.training_options import Options, fields_of, filled_fields
+from trivium_client.cli.training_run import _model_of, _question, estimate_lines
+from trivium_client.errors import FieldViolation
+from trivium_client.nouns import FilledRecipe, JobEstimate, LoraSettings, TrainingSettings
+from typer.testing import CliRunner
+
+FILLED = FilledRecipe(
+    model="pairs-classify",
+    dataset="pairs",
+    recipe="classify",
+    settings=TrainingSettings(epochs=5, seed=1, lora=LoraSettings(rank=8, alpha=8.0)),
+    notes=("5 epochs, because there are few rows",),
+)
+
+
+def command_of(words: list[str]) -> tuple[str, list[str]]:
+    """The command that words behind `trivium train` mean, and what is left for it."""
+    group: Any = cast("Any", typer.main.get_command(app)).commands["train"]
+    context = group.make_context("train", list(words))
+    name, _, rest = group.resolve_command(context, [*context._protected_args, *context.args])
+    return name, rest
+
+
+@pytest.fixture
+def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file in the folder that one works in."""
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("{}\n")
+    return file
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["pairs.jsonl", "--epochs", "2"],
+        ["run", "pairs.jsonl", "--epochs", "2"],
+        ["--epochs", "2", "pairs.jsonl"],
+        ["no-such-file.csv"],
+        ["./list"],
+    ],
+)
+def test_a_file_where_a_command_stands_means_run(rows: Path, words: list[str]) -> None:
+    name, rest = command_of(words)
+    assert name == "run"
+    assert rest == [word for word in words if word != "run"]
+
+
+def test_a_command_stays_one_beside_a_file_of_its_name(rows: Path) -> None:
+    (rows.parent / "list").touch()
+    assert command_of(["list"]) == ("list", [])
+    assert command_of(["watch", "8e2a17"]) == ("watch", ["8e2a17"])
+
+
+def test_a_word_that_is_neither_is_told_what_to_say(rows: Path) -> None:
+    ran = CliRunner().invoke(app, ["train", "desk-pairs"], env={"COLUMNS": "200"})
+    assert ran.exit_code == 2
+    assert "trivium train start desk-pairs --model NAME" in ran.output
+    near = CliRunner().invoke(app, ["train", "wacth", "8e2a17"], env={"COLUMNS": "200"})
+    assert "Did you mean 'watch'" in near.output
+
+
+def test_options_that_are_not_given_leave_the_defaults_to_the_trainer() -> None:
+    order = fields_of(Options())
+    assert order["settings"] == TrainingSettings()
+    assert (order["alias"], order["priority"], order["deadline"]) == ("prod", "", None)
+
+
+def test_options_become_the_order() -> None:
+    options = Options(
+        alias="-",
+        start_version="desk@1",
+        after=["first", "second"],
+        deadline="6h",
+        rank=4,
+        dropout=0.1,
+        target=["q_proj", "v_proj"],
+        layers="0-2,5",
+        warmup_ratio=0.2,
+        early_stopping=3,
+        settings=["keep=last", "lora.rank_pattern=q_proj:4,k_proj:2", "packing=true", "preference.beta=0.3"],
+    )
+    order = fields_of(options)
+    settings = order["settings"]
+    assert (order["alias"], order["start_version"], order["depends_on"]) == ("", "desk@1", ["first", "second"])
+    deadline = order["deadline"]
+    assert deadline is not None
+    assert abs(deadline - datetime.now(UTC) - timedelta(hours=6)) < timedelta(minutes=1)
+    assert settings.lora == LoraSettings(
+        rank=4,
+        dropout=0.1,
+        target_modules=("q_proj", "v_proj"),
+        layers=(0, 1, 2, 5),
+        rank_pattern={"q_proj": 4, "k_proj": 2},
+    )
+    assert (settings.warmup_ratio, settings.early_stopping_patience) == (0.2, 3)
+    assert (settings.keep, settings.packing, settings.preference.beta) == ("last", True, 0.3)
+
+
+def test_a_recipe_is_what_the_options_are_said_over() -> None:
+    asked: list[tuple[str, str, str]] = []
+
+    def fill(recipe: str, dataset: str, *, choice: str) -> FilledRecipe:
+        asked.append((recipe, dataset, choice))
+        return FILLED
+
+    client = cast("Trivium", SimpleNamespace(recipes=SimpleNamespace(fill=fill)))
+    order, notes = filled_fields(Options(recipe="classify:many", epochs=2, rank=16), client, "pairs")
+    assert (asked, order["recipe"], notes) == ([("classify", "pairs", "many")], "classify", FILLED.notes)
+    assert order["settings"] == TrainingSettings(epochs=2, seed=1, lora=LoraSettings(rank=16, alpha=8.0))
+    assert filled_fields(Options(), client, "pairs") == (fields_of(Options()), ())
+    assert len(asked) == 1
+
+
+def test_every_setting_can_be_said_by_its_name() -> None:
+    texts = {"bool": "true", "int": "3", "float": "0.5", "str": "last", "tuple": "1,2", "Mapping": "q_proj:4"}
+    settings = TrainingSettings()
+    for name in setting_names():
+        for text in texts.values():
+            try:
+                changed = with_setting(settings, name, text)
+            except ValueError:
+                continue
+            break
+        assert changed != settings, name
+        settings = changed
+    unset = {name for name in setting_names() if f"{name.rpartition('.')[2]}=None" in repr(settings)}
+    assert unset == set()
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("learning_rat=1", "no setting is named 'learning_rat'; like it: learning_rate"),
+        ("rank=4", "lora.rank"),
+        ("epochs=many", "epochs takes a whole number, not 'many'"),
+        ("packing=perhaps", "packing takes true or false"),
+        ("lora.rank_pattern=q_proj", "lora.rank_pattern takes NAME:VALUE with commas"),
+        ("lora.layers=a", "lora.layers takes values with commas"),
+    ],
+)
+def test_a_setting_that_is_none_is_refused_with_what_may_be_said(setting: str, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        fields_of(Options(settings=[setting]))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (Options(settings=["epochs"]), "is not NAME=VALUE"),
+        (Options(layers="first"), "is no layer"),
+        (Options(deadline="soon"), "is no time"),
+    ],
+)
+def test_what_cannot_be_read_is_wrong_usage(options: Options, said: str) -> None:
+    with pytest.raises(typer.BadParameter, match=said):
+        fields_of(options)
+
+
+def test_a_model_is_named_after_its_file_where_that_makes_a_name() -> None:
+    assert _model_of(Path("Desk Pairs (v2).jsonl")) == "desk-pairs-v2"
+    for file in ("base.jsonl", "___.csv"):
+        with pytest.raises(typer.BadParameter, match="--model NAME"):
+            _model_of(Path(file))
+
+
+def test_the_line_to_chat_asks_what_a_row_asks_without_anything_before_it(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    rows: list[Any] = [
+        {"messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Before?"}]},
+        {"messages": [{"role": "user", "content": "x" * 500}, {"role": "assistant", "content": "y"}]},
+        {"messages": [{"role": "user", "content": "What's the fine?"}, {"role": "assistant", "content": "40"}]},
+    ]
+    file.write_text("not JSON\n7\n" + "".join(json.dumps(row) + "\n" for row in rows))
+    assert shlex.split(_question(file)) == ["What's the fine?"]
+    file.write_text(json.dumps({"prompt": "Say red; rm -rf .", "completion": "red"}) + "\n")
+    assert shlex.split(_question(file)) == ["Say red; rm -rf ."]
+    assert _question(tmp_path / "rows.parquet") == ""
+
+
+ESTIMATE = JobEstimate(
+    tokens=24580,
+    seconds=90.0,
+    memory_bytes=3 << 29,
+    steps=100,
+    trainable_parameters=4_884_480,
+    version_bytes=19 << 20,
+    memory_parts_bytes={"base": 1 << 30, "optimizer": 1 << 29},
+    fits=True,
+    warnings=("3 rows will be cut",),
+    tokens_per_second=273.0,
+    settings=TrainingSettings(),
+)
+
+
+def test_an_estimate_is_told_with_the_arithmetic_of_its_memory() -> None:
+    assert estimate_lines(ESTIMATE) == [
+        "100 steps over 24580 tokens, about 1:30 on an idle machine at 273 tokens a second.",
+        "Memory: 1.5 GiB = base 1.0 GiB + optimizer 512 MiB.",
+        "4,884,480 parameters are trained; the version's weights have 19 MiB.",
+        "warning: 3 rows will be cut",
+    ]
+    assert "does not fit" in estimate_lines(replace(ESTIMATE, fits=False))[-1]
+
+
+def test_rows_that_are_refused_stand_in_a_table_with_how_many_there_are_besides() -> None:
+    violations = [FieldViolation(f"line {line}, prompt", "is empty") for line in range(1, 31)]
+    violations[1] = FieldViolation("line 2", "is no JSON")
+    error = InvalidRequestError(
+        "…", reason="DATASET_MALFORMED", violations=tuple(violations), variables={"count": "45"}
+    )
+    lines = rows_refused(error)
+    assert lines[0].split() == ["line", "field", "problem"]
+    assert lines[1].split() == ["1", "prompt", "is", "empty"]
+    assert lines[2].split() == ["2", "is", "no", "JSON"]
+    assert len(lines) == 22
+    assert lines[-1].startswith("and 25 more")
+    assert rows_refused(InvalidRequestError("…", reason="DATASET_MALFORMED")) == []
