@@ -264,9 +264,16 @@ class Reason(Enum):
     BASE_NOT_FOUND = Entry(Code.NOT_FOUND, "No base is named {name}; this deployment trains on {known}.", "base model")
     DATASET_IN_USE = Entry(Code.FAILED_PRECONDITION, "The dataset {name} is used by {user}. Wait for it or cancel it.")
     DATASET_MALFORMED = Entry(
-        Code.INVALID_ARGUMENT, "This cannot be trained on; bad rows: {count}. Line {line}: {problem}. Nothing was kept."
+        Code.INVALID_ARGUMENT,
+        "This cannot be trained on; bad rows: {count}. Line {line}: {problem}. The file was not kept; the list of all its "
+        "problems is, for a day, under its digest.",
     )
     DATASET_NOT_FOUND = Entry(Code.NOT_FOUND, "No dataset is named {name}.", "trivium.trainer.v1.Dataset")
+    DATASET_REPORT_NOT_FOUND = Entry(
+        Code.NOT_FOUND,
+        "No list of problems is kept for {name}: lists go after a day. Validate the dataset, or upload it again.",
+        "trivium.trainer.v1.Dataset",
+    )
     DATASET_TOO_LARGE = Entry(
         Code.RESOURCE_EXHAUSTED, "The dataset has {size_bytes} bytes, over the limit of {limit_bytes}. Split it."
     )

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from services.chassis.blobs import Blobs
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
-from services.registry.blobs import Blobs
 from services.registry.callers import Caller
 from services.registry.store import FileRow
 from services.registry.versions import held_bytes

@@ -14,8 +14,8 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from services.chassis.blobs import Blobs
 from services.chassis.database import Database
-from services.registry.blobs import Blobs
 from services.registry.store import FileRow, UploadRow
 from services.registry.uploads import Uploads
 

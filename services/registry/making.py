@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.chassis.blobs import Blobs
 from services.registry.bases import Bases
-from services.registry.blobs import Blobs
 from services.registry.config import RegistrySettings
 from services.registry.import_sources import Sources
 from services.registry.importing import Importing

@@ -15,11 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from services.chassis.blobs import Blobs
 from services.chassis.errors import Failure, Reason
 from services.chassis.files import disk_full_named, require_space
 from services.chassis.processes import spawn
 from services.registry.bases import Base
-from services.registry.blobs import Blobs
 from services.registry.callers import Caller
 from services.registry.inspection.full import belongs
 from services.registry.manifests import File, Kind, Lineage, Manifest

@@ -20,11 +20,11 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from services.chassis.blobs import Blobs
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
 from services.chassis.files import require_space
 from services.chassis.streams import Chunk, committed_bytes, partial_path, receive
-from services.registry.blobs import Blobs
 from services.registry.callers import Caller
 from services.registry.inspection.tensors import disguise
 from services.registry.manifests import File

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from services.chassis.blobs import open_blobs
 from services.chassis.database import Database, open_database
 from services.chassis.errors import Failure
 from services.chassis.models import ModelSettings
@@ -14,7 +15,6 @@ from services.registry.alias_view import AliasView, FlipPolicy
 from services.registry.aliases import Aliases
 from services.registry.annotations import Annotations
 from services.registry.bases import ResolvedBases
-from services.registry.blobs import open_blobs
 from services.registry.canaries import Canaries
 from services.registry.config import RegistrySettings
 from services.registry.deletion import Deletion

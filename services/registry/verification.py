@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from services.chassis.blobs import Blobs
 from services.chassis.errors import Failure, Reason
-from services.registry.blobs import Blobs
 from services.registry.manifests import File, Kind
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -108,6 +108,22 @@ class Bases:
             raise Failure(Reason.BASE_NOT_FOUND, name=name, known=f"{known}, and full models of yours", field="base")
         return await self._own(own)
 
+    @asynccontextmanager
+    async def folder(self, name: str) -> AsyncIterator[tuple[str, Path]]:
+        """The own name of the base that ``name`` means to the caller and, inside the block, its folder.
+
+        Raises what ``chosen`` raises, and what fetching a tenant's base fails with.
+        """
+        chosen = await self.chosen(name)
+        if not chosen.version:
+            yield chosen.name, next(model.path for model in self._deployed if model.digest == chosen.digest)
+            return
+        own = await self._registry.own(chosen.version)
+        async with self._models.using(
+            FullModel.of_manifest(own.version, own.manifest), self._registry.download
+        ) as model:
+            yield chosen.name, model.path
+
     async def _own(self, own: OwnBase) -> Chosen:
         model = FullModel.of_manifest(own.version, own.manifest)
         needed = int(json.loads(own.manifest)["parameters"]) * _BYTES_PER_PARAMETER

@@ -6,11 +6,12 @@ reports is still stored.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from services.chassis import models, resources
+from services.chassis.blobs import open_blobs
 from services.chassis.database import Database, open_database
 from services.chassis.errors import Failure
 from services.chassis.files import require_space
@@ -19,7 +20,9 @@ from services.chassis.runtime import Runtime
 from services.trainer.bases import Bases, Registry
 from services.trainer.config import TrainerSettings
 from services.trainer.data.checker import Checker
+from services.trainer.data.dataset_files import DatasetFiles
 from services.trainer.data.datasets import Datasets
+from services.trainer.data.problem_lists import ProblemLists
 from services.trainer.errands import Errands, Prerequisites
 from services.trainer.estimates import Estimates
 from services.trainer.executors.local import LocalExecutor, Machine
@@ -56,10 +59,21 @@ async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Adapters)
     bases = await _bases(runtime, settings, registry)
     bell = Bell()
     async with open_database(settings.database_url, "services.trainer.migrations") as database:
+        files = DatasetFiles(
+            open_blobs(settings.blobs_url, settings.blobs_dir),
+            database,
+            folder=settings.blobs_dir,
+            uploads=settings.uploads_dir,
+            old=settings.datasets_dir,
+            blocking=runtime.blocking,
+        )
+        if moved := await files.move_old():
+            runtime.log.info("datasets_moved", datasets=moved)
         datasets = Datasets(
             database,
-            stored=settings.datasets_dir,
-            uploads=settings.uploads_dir,
+            files,
+            ProblemLists(settings.reports_dir),
+            bases,
             max_bytes=settings.max_dataset_bytes,
             checker=Checker(bases.default.path),
             blocking=runtime.blocking,
@@ -85,10 +99,12 @@ async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Adapters)
         starts = Starts(registry, settings.jobs_dir)
         needed = Prerequisites(bases, starts)
 
-        def work(job: Job) -> AbstractAsyncContextManager[Work]:
+        @asynccontextmanager
+        async def work(job: Job) -> AsyncIterator[Work]:
             digests = (job.order.dataset_digest, job.order.validation_dataset_digest)
-            training, validation = (str(datasets.path(job.tenant, digest)) if digest else "" for digest in digests)
-            return bases.work(job, training, validation, starts.path(job))
+            training, validation = [str(await datasets.file(digest)) if digest else "" for digest in digests]
+            async with bases.work(job, training, validation, starts.path(job)) as wanted:
+                yield wanted
 
         limits = Limits(settings.max_crashes, settings.restart_seconds, settings.max_restart_seconds)
         leases = Leases(database, identity(), settings.lease_seconds, now=runtime.clock.now, changed=changed)

@@ -22,6 +22,9 @@ class TrainerSettings(ServiceSettings):
     bases: str = ""
     # Most memory that a tenant's base may need; 0 takes the machine's plan.
     memory_bytes: int = Field(default=0, ge=0)
+    # s3://bucket/prefix for datasets, with the credentials in the AWS variables; empty keeps them in the data folder.
+    # Give the bucket a rule that aborts incomplete multipart uploads: parts of a killed process are not listed.
+    blobs_url: str = ""
     max_dataset_bytes: int = Field(default=256 * 1024 * 1024, ge=1)
     # How long an upload that became no dataset is kept, and how often that is looked at.
     unused_upload_seconds: float = Field(default=24 * 3600.0, gt=0)
@@ -77,8 +80,18 @@ class TrainerSettings(ServiceSettings):
 
     @property
     def datasets_dir(self) -> Path:
-        """Where datasets lie, a folder a tenant."""
+        """Where earlier releases kept datasets, a folder a tenant; what is found there moves to the blobs."""
         return self.service_dir / "datasets"
+
+    @property
+    def blobs_dir(self) -> Path:
+        """Where datasets lie, or copies of those that are in a bucket."""
+        return self.service_dir / "blobs"
+
+    @property
+    def reports_dir(self) -> Path:
+        """Where lists of problems of datasets are kept for a day, a folder a tenant."""
+        return self.service_dir / "reports"
 
     @property
     def uploads_dir(self) -> Path:

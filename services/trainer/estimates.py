@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
-from services.trainer.data.datasets import Dataset, find
+from services.trainer.data.dataset_rows import Dataset, find
 from services.trainer.job import Job, Order
 from services.trainer.job_rows import job_of
 from services.trainer.jobs import steps

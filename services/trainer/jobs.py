@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey, once
-from services.trainer.data.datasets import find as find_dataset
+from services.trainer.data.dataset_rows import find as find_dataset
 from services.trainer.job import Event, EventKind, Job, Move, Order, Progress, State
 from services.trainer.job_rows import add, event_of, find, job_of, move, tell
 from services.trainer.store import EventRow, JobRow
@@ -192,10 +192,10 @@ def steps(rows: int, order: Order) -> int:
 def settled_order(session: Session, tenant: str, order: Order) -> tuple[Order, int]:
     """The order with what only the tables know, and the dataset's rows.  The datasets stay while the job does."""
     dataset = find_dataset(session, tenant, order.dataset, for_use=True)
-    settled = replace(order, dataset=dataset.dataset, dataset_digest=dataset.digest)
+    settled = replace(order, dataset=dataset.key, dataset_digest=dataset.digest)
     if order.validation_dataset:
         held_out = find_dataset(session, tenant, order.validation_dataset, for_use=True)
-        settled = replace(settled, validation_dataset=held_out.dataset, validation_dataset_digest=held_out.digest)
+        settled = replace(settled, validation_dataset=held_out.key, validation_dataset_digest=held_out.digest)
     for name in order.depends_on:
         state = State(find(session, tenant, name).state)
         if state in (State.FAILED, State.CANCELLED):

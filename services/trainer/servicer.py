@@ -12,7 +12,7 @@ from services.chassis.idempotency import key_for
 from services.chassis.interceptors.call import MethodPolicy
 from services.chassis.runtime import Runtime
 from services.chassis.streams import Chunk
-from services.trainer import checkpoints, wire, wire_jobs, wire_recipes
+from services.trainer import checkpoints, wire, wire_datasets, wire_jobs, wire_recipes
 from services.trainer.bases import Chosen
 from services.trainer.composition import Verbs
 from services.trainer.job import Job, Order
@@ -22,6 +22,7 @@ from services.trainer.work import CHECKPOINTS
 
 _MAY_TRAIN = MethodPolicy(roles=frozenset({Role.OWNER, Role.MEMBER}))
 DATASET_POLICIES = dict.fromkeys(("UploadDataset", "DeleteDataset"), _MAY_TRAIN)
+_PREVIEW_ROWS = 5
 JOB_POLICIES = dict.fromkeys(("CreateJob", "CancelJob", "PauseJob", "ResumeJob"), _MAY_TRAIN)
 
 
@@ -51,12 +52,35 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
     async def ValidateDataset(
         self, request: dataset_pb2.ValidateDatasetRequest, context: Any
     ) -> dataset_pb2.ValidateDatasetResponse:
-        found, problems = await self._datasets.problems(wire.tenant(), request.dataset, request.max_row_tokens)
-        return dataset_pb2.ValidateDatasetResponse(
-            dataset=wire.dataset(found), problems=[wire.problem(entry) for entry in problems]
+        settings = wire_datasets.asked(request.settings, request.max_row_tokens)
+        return wire_datasets.checked(
+            *await self._datasets.validate(
+                wire.tenant(), request.dataset, request.validation_dataset, request.base, settings
+            )
         )
 
-    PreviewDataset = unimplemented("a preview of rows as they are trained on")
+    async def ListDatasetProblems(
+        self, request: dataset_pb2.ListDatasetProblemsRequest, context: Any
+    ) -> dataset_pb2.ListDatasetProblemsResponse:
+        place = paging.number(request.page_token, request.dataset) or 0
+        size = paging.size_of(request.page_size)
+        found, following = await self._datasets.problems(wire.tenant(), request.dataset, size, place)
+        return wire_datasets.problems(found, paging.encode([following], request.dataset) if following else "")
+
+    async def PreviewDataset(
+        self, request: dataset_pb2.PreviewDatasetRequest, context: Any
+    ) -> dataset_pb2.PreviewDatasetResponse:
+        settings = wire_datasets.asked(request.settings)
+        return wire_datasets.previewed(
+            *await self._datasets.preview(
+                wire.tenant(),
+                request.dataset,
+                request.base,
+                settings,
+                request.offset,
+                request.rows or _PREVIEW_ROWS,
+            )
+        )
 
     async def ListDatasets(
         self, request: dataset_pb2.ListDatasetsRequest, context: Any
@@ -65,7 +89,7 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
         found = await self._datasets.page(wire.tenant(), size, wire.position(request.page_token))
         return dataset_pb2.ListDatasetsResponse(
             datasets=[wire.dataset(entry) for entry in found],
-            next_page_token=wire.next_token([(entry.create_time, entry.dataset) for entry in found], size),
+            next_page_token=wire.next_token([(entry.create_time, entry.key) for entry in found], size),
         )
 
     async def DeleteDataset(

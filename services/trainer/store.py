@@ -19,11 +19,17 @@ class Base(DeclarativeBase):
 
 
 class DatasetRow(Base):
-    """A stored dataset; its bytes lie in a file named by the digest."""
+    """A version of a dataset; its bytes are the blob of the digest.
+
+    `dataset` is the key by which it is told apart: the name alone for the first version, name@version for others.
+    """
 
     __tablename__ = "datasets"
     tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
     dataset: Mapped[str] = mapped_column(_Id, primary_key=True)
+    # The key of a first version is its name.
+    name: Mapped[str] = mapped_column(_Id, default=lambda context: context.get_current_parameters()["dataset"])
+    version: Mapped[int] = mapped_column(Integer, default=1)
     digest: Mapped[str] = mapped_column(_Digest)
     filename: Mapped[str] = mapped_column(String(255))
     format: Mapped[str] = mapped_column(String(32))
@@ -33,7 +39,19 @@ class DatasetRow(Base):
     max_row_tokens: Mapped[int] = mapped_column(_Big)
     supervised_tokens: Mapped[int] = mapped_column(_Big)
     created_at: Mapped[float] = mapped_column(Float)
-    __table_args__ = (UniqueConstraint("tenant", "digest", name="uq_datasets_digest"),)
+    __table_args__ = (
+        UniqueConstraint("tenant", "name", "version", name="uq_datasets_version"),
+        Index("ix_datasets_digest", "digest", "tenant"),
+    )
+
+
+class DatasetNameRow(Base):
+    """The number of a name's last version, which stays when the version goes: no number is given twice."""
+
+    __tablename__ = "dataset_names"
+    tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
+    name: Mapped[str] = mapped_column(_Id, primary_key=True)
+    last_version: Mapped[int] = mapped_column(Integer)
 
 
 class JobRow(Base):

@@ -7,7 +7,7 @@ from trivium.common.v1 import transfer_pb2
 from trivium.trainer.v1 import dataset_pb2
 
 from services.chassis import context, paging
-from services.trainer.data.datasets import Dataset, Incoming
+from services.trainer.data.dataset_rows import Dataset, Incoming
 from services.trainer.data.rows import Format, Problem
 
 _FORMATS = {
@@ -46,6 +46,7 @@ def dataset(value: Dataset) -> dataset_pb2.Dataset:
         max_row_tokens=value.max_row_tokens,
         supervised_tokens=value.supervised_tokens,
         create_time=timestamp(value.create_time),
+        version=value.version,
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from trivium.trainer.v1 import training_pb2
 
-from services.trainer.data.datasets import Dataset
+from services.trainer.data.dataset_rows import Dataset
 from services.trainer.recipes.filling import Filled, example, fields_of
 from services.trainer.recipes.recipe import Decided, Facts, Recipe
 from services.trainer.wire_values import put

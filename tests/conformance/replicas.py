@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from trivium.common.v1.transfer_pb2 import Chunk
 
+from services.chassis.blobs import ObjectBlobs, open_blobs
 from services.chassis.database import Database, open_database
 from services.chassis.idempotency import IdempotencyKey
-from services.registry.blobs import ObjectBlobs, open_blobs
 from services.registry.callers import Caller
 from services.registry.deletion import Deletion
 from services.registry.garbage import Garbage

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from obstore.store import from_url
 
+from services.chassis import blobs as stores
+from services.chassis.blobs import CHUNK_BYTES, ObjectBlobs, key_of, open_blobs, part_bytes
 from services.chassis.errors import Failure, Reason
-from services.registry import blobs as stores
-from services.registry.blobs import CHUNK_BYTES, ObjectBlobs, key_of, open_blobs, part_bytes
 from tests.adapters import digest
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from trivium.common.v1.transfer_pb2 import Chunk
 
+from services.chassis.blobs import ObjectBlobs
 from services.chassis.errors import Failure, Reason
-from services.registry.blobs import ObjectBlobs
 from services.registry.callers import Caller
 from services.registry.uploads import Progress
 from tests.adapters import digest

@@ -10,20 +10,26 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 from weakref import WeakValueDictionary
 
 from services.chassis.errors import Failure, Reason
 from services.chassis.processes import Child, spawn
-from services.trainer.data.checking import Counted, Flawed
+from services.trainer.data.checking import MAX_NAMED_PROBLEMS, Counted, Flawed
 from services.trainer.data.checking_child import OUT_OF_MEMORY
+from services.trainer.data.preview import PreviewRow
+from services.trainer.data.report import Asked, Lengths, Pairs, Report
 from services.trainer.data.rows import Format, Problem
+from services.trainer.settings import Objective
 
-# 1000 problems of a few hundred bytes fit many times.
-_ANSWER_BYTES = 4 * 1024 * 1024
+# A hundred problems of a few hundred bytes fit many times, as do the rows of a preview.
+_ANSWER_BYTES = 8 * 1024 * 1024
+
+Say = Callable[[Sequence[Problem]], None]
 # What a process ends with that was refused memory in native code, or whose stack was too small.
 _MEMORY = frozenset({OUT_OF_MEMORY, -signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS})
 
@@ -45,7 +51,7 @@ class Budget:
 
 
 class Checker:
-    """Reads datasets for the base in `base_folder`, at most `at_a_time` at once."""
+    """Reads datasets, at most `at_a_time` at once; for the base in `base_folder` where the caller names none."""
 
     def __init__(self, base_folder: Path, budget: Budget | None = None, at_a_time: int = 2) -> None:
         self._base_folder = base_folder
@@ -53,30 +59,77 @@ class Checker:
         self._places = asyncio.Semaphore(at_a_time)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def count(self, tenant: str, path: Path, expected: Format | None) -> Counted | Flawed:
-        """Return what the file at `path` holds or what is wrong.  Raises DATASET_UNCHECKED, NOT_READY."""
-        found = await self._ask(tenant, path, {"expected": expected.value if expected else None})
-        if "problems" in found:
-            return Flawed(_problems(found), found["count"])
-        return Counted(**{**found, "format": Format(found["format"])})
+    async def count(
+        self, tenant: str, path: Path, expected: Format | None, say: Say = lambda _: None
+    ) -> Counted | Flawed:
+        """Return what the file at `path` holds or what is wrong; `say` hears all problems, some at a time.
 
-    async def warnings(self, tenant: str, path: Path, max_row_tokens: int) -> list[Problem]:
-        """Return problems and rows over the limit.  Raises DATASET_UNCHECKED, NOT_READY, FileNotFoundError."""
-        return list(_problems(await self._ask(tenant, path, {"max_row_tokens": max_row_tokens})))
+        Raises DATASET_UNCHECKED, NOT_READY.
+        """
+        first: list[Problem] = []
 
-    async def _ask(self, tenant: str, path: Path, task: Mapping[str, object]) -> dict[str, Any]:
+        def hear(problems: Sequence[Problem]) -> None:
+            first.extend(problems[: MAX_NAMED_PROBLEMS - len(first)])
+            say(problems)
+
+        with path.open("rb") as file:
+            task = {"task": "count", "expected": expected.value if expected else None}
+            found = await self._ask(tenant, self._base_folder, file, task, hear)
+        if "bad" in found:
+            return Flawed(tuple(first), found["bad"])
+        counted = found["counted"]
+        return Counted(**{**counted, "format": Format(counted["format"])})
+
+    async def inspect(
+        self, tenant: str, base_folder: Path, path: Path, validation: Path | None, asked: Asked, say: Say
+    ) -> Report:
+        """Return the report of a dataset as an order would train on it; `say` hears what is said of its lines.
+
+        Raises DATASET_UNCHECKED, NOT_READY, FileNotFoundError.
+        """
+        with ExitStack() as opened:
+            file = opened.enter_context(path.open("rb"))
+            other = opened.enter_context(validation.open("rb")) if validation is not None else None
+            task = {
+                "task": "inspect",
+                "asked": asdict(asked),
+                "validation_descriptor": other.fileno() if other is not None else None,
+            }
+            found = await self._ask(tenant, base_folder, file, task, say, other)
+        return _report(found["report"])
+
+    async def preview(
+        self, tenant: str, base_folder: Path, path: Path, asked: Asked, offset: int, rows: int
+    ) -> tuple[list[PreviewRow], int]:
+        """As `preview.preview`.  Raises DATASET_UNCHECKED, NOT_READY, FileNotFoundError."""
+        with path.open("rb") as file:
+            task = {"task": "preview", "asked": asdict(asked), "offset": offset, "rows": rows}
+            found = await self._ask(tenant, base_folder, file, task, lambda _: None)
+        return [_preview_row(row) for row in found["rows"]], found["next_offset"]
+
+    async def _ask(
+        self,
+        tenant: str,
+        base_folder: Path,
+        file: BinaryIO,
+        task: Mapping[str, object],
+        say: Say,
+        other: BinaryIO | None = None,
+    ) -> dict[str, Any]:
+        """Have a child do `task`.  It is given the open files: whoever deletes a dataset now disturbs nothing."""
         budget = self._budget
+        size_bytes = sum(os.fstat(opened.fileno()).st_size for opened in (file, other) if opened is not None)
+        cpu_seconds = budget.cpu_seconds + size_bytes / budget.bytes_per_cpu_second
+        order = json.dumps({"cpu_seconds": cpu_seconds, "memory_bytes": budget.memory_bytes, **task})
         async with self._turns.setdefault(tenant, asyncio.Lock()), self._places:
-            # The child is given the open file: whoever deletes the dataset now disturbs nothing.
-            with path.open("rb") as file:
-                cpu_seconds = budget.cpu_seconds + os.fstat(file.fileno()).st_size / budget.bytes_per_cpu_second
-                order = {"cpu_seconds": cpu_seconds, "memory_bytes": budget.memory_bytes, **task}
-                child = await self._start(json.dumps(order), file)
+            child = await self._start(base_folder, order, file, other)
             try:
-                if not await _line(child, budget.start_seconds):
-                    raise _not_ready("its process does not start")
-                answer = await _line(child, cpu_seconds * budget.wall_factor)
-                status = await child.wait()
+                async with asyncio.timeout(budget.start_seconds):
+                    if not await _line(child):
+                        raise _not_ready("its process does not start")
+                async with asyncio.timeout(cpu_seconds * budget.wall_factor):
+                    answer = await _answer(child, say)
+                    status = await child.wait()
             except TimeoutError as error:
                 raise _not_ready("the machine is too busy") from error
             finally:
@@ -84,10 +137,9 @@ class Checker:
                     await asyncio.shield(child.kill())
         if status != 0:
             raise _failure(status, cpu_seconds, budget.memory_bytes)
-        found: dict[str, Any] = json.loads(answer)
-        return found
+        return answer
 
-    async def _start(self, order: str, file: BinaryIO) -> Child:
+    async def _start(self, base_folder: Path, order: str, file: BinaryIO, other: BinaryIO | None) -> Child:
         environment = {
             "PYTHONPATH": str(Path(__file__).parents[3]),
             "PATH": "/usr/bin:/bin",
@@ -98,13 +150,14 @@ class Checker:
             "ARROW_DEFAULT_MEMORY_POOL": "system",
         }
         return await spawn(
-            [sys.executable, "-m", "services.trainer.data.checking_child", self._base_folder, order],
+            [sys.executable, "-m", "services.trainer.data.checking_child", base_folder, order],
             env=environment,
             # Behind what serves, before what trains.
             prepare=_give_way,
             # It starts nothing that could outlive it.
             guarded=False,
             stdin=file,
+            pass_fds=() if other is None else (other.fileno(),),
             stdout=asyncio.subprocess.PIPE,
             # What it would say of an exception may quote the rows.
             stderr=asyncio.subprocess.DEVNULL,
@@ -116,11 +169,20 @@ def _give_way() -> None:
     os.nice(5)
 
 
-async def _line(child: Child, seconds: float) -> bytes:
-    """The child's next line; empty when it ended instead.  Raises TimeoutError."""
+async def _line(child: Child) -> bytes:
+    """The child's next line; empty when it ended instead."""
     assert child.process.stdout is not None
-    async with asyncio.timeout(seconds):
-        return await child.process.stdout.readline()
+    return await child.process.stdout.readline()
+
+
+async def _answer(child: Child, say: Say) -> dict[str, Any]:
+    """What the child answers behind the problems that it says; nothing when it ended instead."""
+    while line := await _line(child):
+        found: dict[str, Any] = json.loads(line)
+        if "problems" not in found:
+            return found
+        say([Problem(**entry) for entry in found["problems"]])
+    return {}
 
 
 def _failure(status: int, cpu_seconds: float, memory_bytes: int) -> Exception:
@@ -138,5 +200,25 @@ def _not_ready(why: str) -> Failure:
     return Failure(Reason.NOT_READY, service="The check of datasets", why=why, retry_after_seconds=5.0)
 
 
-def _problems(found: Mapping[str, Any]) -> tuple[Problem, ...]:
-    return tuple(Problem(**entry) for entry in found["problems"])
+def _report(found: dict[str, Any]) -> Report:
+    """What `asdict` made of a Report, through JSON."""
+    lengths = found["lengths"] | {"buckets": _tuples(found["lengths"]["buckets"])}
+    return Report(
+        **{
+            **found,
+            "objective": Objective(found["objective"]),
+            "lengths": Lengths(**lengths),
+            "pairs": Pairs(**found["pairs"]),
+            "labels": _tuples(found["labels"]),
+            "left_out": _tuples(found["left_out"]),
+            "warnings": tuple(found["warnings"]),
+        }
+    )
+
+
+def _preview_row(found: dict[str, Any]) -> PreviewRow:
+    return PreviewRow(**{**found, "tokens": _tuples(found["tokens"]), "rejected": _tuples(found["rejected"])})
+
+
+def _tuples(entries: Sequence[Sequence[Any]]) -> tuple[tuple[Any, Any], ...]:
+    return tuple((first, second) for first, second in entries)

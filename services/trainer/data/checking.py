@@ -4,17 +4,18 @@ What is read is the uploader's and may be made to cost: the service never calls 
 itself, `checking_child` does, within limits (`checker`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from services.trainer.data import reading, rows
-from services.trainer.data.encoding import Preparation, default_objective, encode, sides
+from services.trainer.data.encoding import encode, sides
 from services.trainer.data.examples import Encoder, Example, Unrenderable
-from services.trainer.settings import Supervision
 
 # A person mends the first few and runs again; more would only be scrolled past.
 MAX_NAMED_PROBLEMS = 20
-MAX_REPORTED_PROBLEMS = 1000
+# What a report keeps; a file with more has one fault in every line.
+MAX_KEPT_PROBLEMS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,47 +37,29 @@ class Flawed:
     count: int
 
 
-def check(file: BinaryIO, encoder: Encoder, expected: rows.Format | None) -> Counted | Flawed:
-    """Read every row of `file`, from its beginning, and count its tokens."""
-    problems: list[rows.Problem] = []
+def check(
+    file: BinaryIO, encoder: Encoder, expected: rows.Format | None, say: Callable[[rows.Problem], None]
+) -> Counted | int:
+    """Read every row of `file` and count its tokens; return instead how many rows are bad when any is.
+
+    `say` hears each problem, in order.
+    """
     count = tokens = longest = supervised = bad = 0
     for row in reading.read(file, expected):
         # With a problem, counting is in vain: only more of them are looked for.
         found = row if isinstance(row, rows.Problem) or bad else _sequences(row, encoder)
         if isinstance(found, rows.Problem):
             bad += 1
-            problems.extend([found] if bad <= MAX_NAMED_PROBLEMS else [])
+            say(found)
         elif isinstance(found, tuple):
             count += 1
             tokens += sum(len(sequence.tokens) for sequence in found)
             longest = max(longest, *(len(sequence.tokens) for sequence in found))
             supervised += sum(sequence.supervised_tokens for sequence in found)
     if not bad and not count:
-        problems = [rows.Problem(1, "", "the file holds no row; write one JSON object a line")]
-    if problems:
-        return Flawed(tuple(problems), max(bad, 1))
-    return Counted(_format(file, expected), count, tokens, longest, supervised)
-
-
-def warnings(file: BinaryIO, encoder: Encoder, max_row_tokens: int) -> list[rows.Problem]:
-    """Return at most 1000 problems of `file`; rows over `max_row_tokens` (0: no limit) are warned of."""
-    kind = _format(file, None)
-    preparation = Preparation(encoder, default_objective(kind), Supervision.ASSISTANT, max_row_tokens)
-    found: list[rows.Problem] = []
-    for row in reading.read(file):
-        if len(found) >= MAX_REPORTED_PROBLEMS:
-            break
-        try:
-            fitted = None if isinstance(row, rows.Problem) else preparation.of(row)
-        except Unrenderable as error:
-            found.append(rows.Problem(row.line, "messages", str(error)))
-            continue
-        if isinstance(row, rows.Problem):
-            found.append(row)
-        elif fitted is not None and fitted.was_cut:
-            text = f"the row has {fitted.tokens} tokens, over {max_row_tokens}; it will be cut unless max_row_tokens is raised"
-            found.append(rows.Problem(row.line, "", text, fatal=False))
-    return found
+        say(rows.Problem(1, "", "the file holds no row; write one JSON object a line"))
+        return 1
+    return bad or Counted(expected or reading.recognise(file) or rows.Format.CHAT, count, tokens, longest, supervised)
 
 
 def _sequences(row: rows.AnyRow, encoder: Encoder) -> tuple[Example, ...] | rows.Problem:
@@ -89,7 +72,3 @@ def _sequences(row: rows.AnyRow, encoder: Encoder) -> tuple[Example, ...] | rows
     except Unrenderable as error:
         return rows.Problem(row.line, "messages", str(error))
     return sides(encoded)
-
-
-def _format(file: BinaryIO, expected: rows.Format | None) -> rows.Format:
-    return expected or reading.recognise(file) or rows.Format.CHAT

@@ -1,7 +1,7 @@
 """The process that reads one dataset: `python -m services.trainer.data.checking_child BASE_FOLDER ORDER <DATASET`.
 
-It says a line when it is ready, takes its limits, answers with one line of JSON and ends.
-Invariant: nothing of the dataset is read before the limits hold.
+It says a line when it is ready, takes its limits, says problems as it finds them, some in a line, answers with one
+line of JSON and ends.  Invariant: nothing of the dataset is read before the limits hold.
 """
 
 import json
@@ -9,23 +9,71 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from services.trainer.data import checking, rows
-from services.trainer.data.examples import ChatEncoder, Encoder
+from services.trainer.data.encoding import Preparation, default_objective
+from services.trainer.data.examples import ChatEncoder
+from services.trainer.data.inspection import inspect
+from services.trainer.data.preview import preview
+from services.trainer.data.reading import recognise
+from services.trainer.data.report import Asked
+from services.trainer.settings import Objective, Supervision
 
 # Exit status when Python itself was refused more memory.
 OUT_OF_MEMORY = 71
+# Problems in one line of what is said.
+_TOGETHER = 100
 
 
-def answer(file: BinaryIO, encoder: Encoder, order: dict[str, Any]) -> dict[str, object]:
+class Problems:
+    """Says problems, some at a time; of those beyond what a report keeps nothing."""
+
+    def __init__(self, say: Callable[[dict[str, object]], None]) -> None:
+        self._say = say
+        self._held: list[dict[str, object]] = []
+        self._count = 0
+
+    def take(self, problem: rows.Problem) -> None:
+        """Say it, with the next ones."""
+        self._count += 1
+        if self._count > checking.MAX_KEPT_PROBLEMS:
+            return
+        self._held.append(asdict(problem))
+        if len(self._held) == _TOGETHER:
+            self.flush()
+
+    def flush(self) -> None:
+        """Say those that are still held."""
+        if self._held:
+            self._say({"problems": self._held})
+        self._held = []
+
+
+def asked_from(order: dict[str, Any]) -> Asked:
+    """What `asdict` made of an Asked."""
+    objective = Objective(order["objective"]) if order["objective"] else None
+    return Asked(**{**order, "objective": objective, "supervision": Supervision(order["supervision"])})
+
+
+def answer(file: BinaryIO, encoder: ChatEncoder, order: dict[str, Any], problems: Problems) -> dict[str, object]:
     """Do what `checker.Checker` orders; the answer is JSON."""
-    if "max_row_tokens" in order:
-        return {"problems": [asdict(found) for found in checking.warnings(file, encoder, order["max_row_tokens"])]}
-    expected = rows.Format(order["expected"]) if order["expected"] else None
-    return asdict(checking.check(file, encoder, expected))
+    if order["task"] == "count":
+        expected = rows.Format(order["expected"]) if order["expected"] else None
+        found = checking.check(file, encoder, expected, problems.take)
+        return {"bad": found} if isinstance(found, int) else {"counted": asdict(found)}
+    asked = asked_from(order["asked"])
+    if order["task"] == "inspect":
+        other = order["validation_descriptor"]
+        validation = os.fdopen(other, "rb") if other is not None else None
+        return {"report": asdict(inspect(file, validation, encoder, asked, problems.take))}
+    objective = asked.objective or default_objective(recognise(file) or rows.Format.CHAT)
+    preparation = Preparation(encoder, objective, asked.supervision, asked.max_row_tokens)
+    shown, following = preview(file, preparation, encoder.tokenizer, order["offset"], order["rows"])
+    return {"rows": [asdict(row) for row in shown], "next_offset": following}
 
 
 def confine(cpu_seconds: float, memory_bytes: int) -> None:
@@ -59,14 +107,21 @@ def main(base_folder: Path, order: dict[str, Any]) -> int:
     # Counting tokens needs no torch, whose import takes seconds and most of a gigabyte: here it counts as not installed.
     sys.modules["torch"] = None  # type: ignore[assignment]  # the typing of sys.modules leaves out this use of it
     encoder = ChatEncoder.load(base_folder)
+
+    def say(found: dict[str, object]) -> None:
+        said = json.dumps(found).encode() + b"\n"
+        while said:
+            said = said[lines.write(said) :]
+
     lines.write(b"ready\n")
     confine(order["cpu_seconds"], order["memory_bytes"])
+    problems = Problems(say)
     try:
-        said = json.dumps(answer(sys.stdin.buffer, encoder, order)).encode() + b"\n"
+        found = answer(sys.stdin.buffer, encoder, order, problems)
+        problems.flush()
+        say(found)
     except MemoryError:
         return OUT_OF_MEMORY
-    while said:
-        said = said[lines.write(said) :]
     return 0
 
 

@@ -1,65 +1,46 @@
 """Datasets of a tenant: received in pieces, checked row by row, stored by digest, never changed.
 
-Invariants: a dataset that is listed was checked whole, and its bytes were on disk
-before its row was; receiving, checking, storing and deleting the same bytes of a tenant
-never overlap; bytes that nobody lists do not stay.
+Invariants: a dataset that is listed was checked whole, and its bytes were durable before its row was; receiving,
+checking, storing and deleting the same bytes of a tenant never overlap; bytes that nobody lists do not stay.
 """
 
 import asyncio
-import hashlib
-import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
-from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
-from sqlalchemy import or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason, Violation
-from services.chassis.files import publish, require_space
-from services.chassis.streams import Chunk, committed_bytes, partial_path, receive
-from services.trainer.data import rows
+from services.chassis.files import require_space
+from services.chassis.streams import Chunk, partial_path, receive
+from services.trainer.data import dataset_rows
 from services.trainer.data.checker import Checker
 from services.trainer.data.checking import Counted, Flawed
-from services.trainer.job import State
-from services.trainer.store import DatasetRow, JobRow
+from services.trainer.data.dataset_files import DatasetFiles
+from services.trainer.data.dataset_rows import Dataset, Incoming
+from services.trainer.data.preview import PreviewRow
+from services.trainer.data.problem_lists import ProblemLists
+from services.trainer.data.report import Asked, Report
+from services.trainer.data.rows import Problem
 
 T = TypeVar("T")
 
-_UNFINISHED = tuple(state.value for state in State if not state.finished)
+# A sweep of another replica may take bytes between their being stored and their row; that it does so twice is absurd.
+_ATTEMPTS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Dataset:
-    """One stored dataset.  Tokens are counted under the default base's chat template."""
+class BaseFolders(Protocol):
+    """Where bases lie, by the names that callers give them."""
 
-    dataset: str
-    digest: str
-    filename: str
-    format: rows.Format
-    rows: int
-    size_bytes: int
-    tokens: int
-    max_row_tokens: int
-    supervised_tokens: int
-    create_time: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """What an uploader announces.  `dataset` empty: named after the file."""
-
-    dataset: str
-    filename: str
-    size_bytes: int
-    sha256: str
-    offset_bytes: int
-    format: rows.Format | None
+    def folder(self, name: str) -> AbstractAsyncContextManager[tuple[str, Path]]:
+        """The base's own name and, inside the block, its folder.  Raises BASE_NOT_FOUND."""
 
 
 class Datasets:
@@ -68,17 +49,19 @@ class Datasets:
     def __init__(
         self,
         database: Database,
+        files: DatasetFiles,
+        lists: ProblemLists,
+        bases: BaseFolders,
         *,
-        stored: Path,
-        uploads: Path,
         max_bytes: int,
         checker: Checker,
         blocking: Callable[..., Awaitable[object]],
         now: Callable[[], datetime],
     ) -> None:
         self._database = database
-        self._stored = stored
-        self._uploads = uploads
+        self._files = files
+        self._lists = lists
+        self._bases = bases
         self._max_bytes = max_bytes
         self._checker = checker
         self._blocking = blocking
@@ -86,9 +69,12 @@ class Datasets:
         # One for each tenant and digest that somebody is about: held by whoever changes the row or the bytes.
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
-    def path(self, tenant: str, digest: str) -> Path:
-        """Where the bytes of a dataset lie."""
-        return self._stored / tenant / digest.removeprefix("sha256:")
+    async def file(self, digest: str) -> Path:
+        """A file of this machine with a dataset's bytes, which stays while a job that uses it is unfinished.
+
+        Raises DATASET_NOT_FOUND, DISK_FULL, PEER_UNAVAILABLE.
+        """
+        return await self._files.file(digest)
 
     async def upload(self, tenant: str, incoming: Incoming, chunks: AsyncIterable[Chunk]) -> Dataset:
         """Receive, check and store.
@@ -103,26 +89,46 @@ class Datasets:
             # Two writers of one file would each spoil what the other wrote.
             raise Failure(Reason.UPLOAD_IN_PROGRESS, retry_after_seconds=1.0)
         async with turn:
-            # Bytes that are here are not sent again: `committed` told the client that they are complete.
-            place = self.path(tenant, incoming.sha256)
-            known = _holds(place, incoming)
-            if known and (same := await self._database.read(lambda session: _same(session, tenant, incoming))):
-                return same
-            path = place if known else await self._received(tenant, incoming, chunks)
+            known = await self._known(tenant, incoming)
+            if known is not None:
+                return known
+            path = await self._received(tenant, incoming, chunks)
             counted = await self._counted(tenant, path, incoming)
             return await _to_the_end(self._keep(tenant, incoming, path, counted))
 
     def _turn(self, tenant: str, digest: str) -> asyncio.Lock:
         return self._turns.setdefault((tenant, digest.removeprefix("sha256:")), asyncio.Lock())
 
+    async def _known(self, tenant: str, incoming: Incoming) -> Dataset | None:
+        """What the tenant has of these bytes under this name; nothing is received or checked again for another name."""
+
+        def look(session: Session) -> tuple[Dataset | None, Dataset | None]:
+            owned = dataset_rows.owned(session, tenant, incoming.sha256) is not None
+            digest = f"sha256:{incoming.sha256}"
+            return (
+                dataset_rows.same(session, tenant, incoming),
+                dataset_rows.find(session, tenant, digest) if owned else None,
+            )
+
+        same, earlier = await self._database.read(look)
+        # A tenant's own row: `committed` told the client that its bytes are complete.
+        if earlier is None or not await self._files.holds(incoming.sha256):
+            return None
+        if same is not None or (incoming.format is not None and incoming.format is not earlier.format):
+            return same
+        counted = Counted(
+            earlier.format, earlier.rows, earlier.tokens, earlier.max_row_tokens, earlier.supervised_tokens
+        )
+        return await self._listed(tenant, incoming, counted)
+
     async def _received(self, tenant: str, incoming: Incoming, chunks: AsyncIterable[Chunk]) -> Path:
         """Take the chunks, unless all came with an earlier call.  After DISK_FULL nothing half-written remains."""
-        arrived = self._upload(tenant, incoming.sha256)
-        if _holds(arrived, incoming):
+        arrived = self._files.received(tenant, incoming.sha256)
+        if arrived.exists() and arrived.stat().st_size == incoming.size_bytes:
             return arrived
         try:
-            missing_bytes = incoming.size_bytes - committed_bytes(arrived)
-            await self._blocking(require_space, arrived.parent, missing_bytes, "the datasets")
+            committed, _ = await self._files.committed(tenant, incoming.sha256)
+            await self._blocking(require_space, arrived.parent, incoming.size_bytes - committed, "the datasets")
             await receive(chunks, arrived, incoming.size_bytes, incoming.sha256, incoming.offset_bytes)
         except Failure as failure:
             if failure.reason is Reason.DISK_FULL:
@@ -133,129 +139,129 @@ class Datasets:
     async def _counted(self, tenant: str, path: Path, incoming: Incoming) -> Counted:
         """Check what is here.  What cannot be trained on is not kept; what could not be checked yet is."""
         try:
-            found = await self._checker.count(tenant, path, incoming.format)
+            with self._lists.writing(tenant, incoming.sha256) as problems:
+                found = await self._checker.count(tenant, path, incoming.format, problems.take)
             if isinstance(found, Flawed):
                 raise _malformed(found)
         except Failure as failure:
             if failure.reason in (Reason.DATASET_MALFORMED, Reason.DATASET_UNCHECKED):
                 # Nobody lists these bytes: an upload of listed ones is answered from their row.
-                await self._blocking(path.unlink, missing_ok=True)
+                await self._blocking(partial(path.unlink, missing_ok=True))
             raise
+        self._lists.drop(tenant, incoming.sha256)
         return found
 
     async def _keep(self, tenant: str, incoming: Incoming, path: Path, counted: Counted) -> Dataset:
-        place = self.path(tenant, incoming.sha256)
-        if path != place:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            await self._blocking(publish, path, place)
-        return await self._database.write(lambda session: self._add(session, tenant, incoming, counted))
+        for _ in range(_ATTEMPTS):
+            await self._files.keep(path, incoming.sha256)
+            stored = await self._listed(tenant, incoming, counted)
+            if stored is not None:
+                await self._blocking(partial(path.unlink, missing_ok=True))
+                return stored
+        raise Failure(Reason.UPLOAD_IN_PROGRESS, retry_after_seconds=1.0)
+
+    async def _listed(self, tenant: str, incoming: Incoming, counted: Counted) -> Dataset | None:
+        """Write the row, if the bytes are still there when nobody else can take them."""
+
+        def change(session: Session) -> Dataset | None:
+            dataset_rows.hold(session, incoming.sha256)
+            if not self._files.holds_now(incoming.sha256):
+                return None
+            return dataset_rows.add(session, tenant, incoming, counted, self._now().timestamp())
+
+        return await self._database.write(change)
 
     async def committed(self, tenant: str, sha256: str) -> tuple[int, bool]:
         """How many bytes of an upload are durable, and whether it is complete."""
-        for place in (self.path(tenant, sha256), self._upload(tenant, sha256)):
-            if place.exists():
-                return place.stat().st_size, True
-        return committed_bytes(self._upload(tenant, sha256)), False
+        return await self._files.committed(tenant, sha256)
 
     async def get(self, tenant: str, name: str) -> Dataset:
-        """Find by id or digest.  Raises DATASET_NOT_FOUND."""
-        return await self._database.read(lambda session: find(session, tenant, name))
+        """Find by name, name@version or digest.  Raises DATASET_NOT_FOUND."""
+        return await self._database.read(lambda session: dataset_rows.find(session, tenant, name))
 
     async def page(self, tenant: str, size: int, after: tuple[float, str] | None) -> list[Dataset]:
-        """At most `size` datasets, newest first, from behind `after` (creation time, id)."""
-        query = select(DatasetRow).where(DatasetRow.tenant == tenant)
-        key = tuple_(DatasetRow.created_at, DatasetRow.dataset)
-        if after is not None:
-            query = query.where(key < after)
-        query = query.order_by(DatasetRow.created_at.desc(), DatasetRow.dataset.desc()).limit(size)
-        return await self._database.read(lambda session: [_dataset(row) for row in session.scalars(query)])
+        """At most `size` versions, newest first, from behind `after` (creation time, key)."""
+        return await self._database.read(lambda session: dataset_rows.page(session, tenant, size, after))
 
-    async def problems(self, tenant: str, name: str, max_row_tokens: int) -> tuple[Dataset, list[rows.Problem]]:
-        """Check again, with a length limit: longer rows are warnings.
+    async def validate(
+        self, tenant: str, name: str, validation: str, base: str, asked: Asked
+    ) -> tuple[Dataset, str, Report, list[Problem], int]:
+        """Check a dataset as a job would train on it: the dataset, the base's name, the report, problems, their number.
 
-        Raises DATASET_NOT_FOUND, DATASET_UNCHECKED, NOT_READY.
+        Of the problems the first 1000; `problems` has all.  `validation` names a dataset to compare with, or is empty.
+        Raises DATASET_NOT_FOUND, DATASET_UNCHECKED, NOT_READY, BASE_NOT_FOUND.
         """
+        dataset, path = await self._readable(tenant, name)
+        other: Path | None = None
+        if validation:
+            held_out, other = await self._readable(tenant, validation)
+            if held_out.format is not dataset.format:
+                problem = f"{validation} is {held_out.format}, {name} is {dataset.format}; give one of the same format"
+                raise Failure(Reason.FIELD_INVALID, field="validation_dataset", problem=problem)
+            # With a dataset of their own no rows are held out.
+            asked = replace(asked, validation_ratio=0.0)
+        async with self._bases.folder(base) as (base_name, folder):
+            try:
+                with self._lists.writing(tenant, dataset.digest) as problems:
+                    report = await self._checker.inspect(tenant, folder, path, other, asked, problems.take)
+            except FileNotFoundError as error:
+                # Deleted meanwhile.
+                raise Failure(Reason.DATASET_NOT_FOUND, name=name) from error
+        return dataset, base_name, report, problems.first, problems.count
+
+    async def preview(
+        self, tenant: str, name: str, base: str, asked: Asked, offset: int, rows: int
+    ) -> tuple[list[PreviewRow], int]:
+        """Rows as they are trained on, and the offset of the next one.  Raises what `validate` raises."""
+        _, path = await self._readable(tenant, name)
+        async with self._bases.folder(base) as (_, folder):
+            try:
+                return await self._checker.preview(tenant, folder, path, asked, offset, rows)
+            except FileNotFoundError as error:
+                raise Failure(Reason.DATASET_NOT_FOUND, name=name) from error
+
+    async def problems(self, tenant: str, name: str, size: int, offset_bytes: int) -> tuple[list[Problem], int]:
+        """A page of all that the newest check said, also of a file that was refused, by its digest.
+
+        Raises DATASET_NOT_FOUND, DATASET_REPORT_NOT_FOUND.
+        """
+        digest = name if name.startswith("sha256:") else (await self.get(tenant, name)).digest
+        return await asyncio.to_thread(self._lists.page, tenant, digest, size, offset_bytes)
+
+    async def _readable(self, tenant: str, name: str) -> tuple[Dataset, Path]:
         dataset = await self.get(tenant, name)
-        try:
-            found = await self._checker.warnings(tenant, self.path(tenant, dataset.digest), max_row_tokens)
-        except FileNotFoundError as error:
-            # Deleted meanwhile.
-            raise Failure(Reason.DATASET_NOT_FOUND, name=name) from error
-        return dataset, found
+        return dataset, await self._files.file(dataset.digest)
 
     async def delete(self, tenant: str, name: str) -> None:
-        """Remove row and bytes.  Raises DATASET_NOT_FOUND, DATASET_IN_USE."""
-        digest = (await self.get(tenant, name)).digest
-        async with self._turn(tenant, digest):
-            await _to_the_end(self._delete(tenant, digest))
+        """Remove a version, and its bytes when nobody lists them.  Raises DATASET_NOT_FOUND, DATASET_IN_USE."""
+        dataset = await self.get(tenant, name)
+        async with self._turn(tenant, dataset.digest):
+            # The very version that was meant, also when a newer one came meanwhile.
+            await _to_the_end(self._delete(tenant, f"{dataset.dataset}@{dataset.version}"))
 
-    async def _delete(self, tenant: str, digest: str) -> None:
-        await self._database.write(lambda session: _remove(session, tenant, digest))
+    async def _delete(self, tenant: str, name: str) -> None:
+        digest = await self._database.write(lambda session: dataset_rows.remove(session, tenant, name))
         # The row went first: a kill in between leaves bytes that nobody lists, never a row without bytes.
-        self.path(tenant, digest).unlink(missing_ok=True)
+        await self._files.drop([digest.removeprefix("sha256:")])
 
     async def sweep(self, before: float) -> int:
         """Remove what nobody lists and nobody touched since `before` (Unix seconds); return how many files went.
 
-        That is: partial uploads, received files that were never checked to the end, and stored bytes without a row.
+        That is: partial uploads, received files that were never checked to the end, lists of problems, and stored
+        bytes without a row.
         """
-        old = await self._blocking(_untouched, (self._uploads, self._stored), before)
-        assert isinstance(old, list)
-        return sum([await self._drop(path) for path in old])
+        old = await asyncio.to_thread(self._files.uploads_untouched, before)
+        gone = sum([await self._drop(path) for path in old])
+        gone += await asyncio.to_thread(self._lists.sweep, before)
+        return gone + await self._files.sweep(before)
 
     async def _drop(self, path: Path) -> bool:
-        tenant, digest = path.parent.name, path.name.removesuffix(".partial")
-        turn = self._turn(tenant, digest)
+        turn = self._turn(path.parent.name, path.name.removesuffix(".partial"))
         if turn.locked():
             return False
         async with turn:
-            listed = await self._database.read(lambda session: _by_digest(session, tenant, digest) is not None)
-            if listed and path.is_relative_to(self._stored):
-                return False
-            await self._blocking(path.unlink, missing_ok=True)
+            await self._blocking(partial(path.unlink, missing_ok=True))
             return True
-
-    def _upload(self, tenant: str, sha256: str) -> Path:
-        return self._uploads / tenant / sha256
-
-    def _add(self, session: Session, tenant: str, incoming: Incoming, counted: Counted) -> Dataset:
-        if same := _same(session, tenant, incoming):
-            return same
-        name = incoming.dataset or _slug(incoming.filename)
-        if session.get(DatasetRow, (tenant, name)) is not None:
-            name = f"{name[:54]}-{incoming.sha256[:8]}"
-        row = DatasetRow(
-            tenant=tenant,
-            dataset=name,
-            digest=f"sha256:{incoming.sha256}",
-            filename=incoming.filename,
-            format=counted.format.value,
-            rows=counted.rows,
-            size_bytes=incoming.size_bytes,
-            tokens=counted.tokens,
-            max_row_tokens=counted.max_row_tokens,
-            supervised_tokens=counted.supervised_tokens,
-            created_at=self._now().timestamp(),
-        )
-        session.add(row)
-        session.flush()
-        return _dataset(row)
-
-
-def _same(session: Session, tenant: str, incoming: Incoming) -> Dataset | None:
-    """The tenant's dataset of these very bytes."""
-    row = _by_digest(session, tenant, incoming.sha256)
-    return None if row is None else _dataset(row)
-
-
-def _by_digest(session: Session, tenant: str, sha256: str) -> DatasetRow | None:
-    digest = f"sha256:{sha256}"
-    return session.scalar(select(DatasetRow).where(DatasetRow.tenant == tenant, DatasetRow.digest == digest))
-
-
-def _holds(path: Path, incoming: Incoming) -> bool:
-    """Whether all bytes that are announced lie at `path`."""
-    return path.exists() and path.stat().st_size == incoming.size_bytes
 
 
 async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
@@ -268,24 +274,6 @@ async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-def _untouched(folders: tuple[Path, ...], before: float) -> list[Path]:
-    found = []
-    for folder in folders:
-        for path in folder.glob("*/*"):
-            with suppress(FileNotFoundError):
-                if path.stat().st_mtime < before:
-                    found.append(path)
-    return found
-
-
-def find(session: Session, tenant: str, name: str, *, for_use: bool = False) -> Dataset:
-    """Return the tenant's dataset by id or digest.  Raises DATASET_NOT_FOUND.
-
-    `for_use`: nobody deletes it before the transaction ends, so that a job which begins to use it is seen.
-    """
-    return _dataset(_row(session, tenant, name, held=for_use))
-
-
 def _malformed(flawed: Flawed) -> Failure:
     first = flawed.problems[0]
     violations = [
@@ -295,49 +283,3 @@ def _malformed(flawed: Flawed) -> Failure:
     return Failure(
         Reason.DATASET_MALFORMED, violations=violations, count=flawed.count, line=first.line, problem=first.message
     )
-
-
-def _remove(session: Session, tenant: str, name: str) -> str:
-    row = _row(session, tenant, name, held=True)
-    user = session.scalar(
-        select(JobRow.job).where(
-            JobRow.tenant == tenant,
-            or_(JobRow.dataset_digest == row.digest, JobRow.validation_digest == row.digest),
-            JobRow.state.in_(_UNFINISHED),
-        )
-    )
-    if user is not None:
-        raise Failure(Reason.DATASET_IN_USE, name=row.dataset, user=f"job {user}")
-    session.delete(row)
-    return row.digest
-
-
-def _row(session: Session, tenant: str, name: str, *, held: bool = False) -> DatasetRow:
-    column = DatasetRow.digest if name.startswith("sha256:") else DatasetRow.dataset
-    query = select(DatasetRow).where(DatasetRow.tenant == tenant, column == name)
-    # Where there is no such lock (SQLite), there is one writer at a time.
-    row = session.scalar(query.with_for_update() if held else query)
-    if row is None:
-        raise Failure(Reason.DATASET_NOT_FOUND, name=name)
-    return row
-
-
-def _dataset(row: DatasetRow) -> Dataset:
-    return Dataset(
-        dataset=row.dataset,
-        digest=row.digest,
-        filename=row.filename,
-        format=rows.Format(row.format),
-        rows=row.rows,
-        size_bytes=row.size_bytes,
-        tokens=row.tokens,
-        max_row_tokens=row.max_row_tokens,
-        supervised_tokens=row.supervised_tokens,
-        create_time=datetime.fromtimestamp(row.created_at, UTC),
-    )
-
-
-def _slug(filename: str) -> str:
-    """Return a valid id made of a file name: its stem, lower-cased."""
-    stem = re.sub(r"[^a-z0-9.-]+", "-", filename.lower().rsplit("/", 1)[-1].removesuffix(".jsonl")).strip(".-")
-    return stem[:63].strip(".-") or f"dataset-{hashlib.sha256(filename.encode()).hexdigest()[:8]}"

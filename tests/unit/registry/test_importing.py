@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from services.chassis.blobs import ObjectBlobs, open_blobs
 from services.chassis.database import open_database
 from services.chassis.idempotency import IdempotencyKey
 from services.registry.bases import ResolvedBases
-from services.registry.blobs import ObjectBlobs, open_blobs
 from services.registry.callers import Caller
 from services.registry.import_sources import Found
 from services.registry.importing import Importing

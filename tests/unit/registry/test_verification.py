@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from services.chassis.blobs import ObjectBlobs, open_blobs
 from services.chassis.errors import Failure
-from services.registry.blobs import ObjectBlobs, open_blobs
 from services.registry.manifests import File, Kind
 from services.registry.verification import BaseFacts, Verification
 from tests.adapters import Adapter, digest

@@ -5,19 +5,25 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from services.chassis.blobs import key_of
 from services.chassis.database import open_database
 from services.chassis.errors import Failure, Reason
 from services.chassis.streams import Piece
-from services.trainer.data.checker import Budget, Checker
-from services.trainer.data.datasets import Datasets, Incoming
+from services.trainer.data import dataset_files
+from services.trainer.data.checker import Budget, Checker, Say
+from services.trainer.data.checking import Counted, check
+from services.trainer.data.dataset_rows import Incoming
+from services.trainer.data.datasets import Datasets
+from services.trainer.data.examples import ChatEncoder
+from services.trainer.data.report import Asked
 from services.trainer.data.rows import Format
 from tests.unit.trainer.checks import until_one
 from tests.unit.trainer.tiny import rows_text
+from tests.unit.trainer.verbs import datasets_over, files_over
 
 CONTENT = rows_text().encode()
 INCOMING = Incoming("", "Rows.JSONL", len(CONTENT), hashlib.sha256(CONTENT).hexdigest(), 0, None)
@@ -31,18 +37,13 @@ async def opened(
     *,
     max_bytes: int = len(CONTENT),
     blocking: Callable[..., Awaitable[object]] = asyncio.to_thread,
+    url: str = "",
 ) -> AsyncIterator[Datasets]:
-    """The verbs over a database in `folder`."""
+    """The verbs over a database in `folder`, and blobs there or in a bucket."""
     async with open_database(f"sqlite:///{folder}/trainer.db", "services.trainer.migrations") as database:
-        yield Datasets(
-            database,
-            stored=folder / "stored",
-            uploads=folder / "uploads",
-            max_bytes=max_bytes,
-            checker=checker,
-            blocking=blocking,
-            now=lambda: datetime.now(UTC),
-        )
+        files = files_over(database, folder, blocking, url)
+        await files.move_old()
+        yield datasets_over(database, folder, checker, max_bytes=max_bytes, blocking=blocking, files=files)
 
 
 @pytest.fixture
@@ -50,6 +51,24 @@ async def datasets(tmp_path: Path, base: Path) -> AsyncIterator[Datasets]:
     """The verbs over a database of their own."""
     async with opened(tmp_path, Checker(base)) as datasets:
         yield datasets
+
+
+@pytest.fixture
+async def quick(tmp_path: Path, base: Path) -> AsyncIterator[Datasets]:
+    """The same, whose checks need no process of their own."""
+    async with opened(tmp_path, Inline(base)) as datasets:
+        yield datasets
+
+
+class Inline(Checker):
+    """Counts rows here: for tests of what becomes of a dataset that was checked."""
+
+    async def count(self, tenant: str, path: Path, expected: Format | None, say: Say = lambda _: None) -> Counted:
+        """As it is done in a child."""
+        with path.open("rb") as file:
+            found = check(file, ChatEncoder.load(self._base_folder), expected, lambda problem: say([problem]))
+        assert isinstance(found, Counted)
+        return found
 
 
 async def whole() -> AsyncIterator[Piece]:
@@ -125,7 +144,7 @@ async def test_what_could_not_be_checked_yet_is_kept_and_not_sent_again(tmp_path
         assert await datasets.committed("acme", INCOMING.sha256) == (len(CONTENT), True)
     async with opened(tmp_path, Checker(base)) as datasets:
         assert (await datasets.upload("acme", INCOMING, nothing())).rows == 10
-        assert files(tmp_path / "stored") == {f"acme/{INCOMING.sha256}": CONTENT}
+        assert files(tmp_path / "stored") == {key_of(INCOMING.sha256): CONTENT}
         assert not files(tmp_path / "uploads")
 
 
@@ -147,26 +166,114 @@ async def test_what_takes_too_much_to_check_is_not_kept(tmp_path: Path, base: Pa
 async def test_listed_bytes_stay_whatever_a_later_upload_of_them_announces(datasets: Datasets, tmp_path: Path) -> None:
     stored = await datasets.upload("acme", INCOMING, whole())
     assert await datasets.upload("acme", replace(INCOMING, format=Format.CHAT), nothing()) == stored
-    assert files(tmp_path / "stored") == {f"acme/{INCOMING.sha256}": CONTENT}
+    assert files(tmp_path / "stored") == {key_of(INCOMING.sha256): CONTENT}
 
 
-async def test_stored_bytes_that_lost_their_row_or_their_end_become_a_dataset_again(
-    datasets: Datasets, tmp_path: Path
+async def test_bytes_that_a_kill_left_without_a_row_are_no_dataset_and_nobody_gets_them_by_their_digest(
+    quick: Datasets, tmp_path: Path
 ) -> None:
-    path = datasets.path("acme", INCOMING.sha256)
-    path.parent.mkdir(parents=True)
-    path.write_bytes(CONTENT)
-    stored = await datasets.upload("acme", INCOMING, nothing())
-    assert await datasets.get("acme", "rows") == stored
-    path.write_bytes(CONTENT[:10])
-    assert await datasets.upload("acme", INCOMING, whole()) == stored
-    assert files(tmp_path / "stored") == {f"acme/{INCOMING.sha256}": CONTENT}
+    place = tmp_path / "stored" / key_of(INCOMING.sha256)
+    place.parent.mkdir(parents=True)
+    place.write_bytes(CONTENT)
+    assert await quick.committed("acme", INCOMING.sha256) == (0, False)
+    stored = await quick.upload("acme", INCOMING, whole())
+    assert await quick.get("acme", "rows") == stored
+    assert await quick.committed("acme", INCOMING.sha256) == (len(CONTENT), True)
+    assert await quick.committed("other", INCOMING.sha256) == (0, False)
+    assert files(tmp_path / "stored") == {key_of(INCOMING.sha256): CONTENT}
+
+
+async def test_a_listed_dataset_whose_bytes_the_disk_lost_is_whole_after_another_upload(
+    quick: Datasets, tmp_path: Path
+) -> None:
+    stored = await quick.upload("acme", INCOMING, whole())
+    (await quick.file(stored.digest)).unlink()
+    assert (await refused(quick.file(stored.digest))).reason is Reason.DATASET_NOT_FOUND
+    assert await quick.upload("acme", INCOMING, whole()) == stored
+    assert files(tmp_path / "stored") == {key_of(INCOMING.sha256): CONTENT}
+
+
+def shortened() -> tuple[Incoming, Callable[[], AsyncIterator[Piece]]]:
+    """An upload under the same file name whose content is another."""
+    content = b"".join(CONTENT.splitlines(keepends=True)[:-1])
+    incoming = replace(INCOMING, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+    async def chunks() -> AsyncIterator[Piece]:
+        yield Piece(0, content)
+
+    return incoming, chunks
+
+
+async def test_other_bytes_under_a_name_are_its_next_version_and_the_name_means_the_newest(quick: Datasets) -> None:
+    first = await quick.upload("acme", INCOMING, whole())
+    incoming, chunks = shortened()
+    second = await quick.upload("acme", incoming, chunks())
+    keys = [(one.dataset, one.version, one.key) for one in (first, second)]
+    assert keys == [("rows", 1, "rows"), ("rows", 2, "rows@2")]
+    for name, meant in {"rows": second, "rows@2": second, "rows@1": first, first.digest: first}.items():
+        assert await quick.get("acme", name) == meant
+    for name in ("rows@3", "rows@0", "rows@", "rows@x", "rows@1@1", f"rows@{'9' * 30}"):
+        assert (await refused(quick.get("acme", name))).reason is Reason.DATASET_NOT_FOUND
+    assert await quick.page("acme", 10, None) == [second, first]
+
+
+async def test_bytes_of_an_older_version_become_the_newest_again_without_being_sent(quick: Datasets) -> None:
+    first = await quick.upload("acme", INCOMING, whole())
+    incoming, chunks = shortened()
+    await quick.upload("acme", incoming, chunks())
+    again = await quick.upload("acme", INCOMING, nothing())
+    assert (again.version, again.digest, again.rows) == (3, first.digest, first.rows)
+    assert await quick.get("acme", "rows") == again
+    assert await quick.upload("acme", INCOMING, nothing()) == again
+
+
+async def test_a_number_is_never_given_again(quick: Datasets) -> None:
+    await quick.upload("acme", INCOMING, whole())
+    incoming, chunks = shortened()
+    await quick.upload("acme", incoming, chunks())
+    await quick.delete("acme", "rows@2")
+    assert (await quick.get("acme", "rows")).version == 1
+    assert (await quick.upload("acme", incoming, chunks())).version == 3
+    await quick.delete("acme", "rows")
+    await quick.delete("acme", "rows")
+    assert (await quick.upload("acme", INCOMING, whole())).version == 4
+
+
+async def test_the_same_bytes_under_another_name_are_that_dataset_too_and_stay_until_both_are_gone(
+    quick: Datasets, tmp_path: Path
+) -> None:
+    await quick.upload("acme", INCOMING, whole())
+    named = await quick.upload("acme", replace(INCOMING, dataset="mine"), nothing())
+    elsewhere = await quick.upload("other", INCOMING, whole())
+    assert (named.dataset, named.version) == ("mine", 1)
+    for tenant, name in (("acme", "rows"), ("other", elsewhere.dataset)):
+        await quick.delete(tenant, name)
+        assert files(tmp_path / "stored")
+    await quick.delete("acme", "mine")
+    assert not files(tmp_path / "stored")
+
+
+async def test_what_an_earlier_release_kept_is_found_and_moves(tmp_path: Path, base: Path) -> None:
+    async with opened(tmp_path, Inline(base)) as datasets:
+        stored = await datasets.upload("acme", INCOMING, whole())
+    old = tmp_path / "old" / "acme" / INCOMING.sha256
+    old.parent.mkdir(parents=True)
+    (tmp_path / "stored" / key_of(INCOMING.sha256)).rename(old)
+    unlisted = old.with_name("1" * 64)
+    unlisted.write_bytes(b"never checked")
+    async with opened(tmp_path, Checker(base)) as datasets:
+        assert (await datasets.file(stored.digest)).read_bytes() == CONTENT
+        assert not old.exists()
+        assert unlisted.exists()
+        await datasets.sweep(time.time() + DAY)
+        assert not unlisted.exists()
+        assert (await datasets.file(stored.digest)).read_bytes() == CONTENT
 
 
 async def test_a_dataset_is_not_deleted_while_its_bytes_are_received(datasets: Datasets, tmp_path: Path) -> None:
     stored = await datasets.upload("acme", INCOMING, whole())
     # As after a disk that lost the file: the row is there and the bytes are sent again.
-    datasets.path("acme", INCOMING.sha256).unlink()
+    (await datasets.file(stored.digest)).unlink()
     begun, let_go = asyncio.Event(), asyncio.Event()
 
     async def halting() -> AsyncIterator[Piece]:
@@ -190,7 +297,7 @@ async def test_a_caller_that_leaves_while_its_dataset_is_stored_leaves_it_whole(
     begun, let_go = asyncio.Event(), asyncio.Event()
 
     async def halting(function: Callable[..., object], *arguments: object, **named: object) -> object:
-        if function.__name__ == "publish":
+        if function is dataset_files._linked:
             begun.set()
             await let_go.wait()
         return await asyncio.to_thread(function, *arguments, **named)
@@ -205,27 +312,25 @@ async def test_a_caller_that_leaves_while_its_dataset_is_stored_leaves_it_whole(
         with pytest.raises(asyncio.CancelledError):
             await uploading
         assert (await datasets.get("acme", "rows")).rows == 10
-        assert files(tmp_path / "stored") == {f"acme/{INCOMING.sha256}": CONTENT}
+        assert files(tmp_path / "stored") == {key_of(INCOMING.sha256): CONTENT}
 
 
 async def test_a_dataset_that_is_deleted_while_it_is_validated_disturbs_nothing(datasets: Datasets) -> None:
     stored = await datasets.upload("acme", INCOMING, whole())
-    validating = asyncio.create_task(datasets.problems("acme", stored.dataset, 8))
+    validating = asyncio.create_task(datasets.validate("acme", stored.dataset, "", "", Asked(max_row_tokens=8)))
     await until_one()
     await datasets.delete("acme", stored.dataset)
-    found, problems = await validating
-    assert found == stored
-    assert len(problems) == 10
+    found, base_name, report, problems, count = await validating
+    assert (found, base_name, report.rows) == (stored, "tiny", 10)
+    assert len(problems) == count > 10
 
 
 async def test_a_sweep_takes_what_nobody_lists_and_nobody_touched(datasets: Datasets, tmp_path: Path) -> None:
-    await datasets.upload("acme", INCOMING, whole())
-    listed = aged(datasets.path("acme", INCOMING.sha256))
-    uploads = tmp_path / "uploads" / "acme"
-    old = [uploads / f"{'1' * 64}.partial", uploads / ("2" * 64), datasets.path("acme", "3" * 64)]
-    # The same bytes are another tenant's affair: here they have no row.
-    old.append(datasets.path("other", INCOMING.sha256))
-    new = [uploads / f"{'4' * 64}.partial", uploads / ("5" * 64), datasets.path("acme", "6" * 64)]
+    stored = await datasets.upload("acme", INCOMING, whole())
+    listed = aged(await datasets.file(stored.digest))
+    uploads, blobs, reports = tmp_path / "uploads" / "acme", tmp_path / "stored", tmp_path / "reports" / "acme"
+    old = [uploads / f"{'1' * 64}.partial", uploads / ("2" * 64), blobs / key_of("3" * 64), reports / ("7" * 64)]
+    new = [uploads / f"{'4' * 64}.partial", uploads / ("5" * 64), blobs / key_of("6" * 64), reports / ("8" * 64)]
     for path in (*old, *new):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"part")
@@ -251,3 +356,75 @@ async def test_a_sweep_leaves_alone_what_is_being_received(datasets: Datasets, t
     assert await datasets.sweep(time.time() - DAY) == 0
     let_go.set()
     assert (await uploading).rows == 10
+
+
+BAD = b'{"prompt": "a"}\n' * 2500
+
+
+async def test_all_problems_of_a_refused_file_are_listed_by_pages_under_its_digest(tmp_path: Path, base: Path) -> None:
+    sha256 = hashlib.sha256(BAD).hexdigest()
+
+    async def chunks() -> AsyncIterator[Piece]:
+        yield Piece(0, BAD)
+
+    async with opened(tmp_path, Checker(base), max_bytes=len(BAD)) as datasets:
+        bad = replace(INCOMING, size_bytes=len(BAD), sha256=sha256)
+        failure = await refused(datasets.upload("acme", bad, chunks()))
+        assert (failure.reason, len(failure.violations)) == (Reason.DATASET_MALFORMED, 20)
+        lines: list[int] = []
+        place = 0
+        while not lines or place:
+            page, place = await datasets.problems("acme", f"sha256:{sha256}", 1000, place)
+            lines.extend(problem.line for problem in page)
+        assert lines == list(range(1, 2501))
+        missing = await refused(datasets.problems("other", f"sha256:{sha256}", 1000, 0))
+        assert missing.reason is Reason.DATASET_REPORT_NOT_FOUND
+        await datasets.sweep(time.time() + DAY)
+        missing = await refused(datasets.problems("acme", f"sha256:{sha256}", 1000, 0))
+        assert missing.reason is Reason.DATASET_REPORT_NOT_FOUND
+
+
+async def test_what_a_validation_said_of_lines_is_listed_under_the_name(datasets: Datasets) -> None:
+    await datasets.upload("acme", INCOMING, whole())
+    assert (await refused(datasets.problems("acme", "rows", 10, 0))).reason is Reason.DATASET_REPORT_NOT_FOUND
+    *_, problems, count = await datasets.validate("acme", "rows", "", "", Asked())
+    assert await datasets.problems("acme", "rows", 1000, 0) == (problems, 0)
+    assert len(problems) == count == 5
+
+
+async def test_a_dataset_to_evaluate_on_is_compared_with_and_must_be_of_the_same_format(datasets: Datasets) -> None:
+    texts = b'{"text": "Once."}\n'
+
+    async def chunks() -> AsyncIterator[Piece]:
+        yield Piece(0, texts)
+
+    await datasets.upload("acme", INCOMING, whole())
+    await datasets.upload(
+        "acme", Incoming("texts", "t.jsonl", len(texts), hashlib.sha256(texts).hexdigest(), 0, None), chunks()
+    )
+    failure = await refused(datasets.validate("acme", "rows", "texts", "", Asked()))
+    assert "texts is text, rows is prompt_completion" in failure.sentence
+    _, _, report, *_ = await datasets.validate("acme", "rows", "rows", "", Asked())
+    assert report.shared_rows == 10
+
+
+async def test_rows_are_previewed_as_they_are_trained_on(datasets: Datasets) -> None:
+    await datasets.upload("acme", INCOMING, whole())
+    rows, following = await datasets.preview("acme", "rows", "", Asked(), 1, 2)
+    assert ([row.line for row in rows], following) == ([2, 3], 3)
+    assert "".join(text for text, supervised in rows[0].tokens if supervised) == "The night watch has it.<|im_end|>"
+
+
+async def test_datasets_in_a_bucket_are_read_from_a_copy_that_stays(tmp_path: Path, base: Path) -> None:
+    (tmp_path / "bucket").mkdir()
+    async with opened(tmp_path, Inline(base), url=f"file://{tmp_path}/bucket") as datasets:
+        stored = await datasets.upload("acme", INCOMING, whole())
+        path = await datasets.file(stored.digest)
+        assert path.read_bytes() == CONTENT
+        assert await datasets.file(stored.digest) == path
+        assert files(tmp_path / "stored") == {f"copies/{INCOMING.sha256}": CONTENT}
+        await datasets.sweep(time.time() + DAY)
+        assert not path.exists()
+        assert (await datasets.file(stored.digest)).read_bytes() == CONTENT
+        await datasets.delete("acme", "rows")
+        assert not files(tmp_path / "stored")

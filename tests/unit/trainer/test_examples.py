@@ -5,7 +5,9 @@ import pytest
 
 from services.trainer.data import checking
 from services.trainer.data.examples import ChatEncoder, Unrenderable, cut
-from services.trainer.data.rows import Turn
+from services.trainer.data.inspection import inspect
+from services.trainer.data.report import Asked
+from services.trainer.data.rows import Problem, Turn
 from services.trainer.training import collate
 
 CONVERSATION = [
@@ -66,8 +68,9 @@ def test_a_conversation_that_the_template_refuses_is_a_problem_of_its_row(base: 
         encoder.encode([Turn("tool", "a"), Turn("assistant", "b")])
     good = b'{"prompt": "Who?", "completion": "Me."}\n'
     bad = b'{"prompt": [{"role": "tool", "content": "a"}], "completion": "Me."}\n'
-    found = checking.check(io.BytesIO(good + bad + good), encoder, None)
-    assert isinstance(found, checking.Flawed)
-    assert [(problem.line, "no tools" in problem.message) for problem in found.problems] == [(2, True)]
-    (warned,) = checking.warnings(io.BytesIO(good + bad + good), encoder, 0)
-    assert (warned.line, warned.fatal) == (2, True)
+    said: list[Problem] = []
+    assert checking.check(io.BytesIO(good + bad + good), encoder, None, said.append) == 1
+    assert [(problem.line, "no tools" in problem.message) for problem in said] == [(2, True)]
+    said.clear()
+    assert inspect(io.BytesIO(good + bad + good), None, encoder, Asked(), said.append).rows == 3
+    assert [(problem.line, problem.fatal) for problem in said] == [(2, True), (3, False)]

@@ -1,6 +1,7 @@
 """What several callers and workers do to jobs at once, on both databases."""
 
 import asyncio
+import hashlib
 import itertools
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -14,7 +15,6 @@ from services.chassis.database import Database, open_database
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey
 from services.trainer.data.checker import Checker
-from services.trainer.data.datasets import Datasets
 from services.trainer.job import Event, EventKind, Job, Move, Order, Progress, State
 from services.trainer.jobs import Changed, Jobs
 from services.trainer.leases import Leases, identity
@@ -22,6 +22,7 @@ from services.trainer.reports import Report, Reports
 from services.trainer.settings import Settings
 from services.trainer.store import DatasetRow
 from services.trainer.work import Line, Said
+from tests.unit.trainer.verbs import datasets_over
 
 ROUNDS = 10
 ORDER = Order("m", "rows", "", "tiny", "sha256:base", Settings(), "")
@@ -55,7 +56,13 @@ def jobs(database: Database) -> Jobs:
 async def stored(database: Database, name: str = "rows") -> None:
     """Make a dataset's row; its bytes do not matter here."""
     numbers = dict.fromkeys(("rows", "size_bytes", "tokens", "max_row_tokens", "supervised_tokens"), 10)
-    row = {"tenant": "acme", "dataset": name, "digest": f"sha256:{name}", "filename": name, "format": "chat"}
+    row = {
+        "tenant": "acme",
+        "dataset": name,
+        "digest": f"sha256:{hashlib.sha256(name.encode()).hexdigest()}",
+        "filename": name,
+        "format": "chat",
+    }
     await database.write(lambda session: session.add(DatasetRow(**row, **numbers, created_at=1.0)))
 
 
@@ -231,15 +238,7 @@ async def test_decisions_of_two_workers_follow_one_another(database: Database, j
 
 
 async def test_a_dataset_is_deleted_or_used_and_never_both(database: Database, jobs: Jobs, tmp_path: Path) -> None:
-    datasets = Datasets(
-        database,
-        stored=tmp_path / "stored",
-        uploads=tmp_path / "uploads",
-        max_bytes=1,
-        checker=Checker(tmp_path),
-        blocking=asyncio.to_thread,
-        now=lambda: datetime.now(UTC),
-    )
+    datasets = datasets_over(database, tmp_path, Checker(tmp_path))
     for number in range(ROUNDS):
         name = f"rows{number}"
         await stored(database, name)

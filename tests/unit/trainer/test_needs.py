@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from services.trainer import adapter
-from services.trainer.data.datasets import Dataset
+from services.trainer.data.dataset_rows import Dataset
 from services.trainer.data.rows import Format
 from services.trainer.estimates import estimate, speed
 from services.trainer.job import Job, Measures, Order, Progress, State
@@ -21,7 +21,7 @@ from services.trainer.settings import Settings
 
 ORDER = Order("m", "rows", "", "tiny", "sha256:base", Settings(rank=4, epochs=2, batch_rows=4), "")
 ROWS = Dataset(
-    "rows", "sha256:rows", "rows.jsonl", Format.CHAT, 40, 1, 4000, 900, 1000, datetime(2026, 1, 1, tzinfo=UTC)
+    "rows", 1, "sha256:rows", "rows.jsonl", Format.CHAT, 40, 1, 4000, 900, 1000, datetime(2026, 1, 1, tzinfo=UTC)
 )
 
 

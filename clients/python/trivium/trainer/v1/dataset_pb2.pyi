@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from trivium.common.v1 import transfer_pb2 as _transfer_pb2
+from trivium.trainer.v1 import training_pb2 as _training_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -79,8 +80,9 @@ class Dataset(_message.Message):
     MAX_ROW_TOKENS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     SUPERVISED_TOKENS_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     dataset: _builtins.str
-    """Id inside the tenant: the name given, made unique by content."""
+    """Name inside the tenant."""
     digest: _builtins.str
     """Digest of its bytes, sha256:…"""
     filename: _builtins.str
@@ -96,7 +98,9 @@ class Dataset(_message.Message):
     max_row_tokens: _builtins.int
     """Longest row in tokens."""
     supervised_tokens: _builtins.int
-    """Tokens that a loss is computed on."""
+    """Tokens that a loss is computed on by default."""
+    version: _builtins.int
+    """Number among the versions of the name, from 1; never given again."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was stored."""
@@ -114,10 +118,11 @@ class Dataset(_message.Message):
         max_row_tokens: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         supervised_tokens: _builtins.int = ...,
+        version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "dataset", b"dataset", "digest", b"digest", "filename", b"filename", "format", b"format", "max_row_tokens", b"max_row_tokens", "rows", b"rows", "size_bytes", b"size_bytes", "supervised_tokens", b"supervised_tokens", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "dataset", b"dataset", "digest", b"digest", "filename", b"filename", "format", b"format", "max_row_tokens", b"max_row_tokens", "rows", b"rows", "size_bytes", b"size_bytes", "supervised_tokens", b"supervised_tokens", "tokens", b"tokens", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -199,7 +204,7 @@ class DatasetHeader(_message.Message):
     DATASET_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     dataset: _builtins.str
-    """Id wanted: lower-case letters, digits, hyphens; default from the file name."""
+    """Name wanted: lower-case letters, digits, hyphens; default from the file name."""
     format: Global___DatasetFormat.ValueType
     """How rows are written; default recognised."""
     @_builtins.property
@@ -299,7 +304,7 @@ class GetDatasetRequest(_message.Message):
 
     DATASET_FIELD_NUMBER: _builtins.int
     dataset: _builtins.str
-    """Required. Id or digest."""
+    """Required. NAME, NAME@VERSION or digest."""
     def __init__(
         self,
         *,
@@ -345,19 +350,35 @@ class ValidateDatasetRequest(_message.Message):
 
     DATASET_FIELD_NUMBER: _builtins.int
     MAX_ROW_TOKENS_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    VALIDATION_DATASET_FIELD_NUMBER: _builtins.int
     dataset: _builtins.str
-    """Required. Id or digest."""
+    """Required. NAME, NAME@VERSION or digest."""
     max_row_tokens: _builtins.int
-    """Rows longer than this are reported; default the base's context."""
+    """Rows longer than this are cut; default that of the settings."""
+    base: _builtins.str
+    """Base that is trained on, as in CreateJob; default the deployment's."""
+    validation_dataset: _builtins.str
+    """Dataset that will be evaluated on, to be compared with."""
+    @_builtins.property
+    def settings(self) -> _training_pb2.TrainingSettings:
+        """Settings of the job to come: objective, supervision, lengths, epochs, batches, sample and split count here. Without an
+        objective, what the format is for.
+        """
+
     def __init__(
         self,
         *,
         dataset: _builtins.str = ...,
         max_row_tokens: _builtins.int = ...,
+        base: _builtins.str = ...,
+        settings: _training_pb2.TrainingSettings | None = ...,
+        validation_dataset: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "max_row_tokens", b"max_row_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "dataset", b"dataset", "max_row_tokens", b"max_row_tokens", "settings", b"settings", "validation_dataset", b"validation_dataset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -371,27 +392,355 @@ class ValidateDatasetResponse(_message.Message):
 
     DATASET_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
+    REPORT_FIELD_NUMBER: _builtins.int
+    PROBLEM_COUNT_FIELD_NUMBER: _builtins.int
+    problem_count: _builtins.int
+    """How many problems and warnings there are."""
     @_builtins.property
     def dataset(self) -> Global___Dataset:
         """The dataset."""
 
     @_builtins.property
     def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___DatasetProblem]:
-        """Problems, at most 1000."""
+        """Problems and warnings of lines, the first 1000; ListDatasetProblems has all."""
+
+    @_builtins.property
+    def report(self) -> Global___DatasetReport:
+        """What the dataset comes to."""
 
     def __init__(
         self,
         *,
         dataset: Global___Dataset | None = ...,
         problems: _abc.Iterable[Global___DatasetProblem] | None = ...,
+        report: Global___DatasetReport | None = ...,
+        problem_count: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "problems", b"problems"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "problem_count", b"problem_count", "problems", b"problems", "report", b"report"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ValidateDatasetResponse: _TypeAlias = ValidateDatasetResponse  # noqa: Y015
+
+@_typing.final
+class DatasetReport(_message.Message):
+    """A dataset as a job would train on it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BASE_FIELD_NUMBER: _builtins.int
+    OBJECTIVE_FIELD_NUMBER: _builtins.int
+    MAX_ROW_TOKENS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
+    CUT_ROWS_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    SUPERVISED_TOKENS_FIELD_NUMBER: _builtins.int
+    LENGTHS_FIELD_NUMBER: _builtins.int
+    MEDIAN_TOKENS_FIELD_NUMBER: _builtins.int
+    P90_TOKENS_FIELD_NUMBER: _builtins.int
+    P99_TOKENS_FIELD_NUMBER: _builtins.int
+    LONGEST_TOKENS_FIELD_NUMBER: _builtins.int
+    DUPLICATE_ROWS_FIELD_NUMBER: _builtins.int
+    NEAR_DUPLICATE_ROWS_FIELD_NUMBER: _builtins.int
+    COMPARED_ROWS_FIELD_NUMBER: _builtins.int
+    SHARED_ROWS_FIELD_NUMBER: _builtins.int
+    NEAR_SHARED_ROWS_FIELD_NUMBER: _builtins.int
+    EMPTY_COMPLETIONS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    PAIRS_FIELD_NUMBER: _builtins.int
+    DESIRABLE_ROWS_FIELD_NUMBER: _builtins.int
+    UNDESIRABLE_ROWS_FIELD_NUMBER: _builtins.int
+    TRAINING_EXAMPLES_FIELD_NUMBER: _builtins.int
+    VALIDATION_EXAMPLES_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    TRAINED_TOKENS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    base: _builtins.str
+    """Base whose chat template counts."""
+    objective: _training_pb2.Objective.ValueType
+    """What is trained for."""
+    max_row_tokens: _builtins.int
+    """Rows longer than this are cut."""
+    rows: _builtins.int
+    """Rows that are well written."""
+    examples: _builtins.int
+    """What they became: sequences, pairs or judgements; a long text becomes several."""
+    cut_rows: _builtins.int
+    """Rows that are cut."""
+    tokens: _builtins.int
+    """Tokens of an epoch over all examples."""
+    supervised_tokens: _builtins.int
+    """Of these, tokens that the loss is taken on."""
+    median_tokens: _builtins.int
+    """Half of the rows have at most so many tokens."""
+    p90_tokens: _builtins.int
+    """Nine of ten rows have at most so many tokens."""
+    p99_tokens: _builtins.int
+    """Of a hundred rows 99 have at most so many tokens."""
+    longest_tokens: _builtins.int
+    """Longest row in tokens."""
+    duplicate_rows: _builtins.int
+    """Rows that say exactly what an earlier one says."""
+    near_duplicate_rows: _builtins.int
+    """Rows that say nearly what an earlier one says: seven in ten groups of three words are the same."""
+    compared_rows: _builtins.int
+    """Rows that nearness was looked for among; the first 50000 that differ."""
+    shared_rows: _builtins.int
+    """Rows that are in the validation dataset too."""
+    near_shared_rows: _builtins.int
+    """Rows that are nearly in the validation dataset too."""
+    empty_completions: _builtins.int
+    """Rows with an answer that is empty."""
+    desirable_rows: _builtins.int
+    """Judgements of answers that are wanted."""
+    undesirable_rows: _builtins.int
+    """Judgements of answers that are not."""
+    training_examples: _builtins.int
+    """Examples that are trained on, after sample and split."""
+    validation_examples: _builtins.int
+    """Examples that are held out."""
+    steps: _builtins.int
+    """Optimizer steps of the run."""
+    trained_tokens: _builtins.int
+    """Tokens that the loss is taken on over the whole run."""
+    @_builtins.property
+    def left_out(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeftOutRows]:
+        """Rows that are left out, by reason."""
+
+    @_builtins.property
+    def lengths(self) -> _containers.RepeatedCompositeFieldContainer[Global___LengthBucket]:
+        """Rows by length before cutting."""
+
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___LabelRows]:
+        """Answers that are few and short, most frequent first: labels."""
+
+    @_builtins.property
+    def pairs(self) -> Global___PairStatistics:
+        """Pairs; absent where there are none."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What should be known before the run, each with a remedy, the most harmful first."""
+
+    def __init__(
+        self,
+        *,
+        base: _builtins.str = ...,
+        objective: _training_pb2.Objective.ValueType = ...,
+        max_row_tokens: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        examples: _builtins.int = ...,
+        cut_rows: _builtins.int = ...,
+        left_out: _abc.Iterable[Global___LeftOutRows] | None = ...,
+        tokens: _builtins.int = ...,
+        supervised_tokens: _builtins.int = ...,
+        lengths: _abc.Iterable[Global___LengthBucket] | None = ...,
+        median_tokens: _builtins.int = ...,
+        p90_tokens: _builtins.int = ...,
+        p99_tokens: _builtins.int = ...,
+        longest_tokens: _builtins.int = ...,
+        duplicate_rows: _builtins.int = ...,
+        near_duplicate_rows: _builtins.int = ...,
+        compared_rows: _builtins.int = ...,
+        shared_rows: _builtins.int = ...,
+        near_shared_rows: _builtins.int = ...,
+        empty_completions: _builtins.int = ...,
+        labels: _abc.Iterable[Global___LabelRows] | None = ...,
+        pairs: Global___PairStatistics | None = ...,
+        desirable_rows: _builtins.int = ...,
+        undesirable_rows: _builtins.int = ...,
+        training_examples: _builtins.int = ...,
+        validation_examples: _builtins.int = ...,
+        steps: _builtins.int = ...,
+        trained_tokens: _builtins.int = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pairs", b"pairs"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "compared_rows", b"compared_rows", "cut_rows", b"cut_rows", "desirable_rows", b"desirable_rows", "duplicate_rows", b"duplicate_rows", "empty_completions", b"empty_completions", "examples", b"examples", "labels", b"labels", "left_out", b"left_out", "lengths", b"lengths", "longest_tokens", b"longest_tokens", "max_row_tokens", b"max_row_tokens", "median_tokens", b"median_tokens", "near_duplicate_rows", b"near_duplicate_rows", "near_shared_rows", b"near_shared_rows", "objective", b"objective", "p90_tokens", b"p90_tokens", "p99_tokens", b"p99_tokens", "pairs", b"pairs", "rows", b"rows", "shared_rows", b"shared_rows", "steps", b"steps", "supervised_tokens", b"supervised_tokens", "tokens", b"tokens", "trained_tokens", b"trained_tokens", "training_examples", b"training_examples", "undesirable_rows", b"undesirable_rows", "validation_examples", b"validation_examples", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DatasetReport: _TypeAlias = DatasetReport  # noqa: Y015
+
+@_typing.final
+class LeftOutRows(_message.Message):
+    """Rows that are left out for one reason."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, and what to do."""
+    rows: _builtins.int
+    """How many."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeftOutRows: _TypeAlias = LeftOutRows  # noqa: Y015
+
+@_typing.final
+class LengthBucket(_message.Message):
+    """Rows of about one length."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    max_tokens: _builtins.int
+    """Most tokens of a row in it: a power of two."""
+    rows: _builtins.int
+    """Rows that have at most so many, and more than half as many."""
+    def __init__(
+        self,
+        *,
+        max_tokens: _builtins.int = ...,
+        rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_tokens", b"max_tokens", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LengthBucket: _TypeAlias = LengthBucket  # noqa: Y015
+
+@_typing.final
+class LabelRows(_message.Message):
+    """Rows with one answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    """The answer."""
+    rows: _builtins.int
+    """How many."""
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["label", b"label", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LabelRows: _TypeAlias = LabelRows  # noqa: Y015
+
+@_typing.final
+class PairStatistics(_message.Message):
+    """What pairs have in common."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAIRS_FIELD_NUMBER: _builtins.int
+    SAME_FIELD_NUMBER: _builtins.int
+    CHOSEN_TOKENS_FIELD_NUMBER: _builtins.int
+    REJECTED_TOKENS_FIELD_NUMBER: _builtins.int
+    CHOSEN_LONGER_RATIO_FIELD_NUMBER: _builtins.int
+    pairs: _builtins.int
+    """Pairs."""
+    same: _builtins.int
+    """Pairs whose answers are the same, which are left out."""
+    chosen_tokens: _builtins.float
+    """Mean tokens of the chosen answer."""
+    rejected_tokens: _builtins.float
+    """Mean tokens of the rejected answer."""
+    chosen_longer_ratio: _builtins.float
+    """Share of pairs whose chosen answer is the longer one."""
+    def __init__(
+        self,
+        *,
+        pairs: _builtins.int = ...,
+        same: _builtins.int = ...,
+        chosen_tokens: _builtins.float = ...,
+        rejected_tokens: _builtins.float = ...,
+        chosen_longer_ratio: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chosen_longer_ratio", b"chosen_longer_ratio", "chosen_tokens", b"chosen_tokens", "pairs", b"pairs", "rejected_tokens", b"rejected_tokens", "same", b"same"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PairStatistics: _TypeAlias = PairStatistics  # noqa: Y015
+
+@_typing.final
+class ListDatasetProblemsRequest(_message.Message):
+    """Asks for all problems of a dataset."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    dataset: _builtins.str
+    """Required. NAME, NAME@VERSION, or the digest of a dataset or of a file that was refused."""
+    page_size: _builtins.int
+    """Most entries to return; default 100, at most 1000."""
+    page_token: _builtins.str
+    """Where to go on."""
+    def __init__(
+        self,
+        *,
+        dataset: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDatasetProblemsRequest: _TypeAlias = ListDatasetProblemsRequest  # noqa: Y015
+
+@_typing.final
+class ListDatasetProblemsResponse(_message.Message):
+    """A page of problems."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROBLEMS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last."""
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___DatasetProblem]:
+        """Problems and warnings, by line."""
+
+    def __init__(
+        self,
+        *,
+        problems: _abc.Iterable[Global___DatasetProblem] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "problems", b"problems"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDatasetProblemsResponse: _TypeAlias = ListDatasetProblemsResponse  # noqa: Y015
 
 @_typing.final
 class PreviewDatasetRequest(_message.Message):
@@ -402,22 +751,32 @@ class PreviewDatasetRequest(_message.Message):
     DATASET_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
+    SETTINGS_FIELD_NUMBER: _builtins.int
     dataset: _builtins.str
-    """Required. Id or digest."""
+    """Required. NAME, NAME@VERSION or digest."""
     offset: _builtins.int
     """First row, from 0."""
     rows: _builtins.int
     """Rows wanted; default 5."""
+    base: _builtins.str
+    """Base that is trained on, as in CreateJob; default the deployment's."""
+    @_builtins.property
+    def settings(self) -> _training_pb2.TrainingSettings:
+        """Settings of the job to come: objective, supervision and lengths count here."""
+
     def __init__(
         self,
         *,
         dataset: _builtins.str = ...,
         offset: _builtins.int = ...,
         rows: _builtins.int = ...,
+        base: _builtins.str = ...,
+        settings: _training_pb2.TrainingSettings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "offset", b"offset", "rows", b"rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "dataset", b"dataset", "offset", b"offset", "rows", b"rows", "settings", b"settings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -432,7 +791,7 @@ class PreviewToken(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     SUPERVISED_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """Text of the token."""
+    """Text of the token; a character that several tokens make up is with the last of them."""
     supervised: _builtins.bool
     """True when the loss is computed on it."""
     def __init__(
@@ -451,25 +810,45 @@ Global___PreviewToken: _TypeAlias = PreviewToken  # noqa: Y015
 
 @_typing.final
 class PreviewRow(_message.Message):
-    """One row."""
+    """One example that is trained on."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TOKENS_FIELD_NUMBER: _builtins.int
+    LINE_FIELD_NUMBER: _builtins.int
+    REJECTED_FIELD_NUMBER: _builtins.int
+    DESIRABLE_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    line: _builtins.int
+    """Line of the file on which the row begins."""
+    desirable: _builtins.bool
+    """Of a judgement whether the answer is wanted."""
+    note: _builtins.str
+    """Why the row is not trained on; empty when it is."""
     @_builtins.property
     def tokens(self) -> _containers.RepeatedCompositeFieldContainer[Global___PreviewToken]:
-        """Tokens in order."""
+        """Tokens in order; of a pair those with the chosen answer."""
+
+    @_builtins.property
+    def rejected(self) -> _containers.RepeatedCompositeFieldContainer[Global___PreviewToken]:
+        """Of a pair the tokens with the rejected answer."""
 
     def __init__(
         self,
         *,
         tokens: _abc.Iterable[Global___PreviewToken] | None = ...,
+        line: _builtins.int = ...,
+        rejected: _abc.Iterable[Global___PreviewToken] | None = ...,
+        desirable: _builtins.bool | None = ...,
+        note: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_desirable", b"_desirable", "desirable", b"desirable"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_desirable", b"_desirable", "desirable", b"desirable", "line", b"line", "note", b"note", "rejected", b"rejected", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__desirable: _TypeAlias = _typing.Literal["desirable"]  # noqa: Y015
+    _WhichOneofArgType__desirable: _TypeAlias = _typing.Literal["_desirable", b"_desirable"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__desirable) -> _WhichOneofReturnType__desirable | None: ...
 
 Global___PreviewRow: _TypeAlias = PreviewRow  # noqa: Y015
 
@@ -480,18 +859,22 @@ class PreviewDatasetResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ROWS_FIELD_NUMBER: _builtins.int
+    NEXT_OFFSET_FIELD_NUMBER: _builtins.int
+    next_offset: _builtins.int
+    """Offset of the next row; 0 when none follows. An answer may hold fewer rows than asked for."""
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___PreviewRow]:
-        """Rows."""
+        """Examples; a row becomes several where a text is cut or a pair is judged by its answers."""
 
     def __init__(
         self,
         *,
         rows: _abc.Iterable[Global___PreviewRow] | None = ...,
+        next_offset: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_offset", b"next_offset", "rows", b"rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -559,7 +942,7 @@ class DeleteDatasetRequest(_message.Message):
 
     DATASET_FIELD_NUMBER: _builtins.int
     dataset: _builtins.str
-    """Required. Id."""
+    """Required. NAME, NAME@VERSION or digest."""
     def __init__(
         self,
         *,

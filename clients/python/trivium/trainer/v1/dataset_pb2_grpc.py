@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class DatasetServiceStub(object):
-    """Datasets of a tenant. Content never changes: other bytes are another dataset.
+    """Datasets of a tenant. Content never changes: other bytes under the same name are its next version. NAME means the newest
+    version, NAME@VERSION and a digest mean one for ever.
     """
 
     def __init__(self, channel):
@@ -55,6 +56,11 @@ class DatasetServiceStub(object):
                 request_serializer=trivium_dot_trainer_dot_v1_dot_dataset__pb2.ValidateDatasetRequest.SerializeToString,
                 response_deserializer=trivium_dot_trainer_dot_v1_dot_dataset__pb2.ValidateDatasetResponse.FromString,
                 _registered_method=True)
+        self.ListDatasetProblems = channel.unary_unary(
+                '/trivium.trainer.v1.DatasetService/ListDatasetProblems',
+                request_serializer=trivium_dot_trainer_dot_v1_dot_dataset__pb2.ListDatasetProblemsRequest.SerializeToString,
+                response_deserializer=trivium_dot_trainer_dot_v1_dot_dataset__pb2.ListDatasetProblemsResponse.FromString,
+                _registered_method=True)
         self.PreviewDataset = channel.unary_unary(
                 '/trivium.trainer.v1.DatasetService/PreviewDataset',
                 request_serializer=trivium_dot_trainer_dot_v1_dot_dataset__pb2.PreviewDatasetRequest.SerializeToString,
@@ -73,16 +79,18 @@ class DatasetServiceStub(object):
 
 
 class DatasetServiceServicer(object):
-    """Datasets of a tenant. Content never changes: other bytes are another dataset.
+    """Datasets of a tenant. Content never changes: other bytes under the same name are its next version. NAME means the newest
+    version, NAME@VERSION and a digest mean one for ever.
     """
 
     def UploadDataset(self, request_iterator, context):
         """Uploads a file: the header first, then chunks in order. Checks every row before it is stored; fails with
-        INVALID_ARGUMENT / DATASET_MALFORMED naming the line numbers, INVALID_ARGUMENT / DATASET_UNCHECKED when checking the
-        rows takes more time or memory than their length allows, INVALID_ARGUMENT / DIGEST_MISMATCH, RESOURCE_EXHAUSTED /
-        DISK_FULL before a byte is taken, ABORTED / UPLOAD_IN_PROGRESS. After UNAVAILABLE / NOT_READY what was received is
-        kept; sending the header again has it checked. An interrupted upload resumes from GetDatasetUpload's offset, for a
-        day. The same bytes twice are the same dataset.
+        INVALID_ARGUMENT / DATASET_MALFORMED naming the first twenty lines (ListDatasetProblems has all of them for a day,
+        under the digest), INVALID_ARGUMENT / DATASET_UNCHECKED when checking the rows takes more time or memory than their
+        length allows, INVALID_ARGUMENT / DIGEST_MISMATCH, RESOURCE_EXHAUSTED / DISK_FULL before a byte is taken, ABORTED /
+        UPLOAD_IN_PROGRESS. After UNAVAILABLE / NOT_READY what was received is kept; sending the header again has it checked.
+        An interrupted upload resumes from GetDatasetUpload's offset, for a day. The bytes of a name's newest version are
+        that version; bytes of an older one become the newest again, under a new number.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -103,29 +111,38 @@ class DatasetServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ValidateDataset(self, request, context):
-        """Checks a dataset for a method and a base and reports every problem with its line. Fails with NOT_FOUND /
-        DATASET_NOT_FOUND, INVALID_ARGUMENT / DATASET_UNCHECKED.
+        """Reads a dataset as a job with these settings would train on it and reports what that comes to: lengths, what is cut or
+        left out and why, repetition, overlap with a validation dataset, imbalance, tokens and steps. Fails with NOT_FOUND /
+        DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT / DATASET_UNCHECKED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDatasetProblems(self, request, context):
+        """Lists all that the newest check of a dataset said of its lines, also of a file that was refused at upload, by its digest.
+        Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / DATASET_REPORT_NOT_FOUND after a day.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PreviewDataset(self, request, context):
-        """Shows rows as they are trained on, with the tokens that count. Filled in by a later release.
+        """Shows rows as they are trained on, token by token, with those that the loss is taken on. Fails as ValidateDataset.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListDatasets(self, request, context):
-        """Lists the tenant's datasets, newest first.
+        """Lists every version of the tenant's datasets, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteDataset(self, request, context):
-        """Deletes a dataset that no unfinished job uses. Fails with FAILED_PRECONDITION / DATASET_IN_USE.
+        """Deletes a version that no unfinished job uses; of a name alone the newest one. Fails with FAILED_PRECONDITION / DATASET_IN_USE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -154,6 +171,11 @@ def add_DatasetServiceServicer_to_server(servicer, server):
                     request_deserializer=trivium_dot_trainer_dot_v1_dot_dataset__pb2.ValidateDatasetRequest.FromString,
                     response_serializer=trivium_dot_trainer_dot_v1_dot_dataset__pb2.ValidateDatasetResponse.SerializeToString,
             ),
+            'ListDatasetProblems': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDatasetProblems,
+                    request_deserializer=trivium_dot_trainer_dot_v1_dot_dataset__pb2.ListDatasetProblemsRequest.FromString,
+                    response_serializer=trivium_dot_trainer_dot_v1_dot_dataset__pb2.ListDatasetProblemsResponse.SerializeToString,
+            ),
             'PreviewDataset': grpc.unary_unary_rpc_method_handler(
                     servicer.PreviewDataset,
                     request_deserializer=trivium_dot_trainer_dot_v1_dot_dataset__pb2.PreviewDatasetRequest.FromString,
@@ -178,7 +200,8 @@ def add_DatasetServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DatasetService(object):
-    """Datasets of a tenant. Content never changes: other bytes are another dataset.
+    """Datasets of a tenant. Content never changes: other bytes under the same name are its next version. NAME means the newest
+    version, NAME@VERSION and a digest mean one for ever.
     """
 
     @staticmethod
@@ -279,6 +302,33 @@ class DatasetService(object):
             '/trivium.trainer.v1.DatasetService/ValidateDataset',
             trivium_dot_trainer_dot_v1_dot_dataset__pb2.ValidateDatasetRequest.SerializeToString,
             trivium_dot_trainer_dot_v1_dot_dataset__pb2.ValidateDatasetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDatasetProblems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.trainer.v1.DatasetService/ListDatasetProblems',
+            trivium_dot_trainer_dot_v1_dot_dataset__pb2.ListDatasetProblemsRequest.SerializeToString,
+            trivium_dot_trainer_dot_v1_dot_dataset__pb2.ListDatasetProblemsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class DatasetServiceStub:
-    """Datasets of a tenant. Content never changes: other bytes are another dataset."""
+    """Datasets of a tenant. Content never changes: other bytes under the same name are its next version. NAME means the newest
+    version, NAME@VERSION and a digest mean one for ever.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -35,57 +37,73 @@ class DatasetServiceStub:
     def __new__(cls, channel: _aio.Channel) -> DatasetServiceAsyncStub: ...
     UploadDataset: _grpc.StreamUnaryMultiCallable[_dataset_pb2.UploadDatasetRequest, _dataset_pb2.UploadDatasetResponse]
     """Uploads a file: the header first, then chunks in order. Checks every row before it is stored; fails with
-    INVALID_ARGUMENT / DATASET_MALFORMED naming the line numbers, INVALID_ARGUMENT / DATASET_UNCHECKED when checking the
-    rows takes more time or memory than their length allows, INVALID_ARGUMENT / DIGEST_MISMATCH, RESOURCE_EXHAUSTED /
-    DISK_FULL before a byte is taken, ABORTED / UPLOAD_IN_PROGRESS. After UNAVAILABLE / NOT_READY what was received is
-    kept; sending the header again has it checked. An interrupted upload resumes from GetDatasetUpload's offset, for a
-    day. The same bytes twice are the same dataset.
+    INVALID_ARGUMENT / DATASET_MALFORMED naming the first twenty lines (ListDatasetProblems has all of them for a day,
+    under the digest), INVALID_ARGUMENT / DATASET_UNCHECKED when checking the rows takes more time or memory than their
+    length allows, INVALID_ARGUMENT / DIGEST_MISMATCH, RESOURCE_EXHAUSTED / DISK_FULL before a byte is taken, ABORTED /
+    UPLOAD_IN_PROGRESS. After UNAVAILABLE / NOT_READY what was received is kept; sending the header again has it checked.
+    An interrupted upload resumes from GetDatasetUpload's offset, for a day. The bytes of a name's newest version are
+    that version; bytes of an older one become the newest again, under a new number.
     """
     GetDatasetUpload: _grpc.UnaryUnaryMultiCallable[_dataset_pb2.GetDatasetUploadRequest, _dataset_pb2.GetDatasetUploadResponse]
     """Says how far an upload by this tenant has come; 0 for one never begun."""
     GetDataset: _grpc.UnaryUnaryMultiCallable[_dataset_pb2.GetDatasetRequest, _dataset_pb2.GetDatasetResponse]
     """Describes a dataset: format, rows, tokens. Fails with NOT_FOUND / DATASET_NOT_FOUND."""
     ValidateDataset: _grpc.UnaryUnaryMultiCallable[_dataset_pb2.ValidateDatasetRequest, _dataset_pb2.ValidateDatasetResponse]
-    """Checks a dataset for a method and a base and reports every problem with its line. Fails with NOT_FOUND /
-    DATASET_NOT_FOUND, INVALID_ARGUMENT / DATASET_UNCHECKED.
+    """Reads a dataset as a job with these settings would train on it and reports what that comes to: lengths, what is cut or
+    left out and why, repetition, overlap with a validation dataset, imbalance, tokens and steps. Fails with NOT_FOUND /
+    DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT / DATASET_UNCHECKED.
+    """
+    ListDatasetProblems: _grpc.UnaryUnaryMultiCallable[_dataset_pb2.ListDatasetProblemsRequest, _dataset_pb2.ListDatasetProblemsResponse]
+    """Lists all that the newest check of a dataset said of its lines, also of a file that was refused at upload, by its digest.
+    Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / DATASET_REPORT_NOT_FOUND after a day.
     """
     PreviewDataset: _grpc.UnaryUnaryMultiCallable[_dataset_pb2.PreviewDatasetRequest, _dataset_pb2.PreviewDatasetResponse]
-    """Shows rows as they are trained on, with the tokens that count. Filled in by a later release."""
+    """Shows rows as they are trained on, token by token, with those that the loss is taken on. Fails as ValidateDataset."""
     ListDatasets: _grpc.UnaryUnaryMultiCallable[_dataset_pb2.ListDatasetsRequest, _dataset_pb2.ListDatasetsResponse]
-    """Lists the tenant's datasets, newest first."""
+    """Lists every version of the tenant's datasets, newest first."""
     DeleteDataset: _grpc.UnaryUnaryMultiCallable[_dataset_pb2.DeleteDatasetRequest, _dataset_pb2.DeleteDatasetResponse]
-    """Deletes a dataset that no unfinished job uses. Fails with FAILED_PRECONDITION / DATASET_IN_USE."""
+    """Deletes a version that no unfinished job uses; of a name alone the newest one. Fails with FAILED_PRECONDITION / DATASET_IN_USE."""
 
 @_typing.type_check_only
 class DatasetServiceAsyncStub(DatasetServiceStub):
-    """Datasets of a tenant. Content never changes: other bytes are another dataset."""
+    """Datasets of a tenant. Content never changes: other bytes under the same name are its next version. NAME means the newest
+    version, NAME@VERSION and a digest mean one for ever.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     UploadDataset: _aio.StreamUnaryMultiCallable[_dataset_pb2.UploadDatasetRequest, _dataset_pb2.UploadDatasetResponse]  # type: ignore[assignment]
     """Uploads a file: the header first, then chunks in order. Checks every row before it is stored; fails with
-    INVALID_ARGUMENT / DATASET_MALFORMED naming the line numbers, INVALID_ARGUMENT / DATASET_UNCHECKED when checking the
-    rows takes more time or memory than their length allows, INVALID_ARGUMENT / DIGEST_MISMATCH, RESOURCE_EXHAUSTED /
-    DISK_FULL before a byte is taken, ABORTED / UPLOAD_IN_PROGRESS. After UNAVAILABLE / NOT_READY what was received is
-    kept; sending the header again has it checked. An interrupted upload resumes from GetDatasetUpload's offset, for a
-    day. The same bytes twice are the same dataset.
+    INVALID_ARGUMENT / DATASET_MALFORMED naming the first twenty lines (ListDatasetProblems has all of them for a day,
+    under the digest), INVALID_ARGUMENT / DATASET_UNCHECKED when checking the rows takes more time or memory than their
+    length allows, INVALID_ARGUMENT / DIGEST_MISMATCH, RESOURCE_EXHAUSTED / DISK_FULL before a byte is taken, ABORTED /
+    UPLOAD_IN_PROGRESS. After UNAVAILABLE / NOT_READY what was received is kept; sending the header again has it checked.
+    An interrupted upload resumes from GetDatasetUpload's offset, for a day. The bytes of a name's newest version are
+    that version; bytes of an older one become the newest again, under a new number.
     """
     GetDatasetUpload: _aio.UnaryUnaryMultiCallable[_dataset_pb2.GetDatasetUploadRequest, _dataset_pb2.GetDatasetUploadResponse]  # type: ignore[assignment]
     """Says how far an upload by this tenant has come; 0 for one never begun."""
     GetDataset: _aio.UnaryUnaryMultiCallable[_dataset_pb2.GetDatasetRequest, _dataset_pb2.GetDatasetResponse]  # type: ignore[assignment]
     """Describes a dataset: format, rows, tokens. Fails with NOT_FOUND / DATASET_NOT_FOUND."""
     ValidateDataset: _aio.UnaryUnaryMultiCallable[_dataset_pb2.ValidateDatasetRequest, _dataset_pb2.ValidateDatasetResponse]  # type: ignore[assignment]
-    """Checks a dataset for a method and a base and reports every problem with its line. Fails with NOT_FOUND /
-    DATASET_NOT_FOUND, INVALID_ARGUMENT / DATASET_UNCHECKED.
+    """Reads a dataset as a job with these settings would train on it and reports what that comes to: lengths, what is cut or
+    left out and why, repetition, overlap with a validation dataset, imbalance, tokens and steps. Fails with NOT_FOUND /
+    DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT / DATASET_UNCHECKED.
+    """
+    ListDatasetProblems: _aio.UnaryUnaryMultiCallable[_dataset_pb2.ListDatasetProblemsRequest, _dataset_pb2.ListDatasetProblemsResponse]  # type: ignore[assignment]
+    """Lists all that the newest check of a dataset said of its lines, also of a file that was refused at upload, by its digest.
+    Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / DATASET_REPORT_NOT_FOUND after a day.
     """
     PreviewDataset: _aio.UnaryUnaryMultiCallable[_dataset_pb2.PreviewDatasetRequest, _dataset_pb2.PreviewDatasetResponse]  # type: ignore[assignment]
-    """Shows rows as they are trained on, with the tokens that count. Filled in by a later release."""
+    """Shows rows as they are trained on, token by token, with those that the loss is taken on. Fails as ValidateDataset."""
     ListDatasets: _aio.UnaryUnaryMultiCallable[_dataset_pb2.ListDatasetsRequest, _dataset_pb2.ListDatasetsResponse]  # type: ignore[assignment]
-    """Lists the tenant's datasets, newest first."""
+    """Lists every version of the tenant's datasets, newest first."""
     DeleteDataset: _aio.UnaryUnaryMultiCallable[_dataset_pb2.DeleteDatasetRequest, _dataset_pb2.DeleteDatasetResponse]  # type: ignore[assignment]
-    """Deletes a dataset that no unfinished job uses. Fails with FAILED_PRECONDITION / DATASET_IN_USE."""
+    """Deletes a version that no unfinished job uses; of a name alone the newest one. Fails with FAILED_PRECONDITION / DATASET_IN_USE."""
 
 class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Datasets of a tenant. Content never changes: other bytes are another dataset."""
+    """Datasets of a tenant. Content never changes: other bytes under the same name are its next version. NAME means the newest
+    version, NAME@VERSION and a digest mean one for ever.
+    """
 
     @_abc_1.abstractmethod
     def UploadDataset(
@@ -94,11 +112,12 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_dataset_pb2.UploadDatasetResponse, _abc.Awaitable[_dataset_pb2.UploadDatasetResponse]]:
         """Uploads a file: the header first, then chunks in order. Checks every row before it is stored; fails with
-        INVALID_ARGUMENT / DATASET_MALFORMED naming the line numbers, INVALID_ARGUMENT / DATASET_UNCHECKED when checking the
-        rows takes more time or memory than their length allows, INVALID_ARGUMENT / DIGEST_MISMATCH, RESOURCE_EXHAUSTED /
-        DISK_FULL before a byte is taken, ABORTED / UPLOAD_IN_PROGRESS. After UNAVAILABLE / NOT_READY what was received is
-        kept; sending the header again has it checked. An interrupted upload resumes from GetDatasetUpload's offset, for a
-        day. The same bytes twice are the same dataset.
+        INVALID_ARGUMENT / DATASET_MALFORMED naming the first twenty lines (ListDatasetProblems has all of them for a day,
+        under the digest), INVALID_ARGUMENT / DATASET_UNCHECKED when checking the rows takes more time or memory than their
+        length allows, INVALID_ARGUMENT / DIGEST_MISMATCH, RESOURCE_EXHAUSTED / DISK_FULL before a byte is taken, ABORTED /
+        UPLOAD_IN_PROGRESS. After UNAVAILABLE / NOT_READY what was received is kept; sending the header again has it checked.
+        An interrupted upload resumes from GetDatasetUpload's offset, for a day. The bytes of a name's newest version are
+        that version; bytes of an older one become the newest again, under a new number.
         """
 
     @_abc_1.abstractmethod
@@ -123,8 +142,19 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _dataset_pb2.ValidateDatasetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dataset_pb2.ValidateDatasetResponse, _abc.Awaitable[_dataset_pb2.ValidateDatasetResponse]]:
-        """Checks a dataset for a method and a base and reports every problem with its line. Fails with NOT_FOUND /
-        DATASET_NOT_FOUND, INVALID_ARGUMENT / DATASET_UNCHECKED.
+        """Reads a dataset as a job with these settings would train on it and reports what that comes to: lengths, what is cut or
+        left out and why, repetition, overlap with a validation dataset, imbalance, tokens and steps. Fails with NOT_FOUND /
+        DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT / DATASET_UNCHECKED.
+        """
+
+    @_abc_1.abstractmethod
+    def ListDatasetProblems(
+        self,
+        request: _dataset_pb2.ListDatasetProblemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dataset_pb2.ListDatasetProblemsResponse, _abc.Awaitable[_dataset_pb2.ListDatasetProblemsResponse]]:
+        """Lists all that the newest check of a dataset said of its lines, also of a file that was refused at upload, by its digest.
+        Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / DATASET_REPORT_NOT_FOUND after a day.
         """
 
     @_abc_1.abstractmethod
@@ -133,7 +163,7 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _dataset_pb2.PreviewDatasetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dataset_pb2.PreviewDatasetResponse, _abc.Awaitable[_dataset_pb2.PreviewDatasetResponse]]:
-        """Shows rows as they are trained on, with the tokens that count. Filled in by a later release."""
+        """Shows rows as they are trained on, token by token, with those that the loss is taken on. Fails as ValidateDataset."""
 
     @_abc_1.abstractmethod
     def ListDatasets(
@@ -141,7 +171,7 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _dataset_pb2.ListDatasetsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dataset_pb2.ListDatasetsResponse, _abc.Awaitable[_dataset_pb2.ListDatasetsResponse]]:
-        """Lists the tenant's datasets, newest first."""
+        """Lists every version of the tenant's datasets, newest first."""
 
     @_abc_1.abstractmethod
     def DeleteDataset(
@@ -149,6 +179,6 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _dataset_pb2.DeleteDatasetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dataset_pb2.DeleteDatasetResponse, _abc.Awaitable[_dataset_pb2.DeleteDatasetResponse]]:
-        """Deletes a dataset that no unfinished job uses. Fails with FAILED_PRECONDITION / DATASET_IN_USE."""
+        """Deletes a version that no unfinished job uses; of a name alone the newest one. Fails with FAILED_PRECONDITION / DATASET_IN_USE."""
 
 def add_DatasetServiceServicer_to_server(servicer: DatasetServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

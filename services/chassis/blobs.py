@@ -219,6 +219,10 @@ class ObjectBlobs:
             self._copies.discard(copy)
             passed(Step.COPY_REMOVED)
 
+    def place(self, sha256: str) -> Path | None:
+        """Where the blob lies, or would, when the store is a folder of this machine; None for a bucket."""
+        return None if self._folder is None else self._folder / key_of(sha256)
+
     def holds_now(self, sha256: str) -> bool:
         """Ask the store."""
         with _reached():

@@ -1,0 +1,211 @@
+"""What is said of a dataset before anything is spent: lines, counts, warnings with a remedy."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.trainer.data.encoding import Preparation
+from services.trainer.data.examples import ChatEncoder
+from services.trainer.data.inspection import inspect
+from services.trainer.data.preview import preview
+from services.trainer.data.report import Asked, Lengths, Report
+from services.trainer.data.rows import Problem
+from services.trainer.settings import Objective, Supervision
+
+
+@pytest.fixture(scope="module")
+def encoder(base: Path) -> ChatEncoder:
+    return ChatEncoder.load(base)
+
+
+def lines(*rows: dict[str, Any]) -> io.BytesIO:
+    return io.BytesIO("".join(json.dumps(row) + "\n" for row in rows).encode())
+
+
+def asked_and_answered(prompt: str, completion: str = "Yes, that is so.") -> dict[str, Any]:
+    return {"prompt": prompt, "completion": completion}
+
+
+def looked_at(
+    encoder: ChatEncoder, file: io.BytesIO, validation: io.BytesIO | None = None, **asked: Any
+) -> tuple[Report, list[Problem]]:
+    said: list[Problem] = []
+    return inspect(file, validation, encoder, Asked(**asked), said.append), said
+
+
+LONG = "The night watch has the key of the gate, and it hangs it on the third nail beside the stove every evening."
+
+
+def test_rows_are_counted_as_they_will_be_trained_on(encoder: ChatEncoder) -> None:
+    rows = [asked_and_answered(f"Question number {number}, what of it?") for number in range(10)]
+    report, said = looked_at(encoder, lines(*rows), epochs=2, batch_rows=4)
+    assert (report.objective, report.rows, report.examples, report.training_examples) == (
+        Objective.SUPERVISED,
+        10,
+        10,
+        10,
+    )
+    example = encoder.encode_text("Yes, that is so.")
+    assert report.supervised_tokens == 10 * len(example.tokens)
+    assert report.tokens == report.lengths.median_tokens * 10
+    assert (report.steps, report.trained_tokens) == (6, 2 * report.supervised_tokens)
+    assert report.labels == (("Yes, that is so.", 10),)
+    assert not [problem for problem in said if problem.fatal]
+
+
+def test_lengths_are_counted_in_powers_of_two() -> None:
+    lengths = Lengths.of([1, 2, 3, 4, 5, 8, 9, 16, 17, 100])
+    assert lengths.buckets == ((1, 1), (2, 1), (4, 2), (8, 2), (16, 2), (32, 1), (128, 1))
+    assert (lengths.median_tokens, lengths.p90_tokens, lengths.p99_tokens, lengths.longest_tokens) == (5, 17, 100, 100)
+
+
+def test_rows_that_are_cut_and_left_out_are_named_with_the_reason(encoder: ChatEncoder) -> None:
+    file = lines(asked_and_answered("Who?"), asked_and_answered("Who?", LONG), asked_and_answered("x" * 200))
+    report, said = looked_at(encoder, file, max_row_tokens=100)
+    assert (report.rows, report.examples, report.cut_rows, report.left_out[0][1]) == (3, 2, 2, 1)
+    assert [(problem.line, problem.fatal) for problem in said] == [(2, False), (3, False)]
+    assert "over 100; it will be cut at its end" in said[0].message
+    assert "will be left out: nothing of the answer is left" in said[1].message
+    assert any("1 of 3 rows are left out" in warning for warning in report.warnings)
+    assert any(f"the longest has {report.lengths.longest_tokens}" in warning for warning in report.warnings)
+
+
+def test_a_dataset_of_which_nothing_is_left_is_a_problem(encoder: ChatEncoder) -> None:
+    report, said = looked_at(encoder, lines(asked_and_answered(LONG)), max_row_tokens=16)
+    assert (report.examples, report.steps) == (0, 0)
+    assert said[-1].fatal
+    assert "No row has a token to learn within 16 tokens" in said[-1].message
+
+
+def test_an_objective_that_the_rows_are_not_for_is_a_problem(encoder: ChatEncoder) -> None:
+    report, said = looked_at(encoder, lines(asked_and_answered("Who?")), objective=Objective.DPO)
+    assert [problem.fatal for problem in said] == [True]
+    assert "choose supervised for them" in said[0].message
+    assert (report.rows, report.examples) == (1, 0)
+
+
+def test_rows_that_repeat_others_or_nearly_do_are_named(encoder: ChatEncoder) -> None:
+    nearly = LONG.replace("third nail", "fourth nail").upper()
+    file = lines(
+        asked_and_answered(LONG), asked_and_answered("Who?"), asked_and_answered(LONG), asked_and_answered(nearly)
+    )
+    report, said = looked_at(encoder, file)
+    assert (report.duplicate_rows, report.near_duplicate_rows, report.compared_rows) == (1, 1, 3)
+    assert [(problem.line, problem.message.split(";")[0]) for problem in said] == [
+        (3, "the row repeats line 1"),
+        (4, "the row says nearly the same as line 1"),
+    ]
+
+
+def test_short_rows_that_differ_in_a_word_are_not_nearly_the_same(encoder: ChatEncoder) -> None:
+    report, said = looked_at(
+        encoder, lines(asked_and_answered("Is it red?", "No."), asked_and_answered("Is it blue?", "No."))
+    )
+    assert (report.near_duplicate_rows, said) == (0, [])
+
+
+def test_rows_that_are_in_the_validation_dataset_too_are_named(encoder: ChatEncoder) -> None:
+    file = lines(asked_and_answered("Who?"), asked_and_answered(LONG), asked_and_answered("When?"))
+    held_out = lines(asked_and_answered("Who?"), asked_and_answered(LONG.replace("evening", "night")))
+    report, said = looked_at(encoder, file, held_out)
+    assert (report.shared_rows, report.near_shared_rows) == (1, 1)
+    assert [problem.line for problem in said] == [1, 2]
+    assert any("measures memory" in warning for warning in report.warnings)
+
+
+def test_labels_are_counted_and_an_imbalance_is_warned_of(encoder: ChatEncoder) -> None:
+    rows = [
+        asked_and_answered(f"Is {number} even, or is it odd?", "rare" if number < 4 else "common")
+        for number in range(60)
+    ]
+    report, _ = looked_at(encoder, lines(*rows))
+    assert report.labels == (("common", 56), ("rare", 4))
+    assert any("'common' has 56 rows and 'rare' has 4. Add rows" in warning for warning in report.warnings)
+
+
+def test_an_answer_that_is_empty_is_named(encoder: ChatEncoder) -> None:
+    turns = [("user", "a"), ("assistant", " "), ("user", "b"), ("assistant", "c")]
+    file = lines({"messages": [{"role": role, "content": content} for role, content in turns]})
+    report, said = looked_at(encoder, file)
+    assert report.empty_completions == 1
+    assert (said[0].line, said[0].field, said[0].fatal) == (1, "messages", False)
+
+
+def test_pairs_that_teach_length_are_warned_of_and_equal_ones_left_out(encoder: ChatEncoder) -> None:
+    rows = [
+        {"prompt": f"Question {number}?", "chosen": f"A long answer to {number}.", "rejected": f"{number}."}
+        for number in range(20)
+    ]
+    report, said = looked_at(encoder, lines(*rows, {"prompt": "Who?", "chosen": "Me.", "rejected": "Me."}))
+    assert (report.objective, report.pairs.pairs, report.pairs.same) == (Objective.DPO, 21, 1)
+    assert report.pairs.chosen_longer_ratio == 1.0
+    assert report.pairs.chosen_tokens > report.pairs.rejected_tokens
+    assert any("length is what will be learned" in warning for warning in report.warnings)
+    assert (said[-1].line, "chosen and rejected are the same" in said[-1].message) == (21, True)
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [([True] * 3, "All answers have the same label"), ([True] * 9 + [False], "raise undesirable_weight to about 9.0")],
+)
+def test_judgements_that_are_one_sided_are_warned_of(encoder: ChatEncoder, labels: list[bool], says: str) -> None:
+    rows = [
+        {"prompt": f"Question {number}?", "completion": "Yes.", "label": label} for number, label in enumerate(labels)
+    ]
+    report, _ = looked_at(encoder, lines(*rows))
+    assert (report.desirable_rows, report.undesirable_rows) == (labels.count(True), labels.count(False))
+    assert any(says in warning for warning in report.warnings)
+
+
+def test_a_split_and_a_sample_are_counted_in(encoder: ChatEncoder) -> None:
+    rows = [asked_and_answered(f"Question {number}?") for number in range(100)]
+    report, _ = looked_at(encoder, lines(*rows), sample_rows=50, validation_ratio=0.1, batch_rows=10, epochs=1)
+    assert (report.training_examples, report.validation_examples, report.steps) == (45, 5, 5)
+    assert any("5 examples are held out, too few" in warning for warning in report.warnings)
+
+
+def test_records_are_compared_and_their_labels_counted_before_a_template_makes_rows_of_them(
+    encoder: ChatEncoder,
+) -> None:
+    rows = [{"text": f"Number {number}.", "label": "even" if number % 2 else "odd"} for number in range(8)]
+    report, said = looked_at(encoder, lines(*rows, rows[0]))
+    assert (report.rows, report.duplicate_rows, report.labels) == (9, 1, (("odd", 5), ("even", 4)))
+    assert [problem.line for problem in said] == [9]
+    assert "name one" in report.warnings[0]
+
+
+def shown(encoder: ChatEncoder, file: io.BytesIO, objective: Objective, offset: int = 0, limit: int = 0) -> Any:
+    preparation = Preparation(encoder, objective, Supervision.ASSISTANT, limit)
+    return preview(file, preparation, encoder.tokenizer, offset, 2)
+
+
+def test_a_preview_shows_every_token_and_which_are_learned(encoder: ChatEncoder) -> None:
+    file = lines(asked_and_answered("Où?", "Là-bas, 日本."), asked_and_answered("b"), asked_and_answered("c"))
+    (first, second), following = shown(encoder, file, Objective.SUPERVISED)
+    assert "".join(text for text, _ in first.tokens) == (
+        "<|im_start|>user\nOù?<|im_end|>\n<|im_start|>assistant\nLà-bas, 日本.<|im_end|>"
+    )
+    assert "".join(text for text, supervised in first.tokens if supervised) == "Là-bas, 日本.<|im_end|>"
+    assert (first.line, second.line, following) == (1, 2, 2)
+    (last,), following = shown(encoder, file, Objective.SUPERVISED, offset=2)
+    assert (last.line, following) == (3, 0)
+
+
+def test_a_preview_of_pairs_shows_both_sides_and_of_judgements_whether_they_are_wanted(encoder: ChatEncoder) -> None:
+    file = lines({"prompt": "Who?", "chosen": "Me.", "rejected": "You."})
+    (pair,), _ = shown(encoder, file, Objective.DPO)
+    learned = ["".join(text for text, supervised in side if supervised) for side in (pair.tokens, pair.rejected)]
+    assert learned == ["Me.<|im_end|>", "You.<|im_end|>"]
+    judged, _ = shown(encoder, file, Objective.KTO)
+    assert [row.desirable for row in judged] == [True, False]
+
+
+def test_a_preview_says_why_a_row_is_not_trained_on(encoder: ChatEncoder) -> None:
+    file = lines(asked_and_answered(LONG), {"prompt": "a"})
+    (left_out, broken), _ = shown(encoder, file, Objective.SUPERVISED, limit=20)
+    assert "nothing of the answer is left" in left_out.note
+    assert LONG in "".join(text for text, _ in left_out.tokens)
+    assert (broken.line, broken.tokens, "add what should be answered" in broken.note) == (2, (), True)
