@@ -34,7 +34,12 @@ from services.ops.cache import CHECKOUT, venv_dir
 LOCK = CHECKOUT / "requirements.lock"
 PROJECTS = (CHECKOUT / "pyproject.toml", CHECKOUT / "clients" / "python" / "pyproject.toml")
 MODELS = CHECKOUT / "services" / "chassis" / "models"
-NATIVE = CHECKOUT / "services" / "generator" / "plugin"
+# What is compiled where it runs, and what compiles it.
+NATIVE = (
+    CHECKOUT / "services" / "generator" / "plugin" / "rows.cpp",
+    CHECKOUT / "services" / "trainer" / "bank" / "kernels.cpp",
+)
+COMPILING = CHECKOUT / "services" / "chassis" / "native.py"
 LINK = CHECKOUT / ".venv"
 # Resolved, so that a set-up started from the environment itself finds what made it.
 PYTHON = Path(sys.executable).resolve()
@@ -64,7 +69,7 @@ def steps() -> list[Step]:
         Step("environment", f"{PYTHON_VERSION} {lock}", _install_lock),
         Step("this checkout", f"{PYTHON_VERSION} {lock} {projects}", _install_checkout),
         Step("models", f"{lock} {models}", _prepare_models),
-        Step("native code", _digest(NATIVE / "rows.cpp", NATIVE / "native.py"), _compile_native_code),
+        Step("native code", _digest(*NATIVE, COMPILING), _compile_native_code),
     ]
 
 
@@ -99,8 +104,8 @@ def _prepare_models() -> None:
 
 
 def _compile_native_code() -> None:
-    """Compile what the generator would else compile when it first starts."""
-    _run(venv_dir() / "bin" / "python", "-m", "services.generator.plugin.native")
+    """Compile what the generator and the trainer would else compile when they first start."""
+    _run(venv_dir() / "bin" / "python", "-m", "services.chassis.native", *NATIVE)
 
 
 def _run(*command: str | Path) -> None:

@@ -17,9 +17,10 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from services.trainer.bank import attention, spec, updates
 from services.trainer.bank.lora import adapted_linear
+from services.trainer.bank.native import kernels
 from services.trainer.bank.passes import Pass, Segment, packed
 from services.trainer.bank.scores import Scores, log_probs
-from services.trainer.bank.slot import RESTING_BYTES_PER_PARAMETER, Slot
+from services.trainer.bank.slot import RESTING_BYTES_PER_PARAMETER, GradientPool, Slot
 from services.trainer.bank.spec import SlotSpec
 from services.trainer.bank.updates import Update
 
@@ -34,10 +35,11 @@ class Bank:
     `base` is a transformers causal LM in bf16 or fp32 whose attention goes through `AttentionInterface`; the bank takes
     it over.  `checkpoints_layers` recomputes each layer in the backward pass: a layer's activations at a time are held
     instead of all, for about a third more arithmetic; the numbers are the same.
-    Raises ValueError for a base that it cannot train.
+    `uses_kernels` False, a base that is not on the CPU, or a machine without a compiler: torch computes what native
+    code would, to rounding, and slower.  Raises ValueError for a base that it cannot train.
     """
 
-    def __init__(self, base: Any, *, checkpoints_layers: bool = False) -> None:
+    def __init__(self, base: Any, *, checkpoints_layers: bool = False, uses_kernels: bool = True) -> None:
         _check(base)
         attention.register()
         self._base = base
@@ -45,6 +47,8 @@ class Bank:
         if not self._layers:
             raise ValueError(f"{type(base).__name__} has no linear layers to adapt")
         self._slots: list[Slot] = []
+        self._pool = GradientPool()
+        self._kernels = kernels() if _fits_kernels(base) and uses_kernels else None
         self._running: Pass | None = None
         self._alone: Slot | None = None
         base.requires_grad_(False)
@@ -69,7 +73,8 @@ class Bank:
 
     def open(self, wanted: SlotSpec) -> Slot:
         """A new adapter, initialised.  Raises ValueError, with a sentence, for what does not fit the base."""
-        slot = Slot(wanted, spec.targets(wanted, self._layers), self._base.device)
+        found = spec.targets(wanted, self._layers)
+        slot = Slot(wanted, found, layers=len(self._layers), pool=self._pool, device=self._base.device)
         self._slots.append(slot)
         return slot
 
@@ -78,6 +83,8 @@ class Bank:
         if not any(each is slot for each in self._slots):
             raise ValueError("the slot is not open in this bank")
         self._slots = [each for each in self._slots if each is not slot]
+        # Sizes that no slot has any more would stay for ever.
+        self._pool.clear()
 
     def adapter_config(self, slot: Slot, base_name: str = "") -> dict[str, Any]:
         """PEFT's adapter_config of a slot, as plain JSON values; all linear layers are written out by name."""
@@ -93,7 +100,7 @@ class Bank:
         """
         if any(segment.slot is not None and segment.slot not in self._slots for segment in segments):
             raise ValueError("a segment's slot is not open in this bank")
-        running = packed(segments)
+        running = packed(segments, self._kernels)
         head = self._base.get_output_embeddings()
         with torch.set_grad_enabled(running.trains):
             hidden = self._hidden(running)
@@ -115,7 +122,7 @@ class Bank:
         A slot whose norm is not finite is left as it was; its gradient is gone either way.
         """
         with torch.no_grad():
-            return [updates.apply(update) for update in wanted]
+            return [updates.apply(update, self._kernels) for update in wanted]
 
     @contextmanager
     def only(self, slot: Slot | None) -> Iterator[Any]:
@@ -176,6 +183,10 @@ class Bank:
         down, up = self._alone.matrices(index, self._alone.weights)
         scale = self._alone.places[index][1].scale
         return (output.float() + x.float() @ down.t() @ up * scale).to(output.dtype)
+
+
+def _fits_kernels(base: Any) -> bool:
+    return base.device.type == "cpu" and base.dtype in (torch.bfloat16, torch.float32)
 
 
 def _check(base: Any) -> None:

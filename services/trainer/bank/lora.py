@@ -18,7 +18,7 @@ from services.trainer.bank.passes import Pass, Rows, dropout_mask
 
 def adapted_linear(x: Tensor, weight: Tensor, bias: Tensor | None, module: int, running: Pass) -> Tensor:
     """The layer's output [..., outputs] for `x` [..., inputs], whose rows are those of `running`."""
-    rows = x.reshape(-1, x.shape[-1])
+    rows = x.reshape(-1, x.shape[-1]).contiguous()
     if any(module in each.slot.places for each in running.adapted):
         output: Tensor = _AdaptedLinear.apply(rows, weight, bias, module, running)
     else:
@@ -32,26 +32,44 @@ class _AdaptedLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None, module: int, running: Pass) -> Tensor:
         output = functional.linear(rows, weight, bias)
-        for each in running.adapted:
-            if module in each.slot.places:
-                _, low = _low(rows, each, module)
-                scale = each.slot.places[module][1].scale
-                _, up = each.slot.matrices(module, each.slot.weights)
-                part = output[each.first : each.last]
-                part.copy_(part.float() + low @ up * scale)
-        ctx.save_for_backward(rows, weight)
+        low = _add_products(output, rows, weight, module, running)
+        ctx.save_for_backward(rows, weight, low)
         ctx.module, ctx.running = module, running
         return output
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
-        rows, weight = ctx.saved_tensors
+        rows, weight, low = ctx.saved_tensors
         gradient = gradient.contiguous()
         of_rows = gradient @ weight
-        for each in ctx.running.adapted:
-            if each.trains and ctx.module in each.slot.places:
-                _add_gradients(of_rows, rows, gradient, each, ctx.module)
+        plan = ctx.running.plan
+        if plan is None:
+            for each in ctx.running.adapted:
+                if each.trains and ctx.module in each.slot.places:
+                    _add_gradients(of_rows, rows, gradient, each, ctx.module)
+        else:
+            plan.find_gradients()
+            layer = plan.layer(ctx.module, weight)
+            half = rows.dtype is torch.bfloat16
+            plan.kernels.backward(layer, rows, gradient, low, torch.empty_like(low), of_rows, half=half)
         return of_rows, None, None, None, None
+
+
+def _add_products(output: Tensor, rows: Tensor, weight: Tensor, module: int, running: Pass) -> Tensor | None:
+    """Add each segment's product to `output` [rows, outputs].  Returns what native code needs in the backward pass."""
+    if running.plan is not None:
+        low = torch.empty(running.plan.low_sizes[module], dtype=torch.float32)
+        half = rows.dtype is torch.bfloat16
+        running.plan.kernels.forward(running.plan.layer(module, weight), rows, output, low, half=half)
+        return low
+    for each in running.adapted:
+        if module in each.slot.places:
+            _, low = _low(rows, each, module)
+            scale = each.slot.places[module][1].scale
+            _, up = each.slot.matrices(module, each.slot.weights)
+            part = output[each.first : each.last]
+            part.copy_(part.float() + low @ up * scale)
+    return None
 
 
 def _low(rows: Tensor, each: Rows, module: int) -> tuple[Tensor, Tensor]:

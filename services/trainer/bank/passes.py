@@ -7,16 +7,19 @@ begin depends on its neighbours.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from services.trainer.bank.native import MEMBER, Kernels, Layer
 from services.trainer.bank.slot import Slot
 from services.trainer.data.examples import Example
 
 # A pass has at least this many rows: below, MKL takes other fp32 kernels, whose rounding depends on the row count.
 MIN_ROWS = 32
+_WORD = (1 << 32) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +63,47 @@ class Pass:
     following: Tensor
     lengths: tuple[tuple[int, ...], ...]
     trains: bool
-    # What native code made of the pass, per set of linear layers; owned by lora.py.
-    plans: dict[int, object] = field(default_factory=dict)
+    plan: NativePlan | None
 
 
-def packed(segments: Sequence[Segment]) -> Pass:
+class NativePlan:
+    """The adapted segments of a pass as native code reads them; it holds the slots that it points to."""
+
+    def __init__(self, kernels: Kernels, adapted: Sequence[Rows]) -> None:
+        self.kernels = kernels
+        self._adapted = adapted
+        self._members = np.array(
+            [
+                (
+                    each.slot.weights.data_ptr(),
+                    0,
+                    each.slot.place_table.ctypes.data,
+                    each.first,
+                    each.last,
+                    each.dropout_seed,
+                    round((1.0 - each.slot.spec.dropout) * 2**32) if each.dropout_seed else 0,
+                    1.0 / (1.0 - each.slot.spec.dropout),
+                )
+                for each in adapted
+            ],
+            dtype=MEMBER,
+        )
+        ranks = np.stack([each.slot.place_table["rank"] for each in adapted])
+        rows = np.array([each.last - each.first for each in adapted])
+        # Numbers in the low-rank rows of all segments, by layer.
+        self.low_sizes: list[int] = (rows @ ranks).tolist()
+
+    def layer(self, index: int, weight: Tensor) -> Layer:
+        """A linear layer in this pass."""
+        outputs, inputs = weight.shape
+        return Layer(index, inputs, outputs, self._members.ctypes.data, len(self._members))
+
+    def find_gradients(self) -> None:
+        """Point to where the training slots' gradients are now: they are made and given back between passes."""
+        self._members["gradient"] = [each.slot.gradients().data_ptr() if each.trains else 0 for each in self._adapted]
+
+
+def packed(segments: Sequence[Segment], kernels: Kernels | None) -> Pass:
     """Lay segments out, drawing each training slot's dropout seed from its own generator.  Raises ValueError."""
     _check(segments)
     tokens: list[int] = []
@@ -102,17 +141,41 @@ def packed(segments: Sequence[Segment]) -> Pass:
         torch.tensor(following, dtype=torch.int64),
         tuple(lengths),
         any(segment.keeps_gradient for segment in segments),
+        NativePlan(kernels, adapted) if kernels and adapted else None,
     )
 
 
 def dropout_mask(rows: Rows, module: int, inputs: int) -> Tensor:
     """What a layer keeps of a segment's input: fp32 [rows, inputs], 0 or 1/(1 - dropout).
 
-    It follows from the seed and the layer, so that a checkpointed layer draws the same again.
+    Element i is a number made of i and of two keys, which the seed and the layer give; kernels.cpp makes the same.  So
+    a layer that is computed again keeps the same, and no mask is ever held.
+    The mixing function is lowbias32 of the hash prospector (https://github.com/skeeto/hash-prospector).
     """
     keep = 1.0 - rows.slot.spec.dropout
-    generator = torch.Generator().manual_seed(rows.dropout_seed + module)
-    return torch.empty(rows.last - rows.first, inputs).bernoulli_(keep, generator=generator).div_(keep)
+    key = _spread(rows.dropout_seed + module)
+    counters = torch.arange((rows.last - rows.first) * inputs) & _WORD
+    numbers = _mixed((_mixed(counters ^ (key & _WORD)) + (key >> 32)) & _WORD)
+    kept = (numbers < round(keep * 2**32)).float() * (1.0 / keep)
+    return kept.view(-1, inputs)
+
+
+def _mixed(bits: Tensor) -> Tensor:
+    """Mix numbers of 32 bits, held as int64."""
+    bits = bits ^ (bits >> 16)
+    bits = (bits * 0x7FEB352D) & _WORD
+    bits = bits ^ (bits >> 15)
+    bits = (bits * 0x846CA68B) & _WORD
+    return bits ^ (bits >> 16)
+
+
+def _spread(value: int) -> int:
+    """Splitmix64: 64 well mixed bits of a number, to make keys of (https://prng.di.unimi.it/splitmix64.c)."""
+    mask = (1 << 64) - 1
+    value = (value + 0x9E3779B97F4A7C15) & mask
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & mask
+    return value ^ (value >> 31)
 
 
 def _dropout_seed(segment: Segment) -> int:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from services.trainer.bank.native import PLACE
 from services.trainer.bank.spec import Initialisation, SlotSpec, Target
 
 # fp32 weight and two moments.
@@ -22,11 +24,40 @@ ACTIVE_BYTES_PER_PARAMETER = 16
 _PEFT = "base_model.model.{name}.lora_{part}.weight"
 
 
+class GradientPool:
+    """Gradients' vectors that no slot needs at the moment, all zeros: fresh memory costs more than the sums in it."""
+
+    def __init__(self) -> None:
+        self._free: dict[int, list[Tensor]] = {}
+
+    def take(self, like: Tensor) -> Tensor:
+        """Zeros of the size of `like`."""
+        free = self._free.get(like.numel())
+        return free.pop() if free else torch.zeros_like(like)
+
+    def give(self, zeros: Tensor) -> None:
+        """Take back what holds zeros again."""
+        self._free.setdefault(zeros.numel(), []).append(zeros)
+
+    def clear(self) -> None:
+        """Free all of it."""
+        self._free.clear()
+
+
 class Slot:
     """An adapter in training.  Made by `Bank.open`; its tensors belong to it until it is closed."""
 
-    def __init__(self, spec: SlotSpec, targets: tuple[Target, ...], device: torch.device) -> None:
+    def __init__(
+        self,
+        spec: SlotSpec,
+        targets: tuple[Target, ...],
+        *,
+        layers: int,
+        pool: GradientPool,
+        device: torch.device,
+    ) -> None:
         self.spec = spec
+        self._pool = pool
         self.targets = targets
         self.parameters = sum(target.parameters for target in targets)
         self.step = 0
@@ -38,9 +69,12 @@ class Slot:
         self.gradient: Tensor | None = None
         # Where a layer begins in the vectors, and the layer, by its index in the bank.
         self.places: dict[int, tuple[int, Target]] = {}
+        # The same as native code reads it, [linear layers of the base]; rank 0 where nothing is adapted.
+        self.place_table = np.zeros(layers, dtype=PLACE)
         first = 0
         for target in targets:
             self.places[target.module] = (first, target)
+            self.place_table[target.module] = (first, target.rank, target.scale)
             first += target.parameters
         self._initialise()
 
@@ -59,8 +93,14 @@ class Slot:
     def gradients(self) -> Tensor:
         """The gradient's vector, zeros if nothing was added since the last update."""
         if self.gradient is None:
-            self.gradient = torch.zeros_like(self.weights)
+            self.gradient = self._pool.take(self.weights)
         return self.gradient
+
+    def use_gradient_up(self) -> None:
+        """Give the gradient's memory back; it holds zeros."""
+        if self.gradient is not None:
+            self._pool.give(self.gradient)
+            self.gradient = None
 
     def discard_gradient(self) -> None:
         """Forget what backward passes have added since the last update."""

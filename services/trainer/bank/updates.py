@@ -10,7 +10,9 @@ import math
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
+from services.trainer.bank.native import Kernels, Step
 from services.trainer.bank.slot import Slot
 
 # As in torch.nn.utils.clip_grad_norm_.
@@ -30,22 +32,38 @@ class Update:
     max_gradient_norm: float = 1.0
 
 
-def apply(update: Update) -> float:
+def apply(update: Update, kernels: Kernels | None) -> float:
     """Clip, step, and use the gradient up.  Returns the norm before clipping; not finite: nothing was changed."""
     slot = update.slot
     gradient = slot.gradients()
-    norm = float(torch.linalg.vector_norm(gradient))
-    slot.discard_gradient()
+    norm = kernels.norm(gradient) if kernels else float(torch.linalg.vector_norm(gradient))
     if not math.isfinite(norm):
+        slot.discard_gradient()
         return norm
-    if 0 < update.max_gradient_norm < norm:
-        gradient *= update.max_gradient_norm / (norm + _CLIP_EPSILON)
+    clips = 0 < update.max_gradient_norm < norm
     slot.step += 1
-    slot.first_moment.lerp_(gradient, 1 - update.beta1)
-    slot.second_moment.mul_(update.beta2).addcmul_(gradient, gradient, value=1 - update.beta2)
-    bias1 = 1 - update.beta1**slot.step
-    bias2 = 1 - update.beta2**slot.step
-    divisor = (slot.second_moment.sqrt() / math.sqrt(bias2)).add_(update.epsilon)
-    slot.weights.mul_(1 - update.learning_rate * update.weight_decay)
-    slot.weights.addcdiv_(slot.first_moment, divisor, value=-update.learning_rate / bias1)
+    step = Step(
+        clip=update.max_gradient_norm / (norm + _CLIP_EPSILON) if clips else 1.0,
+        decay=1 - update.learning_rate * update.weight_decay,
+        beta1=update.beta1,
+        beta2=update.beta2,
+        step_size=update.learning_rate / (1 - update.beta1**slot.step),
+        root_bias2=math.sqrt(1 - update.beta2**slot.step),
+        epsilon=update.epsilon,
+    )
+    if kernels:
+        kernels.step(step, slot.weights, gradient, slot.first_moment, slot.second_moment)
+    else:
+        _step(step, slot, gradient)
+    slot.use_gradient_up()
     return norm
+
+
+def _step(step: Step, slot: Slot, gradient: Tensor) -> None:
+    """What native code does, in torch."""
+    gradient.mul_(step.clip)
+    slot.first_moment.lerp_(gradient, 1 - step.beta1)
+    slot.second_moment.mul_(step.beta2).addcmul_(gradient, gradient, value=1 - step.beta2)
+    divisor = (slot.second_moment.sqrt() / step.root_bias2).add_(step.epsilon)
+    slot.weights.mul_(step.decay).addcdiv_(slot.first_moment, divisor, value=-step.step_size)
+    gradient.zero_()

@@ -1,7 +1,7 @@
 """Jobs that differ in everything, trained in company or one alone: what both ways must end with the same bits.
 
-`python -m tests.unit.trainer.bank.cast BASE JOB|all` prints, as JSON, the sha256 of each job's tensors after its last
-update, under each dtype and thread count.
+`python -m tests.unit.trainer.bank.cast BASE together|JOB...` prints, as JSON, the sha256 of each job's tensors after its
+last update, under each dtype and thread count: of all of them together, or of each one alone on a bank of its own.
 """
 
 import hashlib
@@ -164,13 +164,16 @@ def load(folder: Path, dtype: torch.dtype) -> Bank:
 
 def main() -> None:
     """Train and print the digests."""
-    folder, wanted = Path(sys.argv[1]), sys.argv[2]
-    names = list(JOBS) if wanted == "all" else [wanted]
-    found = {}
+    folder, wanted = Path(sys.argv[1]), sys.argv[2:]
+    found: dict[str, dict[str, str]] = {}
     for dtype_name, dtype in DTYPES.items():
         for threads in THREADS:
             torch.set_num_threads(threads)
-            found[f"{dtype_name}, {threads}"] = train(load(folder, dtype), names, alone=wanted != "all")
+            here = found.setdefault(f"{dtype_name}, {threads}", {})
+            if wanted == ["together"]:
+                here.update(train(load(folder, dtype), list(JOBS), alone=False))
+            for name in wanted if not here else ():
+                here.update(train(load(folder, dtype), [name], alone=True))
     sys.stdout.write(json.dumps(found) + "\n")
 
 

@@ -14,11 +14,11 @@ from tests.unit.trainer.bank import cast
 CHECKOUT = Path(__file__).parents[4]
 
 
-def digests(base: Path, jobs: str) -> dict[str, dict[str, str]]:
+def digests(base: Path, *jobs: str) -> dict[str, dict[str, str]]:
     """What a fresh process finds: sha256 by job, under each dtype and thread count."""
     path = os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "clients" / "python")])
     environment = {**os.environ, "PYTHONPATH": path, "GOMP_SPINCOUNT": "0"}
-    command = [sys.executable, "-m", "tests.unit.trainer.bank.cast", str(base), jobs]
+    command = [sys.executable, "-m", "tests.unit.trainer.bank.cast", str(base), *jobs]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=CHECKOUT, env=environment)
     found: dict[str, dict[str, str]] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -27,16 +27,27 @@ def digests(base: Path, jobs: str) -> dict[str, dict[str, str]]:
 @pytest.fixture(scope="module")
 def together(base: Path) -> dict[str, dict[str, str]]:
     """All jobs in changing company."""
-    return digests(base, "all")
+    return digests(base, "together")
+
+
+@pytest.fixture(scope="module")
+def alone(base: Path) -> dict[str, dict[str, str]]:
+    """Each job alone, on a bank that nobody else was on."""
+    return digests(base, *cast.JOBS)
 
 
 @pytest.mark.parametrize("job", cast.JOBS)
 def test_a_job_in_changing_company_ends_with_the_bits_of_the_job_alone(
-    job: str, base: Path, together: dict[str, dict[str, str]]
+    job: str, together: dict[str, dict[str, str]], alone: dict[str, dict[str, str]]
 ) -> None:
-    alone = digests(base, job)
     assert {setting: found[job] for setting, found in together.items()} == {
         setting: found[job] for setting, found in alone.items()
+    }
+
+
+def test_a_process_that_knows_one_job_alone_finds_the_same(base: Path, together: dict[str, dict[str, str]]) -> None:
+    assert {setting: found["dropping"] for setting, found in together.items()} == {
+        setting: found["dropping"] for setting, found in digests(base, "dropping").items()
     }
 
 

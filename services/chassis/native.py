@@ -1,0 +1,53 @@
+"""Machine code of our own: compiled where it runs, kept under the digest of its source, loaded into this process.
+
+Invariant: what is loaded was compiled from the source that is beside its caller, for this kind of processor.
+
+``python -m services.chassis.native SOURCE...`` compiles ahead of first use.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from services.chassis.models import ModelSettings
+
+_FLAGS = ("-std=c++17", "-O3", "-fopenmp", "-ffp-contract=fast", "-fno-math-errno", "-Wno-psabi", "-shared", "-fPIC")
+
+
+class NoCompiler(RuntimeError):
+    """There is no C++ compiler and nothing compiled yet."""
+
+    def __init__(self) -> None:
+        super().__init__("no C++ compiler (c++ or g++) is installed: sudo apt-get install g++, then make setup")
+
+
+def compiled(source: Path) -> Path:
+    """The library made of `source`, compiled on the first call.  Raises NoCompiler, CalledProcessError."""
+    digest = hashlib.sha256(source.read_bytes() + " ".join(_FLAGS).encode() + os.uname().machine.encode())
+    name = f"{source.stem}-{digest.hexdigest()[:16]}.so"
+    library = ModelSettings().cache_dir.expanduser().absolute() / "native" / name
+    if not library.exists():
+        compiler = shutil.which("c++") or shutil.which("g++")
+        if compiler is None:
+            raise NoCompiler
+        library.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = library.with_suffix(f".{os.getpid()}")
+        subprocess.run([compiler, *_FLAGS, str(source), "-o", str(unfinished)], check=True)
+        unfinished.replace(library)
+    return library
+
+
+def loaded(source: Path) -> ctypes.CDLL:
+    """The library of `source` in this process.  Import torch first: both then share one OpenMP runtime."""
+    return ctypes.CDLL(str(compiled(source)))
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        sys.stdout.write(f"{compiled(Path(argument))}\n")
