@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 import uuid
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,24 @@ def test_a_dataset_is_trained_on_and_the_alias_serves_what_came_of_it(suite: Sui
     receipt = chatted.json["final"]["receipt"]
     assert receipt["version"] == version
     assert receipt["engine_slot"] >= 0
+
+
+def test_one_command_leads_from_a_file_to_a_served_model_and_ends_with_the_line_to_chat_with_it(
+    suite: Suite, tmp_path: Path
+) -> None:
+    name = f"one-{uuid.uuid4().hex[:8]}"
+    rows = [{"prompt": f"{name}: say {word}.", "completion": f"<{word}>"} for word in ("red", "blue", "green")]
+    file = tmp_path / f"{name}.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ran = trivium(suite, "train", str(file), "--epochs", "1", "--rank", "8")
+    assert ran.code == 0, ran.err
+    lines = ran.out.splitlines()
+    assert lines[0].startswith(f"{file.name} is the dataset {name}: 3 rows of ")
+    (version,) = [line.split()[3].rstrip(";") for line in lines if line.startswith(f"{name} has version ")]
+    assert lines[-2:] == [f"{name} is served. Talk to it:", f"trivium chat '{name}: say red.' -m {name}"]
+    chatted = trivium(suite, *shlex.split(lines[-1])[1:], "--max-tokens", "8", "--json")
+    assert chatted.code == 0, chatted.err
+    assert chatted.json["final"]["receipt"]["version"] == version
 
 
 def test_what_the_generator_holds_is_listed_with_its_tier_and_protected(suite: Suite, adapter: Served) -> None:
