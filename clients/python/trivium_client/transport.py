@@ -15,7 +15,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 from trivium.common.v1 import transfer_pb2
 
 from trivium_client.connection import Connection
-from trivium_client.errors import ServerError, UnavailableError, from_rpc
+from trivium_client.errors import InvalidRequestError, ServerError, UnavailableError, from_rpc
 
 CHUNK_BYTES = 256 * 1024
 # How long a watch tries to reach a service that has gone away before it gives up.
@@ -170,7 +170,8 @@ async def upload(
 
     `frame` wraps a header or a chunk into the RPC's request, `committed` asks how many
     bytes of a digest are durable, `progress` hears (sent, whole) in bytes.  Raises
-    TriviumError; the last of four UnavailableErrors is let through.
+    TriviumError; an InvalidRequestError has the file's `sha256` among its variables, and the last of four
+    UnavailableErrors is let through.
     """
     size, digest = size_of(path), sha256_of(path)
     address = transport.connection.addresses[service]
@@ -188,9 +189,14 @@ async def upload(
             send(metadata=transport.connection.metadata), _frames(path, header, frame, progress), address
         )
 
-    async for trial in _trials():
-        with trial:
-            return await attempt()
+    try:
+        async for trial in _trials():
+            with trial:
+                return await attempt()
+    except InvalidRequestError as refused:
+        # What is kept of the refusal is kept under the digest, which its reader has no other way to know.
+        refused.variables.setdefault("sha256", digest)
+        raise
     raise AssertionError("tenacity always attempts")
 
 

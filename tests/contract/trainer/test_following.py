@@ -1,6 +1,7 @@
 """A job is followed through restarts of the trainer: no event is lost or told twice, by the SDK or on a terminal."""
 
 import contextlib
+import hashlib
 import json
 import os
 import pty
@@ -171,10 +172,12 @@ def test_a_file_that_is_refused_is_refused_by_line_before_anything_is_trained(
     deployment: Deployment, tmp_path: Path
 ) -> None:
     file = tmp_path / "broken.jsonl"
-    file.write_text(rows_text(2) + '{"prompt": 1, "completion": "x"}\n{"prompt": "no completion"}\n')
+    file.write_text(rows_text(2) + '{"prompt": "no completion"}\n' * 30)
     ran = train(deployment, str(file))
     assert ran.returncode == Exit.REFUSED
     headings, first, second, *_ = [line.split() for line in ran.stderr.splitlines()[1:]]
     assert headings == ["line", "field", "problem"]
     assert (first[0], second[0]) == ("11", "12")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert f"and 10 more; all of them, for a day: trivium data problems sha256:{digest}" in ran.stderr
     assert ran.stdout == ""

@@ -223,13 +223,12 @@ def test_an_estimate_is_told_with_the_arithmetic_of_its_memory() -> None:
 def test_rows_that_are_refused_stand_in_a_table_with_how_many_there_are_besides() -> None:
     violations = [FieldViolation(f"line {line}, prompt", "is empty") for line in range(1, 31)]
     violations[1] = FieldViolation("line 2", "is no JSON")
-    error = InvalidRequestError(
-        "…", reason="DATASET_MALFORMED", violations=tuple(violations), variables={"count": "45"}
-    )
+    variables = {"count": "45", "sha256": "ab" * 32}
+    error = InvalidRequestError("…", reason="DATASET_MALFORMED", violations=tuple(violations), variables=variables)
     lines = rows_refused(error)
     assert lines[0].split() == ["line", "field", "problem"]
     assert lines[1].split() == ["1", "prompt", "is", "empty"]
     assert lines[2].split() == ["2", "is", "no", "JSON"]
     assert len(lines) == 22
-    assert lines[-1].startswith("and 25 more")
+    assert lines[-1] == f"and 25 more; all of them, for a day: trivium data problems sha256:{'ab' * 32}"
     assert rows_refused(InvalidRequestError("…", reason="DATASET_MALFORMED")) == []

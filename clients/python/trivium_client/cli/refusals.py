@@ -28,4 +28,8 @@ def rows_refused(error: TriviumError) -> list[str]:
     count = error.variables.get("count", "")
     more = (int(count) if count.isdecimal() else len(found)) - len(shown)
     lines = table(shown, ("line", "field", "problem"), None)
-    return [*lines, f"and {more} more; mend these, and adding the file again shows the next"] if more > 0 else lines
+    if more <= 0:
+        return lines
+    digest = error.variables.get("sha256", "")
+    report = f"all of them, for a day: trivium data problems sha256:{digest}" if digest else "mend these first"
+    return [*lines, f"and {more} more; {report}"]
