@@ -6,26 +6,24 @@ dies with its parent (`chassis.processes`); it may be killed at any moment: all
 that it leaves behind is complete or ignored.  SIGTERM asks for a checkpoint and an end.
 """
 
-import json
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from services.chassis.code_version import code_version
 from services.chassis.errors import Failure
-from services.chassis.files import disk_full_named, publish, sync_tree
 from services.trainer import checkpoints
 from services.trainer.conduct import Manners, Refused, libraries
 from services.trainer.data import reading
 from services.trainer.data.encoding import Preparation, Untrainable, prepare
 from services.trainer.data.examples import ChatEncoder, Example
-from services.trainer.work import CHECKPOINTS, RESULT, RESULT_MANIFEST, Exit, Line, Said, Work
+from services.trainer.results import publish_result
+from services.trainer.solo.process import train as solo
+from services.trainer.work import CHECKPOINTS, Exit, Line, Said, Work
 
 if TYPE_CHECKING:
     from services.trainer.training import Run
@@ -75,6 +73,9 @@ def train(
     work = Work.read(folder)
     # Now, and not when the version waits for it.
     code = code_version()
+    if not work.settings.method.joint:
+        bounded = rendering(_read_bytes(work))
+        return solo(work, folder, say, stopping, at, code=code, bounded=bounded)
     manners = Manners(Path(work.data_dir))
     manners.keep()
     # Only now: loading these takes seconds of a processor that others may want.
@@ -108,6 +109,10 @@ def train(
             _checkpoint(run, kept, say, at)
     _publish_result(run, folder, work, code, at)
     return Exit.DONE
+
+
+def _read_bytes(work: Work) -> int:
+    return sum(Path(path).stat().st_size for path in (work.dataset_path, work.validation_path) if path)
 
 
 @contextmanager
@@ -154,18 +159,8 @@ def _publish_result(run: "Run", folder: Path, work: Work, code: str, at: checkpo
     """Give the adapter its place, complete and durable, under the name `result`."""
     from services.trainer import adapter
 
-    temporary = folder / f"tmp-{uuid4().hex}"
-    temporary.mkdir()
-    with disk_full_named(folder):
-        adapter.save(run.model, temporary, work.base_name)
-        at("adapter written")
-        facts = {"code": code, "libraries": libraries(), "threads": work.threads, "rows": len(run.lengths)}
-        (temporary / RESULT_MANIFEST).write_text(json.dumps(facts, sort_keys=True))
-        sync_tree(temporary)
-        at("adapter synced")
-        shutil.rmtree(folder / RESULT, ignore_errors=True)
-        publish(temporary, folder / RESULT)
-    at("adapter published")
+    facts = {"code": code, "libraries": libraries(), "threads": work.threads, "rows": len(run.lengths)}
+    publish_result(folder, lambda into: adapter.save(run.model, into, work.base_name), facts, at)
 
 
 def _some(lines: Sequence[int]) -> str:

@@ -9,15 +9,19 @@ from dataclasses import replace
 from services.trainer.job import Order
 from services.trainer.needs import Architecture, joint_base_parts, joint_job_parts
 from services.trainer.settings import Settings
+from services.trainer.solo.needs import solo_parts
 
 
 def completed(order: Order, base: Architecture, *, threads: int, serving_rank: int) -> Order:
     """The order with its needs and warnings; ``serving_rank`` is the highest rank that the deployment serves."""
+    joint = order.settings.method.joint
+    job_parts = joint_job_parts(base, order.settings) if joint else solo_parts(base, order.settings)
     return replace(
         order,
         threads=threads,
-        job_bytes=sum(joint_job_parts(base, order.settings).values()),
-        base_bytes=sum(joint_base_parts(base).values()),
+        job_bytes=sum(job_parts.values()),
+        # A job that trains alone holds its base for itself.
+        base_bytes=sum(joint_base_parts(base).values()) if joint else 0,
         warnings=(*order.warnings, *_warnings(order.settings, serving_rank)),
     )
 

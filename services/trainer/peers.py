@@ -78,8 +78,7 @@ class RegistryPublisher:
             await self._upload(file)
         version = model_pb2.Version(
             model=job.order.model,
-            kind=model_pb2.VERSION_KIND_LORA,
-            base_digest=job.order.base_digest,
+            **_kind(job),
             files=[
                 model_pb2.VersionFile(filename=file.path.name, sha256=file.sha256, size_bytes=file.size_bytes)
                 for file in files
@@ -130,12 +129,24 @@ def derived_id(job: str, effect: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"trivium:job:{job}:{effect}"))
 
 
+def _kind(job: Job) -> dict[str, Any]:
+    """What the version is: an adapter tied to its base, or a full model, which the registry names by its own files."""
+    if job.order.settings.method.makes_adapter:
+        return {"kind": model_pb2.VERSION_KIND_LORA, "base_digest": job.order.base_digest}
+    return {"kind": model_pb2.VERSION_KIND_FULL}
+
+
 def _described(result: Path) -> list[_File]:
     return [
-        _File(path, hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size)
+        _File(path, _sha256(path), path.stat().st_size)
         for path in sorted(result.iterdir())
         if path.name != RESULT_MANIFEST
     ]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _lineage(job: Job, facts: dict[str, Any]) -> model_pb2.Lineage:

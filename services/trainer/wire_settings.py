@@ -63,11 +63,6 @@ _PREFERENCE = ("beta", "label_smoothing", "desirable_weight", "undesirable_weigh
 _UNSET_WHEN_ZERO = frozenset(
     {"max_steps", "sample_rows", "evaluation_steps", "early_stopping_patience", "generation_rows"}
 )
-_LATER = {
-    Method.DORA: "DoRA (METHOD_DORA)",
-    Method.QLORA: "QLoRA (METHOD_QLORA)",
-    Method.FULL: "full fine-tuning (METHOD_FULL)",
-}
 
 
 def settings(given: training_pb2.TrainingSettings, hidden_size: int) -> Settings:
@@ -75,11 +70,9 @@ def settings(given: training_pb2.TrainingSettings, hidden_size: int) -> Settings
     chosen = _enums(given)
     method = chosen.get("method", Method.LORA)
     objective = chosen.get("objective", Objective.SUPERVISED)
-    if method in _LATER:
-        raise Failure(Reason.NOT_YET_AVAILABLE, what=f"{_LATER[method]} is not offered yet: use lora or rslora")
-    if objective is not Objective.SUPERVISED:
+    if method.joint and objective is not Objective.SUPERVISED:
         raise Failure(Reason.NOT_YET_AVAILABLE, what=f"training for {objective.value}")
-    if objective.preference:
+    if objective is Objective.DPO:
         chosen.setdefault("metric", Metric.PREFERENCE_ACCURACY)
     chosen["learning_rate"] = default_learning_rate(method, objective, hidden_size)
     chosen |= _given(given, _PLAIN)

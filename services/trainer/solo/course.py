@@ -7,6 +7,7 @@ next step depends on, and a run that goes on from it evaluates nothing twice.
 import math
 import resource
 import time
+from dataclasses import replace
 from typing import Any
 
 from transformers import TrainerCallback
@@ -126,9 +127,9 @@ class Course(TrainerCallback):
         """Count the step that was just done; return its tokens."""
         plan = self.trainer.plan
         tokens: int = sum(plan.feed.lengths[row] for row in plan.steps[self.progress.step])
-        self.progress = Progress(
+        self.progress = replace(
+            self.progress,
             step=self.progress.step + 1,
-            total_steps=self.progress.total_steps,
             trained_tokens=self.progress.trained_tokens + tokens,
             loss=self.trainer.loss,
         )
@@ -149,6 +150,9 @@ class Course(TrainerCallback):
             raise NotFinite(f"after step {self.progress.step} the evaluation gives {value}")
         history = self.own.history
         best = history.add(self.progress.step, value, self._settings)
+        history.evaluations.append({"step": self.progress.step, **assessment.values()})
+        if best:
+            self.progress = replace(self.progress, best_step=self.progress.step)
         if best and self._settings.keep is Keep.BEST:
             dtype = models.base_dtype(self._order.base_folder)
             self.own.best = models.result_of(self.trainer.model, self.parameters, dtype)

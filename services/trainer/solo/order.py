@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.trainer.job import Progress
-from services.trainer.settings import Settings
+from services.trainer.settings import Metric, Settings
+
+# As the joint evaluation names it.
+MARGIN = "preference_margin"
 
 
 class NotFinite(Exception):
@@ -45,6 +48,15 @@ class Assessment:
     loss: float
     accuracy: float | None = None
     margin: float | None = None
+
+    def values(self) -> dict[str, float]:
+        """What was found, by the names under which evaluations are reported."""
+        found = {
+            Metric.LOSS.value: self.loss,
+            Metric.PREFERENCE_ACCURACY.value: self.accuracy,
+            MARGIN: self.margin,
+        }
+        return {name: value for name, value in found.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)

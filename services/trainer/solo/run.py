@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from torch import Tensor, nn
 from transformers import set_seed
 
 from services.trainer import adapter, checkpoints
@@ -29,12 +28,13 @@ _TRAINING, _VALIDATION = "training", "validation"
 
 
 class Trained:
-    """The model at the end of a job, ready to be saved."""
+    """The model at the end of a job, ready to be saved.  `evaluations` has each with its step and values by name."""
 
-    def __init__(self, model: Any, parameters: Mapping[str, nn.Parameter], best: dict[str, Tensor], order: SoloOrder):
-        self._model = model
-        self._parameters = parameters
-        self._best = best
+    def __init__(self, course: Course, order: SoloOrder) -> None:
+        self.evaluations = course.own.history.evaluations
+        self._model = course.trainer.model
+        self._parameters = course.parameters
+        self._best = course.own.best if order.settings.keep is Keep.BEST else {}
         self._order = order
 
     def save(self, folder: Path) -> None:
@@ -61,10 +61,7 @@ def train(order: SoloOrder, training: Sequence[Row], validation: Sequence[Row], 
         course = _course(order, training, validation, hooks, found, Path(scratch))
         hooks.report(Started(course.progress))
         course.run()
-    if not course.finished:
-        return None
-    kept = course.own.best if order.settings.keep is Keep.BEST else {}
-    return Trained(course.trainer.model, course.parameters, kept, order)
+    return Trained(course, order) if course.finished else None
 
 
 def _course(

@@ -28,7 +28,8 @@ class History:
     """What the evaluations of a job have come to.
 
     `best_value` is as reported; `misses` counts evaluations that did not improve on the best by more than the delta;
-    `evaluated_step` is the last that was evaluated; `ended` says that training ends early.
+    `evaluated_step` is the last that was evaluated; `ended` says that training ends early; `evaluations` are all, each
+    with its step and values by name.
     """
 
     best_step: int = 0
@@ -36,6 +37,7 @@ class History:
     misses: int = 0
     evaluated_step: int = 0
     ended: bool = False
+    evaluations: list[dict[str, float]] = field(default_factory=list)
 
     def add(self, step: int, value: float, settings: Settings) -> bool:
         """Take an evaluation's metric in; return whether it is the best so far.

@@ -118,19 +118,6 @@ def test_every_default_is_filled_in(caller: Caller, dataset: str) -> None:
     caller.finished(job.job)
 
 
-@pytest.mark.parametrize(
-    ("method", "words"),
-    [("METHOD_DORA", "DoRA"), ("METHOD_QLORA", "QLoRA"), ("METHOD_FULL", "full fine-tuning")],
-)
-def test_a_method_that_comes_later_is_named(caller: Caller, dataset: str, method: str, words: str) -> None:
-    settings = training_pb2.TrainingSettings(method=training_pb2.Method.Value(method))
-    with pytest.raises(grpc.RpcError) as refused:
-        caller.create(model="later", dataset=dataset, settings=settings)
-    assert failed(refused.value)[:2] == (grpc.StatusCode.UNIMPLEMENTED, "NOT_YET_AVAILABLE")
-    assert method in str(refused.value.details())
-    assert f"{words} ({method}) is not offered yet: use lora or rslora" in str(refused.value.details())
-
-
 def test_a_preference_objective_comes_later(caller: Caller, dataset: str) -> None:
     settings = training_pb2.TrainingSettings(objective=training_pb2.OBJECTIVE_DPO)
     with pytest.raises(grpc.RpcError) as refused:

@@ -1,0 +1,44 @@
+"""What a finished job leaves for its registration: files and facts under one name, whole or not there.
+
+Invariant: a folder named `result` is complete and on disk.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from uuid import uuid4
+
+from services.chassis.files import disk_full_named, publish, sync_tree
+from services.trainer.work import RESULT, RESULT_MANIFEST
+
+_TEMPORARY = "tmp-"
+
+
+def publish_result(
+    folder: Path,
+    save: Callable[[Path], None],
+    facts: Mapping[str, object],
+    at: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Have `save` write the version's files, and give them with the facts their place in a job's `folder`.
+
+    Raises DISK_FULL; what was begun is removed then, and at the next call what a killed process left.
+    """
+    for left in folder.glob(f"{_TEMPORARY}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    temporary = folder / f"{_TEMPORARY}{uuid4().hex}"
+    try:
+        with disk_full_named(folder):
+            temporary.mkdir()
+            save(temporary)
+            at("result written")
+            (temporary / RESULT_MANIFEST).write_text(json.dumps(facts, sort_keys=True))
+            sync_tree(temporary)
+            at("result synced")
+            shutil.rmtree(folder / RESULT, ignore_errors=True)
+            publish(temporary, folder / RESULT)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    at("result published")

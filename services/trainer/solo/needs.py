@@ -1,0 +1,93 @@
+"""What a solo job takes in memory, by arithmetic from its base's configuration, before anything is spent.
+
+Invariant: the parts are said by name, so that a refusal shows its arithmetic.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from services.trainer.needs import Architecture, adapter_parameters, architecture
+from services.trainer.settings import Keep, Method, Settings
+
+# Python, torch, transformers and TRL loaded, before any weight: 0.49 GiB measured.
+_PROCESS_BYTES = 560 * 1024**2
+_FLOAT_BYTES, _HALF_BYTES = 4, 2
+# NF4: half a byte, an 8-bit scale for 64 weights, and for 256 of these a scale of theirs in fp32.
+_QUANTISED_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
+# Both moments of AdamW.
+_MOMENTS = 2
+# Held between forward and backward for one token in one layer, in numbers of the hidden and the intermediate size:
+# inputs of norms and products, queries, keys and values as they are and as attention takes them; gate, its activation,
+# up and their product.  An adapter's path beside each product is computed in fp32 from a copy of its input.
+_HELD_HIDDEN, _HELD_INTERMEDIATE = 14, 4
+_ADAPTER_COPIES_HIDDEN, _ADAPTER_COPIES_INTERMEDIATE = 8, 3
+# TRL's head takes so many rows by so many words at once, and holds them as they are, as fp32 and as gradients.
+_HEAD_ROWS, _HEAD_WORDS, _HEAD_COPIES = 4096, 32768, 3
+
+
+def needs_bytes(config: Mapping[str, Any], settings: Settings) -> dict[str, int]:
+    """As `solo_parts`, from a base's ``config.json``."""
+    return solo_parts(architecture(config), settings)
+
+
+def solo_parts(base: Architecture, settings: Settings) -> dict[str, int]:
+    """Bytes of a job's process by part, at its peak.
+
+    Checkpoints are written from the live tensors, and references are numbers by row: neither is among the parts.
+    """
+    full = settings.method is Method.FULL
+    trained = base.parameters if full else adapter_parameters(base, settings)
+    if settings.method is Method.DORA:
+        trained += _magnitudes(base, settings)
+    best = settings.keep is Keep.BEST and bool(settings.validation_ratio or settings.evaluation_steps)
+    parts = {
+        "process": _PROCESS_BYTES,
+        "base": 0 if full else _frozen_bytes(base, settings.method),
+        "trained weights": trained * _FLOAT_BYTES,
+        "gradients": trained * _FLOAT_BYTES,
+        "moments": trained * _FLOAT_BYTES * _MOMENTS,
+        "best weights so far": trained * (_HALF_BYTES if full else _FLOAT_BYTES) if best else 0,
+        "activations": _activation_bytes(base, settings),
+        "output head": _head_bytes(base, settings),
+    }
+    return {name: size for name, size in parts.items() if size}
+
+
+def _frozen_bytes(base: Architecture, method: Method) -> int:
+    if method is not Method.QLORA:
+        return base.parameters * _HALF_BYTES
+    linear = base.layers * sum(inputs * outputs for inputs, outputs in base.linears.values())
+    # The largest layer is whole again while it is multiplied by.
+    whole = max(inputs * outputs for inputs, outputs in base.linears.values()) * _HALF_BYTES
+    return int(linear * _QUANTISED_BYTES) + (base.parameters - linear) * _HALF_BYTES + whole
+
+
+def _magnitudes(base: Architecture, settings: Settings) -> int:
+    """One number for every output of an adapted layer."""
+    names = settings.target_modules or tuple(base.linears)
+    outputs = sum(base.linears[name][1] for name in names if name in base.linears)
+    return outputs * len(settings.layers or range(base.layers))
+
+
+def _tokens(settings: Settings) -> int:
+    # One row always goes through whole.
+    return max(settings.micro_batch_tokens, settings.max_row_tokens)
+
+
+def _activation_bytes(base: Architecture, settings: Settings) -> int:
+    full = settings.method is Method.FULL
+    held = _HELD_HIDDEN * base.hidden_size + _HELD_INTERMEDIATE * base.intermediate_size
+    layer = held * (_FLOAT_BYTES if full else _HALF_BYTES)
+    if not full:
+        copies = _ADAPTER_COPIES_HIDDEN * base.hidden_size + _ADAPTER_COPIES_INTERMEDIATE * base.intermediate_size
+        layer += copies * _FLOAT_BYTES
+    if settings.gradient_checkpointing:
+        # The layer that is computed again, and what enters each of the others.
+        return _tokens(settings) * (layer + base.layers * base.hidden_size * (_FLOAT_BYTES if full else _HALF_BYTES))
+    return _tokens(settings) * layer * base.layers
+
+
+def _head_bytes(base: Architecture, settings: Settings) -> int:
+    tile = min(_HEAD_ROWS, _tokens(settings)) * min(_HEAD_WORDS, base.vocabulary) * _FLOAT_BYTES * _HEAD_COPIES
+    # Where the head is trained its gradient is summed apart, and added to that of the embedding.
+    return tile + (base.vocabulary * base.hidden_size * _FLOAT_BYTES if settings.method is Method.FULL else 0)

@@ -1,0 +1,120 @@
+"""What the process of a solo job does with its order: reads, trains, reports, and leaves the result.
+
+Invariant: every end has a word, DONE, STOPPED or a refusal that says what to do; a crash alone has none.
+"""
+
+import importlib.metadata
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from services.trainer.conduct import Manners, Refused, libraries
+from services.trainer.results import publish_result
+from services.trainer.settings import Method, Settings
+from services.trainer.solo import libraries as behaviour
+from services.trainer.solo import material
+from services.trainer.solo.order import (
+    Checkpointed,
+    Evaluated,
+    Hooks,
+    NotFinite,
+    Remarked,
+    Report,
+    SoloOrder,
+    Started,
+    Stepped,
+)
+from services.trainer.work import CHECKPOINTS, Exit, Line, Said, Work
+
+Say = Callable[[Line], None]
+
+
+def train(
+    work: Work,
+    folder: Path,
+    say: Say,
+    stopping: Callable[[], bool],
+    at: Callable[[str], None],
+    *,
+    code: str,
+    bounded: AbstractContextManager[None],
+) -> int:
+    """Train the job in `folder` to its end or to a step after `stopping`; return the exit code.
+
+    Its files are read inside ``bounded``; ``code`` is the version of this program.  Raises Refused, DISK_FULL.
+    """
+    manners = Manners(Path(work.data_dir))
+    manners.keep()
+    behaviour.prepare()
+    with bounded:
+        rows = material.read(work)
+    for message in rows.messages:
+        say(Line(Said.MESSAGE, message=message))
+    # Only now: loading these takes seconds of a processor that others may want.
+    import torch
+
+    from services.trainer.solo import run
+
+    torch.set_num_threads(work.threads)
+    order = _order(work, folder)
+    order.kept.mkdir(exist_ok=True)
+    hooks = Hooks(lambda report: say(line_of(report)), stopping, manners.keep, at)
+    try:
+        trained = run.train(order, rows.training, rows.validation, hooks)
+    except NotFinite as error:
+        raise Refused("TRAINING_DIVERGED", f"{error}. Lower the learning rate.") from error
+    except ValueError as error:
+        raise Refused("SETTINGS_UNFIT", str(error)) from error
+    if trained is None:
+        return Exit.STOPPED
+    facts = {
+        "code": code,
+        "libraries": _libraries(work.settings),
+        "threads": work.threads,
+        "rows": len(rows.training),
+        "evaluations": trained.evaluations,
+    }
+    publish_result(folder, trained.save, facts, at)
+    return Exit.DONE
+
+
+def line_of(report: Report) -> Line:
+    """A report as the trainer hears it."""
+    match report:
+        case Started(progress):
+            return Line(Said.STARTED, progress)
+        case Stepped(progress, learning_rate, gradient_norm, tokens_per_second, memory_bytes):
+            return Line(
+                Said.STEP,
+                progress,
+                learning_rate,
+                gradient_norm,
+                tokens_per_second=tokens_per_second,
+                memory_bytes=memory_bytes,
+            )
+        case Evaluated(progress, assessment, _):
+            return Line(Said.EVALUATION, progress, evaluation=assessment.values())
+        case Checkpointed(progress):
+            return Line(Said.CHECKPOINT, progress)
+        case Remarked(progress, message):
+            return Line(Said.MESSAGE, progress, message=message)
+
+
+def _order(work: Work, folder: Path) -> SoloOrder:
+    kept = folder / CHECKPOINTS
+    return SoloOrder(
+        base_folder=Path(work.base_folder),
+        base_name=work.base_name,
+        settings=work.settings,
+        kept=kept,
+        into=kept,
+        libraries=_libraries(work.settings),
+        start=Path(work.start_path) if work.start_path else None,
+        hold_step=work.hold_step,
+    )
+
+
+def _libraries(settings: Settings) -> dict[str, str]:
+    """What the result depends on: here TRL too, and for QLoRA what quantises."""
+    more = ("trl", "accelerate", *(("bitsandbytes",) if settings.method is Method.QLORA else ()))
+    return libraries() | {name: importlib.metadata.version(name) for name in more}

@@ -1,0 +1,39 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from services.trainer.needs import architecture
+from services.trainer.settings import Method, Settings
+from services.trainer.solo.needs import needs_bytes, solo_parts
+from tests.unit.trainer.solo.small_jobs import METHODS, with_settings
+
+
+def test_what_is_trained_is_counted_to_the_last_parameter_but_norms(base: Path) -> None:
+    from services.trainer.solo import models
+
+    config = json.loads((base / "config.json").read_text())
+    for method in METHODS:
+        settings = with_settings(method=method, target_modules=("q_proj", "down_proj"), layers=(1,))
+        parameters = models.trained(models.load(base, settings))
+        norms = sum(value.numel() for name, value in parameters.items() if "norm" in name)
+        counted = sum(value.numel() for value in parameters.values()) - norms
+        assert needs_bytes(config, settings)["moments"] == 8 * counted, method
+
+
+def test_the_parts_follow_the_settings(base: Path) -> None:
+    shape = architecture(json.loads((base / "config.json").read_text()))
+    plain = Settings(method=Method.FULL, max_row_tokens=512)
+
+    def parts(**changes: object) -> dict[str, int]:
+        return solo_parts(shape, replace(plain, **changes))
+
+    whole = parts()
+    assert "best weights so far" not in whole
+    assert parts(validation_ratio=0.1)["best weights so far"] * 2 == whole["trained weights"]
+    assert parts(micro_batch_tokens=4096)["activations"] == 2 * whole["activations"]
+    # One row goes through whole, however few tokens a part may hold.
+    assert parts(micro_batch_tokens=1)["activations"] == parts(micro_batch_tokens=512)["activations"]
+    assert parts(gradient_checkpointing=True)["activations"] < whole["activations"]
+    quantised, half = parts(method=Method.QLORA), parts(method=Method.DORA)
+    assert quantised["base"] < half["base"]
+    assert half["gradients"] < whole["gradients"]

@@ -1,0 +1,78 @@
+"""The process of a solo job: an order in a folder, lines back, a result to register."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from services.trainer.child import train
+from services.trainer.conduct import Refused
+from services.trainer.settings import Method, Objective, Settings
+from services.trainer.solo import material
+from services.trainer.work import RESULT, RESULT_MANIFEST, Exit, Line, Said, Work
+from tests.unit.trainer.solo.small_jobs import with_settings
+
+PAIRS = [("Who has the key?", "The night watch.", "No idea."), ("Is there a bell?", "Yes.", "Maybe so.")]
+
+
+def ordered(folder: Path, base: Path, settings: Settings, rows: list[dict[str, object]]) -> Path:
+    """A job's folder with its data beside it."""
+    data = folder.with_suffix(".jsonl")
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Work(str(base), "tiny", str(data), settings, threads=1, data_dir=str(folder)).write(folder)
+    return folder
+
+
+def conversations(count: int) -> list[dict[str, object]]:
+    return [{"prompt": f"What is {number}?", "completion": f"It is {number}."} for number in range(count)]
+
+
+def test_a_solo_job_says_what_it_does_and_leaves_a_version_with_its_facts(tmp_path: Path, base: Path) -> None:
+    settings = with_settings(validation_ratio=0.25, evaluation_steps=2, checkpoint_steps=2)
+    folder = ordered(tmp_path / "job", base, settings, conversations(12))
+    said: list[Line] = []
+    assert train(folder, said.append, lambda: False) == Exit.DONE
+    expected = [Said.STARTED, Said.STEP, Said.STEP, Said.EVALUATION, Said.CHECKPOINT, Said.STEP, Said.EVALUATION]
+    assert [line.said for line in said] == [*expected, Said.CHECKPOINT]
+    steps = [line for line in said if line.said is Said.STEP]
+    assert all(line.tokens_per_second > 0 and line.memory_bytes > 0 and line.gradient_norm > 0 for line in steps)
+    assert said[-2].evaluation["loss"] > 0
+    assert said[-1].progress.best_step == 3
+    facts = json.loads((folder / RESULT / RESULT_MANIFEST).read_text())
+    assert facts["rows"] == 9
+    assert [evaluation["step"] for evaluation in facts["evaluations"]] == [2, 3]
+    assert "trl" in facts["libraries"]
+    assert (folder / RESULT / "model.safetensors").exists()
+    assert (folder / RESULT / "tokenizer.json").exists()
+
+
+def test_preference_rows_reach_the_job_and_a_stop_ends_it_with_a_checkpoint(tmp_path: Path, base: Path) -> None:
+    settings = with_settings(method=Method.DORA, objective=Objective.DPO, batch_rows=1)
+    rows: list[dict[str, object]] = [
+        {"prompt": prompt, "chosen": chosen, "rejected": rejected} for prompt, chosen, rejected in PAIRS
+    ]
+    folder = ordered(tmp_path / "job", base, settings, rows)
+    said: list[Line] = []
+    assert train(folder, said.append, lambda: True) == Exit.STOPPED
+    assert [line.said for line in said] == [Said.STARTED, Said.STEP, Said.CHECKPOINT]
+    assert train(folder, said.append, lambda: False) == Exit.DONE
+    assert said[3].progress.step == 1
+
+
+def test_rows_that_were_cut_are_named(tmp_path: Path, base: Path) -> None:
+    rows = [*conversations(3), {"prompt": "Why?", "completion": "x" * 300}]
+    folder = ordered(tmp_path / "job", base, with_settings(max_row_tokens=100), rows)
+    found = material.read(Work.read(folder))
+    assert found.messages == ["Rows longer than 100 tokens, which were cut: 1, lines 4"]
+    assert len(found.training) == 4
+
+
+def test_a_job_that_diverges_and_one_whose_settings_do_not_fit_are_refused_by_name(tmp_path: Path, base: Path) -> None:
+    for changes, reason in (
+        ({"learning_rate": 1e30, "warmup_ratio": 0.0}, "TRAINING_DIVERGED"),
+        ({"method": Method.DORA, "target_modules": ("query",)}, "SETTINGS_UNFIT"),
+    ):
+        folder = ordered(tmp_path / reason, base, with_settings(**changes), conversations(12))
+        with pytest.raises(Refused) as refused:
+            train(folder, lambda _: None, lambda: False)
+        assert refused.value.reason == reason
