@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from services.trainer.needs import architecture
 from services.trainer.settings import Method, Settings
@@ -24,7 +25,7 @@ def test_the_parts_follow_the_settings(base: Path) -> None:
     shape = architecture(json.loads((base / "config.json").read_text()))
     plain = Settings(method=Method.FULL, max_row_tokens=512)
 
-    def parts(**changes: object) -> dict[str, int]:
+    def parts(**changes: Any) -> dict[str, int]:
         return solo_parts(shape, replace(plain, **changes))
 
     whole = parts()

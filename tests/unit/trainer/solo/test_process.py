@@ -60,8 +60,8 @@ def test_preference_rows_reach_the_job_and_a_stop_ends_it_with_a_checkpoint(tmp_
 
 
 def test_rows_that_were_cut_are_named(tmp_path: Path, base: Path) -> None:
-    rows = [*conversations(3), {"prompt": "Why?", "completion": "x" * 300}]
-    folder = ordered(tmp_path / "job", base, with_settings(max_row_tokens=100), rows)
+    long: dict[str, object] = {"prompt": "Why?", "completion": "x" * 300}
+    folder = ordered(tmp_path / "job", base, with_settings(max_row_tokens=100), [*conversations(3), long])
     found = material.read(Work.read(folder))
     assert found.messages == ["Rows longer than 100 tokens, which were cut: 1, lines 4"]
     assert len(found.training) == 4
