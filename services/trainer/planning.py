@@ -17,8 +17,6 @@ _OUTCOMES = {
     State.CANCELLED: scheduling.Outcome.CANCELLED,
 }
 DTYPE = "bfloat16"
-# The worker of many jobs is on its way into this tree: until then each job has a process of its own.
-WORKER_IS_HERE = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,7 @@ def resident(job: Job, seen: Seen) -> bool:
 def needs(job: Job, threads: int) -> scheduling.Needs:
     """What the job takes up while it trains."""
     order = job.order
-    if not (WORKER_IS_HERE and order.settings.method.joint):
+    if not order.settings.method.joint:
         return scheduling.Needs(order.job_bytes + order.base_bytes, threads, processes=order.processes)
     # A job whose processes were lost twice in a row shares none, so that it cannot take others along again.
     digest = f"{order.base_digest}!{job.job}" if job.crashes > 1 else order.base_digest
