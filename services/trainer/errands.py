@@ -4,7 +4,7 @@ Invariant: an errand is run once at a time for a job, however often it is asked 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -49,6 +49,11 @@ class Prerequisites:
                 await part.fetch(job)
 
 
+def unhindered(job: Job, outcomes: Mapping[str, State]) -> bool:
+    """Whether all that the job was to follow has succeeded; ``outcomes`` says how jobs stand, by id."""
+    return all(outcomes.get(name) is State.SUCCEEDED for name in job.order.depends_on)
+
+
 class Errands:
     """Runs them.
 
@@ -85,9 +90,13 @@ class Errands:
         finally:
             self._group = None
 
-    def see(self, jobs: Iterable[Job]) -> None:
-        """Begin what these jobs need and nobody is about."""
-        fetching = [job for job in jobs if job.state in (State.QUEUED, State.RUNNING) and not self._needed.here(job)]
+    def see(self, jobs: Iterable[Job], outcomes: Mapping[str, State]) -> None:
+        """Begin what these jobs need and nobody is about; ``outcomes`` says how those stand that others wait for."""
+        fetching = [
+            job
+            for job in jobs
+            if job.state in (State.QUEUED, State.RUNNING) and unhindered(job, outcomes) and not self._needed.here(job)
+        ]
         for job in fetching[:_FETCHES]:
             self._begin("fetch", job, self._fetch)
         for job in jobs:

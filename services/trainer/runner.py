@@ -16,7 +16,7 @@ from pathlib import Path
 from services.chassis.errors import Code, Failure, Reason
 from services.chassis.logs import Log
 from services.trainer import moves
-from services.trainer.errands import Errands, Prerequisite
+from services.trainer.errands import Errands, Prerequisite, unhindered
 from services.trainer.executors.executor import Executor, Lost, News, Training
 from services.trainer.job import Job, Move, State
 from services.trainer.jobs import Jobs
@@ -151,16 +151,16 @@ class Runner:
         jobs = await self._jobs.unfinished()
         await self._sweep(jobs)
         await self._obey(jobs)
-        self._errands.see(jobs)
         by_name = {job.job: job for job in jobs}
         outcomes = await self._jobs.states({name for job in jobs for name in job.order.depends_on})
+        self._errands.see(jobs, outcomes)
         now = time.time()
         seen = Seen(
             replica=self._leases.owner,
             now=now,
             nodes=self._executor.nodes(),
             turns=self._executor.turns(),
-            here={job.job for job in jobs if self._needed.here(job) and self._not_before.get(job.job, 0.0) <= now},
+            here={job.job for job in jobs if self._ready(job, outcomes, now)},
             stopping=set(self._giving_way),
             threads=self._granted.threads,
             allowances=self._granted.allowances,
@@ -176,6 +176,11 @@ class Runner:
             self._shared_at = now
             weights = {tenant: allowance_of(tenant, self._granted.allowances).weight for tenant in usage}
             await self._executor.share(weights, {tenant: row.used_seconds for tenant, row in usage.items()})
+
+    def _ready(self, job: Job, outcomes: Mapping[str, State], now: float) -> bool:
+        """Whether the plan should count with the job; one that follows another has its place in it before its base."""
+        at_hand = self._needed.here(job) or not unhindered(job, outcomes)
+        return at_hand and self._not_before.get(job.job, 0.0) <= now
 
     async def _obey(self, jobs: Iterable[Job]) -> None:
         """Do to processes what people asked for their jobs; settle those that no process holds any more."""

@@ -81,7 +81,7 @@ class Deployment:
     def children(self) -> list[psutil.Process]:
         """The trainer's training processes."""
         trainer = psutil.Process(self.processes["trainer"].pid)
-        return [child for child in trainer.children() if "services.trainer.child" in " ".join(child.cmdline())]
+        return [child for child in trainer.children() if "services.trainer." in " ".join(child.cmdline())]
 
     def job_folders(self) -> set[str]:
         """Names of the folders in which training processes worked; each is a job's id."""

@@ -24,7 +24,8 @@ Ran = subprocess.CompletedProcess[str]
 def jobs(caller: Caller) -> Iterator[tuple[str, str]]:
     """Two unfinished jobs of one moment: the first trains, the second waits for it."""
     dataset = caller.upload(rows_text(3).encode(), "parts.jsonl").dataset
-    first, second = (caller.create(model="parts", dataset=dataset, settings=LONG).job for _ in range(2))
+    first = caller.create(model="parts", dataset=dataset, settings=LONG).job
+    second = caller.create(model="parts", dataset=dataset, settings=LONG, depends_on=[first]).job
     yield first, second
     for job in (second, first):
         caller.training.CancelJob(training_pb2.CancelJobRequest(job=job), metadata=caller.metadata)

@@ -130,14 +130,10 @@ def test_a_base_that_was_deleted_meanwhile_fails_its_job_with_its_name(
     deployment: Deployment, caller: Caller, dataset: str
 ) -> None:
     published(caller, "brief", TinyModel(seed=6))
-    long = training_pb2.TrainingSettings(lora=training_pb2.LoraSettings(rank=2), epochs=1000, batch_rows=1)
-    ahead = caller.create(model="z", dataset=dataset, settings=long)
-    for event in caller.watch(ahead.job):
-        if event.kind == training_pb2.JOB_EVENT_KIND_STEP:
-            break
-    job = caller.create(model="x", dataset=dataset, base="base:brief", settings=SHORT)
+    ahead = caller.create(model="z", dataset=dataset, settings=SHORT)
+    # Its base is fetched once its turn can come.
+    job = caller.create(model="x", dataset=dataset, base="base:brief", settings=SHORT, depends_on=[ahead.job])
     caller.registry.DeleteModel(registry_pb2.DeleteModelRequest(model="brief"), metadata=caller.metadata)
-    caller.training.CancelJob(training_pb2.CancelJobRequest(job=ahead.job), metadata=caller.metadata)
     done = caller.finished(job.job)
     assert (done.state, done.error.reason) == (training_pb2.JOB_STATE_FAILED, "BASE_NOT_FOUND")
     assert "brief@1" in done.error.message

@@ -63,8 +63,12 @@ def test_a_full_disk_refuses_work_pauses_a_job_and_loses_nothing(small: Deployme
         filler.unlink()
         caller.training.ResumeJob(training_pb2.ResumeJobRequest(job=job), metadata=caller.metadata)
         later = caller.watch(job, paused.sequence)
+        told = paused.step
+        note = next(event.message for event in later if event.message.startswith("continuing"))
         step = next(event.step for event in later if event.kind == training_pb2.JOB_EVENT_KIND_STEP)
-        assert step == kept + 1
+        # What was told before the disk was full is done again from the checkpoint, and not told again.
+        assert f"continuing after step {kept}" in note
+        assert step == told + 1
         assert caller.upload(rows_text(3).encode(), "more.jsonl").rows == 15
         caller.training.CancelJob(training_pb2.CancelJobRequest(job=job), metadata=caller.metadata)
         caller.finished(job)

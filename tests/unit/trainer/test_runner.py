@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from services.chassis.database import Database, open_database
+from services.chassis.idempotency import IdempotencyKey
 from services.chassis.logs import logger
 from services.trainer.errands import Errands
 from services.trainer.executors.executor import Lost, News, Training
@@ -20,7 +22,7 @@ from services.trainer.scheduling.state import Node, Policy, Process, Turn
 from services.trainer.settings import Settings
 from services.trainer.work import Line, Said, Work
 from tests.stack import eventually
-from tests.unit.trainer.test_jobs import jobs_in, leases_in, queued, reports_in, stored
+from tests.unit.trainer.test_jobs import ORDER, jobs_in, leases_in, queued, reports_in, stored
 
 
 class Nobody:
@@ -329,3 +331,27 @@ async def test_a_stopped_trainers_jobs_stay_running_and_their_leases_end(world: 
         world.executor.says(job.job, Line(Said.STOPPED))
         await world.until(lambda: job.job in world.executor.started, "it goes on")
     assert (await world.jobs.get("acme", job.job)).state is State.RUNNING
+
+
+async def test_a_job_that_follows_one_that_fails_ends_and_says_so(world: World) -> None:
+    first = await queued(world.jobs)
+    order = replace(ORDER, depends_on=(first.job,))
+    after = await world.jobs.create("acme", "ada", order, IdempotencyKey("acme", "CreateJob", "", b""))
+    world.bases.missing.add(after.job)
+    async with world.running() as runner:
+        await world.until(lambda: first.job in world.executor.started, "the first was started")
+        await world.until(lambda: after.job in runner.verdicts, "the other was told why")
+        assert first.job in runner.verdicts[after.job].why
+        assert world.bases.fetched == []
+        world.executor.says(first.job, Line(Said.REFUSED, reason="TRAINING_DIVERGED", message="It diverged."))
+        ended = await world.until_state(after, State.FAILED)
+    assert (ended.error_reason, first.job in ended.error_message) == ("JOB_UNREACHABLE", True)
+
+
+async def test_a_job_that_no_machine_could_hold_is_refused_with_its_arithmetic(world: World) -> None:
+    order = replace(ORDER, job_bytes=1 << 50)
+    job = await world.jobs.create("acme", "ada", order, IdempotencyKey("acme", "CreateJob", "", b""))
+    async with world.running():
+        ended = await world.until_state(job, State.FAILED)
+    assert ended.error_reason == "SETTINGS_UNFIT"
+    assert "1048576" in ended.error_message or "GiB" in ended.error_message
