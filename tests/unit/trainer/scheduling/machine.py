@@ -197,16 +197,17 @@ class Machine:
             del self.turns[process]
             self._memories.pop(process, None)
 
-    def _able(self, process: Process) -> list[Job]:
-        view = self.view("")
+    def _members(self, process: Process) -> list[Job]:
         return [
             job
             for job in self.jobs.values()
-            if job.phase is Phase.RUNNING
-            and not job.at_rung
-            and process in processes_of(job)
-            and tokens_left(view, job.tenant, self.now) != 0
+            if job.phase is Phase.RUNNING and not job.at_rung and process in processes_of(job)
         ]
+
+    def _able(self, process: Process) -> list[Job]:
+        """Those of its jobs that may train."""
+        view = self.view("")
+        return [job for job in self._members(process) if tokens_left(view, job.tenant, self.now) != 0]
 
     def _check(self) -> None:
         for node in self.nodes.values():
@@ -230,23 +231,23 @@ class Machine:
 
     def _compute(self) -> None:
         for turn in sorted(self.turns.values(), key=lambda turn: turn.process.name):
-            able = self._able(turn.process) if turn.computing else []
-            if able and turn.process.group:
+            if turn.computing and turn.process.group:
                 self._joint(turn.process)
-            elif able:
-                self._solo(able[0])
+            elif turn.computing:
+                for job in self._members(turn.process):
+                    self._solo(job)
 
     def _joint(self, process: Process) -> None:
         """Joint steps until the tick is over; a step takes as long as its tokens."""
         left = int(self.model.rate * self.model.tick_seconds)
-        while left > 0 and (able := self._able(process)):
-            tokens = self._step(process, able, left)
+        while left > 0 and self._able(process):
+            tokens = self._step(process, self._members(process), left)
             left -= sum(tokens.values())
             for name, seconds in joint_charges(sum(tokens.values()) / self.model.rate, tokens).items():
                 self._units[name] += 1
                 self._trained(name, tokens[name], seconds)
 
-    def _step(self, process: Process, able: list[Job], budget: int) -> dict[str, int]:
+    def _step(self, process: Process, jobs: list[Job], budget: int) -> dict[str, int]:
         """Tokens of each job in the next step."""
         model, view = self.model, self.view("")
         pressed = pressing(view, self.now)
@@ -261,7 +262,7 @@ class Machine:
                 pressing=job.job in pressed,
                 deadline=job.deadline or 0.0,
             )
-            for job in able
+            for job in jobs
         ]
         shares = {
             name: Share(tenant.weight, tenant.usage.seconds, tokens_left(view, name, self.now))
@@ -270,6 +271,7 @@ class Machine:
         step = Step(budget, model.max_members, model.rate)
         names, self._memories[process] = choose(members, shares, step, self._memories[process])
         assert names, "a step that could be is taken"
+        assert all(tokens_left(view, self.jobs[name].tenant, self.now) != 0 for name in names), "trained tokens"
         return {member.job: member.unit_tokens for member in members if member.job in names}
 
     def _solo(self, job: Job) -> None:
@@ -282,7 +284,8 @@ class Machine:
         tenant = self.tenants.setdefault(job.tenant, Tenant(job.tenant))
         counted = window_tokens(tenant.trained.tokens, tenant.trained.as_of, self.now, self.policy.window_seconds)
         most = tenant.quota.window_tokens
-        assert most is None or counted < most, "trained tokens"
+        # Solo jobs are held once a tick.
+        assert most is None or counted < most + self.model.rate * self.model.tick_seconds * 4, "trained tokens"
         self.tenants[job.tenant] = replace(
             tenant,
             usage=charge(tenant.usage, seconds, end, self.policy.half_life_seconds),

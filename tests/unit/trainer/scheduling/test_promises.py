@@ -42,7 +42,7 @@ NEEDS = some.one_of(
     ),
     some.builds(
         lambda size, threads, processes: Needs(size * MIB, threads, processes=processes),
-        some.integers(200, 1800),
+        some.integers(200, 1000),
         some.integers(1, 3),
         some.integers(1, 2),
     ),
@@ -63,7 +63,7 @@ def workloads(draw, replicas=1):
             weight=draw(some.sampled_from([1.0, 2.0, 4.0])),
             usage=used(draw(some.sampled_from([0.0, 30.0, 300.0]))),
             quota=Quota(
-                resident_bytes=draw(some.none() | some.just(4 * GIB)),
+                resident_bytes=draw(some.none() | some.just(2 * GIB)),
                 concurrent_jobs=draw(limits),
                 window_tokens=draw(some.none() | some.just(2000)),
             ),
@@ -71,7 +71,7 @@ def workloads(draw, replicas=1):
         for name in "abc"
     ]
     jobs: list[Job] = []
-    for number in range(draw(some.integers(1, 10))):
+    for number in range(draw(some.integers(1, 12))):
         sweep = draw(some.sampled_from(["", "", "s"]))
         follows = draw(some.lists(some.sampled_from(jobs), max_size=1)) if jobs and not sweep else []
         at = float(draw(some.integers(0, 60)))
@@ -91,7 +91,7 @@ def workloads(draw, replicas=1):
     return jobs, nodes, tenants
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(workloads())
 def test_every_job_that_fits_ends_and_every_other_is_told_why_not(workload):
     jobs, nodes, tenants = workload
@@ -100,7 +100,18 @@ def test_every_job_that_fits_ends_and_every_other_is_told_why_not(workload):
     assert not done.finished.keys() & done.refused.keys()
 
 
-@settings(max_examples=40, deadline=None)
+@pytest.mark.parametrize(
+    "quota",
+    [Quota(concurrent_jobs=2), Quota(resident_bytes=100 * MIB), Quota(window_tokens=700)],
+    ids=["jobs", "bytes", "tokens"],
+)
+def test_limits_hold_at_every_moment_and_keep_nobody_from_ending(quota):
+    jobs = [job(f"{tenant}{number}", tenant, tokens_left=300) for tenant in "ab" for number in range(10)]
+    machine = Machine(jobs, [NODE], [Tenant("a", quota=quota)], QUICK)
+    assert len(machine.run_all(limit_seconds=1000.0).finished) == 20
+
+
+@settings(max_examples=25, deadline=None)
 @given(workloads(replicas=2), some.booleans())
 def test_of_two_trainers_over_one_table_one_starts_a_job(workload, serialised):
     jobs, nodes, tenants = workload
@@ -121,6 +132,7 @@ def test_no_job_starves_beside_a_stream_of_a_higher_class(needs, own):
     machine.run(lambda: "low" in machine.outcomes.finished, limit_seconds=2000.0)
 
 
+@settings(max_examples=30, deadline=None)
 @given(workloads(), some.randoms(use_true_random=False), some.integers(0, 60))
 def test_a_plan_does_not_depend_on_the_order_in_which_things_are_listed(workload, random, moment):
     jobs, nodes, tenants = workload
