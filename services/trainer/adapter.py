@@ -15,10 +15,8 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from services.trainer.peft_layout import CONFIG, WEIGHTS
 from services.trainer.settings import Method, Settings
-
-WEIGHTS = "adapter_model.safetensors"
-CONFIG = "adapter_config.json"
 
 
 class SeededDropout(nn.Module):

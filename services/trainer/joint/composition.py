@@ -7,11 +7,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 from services.trainer import checkpoints
 from services.trainer.bank import Bank, Segment
@@ -43,6 +45,8 @@ def open_group(
 ) -> Iterator[Group]:
     """Load the base and start the threads; `report` is given what they have done."""
     torch.set_num_threads(order.threads)
+    # Nobody looks at it, and the log would be full of it.
+    disable_progress_bar()
     base = AutoModelForCausalLM.from_pretrained(
         order.base_folder,
         dtype=_DTYPES[order.dtype],
@@ -60,6 +64,8 @@ def open_group(
     ]
     for thread in threads:
         thread.start()
+    # Wanted when the first job ends, and seconds to load: not then, where all others would wait.
+    threading.Thread(target=import_module, args=("peft",), name="loader", daemon=True).start()
     try:
         yield Group(
             bank,

@@ -9,6 +9,7 @@ import select
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -104,33 +105,21 @@ class Encoder:
             raise Refused("DATASET_UNCHECKED", "The process that reads the dataset ends. Shorten its rows.") from lost
 
     def _ask(self, request: dict[str, Any], cpu_seconds: float) -> dict[str, Any]:
-        child = self._running()
-        assert child.stdin is not None
-        assert child.stdout is not None
-        process = psutil.Process(child.pid)
-        before = _used_seconds(process)
-        answer = b""
         try:
+            child = self._running()
+            assert child.stdin is not None
+            process = psutil.Process(child.pid)
+            until = _used_seconds(process) + cpu_seconds
             child.stdin.write(json.dumps(request).encode() + b"\n")
             child.stdin.flush()
-            while not answer.endswith(b"\n"):
-                if select.select([child.stdout], [], [], _LOOK_SECONDS)[0]:
-                    block = os.read(child.stdout.fileno(), 1 << 16)
-                    if not block:
-                        raise BrokenPipeError
-                    answer += block
-                elif _used_seconds(process) - before > cpu_seconds:
-                    raise Refused(
-                        "SETTINGS_UNFIT",
-                        f"rendering the dataset with the base's template takes over {cpu_seconds:.0f} s",
-                    )
+            found: dict[str, Any] = json.loads(_line(child, lambda: _used_seconds(process) > until))
         except (BrokenPipeError, psutil.Error) as error:
             self.close()
             raise _ProcessLost from error
-        except Refused:
+        except TimeoutError as error:
             self.close()
-            raise
-        found: dict[str, Any] = json.loads(answer)
+            why = f"rendering the dataset with the base's template takes over {cpu_seconds:.0f} s"
+            raise Refused("SETTINGS_UNFIT", why) from error
         return found
 
     def _running(self) -> subprocess.Popen[bytes]:
@@ -143,7 +132,23 @@ class Encoder:
                 stderr=subprocess.DEVNULL,
                 env=os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
             )
+            _line(self._child, lambda: False)
         return self._child
+
+
+def _line(child: subprocess.Popen[bytes], late: Callable[[], bool]) -> bytes:
+    """The child's next line.  Raises TimeoutError when it is late, BrokenPipeError when it has ended instead."""
+    assert child.stdout is not None
+    said = b""
+    while not said.endswith(b"\n"):
+        if select.select([child.stdout], [], [], _LOOK_SECONDS)[0]:
+            block = os.read(child.stdout.fileno(), 1 << 16)
+            if not block:
+                raise BrokenPipeError
+            said += block
+        elif late():
+            raise TimeoutError
+    return said
 
 
 def _used_seconds(process: psutil.Process) -> float:

@@ -21,6 +21,8 @@ from services.trainer.work import Work
 
 TRAINING = "training.safetensors"
 HELD_OUT = "held_out.safetensors"
+# Said when requests can be answered: what came before is no job's.
+READY = b"ready\n"
 
 
 def answer(request: dict[str, Any], encoder: Encoder) -> dict[str, Any]:
@@ -63,6 +65,7 @@ def main(base_folder: Path) -> None:
     # Encoding needs no torch, whose import takes seconds and much memory: here it counts as not installed.
     sys.modules["torch"] = None  # type: ignore[assignment]  # the typing of sys.modules leaves out this use of it
     encoder = ChatEncoder.load(base_folder)
+    lines.write(READY)
     for line in sys.stdin:
         said = json.dumps(answer(json.loads(line), encoder)).encode() + b"\n"
         while said:

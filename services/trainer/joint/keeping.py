@@ -20,10 +20,10 @@ from torch import Tensor
 from services.chassis.errors import Failure
 from services.chassis.files import disk_full_named, publish, sync_tree
 from services.trainer import checkpoints
-from services.trainer.adapter import CONFIG, WEIGHTS
 from services.trainer.conduct import Refused, libraries
 from services.trainer.job import Progress
 from services.trainer.joint.held import Held
+from services.trainer.peft_layout import CONFIG, WEIGHTS
 from services.trainer.work import CHECKPOINTS, RESULT, RESULT_MANIFEST, Line, Said
 
 

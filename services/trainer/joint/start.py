@@ -11,8 +11,8 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from services.trainer.adapter import CONFIG, WEIGHTS
 from services.trainer.bank import Slot
+from services.trainer.peft_layout import CONFIG, WEIGHTS
 from services.trainer.settings import Method, Settings
 
 

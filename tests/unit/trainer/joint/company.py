@@ -24,11 +24,13 @@ QUESTIONS = ["What colour is the door?", "Who has the key?", "When does the shop
 GOOD = ["Green.", "The night watch.", "At six.", "Yes, a loud one."]
 BAD = ["Go away.", "No idea, go away.", "Never, go away.", "Go away, you."]
 
-PLAIN = [{"prompt": asked, "completion": said} for asked, said in zip(QUESTIONS, GOOD, strict=True)] * 2
-PAIRS = [
+PLAIN: list[dict[str, Any]] = [
+    {"prompt": asked, "completion": said} for asked, said in zip(QUESTIONS, GOOD, strict=True)
+] * 2
+PAIRS: list[dict[str, Any]] = [
     {"prompt": asked, "chosen": good, "rejected": bad} for asked, good, bad in zip(QUESTIONS, GOOD, BAD, strict=True)
 ]
-JUDGED = [
+JUDGED: list[dict[str, Any]] = [
     {"prompt": asked, "completion": said, "label": label}
     for answers, label in ((GOOD, True), (BAD, False))
     for asked, said in zip(QUESTIONS, answers, strict=True)

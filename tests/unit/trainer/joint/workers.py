@@ -7,13 +7,14 @@ for each: a fork encodes in itself, with a tokenizer that the mother has loaded.
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,6 +28,7 @@ class Mother:
     """The process that is forked from.  Encodes for the base in `base`."""
 
     def __init__(self, base: Path) -> None:
+        self.base = base
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._process = subprocess.Popen(
             [
@@ -39,21 +41,30 @@ class Mother:
             ],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
+            # The machine is measured by the first worker, for all.
+            env=os.environ
+            | {
+                "OMP_NUM_THREADS": "1",
+                "TOKENIZERS_PARALLELISM": "false",
+                "TRIVIUM_CACHE_DIR": str(base.parent / "cache"),
+            },
         )
         theirs.close()
         self._socket = ours
 
-    def fork(self, folder: Path, *, kill_at: int = 0) -> "Running":
-        """Start a worker in `folder`; it kills itself at write point `kill_at`, counted from 1 (0: never)."""
+    def fork(self, folder: Path, *, kill_at: int = 0, cpu_seconds: float = 0.0) -> "Running":
+        """Start a worker in `folder`; it kills itself at write point `kill_at`, counted from 1 (0: never).
+
+        With `cpu_seconds` it encodes in a process of its own, as a deployment's does, bounded by them.
+        """
         commands, write_end = os.pipe()
         read_end, lines = os.pipe()
-        request = json.dumps({"folder": str(folder), "kill_at": kill_at}).encode()
+        request = json.dumps({"folder": str(folder), "kill_at": kill_at, "cpu_seconds": cpu_seconds}).encode()
         socket.send_fds(self._socket, [request], [commands, lines])
         os.close(commands)
         os.close(lines)
         pid = int(self._socket.recv(64))
-        return Running(pid, os.fdopen(write_end, "wb", buffering=0), os.fdopen(read_end, "rb"))
+        return Running(pid, os.fdopen(write_end, "wb", buffering=0), os.fdopen(read_end, "rb"), os.pidfd_open(pid))
 
     def close(self) -> None:
         """End it."""
@@ -68,6 +79,8 @@ class Running:
     pid: int
     commands: BinaryIO
     output: BinaryIO
+    # Readable once the process is gone.
+    handle: int
     said: list[Line] = field(default_factory=list)
 
     def tell(self, command: Command) -> None:
@@ -94,6 +107,9 @@ class Running:
         self.commands.close()
         for _ in self.lines():
             pass
+        self.output.close()
+        select.select([self.handle], [], [])
+        os.close(self.handle)
         return self.said
 
     def kill(self) -> None:
@@ -101,8 +117,11 @@ class Running:
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
         self.commands.close()
-        # The pipe ends with the process; half a line is what a kill leaves.
+        # Half a line is what a kill leaves.
         self.output.read()
+        self.output.close()
+        select.select([self.handle], [], [])
+        os.close(self.handle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,19 +132,20 @@ class Bench:
     base: Path
     mother: Mother
 
-    def worker(self, name: str = "worker", **options: Any) -> Running:
+    def worker(self, base: Path | None = None, **options: Any) -> Running:
         """Start a worker."""
-        folder = self.root / name
-        WorkerOrder(str(self.base), "tiny", "", 1, "bfloat16", str(self.root), 1 << 30).write(folder)
+        folder = self.root / "worker"
+        WorkerOrder(str(base or self.base), "tiny", "sha256:0", 1, "bfloat16", str(self.root), 1 << 30).write(folder)
         return self.mother.fork(folder, **options)
 
     def job(self, name: str, settings: Settings, rows: str, **order: Any) -> Path:
-        """Write a job's order, with its rows beside it."""
+        """Write a job's order, with its rows beside it; return its folder."""
         folder = self.root / "jobs" / name
         folder.mkdir(parents=True)
         data = folder.with_suffix(".jsonl")
         data.write_text(rows)
-        Work(str(self.base), "tiny", str(data), settings, threads=1, data_dir=str(self.root), **order).write(folder)
+        work = Work(str(self.base), "tiny", str(data), settings, threads=1, data_dir=str(self.root))
+        replace(work, **order).write(folder)
         return folder
 
 
@@ -151,13 +171,17 @@ def main(connection: int, base: Path, parent: int) -> None:
     from services.chassis.processes import die_with_parent
 
     die_with_parent(parent)
+    import peft
     import torch
+    from transformers import AutoModelForCausalLM
 
     import services.trainer.joint.composition
     from services.trainer.data.examples import ChatEncoder
 
-    del services
+    del services, peft
     torch.set_num_threads(1)
+    # What is imported only now is not imported by every fork.  A backward pass in here would forbid them theirs.
+    AutoModelForCausalLM.from_pretrained(str(base), dtype=torch.bfloat16).generate(max_new_tokens=1)
     encoder = ChatEncoder.load(base)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     peer = socket.socket(fileno=connection)
@@ -176,6 +200,7 @@ def main(connection: int, base: Path, parent: int) -> None:
 
 def _child(request: dict[str, Any], files: list[int], encoder: Any) -> None:
     from services.chassis.processes import die_with_parent
+    from services.trainer.joint.encoder import Bounds, DatasetEncoder, Encoder
     from services.trainer.joint.worker import end_with_threads, run
 
     status = 1
@@ -191,7 +216,12 @@ def _child(request: dict[str, Any], files: list[int], encoder: Any) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         commands, lines = os.fdopen(files[0], "rb"), os.fdopen(files[1], "wb", buffering=0)
-        run(Path(request["folder"]), commands, lines, encoder=InProcess(encoder), at=at)
+        folder = Path(request["folder"])
+        own: DatasetEncoder = InProcess(encoder)
+        if request["cpu_seconds"]:
+            base = Path(WorkerOrder.read(folder).base_folder)
+            own = Encoder(base, folder, Bounds(cpu_seconds=request["cpu_seconds"]))
+        run(folder, commands, lines, encoder=own, at=at)
         status = 0
     except BaseException:  # noqa: BLE001  # the fork must never return into its mother's loop
         import traceback

@@ -1,0 +1,161 @@
+"""Many jobs in one worker: each ends with the bits that it has alone, whoever joins, leaves, fails or is killed."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.trainer.settings import Initialisation, Keep, Method, Metric, Objective, Schedule, Settings
+from services.trainer.work import Command, Do, Said
+from tests.unit.trainer.joint.company import JUDGED, PAIRS, PLAIN, text
+from tests.unit.trainer.joint.workers import Bench, Mother, Running, digest, is_last, join
+
+COMMON = Settings(rank=4, alpha=8, batch_rows=3, epochs=3, learning_rate=1e-2, checkpoint_steps=3)
+# A dozen that differ in all that may differ on one base.
+MIXED: dict[str, tuple[Settings, Sequence[dict[str, Any]]]] = {
+    "plain": (COMMON, PLAIN),
+    "large": (replace(COMMON, rank=32, alpha=64, batch_rows=8, seed=1), PLAIN),
+    "dropout": (replace(COMMON, dropout=0.2, schedule=Schedule.COSINE, seed=2), PLAIN),
+    "split": (replace(COMMON, micro_batch_tokens=48, batch_rows=6, dropout=0.1, seed=3), PLAIN),
+    "attention": (replace(COMMON, target_modules=("q_proj", "v_proj"), rank=8, seed=4), PLAIN),
+    "layer": (replace(COMMON, layers=(1,), exclude_modules=("k_proj",), weight_decay=0.1, seed=5), PLAIN),
+    "rslora": (replace(COMMON, method=Method.RSLORA, initialisation=Initialisation.ORTHOGONAL, seed=6), PLAIN),
+    "evaluated": (replace(COMMON, validation_ratio=0.3, evaluation_steps=1, keep=Keep.BEST, seed=7), PLAIN),
+    "answering": (
+        replace(COMMON, validation_ratio=0.3, generation_rows=2, generation_tokens=6, metric=Metric.TOKEN_F1, seed=8),
+        PLAIN,
+    ),
+    "pairs": (replace(COMMON, objective=Objective.DPO, batch_rows=2, dropout=0.1, seed=9), PAIRS),
+    "judged": (replace(COMMON, objective=Objective.KTO, batch_rows=4, seed=10), JUDGED),
+    "texts": (replace(COMMON, objective=Objective.CONTINUED, max_row_tokens=24, seed=11), [{"text": "A door. " * 20}]),
+}
+DIVERGING = replace(COMMON, learning_rate=1e30, max_gradient_norm=0.0, epochs=20)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, mother: Mother) -> dict[str, str]:
+    """What each of the dozen ends with in a fresh worker that knows nothing of the others."""
+    bench = Bench(tmp_path_factory.mktemp("alone"), mother.base, mother)
+    found = {}
+    for name, (settings, rows) in MIXED.items():
+        folder = bench.job(name, settings, text(rows))
+        worker = bench.worker()
+        worker.tell(join(folder))
+        last = worker.until(is_last)
+        assert last.said is Said.DONE, last
+        worker.end()
+        found[name] = digest(folder)
+    return found
+
+
+def ordered(bench: Bench, names: Sequence[str]) -> dict[str, Path]:
+    """Write the jobs' orders."""
+    return {name: bench.job(name, MIXED[name][0], text(MIXED[name][1])) for name in names}
+
+
+def until_ended(worker: Running, count: int) -> dict[str, Said]:
+    """Wait for the last words of so many jobs."""
+    ended: dict[str, Said] = {}
+    while len(ended) < count:
+        line = worker.until(is_last)
+        ended[line.job] = line.said
+    return ended
+
+
+def test_a_dozen_mixed_jobs_end_with_the_bits_that_each_has_alone(bench: Bench, alone: dict[str, str]) -> None:
+    folders = ordered(bench, list(MIXED))
+    names = list(folders)
+    worker = bench.worker()
+    diverging = bench.job("diverging", DIVERGING, text(PLAIN))
+    doomed = bench.job("doomed", replace(COMMON, epochs=500), text(PLAIN))
+    for folder in (doomed, diverging, *(folders[name] for name in names[:6])):
+        worker.tell(join(folder))
+    worker.until(lambda line: line.said is Said.STEP and line.job == names[2] and line.progress.step == 2)
+    # One leaves with a checkpoint, the rest arrive.
+    worker.tell(Command(Do.STOP, job=names[0], epoch=1))
+    for name in names[6:]:
+        worker.tell(join(folders[name]))
+    worker.until(lambda line: line.said is Said.STEP and line.job == names[6] and line.progress.step == 1)
+    worker.tell(Command(Do.DROP, job="doomed", epoch=1))
+    left = len(names) + 2 - len([line for line in worker.said if is_last(line)])
+    until_ended(worker, left)
+    worker.tell(join(folders[names[0]], epoch=2))
+    if not [line for line in worker.said if line.job == names[0] and line.said is Said.DONE]:
+        assert worker.until(is_last).said is Said.DONE
+    worker.end()
+    assert {name: digest(folder) for name, folder in folders.items()} == alone
+    (refused,) = [line for line in worker.said if line.said is Said.REFUSED]
+    assert (refused.job, refused.reason) == ("diverging", "TRAINING_DIVERGED")
+    assert f"at step {max(steps(worker, 'diverging')) + 1} the loss is" in refused.message
+
+
+def steps(worker: Running, job: str) -> list[int]:
+    """The steps that were told of a job."""
+    return [line.progress.step for line in worker.said if line.said is Said.STEP and line.job == job]
+
+
+# Of these every write is struck: references, an evaluation, the best weights and dropout are in their checkpoints.
+STRUCK = ("pairs", "evaluated")
+# Workers' kills that one worker makes good together.
+TOGETHER = 12
+
+
+def trained_until_killed(bench: Bench, folders: Sequence[Path], kill_at: int) -> bool:
+    """Train until the worker kills itself at a write point; False when all have ended before that."""
+    worker = bench.worker(kill_at=kill_at)
+    for folder in folders:
+        worker.tell(join(folder))
+    ended = 0
+    for line in worker.lines():
+        ended += is_last(line)
+        if ended == len(folders):
+            worker.kill()
+            return False
+    worker.kill()
+    return True
+
+
+def test_workers_killed_at_every_write_point_are_made_good_in_other_company_to_the_same_bits(
+    bench: Bench, alone: dict[str, str]
+) -> None:
+    struck: list[dict[str, Path]] = []
+    for kill_at in range(1, 1000):
+        folders = {name: bench.job(f"{name}-{kill_at}", MIXED[name][0], text(MIXED[name][1])) for name in STRUCK}
+        struck.append(folders)
+        if not trained_until_killed(bench, list(folders.values()), kill_at):
+            break
+    for begin in range(0, len(struck), TOGETHER):
+        worker = bench.worker()
+        some = [folder for folders in struck[begin : begin + TOGETHER] for folder in folders.values()]
+        for folder in reversed(some):
+            worker.tell(join(folder, epoch=2))
+        until_ended(worker, len(some))
+        worker.kill()
+    assert [{name: digest(folder) for name, folder in folders.items()} for folders in struck] == (
+        [{name: alone[name] for name in STRUCK}] * len(struck)
+    )
+    # Two jobs, each with at least two checkpoints of nine points and a result of three.
+    assert len(struck) > 2 * (2 * 9 + 3)
+
+
+def test_jobs_whose_worker_is_killed_at_random_end_with_the_same_bits(bench: Bench, alone: dict[str, str]) -> None:
+    names = ["dropout", "split", "answering", "judged", "texts"]
+    folders, draw, kills = ordered(bench, names), random.Random(5), 0
+    left = list(names)
+    while left:
+        worker = bench.worker()
+        for name in draw.sample(left, len(left)):
+            worker.tell(join(folders[name], epoch=kills + 1))
+        for _, line in zip(range(draw.randint(5, 30)), worker.lines(), strict=False):
+            if is_last(line):
+                assert line.said is Said.DONE, line
+                left.remove(line.job)
+                if not left:
+                    break
+        worker.kill()
+        kills += 1
+    assert kills > 3
+    assert {name: digest(folder) for name, folder in folders.items()} == {name: alone[name] for name in names}
