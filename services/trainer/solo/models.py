@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
 from services.trainer import adapter
+from services.trainer.peft_layout import CONFIG, WEIGHTS
 from services.trainer.settings import Initialisation, Method, Settings
 
 # What a base is held in that is not trained: half the memory, and the dtype that it is served in.
@@ -131,12 +132,12 @@ def _whole(alpha: float) -> float:
 
 def _go_on(model: PeftModel, start: Path) -> None:
     """Begin with an earlier adapter's weights.  Raises ValueError where the two differ in more than weights."""
-    earlier = json.loads((start / adapter.CONFIG).read_text())
+    earlier = json.loads((start / CONFIG).read_text())
     ours = model.peft_config["default"].to_dict()
     for name in _SCALE:
         if (earlier.get(name) or 0) != (ours[name] or 0):
             raise ValueError(f"the earlier adapter has {name} {earlier.get(name)}, these settings {ours[name]}")
-    tensors = load_file(str(start / adapter.WEIGHTS))
+    tensors = load_file(str(start / WEIGHTS))
     wanted = {name: tensor.shape for name, tensor in get_peft_model_state_dict(model).items()}
     if {name: tensor.shape for name, tensor in tensors.items()} != wanted:
         raise ValueError(

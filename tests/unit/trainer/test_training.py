@@ -12,6 +12,7 @@ from services.trainer import adapter, batches
 from services.trainer.data.examples import ChatEncoder, Example
 from services.trainer.data.reading import read
 from services.trainer.data.rows import Row
+from services.trainer.peft_layout import CONFIG, WEIGHTS
 from services.trainer.settings import Method, Schedule, Settings
 from services.trainer.training import NotFinite, Run, collate, rate, supervised_loss
 from tests.unit.trainer.tiny import rows_text
@@ -34,7 +35,7 @@ def finished(run: Run, folder: Path) -> str:
         run.step()
     folder.mkdir()
     adapter.save(run.model, folder, "tiny")
-    return hashlib.sha256((folder / adapter.WEIGHTS).read_bytes()).hexdigest()
+    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
 
 
 def test_a_run_begins_as_the_base_itself_and_the_loss_falls(base: Path) -> None:
@@ -102,7 +103,7 @@ def test_splitting_a_step_does_not_change_what_it_learns(
 
 def test_the_adapter_is_what_peft_and_the_engine_read(base: Path, tmp_path: Path) -> None:
     finished(new_run(base), tmp_path / "a")
-    tensors = load_file(tmp_path / "a" / adapter.WEIGHTS)
+    tensors = load_file(tmp_path / "a" / WEIGHTS)
     assert all(tensor.dtype is torch.float32 for tensor in tensors.values())
     # Two layers of seven linear modules, A and B of each.
     assert len(tensors) == 28
@@ -112,12 +113,12 @@ def test_the_adapter_is_what_peft_and_the_engine_read(base: Path, tmp_path: Path
 
     read_back = PeftModel.from_pretrained(fresh, str(tmp_path / "a"))
     assert read_back.peft_config["default"].r == 4
-    assert "tmp" not in (tmp_path / "a" / adapter.CONFIG).read_text()
+    assert "tmp" not in (tmp_path / "a" / CONFIG).read_text()
 
 
 def test_a_rank_stabilised_adapter_says_so(base: Path, tmp_path: Path) -> None:
     finished(new_run(base, dataclasses.replace(SETTINGS, method=Method.RSLORA)), tmp_path / "a")
-    assert '"use_rslora": true' in (tmp_path / "a" / adapter.CONFIG).read_text()
+    assert '"use_rslora": true' in (tmp_path / "a" / CONFIG).read_text()
 
 
 def test_a_module_that_the_base_lacks_is_refused_by_name(base: Path) -> None:
