@@ -22,7 +22,18 @@ from trivium_client.job_nouns import (
 )
 from trivium_client.model_nouns import Alias, AliasMove, Canary, Evaluation, Model, Version, VersionFile
 from trivium_client.serving_nouns import Adapter, Engine, Route, ServedModel, TierUsage
-from trivium_client.training_nouns import Dataset, DatasetProblem
+from trivium_client.training_nouns import (
+    Dataset,
+    DatasetCheck,
+    DatasetProblem,
+    DatasetReport,
+    LabelRows,
+    LeftOutRows,
+    LengthBucket,
+    PairStatistics,
+    PreviewRow,
+    PreviewToken,
+)
 
 __all__ = [
     "Adapter",
@@ -33,7 +44,9 @@ __all__ = [
     "Checkpoint",
     "Collection",
     "Dataset",
+    "DatasetCheck",
     "DatasetProblem",
+    "DatasetReport",
     "Document",
     "DocumentText",
     "Engine",
@@ -44,9 +57,15 @@ __all__ = [
     "JobEstimate",
     "JobEvent",
     "JobFields",
+    "LabelRows",
+    "LeftOutRows",
+    "LengthBucket",
     "LoraSettings",
     "Model",
+    "PairStatistics",
     "PreferenceSettings",
+    "PreviewRow",
+    "PreviewToken",
     "Recipe",
     "RecipeOrder",
     "Route",

@@ -10,11 +10,16 @@ from trivium.common.v1 import transfer_pb2
 from trivium.trainer.v1 import dataset_pb2
 from trivium.trainer.v1.dataset_pb2_grpc import DatasetServiceStub
 
-from trivium_client import nouns, training_wire
+from trivium_client import nouns, settings_wire, training_wire
 from trivium_client.transport import Transport, upload
 
 if TYPE_CHECKING:
     from trivium.trainer.v1.dataset_pb2_grpc import DatasetServiceAsyncStub
+
+
+_MEDIA_TYPES = {".csv": "text/csv", ".tsv": "text/csv", ".parquet": "application/vnd.apache.parquet"}
+# Most rows of one call.
+_PREVIEW_ROWS = 100
 
 
 class Datasets:
@@ -30,9 +35,10 @@ class Datasets:
     async def upload(
         self, path: str | Path, *, name: str = "", progress: Callable[[int, int], None] | None = None
     ) -> nouns.Dataset:
-        """Upload a JSON Lines file; an interrupted upload goes on where it stopped.
+        """Upload a JSON Lines, CSV or Parquet file; an interrupted upload goes on where it stopped.
 
-        Raises InvalidRequestError that names the lines which are wrong.
+        Other bytes under a name are its next version.  Raises InvalidRequestError that names the first lines which
+        are wrong; `problems` has all of them, by the file's digest.
         """
 
         async def committed(sha256: str) -> int:
@@ -52,19 +58,19 @@ class Datasets:
             send=self._stub().UploadDataset,
             committed=committed,
             frame=frame,
-            media_type="application/jsonl",
+            media_type=_MEDIA_TYPES.get(Path(path).suffix.lower(), "application/jsonl"),
             progress=progress,
         )
         return training_wire.dataset(response.dataset)
 
     async def get(self, dataset: str) -> nouns.Dataset:
-        """One dataset by id or digest.  Raises NotFoundError."""
+        """One dataset by name (the newest version), name@version or digest.  Raises NotFoundError."""
         request = dataset_pb2.GetDatasetRequest(dataset=dataset)
         response = await self._transport.call("trainer", self._stub().GetDataset, request)
         return training_wire.dataset(response.dataset)
 
     async def list(self) -> AsyncIterator[nouns.Dataset]:
-        """Every dataset of the tenant, newest first."""
+        """Every version of the tenant's datasets, newest first."""
         request = dataset_pb2.ListDatasetsRequest()
         while True:
             page = await self._transport.call("trainer", self._stub().ListDatasets, request)
@@ -74,13 +80,67 @@ class Datasets:
                 return
             request.page_token = page.next_page_token
 
-    async def validate(self, dataset: str, *, max_row_tokens: int = 0) -> Sequence[nouns.DatasetProblem]:
-        """Everything that is wrong with a dataset, by line."""
-        request = dataset_pb2.ValidateDatasetRequest(dataset=dataset, max_row_tokens=max_row_tokens)
+    async def validate(
+        self,
+        dataset: str,
+        *,
+        max_row_tokens: int = 0,
+        base: str = "",
+        settings: nouns.TrainingSettings | None = None,
+        validation_dataset: str = "",
+    ) -> nouns.DatasetCheck:
+        """What a job with these settings would make of a dataset, and everything that is wrong with it."""
+        request = dataset_pb2.ValidateDatasetRequest(
+            dataset=dataset,
+            max_row_tokens=max_row_tokens,
+            base=base,
+            settings=settings_wire.settings_to_wire(settings or nouns.TrainingSettings()),
+            validation_dataset=validation_dataset,
+        )
         response = await self._transport.call("trainer", self._stub().ValidateDataset, request)
-        return [training_wire.problem(item) for item in response.problems]
+        return training_wire.check(response)
+
+    async def problems(self, dataset: str) -> AsyncIterator[nouns.DatasetProblem]:
+        """All that the newest check said of a dataset's lines; of a file that was refused, by its digest, for a day.
+
+        Raises NotFoundError when no check is kept.
+        """
+        request = dataset_pb2.ListDatasetProblemsRequest(dataset=dataset, page_size=1000)
+        while True:
+            page = await self._transport.call("trainer", self._stub().ListDatasetProblems, request)
+            for item in page.problems:
+                yield training_wire.problem(item)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def preview(
+        self,
+        dataset: str,
+        *,
+        offset: int = 0,
+        rows: int = 5,
+        base: str = "",
+        settings: nouns.TrainingSettings | None = None,
+    ) -> Sequence[nouns.PreviewRow]:
+        """Rows from `offset` (from 0) on as they are trained on, token by token; one row may be several examples."""
+        found: list[nouns.PreviewRow] = []
+        end = offset + rows
+        while True:
+            request = dataset_pb2.PreviewDatasetRequest(
+                dataset=dataset,
+                offset=offset,
+                rows=min(end - offset, _PREVIEW_ROWS),
+                base=base,
+                settings=settings_wire.settings_to_wire(settings or nouns.TrainingSettings()),
+            )
+            response = await self._transport.call("trainer", self._stub().PreviewDataset, request)
+            found += [training_wire.preview_row(row) for row in response.rows]
+            offset = response.next_offset
+            if not offset or offset >= end:
+                return found
 
     async def delete(self, dataset: str) -> None:
-        """Delete a dataset.  Raises PreconditionError while an unfinished job uses it."""
+        """Delete a version (of a name alone the newest).  Raises PreconditionError while an unfinished job uses it."""
         request = dataset_pb2.DeleteDatasetRequest(dataset=dataset)
         await self._transport.call("trainer", self._stub().DeleteDataset, request)

@@ -44,12 +44,13 @@ def preview(
     found: list[PreviewRow] = []
     shown_tokens = 0
     for count, row in enumerate(islice(reading.read(file), offset, None)):
-        if count == rows or shown_tokens > _MAX_TOKENS:
+        if count == rows:
             return found, offset + count
-        for example in _examples(row, preparation, tokenizer):
+        for place, example in enumerate(_examples(row, preparation, tokenizer)):
             shown_tokens += len(example.tokens) + len(example.rejected)
             if found and shown_tokens > _MAX_TOKENS:
-                break
+                # A row is shown from its beginning or not at all; of a long text its first pieces are enough.
+                return found, offset + count + bool(place)
             found.append(example)
     return found, 0
 

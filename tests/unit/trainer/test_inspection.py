@@ -177,9 +177,11 @@ def test_records_are_compared_and_their_labels_counted_before_a_template_makes_r
     assert "name one" in report.warnings[0]
 
 
-def shown(encoder: ChatEncoder, file: io.BytesIO, objective: Objective, offset: int = 0, limit: int = 0) -> Any:
+def shown(
+    encoder: ChatEncoder, file: io.BytesIO, objective: Objective, offset: int = 0, limit: int = 0, rows: int = 2
+) -> Any:
     preparation = Preparation(encoder, objective, Supervision.ASSISTANT, limit)
-    return preview(file, preparation, encoder.tokenizer, offset, 2)
+    return preview(file, preparation, encoder.tokenizer, offset, rows)
 
 
 def test_a_preview_shows_every_token_and_which_are_learned(encoder: ChatEncoder) -> None:
@@ -209,3 +211,15 @@ def test_a_preview_says_why_a_row_is_not_trained_on(encoder: ChatEncoder) -> Non
     assert "nothing of the answer is left" in left_out.note
     assert LONG in "".join(text for text, _ in left_out.tokens)
     assert (broken.line, broken.tokens, "add what should be answered" in broken.note) == (2, (), True)
+
+
+def test_previews_of_one_answer_after_another_show_every_row_once(encoder: ChatEncoder) -> None:
+    file = lines(*[asked_and_answered(f"{number}", "x" * 9000) for number in range(5)])
+    seen, offset = [], 0
+    while True:
+        found, offset = shown(encoder, file, Objective.SUPERVISED, offset, rows=10)
+        assert sum(len(row.tokens) for row in found) < 40_000
+        seen += [row.line for row in found]
+        if not offset:
+            break
+    assert seen == list(range(1, 6))

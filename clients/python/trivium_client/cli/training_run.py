@@ -100,7 +100,10 @@ def _uploaded(client: Trivium, file: Path, json_wanted: bool) -> Dataset:
     typer.echo(f"{file.name} is the dataset {dataset.dataset}: {rows} of {kind}, {tokens}.")
     longest = f"the longest row has {dataset.max_row_tokens}"
     typer.echo(f"{counted(dataset.supervised_tokens, 'token')} of these are learned; {longest}.")
-    _say_problems([problem for problem in client.data.validate(dataset.dataset) if not problem.fatal])
+    check = client.data.validate(dataset.digest)
+    for warning in check.report.warnings:
+        say(warning)
+    _say_problems([problem for problem in check.problems if not problem.fatal])
     return dataset
 
 
