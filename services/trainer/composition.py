@@ -30,9 +30,11 @@ from services.trainer.job import Job
 from services.trainer.jobs import Jobs
 from services.trainer.leases import Leases, identity
 from services.trainer.publisher import Publisher
+from services.trainer.recipes.filling import lineage as recipe_lineage
 from services.trainer.reports import Reports
 from services.trainer.runner import Granted, Limits, Runner, Wake
 from services.trainer.starts import Adapters, Starts
+from services.trainer.sweeping.sweeps import Sweeps
 from services.trainer.watching import Bell
 from services.trainer.work import Work
 
@@ -43,6 +45,7 @@ class Verbs:
 
     datasets: Datasets
     jobs: Jobs
+    sweeps: Sweeps
     bell: Bell
     bases: Bases
     starts: Starts
@@ -96,6 +99,11 @@ async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Adapters)
             changed=changed,
         )
 
+        sweeps = Sweeps(database, now=runtime.clock.now, new_id=runtime.new_id, admit=jobs.admit, changed=changed)
+
+        async def lineage(job: Job) -> dict[str, object]:
+            return {**recipe_lineage(job.order.recipe), **await sweeps.lineage(job)}
+
         starts = Starts(registry, settings.jobs_dir)
         needed = Prerequisites(bases, starts)
 
@@ -119,10 +127,12 @@ async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Adapters)
                 publisher,
                 needed,
                 folder=settings.jobs_dir,
+                lineage=lineage,
                 pause_after=limits.pause_after,
                 done=wake,
                 log=log,
             ),
+            sweeps,
             folder=settings.jobs_dir,
             needed=needed,
             work=work,
@@ -134,7 +144,7 @@ async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Adapters)
         running = runtime.spawn(runner.run(), name="runner")
         runtime.spawn(_sweep(runtime, datasets, settings), name="sweep")
         try:
-            yield Verbs(datasets, jobs, bell, bases, starts, Estimates(database), settings.jobs_dir, runner)
+            yield Verbs(datasets, jobs, sweeps, bell, bases, starts, Estimates(database), settings.jobs_dir, runner)
         finally:
             running.cancel()
             with suppress(asyncio.CancelledError):

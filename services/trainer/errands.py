@@ -4,7 +4,7 @@ Invariant: an errand is run once at a time for a job, however often it is asked 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -57,7 +57,8 @@ def unhindered(job: Job, outcomes: Mapping[str, State]) -> bool:
 class Errands:
     """Runs them.
 
-    ``pause_after`` says how many seconds to wait after so many vain tries; ``done`` is called after each errand.
+    ``lineage`` returns what a job's version is to keep beside its settings; ``pause_after`` says how many seconds to wait
+    after so many vain tries; ``done`` is called after each errand.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Errands:
         needed: Prerequisite,
         *,
         folder: Path,
+        lineage: Callable[[Job], Awaitable[Mapping[str, object]]],
         pause_after: Callable[[int], float],
         done: Callable[[], None],
         log: Log,
@@ -75,6 +77,7 @@ class Errands:
         self._publisher = publisher
         self._needed = needed
         self._folder = folder
+        self._lineage = lineage
         self._pause_after = pause_after
         self._done = done
         self._log = log
@@ -118,7 +121,8 @@ class Errands:
         tries = 0
         while True:
             try:
-                version = await self._publisher.publish(job, self._folder / job.job / RESULT)
+                kept = await self._lineage(job)
+                version = await self._publisher.publish(job, self._folder / job.job / RESULT, kept)
             except PublishPostponed as why:
                 tries += 1
                 self._log.warning("registration_postponed", job=job.job, tries=tries, why=str(why))

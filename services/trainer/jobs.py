@@ -39,14 +39,14 @@ class Jobs:
         changed: Changed,
     ) -> None:
         self._database = database
-        self._admit = admit
+        self.admit = admit
         self._now = now
         self._new_id = new_id
         self._changed = changed
 
     async def create(self, tenant: str, principal: str, order: Order, key: IdempotencyKey) -> Job:
         """Queue a job.  Raises DATASET_NOT_FOUND, JOB_NOT_FOUND, FIELD_INVALID, DISK_FULL, REQUEST_ID_REUSED."""
-        await self._admit()
+        await self.admit()
 
         def queue(session: Session) -> str:
             settled, rows = settled_order(session, tenant, order)

@@ -8,7 +8,7 @@ often this is begun again, a job makes one version.  The domain knows the Protoc
 import hashlib
 import json
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,18 +61,18 @@ class RegistryPublisher:
         self._runtime = runtime
         self._registry = registry_pb2_grpc.RegistryServiceStub(runtime.channel("registry"))
 
-    async def publish(self, job: Job, result: Path) -> str:
+    async def publish(self, job: Job, result: Path, lineage: Mapping[str, object]) -> str:
         """As Publisher.publish."""
         try:
             async with self._runtime.acting_for(job.tenant, on_behalf_of=job.principal):
-                return await self._publish(job, result)
+                return await self._publish(job, result, lineage)
         except grpc.RpcError as error:
             answer = from_rpc_error(error)
             if answer.code in _TRY_AGAIN and answer.reason != Reason.BLOB_TOO_LARGE.name:
                 raise PublishPostponed(answer.message) from error
             raise PublishRefused(answer.reason or answer.code.name, answer.message) from error
 
-    async def _publish(self, job: Job, result: Path) -> str:
+    async def _publish(self, job: Job, result: Path, lineage: Mapping[str, object]) -> str:
         files = await self._runtime.blocking(_described, result)
         for file in files:
             await self._upload(file)
@@ -83,7 +83,7 @@ class RegistryPublisher:
                 model_pb2.VersionFile(filename=file.path.name, sha256=file.sha256, size_bytes=file.size_bytes)
                 for file in files
             ],
-            lineage=_lineage(job, json.loads((result / RESULT_MANIFEST).read_text())),
+            lineage=_lineage(job, json.loads((result / RESULT_MANIFEST).read_text()), lineage),
         )
         request = registry_pb2.CreateVersionRequest(version=version, request_id=derived_id(job.job, "version"))
         created: str = (await self._registry.CreateVersion(request)).version.version
@@ -149,9 +149,9 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _lineage(job: Job, facts: dict[str, Any]) -> model_pb2.Lineage:
+def _lineage(job: Job, facts: dict[str, Any], kept: Mapping[str, object]) -> model_pb2.Lineage:
     config = struct_pb2.Struct()
-    config.update(json.loads(json.dumps({**asdict(job.order.settings), "threads": facts["threads"]})))
+    config.update(json.loads(json.dumps({**asdict(job.order.settings), "threads": facts["threads"], **kept})))
     return model_pb2.Lineage(
         job=job.job,
         parent_version=job.order.start_version,

@@ -1,5 +1,6 @@
 """What becomes of a trained adapter: a version, made by somebody else."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -21,8 +22,10 @@ class PublishPostponed(Exception):
 class Publisher(Protocol):
     """Makes a version of a job's result."""
 
-    async def publish(self, job: Job, result: Path) -> str:
-        """Return the version's id (sha256:…), the same however often it is called.
+    async def publish(self, job: Job, result: Path, lineage: Mapping[str, object]) -> str:
+        """Return the version's id (sha256:…), the same however often it is called with the same.
+
+        `lineage`, fit for JSON, is kept with the version beside the job's settings.
 
         Raises PublishRefused and PublishPostponed.
         """

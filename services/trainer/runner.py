@@ -26,6 +26,7 @@ from services.trainer.reports import Report, Reports
 from services.trainer.scheduling.actions import Action, Drop, Go, Hold, Preempt, Start, Unfit, Verdict
 from services.trainer.scheduling.planning import plan
 from services.trainer.scheduling.state import Node, Policy
+from services.trainer.sweeping.sweeps import Sweeps
 from services.trainer.work import ORDER, Said, Work
 
 # What says nothing about the job: tried again.
@@ -87,6 +88,7 @@ class Runner:
         reports: Reports,
         executor: Executor,
         errands: Errands,
+        sweeps: Sweeps,
         *,
         folder: Path,
         needed: Prerequisite,
@@ -101,6 +103,7 @@ class Runner:
         self._reports = reports
         self._executor = executor
         self._errands = errands
+        self._sweeps = sweeps
         self._folder = folder
         self._needed = needed
         self._work = work
@@ -148,6 +151,7 @@ class Runner:
 
     async def _look(self) -> None:
         """See how things stand, and do what the plan says."""
+        await self._sweeps.settle()
         jobs = await self._jobs.unfinished()
         await self._sweep(jobs)
         await self._obey(jobs)
@@ -231,7 +235,8 @@ class Runner:
         self._held[job.job] = kept
         folder = self._folder / job.job
         try:
-            await self._executor.start(self._training(claimed, nodes, self._ordered(work, folder)))
+            work = self._ordered(replace(work, hold_step=await self._sweeps.hold_step(claimed)), folder)
+            await self._executor.start(self._training(claimed, nodes, work))
         except OSError as error:
             await self._lost(Lost(job.tenant, job.job, claimed.lease.epoch, f"it could not be started: {error}"))
 
@@ -286,7 +291,10 @@ class Runner:
             await self._release(report.job)
             return
         self._log.info("job_left", job=job.job, said=line.said.value, reason=line.reason)
-        if line.said is Said.DONE:
+        if job.order.sweep and line.said is not Said.REFUSED:
+            job = await self._sweeps.left(job, trained=line.said is Said.DONE)
+            await self._settle(job, lambda now: moves.stopped(now, gave_way))
+        elif line.said is Said.DONE:
             await self._settle(job, moves.trained)
         elif line.said is Said.REFUSED:
             await self._settle(job, lambda now: moves.refuse(now, line.reason, line.message))

@@ -3,16 +3,16 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+from protovalidate import Validator
 from trivium.trainer.v1 import dataset_pb2, dataset_pb2_grpc, training_pb2, training_pb2_grpc
 
 from services.chassis import paging
 from services.chassis.context import Role, current
-from services.chassis.errors import unimplemented
 from services.chassis.idempotency import key_for
 from services.chassis.interceptors.call import MethodPolicy
 from services.chassis.runtime import Runtime
 from services.chassis.streams import Chunk
-from services.trainer import checkpoints, wire, wire_datasets, wire_jobs, wire_recipes
+from services.trainer import checkpoints, wire, wire_datasets, wire_jobs, wire_recipes, wire_sweeps
 from services.trainer.bases import Chosen
 from services.trainer.composition import Verbs
 from services.trainer.job import Job, Order
@@ -23,7 +23,9 @@ from services.trainer.work import CHECKPOINTS
 _MAY_TRAIN = MethodPolicy(roles=frozenset({Role.OWNER, Role.MEMBER}))
 DATASET_POLICIES = dict.fromkeys(("UploadDataset", "DeleteDataset"), _MAY_TRAIN)
 _PREVIEW_ROWS = 5
-JOB_POLICIES = dict.fromkeys(("CreateJob", "CancelJob", "PauseJob", "ResumeJob"), _MAY_TRAIN)
+JOB_POLICIES = dict.fromkeys(
+    ("CreateJob", "CancelJob", "PauseJob", "ResumeJob", "CreateSweep", "CancelSweep"), _MAY_TRAIN
+)
 
 
 class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
@@ -104,6 +106,8 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
 
     def __init__(self, verbs: Verbs, runtime: Runtime) -> None:
         self._jobs = verbs.jobs
+        self._sweeps = verbs.sweeps
+        self._rules = Validator()
         self._datasets = verbs.datasets
         self._bell = verbs.bell
         self._bases = verbs.bases
@@ -169,8 +173,39 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         found = await self._estimates.of(wire.tenant(), order, base.architecture, self._runner.nodes())
         return wire_jobs.estimate(found)
 
-    CreateSweep = unimplemented("sweeps")
-    GetSweep = unimplemented("sweeps")
+    async def CreateSweep(
+        self, request: training_pb2.CreateSweepRequest, context: Any
+    ) -> training_pb2.CreateSweepResponse:
+        base = await self._bases.chosen(request.job.base)
+        start = await self._starts.chosen(request.job.start_version, base)
+        members = [wire_jobs.order(member, base, start) for member in wire_sweeps.members(request, self._rules)]
+        asked = wire_sweeps.asked(request, [self._bases.completed(order, base) for order in members])
+        made = await self._sweeps.create(wire.tenant(), current().principal_id, asked, key_for(request))
+        return training_pb2.CreateSweepResponse(sweep=wire_sweeps.sweep(made, self._job))
+
+    async def GetSweep(self, request: training_pb2.GetSweepRequest, context: Any) -> training_pb2.GetSweepResponse:
+        found = await self._sweeps.get(wire.tenant(), request.sweep)
+        return training_pb2.GetSweepResponse(sweep=wire_sweeps.sweep(found, self._job))
+
+    async def ListSweeps(
+        self, request: training_pb2.ListSweepsRequest, context: Any
+    ) -> training_pb2.ListSweepsResponse:
+        size = paging.size_of(request.page_size)
+        found = await self._sweeps.page(wire.tenant(), size, wire.position(request.page_token))
+        fitting = paging.fitting([wire_sweeps.sweep(entry, self._job) for entry in found])
+        full = size if len(fitting) == len(found) else len(fitting)
+        return training_pb2.ListSweepsResponse(
+            sweeps=fitting,
+            next_page_token=wire.next_token(
+                [(entry.create_time, entry.sweep) for entry in found[: len(fitting)]], full
+            ),
+        )
+
+    async def CancelSweep(
+        self, request: training_pb2.CancelSweepRequest, context: Any
+    ) -> training_pb2.CancelSweepResponse:
+        found = await self._sweeps.cancel(wire.tenant(), request.sweep)
+        return training_pb2.CancelSweepResponse(sweep=wire_sweeps.sweep(found, self._job))
 
     async def ListRecipes(
         self, request: training_pb2.ListRecipesRequest, context: Any

@@ -15,7 +15,7 @@ from services.trainer.scheduling.state import Priority
 from services.trainer.wire import timestamp
 from services.trainer.wire_settings import settings, wire_settings
 
-_STATES = {state: training_pb2.JobState.Value(f"JOB_STATE_{state.name}") for state in State}
+STATES = {state: training_pb2.JobState.Value(f"JOB_STATE_{state.name}") for state in State}
 _KINDS = {kind: training_pb2.JobEventKind.Value(f"JOB_EVENT_KIND_{kind.name}") for kind in EventKind}
 _PRIORITIES = {
     training_pb2.PRIORITY_UNSPECIFIED: Priority.NORMAL,
@@ -54,7 +54,7 @@ def job(value: Job, verdict: Verdict | None = None) -> training_pb2.Job:
     answer = training_pb2.Job(
         name=f"tenants/{value.tenant}/jobs/{value.job}",
         job=value.job,
-        state=_STATES[value.state],
+        state=STATES[value.state],
         model=order.model,
         dataset=order.dataset,
         dataset_digest=order.dataset_digest,
@@ -113,7 +113,7 @@ def event(value: Event) -> training_pb2.WatchJobResponse:
         event=training_pb2.JobEvent(
             sequence=value.sequence,
             kind=_KINDS[value.kind],
-            state=_STATES[value.state],
+            state=STATES[value.state],
             step=value.progress.step,
             total_steps=value.progress.total_steps,
             loss=value.progress.loss,

@@ -91,13 +91,13 @@ def _enums(given: training_pb2.TrainingSettings) -> dict[str, Any]:
 def _given(message: Message, names: tuple[str, ...]) -> dict[str, Any]:
     """The fields among `names` that the caller set."""
     return {
-        field.name: _written(value) if field.type == field.TYPE_FLOAT else value
+        field.name: written(value) if field.type == field.TYPE_FLOAT else value
         for field, value in message.ListFields()
         if field.name in names
     }
 
 
-def _written(single: float) -> float:
+def written(single: float) -> float:
     """The number that somebody wrote who meant this one of single precision: 0.05, and not 0.05000000074505806."""
     bits = struct.pack("f", single)
     # Nine digits tell all of them apart.
@@ -107,12 +107,12 @@ def _written(single: float) -> float:
 def _lora(given: training_pb2.LoraSettings) -> dict[str, Any]:
     chosen = _given(given, _LORA)
     rank = chosen.get("rank", Settings().rank)
-    chosen["alpha"] = _written(given.alpha) if given.HasField("alpha") else 2.0 * rank
+    chosen["alpha"] = written(given.alpha) if given.HasField("alpha") else 2.0 * rank
     chosen["target_modules"] = tuple(given.target_modules)
     chosen["exclude_modules"] = tuple(given.exclude_modules)
     chosen["layers"] = tuple(given.layers)
     chosen["rank_pattern"] = tuple(sorted(given.rank_pattern.items()))
-    chosen["alpha_pattern"] = tuple((name, _written(alpha)) for name, alpha in sorted(given.alpha_pattern.items()))
+    chosen["alpha_pattern"] = tuple((name, written(alpha)) for name, alpha in sorted(given.alpha_pattern.items()))
     if given.initialisation:
         name = training_pb2.Initialisation.Name(given.initialisation).removeprefix("INITIALISATION_")
         chosen["initialisation"] = Initialisation[name]

@@ -21,8 +21,6 @@ LATER = frozenset(
         "trivium.retriever.v1.RetrieverService/IngestSource",
         "trivium.retriever.v1.RetrieverService/Reembed",
         "trivium.retriever.v1.RetrieverService/Summarize",
-        "trivium.trainer.v1.TrainingService/CreateSweep",
-        "trivium.trainer.v1.TrainingService/GetSweep",
     }
 )
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from enum import StrEnum
+from enum import Enum, StrEnum
 
 from services.trainer.job import Job, Order, State
 from services.trainer.settings import Keep, Metric, Settings
@@ -163,13 +163,20 @@ def lineage(sweep: Sweep) -> dict[str, object]:
                 "values": dict(line.member.point),
                 "step": line.member.job.progress.step,
                 "ended_at_rung": line.member.ended_at_rung,
-                "state": "best" if line.member.job.job == sweep.best else line.member.job.state.value,
+                "end": _end(line.member, sweep.best),
                 # JSON knows no NaN.
                 "evaluation": {name: value for name, value in line.evaluation.items() if math.isfinite(value)},
             }
             for place, line in enumerate(table(sweep), start=1)
         ],
     }
+
+
+def _end(member: Member, best: str) -> str:
+    """A word that stays the same while a version is being registered."""
+    if member.job.job == best:
+        return "best"
+    return "failed" if member.job.state is State.FAILED else "ended"
 
 
 def paced(settings: Settings, rungs: Sequence[float], total_steps: int) -> tuple[Settings, tuple[int, ...]]:
@@ -221,6 +228,21 @@ def _check_evaluated(settings: Settings, rows_are_given: bool) -> None:
     if answers and not settings.generation_rows:
         problem = f"{settings.metric.value} is measured on answers, and none are generated: set how many, e.g. 100"
         raise invalid("job.settings.generation_rows", problem)
+
+
+def differences(settings: Sequence[Settings]) -> list[Point]:
+    """Return what each of some settings has that not all of them have, by the names that a request writes."""
+    named = {entry.field: entry.name for entry in searchables().values()}
+    varying = [name for name in Settings.__dataclass_fields__ if len({getattr(one, name) for one in settings}) > 1]
+    return [tuple((named.get(name, name), _text(getattr(one, name))) for name in varying) for one in settings]
+
+
+def _text(value: object) -> str:
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, tuple):
+        return ",".join(_text(entry) for entry in value)
+    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _differences(ours: Settings, theirs: Settings) -> list[str]:

@@ -22,13 +22,14 @@ from services.trainer.scheduling.state import Node, Policy, Process, Turn
 from services.trainer.settings import Settings
 from services.trainer.work import Line, Said, Work
 from tests.stack import eventually
+from tests.unit.trainer.sweeping.test_sweeps import NOBODYS, sweeps_in, wanted
 from tests.unit.trainer.test_jobs import ORDER, jobs_in, leases_in, queued, reports_in, stored
 
 
 class Nobody:
     """Takes no result: the jobs here bring none to the registry."""
 
-    async def publish(self, job: Job, result: Path) -> str:
+    async def publish(self, job: Job, result: Path, lineage: Mapping[str, object]) -> str:
         raise AssertionError(f"{job.job} is published")
 
 
@@ -119,7 +120,12 @@ class World:
         self.bases = Bases()
         self.leases = leases_in(database)
         self.executor = Scripted(self.leases.owner)
+        self.sweeps = sweeps_in(database, self._heard)
         self.holding: list[str] = []
+
+    def _heard(self, job: str) -> None:
+        for listener in self.listeners:
+            listener(job)
 
     @asynccontextmanager
     async def work(self, job: Job) -> AsyncIterator[Work]:
@@ -139,6 +145,7 @@ class World:
             Nobody(),
             self.bases,
             folder=self.folder,
+            lineage=self.sweeps.lineage,
             pause_after=limits.pause_after,
             done=wake,
             log=log,
@@ -149,6 +156,7 @@ class World:
             reports_in(self.database),
             self.executor,
             errands,
+            self.sweeps,
             folder=self.folder,
             needed=self.bases,
             work=self.work,
@@ -355,3 +363,39 @@ async def test_a_job_that_no_machine_could_hold_is_refused_with_its_arithmetic(w
         ended = await world.until_state(job, State.FAILED)
     assert ended.error_reason == "SETTINGS_UNFIT"
     assert "1048576" in ended.error_message or "GiB" in ended.error_message
+
+
+async def test_members_of_a_sweep_wait_at_their_rung_and_the_best_alone_is_registered(world: World) -> None:
+    sweep = await world.sweeps.create("acme", "ada", wanted(2, (0.5,)), NOBODYS)
+    better, worse = (member.job for member in sweep.members)
+
+    def evaluated(job: Job, step: int) -> tuple[Line, Line]:
+        progress, loss = Progress(step, 40, best_step=step), 1.0 if job is better else 2.0
+        return Line(Said.STEP, progress), Line(Said.EVALUATION, progress, evaluation={"loss": loss})
+
+    async with world.running():
+        for job in (worse, better):
+            await world.until(lambda job=job: job.job in world.executor.started, "it was started")  # type: ignore[misc]  # a lambda with a default
+            assert world.executor.started[job.job].work.hold_step == 20
+            world.executor.says(job.job, *evaluated(job, 20), Line(Said.STOPPED))
+        await world.until_state(worse, State.CANCELLED)
+        await world.until(lambda: better.job in world.executor.started, "it goes on")
+        assert world.executor.started[better.job].work.hold_step == 0
+        world.executor.says(better.job, *evaluated(better, 40), Line(Said.DONE))
+        await world.until_state(better, State.REGISTERING)
+    assert (await world.sweeps.get("acme", sweep.sweep)).best == better.job
+
+
+async def test_a_member_that_gives_way_short_of_its_rung_is_queued_again_and_a_cancelled_one_ends(world: World) -> None:
+    sweep = await world.sweeps.create("acme", "ada", wanted(2, (0.5,)), NOBODYS)
+    one, other = (member.job for member in sweep.members)
+    async with world.running():
+        await world.until(lambda: {one.job, other.job} <= world.executor.started.keys(), "both were started")
+        world.executor.says(one.job, Line(Said.STEP, Progress(5, 40)), Line(Said.STOPPED))
+        again = (one.job, 2)
+        await world.until(
+            lambda: again in {(job, training.epoch) for job, training in world.executor.started.items()}, "it goes on"
+        )
+        await world.sweeps.cancel("acme", sweep.sweep)
+        for job in (one, other):
+            await world.until_state(job, State.CANCELLED)

@@ -146,7 +146,7 @@ def test_the_table_that_a_version_keeps_is_json_with_the_best_first() -> None:
         "values": {"lora.rank": "best"},
         "step": 20,
         "ended_at_rung": 0,
-        "state": "best",
+        "end": "best",
         "evaluation": {"loss": 1.0},
     }
     assert next(entry for entry in kept["members"] if entry["job"] == "nan")["evaluation"] == {}

@@ -3,7 +3,7 @@
 import itertools
 import math
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -16,7 +16,7 @@ from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey
 from services.trainer import moves
 from services.trainer.job import Job, Move, Progress, State
-from services.trainer.jobs import Jobs
+from services.trainer.jobs import Changed, Jobs
 from services.trainer.reports import Report
 from services.trainer.settings import Settings
 from services.trainer.sweeping.axes import Axis, expand
@@ -46,6 +46,13 @@ def wanted(members: int, rungs: tuple[float, ...] = (0.25, 0.5), kept_ratio: flo
     return Asked(orders, tuple(points), rungs, kept_ratio)
 
 
+def sweeps_in(database: Database, changed: Changed = lambda _: None, ids: Iterator[int] | None = None) -> Sweeps:
+    """The verbs over a database."""
+    numbers = ids or itertools.count()
+    now = partial(datetime.now, UTC)
+    return Sweeps(database, now=now, new_id=lambda: f"s{next(numbers):03d}", admit=test_jobs.admitted, changed=changed)
+
+
 class Machine:
     """Trains members as a runner does: one from where it stands to where it may go, whichever comes next.
 
@@ -66,13 +73,7 @@ class Machine:
 
     def again(self) -> Sweeps:
         """The verbs, of a trainer that has just started."""
-        return Sweeps(
-            self.database,
-            now=partial(datetime.now, UTC),
-            new_id=lambda: f"s{next(self.ids):03d}",
-            admit=test_jobs.admitted,
-            changed=lambda _: None,
-        )
+        return sweeps_in(self.database, ids=self.ids)
 
     async def train(self, job: Job) -> None:
         """One member from where it stands to where it may go, as its process would report it."""

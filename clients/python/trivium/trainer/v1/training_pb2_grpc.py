@@ -91,6 +91,16 @@ class TrainingServiceStub(object):
                 request_serializer=trivium_dot_trainer_dot_v1_dot_training__pb2.GetSweepRequest.SerializeToString,
                 response_deserializer=trivium_dot_trainer_dot_v1_dot_training__pb2.GetSweepResponse.FromString,
                 _registered_method=True)
+        self.ListSweeps = channel.unary_unary(
+                '/trivium.trainer.v1.TrainingService/ListSweeps',
+                request_serializer=trivium_dot_trainer_dot_v1_dot_training__pb2.ListSweepsRequest.SerializeToString,
+                response_deserializer=trivium_dot_trainer_dot_v1_dot_training__pb2.ListSweepsResponse.FromString,
+                _registered_method=True)
+        self.CancelSweep = channel.unary_unary(
+                '/trivium.trainer.v1.TrainingService/CancelSweep',
+                request_serializer=trivium_dot_trainer_dot_v1_dot_training__pb2.CancelSweepRequest.SerializeToString,
+                response_deserializer=trivium_dot_trainer_dot_v1_dot_training__pb2.CancelSweepResponse.FromString,
+                _registered_method=True)
         self.ListRecipes = channel.unary_unary(
                 '/trivium.trainer.v1.TrainingService/ListRecipes',
                 request_serializer=trivium_dot_trainer_dot_v1_dot_training__pb2.ListRecipesRequest.SerializeToString,
@@ -175,14 +185,31 @@ class TrainingServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CreateSweep(self, request, context):
-        """Queues a grid or random search over settings. Filled in by a later release.
+        """Queues a grid or random search over settings, whose members are jobs that train together; the best becomes the
+        version, with the table of all. Fails as CreateJob, and with INVALID_ARGUMENT / FIELD_INVALID for axes that make no
+        members, or members that cannot be compared.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSweep(self, request, context):
-        """Returns a sweep with the table of its members. Filled in by a later release.
+        """Returns a sweep with the table of its members. Fails with NOT_FOUND / SWEEP_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSweeps(self, request, context):
+        """Lists the tenant's sweeps, newest first; a page may hold fewer than asked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelSweep(self, request, context):
+        """Ends a sweep and its members at their next step. Fails with NOT_FOUND / SWEEP_NOT_FOUND, and FAILED_PRECONDITION /
+        SWEEP_FINISHED for one that has ended or whose best member is being registered; ending a cancelled one is no error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -260,6 +287,16 @@ def add_TrainingServiceServicer_to_server(servicer, server):
                     servicer.GetSweep,
                     request_deserializer=trivium_dot_trainer_dot_v1_dot_training__pb2.GetSweepRequest.FromString,
                     response_serializer=trivium_dot_trainer_dot_v1_dot_training__pb2.GetSweepResponse.SerializeToString,
+            ),
+            'ListSweeps': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSweeps,
+                    request_deserializer=trivium_dot_trainer_dot_v1_dot_training__pb2.ListSweepsRequest.FromString,
+                    response_serializer=trivium_dot_trainer_dot_v1_dot_training__pb2.ListSweepsResponse.SerializeToString,
+            ),
+            'CancelSweep': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelSweep,
+                    request_deserializer=trivium_dot_trainer_dot_v1_dot_training__pb2.CancelSweepRequest.FromString,
+                    response_serializer=trivium_dot_trainer_dot_v1_dot_training__pb2.CancelSweepResponse.SerializeToString,
             ),
             'ListRecipes': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRecipes,
@@ -571,6 +608,60 @@ class TrainingService(object):
             '/trivium.trainer.v1.TrainingService/GetSweep',
             trivium_dot_trainer_dot_v1_dot_training__pb2.GetSweepRequest.SerializeToString,
             trivium_dot_trainer_dot_v1_dot_training__pb2.GetSweepResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSweeps(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.trainer.v1.TrainingService/ListSweeps',
+            trivium_dot_trainer_dot_v1_dot_training__pb2.ListSweepsRequest.SerializeToString,
+            trivium_dot_trainer_dot_v1_dot_training__pb2.ListSweepsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelSweep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.trainer.v1.TrainingService/CancelSweep',
+            trivium_dot_trainer_dot_v1_dot_training__pb2.CancelSweepRequest.SerializeToString,
+            trivium_dot_trainer_dot_v1_dot_training__pb2.CancelSweepResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -59,9 +59,18 @@ class TrainingServiceStub:
     EstimateJob: _grpc.UnaryUnaryMultiCallable[_training_pb2.EstimateJobRequest, _training_pb2.EstimateJobResponse]
     """Says what a job would cost in tokens, time and memory, without queueing it. Fails as CreateJob does."""
     CreateSweep: _grpc.UnaryUnaryMultiCallable[_training_pb2.CreateSweepRequest, _training_pb2.CreateSweepResponse]
-    """Queues a grid or random search over settings. Filled in by a later release."""
+    """Queues a grid or random search over settings, whose members are jobs that train together; the best becomes the
+    version, with the table of all. Fails as CreateJob, and with INVALID_ARGUMENT / FIELD_INVALID for axes that make no
+    members, or members that cannot be compared.
+    """
     GetSweep: _grpc.UnaryUnaryMultiCallable[_training_pb2.GetSweepRequest, _training_pb2.GetSweepResponse]
-    """Returns a sweep with the table of its members. Filled in by a later release."""
+    """Returns a sweep with the table of its members. Fails with NOT_FOUND / SWEEP_NOT_FOUND."""
+    ListSweeps: _grpc.UnaryUnaryMultiCallable[_training_pb2.ListSweepsRequest, _training_pb2.ListSweepsResponse]
+    """Lists the tenant's sweeps, newest first; a page may hold fewer than asked."""
+    CancelSweep: _grpc.UnaryUnaryMultiCallable[_training_pb2.CancelSweepRequest, _training_pb2.CancelSweepResponse]
+    """Ends a sweep and its members at their next step. Fails with NOT_FOUND / SWEEP_NOT_FOUND, and FAILED_PRECONDITION /
+    SWEEP_FINISHED for one that has ended or whose best member is being registered; ending a cancelled one is no error.
+    """
     ListRecipes: _grpc.UnaryUnaryMultiCallable[_training_pb2.ListRecipesRequest, _training_pb2.ListRecipesResponse]
     """Lists named recipes that fill in a whole request."""
     FillRecipe: _grpc.UnaryUnaryMultiCallable[_training_pb2.FillRecipeRequest, _training_pb2.FillRecipeResponse]
@@ -100,9 +109,18 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     EstimateJob: _aio.UnaryUnaryMultiCallable[_training_pb2.EstimateJobRequest, _training_pb2.EstimateJobResponse]  # type: ignore[assignment]
     """Says what a job would cost in tokens, time and memory, without queueing it. Fails as CreateJob does."""
     CreateSweep: _aio.UnaryUnaryMultiCallable[_training_pb2.CreateSweepRequest, _training_pb2.CreateSweepResponse]  # type: ignore[assignment]
-    """Queues a grid or random search over settings. Filled in by a later release."""
+    """Queues a grid or random search over settings, whose members are jobs that train together; the best becomes the
+    version, with the table of all. Fails as CreateJob, and with INVALID_ARGUMENT / FIELD_INVALID for axes that make no
+    members, or members that cannot be compared.
+    """
     GetSweep: _aio.UnaryUnaryMultiCallable[_training_pb2.GetSweepRequest, _training_pb2.GetSweepResponse]  # type: ignore[assignment]
-    """Returns a sweep with the table of its members. Filled in by a later release."""
+    """Returns a sweep with the table of its members. Fails with NOT_FOUND / SWEEP_NOT_FOUND."""
+    ListSweeps: _aio.UnaryUnaryMultiCallable[_training_pb2.ListSweepsRequest, _training_pb2.ListSweepsResponse]  # type: ignore[assignment]
+    """Lists the tenant's sweeps, newest first; a page may hold fewer than asked."""
+    CancelSweep: _aio.UnaryUnaryMultiCallable[_training_pb2.CancelSweepRequest, _training_pb2.CancelSweepResponse]  # type: ignore[assignment]
+    """Ends a sweep and its members at their next step. Fails with NOT_FOUND / SWEEP_NOT_FOUND, and FAILED_PRECONDITION /
+    SWEEP_FINISHED for one that has ended or whose best member is being registered; ending a cancelled one is no error.
+    """
     ListRecipes: _aio.UnaryUnaryMultiCallable[_training_pb2.ListRecipesRequest, _training_pb2.ListRecipesResponse]  # type: ignore[assignment]
     """Lists named recipes that fill in a whole request."""
     FillRecipe: _aio.UnaryUnaryMultiCallable[_training_pb2.FillRecipeRequest, _training_pb2.FillRecipeResponse]  # type: ignore[assignment]
@@ -198,7 +216,10 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _training_pb2.CreateSweepRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_training_pb2.CreateSweepResponse, _abc.Awaitable[_training_pb2.CreateSweepResponse]]:
-        """Queues a grid or random search over settings. Filled in by a later release."""
+        """Queues a grid or random search over settings, whose members are jobs that train together; the best becomes the
+        version, with the table of all. Fails as CreateJob, and with INVALID_ARGUMENT / FIELD_INVALID for axes that make no
+        members, or members that cannot be compared.
+        """
 
     @_abc_1.abstractmethod
     def GetSweep(
@@ -206,7 +227,25 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _training_pb2.GetSweepRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_training_pb2.GetSweepResponse, _abc.Awaitable[_training_pb2.GetSweepResponse]]:
-        """Returns a sweep with the table of its members. Filled in by a later release."""
+        """Returns a sweep with the table of its members. Fails with NOT_FOUND / SWEEP_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def ListSweeps(
+        self,
+        request: _training_pb2.ListSweepsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_training_pb2.ListSweepsResponse, _abc.Awaitable[_training_pb2.ListSweepsResponse]]:
+        """Lists the tenant's sweeps, newest first; a page may hold fewer than asked."""
+
+    @_abc_1.abstractmethod
+    def CancelSweep(
+        self,
+        request: _training_pb2.CancelSweepRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_training_pb2.CancelSweepResponse, _abc.Awaitable[_training_pb2.CancelSweepResponse]]:
+        """Ends a sweep and its members at their next step. Fails with NOT_FOUND / SWEEP_NOT_FOUND, and FAILED_PRECONDITION /
+        SWEEP_FINISHED for one that has ended or whose best member is being registered; ending a cancelled one is no error.
+        """
 
     @_abc_1.abstractmethod
     def ListRecipes(

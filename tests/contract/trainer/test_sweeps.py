@@ -1,0 +1,84 @@
+"""Sweeps through the running service."""
+
+import uuid
+
+import grpc
+import pytest
+from trivium.trainer.v1 import training_pb2
+
+from tests.contract.trainer.deployment import Caller
+from tests.contract.trainer.test_datasets import failed
+from tests.unit.trainer.tiny import rows_text
+
+SETTINGS = training_pb2.TrainingSettings(epochs=1000, batch_rows=1, validation_ratio=0.2, checkpoint_steps=1000000)
+
+
+@pytest.fixture(scope="module")
+def dataset(caller: Caller) -> str:
+    return str(caller.upload(rows_text(7).encode(), "swept.jsonl").dataset)
+
+
+def request(dataset: str, **fields: object) -> training_pb2.CreateSweepRequest:
+    """A grid of four."""
+    job = training_pb2.CreateJobRequest(model="swept", dataset=dataset, settings=SETTINGS)
+    axes = [
+        training_pb2.SweepAxis(setting="lora.rank", values=["2", "4"]),
+        training_pb2.SweepAxis(setting="learning_rate", values=["0.001", "0.01"]),
+    ]
+    return training_pb2.CreateSweepRequest(job=job, **{"axes": axes, "rungs": [0.5], **fields})  # type: ignore[arg-type]  # fields of the request
+
+
+def test_a_sweep_is_a_job_for_each_of_its_members_until_it_is_cancelled(caller: Caller, dataset: str) -> None:
+    wanted = request(dataset, request_id=str(uuid.uuid4()))
+    first, again = (caller.training.CreateSweep(wanted, metadata=caller.metadata).sweep for _ in range(2))
+    assert first.sweep == again.sweep
+    assert first.state == training_pb2.SWEEP_STATE_RUNNING
+    assert [dict(line.values) for line in first.table] == [
+        {"lora.rank": rank, "learning_rate": rate} for rank in ("2", "4") for rate in ("0.001", "0.01")
+    ]
+    assert {job.sweep for job in first.members} == {first.sweep}
+    assert [job.settings.lora.rank for job in first.members] == [2, 2, 4, 4]
+    # Evaluated at the rung, so that waiting there changes nothing.
+    assert {job.total_steps // job.settings.evaluation_steps for job in first.members} == {2}
+    listed = caller.training.ListSweeps(training_pb2.ListSweepsRequest(page_size=1), metadata=caller.metadata)
+    assert [sweep.sweep for sweep in listed.sweeps] == [first.sweep]
+    by_id = training_pb2.CancelSweepRequest(sweep=first.sweep)
+    assert (
+        caller.training.CancelSweep(by_id, metadata=caller.metadata).sweep.state == training_pb2.SWEEP_STATE_CANCELLED
+    )
+    for job in first.members:
+        assert caller.finished(job.job).state == training_pb2.JOB_STATE_CANCELLED
+    found = caller.training.GetSweep(training_pb2.GetSweepRequest(sweep=first.sweep), metadata=caller.metadata).sweep
+    assert (found.state, found.message) == (training_pb2.SWEEP_STATE_CANCELLED, "cancelled on request")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"axes": [training_pb2.SweepAxis(setting="rank", values=["2"])]}, "names like it: lora.rank"),
+        ({"axes": [training_pb2.SweepAxis(setting="lora.rank", values=["0"])]}, "lora.rank 0"),
+        ({"rungs": [0.5, 0.25]}, "must ascend"),
+        ({"members": [SETTINGS]}, "either axes or members"),
+    ],
+)
+def test_a_sweep_that_is_none_is_refused_with_what_to_do(
+    caller: Caller, dataset: str, fields: dict[str, object], words: str
+) -> None:
+    with pytest.raises(grpc.RpcError) as refused:
+        caller.training.CreateSweep(request(dataset, **fields), metadata=caller.metadata)
+    assert failed(refused.value)[:2] == (grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID")
+    assert words in str(refused.value.details())
+
+
+def test_members_without_rows_to_be_compared_on_are_refused(caller: Caller, dataset: str) -> None:
+    wanted = request(dataset)
+    wanted.job.settings.ClearField("validation_ratio")
+    with pytest.raises(grpc.RpcError) as refused:
+        caller.training.CreateSweep(wanted, metadata=caller.metadata)
+    assert "name a validation_dataset" in str(refused.value.details())
+
+
+def test_a_sweep_that_is_not_there_is_not_found(caller: Caller) -> None:
+    with pytest.raises(grpc.RpcError) as refused:
+        caller.training.GetSweep(training_pb2.GetSweepRequest(sweep="none"), metadata=caller.metadata)
+    assert failed(refused.value)[1] == "SWEEP_NOT_FOUND"
