@@ -55,13 +55,19 @@ class Loop:
 
     def iterate(self, items: AsyncIterator[T]) -> Generator[T]:
         """Each item as it comes; leaving early closes the source."""
+        drawing: set[asyncio.Task[Any]] = set()
 
         async def following() -> tuple[T] | None:
+            task = asyncio.current_task()
+            assert task is not None, "a coroutine of this loop runs in a task"
+            drawing.add(task)
             # StopAsyncIteration cannot cross a future, so the end is a value; and an item may itself be None.
             try:
                 return (await anext(items),)
             except StopAsyncIteration:
                 return None
+            finally:
+                drawing.discard(task)
 
         try:
             while there := self.run(following()):
@@ -69,7 +75,7 @@ class Loop:
         finally:
             # Who stops the loop closes the source with it.
             with contextlib.suppress(ClosedError):
-                self.run(_close(items))
+                self.run(_close(items, drawing))
 
     def stop(self, grace_seconds: float = _GRACE_SECONDS) -> None:
         """End the thread, once nothing is left in the loop: neither a task nor a source that was left half read."""
@@ -100,7 +106,14 @@ async def _cancelled(tasks: Collection[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _close(items: AsyncIterator[Any]) -> None:
+async def _close(items: AsyncIterator[Any], drawing: Collection[asyncio.Task[Any]]) -> None:
+    """Close a source; what was interrupted while it drew an item ends first, for until then it cannot be closed."""
+    interrupted = list(drawing)
+    for task in interrupted:
+        # Cancelled twice, it would be disturbed while it puts things in order.
+        if not task.cancelling():
+            task.cancel()
+    await asyncio.gather(*interrupted, return_exceptions=True)
     closing = getattr(items, "aclose", None)
     if closing is not None:
         await closing()

@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import gc
 import inspect
+import signal
 import threading
 from collections.abc import AsyncIterator
 
@@ -44,6 +45,30 @@ def test_leaving_an_iterator_early_closes_its_source() -> None:
     items.close()
     assert closed.is_set()
     loop.stop()
+
+
+def test_an_interrupt_while_an_item_is_awaited_closes_its_source_and_is_all_that_is_raised() -> None:
+    loop = Loop()
+    heard = complaints_of(loop)
+    closed: list[bool] = []
+    main = threading.main_thread().ident
+    assert main is not None
+
+    async def silent() -> AsyncIterator[int]:
+        try:
+            signal.pthread_kill(main, signal.SIGINT)
+            await asyncio.Event().wait()
+            yield 1
+        finally:
+            # Closing takes turns of the loop.
+            for _ in range(5):
+                await asyncio.sleep(0)
+            closed.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        next(loop.iterate(silent()))
+    loop.stop()
+    assert (closed, heard) == ([True], [])
 
 
 def test_an_item_that_is_none_is_not_the_end() -> None:

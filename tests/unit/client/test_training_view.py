@@ -75,12 +75,12 @@ def test_a_job_that_trains_is_drawn_with_its_curve_and_its_numbers() -> None:
     view.told(event("evaluation", 5, evaluation={"exact_match": 0.25, "loss": 1.6}))
     assert drawn(view, now=NOW + timedelta(seconds=15)) == [
         "training, step 5 of 10, 0:15 left",
-        "     1.9┤⠉⠒⠤⣀",
-        "        │    ⠉⠑⠒⠤⢄⣀",
-        "        │          ⠉⠒⠤⣀⡀   ◆",
-        "     1.5┤              ⠈⠑⠢⢄⡀",
+        "     1.9┤⠉⠑⠒⠢⠤⢄⣀",
+        "        │    ⠈  ⠉⠑⡒⠢⠤⢄⣀⡀",
+        "        │             ⢀⠈⠉⠒⠢◆",
+        "     1.5┤                  ⡀",
         "    step 1                                      10",
-        "loss 1.5, smoothed 1.5",
+        "loss 1.5, smoothed 1.624",
         "◆ evaluation at step 5: loss 1.6, exact_match 0.25",
         "learning rate  ▁▃▅▆█ 0.005",
         "gradient norm  █▄▂▁▁ 0.2",
@@ -131,7 +131,7 @@ def test_a_loss_that_is_no_number_leaves_the_curve_drawable() -> None:
     view.told(event("step", 4, loss=math.nan))
     lines = drawn(view)
     assert lines[1].startswith("     1.9┤")
-    assert "loss nan, smoothed 1.7" in lines
+    assert any(line.startswith("loss nan, smoothed 1.7") for line in lines)
 
 
 def test_the_time_left_is_of_the_present_pace_and_of_training_alone() -> None:

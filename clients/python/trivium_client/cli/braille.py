@@ -121,7 +121,8 @@ def _within(dot: int, most: int) -> int:
 def _label(row: int, rows: int, low: float, high: float) -> Text:
     shown = {0: f"{high:.4g}", rows - 1: f"{low:.4g}"}
     axis = "┤" if row in shown else "│"
-    return Text(f"{shown.get(row, ''):>{_LABEL_CELLS}}{axis}", style="dim")
+    # A style of the whole text would be one of what is put behind it, too.
+    return Text().append(f"{shown.get(row, ''):>{_LABEL_CELLS}}{axis}", style="dim")
 
 
 def _steps_below(last_step: int, inside: int) -> Text:

@@ -15,8 +15,9 @@ from trivium_client.nouns import Job, JobEvent
 
 # Of so many steps the pace is taken.
 _PACE_STEPS = 20
-# The smoothed curve is a mean over this share of all steps, so that it is as calm in long runs as in short ones.
+# The smoothed curve is a mean over this part of all steps, so that it is as calm in long runs as in short ones.
 _SPANS = 30
+_LEAST_SPAN_STEPS = 5
 _CHART_ROWS = 12
 _LEAST_CHART_ROWS = 4
 # Lines beside the chart, and one that the cursor stands on.
@@ -110,7 +111,7 @@ class View:
         last_step = max(self._last.total_steps, *self._losses)
         curves = Curves(
             raw=[(step, self._losses[step]) for step in sorted(self._losses)],
-            smoothed=smoothed(self._losses, last_step // _SPANS),
+            smoothed=smoothed(self._losses, _span(last_step)),
             marked=[(step, values["loss"]) for step, values in self._evaluations.items() if "loss" in values],
         )
         return chart(curves, last_step=last_step, columns=columns, rows=rows)
@@ -118,7 +119,7 @@ class View:
     def _loss(self) -> Text:
         last_step = max(self._losses)
         parts = [f"loss {self._losses[last_step]:.4g}"]
-        if line := smoothed(self._losses, max(last_step, self._total()) // _SPANS):
+        if line := smoothed(self._losses, _span(max(last_step, self._total()))):
             parts.append(f"smoothed {line[-1][1]:.4g}")
         return Text(", ".join(parts))
 
@@ -146,6 +147,10 @@ class View:
         if memory := self._last.memory_bytes or (self._job.memory_bytes if self._job else 0):
             parts.append(f"{size(memory)} of memory")
         return Text(", ".join(parts))
+
+
+def _span(steps: int) -> int:
+    return max(steps // _SPANS, _LEAST_SPAN_STEPS)
 
 
 def waiting(job: Job, now: datetime) -> str:
