@@ -81,7 +81,7 @@ class Admission:
         except Refused:
             self._bank.close(slot)
             raise
-        except (KeyError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             self._bank.close(slot)
             raise Refused("SETTINGS_UNFIT", f"the job cannot go on: {error}") from error
         held.member = member

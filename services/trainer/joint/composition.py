@@ -31,6 +31,10 @@ _SNAPSHOT_SHARE = 0.05
 _DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
+class Unjoinable(Exception):
+    """No job can train jointly on the base; the text says why."""
+
+
 @contextmanager
 def open_group(
     order: WorkerOrder,
@@ -43,7 +47,7 @@ def open_group(
     cache: Path | None,
     at: checkpoints.WritePoint,
 ) -> Iterator[Group]:
-    """Load the base and start the threads; `report` is given what they have done."""
+    """Load the base and start the threads; `report` is given what they have done.  Raises Unjoinable."""
     torch.set_num_threads(order.threads)
     # Nobody looks at it, and the log would be full of it.
     disable_progress_bar()
@@ -54,7 +58,10 @@ def open_group(
         trust_remote_code=False,
         local_files_only=True,
     )
-    bank = Bank(base)
+    try:
+        bank = Bank(base)
+    except ValueError as error:
+        raise Unjoinable(str(error)) from error
     limits = step_limits(cache, lambda tokens: _probe(bank, tokens))
     preparer = Preparer(encoder, report)
     keeper = Keeper(report, most_bytes=int(order.memory_bytes * _SNAPSHOT_SHARE), at=at)

@@ -105,6 +105,8 @@ class Preparer:
             return Ready(held)
         except Refused as refusal:
             return Ready(held, refusal=refusal)
+        except (KeyError, TypeError, ValueError) as error:
+            return Ready(held, refusal=Refused("SETTINGS_UNFIT", f"the job's order cannot be read: {error}"))
         except OSError as error:
             return Ready(
                 held, refusal=Refused("DATASET_NOT_FOUND", f"the job's files cannot be read: {error.strerror}")

@@ -11,17 +11,21 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from services.chassis.code_version import code_version
 from services.chassis.models import ModelSettings
 from services.trainer import checkpoints
-from services.trainer.conduct import Manners, libraries
+from services.trainer.conduct import Manners, Refused, libraries
 from services.trainer.joint.encoder import DatasetEncoder, Encoder
 from services.trainer.work import Command, Do, Line, Said, WorkerOrder
+
+if TYPE_CHECKING:
+    from services.trainer.joint.group import Group
 
 _LOOK_SECONDS = 1.0
 # Exit status when a thread of ours fails.
@@ -51,7 +55,7 @@ def run(
     manners = Manners(Path(order.data_dir))
     manners.keep()
     # Only now: loading these takes seconds of a processor that others may want.
-    from services.trainer.joint.composition import open_group
+    from services.trainer.joint.composition import Unjoinable, open_group
 
     def say(line: Line) -> None:
         encoded = line.encode()
@@ -60,20 +64,38 @@ def run(
             encoded = encoded[lines.write(encoded) :]
 
     encoder = encoder or Encoder(Path(order.base_folder), folder)
-    with open_group(
-        order, inbox.put, say, encoder, code=code, libraries=libraries(), cache=_cache(order), at=at
-    ) as group:
-        say(Line(Said.READY))
-        while not group.ended:
-            for event in _events(inbox, wait=not group.busy):
-                group.take(event)
-            if group.busy:
-                manners.keep()
-                group.step()
-            group.tell_usage()
+    try:
+        with open_group(
+            order, inbox.put, say, encoder, code=code, libraries=libraries(), cache=_cache(order), at=at
+        ) as group:
+            say(Line(Said.READY))
+            _train(group, inbox, manners)
+    except Unjoinable as why:
+        _refuse(inbox, say, str(why))
+        return
     # Said of jobs that were replaced or dropped shortly before.
     for event in _events(inbox, wait=False):
         group.take(event)
+
+
+def _train(group: "Group", inbox: Inbox, manners: Manners) -> None:
+    """Step the group's jobs, and take in what comes, until it has ended."""
+    while not group.ended:
+        for event in _events(inbox, wait=not group.busy):
+            group.take(event)
+        if group.busy:
+            manners.keep()
+            group.step()
+        group.tell_usage()
+
+
+def _refuse(inbox: Inbox, say: Callable[[Line], None], why: str) -> None:
+    """Refuse whatever job is to join, until the end."""
+    say(Line(Said.READY))
+    while (command := inbox.get()).do is not Do.END:
+        if command.do is Do.JOIN:
+            refusal = Refused("SETTINGS_UNFIT", f"{why}: choose a method that trains alone, such as full").line()
+            say(replace(refusal, job=command.job, epoch=command.epoch))
 
 
 def _events(inbox: Inbox, *, wait: bool) -> Iterator[Any]:

@@ -237,6 +237,16 @@ def test_a_template_that_never_ends_fails_the_job_that_it_was_for(bench: Bench, 
     worker.kill()
 
 
+def test_a_base_that_no_job_can_share_refuses_each_in_words(bench: Bench, tmp_path: Path) -> None:
+    base = TinyModel(changes={"logit_scale": 2.0}).write(tmp_path / "base")
+    worker = bench.worker(base)
+    worker.tell(join(bench.job("a", SETTINGS, ROWS), epoch=4))
+    refused = ended(worker, "a")
+    assert (refused.reason, refused.epoch) == ("SETTINGS_UNFIT", 4)
+    assert "has logit_scale" in refused.message
+    worker.end()
+
+
 def test_a_job_of_the_previous_release_goes_on_from_its_checkpoint(bench: Bench) -> None:
     folder = bench.job("old", SETTINGS, ROWS)
     worker = bench.worker()

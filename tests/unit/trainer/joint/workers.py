@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from services.chassis.models import ModelSettings
 from services.trainer.settings import Settings
 from services.trainer.work import RESULT, Command, Do, Line, Said, Work, WorkerOrder
 
@@ -29,6 +30,11 @@ class Mother:
 
     def __init__(self, base: Path) -> None:
         self.base = base
+        cache = base.parent / "cache"
+        compiled = ModelSettings().cache_dir.expanduser().absolute() / "native"
+        for folder in (compiled, cache):
+            folder.mkdir(parents=True, exist_ok=True)
+        (cache / "native").symlink_to(compiled)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._process = subprocess.Popen(
             [
