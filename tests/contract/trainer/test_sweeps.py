@@ -4,10 +4,12 @@ import uuid
 
 import grpc
 import pytest
+from trivium.registry.v1 import model_pb2, registry_pb2
 from trivium.trainer.v1 import training_pb2
 
 from tests.contract.trainer.deployment import Caller
 from tests.contract.trainer.test_datasets import failed
+from tests.stack import eventually
 from tests.unit.trainer.tiny import rows_text
 
 SETTINGS = training_pb2.TrainingSettings(epochs=1000, batch_rows=1, validation_ratio=0.2, checkpoint_steps=1000000)
@@ -82,3 +84,51 @@ def test_a_sweep_that_is_not_there_is_not_found(caller: Caller) -> None:
     with pytest.raises(grpc.RpcError) as refused:
         caller.training.GetSweep(training_pb2.GetSweepRequest(sweep="none"), metadata=caller.metadata)
     assert failed(refused.value)[1] == "SWEEP_NOT_FOUND"
+
+
+def ended(caller: Caller, sweep: str) -> training_pb2.Sweep:
+    """Wait until the sweep has ended; return it."""
+
+    def now() -> training_pb2.Sweep:
+        request = training_pb2.GetSweepRequest(sweep=sweep)
+        found: training_pb2.Sweep = caller.training.GetSweep(request, metadata=caller.metadata).sweep
+        return found
+
+    eventually(lambda: now().state != training_pb2.SWEEP_STATE_RUNNING, "the sweep has ended", seconds=200)
+    return now()
+
+
+def adapter(caller: Caller, version: str) -> tuple[str, model_pb2.Version]:
+    """The digest of a version's weights, and the version."""
+    request = registry_pb2.GetVersionRequest(version=version)
+    found: model_pb2.Version = caller.registry.GetVersion(request, metadata=caller.metadata).version
+    return next(file.sha256 for file in found.files if file.filename.endswith(".safetensors")), found
+
+
+def test_the_best_member_becomes_the_version_that_the_same_job_alone_would_have_become(
+    caller: Caller, dataset: str
+) -> None:
+    settings = training_pb2.TrainingSettings(epochs=2, batch_rows=4, validation_ratio=0.2, checkpoint_steps=3, seed=3)
+    job = training_pb2.CreateJobRequest(model="swept", dataset=dataset, settings=settings, alias="best")
+    axes = [training_pb2.SweepAxis(setting="learning_rate", values=["0.00001", "0.01", "0.003", "0.001"])]
+    wanted = training_pb2.CreateSweepRequest(job=job, axes=axes, rungs=[0.3, 0.6])
+    made = caller.training.CreateSweep(wanted, metadata=caller.metadata).sweep
+    done = ended(caller, made.sweep)
+    assert done.state == training_pb2.SWEEP_STATE_SUCCEEDED, (done.message, [job.error for job in done.members])
+    assert [line.rank for line in done.table] == [1, 2, 3, 4]
+    assert [line.ended_at_rung for line in done.table] == [0, 2, 1, 1]
+    losses = [line.evaluation["loss"] for line in done.table[:2]]
+    assert losses == sorted(losses)
+    best = next(job for job in done.members if job.job == done.best)
+    alone = caller.create(model="alone", dataset=dataset, settings=best.settings)
+    finished = caller.finished(alone.job)
+    assert finished.state == training_pb2.JOB_STATE_SUCCEEDED, finished.error
+    weights, version = adapter(caller, done.version)
+    assert weights == adapter(caller, finished.version)[0]
+    kept = version.lineage.config["sweep"]
+    assert [member["job"] for member in kept["members"]] == [line.job for line in done.table]
+    alias = registry_pb2.GetAliasRequest(model="swept", alias="best")
+    assert caller.registry.GetAlias(alias, metadata=caller.metadata).alias.target_version == done.version
+    # The others left nothing: only the best was registered.
+    versions = caller.registry.ListVersions(registry_pb2.ListVersionsRequest(model="swept"), metadata=caller.metadata)
+    assert [entry.version for entry in versions.versions] == [done.version]
