@@ -88,7 +88,13 @@ class Lettered:
 
     def render(self, record: Labelled) -> Row:
         """As Renderer.render."""
-        return _conversation(record, self._system, _text(record, "text"), self._letters[_text(record, "label")])
+        label = _text(record, "label")
+        if label not in self._letters:
+            # Of a dataset that is evaluated on: letters are those of the rows that are trained on.
+            raise Malformed(
+                "label", f"no row that is trained on has the label {label[:40]}; drop the row, or train on it"
+            )
+        return _conversation(record, self._system, _text(record, "text"), self._letters[label])
 
 
 class Structured:

@@ -4,6 +4,7 @@ import uuid
 
 import grpc
 import pytest
+from google.protobuf.json_format import MessageToDict
 from trivium.registry.v1 import model_pb2, registry_pb2
 from trivium.trainer.v1 import training_pb2
 
@@ -125,7 +126,7 @@ def test_the_best_member_becomes_the_version_that_the_same_job_alone_would_have_
     assert finished.state == training_pb2.JOB_STATE_SUCCEEDED, finished.error
     weights, version = adapter(caller, done.version)
     assert weights == adapter(caller, finished.version)[0]
-    kept = version.lineage.config["sweep"]
+    kept = MessageToDict(version.lineage.config)["sweep"]
     assert [member["job"] for member in kept["members"]] == [line.job for line in done.table]
     alias = registry_pb2.GetAliasRequest(model="swept", alias="best")
     assert caller.registry.GetAlias(alias, metadata=caller.metadata).alias.target_version == done.version

@@ -184,6 +184,12 @@ def test_more_labels_than_letters_are_refused_with_what_to_choose() -> None:
         letters(labels(*map(str, range(27))))
 
 
+def test_a_label_that_is_not_trained_on_has_no_letter_and_is_named() -> None:
+    made = renderer("classify:letters", labels("a", "b"), 0)
+    with pytest.raises(Malformed, match="has the label c"):
+        made.render(labels("c")[0])
+
+
 @given(st.dictionaries(TEXTS, st.integers() | TEXTS | st.lists(st.booleans()), max_size=5))
 def test_an_object_is_written_as_json_in_one_spelling_where_that_is_compared(output: dict[str, object]) -> None:
     record = Labelled(1, {"text": "a", "output": output})
