@@ -55,7 +55,7 @@ def test_a_line_that_is_shown_is_one_that_the_command_line_takes(
     # What some of the lines read must be there.
     for folder in ("handbook", "services/ops/demo/handbook"):
         (tmp_path / folder).mkdir(parents=True)
-    for file in ("pairs.jsonl", "card.md"):
+    for file in ("pairs.jsonl", "card.md", "services/ops/demo/pairs.jsonl"):
         (tmp_path / file).touch()
     _, *words = shlex.split(line, comments=True)
     if words[0] == "train" and Path(words[1]).is_file():
