@@ -73,6 +73,14 @@ class Sweeps:
         """One sweep with the table of its members."""
         return self._loop.run(self._inner.get(sweep))
 
+    def list(self) -> Iterator[nouns.Sweep]:
+        """Every sweep, newest first."""
+        return self._loop.iterate(self._inner.list())
+
+    def cancel(self, sweep: str) -> nouns.Sweep:
+        """Ask a sweep and its members to end."""
+        return self._loop.run(self._inner.cancel(sweep))
+
 
 class Recipes:
     """See `trivium_client.sweeps.Recipes`."""

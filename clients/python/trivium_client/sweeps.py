@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import TYPE_CHECKING, Unpack
 
 from trivium.trainer.v1 import training_pb2
@@ -59,6 +59,23 @@ class Sweeps:
         """One sweep with the table of its members.  Raises NotFoundError."""
         request = training_pb2.GetSweepRequest(sweep=sweep)
         response = await self._transport.call("trainer", self._stub().GetSweep, request)
+        return job_wire.sweep(response.sweep)
+
+    async def list(self) -> AsyncIterator[nouns.Sweep]:
+        """Every sweep of the tenant, newest first."""
+        request = training_pb2.ListSweepsRequest()
+        while True:
+            page = await self._transport.call("trainer", self._stub().ListSweeps, request)
+            for item in page.sweeps:
+                yield job_wire.sweep(item)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def cancel(self, sweep: str) -> nouns.Sweep:
+        """Ask a sweep and its members to end.  Raises NotFoundError, PreconditionError for one that has ended."""
+        request = training_pb2.CancelSweepRequest(sweep=sweep)
+        response = await self._transport.call("trainer", self._stub().CancelSweep, request)
         return job_wire.sweep(response.sweep)
 
 

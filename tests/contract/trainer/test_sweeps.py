@@ -7,8 +7,10 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from trivium.registry.v1 import model_pb2, registry_pb2
 from trivium.trainer.v1 import training_pb2
+from trivium_client import Trivium
+from trivium_client.nouns import SweepAxis, TrainingSettings
 
-from tests.contract.trainer.deployment import Caller
+from tests.contract.trainer.deployment import Caller, Deployment
 from tests.contract.trainer.test_datasets import failed
 from tests.stack import eventually
 from tests.unit.trainer.tiny import rows_text
@@ -53,6 +55,16 @@ def test_a_sweep_is_a_job_for_each_of_its_members_until_it_is_cancelled(caller: 
         assert caller.finished(job.job).state == training_pb2.JOB_STATE_CANCELLED
     found = caller.training.GetSweep(training_pb2.GetSweepRequest(sweep=first.sweep), metadata=caller.metadata).sweep
     assert (found.state, found.message) == (training_pb2.SWEEP_STATE_CANCELLED, "cancelled on request")
+
+
+def test_the_sdk_makes_lists_and_cancels_sweeps(deployment: Deployment, dataset: str) -> None:
+    with Trivium(data_dir=deployment.folder) as client:
+        axis = SweepAxis(setting="lora.rank", values=("2", "4"))
+        settings = TrainingSettings(epochs=1000, batch_rows=1, validation_ratio=0.2)
+        made = client.sweeps.create(model="swept", dataset=dataset, axes=[axis], settings=settings)
+        assert next(client.sweeps.list()).sweep == made.sweep
+        assert client.sweeps.cancel(made.sweep).state == "cancelled"
+        assert client.sweeps.get(made.sweep).state == "cancelled"
 
 
 @pytest.mark.parametrize(
