@@ -195,4 +195,5 @@ class Bases:
             base_digest=job.order.base_digest,
             validation_path=validation_path,
             start_path=start_path,
+            recipe=job.order.recipe,
         )

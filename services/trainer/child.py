@@ -18,9 +18,9 @@ from services.chassis.code_version import code_version
 from services.chassis.errors import Failure
 from services.trainer import checkpoints
 from services.trainer.conduct import Manners, Refused, libraries
-from services.trainer.data import reading
 from services.trainer.data.encoding import Preparation, Untrainable, prepare
 from services.trainer.data.examples import ChatEncoder, Example
+from services.trainer.recipes import reading
 from services.trainer.results import publish_result
 from services.trainer.solo.process import train as solo
 from services.trainer.work import CHECKPOINTS, Exit, Line, Said, Work
@@ -46,7 +46,7 @@ def read_examples(work: Work, say: Say) -> list[Example]:
     )
     with Path(work.dataset_path).open("rb") as file:
         try:
-            prepared = prepare(reading.read(file), preparation)
+            prepared = prepare(reading.read(file, work.recipe, settings.seed), preparation)
         except Untrainable as error:
             raise Refused("DATASET_MALFORMED", str(error)) from error
     if prepared.cut_lines:

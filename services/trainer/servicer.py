@@ -54,7 +54,7 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
     async def ValidateDataset(
         self, request: dataset_pb2.ValidateDatasetRequest, context: Any
     ) -> dataset_pb2.ValidateDatasetResponse:
-        settings = wire_datasets.asked(request.settings, request.max_row_tokens)
+        settings = wire_datasets.asked(request.settings, request.recipe, request.max_row_tokens)
         return wire_datasets.checked(
             *await self._datasets.validate(
                 wire.tenant(), request.dataset, request.validation_dataset, request.base, settings
@@ -72,7 +72,7 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
     async def PreviewDataset(
         self, request: dataset_pb2.PreviewDatasetRequest, context: Any
     ) -> dataset_pb2.PreviewDatasetResponse:
-        settings = wire_datasets.asked(request.settings)
+        settings = wire_datasets.asked(request.settings, request.recipe)
         return wire_datasets.previewed(
             *await self._datasets.preview(
                 wire.tenant(),

@@ -36,7 +36,7 @@ _PLAIN = (
 )
 
 
-def asked(settings: training_pb2.TrainingSettings, max_row_tokens: int = 0) -> Asked:
+def asked(settings: training_pb2.TrainingSettings, recipe: str, max_row_tokens: int = 0) -> Asked:
     """What the settings of a job to come say about its data, every default filled in."""
     chosen = {field.name: value for field, value in settings.ListFields() if field.name in _NUMBERS}
     if max_row_tokens:
@@ -46,6 +46,7 @@ def asked(settings: training_pb2.TrainingSettings, max_row_tokens: int = 0) -> A
     return Asked(
         objective=Objective[objective] if settings.objective else None,
         supervision=Supervision[supervision] if settings.supervision else Supervision.ASSISTANT,
+        recipe=recipe,
         **chosen,
     )
 

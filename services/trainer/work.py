@@ -146,6 +146,8 @@ class Work:
     base_digest: str = ""
     validation_path: str = ""
     start_path: str = ""
+    # The mark of the recipe, and its choice, by which records become rows.
+    recipe: str = ""
     # Trains up to this step, writes a checkpoint, evaluates, and says STOPPED; 0 trains to the end.  It is no part of
     # the settings: the learning rate is planned for the whole length.
     hold_step: int = 0

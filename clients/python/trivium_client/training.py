@@ -88,6 +88,7 @@ class Datasets:
         base: str = "",
         settings: nouns.TrainingSettings | None = None,
         validation_dataset: str = "",
+        recipe: str = "",
     ) -> nouns.DatasetCheck:
         """What a job with these settings would make of a dataset, and everything that is wrong with it."""
         request = dataset_pb2.ValidateDatasetRequest(
@@ -96,6 +97,7 @@ class Datasets:
             base=base,
             settings=settings_wire.settings_to_wire(settings or nouns.TrainingSettings()),
             validation_dataset=validation_dataset,
+            recipe=recipe,
         )
         response = await self._transport.call("trainer", self._stub().ValidateDataset, request)
         return training_wire.check(response)
@@ -122,6 +124,7 @@ class Datasets:
         rows: int = 5,
         base: str = "",
         settings: nouns.TrainingSettings | None = None,
+        recipe: str = "",
     ) -> Sequence[nouns.PreviewRow]:
         """Rows from `offset` (from 0) on as they are trained on, token by token; one row may be several examples."""
         found: list[nouns.PreviewRow] = []
@@ -133,6 +136,7 @@ class Datasets:
                 rows=min(end - offset, _PREVIEW_ROWS),
                 base=base,
                 settings=settings_wire.settings_to_wire(settings or nouns.TrainingSettings()),
+                recipe=recipe,
             )
             response = await self._transport.call("trainer", self._stub().PreviewDataset, request)
             found += [training_wire.preview_row(row) for row in response.rows]

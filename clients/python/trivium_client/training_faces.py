@@ -36,6 +36,7 @@ class Datasets:
         base: str = "",
         settings: nouns.TrainingSettings | None = None,
         validation_dataset: str = "",
+        recipe: str = "",
     ) -> nouns.DatasetCheck:
         """What a job with these settings would make of a dataset, and everything that is wrong with it."""
         checking = self._inner.validate(
@@ -44,6 +45,7 @@ class Datasets:
             base=base,
             settings=settings,
             validation_dataset=validation_dataset,
+            recipe=recipe,
         )
         return self._loop.run(checking)
 
@@ -59,9 +61,12 @@ class Datasets:
         rows: int = 5,
         base: str = "",
         settings: nouns.TrainingSettings | None = None,
+        recipe: str = "",
     ) -> Sequence[nouns.PreviewRow]:
         """Rows as they are trained on, token by token."""
-        return self._loop.run(self._inner.preview(dataset, offset=offset, rows=rows, base=base, settings=settings))
+        return self._loop.run(
+            self._inner.preview(dataset, offset=offset, rows=rows, base=base, settings=settings, recipe=recipe)
+        )
 
     def delete(self, dataset: str) -> None:
         """Delete a dataset."""

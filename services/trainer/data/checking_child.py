@@ -21,6 +21,7 @@ from services.trainer.data.inspection import inspect
 from services.trainer.data.preview import preview
 from services.trainer.data.reading import recognise
 from services.trainer.data.report import Asked
+from services.trainer.recipes import reading as recipe_reading
 from services.trainer.settings import Objective, Supervision
 
 # Exit status when Python itself was refused more memory.
@@ -72,7 +73,8 @@ def answer(file: BinaryIO, encoder: ChatEncoder, order: dict[str, Any], problems
         return {"report": asdict(inspect(file, validation, encoder, asked, problems.take))}
     objective = asked.objective or default_objective(recognise(file) or rows.Format.CHAT)
     preparation = Preparation(encoder, objective, asked.supervision, asked.max_row_tokens)
-    shown, following = preview(file, preparation, encoder.tokenizer, order["offset"], order["rows"])
+    found_rows = recipe_reading.read(file, asked.recipe, asked.seed)
+    shown, following = preview(found_rows, preparation, encoder.tokenizer, order["offset"], order["rows"])
     return {"rows": [asdict(row) for row in shown], "next_offset": following}
 
 

@@ -71,7 +71,7 @@ def mismatch(kind: Format, objective: Objective) -> str | None:
         return None
     needed = " or ".join(_FORMATS[objective])
     if kind is Format.RECORDS:
-        return "records are trained on through a template that makes rows of them: name one"
+        return "records are trained on through a recipe that makes rows of them: name one"
     fits = ", ".join(objective for objective, kinds in _FORMATS.items() if kind in kinds)
     return f"the objective {objective} needs rows of the format {needed}, these are {kind}: choose {fits} for them"
 
@@ -89,7 +89,7 @@ def encode(row: AnyRow, encoder: Encoder, supervision: Supervision = Supervision
         return Pair(_answer(encoder, row.prompt, row.chosen), _answer(encoder, row.prompt, row.rejected))
     if isinstance(row, Judgement):
         return Judged(_answer(encoder, row.prompt, row.completion), row.desirable)
-    raise Unrenderable("a record is trained on through a template that makes a row of it: name one")
+    raise Unrenderable("a record is trained on through a recipe that makes a row of it: name one")
 
 
 def _answer(encoder: Encoder, prompt: Sequence[Turn], answer: Sequence[Turn]) -> Example:

@@ -5,7 +5,7 @@ that what a report counts is what a run does.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
@@ -22,9 +22,10 @@ from services.trainer.data.encoding import (
 )
 from services.trainer.data.examples import Encoder, Judged, Pair, Unrenderable
 from services.trainer.data.report import Asked, Lengths, Pairs, Report, advice, steps_of
-from services.trainer.data.rows import AnyRow, Format, Judgement, Labelled, Preference, Problem, Row, Text, identity
+from services.trainer.data.rows import AnyRow, Format, Judgement, Preference, Problem, Row, Text, identity
 from services.trainer.data.similarity import Similar
 from services.trainer.data.split import split
+from services.trainer.recipes import reading as recipe_reading
 from services.trainer.settings import Objective
 
 Say = Callable[[Problem], None]
@@ -42,16 +43,20 @@ def inspect(file: BinaryIO, validation: BinaryIO | None, encoder: Encoder, asked
     """Read the whole dataset; `say` hears every problem and warning of a line, in order."""
     kind = reading.recognise(file) or Format.CHAT
     objective = asked.objective or default_objective(kind)
-    why = mismatch(kind, objective)
-    if why is not None and kind is not Format.RECORDS:
+    # A recipe makes conversations of records.
+    why = mismatch(Format.CHAT if kind is Format.RECORDS else kind, objective)
+    if why is not None:
         say(Problem(1, "", why))
         report = Report(objective, asked.max_row_tokens, warnings=(f"{why[0].upper()}{why[1:]}.",))
         return replace(report, rows=sum(not isinstance(row, Problem) for row in reading.read(file)))
     preparation = Preparation(encoder, objective, asked.supervision, asked.max_row_tokens)
-    seen = _Seen(preparation, say, _Others.of(validation) if validation is not None else None)
-    for row in reading.read(file):
+    others = None
+    if validation is not None:
+        others = _Others.of(recipe_reading.read(validation, asked.recipe, asked.seed, file))
+    seen = _Seen(preparation, say, others)
+    for row in recipe_reading.read(file, asked.recipe, asked.seed):
         seen.take(row)
-    return seen.report(asked, rendered=kind is not Format.RECORDS)
+    return seen.report(asked)
 
 
 @dataclass(slots=True)
@@ -62,9 +67,10 @@ class _Others:
     similar: Similar = field(default_factory=Similar)
 
     @classmethod
-    def of(cls, file: BinaryIO) -> "_Others":
+    def of(cls, rows: Iterable[AnyRow | Problem]) -> "_Others":
+        """Remember the rows of a dataset."""
         others = cls()
-        for count, row in enumerate(reading.read(file)):
+        for count, row in enumerate(rows):
             if not isinstance(row, Problem):
                 others.identities.add(identity(row))
                 if count < _COMPARED_ROWS:
@@ -106,13 +112,11 @@ class _Seen:
             return
         self.rows += 1
         try:
-            # What a template makes of a record is the template's to say.
-            fitted = Fitted((), 0) if isinstance(row, Labelled) else self.preparation.of(row)
+            fitted = self.preparation.of(row)
         except Unrenderable as error:
             self.say(Problem(row.line, "messages", str(error)))
             return
-        if not isinstance(row, Labelled):
-            self._fitted(row.line, fitted)
+        self._fitted(row.line, fitted)
         self._compared(row, fitted)
         self._answered(row)
 
@@ -181,7 +185,7 @@ class _Seen:
         if isinstance(row, Row) and not all(turn.content.strip() for turn in row.turns if turn.role == "assistant"):
             self.empty_completions += 1
             self._warn(row.line, "an answer in it is empty; write it or drop the message", "messages")
-        answer = _answer_of(row)
+        answer = row.turns[-1].content.strip() if isinstance(row, Row) else None
         if answer is None or len(answer) > _LABEL_CHARACTERS:
             self.labels = None
         elif self.labels is not None:
@@ -189,12 +193,9 @@ class _Seen:
             if len(self.labels) > _MAX_LABELS:
                 self.labels = None
 
-    def report(self, asked: Asked, *, rendered: bool) -> Report:
-        """Sum up, and warn of what the whole says.  A dataset with nothing to train on is a problem.
-
-        `rendered` is false for records, of which a template makes rows first.
-        """
-        if not self.identities and rendered:
+    def report(self, asked: Asked) -> Report:
+        """Sum up, and warn of what the whole says.  A dataset with nothing to train on is a problem."""
+        if not self.identities:
             lines = {reason: [0] * count for reason, count in self.left_out.items()}
             self.say(Problem(1, "", nothing_left(asked.max_row_tokens, lines)))
         train, held_out = split(self.identities, asked.validation_ratio, asked.sample_rows, asked.seed)
@@ -225,21 +226,12 @@ class _Seen:
             steps=steps,
             trained_tokens=_trained(once, len(train), steps, asked),
         )
-        first = () if rendered else ("Records are trained on through a template that makes rows of them: name one.",)
-        return replace(found, warnings=(*first, *advice(found, asked)))
+        return replace(found, warnings=tuple(advice(found, asked)))
 
     def _labels(self) -> tuple[tuple[str, int], ...]:
         if self.labels is None or self.rows < _ROWS_PER_LABEL * len(self.labels):
             return ()
         return tuple(self.labels.most_common())
-
-
-def _answer_of(row: AnyRow) -> str | None:
-    """What may be a label: the last answer of a conversation, the label of a record."""
-    if isinstance(row, Row):
-        return row.turns[-1].content.strip()
-    label = row.fields.get("label") if isinstance(row, Labelled) else None
-    return None if label is None else str(label)
 
 
 def _trained(once: int, examples: int, steps: int, asked: Asked) -> int:
@@ -270,5 +262,3 @@ def _texts_of(row: AnyRow) -> Iterator[str]:
         yield from (turn.content for turn in (*row.prompt, *row.completion))
     elif isinstance(row, Text):
         yield row.text
-    elif isinstance(row, Labelled):
-        yield from (str(value) for value in row.fields.values())

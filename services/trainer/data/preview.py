@@ -3,12 +3,11 @@
 Invariant: what is shown comes from the code that training uses; the texts of a row's tokens, joined, are the row.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import Any
 
-from services.trainer.data import reading
 from services.trainer.data.encoding import Encoded, Fitted, Preparation, encode, sides
 from services.trainer.data.examples import Example, Judged, Unrenderable
 from services.trainer.data.rows import AnyRow, Problem
@@ -35,15 +34,15 @@ class PreviewRow:
 
 
 def preview(
-    file: BinaryIO, preparation: Preparation, tokenizer: Any, offset: int, rows: int
+    read: Iterable[AnyRow | Problem], preparation: Preparation, tokenizer: Any, offset: int, rows: int
 ) -> tuple[list[PreviewRow], int]:
-    """Return the examples of at most `rows` rows from row `offset` (from 0) on, and the offset of the next row.
+    """Return the examples of at most `rows` of the rows read from `offset` (from 0) on, and the offset of the next row.
 
     A row counts as one however many examples it becomes.  The offset is 0 when none follows.
     """
     found: list[PreviewRow] = []
     shown_tokens = 0
-    for count, row in enumerate(islice(reading.read(file), offset, None)):
+    for count, row in enumerate(islice(read, offset, None)):
         if count == rows:
             return found, offset + count
         for place, example in enumerate(_examples(row, preparation, tokenizer)):

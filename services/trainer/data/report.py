@@ -24,7 +24,10 @@ _FEW_HELD_OUT = 10
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The order that a dataset is checked for.  `objective` None: what its format is for.  0 rows or steps: all."""
+    """The order that a dataset is checked for.  `objective` None: what its format is for.  0 rows or steps: all.
+
+    `recipe` is the mark of recipe and choice by which records become rows.
+    """
 
     objective: Objective | None = None
     supervision: Supervision = Supervision.ASSISTANT
@@ -35,6 +38,7 @@ class Asked:
     sample_rows: int = 0
     validation_ratio: float = 0.0
     seed: int = 0
+    recipe: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.trainer.conduct import Refused
-from services.trainer.data import reading
 from services.trainer.data.encoding import Encoded, Preparation, Prepared, Untrainable, prepare
 from services.trainer.data.examples import Encoder
 from services.trainer.data.split import split
 from services.trainer.joint.dataset import Rows, rows_of
+from services.trainer.recipes import reading
 from services.trainer.settings import Settings
 from services.trainer.work import Work
 
@@ -32,12 +32,12 @@ class Read:
 def read(work: Work, encoder: Encoder) -> Read:
     """Encode, cut and split the job's files.  Raises Refused for a bad row, and when there is nothing to train on."""
     settings = work.settings
-    prepared = _prepared(Path(work.dataset_path), encoder, settings)
+    prepared = _prepared(work, Path(work.dataset_path), encoder)
     messages = list(_said_of(prepared, settings))
     trained, held = split(prepared.identities, _ratio(work), settings.sample_rows, settings.seed)
     held_out: Sequence[Encoded] = [prepared.examples[index] for index in held]
     if work.validation_path:
-        validation = _prepared(Path(work.validation_path), encoder, settings)
+        validation = _prepared(work, Path(work.validation_path), encoder)
         messages += [f"Validation: {message}" for message in _said_of(validation, settings)]
         held_out = validation.examples
     training = [prepared.examples[index] for index in trained]
@@ -49,11 +49,12 @@ def _ratio(work: Work) -> float:
     return 0.0 if work.validation_path else work.settings.validation_ratio
 
 
-def _prepared(path: Path, encoder: Encoder, settings: Settings) -> Prepared:
+def _prepared(work: Work, path: Path, encoder: Encoder) -> Prepared:
+    settings = work.settings
     preparation = Preparation(encoder, settings.objective, settings.supervision, settings.max_row_tokens)
-    with path.open("rb") as file:
+    with path.open("rb") as file, Path(work.dataset_path).open("rb") as source:
         try:
-            return prepare(reading.read(file), preparation)
+            return prepare(reading.read(file, work.recipe, settings.seed, source), preparation)
         except Untrainable as error:
             raise Refused("DATASET_MALFORMED", str(error)) from error
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.trainer.conduct import Refused
-from services.trainer.data import reading
 from services.trainer.data.encoding import Encoded, Preparation, Prepared, Untrainable, prepare
 from services.trainer.data.examples import ChatEncoder
 from services.trainer.data.split import split
+from services.trainer.recipes import reading
 from services.trainer.work import Work
 
 _SHOWN_LINES = 10
@@ -32,22 +32,22 @@ def read(work: Work) -> Material:
     preparation = Preparation(
         ChatEncoder.load(Path(work.base_folder)), settings.objective, settings.supervision, settings.max_row_tokens
     )
-    prepared = _prepared(work.dataset_path, preparation)
+    prepared = _prepared(work, work.dataset_path, preparation)
     messages = _messages(prepared, settings.max_row_tokens)
     ratio = 0.0 if work.validation_path else settings.validation_ratio
     trained, held = split(prepared.identities, ratio, settings.sample_rows, settings.seed)
     validation = [prepared.examples[index] for index in held]
     if work.validation_path:
-        other = _prepared(work.validation_path, preparation)
+        other = _prepared(work, work.validation_path, preparation)
         messages += [f"Validation: {message}" for message in _messages(other, settings.max_row_tokens)]
         validation = other.examples
     return Material([prepared.examples[index] for index in trained], validation, messages)
 
 
-def _prepared(path: str, preparation: Preparation) -> Prepared:
-    with Path(path).open("rb") as file:
+def _prepared(work: Work, path: str, preparation: Preparation) -> Prepared:
+    with Path(path).open("rb") as file, Path(work.dataset_path).open("rb") as source:
         try:
-            return prepare(reading.read(file), preparation)
+            return prepare(reading.read(file, work.recipe, work.settings.seed, source), preparation)
         except Untrainable as error:
             raise Refused("DATASET_MALFORMED", str(error)) from error
 

@@ -116,7 +116,7 @@ def test_for_kto_a_pair_is_two_judgements(encoder: ChatEncoder) -> None:
         (CHAT, 8, "No row has a token to learn within 8 tokens (1 rows: nothing of the answer is left"),
         (Preference(1, ASKED, ME, ME), 0, "chosen and rejected are the same"),
         (Problem(4, "text", "the text is empty"), 0, "line 4: the text is empty"),
-        (Labelled(5, {"text": "a", "label": "b"}), 0, "line 5: a record is trained on through a template"),
+        (Labelled(5, {"text": "a", "label": "b"}), 0, "line 5: a record is trained on through a recipe"),
     ],
 )
 def test_a_dataset_with_nothing_to_train_on_is_refused_with_the_reason(

@@ -13,6 +13,7 @@ from services.trainer.data.inspection import inspect
 from services.trainer.data.preview import preview
 from services.trainer.data.report import Asked, Lengths, Report
 from services.trainer.data.rows import Problem
+from services.trainer.recipes.reading import read
 from services.trainer.settings import Objective, Supervision
 
 
@@ -167,21 +168,35 @@ def test_a_split_and_a_sample_are_counted_in(encoder: ChatEncoder) -> None:
     assert any("5 examples are held out, too few" in warning for warning in report.warnings)
 
 
-def test_records_are_compared_and_their_labels_counted_before_a_template_makes_rows_of_them(
-    encoder: ChatEncoder,
-) -> None:
-    rows = [{"text": f"Number {number}.", "label": "even" if number % 2 else "odd"} for number in range(8)]
+def labelled(count: int) -> list[dict[str, Any]]:
+    return [{"text": f"Number {number}.", "label": "even" if number % 2 else "odd"} for number in range(count)]
+
+
+def test_records_are_checked_as_the_recipe_makes_rows_of_them(encoder: ChatEncoder) -> None:
+    rows = labelled(8)
     report, said = looked_at(encoder, lines(*rows, rows[0]))
-    assert (report.rows, report.duplicate_rows, report.labels) == (9, 1, (("odd", 5), ("even", 4)))
-    assert [problem.line for problem in said] == [9]
-    assert "name one" in report.warnings[0]
+    assert (report.rows, report.examples, report.duplicate_rows) == (9, 9, 1)
+    assert report.labels == (("odd", 5), ("even", 4))
+    assert [(problem.line, problem.fatal) for problem in said] == [(9, False)]
+    report, said = looked_at(encoder, lines(*rows), lines(rows[1]), recipe="classify:letters")
+    # Letters of the labels that are trained on, also where the other file has but one of them.
+    assert (report.labels, report.shared_rows) == ((("B", 4), ("A", 4)), 1)
+
+
+def test_a_recipe_that_records_do_not_fit_is_a_problem(encoder: ChatEncoder) -> None:
+    _, said = looked_at(encoder, lines(*labelled(3)), recipe="prefer")
+    assert said[0].fatal
+    assert "records become conversations by one of the recipes" in said[0].message
+    _, said = looked_at(encoder, lines(*labelled(3)), recipe="rewrite")
+    assert [problem.line for problem in said[:3]] == [1, 2, 3]
+    assert 'the row has no "output"' in said[0].message
 
 
 def shown(
     encoder: ChatEncoder, file: io.BytesIO, objective: Objective, offset: int = 0, limit: int = 0, rows: int = 2
 ) -> Any:
     preparation = Preparation(encoder, objective, Supervision.ASSISTANT, limit)
-    return preview(file, preparation, encoder.tokenizer, offset, rows)
+    return preview(read(file), preparation, encoder.tokenizer, offset, rows)
 
 
 def test_a_preview_shows_every_token_and_which_are_learned(encoder: ChatEncoder) -> None:

@@ -26,6 +26,10 @@ Objective = Annotated[
 Supervision = Annotated[
     str, typer.Option("--supervision", help="Tokens that are learned: assistant, last_answer or all.")
 ]
+RecipeMark = Annotated[
+    str,
+    typer.Option("--recipe", help="RECIPE or RECIPE:CHOICE by which records become rows; see: trivium train recipes"),
+]
 MaxRowTokens = Annotated[int | None, typer.Option("--max-row-tokens", min=1, help="Longer rows are cut.")]
 
 
@@ -87,6 +91,7 @@ def check(
     objective: Objective = "",
     supervision: Supervision = "",
     max_row_tokens: MaxRowTokens = None,
+    recipe: RecipeMark = "",
     json_wanted: Json = False,
 ) -> None:
     """Say what a job would make of a dataset: lengths, cuts, repetition, imbalance, tokens and steps.
@@ -102,7 +107,9 @@ def check(
         validation_ratio=validation_ratio,
     )
     with Trivium() as client:
-        found = client.data.validate(dataset, base=base, settings=settings, validation_dataset=validation)
+        found = client.data.validate(
+            dataset, base=base, settings=settings, validation_dataset=validation, recipe=recipe
+        )
     if json_wanted:
         typer.echo(as_json(found))
     else:
@@ -148,6 +155,7 @@ def preview(
     objective: Objective = "",
     supervision: Supervision = "",
     max_row_tokens: MaxRowTokens = None,
+    recipe: RecipeMark = "",
     json_wanted: Json = False,
 ) -> None:
     """Show rows as they are trained on: what is learned stands out, what is only read is dim.
@@ -156,7 +164,7 @@ def preview(
     """
     settings = _settings(objective, supervision, max_row_tokens)
     with Trivium() as client:
-        found = client.data.preview(dataset, offset=offset, rows=rows, base=base, settings=settings)
+        found = client.data.preview(dataset, offset=offset, rows=rows, base=base, settings=settings, recipe=recipe)
     if json_wanted:
         typer.echo(as_json(found))
         return

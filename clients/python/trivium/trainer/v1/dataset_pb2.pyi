@@ -41,7 +41,7 @@ class _DatasetFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Dataset
     DATASET_FORMAT_UNPAIRED_PREFERENCE: _DatasetFormat.ValueType  # 5
     """{"prompt", "completion", "label"}: true for an answer as it is wanted, false for one that is not."""
     DATASET_FORMAT_RECORDS: _DatasetFormat.ValueType  # 6
-    """Records that a template makes rows of: {"text", "label"}, {"text", "output"}, {"question", "context", "answer"}."""
+    """Records that a recipe makes rows of: {"text", "label"}, {"text", "output"}, {"question", "context", "answer"}."""
 
 class DatasetFormat(_DatasetFormat, metaclass=_DatasetFormatEnumTypeWrapper):
     """How rows are written. A file is JSON Lines, CSV with a header, or Parquet, told apart by content; columns are fields
@@ -61,7 +61,7 @@ DATASET_FORMAT_PREFERENCE: DatasetFormat.ValueType  # 4
 DATASET_FORMAT_UNPAIRED_PREFERENCE: DatasetFormat.ValueType  # 5
 """{"prompt", "completion", "label"}: true for an answer as it is wanted, false for one that is not."""
 DATASET_FORMAT_RECORDS: DatasetFormat.ValueType  # 6
-"""Records that a template makes rows of: {"text", "label"}, {"text", "output"}, {"question", "context", "answer"}."""
+"""Records that a recipe makes rows of: {"text", "label"}, {"text", "output"}, {"question", "context", "answer"}."""
 Global___DatasetFormat: _TypeAlias = DatasetFormat  # noqa: Y015
 
 @_typing.final
@@ -353,6 +353,7 @@ class ValidateDatasetRequest(_message.Message):
     BASE_FIELD_NUMBER: _builtins.int
     SETTINGS_FIELD_NUMBER: _builtins.int
     VALIDATION_DATASET_FIELD_NUMBER: _builtins.int
+    RECIPE_FIELD_NUMBER: _builtins.int
     dataset: _builtins.str
     """Required. NAME, NAME@VERSION or digest."""
     max_row_tokens: _builtins.int
@@ -361,6 +362,8 @@ class ValidateDatasetRequest(_message.Message):
     """Base that is trained on, as in CreateJob; default the deployment's."""
     validation_dataset: _builtins.str
     """Dataset that will be evaluated on, to be compared with."""
+    recipe: _builtins.str
+    """Recipe by which records become rows, as in CreateJob; default the one that they are plainly meant for."""
     @_builtins.property
     def settings(self) -> _training_pb2.TrainingSettings:
         """Settings of the job to come: objective, supervision, lengths, epochs, batches, sample and split count here. Without an
@@ -375,10 +378,11 @@ class ValidateDatasetRequest(_message.Message):
         base: _builtins.str = ...,
         settings: _training_pb2.TrainingSettings | None = ...,
         validation_dataset: _builtins.str = ...,
+        recipe: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "dataset", b"dataset", "max_row_tokens", b"max_row_tokens", "settings", b"settings", "validation_dataset", b"validation_dataset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "dataset", b"dataset", "max_row_tokens", b"max_row_tokens", "recipe", b"recipe", "settings", b"settings", "validation_dataset", b"validation_dataset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -753,6 +757,7 @@ class PreviewDatasetRequest(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     BASE_FIELD_NUMBER: _builtins.int
     SETTINGS_FIELD_NUMBER: _builtins.int
+    RECIPE_FIELD_NUMBER: _builtins.int
     dataset: _builtins.str
     """Required. NAME, NAME@VERSION or digest."""
     offset: _builtins.int
@@ -761,9 +766,11 @@ class PreviewDatasetRequest(_message.Message):
     """Rows wanted; default 5."""
     base: _builtins.str
     """Base that is trained on, as in CreateJob; default the deployment's."""
+    recipe: _builtins.str
+    """Recipe by which records become rows, as in CreateJob; default the one that they are plainly meant for."""
     @_builtins.property
     def settings(self) -> _training_pb2.TrainingSettings:
-        """Settings of the job to come: objective, supervision and lengths count here."""
+        """Settings of the job to come: objective, supervision, lengths and seed count here."""
 
     def __init__(
         self,
@@ -773,10 +780,11 @@ class PreviewDatasetRequest(_message.Message):
         rows: _builtins.int = ...,
         base: _builtins.str = ...,
         settings: _training_pb2.TrainingSettings | None = ...,
+        recipe: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "dataset", b"dataset", "offset", b"offset", "rows", b"rows", "settings", b"settings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "dataset", b"dataset", "offset", b"offset", "recipe", b"recipe", "rows", b"rows", "settings", b"settings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
