@@ -13,7 +13,10 @@ from sqlalchemy.orm import Session
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey, once
+from services.trainer.data.dataset_rows import Dataset
 from services.trainer.data.dataset_rows import find as find_dataset
+from services.trainer.data.encoding import mismatch
+from services.trainer.data.rows import Format
 from services.trainer.job import Event, EventKind, Job, Move, Order, Progress, State
 from services.trainer.job_rows import add, event_of, find, job_of, move, tell
 from services.trainer.store import EventRow, JobRow
@@ -192,9 +195,11 @@ def steps(rows: int, order: Order) -> int:
 def settled_order(session: Session, tenant: str, order: Order) -> tuple[Order, int]:
     """The order with what only the tables know, and the dataset's rows.  The datasets stay while the job does."""
     dataset = find_dataset(session, tenant, order.dataset, for_use=True)
+    _require_fit(dataset, order, "dataset")
     settled = replace(order, dataset=dataset.key, dataset_digest=dataset.digest)
     if order.validation_dataset:
         held_out = find_dataset(session, tenant, order.validation_dataset, for_use=True)
+        _require_fit(held_out, order, "validation_dataset")
         settled = replace(settled, validation_dataset=held_out.key, validation_dataset_digest=held_out.digest)
     for name in order.depends_on:
         state = State(find(session, tenant, name).state)
@@ -202,3 +207,10 @@ def settled_order(session: Session, tenant: str, order: Order) -> tuple[Order, i
             problem = f"the job {name} has {state.value}: nothing can follow it"
             raise Failure(Reason.FIELD_INVALID, field="depends_on", problem=problem)
     return settled, dataset.rows
+
+
+def _require_fit(dataset: Dataset, order: Order, field: str) -> None:
+    """Rows of a template are made of records; all others must be of a format that the objective takes."""
+    problem = mismatch(dataset.format, order.settings.objective)
+    if problem and not (dataset.format is Format.RECORDS and order.recipe):
+        raise Failure(Reason.FIELD_INVALID, field=field, problem=f"{dataset.key}: {problem}")

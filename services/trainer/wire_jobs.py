@@ -27,7 +27,7 @@ _WIRE_PRIORITIES = {priority: training_pb2.Priority.Value(f"PRIORITY_{priority.n
 
 
 def order(request: training_pb2.CreateJobRequest, base: Chosen, start_version: str) -> Order:
-    """What is asked for, every default filled in; base and start are what the request's names mean.  Raises NOT_YET_AVAILABLE."""
+    """What is asked for, every default filled in; base and start are what the request's names mean."""
     return Order(
         model=request.model,
         dataset=request.dataset,

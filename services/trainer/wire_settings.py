@@ -9,7 +9,6 @@ from typing import Any
 from google.protobuf.message import Message
 from trivium.trainer.v1 import training_pb2
 
-from services.chassis.errors import Failure, Reason
 from services.trainer.settings import (
     Initialisation,
     Keep,
@@ -66,12 +65,10 @@ _UNSET_WHEN_ZERO = frozenset(
 
 
 def settings(given: training_pb2.TrainingSettings, hidden_size: int) -> Settings:
-    """What was asked for, every default filled in for a base of this width.  Raises NOT_YET_AVAILABLE."""
+    """What was asked for, every default filled in for a base of this width."""
     chosen = _enums(given)
     method = chosen.get("method", Method.LORA)
     objective = chosen.get("objective", Objective.SUPERVISED)
-    if method.joint and objective is not Objective.SUPERVISED:
-        raise Failure(Reason.NOT_YET_AVAILABLE, what=f"training for {objective.value}")
     if objective is Objective.DPO:
         chosen.setdefault("metric", Metric.PREFERENCE_ACCURACY)
     chosen["learning_rate"] = default_learning_rate(method, objective, hidden_size)
