@@ -100,7 +100,8 @@ class Progress:
 class Measures:
     """What a job's processes reported last.
 
-    ``evaluation`` holds values by name; ``charged_seconds`` are the seconds of machine that were its share so far.
+    ``evaluation`` holds values by name; ``charged_seconds`` are the seconds of machine that were its share so far;
+    ``stepped_at`` is when it did its last step (Unix seconds, 0 for never).
     ``recorded`` is the last step of which there is an event, by kind: a job that goes on from a checkpoint does some
     steps again, and none is told twice.
     """
@@ -110,6 +111,7 @@ class Measures:
     tokens_per_second: float = 0.0
     memory_bytes: int = 0
     charged_seconds: float = 0.0
+    stepped_at: float = 0.0
     evaluation: Mapping[str, float] = field(default_factory=dict)
     recorded: Mapping[str, int] = field(default_factory=dict)
 

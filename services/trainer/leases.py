@@ -18,7 +18,8 @@ from sqlalchemy.orm import Session
 from services.chassis.database import Database
 from services.trainer.job import EventKind, Job, State
 from services.trainer.job_rows import find, job_of, move, release, tell
-from services.trainer.store import JobRow
+from services.trainer.scheduling.state import Priority
+from services.trainer.store import JobRow, UsageRow
 
 
 def identity() -> str:
@@ -67,6 +68,7 @@ class Leases:
             row.lease_expires_at, row.lease_since = now + self.seconds, now
             row.lease_nodes = json.dumps(list(nodes))
             row.attempts += 1
+            _note_start(session, row.tenant, job.order.priority, now)
             if state is State.QUEUED:
                 move(session, row, State.RUNNING, "training", now)
             else:
@@ -104,3 +106,12 @@ class Leases:
 
     def _held(self, row: JobRow, now: float) -> bool:
         return bool(row.lease_owner) and row.lease_expires_at > now and alive(row.lease_owner)
+
+
+def _note_start(session: Session, tenant: str, priority: Priority, now: float) -> None:
+    """Remember when a job of the class was last started: what waits in a class ages only while none of it starts."""
+    row = session.get(UsageRow, tenant, with_for_update=True)
+    if row is None:
+        row = UsageRow(tenant=tenant, used_seconds=0.0, used_at=now, window_tokens=0, window_at=now, started="{}")
+        session.add(row)
+    row.started = json.dumps({**json.loads(row.started), str(int(priority)): now})

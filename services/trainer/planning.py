@@ -3,6 +3,7 @@
 Invariant: nothing is decided here.  What is not a row or a node is the operator's: weights and quotas of tenants.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
@@ -112,6 +113,7 @@ def _job(job: Job, outcomes: Mapping[str, State], seen: Seen) -> scheduling.Job:
             for name in job.order.depends_on
         ),
         sweep=job.order.sweep,
+        stepped_at=measures.stepped_at,
     )
 
 
@@ -131,4 +133,5 @@ def _tenant(tenant: str, row: UsageRow | None, seen: Seen) -> scheduling.Tenant:
         Usage(row.used_seconds, row.used_at),
         quota,
         scheduling.Trained(row.window_tokens, row.window_at),
+        {scheduling.Priority(int(priority)): moment for priority, moment in json.loads(row.started).items()},
     )

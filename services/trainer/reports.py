@@ -102,7 +102,7 @@ class Reports:
             # A checkpoint on the way back to where the job was already takes nothing back.
             if line.progress.step >= measures.recorded.get(EventKind.STEP.value, 0):
                 row.progress = json.dumps(asdict(line.progress))
-            row.measures = _stored(_measured(measures, kind, line))
+            row.measures = _stored(_measured(measures, kind, line, now))
         elif line.said is Said.STARTED and not measures.recorded:
             row.progress = json.dumps(asdict(line.progress))
         tell(
@@ -122,7 +122,7 @@ class Reports:
     def _charge(self, session: Session, tenant: str, seconds: float, tokens: int, now: float) -> None:
         row = session.get(UsageRow, tenant, with_for_update=True)
         if row is None:
-            row = UsageRow(tenant=tenant, used_seconds=0.0, used_at=now, window_tokens=0, window_at=now)
+            row = UsageRow(tenant=tenant, used_seconds=0.0, used_at=now, window_tokens=0, window_at=now, started="{}")
             session.add(row)
         used = charge(Usage(row.used_seconds, row.used_at), seconds, now, self._half_life_seconds)
         row.used_seconds, row.used_at = used.seconds, used.as_of
@@ -130,7 +130,7 @@ class Reports:
         row.window_at = now
 
 
-def _measured(measures: Measures, kind: EventKind, line: Line) -> Measures:
+def _measured(measures: Measures, kind: EventKind, line: Line, now: float) -> Measures:
     recorded = {**measures.recorded, kind.value: line.progress.step}
     if kind is EventKind.EVALUATION:
         return replace(measures, recorded=recorded, evaluation=line.evaluation)
@@ -138,6 +138,7 @@ def _measured(measures: Measures, kind: EventKind, line: Line) -> Measures:
         return replace(
             measures,
             recorded=recorded,
+            stepped_at=now,
             learning_rate=line.learning_rate,
             gradient_norm=line.gradient_norm,
             tokens_per_second=line.tokens_per_second,

@@ -21,9 +21,11 @@ from services.trainer.executors.executor import Executor, Lost, News, Training
 from services.trainer.job import Job, Move, State
 from services.trainer.jobs import Jobs
 from services.trainer.leases import Leases
-from services.trainer.planning import Allowance, Seen, allowance_of, needs, state_of
+from services.trainer.planning import Allowance, Seen, needs, state_of
 from services.trainer.reports import Report, Reports
 from services.trainer.scheduling.actions import Action, Drop, Go, Hold, Preempt, Start, Unfit, Verdict
+from services.trainer.scheduling.choosing import Share
+from services.trainer.scheduling.limits import tokens_left
 from services.trainer.scheduling.planning import plan
 from services.trainer.scheduling.state import Node, Policy
 from services.trainer.sweeping.sweeps import Sweeps
@@ -31,8 +33,8 @@ from services.trainer.work import ORDER, Said, Work
 
 # What says nothing about the job: tried again.
 PASSING = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.ABORTED, Code.CANCELLED, Code.UNAUTHENTICATED})
-# How often processes are told what tenants have used elsewhere.
-_SHARE_SECONDS = 10.0
+# How often processes are told what tenants have used and may still use.
+_SHARE_SECONDS = 2.0
 _LAST = frozenset({Said.STOPPED, Said.DONE, Said.REFUSED})
 
 
@@ -171,15 +173,20 @@ class Runner:
             policy=self._granted.policy,
         )
         usage = await self._reports.usage()
-        planned = plan(state_of(jobs, outcomes, usage, seen), now)
+        state = state_of(jobs, outcomes, usage, seen)
+        planned = plan(state, now)
         self.verdicts = {entry.job: entry for entry in planned if isinstance(entry, Verdict)}
         for action in planned:
             if not isinstance(action, Verdict):
                 await self._act(action, by_name)
         if now - self._shared_at > _SHARE_SECONDS:
             self._shared_at = now
-            weights = {tenant: allowance_of(tenant, self._granted.allowances).weight for tenant in usage}
-            await self._executor.share(weights, {tenant: row.used_seconds for tenant, row in usage.items()})
+            await self._executor.share(
+                {
+                    name: Share(tenant.weight, tenant.usage.seconds, tokens_left(state, name, now))
+                    for name, tenant in state.tenants.items()
+                }
+            )
 
     def _ready(self, job: Job, outcomes: Mapping[str, State], now: float) -> bool:
         """Whether the plan should count with the job; one that follows another has its place in it before its base."""

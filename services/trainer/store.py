@@ -109,7 +109,10 @@ class EventRow(Base):
 
 
 class UsageRow(Base):
-    """What a tenant has used: seconds of machine, decayed up to `used_at`, and tokens trained in a window of the clock."""
+    """What a tenant has used: seconds of machine, decayed up to `used_at`, and tokens trained in a window of the clock.
+
+    `started` is JSON: when a job of each class (its number as text) was last started.
+    """
 
     __tablename__ = "tenant_usage"
     tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
@@ -117,6 +120,7 @@ class UsageRow(Base):
     used_at: Mapped[float] = mapped_column(Float)
     window_tokens: Mapped[int] = mapped_column(_Big)
     window_at: Mapped[float] = mapped_column(Float)
+    started: Mapped[str] = mapped_column("started_json", Text)
 
 
 class SweepRow(Base):

@@ -116,6 +116,8 @@ class Command:
     deadline: float = 0.0
     weights: dict[str, float] = field(default_factory=dict)
     usage_seconds: dict[str, float] = field(default_factory=dict)
+    # Tokens that a tenant may still train in this window of the clock; who is not listed has no limit.
+    tokens_left: dict[str, int] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """Return the line with its end."""

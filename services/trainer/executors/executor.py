@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from services.trainer.reports import Report
+from services.trainer.scheduling.choosing import Share
 from services.trainer.scheduling.state import Group, Node, Priority, Process, Turn
 from services.trainer.work import Work
 
@@ -65,7 +66,7 @@ class Executor(Protocol):
         """The processes there are, and which of them compute."""
 
     async def start(self, training: Training) -> None:
-        """Give the job a process, or its group's.  Raises what starting one fails with."""
+        """Give the job a process, which rests until `go`, or its group's.  Raises what starting one fails with."""
 
     async def stop(self, job: str) -> None:
         """Ask for a checkpoint at the next step boundary; STOPPED follows.  No error for a job that is not here."""
@@ -79,8 +80,8 @@ class Executor(Protocol):
     async def hold(self, process: Process) -> None:
         """Let a process rest; it stays in memory."""
 
-    async def share(self, weights: Mapping[str, float], used_seconds: Mapping[str, float]) -> None:
-        """Tell the processes of many jobs what tenants are worth and have used."""
+    async def share(self, shares: Mapping[str, Share]) -> None:
+        """Tell the processes of many jobs what tenants are worth, have used, and may still train, by tenant."""
 
     async def news(self) -> list[News]:
         """What was heard since the last call, in order; waits until there is something."""

@@ -15,6 +15,7 @@ from services.chassis.logs import Log
 from services.trainer.executors.executor import News, Training
 from services.trainer.executors.processes import Running, start
 from services.trainer.reports import Report
+from services.trainer.scheduling.choosing import Share
 from services.trainer.scheduling.state import Node, Process, Turn
 from services.trainer.scheduling.usage import solo_charge
 from services.trainer.work import Command, Do, Line, Said, WorkerOrder
@@ -79,12 +80,13 @@ class LocalExecutor:
         )
 
     async def start(self, training: Training) -> None:
-        """As Executor.start.  It computes at once; the next plan may have it rest."""
+        """As Executor.start.  A process that is new rests until it is told to compute."""
         process = training.process
         async with self._starting.setdefault(process, asyncio.Lock()):
             running = self._running.get(process)
             if running is None:
                 running = await self._start(training)
+                running.rest()
                 self._running[process] = running
                 listening = asyncio.create_task(self._listen(process, running))
                 self._listeners.add(listening)
@@ -143,9 +145,16 @@ class LocalExecutor:
         if running := self._running.get(process):
             running.rest()
 
-    async def share(self, weights: Mapping[str, float], used_seconds: Mapping[str, float]) -> None:
+    async def share(self, shares: Mapping[str, Share]) -> None:
         """As Executor.share."""
-        command = Command(Do.SHARES, weights=dict(weights), usage_seconds=dict(used_seconds))
+        command = Command(
+            Do.SHARES,
+            weights={tenant: share.weight for tenant, share in shares.items()},
+            usage_seconds={tenant: share.used_seconds for tenant, share in shares.items()},
+            tokens_left={
+                tenant: share.tokens_left for tenant, share in shares.items() if share.tokens_left is not None
+            },
+        )
         for process, running in self._running.items():
             if process.group is not None and running.computing:
                 await running.tell(command)

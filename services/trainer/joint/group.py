@@ -122,9 +122,10 @@ class Group:
             case Do.DROP if held is not None and held.epoch == command.epoch:
                 self._drop(held)
             case Do.SHARES:
-                used = command.usage_seconds
+                used, left = command.usage_seconds, command.tokens_left
                 self._shares = {
-                    tenant: choosing.Share(weight, used.get(tenant, 0.0)) for tenant, weight in command.weights.items()
+                    tenant: choosing.Share(weight, used.get(tenant, 0.0), left.get(tenant))
+                    for tenant, weight in command.weights.items()
                 }
             case Do.END:
                 self._ending = True
@@ -261,7 +262,9 @@ class Group:
         if not held.deadline:
             return False
         needed_seconds = member.tokens_left / self._limits.tokens_per_second
-        return needed_seconds > _PRESSING_SHARE * (held.deadline - self._now())
+        left_seconds = held.deadline - self._now()
+        # One that can no longer be met presses nobody aside.
+        return _PRESSING_SHARE * left_seconds < needed_seconds <= left_seconds
 
     def _measured(self, held: Held, line: Line) -> Line:
         speed = held.tokens / held.seconds if held.seconds else 0.0

@@ -118,13 +118,6 @@ def test_every_default_is_filled_in(caller: Caller, dataset: str) -> None:
     caller.finished(job.job)
 
 
-def test_a_preference_objective_comes_later(caller: Caller, dataset: str) -> None:
-    settings = training_pb2.TrainingSettings(objective=training_pb2.OBJECTIVE_DPO)
-    with pytest.raises(grpc.RpcError) as refused:
-        caller.create(model="later", dataset=dataset, settings=settings)
-    assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
-
-
 def test_an_unknown_base_or_dataset_is_named(caller: Caller, dataset: str) -> None:
     with pytest.raises(grpc.RpcError) as base:
         caller.create(model="m", dataset=dataset, base="another")

@@ -18,6 +18,7 @@ from services.trainer.jobs import Jobs
 from services.trainer.planning import Allowance
 from services.trainer.reports import Report
 from services.trainer.runner import Granted, Limits, Runner, Wake
+from services.trainer.scheduling.choosing import Share
 from services.trainer.scheduling.state import Node, Policy, Process, Turn
 from services.trainer.settings import Settings
 from services.trainer.work import Line, Said, Work
@@ -85,7 +86,7 @@ class Scripted:
     async def hold(self, process: Process) -> None:
         self.asked.append(("hold", process.name))
 
-    async def share(self, weights: Mapping[str, float], used_seconds: Mapping[str, float]) -> None:
+    async def share(self, shares: Mapping[str, Share]) -> None:
         return None
 
     async def news(self) -> list[News]:

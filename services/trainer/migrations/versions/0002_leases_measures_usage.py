@@ -46,6 +46,7 @@ def upgrade() -> None:
         sa.Column("used_at", sa.Float, nullable=False),
         sa.Column("window_tokens", _BIG, nullable=False),
         sa.Column("window_at", sa.Float, nullable=False),
+        sa.Column("started_json", sa.Text, nullable=False),
     )
 
 
