@@ -7,6 +7,7 @@ next step depends on, and a run that goes on from it evaluates nothing twice.
 import math
 import resource
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,9 +16,11 @@ from transformers import TrainerCallback
 from services.chassis.errors import Failure
 from services.trainer import checkpoints
 from services.trainer.job import Progress
+from services.trainer.joint.answers import Question
 from services.trainer.rates import rate
-from services.trainer.settings import Keep, Metric
+from services.trainer.settings import Keep
 from services.trainer.solo import models, state
+from services.trainer.solo.answering import answered
 from services.trainer.solo.feeds import Feed
 from services.trainer.solo.order import (
     Assessment,
@@ -35,7 +38,14 @@ class Course(TrainerCallback):
     """Follows one trainer from the step after `progress` on."""
 
     def __init__(
-        self, trainer: Any, order: SoloOrder, hooks: Hooks, held_out: Feed | None, progress: Progress, own: state.State
+        self,
+        trainer: Any,
+        order: SoloOrder,
+        hooks: Hooks,
+        held_out: Feed | None,
+        questions: Sequence[Question],
+        progress: Progress,
+        own: state.State,
     ) -> None:
         self.trainer = trainer
         self.parameters = models.trained(trainer.model)
@@ -45,6 +55,7 @@ class Course(TrainerCallback):
         self._settings = order.settings
         self._hooks = hooks
         self._held_out = held_out
+        self._questions = questions
         self._checkpoint: checkpoints.Checkpoint | None = None
         self._began_seconds = 0.0
 
@@ -145,7 +156,9 @@ class Course(TrainerCallback):
 
     def _evaluate(self) -> None:
         assessment: Assessment = self.trainer.assess(self._held_out)
-        value = _value(assessment, self._settings.metric)
+        if self._questions:
+            assessment = replace(assessment, answers=self._answers())
+        value = assessment.values()[self._settings.metric.value]
         if not math.isfinite(value):
             raise NotFinite(f"after step {self.progress.step} the evaluation gives {value}")
         history = self.own.history
@@ -161,11 +174,9 @@ class Course(TrainerCallback):
             ended = f"ended early: {history.misses} evaluations without improvement on that of step {history.best_step}"
             self._hooks.report(Remarked(self.progress, ended))
 
+    def _answers(self) -> dict[str, float]:
+        def decode(tokens: Sequence[int]) -> str:
+            return str(self.trainer.processing_class.decode(list(tokens), skip_special_tokens=True)).strip()
 
-def _value(assessment: Assessment, metric: Metric) -> float:
-    """The metric that decides.  Raises ValueError for one that the evaluation does not give."""
-    if metric is Metric.LOSS:
-        return assessment.loss
-    if metric is Metric.PREFERENCE_ACCURACY and assessment.accuracy is not None:
-        return assessment.accuracy
-    raise ValueError(f"the evaluation of this objective gives no {metric.value}: set metric to loss")
+        with models.without_dropout(self.trainer.model):
+            return answered(self.trainer.model, decode, self._questions, self._settings)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from services.trainer.batches import micro_batches
 from services.trainer.data.examples import Example, Judged, Pair
+from services.trainer.joint.dataset import mismatch
 from services.trainer.settings import Settings
 
 _IGNORED = -100
@@ -176,22 +177,6 @@ def packed(examples: Sequence[Example]) -> dict[str, Tensor]:
     supervised = torch.cat([torch.tensor(example.supervised) for example in examples]) & (positions > 0)
     labels = torch.where(supervised, tokens, _IGNORED)
     return {"input_ids": tokens[None], "position_ids": positions[None], "labels": labels[None]}
-
-
-def mismatch(asked: Example, answered: Example, max_tokens: int) -> Example:
-    """The question of one row with the answer of another, cut to `max_tokens` (but to no less than one token of it)."""
-    question = asked.tokens[: _question_tokens(asked)]
-    begin = _question_tokens(answered)
-    room = max(1, max_tokens - len(question))
-    return Example(
-        question + answered.tokens[begin : begin + room],
-        (False,) * len(question) + answered.supervised[begin : begin + room],
-    )
-
-
-def _question_tokens(example: Example) -> int:
-    """Tokens before the first that is supervised; at least one, on which no loss can be taken."""
-    return max(1, next((index for index, kept in enumerate(example.supervised) if kept), len(example.tokens)))
 
 
 def feed_of(rows: Sequence[Row], settings: Settings) -> Feed:

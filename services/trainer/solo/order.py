@@ -4,7 +4,7 @@ Invariant: whoever drives the training sees every step, evaluation and checkpoin
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.trainer.job import Progress
@@ -42,12 +42,14 @@ class Assessment:
     """How a held-out split is answered.  `loss` is a mean over its supervised tokens, or over its rows for preferences.
 
     `accuracy` is the share of pairs whose preferred answer has the higher reward, `margin` the mean distance between
-    rewards of preferred and other answers; both are None where nothing is compared.
+    rewards of preferred and other answers; both are None where nothing is compared.  `answers` measures those that were
+    generated, by metric.
     """
 
     loss: float
     accuracy: float | None = None
     margin: float | None = None
+    answers: Mapping[str, float] = field(default_factory=dict)
 
     def values(self) -> dict[str, float]:
         """What was found, by the names under which evaluations are reported."""
@@ -56,7 +58,7 @@ class Assessment:
             Metric.PREFERENCE_ACCURACY.value: self.accuracy,
             MARGIN: self.margin,
         }
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: value for name, value in found.items() if value is not None} | dict(self.answers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,10 @@ from transformers import set_seed
 from services.trainer import adapter, checkpoints
 from services.trainer.batches import plan
 from services.trainer.job import Progress
+from services.trainer.joint.answers import Question
 from services.trainer.settings import Keep, Method, Metric, Objective, Settings
 from services.trainer.solo import models, state
+from services.trainer.solo.answering import questions_of
 from services.trainer.solo.building import trainer_for
 from services.trainer.solo.course import Course
 from services.trainer.solo.feeds import Feed, JudgedFeed, PairFeed, Row, feed_of
@@ -54,11 +56,12 @@ def train(order: SoloOrder, training: Sequence[Row], validation: Sequence[Row], 
 
     Raises ValueError, a sentence, for settings that do not fit the base or the rows, NotFinite, DISK_FULL, LeaseLost.
     """
-    _check(order.settings, training)
+    questions = questions_of(validation, order.settings.generation_rows)
+    _check(order.settings, training, evaluated=bool(validation), answered=bool(questions))
     checkpoints.sweep(order.kept)
     found = checkpoints.newest(order.kept)
     with tempfile.TemporaryDirectory() as scratch:
-        course = _course(order, training, validation, hooks, found, Path(scratch))
+        course = _course(order, training, validation, questions, hooks, found, Path(scratch))
         hooks.report(Started(course.progress))
         course.run()
     return Trained(course, order) if course.finished else None
@@ -68,6 +71,7 @@ def _course(
     order: SoloOrder,
     training: Sequence[Row],
     validation: Sequence[Row],
+    questions: Sequence[Question],
     hooks: Hooks,
     found: checkpoints.Checkpoint | None,
     scratch: Path,
@@ -89,7 +93,7 @@ def _course(
     for split, reference in own.references.items():
         compared: Any = feeds[split]
         compared.reference = reference
-    course = Course(trainer, order, hooks, feeds.get(_VALIDATION), progress, own)
+    course = Course(trainer, order, hooks, feeds.get(_VALIDATION), questions, progress, own)
     if found is not None:
         course.go_on(found)
     return course
@@ -103,14 +107,18 @@ def _begun(trainer: Any, feeds: Mapping[str, Feed]) -> state.State:
     return state.State(references=references, generators=state.generators())
 
 
-def _check(settings: Settings, training: Sequence[Row]) -> None:
+def _check(settings: Settings, training: Sequence[Row], *, evaluated: bool, answered: bool) -> None:
     """Refuse what could only fail later.  Raises ValueError."""
     if not training:
         raise ValueError("there is no row to train on")
-    known = (Metric.LOSS, Metric.PREFERENCE_ACCURACY) if settings.objective is Objective.DPO else (Metric.LOSS,)
-    if settings.metric not in known:
-        names = " or ".join(metric.value for metric in known)
-        raise ValueError(f"{settings.method.value} jobs for {settings.objective.value} are evaluated by {names}")
+    known = [Metric.LOSS]
+    if settings.objective is Objective.DPO:
+        known.append(Metric.PREFERENCE_ACCURACY)
+    if answered:
+        known += [Metric.EXACT_MATCH, Metric.TOKEN_F1, Metric.VALID_JSON]
+    if evaluated and settings.metric not in known:
+        names = ", ".join(metric.value for metric in known)
+        raise ValueError(f"evaluations of this job give no {settings.metric.value}, they give {names}")
     if settings.method.joint:
         raise ValueError(f"{settings.method.value} jobs train on the shared base, not alone")
     if not 0 <= settings.label_smoothing < 0.5:

@@ -4,7 +4,6 @@ Invariant: what `held` returns, put back by `restore` in a fresh process, contin
 interrupted: trained weights, both moments, three random generators, references, and the history of evaluations.
 """
 
-import math
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,49 +15,11 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from services.trainer import checkpoints
-from services.trainer.settings import Metric, Settings
+from services.trainer.joint.history import History
 
 _WEIGHT, _BEST, _REFERENCE, _GENERATOR = "weight.", "best.", "reference.", "generator."
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _TORCH, _NUMPY, _NUMPY_GAUSS, _PYTHON, _PYTHON_GAUSS = "torch", "numpy", "numpy_gauss", "python", "python_gauss"
-
-
-@dataclass(slots=True)
-class History:
-    """What the evaluations of a job have come to.
-
-    `best_value` is as reported; `misses` counts evaluations that did not improve on the best by more than the delta;
-    `evaluated_step` is the last that was evaluated; `ended` says that training ends early; `evaluations` are all, each
-    with its step and values by name.
-    """
-
-    best_step: int = 0
-    best_value: float | None = None
-    misses: int = 0
-    evaluated_step: int = 0
-    ended: bool = False
-    evaluations: list[dict[str, float]] = field(default_factory=list)
-
-    def add(self, step: int, value: float, settings: Settings) -> bool:
-        """Take an evaluation's metric in; return whether it is the best so far.
-
-        As transformers' early stopping counts: any better value is the best, one better by more than the delta starts
-        the patience anew.
-        """
-        self.evaluated_step = step
-        gain = self._gain(value, settings.metric)
-        self.misses = 0 if gain > settings.early_stopping_delta else self.misses + 1
-        patience = settings.early_stopping_patience
-        self.ended = bool(patience) and self.misses >= patience
-        if gain <= 0:
-            return False
-        self.best_step, self.best_value = step, value
-        return True
-
-    def _gain(self, value: float, metric: Metric) -> float:
-        if self.best_value is None:
-            return math.inf
-        return self.best_value - value if metric.lower_is_better else value - self.best_value
 
 
 @dataclass(slots=True)

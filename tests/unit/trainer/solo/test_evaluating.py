@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from safetensors.torch import load_file
 from services.trainer import checkpoints
 from services.trainer.settings import Keep, Method, Metric, Objective
 from services.trainer.solo.order import Evaluated, Remarked, Stepped
-from tests.unit.trainer.solo.small_jobs import METHODS, Job, rows, with_settings
+from tests.unit.trainer.solo.small_jobs import METHODS, Job, with_settings
 from tests.unit.trainer.solo.test_learning import log_probs, plain, weights_of
 
 
@@ -120,6 +121,35 @@ def test_preference_accuracy_can_decide_what_is_best(tmp_path: Path, base: Path)
 
 def test_a_metric_that_nothing_gives_is_refused_before_anything_is_loaded(tmp_path: Path, base: Path) -> None:
     job = Job(tmp_path / "job", base, with_settings(metric=Metric.PREFERENCE_ACCURACY))
-    job.training = rows(base, Objective.SUPERVISED)
-    with pytest.raises(ValueError, match="evaluated by loss"):
+    job.validation = job.training[:2]
+    with pytest.raises(ValueError, match="give no preference_accuracy, they give loss"):
         job.train()
+
+
+def test_held_out_questions_are_answered_and_the_answers_measured(tmp_path: Path, base: Path) -> None:
+    settings = with_settings(
+        metric=Metric.EXACT_MATCH,
+        generation_rows=2,
+        generation_tokens=12,
+        learning_rate=1e-2,
+        batch_rows=2,
+        epochs=60,
+        evaluation_steps=30,
+    )
+    job = Job(tmp_path / "job", base, settings)
+    # One row, learned by heart.
+    job.training, job.validation = [job.training[0], job.training[0]], job.training[:1]
+    job.finish()
+    values = [report.assessment.values() for report in job.said(Evaluated)]
+    assert {"loss", "exact_match", "token_f1", "valid_json"} == set(values[0])
+    assert values[-1]["exact_match"] == values[-1]["token_f1"] == 1.0
+    assert values[-1]["valid_json"] == 0.0
+
+
+@pytest.mark.parametrize("method", [Method.DORA, Method.QLORA])
+def test_answering_leaves_no_trace_in_what_is_learned(tmp_path: Path, base: Path, method: Method) -> None:
+    settings = with_settings(method=method, dropout=0.2, keep=Keep.LAST, evaluation_steps=1, max_steps=2)
+    asked = Job(tmp_path / "asked", base, replace(settings, generation_rows=1, generation_tokens=2))
+    asked.validation = asked.training[:1]
+    assert asked.finish() == Job(tmp_path / "alone", base, settings).finish()
+    assert "exact_match" in asked.said(Evaluated)[0].assessment.answers

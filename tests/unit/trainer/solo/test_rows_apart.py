@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from services.trainer.data.examples import Example
-from services.trainer.solo.feeds import SequenceFeed, mismatch, packed
+from services.trainer.solo.feeds import SequenceFeed, packed
 from tests.unit.trainer.solo.small_jobs import examples
 
 
@@ -56,10 +56,3 @@ def test_packs_and_padded_parts_stay_within_the_budget_and_hold_every_row_once()
         assert all(feed.tensors(part)["input_ids"].numel() <= 12 or len(part) == 1 for part in parts)
     # Padding costs a part.
     assert len(SequenceFeed(rows, packing=True).parts(range(6), 13)) < len(SequenceFeed(rows).parts(range(6), 13))
-
-
-def test_a_mismatch_is_the_question_of_one_row_with_the_answer_of_another() -> None:
-    asked = Example((1, 2, 3, 4), (False, False, True, True))
-    answered = Example((7, 8, 9), (False, True, True))
-    assert mismatch(asked, answered, 10) == Example((1, 2, 8, 9), (False, False, True, True))
-    assert mismatch(asked, answered, 3) == Example((1, 2, 8), (False, False, True))
