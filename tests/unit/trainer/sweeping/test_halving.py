@@ -165,6 +165,11 @@ def test_a_member_that_diverged_counts_as_the_worst_and_none_waits_for_it() -> N
     assert decide(rules, members).pruned == {0: 1, 2: 1}
 
 
+def test_a_member_that_was_cancelled_with_its_result_is_not_the_best() -> None:
+    members = [Standing(trained=True, final=1.0, lost=True), Standing(trained=True, final=2.0)]
+    assert decide(Rules(0, 0.5, lower_is_better=True), members).best == 1
+
+
 def test_of_members_of_which_none_came_to_an_end_none_is_the_best() -> None:
     decision = decide(Rules(1, 0.5, lower_is_better=True), [Standing(lost=True)] * 3)
     assert (decision.over, decision.best) == (True, None)

@@ -89,7 +89,7 @@ class Machine:
                 await self.jobs.decide(claimed, _diverged)
                 return
             lines.append(Line(Said.STEP, Progress(step, TOTAL, step)))
-            if step % settings.evaluation_steps == 0 or step == TOTAL:
+            if step % (settings.evaluation_steps or TOTAL) == 0 or step == TOTAL:
                 values = {"loss": self.loss[rank] - step / 1000}
                 lines.append(Line(Said.EVALUATION, Progress(step, TOTAL, step, best_step=step), evaluation=values))
         await self.reports.store([Report("acme", job.job, claimed.lease.epoch, line) for line in lines])
@@ -258,6 +258,18 @@ async def test_members_that_people_cancel_and_pause_are_lost_and_waited_for(data
     found = await machine.run(sweep)
     assert [rung for _, _, rung, _ in ends(found)] == [0, 0, 2, 1]
     assert found.best == second.job
+
+
+async def test_a_best_member_that_somebody_has_train_on_is_registered_once_it_is_back(database: Database) -> None:
+    machine = Machine(database, {1: 1.0, 2: 2.0})
+    sweep = await machine.sweeps.create("acme", "ada", wanted(2, ()), NOBODYS)
+    for member in sweep.members:
+        await machine.train(member.job)
+    best = sweep.members[0].job
+    await machine.jobs.resume("acme", best.job)
+    await machine.sweeps.settle()
+    assert not (await machine.sweeps.get("acme", sweep.sweep)).best
+    assert (await machine.run(sweep)).best == best.job
 
 
 async def test_a_member_that_stops_short_of_its_rung_is_gone_on_with(database: Database) -> None:
