@@ -28,8 +28,13 @@ class NoCompiler(RuntimeError):
 
 
 def compiled(source: Path) -> Path:
-    """The library made of `source`, compiled on the first call.  Raises NoCompiler, CalledProcessError."""
+    """The library made of `source` and of the headers beside it, compiled on the first call.
+
+    Raises NoCompiler, CalledProcessError.
+    """
     digest = hashlib.sha256(source.read_bytes() + " ".join(_FLAGS).encode() + os.uname().machine.encode())
+    for header in sorted(source.parent.glob("*.h")):
+        digest.update(header.read_bytes())
     name = f"{source.stem}-{digest.hexdigest()[:16]}.so"
     library = ModelSettings().cache_dir.expanduser().absolute() / "native" / name
     if not library.exists():

@@ -37,9 +37,13 @@ MODELS = CHECKOUT / "services" / "chassis" / "models"
 # What is compiled where it runs, and what compiles it.
 NATIVE = (
     CHECKOUT / "services" / "generator" / "plugin" / "rows.cpp",
-    CHECKOUT / "services" / "trainer" / "bank" / "kernels.cpp",
+    CHECKOUT / "services" / "trainer" / "bank" / "adapters.cpp",
+    CHECKOUT / "services" / "trainer" / "bank" / "attention.cpp",
 )
-COMPILING = CHECKOUT / "services" / "chassis" / "native.py"
+COMPILING = (
+    CHECKOUT / "services" / "chassis" / "native.py",
+    CHECKOUT / "services" / "trainer" / "bank" / "lanes.h",
+)
 LINK = CHECKOUT / ".venv"
 # Resolved, so that a set-up started from the environment itself finds what made it.
 PYTHON = Path(sys.executable).resolve()
@@ -69,7 +73,7 @@ def steps() -> list[Step]:
         Step("environment", f"{PYTHON_VERSION} {lock}", _install_lock),
         Step("this checkout", f"{PYTHON_VERSION} {lock} {projects}", _install_checkout),
         Step("models", f"{lock} {models}", _prepare_models),
-        Step("native code", _digest(*NATIVE, COMPILING), _compile_native_code),
+        Step("native code", _digest(*NATIVE, *COMPILING), _compile_native_code),
     ]
 
 

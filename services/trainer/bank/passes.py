@@ -6,6 +6,7 @@ begin depends on its neighbours.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,12 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from services.trainer.bank.native import MEMBER, Kernels, Layer
+from services.trainer.bank.native import MEMBER, Kernels, Layer, Shape
 from services.trainer.bank.slot import Slot
 from services.trainer.data.examples import Example
 
 # A pass has at least this many rows: below, MKL takes other fp32 kernels, whose rounding depends on the row count.
 MIN_ROWS = 32
+# Longest sequence that native code attends: its scores stay in a core's cache.
+SHORT_TOKENS = 128
 _WORD = (1 << 32) - 1
 
 
@@ -64,6 +67,7 @@ class Pass:
     lengths: tuple[tuple[int, ...], ...]
     trains: bool
     plan: NativePlan | None
+    short: ShortSequences | None
 
 
 class NativePlan:
@@ -101,6 +105,39 @@ class NativePlan:
     def find_gradients(self) -> None:
         """Point to where the training slots' gradients are now: they are made and given back between passes."""
         self._members["gradient"] = [each.slot.gradients().data_ptr() if each.trains else 0 for each in self._adapted]
+
+
+class ShortSequences:
+    """The sequences of a pass that native code attends, and the `others`; a sequence's length alone decides."""
+
+    def __init__(self, kernels: Kernels, bounds: Sequence[int]) -> None:
+        self.kernels = kernels
+        lengths = [last - first for first, last in itertools.pairwise(bounds)]
+        self._bounds = np.array(bounds, dtype=np.int64)
+        self._sequences = np.array(
+            [index for index, length in enumerate(lengths) if length <= SHORT_TOKENS], dtype=np.int32
+        )
+        self._longest = max((length for length in lengths if length <= SHORT_TOKENS), default=0)
+        self.others = [index for index, length in enumerate(lengths) if length > SHORT_TOKENS]
+
+    def shape(self, query: Tensor, key: Tensor, scale: float) -> Shape:
+        """As native code reads it: query [1, heads, rows, head], key [1, key heads, rows, head]."""
+        _, heads, rows, size = query.shape
+        return Shape(
+            self._bounds.ctypes.data,
+            self._sequences.ctypes.data,
+            len(self._sequences),
+            rows,
+            heads,
+            key.shape[1],
+            size,
+            self._longest,
+            scale,
+        )
+
+    def takes(self, shape: Shape, window: int | None) -> bool:
+        """Whether a layer of this shape, with this sliding window, is for native code."""
+        return shape.count > 0 and (window is None or window >= SHORT_TOKENS)
 
 
 def packed(segments: Sequence[Segment], kernels: Kernels | None) -> Pass:
@@ -142,13 +179,14 @@ def packed(segments: Sequence[Segment], kernels: Kernels | None) -> Pass:
         tuple(lengths),
         any(segment.keeps_gradient for segment in segments),
         NativePlan(kernels, adapted) if kernels and adapted else None,
+        ShortSequences(kernels, bounds) if kernels else None,
     )
 
 
 def dropout_mask(rows: Rows, module: int, inputs: int) -> Tensor:
     """What a layer keeps of a segment's input: fp32 [rows, inputs], 0 or 1/(1 - dropout).
 
-    Element i is a number made of i and of two keys, which the seed and the layer give; kernels.cpp makes the same.  So
+    Element i is a number made of i and of two keys, which the seed and the layer give; adapters.cpp makes the same.  So
     a layer that is computed again keeps the same, and no mask is ever held.
     The mixing function is lowbias32 of the hash prospector (https://github.com/skeeto/hash-prospector).
     """

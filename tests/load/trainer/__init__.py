@@ -1,0 +1,1 @@
+"""How fast the trainer is beside its peers and its floor."""
