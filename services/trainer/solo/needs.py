@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from services.trainer.needs import Architecture, adapter_parameters, architecture
-from services.trainer.settings import Keep, Method, Settings
+from services.trainer.settings import Keep, Method, Objective, Settings
 
 # Python, torch, transformers and TRL loaded, before any weight: 0.49 GiB measured.
 _PROCESS_BYTES = 560 * 1024**2
@@ -73,8 +73,9 @@ def _magnitudes(base: Architecture, settings: Settings) -> int:
 
 
 def _tokens(settings: Settings) -> int:
-    # One row always goes through whole.
-    return max(settings.micro_batch_tokens, settings.max_row_tokens)
+    # One row always goes through whole; a pair is two of them.
+    sides = 2 if settings.objective is Objective.DPO else 1
+    return max(settings.micro_batch_tokens, sides * settings.max_row_tokens)
 
 
 def _activation_bytes(base: Architecture, settings: Settings) -> int:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from services.trainer.needs import architecture
-from services.trainer.settings import Method, Settings
+from services.trainer.settings import Method, Objective, Settings
 from services.trainer.solo.needs import needs_bytes, solo_parts
 from tests.unit.trainer.solo.small_jobs import METHODS, with_settings
 
@@ -34,6 +34,7 @@ def test_the_parts_follow_the_settings(base: Path) -> None:
     assert parts(micro_batch_tokens=4096)["activations"] == 2 * whole["activations"]
     # One row goes through whole, however few tokens a part may hold.
     assert parts(micro_batch_tokens=1)["activations"] == parts(micro_batch_tokens=512)["activations"]
+    assert parts(micro_batch_tokens=1, objective=Objective.DPO)["activations"] * 2 == whole["activations"]
     assert parts(gradient_checkpointing=True)["activations"] < whole["activations"]
     quantised, half = parts(method=Method.QLORA), parts(method=Method.DORA)
     assert quantised["base"] < half["base"]
