@@ -48,14 +48,7 @@ async def opened(
 
 @pytest.fixture
 async def datasets(tmp_path: Path, base: Path) -> AsyncIterator[Datasets]:
-    """The verbs over a database of their own."""
-    async with opened(tmp_path, Checker(base)) as datasets:
-        yield datasets
-
-
-@pytest.fixture
-async def quick(tmp_path: Path, base: Path) -> AsyncIterator[Datasets]:
-    """The same, whose checks need no process of their own."""
+    """The verbs over a database of their own, whose counting needs no process."""
     async with opened(tmp_path, Inline(base)) as datasets:
         yield datasets
 
@@ -170,26 +163,26 @@ async def test_listed_bytes_stay_whatever_a_later_upload_of_them_announces(datas
 
 
 async def test_bytes_that_a_kill_left_without_a_row_are_no_dataset_and_nobody_gets_them_by_their_digest(
-    quick: Datasets, tmp_path: Path
+    datasets: Datasets, tmp_path: Path
 ) -> None:
     place = tmp_path / "stored" / key_of(INCOMING.sha256)
     place.parent.mkdir(parents=True)
     place.write_bytes(CONTENT)
-    assert await quick.committed("acme", INCOMING.sha256) == (0, False)
-    stored = await quick.upload("acme", INCOMING, whole())
-    assert await quick.get("acme", "rows") == stored
-    assert await quick.committed("acme", INCOMING.sha256) == (len(CONTENT), True)
-    assert await quick.committed("other", INCOMING.sha256) == (0, False)
+    assert await datasets.committed("acme", INCOMING.sha256) == (0, False)
+    stored = await datasets.upload("acme", INCOMING, whole())
+    assert await datasets.get("acme", "rows") == stored
+    assert await datasets.committed("acme", INCOMING.sha256) == (len(CONTENT), True)
+    assert await datasets.committed("other", INCOMING.sha256) == (0, False)
     assert files(tmp_path / "stored") == {key_of(INCOMING.sha256): CONTENT}
 
 
 async def test_a_listed_dataset_whose_bytes_the_disk_lost_is_whole_after_another_upload(
-    quick: Datasets, tmp_path: Path
+    datasets: Datasets, tmp_path: Path
 ) -> None:
-    stored = await quick.upload("acme", INCOMING, whole())
-    (await quick.file(stored.digest)).unlink()
-    assert (await refused(quick.file(stored.digest))).reason is Reason.DATASET_NOT_FOUND
-    assert await quick.upload("acme", INCOMING, whole()) == stored
+    stored = await datasets.upload("acme", INCOMING, whole())
+    (await datasets.file(stored.digest)).unlink()
+    assert (await refused(datasets.file(stored.digest))).reason is Reason.DATASET_NOT_FOUND
+    assert await datasets.upload("acme", INCOMING, whole()) == stored
     assert files(tmp_path / "stored") == {key_of(INCOMING.sha256): CONTENT}
 
 
@@ -204,52 +197,52 @@ def shortened() -> tuple[Incoming, Callable[[], AsyncIterator[Piece]]]:
     return incoming, chunks
 
 
-async def test_other_bytes_under_a_name_are_its_next_version_and_the_name_means_the_newest(quick: Datasets) -> None:
-    first = await quick.upload("acme", INCOMING, whole())
+async def test_other_bytes_under_a_name_are_its_next_version_and_the_name_means_the_newest(datasets: Datasets) -> None:
+    first = await datasets.upload("acme", INCOMING, whole())
     incoming, chunks = shortened()
-    second = await quick.upload("acme", incoming, chunks())
+    second = await datasets.upload("acme", incoming, chunks())
     keys = [(one.dataset, one.version, one.key) for one in (first, second)]
     assert keys == [("rows", 1, "rows"), ("rows", 2, "rows@2")]
     for name, meant in {"rows": second, "rows@2": second, "rows@1": first, first.digest: first}.items():
-        assert await quick.get("acme", name) == meant
+        assert await datasets.get("acme", name) == meant
     for name in ("rows@3", "rows@0", "rows@", "rows@x", "rows@1@1", f"rows@{'9' * 30}"):
-        assert (await refused(quick.get("acme", name))).reason is Reason.DATASET_NOT_FOUND
-    assert await quick.page("acme", 10, None) == [second, first]
+        assert (await refused(datasets.get("acme", name))).reason is Reason.DATASET_NOT_FOUND
+    assert await datasets.page("acme", 10, None) == [second, first]
 
 
-async def test_bytes_of_an_older_version_become_the_newest_again_without_being_sent(quick: Datasets) -> None:
-    first = await quick.upload("acme", INCOMING, whole())
+async def test_bytes_of_an_older_version_become_the_newest_again_without_being_sent(datasets: Datasets) -> None:
+    first = await datasets.upload("acme", INCOMING, whole())
     incoming, chunks = shortened()
-    await quick.upload("acme", incoming, chunks())
-    again = await quick.upload("acme", INCOMING, nothing())
+    await datasets.upload("acme", incoming, chunks())
+    again = await datasets.upload("acme", INCOMING, nothing())
     assert (again.version, again.digest, again.rows) == (3, first.digest, first.rows)
-    assert await quick.get("acme", "rows") == again
-    assert await quick.upload("acme", INCOMING, nothing()) == again
+    assert await datasets.get("acme", "rows") == again
+    assert await datasets.upload("acme", INCOMING, nothing()) == again
 
 
-async def test_a_number_is_never_given_again(quick: Datasets) -> None:
-    await quick.upload("acme", INCOMING, whole())
+async def test_a_number_is_never_given_again(datasets: Datasets) -> None:
+    await datasets.upload("acme", INCOMING, whole())
     incoming, chunks = shortened()
-    await quick.upload("acme", incoming, chunks())
-    await quick.delete("acme", "rows@2")
-    assert (await quick.get("acme", "rows")).version == 1
-    assert (await quick.upload("acme", incoming, chunks())).version == 3
-    await quick.delete("acme", "rows")
-    await quick.delete("acme", "rows")
-    assert (await quick.upload("acme", INCOMING, whole())).version == 4
+    await datasets.upload("acme", incoming, chunks())
+    await datasets.delete("acme", "rows@2")
+    assert (await datasets.get("acme", "rows")).version == 1
+    assert (await datasets.upload("acme", incoming, chunks())).version == 3
+    await datasets.delete("acme", "rows")
+    await datasets.delete("acme", "rows")
+    assert (await datasets.upload("acme", INCOMING, whole())).version == 4
 
 
 async def test_the_same_bytes_under_another_name_are_that_dataset_too_and_stay_until_both_are_gone(
-    quick: Datasets, tmp_path: Path
+    datasets: Datasets, tmp_path: Path
 ) -> None:
-    await quick.upload("acme", INCOMING, whole())
-    named = await quick.upload("acme", replace(INCOMING, dataset="mine"), nothing())
-    elsewhere = await quick.upload("other", INCOMING, whole())
+    await datasets.upload("acme", INCOMING, whole())
+    named = await datasets.upload("acme", replace(INCOMING, dataset="mine"), nothing())
+    elsewhere = await datasets.upload("other", INCOMING, whole())
     assert (named.dataset, named.version) == ("mine", 1)
     for tenant, name in (("acme", "rows"), ("other", elsewhere.dataset)):
-        await quick.delete(tenant, name)
+        await datasets.delete(tenant, name)
         assert files(tmp_path / "stored")
-    await quick.delete("acme", "mine")
+    await datasets.delete("acme", "mine")
     assert not files(tmp_path / "stored")
 
 
