@@ -21,8 +21,21 @@ from services.trainer.data.encoding import (
     sides,
 )
 from services.trainer.data.examples import Encoder, Judged, Pair, Unrenderable
+from services.trainer.data.records import Record
 from services.trainer.data.report import Asked, Lengths, Pairs, Report, advice, steps_of
-from services.trainer.data.rows import AnyRow, Format, Judgement, Preference, Problem, Row, Text, identity
+from services.trainer.data.rows import (
+    FIELDS,
+    AnyRow,
+    Format,
+    Judgement,
+    Preference,
+    Problem,
+    Row,
+    Text,
+    Turn,
+    identity,
+    named,
+)
 from services.trainer.data.similarity import Similar
 from services.trainer.data.split import split
 from services.trainer.recipes import reading as recipe_reading
@@ -56,7 +69,19 @@ def inspect(file: BinaryIO, validation: BinaryIO | None, encoder: Encoder, asked
     seen = _Seen(preparation, say, others)
     for row in recipe_reading.read(file, asked.recipe, asked.seed):
         seen.take(row)
-    return seen.report(asked)
+    report = seen.report(asked)
+    return replace(report, warnings=(*_unread(file, kind), *report.warnings))
+
+
+def _unread(file: BinaryIO, kind: Format) -> Iterator[str]:
+    """Warn of texts beside which stands what somebody may have meant to be answered."""
+    first = next((record for record in reading.records(file) if isinstance(record, Record)), None)
+    names = [name for name in first.fields if name not in FIELDS] if first is not None else []
+    if kind is Format.TEXT and names:
+        yield (
+            f"Of each row only its text is learned from, and not: {named(names)}. If one of these is what should be "
+            "answered, name it label or output."
+        )
 
 
 @dataclass(slots=True)
@@ -249,16 +274,20 @@ def _pairs(answers: list[tuple[int, int]], same: int) -> Pairs:
 
 
 def said_in(row: AnyRow) -> str:
-    """All that a row says, as one text."""
+    """What a row says, as one text, without what the system says: that is the same in every row."""
     return "\n".join(_texts_of(row))
 
 
 def _texts_of(row: AnyRow) -> Iterator[str]:
     if isinstance(row, Row):
-        yield from (turn.content for turn in row.turns)
+        yield from _said(row.turns)
     elif isinstance(row, Preference):
-        yield from (turn.content for turn in (*row.prompt, *row.chosen, *row.rejected))
+        yield from _said((*row.prompt, *row.chosen, *row.rejected))
     elif isinstance(row, Judgement):
-        yield from (turn.content for turn in (*row.prompt, *row.completion))
+        yield from _said((*row.prompt, *row.completion))
     elif isinstance(row, Text):
         yield row.text
+
+
+def _said(turns: Iterable[Turn]) -> Iterator[str]:
+    return (turn.content for turn in turns if turn.role != "system")

@@ -192,6 +192,25 @@ def test_a_recipe_that_records_do_not_fit_is_a_problem(encoder: ChatEncoder) -> 
     assert 'the row has no "output"' in said[0].message
 
 
+def test_what_the_system_says_makes_no_rows_the_same(encoder: ChatEncoder) -> None:
+    rows = [
+        {"messages": [{"role": "system", "content": LONG}, {"role": "user", "content": text}, ANSWER]}
+        for text in ("Where is the ladder?", "Who has the key?")
+    ]
+    report, _ = looked_at(encoder, lines(*rows))
+    assert (report.duplicate_rows, report.near_duplicate_rows) == (0, 0)
+
+
+ANSWER = {"role": "assistant", "content": "Ask the night watch."}
+
+
+def test_texts_beside_an_answer_that_is_not_read_are_warned_of(encoder: ChatEncoder) -> None:
+    file = io.BytesIO(b"text,category\nMy card is lost.,lost_card\n")
+    report, _ = looked_at(encoder, file)
+    assert report.objective is Objective.CONTINUED
+    assert "only its text is learned from, and not: category" in report.warnings[0]
+
+
 def shown(
     encoder: ChatEncoder, file: io.BytesIO, objective: Objective, offset: int = 0, limit: int = 0, rows: int = 2
 ) -> Any:
