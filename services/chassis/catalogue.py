@@ -293,7 +293,7 @@ class Reason(Enum):
         "trivium.trainer.v1.Recipe",
     )
     RECIPE_UNFIT = Entry(Code.FAILED_PRECONDITION, "The recipe {name} does not fit the dataset {dataset}: {problem}.")
-    SETTINGS_UNFIT = Entry(Code.INVALID_ARGUMENT, "The settings do not fit the base: {problem}.")
+    SETTINGS_UNFIT = Entry(Code.INVALID_ARGUMENT, "The settings do not fit: {problem}.")
     SWEEP_FINISHED = Entry(Code.FAILED_PRECONDITION, "The sweep {name} has already ended: {state}.")
     SWEEP_NOT_FOUND = Entry(Code.NOT_FOUND, "No sweep is named {name}.", "trivium.trainer.v1.Sweep")
     TRAINING_DIVERGED = Entry(Code.FAILED_PRECONDITION, "Training diverged: {problem}. Lower the learning rate.")

@@ -7,8 +7,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from services.trainer.job import Job, State
+from services.trainer.job import Job, Order, State
 from services.trainer.scheduling import state as scheduling
+from services.trainer.scheduling.room import gib
 from services.trainer.scheduling.usage import Usage
 from services.trainer.store import UsageRow
 
@@ -62,6 +63,25 @@ def state_of(
         replica=seen.replica,
         policy=seen.policy,
     )
+
+
+def unfit(order: Order, nodes: Sequence[scheduling.Node], granted: Allowance) -> str:
+    """Why the order could never be trained here, with the arithmetic; empty when it could."""
+    needed = order.job_bytes + order.base_bytes
+    largest = max((node.memory_bytes for node in nodes), default=0)
+    parts = f"{gib(order.job_bytes)} for the job and {gib(order.base_bytes)} for its base and a step"
+    if nodes and needed > largest:
+        return (
+            f"it needs {gib(needed)} ({parts}), the largest machine gives training {gib(largest)}: use a smaller base "
+            "or rank, shorter rows or fewer target modules"
+        )
+    # A base is shared by all who train on it, and counts against nobody.
+    own = order.job_bytes * order.processes
+    if granted.resident_bytes is not None and own > granted.resident_bytes:
+        return (
+            f"it needs {gib(own)} for itself, your jobs may hold {gib(granted.resident_bytes)} in all: use a lower rank"
+        )
+    return ""
 
 
 def resident(job: Job, seen: Seen) -> bool:

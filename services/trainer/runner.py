@@ -18,10 +18,10 @@ from services.chassis.logs import Log
 from services.trainer import moves
 from services.trainer.errands import Errands, Prerequisite, unhindered
 from services.trainer.executors.executor import Executor, Lost, News, Training
-from services.trainer.job import Job, Move, State
+from services.trainer.job import Job, Move, Order, State
 from services.trainer.jobs import Jobs
 from services.trainer.leases import Leases
-from services.trainer.planning import Allowance, Seen, needs, state_of
+from services.trainer.planning import Allowance, Seen, allowance_of, needs, state_of, unfit
 from services.trainer.reports import Report, Reports
 from services.trainer.scheduling.actions import Action, Drop, Go, Hold, Preempt, Start, Unfit, Verdict
 from services.trainer.scheduling.choosing import Share
@@ -121,6 +121,13 @@ class Runner:
         self._not_before: dict[str, float] = {}
         self._shared_at = 0.0
         self.verdicts: dict[str, Verdict] = {}
+
+    def require_fit(self, tenant: str, order: Order) -> Order:
+        """Return the order.  Raises SETTINGS_UNFIT for one that could never be trained here."""
+        granted = allowance_of(tenant, self._granted.allowances)
+        if problem := unfit(order, self.nodes(), granted):
+            raise Failure(Reason.SETTINGS_UNFIT, problem=problem)
+        return order
 
     def nodes(self) -> Sequence[Node]:
         """The machines that train."""

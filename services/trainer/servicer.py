@@ -119,6 +119,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
 
     async def CreateJob(self, request: training_pb2.CreateJobRequest, context: Any) -> training_pb2.CreateJobResponse:
         _, order = await self._order(request)
+        self._runner.require_fit(wire.tenant(), order)
         queued = await self._jobs.create(wire.tenant(), current().principal_id, order, key_for(request))
         return training_pb2.CreateJobResponse(job=self._job(queued))
 

@@ -16,6 +16,7 @@ from services.trainer.estimates import estimate, speed
 from services.trainer.job import Job, Measures, Order, Progress, State
 from services.trainer.needs import adapter_parameters, architecture, joint_base_parts, joint_job_parts
 from services.trainer.ordering import completed
+from services.trainer.planning import Allowance, unfit
 from services.trainer.scheduling.state import Node
 from services.trainer.settings import Settings
 
@@ -93,3 +94,18 @@ def test_a_speed_is_the_median_of_jobs_of_the_same_kind() -> None:
 
     assert speed(ORDER, [job(100), job(900), job(300), job(10**9, "sha256:other")]) == 30.0
     assert speed(ORDER, []) == 0.0
+
+
+def test_what_no_machine_could_hold_is_refused_with_its_arithmetic() -> None:
+    order = replace(ORDER, job_bytes=6 << 30, base_bytes=3 << 30)
+    assert unfit(order, [Node("a", 10 << 30, 2), Node("b", 1 << 30, 2)], Allowance()) == ""
+    refusal = unfit(order, [Node("a", 8 << 30, 2), Node("b", 1 << 30, 2)], Allowance())
+    assert refusal.startswith("it needs 9.0 GiB (6.0 GiB for the job and 3.0 GiB for its base and a step)")
+    assert "8.0 GiB" in refusal
+
+
+def test_what_a_tenant_could_never_hold_is_refused_at_once() -> None:
+    order = replace(ORDER, job_bytes=6 << 30, base_bytes=3 << 30)
+    nodes = [Node("a", 64 << 30, 2)]
+    assert unfit(order, nodes, Allowance(resident_bytes=6 << 30)) == ""
+    assert "5.0 GiB in all" in unfit(order, nodes, Allowance(resident_bytes=5 << 30))
