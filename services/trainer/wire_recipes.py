@@ -25,12 +25,12 @@ def recipe(value: Recipe) -> training_pb2.Recipe:
     )
 
 
-def filled(value: Filled) -> training_pb2.FillRecipeResponse:
-    """A request that CreateJob takes as it is, and the reasons."""
+def filled(value: Filled, dataset: str) -> training_pb2.FillRecipeResponse:
+    """A request that CreateJob takes as it is, for the dataset by the name that was asked with, and the reasons."""
     return training_pb2.FillRecipeResponse(
         job=training_pb2.CreateJobRequest(
             model=value.model,
-            dataset=value.dataset,
+            dataset=dataset,
             settings=_settings(value.decided),
             recipe=value.mark,
         ),
@@ -38,12 +38,12 @@ def filled(value: Filled) -> training_pb2.FillRecipeResponse:
     )
 
 
-def facts(value: Dataset) -> Facts:
-    """A dataset as recipes see it."""
+def facts(value: Dataset, fields: frozenset[str]) -> Facts:
+    """A dataset as recipes see it; `fields` are those of its records."""
     return Facts(
         dataset=value.dataset,
         format=value.format,
-        fields=fields_of(value.format),
+        fields=fields or fields_of(value.format),
         rows=value.rows,
         tokens=value.tokens,
         max_row_tokens=value.max_row_tokens,

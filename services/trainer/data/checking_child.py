@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from services.trainer.data import checking, rows
+from services.trainer.data import checking, reading, rows
 from services.trainer.data.encoding import Preparation, default_objective
 from services.trainer.data.examples import ChatEncoder
 from services.trainer.data.inspection import inspect
@@ -66,6 +66,9 @@ def answer(file: BinaryIO, encoder: ChatEncoder, order: dict[str, Any], problems
         expected = rows.Format(order["expected"]) if order["expected"] else None
         found = checking.check(file, encoder, expected, problems.take)
         return {"bad": found} if isinstance(found, int) else {"counted": asdict(found)}
+    if order["task"] == "fields":
+        records = (row for row in reading.read(file) if isinstance(row, rows.Labelled))
+        return {"fields": sorted(next(records).fields)}
     asked = asked_from(order["asked"])
     if order["task"] == "inspect":
         other = order["validation_descriptor"]

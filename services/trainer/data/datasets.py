@@ -28,7 +28,7 @@ from services.trainer.data.dataset_rows import Dataset, Incoming
 from services.trainer.data.preview import PreviewRow
 from services.trainer.data.problem_lists import ProblemLists
 from services.trainer.data.report import Asked, Report
-from services.trainer.data.rows import Problem
+from services.trainer.data.rows import Format, Problem
 
 T = TypeVar("T")
 
@@ -208,6 +208,20 @@ class Datasets:
                 # Deleted meanwhile.
                 raise Failure(Reason.DATASET_NOT_FOUND, name=name) from error
         return dataset, base_name, report, problems.first, problems.count
+
+    async def record_fields(self, tenant: str, name: str) -> tuple[Dataset, frozenset[str]]:
+        """A dataset, and the fields that its records have; none of a dataset of another format.
+
+        Raises DATASET_NOT_FOUND, DATASET_UNCHECKED, NOT_READY.
+        """
+        dataset = await self.get(tenant, name)
+        if dataset.format is not Format.RECORDS:
+            return dataset, frozenset()
+        _, path = await self._readable(tenant, name)
+        try:
+            return dataset, await self._checker.fields(tenant, path)
+        except FileNotFoundError as error:
+            raise Failure(Reason.DATASET_NOT_FOUND, name=name) from error
 
     async def preview(
         self, tenant: str, name: str, base: str, asked: Asked, offset: int, rows: int

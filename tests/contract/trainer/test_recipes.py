@@ -4,6 +4,8 @@ import json
 
 import grpc
 import pytest
+from google.protobuf.json_format import MessageToDict
+from trivium.registry.v1 import registry_pb2
 from trivium.trainer.v1 import training_pb2
 from trivium_client import Trivium
 
@@ -52,6 +54,24 @@ def test_a_request_that_a_recipe_filled_in_is_taken_as_it_is(caller: Caller, pai
     job = caller.training.CreateJob(filled.job, metadata=caller.metadata).job
     caller.training.CancelJob(training_pb2.CancelJobRequest(job=job.job), metadata=caller.metadata)
     assert (job.settings.lora.rank, job.settings.epochs) == (8, filled.job.settings.epochs)
+
+
+def test_records_are_told_apart_by_their_fields_and_train_by_the_recipe(caller: Caller) -> None:
+    rows = [{"text": f"text {number}", "label": ("pay", "ship")[number % 2]} for number in range(40)]
+    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    records = caller.upload(content, "house-labels.jsonl").dataset
+    filled = fill(caller, recipe="classify", dataset=records, choice="letters")
+    assert filled.job.recipe == "classify:letters"
+    with pytest.raises(grpc.RpcError) as refused:
+        fill(caller, recipe="extract", dataset=records)
+    assert 'its rows have no "output"; they have label, text' in str(refused.value.details())
+    filled.job.settings.max_steps = 2
+    filled.job.settings.generation_rows = 1
+    job = caller.finished(caller.training.CreateJob(filled.job, metadata=caller.metadata).job.job)
+    assert job.state == training_pb2.JOB_STATE_SUCCEEDED, job.error
+    request = registry_pb2.GetVersionRequest(version=job.version)
+    lineage = caller.registry.GetVersion(request, metadata=caller.metadata).version.lineage
+    assert MessageToDict(lineage.config)["choice"] == "letters"
 
 
 @pytest.mark.parametrize(

@@ -41,9 +41,9 @@ def test_every_recipe_and_choice_fills_in_a_request_that_obeys_the_rules_of_its_
     recipe: Recipe, choice: str, rows: int, longest: int, answers: int
 ) -> None:
     for facts in facts_for(recipe, choice, rows, longest, answers):
-        response = wire_recipes.filled(fill(recipe.name, facts, choice))
+        response = wire_recipes.filled(fill(recipe.name, facts, choice), "house@2")
         VALIDATOR.validate(response.job)
-        assert (response.job.dataset, response.job.model) == ("house", f"house-{recipe.name}")
+        assert (response.job.dataset, response.job.model) == ("house@2", f"house-{recipe.name}")
         assert response.job.recipe == f"{recipe.name}:{choice}"
         assert response.notes
 
