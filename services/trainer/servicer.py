@@ -181,6 +181,8 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         start = await self._starts.chosen(request.job.start_version, base)
         members = [wire_jobs.order(member, base, start) for member in wire_sweeps.members(request, self._rules)]
         asked = wire_sweeps.asked(request, [self._bases.completed(order, base) for order in members])
+        for order in asked.orders:
+            self._runner.require_fit(wire.tenant(), order)
         made = await self._sweeps.create(wire.tenant(), current().principal_id, asked, key_for(request))
         return training_pb2.CreateSweepResponse(sweep=wire_sweeps.sweep(made, self._job))
 
