@@ -38,9 +38,11 @@ async def opened(
     max_bytes: int = len(CONTENT),
     blocking: Callable[..., Awaitable[object]] = asyncio.to_thread,
     url: str = "",
+    database_url: str = "",
 ) -> AsyncIterator[Datasets]:
-    """The verbs over a database in `folder`, and blobs there or in a bucket."""
-    async with open_database(f"sqlite:///{folder}/trainer.db", "services.trainer.migrations") as database:
+    """The verbs over a database in `folder` or on a server, and blobs there or in a bucket."""
+    database_url = database_url or f"sqlite:///{folder}/trainer.db"
+    async with open_database(database_url, "services.trainer.migrations") as database:
         files = files_over(database, folder, blocking, url)
         await files.move_old()
         yield datasets_over(database, folder, checker, max_bytes=max_bytes, blocking=blocking, files=files)
@@ -286,6 +288,21 @@ async def test_a_dataset_is_not_deleted_while_its_bytes_are_received(datasets: D
     assert not files(tmp_path / "stored")
 
 
+async def test_two_tenants_and_two_names_may_take_and_drop_the_same_bytes_at_once(
+    datasets: Datasets, tmp_path: Path
+) -> None:
+    for _ in range(5):
+        mine, theirs = await asyncio.gather(
+            datasets.upload("acme", INCOMING, whole()), datasets.upload("other", INCOMING, whole())
+        )
+        deleted = datasets.delete("acme", mine.key)
+        again = datasets.upload("third", INCOMING, whole())
+        await asyncio.gather(deleted, again, datasets.delete("other", theirs.key))
+        assert (await datasets.file(mine.digest)).read_bytes() == CONTENT
+        await datasets.delete("third", "rows")
+        assert not files(tmp_path / "stored")
+
+
 async def test_a_caller_that_leaves_while_its_dataset_is_stored_leaves_it_whole(tmp_path: Path, base: Path) -> None:
     begun, let_go = asyncio.Event(), asyncio.Event()
 
@@ -408,9 +425,14 @@ async def test_rows_are_previewed_as_they_are_trained_on(datasets: Datasets) -> 
     assert "".join(text for text, supervised in rows[0].tokens if supervised) == "The night watch has it.<|im_end|>"
 
 
-async def test_datasets_in_a_bucket_are_read_from_a_copy_that_stays(tmp_path: Path, base: Path) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_datasets_in_a_bucket_are_read_from_a_copy_that_stays(
+    tmp_path: Path, base: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    database_url = str(request.getfixturevalue("postgres_url")) if kind == "postgres" else ""
     (tmp_path / "bucket").mkdir()
-    async with opened(tmp_path, Inline(base), url=f"file://{tmp_path}/bucket") as datasets:
+    bucket = f"file://{tmp_path}/bucket"
+    async with opened(tmp_path, Inline(base), url=bucket, database_url=database_url) as datasets:
         stored = await datasets.upload("acme", INCOMING, whole())
         path = await datasets.file(stored.digest)
         assert path.read_bytes() == CONTENT
@@ -419,5 +441,14 @@ async def test_datasets_in_a_bucket_are_read_from_a_copy_that_stays(tmp_path: Pa
         await datasets.sweep(time.time() + DAY)
         assert not path.exists()
         assert (await datasets.file(stored.digest)).read_bytes() == CONTENT
+        incoming, chunks = shortened()
+        assert (await datasets.upload("acme", incoming, chunks())).version == 2
+        await datasets.delete("acme", "rows@2")
+        # Neither a tenant's deletion nor a sweep takes what another lists.
+        await datasets.upload("other", INCOMING, whole())
         await datasets.delete("acme", "rows")
+        await datasets.sweep(time.time() + DAY)
+        assert (await datasets.file(stored.digest)).read_bytes() == CONTENT
+        await datasets.delete("other", "rows")
         assert not files(tmp_path / "stored")
+        assert not files(tmp_path / "bucket")
