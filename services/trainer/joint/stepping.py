@@ -4,7 +4,6 @@ Invariant: what a member gets out of a step depends on its own unit alone; and w
 member and no other.
 """
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -119,20 +118,15 @@ def _train(bank: Bank, turns: Sequence[_Turn]) -> None:
     for turn, scores in _pass(bank, turns):
         loss = turn.member.loss(scores.log_probs, scores.lengths)
         turn.answer = Trained(loss.item())
-        # A loss that is no number would reach nobody else's gradient, but it would cost the pass.
-        if math.isfinite(turn.answer.loss):
-            losses.append(loss)
+        # Also one that is no number: it reaches no gradient but its own, with which the bank updates nothing.
+        losses.append(loss)
     if losses:
         bank.backward(losses)
-    closing = [turn for turn in turns if turn.sound and turn.unit.closes_step and _finite(turn.answer)]
+    closing = [turn for turn in turns if turn.sound and turn.unit.closes_step]
     norms = bank.update([turn.member.update() for turn in closing]) if closing else []
     for turn, norm in zip(closing, norms, strict=True):
         assert isinstance(turn.answer, Trained)
         turn.answer = Trained(turn.answer.loss, float(norm))
-
-
-def _finite(answer: Answer | None) -> bool:
-    return isinstance(answer, Trained) and math.isfinite(answer.loss)
 
 
 def _generate(bank: Bank, turn: _Turn) -> None:
