@@ -40,6 +40,15 @@ def test_supervised_training_learns(own: Company) -> None:
     assert member.progress.trained_tokens == 8 * sum(own.rows(PLAIN, SETTINGS).lengths)
 
 
+def test_the_loss_of_a_step_is_the_mean_over_all_its_supervised_tokens(own: Company) -> None:
+    settings = dataclasses.replace(SETTINGS, batch_rows=8, micro_batch_tokens=100)
+    member = own.begun(settings, PLAIN)
+    rows = own.rows(PLAIN, settings)
+    wanted = -log_probs(own, None, rows.sequences(range(8))).sum() / rows.supervised_tokens(range(8))
+    own.until_step(member, 1)
+    assert own.losses(member)[0] == pytest.approx(float(wanted), rel=1e-3)
+
+
 def test_a_pair_starts_at_the_logarithm_of_two_and_the_better_answer_wins(own: Company) -> None:
     settings = settings_of(Objective.DPO, epochs=20, metric=Metric.PREFERENCE_ACCURACY)
     member = own.begun(settings, PAIRS, PAIRS)
@@ -165,6 +174,20 @@ def test_training_ends_early_and_the_best_weights_are_the_result(own: Company) -
     assert member.progress.best_step == best
     assert same(member.result(), weights[best])
     assert f"no better than that of step {best}" in own.said[member][-1].message
+
+
+def test_the_best_weights_are_the_result_also_when_later_ones_are_worse(own: Company) -> None:
+    # The rate rises in warm-up to one that spoils what was learned.
+    settings = dataclasses.replace(SETTINGS, learning_rate=3.0, warmup_ratio=1.0, epochs=4, evaluation_steps=1)
+    member = own.begun(settings, PLAIN, PLAIN[:2])
+    weights = {}
+    while member.unit is not None:
+        own.step(member)
+        weights[member.progress.step] = copied(member.slot.adapter())
+    losses = [found["loss"] for found in own.evaluations(member)]
+    best = losses.index(min(losses)) + 1
+    assert best < member.progress.step
+    assert same(member.result(), weights[best])
 
 
 def test_the_last_weights_are_the_result_where_those_are_wanted(own: Company) -> None:
