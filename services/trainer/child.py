@@ -185,6 +185,9 @@ def main(folder: Path) -> int:
         ended = train(folder, say, lambda: bool(asked))
         say(Line(Said.DONE if ended == Exit.DONE else Said.STOPPED))
         return ended
+    except checkpoints.LeaseLost:
+        # Whoever holds the job now says all that is to be said.
+        return Exit.STOPPED
     except Refused as refusal:
         say(refusal.line())
     except Failure as failure:

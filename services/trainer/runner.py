@@ -249,7 +249,8 @@ class Runner:
         self._held[job.job] = kept
         folder = self._folder / job.job
         try:
-            work = self._ordered(replace(work, hold_step=await self._sweeps.hold_step(claimed)), folder)
+            hold_step = await self._sweeps.hold_step(claimed)
+            work = self._ordered(replace(work, hold_step=hold_step, epoch=claimed.lease.epoch), folder)
             await self._executor.start(self._training(claimed, nodes, work))
         except OSError as error:
             await self._lost(Lost(job.tenant, job.job, claimed.lease.epoch, f"it could not be started: {error}"))

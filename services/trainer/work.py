@@ -153,6 +153,8 @@ class Work:
     # Trains up to this step, writes a checkpoint, evaluates, and says STOPPED; 0 trains to the end.  It is no part of
     # the settings: the learning rate is planned for the whole length.
     hold_step: int = 0
+    # The lease under which a process of one job was given it; 0 for none. A worker hears it with its command.
+    epoch: int = 0
 
     def write(self, folder: Path) -> None:
         """Store the order in the job's folder, durably."""

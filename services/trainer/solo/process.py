@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from services.trainer import checkpoints
 from services.trainer.conduct import Manners, Refused, libraries
 from services.trainer.results import publish_result
 from services.trainer.settings import Method, Settings
@@ -57,7 +58,7 @@ def train(
 
     torch.set_num_threads(work.threads)
     order = _order(work, folder)
-    order.kept.mkdir(exist_ok=True)
+    order.into.mkdir(exist_ok=True)
     hooks = Hooks(lambda report: say(line_of(report)), stopping, manners.keep, at)
     try:
         trained = run.train(order, rows.training, rows.validation, hooks)
@@ -107,7 +108,7 @@ def _order(work: Work, folder: Path) -> SoloOrder:
         base_name=work.base_name,
         settings=work.settings,
         kept=kept,
-        into=kept,
+        into=checkpoints.lease_folder(kept, work.epoch) if work.epoch else kept,
         libraries=_libraries(work.settings),
         start=Path(work.start_path) if work.start_path else None,
         hold_step=work.hold_step,
