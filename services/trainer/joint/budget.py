@@ -31,6 +31,8 @@ def step_limits(path: Path | None, run: Callable[[int], None], clock: Callable[[
     """
     speeds = _read(path)
     if speeds is None:
+        # The first pass of a process allocates and compiles.
+        run(_SIZES[0])
         speeds = {size: _speed(size, run, clock) for size in _SIZES}
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +58,6 @@ def probe_lengths(tokens: int) -> Sequence[int]:
 
 def _speed(size: int, run: Callable[[int], None], clock: Callable[[], float]) -> float:
     """Tokens a second of the fastest of some passes; what else the machine did meanwhile only slows them."""
-    run(size)
     took = []
     for _ in range(_ROUNDS):
         began = clock()
