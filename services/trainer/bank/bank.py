@@ -66,6 +66,11 @@ class Bank:
         """The slots that are open."""
         return tuple(self._slots)
 
+    @property
+    def is_native(self) -> bool:
+        """Whether native code does the adapters' part; without it steps take several times as long."""
+        return self._kernels is not None
+
     def slot_bytes(self, wanted: SlotSpec) -> int:
         """Memory of such a slot at rest; a third more while it takes part in a step.  Raises ValueError as `open`."""
         found = spec.targets(wanted, self._layers)

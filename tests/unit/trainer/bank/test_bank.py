@@ -218,3 +218,25 @@ def test_a_base_with_formulas_of_its_own_is_refused() -> None:
     small.config.final_logit_softcapping = 30.0
     with pytest.raises(ValueError, match="final_logit_softcapping, which joint training does not compute"):
         Bank(small)
+
+
+def test_gradients_take_memory_only_between_a_backward_pass_and_the_update(bank: Bank) -> None:
+    held = [bank.open(SPEC) for _ in range(4)]
+    assert bank.slot_bytes(SPEC) == held[0].resting_bytes == 12 * held[0].parameters
+    learn(bank, held[0])
+    assert [slot.gradient for slot in held] == [None] * 4
+    # One gradient's memory serves whoever takes part next.
+    bank.backward([bank.score([Segment(held[1], [ROW], True)])[0].log_probs.sum()])
+    first = held[1].gradients().data_ptr()
+    bank.update([Update(held[1], 1e-2)])
+    bank.backward([bank.score([Segment(held[2], [ROW], True)])[0].log_probs.sum()])
+    assert held[2].gradients().data_ptr() == first
+
+
+def test_a_gradient_that_is_discarded_between_score_and_backward_is_made_anew(bank: Bank) -> None:
+    slot, other = bank.open(SPEC), bank.open(SPEC)
+    scores = bank.score([Segment(slot, [ROW], True), Segment(other, [ROW], True)])
+    slot.gradients().fill_(9.0)
+    slot.discard_gradient()
+    bank.backward([each.log_probs.sum() for each in scores])
+    assert torch.equal(slot.gradients(), other.gradients())

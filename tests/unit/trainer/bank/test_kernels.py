@@ -141,6 +141,7 @@ def test_the_whole_bank_learns_the_same_without_native_code(base: Path) -> None:
     found = []
     for uses_kernels in (True, False):
         bank = Bank(AutoModelForCausalLM.from_pretrained(str(base), dtype=torch.float32), uses_kernels=uses_kernels)
+        assert bank.is_native == uses_kernels
         running = [cast.start(bank, cast.JOBS[name]) for name in ("plain", "dropping", "long")]
         for _ in range(3):
             cast.step(bank, running, [])
