@@ -62,22 +62,22 @@ def test_a_collection_is_not_made_for_files_that_are_refused(suite: Suite, tmp_p
     assert [document["document"] for document in listed] == ["pier.md"]
 
 
-def test_a_dataset_says_when_it_does_not_get_the_name_that_was_asked_for(suite: Suite, tmp_path: Path) -> None:
+def test_other_rows_under_a_name_are_its_next_version_and_names_may_share_bytes(suite: Suite, tmp_path: Path) -> None:
     name = f"named-{uuid.uuid4().hex[:8]}"
 
-    def add(word: str, wanted: str) -> tuple[str, str]:
+    def add(word: str, wanted: str) -> tuple[str, int, str]:
         (tmp_path / "rows.jsonl").write_text(json.dumps({"prompt": name, "completion": word}) + "\n")
         added = trivium(suite, "data", "add", str(tmp_path / "rows.jsonl"), "--name", wanted, "--json")
         assert added.code == 0, added.err
-        return added.json["dataset"], added.err
+        return added.json["dataset"], added.json["version"], added.json["digest"]
 
-    assert add("red", name) == (name, "")
-    again, said = add("red", "another")
-    assert again == name
-    assert f"Its name is {name}: these very bytes" in said
-    other, said = add("blue", name)
-    assert other.startswith(f"{name}-")
-    assert f"Its name is {other}: {name} holds other rows" in said
+    first, version, digest = add("red", name)
+    assert (first, version) == (name, 1)
+    assert add("red", name) == (name, 1, digest)
+    assert add("red", f"{name}-too") == (f"{name}-too", 1, digest)
+    second, version, other = add("blue", name)
+    assert (second, version) == (name, 2)
+    assert other != digest
 
 
 def test_a_dataset_is_trained_on_and_the_alias_serves_what_came_of_it(suite: Suite, tmp_path: Path) -> None:
