@@ -146,11 +146,12 @@ def test_a_file_becomes_a_version_in_one_command_and_is_told_to_pipes_and_progra
     # It would wait for the job that trains.
     end(caller, job)
     file = tmp_path / "One Command.jsonl"
-    file.write_text(rows_text(2))
+    # Rows of its own: known bytes are the dataset that they are already.
+    file.write_text(rows_text(2) + '{"prompt": "Is one command enough?", "completion": "It is."}\n')
     ran = train(deployment, str(file), "--alias", "-", "--epochs", "1", "--rank", "4", "--set", "keep=last")
     assert ran.returncode == 0, ran.stderr
     lines = ran.stdout.splitlines()
-    assert lines[0].startswith("One Command.jsonl is the dataset one-command: 10 rows of ")
+    assert lines[0].startswith("One Command.jsonl is the dataset one-command: 11 rows of ")
     assert any(line.startswith("one-command has version sha256:") for line in lines)
     everything = caller.training.ListJobs(training_pb2.ListJobsRequest(), metadata=caller.metadata).jobs
     (made,) = [each for each in everything if each.model == "one-command"]

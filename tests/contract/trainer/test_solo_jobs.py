@@ -18,7 +18,7 @@ def test_full_fine_tuning_ends_as_a_full_model_that_later_jobs_have_as_their_bas
     settings = training_pb2.TrainingSettings(
         method=training_pb2.METHOD_FULL, epochs=1, batch_rows=5, validation_ratio=0.2, learning_rate=1e-3
     )
-    done = caller.finished(caller.create(model="whole", dataset=dataset, settings=settings, alias="prod").job)
+    done = caller.finished(caller.create(model="full-grown", dataset=dataset, settings=settings, alias="prod").job)
     assert done.state == training_pb2.JOB_STATE_SUCCEEDED, done.error
     request = registry_pb2.GetVersionRequest(version=done.version)
     version = caller.registry.GetVersion(request, metadata=caller.metadata).version
@@ -30,9 +30,9 @@ def test_full_fine_tuning_ends_as_a_full_model_that_later_jobs_have_as_their_bas
     adapter = training_pb2.TrainingSettings(
         method=training_pb2.METHOD_QLORA, lora=training_pb2.LoraSettings(rank=2), epochs=1, batch_rows=5
     )
-    job = caller.finished(caller.create(model="on-it", dataset=dataset, base="base:whole", settings=adapter).job)
+    job = caller.finished(caller.create(model="on-it", dataset=dataset, base="base:full-grown", settings=adapter).job)
     assert job.state == training_pb2.JOB_STATE_SUCCEEDED, job.error
-    assert (job.base, job.base_digest) == ("whole@1", version.base_digest)
+    assert (job.base, job.base_digest) == ("full-grown@1", version.base_digest)
     request = registry_pb2.GetVersionRequest(version=job.version)
     made = caller.registry.GetVersion(request, metadata=caller.metadata).version
     assert (made.kind, made.base_digest) == (model_pb2.VERSION_KIND_LORA, version.base_digest)
