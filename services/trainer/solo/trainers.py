@@ -123,8 +123,8 @@ class WholeSteps:
         """Find what the loss of these rows needs to know of all of them together."""
 
     def part_loss(self, model: Any, feed: Feed, part: Sequence[int], counted: int) -> Tensor:
-        """One micro-batch's share of the loss of rows that count `counted` together."""
-        raise NotImplementedError
+        """One micro-batch's share of the loss of rows that count `counted` together: each objective's trainer has its own."""
+        raise NotImplementedError("the objective's trainer says what its loss is")
 
     def sequence_log_probs(self, sequences: Sequence[Example]) -> Tensor:
         """Log-probability of the supervised tokens of each sequence, [sequences] fp32, as the model is now."""

@@ -124,7 +124,7 @@ def test_an_order_says_all_that_the_contract_takes() -> None:
 
 def test_a_deadline_without_a_time_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="no time zone"):
-        job_wire.order("desk", "pairs", deadline=datetime(2027, 1, 2))  # noqa: DTZ001, the very case
+        job_wire.order("desk", "pairs", deadline=datetime(2027, 1, 2))  # noqa: DTZ001  # a moment without a zone is the case
 
 
 def test_axes_go_out_with_values_or_a_range() -> None:
