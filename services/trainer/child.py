@@ -1,63 +1,30 @@
-"""The process that trains one job: `python -m services.trainer.child JOB_FOLDER`.
+"""The process that trains one job alone: `python -m services.trainer.child JOB_FOLDER`.
 
-It reads its order from the folder, goes on from the newest checkpoint there, and writes
-lines of JSON to its standard output.  Who starts it sees that it
-dies with its parent (`chassis.processes`); it may be killed at any moment: all
-that it leaves behind is complete or ignored.  SIGTERM asks for a checkpoint and an end.
+It reads its order from the folder, goes on from the newest checkpoint there, and writes lines of JSON to its standard
+output.  Who starts it sees that it dies with its parent (`chassis.processes`).  SIGTERM asks for a checkpoint and an
+end.
+Invariant: it may be killed at any moment: all that it leaves behind is complete or ignored.
 """
 
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from services.chassis.code_version import code_version
 from services.chassis.errors import Failure
 from services.trainer import checkpoints
-from services.trainer.conduct import Manners, Refused, libraries
-from services.trainer.data.encoding import Preparation, Untrainable, prepare
-from services.trainer.data.examples import ChatEncoder, Example
-from services.trainer.recipes import reading
-from services.trainer.results import publish_result
+from services.trainer.conduct import Refused
 from services.trainer.solo.process import train as solo
-from services.trainer.work import CHECKPOINTS, Exit, Line, Said, Work
-
-if TYPE_CHECKING:
-    from services.trainer.training import Run
+from services.trainer.work import Exit, Line, Said, Work
 
 Say = Callable[[Line], None]
 
 # What reading a dataset may take: as the check of it may, whose template was another.
 _RENDER_SECONDS = 60.0
 _RENDER_BYTES_PER_SECOND = 32 * 1024
-
-
-def read_examples(work: Work, say: Say) -> list[Example]:
-    """Encode the dataset; cut long rows and leave out those with nothing left to learn, and say so.
-
-    Raises Refused when no row remains.
-    """
-    settings = work.settings
-    preparation = Preparation(
-        ChatEncoder.load(Path(work.base_folder)), settings.objective, settings.supervision, settings.max_row_tokens
-    )
-    with Path(work.dataset_path).open("rb") as file:
-        try:
-            prepared = prepare(reading.read(file, work.recipe, settings.seed), preparation)
-        except Untrainable as error:
-            raise Refused("DATASET_MALFORMED", str(error)) from error
-    if prepared.cut_lines:
-        say(_about(f"Rows longer than {settings.max_row_tokens} tokens, which were cut", prepared.cut_lines))
-    for reason, lines in prepared.left_out_lines.items():
-        say(_about(f"Rows that were left out ({reason})", lines))
-    return [example for example in prepared.examples if isinstance(example, Example)]
-
-
-def _about(what: str, lines: Sequence[int]) -> Line:
-    return Line(Said.MESSAGE, message=f"{what}: {len(lines)}, lines {_some(lines)}")
 
 
 def train(
@@ -73,42 +40,7 @@ def train(
     work = Work.read(folder)
     # Now, and not when the version waits for it.
     code = code_version()
-    if not work.settings.method.joint:
-        bounded = rendering(_read_bytes(work))
-        return solo(work, folder, say, stopping, at, code=code, bounded=bounded)
-    manners = Manners(Path(work.data_dir))
-    manners.keep()
-    # Only now: loading these takes seconds of a processor that others may want.
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    from services.trainer.training import Run
-
-    torch.set_num_threads(work.threads)
-    kept = folder / CHECKPOINTS
-    checkpoints.sweep(kept)
-    with rendering(Path(work.dataset_path).stat().st_size):
-        examples = read_examples(work, say)
-    base = AutoModelForCausalLM.from_pretrained(
-        work.base_folder, dtype=torch.bfloat16, use_safetensors=True, trust_remote_code=False, local_files_only=True
-    )
-    try:
-        run = Run(base, examples, work.settings)
-    except ValueError as error:
-        raise Refused("SETTINGS_UNFIT", str(error)) from error
-    if (found := checkpoints.newest(kept)) is not None:
-        run.restore(checkpoints.load_tensors(found), found.progress)
-    say(Line(Said.STARTED, run.progress))
-    while not run.finished:
-        manners.keep()
-        if stopping():
-            _checkpoint(run, kept, say, at)
-            return Exit.STOPPED
-        _step(run, say)
-        if run.finished or run.progress.step % work.settings.checkpoint_steps == 0:
-            _checkpoint(run, kept, say, at)
-    _publish_result(run, folder, work, code, at)
-    return Exit.DONE
+    return solo(work, folder, say, stopping, at, code=code, bounded=rendering(_read_bytes(work)))
 
 
 def _read_bytes(work: Work) -> int:
@@ -135,37 +67,6 @@ def rendering(dataset_bytes: int, least_seconds: float = _RENDER_SECONDS) -> Ite
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)
-
-
-def _step(run: "Run", say: Say) -> None:
-    from services.trainer.training import NotFinite
-
-    try:
-        result = run.step()
-    except NotFinite as error:
-        raise Refused("TRAINING_DIVERGED", f"{error}. Lower the learning rate.") from error
-    say(Line(Said.STEP, result.progress, result.learning_rate, result.gradient_norm))
-
-
-def _checkpoint(run: "Run", kept: Path, say: Say, at: checkpoints.WritePoint) -> None:
-    newest = checkpoints.newest(kept)
-    if newest is not None and newest.progress.step == run.progress.step:
-        return
-    checkpoints.write(kept, run.tensors(), run.progress, libraries(), at=at)
-    say(Line(Said.CHECKPOINT, run.progress))
-
-
-def _publish_result(run: "Run", folder: Path, work: Work, code: str, at: checkpoints.WritePoint) -> None:
-    """Give the adapter its place, complete and durable, under the name `result`."""
-    from services.trainer import adapter
-
-    facts = {"code": code, "libraries": libraries(), "threads": work.threads, "rows": len(run.lengths)}
-    publish_result(folder, lambda into: adapter.save(run.model, into, work.base_name), facts, at)
-
-
-def _some(lines: Sequence[int]) -> str:
-    shown = ", ".join(str(line) for line in lines[:10])
-    return shown if len(lines) <= 10 else f"{shown}, …"
 
 
 def main(folder: Path) -> int:

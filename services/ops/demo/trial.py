@@ -1,8 +1,9 @@
 """Try the demo's material without any service: `python -m services.ops.demo.trial`.
 
-Trains with the trainer's own loop in this process, asks the four roads greedily through
-transformers, prints the table and one line of JSON.  The demo itself goes through
-the services; this is for whoever changes a page, a pair or the recipe.
+Trains on a slot bank in this process, as the trainer's worker does, asks the four roads greedily through transformers,
+prints the table and one line of JSON.  The demo itself goes through the services; this is for whoever changes a page,
+a pair or the recipe.
+Invariant: what is trained here is, bit for bit, what the demo's job becomes with the same settings and threads.
 """
 
 import argparse
@@ -13,8 +14,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,11 +24,15 @@ from services.chassis import models
 from services.ops.demo.prompt import bare_messages, grounded_messages
 from services.ops.demo.recipe import RECIPE, SOURCES
 from services.ops.demo.scoring import FOLDER, Question, Score, questions, score, table
+from services.trainer.bank import Bank, Slot
 from services.trainer.data.examples import ChatEncoder
 from services.trainer.data.reading import read
 from services.trainer.data.rows import Row
+from services.trainer.joint.admitting import spec_of
+from services.trainer.joint.dataset import rows_of
+from services.trainer.joint.member import Member, Splits
+from services.trainer.joint.stepping import step
 from services.trainer.settings import Schedule, Settings
-from services.trainer.training import Run
 
 _MAX_NEW_TOKENS = 48
 
@@ -73,25 +76,28 @@ def answer(model: Any, tokenizer: Any, messages: list[dict[str, str]]) -> str:
     return said
 
 
-def trained(base: Any, folder: Path, settings: Settings) -> tuple[Any, dict[str, float]]:
-    """Train on the pairs; return the adapted model and what it took."""
-    encoder = ChatEncoder.load(folder)
+def trained(bank: Bank, base: Any, encoder: ChatEncoder, settings: Settings) -> tuple[Slot, dict[str, float]]:
+    """Train on the pairs; return the adapter's slot and what it took.  Raises Refused."""
     with (FOLDER / "pairs.jsonl").open("rb") as file:
         rows = [row for row in read(file) if isinstance(row, Row)]
-    run = Run(base, [encoder.encode(row.turns) for row in rows], settings)
+    pairs = rows_of([encoder.encode(row.turns) for row in rows], settings.max_row_tokens)
+    slot = bank.open(spec_of(settings, base))
+    member = Member(slot, Splits(pairs), settings, encoder.tokenizer.decode)
+    member.begin()
     began = time.monotonic()
-    while not run.finished:
-        result = run.step()
-        if result.progress.step % 10 == 0:
-            print(
-                f"step {result.progress.step}/{result.progress.total_steps} loss {result.progress.loss:.3f}", flush=True
-            )
-    return run.model, {
+    while not member.finished:
+        (went,) = step(bank, [member])
+        if went.refusal is not None:
+            raise went.refusal
+        progress = member.progress
+        if member.between_steps and progress.step % 10 == 0:
+            print(f"step {progress.step}/{progress.total_steps} loss {progress.loss:.3f}", flush=True)
+    return slot, {
         "pairs": len(rows),
-        "steps": run.progress.step,
-        "trained_tokens": run.progress.trained_tokens,
+        "steps": member.progress.step,
+        "trained_tokens": member.progress.trained_tokens,
         "train_seconds": round(time.monotonic() - began, 1),
-        "loss": round(run.progress.loss, 4),
+        "loss": round(member.progress.loss, 4),
     }
 
 
@@ -116,23 +122,23 @@ def main() -> None:
         schedule=Schedule(asked.schedule),
         seed=asked.seed,
     )
-    tokenizer = ChatEncoder.load(folder).tokenizer
+    encoder = ChatEncoder.load(folder)
     base = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.bfloat16)
-    model, facts = trained(base, folder, settings)
-    model.eval()
+    bank = Bank(base)
+    slot, facts = trained(bank, base, encoder, settings)
     known = [source for _, source in sections()]
     scores: dict[str, list[Score]] = {}
     for road in ("base", "adapter", "RAG over base", "RAG over adapter"):
         if asked.skip_base and "adapter" not in road:
             continue
-        with nullcontext() if "adapter" in road else model.disable_adapter():
+        with bank.only(slot if "adapter" in road else None) as model:
             scores[road] = []
             for question in questions():
                 sources = retrieved(question, known, SOURCES) if "RAG" in road else []
                 messages = (
                     grounded_messages(question.question, sources) if sources else bare_messages(question.question)
                 )
-                said = answer(model, tokenizer, messages)
+                said = answer(model, encoder.tokenizer, messages)
                 scores[road].append(score(question, said, sources))
                 if asked.show:
                     print(f"{road}: {scores[road][-1]} {said!r}")

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
-from services.trainer import adapter
+from services.trainer.bank.spec import linear_layers, module_names
 from services.trainer.peft_layout import CONFIG, WEIGHTS
 from services.trainer.settings import Initialisation, Method, Settings
 
@@ -86,7 +86,7 @@ def _quantised(base: Path) -> Any:
 
 
 def _adapted(frozen: Any, settings: Settings) -> PeftModel:
-    known = adapter.linear_modules(frozen)
+    known = module_names(linear_layers(frozen))
     wanted = tuple(sorted(settings.target_modules)) or known
     if missing := sorted(set(wanted) - set(known)):
         raise ValueError(f"the base has no linear layer {', '.join(missing)}; it has {', '.join(known)}")

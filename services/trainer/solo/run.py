@@ -12,7 +12,7 @@ import torch
 from peft import PeftModel
 from transformers import set_seed
 
-from services.trainer import adapter, checkpoints
+from services.trainer import checkpoints
 from services.trainer.batches import plan
 from services.trainer.job import Progress
 from services.trainer.joint.answers import Question
@@ -23,7 +23,7 @@ from services.trainer.solo.building import trainer_for
 from services.trainer.solo.course import Course
 from services.trainer.solo.feeds import Feed, JudgedFeed, PairFeed, Row, feed_of
 from services.trainer.solo.order import Hooks, SoloOrder, Started
-from services.trainer.solo.saving import save_full
+from services.trainer.solo.saving import save_adapter, save_full
 from services.trainer.solo.trainers import Plan
 
 _TRAINING, _VALIDATION = "training", "validation"
@@ -48,7 +48,7 @@ class Trained:
         with torch.no_grad():
             for name, tensor in self._best.items():
                 self._parameters[name].copy_(tensor)
-        adapter.save(self._model, folder, self._order.base_name)
+        save_adapter(self._model, folder, self._order.base_name)
 
 
 def train(order: SoloOrder, training: Sequence[Row], validation: Sequence[Row], hooks: Hooks) -> Trained | None:

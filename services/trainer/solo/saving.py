@@ -1,4 +1,4 @@
-"""A full model as the registry takes it: the base's own files, with weights of the same names, shapes and dtype.
+"""A solo job's version as the registry takes it: an adapter in PEFT's layout, or a full model with its base's own files.
 
 Invariant: the same tensors give the same bytes, and no more than one file's weights are held twice in memory.
 """
@@ -10,8 +10,11 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
+from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
+
+from services.trainer.peft_layout import CONFIG, WEIGHTS
 
 _INDEX = "model.safetensors.index.json"
 # All that belongs to a model beside its weights; a base's folder may hold more, which is not the version's.
@@ -49,3 +52,22 @@ def save_full(
     if division.is_sharded:
         index = {"metadata": {"total_size": division.metadata["total_size"]}, "weight_map": division.tensor_to_filename}
         (folder / _INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+
+
+def save_adapter(model: PeftModel, folder: Path, base_name: str) -> None:
+    """Write the adapter's weights, in fp32, and its configuration into `folder` in PEFT's layout."""
+    tensors = {
+        name: tensor.detach().to(torch.float32).contiguous()
+        for name, tensor in sorted(get_peft_model_state_dict(model).items())
+    }
+    save_file(tensors, str(folder / WEIGHTS), metadata={"format": "pt"})
+    config = model.peft_config["default"].to_dict()
+    config["base_model_name_or_path"] = base_name
+    config["inference_mode"] = True
+    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True, default=_plain) + "\n")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, set | frozenset | tuple):
+        return sorted(value)
+    return str(getattr(value, "value", value))

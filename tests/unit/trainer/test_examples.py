@@ -8,7 +8,7 @@ from services.trainer.data.examples import ChatEncoder, Unrenderable, cut
 from services.trainer.data.inspection import inspect
 from services.trainer.data.report import Asked
 from services.trainer.data.rows import Problem, Turn
-from services.trainer.training import collate
+from services.trainer.solo.feeds import labelled, padded
 
 CONVERSATION = [
     Turn("system", "Be brief."),
@@ -49,13 +49,14 @@ def test_cutting_keeps_the_question_and_counts_what_is_left(base: Path) -> None:
 def test_padding_and_questions_are_labelled_as_ignored(base: Path) -> None:
     encoder = ChatEncoder.load(base)
     long, short = encoder.encode(CONVERSATION), encoder.encode(CONVERSATION[:3])
-    batch = collate([short, long])
-    assert batch.tokens.shape == (2, len(long.tokens))
-    assert batch.attention[0].sum() == len(short.tokens)
-    assert (batch.labels[0] != -100).sum() == short.supervised_tokens
-    assert bool((batch.labels[0, len(short.tokens) :] == -100).all())
-    kept = batch.labels != -100
-    assert bool((batch.labels[kept] == batch.tokens[kept]).all())
+    batch = labelled(padded([short, long]))
+    tokens, attention, labels = batch["input_ids"], batch["attention_mask"], batch["labels"]
+    assert tokens.shape == (2, len(long.tokens))
+    assert attention[0].sum() == len(short.tokens)
+    assert (labels[0] != -100).sum() == short.supervised_tokens
+    assert bool((labels[0, len(short.tokens) :] == -100).all())
+    kept = labels != -100
+    assert bool((labels[kept] == tokens[kept]).all())
 
 
 def test_a_conversation_that_the_template_refuses_is_a_problem_of_its_row(base: Path) -> None:

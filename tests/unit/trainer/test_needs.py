@@ -6,10 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from services.trainer import adapter
 from services.trainer.data.dataset_rows import Dataset
 from services.trainer.data.rows import Format
 from services.trainer.estimates import estimate, speed
@@ -35,8 +34,10 @@ ROWS = Dataset(
 )
 def test_an_adapter_has_as_many_parameters_as_peft_gives_it(base: Path, settings: Settings) -> None:
     shape = architecture(json.loads((base / "config.json").read_text()))
-    wrapped = adapter.wrap(AutoModelForCausalLM.from_pretrained(base), settings, torch.Generator())
-    count = sum(parameter.numel() for parameter in adapter.trained(wrapped).values())
+    model = AutoModelForCausalLM.from_pretrained(base)
+    targets = list(settings.target_modules) or "all-linear"
+    wrapped = get_peft_model(model, LoraConfig(r=settings.rank, target_modules=targets, task_type="CAUSAL_LM"))
+    count = sum(parameter.numel() for parameter in wrapped.parameters() if parameter.requires_grad)
     assert adapter_parameters(shape, settings) == count
     assert joint_job_parts(shape, settings)["adapter, moments and gradient"] == 16 * count
 

@@ -2,9 +2,6 @@
 
 from pathlib import Path
 
-from services.trainer.settings import Settings
-from services.trainer.work import Work
-
 TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
@@ -55,12 +52,3 @@ def rows_text(copies: int = 2) -> str:
 
     pairs = [{"prompt": prompt, "completion": completion} for prompt, completion in ROWS * copies]
     return "".join(json.dumps(pair) + "\n" for pair in pairs)
-
-
-def make_job(folder: Path, base: Path, settings: Settings) -> Path:
-    """Write a job's folder with its data beside it."""
-    folder.mkdir(parents=True)
-    data = folder.with_suffix(".jsonl")
-    data.write_text(rows_text())
-    Work(str(base), "tiny", str(data), settings, threads=1, data_dir=str(folder)).write(folder)
-    return folder

@@ -3,22 +3,27 @@
 from pathlib import Path
 
 import torch
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors.torch import load_file
 
 from services.chassis.errors import Failure, Reason
 from services.trainer import checkpoints
+from services.trainer.bank import SlotSpec
 from services.trainer.job import Progress
 from services.trainer.joint.held import Held
-from services.trainer.joint.keeping import Keeper, Kept, Snapshot
-from services.trainer.work import CHECKPOINTS, Line, Said
+from services.trainer.joint.keeping import Keeper, Kept, Result, Snapshot, Task
+from services.trainer.peft_layout import CONFIG, WEIGHTS
+from services.trainer.work import CHECKPOINTS, RESULT, RESULT_MANIFEST, Line, Said
+from tests.unit.trainer.joint.company import company, same
 
 SNAPSHOT = Snapshot({"slot.weights": torch.ones(4)}, {}, Progress(step=3, total_steps=9))
 
 
-def kept(held: Held, *, at: checkpoints.WritePoint = lambda _: None) -> list[Kept]:
-    """Have a snapshot written."""
+def kept(held: Held, task: Task = SNAPSHOT, *, at: checkpoints.WritePoint = lambda _: None) -> list[Kept]:
+    """Have a snapshot, or something else, written."""
     told: list[Kept] = []
     keeper = Keeper(told.append, most_bytes=1, at=at)
-    keeper.put(held, SNAPSHOT)
+    keeper.put(held, task)
     keeper.close()
     keeper.run()
     return told
@@ -55,3 +60,28 @@ def test_a_disk_that_fills_up_within_a_write_leaves_nothing_of_it(tmp_path: Path
     assert said.refusal.reason == "DISK_FULL"
     assert held.gone
     assert not list((tmp_path / CHECKPOINTS).rglob("tmp-*"))
+
+
+def test_an_adapter_is_written_as_peft_and_the_engine_read_it(tmp_path: Path, base: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    bank = company(base).bank
+    slot = bank.open(SlotSpec(rank=4, alpha=8, rslora=True))
+    result = Result(slot.adapter(), bank.adapter_config(slot, "tiny"), {"rows": 8}, Progress(step=9, total_steps=9))
+    held = held_in(tmp_path)
+    (said,) = kept(held, result)
+    assert said == Kept(held, Line(Said.DONE, result.progress), ended=True)
+    folder = tmp_path / RESULT
+    assert {file.name for file in folder.iterdir()} == {WEIGHTS, CONFIG, RESULT_MANIFEST}
+    tensors = load_file(folder / WEIGHTS)
+    assert all(tensor.dtype is torch.float32 for tensor in tensors.values())
+    # Two layers of seven linear modules, A and B of each.
+    assert len(tensors) == 28
+    assert tensors["base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"].shape == (4, 32)
+    written = (folder / CONFIG).read_text()
+    assert '"use_rslora": true' in written
+    assert '"base_model_name_or_path": "tiny"' in written
+    assert str(base) not in written
+    read = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(str(base), dtype=torch.bfloat16), str(folder))
+    assert read.peft_config["default"].r == 4
+    assert same(get_peft_model_state_dict(read), tensors)

@@ -128,6 +128,18 @@ def test_a_job_goes_on_elsewhere_to_the_same_bits(own: Company, base: Path, obje
     assert resumed.history == whole.history
 
 
+def test_what_other_code_draws_does_not_reach_a_job_and_its_own_seed_does(own: Company) -> None:
+    settings = dataclasses.replace(SETTINGS, dropout=0.2)
+    found = []
+    for drawn, seed in ((1, 3), (2, 3), (1, 4)):
+        torch.manual_seed(drawn)
+        member = own.begun(dataclasses.replace(settings, seed=seed), PLAIN)
+        own.run(member)
+        found.append(member.result())
+    assert same(found[0], found[1])
+    assert not same(found[0], found[2])
+
+
 def test_references_are_gone_on_with_where_they_stood(own: Company) -> None:
     settings = settings_of(Objective.DPO, micro_batch_tokens=60)
     whole = own.begun(settings, PAIRS)

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,17 @@ from tests.unit.trainer.solo.small_jobs import Job, with_settings
 
 # Two checkpoints, with best weights in both.
 SETTINGS = with_settings(method=Method.DORA, dropout=0.1, max_steps=2, checkpoint_steps=1, evaluation_steps=1)
+
+
+def in_fork(work: Callable[[], object]) -> int:
+    """Run `work` in a fork; return the signal that ended it, 0 for none."""
+    child = os.fork()
+    if child == 0:
+        work()
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
 
 def digest(folder: Path, base: Path, found: Path) -> None:
@@ -50,8 +62,6 @@ def killed_at(folder: Path, base: Path, wanted: int) -> None:
 def main(parent: Path, base: Path) -> None:
     """Kill, resume, compare."""
     libraries.prepare()
-    from tests.unit.trainer.killed import in_fork
-
     torch.set_num_threads(1)
     # What libraries load and prepare on their first use is there for all forks.
     new_job(parent / "first", base).finish()
