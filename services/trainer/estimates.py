@@ -74,7 +74,7 @@ def estimate(
     mean_tokens = min(dataset.tokens / max(1, dataset.rows), settings.max_row_tokens)
     tokens = round(planned * min(settings.batch_rows, dataset.rows) * mean_tokens)
     trained = adapter_parameters(base, settings)
-    parts = joint_base_parts(base) | joint_job_parts(base, settings)
+    parts = joint_base_parts(base, settings) | joint_job_parts(base, settings)
     return Estimate(
         order=order,
         tokens=tokens,

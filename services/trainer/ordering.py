@@ -21,7 +21,7 @@ def completed(order: Order, base: Architecture, *, threads: int, serving_rank: i
         threads=threads,
         job_bytes=sum(job_parts.values()),
         # A job that trains alone holds its base for itself.
-        base_bytes=sum(joint_base_parts(base).values()) if joint else 0,
+        base_bytes=sum(joint_base_parts(base, order.settings).values()) if joint else 0,
         warnings=(*order.warnings, *_warnings(order.settings, serving_rank)),
     )
 

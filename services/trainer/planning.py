@@ -74,6 +74,7 @@ def unfit(order: Order, nodes: Sequence[scheduling.Node], granted: Allowance) ->
         return (
             f"it needs {gib(needed)} ({parts}), the largest machine gives training {gib(largest)}: use a smaller base "
             "or rank, shorter rows or fewer target modules"
+            + ("" if order.settings.gradient_checkpointing else ", or gradient_checkpointing")
         )
     # A base is shared by all who train on it, and counts against nobody.
     own = order.job_bytes * order.processes

@@ -142,7 +142,8 @@ class Settings:
     # Tokens that go through the model at once: a step's rows are split by it and their gradients added, which changes
     # memory and not what is learned. From this many on the base's products are as fast as they get on a CPU.
     micro_batch_tokens: int = 2048
-    # Trades a third more time for the memory of activations; wanted for long rows on large bases.
+    # Trades a third more time for the memory of activations; wanted for long rows on large bases. In a joint step those
+    # that ask for it have a pass of their own, so that it costs nobody else time.
     gradient_checkpointing: bool = False
     # Short rows share one sequence without seeing one another. On the bank rows are never padded; this is for the rest.
     packing: bool = False

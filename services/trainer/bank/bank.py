@@ -33,13 +33,11 @@ class Bank:
     """One frozen base and the adapters that train on it.  Not for several threads at once.
 
     `base` is a transformers causal LM in bf16 or fp32 whose attention goes through `AttentionInterface`; the bank takes
-    it over.  `checkpoints_layers` recomputes each layer in the backward pass: a layer's activations at a time are held
-    instead of all, for about a third more arithmetic; the numbers are the same.
-    `uses_kernels` False, a base that is not on the CPU, or a machine without a compiler: torch computes what native
+    it over.  `uses_kernels` False, a base that is not on the CPU, or a machine without a compiler: torch computes what native
     code would, to rounding, and slower.  Raises ValueError for a base that it cannot train.
     """
 
-    def __init__(self, base: Any, *, checkpoints_layers: bool = False, uses_kernels: bool = True) -> None:
+    def __init__(self, base: Any, *, uses_kernels: bool = True) -> None:
         _check(base)
         attention.register()
         self._base = base
@@ -55,11 +53,7 @@ class Bank:
         base.eval()
         for index, layer in enumerate(self._layers.values()):
             layer.forward = partial(self._linear, index, layer)
-        self._checkpointed = (
-            [module for module in base.modules() if isinstance(module, GradientCheckpointingLayer)]
-            if checkpoints_layers
-            else []
-        )
+        self._recomputable = [module for module in base.modules() if isinstance(module, GradientCheckpointingLayer)]
 
     @property
     def slots(self) -> tuple[Slot, ...]:
@@ -98,14 +92,16 @@ class Bank:
             config["target_modules"] = list(spec.module_names(self._layers))
         return config
 
-    def score(self, segments: Sequence[Segment]) -> list[Scores]:
+    def score(self, segments: Sequence[Segment], *, recomputes: bool = False) -> list[Scores]:
         """One joint forward pass.  Returns a `Scores` a segment, in order.
 
+        With `recomputes` the backward pass computes each layer again: the activations of one layer at a time are held
+        instead of all layers', for about a third more arithmetic; the numbers are the same.
         Raises ValueError for a segment without sequences, a slot that trains in two segments or is not open here.
         """
         if any(segment.slot is not None and segment.slot not in self._slots for segment in segments):
             raise ValueError("a segment's slot is not open in this bank")
-        running = packed(segments, self._kernels)
+        running = packed(segments, self._kernels, recomputes=recomputes)
         head = self._base.get_output_embeddings()
         with torch.set_grad_enabled(running.trains):
             hidden = self._hidden(running)
@@ -155,16 +151,16 @@ class Bank:
         before = self._base.config._attn_implementation
         self._base.config._attn_implementation = attention.NAME
         self._running = running
-        self._set_checkpointing(partial(self._recomputed, running) if running.trains else None)
+        self._set_recomputing(partial(self._recomputed, running) if running.recomputes else None)
         try:
             yield
         finally:
             self._running = None
-            self._set_checkpointing(None)
+            self._set_recomputing(None)
             self._base.config._attn_implementation = before
 
-    def _set_checkpointing(self, function: Any) -> None:
-        for layer in self._checkpointed:
+    def _set_recomputing(self, function: Any) -> None:
+        for layer in self._recomputable:
             layer.gradient_checkpointing = function is not None
             layer._gradient_checkpointing_func = function
             # The flag of this one module, not of what it holds: nothing else may behave as in training.

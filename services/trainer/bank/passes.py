@@ -55,7 +55,8 @@ class Pass:
 
     tokens, positions: int64 [1, rows]; bounds: first row of each sequence and the end of the last, dummy included;
     adapted: the segments that have a slot; predicting: int64 [supervised], the rows whose next token is supervised,
-    `following`: those tokens; lengths: supervised tokens of each sequence of each segment; trains: if any segment does.
+    `following`: those tokens; lengths: supervised tokens of each sequence of each segment; trains: if any segment does;
+    recomputes: if its backward pass computes each layer again.
     """
 
     tokens: Tensor
@@ -66,6 +67,7 @@ class Pass:
     following: Tensor
     lengths: tuple[tuple[int, ...], ...]
     trains: bool
+    recomputes: bool
     plan: NativePlan | None
     short: ShortSequences | None
 
@@ -140,7 +142,7 @@ class ShortSequences:
         return shape.count > 0 and (window is None or window >= SHORT_TOKENS)
 
 
-def packed(segments: Sequence[Segment], kernels: Kernels | None) -> Pass:
+def packed(segments: Sequence[Segment], kernels: Kernels | None, *, recomputes: bool = False) -> Pass:
     """Lay segments out, drawing each training slot's dropout seed from its own generator.  Raises ValueError."""
     _check(segments)
     tokens: list[int] = []
@@ -169,6 +171,7 @@ def packed(segments: Sequence[Segment], kernels: Kernels | None) -> Pass:
         tokens.extend([0] * missing)
         positions.extend(range(missing))
         bounds.append(len(tokens))
+    trains = any(segment.keeps_gradient for segment in segments)
     return Pass(
         torch.tensor([tokens]),
         torch.tensor([positions]),
@@ -177,7 +180,8 @@ def packed(segments: Sequence[Segment], kernels: Kernels | None) -> Pass:
         torch.tensor(predicting, dtype=torch.int64),
         torch.tensor(following, dtype=torch.int64),
         tuple(lengths),
-        any(segment.keeps_gradient for segment in segments),
+        trains,
+        trains and recomputes,
         NativePlan(kernels, adapted) if kernels and adapted else None,
         ShortSequences(kernels, bounds) if kernels else None,
     )

@@ -52,9 +52,11 @@ def step(bank: Bank, members: Sequence[Member], clock: Callable[[], float] = tim
     turns = [_Turn(member, member.unit) for member in members if member.unit is not None]
     assert len(turns) == len(members), "a member with nothing left to do is no part of a step"
     _timed(turns, [turn for turn in turns if turn.unit.kind.scored], lambda those: _score(bank, those), clock)
-    _timed(
-        turns, [turn for turn in turns if turn.unit.kind is UnitKind.TRAIN], lambda those: _train(bank, those), clock
-    )
+    training = [turn for turn in turns if turn.unit.kind is UnitKind.TRAIN]
+    for recomputes in (False, True):
+        # Apart, so that who trades time for memory pays with no time but its own.
+        alike = [turn for turn in training if turn.member.settings.gradient_checkpointing is recomputes]
+        _timed(turns, alike, lambda those: _train(bank, those), clock)
     for turn in turns:
         if turn.unit.kind is UnitKind.GENERATION:
             _timed(turns, [turn], lambda those: _generate(bank, those[0]), clock)
@@ -91,15 +93,18 @@ def _pass(bank: Bank, turns: Sequence[_Turn]) -> list[tuple[_Turn, Scores]]:
 
     What a failed pass has drawn for dropout is put back, so that the others do not notice it.
     """
+    recomputes = any(turn.member.settings.gradient_checkpointing for turn in turns)
     drawn = [turn.member.slot.generator.get_state() for turn in turns]
     try:
-        return list(zip(turns, bank.score([_segment(turn) for turn in turns]), strict=True))
+        scores = bank.score([_segment(turn) for turn in turns], recomputes=recomputes)
     except _ONES_OWN as error:
         for turn, state in zip(turns, drawn, strict=True):
             turn.member.slot.generator.set_state(state)
         if len(turns) == 1:
             turns[0].went.refusal = Refused("SETTINGS_UNFIT", f"its rows do not go through the base: {error}")
             return []
+    else:
+        return list(zip(turns, scores, strict=True))
     return [found for turn in turns for found in _pass(bank, [turn])]
 
 

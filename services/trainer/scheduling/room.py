@@ -17,22 +17,24 @@ _GIB = 1024**3
 
 @dataclass(slots=True)
 class Ledger:
-    """Bytes of one node: of jobs each by itself, and of a base once for each group that has members here."""
+    """Bytes of one node: of jobs each by itself, and of a base once for each group that has members here.
+
+    ``bases`` counts a group's members by what each needs of the base's process: the one that needs most decides.
+    """
 
     memory_bytes: int
     job_bytes: int = 0
-    members: Counter[Group] = field(default_factory=Counter)
-    bases: dict[Group, int] = field(default_factory=dict)
+    bases: dict[Group, Counter[int]] = field(default_factory=dict)
 
     @property
     def free(self) -> int:
         """Bytes that nobody holds; below 0 when more was promised than there is."""
-        return self.memory_bytes - self.job_bytes - sum(self.bases[group] for group in self.members)
+        return self.memory_bytes - self.job_bytes - sum(map(max, self.bases.values()))
 
     def cost(self, needs: Needs) -> int:
         """Bytes that one process's worth of the job would add."""
-        shared = needs.group is not None and needs.group in self.members
-        return needs.job_bytes + (0 if shared else needs.base_bytes)
+        held = max(self.bases.get(needs.group, (0,))) if needs.group is not None else 0
+        return needs.job_bytes + max(0, needs.base_bytes - held)
 
     def fitting(self, needs: Needs) -> int:
         """How many of its processes there is room for."""
@@ -42,16 +44,18 @@ class Ledger:
         """Count it."""
         self.job_bytes += needs.job_bytes
         if needs.group is not None:
-            self.members[needs.group] += 1
-            self.bases.setdefault(needs.group, needs.base_bytes)
+            self.bases.setdefault(needs.group, Counter())[needs.base_bytes] += 1
 
     def remove(self, needs: Needs) -> None:
         """Count it no more; the last of a group takes the base along."""
         self.job_bytes -= needs.job_bytes
         if needs.group is not None:
-            self.members[needs.group] -= 1
-            if not self.members[needs.group]:
-                del self.members[needs.group], self.bases[needs.group]
+            members = self.bases[needs.group]
+            members[needs.base_bytes] -= 1
+            # What is counted no more is no part of the largest.
+            self.bases[needs.group] = +members
+            if not self.bases[needs.group]:
+                del self.bases[needs.group]
 
 
 class Room:
@@ -137,7 +141,7 @@ class Room:
 
         def order(node: Node) -> tuple[float, bool, int, str]:
             ledger = books[-1][node.node]
-            foreign = needs.group is not None and needs.group not in ledger.members
+            foreign = needs.group is not None and needs.group not in ledger.bases
             return self._jobs.get(node.node, 0) / node.cores, foreign, -ledger.free, node.node
 
         placed: list[str] = []

@@ -53,7 +53,8 @@ class Needs:
     """What a job takes up.  ``group`` is None for a solo job, which has a process (or several) of its own.
 
     ``job_bytes`` are of the job itself, in each of its processes; for a solo job its base is among them.
-    ``base_bytes`` are what the group's process holds once for all its members; 0 for a solo job.
+    ``base_bytes`` are what the group's process holds for it and all other members together, of which the one that needs
+    most decides; 0 for a solo job.
     ``processes`` is the gang size: they start together or not at all.
     """
 

@@ -6,8 +6,8 @@ Invariant: the parts are said by name, so that a refusal shows its arithmetic.
 from collections.abc import Mapping
 from typing import Any
 
-from services.trainer.needs import Architecture, adapter_parameters, architecture
-from services.trainer.settings import Keep, Method, Objective, Settings
+from services.trainer.needs import Architecture, adapter_parameters, architecture, pass_tokens
+from services.trainer.settings import Keep, Method, Settings
 
 # Python, torch, transformers and TRL loaded, before any weight: 0.49 GiB measured.
 _PROCESS_BYTES = 560 * 1024**2
@@ -72,12 +72,6 @@ def _magnitudes(base: Architecture, settings: Settings) -> int:
     return outputs * len(settings.layers or range(base.layers))
 
 
-def _tokens(settings: Settings) -> int:
-    # One row always goes through whole; a pair is two of them.
-    sides = 2 if settings.objective is Objective.DPO else 1
-    return max(settings.micro_batch_tokens, sides * settings.max_row_tokens)
-
-
 def _activation_bytes(base: Architecture, settings: Settings) -> int:
     full = settings.method is Method.FULL
     held = _HELD_HIDDEN * base.hidden_size + _HELD_INTERMEDIATE * base.intermediate_size
@@ -88,11 +82,13 @@ def _activation_bytes(base: Architecture, settings: Settings) -> int:
         layer += (_SCALED_HIDDEN * base.hidden_size + _SCALED_INTERMEDIATE * base.intermediate_size) * _FLOAT_BYTES
     if settings.gradient_checkpointing:
         # The layer that is computed again, and what enters each of the others.
-        return _tokens(settings) * (layer + base.layers * base.hidden_size * (_FLOAT_BYTES if full else _HALF_BYTES))
-    return _tokens(settings) * layer * base.layers
+        return pass_tokens(settings) * (
+            layer + base.layers * base.hidden_size * (_FLOAT_BYTES if full else _HALF_BYTES)
+        )
+    return pass_tokens(settings) * layer * base.layers
 
 
 def _head_bytes(base: Architecture, settings: Settings) -> int:
-    tile = min(_HEAD_ROWS, _tokens(settings)) * min(_HEAD_WORDS, base.vocabulary) * _FLOAT_BYTES * _HEAD_COPIES
+    tile = min(_HEAD_ROWS, pass_tokens(settings)) * min(_HEAD_WORDS, base.vocabulary) * _FLOAT_BYTES * _HEAD_COPIES
     # Where the head is trained its gradient is summed apart, and added to that of the embedding.
     return tile + (base.vocabulary * base.hidden_size * _FLOAT_BYTES if settings.method is Method.FULL else 0)

@@ -70,7 +70,9 @@ def test_an_estimate_counts_what_will_be_trained(base: Path) -> None:
     shape = architecture(json.loads((base / "config.json").read_text()))
     found = estimate(ORDER, ROWS, shape, 200.0, [Node("here", 1 << 40, 2)])
     assert (found.steps, found.tokens, found.seconds, found.fits) == (20, 8000, 40.0, True)
-    assert found.memory_bytes == sum((joint_base_parts(shape) | joint_job_parts(shape, ORDER.settings)).values())
+    assert found.memory_bytes == sum(
+        (joint_base_parts(shape, ORDER.settings) | joint_job_parts(shape, ORDER.settings)).values()
+    )
     assert not estimate(ORDER, ROWS, shape, 0.0, [Node("here", 1 << 20, 2)]).fits
 
 

@@ -94,13 +94,13 @@ def start(bank: Bank, job: Job) -> Running:
     return Running(job, bank.open(job.spec), batches=iter(rows[i : i + width] for i in range(0, len(rows), width)))
 
 
-def step(bank: Bank, taking_part: list[Running], company: list[Segment]) -> None:
+def step(bank: Bank, taking_part: list[Running], company: list[Segment], *, recomputes: bool = False) -> None:
     """One step of each job: as many joint passes as the most patient one needs, then everybody's update."""
     for index in range(max(each.job.passes for each in taking_part)):
         training = [each for each in taking_part if index < each.job.passes]
         batches = [next(each.batches) for each in training]
         segments = [Segment(each.slot, batch, True) for each, batch in zip(training, batches, strict=True)]
-        scores = bank.score([*segments, *company])
+        scores = bank.score([*segments, *company], recomputes=recomputes)
         bank.backward(
             [
                 loss_of(each.job, found, sum(example.supervised_tokens for example in batch) * each.job.passes)
@@ -124,7 +124,7 @@ def step(bank: Bank, taking_part: list[Running], company: list[Segment]) -> None
         each.done += 1
 
 
-def train(bank: Bank, names: list[str], *, alone: bool) -> dict[str, str]:
+def train(bank: Bank, names: list[str], *, alone: bool, recomputes: bool = False) -> dict[str, str]:
     """Train these jobs to their ends; in company they join and leave, and evaluations run beside them."""
     running: dict[str, Running] = {}
     digests = {}
@@ -138,7 +138,7 @@ def train(bank: Bank, names: list[str], *, alone: bool) -> dict[str, str]:
         # Somebody else's evaluation, on the base and on a slot that trains in the same pass.
         looked_at = examples(JOBS["plain"], 1 + number % 3, seed=90 + number)
         company = [] if alone else [Segment(None, looked_at, False), Segment(taking_part[-1].slot, looked_at, False)]
-        step(bank, taking_part if number % 2 or alone else taking_part[::-1], company)
+        step(bank, taking_part if number % 2 or alone else taking_part[::-1], company, recomputes=recomputes)
         for name, each in running.items():
             if each.done == each.job.updates and name not in digests:
                 digests[name] = digest(each.slot)

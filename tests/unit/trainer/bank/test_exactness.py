@@ -94,14 +94,10 @@ def test_what_is_not_finite_in_one_segment_leaves_the_others_bits_alone(base: Pa
     assert found[0] == found[1]
 
 
-def test_recomputed_layers_give_the_bits_of_kept_ones(base: Path) -> None:
-    from transformers import AutoModelForCausalLM
-
-    from services.trainer.bank import Bank
-
-    found = []
-    for recomputes in (False, True):
-        model = AutoModelForCausalLM.from_pretrained(str(base), dtype=torch.bfloat16)
-        bank = Bank(model, checkpoints_layers=recomputes)
-        found.append(cast.train(bank, ["dropping", "plain", "partial"], alone=False))
-    assert found[0] == found[1]
+@pytest.mark.parametrize("dtype", cast.DTYPES)
+def test_recomputed_layers_give_the_bits_of_kept_ones(base: Path, dtype: str) -> None:
+    kept, recomputed = (
+        cast.train(cast.load(base, cast.DTYPES[dtype]), list(cast.JOBS), alone=False, recomputes=recomputes)
+        for recomputes in (False, True)
+    )
+    assert kept == recomputed

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -59,6 +60,35 @@ def test_rows_that_do_not_go_through_the_base_refuse_their_member_alone(own: Com
     assert own.refused[sick].startswith("SETTINGS_UNFIT: its rows do not go through the base")
     # What the failed pass had drawn for dropout was put back.
     assert same(sound.result(), expected.result())
+
+
+def test_a_job_that_recomputes_ends_with_the_same_bits_and_takes_nobody_elses_time(own: Company) -> None:
+    expected = alone(own, SETTINGS)
+    plain, thrifty = (
+        own.begun(SETTINGS, PLAIN),
+        own.begun(dataclasses.replace(SETTINGS, gradient_checkpointing=True), PLAIN),
+    )
+    ticks = itertools.count()
+    went = step(own.bank, [thrifty, plain], clock=lambda: float(next(ticks)))
+    # A pass for each.
+    assert [each.seconds for each in went] == [1.0, 1.0]
+    own.run(plain, thrifty)
+    assert same(plain.result(), expected.result())
+    assert same(thrifty.result(), expected.result())
+
+
+def test_layers_are_computed_again_for_whom_it_was_asked(own: Company, monkeypatch: pytest.MonkeyPatch) -> None:
+    scored, asked = own.bank.score, []
+
+    def score(segments: Any, *, recomputes: bool = False) -> Any:
+        asked.append((len(segments), recomputes))
+        return scored(segments, recomputes=recomputes)
+
+    monkeypatch.setattr(own.bank, "score", score)
+    thrifty = dataclasses.replace(SETTINGS, gradient_checkpointing=True)
+    members = [own.begun(settings, PLAIN) for settings in (SETTINGS, thrifty, thrifty)]
+    own.step(*members)
+    assert asked == [(1, False), (2, True)]
 
 
 def test_time_is_charged_by_tokens_within_what_was_run_together(own: Company) -> None:

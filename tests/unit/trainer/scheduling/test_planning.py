@@ -50,6 +50,22 @@ def test_a_group_holds_its_base_once():
     assert len(starts(state(*map(job, "abcd"), nodes=(node,)))) == 3
 
 
+def test_of_a_groups_members_the_one_that_needs_the_largest_passes_decides():
+    long = replace(JOINT, base_bytes=JOINT.base_bytes + 2 * JOINT.job_bytes)
+    node = replace(NODE, memory_bytes=long.base_bytes + 3 * JOINT.job_bytes)
+    # Without the long one there would be room for five.
+    assert starts(state(*map(job, "abcdef"), nodes=(node,))) == list("abcde")
+    first = job("long", needs=long, at=-1.0)
+    assert starts(state(first, *map(job, "abcd"), nodes=(node,))) == ["long", "a", "b"]
+    # It is counted from the moment that it comes, not beside what is there.
+    room = [running(name) for name in "ab"]
+    assert starts(state(*room, first, job("z"), nodes=(node,))) == ["long"]
+    # And no more once it has left.
+    leaving = replace(running("long", needs=long), phase=Phase.STOPPING)
+    assert starts(state(*room, leaving, job("z"), nodes=(node,))) == []
+    assert starts(state(*room, *map(job, "xyz"), nodes=(node,))) == ["x", "y", "z"]
+
+
 def test_the_higher_class_is_before_the_lower_and_the_lighter_user_before_the_heavier():
     tenants = {"heavy": Tenant("heavy", usage=used(900.0)), "light": Tenant("light", usage=used(10.0))}
     jobs = [
