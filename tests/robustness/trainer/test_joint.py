@@ -14,9 +14,11 @@ from tests.unit.trainer.joint.company import JUDGED, PAIRS, PLAIN, text
 from tests.unit.trainer.joint.workers import Bench, Mother, Running, digest, is_last, join
 
 COMMON = Settings(rank=4, alpha=8, batch_rows=3, epochs=3, learning_rate=1e-2, checkpoint_steps=3)
-# A dozen that differ in all that may differ on one base.
+# A dozen, and one more, that differ in all that may differ on one base.
 MIXED: dict[str, tuple[Settings, Sequence[dict[str, Any]]]] = {
     "plain": (COMMON, PLAIN),
+    # The same with less memory.
+    "thrifty": (replace(COMMON, gradient_checkpointing=True), PLAIN),
     "large": (replace(COMMON, rank=32, alpha=64, batch_rows=8, seed=1), PLAIN),
     "dropout": (replace(COMMON, dropout=0.2, schedule=Schedule.COSINE, seed=2), PLAIN),
     "split": (replace(COMMON, micro_batch_tokens=48, batch_rows=6, dropout=0.1, seed=3), PLAIN),
@@ -87,6 +89,7 @@ def test_a_dozen_mixed_jobs_end_with_the_bits_that_each_has_alone(bench: Bench, 
         assert worker.until(is_last).said is Said.DONE
     worker.end()
     assert {name: digest(folder) for name, folder in folders.items()} == alone
+    assert alone["thrifty"] == alone["plain"]
     (refused,) = [line for line in worker.said if line.said is Said.REFUSED]
     assert (refused.job, refused.reason) == ("diverging", "TRAINING_DIVERGED")
     assert f"at step {max(steps(worker, 'diverging')) + 1} the loss is" in refused.message
