@@ -5,7 +5,7 @@ Invariant: the base's own weights never change, and outside of a pass it is the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from services.trainer.bank import attention, spec, updates
+from services.trainer.bank.elementwise import activations, in_whole_vectors
 from services.trainer.bank.lora import adapted_linear
 from services.trainer.bank.native import kernels
 from services.trainer.bank.passes import Pass, Segment, packed
@@ -53,6 +54,8 @@ class Bank:
         base.eval()
         for index, layer in enumerate(self._layers.values()):
             layer.forward = partial(self._linear, index, layer)
+        for activation in activations(base):
+            activation.forward = partial(self._activation, activation.forward)
         self._recomputable = [module for module in base.modules() if isinstance(module, GradientCheckpointingLayer)]
 
     @property
@@ -174,6 +177,9 @@ class Bank:
             return layer(*inputs)
         with self._inside(running):
             return layer(*inputs)
+
+    def _activation(self, own: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        return own(x) if self._running is None else in_whole_vectors(own, x)
 
     def _linear(self, index: int, layer: nn.Linear, x: Tensor) -> Tensor:
         if self._running is not None:
