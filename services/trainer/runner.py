@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from services.chassis.errors import Code, Failure, Reason
+from services.chassis.files import disk_full_named
 from services.chassis.logs import Log
 from services.trainer import moves
 from services.trainer.errands import Errands, Prerequisite, unhindered
@@ -250,8 +251,12 @@ class Runner:
         folder = self._folder / job.job
         try:
             hold_step = await self._sweeps.hold_step(claimed)
-            work = self._ordered(replace(work, hold_step=hold_step, epoch=claimed.lease.epoch), folder)
-            await self._executor.start(self._training(claimed, nodes, work))
+            with disk_full_named("the training jobs"):
+                work = self._ordered(replace(work, hold_step=hold_step, epoch=claimed.lease.epoch), folder)
+                await self._executor.start(self._training(claimed, nodes, work))
+        except Failure as failure:
+            reason, why = failure.reason.name, failure.sentence
+            await self._settle(claimed, lambda now: moves.refuse(now, reason, why))
         except OSError as error:
             await self._lost(Lost(job.tenant, job.job, claimed.lease.epoch, f"it could not be started: {error}"))
 

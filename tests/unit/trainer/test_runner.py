@@ -1,6 +1,8 @@
 """What the runner does with the queue: starts what is planned, hears what becomes of it, clears what is left."""
 
 import asyncio
+import errno
+import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.chassis.database import Database, open_database
+from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey
 from services.chassis.logs import logger
 from services.trainer.errands import Errands
@@ -59,6 +62,7 @@ class Scripted:
         self._news: asyncio.Queue[News] = asyncio.Queue()
         self.started: dict[str, Training] = {}
         self.asked: list[tuple[str, str]] = []
+        self.failing: Exception | None = None
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
@@ -71,6 +75,8 @@ class Scripted:
         return [Turn(training.process, computing=True, since=0.0) for training in self.started.values()]
 
     async def start(self, training: Training) -> None:
+        if self.failing is not None:
+            raise self.failing
         self.started[training.job] = training
 
     async def stop(self, job: str) -> None:
@@ -309,6 +315,25 @@ async def test_a_full_disk_pauses_the_job(world: World) -> None:
         await world.until(lambda: job.job in world.executor.started, "it was started")
         world.executor.says(job.job, Line(Said.REFUSED, reason="DISK_FULL", message="No space is left."))
         await world.until_state(job, State.PAUSED)
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [Failure(Reason.DISK_FULL, what="the training jobs"), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))],
+    ids=["named", "bare"],
+)
+async def test_a_disk_that_is_full_when_a_job_starts_pauses_it_and_it_starts_once_resumed(
+    world: World, failing: Exception
+) -> None:
+    world.executor.failing = failing
+    job = await queued(world.jobs)
+    async with world.running():
+        paused = await world.until_state(job, State.PAUSED)
+        assert (paused.crashes, paused.lease.owner) == (0, "")
+        await world.until(lambda: not world.holding, "what it needed was let go")
+        world.executor.failing = None
+        await world.jobs.resume("acme", job.job)
+        await world.until(lambda: job.job in world.executor.started, "it was started")
 
 
 async def test_a_job_whose_base_is_still_to_come_holds_nobody_up(world: World) -> None:
