@@ -22,6 +22,7 @@ from uuid import uuid4
 
 from services.chassis.files import disk_full_named, publish, require_space, sync_folder
 from services.trainer.job import Progress
+from services.trainer.tensor_files import system_errors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,7 +82,9 @@ def write(
     state: Mapping[str, object] | None = None,
     at: WritePoint = _no_kill,
 ) -> Checkpoint:
-    """Write a checkpoint durably, then remove all but the newest two.  Raises DISK_FULL, LeaseLost.
+    """Write a checkpoint durably, then remove all but the newest two.
+
+    Raises DISK_FULL, LeaseLost, and FileNotFoundError when the job's folder is removed meanwhile.
 
     `parent` is a job's checkpoint folder or that of one lease of it; `state` is JSON beside the tensors.
     """
@@ -90,7 +93,7 @@ def write(
     # What is left must do for the database: a job that cannot tell of its checkpoint has none.
     require_space(parent, sum(tensor.nbytes for tensor in tensors.values()), "the training jobs")
     temporary = parent / f"{_TEMPORARY}{uuid4().hex}"
-    with disk_full_named(parent):
+    with disk_full_named(parent), system_errors():
         temporary.mkdir()
         at("folder made")
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, str(temporary / TENSORS))
@@ -121,6 +124,8 @@ def write(
         at("folder renamed")
     _remove_old(parent, at)
     written = verified(target)
+    if not target.exists():
+        raise FileNotFoundError(target)
     assert written is not None, "a checkpoint that was just written does not verify"
     return written
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from services.chassis.files import disk_full_named, publish, sync_tree
+from services.trainer.tensor_files import system_errors
 from services.trainer.work import RESULT, RESULT_MANIFEST
 
 _TEMPORARY = "tmp-"
@@ -29,7 +30,7 @@ def publish_result(
         shutil.rmtree(left, ignore_errors=True)
     temporary = folder / f"{_TEMPORARY}{uuid4().hex}"
     try:
-        with disk_full_named(folder):
+        with disk_full_named(folder), system_errors():
             temporary.mkdir()
             save(temporary)
             at("result written")

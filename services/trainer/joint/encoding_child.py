@@ -13,10 +13,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from services.chassis.errors import Failure
+from services.chassis.files import disk_full_named
 from services.chassis.processes import die_with_parent
 from services.trainer.conduct import Refused
 from services.trainer.data.examples import ChatEncoder, Encoder
 from services.trainer.joint.encoding import read
+from services.trainer.tensor_files import system_errors
 from services.trainer.work import Work
 
 TRAINING = "training.safetensors"
@@ -31,9 +34,12 @@ def answer(request: dict[str, Any], encoder: Encoder) -> dict[str, Any]:
     try:
         found = read(Work.read(Path(request["folder"])), encoder)
         into = Path(request["into"])
-        found.training.save(into / TRAINING)
-        if found.held_out is not None:
-            found.held_out.save(into / HELD_OUT)
+        with disk_full_named("the training jobs"), system_errors():
+            found.training.save(into / TRAINING)
+            if found.held_out is not None:
+                found.held_out.save(into / HELD_OUT)
+    except Failure as failure:
+        return {"reason": failure.reason.name, "message": failure.sentence}
     except Refused as refusal:
         return {"reason": refusal.reason, "message": str(refusal)}
     except MemoryError:

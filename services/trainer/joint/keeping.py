@@ -24,6 +24,7 @@ from services.trainer.conduct import Refused, libraries
 from services.trainer.job import Progress
 from services.trainer.joint.held import Held
 from services.trainer.peft_layout import CONFIG, WEIGHTS
+from services.trainer.tensor_files import system_errors
 from services.trainer.work import CHECKPOINTS, RESULT, RESULT_MANIFEST, Line, Said
 
 
@@ -140,6 +141,11 @@ class Keeper:
             # Whoever holds the job now says all that is to be said.
             held.gone = True
             return Kept(held, ended=True)
+        except FileNotFoundError:
+            # Whoever cancelled the job had its folder removed before we heard of it.  Nobody waits for this word then;
+            # if the folder went otherwise, the job is gone on with from what is left.
+            held.gone = True
+            return Kept(held, Line(Said.STOPPED, held.progress), ended=True)
         except Failure as failure:
             held.gone = True
             # What was begun would keep the disk full.
@@ -155,7 +161,7 @@ class Keeper:
     def _publish(self, held: Held, result: Result) -> Line:
         """Give the adapter its place, complete and durable, under the name `result`."""
         temporary = held.folder / f"{TEMPORARY}{uuid4().hex}"
-        with disk_full_named(held.folder):
+        with disk_full_named(held.folder), system_errors():
             temporary.mkdir()
             save_file(
                 {name: tensor.contiguous() for name, tensor in sorted(result.adapter.items())},

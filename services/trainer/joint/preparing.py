@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
+from services.chassis.errors import Failure
+from services.chassis.files import disk_full_named
 from services.trainer import checkpoints
 from services.trainer.conduct import Refused
 from services.trainer.joint.encoder import DatasetEncoder, Encoded
@@ -90,28 +92,31 @@ class Preparer:
         if held.gone:
             return Ready(held)
         try:
-            work = Work.read(held.folder)
-            held.work = work
-            checkpoints.lease_folder(root, held.epoch)
-            sweep(held.folder)
-            found = checkpoints.newest(root)
-            if found is not None:
-                held.progress = found.progress
-            if held.stopping:
-                return Ready(held)
-            encoded = self._encoder.encode(held.folder, _size_bytes(work))
+            with disk_full_named("the training jobs"):
+                work = Work.read(held.folder)
+                held.work = work
+                checkpoints.lease_folder(root, held.epoch)
+                sweep(held.folder)
+                found = checkpoints.newest(root)
+                if found is not None:
+                    held.progress = found.progress
+                if held.stopping:
+                    return Ready(held)
+                encoded = self._encoder.encode(held.folder, _size_bytes(work))
+            loaded = Found(checkpoints.load_tensors(found), checkpoints.load_state(found), found) if found else None
         except checkpoints.LeaseLost:
             held.gone = True
             return Ready(held)
         except Refused as refusal:
             return Ready(held, refusal=refusal)
+        except Failure as failure:
+            return Ready(held, refusal=Refused.by(failure))
         except (KeyError, TypeError, ValueError) as error:
             return Ready(held, refusal=Refused("SETTINGS_UNFIT", f"the job's order cannot be read: {error}"))
         except OSError as error:
             return Ready(
                 held, refusal=Refused("DATASET_NOT_FOUND", f"the job's files cannot be read: {error.strerror}")
             )
-        loaded = Found(checkpoints.load_tensors(found), checkpoints.load_state(found), found) if found else None
         return Ready(held, encoded, loaded)
 
 

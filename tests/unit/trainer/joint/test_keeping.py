@@ -1,12 +1,15 @@
 """What is written behind a worker's back: nothing of a job that is gone, and nothing half done."""
 
+import shutil
 from pathlib import Path
 
+import pytest
 import torch
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file
 
 from services.chassis.errors import Failure, Reason
+from services.chassis.files import RESERVE_BYTES
 from services.trainer import checkpoints
 from services.trainer.bank import SlotSpec
 from services.trainer.job import Progress
@@ -14,6 +17,7 @@ from services.trainer.joint.held import Held
 from services.trainer.joint.keeping import Keeper, Kept, Result, Snapshot, Task
 from services.trainer.peft_layout import CONFIG, WEIGHTS
 from services.trainer.work import CHECKPOINTS, RESULT, RESULT_MANIFEST, Line, Said
+from tests.small_disk import small_disk
 from tests.unit.trainer.joint.company import company, same
 
 SNAPSHOT = Snapshot({"slot.weights": torch.ones(4)}, {}, Progress(step=3, total_steps=9))
@@ -85,3 +89,40 @@ def test_an_adapter_is_written_as_peft_and_the_engine_read_it(tmp_path: Path, ba
     read = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(str(base), dtype=torch.bfloat16), str(folder))
     assert read.peft_config["default"].r == 4
     assert same(get_peft_model_state_dict(read), tensors)
+
+
+RESULT_OF = Result({"a": torch.ones(4)}, {}, {}, SNAPSHOT.progress)
+
+
+@pytest.mark.parametrize(
+    ("task", "point"),
+    [
+        *((SNAPSHOT, point) for point in ("folder made", "tensors written", "state written", "folder synced")),
+        (SNAPSHOT, "folder renamed"),
+        (SNAPSHOT, "old removed"),
+        (RESULT_OF, "adapter written"),
+        (RESULT_OF, "adapter synced"),
+    ],
+)
+def test_a_job_whose_folder_goes_within_a_write_leaves_alone(tmp_path: Path, task: Task, point: str) -> None:
+    """Whoever cancels a job has its folder removed, which may be before its worker has heard of it."""
+    held = held_in(tmp_path / "a")
+    said = kept(held, task, at=lambda reached: shutil.rmtree(held.folder) if reached == point else None)
+    assert said == [Kept(held, Line(Said.STOPPED), ended=True)]
+    assert held.gone
+
+
+def test_a_disk_that_is_full_under_the_tensors_is_named(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "small", f"{(RESERVE_BYTES >> 20) + 1}m") as disk:
+        held = held_in(disk / "a")
+        filler = disk / "filler"
+
+        def at(point: str) -> None:
+            if point == "folder made":
+                # Somebody else's bytes, since it was looked for room.
+                filler.write_bytes(bytes(shutil.disk_usage(disk).free - (1 << 19)))
+
+        (said,) = kept(held, Snapshot({"slot.weights": torch.ones(1 << 18)}, {}, SNAPSHOT.progress), at=at)
+        assert said.refusal is not None
+        assert said.refusal.reason == "DISK_FULL"
+        assert not list(held.folder.rglob("tmp-*"))
