@@ -4,17 +4,17 @@ A schema, a pattern or a grammar is a program for a compiler: a few bytes can as
 gigabytes or for hours.  This child lives from request to request (its imports take
 seconds): it says in one JSON line that it has no problem and is ready, reads one a
 constraint and answers with one.  Each constraint has a budget of processor time, after
-which the system ends the child; its memory is bounded.
+which the system ends the child; its memory beyond what the vocabulary takes is bounded.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import resource
-import signal
 import sys
 from typing import Any
+
+from services.chassis.child_side import confine, processor_time
 
 CPU_SECONDS = 2.0
 _MEMORY_BYTES = 2 << 30
@@ -57,19 +57,16 @@ def main() -> None:
     known = xgrammar.TokenizerInfo.from_huggingface(tokenizer, vocab_size=vocabulary)
     # Text, not memory of former constraints: each one is compiled from nothing.
     compiler = xgrammar.GrammarCompiler(known, max_threads=1, cache_enabled=False)
-    for limit, value in ((resource.RLIMIT_DATA, _MEMORY_BYTES), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0)):
-        resource.setrlimit(limit, (value, value))
+    confine(_MEMORY_BYTES)
     _say("")
     for line in sys.stdin:
         task = json.loads(line)
-        # The default action of SIGPROF ends the process, also in the middle of native code.
-        signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
-        try:
-            compile_constraint(compiler, xgrammar, task["kind"], task["text"], task["choices"])
-            problem = ""
-        except (ValueError, RuntimeError, RecursionError, MemoryError, TypeError) as error:
-            problem = f"it does not compile: {_sentence(error)}"
-        signal.setitimer(signal.ITIMER_PROF, 0)
+        problem = ""
+        with processor_time(CPU_SECONDS):
+            try:
+                compile_constraint(compiler, xgrammar, task["kind"], task["text"], task["choices"])
+            except (ValueError, RuntimeError, RecursionError, MemoryError, TypeError) as error:
+                problem = f"it does not compile: {_sentence(error)}"
         _say(problem)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from services.chassis.child_side import own_output, write_whole
 from services.chassis.code_version import code_version
 from services.chassis.errors import Failure
 from services.trainer import checkpoints
@@ -71,16 +72,14 @@ def rendering(dataset_bytes: int, least_seconds: float = _RENDER_SECONDS) -> Ite
 
 def main(folder: Path) -> int:
     """Train and report; return the exit code."""
-    # Libraries print to standard output; our lines keep a descriptor of their own.
-    lines = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)
+    lines = own_output()
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     # The terminal's Ctrl-C goes to the whole group; the parent decides what becomes of us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def say(line: Line) -> None:
-        lines.write(line.encode())
+        write_whole(lines, line.encode())
 
     try:
         ended = train(folder, say, lambda: bool(asked))

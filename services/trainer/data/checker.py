@@ -8,7 +8,6 @@ not be done is never held against the file.
 import asyncio
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -17,10 +16,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from weakref import WeakValueDictionary
 
+from services.chassis.child_side import ran_out_of_memory, ran_out_of_time
 from services.chassis.errors import Failure, Reason
 from services.chassis.processes import Child, spawn
 from services.trainer.data.checking import MAX_NAMED_PROBLEMS, Counted, Flawed
-from services.trainer.data.checking_child import OUT_OF_MEMORY
 from services.trainer.data.preview import PreviewRow
 from services.trainer.data.report import Asked, Lengths, Pairs, Report
 from services.trainer.data.rows import Format, Problem
@@ -30,8 +29,6 @@ from services.trainer.settings import Objective
 _ANSWER_BYTES = 8 * 1024 * 1024
 
 Say = Callable[[Sequence[Problem]], None]
-# What a process ends with that was refused memory in native code, or whose stack was too small.
-_MEMORY = frozenset({OUT_OF_MEMORY, -signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +190,9 @@ async def _answer(child: Child, say: Say) -> dict[str, Any]:
 
 def _failure(status: int, cpu_seconds: float, memory_bytes: int) -> Exception:
     """What a child's end says: of the file when it ran into a limit, of us otherwise."""
-    if status == -signal.SIGPROF:
+    if ran_out_of_time(status):
         return Failure(Reason.DATASET_UNCHECKED, limit=f"{cpu_seconds:.0f} s of processor time")
-    if status in _MEMORY:
+    if ran_out_of_memory(status):
         return Failure(Reason.DATASET_UNCHECKED, limit=f"{memory_bytes >> 20} MiB of memory")
     if status < 0:
         return _not_ready("its process was ended")

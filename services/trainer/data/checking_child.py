@@ -6,14 +6,13 @@ line of JSON and ends.  Invariant: nothing of the dataset is read before the lim
 
 import json
 import os
-import resource
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from services.chassis.child_side import OUT_OF_MEMORY, confine, leave_out, own_output, processor_time, write_whole
 from services.trainer.data import checking, reading, rows
 from services.trainer.data.encoding import Preparation, default_objective
 from services.trainer.data.examples import ChatEncoder
@@ -24,8 +23,6 @@ from services.trainer.data.report import Asked
 from services.trainer.recipes import reading as recipe_reading
 from services.trainer.settings import Objective, Supervision
 
-# Exit status when Python itself was refused more memory.
-OUT_OF_MEMORY = 71
 # Problems in one line of what is said.
 _TOGETHER = 100
 
@@ -81,50 +78,24 @@ def answer(file: BinaryIO, encoder: ChatEncoder, order: dict[str, Any], problems
     return {"rows": [asdict(row) for row in shown], "next_offset": following}
 
 
-def confine(cpu_seconds: float, memory_bytes: int) -> None:
-    """Bound what this process takes from now on; let it write no file and dump no core.
-
-    The limits end it by themselves, also in the middle of native code: SIGPROF for time, a refused allocation
-    for memory.
-    """
-    held_bytes = _data_bytes()
-    for limit, value in (
-        (resource.RLIMIT_DATA, held_bytes + memory_bytes),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, 0),
-    ):
-        resource.setrlimit(limit, (value, value))
-    signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
-
-
-def _data_bytes() -> int:
-    """What already counts against RLIMIT_DATA."""
-    with open("/proc/self/status", encoding="ascii") as status:
-        line = next(line for line in status if line.startswith("VmData:"))
-    return int(line.split()[1]) * 1024
-
-
 def main(base_folder: Path, order: dict[str, Any]) -> int:
     """Answer; return the exit code."""
-    # Libraries print to standard output; our lines keep a descriptor of their own.
-    lines = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)
-    # Counting tokens needs no torch, whose import takes seconds and most of a gigabyte: here it counts as not installed.
-    sys.modules["torch"] = None  # type: ignore[assignment]  # the typing of sys.modules leaves out this use of it
+    lines = own_output()
+    # Counting tokens needs no torch, whose import takes seconds and most of a gigabyte.
+    leave_out("torch")
     encoder = ChatEncoder.load(base_folder)
 
     def say(found: dict[str, object]) -> None:
-        said = json.dumps(found).encode() + b"\n"
-        while said:
-            said = said[lines.write(said) :]
+        write_whole(lines, json.dumps(found).encode() + b"\n")
 
     lines.write(b"ready\n")
-    confine(order["cpu_seconds"], order["memory_bytes"])
+    confine(order["memory_bytes"])
     problems = Problems(say)
     try:
-        found = answer(sys.stdin.buffer, encoder, order, problems)
-        problems.flush()
-        say(found)
+        with processor_time(order["cpu_seconds"]):
+            found = answer(sys.stdin.buffer, encoder, order, problems)
+            problems.flush()
+            say(found)
     except MemoryError:
         return OUT_OF_MEMORY
     return 0

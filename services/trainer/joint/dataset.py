@@ -7,11 +7,10 @@ Invariant: rows of one split are all of one kind, and row r is the sequences r *
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 
 import numpy
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, save
 
 from services.trainer.data.examples import Example, Judged, Pair
 
@@ -78,20 +77,21 @@ class Rows:
         """The largest token id; -1 when there is none."""
         return int(self.tokens.max(initial=-1))
 
-    def save(self, path: Path) -> None:
-        """Write the split into one file."""
+    def encode(self) -> bytes:
+        """The split as it goes from one process to another."""
         arrays = {
             "tokens": self.tokens,
             "supervised": self.supervised,
             "ends": self.ends,
             "desirable": self.desirable,
         }
-        save_file(arrays, str(path))
+        encoded: bytes = save(arrays)
+        return encoded
 
     @classmethod
-    def load(cls, path: Path, kind: Kind) -> "Rows":
-        """Read what `save` wrote."""
-        return cls(kind, **load_file(str(path)))
+    def decode(cls, data: bytes, kind: Kind) -> "Rows":
+        """What `encode` made."""
+        return cls(kind, **load(data))
 
 
 def rows_of(examples: Sequence[Example | Pair | Judged], max_row_tokens: int) -> Rows:

@@ -8,20 +8,20 @@ import os
 import select
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import psutil
-
+from services.chassis.child_side import ran_out_of_memory, ran_out_of_time
 from services.trainer.conduct import Refused
 from services.trainer.joint.dataset import Kind, Rows
-from services.trainer.joint.encoding_child import HELD_OUT, TRAINING
+from services.trainer.joint.encoding_child import READY
 from services.trainer.joint.member import Splits
 
 _LOOK_SECONDS = 0.2
+_BLOCK_BYTES = 1 << 16
+_TOO_LARGE = "Reading the dataset takes more memory than it may. Shorten its rows, or split the file."
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,9 @@ class Bounds:
     bytes_per_cpu_second: int = 32 * 1024
     memory_bytes: int = 1 << 30
     memory_per_byte: int = 128
+    # A process that uses no processor time is given up all the same; a busy machine alone must not be the reason.
+    wall_factor: float = 20.0
+    start_seconds: float = 600.0
 
     def seconds(self, size_bytes: int) -> float:
         """Processor time for files of this size."""
@@ -70,26 +73,21 @@ class _ProcessLost(Exception):
 class Encoder:
     """One encoding process, started when it is first needed.  Used by one thread, which must outlive it."""
 
-    def __init__(self, base_folder: Path, scratch: Path, bounds: Bounds | None = None) -> None:
+    def __init__(self, base_folder: Path, bounds: Bounds | None = None) -> None:
         self._base_folder = base_folder
-        self._scratch = scratch
         self._bounds = bounds or Bounds()
         self._child: subprocess.Popen[bytes] | None = None
 
     def encode(self, folder: Path, size_bytes: int) -> Encoded:
         """As DatasetEncoder.encode."""
-        with tempfile.TemporaryDirectory(dir=self._scratch) as into:
-            request = {"folder": str(folder), "into": into, "memory_bytes": self._bounds.memory(size_bytes)}
-            try:
-                found = self._ask(request, self._bounds.seconds(size_bytes))
-            except _ProcessLost:
-                # Once may be the machine's doing; twice it is the dataset's.
-                found = self._again(request, self._bounds.seconds(size_bytes))
-            if "reason" in found:
-                raise Refused(found["reason"], found["message"])
-            kind = Kind(found["kind"])
-            held_out = Rows.load(Path(into) / HELD_OUT, kind) if found["held_out"] else None
-            return Encoded(Splits(Rows.load(Path(into) / TRAINING, kind), held_out), tuple(found["messages"]))
+        cpu_seconds = self._bounds.seconds(size_bytes)
+        memory_bytes = self._bounds.memory(size_bytes)
+        request = {"folder": str(folder), "memory_bytes": memory_bytes, "cpu_seconds": cpu_seconds}
+        try:
+            return self._ask(request, cpu_seconds)
+        except _ProcessLost:
+            # Once may be the machine's doing; twice it is the dataset's.
+            return self._again(request, cpu_seconds)
 
     def close(self) -> None:
         """End the process, if one runs."""
@@ -98,59 +96,84 @@ class Encoder:
             self._child.communicate()
             self._child = None
 
-    def _again(self, request: dict[str, Any], cpu_seconds: float) -> dict[str, Any]:
+    def _again(self, request: dict[str, Any], cpu_seconds: float) -> Encoded:
         try:
             return self._ask(request, cpu_seconds)
         except _ProcessLost as lost:
             raise Refused("DATASET_UNCHECKED", "The process that reads the dataset ends. Shorten its rows.") from lost
 
-    def _ask(self, request: dict[str, Any], cpu_seconds: float) -> dict[str, Any]:
+    def _ask(self, request: dict[str, Any], cpu_seconds: float) -> Encoded:
+        child = self._child if self._child is not None and self._child.poll() is None else self._start()
         try:
-            child = self._running()
             assert child.stdin is not None
-            process = psutil.Process(child.pid)
-            until = _used_seconds(process) + cpu_seconds
             child.stdin.write(json.dumps(request).encode() + b"\n")
             child.stdin.flush()
-            found: dict[str, Any] = json.loads(_line(child, lambda: _used_seconds(process) > until))
-        except (BrokenPipeError, psutil.Error) as error:
+            answer = _Answer(child, cpu_seconds * self._bounds.wall_factor)
+            found: dict[str, Any] = json.loads(answer.line())
+            if "reason" in found:
+                raise Refused(found["reason"], found["message"])
+            splits = [Rows.decode(answer.take(size), Kind(found["kind"])) for size in found["sizes"]]
+        except (BrokenPipeError, TimeoutError) as error:
+            self.close()
+            if ran_out_of_time(child.returncode):
+                why = f"rendering the dataset with the base's template takes over {cpu_seconds:.0f} s"
+                raise Refused("SETTINGS_UNFIT", why) from error
+            if ran_out_of_memory(child.returncode):
+                raise Refused("DATASET_UNCHECKED", _TOO_LARGE) from error
+            raise _ProcessLost from error
+        return Encoded(Splits(*splits), tuple(found["messages"]))
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self.close()
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "services.trainer.joint.encoding_child", str(self._base_folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # What it would say of an exception may quote the rows.
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
+        )
+        try:
+            if _Answer(self._child, self._bounds.start_seconds).line() != READY:
+                raise _ProcessLost
+        except (BrokenPipeError, TimeoutError) as error:
             self.close()
             raise _ProcessLost from error
-        except TimeoutError as error:
-            self.close()
-            why = f"rendering the dataset with the base's template takes over {cpu_seconds:.0f} s"
-            raise Refused("SETTINGS_UNFIT", why) from error
-        return found
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._child is None or self._child.poll() is not None:
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", "services.trainer.joint.encoding_child", str(self._base_folder)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                # What it would say of an exception may quote the rows.
-                stderr=subprocess.DEVNULL,
-                env=os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
-            )
-            _line(self._child, lambda: False)
         return self._child
 
 
-def _line(child: subprocess.Popen[bytes], late: Callable[[], bool]) -> bytes:
-    """The child's next line.  Raises TimeoutError when it is late, BrokenPipeError when it has ended instead."""
-    assert child.stdout is not None
-    said = b""
-    while not said.endswith(b"\n"):
-        if select.select([child.stdout], [], [], _LOOK_SECONDS)[0]:
-            block = os.read(child.stdout.fileno(), 1 << 16)
-            if not block:
-                raise BrokenPipeError
-            said += block
-        elif late():
-            raise TimeoutError
-    return said
+class _Answer:
+    """What a child says, within a time.  Raises TimeoutError when that is over, BrokenPipeError when it has ended."""
 
+    def __init__(self, child: subprocess.Popen[bytes], seconds: float) -> None:
+        assert child.stdout is not None
+        self._descriptor = child.stdout.fileno()
+        self._left_seconds = seconds
+        self._read = bytearray()
 
-def _used_seconds(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
+    def line(self) -> bytes:
+        """The next line, with its end."""
+        while b"\n" not in self._read:
+            self._more()
+        return self.take(self._read.index(b"\n") + 1)
+
+    def take(self, count: int) -> bytes:
+        """So many bytes."""
+        while len(self._read) < count:
+            self._more()
+        found = bytes(self._read[:count])
+        del self._read[:count]
+        return found
+
+    def _more(self) -> None:
+        began = time.monotonic()
+        while not select.select([self._descriptor], [], [], _LOOK_SECONDS)[0]:
+            # This process may be put to rest meanwhile, and the child with it: that is nobody's fault.
+            self._left_seconds -= min(time.monotonic() - began, 2 * _LOOK_SECONDS)
+            if self._left_seconds < 0:
+                raise TimeoutError
+            began = time.monotonic()
+        block = os.read(self._descriptor, _BLOCK_BYTES)
+        if not block:
+            raise BrokenPipeError
+        self._read += block

@@ -1,82 +1,71 @@
 """The process that encodes a worker's datasets: `python -m services.trainer.joint.encoding_child BASE_FOLDER`.
 
-A request is a line of JSON with the job's folder, where to write, and how much memory it may take; the answer is one
-line.  Whoever started it kills it when a job takes longer than it may: also inside native code, where no signal of
-Python's would come through.
-Invariant: a job's arrays are complete before its answer is written.
+A request is a line of JSON with the job's folder and what answering it may take; the answer is a line of JSON, and
+behind it, as bytes, the splits whose sizes it says.
+Invariant: no dataset is read before the limits hold: this process writes no file, and ends when a job takes longer or
+more than it may.
 """
 
 import json
-import os
-import resource
 import sys
 from pathlib import Path
 from typing import Any
 
-from services.chassis.errors import Failure
-from services.chassis.files import disk_full_named
+from services.chassis.child_side import (
+    OUT_OF_MEMORY,
+    bound_memory,
+    confine,
+    leave_out,
+    own_output,
+    processor_time,
+    write_whole,
+)
 from services.chassis.processes import die_with_parent
 from services.trainer.conduct import Refused
 from services.trainer.data.examples import ChatEncoder, Encoder
 from services.trainer.joint.encoding import read
-from services.trainer.tensor_files import system_errors
 from services.trainer.work import Work
 
-TRAINING = "training.safetensors"
-HELD_OUT = "held_out.safetensors"
 # Said when requests can be answered: what came before is no job's.
 READY = b"ready\n"
 
 
-def answer(request: dict[str, Any], encoder: Encoder) -> dict[str, Any]:
-    """Encode one job's files into the folder `into`; say what they are, or why not."""
-    _bound(request["memory_bytes"])
+def answer(request: dict[str, Any], encoder: Encoder) -> tuple[dict[str, Any], list[bytes]]:
+    """Encode one job's files; say what they are and give their splits, or say why not."""
+    bound_memory(request["memory_bytes"])
     try:
         found = read(Work.read(Path(request["folder"])), encoder)
-        into = Path(request["into"])
-        with disk_full_named("the training jobs"), system_errors():
-            found.training.save(into / TRAINING)
-            if found.held_out is not None:
-                found.held_out.save(into / HELD_OUT)
-    except Failure as failure:
-        return {"reason": failure.reason.name, "message": failure.sentence}
+        splits = [rows.encode() for rows in (found.training, found.held_out) if rows is not None]
     except Refused as refusal:
-        return {"reason": refusal.reason, "message": str(refusal)}
-    except MemoryError:
-        return {
-            "reason": "DATASET_UNCHECKED",
-            "message": "Reading the dataset takes more memory than it may. Shorten its rows, or split the file.",
-        }
-    return {
+        return {"reason": refusal.reason, "message": str(refusal)}, []
+    said = {
         "kind": found.training.kind.value,
-        "held_out": found.held_out is not None,
         "messages": list(found.messages),
+        "sizes": [len(part) for part in splits],
     }
+    return said, splits
 
 
-def _bound(memory_bytes: int) -> None:
-    """Let this process take so much beyond what it has."""
-    with open("/proc/self/status", encoding="ascii") as status:
-        held = next(line for line in status if line.startswith("VmData:"))
-    _, most = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (int(held.split()[1]) * 1024 + memory_bytes, most))
-
-
-def main(base_folder: Path) -> None:
-    """Answer requests until there are no more."""
+def main(base_folder: Path) -> int:
+    """Answer requests until there are no more; return the exit code."""
     die_with_parent()
-    # Libraries print to standard output; our lines keep a descriptor of their own.
-    lines = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)
-    # Encoding needs no torch, whose import takes seconds and much memory: here it counts as not installed.
-    sys.modules["torch"] = None  # type: ignore[assignment]  # the typing of sys.modules leaves out this use of it
+    lines = own_output()
+    # Encoding needs no torch, whose import takes seconds and much memory.
+    leave_out("torch")
     encoder = ChatEncoder.load(base_folder)
+    confine()
     lines.write(READY)
     for line in sys.stdin:
-        said = json.dumps(answer(json.loads(line), encoder)).encode() + b"\n"
-        while said:
-            said = said[lines.write(said) :]
+        request = json.loads(line)
+        try:
+            with processor_time(request["cpu_seconds"]):
+                said, splits = answer(request, encoder)
+        except MemoryError:
+            return OUT_OF_MEMORY
+        for part in (json.dumps(said).encode() + b"\n", *splits):
+            write_whole(lines, part)
+    return 0
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    sys.exit(main(Path(sys.argv[1])))

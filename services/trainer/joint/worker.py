@@ -17,6 +17,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from services.chassis.child_side import own_output, write_whole
 from services.chassis.code_version import code_version
 from services.chassis.models import ModelSettings
 from services.trainer import checkpoints
@@ -58,12 +59,9 @@ def run(
     from services.trainer.joint.composition import Unjoinable, open_group
 
     def say(line: Line) -> None:
-        encoded = line.encode()
-        # A pipe takes what fits; half a line would be lost with the next one.
-        while encoded:
-            encoded = encoded[lines.write(encoded) :]
+        write_whole(lines, line.encode())
 
-    encoder = encoder or Encoder(Path(order.base_folder), folder)
+    encoder = encoder or Encoder(Path(order.base_folder))
     try:
         with open_group(
             order, inbox.put, say, encoder, code=code, libraries=libraries(), cache=_cache(order), at=at
@@ -139,10 +137,7 @@ def end_with_threads() -> None:
 def main(folder: Path) -> None:
     """Run with the process's own input and output."""
     end_with_threads()
-    # Libraries print to standard output; our lines keep a descriptor of their own.
-    lines = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)
-    run(folder, sys.stdin.buffer, lines)
+    run(folder, sys.stdin.buffer, own_output())
 
 
 if __name__ == "__main__":

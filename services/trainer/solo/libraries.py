@@ -5,8 +5,8 @@ Invariant: `prepare` is called before transformers, peft or TRL are imported.
 
 import logging
 import os
-import sys
-from typing import Any
+
+from services.chassis.child_side import leave_out
 
 
 def prepare() -> None:
@@ -17,8 +17,5 @@ def prepare() -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
-    if "kernels" not in sys.modules:
-        # None makes its import fail, installed or not.
-        modules: dict[str, Any] = sys.modules
-        modules["kernels"] = None
+    leave_out("kernels")
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

@@ -1,7 +1,5 @@
 """The pieces that a job is made of: its rows as arrays, its units, its history, its answers."""
 
-from pathlib import Path
-
 import pytest
 
 from services.trainer.data.examples import Example, Judged, Pair
@@ -22,10 +20,9 @@ def test_units_hold_no_more_tokens_than_the_budget_but_one_row_always_fits() -> 
     assert parts([], 6) == []
 
 
-def test_rows_are_what_was_laid_down_also_after_a_file(tmp_path: Path) -> None:
+def test_rows_are_what_was_laid_down_also_in_another_process() -> None:
     rows = rows_of([Pair(example(2, 1), example(2, 3)), Pair(example(1, 1, 9), example(1, 2, 9))], 100)
-    rows.save(tmp_path / "rows.safetensors")
-    read = Rows.load(tmp_path / "rows.safetensors", Kind.PAIR)
+    read = Rows.decode(rows.encode(), Kind.PAIR)
     assert read.lengths == rows.lengths == [8, 5]
     assert read.sequences([1]) == [example(1, 1, 9), example(1, 2, 9)]
     assert read.longest_tokens == 5

@@ -226,7 +226,7 @@ def _child(request: dict[str, Any], files: list[int], encoder: Any) -> None:
         own: DatasetEncoder = InProcess(encoder)
         if request["cpu_seconds"]:
             base = Path(WorkerOrder.read(folder).base_folder)
-            own = Encoder(base, folder, Bounds(cpu_seconds=request["cpu_seconds"]))
+            own = Encoder(base, Bounds(cpu_seconds=request["cpu_seconds"]))
         run(folder, commands, lines, encoder=own, at=at)
         status = 0
     except BaseException:  # noqa: BLE001  # the fork must never return into its mother's loop
