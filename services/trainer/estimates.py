@@ -13,14 +13,18 @@ from services.chassis.database import Database
 from services.trainer.data.dataset_rows import Dataset, find
 from services.trainer.job import Job, Order
 from services.trainer.job_rows import job_of
-from services.trainer.jobs import steps
-from services.trainer.needs import Architecture, adapter_parameters, joint_base_parts, joint_job_parts
+from services.trainer.jobs import examples, steps
+from services.trainer.needs import Architecture
+from services.trainer.ordering import memory_parts
 from services.trainer.scheduling.state import Node
+from services.trainer.settings import Objective
+from services.trainer.solo.needs import trained_parameters
 from services.trainer.store import JobRow
 
 # The newest jobs that are looked at for a speed; of these the median of those like the one in question.
 _RECENT_JOBS = 200
-_FLOAT_BYTES = 4
+# Adapters are kept in fp32, full models in their base's own precision.
+_FLOAT_BYTES, _HALF_BYTES = 4, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +74,15 @@ def estimate(
 ) -> Estimate:
     """Work it out."""
     settings = order.settings
-    planned = steps(dataset.rows, order)
-    mean_tokens = min(dataset.tokens / max(1, dataset.rows), settings.max_row_tokens)
-    tokens = round(planned * min(settings.batch_rows, dataset.rows) * mean_tokens)
-    trained = adapter_parameters(base, settings)
-    parts = joint_base_parts(base, settings) | joint_job_parts(base, settings)
+    count = examples(dataset, order)
+    planned = steps(count, order)
+    # Both sides of a pair go through the model, and each is cut by itself.
+    sides = 2 if settings.objective is Objective.DPO else 1
+    mean_tokens = min(dataset.tokens / max(1, count), sides * settings.max_row_tokens)
+    tokens = round(planned * min(settings.batch_rows, count) * mean_tokens)
+    trained = trained_parameters(base, settings)
+    shared, own = memory_parts(base, settings)
+    parts = {**shared, **own}
     return Estimate(
         order=order,
         tokens=tokens,
@@ -82,7 +90,7 @@ def estimate(
         seconds=tokens / tokens_per_second if tokens_per_second else 0.0,
         tokens_per_second=tokens_per_second,
         trainable_parameters=trained,
-        version_bytes=trained * _FLOAT_BYTES,
+        version_bytes=trained * (_FLOAT_BYTES if settings.method.makes_adapter else _HALF_BYTES),
         memory_parts=parts,
         fits=any(sum(parts.values()) <= node.memory_bytes for node in nodes),
         warnings=[*order.warnings, *_warnings(order, dataset, planned)],
@@ -104,7 +112,8 @@ def speed(order: Order, recent: Sequence[Job]) -> float:
 
 def _warnings(order: Order, dataset: Dataset, planned: int) -> Sequence[str]:
     settings, found = order.settings, []
-    if dataset.max_row_tokens > settings.max_row_tokens:
+    texts = settings.objective is Objective.CONTINUED
+    if dataset.max_row_tokens > settings.max_row_tokens and not texts:
         found.append(
             f"the longest row has {dataset.max_row_tokens} tokens, rows are cut at {settings.max_row_tokens}: "
             "raise max_row_tokens, or validate the dataset to see which"

@@ -19,6 +19,7 @@ from services.trainer.data.encoding import mismatch
 from services.trainer.data.rows import Format
 from services.trainer.job import Event, EventKind, Job, Move, Order, Progress, State
 from services.trainer.job_rows import add, event_of, find, job_of, move, tell
+from services.trainer.settings import Objective
 from services.trainer.store import EventRow, JobRow
 
 Changed = Callable[[str], None]
@@ -52,8 +53,8 @@ class Jobs:
         await self.admit()
 
         def queue(session: Session) -> str:
-            settled, rows = settled_order(session, tenant, order)
-            progress = Progress(total_steps=steps(rows, settled))
+            settled, count = settled_order(session, tenant, order)
+            progress = Progress(total_steps=steps(count, settled))
             row = add(session, tenant, self._new_id(), principal, settled, progress, self._seconds())
             return row.job
 
@@ -182,10 +183,20 @@ class Jobs:
         return self._now().timestamp()
 
 
-def steps(rows: int, order: Order) -> int:
-    """Steps that `rows` rows take; the training process corrects it when it leaves rows out."""
+def examples(dataset: Dataset, order: Order) -> int:
+    """What the dataset's rows become, as far as its counts tell: a long text pieces, a pair two answers under KTO."""
     settings = order.settings
-    taken = min(rows, settings.sample_rows) if settings.sample_rows else rows
+    if settings.objective is Objective.CONTINUED and dataset.max_row_tokens > settings.max_row_tokens > 1:
+        # A piece repeats the last token of the one before it.
+        return max(dataset.rows, -(-dataset.tokens // (settings.max_row_tokens - 1)))
+    judged_pairs = settings.objective is Objective.KTO and dataset.format is Format.PREFERENCE
+    return dataset.rows * (2 if judged_pairs else 1)
+
+
+def steps(count: int, order: Order) -> int:
+    """Steps that so many examples take; the training process corrects it when it leaves rows out."""
+    settings = order.settings
+    taken = min(count, settings.sample_rows) if settings.sample_rows else count
     if not order.validation_dataset:
         taken -= round(taken * settings.validation_ratio)
     planned = settings.epochs * -(-taken // settings.batch_rows)
@@ -193,7 +204,7 @@ def steps(rows: int, order: Order) -> int:
 
 
 def settled_order(session: Session, tenant: str, order: Order) -> tuple[Order, int]:
-    """The order with what only the tables know, and the dataset's rows.  The datasets stay while the job does."""
+    """The order with what only the tables know, and its examples (`examples`).  The datasets stay while the job does."""
     dataset = find_dataset(session, tenant, order.dataset, for_use=True)
     _require_fit(dataset, order, "dataset")
     settled = replace(order, dataset=dataset.key, dataset_digest=dataset.digest)
@@ -206,7 +217,7 @@ def settled_order(session: Session, tenant: str, order: Order) -> tuple[Order, i
         if state in (State.FAILED, State.CANCELLED):
             problem = f"the job {name} has {state.value}: nothing can follow it"
             raise Failure(Reason.FIELD_INVALID, field="depends_on", problem=problem)
-    return settled, dataset.rows
+    return settled, examples(dataset, order)
 
 
 def _require_fit(dataset: Dataset, order: Order, field: str) -> None:

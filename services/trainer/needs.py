@@ -4,7 +4,6 @@ Invariant: the parts are said by name, so that a refusal shows its arithmetic.  
 constants.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -84,9 +83,8 @@ def adapter_parameters(base: Architecture, settings: Settings) -> int:
 
 
 def _rank(module: str, patterns: Mapping[str, int], otherwise: int) -> int:
-    # As PEFT matches: the pattern at the end of the module's name.
-    found = (rank for pattern, rank in patterns.items() if re.match(rf"(.*\.)?({pattern})$", module))
-    return next(found, otherwise)
+    # As PEFT matches a plain name: at the end of the module's. The bank takes no other, and callers write these.
+    return next((rank for end, rank in patterns.items() if module == end or module.endswith(f".{end}")), otherwise)
 
 
 def joint_job_parts(base: Architecture, settings: Settings) -> dict[str, int]:

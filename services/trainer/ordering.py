@@ -3,27 +3,53 @@
 Invariant: what depends on the machine is settled here, once; a job that is queued keeps it.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from services.chassis.errors import Failure, Reason
 from services.trainer.job import Order
 from services.trainer.needs import Architecture, joint_base_parts, joint_job_parts
 from services.trainer.settings import Settings
 from services.trainer.solo.needs import solo_parts
 
+_MODULE_NAME = re.compile(r"\w+(\.\w+)*", re.ASCII)
+
 
 def completed(order: Order, base: Architecture, *, threads: int, serving_rank: int) -> Order:
-    """The order with its needs and warnings; ``serving_rank`` is the highest rank that the deployment serves."""
-    joint = order.settings.method.joint
-    job_parts = joint_job_parts(base, order.settings) if joint else solo_parts(base, order.settings)
+    """The order with its needs and warnings; ``serving_rank`` is the highest rank that the deployment serves.
+
+    Raises FIELD_INVALID for a pattern that is no name.
+    """
+    _require_names(order.settings)
+    shared, own = memory_parts(base, order.settings)
     return replace(
         order,
         threads=threads,
-        job_bytes=sum(job_parts.values()),
-        # A job that trains alone holds its base for itself.
-        base_bytes=sum(joint_base_parts(base, order.settings).values()) if joint else 0,
+        job_bytes=sum(own.values()),
+        base_bytes=sum(shared.values()),
         warnings=(*order.warnings, *_warnings(order.settings, serving_rank)),
     )
+
+
+def memory_parts(base: Architecture, settings: Settings) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """Bytes by part, of what is shared with others on the base and of the job's own.
+
+    A job that trains alone holds its base for itself.
+    """
+    if settings.method.joint:
+        return joint_base_parts(base, settings), joint_job_parts(base, settings)
+    return {}, solo_parts(base, settings)
+
+
+def _require_names(settings: Settings) -> None:
+    """PEFT would take a pattern for a regular expression, which may cost whoever matches it more than any job."""
+    patterns = {"rank_pattern": settings.rank_pattern, "alpha_pattern": settings.alpha_pattern}
+    for field, pairs in patterns.items():
+        for name, _ in pairs:
+            if not _MODULE_NAME.fullmatch(name):
+                problem = f"{name} is no name of a module; write one, or the end of one, such as q_proj or mlp.up_proj"
+                raise Failure(Reason.FIELD_INVALID, field=f"settings.lora.{field}", problem=problem)
 
 
 def _warnings(settings: Settings, serving_rank: int) -> Sequence[str]:

@@ -114,7 +114,7 @@ class Settings:
     exclude_modules: tuple[str, ...] = ()
     # Empty: every layer; else indices of the layers that are adapted.
     layers: tuple[int, ...] = ()
-    # Ranks and alphas of modules whose name ends in, or matches, the pattern.
+    # Ranks and alphas of modules by their name, or by the end of it.
     rank_pattern: tuple[tuple[str, int], ...] = ()
     alpha_pattern: tuple[tuple[str, float], ...] = ()
     initialisation: Initialisation = Initialisation.KAIMING

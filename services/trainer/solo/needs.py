@@ -39,9 +39,7 @@ def solo_parts(base: Architecture, settings: Settings) -> dict[str, int]:
     Checkpoints are written from the live tensors, and references are numbers by row: neither is among the parts.
     """
     full = settings.method is Method.FULL
-    trained = base.parameters if full else adapter_parameters(base, settings)
-    if settings.method is Method.DORA:
-        trained += _magnitudes(base, settings)
+    trained = trained_parameters(base, settings)
     best = settings.keep is Keep.BEST and bool(settings.validation_ratio or settings.evaluation_steps)
     parts = {
         "process": _PROCESS_BYTES,
@@ -54,6 +52,14 @@ def solo_parts(base: Architecture, settings: Settings) -> dict[str, int]:
         "output head": _head_bytes(base, settings),
     }
     return {name: size for name, size in parts.items() if size}
+
+
+def trained_parameters(base: Architecture, settings: Settings) -> int:
+    """Numbers that a job of any method trains."""
+    if settings.method is Method.FULL:
+        return base.parameters
+    magnitudes = _magnitudes(base, settings) if settings.method is Method.DORA else 0
+    return adapter_parameters(base, settings) + magnitudes
 
 
 def _frozen_bytes(base: Architecture, method: Method) -> int:

@@ -58,11 +58,11 @@ class Sweeps:
         await self._admit()
 
         def queue(session: Session) -> str:
-            order, rows = settled_order(session, tenant, asked.orders[0])
+            order, count = settled_order(session, tenant, asked.orders[0])
             name = self._new_id()
             created = []
             for own, point in zip(asked.orders, asked.points, strict=True):
-                total = steps(rows, own)
+                total = steps(count, own)
                 paced_settings, holds = paced(own.settings, asked.rungs, total)
                 settled = replace(
                     own,

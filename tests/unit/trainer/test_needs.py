@@ -9,6 +9,7 @@ import pytest
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
+from services.chassis.errors import Failure, Reason
 from services.trainer.data.dataset_rows import Dataset
 from services.trainer.data.rows import Format
 from services.trainer.estimates import estimate, speed
@@ -17,7 +18,8 @@ from services.trainer.needs import adapter_parameters, architecture, joint_base_
 from services.trainer.ordering import completed
 from services.trainer.planning import Allowance, unfit
 from services.trainer.scheduling.state import Node
-from services.trainer.settings import Settings
+from services.trainer.settings import Method, Objective, Settings
+from services.trainer.solo.needs import solo_parts
 
 ORDER = Order("m", "rows", "", "tiny", "sha256:base", Settings(rank=4, epochs=2, batch_rows=4), "")
 ROWS = Dataset(
@@ -74,6 +76,47 @@ def test_an_estimate_counts_what_will_be_trained(base: Path) -> None:
         (joint_base_parts(shape, ORDER.settings) | joint_job_parts(shape, ORDER.settings)).values()
     )
     assert not estimate(ORDER, ROWS, shape, 0.0, [Node("here", 1 << 20, 2)]).fits
+
+
+@pytest.mark.parametrize("method", [Method.FULL, Method.DORA])
+def test_an_estimate_of_a_job_that_trains_alone_is_of_its_own_process(base: Path, method: Method) -> None:
+    shape = architecture(json.loads((base / "config.json").read_text()))
+    order = replace(ORDER, settings=replace(ORDER.settings, method=method))
+    found = estimate(order, ROWS, shape, 0.0, [])
+    assert found.memory_parts == solo_parts(shape, order.settings)
+    assert found.memory_bytes == completed(order, shape, threads=2, serving_rank=16).job_bytes
+    if method is Method.FULL:
+        assert (found.trainable_parameters, found.version_bytes) == (shape.parameters, 2 * shape.parameters)
+    else:
+        assert found.trainable_parameters > adapter_parameters(shape, order.settings)
+
+
+def test_an_estimate_of_long_texts_counts_all_their_pieces(base: Path) -> None:
+    shape = architecture(json.loads((base / "config.json").read_text()))
+    settings = replace(ORDER.settings, objective=Objective.CONTINUED, max_row_tokens=101)
+    texts = replace(ROWS, format=Format.TEXT, rows=2, tokens=80_000, max_row_tokens=60_000)
+    found = estimate(replace(ORDER, settings=settings), texts, shape, 0.0, [])
+    # 800 pieces, twice, four a step; a piece repeats one token.
+    assert (found.steps, found.tokens) == (400, 160_000)
+    assert found.warnings == []
+
+
+@pytest.mark.parametrize(("objective", "steps"), [(Objective.DPO, 20), (Objective.KTO, 40)])
+def test_an_estimate_of_pairs_counts_both_their_sides(base: Path, objective: Objective, steps: int) -> None:
+    shape = architecture(json.loads((base / "config.json").read_text()))
+    settings = replace(ORDER.settings, objective=objective, max_row_tokens=80)
+    pairs = replace(ROWS, format=Format.PREFERENCE, max_row_tokens=80)
+    found = estimate(replace(ORDER, settings=settings), pairs, shape, 0.0, [])
+    assert (found.steps, found.tokens) == (steps, 8000)
+
+
+@pytest.mark.parametrize("pattern", ["(", "(a*)*b", "q_proj|v_proj", "", ".q_proj"])
+def test_a_pattern_that_is_no_name_is_refused_before_it_is_matched(base: Path, pattern: str) -> None:
+    shape = architecture(json.loads((base / "config.json").read_text()))
+    for settings in (Settings(rank_pattern=((pattern, 4),)), Settings(alpha_pattern=((pattern, 4.0),))):
+        with pytest.raises(Failure) as refused:
+            completed(replace(ORDER, settings=settings), shape, threads=2, serving_rank=16)
+        assert refused.value.reason is Reason.FIELD_INVALID
 
 
 def test_an_estimate_knows_no_time_where_nothing_was_measured(base: Path) -> None:
