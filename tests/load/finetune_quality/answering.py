@@ -188,7 +188,9 @@ def _until(tokens: list[int], end: int) -> list[int]:
 def loaded(order: Order) -> tuple[Any, Any]:
     """The model in bf16, as it is served, with its adapter in fp32, as it was trained; and the tokenizer."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(order.model, dtype=torch.bfloat16)
     if order.adapter:
         from peft import PeftModel

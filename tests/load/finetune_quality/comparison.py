@@ -3,6 +3,7 @@
 Invariant: all ways are asked the same rows in the same words, greedily; only what they were given beforehand differs.
 """
 
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from services.chassis.models import DEFAULT_BASE, resolve
+from services.chassis.resources import Role, shares
 from services.trainer.settings import Method
 from tests import tied
 from tests.load.finetune_quality.answering import Batch, Order, batches_in
@@ -107,7 +109,11 @@ def _answered(task: QualitySet, state: State, name: str) -> list[Batch]:
     """Have what is missing answered by a process of its own, which ends with this one.  Raises RuntimeError."""
     order, output = state.folder / f"order-{name}.json", state.folder / f"answers-{name}.jsonl"
     order_of(task, name, state).write(order)
-    process = tied.start([sys.executable, "-m", "tests.load.finetune_quality.answering", order, output])
+    # As many threads as training has, which wait asleep.
+    environment = os.environ | shares()[Role.TRAINER].environment()
+    process = tied.start(
+        [sys.executable, "-m", "tests.load.finetune_quality.answering", order, output], env=environment
+    )
     while process.poll() is None:
         with suppress(subprocess.TimeoutExpired):
             process.wait(_LOOK_SECONDS)
