@@ -29,6 +29,7 @@ from services.trainer.executors.local import LocalExecutor, Machine
 from services.trainer.job import Job
 from services.trainer.jobs import Jobs
 from services.trainer.leases import Leases, identity
+from services.trainer.meter import Meter
 from services.trainer.publisher import Publisher
 from services.trainer.recipes.filling import lineage as recipe_lineage
 from services.trainer.reports import Reports
@@ -85,6 +86,7 @@ async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Adapters)
         log = runtime.log
 
         wake = Wake()
+        meter = Meter(runtime.metrics)
 
         def changed(job: str) -> None:
             bell.ring(job)
@@ -97,6 +99,7 @@ async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Adapters)
             # A job that cannot write a checkpoint is better refused than lost.
             admit=lambda: runtime.blocking(require_space, settings.jobs_dir, 0, "the training jobs"),
             changed=changed,
+            ended=meter.ended,
         )
 
         sweeps = Sweeps(database, now=runtime.clock.now, new_id=runtime.new_id, admit=jobs.admit, changed=changed)
@@ -139,6 +142,7 @@ async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Adapters)
             limits=limits,
             wake=wake,
             granted=Granted(bases.threads, settings.allowances, settings.policy),
+            meter=meter,
             log=log,
         )
         running = runtime.spawn(runner.run(), name="runner")

@@ -30,7 +30,7 @@ class Jobs:
     """The verbs.
 
     `admit` raises what speaks against taking on another job; `changed` is called with a job's id after every commit
-    that concerns it.
+    that concerns it, `ended` with a job that has ended by one.
     """
 
     def __init__(
@@ -41,8 +41,10 @@ class Jobs:
         new_id: Callable[[], str],
         admit: Admit,
         changed: Changed,
+        ended: Callable[[Job], None] = lambda _: None,
     ) -> None:
         self._database = database
+        self._ended = ended
         self.admit = admit
         self._now = now
         self._new_id = new_id
@@ -97,19 +99,19 @@ class Jobs:
     async def cancel(self, tenant: str, job: str) -> Job:
         """Ask for the end of a job.  Raises JOB_NOT_FOUND, JOB_FINISHED; cancelling twice is no error."""
 
-        def change(session: Session) -> Job:
+        def change(session: Session) -> tuple[Job, bool]:
             row = find(session, tenant, job, held=True)
             state = State(row.state)
             if state in (State.CANCELLED, State.CANCELLING):
-                return job_of(row)
+                return job_of(row), False
             # Trained and on its way into the registry: what is acknowledged there cannot be taken back from here.
             if state.finished or state is State.REGISTERING:
                 raise Failure(Reason.JOB_FINISHED, name=job, state=state.value)
             wanted = State.CANCELLING if state.holds_child else State.CANCELLED
             move(session, row, wanted, "cancelled on request", self._seconds())
-            return job_of(row)
+            return job_of(row), wanted.finished
 
-        return self._told(await self._database.write(change))
+        return await self._ended_or_not(change)
 
     async def pause(self, tenant: str, job: str) -> Job:
         """Ask a job to stop after its step.  Raises JOB_NOT_FOUND, JOB_FINISHED; pausing twice is no error."""
@@ -146,19 +148,21 @@ class Jobs:
         Returns the job as it is afterwards.  Raises ValueError for a move that is none.
         """
 
-        def change(session: Session) -> Job:
+        def change(session: Session) -> tuple[Job, bool]:
             row = find(session, job.tenant, job.job, held=True)
+            before = State(row.state)
             chosen = choose(job_of(row))
             if chosen is not None:
                 for name, value in chosen.columns.items():
                     setattr(row, name, value)
-                if chosen.state is State(row.state):
+                if chosen.state is before:
                     tell(session, row, EventKind.MESSAGE, self._seconds(), message=chosen.message)
                 else:
                     move(session, row, chosen.state, chosen.message, self._seconds())
-            return job_of(row)
+            now = job_of(row)
+            return now, now.state.finished and not before.finished
 
-        return self._told(await self._database.write(change))
+        return await self._ended_or_not(change)
 
     async def events(self, tenant: str, job: str, after: int, size: int = 256) -> tuple[list[Event], Job]:
         """At most `size` events behind sequence `after`, and the job at that moment.  Raises JOB_NOT_FOUND."""
@@ -174,6 +178,13 @@ class Jobs:
             return [event_of(event) for event in found], job_of(row)
 
         return await self._database.read(query)
+
+    async def _ended_or_not(self, change: Callable[[Session], tuple[Job, bool]]) -> Job:
+        """The job that `change` returns; it also says whether the job has ended by it."""
+        job, ended = await self._database.write(change)
+        if ended:
+            self._ended(job)
+        return self._told(job)
 
     def _told(self, job: Job) -> Job:
         self._changed(job.job)

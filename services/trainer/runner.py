@@ -22,6 +22,7 @@ from services.trainer.executors.executor import Executor, Lost, News, Training
 from services.trainer.job import Job, Move, Order, State
 from services.trainer.jobs import Jobs
 from services.trainer.leases import Leases
+from services.trainer.meter import Meter
 from services.trainer.planning import Allowance, Seen, allowance_of, needs, state_of, unfit
 from services.trainer.reports import Report, Reports
 from services.trainer.scheduling.actions import Action, Drop, Go, Hold, Preempt, Start, Unfit, Verdict
@@ -99,6 +100,7 @@ class Runner:
         limits: Limits,
         wake: Wake,
         granted: Granted,
+        meter: Meter,
         log: Log,
     ) -> None:
         self._jobs = jobs
@@ -112,6 +114,7 @@ class Runner:
         self._work = work
         self._limits = limits
         self._granted = granted
+        self._meter = meter
         self._log = log
         self._wake = wake
         # What each job in a process of ours keeps in place for it (its base, its dataset).
@@ -182,6 +185,7 @@ class Runner:
         )
         usage = await self._reports.usage()
         state = state_of(jobs, outcomes, usage, seen)
+        self._meter.see(jobs, state, now)
         planned = plan(state, now)
         self.verdicts = {entry.job: entry for entry in planned if isinstance(entry, Verdict)}
         for action in planned:
@@ -223,6 +227,7 @@ class Runner:
             case Preempt(name, _, why):
                 if name in self._held:
                     self._giving_way[name] = why
+                    self._meter.preempted()
                     await self._executor.stop(name)
             case Drop(name, why):
                 await self._refuse(jobs[name], Reason.JOB_UNREACHABLE.name, why)
@@ -248,6 +253,7 @@ class Runner:
             await kept.aclose()
             return
         self._held[job.job] = kept
+        self._meter.started(job, time.time())
         folder = self._folder / job.job
         try:
             hold_step = await self._sweeps.hold_step(claimed)
@@ -288,6 +294,8 @@ class Runner:
         """Store what was heard, in order; settle the jobs that processes let go of."""
         reports: list[Report] = []
         for news in heard:
+            if isinstance(news, Report):
+                self._meter.hear(news)
             if isinstance(news, Report) and news.line.said not in _LAST:
                 reports.append(news)
                 continue
@@ -325,6 +333,7 @@ class Runner:
         job = await self._jobs.get(lost.tenant, lost.job)
         if job.lease.epoch == lost.epoch:
             self._log.warning("process_lost", job=job.job, how=lost.how, crashes=job.crashes + 1)
+            self._meter.lost()
             job = await self._settle(job, lambda now: moves.lost(now, lost.how, self._limits.max_crashes))
             self._not_before[job.job] = time.time() + self._limits.pause_after(job.crashes)
 
@@ -339,6 +348,7 @@ class Runner:
         self._giving_way.pop(name, None)
         self._pausing.discard(name)
         self._not_before.pop(name, None)
+        self._meter.left(name)
         if kept := self._held.pop(name, None):
             await kept.aclose()
         self._wake()

@@ -71,6 +71,8 @@ class Line:
     evaluation: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     busy_seconds: float = 0.0
+    # Of a checkpoint that was written.
+    size_bytes: int = 0
 
     def encode(self) -> bytes:
         """Return the line with its end."""

@@ -155,8 +155,10 @@ class Keeper:
 
     def _checkpoint(self, held: Held, snapshot: Snapshot) -> Line:
         lease = checkpoints.lease_folder(held.folder / CHECKPOINTS, held.epoch)
-        checkpoints.write(lease, snapshot.tensors, snapshot.progress, libraries(), state=snapshot.state, at=self._at)
-        return Line(Said.CHECKPOINT, snapshot.progress)
+        written = checkpoints.write(
+            lease, snapshot.tensors, snapshot.progress, libraries(), state=snapshot.state, at=self._at
+        )
+        return Line(Said.CHECKPOINT, snapshot.progress, size_bytes=written.size_bytes)
 
     def _publish(self, held: Held, result: Result) -> Line:
         """Give the adapter its place, complete and durable, under the name `result`."""

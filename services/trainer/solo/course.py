@@ -120,7 +120,7 @@ class Course(TrainerCallback):
             raise NotFinite(f"after step {self.progress.step} the weights are no longer numbers")
         tensors = state.held(self.parameters, self.trainer.optimizer, self.own)
         try:
-            checkpoints.write(
+            written = checkpoints.write(
                 self._order.into,
                 tensors,
                 self.progress,
@@ -132,7 +132,7 @@ class Course(TrainerCallback):
             # What was begun would keep the disk full.
             checkpoints.sweep(self._order.into)
             raise
-        self._hooks.report(Checkpointed(self.progress))
+        self._hooks.report(Checkpointed(self.progress, written.size_bytes))
 
     def _count(self) -> int:
         """Count the step that was just done; return its tokens."""

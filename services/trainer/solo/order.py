@@ -86,6 +86,7 @@ class Checkpointed:
     """A checkpoint is on disk."""
 
     progress: Progress
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

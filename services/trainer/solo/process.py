@@ -95,8 +95,8 @@ def line_of(report: Report) -> Line:
             )
         case Evaluated(progress, assessment, _):
             return Line(Said.EVALUATION, progress, evaluation=assessment.values())
-        case Checkpointed(progress):
-            return Line(Said.CHECKPOINT, progress)
+        case Checkpointed(progress, size_bytes):
+            return Line(Said.CHECKPOINT, progress, size_bytes=size_bytes)
         case Remarked(progress, message):
             return Line(Said.MESSAGE, progress, message=message)
 

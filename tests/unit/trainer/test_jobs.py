@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -40,11 +40,13 @@ async def admitted() -> None:
     return None
 
 
-def jobs_in(database: Database, changed: Changed = lambda _: None) -> Jobs:
+def jobs_in(
+    database: Database, changed: Changed = lambda _: None, ended: Callable[[Job], None] = lambda _: None
+) -> Jobs:
     """The verbs over a database."""
     ids = itertools.count(1)
     now = partial(datetime.now, UTC)
-    return Jobs(database, now=now, new_id=lambda: f"j{next(ids)}", admit=admitted, changed=changed)
+    return Jobs(database, now=now, new_id=lambda: f"j{next(ids)}", admit=admitted, changed=changed, ended=ended)
 
 
 @pytest.fixture

@@ -3,215 +3,29 @@
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from services.chassis.database import Database, open_database
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey
-from services.chassis.logs import logger
-from services.trainer.errands import Errands
-from services.trainer.executors.executor import Lost, News, Training
 from services.trainer.job import Job, Move, Progress, State
 from services.trainer.jobs import Jobs
 from services.trainer.planning import Allowance
-from services.trainer.reports import Report
-from services.trainer.runner import Granted, Limits, Runner, Wake
-from services.trainer.scheduling.choosing import Share
-from services.trainer.scheduling.state import Node, Policy, Process, Turn
-from services.trainer.settings import Settings
-from services.trainer.work import Line, Said, Work
+from services.trainer.work import Line, Said
 from tests.stack import eventually
-from tests.unit.trainer.sweeping.test_sweeps import NOBODYS, sweeps_in, wanted
-from tests.unit.trainer.test_jobs import ORDER, jobs_in, leases_in, queued, reports_in, stored
+from tests.unit.trainer.scripted import World, opened
+from tests.unit.trainer.sweeping.test_sweeps import NOBODYS, wanted
+from tests.unit.trainer.test_jobs import ORDER, queued
 
 
-class Nobody:
-    """Takes no result: the jobs here bring none to the registry."""
-
-    async def publish(self, job: Job, result: Path, lineage: Mapping[str, object]) -> str:
-        raise AssertionError(f"{job.job} is published")
-
-
-class Bases:
-    """Bases of which some are still to come."""
-
-    def __init__(self) -> None:
-        self.missing: set[str] = set()
-        self.fetched: list[str] = []
-        self.coming = asyncio.Event()
-
-    def here(self, job: Job) -> bool:
-        return job.job not in self.missing
-
-    async def fetch(self, job: Job) -> None:
-        self.fetched.append(job.job)
-        await self.coming.wait()
-        self.missing.discard(job.job)
-
-
-class Scripted:
-    """An executor that does nothing but remember what it was asked, and says what the test has it say."""
-
-    def __init__(self, replica: str) -> None:
-        self._replica = replica
-        self._news: asyncio.Queue[News] = asyncio.Queue()
-        self.started: dict[str, Training] = {}
-        self.asked: list[tuple[str, str]] = []
-        self.failing: Exception | None = None
-
-    @asynccontextmanager
-    async def at_work(self) -> AsyncIterator[None]:
-        yield
-
-    def nodes(self) -> Sequence[Node]:
-        return (Node("here", 1 << 40, 2, self._replica),)
-
-    def turns(self) -> Sequence[Turn]:
-        return [Turn(training.process, computing=True, since=0.0) for training in self.started.values()]
-
-    async def start(self, training: Training) -> None:
-        if self.failing is not None:
-            raise self.failing
-        self.started[training.job] = training
-
-    async def stop(self, job: str) -> None:
-        self.asked.append(("stop", job))
-
-    async def drop(self, job: str) -> None:
-        self.asked.append(("drop", job))
-        self.started.pop(job, None)
-
-    async def go(self, process: Process) -> None:
-        self.asked.append(("go", process.name))
-
-    async def hold(self, process: Process) -> None:
-        self.asked.append(("hold", process.name))
-
-    async def share(self, shares: Mapping[str, Share]) -> None:
-        return None
-
-    async def news(self) -> list[News]:
-        return [await self._news.get(), *self.left()]
-
-    def left(self) -> list[News]:
-        heard: list[News] = []
-        while not self._news.empty():
-            heard.append(self._news.get_nowait())
-        return heard
-
-    def says(self, job: str, *lines: Line) -> None:
-        """Have the job's process say these lines."""
-        training = self.started[job]
-        if lines[-1].said in (Said.STOPPED, Said.DONE, Said.REFUSED):
-            del self.started[job]
-        for line in lines:
-            self._news.put_nowait(Report(training.tenant, job, training.epoch, line))
-
-    def loses(self, job: str) -> None:
-        """Have the job's process be lost."""
-        training = self.started.pop(job)
-        self._news.put_nowait(Lost(training.tenant, job, training.epoch, "signal 9"))
-
-
-class World:
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
     """A runner's surroundings."""
-
-    def __init__(self, database: Database, jobs: Jobs, folder: Path, listeners: list[Callable[[str], None]]) -> None:
-        self.database, self.jobs, self.folder = database, jobs, folder
-        self.listeners = listeners
-        self.bases = Bases()
-        self.leases = leases_in(database)
-        self.executor = Scripted(self.leases.owner)
-        self.sweeps = sweeps_in(database, self._heard)
-        self.holding: list[str] = []
-
-    def _heard(self, job: str) -> None:
-        for listener in self.listeners:
-            listener(job)
-
-    @asynccontextmanager
-    async def work(self, job: Job) -> AsyncIterator[Work]:
-        self.holding.append(job.job)
-        try:
-            yield Work("base", "tiny", "rows", Settings(), threads=1, data_dir=str(self.folder))
-        finally:
-            self.holding.remove(job.job)
-
-    @asynccontextmanager
-    async def running(self, **allowed: Allowance) -> AsyncIterator[Runner]:
-        """A runner at work."""
-        wake, log = Wake(), logger("trainer")
-        limits = Limits(max_crashes=3, restart_seconds=0.01, max_restart_seconds=0.1, plan_seconds=0.05)
-        errands = Errands(
-            self.jobs,
-            Nobody(),
-            self.bases,
-            folder=self.folder,
-            lineage=self.sweeps.lineage,
-            pause_after=limits.pause_after,
-            done=wake,
-            log=log,
-        )
-        runner = Runner(
-            self.jobs,
-            self.leases,
-            reports_in(self.database),
-            self.executor,
-            errands,
-            self.sweeps,
-            folder=self.folder,
-            needed=self.bases,
-            work=self.work,
-            limits=limits,
-            wake=wake,
-            granted=Granted(1, allowed, Policy(quantum_seconds=0.0)),
-            log=log,
-        )
-        self.listeners.append(lambda _: wake())
-        task = asyncio.create_task(runner.run())
-        try:
-            yield runner
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-
-    async def until(self, holds: Callable[[], bool], what: str) -> None:
-        await asyncio.to_thread(eventually, holds, what)
-
-    async def until_state(self, job: Job, state: State) -> Job:
-        """Wait for a state of a job; return it."""
-        changed = asyncio.Event()
-        self.listeners.append(lambda _: changed.set())
-        async with asyncio.timeout(30):
-            while (now := await self.jobs.get(job.tenant, job.job)).state is not state:
-                await changed.wait()
-                changed.clear()
-        return now
-
-
-@pytest.fixture
-def listeners() -> list[Callable[[str], None]]:
-    """Who hears of changes of jobs."""
-    return []
-
-
-@pytest.fixture
-async def world(tmp_path: Path, listeners: list[Callable[[str], None]]) -> AsyncIterator[World]:
-    """The verbs, over a database with one dataset, and a runner's surroundings."""
-
-    def changed(job: str) -> None:
-        for listener in listeners:
-            listener(job)
-
-    async with open_database(f"sqlite:///{tmp_path}/t.db", "services.trainer.migrations") as database:
-        await stored(database)
-        yield World(database, jobs_in(database, changed), tmp_path / "jobs", listeners)
+    async with opened(tmp_path) as made:
+        yield made
 
 
 def to(state: State) -> Callable[[Job], Move]:
