@@ -108,7 +108,11 @@ class Group:
 
     def tell_usage(self) -> None:
         """Say how the machine's time went, every so often while there is any to tell of."""
-        if self._clock() - self._usage.since >= _USAGE_SECONDS and self._usage.seconds:
+        if self._clock() - self._usage.since >= _USAGE_SECONDS:
+            self._say_usage()
+
+    def _say_usage(self) -> None:
+        if self._usage.seconds:
             self._say(Line(Said.USAGE, seconds=self._usage.seconds, busy_seconds=self._usage.busy_seconds))
             self._usage = _Usage(self._clock())
 
@@ -232,6 +236,9 @@ class Group:
 
     def _take_kept(self, kept: Kept) -> None:
         held = kept.held
+        if (kept.ended or kept.refusal is not None) and held.job in self._usage.seconds:
+            # What is said of a job after its last word is charged to nobody.
+            self._say_usage()
         if kept.line is not None and not held.over:
             self._tell(held, kept.line)
         if kept.refusal is not None and not held.over:

@@ -64,6 +64,10 @@ def test_a_job_is_told_of_in_order_under_its_lease_and_its_time_is_counted(bench
     worker.end()
     used = [line for line in worker.said if line.said is Said.USAGE]
     assert sum(sum(line.seconds.values()) for line in used) <= sum(line.busy_seconds for line in used)
+    # Also what its last steps took: after its last word nothing is charged to it.
+    done = next(place for place, line in enumerate(worker.said) if line.said is Said.DONE)
+    assert used
+    assert all(line in worker.said[:done] for line in used)
     assert worker.said[0].said is Said.READY
     facts = json.loads((folder / RESULT / "result.json").read_text())
     assert (facts["rows"], facts["threads"]) == (6, 1)
