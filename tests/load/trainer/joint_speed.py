@@ -35,6 +35,7 @@ def joint_figures(jobs: int, tokens: int, *, rounds: int = 3, naive: bool = Fals
         f"joint_cpu_ratio_{tokens}": cpu,
         "rounds": each,
         "tokens_per_second": jobs * tokens / _least(times["joint"]),
+        "sequential_tokens_per_second": jobs * tokens / _least(times["sequential"]),
     }
     if naive:
         found["naive_loop_ratio"] = ratios(times["sequential"], times[NAIVE])[0]

@@ -29,7 +29,13 @@ def trl_figures(batch_rows: int, tokens: int, *, steps: int = 4, rounds: int = 3
         ours.append(Time(time.perf_counter() - wall, time.process_time() - cpu))
         theirs.append(_by_trl(batch_rows, tokens, steps))
     by_wall, by_cpu, each = ratios(theirs, ours)
-    return {"bank_one_ratio_trl": by_wall, "bank_one_cpu_ratio_trl": by_cpu, "rounds": each}
+    measured = batch_rows * tokens * (steps - 1)
+    return {
+        "bank_one_ratio_trl": by_wall,
+        "bank_one_cpu_ratio_trl": by_cpu,
+        "rounds": each,
+        "trl_tokens_per_second": measured / min(time.wall_seconds for time in theirs),
+    }
 
 
 def _by_trl(batch_rows: int, tokens: int, steps: int) -> Time:
