@@ -23,12 +23,11 @@ from tests.generating import QUESTIONS, Caller, Served, tenant_of
 from tests.load.percentile import percentile
 from tests.load.trainer.parts import Figures, say, scaled
 from tests.load.trainer.service import Tenant, beside, plain_settings, texts
-from tests.load.trainer.work import RATE
 from tests.stack import eventually
 
 LOAD = 0.3
 _JOBS = 6
-_ROWS, _ROW_TOKENS = 4, 64
+_ROWS, _ROW_TOKENS, _RATE = 4, 64, 1e-4
 _ANSWER_TOKENS = 48
 _ASKED_ALONE = 12
 _AT_ONCE = 16
@@ -120,7 +119,7 @@ def begin(tenant: Tenant) -> None:
     """Queue jobs that do not end by themselves, and wait until they train."""
     dataset = tenant.upload(texts(64, 400))
     for number in range(_JOBS):
-        settings = plain_settings(_ROWS, _ROW_TOKENS, steps=10**6, seed=number, learning_rate=RATE)
+        settings = plain_settings(_ROWS, _ROW_TOKENS, steps=10**6, seed=number, learning_rate=_RATE)
         tenant.order(f"m{number}", dataset, settings)
     _until_training(tenant)
 

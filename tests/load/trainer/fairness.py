@@ -21,7 +21,6 @@ from services.trainer.settings import Settings
 from tests.load.percentile import percentile
 from tests.load.trainer.parts import Figures, say, scaled
 from tests.load.trainer.service import FINISHED, Tenant, Trainer, deployed, plain_settings, texts
-from tests.load.trainer.work import RATE
 from tests.stack import eventually
 from tests.unit.trainer.tiny import make_base
 
@@ -32,7 +31,7 @@ _QUEUED, _FIT = 20, 12
 _WINDOW_SECONDS = 120.0
 _BURST, _SMALL_JOBS = 100, 20
 _SMALL_STEPS = 5
-_ROWS, _ROW_TOKENS = 4, 64
+_ROWS, _ROW_TOKENS, _RATE = 4, 64, 1e-4
 _ENDLESS = 10**6
 _PATIENCE_SECONDS = 300.0
 
@@ -110,7 +109,7 @@ def burst(many: int, small_jobs: int) -> Figures:
 def _wait_of(tenant: Tenant, dataset: str) -> float:
     """Order a small job; seconds until its first step.  Returns once it has ended."""
     begun = time.time()
-    job = tenant.order("small", dataset, plain_settings(_ROWS, _ROW_TOKENS, _SMALL_STEPS, learning_rate=RATE))
+    job = tenant.order("small", dataset, plain_settings(_ROWS, _ROW_TOKENS, _SMALL_STEPS, learning_rate=_RATE))
     stepped = 0.0
     for answer in tenant.training.WatchJob(training_pb2.WatchJobRequest(job=job)):
         event = answer.event
@@ -127,7 +126,7 @@ def _fill(tenants: Sequence[Tenant], count: int) -> None:
     datasets = [tenant.upload(texts(8, 400)) for tenant in tenants]
     for number in range(count):
         for tenant, dataset in zip(tenants, datasets, strict=True):
-            settings = plain_settings(_ROWS, _ROW_TOKENS, _ENDLESS, seed=number, learning_rate=RATE)
+            settings = plain_settings(_ROWS, _ROW_TOKENS, _ENDLESS, seed=number, learning_rate=_RATE)
             tenant.order(f"m{number}", dataset, settings)
 
 

@@ -23,9 +23,9 @@ from trivium.trainer.v1 import training_pb2
 from tests.load.trainer.parts import Figures, say, scaled
 from tests.load.trainer.service import FINISHED, TRAINED, Tenant, Trainer, deployed, plain_settings, texts
 from tests.load.trainer.threading_ways import measured
-from tests.load.trainer.work import RATE
 
 _JOBS = 200
+_RATE = 1e-4
 # Rows of a step and tokens of a row, in turn.
 SHAPES = ((1, 32), (2, 32), (2, 64), (4, 64))
 # Tokens of a job: drawn evenly between these, so that the longest has ten times the shortest's.
@@ -131,7 +131,7 @@ def through_the_service(trainer: Trainer, jobs: Sequence[Planned]) -> Run:
     tenant = trainer.tenant()
     dataset = tenant.upload(texts(64, 400))
     with _peak(trainer.memory_bytes) as alone:
-        first = tenant.order("warm", dataset, plain_settings(*SHAPES[0], steps=8, learning_rate=RATE))
+        first = tenant.order("warm", dataset, plain_settings(*SHAPES[0], steps=8, learning_rate=_RATE))
         _wait(tenant, {first})
     say(f"one job alone: {alone[0] / _GIB:.2f} GiB")
     computed = sum(trainer.compute_seconds().values())
@@ -141,7 +141,9 @@ def through_the_service(trainer: Trainer, jobs: Sequence[Planned]) -> Run:
             tenant.order(
                 f"m{number}",
                 dataset,
-                plain_settings(*SHAPES[job.shape], steps=job.steps, seed=number, learning_rate=RATE * (1 + number % 9)),
+                plain_settings(
+                    *SHAPES[job.shape], steps=job.steps, seed=number, learning_rate=_RATE * (1 + number % 9)
+                ),
             )
             for number, job in enumerate(jobs)
         ]

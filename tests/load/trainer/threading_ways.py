@@ -1,33 +1,19 @@
 """The ways in which two threads may wait for one another, since what is best differs between us and a peer.
 
-Each measurement runs in a process of its own for each way: ``python -m tests.load.trainer.threading_ways NAME ARGUMENTS``
-takes one of ``MEASUREMENTS`` with its arguments as JSON, and ends with its figures as a line of JSON.  Both sides of a
-ratio always run in the same way, in turn; a ratio is taken in the way in which the peer is fastest.
+Each measurement runs in a process of its own for each way.  Both sides of a ratio always run in the same way, in turn; a
+ratio is taken in the way in which the peer is fastest.
 """
 
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
 from typing import Any
-
-import torch
 
 from services.chassis import resources
 from tests import tied
-from tests.load.trainer.floor import floor_figures
-from tests.load.trainer.joint_speed import joint_figures
-from tests.load.trainer.mixed_rates import mixed_rates
 from tests.load.trainer.parts import Figures
-from tests.load.trainer.trl_peer import trl_figures
 from tests.load.trainer.workers import THREADS
 
-MEASUREMENTS: Mapping[str, Callable[..., Figures]] = {
-    "joint": joint_figures,
-    "floor": floor_figures,
-    "trl": trl_figures,
-    "mixed": mixed_rates,
-}
 # libgomp's own waiting, and the trainer's.
 WAYS = ("spinning", "sleeping")
 _WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
@@ -43,9 +29,9 @@ def environment(way: str) -> dict[str, str]:
 
 
 def measured(way: str, name: str, **arguments: Any) -> Figures:
-    """A measurement's figures, from a process of its own."""
+    """The figures of one of `measurements`, from a process of its own."""
     process = tied.start(
-        [sys.executable, "-m", "tests.load.trainer.threading_ways", name, json.dumps(arguments)],
+        [sys.executable, "-m", "tests.load.trainer.measurements", name, json.dumps(arguments)],
         stdout=-1,
         text=True,
         env=environment(way),
@@ -62,8 +48,3 @@ def fairest(key: str, name: str, **arguments: Any) -> tuple[Figures, dict[str, f
     speeds = {way: float(each[key]) for way, each in found.items()}
     best = max(speeds, key=lambda way: speeds[way])
     return {**found[best], "threads_wait": best}, speeds
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(THREADS)
-    print(json.dumps(MEASUREMENTS[sys.argv[1]](**json.loads(sys.argv[2]))))
