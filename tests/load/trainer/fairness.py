@@ -136,15 +136,16 @@ def _tiny(environment: Mapping[str, str]) -> Iterator[Trainer]:
     with tempfile.TemporaryDirectory(prefix="trivium-fair-") as name:
         base = make_base(Path(name) / "base")
         shape = architecture(json.loads((base / "config.json").read_text()))
-        own = sum(joint_job_parts(shape, Settings(rank=8)).values())
-        memory = sum(joint_base_parts(shape).values()) + _FIT * own + own // 2
-        settings = {
+        settings = Settings(rank=8)
+        own = sum(joint_job_parts(shape, settings).values())
+        memory = sum(joint_base_parts(shape, settings).values()) + _FIT * own + own // 2
+        variables = {
             "TRIVIUM_TRAINER_MEMORY_BYTES": str(memory),
             "TRIVIUM_TRAINER_QUANTUM_SECONDS": str(QUANTUM_SECONDS),
             "TRIVIUM_TRAINER_ENTRY_PENALTY_SECONDS": "1",
             **environment,
         }
-        with deployed(Path(name) / "data", settings, base=f"file:{base}", threads=1) as trainer:
+        with deployed(Path(name) / "data", variables, base=f"file:{base}", threads=1) as trainer:
             yield trainer
 
 
