@@ -1,10 +1,10 @@
 """Reads what a job needs before its first step, in a thread of its own, while others go on stepping.
 
-Invariant: no more than a few jobs' rows and checkpoints wait in memory for the worker to take them in.
+Invariants: no more than a few jobs' rows and checkpoints wait in memory for the worker to take them in; and between
+tenants of a class it goes in turn, so that a job waits for one of each other tenant's and not for a hundred at once.
 """
 
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +49,9 @@ class Preparer:
     def __init__(self, encoder: DatasetEncoder, ready: Callable[[Ready], None]) -> None:
         self._encoder = encoder
         self._ready = ready
-        self._waiting: deque[Held] = deque()
+        self._waiting: list[Held] = []
+        # When each tenant's last turn was, counted in jobs.
+        self._turns: dict[str, int] = {}
         self._changed = threading.Condition()
         self._taken = threading.Semaphore(_MOST_WAITING)
         self._closed = False
@@ -79,13 +81,23 @@ class Preparer:
                     self._changed.wait_for(lambda: self._waiting or self._closed)
                     if self._closed:
                         return
-                    held = self._waiting.popleft()
+                    held = self._next()
                 self._taken.acquire()
                 if self._closed:
                     return
                 self._ready(self._prepared(held))
         finally:
             self._encoder.close()
+
+    def _next(self) -> Held:
+        """Take out whose turn it is: first who is only to be let go of, then by class, then the tenant's that waited."""
+        held = min(
+            self._waiting,
+            key=lambda one: (not (one.gone or one.stopping), -one.priority, self._turns.get(one.tenant, 0)),
+        )
+        self._waiting.remove(held)
+        self._turns[held.tenant] = 1 + max(self._turns.values(), default=0)
+        return held
 
     def _prepared(self, held: Held) -> Ready:
         root = held.folder / CHECKPOINTS
