@@ -141,7 +141,7 @@ async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Adapters)
             work=work,
             limits=limits,
             wake=wake,
-            granted=Granted(bases.threads, settings.allowances, settings.policy),
+            granted=Granted(bases.threads, settings.granted, settings.policy),
             meter=meter,
             log=log,
         )

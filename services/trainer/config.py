@@ -3,12 +3,23 @@
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from services.chassis.config import ServiceSettings, environment
 from services.chassis.models import DEFAULT_BASE
 from services.trainer.planning import Allowance
 from services.trainer.scheduling.state import Policy
+
+
+class Granted(BaseModel):
+    """What the operator grants a tenant, as it is written; None is no limit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    resident_bytes: int | None = Field(default=None, ge=1)
+    concurrent_jobs: int | None = Field(default=None, ge=1)
+    tokens_per_hour: int | None = Field(default=None, ge=1)
 
 
 class TrainerSettings(ServiceSettings):
@@ -45,7 +56,7 @@ class TrainerSettings(ServiceSettings):
     lease_seconds: float = Field(default=15.0, gt=0)
     # By tenant (* for everybody else) as JSON: {"acme": {"weight": 2, "resident_bytes": 4e9, "concurrent_jobs": 8,
     # "tokens_per_hour": 1000000}}; what is left out is weight 1 and no limit.
-    allowances: dict[str, Allowance] = Field(default_factory=dict)
+    allowances: dict[str, Granted] = Field(default_factory=dict)
     # Fairness between tenants: how fast use is forgotten, what a start counts before it has used anything, and how long
     # a job trains before it may be put off for another.
     half_life_seconds: float = Field(default=168 * 3600.0, gt=0)
@@ -67,6 +78,11 @@ class TrainerSettings(ServiceSettings):
             entry_penalty_seconds=self.entry_penalty_seconds,
             quantum_seconds=self.quantum_seconds,
         )
+
+    @property
+    def granted(self) -> dict[str, Allowance]:
+        """The allowances as the queue takes them."""
+        return {tenant: Allowance(**granted.model_dump()) for tenant, granted in self.allowances.items()}
 
     @property
     def workers_dir(self) -> Path:

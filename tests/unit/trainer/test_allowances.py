@@ -1,0 +1,49 @@
+"""What an operator grants tenants: the README's own example is taken, and what makes no sense is refused by its name."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from services.trainer.config import Granted, TrainerSettings
+from services.trainer.planning import Allowance, allowance_of
+
+README = Path(__file__).parents[3] / "README.md"
+NAME = "TRIVIUM_TRAINER_ALLOWANCES"
+
+
+def documented() -> str:
+    """The value that the README's example exports, as a shell would."""
+    (command,) = re.findall(rf"^export {NAME}='.*?'$", README.read_text(), re.MULTILINE | re.DOTALL)
+    _, assignment = shlex.split(command)
+    return assignment.removeprefix(f"{NAME}=")
+
+
+def test_the_example_in_the_readme_is_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NAME, documented())
+    granted = TrainerSettings().granted
+    assert granted["acme"] == Allowance(2.0, 4_000_000_000, 8, 1_000_000)
+    assert allowance_of("somebody", granted) == Allowance(1.0, None, 4, None)
+
+
+def test_the_readme_explains_every_field() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", README.read_text(), re.MULTILINE)
+    assert set(Granted.model_fields) <= set(rows)
+
+
+@pytest.mark.parametrize(
+    ("granted", "why"),
+    [
+        ('{"acme": {"wieght": 2}}', r"acme\.wieght\n +Extra inputs"),
+        ('{"acme": {"weight": 0}}', r"acme\.weight\n +Input should be greater than 0"),
+        ('{"acme": {"weight": NaN}}', r"acme\.weight\n +Input should be a finite number"),
+        ('{"acme": {"resident_bytes": "4 GB"}}', r"acme\.resident_bytes\n +Input should be a valid integer"),
+        ('{"acme": {"concurrent_jobs": 0}}', r"acme\.concurrent_jobs\n +Input should be greater than or equal to 1"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch, granted: str, why: str) -> None:
+    monkeypatch.setenv(NAME, granted)
+    with pytest.raises(ValidationError, match=why):
+        TrainerSettings()
