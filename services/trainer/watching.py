@@ -7,10 +7,13 @@ any number of reconnections, because it reads rows and is only woken by memory.
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from services.trainer.job import Event
 from services.trainer.jobs import Jobs
+
+# How long what another trainer stored, whose bell rings elsewhere, may go unheard.
+LOOK_SECONDS = 2.0
 
 
 class Bell:
@@ -37,7 +40,9 @@ class Bell:
                 del self._listeners[job]
 
 
-async def follow(jobs: Jobs, bell: Bell, tenant: str, job: str, after: int) -> AsyncIterator[Event]:
+async def follow(
+    jobs: Jobs, bell: Bell, tenant: str, job: str, after: int, *, look_seconds: float = LOOK_SECONDS
+) -> AsyncIterator[Event]:
     """Yield the job's events behind sequence `after` until the job has ended.  Raises JOB_NOT_FOUND."""
     with bell.listen(job) as rung:
         while True:
@@ -49,4 +54,6 @@ async def follow(jobs: Jobs, bell: Bell, tenant: str, job: str, after: int) -> A
             if not events:
                 if now.state.finished:
                     return
-                await rung.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(look_seconds):
+                        await rung.wait()
