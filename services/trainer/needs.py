@@ -33,6 +33,7 @@ class Architecture:
     vocabulary: int
     tied: bool
     linears: Mapping[str, tuple[int, int]]
+    model_type: str = ""
 
     @property
     def parameters(self) -> int:
@@ -66,6 +67,7 @@ def architecture(config: Mapping[str, Any]) -> Architecture:
             "up_proj": (hidden, inner),
             "down_proj": (inner, hidden),
         },
+        model_type=str(config.get("model_type") or ""),
     )
 
 

@@ -178,14 +178,21 @@ class Settings:
     undesirable_weight: float = 1.0
 
 
-def default_learning_rate(method: Method, objective: Objective, hidden_size: int) -> float:
-    """Peak rate for a base of this width.
+# By which power of the width the best rate falls, by the beginning of a base's model type: as published with "LoRA
+# Without Regret" (tinker-cookbook, hyperparam_utils.py). Other families were not measured; Llama's is the most common.
+_RATE_EXPONENTS = {"qwen": 0.0775}
+_LLAMA_RATE_EXPONENT = 0.781
 
-    LoRA: the formula and exponent (Llama family) published with "LoRA Without Regret", independent of the rank.
+
+def default_learning_rate(method: Method, objective: Objective, hidden_size: int, model_type: str = "") -> float:
+    """Peak rate for a base of this width and `model_type` (as in its config.json).
+
+    LoRA: the formula published with "LoRA Without Regret", independent of the rank.
     Full training takes a tenth of it (same source). Preference losses move a model that already answers: a tenth again,
     as the published recipes of DPO do beside those of supervised training.
     """
-    lora = 5e-5 * 10 * (2000 / hidden_size) ** 0.781
+    families = (power for family, power in _RATE_EXPONENTS.items() if model_type.lower().startswith(family))
+    lora = 5e-5 * 10 * (2000 / hidden_size) ** next(families, _LLAMA_RATE_EXPONENT)
     rate = lora if method.makes_adapter else lora / 10
     return float(rate / 10 if objective.preference else rate)
 

@@ -35,7 +35,7 @@ def order(request: training_pb2.CreateJobRequest, base: Chosen, start_version: s
         dataset_digest="",
         base=base.name,
         base_digest=base.digest,
-        settings=settings(request.settings, base.architecture.hidden_size),
+        settings=settings(request.settings, base.architecture.hidden_size, base.architecture.model_type),
         alias=request.alias,
         base_version=base.version,
         validation_dataset=request.validation_dataset,

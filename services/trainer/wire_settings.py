@@ -64,14 +64,14 @@ _UNSET_WHEN_ZERO = frozenset(
 )
 
 
-def settings(given: training_pb2.TrainingSettings, hidden_size: int) -> Settings:
-    """What was asked for, every default filled in for a base of this width."""
+def settings(given: training_pb2.TrainingSettings, hidden_size: int, model_type: str = "") -> Settings:
+    """What was asked for, every default filled in for a base of this width and type."""
     chosen = _enums(given)
     method = chosen.get("method", Method.LORA)
     objective = chosen.get("objective", Objective.SUPERVISED)
     if objective is Objective.DPO:
         chosen.setdefault("metric", Metric.PREFERENCE_ACCURACY)
-    chosen["learning_rate"] = default_learning_rate(method, objective, hidden_size)
+    chosen["learning_rate"] = default_learning_rate(method, objective, hidden_size, model_type)
     chosen |= _given(given, _PLAIN)
     chosen |= _given(given.preference, _PREFERENCE)
     return Settings(**chosen, **_lora(given.lora))
