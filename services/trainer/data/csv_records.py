@@ -7,6 +7,7 @@ quotation mark is missing and the rest of the file would be one cell.  Cells are
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import BinaryIO
@@ -18,6 +19,8 @@ from services.trainer.data.rows import FIELDS, Malformed, Problem, named
 _DELIMITERS = (",", ";", "\t")
 # Sides of a row may be texts or lists of messages.
 _SIDES = frozenset({"prompt", "completion", "chosen", "rejected"})
+# What people call a column, and no sentence nor JSON begins with.
+_COLUMN = re.compile(r"\w[\w .#/()-]{0,39}")
 _TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -60,6 +63,18 @@ def delimiter_of(header: bytes) -> str | None:
             if any(_name(cell) in FIELDS for cell in next(csv.reader([text], delimiter=delimiter))):
                 return delimiter
     return None
+
+
+def columns_of(header: bytes, record: bytes) -> list[str]:
+    """The columns of what can only be the header of a CSV file, none of them ours; empty for anything else."""
+    for delimiter in _DELIMITERS:
+        with suppress(csv.Error, StopIteration, UnicodeDecodeError):
+            names, cells = (next(csv.reader([line.decode()], delimiter=delimiter)) for line in (header, record))
+            # A quoted cell may go on behind the line.
+            alike = len(names) == len(cells) or b'"' in record
+            if len(names) > 1 and alike and all(_COLUMN.fullmatch(name.strip()) for name in names):
+                return names
+    return []
 
 
 def read_csv(file: BinaryIO, delimiter: str) -> Iterator[Record | Problem]:

@@ -6,11 +6,11 @@ Invariant: a file's kind is told by its bytes, never by its name; any bytes at a
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from services.trainer.data.csv_records import delimiter_of, read_csv
+from services.trainer.data.csv_records import columns_of, delimiter_of, read_csv
 from services.trainer.data.json_records import bounded, read_json_lines
 from services.trainer.data.parquet_records import MAGIC, read_parquet
 from services.trainer.data.records import BOM, MAX_RECORD_BYTES, FileType, Record
-from services.trainer.data.rows import AnyRow, Format, Malformed, Problem, recognised, row_of
+from services.trainer.data.rows import AnyRow, Format, Malformed, Problem, named, recognised, row_of
 
 # Files that are none of ours, by how they begin, and what to do with them.
 _FOREIGN = {
@@ -47,6 +47,10 @@ def records(file: BinaryIO) -> Iterator[Record | Problem]:
             yield Problem(1, "", message)
             return
     delimiter = _delimiter(file)
+    if not delimiter and (message := _mistaken(file)):
+        # Of each of its lines the same would be said, and never what to do.
+        yield Problem(1, "", message)
+        return
     file.seek(0)
     yield from read_csv(file, delimiter) if delimiter else read_json_lines(bounded(file))
 
@@ -82,6 +86,20 @@ def recognise(file: BinaryIO) -> Format | None:
             except Malformed:
                 continue
     return None
+
+
+def _mistaken(file: BinaryIO) -> str:
+    """What to do with a file that is plainly something else than JSON Lines; empty where it may be these."""
+    file.seek(0)
+    lines = [file.readline(MAX_RECORD_BYTES).removeprefix(BOM).strip(), file.readline(MAX_RECORD_BYTES).strip()]
+    if lines[0][:1] == b"[" and lines[0][1:].lstrip()[:1] in (b"", b"{") and not lines[0].endswith(b"]"):
+        return "this is one JSON list; write each of its objects on a line of its own, e.g. with jq -c '.[]' FILE"
+    if columns := columns_of(*lines):
+        return (
+            f"this is a CSV file whose columns are {named(columns)}; call what is asked prompt and what is answered "
+            "completion, or a text and its label text and label"
+        )
+    return ""
 
 
 def _delimiter(file: BinaryIO) -> str | None:

@@ -164,6 +164,29 @@ def test_what_is_wrong_with_a_file_is_named_with_its_line_and_what_to_do(content
     assert says in found.message
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"id,subject,body\n1,a,b\n2,c,d\n", "columns are body, id, subject; call what is asked prompt"),
+        (b'id;Text of it\n1;"a\nb"\n', "columns are Text of it, id; call"),
+        (b"\xef\xbb\xbfinstruction\tresponse\nDo\tDone\n", "columns are instruction, response; call"),
+        (b'[\n  {"text": "a"},\n  {"text": "b"}\n]\n', "this is one JSON list"),
+        (b'[{"text": "a"},\n{"text": "b"}]\n', "jq -c '.[]' FILE"),
+    ],
+)
+def test_a_file_that_is_plainly_something_else_is_told_once_what_to_do(content: bytes, says: str) -> None:
+    (found,) = rows(content)
+    assert isinstance(found, Problem)
+    assert (found.line, says in found.message) == (1, True), found.message
+
+
+@pytest.mark.parametrize(
+    "content", [b'{"text": "a"}\n[1]\n', b"[1]\n[2]\n", b"Hello, dear world!\nOne, two\n", b"a\nb\n"]
+)
+def test_what_may_be_json_lines_is_told_line_by_line(content: bytes) -> None:
+    assert [found.line for found in rows(content)] == [1, 2]
+
+
 def test_a_part_of_parquet_that_is_damaged_ends_it_and_the_rows_before_it_are_read() -> None:
     records: list[Fields] = [{"text": f"{index}" * 500} for index in range(10, 110)]
     content = bytearray(as_parquet(records, row_group_size=10, compression="none", use_dictionary=False))

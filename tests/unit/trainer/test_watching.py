@@ -20,7 +20,9 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
         yield opened
 
 
-async def followed(jobs: Jobs, bell: Bell, job: Job, first: Callable[[], object], *, look_seconds: float) -> list[Event]:
+async def followed(
+    jobs: Jobs, bell: Bell, job: Job, first: Callable[[], object], *, look_seconds: float
+) -> list[Event]:
     """All events of a job; `first` is called once its first one was heard."""
     heard: list[Event] = []
     async with asyncio.timeout(30):

@@ -5,7 +5,6 @@ from dataclasses import asdict, fields
 from typing import Any
 
 import pytest
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from trivium.trainer.v1 import training_pb2
@@ -95,7 +94,9 @@ def test_every_setting_is_on_the_wire():
 def test_the_default_rate_falls_with_the_width_as_the_bases_family_does():
     at_2000 = default_learning_rate(Method.LORA, Objective.SUPERVISED, 2000, "qwen2")
     assert at_2000 == default_learning_rate(Method.LORA, Objective.SUPERVISED, 2000, "llama")
-    llama, qwen = (settings(training_pb2.TrainingSettings(), 896, family).learning_rate for family in ("llama", "qwen2"))
+    llama, qwen = (
+        settings(training_pb2.TrainingSettings(), 896, family).learning_rate for family in ("llama", "qwen2")
+    )
     assert llama == pytest.approx(9.36e-4, rel=1e-2)
     assert qwen == pytest.approx(5.32e-4, rel=1e-2)
 
