@@ -16,7 +16,7 @@ from pathlib import Path
 from services.chassis.child_side import own_output, write_whole
 from services.chassis.code_version import code_version
 from services.chassis.errors import Failure
-from services.trainer import checkpoints
+from services.trainer import checkpoints, material
 from services.trainer.conduct import Refused
 from services.trainer.solo.process import train as solo
 from services.trainer.work import Exit, Line, Said, Work
@@ -41,11 +41,7 @@ def train(
     work = Work.read(folder)
     # Now, and not when the version waits for it.
     code = code_version()
-    return solo(work, folder, say, stopping, at, code=code, bounded=rendering(_read_bytes(work)))
-
-
-def _read_bytes(work: Work) -> int:
-    return sum(Path(path).stat().st_size for path in (work.dataset_path, work.validation_path) if path)
+    return solo(work, folder, say, stopping, at, code=code, bounded=rendering(material.size_bytes(work)))
 
 
 @contextmanager

@@ -33,9 +33,10 @@ from services.trainer.meter import Meter
 from services.trainer.publisher import Publisher
 from services.trainer.recipes.filling import lineage as recipe_lineage
 from services.trainer.reports import Reports
-from services.trainer.runner import Granted, Limits, Runner, Wake
+from services.trainer.runner import Runner
 from services.trainer.starts import Adapters, Starts
 from services.trainer.sweeping.sweeps import Sweeps
+from services.trainer.terms import Granted, Limits, Wake
 from services.trainer.watching import Bell
 from services.trainer.work import Work
 

@@ -19,7 +19,8 @@ from services.trainer.work import RESULT
 
 # Bases that are fetched at the same time; more would only share the same wire and disk.
 _FETCHES = 2
-_PASSING = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.ABORTED, Code.CANCELLED, Code.UNAUTHENTICATED})
+# What says nothing about the job: tried again.
+PASSING = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.ABORTED, Code.CANCELLED, Code.UNAUTHENTICATED})
 
 
 class Prerequisite(Protocol):
@@ -146,7 +147,7 @@ class Errands:
             try:
                 await self._needed.fetch(job)
             except Failure as failure:
-                if failure.code not in _PASSING:
+                if failure.code not in PASSING:
                     await self._refuse(job, failure.reason.name, failure.sentence)
                     return
                 tries += 1

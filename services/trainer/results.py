@@ -13,7 +13,8 @@ from services.chassis.files import disk_full_named, publish, sync_tree
 from services.trainer.tensor_files import system_errors
 from services.trainer.work import RESULT, RESULT_MANIFEST
 
-_TEMPORARY = "tmp-"
+# Begins the name of a result that is being written.
+TEMPORARY = "tmp-"
 
 
 def publish_result(
@@ -21,14 +22,17 @@ def publish_result(
     save: Callable[[Path], None],
     facts: Mapping[str, object],
     at: Callable[[str], None] = lambda _: None,
+    *,
+    require: Callable[[], object] = lambda: None,
 ) -> None:
     """Have `save` write the version's files, and give them with the facts their place in a job's `folder`.
 
+    ``require`` raises whatever speaks against it at the last moment: that the job is another process's by now.
     Raises DISK_FULL; what was begun is removed then, and at the next call what a killed process left.
     """
-    for left in folder.glob(f"{_TEMPORARY}*"):
+    for left in folder.glob(f"{TEMPORARY}*"):
         shutil.rmtree(left, ignore_errors=True)
-    temporary = folder / f"{_TEMPORARY}{uuid4().hex}"
+    temporary = folder / f"{TEMPORARY}{uuid4().hex}"
     try:
         with disk_full_named(folder), system_errors():
             temporary.mkdir()
@@ -37,6 +41,7 @@ def publish_result(
             (temporary / RESULT_MANIFEST).write_text(json.dumps(facts, sort_keys=True))
             sync_tree(temporary)
             at("result synced")
+            require()
             shutil.rmtree(folder / RESULT, ignore_errors=True)
             publish(temporary, folder / RESULT)
     except BaseException:

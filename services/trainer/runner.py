@@ -5,81 +5,36 @@ starts again, jobs that it can go on with.
 """
 
 import asyncio
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
-from services.chassis.errors import Code, Failure, Reason
+from services.chassis.errors import Failure, Reason
 from services.chassis.files import disk_full_named
 from services.chassis.logs import Log
-from services.trainer import moves
-from services.trainer.errands import Errands, Prerequisite, unhindered
+from services.trainer import leftovers, moves
+from services.trainer.errands import PASSING, Errands, Prerequisite, unhindered
 from services.trainer.executors.executor import Executor, Lost, News, Training
 from services.trainer.job import Job, Move, Order, State
 from services.trainer.jobs import Jobs
 from services.trainer.leases import Leases
 from services.trainer.meter import Meter
-from services.trainer.planning import Allowance, Seen, allowance_of, needs, state_of, unfit
+from services.trainer.planning import Seen, allowance_of, needs, state_of, unfit
 from services.trainer.reports import Report, Reports
 from services.trainer.scheduling.actions import Action, Drop, Go, Hold, Preempt, Start, Unfit, Verdict
 from services.trainer.scheduling.choosing import Share
 from services.trainer.scheduling.limits import tokens_left
 from services.trainer.scheduling.planning import plan
-from services.trainer.scheduling.state import Node, Policy
+from services.trainer.scheduling.state import Node
 from services.trainer.sweeping.sweeps import Sweeps
+from services.trainer.terms import Granted, Limits, Wake
 from services.trainer.work import ORDER, Said, Work
 
-# What says nothing about the job: tried again.
-PASSING = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.ABORTED, Code.CANCELLED, Code.UNAUTHENTICATED})
 # How often processes are told what tenants have used and may still use.
 _SHARE_SECONDS = 2.0
 _LAST = frozenset({Said.STOPPED, Said.DONE, Said.REFUSED})
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How patient the runner is.  Times in seconds."""
-
-    max_crashes: int
-    restart_seconds: float
-    max_restart_seconds: float
-    # The queue is looked at whenever a job changes, and at least this often.
-    plan_seconds: float = 2.0
-
-    def pause_after(self, crashes: int) -> float:
-        """Seconds to wait before the next try after so many crashes in a row."""
-        return float(min(self.restart_seconds * 2 ** max(0, crashes - 1), self.max_restart_seconds))
-
-
-@dataclass(frozen=True, slots=True)
-class Granted:
-    """What the operator decides about the queue: threads of a process, tenants' weights and quotas, the policy."""
-
-    threads: int
-    allowances: Mapping[str, Allowance] = field(default_factory=dict)
-    policy: Policy = field(default_factory=Policy)
-
-
-class Wake:
-    """Called when something changed that a plan depends on."""
-
-    def __init__(self) -> None:
-        self._changed = asyncio.Event()
-
-    def __call__(self) -> None:
-        """Say so."""
-        self._changed.set()
-
-    async def wait(self, seconds: float) -> None:
-        """Wait until it was called since the last wait, or `seconds` have passed."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._changed.wait()
-        self._changed.clear()
 
 
 class Runner:
@@ -166,7 +121,7 @@ class Runner:
         """See how things stand, and do what the plan says."""
         await self._sweeps.settle()
         jobs = await self._jobs.unfinished()
-        await self._sweep(jobs)
+        await leftovers.clear(self._folder, self._jobs, {job.job for job in jobs} | self._held.keys())
         await self._obey(jobs)
         by_name = {job.job: job for job in jobs}
         outcomes = await self._jobs.states({name for job in jobs for name in job.order.depends_on})
@@ -362,20 +317,3 @@ class Runner:
 
     async def _refuse(self, job: Job, reason: str, message: str) -> None:
         await self._jobs.decide(job, lambda now: moves.refuse(now, reason, message))
-
-    async def _sweep(self, jobs: Iterable[Job]) -> None:
-        """Drop the folders of jobs that have ended: the result is in the registry, or will never be wanted.
-
-        Whatever ended them (a cancellation while paused, a trainer that was killed) wakes us, or comes before a start.
-        """
-        # A folder is made only here, and only for a job that had not ended when it was planned.
-        folders = await asyncio.to_thread(_names, self._folder)
-        for name in await self._jobs.ended(folders - {job.job for job in jobs} - self._held.keys()):
-            await asyncio.to_thread(shutil.rmtree, self._folder / name, ignore_errors=True)
-
-
-def _names(folder: Path) -> set[str]:
-    try:
-        return set(os.listdir(folder))
-    except FileNotFoundError:
-        return set()

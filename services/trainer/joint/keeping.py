@@ -12,20 +12,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from safetensors.torch import save_file
 from torch import Tensor
 
 from services.chassis.errors import Failure
-from services.chassis.files import disk_full_named, publish, sync_tree
 from services.trainer import checkpoints
 from services.trainer.conduct import Refused, libraries
 from services.trainer.job import Progress
 from services.trainer.joint.held import Held
 from services.trainer.peft_layout import CONFIG, WEIGHTS
-from services.trainer.tensor_files import system_errors
-from services.trainer.work import CHECKPOINTS, RESULT, RESULT_MANIFEST, Line, Said
+from services.trainer.results import TEMPORARY, publish_result
+from services.trainer.work import CHECKPOINTS, Line, Said
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +62,6 @@ class LastWord:
     line: Line | None
     size_bytes: int = 0
 
-
-# Begins the name of a result that is being written.
-TEMPORARY = "tmp-"
 
 Task = Snapshot | Result | LastWord
 
@@ -162,23 +157,16 @@ class Keeper:
 
     def _publish(self, held: Held, result: Result) -> Line:
         """Give the adapter its place, complete and durable, under the name `result`."""
-        temporary = held.folder / f"{TEMPORARY}{uuid4().hex}"
-        with disk_full_named(held.folder), system_errors():
-            temporary.mkdir()
-            save_file(
-                {name: tensor.contiguous() for name, tensor in sorted(result.adapter.items())},
-                str(temporary / WEIGHTS),
-                metadata={"format": "pt"},
-            )
-            (temporary / CONFIG).write_text(json.dumps(result.config, indent=2, sort_keys=True) + "\n")
-            self._at("adapter written")
-            (temporary / RESULT_MANIFEST).write_text(json.dumps(result.facts, sort_keys=True))
-            sync_tree(temporary)
-            self._at("adapter synced")
+
+        def save(into: Path) -> None:
+            tensors = {name: tensor.contiguous() for name, tensor in sorted(result.adapter.items())}
+            save_file(tensors, str(into / WEIGHTS), metadata={"format": "pt"})
+            (into / CONFIG).write_text(json.dumps(result.config, indent=2, sort_keys=True) + "\n")
+
+        def require() -> None:
             checkpoints.lease_folder(held.folder / CHECKPOINTS, held.epoch)
-            shutil.rmtree(held.folder / RESULT, ignore_errors=True)
-            publish(temporary, held.folder / RESULT)
-        self._at("adapter published")
+
+        publish_result(held.folder, save, result.facts, self._at, require=require)
         return Line(Said.DONE, result.progress)
 
 

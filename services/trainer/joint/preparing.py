@@ -7,14 +7,13 @@ tenants of a class it goes in turn, so that a job waits for one of each other te
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from services.chassis.errors import Failure
 from services.chassis.files import disk_full_named
-from services.trainer import checkpoints
+from services.trainer import checkpoints, material
 from services.trainer.conduct import Refused
 from services.trainer.joint.encoder import DatasetEncoder, Encoded
 from services.trainer.joint.held import Held
@@ -114,7 +113,7 @@ class Preparer:
                     held.progress = found.progress
                 if held.stopping:
                     return Ready(held)
-                encoded = self._encoder.encode(held.folder, _size_bytes(work))
+                encoded = self._encoder.encode(held.folder, material.size_bytes(work))
             loaded = Found(checkpoints.load_tensors(found), checkpoints.load_state(found), found) if found else None
         except checkpoints.LeaseLost:
             held.gone = True
@@ -130,7 +129,3 @@ class Preparer:
                 held, refusal=Refused("DATASET_NOT_FOUND", f"the job's files cannot be read: {error.strerror}")
             )
         return Ready(held, encoded, loaded)
-
-
-def _size_bytes(work: Work) -> int:
-    return sum(Path(path).stat().st_size for path in (work.dataset_path, work.validation_path) if path)

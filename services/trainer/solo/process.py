@@ -8,12 +8,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from services.trainer import checkpoints
+from services.trainer import checkpoints, material
 from services.trainer.conduct import Manners, Refused, libraries
+from services.trainer.data.examples import ChatEncoder
 from services.trainer.results import publish_result
 from services.trainer.settings import Method, Settings
 from services.trainer.solo import libraries as behaviour
-from services.trainer.solo import material
 from services.trainer.solo.order import (
     Checkpointed,
     Evaluated,
@@ -48,7 +48,7 @@ def train(
     manners.keep()
     behaviour.prepare()
     with bounded:
-        rows = material.read(work)
+        rows = material.read(work, ChatEncoder.load(Path(work.base_folder)))
     for message in rows.messages:
         say(Line(Said.MESSAGE, message=message))
     # Only now: loading these takes seconds of a processor that others may want.
@@ -75,7 +75,7 @@ def train(
         "rows": len(rows.training),
         "evaluations": trained.evaluations,
     }
-    publish_result(folder, trained.save, facts, at)
+    publish_result(folder, trained.save, facts, at, require=lambda: _folder_of(order.kept, work.epoch))
     return Exit.DONE
 
 
@@ -108,11 +108,16 @@ def _order(work: Work, folder: Path) -> SoloOrder:
         base_name=work.base_name,
         settings=work.settings,
         kept=kept,
-        into=checkpoints.lease_folder(kept, work.epoch) if work.epoch else kept,
+        into=_folder_of(kept, work.epoch),
         libraries=_libraries(work.settings),
         start=Path(work.start_path) if work.start_path else None,
         hold_step=work.hold_step,
     )
+
+
+def _folder_of(kept: Path, epoch: int) -> Path:
+    """Where checkpoints are written under this lease.  Raises LeaseLost."""
+    return checkpoints.lease_folder(kept, epoch) if epoch else kept
 
 
 def _libraries(settings: Settings) -> dict[str, str]:

@@ -15,10 +15,11 @@ from services.trainer.job import Job, State
 from services.trainer.meter import Meter
 from services.trainer.planning import Allowance
 from services.trainer.reports import Report
-from services.trainer.runner import Granted, Limits, Runner, Wake
+from services.trainer.runner import Runner
 from services.trainer.scheduling.choosing import Share
 from services.trainer.scheduling.state import Node, Policy, Process, Turn
 from services.trainer.settings import Settings
+from services.trainer.terms import Granted, Limits, Wake
 from services.trainer.work import Line, Said, Work
 from tests.stack import eventually
 from tests.unit.trainer.sweeping.test_sweeps import sweeps_in

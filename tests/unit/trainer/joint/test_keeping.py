@@ -100,8 +100,8 @@ RESULT_OF = Result({"a": torch.ones(4)}, {}, {}, SNAPSHOT.progress)
         *((SNAPSHOT, point) for point in ("folder made", "tensors written", "state written", "folder synced")),
         (SNAPSHOT, "folder renamed"),
         (SNAPSHOT, "old removed"),
-        (RESULT_OF, "adapter written"),
-        (RESULT_OF, "adapter synced"),
+        (RESULT_OF, "result written"),
+        (RESULT_OF, "result synced"),
     ],
 )
 def test_a_job_whose_folder_goes_within_a_write_leaves_alone(tmp_path: Path, task: Task, point: str) -> None:

@@ -5,21 +5,22 @@ from pathlib import Path
 
 import pytest
 
+from services.trainer import checkpoints, material
 from services.trainer.child import train
 from services.trainer.conduct import Refused
+from services.trainer.data.examples import ChatEncoder
 from services.trainer.settings import Method, Objective, Settings
-from services.trainer.solo import material
-from services.trainer.work import RESULT, RESULT_MANIFEST, Exit, Line, Said, Work
+from services.trainer.work import CHECKPOINTS, RESULT, RESULT_MANIFEST, Exit, Line, Said, Work
 from tests.unit.trainer.solo.small_jobs import with_settings
 
 PAIRS = [("Who has the key?", "The night watch.", "No idea."), ("Is there a bell?", "Yes.", "Maybe so.")]
 
 
-def ordered(folder: Path, base: Path, settings: Settings, rows: list[dict[str, object]]) -> Path:
+def ordered(folder: Path, base: Path, settings: Settings, rows: list[dict[str, object]], epoch: int = 0) -> Path:
     """A job's folder with its data beside it."""
     data = folder.with_suffix(".jsonl")
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    Work(str(base), "tiny", str(data), settings, threads=1, data_dir=str(folder)).write(folder)
+    Work(str(base), "tiny", str(data), settings, threads=1, data_dir=str(folder), epoch=epoch).write(folder)
     return folder
 
 
@@ -59,10 +60,23 @@ def test_preference_rows_reach_the_job_and_a_stop_ends_it_with_a_checkpoint(tmp_
     assert said[3].progress.step == 1
 
 
+def test_a_process_whose_lease_went_to_another_leaves_no_result(tmp_path: Path, base: Path) -> None:
+    folder = ordered(tmp_path / "job", base, with_settings(), conversations(4), epoch=1)
+
+    def at(point: str) -> None:
+        if point == "result synced":
+            checkpoints.lease_folder(folder / CHECKPOINTS, 2)
+
+    with pytest.raises(checkpoints.LeaseLost):
+        train(folder, lambda _: None, lambda: False, at)
+    assert not (folder / RESULT).exists()
+    assert not list(folder.glob("tmp-*"))
+
+
 def test_rows_that_were_cut_are_named(tmp_path: Path, base: Path) -> None:
     long: dict[str, object] = {"prompt": "Why?", "completion": "x" * 300}
     folder = ordered(tmp_path / "job", base, with_settings(max_row_tokens=100), [*conversations(3), long])
-    found = material.read(Work.read(folder))
+    found = material.read(Work.read(folder), ChatEncoder.load(base))
     assert found.messages == ["Rows longer than 100 tokens, which were cut: 1, lines 4"]
     assert len(found.training) == 4
 

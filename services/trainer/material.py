@@ -1,4 +1,4 @@
-"""From a solo job's files to the rows that it trains on and is evaluated on.
+"""From a job's files to the rows that it trains on and is evaluated on, whichever way it trains.
 
 Invariant: the same order over the same files gives the same rows, by the rules of `data.encoding` and `data.split`.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from services.trainer.conduct import Refused
 from services.trainer.data.encoding import Encoded, Preparation, Prepared, Untrainable, prepare
-from services.trainer.data.examples import ChatEncoder
+from services.trainer.data.examples import Encoder
 from services.trainer.data.split import split
 from services.trainer.recipes import reading
 from services.trainer.work import Work
@@ -26,12 +26,15 @@ class Material:
     messages: Sequence[str]
 
 
-def read(work: Work) -> Material:
+def size_bytes(work: Work) -> int:
+    """Bytes of the job's files.  Raises OSError."""
+    return sum(Path(path).stat().st_size for path in (work.dataset_path, work.validation_path) if path)
+
+
+def read(work: Work, encoder: Encoder) -> Material:
     """Encode, cut and split the job's files.  Raises Refused for a bad row, and when there is nothing to train on."""
     settings = work.settings
-    preparation = Preparation(
-        ChatEncoder.load(Path(work.base_folder)), settings.objective, settings.supervision, settings.max_row_tokens
-    )
+    preparation = Preparation(encoder, settings.objective, settings.supervision, settings.max_row_tokens)
     prepared = _prepared(work, work.dataset_path, preparation)
     messages = _messages(prepared, settings.max_row_tokens)
     ratio = 0.0 if work.validation_path else settings.validation_ratio
