@@ -6,11 +6,12 @@ Invariant: a file's kind is told by its bytes, never by its name; any bytes at a
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from services.trainer.data.converting import recognised, row_of
 from services.trainer.data.csv_records import columns_of, delimiter_of, read_csv
 from services.trainer.data.json_records import bounded, read_json_lines
 from services.trainer.data.parquet_records import MAGIC, read_parquet
 from services.trainer.data.records import BOM, MAX_RECORD_BYTES, FileType, Record
-from services.trainer.data.rows import AnyRow, Format, Malformed, Problem, named, recognised, row_of
+from services.trainer.data.rows import AnyRow, Format, Malformed, Problem, named
 
 # Files that are none of ours, by how they begin, and what to do with them.
 _FOREIGN = {

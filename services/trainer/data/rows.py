@@ -1,12 +1,11 @@
-"""What a row of a dataset is, and what must hold before one can be trained on.
+"""What a row of a dataset is, and what is said of a record that is none; `converting` makes the one or the other of it.
 
-Invariant: a row that comes out of here can be trained on; every record that cannot becomes a Problem that names its
-place in the file, the field concerned and what to do.
+Invariant: rows of the same content are told to be the same wherever they stand, and a problem names its place in the
+file, the field concerned and what to do.
 """
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -120,22 +119,6 @@ FIELDS = (
     "context",
     "answer",
 )
-_SHAPES = 'the row needs "messages", or "prompt" and "completion", or "text", or "chosen" and "rejected"'
-
-
-def recognised(fields: Mapping[str, object]) -> Format:
-    """Return the format that the record's field names mean.  Raises Malformed."""
-    if "chosen" in fields or "rejected" in fields:
-        return Format.PREFERENCE
-    if "messages" in fields:
-        return Format.CHAT
-    if "prompt" in fields or "completion" in fields:
-        return Format.UNPAIRED_PREFERENCE if "label" in fields else Format.PROMPT_COMPLETION
-    if "text" in fields:
-        return Format.RECORDS if "label" in fields or "output" in fields else Format.TEXT
-    if {"question", "context", "answer"} <= fields.keys():
-        return Format.RECORDS
-    raise Malformed("", f"{_SHAPES}; its fields are: {named(list(fields))}")
 
 
 def named(names: list[str]) -> str:
@@ -143,183 +126,6 @@ def named(names: list[str]) -> str:
     return ", ".join(name[:40].encode(errors="replace").decode() for name in sorted(names)[:10]) or "none"
 
 
-def row_of(line: int, fields: Mapping[str, object], kind: Format) -> AnyRow:
-    """Return the record as a row of the format `kind`.  Raises Malformed."""
-    if kind is Format.CHAT:
-        return Row(line, _answered(_messages(fields["messages"], "messages")))
-    if kind is Format.PROMPT_COMPLETION:
-        prompt, completion = _prompted(fields)
-        return Row(line, _answered(prompt + completion))
-    if kind is Format.UNPAIRED_PREFERENCE:
-        return _judgement(line, fields)
-    if kind is Format.PREFERENCE:
-        return _preference(line, fields)
-    if kind is Format.TEXT:
-        return Text(line, _filled(fields["text"], "text"))
-    return _labelled(line, fields)
-
-
 def identity(row: AnyRow) -> bytes:
     """Return 16 bytes that rows of the same content share, wherever in a file they stand."""
     return hashlib.blake2b(repr(replace(row, line=0)).encode(errors="surrogatepass"), digest_size=16).digest()
-
-
-def _prompted(fields: Mapping[str, object]) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:
-    if "completion" not in fields:
-        raise Malformed("completion", 'the row has a "prompt" and no "completion"; add what should be answered')
-    if "prompt" not in fields:
-        raise Malformed("prompt", 'the row has a "completion" and no "prompt"; add what is answered')
-    return _side(fields["prompt"], "prompt", "user"), _side(fields["completion"], "completion", "assistant")
-
-
-def _judgement(line: int, fields: Mapping[str, object]) -> Judgement:
-    prompt, completion = _prompted(fields)
-    label = fields["label"]
-    if not isinstance(label, bool):
-        raise Malformed(
-            "label", f"the label must be true or false, this is {kind_of(label)}; true is for a good answer"
-        )
-    _answered(prompt + completion, said_from=len(prompt))
-    return Judgement(line, prompt, completion, label)
-
-
-def _preference(line: int, fields: Mapping[str, object]) -> Preference:
-    for side, other in (("chosen", "rejected"), ("rejected", "chosen")):
-        if side not in fields:
-            raise Malformed(side, f'the row has "{other}" and no "{side}"; a pair needs both')
-    chosen = _side(fields["chosen"], "chosen", "assistant")
-    rejected = _side(fields["rejected"], "rejected", "assistant")
-    if "prompt" in fields:
-        prompt = _side(fields["prompt"], "prompt", "user")
-        # Some sets repeat the prompt's messages in front of both answers.
-        if chosen[: len(prompt)] == prompt == rejected[: len(prompt)]:
-            chosen, rejected = chosen[len(prompt) :], rejected[len(prompt) :]
-    else:
-        prompt, chosen, rejected = _shared(fields, chosen, rejected)
-    for side, turns in (("chosen", chosen), ("rejected", rejected)):
-        if not turns:
-            raise Malformed(side, f"nothing follows the prompt in {side}; write the answer or drop the row")
-        _answered(prompt + turns, field=side, said_from=len(prompt))
-    return Preference(line, prompt, chosen, rejected)
-
-
-def _shared(
-    fields: Mapping[str, object], chosen: tuple[Turn, ...], rejected: tuple[Turn, ...]
-) -> tuple[tuple[Turn, ...], tuple[Turn, ...], tuple[Turn, ...]]:
-    """The prompt that both sides begin with, and the rest of each; of texts, up to the last whole word (as in TRL)."""
-    first, second = fields["chosen"], fields["rejected"]
-    if isinstance(first, str) and isinstance(second, str):
-        length = _common(first, second)
-        while 0 < length < max(len(first), len(second)) and not first[length - 1].isspace():
-            length -= 1
-        shared, ends = first[:length].strip(), (first[length:].strip(), second[length:].strip())
-        if not shared or not all(ends):
-            raise Malformed("prompt", 'chosen and rejected do not share a beginning to answer to; add a "prompt"')
-        return (Turn("user", shared),), (Turn("assistant", ends[0]),), (Turn("assistant", ends[1]),)
-    length = min(_common(chosen, rejected), len(chosen) - 1, len(rejected) - 1)
-    # A prompt ends before an answer, also where both sides give the same one.
-    while length and chosen[length - 1].role == "assistant":
-        length -= 1
-    if not length:
-        raise Malformed("prompt", 'chosen and rejected do not begin with the same messages; add a "prompt"')
-    return chosen[:length], chosen[length:], rejected[length:]
-
-
-def _common(first: Sequence[object], second: Sequence[object]) -> int:
-    pairs = enumerate(zip(first, second, strict=False))
-    return next((index for index, (ours, theirs) in pairs if ours != theirs), min(len(first), len(second)))
-
-
-def _labelled(line: int, fields: Mapping[str, object]) -> Labelled:
-    kept = {name: fields[name] for name in FIELDS if name in fields}
-    names = ("text",) if "text" in kept else ("question", "answer")
-    for name in names:
-        _filled(kept[name], name)
-    if "label" in kept and not (isinstance(kept["label"], bool | int) or _filled(kept["label"], "label")):
-        raise Malformed("label", f"the label must be a text or a whole number, this is {kind_of(kept['label'])}")
-    if "output" in kept and not isinstance(kept["output"], dict | list | str):
-        raise Malformed("output", f"the output must be an object, this is {kind_of(kept['output'])}")
-    if "output" in kept and not _shallow(kept["output"], MAX_DEPTH):
-        raise Malformed("output", f"the output is nested deeper than {MAX_DEPTH}; flatten it")
-    if "context" in kept:
-        _context(kept["context"])
-    return Labelled(line, kept)
-
-
-def _context(value: object) -> None:
-    for index, entry in enumerate(value) if isinstance(value, list) else [(None, value)]:
-        field = "context" if index is None else f"context[{index}]"
-        if not isinstance(entry, str):
-            raise Malformed(field, f"the context must be a text or a list of texts, this is {kind_of(entry)}")
-        whole(entry, field)
-
-
-def _shallow(value: object, depth: int) -> bool:
-    entries = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return depth > 0 and all(_shallow(entry, depth - 1) for entry in entries)
-
-
-def _answered(turns: tuple[Turn, ...], *, field: str = "messages", said_from: int = 0) -> tuple[Turn, ...]:
-    """Return the turns if from `said_from` on the assistant says something.  Raises Malformed."""
-    if len(turns) > MAX_TURNS:
-        raise Malformed(
-            field, f"the row has {len(turns)} messages, at most {MAX_TURNS} fit; split the conversation into rows"
-        )
-    if not any(turn.role == "assistant" and turn.content.strip() for turn in turns[said_from:]):
-        raise Malformed(field, "no message of the role assistant has content; there is nothing to learn")
-    if turns[-1].role != "assistant":
-        raise Malformed(field, f"the last message is of the role {turns[-1].role}; end with the assistant's answer")
-    if turns[0].role == "assistant":
-        raise Malformed(field, "the assistant speaks first; begin with what it answers to")
-    return turns
-
-
-def _side(value: object, field: str, role: str) -> tuple[Turn, ...]:
-    if isinstance(value, str):
-        return (Turn(role, _filled(value, field)),)
-    return _messages(value, field)
-
-
-def _filled(value: object, field: str) -> str:
-    if not isinstance(value, str):
-        raise Malformed(field, f"a text is needed, this is {kind_of(value)}")
-    if not value.strip():
-        raise Malformed(field, "the text is empty; write it or drop the row")
-    return whole(value, field)
-
-
-def _messages(value: object, field: str) -> tuple[Turn, ...]:
-    if not isinstance(value, list) or not value:
-        raise Malformed(field, f"a list with at least one message is needed, this is {kind_of(value)}")
-    return tuple(_turn(entry, f"{field}[{index}]") for index, entry in enumerate(value))
-
-
-def _turn(entry: object, field: str) -> Turn:
-    if not isinstance(entry, dict):
-        raise Malformed(field, f'a message is an object with "role" and "content", this is {kind_of(entry)}')
-    role, content = entry.get("role"), entry.get("content")
-    if role not in ROLES:
-        said = json.dumps(role[:40]) if isinstance(role, str) else kind_of(role)
-        raise Malformed(f"{field}.role", f"the role is {said}, it must be one of {', '.join(ROLES)}")
-    if not isinstance(content, str):
-        raise Malformed(f"{field}.content", f"the content must be text, this is {kind_of(content)}")
-    return Turn(role, whole(content, f"{field}.content"))
-
-
-def whole(text: str, field: str) -> str:
-    """Return the text.  Raises Malformed for half a character, which JSON can write and no tokenizer takes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        half = f"\\u{ord(text[error.start]):04x}"
-        raise Malformed(field, f"{half} is half a character; write both halves or the character itself") from error
-    return text
-
-
-def kind_of(value: object) -> str:
-    """What JSON calls a value, with an article."""
-    if value is None:
-        return "missing"
-    if isinstance(value, list):
-        return "a list" if value else "an empty list"
-    return {"dict": "an object", "str": "a text", "bool": "true or false"}.get(type(value).__name__, "a number")

@@ -29,6 +29,14 @@ def ordered(folder: Path, base: Path, rows: str, settings: Settings = SETTINGS) 
     return folder
 
 
+@pytest.fixture(scope="module")
+def encoder(base: Path) -> Iterator[Encoder]:
+    """One whose process is started once, for all tests that it is enough for."""
+    made = Encoder(base)
+    yield made
+    made.close()
+
+
 Make = Callable[..., Encoder]
 
 
@@ -45,17 +53,16 @@ def made() -> Iterator[Make]:
         yield make
 
 
-def child() -> psutil.Process:
-    """The encoding process."""
-    (found,) = (each for each in psutil.Process().children() if "encoding_child" in " ".join(each.cmdline()))
-    return found
+def child(base: Path) -> psutil.Process:
+    """The encoding process for this base that was started last."""
+    ours = (each for each in psutil.Process().children() if each.cmdline()[-1:] == [str(base)])
+    return max(ours, key=lambda each: each.create_time())
 
 
 @pytest.mark.parametrize(("objective", "rows"), [(Objective.SUPERVISED, PLAIN), (Objective.DPO, PAIRS)])
 def test_rows_come_over_as_they_would_be_read_here(
-    made: Make, base: Path, tmp_path: Path, objective: Objective, rows: list[dict[str, str]]
+    encoder: Encoder, base: Path, tmp_path: Path, objective: Objective, rows: list[dict[str, str]]
 ) -> None:
-    encoder = made(base)
     folder = ordered(tmp_path / "job", base, text(rows), replace(SETTINGS, objective=objective))
     found, expected = encoder.encode(folder, 1000), read(Work.read(folder), company(base).encoder)
     assert expected.held_out is not None
@@ -65,14 +72,13 @@ def test_rows_come_over_as_they_would_be_read_here(
     assert found.messages == expected.messages
 
 
-def test_the_process_is_kept_and_may_write_no_file(made: Make, base: Path, tmp_path: Path) -> None:
-    encoder = made(base)
+def test_the_process_is_kept_and_may_write_no_file(encoder: Encoder, base: Path, tmp_path: Path) -> None:
     encoder.encode(ordered(tmp_path / "a", base, text(PLAIN)), 1000)
-    first = child()
+    first = child(base)
     for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE):
         assert first.rlimit(limit) == (0, 0)
     encoder.encode(ordered(tmp_path / "b", base, text(PLAIN)), 1000)
-    assert child() == first
+    assert child(base) == first
     encoder.close()
     assert not first.is_running()
 
@@ -106,10 +112,10 @@ def test_a_process_that_does_nothing_is_given_up_and_the_job_read_by_another(
     encoder = made(base, Bounds(wall_factor=1 / 20))
     folder = ordered(tmp_path / "a", base, text(PLAIN))
     expected = encoder.encode(folder, 0)
-    stuck = child()
+    stuck = child(base)
     stuck.send_signal(signal.SIGSTOP)
     assert encoder.encode(folder, 0).splits.training.encode() == expected.splits.training.encode()
-    assert child() != stuck
+    assert child(base) != stuck
 
 
 def test_a_process_that_cannot_start_refuses_the_job_in_words(made: Make, tmp_path: Path, base: Path) -> None:

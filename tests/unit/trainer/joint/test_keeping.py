@@ -88,7 +88,7 @@ def test_an_adapter_is_written_as_peft_and_the_engine_read_it(tmp_path: Path, ba
     assert str(base) not in written
     read = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(str(base), dtype=torch.bfloat16), str(folder))
     assert read.peft_config["default"].r == 4
-    assert same(get_peft_model_state_dict(read), tensors)
+    assert same(get_peft_model_state_dict(read, save_embedding_layers=False), tensors)
 
 
 RESULT_OF = Result({"a": torch.ones(4)}, {}, {}, SNAPSHOT.progress)

@@ -12,8 +12,9 @@ from trivium.trainer.v1 import training_pb2
 
 from services.chassis.errors import Failure, Reason
 from services.trainer import wire_recipes
+from services.trainer.data.converting import recognised, row_of
 from services.trainer.data.records import Record
-from services.trainer.data.rows import Format, recognised, row_of
+from services.trainer.data.rows import Format
 from services.trainer.recipes.filling import RECIPES, Filled, fill, find, lineage
 from services.trainer.recipes.recipe import Facts, Recipe
 from services.trainer.settings import Metric, Objective, Settings
