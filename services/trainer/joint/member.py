@@ -21,6 +21,7 @@ from services.trainer.joint.assessment import assessed
 from services.trainer.joint.dataset import Kind, Rows
 from services.trainer.joint.history import History
 from services.trainer.joint.losses import Loss, StepLoss
+from services.trainer.joint.references import References, scored_parts, scored_unit
 from services.trainer.joint.units import Answer, Trained, Unit, UnitKind, parts
 from services.trainer.rates import rate
 from services.trainer.settings import Keep, Metric, Settings
@@ -68,7 +69,7 @@ class Member:
             max_steps=settings.max_steps,
         )
         self._tokens_left = _left(self._plan, splits.training.lengths)
-        self._references: dict[str, list[Tensor]] = {name: [] for name in splits.by_name()}
+        self._references = References(splits.by_name(), settings.micro_batch_tokens)
         self._best: dict[str, Tensor] = {}
         self._loss: Loss | None = None
         self._lines: list[Line] = []
@@ -105,8 +106,7 @@ class Member:
     @property
     def mark(self) -> tuple[int, int, int]:
         """Where the job stands: steps done, sequences referred to, the last step evaluated."""
-        referred = sum(len(part) for found in self._references.values() for part in found)
-        return self.progress.step, referred, self.history.evaluated_step
+        return self.progress.step, self._references.sequences, self.history.evaluated_step
 
     @property
     def due(self) -> bool:
@@ -156,7 +156,7 @@ class Member:
         """All tensors that later steps depend on; the slot's may be live.  Only while `between_steps`."""
         held = {_SLOT + name: tensor for name, tensor in self.slot.tensors().items()}
         held |= {_BEST + name: tensor for name, tensor in self._best.items()}
-        return held | {_REFERENCE + name: torch.cat(found) for name, found in self._references.items() if found}
+        return held | {_REFERENCE + name: found for name, found in self._references.tensors().items()}
 
     def state(self) -> dict[str, Any]:
         """What later steps depend on beside tensors and progress, as JSON takes it."""
@@ -167,8 +167,7 @@ class Member:
         self._require_same_plan(progress)
         self.slot.restore(_below(tensors, _SLOT))
         self._best = _below(tensors, _BEST)
-        for name, found in _below(tensors, _REFERENCE).items():
-            self._references[name] = [found]
+        self._references.restore(_below(tensors, _REFERENCE))
         self.history = History(**state["history"])
         self.progress = progress
 
@@ -188,7 +187,7 @@ class Member:
 
     def _run(self) -> Generator[Unit, Answer, None]:
         if self.settings.objective.preference:
-            yield from self._refer()
+            yield from self._references.compute()
         while True:
             if self._evaluation_due():
                 yield from self._evaluate()
@@ -196,29 +195,15 @@ class Member:
                 return
             yield from self._step()
 
-    def _refer(self) -> Generator[Unit, Answer, None]:
-        """Answer every row with the weights of the start; goes on behind what a checkpoint has of it."""
-        for name, rows in self._splits.by_name().items():
-            found = self._references[name]
-            done = sum(len(part) for part in found)
-            for part in self._scored(rows, range(len(rows.ends))):
-                if done:
-                    # Cut where the last run cut, so a part is there whole or not at all.
-                    done -= len(part)
-                    continue
-                scores = yield _unit(UnitKind.REFERENCE, rows, part)
-                assert isinstance(scores, Tensor)
-                found.append(scores)
-
     def _step(self) -> Generator[Unit, Answer, None]:
         rows = self._plan[self.progress.step]
         data = self._splits.training
         moved = 0.0
         if data.kind is Kind.JUDGED:
             mismatched = yield from self._scores(UnitKind.MISMATCH, data, [row * 2 + 1 for row in rows])
-            moved = objectives.reference_point(mismatched, self._reference("training")[rows, 1])
+            moved = objectives.reference_point(mismatched, self._references.of("training")[rows, 1])
         counted = data.supervised_tokens(rows) if data.kind is Kind.PLAIN else len(rows)
-        reference = None if data.kind is Kind.PLAIN else self._reference("training")
+        reference = None if data.kind is Kind.PLAIN else self._references.of("training")
         loss = StepLoss(data, self.settings, counted, reference, moved)
         cut = parts([data.lengths[row] for row in rows], self.settings.micro_batch_tokens)
         total, norm = 0.0, 0.0
@@ -259,7 +244,7 @@ class Member:
         rows = self._splits.held_out
         assert rows is not None
         scores = yield from self._scores(UnitKind.EVALUATION, rows, range(len(rows.ends)))
-        reference = self._reference("held_out").flatten() if self.settings.objective.preference else scores
+        reference = self._references.of("held_out").flatten() if self.settings.objective.preference else scores
         found = assessed(rows, scores, reference, self.settings)
         if self._questions:
             found |= answers.measures((yield from self._answer()))
@@ -298,19 +283,11 @@ class Member:
     def _scores(self, kind: UnitKind, rows: Rows, wanted: Sequence[int]) -> Generator[Unit, Answer, Tensor]:
         """The log-probability of each of the wanted sequences, [sequences]."""
         found: list[Tensor] = []
-        for part in self._scored(rows, wanted):
-            scores = yield _unit(kind, rows, part)
+        for part in scored_parts(rows, wanted, self.settings.micro_batch_tokens):
+            scores = yield scored_unit(kind, rows, part)
             assert isinstance(scores, Tensor)
             found.append(scores)
         return torch.cat(found)
-
-    def _scored(self, rows: Rows, wanted: Sequence[int]) -> list[Sequence[int]]:
-        lengths = [rows.sequence_tokens[index] for index in wanted]
-        return [wanted[part.start : part.stop] for part in parts(lengths, self.settings.micro_batch_tokens)]
-
-    def _reference(self, split: str) -> Tensor:
-        """[rows, 2]."""
-        return torch.cat(self._references[split]).view(-1, 2)
 
     def _require_finite(self, loss: float, norm: float) -> None:
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -341,10 +318,6 @@ def _left(steps: Sequence[Sequence[int]], lengths: Sequence[int]) -> list[int]:
     for rows in reversed(steps):
         left.append(left[-1] + sum(lengths[row] for row in rows))
     return left[::-1]
-
-
-def _unit(kind: UnitKind, rows: Rows, wanted: Sequence[int]) -> Unit:
-    return Unit(kind, tuple(rows.sequence(index) for index in wanted))
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
