@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from services.ops.cache import CHECKOUT
+from services.ops.cache import CHECKOUT, cache_dir
 from tests.load.finetune_quality.comparison import Compared, Way, compared
 from tests.load.finetune_quality.rows import QualitySet
 from tests.load.finetune_quality.sets import SETS
@@ -94,10 +94,12 @@ def figures(task: QualitySet, found: Compared) -> dict[str, object]:
 
 def main() -> None:
     """Run the sets that are asked for, print a table of each, end with one line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "finetune_quality", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--set", action="append", choices=SETS, dest="sets", help="one set, or several; default: all")
     parser.add_argument("--data", type=Path, default=CHECKOUT.parent / "shared" / "data", help="folder of the sets")
-    parser.add_argument("--state", type=Path, default=Path("~/.cache/trivium/finetune-quality").expanduser())
+    parser.add_argument("--state", type=Path, default=cache_dir() / "finetune-quality", help="folder of what is done")
     parser.add_argument("--scale", type=float, default=1.0, help="share of each set's rows")
     parser.add_argument("--seed", type=int, default=0, help="of which rows are taken, and of training")
     asked = parser.parse_args()
