@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -93,6 +94,10 @@ def figures(task: QualitySet, found: Compared) -> dict[str, object]:
     }
 
 
+def _stopped(*_: object) -> None:
+    sys.exit("stopped; the same command goes on from here")
+
+
 def main() -> None:
     """Run the sets that are asked for, print a table of each, end with one line of JSON."""
     parser = argparse.ArgumentParser(
@@ -104,6 +109,8 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="share of each set's rows")
     parser.add_argument("--seed", type=int, default=0, help="of which rows are taken, and of training")
     asked = parser.parse_args()
+    # In order, as after Ctrl-C: the trainer writes a checkpoint before it ends.
+    signal.signal(signal.SIGTERM, _stopped)
     folder = asked.state / f"scale-{asked.scale:g}-seed-{asked.seed}"
     outcome: dict[str, object] = {}
     for name in asked.sets or SETS:
