@@ -1,8 +1,10 @@
 import importlib.metadata
+import json
 import re
 import uuid
 
 import grpc
+import httpx
 import pytest
 from trivium.registry.v1 import model_pb2, registry_pb2
 from trivium.trainer.v1 import dataset_pb2, training_pb2
@@ -75,6 +77,22 @@ def test_a_job_ends_as_a_version_that_says_where_it_comes_from(caller: Caller, d
     assert "torch" in lineage.libraries
     installed = re.escape(importlib.metadata.version("trivium-suite"))
     assert re.fullmatch(rf"{installed}(\+g[0-9a-f]{{12}}(\.dirty)?)?", lineage.code_version), lineage.code_version
+
+
+def test_what_was_trained_is_counted_for_operators(deployment: Deployment, done: training_pb2.Job) -> None:
+    address = json.loads((deployment.folder / "run" / "trainer.json").read_text())["metrics_listen"]
+
+    def counted(series: str) -> float:
+        text = httpx.get(f"http://{address}/metrics").text
+        return float(re.findall(rf"^{re.escape(series)} (.*)$", text, re.MULTILINE)[0])
+
+    assert counted('trainer_jobs_ended_total{reason="",state="succeeded"}') >= 1
+    assert counted('trainer_steps_total{kind="joint"}') >= done.total_steps
+    assert counted('trainer_trained_tokens_total{kind="joint"}') >= done.trained_tokens
+    assert counted('trainer_checkpoints_total{outcome="written"}') >= 1
+    assert counted("trainer_checkpoint_bytes_total") > 0
+    # Told by the worker every so often.
+    eventually(lambda: counted('trainer_compute_seconds_total{kind="joint"}') > 0, "the time of training is counted")
 
 
 def test_the_alias_named_in_a_job_is_given_the_version(caller: Caller, done: training_pb2.Job) -> None:
