@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from services.chassis.processes import die_with_parent
-from tests.zygote import SERVICES, Forked, Zygote
+from tests.zygote import LOADED_BY_WORKERS, SERVICES, Forked, Zygote
 
 _SERVICE = """
 import runpy
@@ -51,10 +51,21 @@ def start_service(name: str, *, prelude: str = "", **options: Any) -> "subproces
     return subprocess.Popen([sys.executable, "-c", _SERVICE.format(parent=_parent(), name=name)], **options)
 
 
+def start_forking_trainer(**options: Any) -> Forked:
+    """Start a trainer whose workers are forks, too, and all of them of one process: `tests.forked_workers`."""
+    return _zygote_of_trainers().start("trainer", prelude="tests.forking_trainer", **options)
+
+
 @lru_cache(maxsize=1)
 def _zygote() -> Zygote:
     _parent()
     return Zygote()
+
+
+@lru_cache(maxsize=1)
+def _zygote_of_trainers() -> Zygote:
+    _parent()
+    return Zygote(("trainer",), LOADED_BY_WORKERS)
 
 
 def _parent() -> int:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
@@ -26,7 +26,16 @@ from services.chassis.processes import die_with_parent
 SERVICES = ("access", "registry")
 # Loaded by the services only once they run.
 _LATER = ("alembic.runtime.environment", "alembic.script", "psycopg", "sqlalchemy.dialects.sqlite", "uvloop")
-_MOTHER = "import sys; from tests.zygote import serve; serve(int(sys.argv[1]), int(sys.argv[2]))"
+# Loaded by a trainer's workers, which take seconds for it.
+LOADED_BY_WORKERS = (
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+    "transformers.models.llama.modeling_llama",
+    "peft",
+    "services.trainer.joint.composition",
+    "services.trainer.joint.worker",
+)
+_MOTHER = "import sys; from tests.zygote import serve; serve(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])"
 _REQUEST_BYTES = 1 << 20
 
 
@@ -72,11 +81,13 @@ class Forked:
 
 
 class Zygote:
-    """The process that is forked from; one a test run.  It ends with the run, and its forks with it."""
+    """The process that is forked from.  It ends with the run, and its forks with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, services: Sequence[str] = SERVICES, modules: Sequence[str] = ()) -> None:
+        """``modules`` are loaded beside those of the services."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-c", _MOTHER, str(theirs.fileno()), str(os.getpid())]
+        loaded = [*_LATER, *modules, *(f"services.{name}.__main__" for name in services)]
+        command = [sys.executable, "-c", _MOTHER, str(theirs.fileno()), str(os.getpid()), *loaded]
         root = Path(__file__).resolve().parents[1]
         self._process = subprocess.Popen(command, cwd=root, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         theirs.close()
@@ -111,10 +122,10 @@ class Zygote:
             return answer
 
 
-def serve(connection: int, parent: int) -> None:
-    """Load the services and fork on request, until the other end closes."""
+def serve(connection: int, parent: int, modules: Sequence[str]) -> None:
+    """Load the modules and fork on request, until the other end closes."""
     die_with_parent(parent)
-    for module in (*_LATER, *(f"services.{name}.__main__" for name in SERVICES)):
+    for module in modules:
         import_module(module)
     peer = socket.socket(fileno=connection)
     while True:

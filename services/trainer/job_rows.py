@@ -1,7 +1,8 @@
 """Rows of jobs and their events, and the two ways in which a row changes: a move along `MOVES`, and an event.
 
 Invariants: a state changes along `MOVES` alone and never without an event; a job's events are numbered from 1 without
-gap; a job that no process holds has no lease.
+gap; a job that no process holds has no lease; a transaction that holds more rows of the queue than one job's has its
+turn first.
 """
 
 import json
@@ -11,11 +12,21 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from services.chassis.database import take_turn
 from services.chassis.errors import Failure, Reason
 from services.trainer.job import MOVES, Event, EventKind, Job, Lease, Measures, Order, Progress, State
 from services.trainer.scheduling.state import Priority
 from services.trainer.settings import settings_from
 from services.trainer.store import EventRow, JobRow
+
+
+def take_queue(session: Session) -> None:
+    """Have the turn of the queue until the transaction ends.  Call first in one that holds several rows of it.
+
+    Jobs, use of tenants, sweeps and datasets: two transactions that hold some of them, each in its own order, would wait
+    for one another.  Who holds a single row needs no turn.
+    """
+    take_turn(session, "trainer queue")
 
 
 def find(session: Session, tenant: str, job: str, *, held: bool = False) -> JobRow:
@@ -84,9 +95,9 @@ def release(row: JobRow) -> None:
 
 
 def tell(session: Session, row: JobRow, kind: EventKind, now: float, **values: Any) -> None:
-    """Append an event; the progress in it is the row's.  `values` are columns of the event."""
+    """Append an event.  `values` are columns of the event; the progress in it is the row's unless they say another."""
     row.sequence += 1
-    plain: dict[str, Any] = {"learning_rate": 0.0, "gradient_norm": 0.0, "message": ""}
+    plain: dict[str, Any] = {"learning_rate": 0.0, "gradient_norm": 0.0, "message": "", "progress": row.progress}
     session.add(
         EventRow(
             tenant=row.tenant,
@@ -94,7 +105,6 @@ def tell(session: Session, row: JobRow, kind: EventKind, now: float, **values: A
             sequence=row.sequence,
             kind=kind.value,
             state=row.state,
-            progress=row.progress,
             created_at=now,
             **(plain | values),
         )

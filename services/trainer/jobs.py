@@ -18,7 +18,7 @@ from services.trainer.data.dataset_rows import find as find_dataset
 from services.trainer.data.encoding import mismatch
 from services.trainer.data.rows import Format
 from services.trainer.job import Event, EventKind, Job, Move, Order, Progress, State
-from services.trainer.job_rows import add, event_of, find, job_of, move, tell
+from services.trainer.job_rows import add, event_of, find, job_of, move, take_queue, tell
 from services.trainer.settings import Objective
 from services.trainer.store import EventRow, JobRow
 
@@ -61,6 +61,7 @@ class Jobs:
             return row.job
 
         def change(session: Session) -> Job:
+            take_queue(session)
             job = once(session, key, lambda: queue(session))
             return job_of(find(session, tenant, job))
 

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
 from services.trainer.job import EventKind, Job, State
-from services.trainer.job_rows import find, job_of, move, release, tell
+from services.trainer.job_rows import find, job_of, move, release, take_queue, tell
 from services.trainer.scheduling.state import Priority
 from services.trainer.store import JobRow, UsageRow
 
@@ -60,6 +60,7 @@ class Leases:
         """Take the job as it was planned with (its epoch) and say that it trains; None when it is another's by now."""
 
         def change(session: Session) -> Job | None:
+            take_queue(session)
             row = find(session, job.tenant, job.job, held=True)
             state, now = State(row.state), self._now().timestamp()
             if row.lease_epoch != job.lease.epoch or state not in (State.QUEUED, State.RUNNING) or self._held(row, now):
@@ -82,12 +83,13 @@ class Leases:
 
     async def renew(self) -> None:
         """Hold on to everything that is ours for another while."""
-        until = self._now().timestamp() + self.seconds
-        await self._database.write(
-            lambda session: session.execute(
-                update(JobRow).where(JobRow.lease_owner == self.owner).values(lease_expires_at=until)
-            )
-        )
+
+        def change(session: Session) -> None:
+            take_queue(session)
+            until = self._now().timestamp() + self.seconds
+            session.execute(update(JobRow).where(JobRow.lease_owner == self.owner).values(lease_expires_at=until))
+
+        await self._database.write(change)
 
     async def give_up(self, job: Job) -> None:
         """Let go of a job that stays as it is, to be taken up again by whoever plans next."""

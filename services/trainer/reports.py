@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
 from services.trainer.job import EventKind, Measures
-from services.trainer.job_rows import find, tell
+from services.trainer.job_rows import find, take_queue, tell
 from services.trainer.scheduling.usage import Usage, charge, window_tokens
 from services.trainer.store import JobRow, UsageRow
 from services.trainer.work import Line, Said
@@ -65,6 +65,7 @@ class Reports:
         def change(session: Session) -> tuple[set[str], set[str]]:
             lost: set[str] = set()
             told: set[str] = set()
+            take_queue(session)
             for report in reports:
                 row = find(session, report.tenant, report.job, held=True)
                 if row.lease_epoch != report.epoch or not row.lease_owner:
@@ -111,6 +112,8 @@ class Reports:
             kind,
             now,
             message=_message(line, measures),
+            # A checkpoint is of its own step: written in the background, it may be told after later ones.
+            progress=json.dumps(asdict(line.progress)) if kind in _ONCE else row.progress,
             learning_rate=line.learning_rate,
             gradient_norm=line.gradient_norm,
             tokens_per_second=line.tokens_per_second,

@@ -17,7 +17,7 @@ from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey, once
 from services.trainer.job import Job, State
 from services.trainer.job_rows import find as find_job
-from services.trainer.job_rows import job_of, move
+from services.trainer.job_rows import job_of, move, take_queue
 from services.trainer.jobs import settled_order, steps
 from services.trainer.store import JobRow, SweepMemberRow, SweepRow
 from services.trainer.sweeping.settling import cancelled, settle
@@ -78,6 +78,7 @@ class Sweeps:
             return create(session, tenant, name, principal, asked, created, self._seconds()).sweep
 
         def write(session: Session) -> Sweep:
+            take_queue(session)
             return sweep_of(session, find(session, tenant, once(session, key, lambda: queue(session))))
 
         sweep = await self._database.write(write)
@@ -100,6 +101,7 @@ class Sweeps:
         """End a sweep and its members.  Raises SWEEP_NOT_FOUND, SWEEP_FINISHED; cancelling twice is no error."""
 
         def write(session: Session) -> tuple[Sweep, list[str]]:
+            take_queue(session)
             row = find(session, tenant, sweep, held=True)
             found = sweep_of(session, row, held=True)
             if found.state is SweepState.CANCELLED:
@@ -160,6 +162,7 @@ class Sweeps:
         return {"sweep": lineage(await self.get(job.tenant, job.order.sweep))} if job.order.sweep else {}
 
     def _settled(self, session: Session, name: tuple[str, str]) -> list[str]:
+        take_queue(session)
         row = find(session, *name, held=True)
         settlement = settle(sweep_of(session, row, held=True))
         return apply(session, row, settlement, self._seconds()) if settlement is not None else []

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from trivium.registry.v1 import registry_pb2_grpc
 from trivium.trainer.v1 import dataset_pb2, dataset_pb2_grpc, training_pb2, training_pb2_grpc
 
 from tests import tied
+from tests.forked_workers import named
 from tests.zygote import Forked
 
 READY_SECONDS = 180
@@ -27,10 +28,16 @@ _SERVICES = ("access", "registry", "trainer")
 
 @dataclass(slots=True)
 class Deployment:
-    """The running services; `channel` carries the admin key's credential."""
+    """The running services.
+
+    `settings` are for the trainer's environment, beside what all of them have; a trainer that is `forking` starts
+    itself and its workers in tenths of a second.
+    """
 
     folder: Path
     base: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
+    forking: bool = False
     processes: dict[str, "subprocess.Popen[bytes] | Forked"] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)
 
@@ -50,9 +57,13 @@ class Deployment:
             "TRIVIUM_TRAINER_THREADS": "1",
             "TRIVIUM_TRAINER_RESTART_SECONDS": "0.05",
             **{f"TRIVIUM_{peer.upper()}_ADDRESS": address for peer, address in self.addresses.items()},
+            **(self.settings if service == "trainer" else {}),
         }
         with (self.folder / f"{service}.log").open("ab") as log:
-            process = tied.start_service(service, env=environment, stderr=log)
+            if service == "trainer" and self.forking:
+                process: subprocess.Popen[bytes] | Forked = tied.start_forking_trainer(env=environment, stderr=log)
+            else:
+                process = tied.start_service(service, env=environment, stderr=log)
         self.processes[service] = process
         deadline = time.monotonic() + READY_SECONDS
         while not run_file.exists():
@@ -81,7 +92,10 @@ class Deployment:
     def children(self) -> list[psutil.Process]:
         """The trainer's training processes."""
         trainer = psutil.Process(self.processes["trainer"].pid)
-        return [child for child in trainer.children() if "services.trainer." in " ".join(child.cmdline())]
+        children = trainer.children()
+        if self.forking:
+            return named(children)
+        return [child for child in children if "services.trainer." in " ".join(child.cmdline())]
 
     def job_folders(self) -> set[str]:
         """Names of the folders in which training processes worked; each is a job's id."""
@@ -165,9 +179,11 @@ def parts(
 
 
 @contextlib.contextmanager
-def deployed(folder: Path, base: Path) -> Iterator[Deployment]:
-    """The three services, stopped at the end."""
-    deployment = Deployment(folder, base)
+def deployed(
+    folder: Path, base: Path, settings: Mapping[str, str] | None = None, *, forking: bool = False
+) -> Iterator[Deployment]:
+    """The three services, stopped at the end; `settings` and `forking` as Deployment has them."""
+    deployment = Deployment(folder, base, settings or {}, forking)
     try:
         for service in _SERVICES:
             deployment.start(service)

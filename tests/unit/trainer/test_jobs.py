@@ -129,6 +129,17 @@ async def test_a_step_is_told_once_however_often_it_is_done(database: Database, 
     assert (await jobs.get("acme", job.job)).progress.step == 4
 
 
+async def test_a_checkpoint_is_told_with_the_step_that_it_is_of(database: Database, jobs: Jobs) -> None:
+    await stored(database)
+    job = await begun(database, jobs)
+    written = Line(Said.CHECKPOINT, Progress(2, 100))
+    # Written behind the steps' back; and told once, though the way to it is gone twice.
+    await reports_in(database).store([said(job, line) for line in (step(2), step(3), written, step(2), written)])
+    told = [(event.kind, event.progress.step) for event in await gapless(jobs, job)][-3:]
+    assert told == [(EventKind.STEP, 2), (EventKind.STEP, 3), (EventKind.CHECKPOINT, 2)]
+    assert (await jobs.get("acme", job.job)).progress.step == 3
+
+
 async def test_what_comes_under_an_earlier_lease_changes_nothing(database: Database, jobs: Jobs) -> None:
     await stored(database)
     zombie = await begun(database, jobs)
@@ -143,6 +154,20 @@ async def test_what_comes_under_an_earlier_lease_changes_nothing(database: Datab
     assert "acme" not in {
         tenant for tenant, row in (await reports.usage()).items() if row.used_seconds or row.window_tokens
     }
+
+
+async def test_whoever_holds_several_jobs_waits_for_nobody_who_waits_for_him(database: Database, jobs: Jobs) -> None:
+    await stored(database)
+    leases, reports = leases_in(database), reports_in(database)
+    held = [await begun(database, jobs) for _ in range(6)]
+    for number in range(1, ROUNDS):
+        lines = [said(job, step(number)) for job in held]
+        await asyncio.gather(
+            reports.store(lines), leases.renew(), reports.store(lines[::-1]), leases.renew(), begun(database, jobs)
+        )
+    for job in held:
+        steps = [event.progress.step for event in await gapless(jobs, job) if event.kind is EventKind.STEP]
+        assert steps == list(range(1, ROUNDS))
 
 
 async def test_use_is_charged_to_the_tenant_and_kept_with_the_job(database: Database, jobs: Jobs) -> None:
