@@ -114,7 +114,8 @@ def joint_base_parts(base: Architecture, settings: Settings) -> dict[str, int]:
 
 
 def pass_tokens(settings: Settings) -> int:
-    """Most tokens that a job of these settings takes through its base at once."""
-    # One row always goes through whole; a pair is two of them.
-    sides = 2 if settings.objective is Objective.DPO else 1
-    return max(settings.micro_batch_tokens, sides * settings.max_row_tokens)
+    """Most tokens that a job of these settings takes through its base at once, to learn from them."""
+    # A pair is two rows.
+    row_tokens = settings.max_row_tokens * (2 if settings.objective is Objective.DPO else 1)
+    # One row always goes through whole, and a pass holds no more than a step's rows.
+    return max(row_tokens, min(settings.micro_batch_tokens, settings.batch_rows * row_tokens))

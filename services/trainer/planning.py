@@ -73,7 +73,7 @@ def unfit(order: Order, nodes: Sequence[scheduling.Node], granted: Allowance) ->
     if nodes and needed > largest:
         return (
             f"it needs {gib(needed)} ({parts}), the largest machine gives training {gib(largest)}: use a smaller base "
-            "or rank, shorter rows or fewer target modules"
+            "or rank, shorter rows, a smaller micro_batch_tokens or fewer target modules"
             + ("" if order.settings.gradient_checkpointing else ", or gradient_checkpointing")
         )
     # A base is shared by all who train on it, and counts against nobody.

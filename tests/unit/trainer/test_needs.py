@@ -148,6 +148,9 @@ def test_what_no_machine_could_hold_is_refused_with_its_arithmetic() -> None:
     refusal = unfit(order, [Node("a", 8 << 30, 2), Node("b", 1 << 30, 2)], Allowance())
     assert refusal.startswith("it needs 9.0 GiB (6.0 GiB for the job and 3.0 GiB for its base and a step)")
     assert "8.0 GiB" in refusal
+    assert refusal.endswith("or gradient_checkpointing")
+    asked = replace(order, settings=Settings(gradient_checkpointing=True))
+    assert "gradient_checkpointing" not in unfit(asked, [Node("a", 8 << 30, 2)], Allowance())
 
 
 def test_what_a_tenant_could_never_hold_is_refused_at_once() -> None:

@@ -49,5 +49,8 @@ def test_longer_rows_take_larger_passes(base: Path) -> None:
     shape = architecture(json.loads((base / "config.json").read_text()))
     usual = joint_base_parts(shape, Settings())["activations of a step"]
     assert joint_base_parts(shape, Settings(max_row_tokens=MOST_STEP_TOKENS))["activations of a step"] == usual
+    # However much a pass may hold, a step has no more rows.
+    roomy = Settings(max_row_tokens=MOST_STEP_TOKENS // 8, batch_rows=8, micro_batch_tokens=1 << 20)
+    assert joint_base_parts(shape, roomy)["activations of a step"] == usual
     longer = Settings(max_row_tokens=4 * MOST_STEP_TOKENS)
     assert joint_base_parts(shape, longer)["activations of a step"] == 4 * usual
