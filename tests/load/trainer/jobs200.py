@@ -30,6 +30,8 @@ _RATE = 1e-4
 SHAPES = ((1, 32), (2, 32), (2, 64), (4, 64))
 # Tokens of a job: drawn evenly between these, so that the longest has ten times the shortest's.
 _LEAST_TOKENS, _MOST_TOKENS = 256, 2560
+# Jobs in a joint step that is measured by itself.
+_GROUPS = (8, 16, 32)
 _LOOK_SECONDS = 0.5
 _LIMIT_SECONDS = 2400.0
 # What the scheduler may give to jobs and base; the figure is what they then take.
@@ -78,8 +80,8 @@ def planned(count: int) -> list[Planned]:
 def figures(scale: float) -> Figures:
     """Measure what they are compared with, run them, measure again."""
     jobs = planned(scaled(_JOBS, scale, least=8))
-    rounds = scaled(3, scale, least=1)
-    before = measured("sleeping", "mixed", shapes=SHAPES, rounds=rounds)
+    sizes = {"shapes": SHAPES, "groups": _GROUPS if scale >= 1 else (4, 8), "rounds": scaled(3, scale)}
+    before = measured("sleeping", "mixed", **sizes)
     say(
         f"best joint step {before['joint_tokens_per_second']:.0f} supervised tokens/s, of {before['joint_members']} jobs"
     )
@@ -87,7 +89,7 @@ def figures(scale: float) -> Figures:
         environment = {"TRIVIUM_TRAINER_MEMORY_BYTES": str(_MEMORY_BYTES)}
         with deployed(Path(folder), environment) as trainer:
             run = through_the_service(trainer, jobs)
-    after = [measured(way, "mixed", shapes=SHAPES, rounds=rounds) for way in ("sleeping", "spinning")]
+    after = [measured(way, "mixed", **sizes) for way in ("sleeping", "spinning")]
     return compared(jobs, run, [before, *after])
 
 

@@ -11,25 +11,23 @@ from tests.load.trainer.joint_speed import sequential, slots, stepper
 from tests.load.trainer.parts import Figures
 from tests.load.trainer.work import alternating, base, rows
 
-# Jobs in a joint step: the rate of the best of these counts.
-_GROUPS = (8, 16, 32)
 
-
-def mixed_rates(shapes: Sequence[Sequence[int]], *, rounds: int = 3) -> Figures:
+def mixed_rates(shapes: Sequence[Sequence[int]], groups: Sequence[int], *, rounds: int = 3) -> Figures:
     """Supervised tokens a second of the best joint step of jobs of these shapes, (rows, tokens of a row), drawn evenly.
 
+    Steps are of so many jobs as `groups` says; the rate of the best of them counts.
     `sequential_seconds` has the seconds of one step of one job, for each shape, by the best sequential loop.
     """
     bank, draw = Bank(base()), random.Random(3)
-    drawn = [shapes[number % len(shapes)] for number in range(max(_GROUPS))]
+    drawn = [shapes[number % len(shapes)] for number in range(max(groups))]
     draw.shuffle(drawn)
     batches = [rows(count, tokens, seed=number) for number, (count, tokens) in enumerate(drawn)]
     held = slots(bank, len(batches))
-    steps = {str(group): stepper(bank, held[:group], batches[:group]) for group in _GROUPS}
+    steps = {str(group): stepper(bank, held[:group], batches[:group]) for group in groups}
     alone = {f"alone-{number}": sequential(1, [rows(*shape)]) for number, shape in enumerate(shapes)}
     times = alternating({**steps, **alone}, rounds=rounds)
     rates = {}
-    for group in _GROUPS:
+    for group in groups:
         # All but a row's first token are learned.
         supervised = sum(len(row.tokens) - 1 for batch in batches[:group] for row in batch)
         rates[group] = supervised / min(time.wall_seconds for time in times[str(group)])

@@ -1,0 +1,70 @@
+"""The arithmetic between what the trainer's benchmark sees and what it prints."""
+
+import pytest
+
+from services.trainer.settings import Objective
+from tests.load.trainer import fairness, jobs200
+from tests.load.trainer.coserve import Condition, told
+from tests.load.trainer.jobs200 import Planned, Run, compared, planned
+from tests.load.trainer.mixture import mixture
+from tests.load.trainer.parts import rounded, scaled
+
+RUN = Run(
+    completions=[6.0, 8.0],
+    trained_seconds=10.0,
+    compute_seconds=9.0,
+    peak_bytes=3 << 30,
+    one_bytes=1 << 30,
+    most_resident=2,
+    supervised_tokens=1000,
+)
+
+
+def rates(joint: float, *sequential: float) -> dict[str, object]:
+    return {"joint_tokens_per_second": joint, "sequential_seconds": list(sequential)}
+
+
+def test_jobs_one_after_another_are_the_shortest_first_each_waiting_for_those_before() -> None:
+    # Ten steps of a second, then four of half a second: 2 s, and 12 s.
+    jobs = [Planned(0, 10), Planned(1, 4)]
+    found = compared(jobs, RUN, [rates(100.0, 1.0, 0.9, 9, 9), rates(125.0, 1.5, 0.5, 9, 9)])
+    assert found["sequential_mean_completion_seconds"] == (2 + 12) / 2
+    assert found["mean_completion_ratio"] == 7 / 7
+    assert found["utilisation_200"] == 0.9
+    # The best rate of the run, not the latest.
+    assert found["goodput_200"] == 100 / 125
+    assert (found["jobs_200_peak_gib"], found["single_process_gib"]) == (3, 2)
+
+
+def test_two_hundred_jobs_differ_tenfold_in_length_and_are_of_every_shape() -> None:
+    jobs = planned(200)
+    tokens = [job.steps * jobs200.SHAPES[job.shape][0] * jobs200.SHAPES[job.shape][1] for job in jobs]
+    assert min(tokens) <= 288
+    assert max(tokens) >= 2300
+    assert {job.shape for job in jobs} == set(range(len(jobs200.SHAPES)))
+
+
+def test_jains_index_is_one_for_equals_and_one_over_their_number_for_a_single_taker() -> None:
+    assert fairness.jain([3.0, 3.0, 3.0]) == pytest.approx(1.0)
+    assert fairness.jain([5.0, 0.0, 0.0]) == pytest.approx(1 / 3)
+
+
+def test_serving_and_training_are_each_held_to_what_they_do_alone() -> None:
+    alone = Condition(gaps=[0.02] * 99 + [0.05] * 2, firsts=[0.1])
+    both = Condition(gaps=[0.03] * 99 + [0.10] * 2, firsts=[0.2], speeds=[60.0, 80.0])
+    found = told(alone, both, Condition(speeds=[100.0, 100.0]))
+    assert found["coserve_token_gap_ratio"] == pytest.approx(2.0)
+    assert found["coserve_training_ratio"] == pytest.approx(0.7)
+
+
+def test_a_mixture_is_the_same_each_time_and_has_every_rank_and_preferences_among_the_rest() -> None:
+    jobs = mixture(40)
+    assert jobs == mixture(40)
+    assert {job.settings.rank for job in jobs} == {4, 8, 16, 32}
+    assert {job.settings.objective for job in jobs} == set(Objective)
+    assert len({job.settings.schedule for job in jobs}) == 4
+
+
+def test_a_scale_leaves_at_least_what_a_part_needs_and_figures_four_digits() -> None:
+    assert (scaled(200, 0.01, least=8), scaled(200, 1.0)) == (8, 200)
+    assert rounded({"a": 1.23456, "b": [0.000123456], "c": {"d": 2}}) == {"a": 1.235, "b": [0.0001235], "c": {"d": 2}}
