@@ -31,6 +31,8 @@ _ROWS, _ROW_TOKENS, _RATE = 4, 64, 1e-4
 _ANSWER_TOKENS = 48
 _ASKED_ALONE = 12
 _AT_ONCE = 16
+# Of the open stream: more than ever run, so that arrivals wait for nobody.
+_MOST_AT_ONCE = 64
 _WINDOW_SECONDS = 60.0
 _ROUNDS = 2
 _PATIENCE_SECONDS = 600.0
@@ -55,9 +57,11 @@ def figures(scale: float) -> Figures:
             with beside(served.stack) as trainer:
                 tenant = trainer.tenant()
                 generator = tenant_of(served, tenant.name, tenant.credential).generator
-                service_seconds, batched = capacity(generator)
+                service_seconds, batched = capacity(
+                    generator, scaled(_ASKED_ALONE, scale, least=3), scaled(_AT_ONCE, scale, least=4)
+                )
                 pace = service_seconds / LOAD
-                begin(tenant)
+                begin(tenant, scaled(_JOBS, scale, least=2))
                 for number in range(scaled(_ROUNDS, scale)):
                     hold(tenant)
                     serve(generator, pace, window, alone, seed=number)
@@ -98,27 +102,27 @@ def told(alone: Condition, both: Condition, training: Condition) -> Figures:
     return found
 
 
-def capacity(generator: Caller) -> tuple[float, float]:
+def capacity(generator: Caller, asked: int, at_once: int) -> tuple[float, float]:
     """Seconds of one answer when they come one after another, and tokens a second of many at once."""
     for _ in range(2):
         _answer(generator, 0, Condition())
     took = []
-    for number in range(_ASKED_ALONE):
+    for number in range(asked):
         begun = time.perf_counter()
         _answer(generator, number, Condition())
         took.append(time.perf_counter() - begun)
     begun = time.perf_counter()
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        list(pool.map(lambda number: _answer(generator, number, Condition()), range(_AT_ONCE)))
-    batched = _AT_ONCE * _ANSWER_TOKENS / (time.perf_counter() - begun)
+    with ThreadPoolExecutor(at_once) as pool:
+        list(pool.map(lambda number: _answer(generator, number, Condition()), range(at_once)))
+    batched = at_once * _ANSWER_TOKENS / (time.perf_counter() - begun)
     say(f"an answer of {_ANSWER_TOKENS} tokens takes {statistics.median(took):.2f} s; {batched:.0f} tokens/s at once")
     return statistics.median(took), batched
 
 
-def begin(tenant: Tenant) -> None:
+def begin(tenant: Tenant, jobs: int) -> None:
     """Queue jobs that do not end by themselves, and wait until they train."""
     dataset = tenant.upload(texts(64, 400))
-    for number in range(_JOBS):
+    for number in range(jobs):
         settings = plain_settings(_ROWS, _ROW_TOKENS, steps=10**6, seed=number, learning_rate=_RATE)
         tenant.order(f"m{number}", dataset, settings)
     _until_training(tenant)
@@ -151,7 +155,7 @@ def serve(generator: Caller, pace_seconds: float, window_seconds: float, into: C
     draw, begun, number = random.Random(seed), time.monotonic(), 0
     due = draw.expovariate(1 / pace_seconds)
     pause = threading.Event()
-    with ThreadPoolExecutor(4 * _AT_ONCE) as pool:
+    with ThreadPoolExecutor(_MOST_AT_ONCE) as pool:
         asked = []
         while due < window_seconds:
             pause.wait(max(0.0, begun + due - time.monotonic()))

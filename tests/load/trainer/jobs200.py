@@ -32,8 +32,10 @@ SHAPES = ((1, 32), (2, 32), (2, 64), (4, 64))
 _LEAST_TOKENS, _MOST_TOKENS = 256, 2560
 # Jobs in a joint step that is measured by itself.
 _GROUPS = (8, 16, 32)
-_LOOK_SECONDS = 0.5
+# Not more often: who looks takes of the same cores.
+_LOOK_SECONDS = 2.0
 _LIMIT_SECONDS = 2400.0
+_TOLD_EVERY = 20
 # What the scheduler may give to jobs and base; the figure is what they then take.
 _MEMORY_BYTES = 12 << 30
 _GIB = 1 << 30
@@ -46,11 +48,9 @@ class Planned:
     shape: int
     steps: int
 
-    @property
-    def supervised_tokens(self) -> int:
-        """All but the first of each row."""
-        rows, tokens = SHAPES[self.shape]
-        return self.steps * rows * (tokens - 1)
+    def supervised_tokens(self, trained_tokens: int) -> int:
+        """Of the tokens that went through the model all but the first of each row."""
+        return trained_tokens - self.steps * SHAPES[self.shape][0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +150,12 @@ def through_the_service(trainer: Trainer, jobs: Sequence[Planned]) -> Run:
             for number, job in enumerate(jobs)
         ]
         say(f"ordered {len(names)} jobs in {time.time() - begun:.1f} s")
-        trained, most = _wait(tenant, set(names))
+        most = _wait(tenant, set(names))
     found = {job.job: job for job in tenant.jobs()}
     done = {name for name in names if found[name].state == training_pb2.JOB_STATE_SUCCEEDED}
     for name in set(names) - done:
         say(f"{name}: {training_pb2.JobState.Name(found[name].state)} {found[name].error.message}")
+    trained = max(_trained_at(tenant, name) for name in names)
     return Run(
         completions=[found[name].end_time.ToNanoseconds() / 1e9 - begun for name in done],
         trained_seconds=trained - begun,
@@ -162,27 +163,37 @@ def through_the_service(trainer: Trainer, jobs: Sequence[Planned]) -> Run:
         peak_bytes=peak[0],
         one_bytes=alone[0],
         most_resident=most,
-        supervised_tokens=sum(job.supervised_tokens for name, job in zip(names, jobs, strict=True) if name in done),
+        supervised_tokens=sum(
+            job.supervised_tokens(found[name].trained_tokens)
+            for name, job in zip(names, jobs, strict=True)
+            if name in done
+        ),
     )
 
 
-def _wait(tenant: Tenant, names: set[str]) -> tuple[float, int]:
-    """Wait until all have ended; when the last had trained (Unix seconds), and how many trained at once at most."""
-    deadline, most, trained, told = time.monotonic() + _LIMIT_SECONDS, 0, 0.0, 0
+def _wait(tenant: Tenant, names: set[str]) -> int:
+    """Wait until all have ended; how many trained at once at most."""
+    deadline, most, told = time.monotonic() + _LIMIT_SECONDS, 0, 0
     pause = threading.Event()
     while True:
         jobs = [job for job in tenant.jobs() if job.job in names]
         most = max(most, sum(job.state == training_pb2.JOB_STATE_RUNNING for job in jobs))
-        if not trained and all(job.state in TRAINED for job in jobs):
-            trained = time.time()
         ended = sum(job.state in FINISHED for job in jobs)
-        if ended >= told + 20:
+        if ended >= told + _TOLD_EVERY:
             told = ended
             say(f"{ended} of {len(names)} jobs have ended, {most} trained at once")
         if ended == len(names):
-            return trained, most
+            return most
         assert time.monotonic() < deadline, f"{ended} of {len(names)} jobs ended in {_LIMIT_SECONDS:.0f} s"
         pause.wait(_LOOK_SECONDS)
+
+
+def _trained_at(tenant: Tenant, job: str) -> float:
+    """When a job that has ended trained no more, in Unix seconds: its result was on disk."""
+    for answer in tenant.training.WatchJob(training_pb2.WatchJobRequest(job=job)):
+        if answer.event.state in TRAINED:
+            return float(answer.event.create_time.ToNanoseconds() / 1e9)
+    raise AssertionError(f"{job} has no event of its end")
 
 
 @contextmanager
