@@ -18,6 +18,9 @@ def plan(lengths: Sequence[int], *, batch_rows: int, epochs: int, seed: int, max
     """Return the row indices of every optimizer step, in order; `max_steps` 0 means all."""
     steps: list[list[int]] = []
     for epoch in range(epochs):
+        # Epochs that are never reached cost nothing: a worker plans where all its jobs wait for it.
+        if max_steps and len(steps) >= max_steps:
+            break
         generator = torch.Generator().manual_seed(_mixed(seed, epoch))
         order = torch.randperm(len(lengths), generator=generator).tolist()
         window = batch_rows * _WINDOW_BATCHES

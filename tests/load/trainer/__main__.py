@@ -21,7 +21,7 @@ import psutil
 
 from tests import tied
 from tests.load.trainer.parts import Figures, rounded, say
-from tests.load.trainer.threading_ways import environment
+from tests.load.trainer.threading_ways import SLEEPING, environment
 from tests.load.trainer.workers import THREADS
 
 # By name, the module and the function that takes the scale and returns figures; imported where it runs.
@@ -79,7 +79,7 @@ def apart(name: str, scale: float) -> tuple[Figures | None, Figures]:
         stdout=subprocess.PIPE,
         text=True,
         # As the trainer sets its own processes up.
-        env=environment("sleeping"),
+        env=environment(SLEEPING),
     )
     output, _ = process.communicate()
     figures: Figures | None = json.loads(output.splitlines()[-1]) if process.returncode == 0 else None

@@ -29,6 +29,7 @@ LOAD = 0.3
 _JOBS = 6
 _ROWS, _ROW_TOKENS, _RATE = 4, 64, 1e-4
 _ANSWER_TOKENS = 48
+_ENDLESS = 20_000
 _ASKED_ALONE = 12
 _AT_ONCE = 16
 # Of the open stream: more than ever run, so that arrivals wait for nobody.
@@ -123,7 +124,7 @@ def begin(tenant: Tenant, jobs: int) -> None:
     """Queue jobs that do not end by themselves, and wait until they train."""
     dataset = tenant.upload(texts(64, 400))
     for number in range(jobs):
-        settings = plain_settings(_ROWS, _ROW_TOKENS, steps=10**6, seed=number, learning_rate=_RATE)
+        settings = plain_settings(_ROWS, _ROW_TOKENS, steps=_ENDLESS, seed=number, learning_rate=_RATE)
         tenant.order(f"m{number}", dataset, settings)
     _until_training(tenant)
 
@@ -153,7 +154,7 @@ def _until_training(tenant: Tenant) -> None:
 def serve(generator: Caller, pace_seconds: float, window_seconds: float, into: Condition, *, seed: int) -> None:
     """Ask at random moments, one in `pace_seconds` on average, for as long as the window; wait for the answers."""
     draw, begun, number = random.Random(seed), time.monotonic(), 0
-    due = draw.expovariate(1 / pace_seconds)
+    due = 0.0
     pause = threading.Event()
     with ThreadPoolExecutor(_MOST_AT_ONCE) as pool:
         asked = []

@@ -22,7 +22,7 @@ from trivium.trainer.v1 import training_pb2
 
 from tests.load.trainer.parts import Figures, say, scaled
 from tests.load.trainer.service import FINISHED, TRAINED, Tenant, Trainer, deployed, plain_settings, texts
-from tests.load.trainer.threading_ways import measured
+from tests.load.trainer.threading_ways import SLEEPING, measured, ways_at
 
 _JOBS = 200
 _RATE = 1e-4
@@ -81,7 +81,7 @@ def figures(scale: float) -> Figures:
     """Measure what they are compared with, run them, measure again."""
     jobs = planned(scaled(_JOBS, scale, least=8))
     sizes = {"shapes": SHAPES, "groups": _GROUPS if scale >= 1 else (4, 8), "rounds": scaled(3, scale)}
-    before = measured("sleeping", "mixed", **sizes)
+    before = measured(SLEEPING, "mixed", **sizes)
     say(
         f"best joint step {before['joint_tokens_per_second']:.0f} supervised tokens/s, of {before['joint_members']} jobs"
     )
@@ -89,7 +89,7 @@ def figures(scale: float) -> Figures:
         environment = {"TRIVIUM_TRAINER_MEMORY_BYTES": str(_MEMORY_BYTES)}
         with deployed(Path(folder), environment) as trainer:
             run = through_the_service(trainer, jobs)
-    after = [measured(way, "mixed", **sizes) for way in ("sleeping", "spinning")]
+    after = [measured(way, "mixed", **sizes) for way in ways_at(scale)]
     return compared(jobs, run, [before, *after])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.load.trainer.parts import Figures, say, scaled, spread
-from tests.load.trainer.threading_ways import fairest, measured
+from tests.load.trainer.threading_ways import SLEEPING, fairest, measured, ways_at
 
 # Tokens of a job's step, and jobs in a joint step: as many as a pass of about 2,048 tokens holds, at most 50.
 CURVE = ((32, 50), (64, 32), (128, 16), (256, 8), (512, 4), (1024, 2), (2048, 1))
@@ -21,7 +21,7 @@ def curve(scale: float) -> Figures:
     found: Figures = {"joint_curve": {}}
     for tokens, jobs in points:
         arguments = {"jobs": jobs, "tokens": tokens, "rounds": rounds, "naive": tokens == CURVE[0][0]}
-        point, speeds = fairest("sequential_tokens_per_second", "joint", **arguments)
+        point, speeds = fairest(ways_at(scale), "sequential_tokens_per_second", "joint", **arguments)
         ratio = point[f"joint_ratio_{tokens}"]
         found["joint_curve"][str(tokens)] = {
             "ratio": ratio,
@@ -43,14 +43,14 @@ def curve(scale: float) -> Figures:
         if "naive_loop_ratio" in point:
             found["naive_loop_ratio"] = point["naive_loop_ratio"]
             say(f"a loop over adapters inside one batch: {point['naive_loop_ratio']:.2f} times the sequential loop")
-    own = measured("sleeping", "joint", jobs=scaled(_OWN_MEMBERS, scale, least=2), tokens=32, rounds=rounds)
+    own = measured(SLEEPING, "joint", jobs=scaled(_OWN_MEMBERS, scale, least=2), tokens=32, rounds=rounds)
     found["joint_ratio_32_own_group"] = own["joint_ratio_32"]
     found |= _floor(points[0][1], rounds)
     return found
 
 
 def _floor(jobs: int, rounds: int) -> Figures:
-    point = measured("sleeping", "floor", jobs=jobs, tokens=32, rounds=rounds)
+    point = measured(SLEEPING, "floor", jobs=jobs, tokens=32, rounds=rounds)
     say(
         f"a joint step of {jobs} jobs of 32 tokens over forward and backward of the bare base: {spread(point['rounds'])} "
         f"(target: at most 1.4); over the bank's own pass without adapters {point['own_floor_ratio']:.2f}"
@@ -62,7 +62,12 @@ def _floor(jobs: int, rounds: int) -> Figures:
 def trl(scale: float) -> Figures:
     """`bank_one_ratio_trl`."""
     point, speeds = fairest(
-        "trl_tokens_per_second", "trl", batch_rows=_TRL_ROWS, tokens=_TRL_TOKENS, rounds=scaled(_ROUNDS, scale, least=2)
+        ways_at(scale),
+        "trl_tokens_per_second",
+        "trl",
+        batch_rows=_TRL_ROWS,
+        tokens=_TRL_TOKENS,
+        rounds=scaled(_ROUNDS, scale, least=2),
     )
     each = point.pop("rounds")
     say(

@@ -35,6 +35,12 @@ def test_most_steps_bounds_the_plan() -> None:
     assert len(plan(LENGTHS, batch_rows=2, epochs=2, seed=0, max_steps=3)) == 3
 
 
+def test_epochs_beyond_the_most_steps_are_not_planned() -> None:
+    # Planned all, they would take as long as memory lasts.
+    shortened = plan(LENGTHS, batch_rows=2, epochs=10**9, seed=0, max_steps=7)
+    assert shortened == plan(LENGTHS, batch_rows=2, epochs=2, seed=0, max_steps=7)
+
+
 @given(st.lists(st.integers(2, 300), min_size=1, max_size=30))
 def test_a_step_is_split_within_the_budget_and_loses_no_row(lengths: list[int]) -> None:
     parts = micro_batches(range(len(lengths)), lengths, budget_tokens=256)
