@@ -74,6 +74,8 @@ class Runner:
         self._wake = wake
         # What each job in a process of ours keeps in place for it (its base, its dataset).
         self._held: dict[str, AsyncExitStack] = {}
+        # The lease under which each of them is ours.
+        self._epochs: dict[str, int] = {}
         # Jobs that were told to give way, and for whom; jobs that were told to pause.
         self._giving_way: dict[str, str] = {}
         self._pausing: set[str] = set()
@@ -120,7 +122,7 @@ class Runner:
     async def _look(self) -> None:
         """See how things stand, and do what the plan says."""
         await self._sweeps.settle()
-        jobs = await self._jobs.unfinished()
+        jobs = await self._unfinished()
         await leftovers.clear(self._folder, self._jobs, {job.job for job in jobs} | self._held.keys())
         await self._obey(jobs)
         by_name = {job.job: job for job in jobs}
@@ -154,6 +156,14 @@ class Runner:
                     for name, tenant in state.tenants.items()
                 }
             )
+
+    async def _unfinished(self) -> list[Job]:
+        """The jobs that have not ended; what is in processes of ours stays ours, also where we were held up for long."""
+        jobs, now = await self._jobs.unfinished(), time.time()
+        if not any(job.job in self._held and not job.lease.held(now) for job in jobs):
+            return jobs
+        await self._leases.renew()
+        return await self._jobs.unfinished()
 
     def _ready(self, job: Job, outcomes: Mapping[str, State], now: float) -> bool:
         """Whether the plan should count with the job; one that follows another has its place in it before its base."""
@@ -207,7 +217,9 @@ class Runner:
             # Cancelled or paused since it was planned, or another trainer's by now.
             await kept.aclose()
             return
-        self._held[job.job] = kept
+        if earlier := self._held.pop(job.job, None):
+            await earlier.aclose()
+        self._held[job.job], self._epochs[job.job] = kept, claimed.lease.epoch
         self._meter.started(job, time.time())
         folder = self._folder / job.job
         try:
@@ -249,6 +261,9 @@ class Runner:
         """Store what was heard, in order; settle the jobs that processes let go of."""
         reports: list[Report] = []
         for news in heard:
+            if news.epoch < self._epochs.get(news.job, 0):
+                # Said under a lease that we have had a later one than since.
+                continue
             if isinstance(news, Report):
                 self._meter.hear(news)
             if isinstance(news, Report) and news.line.said not in _LAST:
@@ -300,6 +315,7 @@ class Runner:
         return job
 
     async def _release(self, name: str) -> None:
+        self._epochs.pop(name, None)
         self._giving_way.pop(name, None)
         self._pausing.discard(name)
         self._not_before.pop(name, None)

@@ -8,12 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey
+from services.trainer.executors.executor import Lost
 from services.trainer.job import Job, Move, Progress, State
 from services.trainer.jobs import Jobs
 from services.trainer.planning import Allowance
+from services.trainer.reports import Report
+from services.trainer.store import JobRow
 from services.trainer.work import Line, Said
 from tests.stack import eventually
 from tests.unit.trainer.scripted import World, opened
@@ -97,6 +101,44 @@ async def test_a_job_whose_process_is_lost_goes_on_and_one_that_loses_too_many_f
             world.executor.loses(job.job)
         failed = await world.until_state(job, State.FAILED)
     assert (failed.error_reason, failed.attempts) == ("PROCESS_LOST", 3)
+
+
+async def test_a_trainer_that_was_held_up_keeps_the_jobs_that_nobody_took(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, renewed, renew = await queued(world.jobs), asyncio.Event(), world.leases.renew
+
+    async def told() -> None:
+        await renew()
+        renewed.set()
+
+    monkeypatch.setattr(world.leases, "renew", told)
+    async with world.running():
+        await world.until(lambda: job.job in world.executor.started, "it was started")
+        past = update(JobRow).values(lease_expires_at=1.0)
+        await world.database.write(lambda session: session.execute(past))
+        async with asyncio.timeout(30):
+            await renewed.wait()
+        now = await world.jobs.get("acme", job.job)
+    assert (now.lease.epoch, now.attempts) == (1, 1)
+    assert ("drop", job.job) not in world.executor.asked
+
+
+async def test_what_is_said_under_an_earlier_lease_of_ours_changes_nothing(world: World) -> None:
+    job = await queued(world.jobs)
+    async with world.running() as runner:
+        await world.until(lambda: job.job in world.executor.started, "it was started")
+        first = world.executor.started[job.job]
+        world.executor.loses(job.job)
+        await world.until(lambda: getattr(world.executor.started.get(job.job), "epoch", 0) == 2, "it goes on")
+        late = [Line(Said.STEP, Progress(1, 2, 10)), Line(Said.STOPPED)]
+        await runner._take([Report(first.tenant, job.job, first.epoch, line) for line in late])
+        await runner._take([Lost(first.tenant, job.job, first.epoch, "signal 9")])
+        assert world.holding == [job.job]
+        world.executor.says(job.job, Line(Said.DONE))
+        done = await world.until_state(job, State.REGISTERING)
+    assert done.attempts == 2
+    assert ("drop", job.job) not in world.executor.asked
 
 
 async def test_a_paused_job_writes_its_checkpoint_first_and_a_cancelled_one_is_dropped(world: World) -> None:
