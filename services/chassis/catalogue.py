@@ -280,6 +280,12 @@ class Reason(Enum):
     DATASET_UNCHECKED = Entry(
         Code.INVALID_ARGUMENT, "Checking the dataset takes more than {limit}. Shorten its rows, or split the file."
     )
+    CHECKPOINT_NOT_FOUND = Entry(
+        Code.NOT_FOUND, "The job {name} keeps no checkpoint{step}; it keeps {kept}.", "trivium.trainer.v1.Checkpoint"
+    )
+    CHECKPOINT_UNFIT = Entry(
+        Code.FAILED_PRECONDITION, "No version can be made of the checkpoint of step {step}: {problem}."
+    )
     JOB_FINISHED = Entry(Code.FAILED_PRECONDITION, "The job {name} has already ended: {state}.")
     JOB_NOT_FOUND = Entry(Code.NOT_FOUND, "No job is named {name}.", "trivium.trainer.v1.Job")
     JOB_UNREACHABLE = Entry(Code.FAILED_PRECONDITION, "The job {name} cannot begin: {problem}.")

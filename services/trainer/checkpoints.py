@@ -35,9 +35,12 @@ KEPT = 2
 _PREFIX = "step-"
 _LEASE = "lease-"
 _TEMPORARY = "tmp-"
+# How often it is looked again for a checkpoint while newer ones push out those that were found.
+_TRIES = 5
 
-# What the files mean.  1: tensors by the names that PEFT gives them, no state; a release that reads 2 reads 1 as well.
-FORMAT = 2
+# What the files mean.  1: tensors by the names that PEFT gives them, no state.  2: a state beside them.  3: the state
+# says how a version is made of the tensors (`exports`).  A release that reads one reads those before it.
+FORMAT = 3
 
 # Called with the name of every point at which a kill may strike; tests kill there.
 WritePoint = Callable[[str], None]
@@ -138,6 +141,37 @@ def newest(parent: Path) -> Checkpoint | None:
 def kept(root: Path) -> list[Checkpoint]:
     """Return the checkpoints of a job that verify, newest first, whichever lease wrote them."""
     return [checkpoint for folder in reversed(_folders(root)) if (checkpoint := verified(folder)) is not None]
+
+
+def link(root: Path, into: Path, step: int = 0) -> Checkpoint | None:
+    """Give a kept checkpoint of a job, by its step or the newest, a second name in the folder `into` of the same disk.
+
+    What is linked stays whatever the job does meanwhile, and takes no room beside it.  None where there is none.
+    """
+    into.mkdir(parents=True, exist_ok=True)
+    for _ in range(_TRIES):
+        before = _folders(root)
+        for folder in reversed(before):
+            if step and folder.name != f"{_PREFIX}{step:08d}":
+                continue
+            target = into / folder.name
+            if _linked(folder, target) and (found := verified(target)) is not None:
+                return found
+            shutil.rmtree(target, ignore_errors=True)
+        if _folders(root) == before:
+            break
+    return None
+
+
+def _linked(folder: Path, target: Path) -> bool:
+    """Whether all files of the folder were there to be linked; a newer checkpoint may have pushed it out."""
+    target.mkdir()
+    try:
+        for name in os.listdir(folder):
+            os.link(folder / name, target / name)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def load_state(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -30,8 +30,10 @@ from services.trainer.job import Job
 from services.trainer.jobs import Jobs
 from services.trainer.leases import Leases, identity
 from services.trainer.meter import Meter
+from services.trainer.publications import Places, Publications
 from services.trainer.publisher import Publisher
 from services.trainer.recipes.filling import lineage as recipe_lineage
+from services.trainer.remains import Remains, Retention
 from services.trainer.reports import Reports
 from services.trainer.runner import Runner
 from services.trainer.starts import Adapters, Starts
@@ -54,6 +56,7 @@ class Verbs:
     estimates: Estimates
     jobs_dir: Path
     runner: Runner
+    publications: Publications
 
 
 @asynccontextmanager
@@ -120,6 +123,24 @@ async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Adapters)
 
         limits = Limits(settings.max_crashes, settings.restart_seconds, settings.max_restart_seconds)
         leases = Leases(database, identity(), settings.lease_seconds, now=runtime.clock.now, changed=changed)
+        remains = Remains(
+            jobs,
+            settings.jobs_dir,
+            settings.publications_dir,
+            Retention(settings.ended_checkpoint_seconds, settings.ended_checkpoint_bytes),
+            now=lambda: runtime.clock.now().timestamp(),
+        )
+        publications = Publications(
+            database,
+            jobs,
+            publisher,
+            bases,
+            Places(settings.jobs_dir, settings.publications_dir),
+            lineage=lambda job: recipe_lineage(job.order.recipe),
+            blocking=runtime.blocking,
+            new_id=runtime.new_id,
+            log=log,
+        )
         runner = Runner(
             jobs,
             leases,
@@ -137,6 +158,7 @@ async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Adapters)
                 log=log,
             ),
             sweeps,
+            remains,
             folder=settings.jobs_dir,
             needed=needed,
             work=work,
@@ -149,7 +171,19 @@ async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Adapters)
         running = runtime.spawn(runner.run(), name="runner")
         runtime.spawn(_sweep(runtime, datasets, settings), name="sweep")
         try:
-            yield Verbs(datasets, jobs, sweeps, bell, bases, starts, Estimates(database), settings.jobs_dir, runner)
+            async with publications.at_work():
+                yield Verbs(
+                    datasets,
+                    jobs,
+                    sweeps,
+                    bell,
+                    bases,
+                    starts,
+                    Estimates(database),
+                    settings.jobs_dir,
+                    runner,
+                    publications,
+                )
         finally:
             running.cancel()
             with suppress(asyncio.CancelledError):

@@ -46,6 +46,10 @@ class TrainerSettings(ServiceSettings):
     max_crashes: int = Field(default=4, ge=1)
     restart_seconds: float = Field(default=0.5, gt=0)
     max_restart_seconds: float = Field(default=30.0, gt=0)
+    # Checkpoints of a job that failed or was cancelled stay for so long, in so many bytes in all (the oldest go first), and
+    # while the disk has room: until then versions are made of them.
+    ended_checkpoint_seconds: float = Field(default=24 * 3600.0, ge=0)
+    ended_checkpoint_bytes: int = Field(default=20 * 1024**3, ge=0)
     # How long a process may take to finish its step and write a checkpoint when the trainer stops.
     stop_seconds: float = Field(default=15.0, gt=0)
     # The highest rank that the generator serves: a job with a higher one is warned of it.
@@ -113,6 +117,11 @@ class TrainerSettings(ServiceSettings):
     def uploads_dir(self) -> Path:
         """Where unfinished uploads grow, a folder a tenant."""
         return self.service_dir / "uploads"
+
+    @property
+    def publications_dir(self) -> Path:
+        """Where versions of checkpoints are made, a folder each; on the disk of `jobs_dir`."""
+        return self.service_dir / "publications"
 
     @property
     def jobs_dir(self) -> Path:

@@ -92,10 +92,13 @@ class Jobs:
         query = select(JobRow.job, JobRow.state).where(JobRow.job.in_(names))
         return await self._database.read(lambda session: {job: State(state) for job, state in session.execute(query)})
 
-    async def ended(self, names: Set[str]) -> set[str]:
-        """Those of the ids that belong to no job which has yet to end."""
-        states = await self.states(names)
-        return {name for name in names if name not in states or states[name].finished}
+    async def ended(self, names: Set[str]) -> dict[str, tuple[State, float] | None]:
+        """Of these ids those that belong to no job which has yet to end: how and when (Unix seconds), None for no job."""
+        query = select(JobRow.job, JobRow.state, JobRow.ended_at).where(JobRow.job.in_(names))
+        found = await self._database.read(
+            lambda session: {job: (State(state), ended_at or 0.0) for job, state, ended_at in session.execute(query)}
+        )
+        return {name: found.get(name) for name in names if name not in found or found[name][0].finished}
 
     async def cancel(self, tenant: str, job: str) -> Job:
         """Ask for the end of a job.  Raises JOB_NOT_FOUND, JOB_FINISHED; cancelling twice is no error."""

@@ -3,8 +3,11 @@
 The runner applies them inside a transaction that reads the job anew, so whatever a person asked for meanwhile counts.
 """
 
+from collections.abc import Iterable
+
 from services.chassis.errors import Failure, Reason
 from services.trainer.job import Job, Move, State
+from services.trainer.settings import Method
 
 _SETTLED = {State.PAUSING: State.PAUSED, State.CANCELLING: State.CANCELLED}
 
@@ -45,6 +48,34 @@ def refuse(job: Job, reason: str, message: str) -> Move | None:
         paused = Move(State.PAUSED, f"{message} The job was paused; resume it when there is space.")
         return None if job.state is State.PAUSED else paused
     return Move(State.FAILED, message, {"error_reason": reason, "error_message": message})
+
+
+def good_step(kept_steps: Iterable[int], done_steps: int) -> int:
+    """Of the checkpoints of a job that diverged after so many steps, the last one that a further step was done from.
+
+    0 for none.  The weights of the last step are finite and may be out of all bounds: it is they that the step which
+    failed was taken with.
+    """
+    return max((step for step in kept_steps if step < done_steps), default=0)
+
+
+def diverged(job: Job, message: str, kept_steps: Iterable[int], kept_seconds: float) -> Move | None:
+    """The move of a job whose numbers are none any more, with what is left of it and how to go on from there.
+
+    ``kept_steps`` are those of its checkpoints, which stay for ``kept_seconds``.
+    """
+    reason = Reason.TRAINING_DIVERGED.name
+    step = good_step(kept_steps, job.progress.step)
+    if not step:
+        return refuse(job, reason, f"{message} There is no good checkpoint from before: start it again.")
+    full = job.order.settings.method is Method.FULL
+    begin = "as its base (--base base:MODEL@VERSION)" if full else "to start from (--from MODEL@VERSION)"
+    rest = (
+        f"The checkpoint of step {step} is good and kept for {kept_seconds / 3600:.3g} h: make a version of it "
+        f"(trivium train publish {job.job} --step {step}), and train on with a lower rate in a new job that has this version "
+        f"{begin}."
+    )
+    return refuse(job, reason, f"{message} {rest}")
 
 
 def lost(job: Job, how: str, max_crashes: int) -> Move | None:

@@ -61,18 +61,19 @@ class RegistryPublisher:
         self._runtime = runtime
         self._registry = registry_pb2_grpc.RegistryServiceStub(runtime.channel("registry"))
 
-    async def publish(self, job: Job, result: Path, lineage: Mapping[str, object]) -> str:
+    async def publish(self, job: Job, result: Path, lineage: Mapping[str, object], mark: str = "") -> str:
         """As Publisher.publish."""
         try:
             async with self._runtime.acting_for(job.tenant, on_behalf_of=job.principal):
-                return await self._publish(job, result, lineage)
+                return await self._publish(job, result, lineage, mark)
         except grpc.RpcError as error:
             answer = from_rpc_error(error)
             if answer.code in _TRY_AGAIN and answer.reason != Reason.BLOB_TOO_LARGE.name:
                 raise PublishPostponed(answer.message) from error
-            raise PublishRefused(answer.reason or answer.code.name, answer.message) from error
+            failure = _failure(answer, field="job")
+            raise PublishRefused(answer.reason or answer.code.name, answer.message, failure) from error
 
-    async def _publish(self, job: Job, result: Path, lineage: Mapping[str, object]) -> str:
+    async def _publish(self, job: Job, result: Path, lineage: Mapping[str, object], mark: str) -> str:
         files = await self._runtime.blocking(_described, result)
         for file in files:
             await self._upload(file)
@@ -85,19 +86,19 @@ class RegistryPublisher:
             ],
             lineage=_lineage(job, json.loads((result / RESULT_MANIFEST).read_text()), lineage),
         )
-        request = registry_pb2.CreateVersionRequest(version=version, request_id=derived_id(job.job, "version"))
+        request = registry_pb2.CreateVersionRequest(version=version, request_id=derived_id(job.job, f"version{mark}"))
         created: str = (await self._registry.CreateVersion(request)).version.version
         if job.order.alias:
-            await self._point(job, created)
+            await self._point(job, created, mark)
         return created
 
-    async def _point(self, job: Job, created: str) -> None:
+    async def _point(self, job: Job, created: str, mark: str) -> None:
         request = registry_pb2.SetAliasRequest(
             model=job.order.model,
             alias=job.order.alias,
             target_version=created,
-            request_id=derived_id(job.job, "alias"),
-            reason=f"trained by the job {job.job}",
+            request_id=derived_id(job.job, f"alias{mark}"),
+            reason=f"trained by the job {job.job}{f', {job.progress.step} steps of it' if mark else ''}",
         )
         try:
             await self._registry.SetAlias(request)
@@ -176,13 +177,13 @@ def _answers() -> Iterator[None]:
         raise _failure(from_rpc_error(error)) from error
 
 
-def _failure(peer: PeerFailure) -> Failure:
+def _failure(peer: PeerFailure, field: str = "base") -> Failure:
     reason = Reason.__members__.get(peer.reason)
     if reason is None or reason.value.code in (Code.UNAUTHENTICATED, Code.INTERNAL):
         return Failure(Reason.PEER_UNAVAILABLE, retry_after_seconds=1.0, service="registry")
     variables: dict[str, Any] = {name: value for name, value in peer.variables.items() if name not in _HIDDEN}
-    field = "base" if reason is Reason.FIELD_INVALID else None
-    return Failure(reason, retry_after_seconds=peer.retry_after_seconds, field=field, **variables)
+    named = field if reason is Reason.FIELD_INVALID else None
+    return Failure(reason, retry_after_seconds=peer.retry_after_seconds, field=named, **variables)
 
 
 class RegistryBases:

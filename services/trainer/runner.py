@@ -14,7 +14,7 @@ from pathlib import Path
 from services.chassis.errors import Failure, Reason
 from services.chassis.files import disk_full_named
 from services.chassis.logs import Log
-from services.trainer import leftovers, moves
+from services.trainer import checkpoints, moves
 from services.trainer.errands import PASSING, Errands, Prerequisite, unhindered
 from services.trainer.executors.executor import Executor, Lost, News, Training
 from services.trainer.job import Job, Move, Order, State
@@ -22,6 +22,7 @@ from services.trainer.jobs import Jobs
 from services.trainer.leases import Leases
 from services.trainer.meter import Meter
 from services.trainer.planning import Seen, allowance_of, needs, state_of, unfit
+from services.trainer.remains import Remains
 from services.trainer.reports import Report, Reports
 from services.trainer.scheduling.actions import Action, Drop, Go, Hold, Preempt, Start, Unfit, Verdict
 from services.trainer.scheduling.choosing import Share
@@ -30,7 +31,7 @@ from services.trainer.scheduling.planning import plan
 from services.trainer.scheduling.state import Node
 from services.trainer.sweeping.sweeps import Sweeps
 from services.trainer.terms import Granted, Limits, Wake
-from services.trainer.work import ORDER, Said, Work
+from services.trainer.work import CHECKPOINTS, ORDER, Line, Said, Work
 
 # How often processes are told what tenants have used and may still use.
 _SHARE_SECONDS = 2.0
@@ -48,6 +49,7 @@ class Runner:
         executor: Executor,
         errands: Errands,
         sweeps: Sweeps,
+        remains: Remains,
         *,
         folder: Path,
         needed: Prerequisite,
@@ -64,6 +66,7 @@ class Runner:
         self._executor = executor
         self._errands = errands
         self._sweeps = sweeps
+        self._remains = remains
         self._folder = folder
         self._needed = needed
         self._work = work
@@ -123,7 +126,8 @@ class Runner:
         """See how things stand, and do what the plan says."""
         await self._sweeps.settle()
         jobs = await self._unfinished()
-        await leftovers.clear(self._folder, self._jobs, {job.job for job in jobs} | self._held.keys())
+        # Whatever ended them (a cancellation while paused, a trainer that was killed) wakes us, or comes before a start.
+        await self._remains.clear({job.job for job in jobs} | self._held.keys())
         await self._obey(jobs)
         by_name = {job.job: job for job in jobs}
         outcomes = await self._jobs.states({name for job in jobs for name in job.order.depends_on})
@@ -295,9 +299,17 @@ class Runner:
         elif line.said is Said.DONE:
             await self._settle(job, moves.trained)
         elif line.said is Said.REFUSED:
-            await self._settle(job, lambda now: moves.refuse(now, line.reason, line.message))
+            await self._settle(job, await self._refusal(job, line))
         else:
             await self._settle(job, lambda now: moves.stopped(now, gave_way))
+
+    async def _refusal(self, job: Job, line: Line) -> Callable[[Job], Move | None]:
+        if line.reason != Reason.TRAINING_DIVERGED.name:
+            return lambda now: moves.refuse(now, line.reason, line.message)
+        kept = await asyncio.to_thread(checkpoints.kept, self._folder / job.job / CHECKPOINTS)
+        steps = [checkpoint.progress.step for checkpoint in kept]
+        seconds = self._remains.retention.seconds
+        return lambda now: moves.diverged(now, line.message, steps, seconds)
 
     async def _lost(self, lost: Lost) -> None:
         job = await self._jobs.get(lost.tenant, lost.job)

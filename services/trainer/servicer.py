@@ -16,6 +16,7 @@ from services.trainer import checkpoints, wire, wire_datasets, wire_jobs, wire_r
 from services.trainer.bases import Chosen
 from services.trainer.composition import Verbs
 from services.trainer.job import Job, Order
+from services.trainer.publications import Wanted
 from services.trainer.recipes.filling import RECIPES, fill
 from services.trainer.watching import follow
 from services.trainer.work import CHECKPOINTS
@@ -24,7 +25,7 @@ _MAY_TRAIN = MethodPolicy(roles=frozenset({Role.OWNER, Role.MEMBER}))
 DATASET_POLICIES = dict.fromkeys(("UploadDataset", "DeleteDataset"), _MAY_TRAIN)
 _PREVIEW_ROWS = 5
 JOB_POLICIES = dict.fromkeys(
-    ("CreateJob", "CancelJob", "PauseJob", "ResumeJob", "CreateSweep", "CancelSweep"), _MAY_TRAIN
+    ("CreateJob", "CancelJob", "PauseJob", "ResumeJob", "PublishCheckpoint", "CreateSweep", "CancelSweep"), _MAY_TRAIN
 )
 
 
@@ -116,6 +117,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         self._runner = verbs.runner
         self._starts = verbs.starts
         self._estimates = verbs.estimates
+        self._publications = verbs.publications
 
     async def CreateJob(self, request: training_pb2.CreateJobRequest, context: Any) -> training_pb2.CreateJobResponse:
         _, order = await self._order(request)
@@ -156,6 +158,13 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         found = await self._jobs.get(wire.tenant(), request.job)
         kept = await self._runtime.blocking(checkpoints.kept, self._folder / found.job / CHECKPOINTS)
         return training_pb2.ListCheckpointsResponse(checkpoints=[wire_jobs.checkpoint(entry) for entry in kept])
+
+    async def PublishCheckpoint(
+        self, request: training_pb2.PublishCheckpointRequest, context: Any
+    ) -> training_pb2.PublishCheckpointResponse:
+        wanted = Wanted(request.job, request.step, request.model, request.alias)
+        made = await self._publications.publish(wire.tenant(), current().principal_id, wanted, key_for(request))
+        return training_pb2.PublishCheckpointResponse(version=made.version, step=made.step)
 
     async def _order(self, request: training_pb2.CreateJobRequest) -> tuple[Chosen, Order]:
         """The base that a request means, and the order that it makes."""

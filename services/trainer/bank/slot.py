@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from services.trainer.bank.native import PLACE
 from services.trainer.bank.spec import Initialisation, SlotSpec, Target
+from services.trainer.peft_layout import adapter_weight
 
 # fp32 weight and two moments.
 RESTING_BYTES_PER_PARAMETER = 12
 # And the gradient, while a slot takes part in a step.
 ACTIVE_BYTES_PER_PARAMETER = 16
-_PEFT = "base_model.model.{name}.lora_{part}.weight"
 
 
 class GradientPool:
@@ -83,6 +83,11 @@ class Slot:
         """Memory that the slot takes when it takes no part in a step."""
         return RESTING_BYTES_PER_PARAMETER * self.parameters
 
+    @property
+    def layout(self) -> tuple[tuple[str, int, int, int], ...]:
+        """Name, inputs, outputs and rank of each adapted layer, in the order in which they lie in the vectors."""
+        return tuple((target.name, target.inputs, target.outputs, target.rank) for target in self.targets)
+
     def matrices(self, module: int, flat: Tensor) -> tuple[Tensor, Tensor]:
         """Views of A [rank, inputs] and of B transposed [rank, outputs] in one of the slot's vectors."""
         first, target = self.places[module]
@@ -140,8 +145,8 @@ class Slot:
         found = {}
         for target in self.targets:
             down, up = self.matrices(target.module, self.weights)
-            found[_PEFT.format(name=target.name, part="A")] = down.clone()
-            found[_PEFT.format(name=target.name, part="B")] = up.t().clone(memory_format=torch.contiguous_format)
+            found[adapter_weight(target.name, "A")] = down.clone()
+            found[adapter_weight(target.name, "B")] = up.t().clone(memory_format=torch.contiguous_format)
         return found
 
     def load_adapter(self, tensors: Mapping[str, Tensor]) -> None:
@@ -150,7 +155,7 @@ class Slot:
         Raises ValueError, with a sentence, unless it adapts the same layers with the same ranks.
         """
         wanted = {
-            _PEFT.format(name=target.name, part=part): shape
+            adapter_weight(target.name, part): shape
             for target in self.targets
             for part, shape in (("A", (target.rank, target.inputs)), ("B", (target.outputs, target.rank)))
         }
@@ -167,8 +172,8 @@ class Slot:
                 raise ValueError(f"{name} of the adapter to continue from is not finite; take an earlier version")
         for target in self.targets:
             down, up = self.matrices(target.module, self.weights)
-            down.copy_(tensors[_PEFT.format(name=target.name, part="A")])
-            up.copy_(tensors[_PEFT.format(name=target.name, part="B")].t())
+            down.copy_(tensors[adapter_weight(target.name, "A")])
+            up.copy_(tensors[adapter_weight(target.name, "B")].t())
 
     def _initialise(self) -> None:
         for target in self.targets:

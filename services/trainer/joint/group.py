@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from services.trainer import exports
 from services.trainer.bank import Bank
 from services.trainer.conduct import Refused
 from services.trainer.joint.admitting import Admission
@@ -209,20 +210,26 @@ class Group:
     def _save(self, held: Held, member: Member) -> None:
         copies = {name: tensor.detach().clone() for name, tensor in member.tensors().items()}
         held.saved = member.mark
-        self._keeper.put(held, Snapshot(copies, member.state(), member.progress))
+        export = exports.slot(member.slot.layout, self._config(held, member), self._version_facts(member))
+        self._keeper.put(held, Snapshot(copies, {**member.state(), **export}, member.progress))
 
     def _result(self, held: Held, member: Member) -> Result:
-        assert held.work is not None
-        facts: dict[str, Any] = {
+        facts = {**self._version_facts(member), "evaluations": member.history.evaluations}
+        adapter: dict[str, Tensor] = {name: tensor.detach().clone() for name, tensor in member.result().items()}
+        return Result(adapter, self._config(held, member), facts, member.progress)
+
+    def _config(self, held: Held, member: Member) -> dict[str, Any]:
+        assert held.work is not None, "a job with a slot has an order"
+        return self._bank.adapter_config(member.slot, held.work.base_name)
+
+    def _version_facts(self, member: Member) -> dict[str, object]:
+        """What belongs to the version and does not change while the job trains."""
+        return {
             "code": self._facts.code,
             "libraries": self._facts.libraries,
             "threads": self._facts.threads,
             "rows": member.rows,
-            "evaluations": member.history.evaluations,
         }
-        config = self._bank.adapter_config(member.slot, held.work.base_name)
-        adapter: dict[str, Tensor] = {name: tensor.detach().clone() for name, tensor in member.result().items()}
-        return Result(adapter, config, facts, member.progress)
 
     def _end(self, held: Held, line: Line) -> None:
         """Give the slot back, and say the job's last word when all of it is written."""

@@ -21,6 +21,7 @@ from services.trainer.rates import rate
 from services.trainer.settings import Keep
 from services.trainer.solo import models, state
 from services.trainer.solo.answering import answered
+from services.trainer.solo.exporting import export_of
 from services.trainer.solo.feeds import Feed
 from services.trainer.solo.order import (
     Assessment,
@@ -57,6 +58,7 @@ class Course(TrainerCallback):
         self._held_out = held_out
         self._questions = questions
         self._checkpoint: checkpoints.Checkpoint | None = None
+        self._export = export_of(trainer.model, order.base_name, order.facts)
         self._began_seconds = 0.0
 
     def go_on(self, checkpoint: checkpoints.Checkpoint) -> None:
@@ -125,7 +127,7 @@ class Course(TrainerCallback):
                 tensors,
                 self.progress,
                 self._order.libraries,
-                state=state.noted(self.own),
+                state={**state.noted(self.own), **self._export},
                 at=self._hooks.at,
             )
         except Failure:

@@ -24,7 +24,8 @@ class SoloOrder:
 
     ``kept`` is the folder of the job's checkpoints, ``into`` where new ones go (the folder of a lease below it, or
     itself); they name the ``libraries``.  ``start`` is the folder of an earlier adapter (PEFT's layout) to go on from.
-    Training stops after ``hold_step``, 0 for never.
+    Training stops after ``hold_step``, 0 for never.  ``facts`` belong to the version, and to every checkpoint of which
+    one may be made.
     """
 
     base_folder: Path
@@ -35,6 +36,7 @@ class SoloOrder:
     libraries: Mapping[str, str]
     start: Path | None = None
     hold_step: int = 0
+    facts: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ Invariant: every end has a word, DONE, STOPPED or a refusal that says what to do
 """
 
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -57,7 +57,13 @@ def train(
     from services.trainer.solo import run
 
     torch.set_num_threads(work.threads)
-    order = _order(work, folder)
+    facts = {
+        "code": code,
+        "libraries": _libraries(work.settings),
+        "threads": work.threads,
+        "rows": len(rows.training),
+    }
+    order = _order(work, folder, facts)
     order.into.mkdir(exist_ok=True)
     hooks = Hooks(lambda report: say(line_of(report)), stopping, manners.keep, at)
     try:
@@ -68,14 +74,8 @@ def train(
         raise Refused("SETTINGS_UNFIT", str(error)) from error
     if trained is None:
         return Exit.STOPPED
-    facts = {
-        "code": code,
-        "libraries": _libraries(work.settings),
-        "threads": work.threads,
-        "rows": len(rows.training),
-        "evaluations": trained.evaluations,
-    }
-    publish_result(folder, trained.save, facts, at, require=lambda: _folder_of(order.kept, work.epoch))
+    whole = {**facts, "evaluations": trained.evaluations}
+    publish_result(folder, trained.save, whole, at, require=lambda: _folder_of(order.kept, work.epoch))
     return Exit.DONE
 
 
@@ -101,7 +101,7 @@ def line_of(report: Report) -> Line:
             return Line(Said.MESSAGE, progress, message=message)
 
 
-def _order(work: Work, folder: Path) -> SoloOrder:
+def _order(work: Work, folder: Path, facts: Mapping[str, object]) -> SoloOrder:
     kept = folder / CHECKPOINTS
     return SoloOrder(
         base_folder=Path(work.base_folder),
@@ -112,6 +112,7 @@ def _order(work: Work, folder: Path) -> SoloOrder:
         libraries=_libraries(work.settings),
         start=Path(work.start_path) if work.start_path else None,
         hold_step=work.hold_step,
+        facts=facts,
     )
 
 

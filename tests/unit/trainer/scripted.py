@@ -1,6 +1,7 @@
 """A runner at work, whose processes do nothing but what a test has them say."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from services.trainer.executors.executor import Lost, News, Training
 from services.trainer.job import Job, State
 from services.trainer.meter import Meter
 from services.trainer.planning import Allowance
+from services.trainer.remains import Remains, Retention
 from services.trainer.reports import Report
 from services.trainer.runner import Runner
 from services.trainer.scheduling.choosing import Share
@@ -29,7 +31,7 @@ from tests.unit.trainer.test_jobs import jobs_in, leases_in, reports_in, stored
 class Nobody:
     """Takes no result: the jobs here bring none to the registry."""
 
-    async def publish(self, job: Job, result: Path, lineage: Mapping[str, object]) -> str:
+    async def publish(self, job: Job, result: Path, lineage: Mapping[str, object], mark: str = "") -> str:
         raise AssertionError(f"{job.job} is published")
 
 
@@ -163,6 +165,7 @@ class World:
             self.executor,
             errands,
             self.sweeps,
+            Remains(self.jobs, self.folder, self.folder.with_name("publications"), Retention(3600.0, 1 << 30), now=time.time),
             folder=self.folder,
             needed=self.bases,
             work=self.work,

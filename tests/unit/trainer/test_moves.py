@@ -1,9 +1,10 @@
 import dataclasses
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from services.trainer.job import MOVES, Job, Order, Progress, State
-from services.trainer.moves import lost, refuse, settle, stopped, trained
-from services.trainer.settings import Settings
+from services.trainer.moves import diverged, lost, refuse, settle, stopped, trained
+from services.trainer.settings import Method, Settings
 
 
 def job(state: State) -> Job:
@@ -83,3 +84,33 @@ def test_a_full_disk_pauses_the_job_and_keeps_what_it_has() -> None:
         assert move.message == "No space is left. The job was paused; resume it when there is space."
     assert refuse(job(State.PAUSED), "DISK_FULL", "No space is left.") is None
     assert refuse(job(State.QUEUED), "DISK_FULL", "No space is left.") is not None
+
+
+def said_of(kept_steps: Iterable[int], method: Method = Method.LORA) -> str:
+    """What is said of a job that diverged at step 45, with these checkpoints."""
+    training = job(State.RUNNING)
+    training = dataclasses.replace(
+        training,
+        order=dataclasses.replace(training.order, settings=Settings(method=method)),
+        progress=Progress(44, 100),
+    )
+    move = diverged(training, "at step 45 the loss is nan. Lower the learning rate.", kept_steps, 86400.0)
+    assert move is not None
+    assert (move.state, move.columns["error_reason"]) == (State.FAILED, "TRAINING_DIVERGED")
+    assert move.message == move.columns["error_message"]
+    return move.message
+
+
+def test_a_job_that_diverged_names_the_step_its_last_good_checkpoint_and_how_to_go_on_from_it() -> None:
+    said = said_of([40, 20])
+    assert said.startswith("at step 45 the loss is nan. Lower the learning rate. The checkpoint of step 40 is good")
+    assert "kept for 24 h" in said
+    assert "trivium train publish a --step 40" in said
+    assert "--from MODEL@VERSION" in said
+    assert "--base base:MODEL@VERSION" in said_of([40, 20], Method.FULL)
+
+
+def test_the_weights_that_the_failing_step_was_taken_with_are_not_offered() -> None:
+    assert "publish a --step 43" in said_of([44, 43])
+    for kept_steps in ([44], [], [0]):
+        assert "no good checkpoint" in said_of(kept_steps)

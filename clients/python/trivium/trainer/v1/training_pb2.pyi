@@ -2218,6 +2218,9 @@ class FillRecipeResponse(_message.Message):
 
     JOB_FIELD_NUMBER: _builtins.int
     NOTES_FIELD_NUMBER: _builtins.int
+    DISTINCT_ANSWERS_FIELD_NUMBER: _builtins.int
+    distinct_answers: _builtins.int
+    """Distinct answers (labels) among the rows; 0 where they were not counted, being long, or too many to be labels."""
     @_builtins.property
     def job(self) -> Global___CreateJobRequest:
         """The request."""
@@ -2231,10 +2234,11 @@ class FillRecipeResponse(_message.Message):
         *,
         job: Global___CreateJobRequest | None = ...,
         notes: _abc.Iterable[_builtins.str] | None = ...,
+        distinct_answers: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "notes", b"notes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["distinct_answers", b"distinct_answers", "job", b"job", "notes", b"notes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2250,6 +2254,7 @@ class PublishCheckpointRequest(_message.Message):
     STEP_FIELD_NUMBER: _builtins.int
     ALIAS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     """Required. Job id."""
     step: _builtins.int
@@ -2258,6 +2263,8 @@ class PublishCheckpointRequest(_message.Message):
     """Alias that takes the version; empty for none."""
     request_id: _builtins.str
     """UUID; a repeat returns the first response."""
+    model: _builtins.str
+    """Model that takes the version; empty for the job's. Created when new."""
     def __init__(
         self,
         *,
@@ -2265,10 +2272,11 @@ class PublishCheckpointRequest(_message.Message):
         step: _builtins.int = ...,
         alias: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "job", b"job", "request_id", b"request_id", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "job", b"job", "model", b"model", "request_id", b"request_id", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2281,16 +2289,20 @@ class PublishCheckpointResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VERSION_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """The version, sha256:…"""
+    step: _builtins.int
+    """Steps after which its weights are."""
     def __init__(
         self,
         *,
         version: _builtins.str = ...,
+        step: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["step", b"step", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -76,6 +76,11 @@ class TrainingServiceStub(object):
                 request_serializer=trivium_dot_trainer_dot_v1_dot_training__pb2.ListCheckpointsRequest.SerializeToString,
                 response_deserializer=trivium_dot_trainer_dot_v1_dot_training__pb2.ListCheckpointsResponse.FromString,
                 _registered_method=True)
+        self.PublishCheckpoint = channel.unary_unary(
+                '/trivium.trainer.v1.TrainingService/PublishCheckpoint',
+                request_serializer=trivium_dot_trainer_dot_v1_dot_training__pb2.PublishCheckpointRequest.SerializeToString,
+                response_deserializer=trivium_dot_trainer_dot_v1_dot_training__pb2.PublishCheckpointResponse.FromString,
+                _registered_method=True)
         self.EstimateJob = channel.unary_unary(
                 '/trivium.trainer.v1.TrainingService/EstimateJob',
                 request_serializer=trivium_dot_trainer_dot_v1_dot_training__pb2.EstimateJobRequest.SerializeToString,
@@ -170,8 +175,19 @@ class TrainingServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListCheckpoints(self, request, context):
-        """Lists a job's checkpoints that are kept, newest first. The last two are, until the job has ended: then its result is
-        in the registry, or was not wanted, and the list is empty. Fails with NOT_FOUND / JOB_NOT_FOUND.
+        """Lists a job's checkpoints that are kept, newest first. The last two are, until the job has succeeded, and of one that
+        failed or was cancelled for a day more, while the disk has room. Fails with NOT_FOUND / JOB_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PublishCheckpoint(self, request, context):
+        """Makes a version of a checkpoint that is kept, while its job trains, waits, or has ended otherwise than it should: the
+        weights of that step, registered as a job's result is, and answers once the registry has verified them. A repeat
+        makes no second version; what was begun is finished when the caller leaves. Fails with NOT_FOUND / JOB_NOT_FOUND,
+        NOT_FOUND / CHECKPOINT_NOT_FOUND, FAILED_PRECONDITION / CHECKPOINT_UNFIT, RESOURCE_EXHAUSTED / DISK_FULL,
+        UNAVAILABLE / PEER_UNAVAILABLE, and with what the registry refuses a version with.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -272,6 +288,11 @@ def add_TrainingServiceServicer_to_server(servicer, server):
                     servicer.ListCheckpoints,
                     request_deserializer=trivium_dot_trainer_dot_v1_dot_training__pb2.ListCheckpointsRequest.FromString,
                     response_serializer=trivium_dot_trainer_dot_v1_dot_training__pb2.ListCheckpointsResponse.SerializeToString,
+            ),
+            'PublishCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.PublishCheckpoint,
+                    request_deserializer=trivium_dot_trainer_dot_v1_dot_training__pb2.PublishCheckpointRequest.FromString,
+                    response_serializer=trivium_dot_trainer_dot_v1_dot_training__pb2.PublishCheckpointResponse.SerializeToString,
             ),
             'EstimateJob': grpc.unary_unary_rpc_method_handler(
                     servicer.EstimateJob,
@@ -527,6 +548,33 @@ class TrainingService(object):
             '/trivium.trainer.v1.TrainingService/ListCheckpoints',
             trivium_dot_trainer_dot_v1_dot_training__pb2.ListCheckpointsRequest.SerializeToString,
             trivium_dot_trainer_dot_v1_dot_training__pb2.ListCheckpointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PublishCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.trainer.v1.TrainingService/PublishCheckpoint',
+            trivium_dot_trainer_dot_v1_dot_training__pb2.PublishCheckpointRequest.SerializeToString,
+            trivium_dot_trainer_dot_v1_dot_training__pb2.PublishCheckpointResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,8 +53,15 @@ class TrainingServiceStub:
     WatchJob: _grpc.UnaryStreamMultiCallable[_training_pb2.WatchJobRequest, _training_pb2.WatchJobResponse]
     """Streams a job's events after a sequence number, first those that were, then those that come, until the job ends."""
     ListCheckpoints: _grpc.UnaryUnaryMultiCallable[_training_pb2.ListCheckpointsRequest, _training_pb2.ListCheckpointsResponse]
-    """Lists a job's checkpoints that are kept, newest first. The last two are, until the job has ended: then its result is
-    in the registry, or was not wanted, and the list is empty. Fails with NOT_FOUND / JOB_NOT_FOUND.
+    """Lists a job's checkpoints that are kept, newest first. The last two are, until the job has succeeded, and of one that
+    failed or was cancelled for a day more, while the disk has room. Fails with NOT_FOUND / JOB_NOT_FOUND.
+    """
+    PublishCheckpoint: _grpc.UnaryUnaryMultiCallable[_training_pb2.PublishCheckpointRequest, _training_pb2.PublishCheckpointResponse]
+    """Makes a version of a checkpoint that is kept, while its job trains, waits, or has ended otherwise than it should: the
+    weights of that step, registered as a job's result is, and answers once the registry has verified them. A repeat
+    makes no second version; what was begun is finished when the caller leaves. Fails with NOT_FOUND / JOB_NOT_FOUND,
+    NOT_FOUND / CHECKPOINT_NOT_FOUND, FAILED_PRECONDITION / CHECKPOINT_UNFIT, RESOURCE_EXHAUSTED / DISK_FULL,
+    UNAVAILABLE / PEER_UNAVAILABLE, and with what the registry refuses a version with.
     """
     EstimateJob: _grpc.UnaryUnaryMultiCallable[_training_pb2.EstimateJobRequest, _training_pb2.EstimateJobResponse]
     """Says what a job would cost in tokens, time and memory, without queueing it. Fails as CreateJob does."""
@@ -103,8 +110,15 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     WatchJob: _aio.UnaryStreamMultiCallable[_training_pb2.WatchJobRequest, _training_pb2.WatchJobResponse]  # type: ignore[assignment]
     """Streams a job's events after a sequence number, first those that were, then those that come, until the job ends."""
     ListCheckpoints: _aio.UnaryUnaryMultiCallable[_training_pb2.ListCheckpointsRequest, _training_pb2.ListCheckpointsResponse]  # type: ignore[assignment]
-    """Lists a job's checkpoints that are kept, newest first. The last two are, until the job has ended: then its result is
-    in the registry, or was not wanted, and the list is empty. Fails with NOT_FOUND / JOB_NOT_FOUND.
+    """Lists a job's checkpoints that are kept, newest first. The last two are, until the job has succeeded, and of one that
+    failed or was cancelled for a day more, while the disk has room. Fails with NOT_FOUND / JOB_NOT_FOUND.
+    """
+    PublishCheckpoint: _aio.UnaryUnaryMultiCallable[_training_pb2.PublishCheckpointRequest, _training_pb2.PublishCheckpointResponse]  # type: ignore[assignment]
+    """Makes a version of a checkpoint that is kept, while its job trains, waits, or has ended otherwise than it should: the
+    weights of that step, registered as a job's result is, and answers once the registry has verified them. A repeat
+    makes no second version; what was begun is finished when the caller leaves. Fails with NOT_FOUND / JOB_NOT_FOUND,
+    NOT_FOUND / CHECKPOINT_NOT_FOUND, FAILED_PRECONDITION / CHECKPOINT_UNFIT, RESOURCE_EXHAUSTED / DISK_FULL,
+    UNAVAILABLE / PEER_UNAVAILABLE, and with what the registry refuses a version with.
     """
     EstimateJob: _aio.UnaryUnaryMultiCallable[_training_pb2.EstimateJobRequest, _training_pb2.EstimateJobResponse]  # type: ignore[assignment]
     """Says what a job would cost in tokens, time and memory, without queueing it. Fails as CreateJob does."""
@@ -198,8 +212,21 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _training_pb2.ListCheckpointsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_training_pb2.ListCheckpointsResponse, _abc.Awaitable[_training_pb2.ListCheckpointsResponse]]:
-        """Lists a job's checkpoints that are kept, newest first. The last two are, until the job has ended: then its result is
-        in the registry, or was not wanted, and the list is empty. Fails with NOT_FOUND / JOB_NOT_FOUND.
+        """Lists a job's checkpoints that are kept, newest first. The last two are, until the job has succeeded, and of one that
+        failed or was cancelled for a day more, while the disk has room. Fails with NOT_FOUND / JOB_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def PublishCheckpoint(
+        self,
+        request: _training_pb2.PublishCheckpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_training_pb2.PublishCheckpointResponse, _abc.Awaitable[_training_pb2.PublishCheckpointResponse]]:
+        """Makes a version of a checkpoint that is kept, while its job trains, waits, or has ended otherwise than it should: the
+        weights of that step, registered as a job's result is, and answers once the registry has verified them. A repeat
+        makes no second version; what was begun is finished when the caller leaves. Fails with NOT_FOUND / JOB_NOT_FOUND,
+        NOT_FOUND / CHECKPOINT_NOT_FOUND, FAILED_PRECONDITION / CHECKPOINT_UNFIT, RESOURCE_EXHAUSTED / DISK_FULL,
+        UNAVAILABLE / PEER_UNAVAILABLE, and with what the registry refuses a version with.
         """
 
     @_abc_1.abstractmethod
