@@ -227,8 +227,9 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
     async def FillRecipe(
         self, request: training_pb2.FillRecipeRequest, context: Any
     ) -> training_pb2.FillRecipeResponse:
-        facts = wire_recipes.facts(*await self._datasets.record_fields(wire.tenant(), request.dataset))
-        return wire_recipes.filled(fill(request.recipe, facts, request.choice, request.model), request.dataset)
+        facts = wire_recipes.facts(*await self._datasets.described(wire.tenant(), request.dataset))
+        filled = fill(request.recipe, facts, request.choice, request.model)
+        return wire_recipes.filled(filled, request.dataset, facts.distinct_answers)
 
 
 async def _chunks(requests: AsyncIterator[dataset_pb2.UploadDatasetRequest]) -> AsyncIterator[Chunk]:

@@ -25,7 +25,7 @@ def recipe(value: Recipe) -> training_pb2.Recipe:
     )
 
 
-def filled(value: Filled, dataset: str) -> training_pb2.FillRecipeResponse:
+def filled(value: Filled, dataset: str, distinct_answers: int = 0) -> training_pb2.FillRecipeResponse:
     """A request that CreateJob takes as it is, for the dataset by the name that was asked with, and the reasons."""
     return training_pb2.FillRecipeResponse(
         job=training_pb2.CreateJobRequest(
@@ -35,11 +35,12 @@ def filled(value: Filled, dataset: str) -> training_pb2.FillRecipeResponse:
             recipe=value.mark,
         ),
         notes=[*(f"{entry.name} {_said(entry.value)}: {entry.reason}." for entry in value.decided), *value.notes],
+        distinct_answers=distinct_answers,
     )
 
 
-def facts(value: Dataset, fields: frozenset[str]) -> Facts:
-    """A dataset as recipes see it; `fields` are those of its records."""
+def facts(value: Dataset, fields: frozenset[str], distinct_answers: int) -> Facts:
+    """A dataset as recipes see it; `fields` are those of its records, `distinct_answers` its labels."""
     return Facts(
         dataset=value.dataset,
         format=value.format,
@@ -48,6 +49,7 @@ def facts(value: Dataset, fields: frozenset[str]) -> Facts:
         tokens=value.tokens,
         max_row_tokens=value.max_row_tokens,
         supervised_tokens=value.supervised_tokens,
+        distinct_answers=distinct_answers,
     )
 
 

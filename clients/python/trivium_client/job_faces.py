@@ -50,6 +50,12 @@ class Jobs:
         """The checkpoints of a job that are kept."""
         return self._loop.run(self._inner.checkpoints(job))
 
+    def publish(
+        self, job: str, *, step: int = 0, model: str = "", alias: str = "", request_id: str = ""
+    ) -> nouns.PublishedCheckpoint:
+        """Make a version of a checkpoint."""
+        return self._loop.run(self._inner.publish(job, step=step, model=model, alias=alias, request_id=request_id))
+
     def watch(self, job: str, **options: Any) -> Generator[nouns.JobEvent]:
         """A job's events until it ends."""
         return self._loop.iterate(self._inner.watch(job, **options))
@@ -80,6 +86,10 @@ class Sweeps:
     def cancel(self, sweep: str) -> nouns.Sweep:
         """Ask a sweep and its members to end."""
         return self._loop.run(self._inner.cancel(sweep))
+
+    def watch(self, sweep: str, *, every_seconds: float = 1.0) -> Generator[nouns.Sweep]:
+        """A sweep as it is, then whenever a member got further, until it ends."""
+        return self._loop.iterate(self._inner.watch(sweep, every_seconds=every_seconds))
 
 
 class Recipes:

@@ -188,6 +188,14 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class PublishedCheckpoint:
+    """What a checkpoint became: the version, and after how many steps its weights are."""
+
+    version: str
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
 class JobEstimate:
     """What a job would cost; `memory_parts_bytes` sum to `memory_bytes`, `fits` says whether this deployment holds it.
 
@@ -279,13 +287,17 @@ class RecipeOrder(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class FilledRecipe:
-    """An order that a recipe filled in for a dataset; `notes` say what was decided and why."""
+    """An order that a recipe filled in for a dataset; `notes` say what was decided and why.
+
+    `distinct_answers` are the labels among the rows, 0 where they were not counted.
+    """
 
     model: str
     dataset: str
     recipe: str
     settings: TrainingSettings
     notes: tuple[str, ...]
+    distinct_answers: int = 0
 
     def order(self) -> RecipeOrder:
         """As `jobs.create` takes it."""

@@ -194,6 +194,7 @@ def filled_recipe(message: training_pb2.FillRecipeResponse) -> nouns.FilledRecip
         recipe=message.job.recipe,
         settings=settings(message.job.settings),
         notes=tuple(message.notes),
+        distinct_answers=message.distinct_answers,
     )
 
 

@@ -100,10 +100,23 @@ class Jobs:
         return job_wire.job(response.job)
 
     async def checkpoints(self, job: str) -> Sequence[nouns.Checkpoint]:
-        """The checkpoints of a job that are kept, newest first; none once it has ended.  Raises NotFoundError."""
+        """The checkpoints of a job that are kept, newest first; none once it has succeeded.  Raises NotFoundError."""
         request = training_pb2.ListCheckpointsRequest(job=job)
         response = await self._transport.call("trainer", self._stub().ListCheckpoints, request)
         return [job_wire.checkpoint(item) for item in response.checkpoints]
+
+    async def publish(
+        self, job: str, *, step: int = 0, model: str = "", alias: str = "", request_id: str = ""
+    ) -> nouns.PublishedCheckpoint:
+        """Make a version of a job's checkpoint: that of `step`, 0 for the newest; `model` takes it, the job's if empty.
+
+        Raises NotFoundError that says which checkpoints are kept, PreconditionError for one that no version can be made of.
+        """
+        request = training_pb2.PublishCheckpointRequest(
+            job=job, step=step, model=model, alias=alias, request_id=request_id or new_request_id()
+        )
+        response = await self._transport.call("trainer", self._stub().PublishCheckpoint, request)
+        return nouns.PublishedCheckpoint(version=response.version, step=response.step)
 
     async def watch(
         self,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from typing import TYPE_CHECKING, Unpack
 
 from trivium.trainer.v1 import training_pb2
 from trivium.trainer.v1.training_pb2_grpc import TrainingServiceStub
 
 from trivium_client import job_wire, nouns, settings_wire
-from trivium_client.transport import Transport, new_request_id
+from trivium_client.errors import RequestTimeoutError, UnavailableError
+from trivium_client.transport import WATCH_PATIENCE_SECONDS, Transport, new_request_id
 
 if TYPE_CHECKING:
     from trivium.trainer.v1.training_pb2_grpc import TrainingServiceAsyncStub
@@ -77,6 +80,28 @@ class Sweeps:
         request = training_pb2.CancelSweepRequest(sweep=sweep)
         response = await self._transport.call("trainer", self._stub().CancelSweep, request)
         return job_wire.sweep(response.sweep)
+
+    async def watch(self, sweep: str, *, every_seconds: float = 1.0) -> AsyncGenerator[nouns.Sweep]:
+        """The sweep as it is, then whenever a member got further, until it ends; looked at `every_seconds`.
+
+        A trainer that restarts meanwhile is waited for.  Raises NotFoundError, UnavailableError when it stays away for two
+        minutes, or was never there.
+        """
+        last: nouns.Sweep | None = None
+        answered_at = 0.0
+        while last is None or last.state == "running":
+            try:
+                now = await self.get(sweep)
+            except (UnavailableError, RequestTimeoutError):
+                if last is None or time.monotonic() - answered_at > WATCH_PATIENCE_SECONDS:
+                    raise
+            else:
+                answered_at = time.monotonic()
+                if last is None or (now.state, now.table) != (last.state, last.table):
+                    yield now
+                last = now
+            if last is None or last.state == "running":
+                await asyncio.sleep(every_seconds)
 
 
 class Recipes:

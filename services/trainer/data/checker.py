@@ -104,11 +104,14 @@ class Checker:
             found = await self._ask(tenant, base_folder, file, task, lambda _: None)
         return [_preview_row(row) for row in found["rows"]], found["next_offset"]
 
-    async def fields(self, tenant: str, path: Path) -> frozenset[str]:
-        """The fields of the first record of a file of records.  Raises DATASET_UNCHECKED, NOT_READY, FileNotFoundError."""
+    async def fields(self, tenant: str, path: Path) -> tuple[frozenset[str], int]:
+        """The fields of the first record of a file of records, none of others; and how many labels its answers are.
+
+        The latter is 0 where they are none.  Raises DATASET_UNCHECKED, NOT_READY, FileNotFoundError.
+        """
         with path.open("rb") as file:
             found = await self._ask(tenant, self._base_folder, file, {"task": "fields"}, lambda _: None)
-        return frozenset(found["fields"])
+        return frozenset(found["fields"]), found["labels"]
 
     async def _ask(
         self,

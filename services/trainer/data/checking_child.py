@@ -17,6 +17,7 @@ from services.trainer.data import checking, reading, rows
 from services.trainer.data.encoding import Preparation, default_objective
 from services.trainer.data.examples import ChatEncoder
 from services.trainer.data.inspection import inspect
+from services.trainer.data.labels import distinct_labels
 from services.trainer.data.preview import preview
 from services.trainer.data.reading import recognise
 from services.trainer.data.report import Asked
@@ -64,8 +65,10 @@ def answer(file: BinaryIO, encoder: ChatEncoder, order: dict[str, Any], problems
         found = checking.check(file, encoder, expected, problems.take)
         return {"bad": found} if isinstance(found, int) else {"counted": asdict(found)}
     if order["task"] == "fields":
-        records = (row for row in reading.read(file) if isinstance(row, rows.Labelled))
-        return {"fields": sorted(next(records).fields)}
+        first = next(iter(reading.read(file)))
+        fields = sorted(first.fields) if isinstance(first, rows.Labelled) else []
+        file.seek(0)
+        return {"fields": fields, "labels": distinct_labels(reading.read(file))}
     asked = asked_from(order["asked"])
     if order["task"] == "inspect":
         other = order["validation_descriptor"]

@@ -34,6 +34,8 @@ T = TypeVar("T")
 
 # A sweep of another replica may take bytes between their being stored and their row; that it does so twice is absurd.
 _ATTEMPTS = 3
+# Of these the answers may be labels.
+_ANSWERING = frozenset({Format.RECORDS, Format.CHAT, Format.PROMPT_COMPLETION})
 
 
 class BaseFolders(Protocol):
@@ -209,17 +211,17 @@ class Datasets:
                 raise Failure(Reason.DATASET_NOT_FOUND, name=name) from error
         return dataset, base_name, report, problems.first, problems.count
 
-    async def record_fields(self, tenant: str, name: str) -> tuple[Dataset, frozenset[str]]:
-        """A dataset, and the fields that its records have; none of a dataset of another format.
+    async def described(self, tenant: str, name: str) -> tuple[Dataset, frozenset[str], int]:
+        """A dataset, the fields that its records have (none of another format), and how many labels its answers are.
 
-        Raises DATASET_NOT_FOUND, DATASET_UNCHECKED, NOT_READY.
+        The latter is 0 where they are none.  Raises DATASET_NOT_FOUND, DATASET_UNCHECKED, NOT_READY.
         """
         dataset = await self.get(tenant, name)
-        if dataset.format is not Format.RECORDS:
-            return dataset, frozenset()
+        if dataset.format not in _ANSWERING:
+            return dataset, frozenset(), 0
         _, path = await self._readable(tenant, name)
         try:
-            return dataset, await self._checker.fields(tenant, path)
+            return dataset, *await self._checker.fields(tenant, path)
         except FileNotFoundError as error:
             raise Failure(Reason.DATASET_NOT_FOUND, name=name) from error
 

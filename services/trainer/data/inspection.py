@@ -21,6 +21,7 @@ from services.trainer.data.encoding import (
     sides,
 )
 from services.trainer.data.examples import Encoder, Judged, Pair, Unrenderable
+from services.trainer.data.labels import Labels
 from services.trainer.data.records import Record
 from services.trainer.data.report import Asked, Lengths, Pairs, Report, advice, steps_of
 from services.trainer.data.rows import (
@@ -45,9 +46,6 @@ Say = Callable[[Problem], None]
 
 # Signatures and places of so many rows fit in what a check may take.
 _COMPARED_ROWS = 50_000
-# A completion of more characters is an answer and no label; nor are there more labels than this.
-_LABEL_CHARACTERS = 64
-_MAX_LABELS = 200
 # A label occurs more than once.
 _ROWS_PER_LABEL = 3
 
@@ -125,7 +123,7 @@ class _Seen:
     # The line of the first row of each identity, and for each example the identity of its row.
     first_lines: dict[bytes, int] = field(default_factory=dict)
     identities: list[bytes] = field(default_factory=list)
-    labels: Counter[str] | None = field(default_factory=Counter)
+    labels: Labels = field(default_factory=Labels)
     judged: Counter[bool] = field(default_factory=Counter)
     pairs: list[tuple[int, int]] = field(default_factory=list)
     similar: Similar = field(default_factory=Similar)
@@ -210,13 +208,7 @@ class _Seen:
         if isinstance(row, Row) and not all(turn.content.strip() for turn in row.turns if turn.role == "assistant"):
             self.empty_completions += 1
             self._warn(row.line, "an answer in it is empty; write it or drop the message", "messages")
-        answer = row.turns[-1].content.strip() if isinstance(row, Row) else None
-        if answer is None or len(answer) > _LABEL_CHARACTERS:
-            self.labels = None
-        elif self.labels is not None:
-            self.labels[answer] += 1
-            if len(self.labels) > _MAX_LABELS:
-                self.labels = None
+        self.labels.add(row)
 
     def report(self, asked: Asked) -> Report:
         """Sum up, and warn of what the whole says.  A dataset with nothing to train on is a problem."""
@@ -254,9 +246,8 @@ class _Seen:
         return replace(found, warnings=tuple(advice(found, asked)))
 
     def _labels(self) -> tuple[tuple[str, int], ...]:
-        if self.labels is None or self.rows < _ROWS_PER_LABEL * len(self.labels):
-            return ()
-        return tuple(self.labels.most_common())
+        counted = self.labels.counted()
+        return tuple(counted) if self.rows >= _ROWS_PER_LABEL * len(counted) else ()
 
 
 def _trained(once: int, examples: int, steps: int, asked: Asked) -> int:

@@ -84,6 +84,7 @@ CLASSIFY = Recipe(
         ),
     },
     default_choice=AS_WRITTEN,
+    most_answers={LETTERS: MOST_LETTERS},
     decide=_decide,
     remarks=_remarks,
 )

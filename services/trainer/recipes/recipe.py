@@ -74,10 +74,16 @@ class Recipe:
     decide: Callable[[Facts, str], Sequence[Decided]]
     remarks: Callable[[Facts, str], Sequence[str]] = field(default=lambda _facts, _choice: ())
     prompt_format: str = ""
+    # By choice, how many distinct answers it has a name for.
+    most_answers: Mapping[str, int] = field(default_factory=dict)
 
     def misfit(self, facts: Facts, choice: str) -> str | None:
         """Return why the dataset does not fit, naming the field that is missing, and what to do; None when it does."""
         shapes = [shape for shape in self.shapes if not shape.choices or choice in shape.choices]
+        most = self.most_answers.get(choice, facts.distinct_answers)
+        if facts.distinct_answers > most:
+            others = ", ".join(other for other in self.choices if other not in self.most_answers)
+            return f"it has {facts.distinct_answers} labels, and {choice} takes at most {most}; choose {others}"
         if any(shape.format is facts.format and set(shape.fields) <= facts.fields for shape in shapes):
             return None
         nearest = min(

@@ -21,7 +21,6 @@ from services.trainer.rates import rate
 from services.trainer.settings import Keep
 from services.trainer.solo import models, state
 from services.trainer.solo.answering import answered
-from services.trainer.solo.exporting import export_of
 from services.trainer.solo.feeds import Feed
 from services.trainer.solo.order import (
     Assessment,
@@ -33,6 +32,7 @@ from services.trainer.solo.order import (
     SoloOrder,
     Stepped,
 )
+from services.trainer.solo.saving import export_of
 
 
 class Course(TrainerCallback):

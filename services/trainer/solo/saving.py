@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
@@ -14,6 +15,7 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
 
+from services.trainer import exports
 from services.trainer.peft_layout import CONFIG, WEIGHTS
 
 _INDEX = "model.safetensors.index.json"
@@ -61,10 +63,32 @@ def save_adapter(model: PeftModel, folder: Path, base_name: str) -> None:
         for name, tensor in sorted(get_peft_model_state_dict(model).items())
     }
     save_file(tensors, str(folder / WEIGHTS), metadata={"format": "pt"})
+    (folder / CONFIG).write_text(json.dumps(config_of(model, base_name), indent=2, sort_keys=True) + "\n")
+
+
+def export_of(model: Any, base_name: str, facts: Mapping[str, object]) -> dict[str, Any]:
+    """What the state of every checkpoint keeps so that a version can be made of it without the model (`exports`).
+
+    An adapter's names, those that its own result would have, and its configuration; or that it is a full model.
+    ``facts`` belong to the version.
+    """
+    if not isinstance(model, PeftModel):
+        return exports.full(facts)
+    # PEFT renames what it writes; both names are of one tensor.
+    written = {tensor.data_ptr(): name for name, tensor in get_peft_model_state_dict(model).items()}
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    names = {name: written.pop(value.data_ptr()) for name, value in trained.items()}
+    assert not written, f"{sorted(written.values())} would be written and is not trained"
+    return exports.adapter(names, config_of(model, base_name), facts)
+
+
+def config_of(model: PeftModel, base_name: str) -> dict[str, Any]:
+    """PEFT's adapter_config of the model as plain JSON values."""
     config = model.peft_config["default"].to_dict()
     config["base_model_name_or_path"] = base_name
     config["inference_mode"] = True
-    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True, default=_plain) + "\n")
+    plain: dict[str, Any] = json.loads(json.dumps(config, default=_plain))
+    return plain
 
 
 def _plain(value: object) -> object:

@@ -102,6 +102,11 @@ class Deployment:
         folder = self.folder / "trainer" / "jobs"
         return set(os.listdir(folder)) if folder.exists() else set()
 
+    def left_of(self, job: str) -> set[str]:
+        """Names of what lies in a job's folder."""
+        folder = self.folder / "trainer" / "jobs" / job
+        return set(os.listdir(folder)) if folder.exists() else set()
+
     @contextlib.contextmanager
     def caller(self) -> Iterator["Caller"]:
         """Stubs that carry the admin key."""

@@ -14,7 +14,7 @@ from trivium_client import NotFoundError, Trivium
 from trivium_client.cli.exits import Exit
 
 from tests.contract.trainer.deployment import Caller, Deployment
-from tests.contract.trainer.test_jobs import LONG, SHORT
+from tests.contract.trainer.test_jobs import LONG, SHORT, paused, running
 from tests.unit.trainer.tiny import rows_text
 
 Ran = subprocess.CompletedProcess[str]
@@ -127,3 +127,42 @@ def test_no_task_is_left_of_a_watch_that_was_left(deployment: Deployment, jobs: 
         del client, events
         gc.collect()
         assert (left, heard) == (set(), [])
+
+
+def test_a_sweep_shows_its_members_and_ends_with_the_version_of_the_best(deployment: Deployment) -> None:
+    rows = deployment.folder / "swept-rows.jsonl"
+    rows.write_text(rows_text(4))
+    settings = ["--epochs", "1", "--batch-rows", "5", "--validation-ratio", "0.2", "--alias", "-"]
+    axes = ["--try", "learning_rate=1e-3,1e-2", "--set", "lora.rank=2"]
+    ran = train(deployment, "sweep", str(rows), *axes, *settings)
+    assert ran.returncode == 0, ran.stderr
+    assert "swept-rows has version sha256:" in ran.stdout
+    for rate in ("1e-3", "1e-2"):
+        assert f"(learning_rate={rate})" in ran.stderr
+    with Trivium(data_dir=deployment.folder) as client:
+        found = next(client.sweeps.list())
+    assert found.version in ran.stdout
+    shown = train(deployment, "sweeps", found.sweep)
+    assert shown.returncode == 0, shown.stderr
+    assert all(member.job in shown.stdout for member in found.table)
+    assert found.sweep in train(deployment, "sweeps").stdout
+
+
+def test_a_checkpoint_is_published_by_the_end_of_its_jobs_id(deployment: Deployment, caller: Caller) -> None:
+    dataset = caller.upload(rows_text(5).encode(), "kept-rows.jsonl").dataset
+    settings = training_pb2.TrainingSettings()
+    settings.CopyFrom(LONG)
+    settings.checkpoint_steps = 1
+    job = caller.create(model="kept-rows", dataset=dataset, settings=settings).job
+    running(caller, job)
+    paused(caller, job)
+    step = caller.get(job).step
+    ran = train(deployment, "publish", job[-12:], "--step", str(step), "--name", "kept-trial")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("kept-trial has version sha256:")
+    assert ran.stdout.endswith(f"the weights after step {step}\n")
+    absent = train(deployment, "publish", job[-12:], "--step", str(step + 1000))
+    assert absent.returncode == Exit.NOT_FOUND
+    assert f"of step {step + 1000}; it keeps those of the steps {step}" in absent.stderr
+    caller.training.CancelJob(training_pb2.CancelJobRequest(job=job), metadata=caller.metadata)
+    caller.finished(job)

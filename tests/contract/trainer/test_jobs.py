@@ -193,7 +193,7 @@ def test_a_paused_job_keeps_a_checkpoint_and_goes_on_from_it(caller: Caller, dat
     caller.finished(job.job)
 
 
-def test_a_job_keeps_its_last_two_checkpoints_until_it_has_ended(
+def test_a_job_keeps_its_last_two_checkpoints_unless_it_has_succeeded(
     caller: Caller, deployment: Deployment, dataset: str, done: training_pb2.Job
 ) -> None:
     settings = training_pb2.TrainingSettings()
@@ -209,9 +209,10 @@ def test_a_job_keeps_its_last_two_checkpoints_until_it_has_ended(
     assert newest.digest != older.digest
     assert newest.size_bytes > 0
     caller.training.CancelJob(training_pb2.CancelJobRequest(job=job.job), metadata=caller.metadata)
-    eventually(lambda: job.job not in deployment.job_folders(), "the cancelled job's folder is gone")
-    for ended in (job.job, done.job):
-        assert checkpoints(caller, ended) == []
+    eventually(lambda: deployment.left_of(job.job) == {"checkpoints"}, "nothing else is left of the cancelled job")
+    assert checkpoints(caller, job.job) == [newest, older]
+    assert done.job not in deployment.job_folders()
+    assert checkpoints(caller, done.job) == []
     with pytest.raises(grpc.RpcError) as missing:
         checkpoints(caller, "absent")
     assert failed(missing.value)[1] == "JOB_NOT_FOUND"
@@ -227,11 +228,11 @@ def test_what_a_job_leaves_is_cleared_while_another_trains(
     running(caller, busy.job)
     assert {left.job, busy.job} <= deployment.job_folders()
     caller.training.CancelJob(training_pb2.CancelJobRequest(job=left.job), metadata=caller.metadata)
-    eventually(lambda: left.job not in deployment.job_folders(), "the cancelled job's folder is gone")
+    eventually(lambda: deployment.left_of(left.job) == {"checkpoints"}, "nothing else is left of the cancelled job")
     assert caller.get(busy.job).state == training_pb2.JOB_STATE_RUNNING
     caller.training.CancelJob(training_pb2.CancelJobRequest(job=busy.job), metadata=caller.metadata)
     caller.finished(busy.job)
-    eventually(lambda: not deployment.job_folders(), "nothing is left of jobs that have ended")
+    eventually(lambda: busy.job not in deployment.job_folders(), "a job that wrote no checkpoint leaves nothing")
 
 
 def test_a_finished_job_is_not_cancelled(caller: Caller, done: training_pb2.Job) -> None:

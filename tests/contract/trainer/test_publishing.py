@@ -5,6 +5,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.json_format import MessageToDict
 from trivium.registry.v1 import model_pb2, registry_pb2
 from trivium.trainer.v1 import training_pb2
 
@@ -91,7 +92,8 @@ def test_a_version_is_made_of_a_job_that_goes_on_training(caller: Caller, datase
     assert {file.filename for file in version.files} == {"adapter_model.safetensors", "adapter_config.json"}
     lineage = version.lineage
     assert (lineage.job, lineage.dataset_digest, lineage.dataset_rows, lineage.seed) == (job, now.dataset_digest, 10, 5)
-    assert lineage.config["checkpoint"]["step"] == lineage.metrics["steps"] == made.step
+    kept = MessageToDict(lineage.config)["checkpoint"]
+    assert kept["step"] == lineage.metrics["steps"] == made.step
     assert (lineage.config["rank"], lineage.config["threads"]) == (4, 1)
     assert 0 < lineage.trained_tokens < now.trained_tokens
     assert "torch" in lineage.libraries

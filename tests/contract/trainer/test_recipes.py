@@ -46,6 +46,18 @@ def fill(caller: Caller, **fields: str) -> training_pb2.FillRecipeResponse:
     return response
 
 
+def test_more_labels_than_there_are_letters_are_refused_before_anything_is_trained(caller: Caller) -> None:
+    rows = [{"text": f"text {number}", "label": f"label {number % 27}"} for number in range(60)]
+    records = caller.upload("".join(json.dumps(row) + "\n" for row in rows).encode(), "many-labels.jsonl").dataset
+    with pytest.raises(grpc.RpcError) as refused:
+        fill(caller, recipe="classify", dataset=records, choice="letters")
+    assert failed(refused.value)[:2] == (grpc.StatusCode.FAILED_PRECONDITION, "RECIPE_UNFIT")
+    assert "it has 27 labels, and letters takes at most 26; choose as-written" in str(refused.value.details())
+    filled = fill(caller, recipe="classify", dataset=records)
+    assert filled.distinct_answers == 27
+    assert any("2.2 rows a label" in note for note in filled.notes)
+
+
 def test_a_request_that_a_recipe_filled_in_is_taken_as_it_is(caller: Caller, pairs: str) -> None:
     filled = fill(caller, recipe="rewrite", dataset=pairs, choice="gentle")
     assert (filled.job.model, filled.job.dataset) == ("house-pairs-rewrite", pairs)
@@ -61,7 +73,8 @@ def test_records_are_told_apart_by_their_fields_and_train_by_the_recipe(caller: 
     content = "".join(json.dumps(row) + "\n" for row in rows).encode()
     records = caller.upload(content, "house-labels.jsonl").dataset
     filled = fill(caller, recipe="classify", dataset=records, choice="letters")
-    assert filled.job.recipe == "classify:letters"
+    assert (filled.job.recipe, filled.distinct_answers) == ("classify:letters", 2)
+    assert "There are 2 labels; ask the version with the same instruction." in filled.notes
     with pytest.raises(grpc.RpcError) as refused:
         fill(caller, recipe="extract", dataset=records)
     assert 'its rows have no "output"; they have label, text' in str(refused.value.details())

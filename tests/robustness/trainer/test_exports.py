@@ -48,7 +48,8 @@ def test_a_new_job_with_a_lower_rate_goes_on_from_the_last_good_checkpoint_of_on
     worker.tell(join(folder))
     worker.until(lambda line: line.said is Said.STEP and line.progress.step == 4)
     worker.tell(Command(Do.STOP, job=folder.name, epoch=1))
-    assert (stopped := worker.until(is_last)).said is Said.STOPPED
+    stopped = worker.until(is_last)
+    assert stopped.said is Said.STOPPED
     learned = stopped.progress.loss
     # What no schedule brings about at this size: a rate at which the next step leaves the numbers.
     work = Work.read(folder)

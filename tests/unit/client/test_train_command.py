@@ -16,7 +16,7 @@ from trivium_client.cli.main import app
 from trivium_client.cli.refusals import rows_refused
 from trivium_client.cli.settings_text import setting_names, with_setting
 from trivium_client.cli.training_options import Options, fields_of, filled_fields
-from trivium_client.cli.training_run import _model_of, _question, estimate_lines
+from trivium_client.cli.training_run import _question, estimate_lines, model_of
 from trivium_client.errors import FieldViolation
 from trivium_client.nouns import FilledRecipe, JobEstimate, LoraSettings, TrainingSettings
 from typer.testing import CliRunner
@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 FILLED = FilledRecipe(
     model="pairs-classify",
     dataset="pairs",
-    recipe="classify",
+    recipe="classify:many",
     settings=TrainingSettings(epochs=5, seed=1, lora=LoraSettings(rank=8, alpha=8.0)),
     notes=("5 epochs, because there are few rows",),
 )
@@ -123,7 +123,7 @@ def test_a_recipe_is_what_the_options_are_said_over() -> None:
 
     client = cast("Trivium", SimpleNamespace(recipes=SimpleNamespace(fill=fill)))
     order, notes = filled_fields(Options(recipe="classify:many", epochs=2, rank=16), client, "pairs")
-    assert (asked, order["recipe"], notes) == ([("classify", "pairs", "many")], "classify", FILLED.notes)
+    assert (asked, order["recipe"], notes) == ([("classify", "pairs", "many")], FILLED.recipe, FILLED.notes)
     assert order["settings"] == TrainingSettings(epochs=2, seed=1, lora=LoraSettings(rank=16, alpha=8.0))
     assert filled_fields(Options(), client, "pairs") == (fields_of(Options()), ())
     assert len(asked) == 1
@@ -175,10 +175,10 @@ def test_what_cannot_be_read_is_wrong_usage(options: Options, said: str) -> None
 
 
 def test_a_model_is_named_after_its_file_where_that_makes_a_name() -> None:
-    assert _model_of(Path("Desk Pairs (v2).jsonl")) == "desk-pairs-v2"
+    assert model_of(Path("Desk Pairs (v2).jsonl")) == "desk-pairs-v2"
     for file in ("base.jsonl", "___.csv"):
         with pytest.raises(typer.BadParameter, match="--model NAME"):
-            _model_of(Path(file))
+            model_of(Path(file))
 
 
 def test_the_line_to_chat_asks_what_a_row_asks_without_anything_before_it(tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from sqlalchemy import update
 
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey
+from services.trainer import checkpoints
 from services.trainer.executors.executor import Lost
 from services.trainer.job import Job, Move, Progress, State
 from services.trainer.jobs import Jobs
@@ -190,6 +192,23 @@ async def test_a_disk_that_is_full_when_a_job_starts_pauses_it_and_it_starts_onc
         world.executor.failing = None
         await world.jobs.resume("acme", job.job)
         await world.until(lambda: job.job in world.executor.started, "it was started")
+
+
+async def test_a_job_that_diverged_says_which_of_its_checkpoints_is_good_and_keeps_it(world: World) -> None:
+    job = await queued(world.jobs)
+    async with world.running():
+        await world.until(lambda: job.job in world.executor.started, "it was started")
+        for step in (1, 2):
+            progress = Progress(step, 9)
+            lease = checkpoints.lease_folder(world.folder / job.job / "checkpoints", 1)
+            checkpoints.write(lease, {"slot.weights": torch.ones(1)}, progress, {})
+            world.executor.says(job.job, Line(Said.STEP, progress), Line(Said.CHECKPOINT, progress))
+        refusal = Line(Said.REFUSED, reason="TRAINING_DIVERGED", message="At step 3 the loss is nan.")
+        world.executor.says(job.job, refusal)
+        failed = await world.until_state(job, State.FAILED)
+        await until_left(world.folder, job)
+    assert failed.error_message.startswith("At step 3 the loss is nan. The checkpoint of step 1 is good")
+    assert f"trivium train publish {job.job} --step 1" in failed.error_message
 
 
 async def test_a_job_whose_base_is_still_to_come_holds_nobody_up(world: World) -> None:

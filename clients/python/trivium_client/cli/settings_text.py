@@ -22,14 +22,27 @@ def setting_names(settings: Any = None) -> list[str]:
     return found
 
 
-def with_setting(settings: TrainingSettings, name: str, text: str) -> TrainingSettings:
-    """The settings with one more.  Raises ValueError that names what is like it, or what may be said."""
+def known_name(name: str) -> str:
+    """The name, if it is a setting's.  Raises ValueError that names what is like it."""
     if name not in (known := setting_names()):
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         near += [other for other in known if other.endswith(f".{name}") and other not in near]
         there_is = f"like it: {', '.join(near)}" if near else f"there are {', '.join(known)}"
         raise ValueError(f"no setting is named {name!r}; {there_is}")
-    group, _, inner = name.rpartition(".")
+    return name
+
+
+def is_list(name: str) -> bool:
+    """Whether the setting takes several values at once."""
+    group, _, inner = known_name(name).rpartition(".")
+    settings = TrainingSettings()
+    owner = getattr(settings, group) if group else settings
+    return get_origin(_plain(get_type_hints(type(owner))[inner])) is tuple
+
+
+def with_setting(settings: TrainingSettings, name: str, text: str) -> TrainingSettings:
+    """The settings with one more.  Raises ValueError that names what is like it, or what may be said."""
+    group, _, inner = known_name(name).rpartition(".")
     owner = getattr(settings, group) if group else settings
     kind = get_type_hints(type(owner))[inner]
     try:

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from trivium_client import Trivium
-from trivium_client.cli import training_run
+from trivium_client.cli import sweeping, training_run
 from trivium_client.cli.exits import EPILOG, Exit
 from trivium_client.cli.following import follow, write_json
 from trivium_client.cli.job_tables import line_of, said_of, say_end
@@ -170,13 +170,39 @@ def resume(job: JobId, json_wanted: Json = False) -> None:
 
 @app.command(epilog=EPILOG)
 def checkpoints(job: JobId, json_wanted: Json = False) -> None:
-    """List the checkpoints of an unfinished job, newest first.
+    """List the checkpoints of a job that are kept, newest first; `train publish` makes a version of one.
 
     Example: trivium train checkpoints 8e2a17
     """
     with Trivium() as client:
         found = client.jobs.checkpoints(_whole(client, job))
     show(found, ("step", "digest", "size_bytes", "create_time"), json_wanted=json_wanted, empty="It has none.")
+
+
+@app.command(epilog=EPILOG)
+def publish(
+    job: JobId,
+    step: Annotated[int, typer.Option("--step", min=0, help="Step of the checkpoint; the newest one without.")] = 0,
+    name: Annotated[str, typer.Option("--name", "-m", help="Model that takes the version; the job's without.")] = "",
+    alias: Annotated[str, typer.Option("--alias", help="Alias that moves to the version.")] = "",
+    json_wanted: Json = False,
+) -> None:
+    """Make a version of a checkpoint: while the job trains or is paused, or for a day after it failed or was cancelled.
+
+    Example: trivium train publish 8e2a17 --step 40 --name desk-trial
+    """
+    with Trivium() as client:
+        whole = _whole(client, job)
+        made = client.jobs.publish(whole, step=step, model=name, alias=alias)
+        if json_wanted:
+            typer.echo(as_json(made))
+            return
+        model = name or client.jobs.get(whole).model
+    typer.echo(f"{model} has version {made.version}, the weights after step {made.step}")
+
+
+app.command("sweep", epilog=EPILOG)(sweeping.sweep)
+app.command("sweeps", epilog=EPILOG)(sweeping.sweeps)
 
 
 @app.command(epilog=EPILOG)

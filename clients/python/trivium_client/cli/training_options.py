@@ -166,7 +166,10 @@ def filled_fields(options: Options, client: Trivium, dataset: str) -> tuple[JobF
         return fields_of(options), ()
     recipe, _, choice = options.recipe.partition(":")
     filled = client.recipes.fill(recipe, dataset, choice=choice)
-    return fields_of(options, filled.settings), filled.notes
+    order = fields_of(options, filled.settings)
+    # With the choice: the rows are made by both.
+    order["recipe"] = filled.recipe
+    return order, filled.notes
 
 
 def _settings(options: Options, begun: TrainingSettings) -> TrainingSettings:

@@ -53,15 +53,15 @@ def run(
 
     Example: trivium train run pairs.jsonl
     """
-    named = model or _model_of(file)
+    named = model or model_of(file)
     with Trivium() as client:
         # What is said wrongly is refused before anything is sent.
         fields_of(options)
-        dataset = _uploaded(client, file, json_wanted)
+        dataset = uploaded(client, file, json_wanted)
         order, notes = filled_fields(options, client, dataset.dataset)
         say_notes(notes, json_wanted)
         if (validation := Path(options.validation)).is_file():
-            order["validation_dataset"] = _uploaded(client, validation, json_wanted).dataset
+            order["validation_dataset"] = uploaded(client, validation, json_wanted).dataset
         estimate = _estimated(client, dry_run, model=named, dataset=dataset.dataset, **order)
         if dry_run:
             end_estimated(estimate, json_wanted)
@@ -77,7 +77,7 @@ def run(
         _end_served(client, _trained(client, job, json_wanted), file, json_wanted)
 
 
-def _model_of(file: Path) -> str:
+def model_of(file: Path) -> str:
     """A model's name made of a file's.  Raises BadParameter where none comes of it."""
     name = re.sub(r"[^a-z0-9.-]+", "-", file.stem.lower())[:_MODEL_LETTERS].strip("-.")
     if not name or name in _RESERVED:
@@ -85,7 +85,7 @@ def _model_of(file: Path) -> str:
     return name
 
 
-def _uploaded(client: Trivium, file: Path, json_wanted: bool) -> Dataset:
+def uploaded(client: Trivium, file: Path, json_wanted: bool) -> Dataset:
     """Store a file and say what it was taken for."""
     with bars() as progress:
         task = progress.add_task(f"uploading {file.name}", total=None)

@@ -1,6 +1,5 @@
 """A version made of a checkpoint's tensors, without the model, is what the job itself would have left."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -27,10 +26,6 @@ def test_the_last_checkpoint_gives_the_files_of_the_result_and_an_earlier_one_it
         exports.save(checkpoint, base, folder)
         made[step] = {path.name: path.read_bytes() for path in folder.iterdir()}
     result = {path.name: path.read_bytes() for path in job.weights.parent.iterdir()}
-    if method.makes_adapter:
-        # Blanks and order of a text; what it says is the same.
-        assert json.loads(made["last"].pop("adapter_config.json")) == json.loads(result.pop("adapter_config.json"))
-        made["earlier"].pop("adapter_config.json")
     assert made["last"] == result
     assert made["earlier"].keys() == result.keys()
     assert made["earlier"][job.weights.name] != result[job.weights.name]

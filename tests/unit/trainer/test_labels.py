@@ -1,0 +1,37 @@
+"""Which answers count as labels."""
+
+import io
+import json
+from collections.abc import Sequence
+
+import pytest
+
+from services.trainer.data.labels import distinct_labels
+from services.trainer.data.reading import read
+
+
+def labels_of(rows: Sequence[dict[str, object]]) -> int:
+    return distinct_labels(read(io.BytesIO("".join(json.dumps(row) + "\n" for row in rows).encode())))
+
+
+def test_labels_of_records_and_short_last_answers_are_counted_once_each() -> None:
+    records: list[dict[str, object]] = [
+        {"text": f"t{number}", "label": "pay" if number % 3 else " pay "} for number in range(9)
+    ]
+    assert labels_of([*records, {"text": "t", "label": "ship"}]) == 2
+    assert labels_of([{"prompt": f"p{number}", "completion": f"c{number % 4}"} for number in range(8)]) == 4
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"prompt": "p", "completion": "yes"}, {"prompt": "q", "completion": "long " * 20}],
+        [{"prompt": f"p{number}", "completion": f"c{number}"} for number in range(201)],
+        [{"text": "a text to go on learning from"}],
+        [{"text": "t", "output": {"amount": 3}}],
+        [{"prompt": "p", "chosen": "yes", "rejected": "no"}],
+    ],
+    ids=["one is long", "too many", "texts", "records without a label", "pairs"],
+)
+def test_answers_that_are_no_labels_are_not_counted(rows: Sequence[dict[str, object]]) -> None:
+    assert labels_of(rows) == 0
