@@ -127,7 +127,10 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
 
     async def GetJob(self, request: training_pb2.GetJobRequest, context: Any) -> training_pb2.GetJobResponse:
         found = await self._jobs.get(wire.tenant(), request.job)
-        return training_pb2.GetJobResponse(job=self._job(found))
+        answer = self._job(found)
+        # A member that waits for others takes no part in the plan.
+        answer.waiting_reason = answer.waiting_reason or await self._sweeps.why_waits(found)
+        return training_pb2.GetJobResponse(job=answer)
 
     async def ListJobs(self, request: training_pb2.ListJobsRequest, context: Any) -> training_pb2.ListJobsResponse:
         size = paging.size_of(request.page_size)

@@ -10,7 +10,16 @@ from services.chassis.interceptors.validation import field_path
 from services.trainer.job import Job, Order
 from services.trainer.sweeping.axes import Axis, Point, Range, expand
 from services.trainer.sweeping.searchable import invalid, searchable
-from services.trainer.sweeping.sweep import DEFAULT_KEPT_RATIO, Asked, Line, Sweep, SweepState, differences, table
+from services.trainer.sweeping.sweep import (
+    DEFAULT_KEPT_RATIO,
+    Asked,
+    Line,
+    Member,
+    Sweep,
+    SweepState,
+    differences,
+    table,
+)
 from services.trainer.wire import timestamp
 from services.trainer.wire_jobs import STATES
 from services.trainer.wire_settings import written
@@ -43,7 +52,7 @@ def sweep(value: Sweep, job: Callable[[Job], training_pb2.Job]) -> training_pb2.
     """A sweep on the wire, `job` saying how one of its jobs is."""
     return training_pb2.Sweep(
         sweep=value.sweep,
-        members=[job(member.job) for member in value.members],
+        members=[_member_job(member, job) for member in value.members],
         state=_STATES[value.state],
         table=[_line(line, len(value.rungs)) for line in table(value)],
         best=value.best,
@@ -52,6 +61,12 @@ def sweep(value: Sweep, job: Callable[[Job], training_pb2.Job]) -> training_pb2.
         end_time=timestamp(value.end_time),
         message=value.message,
     )
+
+
+def _member_job(member: Member, job: Callable[[Job], training_pb2.Job]) -> training_pb2.Job:
+    answer = job(member.job)
+    answer.waiting_reason = answer.waiting_reason or member.why_waits
+    return answer
 
 
 def _line(value: Line, rungs: int) -> training_pb2.SweepMember:

@@ -71,7 +71,7 @@ def mismatch(kind: Format, objective: Objective) -> str | None:
         return None
     needed = " or ".join(_FORMATS[objective])
     if kind is Format.RECORDS:
-        return "records are trained on through a recipe that makes rows of them: name one"
+        return "records are trained on through a recipe that makes rows of them: name one, e.g. classify (trivium train recipes)"
     fits = ", ".join(objective for objective, kinds in _FORMATS.items() if kind in kinds)
     return f"the objective {objective} needs rows of the format {needed}, these are {kind}: choose {fits} for them"
 

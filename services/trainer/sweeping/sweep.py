@@ -76,6 +76,14 @@ class Member:
         return self.job.state is State.PAUSED and arrived
 
     @property
+    def why_waits(self) -> str:
+        """What its owner is told while it waits for the other members; empty when it does not."""
+        if not self.waits:
+            return ""
+        where = "it is trained" if self.trained else f"it has come to rung {self.released + 1}, step {self.hold_step},"
+        return f"{where} and waits for the other members of its sweep"
+
+    @property
     def lost(self) -> bool:
         """Whether nothing more comes of it, and not by the sweep's own doing."""
         return self.job.state in (State.FAILED, State.CANCELLED) and not self.ended_at_rung

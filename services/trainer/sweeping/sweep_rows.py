@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from services.chassis.errors import Failure, Reason
-from services.trainer.job import EventKind, Order, Progress, State
+from services.trainer.job import EventKind, Job, Order, Progress, State
 from services.trainer.job_rows import add, job_of, move, tell
 from services.trainer.store import EventRow, JobRow, SweepMemberRow, SweepRow
 from services.trainer.sweeping.axes import Point
@@ -140,7 +140,7 @@ def _members(session: Session, row: SweepRow, *, held: bool) -> list[tuple[Membe
     )
     found = session.execute(query.with_for_update(of=JobRow) if held else query).all()
     evaluations = _evaluations(session, row)
-    return [(_member(member, job, evaluations[job.job]), member, job) for member, job in found]
+    return [(member_of(member, job_of(job), evaluations[job.job]), member, job) for member, job in found]
 
 
 def _evaluations(session: Session, row: SweepRow) -> dict[str, dict[int, dict[str, float]]]:
@@ -164,12 +164,13 @@ def _evaluations(session: Session, row: SweepRow) -> dict[str, dict[int, dict[st
     return found
 
 
-def _member(row: SweepMemberRow, job: JobRow, evaluations: Mapping[int, Mapping[str, float]]) -> Member:
+def member_of(row: SweepMemberRow, job: Job, evaluations: Mapping[int, Mapping[str, float]] | None = None) -> Member:
+    """Return the row of a job's as the domain knows it."""
     return Member(
-        job=job_of(job),
+        job=job,
         point=tuple((name, value) for name, value in json.loads(row.point)),
         hold_steps=tuple(json.loads(row.hold_steps)),
-        evaluations=evaluations,
+        evaluations=evaluations or {},
         released=row.released,
         trained=row.trained,
         ended_at_rung=row.ended_at_rung,

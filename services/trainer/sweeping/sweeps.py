@@ -22,7 +22,17 @@ from services.trainer.jobs import settled_order, steps
 from services.trainer.store import JobRow, SweepMemberRow, SweepRow
 from services.trainer.sweeping.settling import cancelled, settle
 from services.trainer.sweeping.sweep import Asked, Sweep, SweepState, check, lineage, paced
-from services.trainer.sweeping.sweep_rows import Created, apply, change, create, find, member_row, next_hold, sweep_of
+from services.trainer.sweeping.sweep_rows import (
+    Created,
+    apply,
+    change,
+    create,
+    find,
+    member_of,
+    member_row,
+    next_hold,
+    sweep_of,
+)
 
 # Of a member that trains or is about to, nothing is to be decided.
 _UNDER_WAY = frozenset({State.QUEUED, State.RUNNING})
@@ -128,6 +138,13 @@ class Sweeps:
             return next_hold(member) if member is not None else 0
 
         return await self._database.read(read)
+
+    async def why_waits(self, job: Job) -> str:
+        """What a member's owner is told while it waits for the others; empty when it does not, or is no member."""
+        if not job.order.sweep or job.state is not State.PAUSED:
+            return ""
+        row = await self._database.read(lambda session: member_row(session, job.tenant, job.job))
+        return member_of(row, job).why_waits if row is not None else ""
 
     async def left(self, job: Job, *, trained: bool) -> Job:
         """Let a member wait that its process let go of: at its rung, or `trained`, with its result on disk.

@@ -326,3 +326,18 @@ async def test_a_plan_without_room_for_a_rung_is_refused_and_leaves_nothing(data
     assert refused.value.field == "rungs"
     jobs: Jobs = machine.jobs
     assert await jobs.page("acme", 10, None) == []
+
+
+async def test_a_member_that_waits_for_the_others_says_so_and_one_that_a_person_paused_does_not(
+    database: Database,
+) -> None:
+    machine = Machine(database, {1: 1.0, 2: 2.0, 3: 3.0})
+    sweep = await machine.sweeps.create("acme", "ada", wanted(3, (0.5,)), NOBODYS)
+    first, second, third = (member.job for member in sweep.members)
+    await machine.train(first)
+    await machine.jobs.pause("acme", second.job)
+    found = await machine.sweeps.get("acme", sweep.sweep)
+    told = ["it has come to rung 1, step 20, and waits for the other members of its sweep", "", ""]
+    assert [member.why_waits for member in found.members] == told
+    for job, why in zip((first, second, third), told, strict=True):
+        assert await machine.sweeps.why_waits(await machine.jobs.get("acme", job.job)) == why
