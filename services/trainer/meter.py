@@ -106,7 +106,8 @@ class Meter:
                 self._step(held, line)
             case Said.USAGE if held is not None:
                 self._compute.labels(held.kind).inc(report.seconds)
-            case Said.CHECKPOINT:
+            # One that is only told again has no size.
+            case Said.CHECKPOINT if line.size_bytes:
                 self._checkpoints.labels("written").inc()
                 self._checkpoint_bytes.inc(line.size_bytes)
             case Said.REFUSED if line.reason == Reason.DISK_FULL.name:
@@ -129,7 +130,10 @@ class Meter:
         self._ended.labels(job.state.value, known).inc()
 
     def _step(self, held: _Resident, line: Line) -> None:
-        tokens = max(0, line.progress.trained_tokens - held.tokens)
+        tokens = line.progress.trained_tokens - held.tokens
+        if tokens <= 0:
+            # Told again, and known.
+            return
         held.tokens = line.progress.trained_tokens
         self._steps.labels(held.kind).inc()
         self._tokens.labels(held.kind).inc(tokens)

@@ -7,9 +7,11 @@ killed) drops it and loses nothing that the next process will not say again.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from services.chassis.files import write_atomically
 from services.trainer.job import Progress
@@ -20,6 +22,11 @@ WORKER_ORDER = "worker.json"
 CHECKPOINTS = "checkpoints"
 RESULT = "result"
 RESULT_MANIFEST = "result.json"
+
+
+# Steps and evaluations of which a checkpoint keeps what was said: a trainer that was killed may not have heard of them.
+# More than are done while one is written and told of.
+REMEMBERED_LINES = 256
 
 
 class Exit:
@@ -76,16 +83,23 @@ class Line:
 
     def encode(self) -> bytes:
         """Return the line with its end."""
-        return json.dumps({name: value for name, value in asdict(self).items() if value}).encode() + b"\n"
+        return json.dumps(self.fields()).encode() + b"\n"
+
+    def fields(self) -> dict[str, Any]:
+        """What it says, as JSON takes it."""
+        return {name: value for name, value in asdict(self).items() if value}
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> "Line":
+        """The line that `fields` are of.  Raises ValueError, KeyError, TypeError for anything else."""
+        typed = {"said": Said(fields["said"]), "progress": Progress(**fields.get("progress", {}))}
+        return cls(**(dict(fields) | typed))
 
     @classmethod
     def decode(cls, line: bytes) -> "Line | None":
         """Return the message in `line`, or None when the writer was killed inside it."""
         try:
-            fields = json.loads(line)
-            fields["said"] = Said(fields["said"])
-            fields["progress"] = Progress(**fields.get("progress", {}))
-            return cls(**fields)
+            return cls.of(json.loads(line))
         except (ValueError, KeyError, TypeError):
             return None
 

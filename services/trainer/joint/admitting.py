@@ -92,7 +92,12 @@ class Admission:
             messages = said
         else:
             messages = [*encoded.messages, *said]
-        return [*(Line(Said.MESSAGE, message=message) for message in messages), Line(Said.STARTED, member.progress)]
+        again = [*member.remembered, Line(Said.CHECKPOINT, member.progress)] if found is not None else []
+        return [
+            *again,
+            *(Line(Said.MESSAGE, message=message) for message in messages),
+            Line(Said.STARTED, member.progress),
+        ]
 
     def _check(self, work: Work, splits: Splits) -> None:
         """Refuse what would fail inside a pass, where others are."""

@@ -5,6 +5,7 @@ be taken whenever `between_steps` holds, and whoever goes on from them, in whate
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -25,7 +26,7 @@ from services.trainer.joint.references import References, scored_parts, scored_u
 from services.trainer.joint.units import Answer, Trained, Unit, UnitKind, parts
 from services.trainer.rates import rate
 from services.trainer.settings import Keep, Metric, Settings
-from services.trainer.work import Line, Said
+from services.trainer.work import REMEMBERED_LINES, Line, Said
 
 _SLOT, _BEST, _REFERENCE = "slot.", "best.", "reference."
 
@@ -73,6 +74,7 @@ class Member:
         self._best: dict[str, Tensor] = {}
         self._loss: Loss | None = None
         self._lines: list[Line] = []
+        self._remembered: deque[Line] = deque(maxlen=REMEMBERED_LINES)
         self._questions = answers.questions(splits.held_out, settings.generation_rows) if splits.held_out else []
         self.progress = Progress(total_steps=len(self._plan))
         self.history = History()
@@ -160,7 +162,12 @@ class Member:
 
     def state(self) -> dict[str, Any]:
         """What later steps depend on beside tensors and progress, as JSON takes it."""
-        return {"history": asdict(self.history)}
+        return {"history": asdict(self.history), "said": [line.fields() for line in self._remembered]}
+
+    @property
+    def remembered(self) -> list[Line]:
+        """What was said of the last steps: whoever was told may have died with it.  Told again, it is told once."""
+        return list(self._remembered)
 
     def restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any], progress: Progress) -> None:
         """Put back what a checkpoint holds, before `begin`.  Raises ValueError, a sentence, for another run's."""
@@ -169,6 +176,7 @@ class Member:
         self._best = _below(tensors, _BEST)
         self._references.restore(_below(tensors, _REFERENCE))
         self.history = History(**state["history"])
+        self._remembered.extend(Line.of(fields) for fields in state.get("said", ()))
         self.progress = progress
 
     def restore_first_format(self, slot_tensors: Mapping[str, Tensor], progress: Progress) -> None:
@@ -310,6 +318,8 @@ class Member:
 
     def _say(self, line: Line) -> None:
         self._lines.append(line)
+        if line.said is not Said.MESSAGE:
+            self._remembered.append(line)
 
 
 def _left(steps: Sequence[Sequence[int]], lengths: Sequence[int]) -> list[int]:

@@ -99,7 +99,7 @@ class Course(TrainerCallback):
         """Report the step, then do what is due after it."""
         tokens = self._count()
         took_seconds = time.perf_counter() - self._began_seconds
-        self._hooks.report(
+        self._tell(
             Stepped(
                 self.progress,
                 rate(self.progress.step - 1, self.progress.total_steps, self._settings),
@@ -171,10 +171,14 @@ class Course(TrainerCallback):
         if best and self._settings.keep is Keep.BEST:
             dtype = models.base_dtype(self._order.base_folder)
             self.own.best = models.result_of(self.trainer.model, self.parameters, dtype)
-        self._hooks.report(Evaluated(self.progress, assessment, best))
+        self._tell(Evaluated(self.progress, assessment, best))
         if history.ended:
             ended = f"ended early: {history.misses} evaluations without improvement on that of step {history.best_step}"
             self._hooks.report(Remarked(self.progress, ended))
+
+    def _tell(self, report: Stepped | Evaluated) -> None:
+        self.own.reported.append(report)
+        self._hooks.report(report)
 
     def _answers(self) -> dict[str, float]:
         def decode(tokens: Sequence[int]) -> str:

@@ -22,7 +22,7 @@ from services.trainer.solo.answering import questions_of
 from services.trainer.solo.building import trainer_for
 from services.trainer.solo.course import Course
 from services.trainer.solo.feeds import Feed, JudgedFeed, PairFeed, Row, feed_of
-from services.trainer.solo.order import Hooks, SoloOrder, Started
+from services.trainer.solo.order import Checkpointed, Hooks, SoloOrder, Started
 from services.trainer.solo.saving import save_adapter, save_full
 from services.trainer.solo.trainers import Plan
 
@@ -62,6 +62,10 @@ def train(order: SoloOrder, training: Sequence[Row], validation: Sequence[Row], 
     found = checkpoints.newest(order.kept)
     with tempfile.TemporaryDirectory() as scratch:
         course = _course(order, training, validation, questions, hooks, found, Path(scratch))
+        if found is not None:
+            # Once more: whoever was told of these may have died with it.
+            for report in (*course.own.reported, Checkpointed(found.progress, 0)):
+                hooks.report(report)
         hooks.report(Started(course.progress))
         course.run()
     return Trained(course, order) if course.finished else None

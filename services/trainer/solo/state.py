@@ -5,6 +5,7 @@ interrupted: trained weights, both moments, three random generators, references,
 """
 
 import random
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -15,7 +16,10 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from services.trainer import checkpoints
+from services.trainer.job import Progress
 from services.trainer.joint.history import History
+from services.trainer.solo.order import Assessment, Evaluated, Stepped
+from services.trainer.work import REMEMBERED_LINES
 
 _WEIGHT, _BEST, _REFERENCE, _GENERATOR = "weight.", "best.", "reference.", "generator."
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -30,6 +34,8 @@ class State:
     best: dict[str, Tensor] = field(default_factory=dict)
     history: History = field(default_factory=History)
     generators: dict[str, Tensor] = field(default_factory=dict)
+    # Of the last steps and evaluations: whoever was told may have died with it.  Told again, they are told once.
+    reported: deque[Stepped | Evaluated] = field(default_factory=lambda: deque(maxlen=REMEMBERED_LINES))
 
 
 def held(parameters: Mapping[str, nn.Parameter], optimizer: Any, state: State) -> dict[str, Tensor]:
@@ -47,18 +53,28 @@ def held(parameters: Mapping[str, nn.Parameter], optimizer: Any, state: State) -
 
 def noted(state: State) -> dict[str, object]:
     """Return what is kept beside the tensors, as JSON takes it."""
-    return {"history": asdict(state.history)}
+    return {"history": asdict(state.history), "reported": [asdict(report) for report in state.reported]}
 
 
 def state_of(checkpoint: checkpoints.Checkpoint) -> State:
     """The parts that are not the model's, as a checkpoint has them."""
+    noted = checkpoints.load_state(checkpoint)
     with _opened(checkpoint) as tensors:
         return State(
             references=_below(tensors, _REFERENCE),
             best=_below(tensors, _BEST),
-            history=History(**checkpoints.load_state(checkpoint)["history"]),
+            history=History(**noted["history"]),
             generators=_below(tensors, _GENERATOR),
+            reported=deque(map(_report, noted.get("reported", ())), maxlen=REMEMBERED_LINES),
         )
+
+
+def _report(fields: Mapping[str, Any]) -> Stepped | Evaluated:
+    """A report again, of what `noted` made of it."""
+    typed = dict(fields) | {"progress": Progress(**fields["progress"])}
+    if "assessment" in fields:
+        return Evaluated(**(typed | {"assessment": Assessment(**fields["assessment"])}))
+    return Stepped(**typed)
 
 
 def restore_weights(parameters: Mapping[str, nn.Parameter], checkpoint: checkpoints.Checkpoint) -> None:

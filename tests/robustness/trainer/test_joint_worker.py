@@ -93,6 +93,24 @@ def test_stopped_jobs_hold_a_checkpoint_of_their_last_step_and_an_end_stops_all(
         assert found.progress == of(worker, name)[-1].progress
 
 
+def test_who_goes_on_says_the_steps_of_its_checkpoint_again_before_it_starts(bench: Bench) -> None:
+    folder = bench.job("a", LONG, ROWS)
+    first = bench.worker()
+    first.tell(join(folder))
+    stepped(first, "a", 2)
+    first.end()
+    told = [line for line in of(first, "a") if line.said is Said.STEP]
+    second = bench.worker()
+    second.tell(join(folder, epoch=2))
+    second.until(lambda line: line.said is Said.STARTED)
+    *again, checkpoint, _ = [line for line in of(second, "a") if line.said is not Said.MESSAGE]
+    second.end()
+    # A trainer that was killed has heard none of it, perhaps.
+    assert [(line.said, line.progress) for line in again] == [(line.said, line.progress) for line in told]
+    assert [line.learning_rate for line in again] == [line.learning_rate for line in told]
+    assert (checkpoint.said, checkpoint.progress) == (Said.CHECKPOINT, told[-1].progress)
+
+
 def test_sigterm_ends_as_an_end_does(bench: Bench) -> None:
     worker = bench.worker()
     worker.tell(join(bench.job("a", LONG, ROWS)))

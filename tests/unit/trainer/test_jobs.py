@@ -108,6 +108,27 @@ def step(number: int, tokens: int = 0) -> Line:
     return Line(Said.STEP, Progress(number, 100, tokens))
 
 
+async def test_steps_of_which_a_killed_trainer_never_heard_are_told_once_they_are_told_again(
+    database: Database, jobs: Jobs
+) -> None:
+    await stored(database)
+    job = await begun(database, jobs)
+    reports = reports_in(database)
+    evaluated = Line(Said.EVALUATION, Progress(4, 100, 40), evaluation={"loss": 1.5})
+    await reports.store([said(job, step(number, 10 * number)) for number in (1, 2)])
+    # The checkpoint of step 4 is on disk, its process and the trainer are gone; another goes on from it.
+    remembered = [*(step(number, 10 * number) for number in (1, 2, 3, 4)), evaluated]
+    reached = Progress(4, 100, 40)
+    again = [*remembered, Line(Said.CHECKPOINT, reached), Line(Said.STARTED, reached), step(5, 50)]
+    for _ in range(2):
+        await reports.store([said(job, line) for line in again])
+    events = await gapless(jobs, job)
+    assert [event.progress.step for event in events if event.kind is EventKind.STEP] == [1, 2, 3, 4, 5]
+    assert [event.progress.step for event in events if event.kind is EventKind.EVALUATION] == [4]
+    assert [event.progress.step for event in events if event.kind is EventKind.CHECKPOINT] == [4]
+    assert "continuing after step 4" in [event.message for event in events]
+
+
 async def test_reports_that_come_together_are_all_kept_in_one_order(database: Database, jobs: Jobs) -> None:
     await stored(database)
     job = await begun(database, jobs)

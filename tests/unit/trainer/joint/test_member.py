@@ -121,6 +121,8 @@ def test_a_job_goes_on_elsewhere_to_the_same_bits(own: Company, base: Path, obje
     elsewhere = company(base)
     resumed = elsewhere.new(settings, rows, rows)
     resumed.restore(tensors, state, broken.progress)
+    # What was said of the steps so far can be said again: whoever heard it may have died with it.
+    assert resumed.remembered == [line for line in own.said[broken] if line.said in (Said.STEP, Said.EVALUATION)] != []
     resumed.begin()
     neighbour = elsewhere.begun(dataclasses.replace(SETTINGS, rank=8, seed=9), PLAIN)
     elsewhere.run(resumed, neighbour)
