@@ -38,6 +38,13 @@ def spec_of(settings: Settings, base: Any) -> SlotSpec:
     )
 
 
+def _again(member: Member, found: Found | None) -> list[Line]:
+    """What was said up to the checkpoint, and of itself.  The previous release's remember nothing."""
+    if found is None or found.checkpoint.format == 1:
+        return []
+    return [*member.remembered, Line(Said.CHECKPOINT, member.progress)]
+
+
 def _targets(settings: Settings, base: Any) -> tuple[str, ...]:
     """The modules that are adapted; where some are excluded, all others by their whole names."""
     if not settings.exclude_modules:
@@ -92,9 +99,8 @@ class Admission:
             messages = said
         else:
             messages = [*encoded.messages, *said]
-        again = [*member.remembered, Line(Said.CHECKPOINT, member.progress)] if found is not None else []
         return [
-            *again,
+            *_again(member, found),
             *(Line(Said.MESSAGE, message=message) for message in messages),
             Line(Said.STARTED, member.progress),
         ]
