@@ -7,7 +7,7 @@ reports is still stored.
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from services.chassis import models, resources
@@ -16,16 +16,20 @@ from services.chassis.database import Database, open_database
 from services.chassis.errors import Failure
 from services.chassis.files import require_space
 from services.chassis.full_models import FullModels
+from services.chassis.logs import Log
 from services.chassis.runtime import Runtime
 from services.trainer.bases import Bases, Registry
-from services.trainer.config import TrainerSettings
+from services.trainer.config import ExecutorKind, TrainerSettings
 from services.trainer.data.checker import Checker
 from services.trainer.data.dataset_files import DatasetFiles
 from services.trainer.data.datasets import Datasets
 from services.trainer.data.problem_lists import ProblemLists
 from services.trainer.errands import Errands, Prerequisites
 from services.trainer.estimates import Estimates
+from services.trainer.executors.cluster.connection import connected
+from services.trainer.executors.executor import Executor
 from services.trainer.executors.local import LocalExecutor, Machine
+from services.trainer.executors.ray import RayExecutor
 from services.trainer.job import Job
 from services.trainer.jobs import Jobs
 from services.trainer.leases import Leases, identity
@@ -66,7 +70,11 @@ async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Adapters)
     assert isinstance(settings, TrainerSettings)
     bases = await _bases(runtime, settings, registry)
     bell = Bell()
-    async with open_database(settings.database_url, "services.trainer.migrations") as database:
+    owner = identity()
+    async with (
+        _executor(settings, owner, runtime.log) as executor,
+        open_database(settings.database_url, "services.trainer.migrations") as database,
+    ):
         files = DatasetFiles(
             open_blobs(settings.blobs_url, settings.blobs_dir),
             database,
@@ -122,7 +130,7 @@ async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Adapters)
                 yield wanted
 
         limits = Limits(settings.max_crashes, settings.restart_seconds, settings.max_restart_seconds)
-        leases = Leases(database, identity(), settings.lease_seconds, now=runtime.clock.now, changed=changed)
+        leases = Leases(database, owner, settings.lease_seconds, now=runtime.clock.now, changed=changed)
         remains = Remains(
             jobs,
             settings.jobs_dir,
@@ -146,7 +154,7 @@ async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Adapters)
             leases,
             # Told to watchers alone: a step changes nothing about the queue.
             _reports(database, settings, runtime, bell.ring),
-            LocalExecutor(settings.workers_dir, _machine(settings, leases.owner), log),
+            executor,
             Errands(
                 jobs,
                 publisher,
@@ -202,6 +210,19 @@ async def _bases(runtime: Runtime, settings: TrainerSettings, registry: Registry
         memory_bytes=settings.memory_bytes or share.memory_bytes,
         serving_rank=settings.serving_rank,
     )
+
+
+@asynccontextmanager
+async def _executor(settings: TrainerSettings, owner: str, log: Log) -> AsyncIterator[Executor]:
+    """Where jobs train.  Raises NoCluster."""
+    machine = _machine(settings, owner)
+    if settings.executor is ExecutorKind.LOCAL:
+        yield LocalExecutor(settings.workers_dir, machine, log)
+        return
+    # What each machine of a cluster has is for it to say.
+    common = replace(machine, memory_bytes=settings.memory_bytes)
+    async with connected(settings.ray_address) as connection:
+        yield RayExecutor(connection, settings.workers_dir, common, log)
 
 
 def _machine(settings: TrainerSettings, owner: str) -> Machine:

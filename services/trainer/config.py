@@ -1,9 +1,10 @@
 """What the trainer reads from the environment."""
 
+from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from services.chassis.config import ServiceSettings, environment
 from services.chassis.models import DEFAULT_BASE
@@ -20,6 +21,13 @@ class Granted(BaseModel):
     resident_bytes: int | None = Field(default=None, ge=1)
     concurrent_jobs: int | None = Field(default=None, ge=1)
     tokens_per_hour: int | None = Field(default=None, ge=1)
+
+
+class ExecutorKind(StrEnum):
+    """Where jobs train."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 class TrainerSettings(ServiceSettings):
@@ -58,6 +66,11 @@ class TrainerSettings(ServiceSettings):
     idle_seconds: float = Field(default=60.0, ge=0)
     # Another trainer may take a job over when its holder has been silent for so long.
     lease_seconds: float = Field(default=15.0, gt=0)
+    # Where jobs train: on this machine (local), or on all machines of a Ray cluster (ray), of which this one must be a
+    # node and which no other trainer uses.  Ray's head is at ray_address (host:port); no cluster is started here.  All
+    # machines need data_dir and the model cache at the same paths (a shared file system), and the same code installed.
+    executor: ExecutorKind = ExecutorKind.LOCAL
+    ray_address: str = ""
     # By tenant (* for everybody else) as JSON: {"acme": {"weight": 2, "resident_bytes": 4e9, "concurrent_jobs": 8,
     # "tokens_per_hour": 1000000}}; what is left out is weight 1 and no limit.
     allowances: dict[str, Granted] = Field(default_factory=dict)
@@ -73,6 +86,15 @@ class TrainerSettings(ServiceSettings):
         if any(uri.partition(":")[0] not in ("wheel", "file", "hf") for uri in _uris(value)):
             raise ValueError("begin it with wheel:, file: or hf:")
         return value
+
+    @model_validator(mode="after")
+    def _addressed(self) -> Self:
+        if self.executor is ExecutorKind.RAY and not self.ray_address.rpartition(":")[2].isdecimal():
+            raise ValueError(
+                "TRIVIUM_TRAINER_EXECUTOR=ray needs TRIVIUM_TRAINER_RAY_ADDRESS, host:port of the head of a running "
+                "Ray cluster, as `ray start --head` prints it"
+            )
+        return self
 
     @property
     def policy(self) -> Policy:

@@ -11,6 +11,7 @@ from services.trainer.job import Job, Order, State
 from services.trainer.scheduling import state as scheduling
 from services.trainer.scheduling.room import gib
 from services.trainer.scheduling.usage import Usage
+from services.trainer.settings import Method
 from services.trainer.store import UsageRow
 
 _OUTCOMES = {
@@ -65,8 +66,25 @@ def state_of(
     )
 
 
-def unfit(order: Order, nodes: Sequence[scheduling.Node], granted: Allowance) -> str:
+def gang_unfit(order: Order, *, gangs: bool) -> str:
+    """Why the order may not have as many processes as it wants; empty when it may.  ``gangs``: whether any may."""
+    if order.processes > 1 and order.settings.method is not Method.FULL:
+        return (
+            f"processes is {order.processes}, and {order.settings.method.value} trains in one: leave it out, or choose "
+            "the method full"
+        )
+    if order.processes > 1 and not gangs:
+        return (
+            f"processes is {order.processes}, and this deployment trains on one machine, where a job has one process: "
+            "leave it out, or have the operator set up a cluster (TRIVIUM_TRAINER_EXECUTOR=ray)"
+        )
+    return ""
+
+
+def unfit(order: Order, nodes: Sequence[scheduling.Node], granted: Allowance, *, gangs: bool = False) -> str:
     """Why the order could never be trained here, with the arithmetic; empty when it could."""
+    if problem := gang_unfit(order, gangs=gangs):
+        return problem
     needed = order.job_bytes + order.base_bytes
     largest = max((node.memory_bytes for node in nodes), default=0)
     parts = f"{gib(order.job_bytes)} for the job and {gib(order.base_bytes)} for its base and a step"
@@ -75,6 +93,13 @@ def unfit(order: Order, nodes: Sequence[scheduling.Node], granted: Allowance) ->
             f"it needs {gib(needed)} ({parts}), the largest machine gives training {gib(largest)}: use a smaller base "
             "or rank, shorter rows, a smaller micro_batch_tokens or fewer target modules"
             + ("" if order.settings.gradient_checkpointing else ", or gradient_checkpointing")
+        )
+    threads = max(1, order.threads)
+    room = sum(min(node.memory_bytes // max(1, needed), max(1, node.cores // threads)) for node in nodes)
+    if order.processes > 1 and room < order.processes:
+        return (
+            f"it wants {order.processes} processes of {gib(needed)} and {threads} threads each, and all machines "
+            f"together have room for {room}: ask for fewer"
         )
     # A base is shared by all who train on it, and counts against nobody.
     own = order.job_bytes * order.processes

@@ -21,7 +21,7 @@ from services.trainer.job import Job, Move, Order, State
 from services.trainer.jobs import Jobs
 from services.trainer.leases import Leases
 from services.trainer.meter import Meter
-from services.trainer.planning import Seen, allowance_of, needs, state_of, unfit
+from services.trainer.planning import Seen, allowance_of, gang_unfit, needs, state_of, unfit
 from services.trainer.remains import Remains
 from services.trainer.reports import Report, Reports
 from services.trainer.scheduling.actions import Action, Drop, Go, Hold, Preempt, Start, Unfit, Verdict
@@ -31,11 +31,10 @@ from services.trainer.scheduling.planning import plan
 from services.trainer.scheduling.state import Node
 from services.trainer.sweeping.sweeps import Sweeps
 from services.trainer.terms import Granted, Limits, Wake
-from services.trainer.work import CHECKPOINTS, ORDER, Line, Said, Work
+from services.trainer.work import CHECKPOINTS, LAST, ORDER, Line, Said, Work
 
 # How often processes are told what tenants have used and may still use.
 _SHARE_SECONDS = 2.0
-_LAST = frozenset({Said.STOPPED, Said.DONE, Said.REFUSED})
 
 
 class Runner:
@@ -89,7 +88,7 @@ class Runner:
     def require_fit(self, tenant: str, order: Order) -> Order:
         """Return the order.  Raises SETTINGS_UNFIT for one that could never be trained here."""
         granted = allowance_of(tenant, self._granted.allowances)
-        if problem := unfit(order, self.nodes(), granted):
+        if problem := unfit(order, self.nodes(), granted, gangs=self._executor.gangs):
             raise Failure(Reason.SETTINGS_UNFIT, problem=problem)
         return order
 
@@ -209,6 +208,10 @@ class Runner:
 
     async def _start(self, job: Job, nodes: tuple[str, ...]) -> None:
         """Take the job and give it to the executor, with what it needs kept in place until it leaves."""
+        if problem := gang_unfit(job.order, gangs=self._executor.gangs):
+            # Ordered from a deployment that was another then.
+            await self._refuse(job, Reason.SETTINGS_UNFIT.name, problem)
+            return
         kept = AsyncExitStack()
         try:
             work = await kept.enter_async_context(self._work(job))
@@ -270,7 +273,7 @@ class Runner:
                 continue
             if isinstance(news, Report):
                 self._meter.hear(news)
-            if isinstance(news, Report) and news.line.said not in _LAST:
+            if isinstance(news, Report) and news.line.said not in LAST:
                 reports.append(news)
                 continue
             await self._store(reports)

@@ -38,10 +38,7 @@ class Exit:
 
 
 class Said(StrEnum):
-    """What a line reports.  READY and USAGE are a worker's own, the others a job's.
-
-    After STOPPED, DONE or REFUSED the process holds the job no more.
-    """
+    """What a line reports.  READY and USAGE are a worker's own, the others a job's."""
 
     READY = "ready"
     USAGE = "usage"
@@ -53,6 +50,10 @@ class Said(StrEnum):
     STOPPED = "stopped"
     DONE = "done"
     REFUSED = "refused"
+
+
+# After these the process holds the job no more.
+LAST = frozenset({Said.STOPPED, Said.DONE, Said.REFUSED})
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,10 @@ class Executor(Protocol):
     def at_work(self) -> AbstractAsyncContextManager[object]:
         """Inside the block processes may be started; when it ends all have ended, and what they said can be heard."""
 
+    @property
+    def gangs(self) -> bool:
+        """Whether a job may have several processes."""
+
     def nodes(self) -> Sequence[Node]:
         """The machines that train, as they are now."""
 

@@ -13,15 +13,13 @@ from pathlib import Path
 
 from services.chassis.logs import Log
 from services.trainer.executors.executor import News, Training
-from services.trainer.executors.processes import Running, start
+from services.trainer.executors.processes import JOINT, SOLO, Running, start
 from services.trainer.reports import Report
 from services.trainer.scheduling.choosing import Share
 from services.trainer.scheduling.state import Node, Process, Turn
 from services.trainer.scheduling.usage import solo_charge
 from services.trainer.work import Command, Do, Line, Said, WorkerOrder
 
-_SOLO = "services.trainer.child"
-_JOINT = "services.trainer.joint.worker"
 # How often it is looked which base nobody needs, and solo jobs are charged.
 _LOOK_SECONDS = 1.0
 
@@ -66,6 +64,11 @@ class LocalExecutor:
             # What they said last is heard, too.
             await asyncio.gather(*self._listeners)
 
+    @property
+    def gangs(self) -> bool:
+        """As Executor.gangs: a second process on the same cores would gain nothing."""
+        return False
+
     def nodes(self) -> Sequence[Node]:
         """As Executor.nodes: one."""
         machine = self._machine
@@ -98,7 +101,7 @@ class LocalExecutor:
     async def _start(self, training: Training) -> Running:
         work = training.work
         if training.group is None:
-            running = await start(_SOLO, training.folder, work.threads, many=False)
+            running = await start(SOLO, training.folder, work.threads, many=False)
         else:
             folder = self._folder / _name(training.process)
             WorkerOrder(
@@ -110,7 +113,7 @@ class LocalExecutor:
                 data_dir=work.data_dir,
                 memory_bytes=self._machine.memory_bytes,
             ).write(folder)
-            running = await start(_JOINT, folder, work.threads, many=True)
+            running = await start(JOINT, folder, work.threads, many=True)
         self._log.info("process_started", process=training.process.name, child_pid=running.child.pid)
         return running
 

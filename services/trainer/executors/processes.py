@@ -11,19 +11,21 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from services.chassis import processes, resources
 from services.trainer.executors.executor import Lost, News, Training
 from services.trainer.reports import Report
-from services.trainer.work import Command, Do, Line, Said
+from services.trainer.work import LAST, Command, Do, Line, Said
 
+# What runs a job that trains alone, and what runs many on one base.
+SOLO = "services.trainer.child"
+JOINT = "services.trainer.joint.worker"
 # One line is a few hundred bytes, a worker's usage of hundreds of jobs some ten thousand.
 _MAX_LINE_BYTES = 1024 * 1024
-# After these the process holds the job no more.
-_LAST = frozenset({Said.STOPPED, Said.DONE, Said.REFUSED})
 
 
 class Running:
@@ -74,7 +76,7 @@ class Running:
         training = self.jobs.get(job)
         if training is None or line.said is Said.READY or line.epoch not in (0, training.epoch):
             return []
-        if line.said in _LAST:
+        if line.said in LAST:
             self.forget(job)
         return [Report(training.tenant, job, training.epoch, line)]
 
@@ -135,10 +137,12 @@ class Running:
             os.killpg(self.child.pid, number)
 
 
-async def start(module: str, folder: Path, threads: int, *, many: bool) -> Running:
+async def start(
+    module: str, folder: Path, threads: int, *, many: bool, environment: Mapping[str, str] = MappingProxyType({})
+) -> Running:
     """Start `python -m MODULE FOLDER`; what it prints goes into the folder."""
     share = resources.shares()[resources.Role.TRAINER]
-    environment = os.environ | share.environment() | {"OMP_NUM_THREADS": str(threads)}
+    environment = os.environ | share.environment() | {"OMP_NUM_THREADS": str(threads)} | environment
     with (folder / "process.log").open("ab") as log:
         child = await processes.spawn(
             [sys.executable, "-m", module, folder],

@@ -66,6 +66,10 @@ class Scripted:
     async def at_work(self) -> AsyncIterator[None]:
         yield
 
+    @property
+    def gangs(self) -> bool:
+        return False
+
     def nodes(self) -> Sequence[Node]:
         return (Node("here", 1 << 40, 2, self._replica),)
 
