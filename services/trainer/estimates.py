@@ -81,7 +81,7 @@ def estimate(
     mean_tokens = min(dataset.tokens / max(1, count), sides * settings.max_row_tokens)
     tokens = round(planned * min(settings.batch_rows, count) * mean_tokens)
     trained = trained_parameters(base, settings)
-    shared, own = memory_parts(base, settings)
+    shared, own = memory_parts(base, settings, order.processes)
     parts = {**shared, **own}
     return Estimate(
         order=order,

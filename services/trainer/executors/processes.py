@@ -142,7 +142,7 @@ async def start(
 ) -> Running:
     """Start `python -m MODULE FOLDER`; what it prints goes into the folder."""
     share = resources.shares()[resources.Role.TRAINER]
-    environment = os.environ | share.environment() | {"OMP_NUM_THREADS": str(threads)} | environment
+    environment = os.environ | share.environment() | {"OMP_NUM_THREADS": str(threads)} | dict(environment)
     with (folder / "process.log").open("ab") as log:
         child = await processes.spawn(
             [sys.executable, "-m", module, folder],

@@ -192,7 +192,7 @@ class RayExecutor:
             self._connection.kill(host.actor)
             self._log.warning("machine_silent", machine=listed.hostname, node=listed.node, why=str(error))
             return
-        if why := _unlike(facts, word, self._folder):
+        if why := unlike(facts, word, self._folder):
             self._refused.add(listed.node)
             self._connection.kill(host.actor)
             self._log.error("machine_refused", machine=listed.hostname, node=listed.node, why=why)
@@ -255,7 +255,7 @@ def _least(*sizes: int) -> int:
     return min(filter(None, sizes), default=0)
 
 
-def _unlike(facts: Facts, word: str, folder: Path) -> str:
+def unlike(facts: Facts, word: str, folder: Path) -> str:
     """Why a machine may not train with the others; empty when it may."""
     if facts.word != word:
         return (

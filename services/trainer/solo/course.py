@@ -7,10 +7,11 @@ next step depends on, and a run that goes on from it evaluates nothing twice.
 import math
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from torch import Tensor
 from transformers import TrainerCallback
 
 from services.chassis.errors import Failure
@@ -110,7 +111,7 @@ class Course(TrainerCallback):
         )
         if self._evaluation_due():
             self._evaluate()
-        stopping = self._hooks.stopping() or self._held
+        stopping = self.trainer.ranks.said_by_first(self._hooks.stopping()) or self._held
         if stopping or self.finished or self.progress.step % self._settings.checkpoint_steps == 0:
             self.checkpoint()
         if stopping or self.finished:
@@ -118,9 +119,16 @@ class Course(TrainerCallback):
 
     def checkpoint(self) -> None:
         """Write all of the job's state, durably.  Raises NotFinite, and DISK_FULL when it does not fit."""
-        if not state.finite(self.parameters.values()):
+        ranks = self.trainer.ranks
+        if ranks.total(float(not state.finite(self.parameters.values()))):
             raise NotFinite(f"after step {self.progress.step} the weights are no longer numbers")
-        tensors = state.held(self.parameters, self.trainer.optimizer, self.own)
+        tensors = state.held(self.parameters, self.trainer.optimizer, self.own, ranks)
+        size_bytes = self._write(tensors) if ranks.first else 0
+        # Who goes on before that, and is lost, would have another checkpoint to go on from than the first.
+        ranks.wait()
+        self._hooks.report(Checkpointed(self.progress, size_bytes))
+
+    def _write(self, tensors: Mapping[str, Tensor]) -> int:
         try:
             written = checkpoints.write(
                 self._order.into,
@@ -134,7 +142,7 @@ class Course(TrainerCallback):
             # What was begun would keep the disk full.
             checkpoints.sweep(self._order.into)
             raise
-        self._hooks.report(Checkpointed(self.progress, written.size_bytes))
+        return written.size_bytes
 
     def _count(self) -> int:
         """Count the step that was just done; return its tokens."""
@@ -170,7 +178,7 @@ class Course(TrainerCallback):
             self.progress = replace(self.progress, best_step=self.progress.step)
         if best and self._settings.keep is Keep.BEST:
             dtype = models.base_dtype(self._order.base_folder)
-            self.own.best = models.result_of(self.trainer.model, self.parameters, dtype)
+            self.own.best = models.result_of(self.trainer.model, self.parameters, dtype, self.trainer.ranks)
         self._tell(Evaluated(self.progress, assessment, best))
         if history.ended:
             ended = f"ended early: {history.misses} evaluations without improvement on that of step {history.best_step}"

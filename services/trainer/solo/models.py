@@ -21,6 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 from services.trainer.bank.spec import linear_layers, module_names
 from services.trainer.peft_layout import CONFIG, WEIGHTS
 from services.trainer.settings import Initialisation, Method, Settings
+from services.trainer.solo.ranks import ALONE, Ranks, gathered
 
 # What a base is held in that is not trained: half the memory, and the dtype that it is served in.
 FROZEN_DTYPE = torch.bfloat16
@@ -175,7 +176,12 @@ def without_dropout(model: nn.Module) -> Iterator[None]:
         model.train(before)
 
 
-def result_of(model: Any, parameters: dict[str, nn.Parameter], dtype: torch.dtype) -> dict[str, Tensor]:
-    """A copy of what the version will hold, by parameter name: adapters in fp32, full models in the base's dtype."""
+def result_of(
+    model: Any, parameters: dict[str, nn.Parameter], dtype: torch.dtype, ranks: Ranks = ALONE
+) -> dict[str, Tensor]:
+    """A copy of what the version will hold, by parameter name: adapters in fp32, full models in the base's dtype.
+
+    Of several processes all must ask, and the first has it.
+    """
     kept = torch.float32 if isinstance(model, PeftModel) else dtype
-    return {name: value.detach().to(kept, copy=True) for name, value in parameters.items()}
+    return gathered({name: value.detach().to(kept, copy=True) for name, value in parameters.items()}, ranks)

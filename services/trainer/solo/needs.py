@@ -33,8 +33,8 @@ def needs_bytes(config: Mapping[str, Any], settings: Settings) -> dict[str, int]
     return solo_parts(architecture(config), settings)
 
 
-def solo_parts(base: Architecture, settings: Settings) -> dict[str, int]:
-    """Bytes of a job's process by part, at its peak.
+def solo_parts(base: Architecture, settings: Settings, processes: int = 1) -> dict[str, int]:
+    """Bytes of a job's process by part, at its peak; of each of its ``processes``, which divide what is trained.
 
     Checkpoints are written from the live tensors, and references are numbers by row: neither is among the parts.
     """
@@ -44,9 +44,11 @@ def solo_parts(base: Architecture, settings: Settings) -> dict[str, int]:
     parts = {
         "process": _PROCESS_BYTES,
         "base": 0 if full else _frozen_bytes(base, settings.method),
-        "trained weights": trained * _FLOAT_BYTES,
-        "gradients": trained * _FLOAT_BYTES,
-        "moments": trained * _FLOAT_BYTES * _MOMENTS,
+        "trained weights": trained * _FLOAT_BYTES // processes,
+        "gradients": trained * _FLOAT_BYTES // processes,
+        "moments": trained * _FLOAT_BYTES * _MOMENTS // processes,
+        # In the first process alone, which any of them may be.
+        "put together for a checkpoint": trained * _FLOAT_BYTES * (1 + _MOMENTS) if processes > 1 else 0,
         "best weights so far": trained * (_HALF_BYTES if full else _FLOAT_BYTES) if best else 0,
         "activations": _activation_bytes(base, settings),
         "output head": _head_bytes(base, settings),

@@ -54,28 +54,32 @@ def train(
     # Only now: loading these takes seconds of a processor that others may want.
     import torch
 
-    from services.trainer.solo import run
+    from services.trainer.solo import ranks, run
 
     torch.set_num_threads(work.threads)
-    facts = {
-        "code": code,
-        "libraries": _libraries(work.settings),
-        "threads": work.threads,
-        "rows": len(rows.training),
-    }
-    order = _order(work, folder, facts)
-    order.into.mkdir(exist_ok=True)
-    hooks = Hooks(lambda report: say(line_of(report)), stopping, manners.keep, at)
-    try:
-        trained = run.train(order, rows.training, rows.validation, hooks)
-    except NotFinite as error:
-        raise Refused("TRAINING_DIVERGED", f"{error}. Lower the learning rate.") from error
-    except ValueError as error:
-        raise Refused("SETTINGS_UNFIT", str(error)) from error
-    if trained is None:
-        return Exit.STOPPED
-    whole = {**facts, "evaluations": trained.evaluations}
-    publish_result(folder, trained.save, whole, at, require=lambda: _folder_of(order.kept, work.epoch))
+    with ranks.joined() as together:
+        facts = {
+            "code": code,
+            "libraries": _libraries(work.settings),
+            "threads": work.threads,
+            "processes": together.size,
+            "rows": len(rows.training),
+        }
+        order = _order(work, folder, facts)
+        order.into.mkdir(exist_ok=True)
+        hooks = Hooks(lambda report: say(line_of(report)), stopping, manners.keep, at)
+        try:
+            trained = run.train(order, rows.training, rows.validation, hooks, together)
+        except NotFinite as error:
+            raise Refused("TRAINING_DIVERGED", f"{error}. Lower the learning rate.") from error
+        except ValueError as error:
+            raise Refused("SETTINGS_UNFIT", str(error)) from error
+        if trained is None:
+            return Exit.STOPPED
+        if together.first:
+            whole = {**facts, "evaluations": trained.evaluations}
+            publish_result(folder, trained.save, whole, at, require=lambda: _folder_of(order.kept, work.epoch))
+        together.wait()
     return Exit.DONE
 
 

@@ -23,6 +23,7 @@ from services.trainer.solo.building import trainer_for
 from services.trainer.solo.course import Course
 from services.trainer.solo.feeds import Feed, JudgedFeed, PairFeed, Row, feed_of
 from services.trainer.solo.order import Checkpointed, Hooks, SoloOrder, Started
+from services.trainer.solo.ranks import ALONE, Ranks, gathered
 from services.trainer.solo.saving import save_adapter, save_full
 from services.trainer.solo.trainers import Plan
 
@@ -35,7 +36,8 @@ class Trained:
     def __init__(self, course: Course, order: SoloOrder) -> None:
         self.evaluations = course.own.history.evaluations
         self._model = course.trainer.model
-        self._parameters = course.parameters
+        # Divided ones are put together while all processes are there to send.
+        self._parameters = gathered(course.parameters, course.trainer.ranks)
         self._best = course.own.best if order.settings.keep is Keep.BEST else {}
         self._order = order
 
@@ -51,17 +53,21 @@ class Trained:
         save_adapter(self._model, folder, self._order.base_name)
 
 
-def train(order: SoloOrder, training: Sequence[Row], validation: Sequence[Row], hooks: Hooks) -> Trained | None:
+def train(
+    order: SoloOrder, training: Sequence[Row], validation: Sequence[Row], hooks: Hooks, ranks: Ranks = ALONE
+) -> Trained | None:
     """Train to the end; None when a checkpoint and an end were asked for before that.
 
+    Of several processes the first alone reports and has what is to be saved.
     Raises ValueError, a sentence, for settings that do not fit the base or the rows, NotFinite, DISK_FULL, LeaseLost.
     """
     questions = questions_of(validation, order.settings.generation_rows)
     _check(order.settings, training, evaluated=bool(validation), answered=bool(questions))
-    checkpoints.sweep(order.kept)
-    found = checkpoints.newest(order.kept)
+    if ranks.first:
+        checkpoints.sweep(order.kept)
+    found = ranks.said_by_first(checkpoints.newest(order.kept) if ranks.first else None)
     with tempfile.TemporaryDirectory() as scratch:
-        course = _course(order, training, validation, questions, hooks, found, Path(scratch))
+        course = _course(order, training, validation, questions, hooks, found, Path(scratch), ranks)
         if found is not None:
             # Once more: whoever was told of these may have died with it.
             for report in (*course.own.reported, Checkpointed(found.progress, 0)):
@@ -79,10 +85,12 @@ def _course(
     hooks: Hooks,
     found: checkpoints.Checkpoint | None,
     scratch: Path,
+    ranks: Ranks,
 ) -> Course:
     """The model, its trainer and its state, where the checkpoint has them."""
     settings = order.settings
     model = models.load(order.base_folder, settings, order.start)
+    ranks.shard(model)
     feeds = {name: feed_of(rows, settings) for name, rows in ((_TRAINING, training), (_VALIDATION, validation)) if rows}
     steps = plan(
         feeds[_TRAINING].lengths,
@@ -93,6 +101,7 @@ def _course(
     )
     progress = found.progress if found else Progress(total_steps=len(steps))
     trainer = trainer_for(model, order.base_folder, settings, Plan(feeds[_TRAINING], steps, progress.step), scratch)
+    trainer.ranks = ranks
     own = _begun(trainer, feeds) if found is None else state.state_of(found)
     for split, reference in own.references.items():
         compared: Any = feeds[split]

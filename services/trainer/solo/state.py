@@ -19,6 +19,7 @@ from services.trainer import checkpoints
 from services.trainer.job import Progress
 from services.trainer.joint.history import History
 from services.trainer.solo.order import Assessment, Evaluated, Stepped
+from services.trainer.solo.ranks import ALONE, Ranks, gathered, like, own
 from services.trainer.work import REMEMBERED_LINES
 
 _WEIGHT, _BEST, _REFERENCE, _GENERATOR = "weight.", "best.", "reference.", "generator."
@@ -38,14 +39,19 @@ class State:
     reported: deque[Stepped | Evaluated] = field(default_factory=lambda: deque(maxlen=REMEMBERED_LINES))
 
 
-def held(parameters: Mapping[str, nn.Parameter], optimizer: Any, state: State) -> dict[str, Tensor]:
-    """Return all tensors by name; weights and moments are the live tensors, to be written before the next step."""
+def held(
+    parameters: Mapping[str, nn.Parameter], optimizer: Any, state: State, ranks: Ranks = ALONE
+) -> dict[str, Tensor]:
+    """Return all tensors by name; weights and moments are the live tensors, to be written before the next step.
+
+    Of several processes all must ask, and the first has what is divided among them.
+    """
     tensors = {_GENERATOR + name: tensor for name, tensor in generators().items()}
     for name, parameter in parameters.items():
-        tensors[_WEIGHT + name] = parameter.detach()
-        for moment in _MOMENTS:
-            if parameter in optimizer.state:
-                tensors[f"{moment}.{name}"] = optimizer.state[parameter][moment]
+        tensors |= gathered({_WEIGHT + name: parameter.detach()}, ranks)
+        if parameter in optimizer.state:
+            moments = {f"{moment}.{name}": optimizer.state[parameter][moment] for moment in _MOMENTS}
+            tensors |= gathered(moments, ranks)
     tensors |= {_BEST + name: tensor for name, tensor in state.best.items()}
     tensors |= {_REFERENCE + split: tensor for split, tensor in state.references.items()}
     return tensors
@@ -81,14 +87,14 @@ def restore_weights(parameters: Mapping[str, nn.Parameter], checkpoint: checkpoi
     """Put the trained weights back, one at a time."""
     with _opened(checkpoint) as tensors, torch.no_grad():
         for name, parameter in parameters.items():
-            parameter.copy_(tensors.get_tensor(_WEIGHT + name))
+            parameter.copy_(like(tensors.get_tensor(_WEIGHT + name), parameter))
 
 
 def restore_moments(parameters: Mapping[str, nn.Parameter], optimizer: Any, checkpoint: checkpoints.Checkpoint) -> None:
     """Put the optimizer's moments back, one at a time."""
     with _opened(checkpoint) as tensors:
         for name, parameter in parameters.items():
-            moments = {moment: tensors.get_tensor(f"{moment}.{name}").clone() for moment in _MOMENTS}
+            moments = {moment: like(tensors.get_tensor(f"{moment}.{name}").clone(), parameter) for moment in _MOMENTS}
             optimizer.state[parameter] = {"step": torch.tensor(float(checkpoint.progress.step)), **moments}
 
 
@@ -125,5 +131,5 @@ def set_generators(states: Mapping[str, Tensor]) -> None:
 
 
 def finite(parameters: Iterable[Tensor]) -> bool:
-    """Whether every number in them is one."""
-    return all(bool(parameter.isfinite().all()) for parameter in parameters)
+    """Whether every number in them is one, of what this process has of them."""
+    return all(bool(own(parameter).isfinite().all()) for parameter in parameters)

@@ -2,7 +2,8 @@
 
 TRL gives the losses, transformers the loop.  Invariants: a step is `batch_rows` rows of the plan that the slot bank
 follows too, its loss divided by what the whole step counts, so that splitting it changes memory and nothing else; and a
-loss or a gradient that is no number ends training before a weight has changed.
+loss or a gradient that is no number ends training before a weight has changed.  Processes that train together divide
+a step's rows among them; held-out rows each of them evaluates whole.
 """
 
 import math
@@ -21,6 +22,7 @@ from services.trainer.settings import Settings
 from services.trainer.solo.feeds import Feed, JudgedFeed, labelled, padded
 from services.trainer.solo.models import trained, without_dropout
 from services.trainer.solo.order import Assessment, NotFinite
+from services.trainer.solo.ranks import ALONE, Ranks, norm_after_clipping
 
 
 @dataclass(slots=True)
@@ -79,6 +81,7 @@ class WholeSteps:
     # Given by `trainer_for`.
     plan: Plan
     settings: Settings
+    ranks: Ranks = ALONE
     # Of the last step: over what it counts, and before clipping.
     loss: float
     gradient_norm: float
@@ -103,14 +106,15 @@ class WholeSteps:
         model.train()
         rows = inputs["rows"]
         feed = self.plan.feed
+        self.ranks.reseed(self.settings.seed, self.state.global_step)
         self.before_step(model, feed, rows)
         total = 0.0
-        for part in feed.parts(rows, self.settings.micro_batch_tokens):
-            loss = self.part_loss(model, feed, part, feed.counted(rows))
+        for part, weight in self._parts(feed, rows):
+            loss = self.part_loss(model, feed, part, feed.counted(rows)) * weight
             self.accelerator.backward(loss)
             total += loss.item()
-        bound = self.settings.max_gradient_norm or math.inf
-        norm = float(torch.nn.utils.clip_grad_norm_(trained(model).values(), bound))
+        total = self.ranks.total(total)
+        norm = norm_after_clipping(trained(model).values(), self.settings.max_gradient_norm or math.inf)
         if not (math.isfinite(total) and math.isfinite(norm)):
             step = self.state.global_step + 1
             raise NotFinite(f"at step {step} the loss is {total} and the gradient norm {norm}")
@@ -118,6 +122,17 @@ class WholeSteps:
         # Kept by TRL for its own log, which is never written.
         self._metrics["train"].clear()
         return torch.tensor(total)
+
+    def _parts(self, feed: Feed, rows: Sequence[int]) -> list[tuple[list[int], float]]:
+        """Micro-batches of this process's share of a step, each with what its loss counts.
+
+        All processes have equally many, since each sends and receives in every pass: who has fewer takes a row again,
+        and counts it 0.
+        """
+        shares = self.ranks.divided(rows, feed.lengths)
+        parts = [feed.parts(share, self.settings.micro_batch_tokens) for share in shares]
+        most, mine = max(map(len, parts)), parts[self.ranks.rank]
+        return [(part, 1.0) for part in mine] + [([rows[0]], 0.0)] * (most - len(mine))
 
     def before_step(self, model: Any, feed: Feed, rows: Sequence[int]) -> None:
         """Find what the loss of these rows needs to know of all of them together."""

@@ -34,7 +34,7 @@ CHECKOUT = Path(__file__).parents[3]
 # Of the loopback network, and none that Ray would replace by an address that others reach.
 _LOOPBACK = "127.0.0.2"
 _MEMORY_BYTES = 8 << 30
-WAIT_SECONDS = 120.0
+WAIT_SECONDS = 240.0
 # Of what a head starts otherwise nothing is looked at.
 _BARE = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_memory_monitor_refresh_ms": "0", "OMP_NUM_THREADS": "1"}

@@ -9,13 +9,18 @@ from pathlib import Path
 import pytest
 
 from services.trainer.job import EventKind, Job, State
-from services.trainer.settings import Settings
+from services.trainer.settings import Method, Settings
 from tests.robustness.trainer.clusters import Machines, machines, queue_over
 from tests.unit.trainer.joint.company import PLAIN, text
 from tests.unit.trainer.joint.workers import Bench, Mother, digest, is_last, join
+from tests.unit.trainer.solo.together import train_together, weights
 
 ROWS = text(PLAIN)
 SETTINGS = Settings(rank=4, alpha=8, batch_rows=3, epochs=60, learning_rate=1e-3, checkpoint_steps=10)
+
+FULL = Settings(
+    method=Method.FULL, batch_rows=3, epochs=20, learning_rate=1e-3, checkpoint_steps=10, micro_batch_tokens=200
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +53,27 @@ async def test_a_killed_machines_jobs_go_on_elsewhere_to_the_bits_of_undisturbed
         (again,) = [event.message for event in told if event.message.startswith("continuing after step")]
         assert int(again.split()[3].rstrip(";")) >= 10
         assert [node.alive for node in queue.executor.nodes() if node.node == other] == [False]
+
+
+async def test_full_fine_tuning_on_two_machines_survives_one_to_the_bits_of_an_undisturbed_run(
+    cluster: Machines, bench: Bench, tmp_path: Path
+) -> None:
+    calm = bench.job("calm", FULL, ROWS)
+    await asyncio.to_thread(train_together, calm, 2)
+    other = await asyncio.to_thread(cluster.add)
+    async with queue_over(cluster.address, bench.base, ROWS, tmp_path / "trainer") as queue:
+        job = await queue.order(FULL, processes=2, base_bytes=0)
+        begun = await queue.until(job, lambda now: now.measures.recorded.get("checkpoint", 0) > 0)
+        assert set(begun.lease.nodes) == {cluster.head, other}
+        cluster.kill(other)
+        await queue.until(job, lambda now: now.crashes > 0)
+        await asyncio.to_thread(cluster.add)
+        await queue.until(job, succeeded)
+        assert queue.result(job).joinpath("model.safetensors").read_bytes() == weights(calm).read_bytes()
+        told = await queue.events(job, EventKind.MESSAGE)
+        assert [event.message for event in told if event.message.startswith("continuing after step")]
+        used = (await queue.jobs.get("acme", job.job)).measures.charged_seconds
+        assert used > 0
 
 
 def succeeded(job: Job) -> bool:

@@ -19,6 +19,7 @@ from services.trainer.job import Job, Move, Progress, State
 from services.trainer.jobs import Jobs
 from services.trainer.planning import Allowance
 from services.trainer.reports import Report
+from services.trainer.settings import Method, Settings
 from services.trainer.store import JobRow
 from services.trainer.work import Line, Said
 from tests.stack import eventually
@@ -264,6 +265,15 @@ async def test_a_job_that_no_machine_could_hold_is_refused_with_its_arithmetic(w
         ended = await world.until_state(job, State.FAILED)
     assert ended.error_reason == "SETTINGS_UNFIT"
     assert "1048576" in ended.error_message or "GiB" in ended.error_message
+
+
+async def test_a_job_of_several_processes_is_refused_where_one_machine_trains(world: World) -> None:
+    order = replace(ORDER, settings=Settings(method=Method.FULL), processes=2, job_bytes=1)
+    job = await world.jobs.create("acme", "ada", order, IdempotencyKey("acme", "CreateJob", "", b""))
+    async with world.running():
+        ended = await world.until_state(job, State.FAILED)
+    assert ended.error_reason == "SETTINGS_UNFIT"
+    assert "processes is 2" in ended.error_message
 
 
 async def test_members_of_a_sweep_wait_at_their_rung_and_the_best_alone_is_registered(world: World) -> None:
