@@ -92,12 +92,13 @@ class GangHost:
     def news(self, wait_seconds: float) -> Told:
         """As NodeHost.news."""
         over = self._over.is_set()
+        self._charge()
         heard: list[News] = []
         with suppress(queue.Empty):
             heard.append(self._news.get(timeout=0.001 if over else wait_seconds))
             while True:
                 heard.append(self._news.get_nowait())
-        return self._told([*self._charge(), *heard], ended=over)
+        return self._told(heard, ended=over)
 
     # What the processes call.
 
@@ -119,24 +120,22 @@ class GangHost:
     def _wish(self, *, computing: bool, stopping: bool = False) -> None:
         with self._changed:
             before = self._wishes
-            self._charge()
+            self._charge(0.0)
             self._wishes = Wishes(before.number + 1, computing, before.stopping or stopping)
             if computing != before.computing:
                 self._since = time.time()
             self._changed.notify_all()
 
-    def _charge(self) -> list[News]:
-        """What the processes used of their machines since the last time, once that is worth telling."""
+    def _charge(self, least_seconds: float = _CHARGE_SECONDS) -> None:
+        """Tell what the processes used of their machines since the last time, once that is worth telling."""
         now = time.time()
         seconds, training = now - self._charged, self._training
-        if not self._wishes.computing:
-            self._charged = now
-            return []
-        if seconds < _CHARGE_SECONDS or self._said_last:
-            return []
+        if self._wishes.computing and seconds < least_seconds:
+            return
         self._charged = now
-        share = sum(solo_charge(seconds, training.work.threads, cores) for cores in self._cores)
-        return [Report(training.tenant, training.job, training.epoch, Line(Said.USAGE), share)]
+        if self._wishes.computing and not self._said_last:
+            share = sum(solo_charge(seconds, training.work.threads, cores) for cores in self._cores)
+            self._news.put(Report(training.tenant, training.job, training.epoch, Line(Said.USAGE), share))
 
     def _told(self, heard: Sequence[News], *, ended: bool = False) -> Told:
         self._number += 1
