@@ -17,15 +17,19 @@ from services.chassis.database import Database, open_database
 from services.chassis.idempotency import IdempotencyKey
 from services.chassis.logs import logger
 from services.chassis.processes import die_with_parent
+from services.chassis.telemetry import Telemetry
+from services.trainer.config import TrainerSettings
 from services.trainer.errands import Errands
 from services.trainer.executors.cluster.connection import connected
 from services.trainer.executors.local import Machine
 from services.trainer.executors.ray import RayExecutor
 from services.trainer.job import Event, EventKind, Job, State
 from services.trainer.jobs import Jobs
-from services.trainer.runner import Granted, Limits, Runner, Wake
+from services.trainer.meter import Meter
+from services.trainer.runner import Runner
 from services.trainer.scheduling.state import Policy
 from services.trainer.settings import Settings
+from services.trainer.terms import Granted, Limits, Wake
 from services.trainer.work import Work
 from tests.unit.trainer.sweeping.test_sweeps import sweeps_in
 from tests.unit.trainer.test_jobs import ORDER, jobs_in, leases_in, reports_in, stored
@@ -37,7 +41,13 @@ _MEMORY_BYTES = 8 << 30
 WAIT_SECONDS = 240.0
 # Of what a head starts otherwise nothing is looked at.
 _BARE = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
-_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_memory_monitor_refresh_ms": "0", "OMP_NUM_THREADS": "1"}
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_memory_monitor_refresh_ms": "0",
+    # On a machine that others load, too.
+    "RAY_raylet_start_wait_time_s": "120",
+    "OMP_NUM_THREADS": "1",
+}
 
 
 class Machines:
@@ -224,6 +234,7 @@ async def queue_over(address: str, base: Path, rows: str, folder: Path) -> Async
             limits=limits,
             wake=wake,
             granted=Granted(1, {}, Policy(quantum_seconds=1.0)),
+            meter=Meter(Telemetry(TrainerSettings(), "trainer")),
             log=log,
         )
         running = asyncio.create_task(runner.run())
