@@ -7,6 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -44,8 +46,6 @@ _BARE = {"include_dashboard": False, "include_log_monitor": False, "no_monitor":
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_memory_monitor_refresh_ms": "0",
-    # On a machine that others load, too.
-    "RAY_raylet_start_wait_time_s": "120",
     "OMP_NUM_THREADS": "1",
 }
 
@@ -100,14 +100,33 @@ def machines(cache: Path) -> Iterator[Machines]:
         started.close()
 
 
+def _patient(get_node: Callable[..., Any]) -> Callable[..., Any]:
+    """Ray gives a machine half a minute to start, which is little where others have the processors."""
+
+    def patient(*arguments: Any) -> Any:
+        until = time.monotonic() + WAIT_SECONDS
+        pause = threading.Event()
+        while True:
+            try:
+                return get_node(*arguments)
+            except RuntimeError:
+                if time.monotonic() > until:
+                    raise
+                pause.wait(0.1)
+
+    return patient
+
+
 def main() -> None:
     """Start machines and kill them as standard input says, until it ends."""
     die_with_parent(last=signal.SIGTERM)
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     # Ray prints there.
     os.dup2(2, 1)
+    from ray._private import services
     from ray.cluster_utils import Cluster
 
+    services.get_node = _patient(services.get_node)
     options: dict[str, Any] = {
         "num_cpus": 1,
         "memory": _MEMORY_BYTES,
