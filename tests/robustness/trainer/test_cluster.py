@@ -15,6 +15,9 @@ from tests.unit.trainer.joint.company import PLAIN, text
 from tests.unit.trainer.joint.workers import Bench, Mother, digest, is_last, join
 from tests.unit.trainer.solo.together import train_together, weights
 
+# A minute on two quiet cores; Ray's daemons wait for one another where others have these.
+pytestmark = pytest.mark.timeout(900)
+
 ROWS = text(PLAIN)
 SETTINGS = Settings(rank=4, alpha=8, batch_rows=3, epochs=60, learning_rate=1e-3, checkpoint_steps=10)
 
