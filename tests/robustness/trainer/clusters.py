@@ -28,6 +28,7 @@ from services.trainer.executors.ray import RayExecutor
 from services.trainer.job import Event, EventKind, Job, State
 from services.trainer.jobs import Jobs
 from services.trainer.meter import Meter
+from services.trainer.remains import Remains, Retention
 from services.trainer.runner import Runner
 from services.trainer.scheduling.state import Policy
 from services.trainer.settings import Settings
@@ -153,7 +154,7 @@ def main() -> None:
 class Registered:
     """Takes every result."""
 
-    async def publish(self, job: Job, result: Path, lineage: Mapping[str, object]) -> str:
+    async def publish(self, job: Job, result: Path, lineage: Mapping[str, object], mark: str = "") -> str:
         # The runner clears what is registered; the test wants to see it.
         await asyncio.to_thread(shutil.copytree, result, result.parents[2] / "results" / job.job)
         return f"sha256:{job.job}"
@@ -247,6 +248,7 @@ async def queue_over(address: str, base: Path, rows: str, folder: Path) -> Async
             executor,
             errands,
             sweeps,
+            Remains(jobs, jobs_dir, folder / "publications", Retention(60.0, 1 << 30), now=time.time),
             folder=jobs_dir,
             needed=AllHere(),
             work=work,
