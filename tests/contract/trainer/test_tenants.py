@@ -47,6 +47,7 @@ TRIES: dict[str, tuple[str, Callable[[Names, str], Any]]] = {
     "resume a job": ("ResumeJob", _job(training_pb2.ResumeJobRequest)),
     "watch a job": ("WatchJob", _job(training_pb2.WatchJobRequest)),
     "list checkpoints": ("ListCheckpoints", _job(training_pb2.ListCheckpointsRequest)),
+    "publish a checkpoint": ("PublishCheckpoint", _job(training_pb2.PublishCheckpointRequest)),
     "get a sweep": ("GetSweep", lambda names, own: training_pb2.GetSweepRequest(sweep=names.sweep)),
     "cancel a sweep": ("CancelSweep", lambda names, own: training_pb2.CancelSweepRequest(sweep=names.sweep)),
     "train on it": ("CreateJob", _order(dataset=lambda names: names.dataset)),
