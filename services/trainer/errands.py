@@ -6,6 +6,7 @@ Invariant: an errand is run once at a time for a job, however often it is asked 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from services.chassis.logs import Log
 from services.trainer import moves
 from services.trainer.job import Job, Move, State
 from services.trainer.jobs import Jobs
+from services.trainer.outages import Patience
 from services.trainer.publisher import Publisher, PublishPostponed, PublishRefused
 from services.trainer.work import RESULT
 
@@ -82,6 +84,7 @@ class Errands:
         self._pause_after = pause_after
         self._done = done
         self._log = log
+        self._patiently = Patience(pause_after(1), log)
         self._under_way: set[tuple[str, str]] = set()
         self._group: asyncio.TaskGroup | None = None
 
@@ -137,13 +140,13 @@ class Errands:
                 await self._refuse(job, refusal.reason, str(refusal))
                 return
             else:
-                await self._jobs.decide(job, _succeeded(version))
+                await self._decide(job, _succeeded(version))
                 return
 
     async def _fetch(self, job: Job) -> None:
         """Bring what the job needs here, for as long as it wants it; what only passes is tried again."""
         tries = 0
-        while not (await self._jobs.get(job.tenant, job.job)).state.finished:
+        while not (await self._patiently(partial(self._jobs.get, job.tenant, job.job))).state.finished:
             try:
                 await self._needed.fetch(job)
             except Failure as failure:
@@ -157,8 +160,12 @@ class Errands:
                 return
 
     async def _refuse(self, job: Job, reason: str, message: str) -> None:
-        await self._jobs.decide(job, lambda now: moves.refuse(now, reason, message))
+        await self._decide(job, lambda now: moves.refuse(now, reason, message))
+
+    async def _decide(self, job: Job, choose: Callable[[Job], Move | None]) -> None:
+        await self._patiently(partial(self._jobs.decide, job, choose))
 
 
-def _succeeded(version: str) -> Callable[[Job], Move]:
-    return lambda _: Move(State.SUCCEEDED, f"registered as {version}", {"version": version})
+def _succeeded(version: str) -> Callable[[Job], Move | None]:
+    move = Move(State.SUCCEEDED, f"registered as {version}", {"version": version})
+    return lambda now: None if now.state.finished else move

@@ -18,7 +18,7 @@ from services.trainer.data.dataset_rows import find as find_dataset
 from services.trainer.data.encoding import mismatch
 from services.trainer.data.rows import Format
 from services.trainer.job import Event, EventKind, Job, Move, Order, Progress, State
-from services.trainer.job_rows import add, event_of, find, job_of, move, take_queue, tell
+from services.trainer.job_rows import add, event_of, find, job_of, move, release, take_queue, tell
 from services.trainer.settings import Objective
 from services.trainer.store import EventRow, JobRow
 
@@ -146,16 +146,22 @@ class Jobs:
 
         return self._told(await self._database.write(change))
 
-    async def decide(self, job: Job, choose: Callable[[Job], Move | None]) -> Job:
+    async def decide(self, job: Job, choose: Callable[[Job], Move | None], *, holder: str = "") -> Job:
         """Let `choose` look at the job as it is now and move it, in one transaction with nobody in between.
 
-        Returns the job as it is afterwards.  Raises ValueError for a move that is none.
+        With ``holder``, only while it holds the job under the lease that ``job`` has, and it holds it no more afterwards:
+        so a repeat, by who did not hear what became of the first, changes nothing.  Returns the job as it is afterwards.
+        Raises ValueError for a move that is none.
         """
 
         def change(session: Session) -> tuple[Job, bool]:
             row = find(session, job.tenant, job.job, held=True)
+            if holder and (row.lease_owner, row.lease_epoch) != (holder, job.lease.epoch):
+                return job_of(row), False
             before = State(row.state)
             chosen = choose(job_of(row))
+            if holder:
+                release(row)
             if chosen is not None:
                 for name, value in chosen.columns.items():
                     setattr(row, name, value)

@@ -7,8 +7,9 @@ starts again, jobs that it can go on with.
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from services.chassis.errors import Failure, Reason
@@ -21,6 +22,7 @@ from services.trainer.job import Job, Move, Order, State
 from services.trainer.jobs import Jobs
 from services.trainer.leases import Leases
 from services.trainer.meter import Meter
+from services.trainer.outages import Patience
 from services.trainer.planning import Seen, allowance_of, gang_unfit, needs, state_of, unfit
 from services.trainer.remains import Remains
 from services.trainer.reports import Report, Reports
@@ -35,6 +37,8 @@ from services.trainer.work import CHECKPOINTS, LAST, ORDER, Line, Said, Work
 
 # How often processes are told what tenants have used and may still use.
 _SHARE_SECONDS = 2.0
+# For the last words of processes, when the trainer stops: it does not wait for a database that is away longer.
+_PARTING_SECONDS = 10.0
 
 
 class Runner:
@@ -73,6 +77,7 @@ class Runner:
         self._granted = granted
         self._meter = meter
         self._log = log
+        self._patiently = Patience(limits.plan_seconds, log)
         self._wake = wake
         # What each job in a process of ours keeps in place for it (its base, its dataset).
         self._held: dict[str, AsyncExitStack] = {}
@@ -104,16 +109,19 @@ class Runner:
                 group.create_task(self._renew())
                 async with self._errands.running(group):
                     while True:
-                        await self._look()
+                        await self._patiently(self._look)
                         await self._wake.wait(self._limits.plan_seconds)
         finally:
-            # What the processes said on their way out: the steps they did and the checkpoints they wrote.
-            await self._take(self._executor.left())
+            # What the processes said on their way out: the steps they did and the checkpoints they wrote.  Checkpoints
+            # remember what was said of their last steps, so what is not stored now is said again.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PARTING_SECONDS):
+                    await self._take(self._executor.left())
 
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(self._leases.seconds / 3)
-            await self._leases.renew()
+            await self._patiently(self._leases.renew)
 
     async def _hear(self) -> None:
         while True:
@@ -161,11 +169,18 @@ class Runner:
             )
 
     async def _unfinished(self) -> list[Job]:
-        """The jobs that have not ended; what is in processes of ours stays ours, also where we were held up for long."""
+        """The jobs that have not ended; what is in processes of ours stays ours, also where we were held up for long.
+
+        A lease that is ours and has no process was taken while the database went away: it is nobody's again.
+        """
         jobs, now = await self._jobs.unfinished(), time.time()
-        if not any(job.job in self._held and not job.lease.held(now) for job in jobs):
+        vain = [job for job in jobs if job.lease.owner == self._leases.owner and job.job not in self._held]
+        for job in vain:
+            await self._leases.give_up(job)
+        if any(job.job in self._held and not job.lease.held(now) for job in jobs):
+            await self._leases.renew()
+        elif not vain:
             return jobs
-        await self._leases.renew()
         return await self._jobs.unfinished()
 
     def _ready(self, job: Job, outcomes: Mapping[str, State], now: float) -> bool:
@@ -219,18 +234,20 @@ class Runner:
             await kept.aclose()
             await self._postpone_or_refuse(job, failure)
             return
-        claimed = await self._leases.claim(job, nodes)
-        if claimed is None:
-            # Cancelled or paused since it was planned, or another trainer's by now.
-            await kept.aclose()
-            return
+        async with AsyncExitStack() as vain:
+            vain.push_async_callback(kept.aclose)
+            claimed = await self._leases.claim(job, nodes)
+            if claimed is None:
+                # Cancelled or paused since it was planned, or another trainer's by now.
+                return
+            hold_step = await self._sweeps.hold_step(claimed)
+            vain.pop_all()
         if earlier := self._held.pop(job.job, None):
             await earlier.aclose()
         self._held[job.job], self._epochs[job.job] = kept, claimed.lease.epoch
         self._meter.started(job, time.time())
         folder = self._folder / job.job
         try:
-            hold_step = await self._sweeps.hold_step(claimed)
             with disk_full_named("the training jobs"):
                 work = self._ordered(replace(work, hold_step=hold_step, epoch=claimed.lease.epoch), folder)
                 await self._executor.start(self._training(claimed, nodes, work))
@@ -278,12 +295,13 @@ class Runner:
                 continue
             await self._store(reports)
             reports = []
-            await (self._lost(news) if isinstance(news, Lost) else self._last(news))
+            settle = partial(self._lost, news) if isinstance(news, Lost) else partial(self._last, news)
+            await self._patiently(settle)
         await self._store(reports)
 
     async def _store(self, reports: list[Report]) -> None:
         if reports:
-            for name in await self._reports.store(reports):
+            for name in await self._patiently(partial(self._reports.store, reports)):
                 self._log.warning("lease_lost", job=name)
                 await self._executor.drop(name)
                 await self._release(name)
@@ -324,8 +342,7 @@ class Runner:
 
     async def _settle(self, job: Job, choose: Callable[[Job], Move | None]) -> Job:
         """Move a job that no process of ours holds any more, and let go of it."""
-        job = await self._jobs.decide(job, choose)
-        await self._leases.give_up(job)
+        job = await self._jobs.decide(job, choose, holder=self._leases.owner)
         await self._release(job.job)
         return job
 
