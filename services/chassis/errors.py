@@ -11,7 +11,7 @@ from typing import Any
 
 from services.chassis.catalogue import Code, Reason
 
-__all__ = ["Code", "Failure", "Reason", "Violation", "unimplemented"]
+__all__ = ["Code", "Failure", "Reason", "Unstartable", "Violation", "unimplemented"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,10 @@ class Violation:
 
     field: str
     description: str
+
+
+class Unstartable(Exception):
+    """A service cannot run as it was set up; the message says what to do, to the person who started it."""
 
 
 class Failure(Exception):

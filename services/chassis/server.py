@@ -16,6 +16,7 @@ import uvloop
 from services.chassis import logs, tls
 from services.chassis.config import ServiceSettings
 from services.chassis.credentials import Authenticator
+from services.chassis.errors import Unstartable
 from services.chassis.lifecycle import (
     Registration,
     Serving,
@@ -32,8 +33,13 @@ Build = Callable[[Runtime], AbstractAsyncContextManager[list[Registration]]]
 
 
 def run(settings: ServiceSettings, *, name: str, build: Build, authenticator: Authenticator | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and exit (0; 1 if a background task failed)."""
-    sys.exit(uvloop.run(_serve(settings, name, build, authenticator)))
+    """Serve until SIGTERM or SIGINT, then drain and exit (0; 1 if it cannot start or a background task failed)."""
+    try:
+        status = uvloop.run(_serve(settings, name, build, authenticator))
+    except Unstartable as why:
+        logs.logger(name).error("cannot_start", why=str(why))
+        status = 1
+    sys.exit(status)
 
 
 async def _serve(settings: ServiceSettings, name: str, build: Build, authenticator: Authenticator | None) -> int:

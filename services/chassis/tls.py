@@ -9,9 +9,10 @@ import ipaddress
 import grpc
 
 from services.chassis.config import ServiceSettings, split_address
+from services.chassis.errors import Unstartable
 
 
-class InsecureListenError(ValueError):
+class InsecureListenError(Unstartable, ValueError):
     """A port that other machines can reach was asked for without certificates."""
 
 

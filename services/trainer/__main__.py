@@ -7,6 +7,7 @@ from trivium.trainer.v1 import dataset_pb2_grpc, training_pb2_grpc
 
 from services.chassis.runtime import Runtime
 from services.chassis.server import Registration, run
+from services.chassis.sole_process import sole_process
 from services.trainer.composition import open_verbs
 from services.trainer.config import TrainerSettings
 from services.trainer.peers import RegistryBases, RegistryPublisher
@@ -16,21 +17,22 @@ from services.trainer.servicer import DATASET_POLICIES, JOB_POLICIES, DatasetSer
 @asynccontextmanager
 async def build(runtime: Runtime) -> AsyncIterator[list[Registration]]:
     """Open the trainer's leaves and hang its servicers over them."""
-    async with open_verbs(runtime, RegistryPublisher(runtime), RegistryBases(runtime)) as verbs:
-        yield [
-            Registration(
-                dataset_pb2_grpc.add_DatasetServiceServicer_to_server,
-                DatasetServicer(verbs),
-                "trivium.trainer.v1.DatasetService",
-                policies=DATASET_POLICIES,
-            ),
-            Registration(
-                training_pb2_grpc.add_TrainingServiceServicer_to_server,
-                TrainingServicer(verbs, runtime),
-                "trivium.trainer.v1.TrainingService",
-                policies=JOB_POLICIES,
-            ),
-        ]
+    with sole_process(runtime.settings.service_dir, "trainer"):
+        async with open_verbs(runtime, RegistryPublisher(runtime), RegistryBases(runtime)) as verbs:
+            yield [
+                Registration(
+                    dataset_pb2_grpc.add_DatasetServiceServicer_to_server,
+                    DatasetServicer(verbs),
+                    "trivium.trainer.v1.DatasetService",
+                    policies=DATASET_POLICIES,
+                ),
+                Registration(
+                    training_pb2_grpc.add_TrainingServiceServicer_to_server,
+                    TrainingServicer(verbs, runtime),
+                    "trivium.trainer.v1.TrainingService",
+                    policies=JOB_POLICIES,
+                ),
+            ]
 
 
 if __name__ == "__main__":

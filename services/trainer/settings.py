@@ -4,6 +4,7 @@ Invariant: a `Settings` is complete. What a caller leaves open is filled in befo
 it, so that a default which changes later changes no job that is already there.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -105,7 +106,7 @@ class Settings:
     # 16 learns what a business dataset holds, and serves in a small slot; quality hardly depends on it until the
     # adapter is full (LoRA Without Regret).
     rank: int = 16
-    # Twice the rank, as most recipes: with it the best learning rate does not depend on the rank.
+    # `default_alpha`.
     alpha: float = 32.0
     # Short runs on few rows gain nothing from dropout that early stopping does not give.
     dropout: float = 0.0
@@ -182,6 +183,15 @@ class Settings:
 # Without Regret" (tinker-cookbook, hyperparam_utils.py). Other families were not measured; Llama's is the most common.
 _RATE_EXPONENTS = {"qwen": 0.0775}
 _LLAMA_RATE_EXPONENT = 0.781
+
+
+def default_alpha(method: Method, rank: int) -> float:
+    """Return the alpha that scales an adapter of this rank by 2, whichever way its method divides by the rank.
+
+    Twice the rank is what most recipes take; at rank 16 it is the 32 with which the default rate was found (LoRA Without
+    Regret).  rsLoRA divides by the root of the rank: with the same alpha its adapters would learn several times as fast.
+    """
+    return 2.0 * math.sqrt(rank) if method is Method.RSLORA else 2.0 * rank
 
 
 def default_learning_rate(method: Method, objective: Objective, hidden_size: int, model_type: str = "") -> float:

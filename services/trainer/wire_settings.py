@@ -18,6 +18,7 @@ from services.trainer.settings import (
     Schedule,
     Settings,
     Supervision,
+    default_alpha,
     default_learning_rate,
 )
 
@@ -74,7 +75,7 @@ def settings(given: training_pb2.TrainingSettings, hidden_size: int, model_type:
     chosen["learning_rate"] = default_learning_rate(method, objective, hidden_size, model_type)
     chosen |= _given(given, _PLAIN)
     chosen |= _given(given.preference, _PREFERENCE)
-    return Settings(**chosen, **_lora(given.lora))
+    return Settings(**chosen, **_lora(given.lora, method))
 
 
 def _enums(given: training_pb2.TrainingSettings) -> dict[str, Any]:
@@ -101,10 +102,10 @@ def written(single: float) -> float:
     return next(near for digits in range(1, 10) if struct.pack("f", near := float(f"{single:.{digits}g}")) == bits)
 
 
-def _lora(given: training_pb2.LoraSettings) -> dict[str, Any]:
+def _lora(given: training_pb2.LoraSettings, method: Method) -> dict[str, Any]:
     chosen = _given(given, _LORA)
     rank = chosen.get("rank", Settings().rank)
-    chosen["alpha"] = written(given.alpha) if given.HasField("alpha") else 2.0 * rank
+    chosen["alpha"] = written(given.alpha if given.HasField("alpha") else default_alpha(method, rank))
     chosen["target_modules"] = tuple(given.target_modules)
     chosen["exclude_modules"] = tuple(given.exclude_modules)
     chosen["layers"] = tuple(given.layers)

@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from services.chassis.errors import Unstartable
+
 # A port that answers at all does so within this.
 _REACH_SECONDS = 5.0
 # Connecting takes some two seconds, on a machine that is busy several times that.
@@ -30,7 +32,7 @@ _ENVIRONMENT = {
 _NEVER_SHOWN = 100
 
 
-class NoCluster(RuntimeError):
+class NoCluster(Unstartable):
     """There is no cluster to train on; the message says what to do."""
 
 

@@ -442,7 +442,7 @@ class LoraSettings(_message.Message):
     rank: _builtins.int
     """Rank; default 16."""
     alpha: _builtins.float
-    """Scale numerator; default twice the rank."""
+    """Scale numerator; default twice the rank, for rsLoRA twice its root."""
     dropout: _builtins.float
     """Dropout on the adapter's input; default 0."""
     initialisation: Global___Initialisation.ValueType
@@ -920,7 +920,7 @@ class Job(_message.Message):
     priority: Global___Priority.ValueType
     """Which waiting job goes first."""
     processes: _builtins.int
-    """Processes that train it together; 1 but for FULL on several devices."""
+    """Processes that train it together; 1 but for FULL on several machines."""
     sweep: _builtins.str
     """Sweep that it is a member of; empty for none."""
     recipe: _builtins.str
@@ -1075,7 +1075,7 @@ class CreateJobRequest(_message.Message):
     priority: Global___Priority.ValueType
     """Which waiting job goes first."""
     processes: _builtins.int
-    """Processes that train it together, for FULL where the deployment has several devices; default 1."""
+    """Processes that train it together, for FULL where the deployment has several machines; default 1."""
     recipe: _builtins.str
     """Recipe that the settings came from, for the record."""
     @_builtins.property
