@@ -187,7 +187,7 @@ async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Adapters)
                     bell,
                     bases,
                     starts,
-                    Estimates(database),
+                    Estimates(database, jobs),
                     settings.jobs_dir,
                     runner,
                     publications,

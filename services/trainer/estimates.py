@@ -6,23 +6,17 @@ Invariant: nothing is made up.  A speed that was never measured here is 0, and s
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
-
 from services.chassis.database import Database
 from services.trainer.data.dataset_rows import Dataset, find
-from services.trainer.job import Job, Order
-from services.trainer.job_rows import job_of
-from services.trainer.jobs import examples, steps
+from services.trainer.job import Order
+from services.trainer.jobs import Jobs, examples, step_tokens, steps
 from services.trainer.needs import Architecture
 from services.trainer.ordering import memory_parts
 from services.trainer.scheduling.state import Node
 from services.trainer.settings import Objective
 from services.trainer.solo.needs import trained_parameters
-from services.trainer.store import JobRow
+from services.trainer.speeds import kind_of, speeds
 
-# The newest jobs that are looked at for a speed; of these the median of those like the one in question.
-_RECENT_JOBS = 200
 # Adapters are kept in fp32, full models in their base's own precision.
 _FLOAT_BYTES, _HALF_BYTES = 4, 2
 
@@ -55,18 +49,15 @@ class Estimate:
 class Estimates:
     """Reads what datasets hold and what jobs measured."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, jobs: Jobs) -> None:
         self._database = database
+        self._jobs = jobs
 
     async def of(self, tenant: str, order: Order, base: Architecture, nodes: Sequence[Node]) -> Estimate:
         """The estimate of an order that is complete.  Raises DATASET_NOT_FOUND."""
-
-        def query(session: Session) -> tuple[Dataset, float]:
-            recent = select(JobRow).order_by(JobRow.created_at.desc()).limit(_RECENT_JOBS)
-            return find(session, tenant, order.dataset), speed(order, [job_of(row) for row in session.scalars(recent)])
-
-        dataset, tokens_per_second = await self._database.read(query)
-        return estimate(order, dataset, base, tokens_per_second, nodes)
+        dataset = await self._database.read(lambda session: find(session, tenant, order.dataset))
+        measured = speeds(await self._jobs.recent())
+        return estimate(order, dataset, base, measured.get(kind_of(order), 0.0), nodes)
 
 
 def estimate(
@@ -76,10 +67,7 @@ def estimate(
     settings = order.settings
     count = examples(dataset, order)
     planned = steps(count, order)
-    # Both sides of a pair go through the model, and each is cut by itself.
-    sides = 2 if settings.objective is Objective.DPO else 1
-    mean_tokens = min(dataset.tokens / max(1, count), sides * settings.max_row_tokens)
-    tokens = round(planned * min(settings.batch_rows, count) * mean_tokens)
+    tokens = round(planned * step_tokens(dataset, order))
     trained = trained_parameters(base, settings)
     shared, own = memory_parts(base, settings, order.processes)
     parts = {**shared, **own}
@@ -95,19 +83,6 @@ def estimate(
         fits=any(sum(parts.values()) <= node.memory_bytes for node in nodes),
         warnings=[*order.warnings, *_warnings(order, dataset, planned)],
     )
-
-
-def speed(order: Order, recent: Sequence[Job]) -> float:
-    """Median of the tokens a second that jobs like it trained, over the seconds of the machine that were theirs."""
-    speeds = sorted(
-        job.progress.trained_tokens / job.measures.charged_seconds
-        for job in recent
-        if job.measures.charged_seconds > 0
-        and job.order.base_digest == order.base_digest
-        and job.order.settings.method.joint == order.settings.method.joint
-        and job.order.settings.objective is order.settings.objective
-    )
-    return speeds[len(speeds) // 2] if speeds else 0.0
 
 
 def _warnings(order: Order, dataset: Dataset, planned: int) -> Sequence[str]:

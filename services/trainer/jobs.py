@@ -22,6 +22,9 @@ from services.trainer.job_rows import add, event_of, find, job_of, move, release
 from services.trainer.settings import Objective
 from services.trainer.store import EventRow, JobRow
 
+# As many are looked at for how fast jobs train here.
+_RECENT_JOBS = 200
+
 Changed = Callable[[str], None]
 Admit = Callable[[], Awaitable[object]]
 
@@ -83,6 +86,11 @@ class Jobs:
         """Every tenant's jobs that have not ended, in the order in which they were queued."""
         states = [state.value for state in State if not state.finished]
         query = select(JobRow).where(JobRow.state.in_(states)).order_by(JobRow.queued_at, JobRow.job)
+        return await self._database.read(lambda session: [job_of(row) for row in session.scalars(query)])
+
+    async def recent(self) -> list[Job]:
+        """The newest jobs of all tenants, ended or not, for what they measured."""
+        query = select(JobRow).order_by(JobRow.created_at.desc()).limit(_RECENT_JOBS)
         return await self._database.read(lambda session: [job_of(row) for row in session.scalars(query)])
 
     async def states(self, names: Set[str]) -> dict[str, State]:
@@ -224,11 +232,21 @@ def steps(count: int, order: Order) -> int:
     return min(planned, settings.max_steps) if settings.max_steps else planned
 
 
+def step_tokens(dataset: Dataset, order: Order) -> float:
+    """Tokens of a step, in the mean, as far as the dataset's counts tell."""
+    settings, count = order.settings, examples(dataset, order)
+    # Both sides of a pair go through the model, and each is cut by itself.
+    sides = 2 if settings.objective is Objective.DPO else 1
+    return min(settings.batch_rows, count) * min(dataset.tokens / max(1, count), sides * settings.max_row_tokens)
+
+
 def settled_order(session: Session, tenant: str, order: Order) -> tuple[Order, int]:
     """The order with what only the tables know, and its examples (`examples`).  The datasets stay while the job does."""
     dataset = find_dataset(session, tenant, order.dataset, for_use=True)
     _require_fit(dataset, order, "dataset")
-    settled = replace(order, dataset=dataset.key, dataset_digest=dataset.digest)
+    settled = replace(
+        order, dataset=dataset.key, dataset_digest=dataset.digest, step_tokens=step_tokens(dataset, order)
+    )
     if order.validation_dataset:
         held_out = find_dataset(session, tenant, order.validation_dataset, for_use=True)
         _require_fit(held_out, order, "validation_dataset")

@@ -12,6 +12,7 @@ from services.trainer.scheduling import state as scheduling
 from services.trainer.scheduling.room import gib
 from services.trainer.scheduling.usage import Usage
 from services.trainer.settings import Method
+from services.trainer.speeds import Kind, kind_of, measured
 from services.trainer.store import UsageRow
 
 _OUTCOMES = {
@@ -36,7 +37,8 @@ class Allowance:
 class Seen:
     """What the runner knows beside the table.
 
-    ``here`` are jobs whose base is on this machine, ``stopping`` those that were told to give way.
+    ``here`` are jobs whose base is on this machine, ``stopping`` those that were told to give way; ``speeds`` are of jobs
+    that have measured none of their own yet.
     """
 
     replica: str
@@ -48,6 +50,7 @@ class Seen:
     threads: int
     allowances: Mapping[str, Allowance] = field(default_factory=dict)
     policy: scheduling.Policy = field(default_factory=scheduling.Policy)
+    speeds: Mapping[Kind, float] = field(default_factory=dict)
 
 
 def state_of(
@@ -150,8 +153,8 @@ def _job(job: Job, outcomes: Mapping[str, State], seen: Seen) -> scheduling.Job:
         needs=needs(job, job.order.threads or seen.threads),
         epoch=job.lease.epoch,
         deadline=job.order.deadline or None,
-        tokens_left=progress.trained_tokens * left // progress.step if progress.step else 0,
-        tokens_per_second=progress.trained_tokens / measures.charged_seconds if measures.charged_seconds else None,
+        tokens_left=round(left * (progress.trained_tokens / progress.step if progress.step else job.order.step_tokens)),
+        tokens_per_second=measured(job) or seen.speeds.get(kind_of(job.order)),
         nodes=job.lease.nodes if held else (),
         replica=job.lease.owner if held else "",
         after=tuple(

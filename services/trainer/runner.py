@@ -31,6 +31,7 @@ from services.trainer.scheduling.choosing import Share
 from services.trainer.scheduling.limits import tokens_left
 from services.trainer.scheduling.planning import plan
 from services.trainer.scheduling.state import Node
+from services.trainer.speeds import Kind, speeds
 from services.trainer.sweeping.sweeps import Sweeps
 from services.trainer.terms import Granted, Limits, Wake
 from services.trainer.work import CHECKPOINTS, LAST, ORDER, Line, Said, Work
@@ -88,6 +89,8 @@ class Runner:
         self._pausing: set[str] = set()
         self._not_before: dict[str, float] = {}
         self._shared_at = 0.0
+        # As measured here, before a restart too.
+        self._speeds: dict[Kind, float] = {}
         self.verdicts: dict[str, Verdict] = {}
 
     def require_fit(self, tenant: str, order: Order) -> Order:
@@ -108,6 +111,7 @@ class Runner:
                 group.create_task(self._hear())
                 group.create_task(self._renew())
                 async with self._errands.running(group):
+                    self._speeds |= speeds(await self._patiently(self._jobs.recent))
                     while True:
                         await self._patiently(self._look)
                         await self._wake.wait(self._limits.plan_seconds)
@@ -139,6 +143,7 @@ class Runner:
         by_name = {job.job: job for job in jobs}
         outcomes = await self._jobs.states({name for job in jobs for name in job.order.depends_on})
         self._errands.see(jobs, outcomes)
+        self._speeds |= speeds(jobs)
         now = time.time()
         seen = Seen(
             replica=self._leases.owner,
@@ -150,6 +155,7 @@ class Runner:
             threads=self._granted.threads,
             allowances=self._granted.allowances,
             policy=self._granted.policy,
+            speeds=self._speeds,
         )
         usage = await self._reports.usage()
         state = state_of(jobs, outcomes, usage, seen)

@@ -106,13 +106,13 @@ class Scripted:
             heard.append(self._news.get_nowait())
         return heard
 
-    def says(self, job: str, *lines: Line) -> None:
-        """Have the job's process say these lines."""
+    def says(self, job: str, *lines: Line, seconds: float = 0.0) -> None:
+        """Have the job's process say these lines, each of so many seconds of the machine."""
         training = self.started[job]
         if lines[-1].said in (Said.STOPPED, Said.DONE, Said.REFUSED):
             del self.started[job]
         for line in lines:
-            self._news.put_nowait(Report(training.tenant, job, training.epoch, line))
+            self._news.put_nowait(Report(training.tenant, job, training.epoch, line, seconds))
 
     def loses(self, job: str) -> None:
         """Have the job's process be lost."""

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from services.chassis.errors import Failure, Reason
 from services.trainer.data.dataset_rows import Dataset
 from services.trainer.data.rows import Format
-from services.trainer.estimates import estimate, speed
+from services.trainer.estimates import estimate
 from services.trainer.job import Job, Measures, Order, Progress, State
 from services.trainer.needs import adapter_parameters, architecture, joint_base_parts, joint_job_parts
 from services.trainer.ordering import completed
@@ -20,6 +20,7 @@ from services.trainer.planning import Allowance, unfit
 from services.trainer.scheduling.state import Node
 from services.trainer.settings import Method, Objective, Settings
 from services.trainer.solo.needs import solo_parts
+from services.trainer.speeds import kind_of, speeds
 
 ORDER = Order("m", "rows", "", "tiny", "sha256:base", Settings(rank=4, epochs=2, batch_rows=4), "")
 ROWS = Dataset(
@@ -138,8 +139,9 @@ def test_a_speed_is_the_median_of_jobs_of_the_same_kind() -> None:
         measures = Measures(charged_seconds=10.0)
         return Job("t", "j", "p", order, State.RUNNING, Progress(1, 2, tokens), moment, moment, measures=measures)
 
-    assert speed(ORDER, [job(100), job(900), job(300), job(10**9, "sha256:other")]) == 30.0
-    assert speed(ORDER, []) == 0.0
+    known = speeds([job(100), job(900), job(300), job(10**9, "sha256:other"), job(0, "sha256:idle")])
+    assert known[kind_of(replace(ORDER, base_digest="sha256:base"))] == 30.0
+    assert kind_of(replace(ORDER, base_digest="sha256:idle")) not in known
 
 
 def test_what_no_machine_could_hold_is_refused_with_its_arithmetic() -> None:

@@ -223,6 +223,15 @@ async def test_a_job_whose_base_is_still_to_come_holds_nobody_up(world: World) -
         await world.until(lambda: waiting.job in world.executor.started, "it was started")
 
 
+async def test_a_job_that_has_not_begun_has_an_estimated_end_once_another_has_measured(world: World) -> None:
+    first, second = await queued(world.jobs), await queued(world.jobs)
+    async with world.running() as runner:
+        await world.until(lambda: {first.job, second.job} <= world.executor.started.keys(), "both were started")
+        assert runner.verdicts[second.job].estimated_finish is None
+        world.executor.says(first.job, Line(Said.STEP, Progress(1, 2, 10)), Line(Said.USAGE), seconds=1.0)
+        await world.until(lambda: runner.verdicts[second.job].estimated_finish is not None, "its end can be told")
+
+
 async def test_a_job_over_its_tenants_quota_waits_and_is_told_why(world: World) -> None:
     one, other = await queued(world.jobs), await queued(world.jobs)
     async with world.running(acme=Allowance(concurrent_jobs=1)) as runner:
