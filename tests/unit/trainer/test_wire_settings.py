@@ -104,7 +104,9 @@ def test_the_default_rate_falls_with_the_width_as_the_bases_family_does():
 @pytest.mark.parametrize("rank", [1, 8, 16, 64])
 def test_every_method_scales_an_adapter_by_two_where_nobody_says_otherwise(rank: int):
     for method in ("LORA", "RSLORA", "DORA", "QLORA"):
-        chosen = training_pb2.TrainingSettings(method=f"METHOD_{method}", lora=training_pb2.LoraSettings(rank=rank))
+        chosen = training_pb2.TrainingSettings(
+            method=training_pb2.Method.Value(f"METHOD_{method}"), lora=training_pb2.LoraSettings(rank=rank)
+        )
         divisor = rank**0.5 if method == "RSLORA" else rank
         assert settings(chosen, 576).alpha / divisor == pytest.approx(2.0)
 
