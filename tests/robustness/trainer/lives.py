@@ -34,6 +34,8 @@ SETTINGS = {
     "TRIVIUM_TRAINER_LEASE_SECONDS": str(LEASE_SECONDS),
     "TRIVIUM_TRAINER_MAX_CRASHES": "1000",
     "TRIVIUM_TRAINER_MAX_RESTART_SECONDS": "0.2",
+    # Nothing of a job that ended is to be left when a life is over; that it stays a while has its own tests.
+    "TRIVIUM_TRAINER_ENDED_CHECKPOINT_SECONDS": "0",
 }
 ENDED = frozenset({training_pb2.JOB_STATE_SUCCEEDED, training_pb2.JOB_STATE_FAILED, training_pb2.JOB_STATE_CANCELLED})
 # What passes when a trainer is killed in the middle of an answer, or is not there yet.
