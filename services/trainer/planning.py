@@ -38,7 +38,7 @@ class Seen:
     """What the runner knows beside the table.
 
     ``here`` are jobs whose base is on this machine, ``stopping`` those that were told to give way; ``speeds`` are of jobs
-    that have measured none of their own yet.
+    that have measured none of their own yet; ``elastic`` as State.elastic.
     """
 
     replica: str
@@ -51,6 +51,7 @@ class Seen:
     allowances: Mapping[str, Allowance] = field(default_factory=dict)
     policy: scheduling.Policy = field(default_factory=scheduling.Policy)
     speeds: Mapping[Kind, float] = field(default_factory=dict)
+    elastic: bool = False
 
 
 def state_of(
@@ -66,6 +67,7 @@ def state_of(
         turns=tuple(seen.turns),
         replica=seen.replica,
         policy=seen.policy,
+        elastic=seen.elastic,
     )
 
 

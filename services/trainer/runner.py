@@ -156,6 +156,8 @@ class Runner:
             allowances=self._granted.allowances,
             policy=self._granted.policy,
             speeds=self._speeds,
+            # Jobs of several processes are what a cluster's executor takes.
+            elastic=self._executor.gangs,
         )
         usage = await self._reports.usage()
         state = state_of(jobs, outcomes, usage, seen)

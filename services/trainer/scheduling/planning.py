@@ -80,9 +80,9 @@ class _Admission:
         by_replica: dict[str, list[Node]] = {}
         for node in self._state.nodes:
             by_replica.setdefault(node.replica, []).append(node)
-        # Machines of a cluster come and go: a gang waits for as many as it needs, if only each could hold a part of it.
-        part = replace(job.needs, processes=1)
-        if by_replica and not any(self._room.fits_empty(part, nodes) for nodes in by_replica.values()):
+        # Where machines come and go, a gang waits for as many as it needs, if only one could hold a part of it.
+        least = replace(job.needs, processes=1) if self._state.elastic else job.needs
+        if by_replica and not any(self._room.fits_empty(least, nodes) for nodes in by_replica.values()):
             return Unfit(job.job, _unfit(job, self._state.nodes))
         return None
 

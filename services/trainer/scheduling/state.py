@@ -220,7 +220,10 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """All of it, as one trainer (``replica``) sees it.  A tenant that is not listed has weight 1 and no quota."""
+    """All of it, as one trainer (``replica``) sees it.  A tenant that is not listed has weight 1 and no quota.
+
+    ``elastic``: machines come and go, as in a cluster, so that there may yet be more than are listed.
+    """
 
     jobs: tuple[Job, ...] = ()
     tenants: Mapping[str, Tenant] = field(default_factory=dict)
@@ -228,6 +231,7 @@ class State:
     turns: tuple[Turn, ...] = ()
     replica: str = ""
     policy: Policy = field(default_factory=Policy)
+    elastic: bool = False
 
     def tenant(self, name: str) -> Tenant:
         """The tenant of that name."""

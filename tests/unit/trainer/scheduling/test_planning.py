@@ -250,14 +250,16 @@ def test_a_gang_starts_whole_and_keeps_its_places_until_then():
     assert planned(free, 2.0, Start)[0] == Start("gang", ("m", "n"), 0)
 
 
-def test_a_gang_waits_for_machines_that_are_away_unless_none_could_hold_a_part_of_it():
+def test_where_machines_come_and_go_a_gang_waits_for_them_unless_none_could_hold_a_part_of_it():
     gang = job("gang", needs=replace(SOLO, job_bytes=5 * GIB, threads=NODE.cores, processes=2))
-    assert planned(state(gang), 2.0) == []
-    assert verdict(state(gang), 2.0, "gang").why == "no machine that could hold it is there at present"
+    cluster = state(gang, elastic=True)
+    assert planned(cluster, 2.0) == []
+    assert verdict(cluster, 2.0, "gang").why == "no machine that could hold it is there at present"
     large = job("gang", needs=replace(SOLO, job_bytes=9 * GIB, processes=2))
-    (refused,) = planned(state(large), 2.0)
-    assert isinstance(refused, Unfit)
-    assert "for each of 2 processes" in refused.why
+    for hopeless in (state(large, elastic=True), state(gang)):
+        (refused,) = planned(hopeless, 2.0)
+        assert isinstance(refused, Unfit)
+        assert "for each of 2 processes" in refused.why
 
 
 def test_a_gang_computes_on_all_its_nodes_or_on_none():
