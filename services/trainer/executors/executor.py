@@ -4,6 +4,7 @@ Invariants: whatever a process says of a job, and that it ended, is heard in tha
 STOPPED, DONE or REFUSED, or its process is lost, and never after.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -51,6 +52,28 @@ class Lost:
 
 
 News = Report | Lost
+
+
+class Unheard:
+    """What was said and nobody has heard yet, in its order."""
+
+    def __init__(self) -> None:
+        self._news: asyncio.Queue[News] = asyncio.Queue()
+
+    def put(self, news: News) -> None:
+        """Add what was said just now."""
+        self._news.put_nowait(news)
+
+    async def wait(self) -> list[News]:
+        """Take all there is, once there is something."""
+        return [await self._news.get(), *self.take()]
+
+    def take(self) -> list[News]:
+        """Take all there is, which may be nothing."""
+        taken: list[News] = []
+        while not self._news.empty():
+            taken.append(self._news.get_nowait())
+        return taken
 
 
 class Executor(Protocol):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.chassis.logs import Log
-from services.trainer.executors.executor import News, Training
+from services.trainer.executors.executor import News, Training, Unheard
 from services.trainer.executors.processes import JOINT, SOLO, Running, start
 from services.trainer.reports import Report
 from services.trainer.scheduling.choosing import Share
@@ -49,7 +49,7 @@ class LocalExecutor:
         self._leaving: list[Running] = []
         self._listeners: set[asyncio.Task[None]] = set()
         self._starting: dict[Process, asyncio.Lock] = {}
-        self._news: asyncio.Queue[News] = asyncio.Queue()
+        self._unheard = Unheard()
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator["LocalExecutor"]:
@@ -119,7 +119,7 @@ class LocalExecutor:
 
     async def _listen(self, process: Process, running: Running) -> None:
         async for news in running.lines():
-            self._news.put_nowait(news)
+            self._unheard.put(news)
         if self._running.get(process) is running:
             del self._running[process]
         if running in self._leaving:
@@ -164,14 +164,11 @@ class LocalExecutor:
 
     async def news(self) -> list[News]:
         """As Executor.news."""
-        return [await self._news.get(), *self.left()]
+        return await self._unheard.wait()
 
     def left(self) -> list[News]:
         """As Executor.left."""
-        heard: list[News] = []
-        while not self._news.empty():
-            heard.append(self._news.get_nowait())
-        return heard
+        return self._unheard.take()
 
     def _holder(self, job: str) -> Running | None:
         return next((running for running in self._running.values() if job in running.jobs), None)
@@ -193,7 +190,7 @@ class LocalExecutor:
         for training in running.jobs.values():
             share = solo_charge(seconds, training.work.threads, self._machine.cores)
             line = Line(Said.USAGE)
-            self._news.put_nowait(Report(training.tenant, training.job, training.epoch, line, share))
+            self._unheard.put(Report(training.tenant, training.job, training.epoch, line, share))
 
 
 def _joining(training: Training) -> Command:

@@ -19,7 +19,7 @@ from services.trainer.executors.cluster.connection import Connection, NoCluster,
 from services.trainer.executors.cluster.gang import GangHost, groups
 from services.trainer.executors.cluster.host import Gone, Host
 from services.trainer.executors.cluster.node import GROUPS, Facts, NodeHost, made_of
-from services.trainer.executors.executor import News, Training
+from services.trainer.executors.executor import News, Training, Unheard
 from services.trainer.executors.local import Machine
 from services.trainer.scheduling.choosing import Share
 from services.trainer.scheduling.state import Node, Process, Turn
@@ -48,7 +48,7 @@ class RayExecutor:
         # Those that do not answer any more, as they were; those that may not train, until they are started anew.
         self._gone: dict[str, Node] = {}
         self._refused: set[str] = set()
-        self._news: asyncio.Queue[News] = asyncio.Queue()
+        self._unheard = Unheard()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
@@ -132,14 +132,11 @@ class RayExecutor:
 
     async def news(self) -> list[News]:
         """As Executor.news."""
-        return [await self._news.get(), *self.left()]
+        return await self._unheard.wait()
 
     def left(self) -> list[News]:
         """As Executor.left."""
-        heard: list[News] = []
-        while not self._news.empty():
-            heard.append(self._news.get_nowait())
-        return heard
+        return self._unheard.take()
 
     async def _turn(self, what: str, process: Process) -> None:
         if host := self._gangs.get(process.job) or self._hosts.get(process.nodes[0]):
@@ -220,7 +217,7 @@ class RayExecutor:
 
     def _put(self, heard: Iterable[News]) -> None:
         for news in heard:
-            self._news.put_nowait(news)
+            self._unheard.put(news)
 
     def _lose_if_gone(self, host: Host, error: Exception) -> None:
         if isinstance(error, Gone):

@@ -11,7 +11,7 @@ from services.chassis.logs import logger
 from services.chassis.telemetry import Telemetry
 from services.trainer.config import TrainerSettings
 from services.trainer.errands import Errands
-from services.trainer.executors.executor import Lost, News, Training
+from services.trainer.executors.executor import Lost, News, Training, Unheard
 from services.trainer.job import Job, State
 from services.trainer.meter import Meter
 from services.trainer.planning import Allowance
@@ -57,7 +57,7 @@ class Scripted:
 
     def __init__(self, replica: str) -> None:
         self._replica = replica
-        self._news: asyncio.Queue[News] = asyncio.Queue()
+        self._unheard = Unheard()
         self.started: dict[str, Training] = {}
         self.asked: list[tuple[str, str]] = []
         self.failing: Exception | None = None
@@ -98,13 +98,10 @@ class Scripted:
         return None
 
     async def news(self) -> list[News]:
-        return [await self._news.get(), *self.left()]
+        return await self._unheard.wait()
 
     def left(self) -> list[News]:
-        heard: list[News] = []
-        while not self._news.empty():
-            heard.append(self._news.get_nowait())
-        return heard
+        return self._unheard.take()
 
     def says(self, job: str, *lines: Line, seconds: float = 0.0) -> None:
         """Have the job's process say these lines, each of so many seconds of the machine."""
@@ -112,12 +109,12 @@ class Scripted:
         if lines[-1].said in (Said.STOPPED, Said.DONE, Said.REFUSED):
             del self.started[job]
         for line in lines:
-            self._news.put_nowait(Report(training.tenant, job, training.epoch, line, seconds))
+            self._unheard.put(Report(training.tenant, job, training.epoch, line, seconds))
 
     def loses(self, job: str) -> None:
         """Have the job's process be lost."""
         training = self.started.pop(job)
-        self._news.put_nowait(Lost(training.tenant, job, training.epoch, "signal 9"))
+        self._unheard.put(Lost(training.tenant, job, training.epoch, "signal 9"))
 
 
 class World:
