@@ -58,7 +58,7 @@ def at_every_point(root: Path, most: int) -> tuple[int, int]:
         struck: list[list[Path]] = []
         for point in range(1, most + 1):
             folders = [nursery.write(job, f"point-{point}") for job in jobs]
-            if not nursery.killed_at(point, folders):
+            if not nursery.worker(kill_at=point).trains_until_killed(folders):
                 break
             struck.append(folders)
         every = [folder for folders in struck for folder in folders]
@@ -125,19 +125,6 @@ class _Nursery:
             assert line.said is Said.DONE, line
             del left[line.job]
         worker.end()
-
-    def killed_at(self, point: int, folders: Sequence[Path]) -> bool:
-        """Train until the worker kills itself at the write point of this number; False when there is none."""
-        worker = self.worker(kill_at=point)
-        for folder in folders:
-            worker.tell(join(folder))
-        ended = 0
-        for line in worker.lines():
-            ended += is_last(line)
-            if ended == len(folders):
-                break
-        worker.kill()
-        return ended < len(folders)
 
     def until_done_through_kills(self, folders: Sequence[Path], draw: random.Random, most: int) -> int:
         """Train the jobs to their ends through up to `most` kills at random moments; return how many there were."""

@@ -106,21 +106,6 @@ STRUCK = ("pairs", "evaluated")
 TOGETHER = 12
 
 
-def trained_until_killed(bench: Bench, folders: Sequence[Path], kill_at: int) -> bool:
-    """Train until the worker kills itself at a write point; False when all have ended before that."""
-    worker = bench.worker(kill_at=kill_at)
-    for folder in folders:
-        worker.tell(join(folder))
-    ended = 0
-    for line in worker.lines():
-        ended += is_last(line)
-        if ended == len(folders):
-            worker.kill()
-            return False
-    worker.kill()
-    return True
-
-
 def test_workers_killed_at_every_write_point_are_made_good_in_other_company_to_the_same_bits(
     bench: Bench, alone: dict[str, str]
 ) -> None:
@@ -128,7 +113,7 @@ def test_workers_killed_at_every_write_point_are_made_good_in_other_company_to_t
     for kill_at in range(1, 1000):
         folders = {name: bench.job(f"{name}-{kill_at}", MIXED[name][0], text(MIXED[name][1])) for name in STRUCK}
         struck.append(folders)
-        if not trained_until_killed(bench, list(folders.values()), kill_at):
+        if not bench.worker(kill_at=kill_at).trains_until_killed(list(folders.values())):
             break
     for begin in range(0, len(struck), TOGETHER):
         worker = bench.worker()

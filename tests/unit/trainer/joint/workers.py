@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -117,6 +117,18 @@ class Running:
         select.select([self.handle], [], [])
         os.close(self.handle)
         return self.said
+
+    def trains_until_killed(self, folders: Sequence[Path]) -> bool:
+        """Train jobs until the worker kills itself, as it was started to; False when all have ended before that."""
+        for folder in folders:
+            self.tell(join(folder))
+        ended = 0
+        for line in self.lines():
+            ended += is_last(line)
+            if ended == len(folders):
+                break
+        self.kill()
+        return ended < len(folders)
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
