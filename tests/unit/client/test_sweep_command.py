@@ -15,8 +15,8 @@ from trivium_client.nouns import Sweep, SweepAxis, SweepRange
 from typer.testing import CliRunner
 
 
-def member(job: str, rank: int, rate: str, **fields: object) -> training_pb2.SweepMember:
-    return training_pb2.SweepMember(job=job, rank=rank, values={"learning_rate": rate}, **fields)  # type: ignore[arg-type]  # fields of the member
+def member(job: str, rank: int, rate: str, **fields: Any) -> training_pb2.SweepMember:
+    return training_pb2.SweepMember(job=job, rank=rank, values={"learning_rate": rate}, **fields)
 
 
 def swept(**fields: Any) -> Sweep:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]  # it comes with other libraries, without types, and only this test reads it
+import yaml
 from prometheus_client import CollectorRegistry
 
 from services.chassis.telemetry import Telemetry
