@@ -68,22 +68,13 @@ class Sweeps:
         await self._admit()
 
         def queue(session: Session) -> str:
-            order, count = settled_order(session, tenant, asked.orders[0])
             name = self._new_id()
             created = []
-            for own, point in zip(asked.orders, asked.points, strict=True):
+            for asked_order, point in zip(asked.orders, asked.points, strict=True):
+                own, count = settled_order(session, tenant, asked_order)
                 total = steps(count, own)
                 paced_settings, holds = paced(own.settings, asked.rungs, total)
-                settled = replace(
-                    own,
-                    settings=paced_settings,
-                    # What differs is in the settings: the datasets are the same.
-                    dataset=order.dataset,
-                    dataset_digest=order.dataset_digest,
-                    validation_dataset=order.validation_dataset,
-                    validation_dataset_digest=order.validation_dataset_digest,
-                    sweep=name,
-                )
+                settled = replace(own, settings=paced_settings, sweep=name)
                 created.append(Created(self._new_id(), settled, point, total, holds))
             return create(session, tenant, name, principal, asked, created, self._seconds()).sweep
 
