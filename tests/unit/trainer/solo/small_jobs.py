@@ -77,6 +77,14 @@ class Job:
         """The reports of one kind."""
         return [report for report in self.reports if isinstance(report, kind)]
 
+    def steps(self) -> list[Any]:
+        """The reports of steps, each once: a job that goes on says its last ones again, and says the same of them."""
+        once: dict[int, Any] = {}
+        for report in self.said(stepped()):
+            first = once.setdefault(report.progress.step, report)
+            assert (first.progress, first.learning_rate) == (report.progress, report.learning_rate)
+        return list(once.values())
+
     def stop_after(self, step: int) -> None:
         """Train until a checkpoint after this step, as a paused job does."""
         assert self.train(stopping=lambda: len(self.said(stepped())) >= step) is None

@@ -107,7 +107,7 @@ def second_loss(tmp_path: Path, base: Path, settings: Settings) -> tuple[Job, fl
     policy, reference = plain(base), plain(base)
     policy.load_state_dict(weights_of(job), strict=False)
     job.finish()
-    return job, job.said(Stepped)[1].progress.loss, policy, reference
+    return job, job.steps()[1].progress.loss, policy, reference
 
 
 @pytest.mark.parametrize("wrong", [0.0, 0.2])
@@ -126,7 +126,7 @@ def test_the_loss_of_dpo_is_its_formula(tmp_path: Path, base: Path, wrong: float
 
     margins = [0.3 * (ratio(job.training[row].chosen) - ratio(job.training[row].rejected)) for row in rows]
     expected = sum((1 - wrong) * of_margin(margin) + wrong * of_margin(-margin) for margin in margins) / len(rows)
-    assert job.said(Stepped)[0].progress.loss == pytest.approx(math.log(2), abs=1e-5)
+    assert job.steps()[0].progress.loss == pytest.approx(math.log(2), abs=1e-5)
     assert loss == pytest.approx(expected, abs=1e-5)
     assert abs(loss - math.log(2)) > 1e-3
 
@@ -200,7 +200,7 @@ def test_text_is_learned_from_its_second_token_on(tmp_path: Path, base: Path) ->
     with torch.no_grad():
         total = sum(float(-log_probs(model, job.training[row]).sum()) for row in rows)
     counted = sum(len(job.training[row].tokens) - 1 for row in rows)
-    assert job.said(Stepped)[0].progress.loss == pytest.approx(total / counted, abs=1e-5)
+    assert job.steps()[0].progress.loss == pytest.approx(total / counted, abs=1e-5)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -237,7 +237,7 @@ def test_rates_follow_the_schedule_also_after_a_stop(tmp_path: Path, base: Path)
     job = Job(tmp_path / "job", base, settings)
     job.stop_after(3)
     job.finish()
-    rates = [report.learning_rate for report in job.said(Stepped)]
+    rates = [report.learning_rate for report in job.steps()]
     assert rates == [rate(step, 10, settings) for step in range(10)]
     assert rates[0] < rates[1] == rates[5] == settings.learning_rate > rates[-1]
 
