@@ -88,12 +88,15 @@ class Remains:
 
     def _expire(self) -> None:
         """Remove what has had its time, then the oldest for as long as there is too much of it, or too little room."""
-        now = self._now()
+        now, kept_bytes = self._now(), sum(left.size_bytes for left in self._left.values())
         for name, left in sorted(self._left.items(), key=lambda entry: entry[1].until):
-            too_much = sum(other.size_bytes for other in self._left.values()) > self.retention.most_bytes
-            if left.until <= now or too_much or self._free_bytes(self._folder) < _LEAST_FREE_BYTES:
-                shutil.rmtree(self._folder / name, ignore_errors=True)
-                del self._left[name]
+            short = kept_bytes > self.retention.most_bytes or self._free_bytes(self._folder) < _LEAST_FREE_BYTES
+            if left.until > now and not short:
+                # Those behind it end later, and what makes them stay is the same.
+                break
+            shutil.rmtree(self._folder / name, ignore_errors=True)
+            del self._left[name]
+            kept_bytes -= left.size_bytes
 
 
 def _trimmed(folder: Path) -> int:
