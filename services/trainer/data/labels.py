@@ -19,6 +19,11 @@ class Labels:
     def __init__(self) -> None:
         self._counts: Counter[str] | None = Counter()
 
+    @property
+    def possible(self) -> bool:
+        """Whether the answers may be labels still; once they are none, further rows change nothing."""
+        return self._counts is not None
+
     def add(self, row: AnyRow) -> None:
         """Count the row's answer."""
         answer = _answer_of(row)
@@ -40,6 +45,9 @@ def distinct_labels(rows: Iterable[AnyRow | Problem]) -> int:
     for row in rows:
         if not isinstance(row, Problem):
             labels.add(row)
+        if not labels.possible:
+            # Nothing of the rest of the file needs to be read.
+            break
     return len(labels.counted())
 
 

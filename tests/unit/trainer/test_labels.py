@@ -2,12 +2,13 @@
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from services.trainer.data.labels import distinct_labels
 from services.trainer.data.reading import read
+from services.trainer.data.rows import Row, Turn
 
 
 def labels_of(rows: Sequence[dict[str, object]]) -> int:
@@ -35,3 +36,11 @@ def test_labels_of_records_and_short_last_answers_are_counted_once_each() -> Non
 )
 def test_answers_that_are_no_labels_are_not_counted(rows: Sequence[dict[str, object]]) -> None:
     assert labels_of(rows) == 0
+
+
+def test_nothing_is_read_behind_an_answer_that_is_no_label() -> None:
+    def rows() -> Iterator[Row]:
+        yield Row(1, (Turn("user", "why?"), Turn("assistant", "long " * 20)))
+        pytest.fail("the rest of a large file was read")
+
+    assert distinct_labels(rows()) == 0
