@@ -6,14 +6,13 @@ weights of the last step.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services.trainer import checkpoints
-from services.trainer.peft_layout import CONFIG, WEIGHTS, adapter_weight
+from services.trainer.peft_layout import CONFIG, WEIGHTS, adapter_weight, config_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,7 +75,7 @@ def save(checkpoint: checkpoints.Checkpoint, base: Path, folder: Path) -> None:
 
     tensors = _slot(checkpoint, found) if found["kind"] == Kind.SLOT else _adapter(checkpoint, found)
     save_file(dict(sorted(tensors)), str(folder / WEIGHTS), metadata={"format": "pt"})
-    (folder / CONFIG).write_text(json.dumps(found["config"], indent=2, sort_keys=True) + "\n")
+    (folder / CONFIG).write_text(config_file(found["config"]))
 
 
 def _slot(checkpoint: checkpoints.Checkpoint, found: Mapping[str, Any]) -> Iterator[tuple[str, NDArray[Any]]]:

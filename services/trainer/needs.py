@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from services.trainer.peft_layout import names_module
 from services.trainer.settings import Objective, Settings
 
 # float32: the weight, both moments of AdamW, and the gradient while the job takes part in a step.
@@ -85,8 +86,7 @@ def adapter_parameters(base: Architecture, settings: Settings) -> int:
 
 
 def _rank(module: str, patterns: Mapping[str, int], otherwise: int) -> int:
-    # As PEFT matches a plain name: at the end of the module's. The bank takes no other, and callers write these.
-    return next((rank for end, rank in patterns.items() if module == end or module.endswith(f".{end}")), otherwise)
+    return next((rank for name, rank in patterns.items() if names_module(name, module)), otherwise)
 
 
 def joint_job_parts(base: Architecture, settings: Settings) -> dict[str, int]:

@@ -3,17 +3,15 @@
 Invariant: what depends on the machine is settled here, once; a job that is queued keeps it.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from services.chassis.errors import Failure, Reason
 from services.trainer.job import Order
 from services.trainer.needs import Architecture, joint_base_parts, joint_job_parts
+from services.trainer.peft_layout import MODULE_NAME
 from services.trainer.settings import Settings
 from services.trainer.solo.needs import solo_parts
-
-_MODULE_NAME = re.compile(r"\w+(\.\w+)*", re.ASCII)
 
 
 def completed(order: Order, base: Architecture, *, threads: int, serving_rank: int) -> Order:
@@ -47,7 +45,7 @@ def _require_names(settings: Settings) -> None:
     patterns = {"rank_pattern": settings.rank_pattern, "alpha_pattern": settings.alpha_pattern}
     for field, pairs in patterns.items():
         for name, _ in pairs:
-            if not _MODULE_NAME.fullmatch(name):
+            if not MODULE_NAME.fullmatch(name):
                 problem = f"{name} is no name of a module; write one, or the end of one, such as q_proj or mlp.up_proj"
                 raise Failure(Reason.FIELD_INVALID, field=f"settings.lora.{field}", problem=problem)
 

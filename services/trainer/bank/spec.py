@@ -14,9 +14,10 @@ from typing import Any
 
 from torch import nn
 
+from services.trainer.peft_layout import MODULE_NAME, names_module
+
 # Largest rank of one layer: as in the registry's checks, far above what any recipe asks for.
 MAX_RANK = 512
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
 # Where a layer stands: the first number between dots, as PEFT reads it.
 _LAYER_INDEX = re.compile(r".*?\.[^.]*\.(?P<index>\d+)\.")
 
@@ -127,15 +128,17 @@ def _check(spec: SlotSpec, layers: Mapping[str, nn.Linear]) -> None:
     if not (math.isfinite(spec.alpha) and spec.alpha > 0):
         raise ValueError(f"alpha is {spec.alpha:g}; give a number above 0")
     known = module_names(layers)
-    if missing := sorted(target for target in spec.target_modules if not any(_ends(name, target) for name in layers)):
+    if missing := sorted(
+        target for target in spec.target_modules if not any(names_module(target, name) for name in layers)
+    ):
         raise ValueError(f"the base has no linear layer {', '.join(missing)}; it has {', '.join(known)}")
     indices = {index for name in layers if (index := _layer_index(name)) is not None}
     if absent := sorted(set(spec.layers) - indices):
         raise ValueError(f"the base has no layer {_listed(absent)}; it has {min(indices)} to {max(indices)}")
     for pattern in (*spec.rank_pattern, *spec.alpha_pattern):
-        if not _PLAIN_NAME.fullmatch(pattern):
+        if not MODULE_NAME.fullmatch(pattern):
             raise ValueError(f"the pattern {pattern} is no name of a layer; write the end of one, such as {known[0]}")
-        if not any(_ends(name, pattern) for name in layers):
+        if not any(names_module(pattern, name) for name in layers):
             raise ValueError(f"the pattern {pattern} fits no linear layer of the base; it has {', '.join(known)}")
     for pattern, alpha in spec.alpha_pattern.items():
         if not (math.isfinite(alpha) and alpha > 0):
@@ -152,7 +155,7 @@ def _check_rank(rank: int, name: str, spec: SlotSpec) -> None:
 def _wanted(name: str, spec: SlotSpec) -> bool:
     if spec.layers and _layer_index(name) not in spec.layers:
         return False
-    return not spec.target_modules or any(_ends(name, target) for target in spec.target_modules)
+    return not spec.target_modules or any(names_module(target, name) for target in spec.target_modules)
 
 
 def _layer_index(name: str) -> int | None:
@@ -160,12 +163,8 @@ def _layer_index(name: str) -> int | None:
     return int(match["index"]) if match else None
 
 
-def _ends(name: str, end: str) -> bool:
-    return name == end or name.endswith(f".{end}")
-
-
 def _of_pattern(pattern: Mapping[str, float], name: str, default: float) -> float:
-    return next((value for end, value in pattern.items() if _ends(name, end)), default)
+    return next((value for end, value in pattern.items() if names_module(end, name)), default)
 
 
 def _listed(numbers: Iterable[int]) -> str:

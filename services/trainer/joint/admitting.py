@@ -16,6 +16,7 @@ from services.trainer.joint.held import Held
 from services.trainer.joint.member import Member, Splits
 from services.trainer.joint.preparing import Found
 from services.trainer.joint.start import begin_with
+from services.trainer.peft_layout import names_module
 from services.trainer.settings import Method, Settings
 from services.trainer.work import Line, Said, Work, WorkerOrder
 
@@ -59,7 +60,7 @@ def _targets(settings: Settings, base: Any) -> tuple[str, ...]:
 
 
 def _named(name: str, ends: Sequence[str]) -> bool:
-    return any(name == end or name.endswith(f".{end}") for end in ends)
+    return any(names_module(end, name) for end in ends)
 
 
 class Admission:

@@ -4,7 +4,6 @@ Invariants: tasks are done in the order in which they were given, so a job's las
 written of it; and what is written is a snapshot that no later step touches.
 """
 
-import json
 import shutil
 import threading
 from collections import deque
@@ -21,7 +20,7 @@ from services.trainer import checkpoints
 from services.trainer.conduct import Refused, libraries
 from services.trainer.job import Progress
 from services.trainer.joint.held import Held
-from services.trainer.peft_layout import CONFIG, WEIGHTS
+from services.trainer.peft_layout import CONFIG, WEIGHTS, config_file
 from services.trainer.results import TEMPORARY, publish_result
 from services.trainer.work import CHECKPOINTS, Line, Said
 
@@ -161,7 +160,7 @@ class Keeper:
         def save(into: Path) -> None:
             tensors = {name: tensor.contiguous() for name, tensor in sorted(result.adapter.items())}
             save_file(tensors, str(into / WEIGHTS), metadata={"format": "pt"})
-            (into / CONFIG).write_text(json.dumps(result.config, indent=2, sort_keys=True) + "\n")
+            (into / CONFIG).write_text(config_file(result.config))
 
         def require() -> None:
             checkpoints.lease_folder(held.folder / CHECKPOINTS, held.epoch)

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from services.trainer import exports
-from services.trainer.peft_layout import CONFIG, WEIGHTS
+from services.trainer.peft_layout import CONFIG, WEIGHTS, config_file
 
 _INDEX = "model.safetensors.index.json"
 # All that belongs to a model beside its weights; a base's folder may hold more, which is not the version's.
@@ -63,7 +63,7 @@ def save_adapter(model: PeftModel, folder: Path, base_name: str) -> None:
         for name, tensor in sorted(get_peft_model_state_dict(model).items())
     }
     save_file(tensors, str(folder / WEIGHTS), metadata={"format": "pt"})
-    (folder / CONFIG).write_text(json.dumps(config_of(model, base_name), indent=2, sort_keys=True) + "\n")
+    (folder / CONFIG).write_text(config_file(config_of(model, base_name)))
 
 
 def export_of(model: Any, base_name: str, facts: Mapping[str, object]) -> dict[str, Any]:
