@@ -172,7 +172,7 @@ async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Adapters)
             work=work,
             limits=limits,
             wake=wake,
-            granted=Granted(bases.threads, settings.granted, settings.policy),
+            granted=Granted(bases.threads, settings.allowance_by_tenant, settings.policy),
             meter=meter,
             log=log,
         )

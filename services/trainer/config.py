@@ -12,8 +12,8 @@ from services.trainer.planning import Allowance
 from services.trainer.scheduling.state import Policy
 
 
-class Granted(BaseModel):
-    """What the operator grants a tenant, as it is written; None is no limit."""
+class TenantAllowance(BaseModel):
+    """What the operator grants a tenant, as it is written in `allowances` (`planning.Allowance`); None is no limit."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -73,7 +73,7 @@ class TrainerSettings(ServiceSettings):
     ray_address: str = ""
     # By tenant (* for everybody else) as JSON: {"acme": {"weight": 2, "resident_bytes": 4e9, "concurrent_jobs": 8,
     # "tokens_per_hour": 1000000}}; what is left out is weight 1 and no limit.
-    allowances: dict[str, Granted] = Field(default_factory=dict)
+    allowances: dict[str, TenantAllowance] = Field(default_factory=dict)
     # Fairness between tenants: how fast use is forgotten, what a start counts before it has used anything, and how long
     # a job trains before it may be put off for another.
     half_life_seconds: float = Field(default=168 * 3600.0, gt=0)
@@ -106,9 +106,9 @@ class TrainerSettings(ServiceSettings):
         )
 
     @property
-    def granted(self) -> dict[str, Allowance]:
+    def allowance_by_tenant(self) -> dict[str, Allowance]:
         """The allowances as the queue takes them."""
-        return {tenant: Allowance(**granted.model_dump()) for tenant, granted in self.allowances.items()}
+        return {tenant: Allowance(**written.model_dump()) for tenant, written in self.allowances.items()}
 
     @property
     def workers_dir(self) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from services.trainer.config import Granted, TrainerSettings
+from services.trainer.config import TenantAllowance, TrainerSettings
 from services.trainer.planning import Allowance, allowance_of
 
 README = Path(__file__).parents[3] / "README.md"
@@ -23,14 +23,14 @@ def documented() -> str:
 
 def test_the_example_in_the_readme_is_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(NAME, documented())
-    granted = TrainerSettings().granted
+    granted = TrainerSettings().allowance_by_tenant
     assert granted["acme"] == Allowance(2.0, 4_000_000_000, 8, 1_000_000)
     assert allowance_of("somebody", granted) == Allowance(1.0, None, 4, None)
 
 
 def test_the_readme_explains_every_field() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", README.read_text(), re.MULTILINE)
-    assert set(Granted.model_fields) <= set(rows)
+    assert set(TenantAllowance.model_fields) <= set(rows)
 
 
 @pytest.mark.parametrize(
