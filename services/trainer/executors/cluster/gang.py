@@ -16,15 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from services.trainer.executors.cluster.node import NEWS, Told
-from services.trainer.executors.cluster.rank import train_rank
+from services.trainer.executors.cluster.rank import WISHES, WORDS, train_rank
 from services.trainer.executors.executor import Lost, News, Training
 from services.trainer.reports import Report
 from services.trainer.scheduling.state import Process, Turn
 from services.trainer.scheduling.usage import solo_charge
 from services.trainer.work import LAST, Line, Said
 
-# Calls of the processes: one waits for wishes in each, one passes lines on.
-WISHES, WORDS = "wishes", "words"
 _WISH_SECONDS = 5.0
 _CHARGE_SECONDS = 1.0
 # Ray wants to be asked for something; what runs where is not its decision.
@@ -46,7 +44,7 @@ def groups(processes: int) -> dict[str, int]:
 
 
 class GangHost:
-    """One job.  ``nodes`` are Ray's names of the machines, one for each process; ``cores`` what these have."""
+    """One job, whose ``training.nodes`` are Ray's names of machines, one for each process; ``cores`` is what these have."""
 
     def __init__(self, training: Training, cores: Sequence[int]) -> None:
         self._training = training

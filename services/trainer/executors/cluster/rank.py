@@ -12,6 +12,8 @@ from services.trainer.executors.executor import Training
 from services.trainer.executors.processes import SOLO, Running, start
 from services.trainer.work import Command, Do, Exit
 
+# The gang's concurrency groups for our calls: one waits for wishes in each process, one passes lines on.
+WISHES, WORDS = "wishes", "words"
 _ENDS = frozenset({Exit.DONE, Exit.STOPPED, Exit.REFUSED})
 
 
@@ -50,7 +52,7 @@ async def _run(training: Training, gang: Any, rank: int, meeting: Mapping[str, s
 async def _steer(running: Running, gang: Any, training: Training) -> None:
     seen, stopping = -1, False
     while True:
-        wishes = await gang.wishes.options(concurrency_group="wishes").remote(seen)
+        wishes = await gang.wishes.options(concurrency_group=WISHES).remote(seen)
         seen = wishes.number
         if wishes.stopping and not stopping:
             stopping = True
@@ -66,7 +68,7 @@ async def _pass_on(running: Running, gang: Any, *, heard: bool) -> None:
     assert output is not None
     while raw := await output.readline():
         if heard:
-            await gang.say.options(concurrency_group="words").remote(raw)
+            await gang.say.options(concurrency_group=WORDS).remote(raw)
 
 
 def _free_port() -> int:
