@@ -10,8 +10,6 @@ import torch
 
 # Rows are sorted by length inside windows of this many batches: little padding, yet every epoch mixes.
 _WINDOW_BATCHES = 4
-# Padded tokens that go through the model at once; what is larger is split and its gradients are added.
-MICRO_BATCH_TOKENS = 2048
 
 
 def plan(lengths: Sequence[int], *, batch_rows: int, epochs: int, seed: int, max_steps: int = 0) -> list[list[int]]:
@@ -35,9 +33,7 @@ def plan(lengths: Sequence[int], *, batch_rows: int, epochs: int, seed: int, max
     return steps[:max_steps] if max_steps else steps
 
 
-def micro_batches(
-    rows: Sequence[int], lengths: Sequence[int], budget_tokens: int = MICRO_BATCH_TOKENS
-) -> list[list[int]]:
+def micro_batches(rows: Sequence[int], lengths: Sequence[int], budget_tokens: int) -> list[list[int]]:
     """Split one step's rows, shortest first, so that none holds more padded tokens than the budget (one row always fits)."""
     parts: list[list[int]] = []
     for row in sorted(rows, key=lambda row: (lengths[row], row)):

@@ -20,8 +20,6 @@ from services.trainer.peft_layout import adapter_weight
 
 # fp32 weight and two moments.
 RESTING_BYTES_PER_PARAMETER = 12
-# And the gradient, while a slot takes part in a step.
-ACTIVE_BYTES_PER_PARAMETER = 16
 
 
 class GradientPool:

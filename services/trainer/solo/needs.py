@@ -3,10 +3,7 @@
 Invariant: the parts are said by name, so that a refusal shows its arithmetic.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
-from services.trainer.needs import Architecture, adapter_parameters, architecture, pass_tokens
+from services.trainer.needs import Architecture, adapter_parameters, pass_tokens
 from services.trainer.settings import Keep, Method, Settings
 
 # Python, torch, transformers and TRL loaded, before any weight: 0.49 GiB measured.
@@ -26,11 +23,6 @@ _PATH_HIDDEN, _PATH_INTERMEDIATE = 10, 3
 _SCALED_HIDDEN, _SCALED_INTERMEDIATE = 6, 3
 # TRL's head takes so many rows by so many words at once: as they are, in fp32, their exponentials and two masks.
 _HEAD_ROWS, _HEAD_WORDS, _HEAD_COPIES = 4096, 32768, 5
-
-
-def needs_bytes(config: Mapping[str, Any], settings: Settings) -> dict[str, int]:
-    """As `solo_parts`, from a base's ``config.json``."""
-    return solo_parts(architecture(config), settings)
 
 
 def solo_parts(base: Architecture, settings: Settings, processes: int = 1) -> dict[str, int]:

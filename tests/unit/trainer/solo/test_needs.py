@@ -5,7 +5,7 @@ from typing import Any
 
 from services.trainer.needs import architecture
 from services.trainer.settings import Method, Objective, Settings
-from services.trainer.solo.needs import needs_bytes, solo_parts
+from services.trainer.solo.needs import solo_parts
 from tests.unit.trainer.solo.small_jobs import METHODS, with_settings
 
 
@@ -18,7 +18,7 @@ def test_what_is_trained_is_counted_to_the_last_parameter_but_norms(base: Path) 
         parameters = models.trained(models.load(base, settings))
         norms = sum(value.numel() for name, value in parameters.items() if "norm" in name)
         counted = sum(value.numel() for value in parameters.values()) - norms
-        assert needs_bytes(config, settings)["moments"] == 8 * counted, method
+        assert solo_parts(architecture(config), settings)["moments"] == 8 * counted, method
 
 
 def test_the_parts_follow_the_settings(base: Path) -> None:
