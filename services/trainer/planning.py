@@ -145,6 +145,7 @@ def _job(job: Job, outcomes: Mapping[str, State], seen: Seen) -> scheduling.Job:
     running = scheduling.Phase.STOPPING if stopping else scheduling.Phase.RUNNING
     measures, progress = job.measures, job.progress
     left = progress.total_steps - progress.step
+    step_tokens = progress.trained_tokens / progress.step if progress.step else job.order.step_tokens
     return scheduling.Job(
         job=job.job,
         tenant=job.tenant,
@@ -155,8 +156,9 @@ def _job(job: Job, outcomes: Mapping[str, State], seen: Seen) -> scheduling.Job:
         needs=needs(job, job.order.threads or seen.threads),
         epoch=job.lease.epoch,
         deadline=job.order.deadline or None,
-        tokens_left=round(left * (progress.trained_tokens / progress.step if progress.step else job.order.step_tokens)),
-        tokens_per_second=measured(job) or seen.speeds.get(kind_of(job.order)),
+        tokens_left=round(left * step_tokens),
+        # Of an earlier release's order nobody knows how much it is.
+        tokens_per_second=(measured(job) or seen.speeds.get(kind_of(job.order))) if step_tokens else None,
         nodes=job.lease.nodes if held else (),
         replica=job.lease.owner if held else "",
         after=tuple(

@@ -38,6 +38,8 @@ from services.trainer.work import CHECKPOINTS, LAST, ORDER, Line, Said, Work
 
 # How often processes are told what tenants have used and may still use.
 _SHARE_SECONDS = 2.0
+# How often it is looked up what recent jobs measured.
+_SPEED_SECONDS = 30.0
 # For the last words of processes, when the trainer stops: it does not wait for a database that is away longer.
 _PARTING_SECONDS = 10.0
 
@@ -89,8 +91,8 @@ class Runner:
         self._pausing: set[str] = set()
         self._not_before: dict[str, float] = {}
         self._shared_at = 0.0
-        # As measured here, before a restart too.
-        self._speeds: dict[Kind, float] = {}
+        self._measured_at = 0.0
+        self._speeds: Mapping[Kind, float] = {}
         self.verdicts: dict[str, Verdict] = {}
 
     def require_fit(self, tenant: str, order: Order) -> Order:
@@ -111,7 +113,6 @@ class Runner:
                 group.create_task(self._hear())
                 group.create_task(self._renew())
                 async with self._errands.running(group):
-                    self._speeds |= speeds(await self._patiently(self._jobs.recent))
                     while True:
                         await self._patiently(self._look)
                         await self._wake.wait(self._limits.plan_seconds)
@@ -143,8 +144,9 @@ class Runner:
         by_name = {job.job: job for job in jobs}
         outcomes = await self._jobs.states({name for job in jobs for name in job.order.depends_on})
         self._errands.see(jobs, outcomes)
-        self._speeds |= speeds(jobs)
         now = time.time()
+        if not self._speeds or now - self._measured_at > _SPEED_SECONDS:
+            self._measured_at, self._speeds = now, speeds(await self._jobs.recent())
         seen = Seen(
             replica=self._leases.owner,
             now=now,
