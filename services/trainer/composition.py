@@ -134,7 +134,6 @@ async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Adapters)
         remains = Remains(
             jobs,
             settings.jobs_dir,
-            settings.publications_dir,
             Retention(settings.ended_checkpoint_seconds, settings.ended_checkpoint_bytes),
             now=lambda: runtime.clock.now().timestamp(),
         )

@@ -108,7 +108,11 @@ class Publications:
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
-        """When the block ends, so does what is under way; a caller that repeats its request begins it again."""
+        """When the block ends, so does what is under way; a caller that repeats its request begins it again.
+
+        What is there at its beginning was left by a trainer that was killed: a folder has one (`sole_process`).
+        """
+        await self._blocking(partial(shutil.rmtree, self._places.publications, ignore_errors=True))
         try:
             yield
         finally:
@@ -139,7 +143,8 @@ class Publications:
 
     def _ended(self, mark: object, task: asyncio.Task[Published]) -> None:
         del self._under_way[mark]
-        if not task.cancelled() and (error := task.exception()) is not None:
+        # A failure of the catalogue is the caller's answer; the log has what else went wrong, also when the caller left.
+        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, Failure):
             self._log.warning("publication_failed", exc_info=error)
 
     async def _settled(self, job: Job, wanted: Wanted, key: IdempotencyKey) -> Published:

@@ -20,8 +20,6 @@ from services.trainer.work import CHECKPOINTS
 
 # Below it whoever trains would soon find the disk full, and pause.
 _LEAST_FREE_BYTES = 1024**3
-# A publication takes seconds; one that is older was left by a trainer that was killed.
-_PUBLICATION_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +39,12 @@ class _Left:
 
 
 class Remains:
-    """Clears the folder of the jobs, and what killed trainers left of publications."""
+    """Clears the folder of the jobs."""
 
     def __init__(
         self,
         jobs: Jobs,
         folder: Path,
-        publications: Path,
         retention: Retention,
         *,
         now: Callable[[], float],
@@ -55,7 +52,6 @@ class Remains:
     ) -> None:
         self._jobs = jobs
         self._folder = folder
-        self._publications = publications
         self.retention = retention
         self._now = now
         self._free_bytes = free_bytes
@@ -83,8 +79,6 @@ class Remains:
             else:
                 shutil.rmtree(self._folder / name, ignore_errors=True)
         self._expire()
-        for name in _names(self._publications):
-            _remove_older(self._publications / name, self._now() - _PUBLICATION_SECONDS)
 
     def _expire(self) -> None:
         """Remove what has had its time, then the oldest for as long as there is too much of it, or too little room."""
@@ -110,15 +104,6 @@ def _trimmed(folder: Path) -> int:
     checkpoints.sweep(folder / CHECKPOINTS)
     kept = {manifest.parent for manifest in (folder / CHECKPOINTS).rglob(MANIFEST)}
     return sum(file.stat().st_size for checkpoint in kept for file in checkpoint.iterdir())
-
-
-def _remove_older(folder: Path, than: float) -> None:
-    try:
-        old = folder.stat().st_mtime < than
-    except FileNotFoundError:
-        return
-    if old:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _names(folder: Path) -> set[str]:

@@ -248,7 +248,7 @@ async def queue_over(address: str, base: Path, rows: str, folder: Path) -> Async
             executor,
             errands,
             sweeps,
-            Remains(jobs, jobs_dir, folder / "publications", Retention(60.0, 1 << 30), now=time.time),
+            Remains(jobs, jobs_dir, Retention(60.0, 1 << 30), now=time.time),
             folder=jobs_dir,
             needed=AllHere(),
             work=work,

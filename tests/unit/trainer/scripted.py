@@ -166,9 +166,7 @@ class World:
             self.executor,
             errands,
             self.sweeps,
-            Remains(
-                self.jobs, self.folder, self.folder.with_name("publications"), Retention(3600.0, 1 << 30), now=time.time
-            ),
+            Remains(self.jobs, self.folder, Retention(3600.0, 1 << 30), now=time.time),
             folder=self.folder,
             needed=self.bases,
             work=self.work,

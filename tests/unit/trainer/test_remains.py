@@ -35,7 +35,6 @@ class Disk:
         return Remains(
             self.jobs,
             self.folder / "jobs",
-            self.folder / "publications",
             self.retention,
             now=lambda: self.now,
             free_bytes=lambda _: self.free_bytes,
@@ -145,14 +144,3 @@ async def test_a_failed_job_without_a_checkpoint_leaves_nothing(disk: Disk) -> N
     disk.now = end_of(failed)
     await disk.remains().clear(set())
     assert disk.left() == set()
-
-
-async def test_what_a_killed_trainer_was_publishing_goes_after_an_hour(disk: Disk) -> None:
-    left = disk.folder / "publications" / "left"
-    left.mkdir(parents=True)
-    disk.now = left.stat().st_mtime + 3599
-    await disk.remains().clear(set())
-    assert left.exists()
-    disk.now += 2
-    await disk.remains().clear(set())
-    assert not left.exists()
