@@ -64,11 +64,6 @@ class QualitySet:
         return hashlib.sha256(dumps(plain | splits, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def scaled(count: int, scale: float, *, least: int = 1) -> int:
-    """So many of `count`."""
-    return max(least, round(count * scale))
-
-
 def distinct(rows: Iterable[Row], seen: Iterable[Row] = ()) -> list[Row]:
     """The first row of each text, without those whose text is in `seen`."""
     known = {row.key for row in seen}

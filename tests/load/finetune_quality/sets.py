@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.load.finetune_quality.rows import QualitySet, Row, dealt, distinct, grouped, scaled
+from tests.load.finetune_quality.rows import QualitySet, Row, dealt, distinct, grouped
 from tests.load.finetune_quality.scores import Measured, exact_match, slot_f1
 from tests.load.finetune_quality.slot_errors import slot_error_rate
+from tests.load.scaled import scaled
 
 _PERSONAS = ("agreeableness", "conscientiousness", "openness", "risk-averse")
 _INTENT_ROWS = 10

@@ -21,7 +21,8 @@ from trivium.trainer.v1 import training_pb2
 
 from tests.generating import QUESTIONS, Caller, Served, tenant_of
 from tests.load.percentile import percentile
-from tests.load.trainer.parts import Figures, say, scaled
+from tests.load.scaled import scaled
+from tests.load.trainer.parts import Figures, say
 from tests.load.trainer.service import Tenant, beside, plain_settings, texts
 from tests.stack import eventually
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.trainer.work import Command, Do, Line, Said
+from tests.load.scaled import scaled
 from tests.load.trainer.mixture import Drawn, mixture
-from tests.load.trainer.parts import Figures, say, scaled
+from tests.load.trainer.parts import Figures, say
 from tests.load.trainer.workers import THREADS, Base, adapter_digest, fresh_worker
 from tests.unit.trainer.joint.workers import Running, is_last, join
 

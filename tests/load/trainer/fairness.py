@@ -19,7 +19,8 @@ from trivium.trainer.v1 import training_pb2
 from services.trainer.needs import architecture, joint_base_parts, joint_job_parts
 from services.trainer.settings import Settings
 from tests.load.percentile import percentile
-from tests.load.trainer.parts import Figures, say, scaled
+from tests.load.scaled import scaled
+from tests.load.trainer.parts import Figures, say
 from tests.load.trainer.service import FINISHED, Tenant, Trainer, deployed, plain_settings, texts
 from tests.stack import eventually
 from tests.unit.trainer.tiny import make_base

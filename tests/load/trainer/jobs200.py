@@ -20,7 +20,8 @@ from pathlib import Path
 
 from trivium.trainer.v1 import training_pb2
 
-from tests.load.trainer.parts import Figures, say, scaled
+from tests.load.scaled import scaled
+from tests.load.trainer.parts import Figures, say
 from tests.load.trainer.service import FINISHED, TRAINED, Tenant, Trainer, deployed, plain_settings, texts
 from tests.load.trainer.threading_ways import SLEEPING, measured, ways_at
 

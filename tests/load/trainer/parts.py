@@ -1,4 +1,4 @@
-"""What every part of the benchmark shares: figures, their size, and lines of progress."""
+"""What every part of the benchmark shares: figures, and lines of progress."""
 
 import statistics
 import sys
@@ -7,11 +7,6 @@ from typing import Any
 
 # By key; what a part prints at its end.
 Figures = dict[str, Any]
-
-
-def scaled(full: int, scale: float, *, least: int = 1) -> int:
-    """So many of the full number, at least `least`."""
-    return max(least, round(full * scale))
 
 
 def say(text: str) -> None:

@@ -15,8 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from services.trainer.work import Said
+from tests.load.scaled import scaled
 from tests.load.trainer.mixture import Drawn, mixture
-from tests.load.trainer.parts import Figures, say, scaled
+from tests.load.trainer.parts import Figures, say
 from tests.load.trainer.workers import THREADS, Base, adapter_digest, write_order
 from tests.unit.trainer.joint.workers import Mother, Running, is_last, join
 from tests.unit.trainer.tiny import make_base

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.load.trainer.parts import Figures, say, scaled, spread
+from tests.load.scaled import scaled
+from tests.load.trainer.parts import Figures, say, spread
 from tests.load.trainer.threading_ways import SLEEPING, fairest, measured, ways_at
 
 # Tokens of a job's step, and jobs in a joint step: as many as a pass of about 2,048 tokens holds, at most 50.

@@ -3,11 +3,12 @@
 import pytest
 
 from services.trainer.settings import Objective
+from tests.load.scaled import scaled
 from tests.load.trainer import fairness, jobs200
 from tests.load.trainer.coserve import Condition, told
 from tests.load.trainer.jobs200 import Planned, Run, compared, planned
 from tests.load.trainer.mixture import mixture
-from tests.load.trainer.parts import rounded, scaled
+from tests.load.trainer.parts import rounded
 
 RUN = Run(
     completions=[6.0, 8.0],
