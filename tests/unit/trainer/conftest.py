@@ -1,7 +1,9 @@
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from tests.unit.trainer.scripted import World, opened
 from tests.unit.trainer.tiny import make_base
 
 
@@ -13,3 +15,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Tiny tensors gain nothing from a second thread and lose much where others run beside us.
     torch.set_num_threads(1)
     return make_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """A runner's surroundings."""
+    async with opened(tmp_path) as made:
+        yield made

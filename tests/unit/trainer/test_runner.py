@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,16 +23,9 @@ from services.trainer.settings import Method, Settings
 from services.trainer.store import JobRow
 from services.trainer.work import Line, Said
 from tests.stack import eventually
-from tests.unit.trainer.scripted import World, opened
+from tests.unit.trainer.scripted import World
 from tests.unit.trainer.sweeping.test_sweeps import NOBODYS, wanted
 from tests.unit.trainer.test_jobs import ORDER, queued
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    """A runner's surroundings."""
-    async with opened(tmp_path) as made:
-        yield made
 
 
 def to(state: State) -> Callable[[Job], Move]:

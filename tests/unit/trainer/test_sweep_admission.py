@@ -1,8 +1,6 @@
 """A sweep of which one member could never be trained here is refused whole, before any of it is queued."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -15,7 +13,7 @@ from services.trainer.bases import Chosen
 from services.trainer.job import Order
 from services.trainer.needs import Architecture
 from services.trainer.servicer import TrainingServicer
-from tests.unit.trainer.scripted import World, opened
+from tests.unit.trainer.scripted import World
 
 ASKING = RequestContext("acme", "ada", frozenset({Role.MEMBER}), Bearer(), "c", None, "/CreateSweep")
 SHAPE = Architecture(hidden_size=32, intermediate_size=64, layers=2, vocabulary=100, tied=True, linears={})
@@ -36,13 +34,6 @@ class Starts:
 
     async def chosen(self, name: str, base: Chosen) -> str:
         return ""
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    """A runner's surroundings."""
-    async with opened(tmp_path) as made:
-        yield made
 
 
 async def test_a_member_that_does_not_fit_refuses_the_sweep_with_the_arithmetic(world: World) -> None:
