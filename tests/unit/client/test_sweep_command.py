@@ -43,7 +43,7 @@ def test_of_a_setting_that_takes_names_each_saying_is_one_value() -> None:
 
 
 def test_a_range_is_drawn_from_evenly_or_in_the_logarithm() -> None:
-    assert axes_of(["learning_rate=1e-5..1e-3:log", "dropout=0..0.2".replace("dropout", "lora.dropout")]) == [
+    assert axes_of(["learning_rate=1e-5..1e-3:log", "lora.dropout=0..0.2"]) == [
         SweepAxis("learning_rate", range=SweepRange(1e-5, 1e-3, logarithmic=True)),
         SweepAxis("lora.dropout", range=SweepRange(0.0, 0.2)),
     ]
