@@ -46,7 +46,10 @@ def _count(trainer: psutil.Process, usage: Usage, ended: threading.Event, state:
     before = usage.cpu_seconds
     by_process: dict[psutil.Process, float] = {}
     last, kept = time.monotonic(), time.monotonic()
-    while not ended.wait(_SAMPLE_SECONDS):
+    over = False
+    while not over:
+        # Once more at the end: a job may be shorter than the time between two looks.
+        over = ended.wait(_SAMPLE_SECONDS)
         living, memory_bytes = 0, 0
         for process in _below(trainer):
             try:
