@@ -24,6 +24,8 @@ from tests.zygote import Forked
 
 READY_SECONDS = 180
 _SERVICES = ("access", "registry", "trainer")
+# A channel that shares another's connection learns late that the service was killed and is there again.
+OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)
 
 
 @dataclass(slots=True)
@@ -113,7 +115,7 @@ class Deployment:
         key = (self.folder / "keys" / "admin.key").read_text().strip()
         with contextlib.ExitStack() as stack:
             opened = {
-                name: stack.enter_context(grpc.insecure_channel(self.addresses[name]))
+                name: stack.enter_context(grpc.insecure_channel(self.addresses[name], OWN_CONNECTION))
                 for name in ("registry", "trainer")
             }
             yield Caller(
@@ -152,6 +154,13 @@ class Caller:
         request = training_pb2.WatchJobRequest(job=job, after_sequence=after)
         for answer in self.training.WatchJob(request, metadata=self.metadata, timeout=280, wait_for_ready=True):
             yield answer.event
+
+    def until_step(self, job: str, step: int = 1) -> int:
+        """Wait until the job has done so many steps; return the sequence of the event that said so."""
+        for event in self.watch(job):
+            if event.kind == training_pb2.JOB_EVENT_KIND_STEP and event.step >= step:
+                return int(event.sequence)
+        raise AssertionError(f"{job} ended before step {step}: {self.get(job)}")
 
     def finished(self, job: str) -> training_pb2.Job:
         """Wait until the job has ended; return it."""

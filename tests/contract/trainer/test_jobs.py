@@ -57,9 +57,7 @@ def paused(caller: Caller, job: str) -> int:
 
 def running(caller: Caller, job: str) -> None:
     """Wait for the job's first step."""
-    for event in caller.watch(job):
-        if event.kind == training_pb2.JOB_EVENT_KIND_STEP:
-            return
+    caller.until_step(job)
 
 
 def test_a_job_ends_as_a_version_that_says_where_it_comes_from(caller: Caller, done: training_pb2.Job) -> None:

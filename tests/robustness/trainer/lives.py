@@ -23,7 +23,7 @@ from trivium.registry.v1 import registry_pb2
 from trivium.trainer.v1 import training_pb2, training_pb2_grpc
 
 from services.chassis.database import make_engine
-from tests.contract.trainer.deployment import Caller, Deployment, deployed
+from tests.contract.trainer.deployment import OWN_CONNECTION, Caller, Deployment, deployed
 from tests.forked_workers import named
 from tests.stack import eventually
 from tests.unit.trainer.tiny import ROWS, rows_text
@@ -274,8 +274,7 @@ class Watch:
             self._changed.notify_all()
 
     def _listen(self, address: str) -> None:
-        # Of its own: a channel that shares another's connection learns late that it is broken.
-        options = (("grpc.use_local_subchannel_pool", 1), ("grpc.initial_reconnect_backoff_ms", 50))
+        options = (*OWN_CONNECTION, ("grpc.initial_reconnect_backoff_ms", 50))
         with grpc.insecure_channel(address, options) as channel:
             stub = training_pb2_grpc.TrainingServiceStub(channel)
             request = training_pb2.WatchJobRequest(job=self.job, after_sequence=self.seen)
