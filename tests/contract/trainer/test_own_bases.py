@@ -11,12 +11,13 @@ from trivium.trainer.v1 import training_pb2
 
 from tests.contract.trainer.deployment import Caller, Deployment
 from tests.contract.trainer.test_datasets import failed
+from tests.contract.trainer.test_jobs import paused
 from tests.stack import upload
 from tests.tiny_model import TinyModel
 from tests.unit.trainer.tiny import rows_text
 
 SETTINGS = training_pb2.TrainingSettings(
-    lora=training_pb2.LoraSettings(rank=4, dropout=0.1), epochs=2, batch_rows=1, checkpoint_steps=7, seed=5
+    lora=training_pb2.LoraSettings(rank=4, dropout=0.1), epochs=4, batch_rows=1, checkpoint_steps=7, seed=5
 )
 SHORT = training_pb2.TrainingSettings(lora=training_pb2.LoraSettings(rank=2), epochs=1, batch_rows=5)
 
@@ -82,23 +83,27 @@ def test_an_adapter_is_tied_to_the_digest_of_the_base_that_it_was_trained_on(
     assert json.loads(b"".join(piece.chunk.data for piece in pieces))["base_model_name_or_path"] == "house@2"
 
 
-def test_a_killed_trainer_goes_on_to_the_weights_that_it_would_have_had(
+def test_a_killed_process_and_a_killed_trainer_go_on_to_the_weights_that_there_would_have_been(
     deployment: Deployment, calm: training_pb2.Job, dataset: str
 ) -> None:
     with deployment.caller() as caller:
         undisturbed = weights(version_of(caller, calm))
         job = caller.create(model="struck", dataset=dataset, base="base:house@2", settings=SETTINGS)
-        for event in caller.watch(job.job):
-            if event.kind == training_pb2.JOB_EVENT_KIND_STEP and event.step >= 10:
-                break
+        caller.until_step(job.job, 8)
+        for child in deployment.children():
+            child.kill()
+        caller.until_step(job.job, 30)
+        orphans = deployment.children()
         deployment.kill("trainer")
+        for orphan in orphans:
+            orphan.wait(10)
         # What was fetched may be gone by then, too.
         for folder in (deployment.folder / "models" / "full").glob("[0-9a-f]*"):
             folder.rename(folder.with_name(f".gone-{folder.name}"))
         deployment.start("trainer")
     with deployment.caller() as caller:
         assert weights(version_of(caller, job)) == undisturbed
-        assert caller.get(job.job).attempts > 1
+        assert caller.get(job.job).attempts == 3
 
 
 def test_a_name_that_is_no_base_is_refused_with_what_there_is(caller: Caller, dataset: str) -> None:
@@ -130,10 +135,13 @@ def test_a_base_that_was_deleted_meanwhile_fails_its_job_with_its_name(
     deployment: Deployment, caller: Caller, dataset: str
 ) -> None:
     published(caller, "brief", TinyModel(seed=6))
-    ahead = caller.create(model="z", dataset=dataset, settings=SHORT)
+    ahead = caller.create(model="z", dataset=dataset, settings=SETTINGS)
+    # So it does not end before the base is gone.
+    paused(caller, ahead.job)
     # Its base is fetched once its turn can come.
     job = caller.create(model="x", dataset=dataset, base="base:brief", settings=SHORT, depends_on=[ahead.job])
     caller.registry.DeleteModel(registry_pb2.DeleteModelRequest(model="brief"), metadata=caller.metadata)
+    caller.training.ResumeJob(training_pb2.ResumeJobRequest(job=ahead.job), metadata=caller.metadata)
     done = caller.finished(job.job)
     assert (done.state, done.error.reason) == (training_pb2.JOB_STATE_FAILED, "BASE_NOT_FOUND")
     assert "brief@1" in done.error.message

@@ -1,4 +1,8 @@
-"""A training job against kills of its process and of the trainer: the result is the one that it would have had."""
+"""A training job against kills of its process and of the trainer: the result is the one that it would have had.
+
+Trainer and processes are forks, which start in tenths of a second; `tests/contract/trainer/test_own_bases.py` kills
+those that a deployment starts.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +28,7 @@ SETTINGS = training_pb2.TrainingSettings(
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """Access, registry and trainer over a tiny base."""
     base: Path = make_base(tmp_path_factory.mktemp("base") / "tiny")
-    with deployed(tmp_path_factory.mktemp("kills"), base) as running:
+    with deployed(tmp_path_factory.mktemp("kills"), base, forking=True) as running:
         yield running
 
 
@@ -34,7 +38,7 @@ def undisturbed(deployment: Deployment) -> str:
     with deployment.caller() as caller:
         dataset = caller.upload(rows_text(8).encode(), "kills.jsonl").dataset
         job = caller.create(model="calm", dataset=dataset, settings=SETTINGS)
-        reached(caller, job.job, 10)
+        caller.until_step(job.job, 10)
         deployment.kill("registry")
         for event in caller.watch(job.job):
             if event.state == training_pb2.JOB_STATE_REGISTERING:
@@ -54,19 +58,11 @@ def weights(caller: Caller, job: training_pb2.Job) -> str:
     return next(str(file.sha256) for file in version.files if file.filename.endswith(".safetensors"))
 
 
-def reached(caller: Caller, job: str, step: int) -> int:
-    """Wait until the job has done so many steps; return the sequence of the event that said so."""
-    for event in caller.watch(job):
-        if event.kind == training_pb2.JOB_EVENT_KIND_STEP and event.step >= step:
-            return int(event.sequence)
-    raise AssertionError("the job ended before that step")
-
-
 def test_a_job_whose_process_is_killed_twice_has_the_same_weights(deployment: Deployment, undisturbed: str) -> None:
     with deployment.caller() as caller:
         job = caller.create(model="struck", dataset="kills", settings=SETTINGS)
         for step in (3, 90):
-            reached(caller, job.job, step)
+            caller.until_step(job.job, step)
             for child in deployment.children():
                 child.kill()
         assert weights(caller, job) == undisturbed
@@ -78,7 +74,7 @@ def test_a_job_whose_trainer_is_killed_has_the_same_weights_and_a_watcher_misses
 ) -> None:
     with deployment.caller() as caller:
         job = caller.create(model="orphaned", dataset="kills", settings=SETTINGS)
-        seen = reached(caller, job.job, 50)
+        seen = caller.until_step(job.job, 50)
         orphans = deployment.children()
         deployment.kill("trainer")
         for orphan in orphans:
@@ -95,7 +91,7 @@ def test_a_trainer_that_is_stopped_leaves_a_checkpoint_and_goes_on_from_it(
 ) -> None:
     with deployment.caller() as caller:
         job = caller.create(model="drained", dataset="kills", settings=SETTINGS)
-        reached(caller, job.job, 30)
+        caller.until_step(job.job, 30)
         deployment.processes["trainer"].terminate()
         deployment.processes["trainer"].wait(60)
         deployment.start("trainer")
