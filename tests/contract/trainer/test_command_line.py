@@ -1,23 +1,34 @@
 """`trivium train` against a running trainer: jobs by a part of their id, and one line of what holds after a verb."""
 
 import asyncio
+import contextlib
 import gc
+import io
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
+from unittest import mock
 
 import pytest
 from trivium.trainer.v1 import training_pb2
 from trivium_client import NotFoundError, Trivium
+from trivium_client.cli import main
 from trivium_client.cli.exits import Exit
 
 from tests.contract.trainer.deployment import Caller, Deployment
 from tests.contract.trainer.test_jobs import LONG, SHORT, paused, running
 from tests.unit.trainer.tiny import rows_text
 
-Ran = subprocess.CompletedProcess[str]
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How a command ended, and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +50,19 @@ def shared(jobs: tuple[str, str]) -> str:
 
 
 def train(deployment: Deployment, *arguments: str) -> Ran:
+    """Run a command in this process, which has loaded what it needs, with pipes for its output."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TRIVIUM_")}
-    return subprocess.run(
-        [sys.executable, "-c", "from trivium_client.cli import main; main()", "train", *arguments],
-        env={**inherited, "TRIVIUM_DATA_DIR": str(deployment.folder), "COLUMNS": "80"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    environment = {**inherited, "TRIVIUM_DATA_DIR": str(deployment.folder), "COLUMNS": "80"}
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.dict(os.environ, environment, clear=True),
+        mock.patch.object(sys, "argv", ["trivium", "train", *arguments]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main()
+    return Ran(int(ended.value.code or 0), out.getvalue(), err.getvalue())
 
 
 def test_a_watched_job_ends_with_its_version_whole_on_a_line(deployment: Deployment, caller: Caller) -> None:
