@@ -261,6 +261,13 @@ class Reason(Enum):
     )
 
     # Training
+    BASE_CHANGED = Entry(
+        Code.FAILED_PRECONDITION,
+        "The job is on the base {name} with the digest {digest}, and this deployment trains on {known} by now: weights "
+        "of two bases cannot be mixed. Order the job again, or have the operator add the first base to "
+        "TRIVIUM_TRAINER_BASES before you do.",
+        "base model",
+    )
     BASE_NOT_FOUND = Entry(Code.NOT_FOUND, "No base is named {name}; this deployment trains on {known}.", "base model")
     DATASET_IN_USE = Entry(Code.FAILED_PRECONDITION, "The dataset {name} is used by {user}. Wait for it or cancel it.")
     DATASET_MALFORMED = Entry(

@@ -155,7 +155,7 @@ class Bases:
 
         The paths are of files on this machine, empty for none.
 
-        Raises BASE_NOT_FOUND when the deployment's base is another by now, NOT_READY for one that is to be fetched.
+        Raises BASE_CHANGED when the deployment's base is another by now, NOT_READY for one that is to be fetched.
         """
         work = self._work(job, dataset_path, validation_path, start_path)
         if not job.order.base_version:
@@ -171,8 +171,8 @@ class Bases:
         for model in self._deployed:
             if model.digest == job.order.base_digest:
                 return model
-        known = ", ".join(model.digest for model in self._deployed)
-        raise Failure(Reason.BASE_NOT_FOUND, name=job.order.base_digest, known=known)
+        known = ", ".join(f"{model.name} ({model.digest})" for model in self._deployed)
+        raise Failure(Reason.BASE_CHANGED, name=job.order.base, digest=job.order.base_digest, known=known)
 
     async def _model(self, job: Job) -> FullModel:
         try:

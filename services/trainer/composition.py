@@ -233,6 +233,7 @@ def _machine(settings: TrainerSettings, owner: str) -> Machine:
         cores=share.threads,
         stop_seconds=settings.stop_seconds,
         idle_seconds=settings.idle_seconds,
+        data_dir=settings.data_dir,
     )
 
 

@@ -1,6 +1,6 @@
 """The trainer's RPCs: wire to domain, call, domain to wire."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from protovalidate import Validator
@@ -127,16 +127,13 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
 
     async def GetJob(self, request: training_pb2.GetJobRequest, context: Any) -> training_pb2.GetJobResponse:
         found = await self._jobs.get(wire.tenant(), request.job)
-        answer = self._job(found)
-        # A member that waits for others takes no part in the plan.
-        answer.waiting_reason = answer.waiting_reason or await self._sweeps.why_waits(found)
-        return training_pb2.GetJobResponse(job=answer)
+        return training_pb2.GetJobResponse(job=(await self._explained([found]))[0])
 
     async def ListJobs(self, request: training_pb2.ListJobsRequest, context: Any) -> training_pb2.ListJobsResponse:
         size = paging.size_of(request.page_size)
         found = await self._jobs.page(wire.tenant(), size, wire.position(request.page_token))
         return training_pb2.ListJobsResponse(
-            jobs=[self._job(entry) for entry in found],
+            jobs=await self._explained(found),
             next_page_token=wire.next_token([(entry.create_time, entry.job) for entry in found], size),
         )
 
@@ -178,6 +175,13 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
     def _job(self, value: Job) -> training_pb2.Job:
         """The job as it is, and as the last plan saw it."""
         return wire_jobs.job(value, self._runner.verdicts.get(value.job))
+
+    async def _explained(self, jobs: Sequence[Job]) -> list[training_pb2.Job]:
+        """The jobs, each with why it waits: as the plan says, or its sweep."""
+        answers, sweeps = [self._job(job) for job in jobs], await self._sweeps.why_wait(jobs)
+        for answer in answers:
+            answer.waiting_reason = answer.waiting_reason or sweeps.get(answer.job, "")
+        return answers
 
     async def EstimateJob(
         self, request: training_pb2.EstimateJobRequest, context: Any

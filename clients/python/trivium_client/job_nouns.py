@@ -104,7 +104,7 @@ class Job:
 
     `state` is queued, running, pausing, paused, cancelling, registering, succeeded, failed or
     cancelled; `version` names the result, `error` says why it failed.  While it waits, `queue_position` counts from 1
-    and `waiting_reason` says why; `evaluation` is the newest one's values by name, `best_step` that of the best.
+    and `waiting_reason` says why, as it does of one that takes no steps; `evaluation` is the newest one's values by name, `best_step` that of the best.
     """
 
     job: str

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.chassis.logs import Log
+from services.chassis.resources import serving
 from services.trainer.executors.executor import News, Training, Unheard
 from services.trainer.executors.processes import JOINT, SOLO, Running, start
 from services.trainer.reports import Report
@@ -26,7 +27,10 @@ _LOOK_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A machine as it trains.  A base that nobody needs stays in memory for ``idle_seconds``."""
+    """A machine as it trains.  A base that nobody needs stays in memory for ``idle_seconds``.
+
+    In ``data_dir`` the services of this machine say that they run.
+    """
 
     node: str
     replica: str
@@ -35,6 +39,7 @@ class Machine:
     stop_seconds: float
     idle_seconds: float
     dtype: str = "bfloat16"
+    data_dir: Path | None = None
 
 
 class LocalExecutor:
@@ -72,7 +77,8 @@ class LocalExecutor:
     def nodes(self) -> Sequence[Node]:
         """As Executor.nodes: one."""
         machine = self._machine
-        return (Node(machine.node, machine.memory_bytes, machine.cores, machine.replica),)
+        serves = machine.data_dir is not None and serving(machine.data_dir)
+        return (Node(machine.node, machine.memory_bytes, machine.cores, machine.replica, serving=serves),)
 
     def turns(self) -> Sequence[Turn]:
         """Of every process that holds a job."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from services.trainer.bank import Slot, Update
-from services.trainer.batches import plan
+from services.trainer.batches import Steps
 from services.trainer.conduct import Refused
 from services.trainer.job import Progress
 from services.trainer.joint import answers, objectives
@@ -62,14 +62,13 @@ class Member:
         self._hold_step = hold_step
         self._splits = splits
         self._decode = decode
-        self._plan = plan(
+        self._plan = Steps(
             splits.training.lengths,
             batch_rows=settings.batch_rows,
             epochs=settings.epochs,
             seed=settings.seed,
             max_steps=settings.max_steps,
         )
-        self._tokens_left = _left(self._plan, splits.training.lengths)
         self._references = References(splits.by_name(), settings.micro_batch_tokens)
         self._best: dict[str, Tensor] = {}
         self._loss: Loss | None = None
@@ -98,7 +97,7 @@ class Member:
     @property
     def tokens_left(self) -> int:
         """Tokens of the steps that are still to do."""
-        return self._tokens_left[min(self.progress.step, len(self._plan))]
+        return self._plan.tokens_since(self.progress.step)
 
     @property
     def finished(self) -> bool:
@@ -320,14 +319,6 @@ class Member:
         self._lines.append(line)
         if line.said is not Said.MESSAGE:
             self._remembered.append(line)
-
-
-def _left(steps: Sequence[Sequence[int]], lengths: Sequence[int]) -> list[int]:
-    """For each number of finished steps the tokens of those to come."""
-    left = [0]
-    for rows in reversed(steps):
-        left.append(left[-1] + sum(lengths[row] for row in rows))
-    return left[::-1]
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

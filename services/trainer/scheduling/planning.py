@@ -7,7 +7,7 @@ over a node's memory; a plan whose actions have been carried out asks for nothin
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from services.trainer.scheduling.actions import Action, Drop, Planned, Preempt, Start, Unfit, Verdict, applied
@@ -174,15 +174,24 @@ def _verdicts(state: State, waiting: Iterable[tuple[Job, int, str]], now: float)
         known = [finish for finish in finishes if finish is not None]
         start, finish = forecast.admit(job, max([earliest, *known]))
         verdicts.append(Verdict(job.job, position, why, start, finish))
-    computing = {turn.process for turn in state.turns if turn.computing}
+    stepped = _stepped(state)
     resident = [job for job in state.jobs if job.resident]
     ends = forecast.finish
     return verdicts + [
-        Verdict(job.job, 0, _resting(state, job, computing, now), None, ends.get(job.job)) for job in resident
+        Verdict(job.job, 0, _resting(state, job, stepped, now), None, ends.get(job.job)) for job in resident
     ]
 
 
-def _resting(state: State, job: Job, computing: set[Process], now: float) -> str:
+def _stepped(state: State) -> dict[Process, float]:
+    """The processes that compute, each with its last sign of life: a step of any of its jobs, or when it began to."""
+    stepped = {turn.process: turn.since for turn in state.turns if turn.computing}
+    for job in state.jobs:
+        for process in processes_of(job) & stepped.keys():
+            stepped[process] = max(stepped[process], job.idle_since)
+    return stepped
+
+
+def _resting(state: State, job: Job, stepped: Mapping[Process, float], now: float) -> str:
     """Why a job that is in memory does not compute; empty when it does, or when another trainer knows."""
     if not {node.node for node in state.nodes if node.alive}.issuperset(job.nodes):
         return "its machine does not answer; it goes on from its last checkpoint once its lease has run out"
@@ -192,9 +201,24 @@ def _resting(state: State, job: Job, computing: set[Process], now: float) -> str
         return "it waits for the others of its sweep to come as far"
     if spent(state, job.tenant, now):
         return "your trained tokens of this hour are used up"
-    if job.replica != state.replica or not computing.isdisjoint(processes_of(job)):
+    if job.replica != state.replica:
         return ""
+    if not stepped.keys().isdisjoint(processes_of(job)):
+        return _silent(state, job, stepped, now)
     return "it is in memory and has its next turn on the cores when the one that has them has had its time"
+
+
+def _silent(state: State, job: Job, stepped: Mapping[Process, float], now: float) -> str:
+    """Why a job whose process computes has taken no step for long; empty when it has, or nobody knows of its steps."""
+    began = max(turn.since for turn in state.turns if turn.process in processes_of(job))
+    if job.stepped_at is None or now - max(job.stepped_at, job.since, began) <= state.policy.silence_seconds:
+        return ""
+    last = max(stepped[process] for process in processes_of(job) & stepped.keys())
+    if now - last <= state.policy.silence_seconds:
+        return "others that train with it take the steps at present: within a tenant's share, those with the least left"
+    if any(node.serving for node in state.nodes if node.node in job.nodes):
+        return "its machine serves, which goes first; training takes the time that is left"
+    return "it is starting, a step of it takes long, or other work keeps its machine busy"
 
 
 def _unfit(job: Job, nodes: Iterable[Node]) -> str:

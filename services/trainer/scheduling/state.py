@@ -79,11 +79,10 @@ class Job:
 
     ``since`` is when it entered its phase, ``queued_at`` when it was submitted or resumed.  ``stepped_at`` is when it
     last took a step: 0 for never, None where nobody knows, and then it is taken to step whenever it runs.
-    ``epoch`` is that of its row's
-    lease; a start carries it, and whoever comes second with the same one has lost.  ``nodes`` names a node for each
-    process while it runs; ``replica`` is the trainer that holds it.  ``tokens_per_second`` are trained tokens over
-    seconds of machine charged for them (None until measured).  ``at_rung`` says that it has trained as far as its
-    sweep lets it until the others are there too.
+    ``epoch`` is that of its row's lease; a start carries it, and whoever comes second with the same one has lost.
+    ``nodes`` names a node for each process while it runs; ``replica`` is the trainer that holds it.
+    ``tokens_per_second`` are trained tokens over seconds of machine charged for them (None until measured).
+    ``at_rung`` says that it has trained as far as its sweep lets it until the others are there too.
     """
 
     job: str
@@ -154,13 +153,17 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A machine that trains.  Only the trainer named by ``replica`` starts and stops anything on it."""
+    """A machine that trains.  Only the trainer named by ``replica`` starts and stops anything on it.
+
+    ``serving``: something on it answers people, to whom its cores belong first; False where nobody looks.
+    """
 
     node: str
     memory_bytes: int
     cores: int
     replica: str = ""
     alive: bool = True
+    serving: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +217,8 @@ class Policy:
     deadline_margin_seconds: float = 300.0
     # What joint steps gain over one job after another (tests.load.trainer measures it); a job in a hurry goes without.
     joint_gain: float = 2.0
+    # A job that computes and has taken no step for so long is told why.
+    silence_seconds: float = 30.0
     # Windows of the clock in which trained tokens are counted against a quota.
     window_seconds: float = 3600.0
 

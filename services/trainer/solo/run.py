@@ -13,7 +13,7 @@ from peft import PeftModel
 from transformers import set_seed
 
 from services.trainer import checkpoints
-from services.trainer.batches import plan
+from services.trainer.batches import Steps
 from services.trainer.job import Progress
 from services.trainer.joint.answers import Question
 from services.trainer.settings import Keep, Method, Metric, Objective, Settings
@@ -92,7 +92,7 @@ def _course(
     model = models.load(order.base_folder, settings, order.start)
     ranks.shard(model)
     feeds = {name: feed_of(rows, settings) for name, rows in ((_TRAINING, training), (_VALIDATION, validation)) if rows}
-    steps = plan(
+    steps = Steps(
         feeds[_TRAINING].lengths,
         batch_rows=settings.batch_rows,
         epochs=settings.epochs,

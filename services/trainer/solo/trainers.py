@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from trl import DPOTrainer, KTOTrainer, SFTTrainer
 
-from services.trainer.batches import micro_batches
+from services.trainer.batches import Steps, micro_batches
 from services.trainer.data.examples import Example
 from services.trainer.settings import Settings
 from services.trainer.solo.feeds import Feed, JudgedFeed, labelled, padded
@@ -58,7 +58,7 @@ class Plan:
     """The rows to train on, and which of them each step takes; `done` steps are behind."""
 
     feed: Feed
-    steps: Sequence[list[int]]
+    steps: Steps
     done: int
 
 
@@ -69,7 +69,7 @@ class StepsToGo(Sampler[list[int]]):
         self._plan = plan
 
     def __iter__(self) -> Iterator[list[int]]:
-        return iter(self._plan.steps[self._plan.done :])
+        return self._plan.steps.since(self._plan.done)
 
     def __len__(self) -> int:
         return len(self._plan.steps)

@@ -4,7 +4,7 @@ Invariant: a sweep that was acknowledged comes to its end whatever is killed in 
 rows, and deciding again what was decided changes nothing.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -130,12 +130,20 @@ class Sweeps:
 
         return await self._database.read(read)
 
-    async def why_waits(self, job: Job) -> str:
-        """What a member's owner is told while it waits for the others; empty when it does not, or is no member."""
-        if not job.order.sweep or job.state is not State.PAUSED:
-            return ""
-        row = await self._database.read(lambda session: member_row(session, job.tenant, job.job))
-        return member_of(row, job).why_waits if row is not None else ""
+    async def why_wait(self, jobs: Sequence[Job]) -> Mapping[str, str]:
+        """What the owner of members is told, by job: of those that wait for the others of their sweep.
+
+        Such a member takes no part in the plan, which therefore says nothing of it.
+        """
+        waiting = {job.job: job for job in jobs if job.order.sweep and job.state is State.PAUSED}
+        if not waiting:
+            return {}
+        tenants = {job.tenant for job in waiting.values()}
+        query = select(SweepMemberRow).where(
+            SweepMemberRow.tenant.in_(tenants), SweepMemberRow.job.in_(waiting.keys())
+        )
+        rows = await self._database.read(lambda session: list(session.scalars(query)))
+        return {row.job: member_of(row, waiting[row.job]).why_waits for row in rows}
 
     async def left(self, job: Job, *, trained: bool) -> Job:
         """Let a member wait that its process let go of: at its rung, or `trained`, with its result on disk.

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import grpc
 import pytest
@@ -145,3 +146,27 @@ def test_a_base_that_was_deleted_meanwhile_fails_its_job_with_its_name(
     done = caller.finished(job.job)
     assert (done.state, done.error.reason) == (training_pb2.JOB_STATE_FAILED, "BASE_NOT_FOUND")
     assert "brief@1" in done.error.message
+
+
+def test_a_job_whose_base_the_deployment_has_no_more_fails_and_says_which_there_is(
+    deployment: Deployment, caller: Caller, dataset: str, tmp_path: Path
+) -> None:
+    job = caller.create(model="y", dataset=dataset, settings=SETTINGS)
+    paused(caller, job.job)
+    first = deployment.base
+    changed = TinyModel(seed=9)
+    try:
+        deployment.kill("trainer")
+        deployment.base = changed.write(tmp_path / "changed")
+        deployment.start("trainer")
+        caller.training.ResumeJob(
+            training_pb2.ResumeJobRequest(job=job.job), metadata=caller.metadata, wait_for_ready=True
+        )
+        done = caller.finished(job.job)
+    finally:
+        deployment.kill("trainer")
+        deployment.base = first
+        deployment.start("trainer")
+    assert (done.state, done.error.reason) == (training_pb2.JOB_STATE_FAILED, "BASE_CHANGED")
+    assert job.base_digest in done.error.message
+    assert changed.digest() in done.error.message

@@ -106,6 +106,10 @@ def test_a_job_that_waits_says_its_place_why_and_until_when() -> None:
     ]
     view.told(event("step", 1))
     assert not any("It waits" in line for line in drawn(view))
+    view.found(replace(JOB, state="running", step=1, waiting_reason="its machine serves"))
+    assert drawn(view)[1] == "No step for a while: its machine serves."
+    view.told(event("step", 2))
+    assert not any("No step" in line for line in drawn(view))
 
 
 def test_a_trainer_that_is_away_is_said_until_it_is_back() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.trainer.batches import micro_batches, plan
+from services.trainer.batches import Steps, micro_batches
 
 LENGTHS = [5, 9, 30, 7, 12, 12, 3, 44, 8, 20]
 
@@ -16,15 +16,38 @@ LENGTHS = [5, 9, 30, 7, 12, 12, 3, 44, 8, 20]
     seed=st.integers(0, 2**40),
 )
 def test_every_row_is_trained_on_once_an_epoch(lengths: list[int], batch_rows: int, epochs: int, seed: int) -> None:
-    steps = plan(lengths, batch_rows=batch_rows, epochs=epochs, seed=seed)
+    steps = Steps(lengths, batch_rows=batch_rows, epochs=epochs, seed=seed)
     assert len(steps) == epochs * -(-len(lengths) // batch_rows)
-    counted = Counter(row for step in steps for row in step)
+    counted = Counter(row for step in steps.since(0) for row in step)
     assert counted == dict.fromkeys(range(len(lengths)), epochs)
+
+
+@given(
+    lengths=st.lists(st.integers(2, 200), min_size=1, max_size=40),
+    max_steps=st.integers(0, 20),
+    wanted=st.lists(st.integers(0, 40), max_size=9),
+)
+def test_steps_are_the_same_in_whatever_order_they_are_asked_for(
+    lengths: list[int], max_steps: int, wanted: list[int]
+) -> None:
+    def made() -> Steps:
+        return Steps(lengths, batch_rows=3, epochs=3, seed=1, max_steps=max_steps)
+
+    asked, every = made(), list(made().since(0))
+    for step in wanted:
+        left = every[step:]
+        assert list(asked.since(step)) == left
+        assert asked.tokens_since(step) == sum(lengths[row] for rows in left for row in rows)
+        if left:
+            assert asked[step] == left[0]
+        else:
+            with pytest.raises(IndexError):
+                asked[step]
 
 
 def test_the_plan_is_the_seeds_and_another_seed_is_another_plan() -> None:
     def made(seed: int) -> list[list[int]]:
-        return plan(LENGTHS, batch_rows=2, epochs=2, seed=seed)
+        return list(Steps(LENGTHS, batch_rows=2, epochs=2, seed=seed).since(0))
 
     assert made(1) == made(1)
     assert made(1) != made(2)
@@ -32,13 +55,15 @@ def test_the_plan_is_the_seeds_and_another_seed_is_another_plan() -> None:
 
 
 def test_most_steps_bounds_the_plan() -> None:
-    assert len(plan(LENGTHS, batch_rows=2, epochs=2, seed=0, max_steps=3)) == 3
+    assert len(Steps(LENGTHS, batch_rows=2, epochs=2, seed=0, max_steps=3)) == 3
 
 
-def test_epochs_beyond_the_most_steps_are_not_planned() -> None:
-    # Planned all, they would take as long as memory lasts.
-    shortened = plan(LENGTHS, batch_rows=2, epochs=10**9, seed=0, max_steps=7)
-    assert shortened == plan(LENGTHS, batch_rows=2, epochs=2, seed=0, max_steps=7)
+def test_an_epoch_that_is_not_reached_takes_nothing() -> None:
+    # Worked out all, they would take as long as memory lasts.
+    steps = Steps(LENGTHS, batch_rows=2, epochs=10**9, seed=0)
+    assert (len(steps), steps.tokens_since(5)) == (5 * 10**9, (10**9 - 1) * sum(LENGTHS))
+    assert [steps[step] for step in range(10)] == list(Steps(LENGTHS, batch_rows=2, epochs=2, seed=0).since(0))
+    assert steps[len(steps) - 1]
 
 
 @given(st.lists(st.integers(2, 300), min_size=1, max_size=30))

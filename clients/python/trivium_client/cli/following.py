@@ -161,10 +161,10 @@ class _Lines:
         _say(self._console, f"step {event.step} of {event.total_steps}, loss {event.loss:.4g}{ends}")
 
     def found(self, job: Job) -> None:
-        why = job.waiting_reason or job.queue_position
-        if job.state in {"queued", "paused"} and why and str(why) != self._waited:
-            self._waited = str(why)
-            _say(self._console, waiting(job, datetime.now(UTC)))
+        why, sentence = str(job.waiting_reason or job.queue_position), waiting(job, datetime.now(UTC))
+        if sentence and why != self._waited:
+            self._waited = why
+            _say(self._console, sentence)
 
     def lost(self, why: TriviumError) -> None:
         _say(self._console, f"The trainer does not answer; the job is safe, and this goes on. {why.message}")

@@ -67,7 +67,7 @@ def said_of(job: Job) -> Said:
     record = {each.name: getattr(job, each.name) for each in fields(job)}
     told = {name: value for name, value in record.items() if value or name not in _SILENT_AT_NOUGHT}
     sentences = []
-    if job.state in {"queued", "paused"} and (why := waiting(job, datetime.now(UTC))):
+    if why := waiting(job, datetime.now(UTC)):
         sentences.append(why)
     if job.evaluation:
         best = f"; the best so far was at step {job.best_step}" if job.best_step else ""

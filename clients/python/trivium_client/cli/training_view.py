@@ -24,6 +24,8 @@ _LEAST_CHART_ROWS = 4
 _OTHER_ROWS = 9
 _GIB, _MIB = 1 << 30, 1 << 20
 _STATES = {"running": "training", "registering": "registering its version"}
+# How a sentence begins that says why no steps are done.
+_HELD_UP = {"queued": "It waits", "paused": "It waits", "running": "No step for a while"}
 
 
 class View:
@@ -102,9 +104,11 @@ class View:
         return Text(", ".join(parts), style="bold")
 
     def _waiting(self, now: datetime) -> str:
-        if self._job is None or self._last is None or self._last.state not in {"queued", "paused"}:
+        if self._job is None or self._last is None or self._last.state != self._job.state:
             return ""
-        return waiting(self._job, now)
+        # What was found before the last step does not hold any more.
+        stepped = self._job.state == "running" and self._job.step < self._last.step
+        return "" if stepped else waiting(self._job, now)
 
     def _curve(self, columns: int, rows: int) -> list[Text]:
         assert self._last is not None, "a step was told"
@@ -154,13 +158,14 @@ def _span(steps: int) -> int:
 
 
 def waiting(job: Job, now: datetime) -> str:
-    """Why a job does not train at the moment, as a sentence; empty where nothing is known of it."""
+    """Why a job does not train at the moment, as a sentence; empty where it does, or nothing is known of it."""
+    opening = _HELD_UP.get(job.state, "")
     parts = [f"place {job.queue_position} in the queue"] if job.queue_position else []
     if job.waiting_reason:
         parts.append(job.waiting_reason.rstrip("."))
     if job.estimated_start_time is not None:
         parts.append(f"begins in about {clock(max(job.estimated_start_time - now, timedelta()))}")
-    return f"It waits: {'; '.join(parts)}." if parts else ""
+    return f"{opening}: {'; '.join(parts)}." if opening and parts else ""
 
 
 def measured(values: dict[str, float]) -> str:

@@ -287,6 +287,23 @@ def test_solo_and_joint_take_turns_on_the_cores_by_what_their_tenants_used():
     assert "next turn on the cores" in verdict(it(50.0, 100.0), 60.0, "solo").why
 
 
+def test_a_job_that_computes_and_takes_no_step_is_told_why():
+    def why(stepped, beside, now, **node):
+        turns = (Turn(GROUP_HERE, True, 100.0),)
+        jobs = running("a", stepped_at=stepped), running("b", stepped_at=beside)
+        return verdict(state(*jobs, nodes=(replace(NODE, **node),), turns=turns), now, "a").why
+
+    assert why(110.0, 110.0, 140.0, serving=True) == ""
+    assert "its machine serves" in why(110.0, 112.0, 143.0, serving=True)
+    assert "a step of it takes long" in why(110.0, 112.0, 143.0)
+    assert "others that train with it" in why(110.0, 140.0, 143.0, serving=True)
+    # It has had the cores for less long than that.
+    assert why(0.0, 0.0, 130.0, serving=True) == ""
+    assert "its machine serves" in why(0.0, 0.0, 131.0, serving=True)
+    # Nobody knows of its steps.
+    assert why(None, 140.0, 500.0, serving=True) == ""
+
+
 def test_both_compute_where_there_are_cores_for_both():
     wide = replace(NODE, cores=4)
     it = state(running("a"), running("solo", needs=SOLO), nodes=(wide,))

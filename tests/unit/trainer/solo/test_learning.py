@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from services.trainer import checkpoints
-from services.trainer.batches import plan
+from services.trainer.batches import Steps
 from services.trainer.data.examples import Example
 from services.trainer.rates import rate
 from services.trainer.settings import Method, Objective, Schedule, Settings
@@ -30,7 +30,9 @@ def weights_of(job: Job) -> dict[str, Tensor]:
 def planned(job: Job) -> list[list[int]]:
     settings = job.settings
     lengths = [len(row.tokens) for row in job.training]
-    return plan(lengths, batch_rows=settings.batch_rows, epochs=settings.epochs, seed=settings.seed)
+    return list(
+        Steps(lengths, batch_rows=settings.batch_rows, epochs=settings.epochs, seed=settings.seed).since(0)
+    )
 
 
 def plain(base: Path) -> Any:
@@ -115,7 +117,7 @@ def test_the_loss_of_dpo_is_its_formula(tmp_path: Path, base: Path, wrong: float
     settings = with_settings(objective=Objective.DPO, beta=0.3, label_smoothing=wrong)
     job, loss, policy, reference = second_loss(tmp_path, base, settings)
     lengths = [len(pair.chosen.tokens) + len(pair.rejected.tokens) for pair in job.training]
-    rows = plan(lengths, batch_rows=4, epochs=1, seed=settings.seed)[1]
+    rows = Steps(lengths, batch_rows=4, epochs=1, seed=settings.seed)[1]
 
     def ratio(example: Example) -> float:
         with torch.no_grad():
@@ -134,7 +136,7 @@ def test_the_loss_of_dpo_is_its_formula(tmp_path: Path, base: Path, wrong: float
 def test_the_loss_of_kto_is_its_formula(tmp_path: Path, base: Path) -> None:
     settings = with_settings(objective=Objective.KTO, beta=0.3, desirable_weight=1.2, undesirable_weight=0.7)
     job, loss, policy, reference = second_loss(tmp_path, base, settings)
-    rows = plan([len(row.example.tokens) for row in job.training], batch_rows=4, epochs=1, seed=settings.seed)[1]
+    rows = Steps([len(row.example.tokens) for row in job.training], batch_rows=4, epochs=1, seed=settings.seed)[1]
 
     def ratio(example: Example) -> float:
         with torch.no_grad():
@@ -224,8 +226,8 @@ def test_the_model_sees_our_tokens_and_no_others_in_the_order_of_the_plan(
     sides = {Objective.DPO: lambda row: (row.chosen, row.rejected), Objective.KTO: lambda row: (row.example,)}
     of = sides.get(objective, lambda row: (row,))
     lengths = [sum(len(side.tokens) for side in of(row)) for row in job.training]
-    steps = plan(lengths, batch_rows=4, epochs=1, seed=job.settings.seed)
-    for rows in steps:
+    steps = Steps(lengths, batch_rows=4, epochs=1, seed=job.settings.seed)
+    for rows in steps.since(0):
         expected = sorted(side.tokens for row in rows for side in of(job.training[row]))
         step, seen = seen[: len(expected)], seen[len(expected) :]
         assert sorted(step) == expected
