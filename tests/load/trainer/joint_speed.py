@@ -1,7 +1,8 @@
 """Many jobs in joint steps on the bank, against one job after another, and against a loop over adapters in one batch.
 
-The sequential peer is plain PEFT at its best: the base resident, adapters switched by `set_adapter`, AdamW fused, the
-loss at supervised positions only.
+The sequential peer is plain PEFT at its best: the base resident, one adapter's modules whose parameters are exchanged for
+the next job's, AdamW fused, the loss at supervised positions only.  PEFT's own `set_adapter` goes through every adapter of
+every module: with fifty it takes a third of a step of 32 tokens.
 """
 
 from collections.abc import Callable
@@ -63,25 +64,19 @@ def sequential(jobs: int, batches: list[list[Example]]) -> Callable[[], None]:
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM")
-    model = get_peft_model(base(), config, adapter_name="0")
-    for number in range(1, jobs):
-        model.add_adapter(str(number), config)
-    trained = {
-        str(number): [value for name, value in model.named_parameters() if f".{number}." in name and "lora_" in name]
-        for number in range(jobs)
-    }
-    for parameters in trained.values():
-        for parameter in parameters:
-            parameter.requires_grad_()
-    optimizers = {name: torch.optim.AdamW(values, lr=RATE, fused=True) for name, values in trained.items()}
+    model = get_peft_model(base(), config)
+    places = [module for name, module in model.named_modules() if name.endswith((".lora_A.default", ".lora_B.default"))]
+    trained = [[torch.nn.Parameter(place.weight.detach().clone()) for place in places] for _ in range(jobs)]
+    optimizers = [torch.optim.AdamW(parameters, lr=RATE, fused=True) for parameters in trained]
 
     def step() -> None:
-        for (name, parameters), batch in zip(trained.items(), batches, strict=True):
-            model.set_adapter(name)
+        for parameters, optimizer, batch in zip(trained, optimizers, batches, strict=True):
+            for place, parameter in zip(places, parameters, strict=True):
+                place.weight = parameter
             supervised_loss(model.get_base_model(), batch).backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimizers[name].step()
-            optimizers[name].zero_grad()
+            optimizer.step()
+            optimizer.zero_grad()
 
     return step
 
