@@ -121,9 +121,11 @@ class Errands:
         self._under_way.discard(mark)
         self._done()
 
-    async def _register(self, job: Job) -> None:
+    async def _register(self, seen: Job) -> None:
         tries = 0
-        while True:
+        # Whoever asks for it may have looked before another had been done: the result is gone then.
+        job = await self._patiently(partial(self._jobs.get, seen.tenant, seen.job))
+        while job.state is State.REGISTERING:
             try:
                 kept = await self._lineage(job)
                 version = await self._publisher.publish(job, self._folder / job.job / RESULT, kept)
