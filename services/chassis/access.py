@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import grpc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -17,12 +18,16 @@ from trivium.access.v1 import access_pb2, access_pb2_grpc
 from services.chassis.context import Bearer
 from services.chassis.errors import Code, Failure, Reason
 from services.chassis.logs import Log
-from services.chassis.status import from_rpc_error
+from services.chassis.status import PeerFailure, from_rpc_error
 
 _TIMEOUT_SECONDS = 10.0
 Obtain = Callable[[], Awaitable[tuple[str, float]]]
 ObtainToken = Callable[[], Awaitable[str]]
 _REFUSED = {Code.UNAUTHENTICATED, Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.PERMISSION_DENIED}
+# What access says of the tenant, or of what this service may do: it will say so again.
+_FINAL = {Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.PERMISSION_DENIED, Code.FAILED_PRECONDITION}
+# Attributes of a failure that travel beside its variables.
+_NOT_VARIABLES = {"correlation_id", "field", "reason", "retry_after_seconds", "violations"}
 
 
 class AccessClient:
@@ -68,14 +73,21 @@ class AccessClient:
         return await self._cached("", self._exchange_own)
 
     async def assertion_for(self, tenant: str, on_behalf_of: str = "") -> str:
-        """An assertion to act for ``tenant``.  Raises NOT_READY, PEER_UNAVAILABLE or access's refusal."""
+        """An assertion to act for ``tenant``.
+
+        Raises NOT_READY and CREDENTIAL_INVALID, of our own key; access's refusal (TENANT_DISABLED, TENANT_NOT_FOUND,
+        ROLE_MISSING); and PEER_UNAVAILABLE for whatever else went wrong: it says nothing about the tenant.
+        """
 
         async def issue() -> tuple[str, float]:
             own = await self.own_assertion()
             request = access_pb2.IssueAssertionRequest(tenant=tenant, on_behalf_of=on_behalf_of)
-            answer = await self._stub.IssueAssertion(
-                request, timeout=_TIMEOUT_SECONDS, metadata=(("authorization", f"Bearer {own}"),)
-            )
+            try:
+                answer = await self._stub.IssueAssertion(
+                    request, timeout=_TIMEOUT_SECONDS, metadata=(("authorization", f"Bearer {own}"),)
+                )
+            except grpc.RpcError as error:
+                raise _refusal(from_rpc_error(error)) from error
             return answer.assertion.token, answer.assertion.expire_time.ToNanoseconds() / 1e9
 
         return await self._cached(f"{tenant}\n{on_behalf_of}", issue)
@@ -118,9 +130,17 @@ class AccessClient:
             await asyncio.sleep(60)
             try:
                 bearer.token = await obtain()
-            except (Failure, grpc.RpcError) as error:
+            except Failure as error:
                 # The present one is still good for a minute or more; the next round tries again.
                 self._log.warning("assertion_not_renewed", exc_info=error)
+
+
+def _refusal(peer: PeerFailure) -> Failure:
+    reason = Reason.__members__.get(peer.reason)
+    if reason is None or reason.value.code not in _FINAL:
+        return _unavailable()
+    variables: dict[str, Any] = {name: value for name, value in peer.variables.items() if name not in _NOT_VARIABLES}
+    return Failure(reason, field=peer.variables.get("field"), **variables)
 
 
 def _unavailable() -> Failure:

@@ -142,7 +142,7 @@ class Runtime:
     async def acting_for(self, tenant: str, *, on_behalf_of: str = "") -> AsyncIterator[RequestContext]:
         """Work for a tenant outside of any request, with an assertion that is renewed while the block lasts.
 
-        Raises NOT_READY (no service key yet) and whatever access refuses with.
+        Raises what ``AccessClient.assertion_for`` does: Failures, no RpcError.
         """
 
         async def obtain() -> str:

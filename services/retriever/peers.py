@@ -1,11 +1,11 @@
-"""The embedder over its stub, and work for a tenant outside of requests.
+"""The embedder over its stub.
 
 Invariant: what leaves this module is a domain value or a Failure; a peer that cannot be
 reached is named.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 
 import grpc
 from trivium.common.v1 import tensor_pb2
@@ -14,7 +14,6 @@ from trivium.embedder.v1 import embedder_pb2_grpc
 
 from services.chassis.context import current_or_none
 from services.chassis.errors import Code, Failure, Reason
-from services.chassis.runtime import Runtime
 from services.chassis.status import from_rpc_error
 from services.retriever.embeddings import EncoderFacts, Vectors
 
@@ -106,18 +105,6 @@ def _batches(texts: Sequence[str], most: int) -> Iterator[list[str]]:
         size += length
     if batch:
         yield batch
-
-
-def acting(runtime: Runtime) -> Callable[[str], AbstractAsyncContextManager[object]]:
-    """``runtime.acting_for``, whose refusals by access are failures of the catalogue."""
-
-    @asynccontextmanager
-    async def acting_for(tenant: str) -> AsyncIterator[object]:
-        with failures("access"):
-            async with runtime.acting_for(tenant) as request:
-                yield request
-
-    return acting_for
 
 
 @contextmanager

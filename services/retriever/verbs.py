@@ -24,7 +24,7 @@ from services.retriever.index_embedded import EmbeddedIndex
 from services.retriever.ingestion import Ingestion, Pace, Tools
 from services.retriever.ingestion_queue import Job, Queue
 from services.retriever.intake import Intake
-from services.retriever.peers import RemoteEmbeddings, acting
+from services.retriever.peers import RemoteEmbeddings
 from services.retriever.publishing import Publisher
 from services.retriever.removal import Removal
 from services.retriever.repair import repair
@@ -65,7 +65,7 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
             index=index,
             gates=Gates(),
             changes=Changes(),
-            acting_for=acting(runtime),
+            acting_for=runtime.acting_for,
             blocking=runtime.blocking,
             report=_reporter(runtime),
         )

@@ -66,6 +66,11 @@ class RegistryPublisher:
         try:
             async with self._runtime.acting_for(job.tenant, on_behalf_of=job.principal):
                 return await self._publish(job, result, lineage, mark)
+        except Failure as why:
+            # Access refuses to have us act for the tenant, or is away; or we ourselves are not ready.
+            if why.code in _TRY_AGAIN:
+                raise PublishPostponed(why.sentence) from why
+            raise PublishRefused(why.reason.name, why.sentence, why) from why
         except grpc.RpcError as error:
             answer = from_rpc_error(error)
             if answer.code in _TRY_AGAIN and answer.reason != Reason.BLOB_TOO_LARGE.name:

@@ -13,6 +13,7 @@ from trivium.access.v1 import access_pb2, access_pb2_grpc
 from services.access.__main__ import build as build_access
 from services.access.config import AccessSettings
 from services.chassis.context import Role, current
+from services.chassis.errors import Failure
 from services.chassis.revocations import Revocations
 from services.chassis.runtime import Runtime
 from services.chassis.server import Registration, Serving, running
@@ -123,3 +124,25 @@ async def test_background_work_acts_for_a_tenant_and_as_the_service(tmp_path: Pa
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await stub.WhoAmI(access_pb2.WhoAmIRequest())
         assert error.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_tenant_that_access_refuses_to_have_acted_for_is_a_failure_with_its_reason(tmp_path: Path) -> None:
+    async with world(tmp_path) as here:
+        async with here.stub(here.admin_key) as (stub, metadata):
+            await stub.CreateTenant(access_pb2.CreateTenantRequest(tenant="acme"), metadata=metadata)
+            await stub.DisableTenant(access_pb2.DisableTenantRequest(tenant="acme"), metadata=metadata)
+        for tenant, reason in (("acme", "TENANT_DISABLED"), ("nobody", "TENANT_NOT_FOUND")):
+            with pytest.raises(Failure) as failure:
+                async with here.echo.runtime.acting_for(tenant):
+                    raise AssertionError("acted for it")
+            assert (failure.value.reason.name, failure.value.variables["name"]) == (reason, tenant)
+
+
+async def test_access_that_is_away_is_a_failure_that_passes_whoever_is_to_be_acted_for(tmp_path: Path) -> None:
+    async with world(tmp_path) as here:
+        async with here.echo.runtime.acting_for("default", on_behalf_of="first"):
+            await here.access.main.stop(0)
+        with pytest.raises(Failure) as failure:
+            async with here.echo.runtime.acting_for("default", on_behalf_of="second"):
+                raise AssertionError("acted for it")
+    assert (failure.value.reason.name, failure.value.variables["service"]) == ("PEER_UNAVAILABLE", "access")

@@ -42,12 +42,15 @@ class Bases:
         self.missing: set[str] = set()
         self.fetched: list[str] = []
         self.coming = asyncio.Event()
+        self.failing: Exception | None = None
 
     def here(self, job: Job) -> bool:
         return job.job not in self.missing
 
     async def fetch(self, job: Job) -> None:
         self.fetched.append(job.job)
+        if self.failing is not None:
+            raise self.failing
         await self.coming.wait()
         self.missing.discard(job.job)
 

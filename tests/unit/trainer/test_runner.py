@@ -312,3 +312,15 @@ async def test_a_member_that_gives_way_short_of_its_rung_is_queued_again_and_a_c
         await world.sweeps.cancel("acme", sweep.sweep)
         for job in (one, other):
             await world.until_state(job, State.CANCELLED)
+
+
+async def test_a_fetch_waits_for_access_and_its_job_fails_with_a_tenant_that_is_disabled(world: World) -> None:
+    job = await queued(world.jobs)
+    world.bases.missing.add(job.job)
+    world.bases.failing = Failure(Reason.PEER_UNAVAILABLE, service="access")
+    async with world.running():
+        await world.until(lambda: world.bases.fetched.count(job.job) > 1, "it was tried again")
+        assert (await world.jobs.get("acme", job.job)).state is State.QUEUED
+        world.bases.failing = Failure(Reason.TENANT_DISABLED, name="acme")
+        failed = await world.until_state(job, State.FAILED)
+    assert (failed.error_reason, failed.error_message) == ("TENANT_DISABLED", "The tenant acme is disabled.")
