@@ -25,8 +25,14 @@ def _decide(facts: Facts, choice: str) -> Sequence[Decided]:
         Decided("rank", 16, "shifting between answers that the model can give already needs no more"),
         passes(facts, most=_MOST_PASSES),
         *sizes(facts),
-        Decided("metric", Metric.PREFERENCE_ACCURACY, "whether held-out rows are preferred the right way round"),
+        _metric(paired),
     ]
+
+
+def _metric(paired: bool) -> Decided:
+    if paired:
+        return Decided("metric", Metric.PREFERENCE_ACCURACY, "whether held-out pairs are preferred the right way round")
+    return Decided("metric", Metric.LOSS, "rows judged one by one have no other answer that they could be preferred to")
 
 
 def _remarks(facts: Facts, choice: str) -> Sequence[str]:

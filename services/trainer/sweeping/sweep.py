@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import Enum, StrEnum
 
 from services.trainer.job import Job, Order, State
-from services.trainer.settings import Keep, Metric, Settings
+from services.trainer.settings import Keep, Metric, Objective, Settings
 from services.trainer.sweeping.axes import MAX_MEMBERS, Point
 from services.trainer.sweeping.halving import Rules, Standing, ranking
 from services.trainer.sweeping.searchable import incomparable, invalid, searchables
@@ -232,6 +232,11 @@ def _check_evaluated(settings: Settings, rows_are_given: bool) -> None:
             "members are compared on rows that are held out, and none are: set it (0.1 is usual), or name a "
             "validation_dataset",
         )
+    if settings.metric is Metric.PREFERENCE_ACCURACY and settings.objective is not Objective.DPO:
+        problem = (
+            f"{settings.metric.value} is measured on the pairs of DPO, not of {settings.objective.value}: take another"
+        )
+        raise invalid("job.settings.metric", problem)
     answers = settings.metric not in (Metric.LOSS, Metric.PREFERENCE_ACCURACY)
     if answers and not settings.generation_rows:
         problem = f"{settings.metric.value} is measured on answers, and none are generated: set how many, e.g. 100"

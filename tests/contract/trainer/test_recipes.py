@@ -87,6 +87,26 @@ def test_records_are_told_apart_by_their_fields_and_train_by_the_recipe(caller: 
     assert MessageToDict(lineage.config)["choice"] == "letters"
 
 
+@pytest.mark.parametrize("judged", [False, True], ids=["pairs", "judged"])
+def test_what_the_recipe_prefer_fills_in_trains_to_a_version(caller: Caller, *, judged: bool) -> None:
+    prompts = [f"How do I pay for ticket {number}?" for number in range(40)]
+    rows: list[dict[str, object]] = [
+        {"prompt": prompt, "completion": "At desk nine.", "label": number % 2 == 0}
+        if judged
+        else {"prompt": prompt, "chosen": "At desk nine.", "rejected": "No idea."}
+        for number, prompt in enumerate(prompts)
+    ]
+    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    dataset = caller.upload(content, f"preferred-{judged}.jsonl").dataset
+    filled = fill(caller, recipe="prefer", dataset=dataset)
+    # Enough rows to hold some out, which are evaluated by the recipe's metric.
+    assert filled.job.settings.validation_ratio > 0
+    filled.job.settings.max_steps = 2
+    job = caller.finished(caller.training.CreateJob(filled.job, metadata=caller.metadata).job.job)
+    assert job.state == training_pb2.JOB_STATE_SUCCEEDED, job.error
+    assert job.best_step > 0
+
+
 @pytest.mark.parametrize(
     ("fields", "code", "reason", "words"),
     [

@@ -157,6 +157,9 @@ def test_pairs_are_for_dpo_and_single_judgements_for_kto() -> None:
     pairs, judged = facts_for(RECIPES["prefer"], "strong")
     assert values(fill("prefer", pairs))["objective"] is Objective.DPO
     assert values(fill("prefer", judged))["objective"] is Objective.KTO
+    # Rows that are judged one by one have nothing that they could be preferred to.
+    assert values(fill("prefer", pairs))["metric"] is Metric.PREFERENCE_ACCURACY
+    assert values(fill("prefer", judged))["metric"] is Metric.LOSS
     betas = [values(fill("prefer", pairs, choice))["beta"] for choice in ("gentle", "standard", "strong")]
     assert betas == sorted(betas, reverse=True)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.chassis.errors import Failure, Reason
 from services.trainer.job import Job, Order, Progress, State
-from services.trainer.settings import Keep, Metric, Settings
+from services.trainer.settings import Keep, Metric, Objective, Settings
 from services.trainer.sweeping.sweep import Asked, Member, Sweep, SweepState, check, lineage, paced, table
 
 SETTINGS = Settings(validation_ratio=0.1)
@@ -49,6 +49,13 @@ def test_a_metric_of_answers_needs_answers() -> None:
     settings = replace(SETTINGS, metric=Metric.EXACT_MATCH)
     assert refused(asked(settings))[0] == "job.settings.generation_rows"
     check(asked(replace(settings, generation_rows=10)))
+
+
+@pytest.mark.parametrize("objective", [Objective.SUPERVISED, Objective.CONTINUED, Objective.KTO])
+def test_what_pairs_are_measured_by_needs_pairs(objective: Objective) -> None:
+    settings = replace(SETTINGS, metric=Metric.PREFERENCE_ACCURACY, objective=objective)
+    assert refused(asked(settings))[0] == "job.settings.metric"
+    check(asked(replace(settings, objective=Objective.DPO)))
 
 
 @pytest.mark.parametrize("rungs", [(0.5, 0.25), (0.5, 0.5), (0.0,), (1.0,), (math.nan,)])

@@ -207,7 +207,7 @@ class _Metric:
 class _MetricEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Metric.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     METRIC_UNSPECIFIED: _Metric.ValueType  # 0
-    """Not stated; LOSS, or PREFERENCE_ACCURACY for DPO and KTO."""
+    """Not stated; LOSS, or PREFERENCE_ACCURACY for DPO."""
     METRIC_LOSS: _Metric.ValueType  # 1
     """Loss on the held-out rows; lower is better."""
     METRIC_EXACT_MATCH: _Metric.ValueType  # 2
@@ -217,13 +217,13 @@ class _MetricEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Metric.ValueTy
     METRIC_VALID_JSON: _Metric.ValueType  # 4
     """Share of answers that are JSON."""
     METRIC_PREFERENCE_ACCURACY: _Metric.ValueType  # 5
-    """Share of held-out pairs whose chosen side gained on the rejected one."""
+    """Share of held-out pairs whose chosen side gained on the rejected one; DPO alone."""
 
 class Metric(_Metric, metaclass=_MetricEnumTypeWrapper):
     """What decides which evaluation is best."""
 
 METRIC_UNSPECIFIED: Metric.ValueType  # 0
-"""Not stated; LOSS, or PREFERENCE_ACCURACY for DPO and KTO."""
+"""Not stated; LOSS, or PREFERENCE_ACCURACY for DPO."""
 METRIC_LOSS: Metric.ValueType  # 1
 """Loss on the held-out rows; lower is better."""
 METRIC_EXACT_MATCH: Metric.ValueType  # 2
@@ -233,7 +233,7 @@ METRIC_TOKEN_F1: Metric.ValueType  # 3
 METRIC_VALID_JSON: Metric.ValueType  # 4
 """Share of answers that are JSON."""
 METRIC_PREFERENCE_ACCURACY: Metric.ValueType  # 5
-"""Share of held-out pairs whose chosen side gained on the rejected one."""
+"""Share of held-out pairs whose chosen side gained on the rejected one; DPO alone."""
 Global___Metric: _TypeAlias = Metric  # noqa: Y015
 
 class _Priority:
@@ -928,7 +928,7 @@ class Job(_message.Message):
     queue_position: _builtins.int
     """Place in the queue, from 1; 0 when it does not wait."""
     waiting_reason: _builtins.str
-    """Why it waits, for people; empty when it does not."""
+    """Why it waits, or why one that trains has taken no step for half a minute, for people; empty when neither is so."""
     tokens_per_second: _builtins.float
     """Tokens a second, lately."""
     gradient_norm: _builtins.float
@@ -1671,7 +1671,9 @@ class EstimateJobResponse(_message.Message):
     tokens: _builtins.int
     """Tokens trained."""
     seconds: _builtins.float
-    """Seconds on an idle machine."""
+    """Seconds on an idle machine, as evaluations were in those that were measured: a job that is evaluated much more often
+    takes longer.
+    """
     memory_bytes: _builtins.int
     """Peak memory in bytes, the base included where no other job shares it."""
     steps: _builtins.int
