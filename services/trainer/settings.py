@@ -92,6 +92,10 @@ class Metric(StrEnum):
         return self is Metric.LOSS
 
 
+# As a target: every linear layer but the output head, as PEFT has it.
+ALL_LINEAR = "all-linear"
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Settings of a run, every default filled in.  What 0 and an empty tuple mean stands beside them.

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from trivium.trainer.v1 import training_pb2
 
 from services.trainer.settings import (
+    ALL_LINEAR,
     Initialisation,
     Keep,
     Method,
@@ -106,7 +107,9 @@ def _lora(given: training_pb2.LoraSettings, method: Method) -> dict[str, Any]:
     chosen = _given(given, _LORA)
     rank = chosen.get("rank", Settings().rank)
     chosen["alpha"] = written(given.alpha if given.HasField("alpha") else default_alpha(method, rank))
-    chosen["target_modules"] = tuple(given.target_modules)
+    # All of them, and so also beside others.
+    named = () if ALL_LINEAR in given.target_modules else given.target_modules
+    chosen["target_modules"] = tuple(named)
     chosen["exclude_modules"] = tuple(given.exclude_modules)
     chosen["layers"] = tuple(given.layers)
     chosen["rank_pattern"] = tuple(sorted(given.rank_pattern.items()))

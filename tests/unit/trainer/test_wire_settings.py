@@ -91,6 +91,13 @@ def test_every_setting_is_on_the_wire():
     assert on_the_wire == {field.name for field in fields(Settings)}
 
 
+@pytest.mark.parametrize("named", [["all-linear"], ["q_proj", "all-linear"]])
+def test_all_linear_as_a_target_means_every_linear_layer(named: list[str]):
+    lora = training_pb2.LoraSettings(target_modules=named)
+
+    assert settings(training_pb2.TrainingSettings(lora=lora), 576) == settings(training_pb2.TrainingSettings(), 576)
+
+
 def test_the_default_rate_falls_with_the_width_as_the_bases_family_does():
     at_2000 = default_learning_rate(Method.LORA, Objective.SUPERVISED, 2000, "qwen2")
     assert at_2000 == default_learning_rate(Method.LORA, Objective.SUPERVISED, 2000, "llama")

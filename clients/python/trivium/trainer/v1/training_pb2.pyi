@@ -449,7 +449,7 @@ class LoraSettings(_message.Message):
     """How the adapter begins."""
     @_builtins.property
     def target_modules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Modules to adapt by name; default all linear layers."""
+        """Modules to adapt by name; default all linear layers but the output head, as `all-linear` in the list says too."""
 
     @_builtins.property
     def exclude_modules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
