@@ -122,6 +122,7 @@ class Settings:
     # Ranks and alphas of modules by their name, or by the end of it.
     rank_pattern: tuple[tuple[str, int], ...] = ()
     alpha_pattern: tuple[tuple[str, float], ...] = ()
+    # As in LoRA's reference implementation and PEFT: with B zero, training begins at the base itself.
     initialisation: Initialisation = Initialisation.KAIMING
 
     # The optimizer: AdamW.
@@ -129,18 +130,24 @@ class Settings:
     epochs: int = 3
     # LoRA bears large batches worse than full training (LoRA Without Regret).
     batch_rows: int = 8
+    # `default_learning_rate`.
     learning_rate: float = 1e-3
     # A few steps for the second moments to fill.
     warmup_ratio: float = 0.05
+    # Matches or outperforms the usual others, cosine among them (Defazio et al., arXiv 2310.07831, 2023).
     schedule: Schedule = Schedule.LINEAR
     # Decay pulls an adapter towards the base; a held-out split says better when to stop.
     weight_decay: float = 0.0
+    # All three: Adam's own good defaults (Kingma and Ba, arXiv 1412.6980, algorithm 1), and torch's.
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
+    # One odd row cannot throw the weights far. 1 is what GPT-3 was trained with (Brown et al., 2020, appendix B), and what
+    # transformers' Trainer takes.
     max_gradient_norm: float = 1.0
     # What most datasets of instructions stay under; longer rows are cut and reported.
     max_row_tokens: int = 1024
+    # Any: a fixed one, so that the same order gives the same version.
     seed: int = 0
     # 0: as many as the epochs take.
     max_steps: int = 0
@@ -164,21 +171,29 @@ class Settings:
     # Evaluation and the end.
     # Steps between evaluations; 0: after each epoch, where anything is held out.
     evaluation_steps: int = 0
+    # Every objective gives it, on every held-out row, without an answer being generated. For DPO `wire_settings` takes
+    # the share of pairs that are the right way round.
     metric: Metric = Metric.LOSS
     # Evaluations without improvement after which training ends; 0: never early.
     early_stopping_patience: int = 0
+    # Any improvement counts, however small.
     early_stopping_delta: float = 0.0
+    # Few rows are soon learned by heart; the held-out ones say when, and the last step is often behind that.
     keep: Keep = Keep.BEST
     # Held-out rows that are answered at each evaluation; 0: the loss alone is evaluated.
     generation_rows: int = 0
+    # A label, a few fields or a sentence fit; each token more is another pass through the base, while others wait.
     generation_tokens: int = 64
+    # What a kill costs at most is trained again; a checkpoint costs less than that: an adapter's is small, and written
+    # beside the steps.
     checkpoint_steps: int = 20
 
     # Preferences.
     # How far answers may move from those of the model that training starts from: DPO's and KTO's own default.
     beta: float = 0.1
-    # Share of pairs taken to be the wrong way round (conservative DPO).
+    # Share of pairs taken to be the wrong way round (conservative DPO); 0 takes people at their word, as DPO itself does.
     label_smoothing: float = 0.0
+    # KTO's own default: they are for rows of which good or bad ones are many more (Ethayarajh et al., arXiv 2402.01306).
     desirable_weight: float = 1.0
     undesirable_weight: float = 1.0
 
