@@ -4,6 +4,7 @@ Invariant: a job joins, stops and leaves between two of its steps only; and each
 one last word (STOPPED, DONE or REFUSED), unless its lease went to another process.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -270,6 +271,7 @@ class Group:
             priority=Priority(held.priority),
             begun=not member.between_steps,
             pressing=self._presses(held, member),
+            deadline=held.deadline or math.inf,
         )
 
     def _presses(self, held: Held, member: Member) -> bool:

@@ -1,0 +1,69 @@
+"""Which of a worker's jobs steps next, by what the worker was told of each."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from services.trainer.joint.admitting import Admission
+from services.trainer.joint.group import Facts, Group
+from services.trainer.joint.keeping import Keeper
+from services.trainer.joint.preparing import Preparer
+from services.trainer.scheduling.choosing import Step
+from services.trainer.settings import Settings
+from services.trainer.work import Line, Said, Work, WorkerOrder
+from tests.unit.trainer.joint.company import PLAIN, Company, company, text
+from tests.unit.trainer.joint.workers import InProcess, join
+
+SETTINGS = Settings(rank=4, batch_rows=2, learning_rate=1e-3)
+# One job a step, and a second for every token: so a test says in tokens how much time there is.
+ONE_AT_A_TIME = Step(budget_tokens=1000, max_members=1, tokens_per_second=1.0)
+
+
+@contextmanager
+def opened(own: Company, root: Path, base: Path, said: list[Line]) -> Iterator[tuple[Group, SimpleQueue[Any]]]:
+    """A group at the beginning of time, and what its preparer has done."""
+    order = WorkerOrder(str(base), "tiny", "sha256:0", 1, "bfloat16", str(root), 1 << 30)
+    inbox: SimpleQueue[Any] = SimpleQueue()
+    preparer = Preparer(InProcess(own.encoder), inbox.put)
+    thread = threading.Thread(target=preparer.run)
+    thread.start()
+    try:
+        yield (
+            Group(
+                own.bank,
+                Admission(own.bank, own.base, order, lambda _: ""),
+                preparer,
+                Keeper(inbox.put, most_bytes=1 << 20),
+                said.append,
+                limits=ONE_AT_A_TIME,
+                facts=Facts("0", {}, 1),
+                now=lambda: 0.0,
+            ),
+            inbox,
+        )
+    finally:
+        preparer.close()
+        thread.join()
+
+
+def test_of_jobs_that_have_no_time_to_lose_the_one_with_the_nearest_deadline_steps_first(
+    tmp_path: Path, base: Path
+) -> None:
+    own, said = company(base), list[Line]()
+    once = sum(own.rows(PLAIN, SETTINGS).lengths)
+    deadlines = {"a-shorter": (9, 17.0), "b-longer": (10, 11.0)}
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(text(PLAIN))
+    with opened(own, tmp_path, base, said) as (group, inbox):
+        for name, (epochs, deadline) in deadlines.items():
+            folder = tmp_path / name
+            settings = replace(SETTINGS, epochs=epochs)
+            Work(str(base), "tiny", str(rows), settings, threads=1, data_dir=str(tmp_path)).write(folder)
+            group.take(join(folder, deadline=deadline * once))
+            group.take(inbox.get())
+        group.step()
+    assert [line.job for line in said if line.said is Said.STEP] == ["b-longer"]
