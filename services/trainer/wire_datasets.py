@@ -10,6 +10,7 @@ from services.trainer.data.preview import PreviewRow, Shown
 from services.trainer.data.report import Asked, Report
 from services.trainer.data.rows import Problem
 from services.trainer.settings import Objective, Supervision
+from services.trainer.wire_settings import as_written
 
 # What an order says about its data, under the same names on both sides.
 _NUMBERS = ("max_row_tokens", "epochs", "batch_rows", "max_steps", "sample_rows", "validation_ratio", "seed")
@@ -38,7 +39,8 @@ _PLAIN = (
 
 def asked(settings: training_pb2.TrainingSettings, recipe: str, max_row_tokens: int = 0) -> Asked:
     """What the settings of a job to come say about its data, every default filled in."""
-    chosen = {field.name: value for field, value in settings.ListFields() if field.name in _NUMBERS}
+    # The numbers of the job to come, to the last bit: a share of single precision can round to another row.
+    chosen = as_written(settings, _NUMBERS)
     if max_row_tokens:
         chosen["max_row_tokens"] = max_row_tokens
     supervision = training_pb2.Supervision.Name(settings.supervision).removeprefix("SUPERVISION_")

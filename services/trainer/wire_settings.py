@@ -74,8 +74,8 @@ def settings(given: training_pb2.TrainingSettings, hidden_size: int, model_type:
     if objective is Objective.DPO:
         chosen.setdefault("metric", Metric.PREFERENCE_ACCURACY)
     chosen["learning_rate"] = default_learning_rate(method, objective, hidden_size, model_type)
-    chosen |= _given(given, _PLAIN)
-    chosen |= _given(given.preference, _PREFERENCE)
+    chosen |= as_written(given, _PLAIN)
+    chosen |= as_written(given.preference, _PREFERENCE)
     return Settings(**chosen, **_lora(given.lora, method))
 
 
@@ -87,8 +87,8 @@ def _enums(given: training_pb2.TrainingSettings) -> dict[str, Any]:
     }
 
 
-def _given(message: Message, names: tuple[str, ...]) -> dict[str, Any]:
-    """The fields among `names` that the caller set."""
+def as_written(message: Message, names: tuple[str, ...]) -> dict[str, Any]:
+    """The fields among `names` that the caller set, as `written`."""
     return {
         field.name: written(value) if field.type == field.TYPE_FLOAT else value
         for field, value in message.ListFields()
@@ -104,7 +104,7 @@ def written(single: float) -> float:
 
 
 def _lora(given: training_pb2.LoraSettings, method: Method) -> dict[str, Any]:
-    chosen = _given(given, _LORA)
+    chosen = as_written(given, _LORA)
     rank = chosen.get("rank", Settings().rank)
     chosen["alpha"] = written(given.alpha if given.HasField("alpha") else default_alpha(method, rank))
     # All of them, and so also beside others.
