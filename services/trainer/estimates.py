@@ -69,7 +69,7 @@ def estimate(
     planned = steps(count, order)
     tokens = round(planned * step_tokens(dataset, order))
     trained = trained_parameters(base, settings)
-    shared, own = memory_parts(base, settings, order.processes)
+    shared, own = memory_parts(base, order)
     parts = {**shared, **own}
     return Estimate(
         order=order,

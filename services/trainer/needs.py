@@ -4,18 +4,28 @@ Invariant: the parts are said by name, so that a refusal shows its arithmetic.  
 constants.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from services.trainer.peft_layout import names_module
-from services.trainer.settings import Objective, Settings
+from services.trainer.settings import Keep, Objective, Settings
 
 # float32: the weight, both moments of AdamW, and the gradient while the job takes part in a step.
 _BYTES_PER_TRAINED_PARAMETER = 16
 # Python, torch and transformers loaded, before any weight: 0.55 GiB measured.
 _PROCESS_BYTES = 600 * 1024**2
-_HALF_BYTES = 2
+_FLOAT_BYTES, _HALF_BYTES = 4, 2
+# Where a layer of the Llama kind has its linear layers.
+_BLOCKS = {
+    "q_proj": "self_attn",
+    "k_proj": "self_attn",
+    "v_proj": "self_attn",
+    "o_proj": "self_attn",
+    "gate_proj": "mlp",
+    "up_proj": "mlp",
+    "down_proj": "mlp",
+}
 # Held between forward and backward for one token in one layer, in units of the hidden and the intermediate size:
 # inputs of the norms and products, queries, keys, values, gate, up and their product, in half precision and partly twice.
 # Measured with SmolLM2-135M's shape: two thirds of what these make; the rest is what an allocator holds beside it.
@@ -72,27 +82,62 @@ def architecture(config: Mapping[str, Any]) -> Architecture:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Adapted:
+    """A linear layer that settings adapt, with the rank that they give it."""
+
+    inputs: int
+    outputs: int
+    rank: int
+
+
+def adapted(base: Architecture, settings: Settings) -> Iterator[Adapted]:
+    """The layers that settings adapt, found as the bank and PEFT find them: by a name, or the end of one.
+
+    A target that fits no layer may be one of another kind of base, whose names are known once it is loaded: then all
+    layers count, since what is not known must not pass for nothing.
+    """
+    everything = [module for module, _ in _modules(base, range(base.layers))]
+    known = all(any(names_module(target, module) for module in everything) for target in settings.target_modules)
+    targets = settings.target_modules if known else ()
+    for module, (inputs, outputs) in _modules(base, settings.layers or range(base.layers)):
+        wanted = not targets or _named(module, targets)
+        if wanted and not _named(module, settings.exclude_modules):
+            yield Adapted(inputs, outputs, _rank(module, settings))
+
+
+def _modules(base: Architecture, layers: Iterable[int]) -> Iterator[tuple[str, tuple[int, int]]]:
+    """The whole name and the size of every linear layer."""
+    for layer in layers:
+        for name, size in base.linears.items():
+            yield f"model.layers.{layer}.{_BLOCKS[name]}.{name}", size
+
+
 def adapter_parameters(base: Architecture, settings: Settings) -> int:
     """Trained parameters of an adapter: rank x (inputs + outputs) of every linear layer that is adapted."""
-    ranks, count = dict(settings.rank_pattern), 0
-    for layer in settings.layers or range(base.layers):
-        for name, (inputs, outputs) in base.linears.items():
-            if settings.target_modules and name not in settings.target_modules:
-                continue
-            if name in settings.exclude_modules:
-                continue
-            count += _rank(f"layers.{layer}.{name}", ranks, settings.rank) * (inputs + outputs)
-    return count
+    return sum(layer.rank * (layer.inputs + layer.outputs) for layer in adapted(base, settings))
 
 
-def _rank(module: str, patterns: Mapping[str, int], otherwise: int) -> int:
-    return next((rank for name, rank in patterns.items() if names_module(name, module)), otherwise)
+def _named(module: str, ends: Sequence[str]) -> bool:
+    return any(names_module(end, module) for end in ends)
 
 
-def joint_job_parts(base: Architecture, settings: Settings) -> dict[str, int]:
-    """Bytes of one job on the bank: its own, and those that only one of the jobs needs at a time are not among them."""
+def _rank(module: str, settings: Settings) -> int:
+    return next((rank for name, rank in settings.rank_pattern if names_module(name, module)), settings.rank)
+
+
+def keeps_best(settings: Settings, *, validation_dataset: bool) -> bool:
+    """Whether the job holds a copy of the best weights so far: what is evaluated has some that are best."""
+    return settings.keep is Keep.BEST and (validation_dataset or settings.validation_ratio > 0)
+
+
+def joint_job_parts(base: Architecture, settings: Settings, *, validation_dataset: bool = False) -> dict[str, int]:
+    """Bytes of one job on the bank: its own, and those that only one of the jobs needs at a time are not among them.
+
+    ``validation_dataset`` says whether one is named.
+    """
     trained = adapter_parameters(base, settings)
-    best = trained * 4 if settings.validation_ratio or settings.evaluation_steps else 0
+    best = trained * _FLOAT_BYTES if keeps_best(settings, validation_dataset=validation_dataset) else 0
     parts = {"adapter, moments and gradient": trained * _BYTES_PER_TRAINED_PARAMETER, "best adapter so far": best}
     return {name: size for name, size in parts.items() if size}
 

@@ -20,7 +20,7 @@ def completed(order: Order, base: Architecture, *, threads: int, serving_rank: i
     Raises FIELD_INVALID for a pattern that is no name.
     """
     _require_names(order.settings)
-    shared, own = memory_parts(base, order.settings, order.processes)
+    shared, own = memory_parts(base, order)
     return replace(
         order,
         threads=threads,
@@ -30,14 +30,15 @@ def completed(order: Order, base: Architecture, *, threads: int, serving_rank: i
     )
 
 
-def memory_parts(base: Architecture, settings: Settings, processes: int) -> tuple[Mapping[str, int], Mapping[str, int]]:
-    """Bytes by part, of what is shared with others on the base and of the job's own, in each of its ``processes``.
+def memory_parts(base: Architecture, order: Order) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """Bytes by part, of what is shared with others on the base and of the job's own, in each of its processes.
 
     A job that trains alone holds its base for itself.
     """
+    settings, named = order.settings, bool(order.validation_dataset)
     if settings.method.joint:
-        return joint_base_parts(base, settings), joint_job_parts(base, settings)
-    return {}, solo_parts(base, settings, processes)
+        return joint_base_parts(base, settings), joint_job_parts(base, settings, validation_dataset=named)
+    return {}, solo_parts(base, settings, order.processes, validation_dataset=named)
 
 
 def _require_names(settings: Settings) -> None:

@@ -3,8 +3,8 @@
 Invariant: the parts are said by name, so that a refusal shows its arithmetic.
 """
 
-from services.trainer.needs import Architecture, adapter_parameters, pass_tokens
-from services.trainer.settings import Keep, Method, Settings
+from services.trainer.needs import Architecture, adapted, adapter_parameters, keeps_best, pass_tokens
+from services.trainer.settings import Method, Settings
 
 # Python, torch, transformers and TRL loaded, before any weight: 0.49 GiB measured.
 _PROCESS_BYTES = 560 * 1024**2
@@ -25,14 +25,17 @@ _SCALED_HIDDEN, _SCALED_INTERMEDIATE = 6, 3
 _HEAD_ROWS, _HEAD_WORDS, _HEAD_COPIES = 4096, 32768, 5
 
 
-def solo_parts(base: Architecture, settings: Settings, processes: int = 1) -> dict[str, int]:
+def solo_parts(
+    base: Architecture, settings: Settings, processes: int = 1, *, validation_dataset: bool = False
+) -> dict[str, int]:
     """Bytes of a job's process by part, at its peak; of each of its ``processes``, which divide what is trained.
 
+    ``validation_dataset`` says whether one is named.
     Checkpoints are written from the live tensors, and references are numbers by row: neither is among the parts.
     """
     full = settings.method is Method.FULL
     trained = trained_parameters(base, settings)
-    best = settings.keep is Keep.BEST and bool(settings.validation_ratio or settings.evaluation_steps)
+    best = keeps_best(settings, validation_dataset=validation_dataset)
     parts = {
         "process": _PROCESS_BYTES,
         "base": 0 if full else _frozen_bytes(base, settings.method),
@@ -52,7 +55,8 @@ def trained_parameters(base: Architecture, settings: Settings) -> int:
     """Numbers that a job of any method trains."""
     if settings.method is Method.FULL:
         return base.parameters
-    magnitudes = _magnitudes(base, settings) if settings.method is Method.DORA else 0
+    # DoRA has one more for every output of an adapted layer.
+    magnitudes = sum(layer.outputs for layer in adapted(base, settings)) if settings.method is Method.DORA else 0
     return adapter_parameters(base, settings) + magnitudes
 
 
@@ -63,13 +67,6 @@ def _frozen_bytes(base: Architecture, method: Method) -> int:
     # The largest layer is whole again while it is multiplied by.
     whole = max(inputs * outputs for inputs, outputs in base.linears.values()) * _HALF_BYTES
     return int(linear * _QUANTISED_BYTES) + (base.parameters - linear) * _HALF_BYTES + whole
-
-
-def _magnitudes(base: Architecture, settings: Settings) -> int:
-    """One number for every output of an adapted layer."""
-    names = settings.target_modules or tuple(base.linears)
-    outputs = sum(base.linears[name][1] for name in names if name in base.linears)
-    return outputs * len(settings.layers or range(base.layers))
 
 
 def _activation_bytes(base: Architecture, settings: Settings) -> int:

@@ -18,8 +18,8 @@ from services.trainer.needs import adapter_parameters, architecture, joint_base_
 from services.trainer.ordering import completed
 from services.trainer.planning import Allowance, unfit
 from services.trainer.scheduling.state import Node
-from services.trainer.settings import Method, Objective, Settings
-from services.trainer.solo.needs import solo_parts
+from services.trainer.settings import Keep, Method, Objective, Settings
+from services.trainer.solo.needs import solo_parts, trained_parameters
 from services.trainer.speeds import kind_of, speeds
 
 ORDER = Order("m", "rows", "", "tiny", "sha256:base", Settings(rank=4, epochs=2, batch_rows=4), "")
@@ -33,13 +33,22 @@ ROWS = Dataset(
     [
         Settings(rank=4),
         Settings(rank=4, target_modules=("q_proj", "down_proj")),
+        Settings(rank=4, target_modules=("mlp.up_proj", "model.layers.1.self_attn.q_proj")),
+        Settings(rank=4, exclude_modules=("mlp.up_proj", "model.layers.1.self_attn.q_proj")),
+        Settings(rank=4, rank_pattern=(("mlp.up_proj", 6), ("model.layers.1.self_attn.q_proj", 2))),
     ],
 )
 def test_an_adapter_has_as_many_parameters_as_peft_gives_it(base: Path, settings: Settings) -> None:
     shape = architecture(json.loads((base / "config.json").read_text()))
     model = AutoModelForCausalLM.from_pretrained(base)
-    targets = list(settings.target_modules) or "all-linear"
-    wrapped = get_peft_model(model, LoraConfig(r=settings.rank, target_modules=targets, task_type="CAUSAL_LM"))
+    config = LoraConfig(
+        r=settings.rank,
+        target_modules=list(settings.target_modules) or "all-linear",
+        exclude_modules=list(settings.exclude_modules) or None,
+        rank_pattern=dict(settings.rank_pattern),
+        task_type="CAUSAL_LM",
+    )
+    wrapped = get_peft_model(model, config)
     count = sum(parameter.numel() for parameter in wrapped.parameters() if parameter.requires_grad)
     assert adapter_parameters(shape, settings) == count
     assert joint_job_parts(shape, settings)["adapter, moments and gradient"] == 16 * count
@@ -54,6 +63,32 @@ def test_layers_ranks_and_exclusions_count(base: Path) -> None:
     assert whole - without == shape.layers * 4 * (inputs + outputs)
     more = adapter_parameters(shape, Settings(rank=4, rank_pattern=(("q_proj", 6),)))
     assert more - whole == shape.layers * 2 * (inputs + outputs)
+
+
+def test_a_target_that_only_another_kind_of_base_has_does_not_pass_for_nothing(base: Path) -> None:
+    shape = architecture(json.loads((base / "config.json").read_text()))
+    asked = Settings(rank=4, target_modules=("q_proj", "fc1"))
+    assert adapter_parameters(shape, asked) == adapter_parameters(shape, Settings(rank=4))
+
+
+@pytest.mark.parametrize(
+    ("method", "part"), [(Method.LORA, "best adapter so far"), (Method.DORA, "best weights so far")]
+)
+def test_the_best_so_far_is_counted_wherever_anything_is_held_out(base: Path, method: Method, part: str) -> None:
+    shape = architecture(json.loads((base / "config.json").read_text()))
+    nothing = replace(ORDER, settings=replace(ORDER.settings, method=method))
+    share = replace(nothing, settings=replace(nothing.settings, validation_ratio=0.1))
+    dataset = replace(nothing, validation_dataset="others")
+    whole = 4 * trained_parameters(shape, nothing.settings)
+    assert [estimate(each, ROWS, shape, 0.0, []).memory_parts.get(part, 0) for each in (nothing, share, dataset)] == [
+        0,
+        whole,
+        whole,
+    ]
+    bytes_of = [completed(each, shape, threads=2, serving_rank=16).job_bytes for each in (nothing, share, dataset)]
+    assert bytes_of == [bytes_of[0], bytes_of[0] + whole, bytes_of[0] + whole]
+    last = replace(dataset, settings=replace(dataset.settings, keep=Keep.LAST))
+    assert part not in estimate(last, ROWS, shape, 0.0, []).memory_parts
 
 
 def test_a_base_has_about_as_many_parameters_as_its_files(base: Path) -> None:

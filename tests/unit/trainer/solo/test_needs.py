@@ -14,7 +14,12 @@ def test_what_is_trained_is_counted_to_the_last_parameter_but_norms(base: Path) 
 
     config = json.loads((base / "config.json").read_text())
     for method in METHODS:
-        settings = with_settings(method=method, target_modules=("q_proj", "down_proj"), layers=(1,))
+        settings = with_settings(
+            method=method,
+            target_modules=("q_proj", "up_proj", "down_proj"),
+            exclude_modules=("mlp.up_proj",),
+            layers=(1,),
+        )
         parameters = models.trained(models.load(base, settings))
         norms = sum(value.numel() for name, value in parameters.items() if "norm" in name)
         counted = sum(value.numel() for value in parameters.values()) - norms
