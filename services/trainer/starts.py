@@ -35,7 +35,8 @@ class Adapters(Registry, Protocol):
     async def adapter(self, name: str) -> OwnAdapter:
         """The adapter that ``MODEL@VERSION``, ``MODEL@ALIAS`` or ``sha256:…`` means.
 
-        Raises VERSION_NOT_FOUND, ALIAS_NOT_FOUND, FIELD_INVALID for a full model, and what the registry fails with.
+        Raises MODEL_NOT_FOUND, VERSION_NOT_FOUND, VERSION_AMBIGUOUS, ALIAS_NOT_SERVING, FIELD_INVALID for a full model,
+        and what else the registry fails with.
         """
 
 

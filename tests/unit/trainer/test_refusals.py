@@ -6,7 +6,7 @@ from pathlib import Path
 import protovalidate
 import pytest
 from google.protobuf.message import Message
-from trivium.trainer.v1 import training_pb2
+from trivium.trainer.v1 import dataset_pb2, training_pb2
 
 from services.trainer.child import rendering
 from services.trainer.conduct import Refused
@@ -28,6 +28,17 @@ def broken_rules(message: Message) -> bool:
 def test_the_name_of_a_target_module_has_a_bound(length: int, broken: bool) -> None:
     settings = training_pb2.LoraSettings(target_modules=["x" * length])
     assert broken_rules(settings) is broken
+
+
+@pytest.mark.parametrize(("length", "broken"), [(256, False), (257, True)])
+def test_a_base_may_have_as_long_a_name_in_a_check_and_a_preview_as_in_an_order(length: int, broken: bool) -> None:
+    name = "x" * length
+    asked = (
+        training_pb2.CreateJobRequest(model="desk", dataset="pairs", base=name),
+        dataset_pb2.ValidateDatasetRequest(dataset="pairs", base=name),
+        dataset_pb2.PreviewDatasetRequest(dataset="pairs", base=name),
+    )
+    assert [broken_rules(request) for request in asked] == [broken] * 3
 
 
 def test_a_refusal_that_quotes_the_caller_at_length_still_fits_in_a_line() -> None:

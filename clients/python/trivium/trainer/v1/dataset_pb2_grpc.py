@@ -87,8 +87,10 @@ class DatasetServiceServicer(object):
         """Uploads a file: the header first, then chunks in order. Checks every row before it is stored; fails with
         INVALID_ARGUMENT / DATASET_MALFORMED naming the first twenty lines (ListDatasetProblems has all of them for a day,
         under the digest), INVALID_ARGUMENT / DATASET_UNCHECKED when checking the rows takes more time or memory than their
-        length allows, INVALID_ARGUMENT / DIGEST_MISMATCH, RESOURCE_EXHAUSTED / DISK_FULL before a byte is taken, ABORTED /
-        UPLOAD_IN_PROGRESS. After UNAVAILABLE / NOT_READY what was received is kept; sending the header again has it checked.
+        length allows, RESOURCE_EXHAUSTED / DATASET_TOO_LARGE and RESOURCE_EXHAUSTED / DISK_FULL before a byte is taken,
+        INVALID_ARGUMENT / SIZE_MISMATCH, INVALID_ARGUMENT / DIGEST_MISMATCH, OUT_OF_RANGE / CHUNK_OFFSET_WRONG,
+        DEADLINE_EXCEEDED / UPLOAD_TOO_SLOW, ABORTED / UPLOAD_IN_PROGRESS. After UNAVAILABLE / NOT_READY what was received is
+        kept; sending the header again has it checked.
         An interrupted upload resumes from GetDatasetUpload's offset, for a day. The bytes of a name's newest version are
         that version; bytes of an older one become the newest again, under a new number.
         """
@@ -113,7 +115,9 @@ class DatasetServiceServicer(object):
     def ValidateDataset(self, request, context):
         """Reads a dataset as a job with these settings would train on it and reports what that comes to: lengths, what is cut or
         left out and why, repetition, overlap with a validation dataset, imbalance, tokens and steps. Fails with NOT_FOUND /
-        DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT / DATASET_UNCHECKED.
+        DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a base that is an adapter or a
+        validation dataset of another format, INVALID_ARGUMENT / SETTINGS_UNFIT for a base that is too large for this
+        deployment, INVALID_ARGUMENT / DATASET_UNCHECKED, RESOURCE_EXHAUSTED / DISK_FULL, UNAVAILABLE / NOT_READY.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -142,7 +146,8 @@ class DatasetServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteDataset(self, request, context):
-        """Deletes a version that no unfinished job uses; of a name alone the newest one. Fails with FAILED_PRECONDITION / DATASET_IN_USE.
+        """Deletes a version that no unfinished job uses; of a name alone the newest one. Fails with NOT_FOUND / DATASET_NOT_FOUND,
+        FAILED_PRECONDITION / DATASET_IN_USE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

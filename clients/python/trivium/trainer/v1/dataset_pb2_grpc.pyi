@@ -39,8 +39,10 @@ class DatasetServiceStub:
     """Uploads a file: the header first, then chunks in order. Checks every row before it is stored; fails with
     INVALID_ARGUMENT / DATASET_MALFORMED naming the first twenty lines (ListDatasetProblems has all of them for a day,
     under the digest), INVALID_ARGUMENT / DATASET_UNCHECKED when checking the rows takes more time or memory than their
-    length allows, INVALID_ARGUMENT / DIGEST_MISMATCH, RESOURCE_EXHAUSTED / DISK_FULL before a byte is taken, ABORTED /
-    UPLOAD_IN_PROGRESS. After UNAVAILABLE / NOT_READY what was received is kept; sending the header again has it checked.
+    length allows, RESOURCE_EXHAUSTED / DATASET_TOO_LARGE and RESOURCE_EXHAUSTED / DISK_FULL before a byte is taken,
+    INVALID_ARGUMENT / SIZE_MISMATCH, INVALID_ARGUMENT / DIGEST_MISMATCH, OUT_OF_RANGE / CHUNK_OFFSET_WRONG,
+    DEADLINE_EXCEEDED / UPLOAD_TOO_SLOW, ABORTED / UPLOAD_IN_PROGRESS. After UNAVAILABLE / NOT_READY what was received is
+    kept; sending the header again has it checked.
     An interrupted upload resumes from GetDatasetUpload's offset, for a day. The bytes of a name's newest version are
     that version; bytes of an older one become the newest again, under a new number.
     """
@@ -51,7 +53,9 @@ class DatasetServiceStub:
     ValidateDataset: _grpc.UnaryUnaryMultiCallable[_dataset_pb2.ValidateDatasetRequest, _dataset_pb2.ValidateDatasetResponse]
     """Reads a dataset as a job with these settings would train on it and reports what that comes to: lengths, what is cut or
     left out and why, repetition, overlap with a validation dataset, imbalance, tokens and steps. Fails with NOT_FOUND /
-    DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT / DATASET_UNCHECKED.
+    DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a base that is an adapter or a
+    validation dataset of another format, INVALID_ARGUMENT / SETTINGS_UNFIT for a base that is too large for this
+    deployment, INVALID_ARGUMENT / DATASET_UNCHECKED, RESOURCE_EXHAUSTED / DISK_FULL, UNAVAILABLE / NOT_READY.
     """
     ListDatasetProblems: _grpc.UnaryUnaryMultiCallable[_dataset_pb2.ListDatasetProblemsRequest, _dataset_pb2.ListDatasetProblemsResponse]
     """Lists all that the newest check of a dataset said of its lines, also of a file that was refused at upload, by its digest.
@@ -62,7 +66,9 @@ class DatasetServiceStub:
     ListDatasets: _grpc.UnaryUnaryMultiCallable[_dataset_pb2.ListDatasetsRequest, _dataset_pb2.ListDatasetsResponse]
     """Lists every version of the tenant's datasets, newest first."""
     DeleteDataset: _grpc.UnaryUnaryMultiCallable[_dataset_pb2.DeleteDatasetRequest, _dataset_pb2.DeleteDatasetResponse]
-    """Deletes a version that no unfinished job uses; of a name alone the newest one. Fails with FAILED_PRECONDITION / DATASET_IN_USE."""
+    """Deletes a version that no unfinished job uses; of a name alone the newest one. Fails with NOT_FOUND / DATASET_NOT_FOUND,
+    FAILED_PRECONDITION / DATASET_IN_USE.
+    """
 
 @_typing.type_check_only
 class DatasetServiceAsyncStub(DatasetServiceStub):
@@ -75,8 +81,10 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
     """Uploads a file: the header first, then chunks in order. Checks every row before it is stored; fails with
     INVALID_ARGUMENT / DATASET_MALFORMED naming the first twenty lines (ListDatasetProblems has all of them for a day,
     under the digest), INVALID_ARGUMENT / DATASET_UNCHECKED when checking the rows takes more time or memory than their
-    length allows, INVALID_ARGUMENT / DIGEST_MISMATCH, RESOURCE_EXHAUSTED / DISK_FULL before a byte is taken, ABORTED /
-    UPLOAD_IN_PROGRESS. After UNAVAILABLE / NOT_READY what was received is kept; sending the header again has it checked.
+    length allows, RESOURCE_EXHAUSTED / DATASET_TOO_LARGE and RESOURCE_EXHAUSTED / DISK_FULL before a byte is taken,
+    INVALID_ARGUMENT / SIZE_MISMATCH, INVALID_ARGUMENT / DIGEST_MISMATCH, OUT_OF_RANGE / CHUNK_OFFSET_WRONG,
+    DEADLINE_EXCEEDED / UPLOAD_TOO_SLOW, ABORTED / UPLOAD_IN_PROGRESS. After UNAVAILABLE / NOT_READY what was received is
+    kept; sending the header again has it checked.
     An interrupted upload resumes from GetDatasetUpload's offset, for a day. The bytes of a name's newest version are
     that version; bytes of an older one become the newest again, under a new number.
     """
@@ -87,7 +95,9 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
     ValidateDataset: _aio.UnaryUnaryMultiCallable[_dataset_pb2.ValidateDatasetRequest, _dataset_pb2.ValidateDatasetResponse]  # type: ignore[assignment]
     """Reads a dataset as a job with these settings would train on it and reports what that comes to: lengths, what is cut or
     left out and why, repetition, overlap with a validation dataset, imbalance, tokens and steps. Fails with NOT_FOUND /
-    DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT / DATASET_UNCHECKED.
+    DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a base that is an adapter or a
+    validation dataset of another format, INVALID_ARGUMENT / SETTINGS_UNFIT for a base that is too large for this
+    deployment, INVALID_ARGUMENT / DATASET_UNCHECKED, RESOURCE_EXHAUSTED / DISK_FULL, UNAVAILABLE / NOT_READY.
     """
     ListDatasetProblems: _aio.UnaryUnaryMultiCallable[_dataset_pb2.ListDatasetProblemsRequest, _dataset_pb2.ListDatasetProblemsResponse]  # type: ignore[assignment]
     """Lists all that the newest check of a dataset said of its lines, also of a file that was refused at upload, by its digest.
@@ -98,7 +108,9 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
     ListDatasets: _aio.UnaryUnaryMultiCallable[_dataset_pb2.ListDatasetsRequest, _dataset_pb2.ListDatasetsResponse]  # type: ignore[assignment]
     """Lists every version of the tenant's datasets, newest first."""
     DeleteDataset: _aio.UnaryUnaryMultiCallable[_dataset_pb2.DeleteDatasetRequest, _dataset_pb2.DeleteDatasetResponse]  # type: ignore[assignment]
-    """Deletes a version that no unfinished job uses; of a name alone the newest one. Fails with FAILED_PRECONDITION / DATASET_IN_USE."""
+    """Deletes a version that no unfinished job uses; of a name alone the newest one. Fails with NOT_FOUND / DATASET_NOT_FOUND,
+    FAILED_PRECONDITION / DATASET_IN_USE.
+    """
 
 class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
     """Datasets of a tenant. Content never changes: other bytes under the same name are its next version. NAME means the newest
@@ -114,8 +126,10 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         """Uploads a file: the header first, then chunks in order. Checks every row before it is stored; fails with
         INVALID_ARGUMENT / DATASET_MALFORMED naming the first twenty lines (ListDatasetProblems has all of them for a day,
         under the digest), INVALID_ARGUMENT / DATASET_UNCHECKED when checking the rows takes more time or memory than their
-        length allows, INVALID_ARGUMENT / DIGEST_MISMATCH, RESOURCE_EXHAUSTED / DISK_FULL before a byte is taken, ABORTED /
-        UPLOAD_IN_PROGRESS. After UNAVAILABLE / NOT_READY what was received is kept; sending the header again has it checked.
+        length allows, RESOURCE_EXHAUSTED / DATASET_TOO_LARGE and RESOURCE_EXHAUSTED / DISK_FULL before a byte is taken,
+        INVALID_ARGUMENT / SIZE_MISMATCH, INVALID_ARGUMENT / DIGEST_MISMATCH, OUT_OF_RANGE / CHUNK_OFFSET_WRONG,
+        DEADLINE_EXCEEDED / UPLOAD_TOO_SLOW, ABORTED / UPLOAD_IN_PROGRESS. After UNAVAILABLE / NOT_READY what was received is
+        kept; sending the header again has it checked.
         An interrupted upload resumes from GetDatasetUpload's offset, for a day. The bytes of a name's newest version are
         that version; bytes of an older one become the newest again, under a new number.
         """
@@ -144,7 +158,9 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_dataset_pb2.ValidateDatasetResponse, _abc.Awaitable[_dataset_pb2.ValidateDatasetResponse]]:
         """Reads a dataset as a job with these settings would train on it and reports what that comes to: lengths, what is cut or
         left out and why, repetition, overlap with a validation dataset, imbalance, tokens and steps. Fails with NOT_FOUND /
-        DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT / DATASET_UNCHECKED.
+        DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a base that is an adapter or a
+        validation dataset of another format, INVALID_ARGUMENT / SETTINGS_UNFIT for a base that is too large for this
+        deployment, INVALID_ARGUMENT / DATASET_UNCHECKED, RESOURCE_EXHAUSTED / DISK_FULL, UNAVAILABLE / NOT_READY.
         """
 
     @_abc_1.abstractmethod
@@ -179,6 +195,8 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _dataset_pb2.DeleteDatasetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dataset_pb2.DeleteDatasetResponse, _abc.Awaitable[_dataset_pb2.DeleteDatasetResponse]]:
-        """Deletes a version that no unfinished job uses; of a name alone the newest one. Fails with FAILED_PRECONDITION / DATASET_IN_USE."""
+        """Deletes a version that no unfinished job uses; of a name alone the newest one. Fails with NOT_FOUND / DATASET_NOT_FOUND,
+        FAILED_PRECONDITION / DATASET_IN_USE.
+        """
 
 def add_DatasetServiceServicer_to_server(servicer: DatasetServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

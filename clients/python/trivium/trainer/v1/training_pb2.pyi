@@ -279,7 +279,9 @@ class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.Val
     JOB_STATE_PAUSING: _JobState.ValueType  # 3
     """Was asked to stop, and will at its next step."""
     JOB_STATE_PAUSED: _JobState.ValueType  # 4
-    """Stopped with a checkpoint, on request or because the disk is full; its last event says which."""
+    """Stopped with a checkpoint: on request, because of what it cannot help (a full disk, a checkpoint of a later release), or
+    as a member of a sweep that waits for the others at a rung or at its end. Its last event says which.
+    """
     JOB_STATE_CANCELLING: _JobState.ValueType  # 5
     """Was asked to end, and will at its next step."""
     JOB_STATE_REGISTERING: _JobState.ValueType  # 6
@@ -303,7 +305,9 @@ JOB_STATE_RUNNING: JobState.ValueType  # 2
 JOB_STATE_PAUSING: JobState.ValueType  # 3
 """Was asked to stop, and will at its next step."""
 JOB_STATE_PAUSED: JobState.ValueType  # 4
-"""Stopped with a checkpoint, on request or because the disk is full; its last event says which."""
+"""Stopped with a checkpoint: on request, because of what it cannot help (a full disk, a checkpoint of a later release), or
+as a member of a sweep that waits for the others at a rung or at its end. Its last event says which.
+"""
 JOB_STATE_CANCELLING: JobState.ValueType  # 5
 """Was asked to end, and will at its next step."""
 JOB_STATE_REGISTERING: JobState.ValueType  # 6
@@ -624,11 +628,13 @@ class TrainingSettings(_message.Message):
     gradient_checkpointing: _builtins.bool
     """Compute activations twice instead of holding them: a third more time, much less memory. Default false."""
     packing: _builtins.bool
-    """Put short rows into one sequence without their seeing one another; for FULL, DORA and QLORA, the others never pad.
-    Default false.
+    """Put short rows into one sequence without their seeing one another; for FULL, DORA and QLORA, the others never pad, and
+    not with DPO and KTO. Default false.
     """
     supervision: Global___Supervision.ValueType
-    """Which tokens the loss is taken on."""
+    """Which tokens of a conversation the loss is taken on; SUPERVISED alone. CONTINUED takes every token, DPO and KTO those of
+    the answers.
+    """
     sample_rows: _builtins.int
     """Rows drawn from the dataset by the seed; default all."""
     validation_ratio: _builtins.float
@@ -798,7 +804,9 @@ class JobError(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """Reason from the error catalogue."""
+    """Reason from the error catalogue: TRAINING_DIVERGED, PROCESS_LOST, DATASET_MALFORMED, SETTINGS_UNFIT, BASE_CHANGED (the
+    deployment trains on another base by now), JOB_UNREACHABLE (a job that it depends on did not succeed), or another.
+    """
     message: _builtins.str
     """What was wrong and what to do."""
     def __init__(
@@ -924,7 +932,7 @@ class Job(_message.Message):
     sweep: _builtins.str
     """Sweep that it is a member of; empty for none."""
     recipe: _builtins.str
-    """Recipe that filled in the settings; empty for none."""
+    """Recipe, ID or ID:CHOICE, by which records become rows, or that the settings came from; empty for none."""
     queue_position: _builtins.int
     """Place in the queue, from 1; 0 when it does not wait."""
     waiting_reason: _builtins.str
@@ -1070,14 +1078,16 @@ class CreateJobRequest(_message.Message):
     """Dataset id or digest to evaluate on; empty holds out settings.validation_ratio of the training data."""
     start_version: _builtins.str
     """Go on from a version of the tenant's: MODEL@VERSION or sha256:…, an adapter of the same base with the same settings
-    of LoRA.  A full model is gone on from by naming it as the base.
+    of LoRA. A full model is gone on from by naming it as the base.
     """
     priority: Global___Priority.ValueType
     """Which waiting job goes first."""
     processes: _builtins.int
     """Processes that train it together, for FULL where the deployment has several machines; default 1."""
     recipe: _builtins.str
-    """Recipe that the settings came from, for the record."""
+    """Recipe, ID or ID:CHOICE as FillRecipe gives it, that makes rows of records; with other rows it is kept for the record
+    alone.
+    """
     @_builtins.property
     def settings(self) -> Global___TrainingSettings:
         """Settings."""

@@ -124,9 +124,13 @@ class TrainingServiceServicer(object):
     """
 
     def CreateJob(self, request, context):
-        """Queues a job and returns it. Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT /
-        DATASET_MALFORMED, RESOURCE_EXHAUSTED / DISK_FULL, UNIMPLEMENTED / NOT_YET_AVAILABLE for a method that this release
-        lacks.
+        """Queues a job and returns it. Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, NOT_FOUND /
+        JOB_NOT_FOUND for one of depends_on, INVALID_ARGUMENT / FIELD_INVALID for rows that the objective does not take, a
+        start on another base, a name that is none or a dependency that has failed, INVALID_ARGUMENT / SETTINGS_UNFIT with the
+        arithmetic for what this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL; where start_version leads
+        nowhere, with NOT_FOUND / MODEL_NOT_FOUND (also for a number or an alias that the model lacks), NOT_FOUND /
+        VERSION_NOT_FOUND for a digest, FAILED_PRECONDITION / VERSION_AMBIGUOUS, FAILED_PRECONDITION / ALIAS_NOT_SERVING. What
+        only the rows tell (nothing left to learn, a record that its recipe cannot take) fails the job when it begins.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -147,28 +151,32 @@ class TrainingServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CancelJob(self, request, context):
-        """Ends a job at its next step. Ending a finished job is FAILED_PRECONDITION / JOB_FINISHED; ending a cancelled one is no error.
+        """Ends a job at its next step. Fails with NOT_FOUND / JOB_NOT_FOUND, and FAILED_PRECONDITION / JOB_FINISHED for one that
+        has ended or whose version is being registered; ending a cancelled one is no error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PauseJob(self, request, context):
-        """Stops a job at its next step after a checkpoint; ResumeJob goes on from there.
+        """Stops a job at its next step after a checkpoint; ResumeJob goes on from there. Fails with NOT_FOUND / JOB_NOT_FOUND,
+        and FAILED_PRECONDITION / JOB_FINISHED for one that has ended, is being cancelled or registered; pausing a paused one
+        is no error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResumeJob(self, request, context):
-        """Queues a paused job again. Fails with FAILED_PRECONDITION / JOB_NOT_PAUSED.
+        """Queues a paused job again. Fails with NOT_FOUND / JOB_NOT_FOUND, FAILED_PRECONDITION / JOB_NOT_PAUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchJob(self, request, context):
-        """Streams a job's events after a sequence number, first those that were, then those that come, until the job ends.
+        """Streams a job's events after a sequence number, first those that were, then those that come, until the job ends. Fails
+        with NOT_FOUND / JOB_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -187,7 +195,8 @@ class TrainingServiceServicer(object):
         weights of that step, registered as a job's result is, and answers once the registry has verified them. A repeat
         makes no second version; what was begun is finished when the caller leaves. Fails with NOT_FOUND / JOB_NOT_FOUND,
         NOT_FOUND / CHECKPOINT_NOT_FOUND, FAILED_PRECONDITION / CHECKPOINT_UNFIT, RESOURCE_EXHAUSTED / DISK_FULL,
-        UNAVAILABLE / PEER_UNAVAILABLE, and with what the registry refuses a version with.
+        UNAVAILABLE / PEER_UNAVAILABLE, for a full model, which takes files of its base, with NOT_FOUND / BASE_NOT_FOUND or
+        FAILED_PRECONDITION / BASE_CHANGED, and with what the registry refuses a version with.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -240,7 +249,8 @@ class TrainingServiceServicer(object):
 
     def FillRecipe(self, request, context):
         """Fills in a request for a dataset by a recipe and one choice, with the reasons; nothing is queued. Fails with NOT_FOUND /
-        RECIPE_NOT_FOUND, NOT_FOUND / DATASET_NOT_FOUND, FAILED_PRECONDITION / RECIPE_UNFIT naming the field that its rows lack.
+        RECIPE_NOT_FOUND, NOT_FOUND / DATASET_NOT_FOUND, FAILED_PRECONDITION / RECIPE_UNFIT naming the field that its rows lack,
+        INVALID_ARGUMENT / FIELD_INVALID for a choice that is none, INVALID_ARGUMENT / DATASET_UNCHECKED, UNAVAILABLE / NOT_READY.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,22 +36,33 @@ class TrainingServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TrainingServiceAsyncStub: ...
     CreateJob: _grpc.UnaryUnaryMultiCallable[_training_pb2.CreateJobRequest, _training_pb2.CreateJobResponse]
-    """Queues a job and returns it. Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT /
-    DATASET_MALFORMED, RESOURCE_EXHAUSTED / DISK_FULL, UNIMPLEMENTED / NOT_YET_AVAILABLE for a method that this release
-    lacks.
+    """Queues a job and returns it. Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, NOT_FOUND /
+    JOB_NOT_FOUND for one of depends_on, INVALID_ARGUMENT / FIELD_INVALID for rows that the objective does not take, a
+    start on another base, a name that is none or a dependency that has failed, INVALID_ARGUMENT / SETTINGS_UNFIT with the
+    arithmetic for what this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL; where start_version leads
+    nowhere, with NOT_FOUND / MODEL_NOT_FOUND (also for a number or an alias that the model lacks), NOT_FOUND /
+    VERSION_NOT_FOUND for a digest, FAILED_PRECONDITION / VERSION_AMBIGUOUS, FAILED_PRECONDITION / ALIAS_NOT_SERVING. What
+    only the rows tell (nothing left to learn, a record that its recipe cannot take) fails the job when it begins.
     """
     GetJob: _grpc.UnaryUnaryMultiCallable[_training_pb2.GetJobRequest, _training_pb2.GetJobResponse]
     """Returns a job. Fails with NOT_FOUND / JOB_NOT_FOUND."""
     ListJobs: _grpc.UnaryUnaryMultiCallable[_training_pb2.ListJobsRequest, _training_pb2.ListJobsResponse]
     """Lists the tenant's jobs, newest first."""
     CancelJob: _grpc.UnaryUnaryMultiCallable[_training_pb2.CancelJobRequest, _training_pb2.CancelJobResponse]
-    """Ends a job at its next step. Ending a finished job is FAILED_PRECONDITION / JOB_FINISHED; ending a cancelled one is no error."""
+    """Ends a job at its next step. Fails with NOT_FOUND / JOB_NOT_FOUND, and FAILED_PRECONDITION / JOB_FINISHED for one that
+    has ended or whose version is being registered; ending a cancelled one is no error.
+    """
     PauseJob: _grpc.UnaryUnaryMultiCallable[_training_pb2.PauseJobRequest, _training_pb2.PauseJobResponse]
-    """Stops a job at its next step after a checkpoint; ResumeJob goes on from there."""
+    """Stops a job at its next step after a checkpoint; ResumeJob goes on from there. Fails with NOT_FOUND / JOB_NOT_FOUND,
+    and FAILED_PRECONDITION / JOB_FINISHED for one that has ended, is being cancelled or registered; pausing a paused one
+    is no error.
+    """
     ResumeJob: _grpc.UnaryUnaryMultiCallable[_training_pb2.ResumeJobRequest, _training_pb2.ResumeJobResponse]
-    """Queues a paused job again. Fails with FAILED_PRECONDITION / JOB_NOT_PAUSED."""
+    """Queues a paused job again. Fails with NOT_FOUND / JOB_NOT_FOUND, FAILED_PRECONDITION / JOB_NOT_PAUSED."""
     WatchJob: _grpc.UnaryStreamMultiCallable[_training_pb2.WatchJobRequest, _training_pb2.WatchJobResponse]
-    """Streams a job's events after a sequence number, first those that were, then those that come, until the job ends."""
+    """Streams a job's events after a sequence number, first those that were, then those that come, until the job ends. Fails
+    with NOT_FOUND / JOB_NOT_FOUND.
+    """
     ListCheckpoints: _grpc.UnaryUnaryMultiCallable[_training_pb2.ListCheckpointsRequest, _training_pb2.ListCheckpointsResponse]
     """Lists a job's checkpoints that are kept, newest first. The last two are, until the job has succeeded, and of one that
     failed or was cancelled for a day more, while the disk has room. Fails with NOT_FOUND / JOB_NOT_FOUND.
@@ -61,7 +72,8 @@ class TrainingServiceStub:
     weights of that step, registered as a job's result is, and answers once the registry has verified them. A repeat
     makes no second version; what was begun is finished when the caller leaves. Fails with NOT_FOUND / JOB_NOT_FOUND,
     NOT_FOUND / CHECKPOINT_NOT_FOUND, FAILED_PRECONDITION / CHECKPOINT_UNFIT, RESOURCE_EXHAUSTED / DISK_FULL,
-    UNAVAILABLE / PEER_UNAVAILABLE, and with what the registry refuses a version with.
+    UNAVAILABLE / PEER_UNAVAILABLE, for a full model, which takes files of its base, with NOT_FOUND / BASE_NOT_FOUND or
+    FAILED_PRECONDITION / BASE_CHANGED, and with what the registry refuses a version with.
     """
     EstimateJob: _grpc.UnaryUnaryMultiCallable[_training_pb2.EstimateJobRequest, _training_pb2.EstimateJobResponse]
     """Says what a job would cost in tokens, time and memory, without queueing it. Fails as CreateJob does."""
@@ -82,7 +94,8 @@ class TrainingServiceStub:
     """Lists named recipes that fill in a whole request."""
     FillRecipe: _grpc.UnaryUnaryMultiCallable[_training_pb2.FillRecipeRequest, _training_pb2.FillRecipeResponse]
     """Fills in a request for a dataset by a recipe and one choice, with the reasons; nothing is queued. Fails with NOT_FOUND /
-    RECIPE_NOT_FOUND, NOT_FOUND / DATASET_NOT_FOUND, FAILED_PRECONDITION / RECIPE_UNFIT naming the field that its rows lack.
+    RECIPE_NOT_FOUND, NOT_FOUND / DATASET_NOT_FOUND, FAILED_PRECONDITION / RECIPE_UNFIT naming the field that its rows lack,
+    INVALID_ARGUMENT / FIELD_INVALID for a choice that is none, INVALID_ARGUMENT / DATASET_UNCHECKED, UNAVAILABLE / NOT_READY.
     """
 
 @_typing.type_check_only
@@ -93,22 +106,33 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateJob: _aio.UnaryUnaryMultiCallable[_training_pb2.CreateJobRequest, _training_pb2.CreateJobResponse]  # type: ignore[assignment]
-    """Queues a job and returns it. Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT /
-    DATASET_MALFORMED, RESOURCE_EXHAUSTED / DISK_FULL, UNIMPLEMENTED / NOT_YET_AVAILABLE for a method that this release
-    lacks.
+    """Queues a job and returns it. Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, NOT_FOUND /
+    JOB_NOT_FOUND for one of depends_on, INVALID_ARGUMENT / FIELD_INVALID for rows that the objective does not take, a
+    start on another base, a name that is none or a dependency that has failed, INVALID_ARGUMENT / SETTINGS_UNFIT with the
+    arithmetic for what this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL; where start_version leads
+    nowhere, with NOT_FOUND / MODEL_NOT_FOUND (also for a number or an alias that the model lacks), NOT_FOUND /
+    VERSION_NOT_FOUND for a digest, FAILED_PRECONDITION / VERSION_AMBIGUOUS, FAILED_PRECONDITION / ALIAS_NOT_SERVING. What
+    only the rows tell (nothing left to learn, a record that its recipe cannot take) fails the job when it begins.
     """
     GetJob: _aio.UnaryUnaryMultiCallable[_training_pb2.GetJobRequest, _training_pb2.GetJobResponse]  # type: ignore[assignment]
     """Returns a job. Fails with NOT_FOUND / JOB_NOT_FOUND."""
     ListJobs: _aio.UnaryUnaryMultiCallable[_training_pb2.ListJobsRequest, _training_pb2.ListJobsResponse]  # type: ignore[assignment]
     """Lists the tenant's jobs, newest first."""
     CancelJob: _aio.UnaryUnaryMultiCallable[_training_pb2.CancelJobRequest, _training_pb2.CancelJobResponse]  # type: ignore[assignment]
-    """Ends a job at its next step. Ending a finished job is FAILED_PRECONDITION / JOB_FINISHED; ending a cancelled one is no error."""
+    """Ends a job at its next step. Fails with NOT_FOUND / JOB_NOT_FOUND, and FAILED_PRECONDITION / JOB_FINISHED for one that
+    has ended or whose version is being registered; ending a cancelled one is no error.
+    """
     PauseJob: _aio.UnaryUnaryMultiCallable[_training_pb2.PauseJobRequest, _training_pb2.PauseJobResponse]  # type: ignore[assignment]
-    """Stops a job at its next step after a checkpoint; ResumeJob goes on from there."""
+    """Stops a job at its next step after a checkpoint; ResumeJob goes on from there. Fails with NOT_FOUND / JOB_NOT_FOUND,
+    and FAILED_PRECONDITION / JOB_FINISHED for one that has ended, is being cancelled or registered; pausing a paused one
+    is no error.
+    """
     ResumeJob: _aio.UnaryUnaryMultiCallable[_training_pb2.ResumeJobRequest, _training_pb2.ResumeJobResponse]  # type: ignore[assignment]
-    """Queues a paused job again. Fails with FAILED_PRECONDITION / JOB_NOT_PAUSED."""
+    """Queues a paused job again. Fails with NOT_FOUND / JOB_NOT_FOUND, FAILED_PRECONDITION / JOB_NOT_PAUSED."""
     WatchJob: _aio.UnaryStreamMultiCallable[_training_pb2.WatchJobRequest, _training_pb2.WatchJobResponse]  # type: ignore[assignment]
-    """Streams a job's events after a sequence number, first those that were, then those that come, until the job ends."""
+    """Streams a job's events after a sequence number, first those that were, then those that come, until the job ends. Fails
+    with NOT_FOUND / JOB_NOT_FOUND.
+    """
     ListCheckpoints: _aio.UnaryUnaryMultiCallable[_training_pb2.ListCheckpointsRequest, _training_pb2.ListCheckpointsResponse]  # type: ignore[assignment]
     """Lists a job's checkpoints that are kept, newest first. The last two are, until the job has succeeded, and of one that
     failed or was cancelled for a day more, while the disk has room. Fails with NOT_FOUND / JOB_NOT_FOUND.
@@ -118,7 +142,8 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     weights of that step, registered as a job's result is, and answers once the registry has verified them. A repeat
     makes no second version; what was begun is finished when the caller leaves. Fails with NOT_FOUND / JOB_NOT_FOUND,
     NOT_FOUND / CHECKPOINT_NOT_FOUND, FAILED_PRECONDITION / CHECKPOINT_UNFIT, RESOURCE_EXHAUSTED / DISK_FULL,
-    UNAVAILABLE / PEER_UNAVAILABLE, and with what the registry refuses a version with.
+    UNAVAILABLE / PEER_UNAVAILABLE, for a full model, which takes files of its base, with NOT_FOUND / BASE_NOT_FOUND or
+    FAILED_PRECONDITION / BASE_CHANGED, and with what the registry refuses a version with.
     """
     EstimateJob: _aio.UnaryUnaryMultiCallable[_training_pb2.EstimateJobRequest, _training_pb2.EstimateJobResponse]  # type: ignore[assignment]
     """Says what a job would cost in tokens, time and memory, without queueing it. Fails as CreateJob does."""
@@ -139,7 +164,8 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     """Lists named recipes that fill in a whole request."""
     FillRecipe: _aio.UnaryUnaryMultiCallable[_training_pb2.FillRecipeRequest, _training_pb2.FillRecipeResponse]  # type: ignore[assignment]
     """Fills in a request for a dataset by a recipe and one choice, with the reasons; nothing is queued. Fails with NOT_FOUND /
-    RECIPE_NOT_FOUND, NOT_FOUND / DATASET_NOT_FOUND, FAILED_PRECONDITION / RECIPE_UNFIT naming the field that its rows lack.
+    RECIPE_NOT_FOUND, NOT_FOUND / DATASET_NOT_FOUND, FAILED_PRECONDITION / RECIPE_UNFIT naming the field that its rows lack,
+    INVALID_ARGUMENT / FIELD_INVALID for a choice that is none, INVALID_ARGUMENT / DATASET_UNCHECKED, UNAVAILABLE / NOT_READY.
     """
 
 class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -153,9 +179,13 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _training_pb2.CreateJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_training_pb2.CreateJobResponse, _abc.Awaitable[_training_pb2.CreateJobResponse]]:
-        """Queues a job and returns it. Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT /
-        DATASET_MALFORMED, RESOURCE_EXHAUSTED / DISK_FULL, UNIMPLEMENTED / NOT_YET_AVAILABLE for a method that this release
-        lacks.
+        """Queues a job and returns it. Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, NOT_FOUND /
+        JOB_NOT_FOUND for one of depends_on, INVALID_ARGUMENT / FIELD_INVALID for rows that the objective does not take, a
+        start on another base, a name that is none or a dependency that has failed, INVALID_ARGUMENT / SETTINGS_UNFIT with the
+        arithmetic for what this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL; where start_version leads
+        nowhere, with NOT_FOUND / MODEL_NOT_FOUND (also for a number or an alias that the model lacks), NOT_FOUND /
+        VERSION_NOT_FOUND for a digest, FAILED_PRECONDITION / VERSION_AMBIGUOUS, FAILED_PRECONDITION / ALIAS_NOT_SERVING. What
+        only the rows tell (nothing left to learn, a record that its recipe cannot take) fails the job when it begins.
         """
 
     @_abc_1.abstractmethod
@@ -180,7 +210,9 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _training_pb2.CancelJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_training_pb2.CancelJobResponse, _abc.Awaitable[_training_pb2.CancelJobResponse]]:
-        """Ends a job at its next step. Ending a finished job is FAILED_PRECONDITION / JOB_FINISHED; ending a cancelled one is no error."""
+        """Ends a job at its next step. Fails with NOT_FOUND / JOB_NOT_FOUND, and FAILED_PRECONDITION / JOB_FINISHED for one that
+        has ended or whose version is being registered; ending a cancelled one is no error.
+        """
 
     @_abc_1.abstractmethod
     def PauseJob(
@@ -188,7 +220,10 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _training_pb2.PauseJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_training_pb2.PauseJobResponse, _abc.Awaitable[_training_pb2.PauseJobResponse]]:
-        """Stops a job at its next step after a checkpoint; ResumeJob goes on from there."""
+        """Stops a job at its next step after a checkpoint; ResumeJob goes on from there. Fails with NOT_FOUND / JOB_NOT_FOUND,
+        and FAILED_PRECONDITION / JOB_FINISHED for one that has ended, is being cancelled or registered; pausing a paused one
+        is no error.
+        """
 
     @_abc_1.abstractmethod
     def ResumeJob(
@@ -196,7 +231,7 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _training_pb2.ResumeJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_training_pb2.ResumeJobResponse, _abc.Awaitable[_training_pb2.ResumeJobResponse]]:
-        """Queues a paused job again. Fails with FAILED_PRECONDITION / JOB_NOT_PAUSED."""
+        """Queues a paused job again. Fails with NOT_FOUND / JOB_NOT_FOUND, FAILED_PRECONDITION / JOB_NOT_PAUSED."""
 
     @_abc_1.abstractmethod
     def WatchJob(
@@ -204,7 +239,9 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _training_pb2.WatchJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_training_pb2.WatchJobResponse], _abc.AsyncIterator[_training_pb2.WatchJobResponse]]:
-        """Streams a job's events after a sequence number, first those that were, then those that come, until the job ends."""
+        """Streams a job's events after a sequence number, first those that were, then those that come, until the job ends. Fails
+        with NOT_FOUND / JOB_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def ListCheckpoints(
@@ -226,7 +263,8 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         weights of that step, registered as a job's result is, and answers once the registry has verified them. A repeat
         makes no second version; what was begun is finished when the caller leaves. Fails with NOT_FOUND / JOB_NOT_FOUND,
         NOT_FOUND / CHECKPOINT_NOT_FOUND, FAILED_PRECONDITION / CHECKPOINT_UNFIT, RESOURCE_EXHAUSTED / DISK_FULL,
-        UNAVAILABLE / PEER_UNAVAILABLE, and with what the registry refuses a version with.
+        UNAVAILABLE / PEER_UNAVAILABLE, for a full model, which takes files of its base, with NOT_FOUND / BASE_NOT_FOUND or
+        FAILED_PRECONDITION / BASE_CHANGED, and with what the registry refuses a version with.
         """
 
     @_abc_1.abstractmethod
@@ -289,7 +327,8 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_training_pb2.FillRecipeResponse, _abc.Awaitable[_training_pb2.FillRecipeResponse]]:
         """Fills in a request for a dataset by a recipe and one choice, with the reasons; nothing is queued. Fails with NOT_FOUND /
-        RECIPE_NOT_FOUND, NOT_FOUND / DATASET_NOT_FOUND, FAILED_PRECONDITION / RECIPE_UNFIT naming the field that its rows lack.
+        RECIPE_NOT_FOUND, NOT_FOUND / DATASET_NOT_FOUND, FAILED_PRECONDITION / RECIPE_UNFIT naming the field that its rows lack,
+        INVALID_ARGUMENT / FIELD_INVALID for a choice that is none, INVALID_ARGUMENT / DATASET_UNCHECKED, UNAVAILABLE / NOT_READY.
         """
 
 def add_TrainingServiceServicer_to_server(servicer: TrainingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
