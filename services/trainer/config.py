@@ -39,7 +39,7 @@ class TrainerSettings(ServiceSettings):
     base_model: str = Field(default=DEFAULT_BASE, validation_alias="TRIVIUM_BASE_MODEL")
     # Further bases of the deployment that are trained on, by URI (wheel:, file:, hf:), with commas between.
     bases: str = ""
-    # Most memory that a tenant's base may need; 0 takes the machine's plan.
+    # What jobs and their bases may take of a machine's memory together; 0 takes the machine's plan.
     memory_bytes: int = Field(default=0, ge=0)
     # s3://bucket/prefix for datasets, with the credentials in the AWS variables; empty keeps them in the data folder.
     # Give the bucket a rule that aborts incomplete multipart uploads: parts of a killed process are not listed.
