@@ -290,6 +290,11 @@ class Reason(Enum):
     CHECKPOINT_NOT_FOUND = Entry(
         Code.NOT_FOUND, "The job {name} keeps no checkpoint{step}; it keeps {kept}.", "trivium.trainer.v1.Checkpoint"
     )
+    CHECKPOINT_TOO_NEW = Entry(
+        Code.FAILED_PRECONDITION,
+        "A later release of the trainer wrote the checkpoint of step {step}: it has format {format}, and this release reads "
+        "up to {known}. Update the trainer, or order the job anew.",
+    )
     CHECKPOINT_UNFIT = Entry(
         Code.FAILED_PRECONDITION, "No version can be made of the checkpoint of step {step}: {problem}."
     )

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from services.chassis.errors import Failure, Reason
 from services.chassis.files import disk_full_named, publish, require_space, sync_folder
 from services.trainer.job import Progress
 from services.trainer.tensor_files import system_errors
@@ -134,12 +135,23 @@ def write(
 
 
 def newest(parent: Path) -> Checkpoint | None:
-    """Return the newest checkpoint whose manifest verifies, or None."""
-    return next(iter(kept(parent)), None)
+    """Return the newest checkpoint whose manifest verifies, or None.
+
+    Raises CHECKPOINT_TOO_NEW where that is one of a later format: who went on from an earlier one, or began anew, would
+    lose what was trained since, and then remove it.
+    """
+    for folder in reversed(_folders(parent)):
+        manifest = _intact(folder)
+        if manifest is not None and _format(manifest) > FORMAT:
+            step = int(folder.name.removeprefix(_PREFIX))
+            raise Failure(Reason.CHECKPOINT_TOO_NEW, step=step, format=_format(manifest), known=FORMAT)
+        if manifest is not None and (found := _read(manifest, folder)) is not None:
+            return found
+    return None
 
 
 def kept(root: Path) -> list[Checkpoint]:
-    """Return the checkpoints of a job that verify, newest first, whichever lease wrote them."""
+    """Return the checkpoints of a job that verify and can be read, newest first, whichever lease wrote them."""
     return [checkpoint for folder in reversed(_folders(root)) if (checkpoint := verified(folder)) is not None]
 
 
@@ -208,15 +220,33 @@ def _require_lease(parent: Path) -> None:
 
 
 def verified(folder: Path) -> Checkpoint | None:
-    """Return the checkpoint in `folder`, or None when a file is missing, short or changed."""
+    """Return the checkpoint in `folder`, or None when a file is missing, short or changed, or the format a later one."""
+    manifest = _intact(folder)
+    return _read(manifest, folder) if manifest is not None and _format(manifest) <= FORMAT else None
+
+
+def _intact(folder: Path) -> dict[str, Any] | None:
+    """The manifest in `folder`, where all files are as it has them; None otherwise.  Every format has this much."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        files: dict[str, dict[str, object]] = manifest["files"]
-        written = manifest.get("format", 1)
-        if written > FORMAT or not {TENSORS, PROGRESS} <= files.keys():
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        if any(_described(folder / name) != described for name, described in manifest["files"].items()):
             return None
-        if any(_described(folder / name) != files[name] for name in files):
-            return None
+        _format(manifest)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return manifest
+
+
+def _format(manifest: Mapping[str, Any]) -> int:
+    return int(manifest.get("format", 1))
+
+
+def _read(manifest: Mapping[str, Any], folder: Path) -> Checkpoint | None:
+    """The checkpoint in `folder`, whose manifest was checked; None where that has not what it must have."""
+    files = manifest["files"]
+    if not {TENSORS, PROGRESS} <= files.keys():
+        return None
+    try:
         progress = Progress(**json.loads((folder / PROGRESS).read_text()))
         return Checkpoint(
             folder=folder,
@@ -224,7 +254,7 @@ def verified(folder: Path) -> Checkpoint | None:
             digest=f"sha256:{files[TENSORS]['sha256']}",
             size_bytes=sum(file.stat().st_size for file in folder.iterdir()),
             create_time=datetime.fromisoformat(manifest["create_time"]),
-            format=written,
+            format=_format(manifest),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -10,6 +10,11 @@ from services.trainer.job import Job, Move, State
 from services.trainer.settings import Method
 
 _SETTLED = {State.PAUSING: State.PAUSED, State.CANCELLING: State.CANCELLED}
+# What is no fault of the job, with when to resume it: what was trained is in its last checkpoint.
+_PAUSED = {
+    Reason.DISK_FULL.name: "when there is space",
+    Reason.CHECKPOINT_TOO_NEW.name: "once the trainer is updated",
+}
 
 
 def settle(job: Job) -> Move | None:
@@ -38,14 +43,14 @@ def stopped(job: Job, gave_way: str) -> Move | None:
 def refuse(job: Job, reason: str, message: str) -> Move | None:
     """The move of a job that cannot go on; a cancellation that came first counts.
 
-    A full disk is no fault of the job: what was trained is in its last checkpoint, so it waits for a person.
+    For a full disk, and a checkpoint that only a later release can read, it waits for a person.
     """
     if job.state.finished:
         return None
     if job.state is State.CANCELLING:
         return settle(job)
-    if reason == Reason.DISK_FULL.name:
-        paused = Move(State.PAUSED, f"{message} The job was paused; resume it when there is space.")
+    if when := _PAUSED.get(reason):
+        paused = Move(State.PAUSED, f"{message} The job was paused; resume it {when}.")
         return None if job.state is State.PAUSED else paused
     return Move(State.FAILED, message, {"error_reason": reason, "error_message": message})
 

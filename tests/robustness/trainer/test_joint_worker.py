@@ -16,6 +16,7 @@ from tests.small_disk import small_disk
 from tests.tiny_model import TinyModel
 from tests.unit.trainer.joint.company import PLAIN, text
 from tests.unit.trainer.joint.workers import Bench, Running, digest, is_last, join
+from tests.unit.trainer.later_release import of_a_later_format
 from tests.unit.trainer.tiny import TEMPLATE
 
 SETTINGS = Settings(rank=4, alpha=8, batch_rows=3, epochs=3, learning_rate=1e-2, checkpoint_steps=3)
@@ -286,6 +287,24 @@ def test_a_job_of_the_previous_release_goes_on_from_its_checkpoint(bench: Bench)
     assert "previous release" in said[0].message
     assert (said[1].said, said[1].progress.step) == (Said.STARTED, 6)
     assert digest(old) == digest(folder)
+
+
+def test_a_job_that_a_later_release_has_trained_is_refused_and_does_not_begin_anew(bench: Bench) -> None:
+    folder = bench.job("a", LONG, ROWS)
+    worker = bench.worker()
+    worker.tell(join(folder))
+    stepped(worker, "a")
+    worker.tell(Command(Do.STOP, job="a", epoch=1))
+    ended(worker, "a")
+    (kept,) = checkpoints.kept(folder / CHECKPOINTS)
+    of_a_later_format(kept)
+    worker.tell(join(folder, epoch=2))
+    refused = ended(worker, "a")
+    worker.end()
+    assert (refused.said, refused.reason) == (Said.REFUSED, "CHECKPOINT_TOO_NEW")
+    assert "Update the trainer" in refused.message
+    assert not [line for line in of(worker, "a") if line.epoch == 2 and line.said is Said.STARTED]
+    assert kept.folder.exists()
 
 
 def first_format(folder: Path) -> Path:

@@ -4,8 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from services.chassis.errors import Failure, Reason
 from services.trainer import checkpoints
 from services.trainer.job import Progress
+from tests.unit.trainer.later_release import of_a_later_format
 
 
 def write(parent: Path, step: int) -> checkpoints.Checkpoint:
@@ -83,13 +85,33 @@ def test_a_checkpoint_of_the_first_format_is_read(tmp_path: Path) -> None:
     assert checkpoints.load_state(found) == {}
 
 
-def test_a_checkpoint_of_a_later_format_is_passed_over(tmp_path: Path) -> None:
+def test_nobody_goes_on_from_before_a_checkpoint_of_a_later_format(tmp_path: Path) -> None:
     write(tmp_path, 1)
-    manifest = json.loads((newer := write(tmp_path, 2).folder / checkpoints.MANIFEST).read_text())
-    newer.write_text(json.dumps(manifest | {"format": checkpoints.FORMAT + 1}))
+    of_a_later_format(write(tmp_path, 2))
+    with pytest.raises(Failure) as refused:
+        checkpoints.newest(tmp_path)
+    assert refused.value.reason is Reason.CHECKPOINT_TOO_NEW
+    assert f"step 2: it has format {checkpoints.FORMAT + 1}" in refused.value.sentence
+    assert "Update the trainer" in refused.value.sentence
+    # Whoever asks what can be published is told of the rest.
+    assert [found.progress.step for found in checkpoints.kept(tmp_path)] == [1]
+
+
+def test_a_damaged_checkpoint_of_a_later_format_is_passed_over(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    of_a_later_format(newer := write(tmp_path, 2))
+    (newer.folder / checkpoints.TENSORS).write_bytes(b"half")
     found = checkpoints.newest(tmp_path)
     assert found is not None
     assert found.progress.step == 1
+
+
+def test_a_checkpoint_of_a_later_format_is_in_nobodys_way_once_there_is_a_newer_one(tmp_path: Path) -> None:
+    of_a_later_format(write(tmp_path, 1))
+    write(tmp_path, 2)
+    found = checkpoints.newest(tmp_path)
+    assert found is not None
+    assert found.progress.step == 2
 
 
 def test_a_later_lease_goes_on_from_what_an_earlier_one_wrote_and_clears_it(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@ import dataclasses
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+import pytest
+
 from services.trainer.job import MOVES, Job, Order, Progress, State
 from services.trainer.moves import diverged, lost, refuse, settle, stopped, trained
 from services.trainer.settings import Method, Settings
@@ -75,15 +77,18 @@ def test_a_job_that_is_paused_as_its_process_is_lost_is_paused() -> None:
     assert move.state is State.PAUSED
 
 
-def test_a_full_disk_pauses_the_job_and_keeps_what_it_has() -> None:
+@pytest.mark.parametrize(
+    ("reason", "when"), [("DISK_FULL", "when there is space"), ("CHECKPOINT_TOO_NEW", "once the trainer is updated")]
+)
+def test_what_is_no_fault_of_the_job_pauses_it_and_it_keeps_what_it_has(reason: str, when: str) -> None:
     for state in (State.RUNNING, State.PAUSING):
-        move = refuse(job(state), "DISK_FULL", "No space is left.")
+        move = refuse(job(state), reason, "It cannot go on.")
         assert move is not None
         assert move.state in MOVES[state]
         assert (move.state, move.columns) == (State.PAUSED, {})
-        assert move.message == "No space is left. The job was paused; resume it when there is space."
-    assert refuse(job(State.PAUSED), "DISK_FULL", "No space is left.") is None
-    assert refuse(job(State.QUEUED), "DISK_FULL", "No space is left.") is not None
+        assert move.message == f"It cannot go on. The job was paused; resume it {when}."
+    assert refuse(job(State.PAUSED), reason, "It cannot go on.") is None
+    assert refuse(job(State.QUEUED), reason, "It cannot go on.") is not None
 
 
 def said_of(kept_steps: Iterable[int], method: Method = Method.LORA) -> str:

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from services.chassis.errors import Failure, Reason
 from services.trainer import checkpoints, material
 from services.trainer.child import train
 from services.trainer.conduct import Refused
 from services.trainer.data.examples import ChatEncoder
 from services.trainer.settings import Method, Objective, Settings
 from services.trainer.work import CHECKPOINTS, RESULT, RESULT_MANIFEST, Exit, Line, Said, Work
+from tests.unit.trainer.later_release import of_a_later_format
 from tests.unit.trainer.solo.small_jobs import with_settings
 
 PAIRS = [("Who has the key?", "The night watch.", "No idea."), ("Is there a bell?", "Yes.", "Maybe so.")]
@@ -71,6 +73,19 @@ def test_a_process_whose_lease_went_to_another_leaves_no_result(tmp_path: Path, 
         train(folder, lambda _: None, lambda: False, at)
     assert not (folder / RESULT).exists()
     assert not list(folder.glob("tmp-*"))
+
+
+def test_a_job_does_not_begin_anew_where_a_later_release_has_trained_it(tmp_path: Path, base: Path) -> None:
+    folder = ordered(tmp_path / "job", base, with_settings(), conversations(12), epoch=1)
+    assert train(folder, lambda _: None, lambda: True) == Exit.STOPPED
+    (kept,) = checkpoints.kept(folder / CHECKPOINTS)
+    of_a_later_format(kept)
+    said: list[Line] = []
+    with pytest.raises(Failure) as refused:
+        train(folder, said.append, lambda: False)
+    assert refused.value.reason is Reason.CHECKPOINT_TOO_NEW
+    assert said == []
+    assert kept.folder.exists()
 
 
 def test_rows_that_were_cut_are_named(tmp_path: Path, base: Path) -> None:
