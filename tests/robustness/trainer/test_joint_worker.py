@@ -289,6 +289,27 @@ def test_a_job_of_the_previous_release_goes_on_from_its_checkpoint(bench: Bench)
     assert digest(old) == digest(folder)
 
 
+def test_training_gives_way_between_two_steps_to_whoever_serves_and_takes_over_when_nobody_does(bench: Bench) -> None:
+    worker = bench.worker()
+    worker.tell(join(bench.job("a", replace(SETTINGS, epochs=300), ROWS)))
+    stepped(worker, "a")
+    assert os.sched_getscheduler(worker.pid) == os.SCHED_OTHER
+
+    def runs_as(policy: int) -> bool:
+        """Whether it comes to that while it trains on."""
+        worker.until(lambda line: is_last(line) or os.sched_getscheduler(worker.pid) == policy)
+        return os.sched_getscheduler(worker.pid) == policy
+
+    served = bench.root / "run" / "generator.json"
+    served.parent.mkdir()
+    served.write_text(json.dumps({"pid": os.getpid()}))
+    assert runs_as(os.SCHED_IDLE)
+    served.unlink()
+    assert runs_as(os.SCHED_OTHER)
+    assert not any(map(is_last, of(worker, "a")))
+    worker.kill()
+
+
 def test_a_job_that_a_later_release_has_trained_is_refused_and_does_not_begin_anew(bench: Bench) -> None:
     folder = bench.job("a", LONG, ROWS)
     worker = bench.worker()

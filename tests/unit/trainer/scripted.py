@@ -134,6 +134,8 @@ class World:
         self.executor = Scripted(self.leases.owner)
         self.sweeps = sweeps_in(database, self._heard)
         self.holding: list[str] = []
+        # As the trainer is set to.
+        self.threads = 1
 
     def _heard(self, job: str) -> None:
         for listener in self.listeners:
@@ -143,7 +145,7 @@ class World:
     async def work(self, job: Job) -> AsyncIterator[Work]:
         self.holding.append(job.job)
         try:
-            yield Work("base", "tiny", "rows", Settings(), threads=1, data_dir=str(self.folder))
+            yield Work("base", "tiny", "rows", Settings(), threads=self.threads, data_dir=str(self.folder))
         finally:
             self.holding.remove(job.job)
 
@@ -175,7 +177,7 @@ class World:
             work=self.work,
             limits=limits,
             wake=wake,
-            granted=Granted(1, allowed, Policy(quantum_seconds=0.0)),
+            granted=Granted(self.threads, allowed, Policy(quantum_seconds=0.0)),
             meter=self.meter,
             log=log,
         )

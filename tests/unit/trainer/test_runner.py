@@ -21,7 +21,7 @@ from services.trainer.planning import Allowance
 from services.trainer.reports import Report
 from services.trainer.settings import Method, Settings
 from services.trainer.store import JobRow
-from services.trainer.work import Line, Said
+from services.trainer.work import Line, Said, Work
 from tests.stack import eventually
 from tests.unit.trainer.scripted import World
 from tests.unit.trainer.sweeping.test_sweeps import NOBODYS, wanted
@@ -86,6 +86,24 @@ async def test_a_job_trains_under_a_lease_and_what_it_needs_stays_until_it_leave
         done = await world.until_state(job, State.REGISTERING)
         await world.until(lambda: not world.holding, "what it needed was let go")
     assert (done.progress.step, done.lease.owner) == (1, "")
+
+
+async def test_a_job_keeps_the_threads_that_it_was_started_with(world: World) -> None:
+    """Its bits depend on them: a trainer that starts with others gives them to new jobs alone."""
+    world.threads = 2
+    begun = await queued(world.jobs)
+    async with world.running():
+        await world.until(lambda: begun.job in world.executor.started, "it was started")
+    world.executor.loses(begun.job)
+    world.threads = 3
+    new = await queued(world.jobs)
+    async with world.running():
+        await world.until(lambda: {begun.job, new.job} <= world.executor.started.keys(), "both were started")
+    started = [world.executor.started[job.job] for job in (begun, new)]
+    assert [training.epoch for training in started] == [2, 1]
+    assert [training.work.threads for training in started] == [2, 3]
+    assert [training.group and training.group.threads for training in started] == [2, 3]
+    assert [Work.read(training.folder).threads for training in started] == [2, 3]
 
 
 async def test_a_job_whose_process_is_lost_goes_on_and_one_that_loses_too_many_fails(world: World) -> None:

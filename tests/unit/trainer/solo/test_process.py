@@ -1,10 +1,12 @@
 """The process of a solo job: an order in a folder, lines back, a result to register."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from services.chassis import resources
 from services.chassis.errors import Failure, Reason
 from services.trainer import checkpoints, material
 from services.trainer.child import train
@@ -86,6 +88,29 @@ def test_a_job_does_not_begin_anew_where_a_later_release_has_trained_it(tmp_path
     assert refused.value.reason is Reason.CHECKPOINT_TOO_NEW
     assert said == []
     assert kept.folder.exists()
+
+
+def test_a_solo_job_gives_way_between_two_steps_while_anybody_serves(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = ordered(tmp_path / "job", base, with_settings(batch_rows=3), conversations(12))
+    served = folder / "run" / "generator.json"
+    served.parent.mkdir()
+    idle: list[bool] = []
+    told: list[tuple[Said, list[bool]]] = []
+
+    def say(line: Line) -> None:
+        told.append((line.said, list(idle)))
+        match line.progress.step:
+            case 1:
+                served.write_text(json.dumps({"pid": os.getpid()}))
+            case 3:
+                served.unlink(missing_ok=True)
+
+    monkeypatch.setattr(resources, "set_idle", idle.append)
+    assert train(folder, say, lambda: False) == Exit.DONE
+    steps = [so_far for said, so_far in told if said is Said.STEP]
+    assert steps == [[False], [False, True], [False, True], [False, True, False]]
 
 
 def test_rows_that_were_cut_are_named(tmp_path: Path, base: Path) -> None:
