@@ -1,5 +1,11 @@
 """Read a dataset, of whichever kind of file, and say row by row what is wrong and what to do about it.
 
+The library `datasets` is not what reads: it stops at the first bad record of a file and writes the whole of it anew into
+a cache, where people are owed every problem with its line, in a few records' memory, and an upload is checked in a child
+that can write no file (`checker`).  What a row may be follows TRL's formats, plain and conversational: language
+modelling, prompt and completion, preference with a prompt or with what both sides begin with, unpaired preference.
+Records for recipes are ours.
+
 Invariant: a file's kind is told by its bytes, never by its name; any bytes at all end in rows and problems.
 """
 
