@@ -16,6 +16,7 @@ from typing import Any
 from services.chassis.files import write_atomically
 from services.trainer.job import Progress
 from services.trainer.settings import Settings, settings_from
+from services.trainer.texts import fit
 
 ORDER = "order.json"
 WORKER_ORDER = "worker.json"
@@ -92,9 +93,14 @@ class Line:
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> "Line":
-        """The line that `fields` are of.  Raises ValueError, KeyError, TypeError for anything else."""
+        """The line that `fields` are of.  Raises ValueError, KeyError, TypeError for anything else.
+
+        Its texts may quote what a tenant sent, and are made fit to be stored: a process whose last words cannot be would
+        never be done with.
+        """
         typed = {"said": Said(fields["said"]), "progress": Progress(**fields.get("progress", {}))}
-        return cls(**(dict(fields) | typed))
+        texts = {name: fit(str(fields[name])) for name in ("message", "reason") if name in fields}
+        return cls(**(dict(fields) | typed | texts))
 
     @classmethod
     def decode(cls, line: bytes) -> "Line | None":

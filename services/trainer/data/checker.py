@@ -24,6 +24,7 @@ from services.trainer.data.preview import PreviewRow
 from services.trainer.data.report import Asked, Lengths, Pairs, Report
 from services.trainer.data.rows import Format, Problem
 from services.trainer.settings import Objective
+from services.trainer.texts import fit
 
 # A hundred problems of a few hundred bytes fit many times, as do the rows of a preview.
 _ANSWER_BYTES = 8 * 1024 * 1024
@@ -187,8 +188,13 @@ async def _answer(child: Child, say: Say) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(line)
         if "problems" not in found:
             return found
-        say([Problem(**entry) for entry in found["problems"]])
+        say([_problem(entry) for entry in found["problems"]])
     return {}
+
+
+def _problem(entry: dict[str, Any]) -> Problem:
+    """What the child said; it may quote the rows."""
+    return Problem(**(entry | {name: fit(entry[name]) for name in ("field", "message")}))
 
 
 def _failure(status: int, cpu_seconds: float, memory_bytes: int) -> Exception:

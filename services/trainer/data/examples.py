@@ -17,6 +17,7 @@ from jinja2 import TemplateError
 from services.trainer.data.rows import Turn
 from services.trainer.data.training_templates import training_template
 from services.trainer.settings import Supervision
+from services.trainer.texts import fit
 
 # Characters of what a template says of a conversation.
 _MAX_QUOTED = 300
@@ -164,7 +165,7 @@ def _refusals_named() -> Iterator[None]:
     try:
         yield
     except _TEMPLATE_ERRORS as error:
-        why = str(error)[:_MAX_QUOTED]
+        why = fit(str(error)[:_MAX_QUOTED])
         raise Unrenderable(f"the base's chat template refuses it: {why}; write the conversation so") from error
 
 
