@@ -1,9 +1,10 @@
 """Serving and training on the same cores: what each loses beside the other.
 
 The generator answers requests that arrive at random at 30 % of its capacity, in the sense in which a queue has one: the
-requests a second that it answers one after another, so that alone it is busy for 30 % of the time.  Beside it a queue
-of jobs trains that never empties.  Three conditions take turns: serving alone (the jobs are paused), both, training
-alone (nothing is asked; the generator stays up).
+requests a second that it answers one after another, so that alone it is busy for 30 % of the time.  In batches it could
+answer more: `coserve_load_of_batched_capacity` says what part of that is asked for.  Beside it a queue of jobs trains
+that never empties.  Three conditions take turns: serving alone (the jobs are paused), both, training alone (nothing is
+asked; the generator stays up).
 """
 
 from __future__ import annotations

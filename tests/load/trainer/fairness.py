@@ -1,7 +1,7 @@
 """Is the queue fair?  Three tenants of different weights with full queues, and a small one beside a burst.
 
-On the real service with a tiny base, whose steps take milliseconds, a short run quantum, and memory for some of the
-jobs only, so that jobs wait, and are put off for others.
+On the real service with a tiny random base, whose steps take milliseconds, one thread, a short run quantum, and memory for
+some of the jobs only, so that jobs wait, and are put off for others.  What is measured is whose turn it is, not speed.
 """
 
 from __future__ import annotations
@@ -77,7 +77,10 @@ def shares(window_seconds: float) -> Figures:
 
 
 def burst(many: int, small_jobs: int) -> Figures:
-    """`burst_p95_wait_ratio`: how much longer a small job waits beside a burst than on an idle machine, in quanta."""
+    """`burst_p95_wait_ratio`: how much longer a small job waits beside a burst than on an idle machine, in quanta.
+
+    That is the p95 beside the burst less the median on the idle machine: a start's own seconds are no wait for others.
+    """
     with _tiny({}) as trainer:
         small, crowd = trainer.tenant(), trainer.tenant()
         dataset = small.upload(texts(8, 400))
