@@ -263,9 +263,11 @@ class Runner:
                 await self._executor.start(self._training(claimed, nodes, work))
         except Failure as failure:
             reason, why = failure.reason.name, failure.sentence
-            await self._settle(claimed, lambda now: moves.refuse(now, reason, why))
+            # Patiently, as in `_take`: ours by its row and held by no process, it would stay so for ever.
+            await self._patiently(partial(self._settle, claimed, lambda now: moves.refuse(now, reason, why)))
         except OSError as error:
-            await self._lost(Lost(job.tenant, job.job, claimed.lease.epoch, f"it could not be started: {error}"))
+            lost = Lost(job.tenant, job.job, claimed.lease.epoch, f"it could not be started: {error}")
+            await self._patiently(partial(self._lost, lost))
 
     def _training(self, job: Job, nodes: tuple[str, ...], work: Work) -> Training:
         order = job.order

@@ -4,7 +4,7 @@ Invariant: what was cleaned is taken by every database and every message of ours
 """
 
 # PostgreSQL stores no NUL; neither SQLite nor a message takes half a pair of UTF-16.
-_UNFIT = {0: "\ufffd"} | dict.fromkeys(range(55296, 57344), "�")
+_UNFIT = {0: "\ufffd"} | dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
 
 
 def fit(text: str) -> str:

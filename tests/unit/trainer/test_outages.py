@@ -1,6 +1,8 @@
 """A database that goes away in the middle of everything: the trainer waits for it, and nothing is done twice."""
 
 import asyncio
+import errno
+import os
 import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from services.chassis.errors import Failure, Reason
 from services.chassis.logs import logger
+from services.trainer.executors.executor import Training
 from services.trainer.job import EventKind, Job, Progress, State
 from services.trainer.job_rows import find, job_of
 from services.trainer.outages import Patience
@@ -77,3 +80,38 @@ async def test_what_is_no_outage_is_not_done_again() -> None:
     with pytest.raises(Failure):
         await Patience(0.0, logger("trainer"))(refused)
     assert times == 1
+
+
+@pytest.mark.parametrize(
+    ("failing", "becomes"),
+    [
+        (Failure(Reason.DISK_FULL, what="the training jobs"), State.PAUSED),
+        (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), State.FAILED),
+    ],
+    ids=["refused", "lost"],
+)
+async def test_a_job_that_could_not_be_started_is_settled_once_the_database_takes_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, failing: Exception, becomes: State
+) -> None:
+    job = await queued(world.jobs)
+    world.executor.failing = failing
+    start, write, refusals = world.executor.start, world.database.write, 0
+
+    async def starts(training: Training) -> None:
+        nonlocal refusals
+        refusals = 2
+        await start(training)
+
+    async def writes(change: Any) -> Any:
+        nonlocal refusals
+        if refusals:
+            refusals -= 1
+            raise Failure(Reason.DISK_FULL, what="the database")
+        return await write(change)
+
+    monkeypatch.setattr(world.executor, "start", starts)
+    monkeypatch.setattr(world.database, "write", writes)
+    async with world.running():
+        settled = await world.until_state(job, becomes)
+        await world.until(lambda: not world.holding, "what it needed was let go")
+    assert settled.lease.owner == ""
