@@ -1,18 +1,18 @@
 """What a job would cost, before anything is spent: tokens by its rows, memory by arithmetic, time by what was measured.
 
-Invariant: nothing is made up.  A speed that was never measured here is 0, and so is the time that would follow from it.
+Invariants: nothing is made up: a speed that was never measured here is 0, and so is the time that would follow from it.
+And an order that would be refused is not estimated as if it were taken.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from services.chassis.database import Database
-from services.trainer.data.dataset_rows import Dataset, find
+from services.trainer.data.dataset_rows import Dataset
 from services.trainer.job import Order
-from services.trainer.jobs import Jobs, examples, step_tokens, steps
+from services.trainer.jobs import Jobs, examples, settled_order, step_tokens, steps
 from services.trainer.needs import Architecture
 from services.trainer.ordering import memory_parts
-from services.trainer.scheduling.state import Node
 from services.trainer.settings import Objective
 from services.trainer.solo.needs import trained_parameters
 from services.trainer.speeds import kind_of, speeds
@@ -26,7 +26,7 @@ class Estimate:
     """Tokens over all passes, optimizer steps, seconds of an otherwise idle machine, bytes.
 
     ``tokens_per_second`` is what jobs of the same base and method reached here, 0 when none has trained yet; then
-    ``seconds`` is 0 too.  ``memory_parts`` sum to ``memory_bytes``.
+    ``seconds`` is 0 too.  ``memory_parts`` sum to ``memory_bytes``.  Of an order that does not fit a warning says why.
     """
 
     order: Order
@@ -53,17 +53,19 @@ class Estimates:
         self._database = database
         self._jobs = jobs
 
-    async def of(self, tenant: str, order: Order, base: Architecture, nodes: Sequence[Node]) -> Estimate:
-        """The estimate of an order that is complete.  Raises DATASET_NOT_FOUND."""
-        dataset = await self._database.read(lambda session: find(session, tenant, order.dataset))
+    async def of(self, tenant: str, order: Order, base: Architecture, misfit: str) -> Estimate:
+        """The estimate of an order that is complete; `misfit` as `estimate` has it.  Raises as `settled_order`."""
+        settled, dataset = await self._database.read(
+            lambda session: settled_order(session, tenant, order, for_use=False)
+        )
         measured = speeds(await self._jobs.recent())
-        return estimate(order, dataset, base, measured.get(kind_of(order), 0.0), nodes)
+        return estimate(settled, dataset, base, measured.get(kind_of(order), 0.0), misfit)
 
 
 def estimate(
-    order: Order, dataset: Dataset, base: Architecture, tokens_per_second: float, nodes: Sequence[Node]
+    order: Order, dataset: Dataset, base: Architecture, tokens_per_second: float, misfit: str = ""
 ) -> Estimate:
-    """Work it out."""
+    """Work it out.  `misfit` is why the order could never be trained here, empty when it could."""
     settings = order.settings
     count = examples(dataset, order)
     planned = steps(count, order)
@@ -80,8 +82,8 @@ def estimate(
         trainable_parameters=trained,
         version_bytes=trained * (_FLOAT_BYTES if settings.method.makes_adapter else _HALF_BYTES),
         memory_parts=parts,
-        fits=any(sum(parts.values()) <= node.memory_bytes for node in nodes),
-        warnings=[*order.warnings, *_warnings(order, dataset, planned)],
+        fits=not misfit,
+        warnings=[*order.warnings, *_warnings(order, dataset, planned), *([misfit] if misfit else [])],
     )
 
 

@@ -58,8 +58,8 @@ class Jobs:
         await self.admit()
 
         def queue(session: Session) -> str:
-            settled, count = settled_order(session, tenant, order)
-            progress = Progress(total_steps=steps(count, settled))
+            settled, dataset = settled_order(session, tenant, order)
+            progress = Progress(total_steps=steps(examples(dataset, settled), settled))
             row = add(session, tenant, self._new_id(), principal, settled, progress, self._seconds())
             return row.job
 
@@ -240,15 +240,20 @@ def step_tokens(dataset: Dataset, order: Order) -> float:
     return min(settings.batch_rows, count) * min(dataset.tokens / max(1, count), sides * settings.max_row_tokens)
 
 
-def settled_order(session: Session, tenant: str, order: Order) -> tuple[Order, int]:
-    """The order with what only the tables know, and its examples (`examples`).  The datasets stay while the job does."""
-    dataset = find_dataset(session, tenant, order.dataset, for_use=True)
+def settled_order(session: Session, tenant: str, order: Order, *, for_use: bool = True) -> tuple[Order, Dataset]:
+    """The order with what only the tables know, and its dataset.
+
+    `for_use`: the datasets stay while the job does; without it nothing is held, and a read will do.  Raises
+    DATASET_NOT_FOUND, JOB_NOT_FOUND for one that is to be waited for, FIELD_INVALID for rows that the objective does not
+    take and for a job that nothing can follow.
+    """
+    dataset = find_dataset(session, tenant, order.dataset, for_use=for_use)
     _require_fit(dataset, order, "dataset")
     settled = replace(
         order, dataset=dataset.key, dataset_digest=dataset.digest, step_tokens=step_tokens(dataset, order)
     )
     if order.validation_dataset:
-        held_out = find_dataset(session, tenant, order.validation_dataset, for_use=True)
+        held_out = find_dataset(session, tenant, order.validation_dataset, for_use=for_use)
         _require_fit(held_out, order, "validation_dataset")
         settled = replace(settled, validation_dataset=held_out.key, validation_dataset_digest=held_out.digest)
     for name in order.depends_on:
@@ -256,7 +261,7 @@ def settled_order(session: Session, tenant: str, order: Order) -> tuple[Order, i
         if state in (State.FAILED, State.CANCELLED):
             problem = f"the job {name} has {state.value}: nothing can follow it"
             raise Failure(Reason.FIELD_INVALID, field="depends_on", problem=problem)
-    return settled, examples(dataset, order)
+    return settled, dataset
 
 
 def _require_fit(dataset: Dataset, order: Order, field: str) -> None:

@@ -95,10 +95,14 @@ class Runner:
         self._speeds: Mapping[Kind, float] = {}
         self.verdicts: dict[str, Verdict] = {}
 
+    def misfit(self, tenant: str, order: Order) -> str:
+        """Why the order could never be trained here, with the arithmetic; empty when it could."""
+        granted = allowance_of(tenant, self._granted.allowances)
+        return unfit(order, self.nodes(), granted, gangs=self._executor.gangs)
+
     def require_fit(self, tenant: str, order: Order) -> Order:
         """Return the order.  Raises SETTINGS_UNFIT for one that could never be trained here."""
-        granted = allowance_of(tenant, self._granted.allowances)
-        if problem := unfit(order, self.nodes(), granted, gangs=self._executor.gangs):
+        if problem := self.misfit(tenant, order):
             raise Failure(Reason.SETTINGS_UNFIT, problem=problem)
         return order
 

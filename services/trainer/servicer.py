@@ -187,8 +187,8 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         self, request: training_pb2.EstimateJobRequest, context: Any
     ) -> training_pb2.EstimateJobResponse:
         base, order = await self._order(request.job)
-        found = await self._estimates.of(wire.tenant(), order, base.architecture, self._runner.nodes())
-        return wire_jobs.estimate(found)
+        misfit = self._runner.misfit(wire.tenant(), order)
+        return wire_jobs.estimate(await self._estimates.of(wire.tenant(), order, base.architecture, misfit))
 
     async def CreateSweep(
         self, request: training_pb2.CreateSweepRequest, context: Any

@@ -197,8 +197,9 @@ class PublishedCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class JobEstimate:
-    """What a job would cost; `memory_parts_bytes` sum to `memory_bytes`, `fits` says whether this deployment holds it.
+    """What a job would cost; `memory_parts_bytes` sum to `memory_bytes`.
 
+    `fits` says whether it can be trained here at all; where not, the last of `warnings` says why.
     `seconds` are on an idle machine at `tokens_per_second`, which is 0 where nothing was measured yet; `settings` have
     every default filled in.
     """

@@ -18,7 +18,7 @@ from services.chassis.idempotency import IdempotencyKey, once
 from services.trainer.job import Job, State
 from services.trainer.job_rows import find as find_job
 from services.trainer.job_rows import job_of, move, take_queue
-from services.trainer.jobs import settled_order, steps
+from services.trainer.jobs import examples, settled_order, steps
 from services.trainer.store import JobRow, SweepMemberRow, SweepRow
 from services.trainer.sweeping.settling import cancelled, settle
 from services.trainer.sweeping.sweep import Asked, Sweep, SweepState, check, lineage, paced
@@ -71,8 +71,8 @@ class Sweeps:
             name = self._new_id()
             created = []
             for asked_order, point in zip(asked.orders, asked.points, strict=True):
-                own, count = settled_order(session, tenant, asked_order)
-                total = steps(count, own)
+                own, dataset = settled_order(session, tenant, asked_order)
+                total = steps(examples(dataset, own), own)
                 paced_settings, holds = paced(own.settings, asked.rungs, total)
                 settled = replace(own, settings=paced_settings, sweep=name)
                 created.append(Created(self._new_id(), settled, point, total, holds))

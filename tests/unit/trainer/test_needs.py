@@ -106,19 +106,20 @@ def test_a_rank_that_is_not_served_is_warned_of(base: Path) -> None:
 
 def test_an_estimate_counts_what_will_be_trained(base: Path) -> None:
     shape = architecture(json.loads((base / "config.json").read_text()))
-    found = estimate(ORDER, ROWS, shape, 200.0, [Node("here", 1 << 40, 2)])
+    found = estimate(ORDER, ROWS, shape, 200.0)
     assert (found.steps, found.tokens, found.seconds, found.fits) == (20, 8000, 40.0, True)
     assert found.memory_bytes == sum(
         (joint_base_parts(shape, ORDER.settings) | joint_job_parts(shape, ORDER.settings)).values()
     )
-    assert not estimate(ORDER, ROWS, shape, 0.0, [Node("here", 1 << 20, 2)]).fits
+    refused = estimate(ORDER, ROWS, shape, 0.0, "it needs 3 GiB")
+    assert (refused.fits, refused.warnings) == (False, [*found.warnings, "it needs 3 GiB"])
 
 
 @pytest.mark.parametrize("method", [Method.FULL, Method.DORA])
 def test_an_estimate_of_a_job_that_trains_alone_is_of_its_own_process(base: Path, method: Method) -> None:
     shape = architecture(json.loads((base / "config.json").read_text()))
     order = replace(ORDER, settings=replace(ORDER.settings, method=method))
-    found = estimate(order, ROWS, shape, 0.0, [])
+    found = estimate(order, ROWS, shape, 0.0)
     assert found.memory_parts == solo_parts(shape, order.settings)
     assert found.memory_bytes == completed(order, shape, threads=2, serving_rank=16).job_bytes
     if method is Method.FULL:
@@ -131,7 +132,7 @@ def test_an_estimate_of_long_texts_counts_all_their_pieces(base: Path) -> None:
     shape = architecture(json.loads((base / "config.json").read_text()))
     settings = replace(ORDER.settings, objective=Objective.CONTINUED, max_row_tokens=101)
     texts = replace(ROWS, format=Format.TEXT, rows=2, tokens=80_000, max_row_tokens=60_000)
-    found = estimate(replace(ORDER, settings=settings), texts, shape, 0.0, [])
+    found = estimate(replace(ORDER, settings=settings), texts, shape, 0.0)
     # 800 pieces, twice, four a step; a piece repeats one token.
     assert (found.steps, found.tokens) == (400, 160_000)
     assert found.warnings == []
@@ -142,7 +143,7 @@ def test_an_estimate_of_pairs_counts_both_their_sides(base: Path, objective: Obj
     shape = architecture(json.loads((base / "config.json").read_text()))
     settings = replace(ORDER.settings, objective=objective, max_row_tokens=80)
     pairs = replace(ROWS, format=Format.PREFERENCE, max_row_tokens=80)
-    found = estimate(replace(ORDER, settings=settings), pairs, shape, 0.0, [])
+    found = estimate(replace(ORDER, settings=settings), pairs, shape, 0.0)
     assert (found.steps, found.tokens) == (steps, 8000)
 
 
@@ -157,13 +158,13 @@ def test_a_pattern_that_is_no_name_is_refused_before_it_is_matched(base: Path, p
 
 def test_an_estimate_knows_no_time_where_nothing_was_measured(base: Path) -> None:
     shape = architecture(json.loads((base / "config.json").read_text()))
-    assert estimate(ORDER, ROWS, shape, 0.0, []).seconds == 0.0
+    assert estimate(ORDER, ROWS, shape, 0.0).seconds == 0.0
 
 
 def test_rows_that_will_be_cut_are_warned_of(base: Path) -> None:
     shape = architecture(json.loads((base / "config.json").read_text()))
     cut = replace(ORDER, settings=replace(ORDER.settings, max_row_tokens=128))
-    assert any("rows are cut at 128" in warning for warning in estimate(cut, ROWS, shape, 0.0, []).warnings)
+    assert any("rows are cut at 128" in warning for warning in estimate(cut, ROWS, shape, 0.0).warnings)
 
 
 def test_a_speed_is_the_median_of_jobs_of_the_same_kind() -> None:

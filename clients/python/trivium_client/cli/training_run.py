@@ -163,7 +163,7 @@ def estimate_lines(estimate: JobEstimate) -> list[str]:
         lines.append(f"{trained}; the version's weights have {size(estimate.version_bytes)}.")
     lines += [f"warning: {warning}" for warning in estimate.warnings]
     if not estimate.fits:
-        lines.append("It does not fit this deployment: see the arithmetic, and lower what is largest.")
+        lines.append("It does not fit this deployment and would be refused; the last warning says why, and what to do.")
     return lines
 
 

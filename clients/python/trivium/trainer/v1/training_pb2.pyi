@@ -1693,7 +1693,7 @@ class EstimateJobResponse(_message.Message):
     version_bytes: _builtins.int
     """Length of the version's weights in bytes."""
     fits: _builtins.bool
-    """Whether this deployment can hold it at all."""
+    """Whether it can be trained here at all; where not, the last warning says why."""
     tokens_per_second: _builtins.float
     """Tokens a second that `seconds` counts with; measured here, or 0 when nothing was yet."""
     @_builtins.property

@@ -203,7 +203,8 @@ class TrainingServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def EstimateJob(self, request, context):
-        """Says what a job would cost in tokens, time and memory, without queueing it. Fails as CreateJob does.
+        """Says what a job would cost in tokens, time and memory, without queueing it. Fails as CreateJob does, but for a disk that
+        is full; of one that could never be trained here it says fits=false, and why in the last warning.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

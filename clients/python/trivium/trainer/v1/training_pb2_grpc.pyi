@@ -76,7 +76,9 @@ class TrainingServiceStub:
     FAILED_PRECONDITION / BASE_CHANGED, and with what the registry refuses a version with.
     """
     EstimateJob: _grpc.UnaryUnaryMultiCallable[_training_pb2.EstimateJobRequest, _training_pb2.EstimateJobResponse]
-    """Says what a job would cost in tokens, time and memory, without queueing it. Fails as CreateJob does."""
+    """Says what a job would cost in tokens, time and memory, without queueing it. Fails as CreateJob does, but for a disk that
+    is full; of one that could never be trained here it says fits=false, and why in the last warning.
+    """
     CreateSweep: _grpc.UnaryUnaryMultiCallable[_training_pb2.CreateSweepRequest, _training_pb2.CreateSweepResponse]
     """Queues a grid or random search over settings, whose members are jobs that train together; the best becomes the
     version, with the table of all. Fails as CreateJob, and with INVALID_ARGUMENT / FIELD_INVALID for axes that make no
@@ -146,7 +148,9 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     FAILED_PRECONDITION / BASE_CHANGED, and with what the registry refuses a version with.
     """
     EstimateJob: _aio.UnaryUnaryMultiCallable[_training_pb2.EstimateJobRequest, _training_pb2.EstimateJobResponse]  # type: ignore[assignment]
-    """Says what a job would cost in tokens, time and memory, without queueing it. Fails as CreateJob does."""
+    """Says what a job would cost in tokens, time and memory, without queueing it. Fails as CreateJob does, but for a disk that
+    is full; of one that could never be trained here it says fits=false, and why in the last warning.
+    """
     CreateSweep: _aio.UnaryUnaryMultiCallable[_training_pb2.CreateSweepRequest, _training_pb2.CreateSweepResponse]  # type: ignore[assignment]
     """Queues a grid or random search over settings, whose members are jobs that train together; the best becomes the
     version, with the table of all. Fails as CreateJob, and with INVALID_ARGUMENT / FIELD_INVALID for axes that make no
@@ -273,7 +277,9 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _training_pb2.EstimateJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_training_pb2.EstimateJobResponse, _abc.Awaitable[_training_pb2.EstimateJobResponse]]:
-        """Says what a job would cost in tokens, time and memory, without queueing it. Fails as CreateJob does."""
+        """Says what a job would cost in tokens, time and memory, without queueing it. Fails as CreateJob does, but for a disk that
+        is full; of one that could never be trained here it says fits=false, and why in the last warning.
+        """
 
     @_abc_1.abstractmethod
     def CreateSweep(

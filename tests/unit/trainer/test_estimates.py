@@ -1,0 +1,86 @@
+"""An estimate refuses what an order would be refused for, or says so."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+
+from services.chassis.database import Database
+from services.chassis.errors import Failure, Reason
+from services.chassis.idempotency import IdempotencyKey
+from services.trainer.estimates import Estimate, Estimates
+from services.trainer.job import Job, Order
+from services.trainer.jobs import Jobs
+from services.trainer.needs import Architecture
+from services.trainer.planning import Allowance
+from services.trainer.settings import Objective, Settings
+from tests.unit.trainer.scripted import World
+from tests.unit.trainer.test_jobs import ORDER, database, jobs, stored
+
+__all__ = ["database", "jobs"]
+
+SHAPE = Architecture(hidden_size=32, intermediate_size=64, layers=2, vocabulary=100, tied=True, linears={})
+
+
+async def refusal(asked: Callable[[], Awaitable[object]]) -> tuple[Reason, str | None, str]:
+    """What a call is refused with."""
+    with pytest.raises(Failure) as refused:
+        await asked()
+    return refused.value.reason, refused.value.field, refused.value.sentence
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"dataset": "absent"}, Reason.DATASET_NOT_FOUND),
+        ({"validation_dataset": "absent"}, Reason.DATASET_NOT_FOUND),
+        ({"settings": Settings(objective=Objective.DPO)}, Reason.FIELD_INVALID),
+        ({"depends_on": ("absent",)}, Reason.JOB_NOT_FOUND),
+        ({"depends_on": ("j1",)}, Reason.FIELD_INVALID),
+    ],
+    ids=["no dataset", "no validation dataset", "other rows", "no job to follow", "a job that was cancelled"],
+)
+async def test_an_estimate_fails_as_the_order_would(
+    database: Database, jobs: Jobs, fields: dict[str, object], reason: Reason
+) -> None:
+    await stored(database)
+    await jobs.create("acme", "ada", ORDER, IdempotencyKey("acme", "CreateJob", "", b""))
+    await jobs.cancel("acme", "j1")
+    order = replace(ORDER, **fields)  # type: ignore[arg-type]  # fields of Order
+
+    async def created() -> Job:
+        return await jobs.create("acme", "ada", order, IdempotencyKey("acme", "CreateJob", "", b""))
+
+    async def estimated() -> Estimate:
+        return await Estimates(database, jobs).of("acme", order, SHAPE, "")
+
+    found = await refusal(estimated)
+    assert found[0] is reason
+    assert found == await refusal(created)
+
+
+async def test_an_estimate_of_an_order_that_would_be_taken_queues_nothing(database: Database, jobs: Jobs) -> None:
+    await stored(database)
+    found = await Estimates(database, jobs).of("acme", ORDER, SHAPE, "")
+    assert (found.fits, found.order.dataset_digest[:7]) == (True, "sha256:")
+    assert await jobs.unfinished() == []
+
+
+@pytest.mark.parametrize(
+    ("order", "words"),
+    [
+        (replace(ORDER, processes=2), "lora trains in one"),
+        (replace(ORDER, job_bytes=1 << 50), "the largest machine gives training"),
+        (replace(ORDER, job_bytes=2 << 20), "your jobs may hold 1 MiB in all"),
+    ],
+    ids=["processes", "memory", "allowance"],
+)
+async def test_what_could_never_be_trained_here_does_not_fit(world: World, order: Order, words: str) -> None:
+    async with world.running(acme=Allowance(resident_bytes=1 << 20)) as runner:
+        misfit = runner.misfit("acme", order)
+        found = await Estimates(world.database, world.jobs).of("acme", order, SHAPE, misfit)
+        with pytest.raises(Failure) as refused:
+            runner.require_fit("acme", order)
+    assert not found.fits
+    assert words in found.warnings[-1]
+    assert found.warnings[-1] in refused.value.sentence
