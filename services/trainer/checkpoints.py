@@ -198,8 +198,12 @@ def _folders(root: Path) -> list[Path]:
 
     A later lease went on from all that was there, so what an earlier one still writes counts for less.
     """
-    parents = [root, *(root / f"{_LEASE}{epoch:08d}" for epoch in sorted(_epochs(root)))]
-    return [parent / name for parent in parents for name in sorted(_names(parent)) if name.startswith(_PREFIX)]
+    return [parent / name for parent in _parents(root) for name in sorted(_names(parent)) if name.startswith(_PREFIX)]
+
+
+def _parents(root: Path) -> list[Path]:
+    """The folders that hold a job's checkpoints: its own, of an earlier release, and one for each lease, oldest first."""
+    return [root, *(root / f"{_LEASE}{epoch:08d}" for epoch in sorted(_epochs(root)))]
 
 
 def _names(folder: Path) -> list[str]:
@@ -270,9 +274,10 @@ def load_tensors(checkpoint: Checkpoint) -> "dict[str, Tensor]":
 
 def sweep(root: Path) -> None:
     """Remove what killed writers left in a job's checkpoint folder; only the holder of its newest lease may call it."""
-    for pattern in (f"{_TEMPORARY}*", f"{_LEASE}*/{_TEMPORARY}*"):
-        for folder in root.glob(pattern):
-            shutil.rmtree(folder, ignore_errors=True)
+    for parent in _parents(root):
+        for name in _names(parent):
+            if name.startswith(_TEMPORARY):
+                shutil.rmtree(parent / name, ignore_errors=True)
 
 
 def _remove_old(parent: Path, at: WritePoint) -> None:

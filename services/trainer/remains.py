@@ -102,8 +102,17 @@ def _trimmed(folder: Path) -> int:
         else:
             path.unlink(missing_ok=True)
     checkpoints.sweep(folder / CHECKPOINTS)
-    kept = {manifest.parent for manifest in (folder / CHECKPOINTS).rglob(MANIFEST)}
-    return sum(file.stat().st_size for checkpoint in kept for file in checkpoint.iterdir())
+    # A worker may still be removing what it pushed out; `os.walk` passes over what is gone when it comes to it.
+    kept = ((holding, files) for holding, _, files in os.walk(folder / CHECKPOINTS) if MANIFEST in files)
+    return sum(_size_bytes(os.path.join(holding, name)) for holding, files in kept for name in files)
+
+
+def _size_bytes(file: str) -> int:
+    """0 where it is gone by now."""
+    try:
+        return os.path.getsize(file)
+    except FileNotFoundError:
+        return 0
 
 
 def _names(folder: Path) -> set[str]:

@@ -1,9 +1,12 @@
 """What ended jobs leave: checkpoints of those that failed or were cancelled, for a while and in bounds; nothing else."""
 
 import os
-from collections.abc import AsyncIterator
+import shutil
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -144,3 +147,45 @@ async def test_a_failed_job_without_a_checkpoint_leaves_nothing(disk: Disk) -> N
     disk.now = end_of(failed)
     await disk.remains().clear(set())
     assert disk.left() == set()
+
+
+class Listed(AbstractContextManager["Listed"]):
+    """What a folder held when it was listed, as `os.scandir` gives it."""
+
+    def __init__(self, entries: Iterable[os.DirEntry[str]]) -> None:
+        self._entries = iter(entries)
+
+    def __iter__(self) -> Iterator[os.DirEntry[str]]:
+        return self
+
+    def __next__(self) -> os.DirEntry[str]:
+        return next(self._entries)
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+@pytest.mark.parametrize("listed", [False, True], ids=["before it is listed", "once it was listed"])
+@pytest.mark.parametrize("vanishing", [CHECKPOINTS, "lease-", "step-"])
+async def test_what_a_worker_removes_while_it_is_counted_counts_for_nothing(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch, vanishing: str, listed: bool
+) -> None:
+    await disk.ended(State.RUNNING, State.FAILED)
+    scan, gone = os.scandir, False
+
+    def scans(path: Any) -> Any:
+        nonlocal gone
+        if gone or isinstance(path, int) or not Path(path).name.startswith(vanishing):
+            return scan(path)
+        gone = True
+        if not listed:
+            shutil.rmtree(path)
+            return scan(path)
+        with scan(path) as found:
+            entries = list(found)
+        shutil.rmtree(path)
+        return Listed(entries)
+
+    monkeypatch.setattr(os, "scandir", scans)
+    await disk.remains().clear(set())
+    assert gone
