@@ -80,7 +80,7 @@ def test_the_best_so_far_is_counted_wherever_anything_is_held_out(base: Path, me
     share = replace(nothing, settings=replace(nothing.settings, validation_ratio=0.1))
     dataset = replace(nothing, validation_dataset="others")
     whole = 4 * trained_parameters(shape, nothing.settings)
-    assert [estimate(each, ROWS, shape, 0.0, []).memory_parts.get(part, 0) for each in (nothing, share, dataset)] == [
+    assert [estimate(each, ROWS, shape, 0.0).memory_parts.get(part, 0) for each in (nothing, share, dataset)] == [
         0,
         whole,
         whole,
@@ -88,7 +88,7 @@ def test_the_best_so_far_is_counted_wherever_anything_is_held_out(base: Path, me
     bytes_of = [completed(each, shape, threads=2, serving_rank=16).job_bytes for each in (nothing, share, dataset)]
     assert bytes_of == [bytes_of[0], bytes_of[0] + whole, bytes_of[0] + whole]
     last = replace(dataset, settings=replace(dataset.settings, keep=Keep.LAST))
-    assert part not in estimate(last, ROWS, shape, 0.0, []).memory_parts
+    assert part not in estimate(last, ROWS, shape, 0.0).memory_parts
 
 
 def test_a_base_has_about_as_many_parameters_as_its_files(base: Path) -> None:
