@@ -146,6 +146,7 @@ class Runner:
         await self._remains.clear({job.job for job in jobs} | self._held.keys())
         await self._obey(jobs)
         by_name = {job.job: job for job in jobs}
+        self._not_before = {name: then for name, then in self._not_before.items() if name in by_name}
         outcomes = await self._jobs.states({name for job in jobs for name in job.order.depends_on})
         self._errands.see(jobs, outcomes)
         now = time.time()
@@ -350,11 +351,14 @@ class Runner:
 
     async def _lost(self, lost: Lost) -> None:
         job = await self._jobs.get(lost.tenant, lost.job)
-        if job.lease.epoch == lost.epoch:
-            self._log.warning("process_lost", job=job.job, how=lost.how, crashes=job.crashes + 1)
-            self._meter.lost()
-            job = await self._settle(job, lambda now: moves.lost(now, lost.how, self._limits.max_crashes))
-            self._not_before[job.job] = time.time() + self._limits.pause_after(job.crashes)
+        if job.lease.epoch != lost.epoch:
+            await self._release(lost.job)
+            return
+        self._log.warning("process_lost", job=job.job, how=lost.how, crashes=job.crashes + 1)
+        self._meter.lost()
+        # Before it is let go: whoever plans next finds it already.
+        self._not_before[job.job] = time.time() + self._limits.pause_after(job.crashes + 1)
+        await self._settle(job, lambda now: moves.lost(now, lost.how, self._limits.max_crashes))
 
     async def _settle(self, job: Job, choose: Callable[[Job], Move | None]) -> Job:
         """Move a job that no process of ours holds any more, and let go of it."""
@@ -366,7 +370,6 @@ class Runner:
         self._epochs.pop(name, None)
         self._giving_way.pop(name, None)
         self._pausing.discard(name)
-        self._not_before.pop(name, None)
         self._meter.left(name)
         if kept := self._held.pop(name, None):
             await kept.aclose()

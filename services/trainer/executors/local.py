@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from services.chassis.logs import Log
 from services.chassis.resources import serving
@@ -53,7 +54,8 @@ class LocalExecutor:
         # Those that were told to end because nobody needed them; another of the same name may have begun.
         self._leaving: list[Running] = []
         self._listeners: set[asyncio.Task[None]] = set()
-        self._starting: dict[Process, asyncio.Lock] = {}
+        # Locks of processes that are being started; one goes with the last who holds it.
+        self._starting: WeakValueDictionary[Process, asyncio.Lock] = WeakValueDictionary()
         self._unheard = Unheard()
 
     @asynccontextmanager
@@ -91,7 +93,8 @@ class LocalExecutor:
     async def start(self, training: Training) -> None:
         """As Executor.start.  A process that is new rests until it is told to compute."""
         process = training.process
-        async with self._starting.setdefault(process, asyncio.Lock()):
+        turn = self._starting.setdefault(process, asyncio.Lock())
+        async with turn:
             running = self._running.get(process)
             if running is None:
                 running = await self._start(training)

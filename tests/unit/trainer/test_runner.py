@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -153,6 +154,28 @@ async def test_what_is_said_under_an_earlier_lease_of_ours_changes_nothing(world
         done = await world.until_state(job, State.REGISTERING)
     assert done.attempts == 2
     assert ("drop", job.job) not in world.executor.asked
+
+
+async def test_a_process_that_is_lost_with_a_job_of_anothers_by_now_lets_go_of_it(world: World) -> None:
+    job = await queued(world.jobs)
+    async with world.running():
+        await world.until(lambda: job.job in world.executor.started, "it was started")
+        until = time.time() + 3600
+        taken = update(JobRow).values(lease_owner="elsewhere/1/1.00", lease_epoch=2, lease_expires_at=until)
+        await world.database.write(lambda session: session.execute(taken))
+        world.executor.loses(job.job)
+        await world.until(lambda: not world.holding, "what it needed was let go")
+    assert (await world.jobs.get("acme", job.job)).crashes == 0
+
+
+async def test_of_a_job_that_has_ended_nothing_is_remembered(world: World) -> None:
+    job = await queued(world.jobs)
+    async with world.running() as runner:
+        for _ in range(3):
+            await world.until(lambda: job.job in world.executor.started, "it was started")
+            world.executor.loses(job.job)
+        await world.until_state(job, State.FAILED)
+        await world.until(lambda: not runner._not_before, "nothing is remembered of it")
 
 
 async def test_a_paused_job_writes_its_checkpoint_first_and_a_cancelled_one_is_dropped(world: World) -> None:
