@@ -1,11 +1,14 @@
 """What is done for jobs beside their training: bases are fetched before it, versions are registered after it.
 
-Invariant: an errand is run once at a time for a job, however often it is asked for, and until it is done or refused.
+Invariants: an errand is run once at a time for a job, however often it is asked for, and until it is done or refused;
+and no tenant's fetches, however slow or often tried again, keep another's from being begun.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,8 +22,9 @@ from services.trainer.outages import Patience
 from services.trainer.publisher import Publisher, PublishPostponed, PublishRefused
 from services.trainer.work import RESULT
 
-# Bases that are fetched at the same time; more would only share the same wire and disk.
-_FETCHES = 2
+# Fetches at the same time, in all and of one tenant's jobs; more would only share the same wire and disk.
+_FETCHES = 3
+_TENANT_FETCHES = 2
 # What says nothing about the job: tried again.
 PASSING = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.ABORTED, Code.CANCELLED, Code.UNAUTHENTICATED})
 
@@ -57,11 +61,19 @@ def unhindered(job: Job, outcomes: Mapping[str, State]) -> bool:
     return all(outcomes.get(name) is State.SUCCEEDED for name in job.order.depends_on)
 
 
+@dataclass(frozen=True, slots=True)
+class _Vain:
+    """Fetches of a job that failed so far, and when the next may begin (the loop's seconds)."""
+
+    tries: int = 0
+    next_at: float = 0.0
+
+
 class Errands:
     """Runs them.
 
     ``lineage`` returns what a job's version is to keep beside its settings; ``pause_after`` says how many seconds to wait
-    after so many vain tries; ``done`` is called after each errand.
+    after so many vain tries; ``done`` is called after each errand, and when one may be tried again.
     """
 
     def __init__(
@@ -85,7 +97,12 @@ class Errands:
         self._done = done
         self._log = log
         self._patiently = Patience(pause_after(1), log)
-        self._under_way: set[tuple[str, str]] = set()
+        # Errands and the jobs they are run for, with the tenants of these.
+        self._under_way: dict[tuple[str, str], str] = {}
+        self._vain: dict[str, _Vain] = {}
+        # Tenants whose jobs had fetches, by how many had begun before the last one.
+        self._turns: dict[str, int] = {}
+        self._begun = 0
         self._group: asyncio.TaskGroup | None = None
 
     @asynccontextmanager
@@ -104,21 +121,41 @@ class Errands:
             for job in jobs
             if job.state in (State.QUEUED, State.RUNNING) and unhindered(job, outcomes) and not self._needed.here(job)
         ]
-        for job in fetching[:_FETCHES]:
-            self._begin("fetch", job, self._fetch)
+        self._fetch_some(fetching)
         for job in jobs:
             # Another trainer's results lie on its own disk.
             if job.state is State.REGISTERING and (self._folder / job.job / RESULT).exists():
                 self._begin("register", job, self._register)
 
+    def _fetch_some(self, wanted: Sequence[Job]) -> None:
+        """Give the free places to tenants in turn; those of one come in the order of the queue."""
+        self._vain = {job.job: self._vain[job.job] for job in wanted if job.job in self._vain}
+        self._turns = {job.tenant: self._turns.get(job.tenant, -1) for job in wanted}
+        now = asyncio.get_running_loop().time()
+        waiting = [
+            job
+            for job in wanted
+            if ("fetch", job.job) not in self._under_way and self._vain.get(job.job, _Vain()).next_at <= now
+        ]
+        held = Counter(tenant for (errand, _), tenant in self._under_way.items() if errand == "fetch")
+        for _ in range(_FETCHES - held.total()):
+            able = [job for job in waiting if held[job.tenant] < _TENANT_FETCHES]
+            if not able:
+                return
+            job = min(able, key=lambda job: (held[job.tenant], self._turns[job.tenant]))
+            waiting.remove(job)
+            held[job.tenant] += 1
+            self._turns[job.tenant] = self._begun = self._begun + 1
+            self._begin("fetch", job, self._fetch)
+
     def _begin(self, errand: str, job: Job, run: Callable[[Job], Coroutine[Any, Any, None]]) -> None:
         mark = (errand, job.job)
         if self._group is not None and mark not in self._under_way:
-            self._under_way.add(mark)
+            self._under_way[mark] = job.tenant
             self._group.create_task(run(job)).add_done_callback(lambda _: self._end(mark))
 
     def _end(self, mark: tuple[str, str]) -> None:
-        self._under_way.discard(mark)
+        del self._under_way[mark]
         self._done()
 
     async def _register(self, seen: Job) -> None:
@@ -146,20 +183,18 @@ class Errands:
                 return
 
     async def _fetch(self, job: Job) -> None:
-        """Bring what the job needs here, for as long as it wants it; what only passes is tried again."""
-        tries = 0
-        while not (await self._patiently(partial(self._jobs.get, job.tenant, job.job))).state.finished:
-            try:
-                await self._needed.fetch(job)
-            except Failure as failure:
-                if failure.code not in PASSING:
-                    await self._refuse(job, failure.reason.name, failure.sentence)
-                    return
-                tries += 1
-                self._log.warning("fetch_postponed", job=job.job, tries=tries, why=failure.reason.name)
-                await asyncio.sleep(self._pause_after(tries))
-            else:
+        """Try to bring here what the job needs; what only passes is tried again after a pause, which holds no place."""
+        try:
+            await self._needed.fetch(job)
+        except Failure as failure:
+            if failure.code not in PASSING:
+                await self._refuse(job, failure.reason.name, failure.sentence)
                 return
+            tries = self._vain.get(job.job, _Vain()).tries + 1
+            self._log.warning("fetch_postponed", job=job.job, tries=tries, why=failure.reason.name)
+            loop, pause_seconds = asyncio.get_running_loop(), self._pause_after(tries)
+            self._vain[job.job] = _Vain(tries, loop.time() + pause_seconds)
+            loop.call_later(pause_seconds, self._done)
 
     async def _refuse(self, job: Job, reason: str, message: str) -> None:
         await self._decide(job, lambda now: moves.refuse(now, reason, message))
