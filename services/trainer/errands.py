@@ -184,6 +184,9 @@ class Errands:
 
     async def _fetch(self, job: Job) -> None:
         """Try to bring here what the job needs; what only passes is tried again after a pause, which holds no place."""
+        if (await self._patiently(partial(self._jobs.get, job.tenant, job.job))).state.finished:
+            # Whoever asks for it may have looked before it ended.
+            return
         try:
             await self._needed.fetch(job)
         except Failure as failure:

@@ -1,93 +1,63 @@
-"""Whose base is fetched next: everybody's in turn, however slow or vain some fetches are."""
+"""Errands of jobs: run once each, whatever whoever asks for them knows."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
 
-from services.chassis.errors import Failure, Reason
+import pytest
+
+from services.chassis.database import open_database
 from services.chassis.logs import logger
 from services.trainer.errands import Errands
-from services.trainer.job import Job
-from tests.unit.trainer.scripted import World
-from tests.unit.trainer.test_jobs import queued
+from services.trainer.job import Job, State
+from services.trainer.work import RESULT
+from tests.unit.trainer.scripted import Bases
+from tests.unit.trainer.test_jobs import jobs_in, stored
+from tests.unit.trainer.test_runner import moved
 
 
-class Wire:
-    """Fetches last until a test ends them, or fail at once, for tenants that are away."""
+class Registry:
+    """Counts what is published."""
 
     def __init__(self) -> None:
-        self.begun: list[str] = []
-        self.away: set[str] = set()
-        self._ends: dict[str, asyncio.Event] = {}
-        self._came: set[str] = set()
+        self.published: list[str] = []
 
-    def here(self, job: Job) -> bool:
-        return job.job in self._came
-
-    async def fetch(self, job: Job) -> None:
-        self.begun.append(job.job)
-        if job.tenant in self.away:
-            raise Failure(Reason.PEER_UNAVAILABLE, service="registry")
-        await self._ends.setdefault(job.job, asyncio.Event()).wait()
-        self._came.add(job.job)
-
-    def ends(self, job: str) -> None:
-        self._ends.setdefault(job, asyncio.Event()).set()
+    async def publish(self, job: Job, result: Path, lineage: Mapping[str, object], mark: str = "") -> str:
+        self.published.append(job.job)
+        return f"sha256:{len(self.published)}"
 
 
-@asynccontextmanager
-async def fetching(wire: Wire, woken: asyncio.Event, pause_seconds: float) -> AsyncIterator[Errands]:
-    nobody = cast(Any, None)
-    errands = Errands(
-        nobody,
-        nobody,
-        wire,
-        folder=Path("jobs"),
-        lineage=nobody,
-        pause_after=lambda _: pause_seconds,
-        done=woken.set,
-        log=logger("trainer"),
-    )
-    async with asyncio.TaskGroup() as group, errands.running(group):
-        yield errands
-        for task in list(group._tasks):
-            task.cancel()
+async def nothing(job: Job) -> Mapping[str, object]:
+    return {}
 
 
-async def waiting(world: World, tenant: str, count: int) -> list[Job]:
-    job = await queued(world.jobs)
-    return [replace(job, tenant=tenant, job=f"{tenant}{number}") for number in range(1, count + 1)]
-
-
-async def test_slow_fetches_of_one_tenant_keep_nobody_elses_from_being_begun(world: World) -> None:
-    jobs = [job for tenant in ("a", "b", "c") for job in await waiting(world, tenant, 3)]
-    wire, woken = Wire(), asyncio.Event()
-    async with asyncio.timeout(30), fetching(wire, woken, 60.0) as errands:
-        errands.see(jobs[:3], {})
-        await asyncio.sleep(0)
-        assert wire.begun == ["a1", "a2"]
-        for ended in ("", "b1", "c1", "b2", "a1"):
-            wire.ends(ended)
-            woken.clear()
-            if ended:
-                await woken.wait()
-            errands.see(jobs, {})
-            await asyncio.sleep(0)
-    assert wire.begun == ["a1", "a2", "b1", "c1", "b2", "c2", "b3"]
-
-
-async def test_a_fetch_that_waits_for_its_next_try_holds_no_place(world: World) -> None:
-    jobs = [job for tenant in ("a", "b") for job in await waiting(world, tenant, 4)]
-    wire, woken = Wire(), asyncio.Event()
-    wire.away = {"a"}
-    async with asyncio.timeout(30), fetching(wire, woken, 0.2) as errands:
-        while "b2" not in wire.begun:
-            errands.see(jobs, {})
-            await asyncio.sleep(0)
-        while wire.begun.count("a4") < 2:
-            woken.clear()
-            errands.see(jobs, {})
-            await woken.wait()
+@pytest.mark.parametrize("looks", [1, 3])
+async def test_a_job_that_was_registered_since_somebody_looked_is_not_registered_again(
+    tmp_path: Path, looks: int
+) -> None:
+    async with open_database(f"sqlite:///{tmp_path}/t.db", "services.trainer.migrations") as database:
+        await stored(database)
+        jobs, registry = jobs_in(database), Registry()
+        job = await moved(jobs, State.RUNNING, State.REGISTERING)
+        (tmp_path / job.job / RESULT).mkdir(parents=True)
+        done = asyncio.Event()
+        errands = Errands(
+            jobs,
+            registry,
+            Bases(),
+            folder=tmp_path,
+            lineage=nothing,
+            pause_after=lambda tries: 0.01,
+            done=done.set,
+            log=logger("trainer"),
+        )
+        async with asyncio.TaskGroup() as group, errands.running(group):
+            for _ in range(looks):
+                done.clear()
+                # As it was found before the first of them was done.
+                errands.see([job], {})
+                errands.see([job], {})
+                await done.wait()
+        assert registry.published == [job.job]
+        found = await jobs.get("acme", job.job)
+        assert (found.state, found.version) == (State.SUCCEEDED, "sha256:1")
