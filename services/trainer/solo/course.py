@@ -1,20 +1,19 @@
 """What happens between the steps of a solo job: it reports, evaluates, keeps the best, checkpoints, stops.
 
 Invariant: at the end of a step, first the evaluation, then the checkpoint: what a checkpoint holds is all that the
-next step depends on, and a run that goes on from it evaluates nothing twice.
+next step depends on, and a run that goes on from it evaluates nothing twice.  It is written behind the steps that follow
+(`writing`), of copies; a job leaves only when its last one is durable.
 """
 
 import math
 import resource
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
 from transformers import TrainerCallback
 
-from services.chassis.errors import Failure
 from services.trainer import checkpoints
 from services.trainer.job import Progress
 from services.trainer.joint.answers import Question
@@ -25,7 +24,6 @@ from services.trainer.solo.answering import answered
 from services.trainer.solo.feeds import Feed
 from services.trainer.solo.order import (
     Assessment,
-    Checkpointed,
     Evaluated,
     Hooks,
     NotFinite,
@@ -34,6 +32,7 @@ from services.trainer.solo.order import (
     Stepped,
 )
 from services.trainer.solo.saving import export_of
+from services.trainer.solo.writing import Writer
 
 
 class Course(TrainerCallback):
@@ -59,6 +58,7 @@ class Course(TrainerCallback):
         self._held_out = held_out
         self._questions = questions
         self._checkpoint: checkpoints.Checkpoint | None = None
+        self._writer = Writer(order, hooks)
         self._export = export_of(trainer.model, order.base_name, order.facts)
         self._began_seconds = 0.0
 
@@ -71,7 +71,8 @@ class Course(TrainerCallback):
         """Do what steps are left, or as many as are wanted."""
         if not self.finished and not self._held:
             self.trainer.add_callback(self)
-            self.trainer.train()
+            with self._writer:
+                self.trainer.train()
 
     @property
     def _held(self) -> bool:
@@ -97,7 +98,8 @@ class Course(TrainerCallback):
         self._began_seconds = time.perf_counter()
 
     def on_step_end(self, args: Any, trainer_state: Any, control: Any, **_: Any) -> None:
-        """Report the step, then do what is due after it."""
+        """Report the step, then do what is due after it.  Raises what a checkpoint of an earlier step failed with."""
+        self._writer.look()
         tokens = self._count()
         took_seconds = time.perf_counter() - self._began_seconds
         self._tell(
@@ -112,37 +114,29 @@ class Course(TrainerCallback):
         if self._evaluation_due():
             self._evaluate()
         stopping = self.trainer.ranks.said_by_first(self._hooks.stopping()) or self._held
-        if stopping or self.finished or self.progress.step % self._settings.checkpoint_steps == 0:
-            self.checkpoint()
-        if stopping or self.finished:
+        leaving = bool(stopping or self.finished)
+        if leaving or self.progress.step % self._settings.checkpoint_steps == 0:
+            self._checkpoint_now(leaving=leaving)
+        if leaving:
             control.should_training_stop = True
 
-    def checkpoint(self) -> None:
-        """Write all of the job's state, durably.  Raises NotFinite, and DISK_FULL when it does not fit."""
+    def _checkpoint_now(self, *, leaving: bool) -> None:
+        """Have all of the job's state written; who leaves waits until it is durable.
+
+        Raises NotFinite, and as `Writer.wait` what this one or the one before failed with.
+        """
         ranks = self.trainer.ranks
         if ranks.total(float(not state.finite(self.parameters.values()))):
             raise NotFinite(f"after step {self.progress.step} the weights are no longer numbers")
-        tensors = state.held(self.parameters, self.trainer.optimizer, self.own, ranks)
-        size_bytes = self._write(tensors) if ranks.first else 0
-        # Who goes on before that, and is lost, would have another checkpoint to go on from than the first.
-        ranks.wait()
-        self._hooks.report(Checkpointed(self.progress, size_bytes))
-
-    def _write(self, tensors: Mapping[str, Tensor]) -> int:
-        try:
-            written = checkpoints.write(
-                self._order.into,
-                tensors,
-                self.progress,
-                self._order.libraries,
-                state={**state.noted(self.own), **self._export},
-                at=self._hooks.at,
-            )
-        except Failure:
-            # What was begun would keep the disk full.
-            checkpoints.sweep(self._order.into)
-            raise
-        return written.size_bytes
+        # Before the next is put together: memory is planned for one.  Others wait where they send their parts.
+        self._writer.wait()
+        tensors = state.held(self.parameters, self.trainer.optimizer, self.own, ranks, copied=not leaving)
+        if ranks.first:
+            self._writer.put(tensors, {**state.noted(self.own), **self._export}, self.progress)
+        if leaving:
+            self._writer.wait()
+            # All leave together: whoever were left alone would end with an error.
+            ranks.wait()
 
     def _count(self) -> int:
         """Count the step that was just done; return its tokens."""
@@ -182,11 +176,11 @@ class Course(TrainerCallback):
         self._tell(Evaluated(self.progress, assessment, best))
         if history.ended:
             ended = f"ended early: {history.misses} evaluations without improvement on that of step {history.best_step}"
-            self._hooks.report(Remarked(self.progress, ended))
+            self._writer.say(Remarked(self.progress, ended))
 
     def _tell(self, report: Stepped | Evaluated) -> None:
         self.own.reported.append(report)
-        self._hooks.report(report)
+        self._writer.say(report)
 
     def _answers(self) -> dict[str, float]:
         def decode(tokens: Sequence[int]) -> str:

@@ -31,20 +31,23 @@ def solo_parts(
     """Bytes of a job's process by part, at its peak; of each of its ``processes``, which divide what is trained.
 
     ``validation_dataset`` says whether one is named.
-    Checkpoints are written from the live tensors, and references are numbers by row: neither is among the parts.
+    A checkpoint is written beside the steps that follow it, of copies.  References are numbers by row, and not among the
+    parts.
     """
     full = settings.method is Method.FULL
     trained = trained_parameters(base, settings)
-    best = keeps_best(settings, validation_dataset=validation_dataset)
+    kept = trained * (_HALF_BYTES if full else _FLOAT_BYTES)
+    best = kept if keeps_best(settings, validation_dataset=validation_dataset) else 0
     parts = {
         "process": _PROCESS_BYTES,
         "base": 0 if full else _frozen_bytes(base, settings.method),
         "trained weights": trained * _FLOAT_BYTES // processes,
         "gradients": trained * _FLOAT_BYTES // processes,
         "moments": trained * _FLOAT_BYTES * _MOMENTS // processes,
-        # In the first process alone, which any of them may be.
-        "put together for a checkpoint": trained * _FLOAT_BYTES * (1 + _MOMENTS) if processes > 1 else 0,
-        "best weights so far": trained * (_HALF_BYTES if full else _FLOAT_BYTES) if best else 0,
+        # With the best weights of before, where better ones were found while it is written.  Of several processes in the
+        # first alone, which any of them may be: it puts together what is divided.
+        "copies for a checkpoint": trained * _FLOAT_BYTES * (1 + _MOMENTS) + best,
+        "best weights so far": best,
         "activations": _activation_bytes(base, settings),
         "output head": _head_bytes(base, settings),
     }

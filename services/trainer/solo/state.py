@@ -40,11 +40,11 @@ class State:
 
 
 def held(
-    parameters: Mapping[str, nn.Parameter], optimizer: Any, state: State, ranks: Ranks = ALONE
+    parameters: Mapping[str, nn.Parameter], optimizer: Any, state: State, ranks: Ranks = ALONE, *, copied: bool = False
 ) -> dict[str, Tensor]:
-    """Return all tensors by name; weights and moments are the live tensors, to be written before the next step.
+    """Return all tensors by name.  Weights and moments are the live ones unless ``copied``: these no step changes.
 
-    Of several processes all must ask, and the first has what is divided among them.
+    Of several processes all must ask, and the first has what is divided among them, put together and so a copy.
     """
     tensors = {_GENERATOR + name: tensor for name, tensor in generators().items()}
     for name, parameter in parameters.items():
@@ -52,6 +52,9 @@ def held(
         if parameter in optimizer.state:
             moments = {f"{moment}.{name}": optimizer.state[parameter][moment] for moment in _MOMENTS}
             tensors |= gathered(moments, ranks)
+    if copied and ranks.size == 1:
+        tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+    # A better evaluation makes others of these, and changes none.
     tensors |= {_BEST + name: tensor for name, tensor in state.best.items()}
     tensors |= {_REFERENCE + split: tensor for split, tensor in state.references.items()}
     return tensors

@@ -86,7 +86,7 @@ def test_the_best_so_far_is_counted_wherever_anything_is_held_out(base: Path, me
         whole,
     ]
     bytes_of = [completed(each, shape, threads=2, serving_rank=16).job_bytes for each in (nothing, share, dataset)]
-    assert bytes_of == [bytes_of[0], bytes_of[0] + whole, bytes_of[0] + whole]
+    assert bytes_of[0] + whole <= bytes_of[1] == bytes_of[2]
     last = replace(dataset, settings=replace(dataset.settings, keep=Keep.LAST))
     assert part not in estimate(last, ROWS, shape, 0.0).memory_parts
 

@@ -5,6 +5,7 @@ each point at which the first process died.  One process loads the libraries, al
 """
 
 import gc
+import itertools
 import json
 import os
 import signal
@@ -49,11 +50,11 @@ def new_job(folder: Path, base: Path) -> Job:
 
 def killed_at(folder: Path, base: Path, wanted: int) -> None:
     """Train until the write point of this number, counted from 1, and die there."""
-    seen: list[str] = []
+    # Steps and writes go on side by side: whichever comes to the number dies of it.
+    passed = itertools.count(1)
 
-    def at(point: str) -> None:
-        seen.append(point)
-        if len(seen) == wanted:
+    def at(_: str) -> None:
+        if next(passed) == wanted:
             os.kill(os.getpid(), signal.SIGKILL)
 
     new_job(folder, base).finish(at=at, each_step=lambda: at("a step begins"))

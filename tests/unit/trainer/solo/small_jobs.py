@@ -52,6 +52,12 @@ class Job:
         kept.mkdir(parents=True, exist_ok=True)
         self.order = SoloOrder(base, "tiny", settings, kept, kept, {"torch": "x"}, **order)
 
+    def under_lease(self, epoch: int) -> None:
+        """Have its checkpoints written under this lease."""
+        from services.trainer.checkpoints import lease_folder
+
+        self.order = replace(self.order, into=lease_folder(self.order.kept, epoch))
+
     def train(self, **hooks: Any) -> Any:
         """Train on from where the folder stands; return what `run.train` does."""
         from services.trainer.solo.run import train

@@ -35,7 +35,12 @@ def test_the_parts_follow_the_settings(base: Path) -> None:
 
     whole = parts()
     assert "best weights so far" not in whole
-    assert parts(validation_ratio=0.1)["best weights so far"] * 2 == whole["trained weights"]
+    # Weights and both moments.
+    assert whole["copies for a checkpoint"] == 3 * whole["trained weights"]
+    evaluated = parts(validation_ratio=0.1)
+    assert evaluated["best weights so far"] * 2 == whole["trained weights"]
+    # Those that were best when it was taken are held by the checkpoint that is being written.
+    assert evaluated["copies for a checkpoint"] == whole["copies for a checkpoint"] + evaluated["best weights so far"]
     assert parts(micro_batch_tokens=4096)["activations"] == 2 * whole["activations"]
     # One row goes through whole, however few tokens a part may hold.
     assert parts(micro_batch_tokens=1)["activations"] == parts(micro_batch_tokens=512)["activations"]
