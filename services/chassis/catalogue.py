@@ -305,6 +305,10 @@ class Reason(Enum):
     PROCESS_LOST = Entry(
         Code.INTERNAL, "The training process ended {count} times without getting further; last: {status}."
     )
+    PUBLICATIONS_EXHAUSTED = Entry(
+        Code.RESOURCE_EXHAUSTED,
+        "The tenant has {limit} versions of checkpoints under way, the most there may be at a time. Retry when one is made.",
+    )
     RECIPE_NOT_FOUND = Entry(
         Code.NOT_FOUND,
         "No recipe is named {name}; there are {known}.",

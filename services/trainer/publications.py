@@ -1,8 +1,9 @@
 """Versions of checkpoints, made while their jobs go on as they would.
 
 Invariants: what a version is made of was linked before anything else, so neither a newer checkpoint nor the job's end
-takes it away; it was verified as linked; and what was begun comes to its end when its caller leaves, so that a repeat
-finds the version and makes no second one.
+takes it away; it was verified as linked; what was begun comes to its end when its caller leaves, so that a repeat
+finds the version and makes no second one; and what a tenant has under way is bounded, with the disk that it holds, and
+keeps no other tenant's waiting for more than one of its own.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
+from weakref import WeakValueDictionary
 
 from services.chassis import processes
 from services.chassis.database import Database
@@ -30,6 +32,9 @@ from services.trainer.work import CHECKPOINTS, RESULT, Exit, Line, Work
 
 _CHILD = "services.trainer.export_child"
 _RETRY_SECONDS = 1.0
+# Versions that a tenant has under way: each holds a checkpoint on the disk that its job may have removed since.
+_TENANT_PUBLICATIONS = 8
+_RETRY_BOUND_SECONDS = 5.0
 # Of a digest, in the mark by which the registry tells versions of one job apart.
 _DIGEST_LETTERS = 19
 
@@ -76,7 +81,7 @@ class Places:
 
 
 class Publications:
-    """The verb.  One version at a time is made ready, since a full model fills memory.
+    """The verb.  One version at a time is made ready, since a full model fills memory; tenants take turns.
 
     ``lineage`` returns what a version keeps of its job beside the settings; ``places`` are folders of one disk.
     """
@@ -104,7 +109,9 @@ class Publications:
         self._new_id = new_id
         self._log = log
         self._turn = asyncio.Semaphore(1)
-        self._under_way: dict[object, asyncio.Task[Published]] = {}
+        # A tenant waits for the turn with one version at a time.
+        self._tenants: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._under_way: dict[tuple[object, ...], asyncio.Task[Published]] = {}
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
@@ -124,24 +131,27 @@ class Publications:
     async def publish(self, tenant: str, principal: str, wanted: Wanted, key: IdempotencyKey) -> Published:
         """Make a version of a checkpoint, or return the one that was made of it for the same request.
 
-        Raises JOB_NOT_FOUND, CHECKPOINT_NOT_FOUND, CHECKPOINT_UNFIT, DISK_FULL, REQUEST_ID_REUSED, PEER_UNAVAILABLE,
-        BASE_NOT_FOUND and BASE_CHANGED for a full model, and what the registry refuses a version with.
+        Raises JOB_NOT_FOUND, CHECKPOINT_NOT_FOUND, CHECKPOINT_UNFIT, DISK_FULL, PUBLICATIONS_EXHAUSTED,
+        REQUEST_ID_REUSED, PEER_UNAVAILABLE, BASE_NOT_FOUND and BASE_CHANGED for a full model, and what the registry refuses a version with.
         """
         job = await self._jobs.get(tenant, wanted.job)
         known = await self._database.read(lambda session: seen(session, key))
         if known is not None:
             return Published(**json.loads(known))
         # The newest is another a moment later, so a repeated request waits for its own.
-        mark = (tenant, key.request_id, key.fingerprint) if key.request_id else (tenant, wanted)
+        mark: tuple[object, ...] = (tenant, key.request_id, key.fingerprint) if key.request_id else (tenant, wanted)
         task = self._under_way.get(mark)
         if task is None:
+            if sum(other[0] == tenant for other in self._under_way) >= _TENANT_PUBLICATIONS:
+                limit = _TENANT_PUBLICATIONS
+                raise Failure(Reason.PUBLICATIONS_EXHAUSTED, limit=limit, retry_after_seconds=_RETRY_BOUND_SECONDS)
             task = asyncio.create_task(self._settled(replace(job, principal=principal), wanted, key))
             self._under_way[mark] = task
             task.add_done_callback(lambda done: self._ended(mark, done))
         # The caller may leave, and not take along what others may be waiting for.
         return await asyncio.shield(task)
 
-    def _ended(self, mark: object, task: asyncio.Task[Published]) -> None:
+    def _ended(self, mark: tuple[object, ...], task: asyncio.Task[Published]) -> None:
         del self._under_way[mark]
         # A failure of the catalogue is the caller's answer; the log has what else went wrong, also when the caller left.
         if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, Failure):
@@ -160,7 +170,8 @@ class Publications:
                 progress=checkpoint.progress,
                 order=replace(job.order, model=wanted.model or job.order.model, alias=wanted.alias),
             )
-            async with self._turn:
+            tenants = self._tenants.setdefault(job.tenant, asyncio.Lock())
+            async with tenants, self._turn:
                 await self._export(taken, checkpoint)
             version = await self._register(taken, checkpoint)
         made = f"the checkpoint of step {step} was registered as {version} of the model {taken.order.model}"

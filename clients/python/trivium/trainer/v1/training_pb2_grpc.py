@@ -195,7 +195,8 @@ class TrainingServiceServicer(object):
         weights of that step, registered as a job's result is, and answers once the registry has verified them. A repeat
         makes no second version; what was begun is finished when the caller leaves. Fails with NOT_FOUND / JOB_NOT_FOUND,
         NOT_FOUND / CHECKPOINT_NOT_FOUND, FAILED_PRECONDITION / CHECKPOINT_UNFIT, RESOURCE_EXHAUSTED / DISK_FULL,
-        UNAVAILABLE / PEER_UNAVAILABLE, for a full model, which takes files of its base, with NOT_FOUND / BASE_NOT_FOUND or
+        RESOURCE_EXHAUSTED / PUBLICATIONS_EXHAUSTED while as many of the tenant's are under way as may be, UNAVAILABLE /
+        PEER_UNAVAILABLE, for a full model, which takes files of its base, with NOT_FOUND / BASE_NOT_FOUND or
         FAILED_PRECONDITION / BASE_CHANGED, and with what the registry refuses a version with.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

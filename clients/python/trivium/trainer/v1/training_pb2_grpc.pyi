@@ -72,7 +72,8 @@ class TrainingServiceStub:
     weights of that step, registered as a job's result is, and answers once the registry has verified them. A repeat
     makes no second version; what was begun is finished when the caller leaves. Fails with NOT_FOUND / JOB_NOT_FOUND,
     NOT_FOUND / CHECKPOINT_NOT_FOUND, FAILED_PRECONDITION / CHECKPOINT_UNFIT, RESOURCE_EXHAUSTED / DISK_FULL,
-    UNAVAILABLE / PEER_UNAVAILABLE, for a full model, which takes files of its base, with NOT_FOUND / BASE_NOT_FOUND or
+    RESOURCE_EXHAUSTED / PUBLICATIONS_EXHAUSTED while as many of the tenant's are under way as may be, UNAVAILABLE /
+    PEER_UNAVAILABLE, for a full model, which takes files of its base, with NOT_FOUND / BASE_NOT_FOUND or
     FAILED_PRECONDITION / BASE_CHANGED, and with what the registry refuses a version with.
     """
     EstimateJob: _grpc.UnaryUnaryMultiCallable[_training_pb2.EstimateJobRequest, _training_pb2.EstimateJobResponse]
@@ -144,7 +145,8 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     weights of that step, registered as a job's result is, and answers once the registry has verified them. A repeat
     makes no second version; what was begun is finished when the caller leaves. Fails with NOT_FOUND / JOB_NOT_FOUND,
     NOT_FOUND / CHECKPOINT_NOT_FOUND, FAILED_PRECONDITION / CHECKPOINT_UNFIT, RESOURCE_EXHAUSTED / DISK_FULL,
-    UNAVAILABLE / PEER_UNAVAILABLE, for a full model, which takes files of its base, with NOT_FOUND / BASE_NOT_FOUND or
+    RESOURCE_EXHAUSTED / PUBLICATIONS_EXHAUSTED while as many of the tenant's are under way as may be, UNAVAILABLE /
+    PEER_UNAVAILABLE, for a full model, which takes files of its base, with NOT_FOUND / BASE_NOT_FOUND or
     FAILED_PRECONDITION / BASE_CHANGED, and with what the registry refuses a version with.
     """
     EstimateJob: _aio.UnaryUnaryMultiCallable[_training_pb2.EstimateJobRequest, _training_pb2.EstimateJobResponse]  # type: ignore[assignment]
@@ -267,7 +269,8 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         weights of that step, registered as a job's result is, and answers once the registry has verified them. A repeat
         makes no second version; what was begun is finished when the caller leaves. Fails with NOT_FOUND / JOB_NOT_FOUND,
         NOT_FOUND / CHECKPOINT_NOT_FOUND, FAILED_PRECONDITION / CHECKPOINT_UNFIT, RESOURCE_EXHAUSTED / DISK_FULL,
-        UNAVAILABLE / PEER_UNAVAILABLE, for a full model, which takes files of its base, with NOT_FOUND / BASE_NOT_FOUND or
+        RESOURCE_EXHAUSTED / PUBLICATIONS_EXHAUSTED while as many of the tenant's are under way as may be, UNAVAILABLE /
+        PEER_UNAVAILABLE, for a full model, which takes files of its base, with NOT_FOUND / BASE_NOT_FOUND or
         FAILED_PRECONDITION / BASE_CHANGED, and with what the registry refuses a version with.
         """
 
