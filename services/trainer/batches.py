@@ -20,9 +20,7 @@ class Steps:
     memory than one, and none of the time of the jobs that step beside this one.
     """
 
-    def __init__(
-        self, lengths: Sequence[int], *, batch_rows: int, epochs: int, seed: int, max_steps: int = 0
-    ) -> None:
+    def __init__(self, lengths: Sequence[int], *, batch_rows: int, epochs: int, seed: int, max_steps: int = 0) -> None:
         self._lengths = lengths
         self._batch_rows = batch_rows
         self._seed = seed

@@ -139,9 +139,7 @@ class Sweeps:
         if not waiting:
             return {}
         tenants = {job.tenant for job in waiting.values()}
-        query = select(SweepMemberRow).where(
-            SweepMemberRow.tenant.in_(tenants), SweepMemberRow.job.in_(waiting.keys())
-        )
+        query = select(SweepMemberRow).where(SweepMemberRow.tenant.in_(tenants), SweepMemberRow.job.in_(waiting.keys()))
         rows = await self._database.read(lambda session: list(session.scalars(query)))
         return {row.job: member_of(row, waiting[row.job]).why_waits for row in rows}
 

@@ -32,6 +32,7 @@ def floor_figures(jobs: int, tokens: int, *, rounds: int = 3) -> dict[str, Any]:
     return {
         "joint_floor_ratio": wall,
         "joint_floor_cpu_ratio": cpu,
+        "floor_tokens_per_second": jobs * tokens / min(time.wall_seconds for time in times["floor"]),
         "rounds": each,
         "own_floor_ratio": own_wall,
         "own_floor_cpu_ratio": own_cpu,

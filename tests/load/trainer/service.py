@@ -59,6 +59,17 @@ class Trainer:
                 continue
         return found
 
+    def training_bytes(self) -> int:
+        """What the processes that train hold for themselves alone, pages that others could share left out."""
+        found = 0
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            try:
+                if "services.trainer.joint.worker" in process.cmdline():
+                    found += process.memory_full_info().uss
+            except psutil.Error:
+                continue
+        return found
+
     def compute_seconds(self) -> dict[str, float]:
         """Seconds of forward, backward and optimizer that tenants' jobs have been charged, from the trainer's books."""
         with sqlite3.connect(f"file:{self._database()}?mode=ro", uri=True) as connection:

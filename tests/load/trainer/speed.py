@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tests.load.scaled import scaled
 from tests.load.trainer.parts import Figures, say, spread
-from tests.load.trainer.threading_ways import SLEEPING, fairest, measured, ways_at
+from tests.load.trainer.threading_ways import fairest, ways_at
 
 # Tokens of a job's step, and jobs in a joint step: as many as a pass of about 2,048 tokens holds, at most 50.
 CURVE = ((32, 50), (64, 32), (128, 16), (256, 8), (512, 4), (1024, 2), (2048, 1))
@@ -48,17 +48,20 @@ def curve(scale: float) -> Figures:
         if "naive_loop_ratio" in point:
             found["naive_loop_ratio"] = point["naive_loop_ratio"]
             say(f"a loop over adapters inside one batch: {point['naive_loop_ratio']:.2f} times the sequential loop")
-    own = measured(SLEEPING, "joint", jobs=scaled(_OWN_MEMBERS, scale, least=2), tokens=32, rounds=rounds)
+    arguments = {"jobs": scaled(_OWN_MEMBERS, scale, least=2), "tokens": 32, "rounds": rounds}
+    own, _ = fairest(ways_at(scale), "sequential_tokens_per_second", "joint", **arguments)
     found["joint_ratio_32_own_group"] = own["joint_ratio_32"]
-    found |= _floor(points[0][1], rounds)
+    found |= _floor(scale, points[0][1], rounds)
     return found
 
 
-def _floor(jobs: int, rounds: int) -> Figures:
-    point = measured(SLEEPING, "floor", jobs=jobs, tokens=32, rounds=rounds)
+def _floor(scale: float, jobs: int, rounds: int) -> Figures:
+    point, speeds = fairest(ways_at(scale), "floor_tokens_per_second", "floor", jobs=jobs, tokens=32, rounds=rounds)
+    point["floor_tokens_per_second"] = speeds
     say(
         f"a joint step of {jobs} jobs of 32 tokens over forward and backward of the bare base: {spread(point['rounds'])} "
-        f"(target: at most 1.4); over the bank's own pass without adapters {point['own_floor_ratio']:.2f}"
+        f"(threads {point.pop('threads_wait')}, target: at most 1.4); over the bank's own pass without adapters "
+        f"{point['own_floor_ratio']:.2f}"
     )
     point["joint_floor_spread"] = [min(point["rounds"]), max(point.pop("rounds"))]
     return point

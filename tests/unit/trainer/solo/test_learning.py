@@ -30,9 +30,7 @@ def weights_of(job: Job) -> dict[str, Tensor]:
 def planned(job: Job) -> list[list[int]]:
     settings = job.settings
     lengths = [len(row.tokens) for row in job.training]
-    return list(
-        Steps(lengths, batch_rows=settings.batch_rows, epochs=settings.epochs, seed=settings.seed).since(0)
-    )
+    return list(Steps(lengths, batch_rows=settings.batch_rows, epochs=settings.epochs, seed=settings.seed).since(0))
 
 
 def plain(base: Path) -> Any:
