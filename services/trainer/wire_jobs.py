@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 from trivium.trainer.v1 import training_pb2
 
+from services.chassis.errors import Failure, Reason
 from services.trainer.bases import Chosen
 from services.trainer.checkpoints import Checkpoint
 from services.trainer.estimates import Estimate
@@ -27,7 +28,10 @@ _WIRE_PRIORITIES = {priority: training_pb2.Priority.Value(f"PRIORITY_{priority.n
 
 
 def order(request: training_pb2.CreateJobRequest, base: Chosen, start_version: str) -> Order:
-    """What is asked for, every default filled in; base and start are what the request's names mean."""
+    """What is asked for, every default filled in; base and start are what the request's names mean.
+
+    Raises FIELD_INVALID for what the wire's types allow and cannot be.
+    """
     return Order(
         model=request.model,
         dataset=request.dataset,
@@ -41,11 +45,22 @@ def order(request: training_pb2.CreateJobRequest, base: Chosen, start_version: s
         validation_dataset=request.validation_dataset,
         start_version=start_version,
         priority=_PRIORITIES[request.priority],
-        deadline=request.deadline.ToDatetime(UTC).timestamp() if request.HasField("deadline") else 0.0,
+        deadline=_deadline(request),
         depends_on=tuple(request.depends_on),
         processes=request.processes or 1,
         recipe=request.recipe,
     )
+
+
+def _deadline(request: training_pb2.CreateJobRequest) -> float:
+    """In Unix seconds, 0 for none.  Raises FIELD_INVALID."""
+    if not request.HasField("deadline"):
+        return 0.0
+    try:
+        return request.deadline.ToDatetime(UTC).timestamp()
+    except (ValueError, OverflowError) as error:
+        problem = "it is no time between the years 1 and 9999 with 0 to 999,999,999 nanoseconds"
+        raise Failure(Reason.FIELD_INVALID, field="deadline", problem=problem) from error
 
 
 def job(value: Job, verdict: Verdict | None = None) -> training_pb2.Job:

@@ -159,10 +159,9 @@ def test_a_job_whose_base_the_deployment_has_no_more_fails_and_says_which_there_
         deployment.kill("trainer")
         deployment.base = changed.write(tmp_path / "changed")
         deployment.start("trainer")
-        caller.training.ResumeJob(
-            training_pb2.ResumeJobRequest(job=job.job), metadata=caller.metadata, wait_for_ready=True
-        )
-        done = caller.finished(job.job)
+        with deployment.caller() as again:
+            again.training.ResumeJob(training_pb2.ResumeJobRequest(job=job.job), metadata=again.metadata)
+            done = again.finished(job.job)
     finally:
         deployment.kill("trainer")
         deployment.base = first
