@@ -65,9 +65,9 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
     async def ListDatasetProblems(
         self, request: dataset_pb2.ListDatasetProblemsRequest, context: Any
     ) -> dataset_pb2.ListDatasetProblemsResponse:
-        place = paging.number(request.page_token, request.dataset) or 0
+        (place,) = paging.decode(request.page_token, [str], request.dataset) or ("",)
         size = paging.size_of(request.page_size)
-        found, following = await self._datasets.problems(wire.tenant(), request.dataset, size, place)
+        found, following = await self._datasets.problems(wire.tenant(), request.dataset, size, str(place))
         return wire_datasets.problems(found, paging.encode([following], request.dataset) if following else "")
 
     async def PreviewDataset(

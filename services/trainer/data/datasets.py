@@ -236,13 +236,13 @@ class Datasets:
             except FileNotFoundError as error:
                 raise Failure(Reason.DATASET_NOT_FOUND, name=name) from error
 
-    async def problems(self, tenant: str, name: str, size: int, offset_bytes: int) -> tuple[list[Problem], int]:
-        """A page of all that the newest check said, also of a file that was refused, by its digest.
+    async def problems(self, tenant: str, name: str, size: int, place: str) -> tuple[list[Problem], str]:
+        """A page of all that the newest check said, also of a file that was refused, by its digest (`ProblemLists.page`).
 
-        Raises DATASET_NOT_FOUND, DATASET_REPORT_NOT_FOUND.
+        Raises DATASET_NOT_FOUND, DATASET_REPORT_NOT_FOUND, PAGE_TOKEN_INVALID.
         """
         digest = name if name.startswith("sha256:") else (await self.get(tenant, name)).digest
-        return await asyncio.to_thread(self._lists.page, tenant, digest, size, offset_bytes)
+        return await asyncio.to_thread(self._lists.page, tenant, digest, size, place)
 
     async def _readable(self, tenant: str, name: str) -> tuple[Dataset, Path]:
         dataset = await self.get(tenant, name)

@@ -56,20 +56,26 @@ class ProblemLists:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def page(self, tenant: str, digest: str, size: int, offset_bytes: int) -> tuple[list[Problem], int]:
-        """At most `size` problems from a place in the list, and the next place; 0 when none follows.
+    def page(self, tenant: str, digest: str, size: int, place: str) -> tuple[list[Problem], str]:
+        """At most `size` problems from a place in the list, empty for its beginning, and the next place; empty for none.
 
-        Raises DATASET_REPORT_NOT_FOUND.
+        Raises DATASET_REPORT_NOT_FOUND, and PAGE_TOKEN_INVALID for a place in a list that another took the place of.
         """
         found: list[Problem] = []
         try:
             with self._path(tenant, digest).open("rb") as file:
-                file.seek(offset_bytes)
+                status = os.fstat(file.fileno())
+                file.seek(_offset_bytes(place, status))
                 while len(found) < size and (line := file.readline()):
                     found.append(Problem(**json.loads(line)))
-                following = file.tell() if file.peek(1) else 0
+                following = f"{_mark(status)}.{file.tell()}" if file.peek(1) else ""
         except FileNotFoundError:
             raise Failure(Reason.DATASET_REPORT_NOT_FOUND, name=digest) from None
+        except (ValueError, TypeError):
+            if not place:
+                raise
+            # Nobody was given it.
+            raise Failure(Reason.PAGE_TOKEN_INVALID, field="page_token") from None
         return found, following
 
     def drop(self, tenant: str, digest: str) -> None:
@@ -89,3 +95,18 @@ class ProblemLists:
 
     def _path(self, tenant: str, digest: str) -> Path:
         return self.folder / tenant / digest.removeprefix("sha256:")
+
+
+def _mark(status: os.stat_result) -> str:
+    """By which a list is told from one that takes its place."""
+    return f"{status.st_ino:x}-{status.st_mtime_ns:x}"
+
+
+def _offset_bytes(place: str, status: os.stat_result) -> int:
+    """Where in the list a place is.  Raises ValueError for a place that is in none, or in another."""
+    if not place:
+        return 0
+    mark, _, offset = place.rpartition(".")
+    if mark != _mark(status) or not 0 <= int(offset) <= status.st_size:
+        raise ValueError(place)
+    return int(offset)

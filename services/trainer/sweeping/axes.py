@@ -6,6 +6,7 @@ Invariant: the members depend on the axes, the number wanted and the seed alone,
 import itertools
 import math
 import random
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -83,8 +84,7 @@ def _drawn(axes: Sequence[Axis], kinds: Sequence[Searchable], count: int, chance
         )
         raise invalid("random_members", problem)
     if all(axis.range is None for axis in axes):
-        places = chance.sample(range(int(different)), count)
-        return [_at(axes, place) for place in places]
+        return [_at(axes, place) for place in _places(int(different), count, chance)]
     points: dict[Point, None] = {}
     for point in itertools.islice(_points(axes, kinds, chance), count * _DRAWS):
         points[point] = None
@@ -92,6 +92,17 @@ def _drawn(axes: Sequence[Axis], kinds: Sequence[Searchable], count: int, chance
             return list(points)
     problem = f"{count} members that differ could not be drawn from these ranges: ask for fewer, or widen an axis"
     raise invalid("random_members", problem)
+
+
+def _places(different: int, count: int, chance: random.Random) -> list[int]:
+    """So many places of a grid that differ."""
+    if different <= sys.maxsize:
+        return chance.sample(range(different), count)
+    # `range` does not count so far.  Hardly any place of so many is drawn twice.
+    places: dict[int, None] = {}
+    while len(places) < count:
+        places[chance.randrange(different)] = None
+    return list(places)
 
 
 def _points(axes: Sequence[Axis], kinds: Sequence[Searchable], chance: random.Random) -> Iterator[Point]:

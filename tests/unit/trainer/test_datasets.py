@@ -19,8 +19,9 @@ from services.trainer.data.checking import Counted, check
 from services.trainer.data.dataset_rows import Incoming
 from services.trainer.data.datasets import Datasets
 from services.trainer.data.examples import ChatEncoder
+from services.trainer.data.problem_lists import ProblemLists
 from services.trainer.data.report import Asked
-from services.trainer.data.rows import Format
+from services.trainer.data.rows import Format, Problem
 from tests.unit.trainer.checks import until_one
 from tests.unit.trainer.tiny import rows_text
 from tests.unit.trainer.verbs import datasets_over, files_over
@@ -382,23 +383,43 @@ async def test_all_problems_of_a_refused_file_are_listed_by_pages_under_its_dige
         failure = await refused(datasets.upload("acme", bad, chunks()))
         assert (failure.reason, len(failure.violations)) == (Reason.DATASET_MALFORMED, 20)
         lines: list[int] = []
-        place = 0
+        place = ""
         while not lines or place:
             page, place = await datasets.problems("acme", f"sha256:{sha256}", 1000, place)
             lines.extend(problem.line for problem in page)
         assert lines == list(range(1, 2501))
-        missing = await refused(datasets.problems("other", f"sha256:{sha256}", 1000, 0))
+        missing = await refused(datasets.problems("other", f"sha256:{sha256}", 1000, ""))
         assert missing.reason is Reason.DATASET_REPORT_NOT_FOUND
         await datasets.sweep(time.time() + DAY)
-        missing = await refused(datasets.problems("acme", f"sha256:{sha256}", 1000, 0))
+        missing = await refused(datasets.problems("acme", f"sha256:{sha256}", 1000, ""))
         assert missing.reason is Reason.DATASET_REPORT_NOT_FOUND
+
+
+def listed(lists: ProblemLists, *messages: str) -> None:
+    with lists.writing("acme", "sha256:a") as written:
+        written.take([Problem(line, "text", message) for line, message in enumerate(messages, start=1)])
+
+
+@pytest.mark.parametrize("others", [("x" * 100, "y"), ("a", "b", "c")], ids=["other problems", "the same again"])
+def test_a_place_in_a_list_that_was_replaced_is_refused(tmp_path: Path, others: tuple[str, ...]) -> None:
+    lists = ProblemLists(tmp_path)
+    listed(lists, "a", "b", "c")
+    first, place = lists.page("acme", "sha256:a", 1, "")
+    rest, end = lists.page("acme", "sha256:a", 9, place)
+    assert ([problem.message for problem in (*first, *rest)], end) == (["a", "b", "c"], "")
+    listed(lists, *others)
+    mark = lists.page("acme", "sha256:a", 1, "")[1].rpartition(".")[0]
+    for strange in (place, "nonsense", f"{mark}.1", f"{mark}.-9", f"{mark}.{2**70}", f"{mark}.x"):
+        with pytest.raises(Failure) as failure:
+            lists.page("acme", "sha256:a", 1, strange)
+        assert failure.value.reason is Reason.PAGE_TOKEN_INVALID
 
 
 async def test_what_a_validation_said_of_lines_is_listed_under_the_name(datasets: Datasets) -> None:
     await datasets.upload("acme", INCOMING, whole())
-    assert (await refused(datasets.problems("acme", "rows", 10, 0))).reason is Reason.DATASET_REPORT_NOT_FOUND
+    assert (await refused(datasets.problems("acme", "rows", 10, ""))).reason is Reason.DATASET_REPORT_NOT_FOUND
     *_, problems, count = await datasets.validate("acme", "rows", "", "", Asked())
-    assert await datasets.problems("acme", "rows", 1000, 0) == (problems, 0)
+    assert await datasets.problems("acme", "rows", 1000, "") == (problems, "")
     assert len(problems) == count == 5
 
 

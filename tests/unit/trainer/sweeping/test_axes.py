@@ -150,6 +150,17 @@ def test_more_members_than_a_sweep_takes_are_refused_with_their_number() -> None
     assert refused(RANKS, members=MAX_MEMBERS + 1)[0] == "random_members"
 
 
+def test_members_are_drawn_from_a_grid_that_has_no_length() -> None:
+    many = tuple(str(number) for number in range(1, 65))
+    names = [name for name, entry in searchables().items() if entry.kind in (Kind.INTEGER, Kind.NUMBER)][:11]
+    axes = [Axis(name, many) for name in names]
+    drawn = expand(axes, 50, 1)
+    assert len(axes) == 11
+    assert len(set(drawn)) == 50
+    assert drawn == expand(axes, 50, 1) != expand(axes, 50, 2)
+    assert [name for name, _ in drawn[0]] == names
+
+
 def test_more_random_members_than_there_are_different_ones_are_refused() -> None:
     assert "the axes have 6 different members, 7 are asked for" in refused(RATES, RANKS, members=7)[1]
     assert "the axes have 3 different members" in refused(Axis("lora.rank", range=Range(1, 3)), members=4)[1]

@@ -125,7 +125,8 @@ class DatasetServiceServicer(object):
 
     def ListDatasetProblems(self, request, context):
         """Lists all that the newest check of a dataset said of its lines, also of a file that was refused at upload, by its digest.
-        Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / DATASET_REPORT_NOT_FOUND after a day.
+        Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / DATASET_REPORT_NOT_FOUND after a day. A page token is of one
+        check's list: after the next check it is refused as one of another list.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -59,7 +59,8 @@ class DatasetServiceStub:
     """
     ListDatasetProblems: _grpc.UnaryUnaryMultiCallable[_dataset_pb2.ListDatasetProblemsRequest, _dataset_pb2.ListDatasetProblemsResponse]
     """Lists all that the newest check of a dataset said of its lines, also of a file that was refused at upload, by its digest.
-    Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / DATASET_REPORT_NOT_FOUND after a day.
+    Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / DATASET_REPORT_NOT_FOUND after a day. A page token is of one
+    check's list: after the next check it is refused as one of another list.
     """
     PreviewDataset: _grpc.UnaryUnaryMultiCallable[_dataset_pb2.PreviewDatasetRequest, _dataset_pb2.PreviewDatasetResponse]
     """Shows rows as they are trained on, token by token, with those that the loss is taken on. Fails as ValidateDataset."""
@@ -101,7 +102,8 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
     """
     ListDatasetProblems: _aio.UnaryUnaryMultiCallable[_dataset_pb2.ListDatasetProblemsRequest, _dataset_pb2.ListDatasetProblemsResponse]  # type: ignore[assignment]
     """Lists all that the newest check of a dataset said of its lines, also of a file that was refused at upload, by its digest.
-    Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / DATASET_REPORT_NOT_FOUND after a day.
+    Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / DATASET_REPORT_NOT_FOUND after a day. A page token is of one
+    check's list: after the next check it is refused as one of another list.
     """
     PreviewDataset: _aio.UnaryUnaryMultiCallable[_dataset_pb2.PreviewDatasetRequest, _dataset_pb2.PreviewDatasetResponse]  # type: ignore[assignment]
     """Shows rows as they are trained on, token by token, with those that the loss is taken on. Fails as ValidateDataset."""
@@ -170,7 +172,8 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_dataset_pb2.ListDatasetProblemsResponse, _abc.Awaitable[_dataset_pb2.ListDatasetProblemsResponse]]:
         """Lists all that the newest check of a dataset said of its lines, also of a file that was refused at upload, by its digest.
-        Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / DATASET_REPORT_NOT_FOUND after a day.
+        Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / DATASET_REPORT_NOT_FOUND after a day. A page token is of one
+        check's list: after the next check it is refused as one of another list.
         """
 
     @_abc_1.abstractmethod
