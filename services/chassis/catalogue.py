@@ -300,6 +300,12 @@ class Reason(Enum):
     )
     JOB_FINISHED = Entry(Code.FAILED_PRECONDITION, "The job {name} has already ended: {state}.")
     JOB_NOT_FOUND = Entry(Code.NOT_FOUND, "No job is named {name}.", "trivium.trainer.v1.Job")
+    JOBS_EXHAUSTED = Entry(
+        Code.RESOURCE_EXHAUSTED,
+        "The tenant has {unfinished} jobs that have not ended, of {limit} that it may have at a time; this asks for "
+        "{added} more. Wait until some have ended, or cancel some; the operator raises the limit with "
+        "TRIVIUM_TRAINER_MAX_UNFINISHED_JOBS_PER_TENANT.",
+    )
     JOB_UNREACHABLE = Entry(Code.FAILED_PRECONDITION, "The job {name} cannot begin: {problem}.")
     JOB_NOT_PAUSED = Entry(Code.FAILED_PRECONDITION, "The job {name} is {state}; only a paused job is resumed.")
     PROCESS_LOST = Entry(

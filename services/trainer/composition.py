@@ -110,11 +110,19 @@ async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Adapters)
             new_id=runtime.new_id,
             # A job that cannot write a checkpoint is better refused than lost.
             admit=lambda: runtime.blocking(require_space, settings.jobs_dir, 0, "the training jobs"),
+            most_unfinished=settings.max_unfinished_jobs_per_tenant,
             changed=changed,
             ended=meter.ended,
         )
 
-        sweeps = Sweeps(database, now=runtime.clock.now, new_id=runtime.new_id, admit=jobs.admit, changed=changed)
+        sweeps = Sweeps(
+            database,
+            now=runtime.clock.now,
+            new_id=runtime.new_id,
+            admit=jobs.admit,
+            most_unfinished=jobs.most_unfinished,
+            changed=changed,
+        )
 
         async def lineage(job: Job) -> dict[str, object]:
             return {**recipe_lineage(job.order.recipe), **await sweeps.lineage(job)}

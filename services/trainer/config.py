@@ -48,6 +48,8 @@ class TrainerSettings(ServiceSettings):
     # How long an upload that became no dataset is kept, and how often that is looked at.
     unused_upload_seconds: float = Field(default=24 * 3600.0, gt=0)
     sweep_seconds: float = Field(default=3600.0, gt=0)
+    # Jobs of a tenant that have not ended, members of sweeps too: all of them are looked at whenever it is planned.
+    max_unfinished_jobs_per_tenant: int = Field(default=2000, ge=1)
     # Threads of a training process; 0 takes the machine's plan.  Results are exact for one count.
     threads: int = Field(default=0, ge=0)
     # A process that ends this often without a new checkpoint in between fails its job.

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from services.chassis.database import take_turn
@@ -39,6 +40,18 @@ def find(session: Session, tenant: str, job: str, *, held: bool = False) -> JobR
     if row is None:
         raise Failure(Reason.JOB_NOT_FOUND, name=job)
     return row
+
+
+def require_few(session: Session, tenant: str, added: int, most: int) -> None:
+    """Raise JOBS_EXHAUSTED if with so many more the tenant would have over `most` jobs that have not ended.
+
+    Call in a transaction that has its turn of the queue, before they are added.
+    """
+    states = [state.value for state in State if not state.finished]
+    query = select(func.count()).select_from(JobRow).where(JobRow.tenant == tenant, JobRow.state.in_(states))
+    unfinished = session.scalar(query) or 0
+    if unfinished + added > most:
+        raise Failure(Reason.JOBS_EXHAUSTED, unfinished=unfinished, limit=most, added=added)
 
 
 def add(

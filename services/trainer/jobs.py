@@ -18,7 +18,7 @@ from services.trainer.data.dataset_rows import find as find_dataset
 from services.trainer.data.encoding import mismatch
 from services.trainer.data.rows import Format
 from services.trainer.job import Event, EventKind, Job, Move, Order, Progress, State
-from services.trainer.job_rows import add, event_of, find, job_of, move, release, take_queue, tell
+from services.trainer.job_rows import add, event_of, find, job_of, move, release, require_few, take_queue, tell
 from services.trainer.settings import Objective
 from services.trainer.store import EventRow, JobRow
 
@@ -33,7 +33,7 @@ class Jobs:
     """The verbs.
 
     `admit` raises what speaks against taking on another job; `changed` is called with a job's id after every commit
-    that concerns it, `ended` with a job that has ended by one.
+    that concerns it, `ended` with a job that has ended by one.  A tenant has at most `most_unfinished` that have not.
     """
 
     def __init__(
@@ -43,21 +43,27 @@ class Jobs:
         now: Callable[[], datetime],
         new_id: Callable[[], str],
         admit: Admit,
+        most_unfinished: int,
         changed: Changed,
         ended: Callable[[Job], None] = lambda _: None,
     ) -> None:
         self._database = database
         self._ended = ended
         self.admit = admit
+        self.most_unfinished = most_unfinished
         self._now = now
         self._new_id = new_id
         self._changed = changed
 
     async def create(self, tenant: str, principal: str, order: Order, key: IdempotencyKey) -> Job:
-        """Queue a job.  Raises DATASET_NOT_FOUND, JOB_NOT_FOUND, FIELD_INVALID, DISK_FULL, REQUEST_ID_REUSED."""
+        """Queue a job.
+
+        Raises DATASET_NOT_FOUND, JOB_NOT_FOUND, JOBS_EXHAUSTED, FIELD_INVALID, DISK_FULL, REQUEST_ID_REUSED.
+        """
         await self.admit()
 
         def queue(session: Session) -> str:
+            require_few(session, tenant, 1, self.most_unfinished)
             settled, dataset = settled_order(session, tenant, order)
             progress = Progress(total_steps=steps(examples(dataset, settled), settled))
             row = add(session, tenant, self._new_id(), principal, settled, progress, self._seconds())

@@ -165,7 +165,7 @@ async def test_a_job_of_the_first_release_is_read_and_goes_on(url: str, connecti
         async def admitted() -> None:
             return None
 
-        jobs = Jobs(database, now=now, new_id=lambda: "k", admit=admitted, changed=lambda _: None)
+        jobs = Jobs(database, now=now, new_id=lambda: "k", admit=admitted, most_unfinished=1000, changed=lambda _: None)
         (job,) = await jobs.unfinished()
         assert job.order.settings == Settings(
             method=Method.RSLORA,

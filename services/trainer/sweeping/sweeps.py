@@ -17,7 +17,7 @@ from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey, once
 from services.trainer.job import Job, State
 from services.trainer.job_rows import find as find_job
-from services.trainer.job_rows import job_of, move, take_queue
+from services.trainer.job_rows import job_of, move, require_few, take_queue
 from services.trainer.jobs import examples, settled_order, steps
 from services.trainer.store import JobRow, SweepMemberRow, SweepRow
 from services.trainer.sweeping.settling import cancelled, settle
@@ -42,7 +42,7 @@ class Sweeps:
     """The verbs.
 
     `admit` raises what speaks against taking on more jobs; `changed` is called with a job's id after every commit that
-    concerns it.
+    concerns it.  A tenant has at most `most_unfinished` jobs that have not ended, members among them.
     """
 
     def __init__(
@@ -52,12 +52,14 @@ class Sweeps:
         now: Callable[[], datetime],
         new_id: Callable[[], str],
         admit: Callable[[], Awaitable[object]],
+        most_unfinished: int,
         changed: Callable[[str], None],
     ) -> None:
         self._database = database
         self._now = now
         self._new_id = new_id
         self._admit = admit
+        self._most_unfinished = most_unfinished
         self._changed = changed
         # The members' last events that a settlement knew of, by sweep: without others there is nothing to settle.
         self._seen: dict[tuple[str, str], tuple[int, ...]] = {}
@@ -68,6 +70,7 @@ class Sweeps:
         await self._admit()
 
         def queue(session: Session) -> str:
+            require_few(session, tenant, len(asked.orders), self._most_unfinished)
             name = self._new_id()
             created = []
             for asked_order, point in zip(asked.orders, asked.points, strict=True):

@@ -41,12 +41,23 @@ async def admitted() -> None:
 
 
 def jobs_in(
-    database: Database, changed: Changed = lambda _: None, ended: Callable[[Job], None] = lambda _: None
+    database: Database,
+    changed: Changed = lambda _: None,
+    ended: Callable[[Job], None] = lambda _: None,
+    most_unfinished: int = 1000,
 ) -> Jobs:
     """The verbs over a database."""
     ids = itertools.count(1)
     now = partial(datetime.now, UTC)
-    return Jobs(database, now=now, new_id=lambda: f"j{next(ids)}", admit=admitted, changed=changed, ended=ended)
+    return Jobs(
+        database,
+        now=now,
+        new_id=lambda: f"j{next(ids)}",
+        admit=admitted,
+        most_unfinished=most_unfinished,
+        changed=changed,
+        ended=ended,
+    )
 
 
 @pytest.fixture
@@ -308,8 +319,24 @@ async def test_a_job_that_cannot_be_taken_on_is_not_queued(tmp_path: Path) -> No
     async with open_database(f"sqlite:///{tmp_path}/t.db", "services.trainer.migrations") as database:
         await stored(database)
         now = partial(datetime.now, UTC)
-        jobs = Jobs(database, now=now, new_id=lambda: "j", admit=full, changed=lambda _: None)
+        jobs = Jobs(database, now=now, new_id=lambda: "j", admit=full, most_unfinished=1000, changed=lambda _: None)
         with pytest.raises(Failure) as refused:
             await queued(jobs)
         assert refused.value.reason is Reason.DISK_FULL
         assert await jobs.unfinished() == []
+
+
+async def test_a_tenant_has_so_many_jobs_that_have_not_ended_and_no_more(database: Database) -> None:
+    await stored(database)
+    jobs = jobs_in(database, most_unfinished=2)
+    key = IdempotencyKey("acme", "CreateJob", "8c5a6e0e-6f43-4d0b-9d0a-6c2c1f1c7d10", b"same")
+    first = await jobs.create("acme", "ada", ORDER, key)
+    second = await queued(jobs)
+    await jobs.pause("acme", second.job)
+    with pytest.raises(Failure) as refused:
+        await queued(jobs)
+    assert refused.value.reason is Reason.JOBS_EXHAUSTED
+    assert (refused.value.variables["unfinished"], refused.value.variables["limit"]) == ("2", "2")
+    assert await jobs.create("acme", "ada", ORDER, key) == first, "a repeat is the first response"
+    await jobs.cancel("acme", second.job)
+    await queued(jobs)

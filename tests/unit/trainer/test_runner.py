@@ -3,10 +3,12 @@
 import asyncio
 import errno
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,12 +16,13 @@ from sqlalchemy import update
 
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey
-from services.trainer import checkpoints
+from services.trainer import checkpoints, runner
 from services.trainer.executors.executor import Lost
 from services.trainer.job import Job, Move, Progress, State
 from services.trainer.jobs import Jobs
 from services.trainer.planning import Allowance
 from services.trainer.reports import Report
+from services.trainer.scheduling.planning import plan
 from services.trainer.settings import Method, Settings
 from services.trainer.store import JobRow
 from services.trainer.work import Line, Said, Work
@@ -264,6 +267,20 @@ async def test_a_job_that_has_not_begun_has_an_estimated_end_once_another_has_me
         assert runner.verdicts[second.job].estimated_finish is None
         world.executor.says(first.job, Line(Said.STEP, Progress(1, 2, 10)), Line(Said.USAGE), seconds=1.0)
         await world.until(lambda: runner.verdicts[second.job].estimated_finish is not None, "its end can be told")
+
+
+async def test_callers_are_served_while_it_is_planned(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, going_on, served = await queued(world.jobs), threading.Event(), []
+
+    def plans(*given: Any) -> Any:
+        served.append(going_on.wait(10))
+        return plan(*given)
+
+    monkeypatch.setattr(runner, "plan", plans)
+    asyncio.get_running_loop().call_later(0.1, going_on.set)
+    async with world.running():
+        await world.until(lambda: job.job in world.executor.started, "it was started")
+    assert all(served)
 
 
 async def test_a_job_over_its_tenants_quota_waits_and_is_told_why(world: World) -> None:

@@ -46,11 +46,35 @@ def wanted(members: int, rungs: tuple[float, ...] = (0.25, 0.5), kept_ratio: flo
     return Asked(orders, tuple(points), rungs, kept_ratio)
 
 
-def sweeps_in(database: Database, changed: Changed = lambda _: None, ids: Iterator[int] | None = None) -> Sweeps:
+def sweeps_in(
+    database: Database,
+    changed: Changed = lambda _: None,
+    ids: Iterator[int] | None = None,
+    most_unfinished: int = 1000,
+) -> Sweeps:
     """The verbs over a database."""
     numbers = ids or itertools.count()
     now = partial(datetime.now, UTC)
-    return Sweeps(database, now=now, new_id=lambda: f"s{next(numbers):03d}", admit=test_jobs.admitted, changed=changed)
+    return Sweeps(
+        database,
+        now=now,
+        new_id=lambda: f"s{next(numbers):03d}",
+        admit=test_jobs.admitted,
+        most_unfinished=most_unfinished,
+        changed=changed,
+    )
+
+
+async def test_every_member_counts_among_the_jobs_that_a_tenant_has(database: Database) -> None:
+    sweeps, jobs = sweeps_in(database, most_unfinished=4), test_jobs.jobs_in(database, most_unfinished=4)
+    await test_jobs.queued(jobs)
+    with pytest.raises(Failure) as refused:
+        await sweeps.create("acme", "ada", wanted(4), NOBODYS)
+    assert refused.value.reason is Reason.JOBS_EXHAUSTED
+    assert (refused.value.variables["unfinished"], refused.value.variables["added"]) == ("1", "4")
+    await sweeps.create("acme", "ada", wanted(3), NOBODYS)
+    with pytest.raises(Failure, match="JOBS_EXHAUSTED"):
+        await test_jobs.queued(jobs)
 
 
 class Machine:

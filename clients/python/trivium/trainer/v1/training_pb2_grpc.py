@@ -127,10 +127,12 @@ class TrainingServiceServicer(object):
         """Queues a job and returns it. Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, NOT_FOUND /
         JOB_NOT_FOUND for one of depends_on, INVALID_ARGUMENT / FIELD_INVALID for rows that the objective does not take, a
         start on another base, a name that is none or a dependency that has failed, INVALID_ARGUMENT / SETTINGS_UNFIT with the
-        arithmetic for what this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL; where start_version leads
-        nowhere, with NOT_FOUND / MODEL_NOT_FOUND (also for a number or an alias that the model lacks), NOT_FOUND /
-        VERSION_NOT_FOUND for a digest, FAILED_PRECONDITION / VERSION_AMBIGUOUS, FAILED_PRECONDITION / ALIAS_NOT_SERVING. What
-        only the rows tell (nothing left to learn, a record that its recipe cannot take) fails the job when it begins.
+        arithmetic for what this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL, RESOURCE_EXHAUSTED /
+        JOBS_EXHAUSTED for more jobs that have not ended than a tenant may have (2000, unless set otherwise); where
+        start_version leads nowhere, with NOT_FOUND / MODEL_NOT_FOUND (also for a number or an alias that the model lacks),
+        NOT_FOUND / VERSION_NOT_FOUND for a digest, FAILED_PRECONDITION / VERSION_AMBIGUOUS, FAILED_PRECONDITION /
+        ALIAS_NOT_SERVING. What only the rows tell (nothing left to learn, a record that its recipe cannot take) fails the job
+        when it begins.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -205,7 +207,7 @@ class TrainingServiceServicer(object):
 
     def EstimateJob(self, request, context):
         """Says what a job would cost in tokens, time and memory, without queueing it. Fails as CreateJob does, but for a disk that
-        is full; of one that could never be trained here it says fits=false, and why in the last warning.
+        is full and for jobs that are too many; of one that could never be trained here it says fits=false, and why in the last warning.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -214,7 +216,7 @@ class TrainingServiceServicer(object):
     def CreateSweep(self, request, context):
         """Queues a grid or random search over settings, whose members are jobs that train together; the best becomes the
         version, with the table of all. Fails as CreateJob, and with INVALID_ARGUMENT / FIELD_INVALID for axes that make no
-        members, or members that cannot be compared.
+        members, or members that cannot be compared; every member counts as a job.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

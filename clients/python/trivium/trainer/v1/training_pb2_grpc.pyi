@@ -39,10 +39,12 @@ class TrainingServiceStub:
     """Queues a job and returns it. Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, NOT_FOUND /
     JOB_NOT_FOUND for one of depends_on, INVALID_ARGUMENT / FIELD_INVALID for rows that the objective does not take, a
     start on another base, a name that is none or a dependency that has failed, INVALID_ARGUMENT / SETTINGS_UNFIT with the
-    arithmetic for what this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL; where start_version leads
-    nowhere, with NOT_FOUND / MODEL_NOT_FOUND (also for a number or an alias that the model lacks), NOT_FOUND /
-    VERSION_NOT_FOUND for a digest, FAILED_PRECONDITION / VERSION_AMBIGUOUS, FAILED_PRECONDITION / ALIAS_NOT_SERVING. What
-    only the rows tell (nothing left to learn, a record that its recipe cannot take) fails the job when it begins.
+    arithmetic for what this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL, RESOURCE_EXHAUSTED /
+    JOBS_EXHAUSTED for more jobs that have not ended than a tenant may have (2000, unless set otherwise); where
+    start_version leads nowhere, with NOT_FOUND / MODEL_NOT_FOUND (also for a number or an alias that the model lacks),
+    NOT_FOUND / VERSION_NOT_FOUND for a digest, FAILED_PRECONDITION / VERSION_AMBIGUOUS, FAILED_PRECONDITION /
+    ALIAS_NOT_SERVING. What only the rows tell (nothing left to learn, a record that its recipe cannot take) fails the job
+    when it begins.
     """
     GetJob: _grpc.UnaryUnaryMultiCallable[_training_pb2.GetJobRequest, _training_pb2.GetJobResponse]
     """Returns a job. Fails with NOT_FOUND / JOB_NOT_FOUND."""
@@ -78,12 +80,12 @@ class TrainingServiceStub:
     """
     EstimateJob: _grpc.UnaryUnaryMultiCallable[_training_pb2.EstimateJobRequest, _training_pb2.EstimateJobResponse]
     """Says what a job would cost in tokens, time and memory, without queueing it. Fails as CreateJob does, but for a disk that
-    is full; of one that could never be trained here it says fits=false, and why in the last warning.
+    is full and for jobs that are too many; of one that could never be trained here it says fits=false, and why in the last warning.
     """
     CreateSweep: _grpc.UnaryUnaryMultiCallable[_training_pb2.CreateSweepRequest, _training_pb2.CreateSweepResponse]
     """Queues a grid or random search over settings, whose members are jobs that train together; the best becomes the
     version, with the table of all. Fails as CreateJob, and with INVALID_ARGUMENT / FIELD_INVALID for axes that make no
-    members, or members that cannot be compared.
+    members, or members that cannot be compared; every member counts as a job.
     """
     GetSweep: _grpc.UnaryUnaryMultiCallable[_training_pb2.GetSweepRequest, _training_pb2.GetSweepResponse]
     """Returns a sweep with the table of its members. Fails with NOT_FOUND / SWEEP_NOT_FOUND."""
@@ -112,10 +114,12 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     """Queues a job and returns it. Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, NOT_FOUND /
     JOB_NOT_FOUND for one of depends_on, INVALID_ARGUMENT / FIELD_INVALID for rows that the objective does not take, a
     start on another base, a name that is none or a dependency that has failed, INVALID_ARGUMENT / SETTINGS_UNFIT with the
-    arithmetic for what this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL; where start_version leads
-    nowhere, with NOT_FOUND / MODEL_NOT_FOUND (also for a number or an alias that the model lacks), NOT_FOUND /
-    VERSION_NOT_FOUND for a digest, FAILED_PRECONDITION / VERSION_AMBIGUOUS, FAILED_PRECONDITION / ALIAS_NOT_SERVING. What
-    only the rows tell (nothing left to learn, a record that its recipe cannot take) fails the job when it begins.
+    arithmetic for what this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL, RESOURCE_EXHAUSTED /
+    JOBS_EXHAUSTED for more jobs that have not ended than a tenant may have (2000, unless set otherwise); where
+    start_version leads nowhere, with NOT_FOUND / MODEL_NOT_FOUND (also for a number or an alias that the model lacks),
+    NOT_FOUND / VERSION_NOT_FOUND for a digest, FAILED_PRECONDITION / VERSION_AMBIGUOUS, FAILED_PRECONDITION /
+    ALIAS_NOT_SERVING. What only the rows tell (nothing left to learn, a record that its recipe cannot take) fails the job
+    when it begins.
     """
     GetJob: _aio.UnaryUnaryMultiCallable[_training_pb2.GetJobRequest, _training_pb2.GetJobResponse]  # type: ignore[assignment]
     """Returns a job. Fails with NOT_FOUND / JOB_NOT_FOUND."""
@@ -151,12 +155,12 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     """
     EstimateJob: _aio.UnaryUnaryMultiCallable[_training_pb2.EstimateJobRequest, _training_pb2.EstimateJobResponse]  # type: ignore[assignment]
     """Says what a job would cost in tokens, time and memory, without queueing it. Fails as CreateJob does, but for a disk that
-    is full; of one that could never be trained here it says fits=false, and why in the last warning.
+    is full and for jobs that are too many; of one that could never be trained here it says fits=false, and why in the last warning.
     """
     CreateSweep: _aio.UnaryUnaryMultiCallable[_training_pb2.CreateSweepRequest, _training_pb2.CreateSweepResponse]  # type: ignore[assignment]
     """Queues a grid or random search over settings, whose members are jobs that train together; the best becomes the
     version, with the table of all. Fails as CreateJob, and with INVALID_ARGUMENT / FIELD_INVALID for axes that make no
-    members, or members that cannot be compared.
+    members, or members that cannot be compared; every member counts as a job.
     """
     GetSweep: _aio.UnaryUnaryMultiCallable[_training_pb2.GetSweepRequest, _training_pb2.GetSweepResponse]  # type: ignore[assignment]
     """Returns a sweep with the table of its members. Fails with NOT_FOUND / SWEEP_NOT_FOUND."""
@@ -188,10 +192,12 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         """Queues a job and returns it. Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, NOT_FOUND /
         JOB_NOT_FOUND for one of depends_on, INVALID_ARGUMENT / FIELD_INVALID for rows that the objective does not take, a
         start on another base, a name that is none or a dependency that has failed, INVALID_ARGUMENT / SETTINGS_UNFIT with the
-        arithmetic for what this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL; where start_version leads
-        nowhere, with NOT_FOUND / MODEL_NOT_FOUND (also for a number or an alias that the model lacks), NOT_FOUND /
-        VERSION_NOT_FOUND for a digest, FAILED_PRECONDITION / VERSION_AMBIGUOUS, FAILED_PRECONDITION / ALIAS_NOT_SERVING. What
-        only the rows tell (nothing left to learn, a record that its recipe cannot take) fails the job when it begins.
+        arithmetic for what this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL, RESOURCE_EXHAUSTED /
+        JOBS_EXHAUSTED for more jobs that have not ended than a tenant may have (2000, unless set otherwise); where
+        start_version leads nowhere, with NOT_FOUND / MODEL_NOT_FOUND (also for a number or an alias that the model lacks),
+        NOT_FOUND / VERSION_NOT_FOUND for a digest, FAILED_PRECONDITION / VERSION_AMBIGUOUS, FAILED_PRECONDITION /
+        ALIAS_NOT_SERVING. What only the rows tell (nothing left to learn, a record that its recipe cannot take) fails the job
+        when it begins.
         """
 
     @_abc_1.abstractmethod
@@ -281,7 +287,7 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_training_pb2.EstimateJobResponse, _abc.Awaitable[_training_pb2.EstimateJobResponse]]:
         """Says what a job would cost in tokens, time and memory, without queueing it. Fails as CreateJob does, but for a disk that
-        is full; of one that could never be trained here it says fits=false, and why in the last warning.
+        is full and for jobs that are too many; of one that could never be trained here it says fits=false, and why in the last warning.
         """
 
     @_abc_1.abstractmethod
@@ -292,7 +298,7 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_training_pb2.CreateSweepResponse, _abc.Awaitable[_training_pb2.CreateSweepResponse]]:
         """Queues a grid or random search over settings, whose members are jobs that train together; the best becomes the
         version, with the table of all. Fails as CreateJob, and with INVALID_ARGUMENT / FIELD_INVALID for axes that make no
-        members, or members that cannot be compared.
+        members, or members that cannot be compared; every member counts as a job.
         """
 
     @_abc_1.abstractmethod
