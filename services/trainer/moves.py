@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from services.chassis.errors import Failure, Reason
 from services.trainer.job import Job, Move, State
 from services.trainer.settings import Method
+from services.trainer.texts import fit
 
 _SETTLED = {State.PAUSING: State.PAUSED, State.CANCELLING: State.CANCELLED}
 # What is no fault of the job, with when to resume it: what was trained is in its last checkpoint.
@@ -43,8 +44,10 @@ def stopped(job: Job, gave_way: str) -> Move | None:
 def refuse(job: Job, reason: str, message: str) -> Move | None:
     """The move of a job that cannot go on; a cancellation that came first counts.
 
-    For a full disk, and a checkpoint that only a later release can read, it waits for a person.
+    For a full disk, and a checkpoint that only a later release can read, it waits for a person.  The message may quote
+    what a tenant sent, also through a peer, and is made fit to be stored.
     """
+    message = fit(message)
     if job.state.finished:
         return None
     if job.state is State.CANCELLING:
@@ -98,5 +101,5 @@ def lost(job: Job, how: str, max_crashes: int) -> Move | None:
     if crashes >= max_crashes:
         gone = Failure(Reason.PROCESS_LOST, count=crashes, status=how)
         return refuse(job, gone.reason.name, gone.sentence)
-    text = f"the training process was lost ({how}); it starts again from its last checkpoint"
+    text = f"the training process was lost ({fit(how)}); it starts again from its last checkpoint"
     return Move(State.RUNNING, text, {"crashes": crashes})

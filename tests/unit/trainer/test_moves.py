@@ -119,3 +119,17 @@ def test_the_weights_that_the_failing_step_was_taken_with_are_not_offered() -> N
     assert "publish a --step 43" in said_of([44, 43])
     for kept_steps in ([44], [], [0]):
         assert "no good checkpoint" in said_of(kept_steps)
+
+
+def test_what_a_move_says_is_taken_by_every_database() -> None:
+    unfit = "quotes \x00 and \ud800"
+    for move in (
+        refuse(job(State.RUNNING), "SETTINGS_UNFIT", unfit),
+        refuse(job(State.RUNNING), "DISK_FULL", unfit),
+        lost(job(State.RUNNING), unfit, 4),
+        lost(job(State.RUNNING), unfit, 1),
+    ):
+        assert move is not None
+        for text in (move.message, *move.columns.values()):
+            assert "\x00" not in str(text)
+            str(text).encode()
