@@ -4,10 +4,11 @@ Invariant: the parts are said by name, so that a refusal shows its arithmetic.  
 constants.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from services.trainer.modules import is_adapted, of_pattern
 from services.trainer.peft_layout import names_module
 from services.trainer.settings import Keep, Objective, Settings
 
@@ -32,6 +33,23 @@ _BLOCKS = {
 _HELD_HIDDEN, _HELD_INTERMEDIATE = 16, 6
 # Tokens that go through the base at once, over all jobs of a step; the process measures its own at start-up, up to this.
 MOST_STEP_TOKENS = 2048
+# Model types whose linear layers have the names that Llama's have: as transformers builds them.
+_NAMED_AS_LLAMAS = frozenset(
+    {
+        "llama",
+        "mistral",
+        "qwen2",
+        "qwen3",
+        "gemma",
+        "gemma2",
+        "gemma3_text",
+        "smollm3",
+        "olmo",
+        "olmo2",
+        "granite",
+        "helium",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +63,13 @@ class Architecture:
     tied: bool
     linears: Mapping[str, tuple[int, int]]
     model_type: str = ""
+
+    @property
+    def layer_names(self) -> Sequence[str]:
+        """The linear layers that adapters may be on, by their names in the model; empty where only loading it tells."""
+        if self.model_type not in _NAMED_AS_LLAMAS:
+            return ()
+        return [module for module, _ in _modules(self)]
 
     @property
     def parameters(self) -> int:
@@ -97,18 +122,18 @@ def adapted(base: Architecture, settings: Settings) -> Iterator[Adapted]:
     A target that fits no layer may be one of another kind of base, whose names are known once it is loaded: then all
     layers count, since what is not known must not pass for nothing.
     """
-    everything = [module for module, _ in _modules(base, range(base.layers))]
-    known = all(any(names_module(target, module) for module in everything) for target in settings.target_modules)
+    names = [module for module, _ in _modules(base)]
+    known = all(any(names_module(target, module) for module in names) for target in settings.target_modules)
     targets = settings.target_modules if known else ()
-    for module, (inputs, outputs) in _modules(base, settings.layers or range(base.layers)):
-        wanted = not targets or _named(module, targets)
-        if wanted and not _named(module, settings.exclude_modules):
-            yield Adapted(inputs, outputs, _rank(module, settings))
+    ranks = dict(settings.rank_pattern)
+    for module, (inputs, outputs) in _modules(base):
+        if is_adapted(module, targets, settings.exclude_modules, settings.layers):
+            yield Adapted(inputs, outputs, of_pattern(ranks, module, settings.rank))
 
 
-def _modules(base: Architecture, layers: Iterable[int]) -> Iterator[tuple[str, tuple[int, int]]]:
+def _modules(base: Architecture) -> Iterator[tuple[str, tuple[int, int]]]:
     """The whole name and the size of every linear layer."""
-    for layer in layers:
+    for layer in range(base.layers):
         for name, size in base.linears.items():
             yield f"model.layers.{layer}.{_BLOCKS[name]}.{name}", size
 
@@ -116,14 +141,6 @@ def _modules(base: Architecture, layers: Iterable[int]) -> Iterator[tuple[str, t
 def adapter_parameters(base: Architecture, settings: Settings) -> int:
     """Trained parameters of an adapter: rank x (inputs + outputs) of every linear layer that is adapted."""
     return sum(layer.rank * (layer.inputs + layer.outputs) for layer in adapted(base, settings))
-
-
-def _named(module: str, ends: Sequence[str]) -> bool:
-    return any(names_module(end, module) for end in ends)
-
-
-def _rank(module: str, settings: Settings) -> int:
-    return next((rank for name, rank in settings.rank_pattern if names_module(name, module)), settings.rank)
 
 
 def keeps_best(settings: Settings, *, validation_dataset: bool) -> bool:

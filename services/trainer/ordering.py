@@ -6,10 +6,9 @@ Invariant: what depends on the machine is settled here, once; a job that is queu
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from services.chassis.errors import Failure, Reason
+from services.trainer.honoured import require_honoured
 from services.trainer.job import Order
 from services.trainer.needs import Architecture, joint_base_parts, joint_job_parts
-from services.trainer.peft_layout import MODULE_NAME
 from services.trainer.settings import Settings
 from services.trainer.solo.needs import solo_parts
 
@@ -17,9 +16,9 @@ from services.trainer.solo.needs import solo_parts
 def completed(order: Order, base: Architecture, *, threads: int, serving_rank: int) -> Order:
     """The order with its needs and warnings; ``serving_rank`` is the highest rank that the deployment serves.
 
-    Raises FIELD_INVALID for a pattern that is no name.
+    Raises FIELD_INVALID and SETTINGS_UNFIT as `require_honoured`.
     """
-    _require_names(order.settings)
+    require_honoured(order, base)
     shared, own = memory_parts(base, order)
     return replace(
         order,
@@ -39,16 +38,6 @@ def memory_parts(base: Architecture, order: Order) -> tuple[Mapping[str, int], M
     if settings.method.joint:
         return joint_base_parts(base, settings), joint_job_parts(base, settings, validation_dataset=named)
     return {}, solo_parts(base, settings, order.processes, validation_dataset=named)
-
-
-def _require_names(settings: Settings) -> None:
-    """PEFT would take a pattern for a regular expression, which may cost whoever matches it more than any job."""
-    patterns = {"rank_pattern": settings.rank_pattern, "alpha_pattern": settings.alpha_pattern}
-    for field, pairs in patterns.items():
-        for name, _ in pairs:
-            if not MODULE_NAME.fullmatch(name):
-                problem = f"{name} is no name of a module; write one, or the end of one, such as q_proj or mlp.up_proj"
-                raise Failure(Reason.FIELD_INVALID, field=f"settings.lora.{field}", problem=problem)
 
 
 def _warnings(settings: Settings, serving_rank: int) -> Sequence[str]:

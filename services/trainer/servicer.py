@@ -186,19 +186,25 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
     async def EstimateJob(
         self, request: training_pb2.EstimateJobRequest, context: Any
     ) -> training_pb2.EstimateJobResponse:
-        base, order = await self._order(request.job)
-        misfit = self._runner.misfit(wire.tenant(), order)
-        return wire_jobs.estimate(await self._estimates.of(wire.tenant(), order, base.architecture, misfit))
+        with wire.below("job"):
+            base, order = await self._order(request.job)
+            misfit = self._runner.misfit(wire.tenant(), order)
+            found = await self._estimates.of(wire.tenant(), order, base.architecture, misfit)
+        return wire_jobs.estimate(found)
 
     async def CreateSweep(
         self, request: training_pb2.CreateSweepRequest, context: Any
     ) -> training_pb2.CreateSweepResponse:
-        base = await self._bases.chosen(request.job.base)
-        start = await self._starts.chosen(request.job.start_version, base)
-        members = [wire_jobs.order(member, base, start) for member in wire_sweeps.members(request, self._rules)]
-        asked = wire_sweeps.asked(request, [self._bases.completed(order, base) for order in members])
-        for order in asked.orders:
-            self._runner.require_fit(wire.tenant(), order)
+        members = wire_sweeps.members(request, self._rules)
+        with wire.below("job"):
+            base = await self._bases.chosen(request.job.base)
+            start = await self._starts.chosen(request.job.start_version, base)
+        orders = []
+        for place, member in enumerate(members):
+            with wire_sweeps.at_member(request, place):
+                order = self._bases.completed(wire_jobs.order(member, base, start), base)
+                orders.append(self._runner.require_fit(wire.tenant(), order))
+        asked = wire_sweeps.asked(request, orders)
         made = await self._sweeps.create(wire.tenant(), current().principal_id, asked, key_for(request))
         return training_pb2.CreateSweepResponse(sweep=wire_sweeps.sweep(made, self._job))
 

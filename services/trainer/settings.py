@@ -171,14 +171,14 @@ class Settings:
     # Evaluation and the end.
     # Steps between evaluations; 0: after each epoch, where anything is held out.
     evaluation_steps: int = 0
-    # Every objective gives it, on every held-out row, without an answer being generated. For DPO `wire_settings` takes
-    # the share of pairs that are the right way round.
+    # `default_metric`.
     metric: Metric = Metric.LOSS
     # Evaluations without improvement after which training ends; 0: never early.
     early_stopping_patience: int = 0
     # Any improvement counts, however small.
     early_stopping_delta: float = 0.0
-    # Few rows are soon learned by heart; the held-out ones say when, and the last step is often behind that.
+    # Few rows are soon learned by heart; the held-out ones say when, and the last step is often behind that. Where none
+    # are held out an order that leaves it open keeps the last.
     keep: Keep = Keep.BEST
     # Held-out rows that are answered at each evaluation; 0: the loss alone is evaluated.
     generation_rows: int = 0
@@ -211,6 +211,15 @@ def default_alpha(method: Method, rank: int) -> float:
     Regret).  rsLoRA divides by the root of the rank: with the same alpha its adapters would learn several times as fast.
     """
     return 2.0 * math.sqrt(rank) if method is Method.RSLORA else 2.0 * rank
+
+
+def default_metric(objective: Objective) -> Metric:
+    """Return what evaluations are compared by where nobody says.
+
+    The loss: every objective gives it, on every held-out row, without an answer being generated.  DPO's says how far apart
+    the two sides are; whether they are the right way round, which is what people mean, is the accuracy.
+    """
+    return Metric.PREFERENCE_ACCURACY if objective is Objective.DPO else Metric.LOSS
 
 
 def default_learning_rate(method: Method, objective: Objective, hidden_size: int, model_type: str = "") -> float:

@@ -1,12 +1,16 @@
 """Protobuf to domain and back: the only file of the service that knows both (and `publisher`, which calls a peer)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from trivium.common.v1 import transfer_pb2
 from trivium.trainer.v1 import dataset_pb2
 
 from services.chassis import context, paging
+from services.chassis.errors import Failure
 from services.trainer.data.dataset_rows import Dataset, Incoming
 from services.trainer.data.rows import Format, Problem
 
@@ -19,6 +23,23 @@ _FORMATS = {
     dataset_pb2.DATASET_FORMAT_RECORDS: Format.RECORDS,
 }
 _WIRE_FORMATS = {ours: theirs for theirs, ours in _FORMATS.items()}
+
+
+@contextmanager
+def below(message: str) -> Iterator[None]:
+    """Inside the block failures name fields of a message inside the request; let them name the request's."""
+    try:
+        yield
+    except Failure as failure:
+        if failure.field is None:
+            raise
+        raise renamed(failure, f"{message}.{failure.field}") from failure
+
+
+def renamed(failure: Failure, field: str) -> Failure:
+    """The same failure of a field by another path."""
+    variables: dict[str, Any] = {name: value for name, value in failure.variables.items() if name != "field"}
+    return Failure(failure.reason, field=field, retry_after_seconds=failure.retry_after_seconds, **variables)
 
 
 def incoming(header: dataset_pb2.DatasetHeader) -> Incoming:

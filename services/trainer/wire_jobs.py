@@ -39,7 +39,12 @@ def order(request: training_pb2.CreateJobRequest, base: Chosen, start_version: s
         dataset_digest="",
         base=base.name,
         base_digest=base.digest,
-        settings=settings(request.settings, base.architecture.hidden_size, base.architecture.model_type),
+        settings=settings(
+            request.settings,
+            base.architecture.hidden_size,
+            base.architecture.model_type,
+            held_out=bool(request.validation_dataset),
+        ),
         alias=request.alias,
         base_version=base.version,
         validation_dataset=request.validation_dataset,

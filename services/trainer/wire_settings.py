@@ -21,6 +21,7 @@ from services.trainer.settings import (
     Supervision,
     default_alpha,
     default_learning_rate,
+    default_metric,
 )
 
 # Enumerations: the field, its domain type, its wire type and the prefix of the wire's names.
@@ -66,13 +67,18 @@ _UNSET_WHEN_ZERO = frozenset(
 )
 
 
-def settings(given: training_pb2.TrainingSettings, hidden_size: int, model_type: str = "") -> Settings:
-    """What was asked for, every default filled in for a base of this width and type."""
+def settings(
+    given: training_pb2.TrainingSettings, hidden_size: int, model_type: str = "", *, held_out: bool = False
+) -> Settings:
+    """What was asked for, every default filled in for a base of this width and type.
+
+    `held_out`: whether there are rows to evaluate on besides those that the settings hold out.
+    """
     chosen = _enums(given)
     method = chosen.get("method", Method.LORA)
     objective = chosen.get("objective", Objective.SUPERVISED)
-    if objective is Objective.DPO:
-        chosen.setdefault("metric", Metric.PREFERENCE_ACCURACY)
+    chosen.setdefault("metric", default_metric(objective))
+    chosen.setdefault("keep", Keep.BEST if held_out or given.validation_ratio else Keep.LAST)
     chosen["learning_rate"] = default_learning_rate(method, objective, hidden_size, model_type)
     chosen |= as_written(given, _PLAIN)
     chosen |= as_written(given.preference, _PREFERENCE)

@@ -1,11 +1,13 @@
 """Sweeps on the wire and in the domain: requests in, sweeps with their tables out.  Part of `wire`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from google.protobuf.message import Message
 from protovalidate import Validator
 from trivium.trainer.v1 import training_pb2
 
+from services.chassis.errors import Failure
 from services.chassis.interceptors.validation import field_path
 from services.trainer.job import Job, Order
 from services.trainer.sweeping.axes import Axis, Point, Range, expand
@@ -20,7 +22,7 @@ from services.trainer.sweeping.sweep import (
     differences,
     table,
 )
-from services.trainer.wire import timestamp
+from services.trainer.wire import renamed, timestamp
 from services.trainer.wire_jobs import STATES
 from services.trainer.wire_settings import written
 from services.trainer.wire_values import put
@@ -29,9 +31,11 @@ _STATES = {state: training_pb2.SweepState.Value(f"SWEEP_STATE_{state.name}") for
 
 
 def members(request: training_pb2.CreateSweepRequest, rules: Validator) -> list[training_pb2.CreateJobRequest]:
-    """The request of each member.  Raises FIELD_INVALID for axes that make none, and for values outside the `rules`."""
-    if request.members and request.axes:
-        raise invalid("members", "give either axes or members, not both")
+    """The request of each member.
+
+    Raises FIELD_INVALID for axes that make none, for values outside the `rules`, and for what nothing would come of.
+    """
+    _require_honoured(request)
     if request.members:
         return [_with(request.job, settings) for settings in request.members]
     return [_moved(request.job, point, rules) for point in _points(request)]
@@ -46,6 +50,19 @@ def asked(request: training_pb2.CreateSweepRequest, orders: Sequence[Order]) -> 
         rungs=tuple(written(share) for share in request.rungs),
         kept_ratio=written(request.kept_ratio) if request.HasField("kept_ratio") else DEFAULT_KEPT_RATIO,
     )
+
+
+@contextmanager
+def at_member(request: training_pb2.CreateSweepRequest, place: int) -> Iterator[None]:
+    """Inside the block failures name fields of a member's order; let them name those of the sweep's request."""
+    try:
+        yield
+    except Failure as failure:
+        if failure.field is None:
+            raise
+        settings = failure.field.removeprefix("settings.")
+        own = request.members and settings != failure.field
+        raise renamed(failure, f"members[{place}].{settings}" if own else f"job.{failure.field}") from failure
 
 
 def sweep(value: Sweep, job: Callable[[Job], training_pb2.Job]) -> training_pb2.Sweep:
@@ -81,6 +98,22 @@ def _line(value: Line, rungs: int) -> training_pb2.SweepMember:
         evaluation=value.evaluation,
         rank=value.place,
     )
+
+
+def _require_honoured(request: training_pb2.CreateSweepRequest) -> None:
+    if request.job.request_id:
+        raise invalid("job.request_id", "members have no request of their own: give the sweep's request_id")
+    if request.HasField("kept_ratio") and not request.rungs and written(request.kept_ratio) != DEFAULT_KEPT_RATIO:
+        raise invalid("kept_ratio", "without rungs all members go on to the end: give rungs, or leave it out")
+    if not request.members:
+        return
+    if request.axes:
+        raise invalid("members", "give either axes or members, not both")
+    if request.random_members:
+        raise invalid("random_members", "members are drawn from axes, and these are written out: leave it out")
+    if any(field.message_type is None or value.ByteSize() for field, value in request.job.settings.ListFields()):
+        problem = "members are written out whole: put what they share into each of them, or give axes around it"
+        raise invalid("job.settings", problem)
 
 
 def _points(request: training_pb2.CreateSweepRequest) -> list[Point]:

@@ -24,6 +24,7 @@ from services.trainer.bank.scores import Scores, log_probs
 from services.trainer.bank.slot import RESTING_BYTES_PER_PARAMETER, GradientPool, Slot
 from services.trainer.bank.spec import SlotSpec
 from services.trainer.bank.updates import Update
+from services.trainer.modules import module_names
 
 # Settings of a base whose scores are more than hidden state times output weights, or whose attention is more than a
 # causal softmax: their formulas are not computed here, so such a base is refused.
@@ -92,7 +93,7 @@ class Bank:
         """PEFT's adapter_config of a slot, as plain JSON values; all linear layers are written out by name."""
         config = spec.adapter_config(slot.spec, base_name)
         if not slot.spec.target_modules:
-            config["target_modules"] = list(spec.module_names(self._layers))
+            config["target_modules"] = list(module_names(self._layers))
         return config
 
     def score(self, segments: Sequence[Segment], *, recomputes: bool = False) -> list[Scores]:

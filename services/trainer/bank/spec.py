@@ -6,20 +6,24 @@ Invariant: a spec and a base name the same layers, ranks and scales that PEFT fi
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from torch import nn
 
-from services.trainer.peft_layout import MODULE_NAME, names_module
+from services.trainer.modules import (
+    is_adapted,
+    layer_indices,
+    listed,
+    of_pattern,
+    require_layers,
+    require_named,
+)
 
 # Largest rank of one layer: as in the registry's checks, far above what any recipe asks for.
 MAX_RANK = 512
-# Where a layer stands: the first number between dots, as PEFT reads it.
-_LAYER_INDEX = re.compile(r".*?\.[^.]*\.(?P<index>\d+)\.")
 
 
 class Initialisation(StrEnum):
@@ -83,15 +87,15 @@ def targets(spec: SlotSpec, layers: Mapping[str, nn.Linear]) -> tuple[Target, ..
     _check(spec, layers)
     found = []
     for index, (name, layer) in enumerate(layers.items()):
-        if not _wanted(name, spec):
+        if not is_adapted(name, spec.target_modules, (), spec.layers):
             continue
-        rank = int(_of_pattern(spec.rank_pattern, name, spec.rank))
-        alpha = float(_of_pattern(spec.alpha_pattern, name, spec.alpha))
+        rank = int(of_pattern(spec.rank_pattern, name, spec.rank))
+        alpha = float(of_pattern(spec.alpha_pattern, name, spec.alpha))
         _check_rank(rank, name, spec)
         scale = alpha / math.sqrt(rank) if spec.rslora else alpha / rank
         found.append(Target(index, name, layer.in_features, layer.out_features, rank, scale))
     if not found:
-        raise ValueError(f"no linear layer of the base is in layers {_listed(spec.layers)}; name layers that it has")
+        raise ValueError(f"no linear layer of the base is in layers {listed(spec.layers)}; name layers that it has")
     return tuple(found)
 
 
@@ -117,29 +121,14 @@ def adapter_config(spec: SlotSpec, base_name: str) -> dict[str, Any]:
     return {name: _plain(value) for name, value in config.items()}
 
 
-def module_names(layers: Iterable[str]) -> tuple[str, ...]:
-    """Last parts of the layers' names, each once, sorted."""
-    return tuple(sorted({name.rpartition(".")[2] for name in layers}))
-
-
 def _check(spec: SlotSpec, layers: Mapping[str, nn.Linear]) -> None:
     if not 0.0 <= spec.dropout < 1.0:
         raise ValueError(f"dropout is {spec.dropout:g}; give 0 or more, and less than 1")
     if not (math.isfinite(spec.alpha) and spec.alpha > 0):
         raise ValueError(f"alpha is {spec.alpha:g}; give a number above 0")
-    known = module_names(layers)
-    if missing := sorted(
-        target for target in spec.target_modules if not any(names_module(target, name) for name in layers)
-    ):
-        raise ValueError(f"the base has no linear layer {', '.join(missing)}; it has {', '.join(known)}")
-    indices = {index for name in layers if (index := _layer_index(name)) is not None}
-    if absent := sorted(set(spec.layers) - indices):
-        raise ValueError(f"the base has no layer {_listed(absent)}; it has {min(indices)} to {max(indices)}")
-    for pattern in (*spec.rank_pattern, *spec.alpha_pattern):
-        if not MODULE_NAME.fullmatch(pattern):
-            raise ValueError(f"the pattern {pattern} is no name of a layer; write the end of one, such as {known[0]}")
-        if not any(names_module(pattern, name) for name in layers):
-            raise ValueError(f"the pattern {pattern} fits no linear layer of the base; it has {', '.join(known)}")
+    patterns = {"rank_pattern": spec.rank_pattern, "alpha_pattern": spec.alpha_pattern}
+    require_named(layers, targets=spec.target_modules, patterns=patterns)
+    require_layers(spec.layers, layer_indices(layers))
     for pattern, alpha in spec.alpha_pattern.items():
         if not (math.isfinite(alpha) and alpha > 0):
             raise ValueError(f"alpha of {pattern} is {alpha:g}; give a number above 0")
@@ -150,25 +139,6 @@ def _check_rank(rank: int, name: str, spec: SlotSpec) -> None:
         raise ValueError(f"the rank of {name} is {rank}; give 1 to {MAX_RANK}")
     if spec.initialisation is Initialisation.ORTHOGONAL and rank % 2:
         raise ValueError(f"the rank of {name} is {rank}; orthogonal initialisation needs an even one")
-
-
-def _wanted(name: str, spec: SlotSpec) -> bool:
-    if spec.layers and _layer_index(name) not in spec.layers:
-        return False
-    return not spec.target_modules or any(names_module(target, name) for target in spec.target_modules)
-
-
-def _layer_index(name: str) -> int | None:
-    match = _LAYER_INDEX.match(name)
-    return int(match["index"]) if match else None
-
-
-def _of_pattern(pattern: Mapping[str, float], name: str, default: float) -> float:
-    return next((value for end, value in pattern.items() if names_module(end, name)), default)
-
-
-def _listed(numbers: Iterable[int]) -> str:
-    return ", ".join(str(number) for number in sorted(numbers))
 
 
 def _whole(alpha: float) -> float:

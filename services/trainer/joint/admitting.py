@@ -16,7 +16,7 @@ from services.trainer.joint.held import Held
 from services.trainer.joint.member import Member, Splits
 from services.trainer.joint.preparing import Found
 from services.trainer.joint.start import begin_with
-from services.trainer.peft_layout import names_module
+from services.trainer.modules import is_adapted, require_all_named
 from services.trainer.settings import Method, Settings
 from services.trainer.work import Line, Said, Work, WorkerOrder
 
@@ -50,17 +50,11 @@ def _targets(settings: Settings, base: Any) -> tuple[str, ...]:
     """The modules that are adapted; where some are excluded, all others by their whole names."""
     if not settings.exclude_modules:
         return settings.target_modules
-    wanted = [
-        name for name in linear_layers(base) if not settings.target_modules or _named(name, settings.target_modules)
-    ]
-    kept = tuple(name for name in wanted if not _named(name, settings.exclude_modules))
+    names = tuple(linear_layers(base))
+    kept = tuple(name for name in names if is_adapted(name, settings.target_modules, settings.exclude_modules, ()))
     if not kept:
         raise ValueError("every module is excluded; exclude fewer")
     return kept
-
-
-def _named(name: str, ends: Sequence[str]) -> bool:
-    return any(names_module(end, name) for end in ends)
 
 
 class Admission:
@@ -78,6 +72,9 @@ class Admission:
         assert work is not None
         self._check(work, encoded.splits)
         try:
+            if found is None:
+                # A job of an earlier release, which took exclusions that name nothing, goes on.
+                require_all_named(work.settings, linear_layers(self._base))
             spec = spec_of(work.settings, self._base)
             slot = self._bank.open(spec)
         except ValueError as error:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from services.chassis.sources_prompt import FORMAT, NOT_FOUND
 from services.trainer.data.rows import Format
 from services.trainer.recipes.recipe import Decided, Facts, Recipe, Shape
-from services.trainer.recipes.sizing import answered, passes, remarks, sizes
+from services.trainer.recipes.sizing import answered, compared, passes, remarks, sizes
 from services.trainer.settings import Metric, Supervision
 
 CAUTIOUS = "cautious"
@@ -34,7 +34,7 @@ def _decide(facts: Facts, choice: str) -> Sequence[Decided]:
         Decided("supervision", Supervision.LAST_ANSWER, "the answer alone is learned: sources are read, never recited"),
         passes(facts, most=3),
         *sizes(replace(facts, max_row_tokens=longest)),
-        Decided("metric", Metric.TOKEN_F1, "answers are a few words that may be worded otherwise"),
+        *compared(facts, Metric.TOKEN_F1, "answers are a few words that may be worded otherwise"),
         *answered(facts, _ANSWER_TOKENS, "an answer with its citation ends well before"),
     ]
 

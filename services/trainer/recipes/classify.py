@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from services.trainer.data.rows import Format
 from services.trainer.recipes.recipe import Decided, Facts, Recipe, Shape
-from services.trainer.recipes.sizing import answered, passes, remarks, sizes
+from services.trainer.recipes.sizing import answered, compared, held_out_rows, passes, remarks, sizes
 from services.trainer.settings import Metric, Supervision
 
 AS_WRITTEN = "as-written"
@@ -32,7 +32,7 @@ def _decide(facts: Facts, choice: str) -> Sequence[Decided]:
         Decided("supervision", Supervision.LAST_ANSWER, "the label alone is learned"),
         passes(facts, most=5),
         *sizes(facts),
-        Decided("metric", Metric.EXACT_MATCH, "answers are short: a label is right or wrong, and the loss hides which"),
+        *compared(facts, Metric.EXACT_MATCH, "answers are short: a label is right or wrong, and the loss hides which"),
         *answered(facts, tokens, "a label ends well before"),
     ]
 
@@ -44,7 +44,7 @@ def _remarks(facts: Facts, choice: str) -> Sequence[str]:
             f"Answers have {facts.answer_tokens:.0f} tokens on average, which is long for a label: if they are texts, take "
             "the recipe rewrite or extract."
         )
-    elif facts.answer_tokens:
+    elif facts.answer_tokens and held_out_rows(facts):
         said.append("Completions are short: members and checkpoints are compared by exact match on held-out rows.")
     if facts.distinct_answers:
         said.append(f"There are {facts.distinct_answers} labels; ask the version with the same instruction.")

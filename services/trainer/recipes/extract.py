@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from services.trainer.data.rows import Format
 from services.trainer.recipes.recipe import Decided, Facts, Recipe, Shape
-from services.trainer.recipes.sizing import answered, passes, remarks, sizes
+from services.trainer.recipes.sizing import answered, compared, passes, remarks, sizes
 from services.trainer.settings import Metric, Supervision
 
 STRICT = "strict"
@@ -32,7 +32,7 @@ def _decide(facts: Facts, choice: str) -> Sequence[Decided]:
         Decided("supervision", Supervision.LAST_ANSWER, "the object alone is learned"),
         passes(facts, most=5),
         *sizes(facts),
-        Decided("metric", metric, why),
+        *compared(facts, metric, why),
         *answered(facts, tokens, "room for an object three times as long as most, which must not be cut in the middle"),
     ]
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from services.trainer.data.rows import Format
 from services.trainer.recipes.recipe import Decided, Facts, Recipe, Shape
-from services.trainer.recipes.sizing import passes, remarks, sizes
+from services.trainer.recipes.sizing import compared, passes, remarks, sizes
 from services.trainer.settings import Metric, Objective
 
 GENTLE = "gentle"
@@ -25,14 +25,14 @@ def _decide(facts: Facts, choice: str) -> Sequence[Decided]:
         Decided("rank", 16, "shifting between answers that the model can give already needs no more"),
         passes(facts, most=_MOST_PASSES),
         *sizes(facts),
-        _metric(paired),
+        *_compared(facts, paired=paired),
     ]
 
 
-def _metric(paired: bool) -> Decided:
+def _compared(facts: Facts, *, paired: bool) -> Sequence[Decided]:
     if paired:
-        return Decided("metric", Metric.PREFERENCE_ACCURACY, "whether held-out pairs are preferred the right way round")
-    return Decided("metric", Metric.LOSS, "rows judged one by one have no other answer that they could be preferred to")
+        return compared(facts, Metric.PREFERENCE_ACCURACY, "whether held-out pairs are preferred the right way round")
+    return compared(facts, Metric.LOSS, "rows judged one by one have no other answer that they could be preferred to")
 
 
 def _remarks(facts: Facts, choice: str) -> Sequence[str]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from services.trainer.data.rows import Format
 from services.trainer.recipes.recipe import Decided, Facts, Recipe, Shape
-from services.trainer.recipes.sizing import answered, passes, remarks, sizes
+from services.trainer.recipes.sizing import answered, compared, passes, remarks, sizes
 from services.trainer.settings import Metric, Supervision
 
 GENTLE = "gentle"
@@ -31,7 +31,7 @@ def _decide(facts: Facts, choice: str) -> Sequence[Decided]:
         Decided("supervision", Supervision.LAST_ANSWER, "the text in the house's style is learned, never the original"),
         replace(passes(facts, most=most), reason=f"{choice}: each row is shown at most {most} times"),
         *sizes(facts),
-        Decided("metric", Metric.LOSS, "a style has many right answers: the loss on held-out rows says how near it is"),
+        *compared(facts, Metric.LOSS, "a style has many right answers: the loss on held-out rows says how near it is"),
         *answered(facts, tokens, "room for an answer twice as long as most"),
     ]
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 
 from services.trainer.recipes.recipe import Decided, Facts
-from services.trainer.settings import Keep, Settings
+from services.trainer.settings import Keep, Metric, Settings
 
 _PLENTY_OF_STEPS = 300
 _MANY_ROWS = 20_000
@@ -56,6 +56,11 @@ def sizes(facts: Facts) -> list[Decided]:
     if batch_rows(facts) != Settings().batch_rows:
         decided.append(Decided("batch_rows", batch_rows(facts), "of few rows small steps learn more"))
     return [*decided, *_evaluation(facts), *_lengths(facts)]
+
+
+def compared(facts: Facts, metric: Metric, why: str) -> list[Decided]:
+    """By what evaluations are compared; nothing where no rows are held out."""
+    return [Decided("metric", metric, why)] if held_out_rows(facts) else []
 
 
 def answered(facts: Facts, tokens: int, why: str) -> list[Decided]:

@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
-from services.trainer.bank.spec import linear_layers, module_names
+from services.trainer.bank.spec import linear_layers
+from services.trainer.modules import module_names, require_all_named
 from services.trainer.peft_layout import CONFIG, WEIGHTS
 from services.trainer.settings import Initialisation, Method, Settings
 from services.trainer.solo.ranks import ALONE, Ranks, gathered
@@ -47,16 +48,17 @@ def base_dtype(folder: Path) -> torch.dtype:
     return kept if isinstance(kept, torch.dtype) else torch.bfloat16
 
 
-def load(base: Path, settings: Settings, start: Path | None = None) -> Any:
+def load(base: Path, settings: Settings, start: Path | None = None, *, begins: bool = True) -> Any:
     """Return the model to train: a causal LM, or a PeftModel around a frozen one.
 
-    ``start`` is the folder of an earlier adapter, in PEFT's layout, to go on from.  Raises ValueError, a sentence, for
-    settings that do not fit the base or the earlier adapter.
+    ``start`` is the folder of an earlier adapter, in PEFT's layout, to go on from.  ``begins``: no step is done yet; a job
+    of an earlier release, which took settings that name nothing, goes on.  Raises ValueError, a sentence, for settings that
+    do not fit the base or the earlier adapter.
     """
     if settings.method is Method.FULL:
         return _from(base, dtype=torch.float32)
     frozen = _quantised(base) if settings.method is Method.QLORA else _from(base, dtype=FROZEN_DTYPE)
-    model = _adapted(frozen, settings)
+    model = _adapted(frozen, settings, begins=begins)
     if start is not None:
         _go_on(model, start)
     return model
@@ -86,11 +88,12 @@ def _quantised(base: Path) -> Any:
     return model
 
 
-def _adapted(frozen: Any, settings: Settings) -> PeftModel:
-    known = module_names(linear_layers(frozen))
-    wanted = tuple(sorted(settings.target_modules)) or known
-    if missing := sorted(set(wanted) - set(known)):
-        raise ValueError(f"the base has no linear layer {', '.join(missing)}; it has {', '.join(known)}")
+def _adapted(frozen: Any, settings: Settings, *, begins: bool) -> PeftModel:
+    names = tuple(linear_layers(frozen))
+    if begins:
+        # PEFT passes over what names nothing.
+        require_all_named(settings, names)
+    wanted = tuple(sorted(settings.target_modules)) or module_names(names)
     # PEFT would make adapters of the dtype of the weights, which in 4 bits is none that can be trained.
     late = settings.method is Method.QLORA and settings.initialisation is Initialisation.ORTHOGONAL
     config = LoraConfig(

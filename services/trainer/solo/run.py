@@ -89,7 +89,7 @@ def _course(
 ) -> Course:
     """The model, its trainer and its state, where the checkpoint has them."""
     settings = order.settings
-    model = models.load(order.base_folder, settings, order.start)
+    model = models.load(order.base_folder, settings, order.start, begins=found is None)
     ranks.shard(model)
     feeds = {name: feed_of(rows, settings) for name, rows in ((_TRAINING, training), (_VALIDATION, validation)) if rows}
     steps = Steps(

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum, StrEnum
 
+from services.trainer.honoured import unmeasured
 from services.trainer.job import Job, Order, State
-from services.trainer.settings import Keep, Metric, Objective, Settings
+from services.trainer.settings import Keep, Metric, Settings
 from services.trainer.sweeping.axes import MAX_MEMBERS, Point
 from services.trainer.sweeping.halving import Rules, Standing, ranking
 from services.trainer.sweeping.searchable import incomparable, invalid, searchables
@@ -232,15 +233,8 @@ def _check_evaluated(settings: Settings, rows_are_given: bool) -> None:
             "members are compared on rows that are held out, and none are: set it (0.1 is usual), or name a "
             "validation_dataset",
         )
-    if settings.metric is Metric.PREFERENCE_ACCURACY and settings.objective is not Objective.DPO:
-        problem = (
-            f"{settings.metric.value} is measured on the pairs of DPO, not of {settings.objective.value}: take another"
-        )
-        raise invalid("job.settings.metric", problem)
-    answers = settings.metric not in (Metric.LOSS, Metric.PREFERENCE_ACCURACY)
-    if answers and not settings.generation_rows:
-        problem = f"{settings.metric.value} is measured on answers, and none are generated: set how many, e.g. 100"
-        raise invalid("job.settings.generation_rows", problem)
+    for path, problem in unmeasured(settings):
+        raise invalid(f"job.{path}", problem)
 
 
 def differences(settings: Sequence[Settings]) -> list[Point]:

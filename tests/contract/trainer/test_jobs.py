@@ -152,11 +152,21 @@ def test_a_name_of_the_platforms_own_is_refused_before_anything_is_trained(
     assert failed(refused.value)[:2] == (grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_INVALID")
 
 
-def test_settings_that_do_not_fit_the_base_fail_the_job_and_say_why(caller: Caller, dataset: str) -> None:
+def test_settings_that_do_not_fit_the_base_are_refused_and_say_why(caller: Caller, dataset: str) -> None:
     settings = training_pb2.TrainingSettings(lora=training_pb2.LoraSettings(target_modules=["query"]))
+    with pytest.raises(grpc.RpcError) as refused:
+        caller.create(model="unfit", dataset=dataset, settings=settings)
+    assert failed(refused.value)[:2] == (grpc.StatusCode.INVALID_ARGUMENT, "SETTINGS_UNFIT")
+    assert "q_proj" in str(refused.value.details())
+
+
+def test_settings_that_do_not_fit_the_rows_fail_the_job_and_say_why(caller: Caller) -> None:
+    row = json.dumps({"prompt": "x " * 600, "completion": "y"})
+    dataset = caller.upload(f"{row}\n".encode(), "long.jsonl").dataset
+    settings = training_pb2.TrainingSettings(max_row_tokens=4096)
     done = caller.finished(caller.create(model="unfit", dataset=dataset, settings=settings).job)
     assert (done.state, done.error.reason) == (training_pb2.JOB_STATE_FAILED, "SETTINGS_UNFIT")
-    assert "q_proj" in done.error.message
+    assert "the base takes 512" in done.error.message
 
 
 def test_a_running_job_is_cancelled_and_its_dataset_is_free_again(caller: Caller) -> None:

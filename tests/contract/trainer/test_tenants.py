@@ -61,7 +61,7 @@ TRIES: dict[str, tuple[str, Callable[[Names, str], Any]]] = {
     "sweep over it": (
         "CreateSweep",
         lambda names, own: training_pb2.CreateSweepRequest(
-            job=_order(dataset=lambda _: names.dataset)(names, own), members=SWEPT
+            job=_order(dataset=lambda _: names.dataset, settings=lambda _: None)(names, own), members=SWEPT
         ),
     ),
     "fill a recipe from it": (

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -229,6 +230,7 @@ def test_a_dataset_with_nothing_to_learn_is_refused_and_cut_rows_are_named(bench
 def test_what_does_not_fit_the_base_is_refused_alone(bench: Bench) -> None:
     wrong = {
         "query": (replace(SETTINGS, target_modules=("query",)), {}, "no linear layer query"),
+        "but query": (replace(SETTINGS, exclude_modules=("query",)), {}, "no linear layer query"),
         "threads": (SETTINGS, {"threads": 2}, "with 2 threads, this process has 1"),
         "long": (replace(SETTINGS, max_row_tokens=4096), {}, "the base takes 512"),
     }
@@ -278,10 +280,14 @@ def test_a_job_of_the_previous_release_goes_on_from_its_checkpoint(bench: Bench)
     worker.end()
     first = first_format(folder)
     old = bench.job("older", SETTINGS, ROWS)
+    # That release took exclusions that name nothing.
+    vain = bench.job("vain", replace(SETTINGS, exclude_modules=("query",)), ROWS)
+    shutil.copytree(first, vain / CHECKPOINTS)
     first.rename(old / CHECKPOINTS)
     worker = bench.worker()
-    worker.tell(join(old))
-    assert ended(worker, "older").said is Said.DONE
+    for name, begun in (("older", old), ("vain", vain)):
+        worker.tell(join(begun))
+        assert ended(worker, name).said is Said.DONE
     worker.end()
     said = of(worker, "older")
     assert "previous release" in said[0].message

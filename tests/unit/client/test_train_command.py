@@ -15,10 +15,10 @@ from trivium_client import InvalidRequestError, Trivium
 from trivium_client.cli.main import app
 from trivium_client.cli.refusals import rows_refused
 from trivium_client.cli.settings_text import setting_names, with_setting
-from trivium_client.cli.training_options import Options, fields_of, filled_fields
+from trivium_client.cli.training_options import Method, Objective, Options, fields_of, filled_fields
 from trivium_client.cli.training_run import _question, estimate_lines, model_of
 from trivium_client.errors import FieldViolation
-from trivium_client.nouns import FilledRecipe, JobEstimate, LoraSettings, TrainingSettings
+from trivium_client.nouns import FilledRecipe, JobEstimate, LoraSettings, PreferenceSettings, TrainingSettings
 from typer.testing import CliRunner
 
 FILLED = FilledRecipe(
@@ -27,6 +27,16 @@ FILLED = FilledRecipe(
     recipe="classify:many",
     settings=TrainingSettings(epochs=5, seed=1, lora=LoraSettings(rank=8, alpha=8.0)),
     notes=("5 epochs, because there are few rows",),
+)
+PREFERRED = TrainingSettings(
+    objective="dpo",
+    lora=LoraSettings(rank=16),
+    validation_ratio=0.1,
+    metric="preference_accuracy",
+    keep="best",
+    early_stopping_patience=3,
+    generation_rows=10,
+    preference=PreferenceSettings(beta=0.3),
 )
 
 
@@ -127,6 +137,37 @@ def test_a_recipe_is_what_the_options_are_said_over() -> None:
     assert order["settings"] == TrainingSettings(epochs=2, seed=1, lora=LoraSettings(rank=16, alpha=8.0))
     assert filled_fields(Options(), client, "pairs") == (fields_of(Options()), ())
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        ({}, PREFERRED),
+        ({"validation": "others"}, PREFERRED),
+        ({"method": Method.FULL}, replace(PREFERRED, method="full", lora=LoraSettings())),
+        ({"settings": ["method=full"]}, replace(PREFERRED, method="full", lora=LoraSettings())),
+        # What is said by hand stays, for the trainer to refuse.
+        ({"method": Method.FULL, "rank": 4}, replace(PREFERRED, method="full", lora=LoraSettings(rank=4))),
+        (
+            {"validation_ratio": 0.0},
+            replace(
+                PREFERRED, validation_ratio=0.0, keep="", metric="", early_stopping_patience=None, generation_rows=None
+            ),
+        ),
+        (
+            {"objective": Objective.KTO},
+            replace(PREFERRED, objective="kto", metric="", generation_rows=None),
+        ),
+        (
+            {"objective": Objective.SUPERVISED},
+            replace(
+                PREFERRED, objective="supervised", metric="", generation_rows=None, preference=PreferenceSettings()
+            ),
+        ),
+    ],
+)
+def test_what_a_recipe_filled_in_gives_way_to_what_is_said(said: dict[str, Any], left: TrainingSettings) -> None:
+    assert fields_of(Options(**said), PREFERRED)["settings"] == left
 
 
 def test_every_setting_can_be_said_by_its_name() -> None:

@@ -22,7 +22,7 @@ from services.trainer.settings import Keep, Method, Objective, Settings
 from services.trainer.solo.needs import solo_parts, trained_parameters
 from services.trainer.speeds import kind_of, speeds
 
-ORDER = Order("m", "rows", "", "tiny", "sha256:base", Settings(rank=4, epochs=2, batch_rows=4), "")
+ORDER = Order("m", "rows", "", "tiny", "sha256:base", Settings(rank=4, epochs=2, batch_rows=4, keep=Keep.LAST), "")
 ROWS = Dataset(
     "rows", 1, "sha256:rows", "rows.jsonl", Format.CHAT, 40, 1, 4000, 900, 1000, datetime(2026, 1, 1, tzinfo=UTC)
 )
@@ -76,7 +76,7 @@ def test_a_target_that_only_another_kind_of_base_has_does_not_pass_for_nothing(b
 )
 def test_the_best_so_far_is_counted_wherever_anything_is_held_out(base: Path, method: Method, part: str) -> None:
     shape = architecture(json.loads((base / "config.json").read_text()))
-    nothing = replace(ORDER, settings=replace(ORDER.settings, method=method))
+    nothing = replace(ORDER, settings=replace(ORDER.settings, method=method, keep=Keep.BEST))
     share = replace(nothing, settings=replace(nothing.settings, validation_ratio=0.1))
     dataset = replace(nothing, validation_dataset="others")
     whole = 4 * trained_parameters(shape, nothing.settings)
@@ -85,7 +85,9 @@ def test_the_best_so_far_is_counted_wherever_anything_is_held_out(base: Path, me
         whole,
         whole,
     ]
-    bytes_of = [completed(each, shape, threads=2, serving_rank=16).job_bytes for each in (nothing, share, dataset)]
+    # Nobody may order the best of nothing.
+    unasked = replace(nothing, settings=replace(nothing.settings, keep=Keep.LAST))
+    bytes_of = [completed(each, shape, threads=2, serving_rank=16).job_bytes for each in (unasked, share, dataset)]
     assert bytes_of[0] + whole <= bytes_of[1] == bytes_of[2]
     last = replace(dataset, settings=replace(dataset.settings, keep=Keep.LAST))
     assert part not in estimate(last, ROWS, shape, 0.0).memory_parts
@@ -99,7 +101,9 @@ def test_a_base_has_about_as_many_parameters_as_its_files(base: Path) -> None:
 
 def test_a_rank_that_is_not_served_is_warned_of(base: Path) -> None:
     shape = architecture(json.loads((base / "config.json").read_text()))
-    (warning,) = completed(replace(ORDER, settings=Settings(rank=64)), shape, threads=2, serving_rank=16).warnings
+    (warning,) = completed(
+        replace(ORDER, settings=replace(ORDER.settings, rank=64)), shape, threads=2, serving_rank=16
+    ).warnings
     assert "rank 64 is over 16" in warning
     assert completed(ORDER, shape, threads=2, serving_rank=16).warnings == ()
 
@@ -118,7 +122,7 @@ def test_an_estimate_counts_what_will_be_trained(base: Path) -> None:
 @pytest.mark.parametrize("method", [Method.FULL, Method.DORA])
 def test_an_estimate_of_a_job_that_trains_alone_is_of_its_own_process(base: Path, method: Method) -> None:
     shape = architecture(json.loads((base / "config.json").read_text()))
-    order = replace(ORDER, settings=replace(ORDER.settings, method=method))
+    order = replace(ORDER, settings=replace(ORDER.settings, method=method, rank=Settings().rank))
     found = estimate(order, ROWS, shape, 0.0)
     assert found.memory_parts == solo_parts(shape, order.settings)
     assert found.memory_bytes == completed(order, shape, threads=2, serving_rank=16).job_bytes
@@ -150,10 +154,11 @@ def test_an_estimate_of_pairs_counts_both_their_sides(base: Path, objective: Obj
 @pytest.mark.parametrize("pattern", ["(", "(a*)*b", "q_proj|v_proj", "", ".q_proj"])
 def test_a_pattern_that_is_no_name_is_refused_before_it_is_matched(base: Path, pattern: str) -> None:
     shape = architecture(json.loads((base / "config.json").read_text()))
-    for settings in (Settings(rank_pattern=((pattern, 4),)), Settings(alpha_pattern=((pattern, 4.0),))):
+    for field, pairs in (("rank_pattern", ((pattern, 4),)), ("alpha_pattern", ((pattern, 4.0),))):
+        settings = replace(ORDER.settings, **{field: pairs})  # type: ignore[arg-type]  # a field of Settings
         with pytest.raises(Failure) as refused:
             completed(replace(ORDER, settings=settings), shape, threads=2, serving_rank=16)
-        assert refused.value.reason is Reason.FIELD_INVALID
+        assert (refused.value.reason, refused.value.field) == (Reason.FIELD_INVALID, f"settings.lora.{field}")
 
 
 def test_an_estimate_knows_no_time_where_nothing_was_measured(base: Path) -> None:

@@ -16,7 +16,7 @@ import typer
 
 from trivium_client import Trivium
 from trivium_client.cli.settings_text import with_setting
-from trivium_client.nouns import JobFields, LoraSettings, TrainingSettings
+from trivium_client.nouns import JobFields, LoraSettings, PreferenceSettings, TrainingSettings
 
 _ORDER = "The order"
 _METHOD = "What is trained"
@@ -149,7 +149,7 @@ def fields_of(options: Options, begun: TrainingSettings | None = None) -> JobFie
     return JobFields(
         base=options.base,
         alias="" if options.alias == "-" else options.alias,
-        settings=_settings(options, begun or TrainingSettings()),
+        settings=_over(options, begun) if begun else _settings(options, TrainingSettings()),
         validation_dataset=options.validation,
         start_version=options.start_version,
         priority=options.priority or "",
@@ -170,6 +170,27 @@ def filled_fields(options: Options, client: Trivium, dataset: str) -> tuple[JobF
     # With the choice: the rows are made by both.
     order["recipe"] = filled.recipe
     return order, filled.notes
+
+
+def _over(options: Options, filled: TrainingSettings) -> TrainingSettings:
+    """The settings that are said, over those of a recipe that still mean something beside them.
+
+    The trainer refuses what contradicts the rest; what a recipe filled in nobody has said.
+    """
+    meant = _settings(options, filled)
+    objective = meant.objective.lower() or Objective.SUPERVISED
+    if meant.method.lower() == Method.FULL:
+        filled = replace(filled, lora=LoraSettings())
+    if not (options.validation or meant.validation_ratio):
+        filled = replace(
+            filled, keep="", metric="", evaluation_steps=None, generation_rows=None, generation_tokens=None
+        )
+        filled = replace(filled, early_stopping_patience=None, early_stopping_delta=None)
+    if objective != (filled.objective.lower() or Objective.SUPERVISED):
+        filled = replace(filled, metric="", supervision="", generation_rows=None, generation_tokens=None)
+        if objective not in (Objective.DPO, Objective.KTO):
+            filled = replace(filled, preference=PreferenceSettings())
+    return _settings(options, filled)
 
 
 def _settings(options: Options, begun: TrainingSettings) -> TrainingSettings:

@@ -172,7 +172,7 @@ def test_every_initialisation_begins_at_the_base(bank: Bank, initialisation: Ini
         (SlotSpec(rank=4, alpha=8, dropout=1.0), "dropout is 1; give 0 or more, and less than 1"),
         (SlotSpec(rank=4, alpha=8, target_modules=("query",)), "no linear layer query; it has down_proj, gate_proj"),
         (SlotSpec(rank=4, alpha=8, layers=(0, 2)), "the base has no layer 2; it has 0 to 1"),
-        (SlotSpec(rank=4, alpha=8, rank_pattern={"(a+)+": 2}), "is no name of a layer"),
+        (SlotSpec(rank=4, alpha=8, rank_pattern={"(a+)+": 2}), "is no name of a module"),
         (SlotSpec(rank=4, alpha=8, alpha_pattern={"query": 2}), "the pattern query fits no linear layer"),
         (SlotSpec(rank=4, alpha=8, rank_pattern={"v_proj": 513}), "the rank of .*v_proj is 513"),
         (SlotSpec(rank=3, alpha=8, initialisation=Initialisation.ORTHOGONAL), "needs an even one"),

@@ -131,7 +131,7 @@ def test_few_rows_are_gone_through_more_often_and_many_once() -> None:
 def test_of_too_few_rows_none_are_held_out_and_nothing_is_compared() -> None:
     filled = fill("classify", facts_for(RECIPES["classify"], "as-written", rows=20)[1])
     chosen = values(filled)
-    assert not {"validation_ratio", "generation_rows", "early_stopping_patience"} & set(chosen)
+    assert not {"validation_ratio", "generation_rows", "early_stopping_patience", "metric"} & set(chosen)
     assert any("too few to hold some out" in note for note in filled.notes)
 
 

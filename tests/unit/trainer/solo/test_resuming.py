@@ -64,3 +64,13 @@ def test_a_checkpoint_holds_fp32_weights_and_moments_and_no_pickle(tmp_path: Pat
     assert len(held) == 3 * sum(name.startswith("weight.") for name in tensors)
     assert all(tensors[name].dtype is torch.float32 for name in held)
     assert {file.suffix for file in found.folder.iterdir()} == {".safetensors", ".json"}
+
+
+def test_a_job_that_an_earlier_release_began_goes_on_though_its_settings_name_nothing(
+    tmp_path: Path, base: Path
+) -> None:
+    settings = with_settings(method=Method.DORA)
+    whole = Job(tmp_path / "calm", base, settings).finish()
+    Job(tmp_path / "begun", base, settings).stop_after(1)
+    taken = dataclasses.replace(settings, exclude_modules=("query",), rank_pattern=(("query", 2),))
+    assert Job(tmp_path / "begun", base, taken).finish() == whole

@@ -1,6 +1,7 @@
 """What a solo job makes is what the registry takes and what later jobs begin with."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -126,9 +127,21 @@ def test_an_earlier_adapter_of_another_shape_is_refused_in_words(tmp_path: Path,
             other.train()
 
 
-def test_a_module_that_the_base_lacks_is_refused_by_name(tmp_path: Path, base: Path) -> None:
-    job = Job(tmp_path / "job", base, with_settings(method=Method.DORA, target_modules=("query",)))
-    with pytest.raises(ValueError, match="no linear layer query"):
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"target_modules": ("query",)}, "no linear layer query"),
+        ({"exclude_modules": ("query",)}, "no linear layer query"),
+        ({"layers": (0, 9)}, "the base has no layer 9"),
+        ({"rank_pattern": (("query", 2),)}, "the pattern query fits no linear layer"),
+        ({"alpha_pattern": (("query", 2.0),)}, "the pattern query fits no linear layer"),
+    ],
+)
+def test_what_the_base_lacks_is_refused_by_name(
+    tmp_path: Path, base: Path, changes: dict[str, Any], words: str
+) -> None:
+    job = Job(tmp_path / "job", base, with_settings(method=Method.DORA, **changes))
+    with pytest.raises(ValueError, match=words):
         job.train()
 
 

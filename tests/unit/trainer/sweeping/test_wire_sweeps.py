@@ -1,12 +1,14 @@
 """Sweeps that cross the wire: each member's request is what a caller would have written for that job alone."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from protovalidate import Validator
 from trivium.trainer.v1 import training_pb2
 
-from services.chassis.errors import Failure
+from services.chassis.errors import Failure, Reason
 from services.trainer import wire_sweeps
 from services.trainer.settings import Settings
 from services.trainer.sweeping.searchable import Kind, searchables
@@ -17,6 +19,9 @@ RULES = Validator()
 JOB = training_pb2.CreateJobRequest(
     model="m", dataset="d", settings=training_pb2.TrainingSettings(epochs=2, validation_ratio=0.1, seed=7)
 )
+AXES = [training_pb2.SweepAxis(setting="lora.rank", values=["4"])]
+UUID = "0190a8c4-0000-7000-8000-000000000000"
+BARE = training_pb2.CreateJobRequest(model="m", dataset="d")
 
 
 def request(*axes: tuple[str, list[str]], **fields: object) -> training_pb2.CreateSweepRequest:
@@ -76,9 +81,32 @@ def test_members_are_written_out_or_made_of_axes_and_not_both() -> None:
     assert "give at least one setting" in refused(request())
 
 
+@pytest.mark.parametrize(
+    ("path", "wanted"),
+    [
+        ("job.request_id", {"axes": AXES, "job": training_pb2.CreateJobRequest(request_id=UUID)}),
+        ("random_members", {"members": [training_pb2.TrainingSettings()], "random_members": 2}),
+        ("kept_ratio", {"axes": AXES, "kept_ratio": 0.25}),
+        ("job.settings", {"members": [training_pb2.TrainingSettings()], "job": JOB}),
+    ],
+)
+def test_what_a_sweep_would_pass_over_is_refused_by_name(path: str, wanted: dict[str, Any]) -> None:
+    with pytest.raises(Failure) as raised:
+        wire_sweeps.members(training_pb2.CreateSweepRequest(**wanted), RULES)
+    assert (raised.value.reason, raised.value.field) == (Reason.FIELD_INVALID, path)
+
+
+def test_what_a_sweep_says_as_its_defaults_do_is_taken() -> None:
+    # As the SDK sends settings of which none is said.
+    empty = training_pb2.TrainingSettings(lora=training_pb2.LoraSettings())
+    job = training_pb2.CreateJobRequest(model="m", dataset="d", settings=empty)
+    written = training_pb2.CreateSweepRequest(job=job, members=[training_pb2.TrainingSettings()], kept_ratio=0.5)
+    assert len(wire_sweeps.members(written, RULES)) == 1
+
+
 def test_members_that_are_written_out_are_told_apart_by_what_differs() -> None:
     written = [training_pb2.TrainingSettings(epochs=epochs, packing=epochs > 1) for epochs in (1, 2)]
-    wanted = training_pb2.CreateSweepRequest(job=JOB, members=written)
+    wanted = training_pb2.CreateSweepRequest(job=BARE, members=written)
     members = wire_sweeps.members(wanted, RULES)
     assert [member.settings.epochs for member in members] == [1, 2]
     orders = [settings(member.settings, 576) for member in members]

@@ -183,9 +183,9 @@ class _Keep:
 class _KeepEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Keep.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     KEEP_UNSPECIFIED: _Keep.ValueType  # 0
-    """Not stated; BEST."""
+    """Not stated; BEST where anything is held out to evaluate on, else LAST."""
     KEEP_BEST: _Keep.ValueType  # 1
-    """Those of the best evaluation; the last where nothing is evaluated."""
+    """Those of the best evaluation; refused where nothing is held out."""
     KEEP_LAST: _Keep.ValueType  # 2
     """Those of the last step."""
 
@@ -193,9 +193,9 @@ class Keep(_Keep, metaclass=_KeepEnumTypeWrapper):
     """Which weights become the version."""
 
 KEEP_UNSPECIFIED: Keep.ValueType  # 0
-"""Not stated; BEST."""
+"""Not stated; BEST where anything is held out to evaluate on, else LAST."""
 KEEP_BEST: Keep.ValueType  # 1
-"""Those of the best evaluation; the last where nothing is evaluated."""
+"""Those of the best evaluation; refused where nothing is held out."""
 KEEP_LAST: Keep.ValueType  # 2
 """Those of the last step."""
 Global___Keep: _TypeAlias = Keep  # noqa: Y015
@@ -390,7 +390,7 @@ Global___SweepState: _TypeAlias = SweepState  # noqa: Y015
 
 @_typing.final
 class LoraSettings(_message.Message):
-    """Settings of LoRA."""
+    """Settings of LoRA and its kin. Names of modules must fit linear layers of the base, indices its layers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -554,7 +554,9 @@ Global___PreferenceSettings: _TypeAlias = PreferenceSettings  # noqa: Y015
 
 @_typing.final
 class TrainingSettings(_message.Message):
-    """Settings of a run. Unset fields take the default that each names."""
+    """Settings of a run. Unset fields take the default that each names. One that is set and has no effect beside the others is
+    refused when the job is ordered, unless it says what its default says.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -642,7 +644,7 @@ class TrainingSettings(_message.Message):
     evaluation_steps: _builtins.int
     """Steps between evaluations; default after each epoch, where anything is held out."""
     metric: Global___Metric.ValueType
-    """What decides which evaluation is best."""
+    """What decides which evaluation is best; of answers only with generation_rows."""
     early_stopping_patience: _builtins.int
     """Evaluations in a row without improvement after which training ends; default never early."""
     early_stopping_delta: _builtins.float
@@ -655,7 +657,7 @@ class TrainingSettings(_message.Message):
     """Most tokens of such an answer; default 64."""
     @_builtins.property
     def lora(self) -> Global___LoraSettings:
-        """Settings of LoRA and its kin."""
+        """Settings of LoRA and its kin; none with FULL."""
 
     @_builtins.property
     def preference(self) -> Global___PreferenceSettings:
@@ -1086,7 +1088,7 @@ class CreateJobRequest(_message.Message):
     """Processes that train it together, for FULL where the deployment has several machines; default 1."""
     recipe: _builtins.str
     """Recipe, ID or ID:CHOICE as FillRecipe gives it, that makes rows of records; with other rows it is kept for the record
-    alone.
+    alone. One that ListRecipes does not have is refused.
     """
     @_builtins.property
     def settings(self) -> Global___TrainingSettings:
@@ -1749,14 +1751,14 @@ class CreateSweepRequest(_message.Message):
     random_members: _builtins.int
     """Members drawn at random from the axes by the job's seed; 0 takes the whole grid."""
     kept_ratio: _builtins.float
-    """Share of members that go on after a rung; default 0.5."""
+    """Share of members that go on after a rung; default 0.5. Not without rungs."""
     @_builtins.property
     def job(self) -> Global___CreateJobRequest:
-        """Required. What all members share."""
+        """Required. What all members share; its request_id stays empty, and its settings where members are written out."""
 
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrainingSettings]:
-        """Settings of each member, written out; or leave it empty and give axes."""
+        """Settings of each member, written out whole; or leave it empty and give axes."""
 
     @_builtins.property
     def axes(self) -> _containers.RepeatedCompositeFieldContainer[Global___SweepAxis]:

@@ -38,13 +38,13 @@ class TrainingServiceStub:
     CreateJob: _grpc.UnaryUnaryMultiCallable[_training_pb2.CreateJobRequest, _training_pb2.CreateJobResponse]
     """Queues a job and returns it. Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, NOT_FOUND /
     JOB_NOT_FOUND for one of depends_on, INVALID_ARGUMENT / FIELD_INVALID for rows that the objective does not take, a
-    start on another base, a name that is none or a dependency that has failed, INVALID_ARGUMENT / SETTINGS_UNFIT with the
-    arithmetic for what this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL, RESOURCE_EXHAUSTED /
-    JOBS_EXHAUSTED for more jobs that have not ended than a tenant may have (2000, unless set otherwise); where
-    start_version leads nowhere, with NOT_FOUND / MODEL_NOT_FOUND (also for a number or an alias that the model lacks),
-    NOT_FOUND / VERSION_NOT_FOUND for a digest, FAILED_PRECONDITION / VERSION_AMBIGUOUS, FAILED_PRECONDITION /
-    ALIAS_NOT_SERVING. What only the rows tell (nothing left to learn, a record that its recipe cannot take) fails the job
-    when it begins.
+    start on another base, a name that is none, a dependency that has failed or a setting that the rest of the order leaves
+    without an effect, INVALID_ARGUMENT / SETTINGS_UNFIT for layers that the base lacks and, with the arithmetic, for what
+    this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL, RESOURCE_EXHAUSTED / JOBS_EXHAUSTED for more jobs
+    that have not ended than a tenant may have (2000, unless set otherwise); where start_version leads nowhere, with
+    NOT_FOUND / MODEL_NOT_FOUND (also for a number or an alias that the model lacks), NOT_FOUND / VERSION_NOT_FOUND for a
+    digest, FAILED_PRECONDITION / VERSION_AMBIGUOUS, FAILED_PRECONDITION / ALIAS_NOT_SERVING. What only the rows tell
+    (nothing left to learn, a record that its recipe cannot take) fails the job when it begins.
     """
     GetJob: _grpc.UnaryUnaryMultiCallable[_training_pb2.GetJobRequest, _training_pb2.GetJobResponse]
     """Returns a job. Fails with NOT_FOUND / JOB_NOT_FOUND."""
@@ -85,7 +85,8 @@ class TrainingServiceStub:
     CreateSweep: _grpc.UnaryUnaryMultiCallable[_training_pb2.CreateSweepRequest, _training_pb2.CreateSweepResponse]
     """Queues a grid or random search over settings, whose members are jobs that train together; the best becomes the
     version, with the table of all. Fails as CreateJob, and with INVALID_ARGUMENT / FIELD_INVALID for axes that make no
-    members, or members that cannot be compared; every member counts as a job.
+    members, members that cannot be compared, or a field that the rest of the request leaves without an effect; every
+    member counts as a job.
     """
     GetSweep: _grpc.UnaryUnaryMultiCallable[_training_pb2.GetSweepRequest, _training_pb2.GetSweepResponse]
     """Returns a sweep with the table of its members. Fails with NOT_FOUND / SWEEP_NOT_FOUND."""
@@ -113,13 +114,13 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     CreateJob: _aio.UnaryUnaryMultiCallable[_training_pb2.CreateJobRequest, _training_pb2.CreateJobResponse]  # type: ignore[assignment]
     """Queues a job and returns it. Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, NOT_FOUND /
     JOB_NOT_FOUND for one of depends_on, INVALID_ARGUMENT / FIELD_INVALID for rows that the objective does not take, a
-    start on another base, a name that is none or a dependency that has failed, INVALID_ARGUMENT / SETTINGS_UNFIT with the
-    arithmetic for what this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL, RESOURCE_EXHAUSTED /
-    JOBS_EXHAUSTED for more jobs that have not ended than a tenant may have (2000, unless set otherwise); where
-    start_version leads nowhere, with NOT_FOUND / MODEL_NOT_FOUND (also for a number or an alias that the model lacks),
-    NOT_FOUND / VERSION_NOT_FOUND for a digest, FAILED_PRECONDITION / VERSION_AMBIGUOUS, FAILED_PRECONDITION /
-    ALIAS_NOT_SERVING. What only the rows tell (nothing left to learn, a record that its recipe cannot take) fails the job
-    when it begins.
+    start on another base, a name that is none, a dependency that has failed or a setting that the rest of the order leaves
+    without an effect, INVALID_ARGUMENT / SETTINGS_UNFIT for layers that the base lacks and, with the arithmetic, for what
+    this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL, RESOURCE_EXHAUSTED / JOBS_EXHAUSTED for more jobs
+    that have not ended than a tenant may have (2000, unless set otherwise); where start_version leads nowhere, with
+    NOT_FOUND / MODEL_NOT_FOUND (also for a number or an alias that the model lacks), NOT_FOUND / VERSION_NOT_FOUND for a
+    digest, FAILED_PRECONDITION / VERSION_AMBIGUOUS, FAILED_PRECONDITION / ALIAS_NOT_SERVING. What only the rows tell
+    (nothing left to learn, a record that its recipe cannot take) fails the job when it begins.
     """
     GetJob: _aio.UnaryUnaryMultiCallable[_training_pb2.GetJobRequest, _training_pb2.GetJobResponse]  # type: ignore[assignment]
     """Returns a job. Fails with NOT_FOUND / JOB_NOT_FOUND."""
@@ -160,7 +161,8 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     CreateSweep: _aio.UnaryUnaryMultiCallable[_training_pb2.CreateSweepRequest, _training_pb2.CreateSweepResponse]  # type: ignore[assignment]
     """Queues a grid or random search over settings, whose members are jobs that train together; the best becomes the
     version, with the table of all. Fails as CreateJob, and with INVALID_ARGUMENT / FIELD_INVALID for axes that make no
-    members, or members that cannot be compared; every member counts as a job.
+    members, members that cannot be compared, or a field that the rest of the request leaves without an effect; every
+    member counts as a job.
     """
     GetSweep: _aio.UnaryUnaryMultiCallable[_training_pb2.GetSweepRequest, _training_pb2.GetSweepResponse]  # type: ignore[assignment]
     """Returns a sweep with the table of its members. Fails with NOT_FOUND / SWEEP_NOT_FOUND."""
@@ -191,13 +193,13 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_training_pb2.CreateJobResponse, _abc.Awaitable[_training_pb2.CreateJobResponse]]:
         """Queues a job and returns it. Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, NOT_FOUND /
         JOB_NOT_FOUND for one of depends_on, INVALID_ARGUMENT / FIELD_INVALID for rows that the objective does not take, a
-        start on another base, a name that is none or a dependency that has failed, INVALID_ARGUMENT / SETTINGS_UNFIT with the
-        arithmetic for what this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL, RESOURCE_EXHAUSTED /
-        JOBS_EXHAUSTED for more jobs that have not ended than a tenant may have (2000, unless set otherwise); where
-        start_version leads nowhere, with NOT_FOUND / MODEL_NOT_FOUND (also for a number or an alias that the model lacks),
-        NOT_FOUND / VERSION_NOT_FOUND for a digest, FAILED_PRECONDITION / VERSION_AMBIGUOUS, FAILED_PRECONDITION /
-        ALIAS_NOT_SERVING. What only the rows tell (nothing left to learn, a record that its recipe cannot take) fails the job
-        when it begins.
+        start on another base, a name that is none, a dependency that has failed or a setting that the rest of the order leaves
+        without an effect, INVALID_ARGUMENT / SETTINGS_UNFIT for layers that the base lacks and, with the arithmetic, for what
+        this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL, RESOURCE_EXHAUSTED / JOBS_EXHAUSTED for more jobs
+        that have not ended than a tenant may have (2000, unless set otherwise); where start_version leads nowhere, with
+        NOT_FOUND / MODEL_NOT_FOUND (also for a number or an alias that the model lacks), NOT_FOUND / VERSION_NOT_FOUND for a
+        digest, FAILED_PRECONDITION / VERSION_AMBIGUOUS, FAILED_PRECONDITION / ALIAS_NOT_SERVING. What only the rows tell
+        (nothing left to learn, a record that its recipe cannot take) fails the job when it begins.
         """
 
     @_abc_1.abstractmethod
@@ -298,7 +300,8 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_training_pb2.CreateSweepResponse, _abc.Awaitable[_training_pb2.CreateSweepResponse]]:
         """Queues a grid or random search over settings, whose members are jobs that train together; the best becomes the
         version, with the table of all. Fails as CreateJob, and with INVALID_ARGUMENT / FIELD_INVALID for axes that make no
-        members, or members that cannot be compared; every member counts as a job.
+        members, members that cannot be compared, or a field that the rest of the request leaves without an effect; every
+        member counts as a job.
         """
 
     @_abc_1.abstractmethod
