@@ -297,7 +297,8 @@ def _discard(folder: Path, at: WritePoint = _no_kill) -> None:
     doomed = folder.with_name(f"{_TEMPORARY}{uuid4().hex}")
     os.replace(folder, doomed)
     at("old renamed")
-    shutil.rmtree(doomed)
+    # Of a job that was cancelled somebody else may be removing the same; what stays is swept with the next lease.
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def _write_json(path: Path, value: object) -> None:

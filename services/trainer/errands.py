@@ -166,7 +166,8 @@ class Errands:
             try:
                 kept = await self._lineage(job)
                 version = await self._publisher.publish(job, self._folder / job.job / RESULT, kept)
-            except PublishPostponed as why:
+            except (PublishPostponed, OSError) as why:
+                # The disk's faults are the operator's to mend: the job waits, and so does nobody else.
                 tries += 1
                 self._log.warning("registration_postponed", job=job.job, tries=tries, why=str(why))
                 await asyncio.sleep(self._pause_after(tries))
@@ -189,15 +190,22 @@ class Errands:
             return
         try:
             await self._needed.fetch(job)
+        except OSError as error:
+            # The disk's faults are the operator's to mend.
+            self._postpone(job, str(error))
         except Failure as failure:
-            if failure.code not in PASSING:
+            if failure.code in PASSING:
+                self._postpone(job, failure.reason.name)
+            else:
                 await self._refuse(job, failure.reason.name, failure.sentence)
-                return
-            tries = self._vain.get(job.job, _Vain()).tries + 1
-            self._log.warning("fetch_postponed", job=job.job, tries=tries, why=failure.reason.name)
-            loop, pause_seconds = asyncio.get_running_loop(), self._pause_after(tries)
-            self._vain[job.job] = _Vain(tries, loop.time() + pause_seconds)
-            loop.call_later(pause_seconds, self._done)
+
+    def _postpone(self, job: Job, why: str) -> None:
+        """Have the fetch tried again after a pause."""
+        tries = self._vain.get(job.job, _Vain()).tries + 1
+        self._log.warning("fetch_postponed", job=job.job, tries=tries, why=why)
+        loop, pause_seconds = asyncio.get_running_loop(), self._pause_after(tries)
+        self._vain[job.job] = _Vain(tries, loop.time() + pause_seconds)
+        loop.call_later(pause_seconds, self._done)
 
     async def _refuse(self, job: Job, reason: str, message: str) -> None:
         await self._decide(job, lambda now: moves.refuse(now, reason, message))

@@ -1,7 +1,9 @@
 """Errands of jobs: run once each, whatever whoever asks for them knows."""
 
 import asyncio
-from collections.abc import Mapping
+import errno
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from services.chassis.database import open_database
 from services.chassis.logs import logger
 from services.trainer.errands import Errands
 from services.trainer.job import Job, State
+from services.trainer.jobs import Jobs
 from services.trainer.work import RESULT
 from tests.unit.trainer.scripted import Bases
 from tests.unit.trainer.test_jobs import jobs_in, stored
@@ -17,12 +20,16 @@ from tests.unit.trainer.test_runner import moved
 
 
 class Registry:
-    """Counts what is published."""
+    """Counts what is published; so many of its first calls meet a broken disk."""
 
-    def __init__(self) -> None:
+    def __init__(self, broken: int = 0) -> None:
         self.published: list[str] = []
+        self.broken = broken
 
     async def publish(self, job: Job, result: Path, lineage: Mapping[str, object], mark: str = "") -> str:
+        if self.broken:
+            self.broken -= 1
+            raise OSError(errno.EIO, "the disk is broken", str(result))
         self.published.append(job.job)
         return f"sha256:{len(self.published)}"
 
@@ -31,33 +38,49 @@ async def nothing(job: Job) -> Mapping[str, object]:
     return {}
 
 
-@pytest.mark.parametrize("looks", [1, 3])
-async def test_a_job_that_was_registered_since_somebody_looked_is_not_registered_again(
-    tmp_path: Path, looks: int
-) -> None:
-    async with open_database(f"sqlite:///{tmp_path}/t.db", "services.trainer.migrations") as database:
+@asynccontextmanager
+async def registering(folder: Path, registry: Registry) -> AsyncIterator[tuple[Jobs, Job, Errands, asyncio.Event]]:
+    """A job whose result is there; the event is set after each errand."""
+    async with open_database(f"sqlite:///{folder}/t.db", "services.trainer.migrations") as database:
         await stored(database)
-        jobs, registry = jobs_in(database), Registry()
+        jobs, done = jobs_in(database), asyncio.Event()
         job = await moved(jobs, State.RUNNING, State.REGISTERING)
-        (tmp_path / job.job / RESULT).mkdir(parents=True)
-        done = asyncio.Event()
+        (folder / job.job / RESULT).mkdir(parents=True)
         errands = Errands(
             jobs,
             registry,
             Bases(),
-            folder=tmp_path,
+            folder=folder,
             lineage=nothing,
             pause_after=lambda tries: 0.01,
             done=done.set,
             log=logger("trainer"),
         )
-        async with asyncio.TaskGroup() as group, errands.running(group):
-            for _ in range(looks):
-                done.clear()
-                # As it was found before the first of them was done.
-                errands.see([job], {})
-                errands.see([job], {})
-                await done.wait()
-        assert registry.published == [job.job]
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group, errands.running(group):
+            yield jobs, job, errands, done
+
+
+@pytest.mark.parametrize("looks", [1, 3])
+async def test_a_job_that_was_registered_since_somebody_looked_is_not_registered_again(
+    tmp_path: Path, looks: int
+) -> None:
+    registry = Registry()
+    async with registering(tmp_path, registry) as (jobs, job, errands, done):
+        for _ in range(looks):
+            done.clear()
+            # As it was found before the first of them was done.
+            errands.see([job], {})
+            errands.see([job], {})
+            await done.wait()
         found = await jobs.get("acme", job.job)
-        assert (found.state, found.version) == (State.SUCCEEDED, "sha256:1")
+    assert registry.published == [job.job]
+    assert (found.state, found.version) == (State.SUCCEEDED, "sha256:1")
+
+
+async def test_a_disk_that_cannot_be_read_puts_a_registration_off_and_ends_nothing(tmp_path: Path) -> None:
+    registry = Registry(broken=2)
+    async with registering(tmp_path, registry) as (jobs, job, errands, done):
+        errands.see([job], {})
+        await done.wait()
+        assert (await jobs.get("acme", job.job)).state is State.SUCCEEDED
+    assert registry.published == [job.job]

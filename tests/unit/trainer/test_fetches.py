@@ -1,12 +1,15 @@
 """Whose base is fetched next: everybody's in turn, however slow or vain some fetches are."""
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+
+import pytest
 
 from services.chassis.errors import Failure, Reason
 from services.chassis.logs import logger
@@ -22,6 +25,7 @@ class Wire:
     def __init__(self) -> None:
         self.begun: list[str] = []
         self.away: set[str] = set()
+        self.failure: Exception = Failure(Reason.PEER_UNAVAILABLE, service="registry")
         self._ends: dict[str, asyncio.Event] = {}
         self._came: set[str] = set()
 
@@ -31,7 +35,7 @@ class Wire:
     async def fetch(self, job: Job) -> None:
         self.begun.append(job.job)
         if job.tenant in self.away:
-            raise Failure(Reason.PEER_UNAVAILABLE, service="registry")
+            raise self.failure
         await self._ends.setdefault(job.job, asyncio.Event()).wait()
         self._came.add(job.job)
 
@@ -93,10 +97,13 @@ async def test_slow_fetches_of_one_tenant_keep_nobody_elses_from_being_begun(wor
     assert wire.begun == ["a1", "a2", "b1", "c1", "b2", "c2", "b3"]
 
 
-async def test_a_fetch_that_waits_for_its_next_try_holds_no_place(world: World) -> None:
+@pytest.mark.parametrize(
+    "failure", [Failure(Reason.PEER_UNAVAILABLE, service="registry"), OSError(errno.EIO, "the disk is broken")]
+)
+async def test_a_fetch_that_waits_for_its_next_try_holds_no_place(world: World, failure: Exception) -> None:
     jobs = [job for tenant in ("a", "b") for job in await waiting(world, tenant, 4)]
     wire, woken = Wire(), asyncio.Event()
-    wire.away = {"a"}
+    wire.away, wire.failure = {"a"}, failure
     async with asyncio.timeout(30), fetching(wire, woken, 0.2) as errands:
         while "b2" not in wire.begun:
             errands.see(jobs, {})
