@@ -103,7 +103,11 @@ async def spawn(
         if prepare is not None:
             prepare()
 
-    process = await asyncio.create_subprocess_exec(*map(str, command), env=env, cwd=cwd, preexec_fn=in_child, **streams)
+    # uvloop takes nothing else for it.
+    variables = None if env is None else dict(env)
+    process = await asyncio.create_subprocess_exec(
+        *map(str, command), env=variables, cwd=cwd, preexec_fn=in_child, **streams
+    )
     # Also from our side: whichever of the two comes first, the group exists when we go on.
     with suppress(OSError):
         os.setpgid(process.pid, process.pid)

@@ -9,23 +9,19 @@ Invariant: it may be killed at any moment: all that it leaves behind is complete
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from services.chassis.child_side import own_output, write_whole
 from services.chassis.code_version import code_version
 from services.chassis.errors import Failure
-from services.trainer import checkpoints, material
+from services.trainer import checkpoints
 from services.trainer.conduct import Refused
+from services.trainer.joint.encoder import DatasetEncoder, Encoder
 from services.trainer.solo.process import train as solo
 from services.trainer.work import Exit, Line, Said, Work
 
 Say = Callable[[Line], None]
-
-# What reading a dataset may take: as the check of it may, whose template was another.
-_RENDER_SECONDS = 60.0
-_RENDER_BYTES_PER_SECOND = 32 * 1024
 
 
 def train(
@@ -33,37 +29,17 @@ def train(
     say: Say,
     stopping: Callable[[], bool],
     at: checkpoints.WritePoint = lambda _: None,
+    *,
+    encoder: DatasetEncoder | None = None,
 ) -> int:
     """Train the job in `folder` to its end or to the next step after `stopping`; return the exit code.
 
-    Raises Refused, and DISK_FULL from the catalogue.
+    Its files are read by ``encoder``, else by a process of their own.  Raises Refused, and DISK_FULL from the catalogue.
     """
     work = Work.read(folder)
     # Now, and not when the version waits for it.
     code = code_version()
-    return solo(work, folder, say, stopping, at, code=code, bounded=rendering(material.size_bytes(work)))
-
-
-@contextmanager
-def rendering(dataset_bytes: int, least_seconds: float = _RENDER_SECONDS) -> Iterator[None]:
-    """Bound the processor time inside the block: the chat template comes with the base, which may be a tenant's.
-
-    Raises Refused.
-    """
-    cpu_seconds = least_seconds + dataset_bytes / _RENDER_BYTES_PER_SECOND
-
-    def overrun(*_: object) -> None:
-        raise Refused(
-            "SETTINGS_UNFIT", f"rendering the dataset with the base's template takes over {cpu_seconds:.0f} s"
-        )
-
-    before = signal.signal(signal.SIGPROF, overrun)
-    signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)
+    return solo(work, folder, say, stopping, at, code=code, encoder=encoder or Encoder(Path(work.base_folder)))
 
 
 def main(folder: Path) -> int:

@@ -23,6 +23,10 @@ class Refused(Exception):
         super().__init__(message)
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type["Refused"], tuple[str, str]]:
+        """For the processes that train the job together: what one of them refuses, all do."""
+        return type(self), (self.reason, str(self))
+
     @classmethod
     def by(cls, failure: Failure) -> "Refused":
         """The refusal that a failure of the catalogue amounts to."""

@@ -29,8 +29,8 @@ from services.trainer.data.examples import ChatEncoder
 from services.trainer.data.reading import read
 from services.trainer.data.rows import Row
 from services.trainer.joint.admitting import spec_of
-from services.trainer.joint.dataset import rows_of
-from services.trainer.joint.member import Member, Splits
+from services.trainer.joint.dataset import Splits, rows_of
+from services.trainer.joint.member import Member
 from services.trainer.joint.stepping import step
 from services.trainer.settings import Schedule, Settings
 

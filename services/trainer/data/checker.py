@@ -20,6 +20,7 @@ from services.chassis.child_side import ran_out_of_memory, ran_out_of_time
 from services.chassis.errors import Failure, Reason
 from services.chassis.processes import Child, spawn
 from services.trainer.data.checking import MAX_NAMED_PROBLEMS, Counted, Flawed
+from services.trainer.data.confined import ENVIRONMENT
 from services.trainer.data.preview import PreviewRow
 from services.trainer.data.report import Asked, Lengths, Pairs, Report
 from services.trainer.data.rows import Format, Problem
@@ -147,18 +148,9 @@ class Checker:
         return answer
 
     async def _start(self, base_folder: Path, order: str, file: BinaryIO, other: BinaryIO | None) -> Child:
-        environment = {
-            "PYTHONPATH": str(Path(__file__).parents[3]),
-            "PATH": "/usr/bin:/bin",
-            "OMP_NUM_THREADS": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-            "HF_HUB_OFFLINE": "1",
-            # What pyarrow unpacks counts as what it is, and nothing is kept for later.
-            "ARROW_DEFAULT_MEMORY_POOL": "system",
-        }
         return await spawn(
             [sys.executable, "-m", "services.trainer.data.checking_child", base_folder, order],
-            env=environment,
+            env=ENVIRONMENT,
             # Behind what serves, before what trains.
             prepare=_give_way,
             # It starts nothing that could outlive it.

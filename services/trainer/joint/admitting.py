@@ -10,10 +10,11 @@ from typing import Any
 from services.trainer.bank import Bank, Initialisation, SlotSpec
 from services.trainer.bank.spec import linear_layers
 from services.trainer.conduct import Refused
+from services.trainer.joint.dataset import Splits
 from services.trainer.joint.encoder import Encoded
 from services.trainer.joint.first_format import slot_tensors
 from services.trainer.joint.held import Held
-from services.trainer.joint.member import Member, Splits
+from services.trainer.joint.member import Member
 from services.trainer.joint.preparing import Found
 from services.trainer.joint.start import begin_with
 from services.trainer.modules import is_adapted, require_all_named

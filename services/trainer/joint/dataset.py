@@ -77,6 +77,16 @@ class Rows:
         """The largest token id; -1 when there is none."""
         return int(self.tokens.max(initial=-1))
 
+    def examples(self) -> list[Example] | list[Pair] | list[Judged]:
+        """The rows as `rows_of` was given them."""
+        match self.kind:
+            case Kind.PLAIN:
+                return [self.sequence(index) for index in range(len(self))]
+            case Kind.PAIR:
+                return [Pair(self.sequence(2 * row), self.sequence(2 * row + 1)) for row in range(len(self))]
+            case Kind.JUDGED:
+                return [Judged(self.sequence(2 * row), bool(self.desirable[row])) for row in range(len(self))]
+
     def encode(self) -> bytes:
         """The split as it goes from one process to another."""
         arrays = {
@@ -92,6 +102,18 @@ class Rows:
     def decode(cls, data: bytes, kind: Kind) -> "Rows":
         """What `encode` made."""
         return cls(kind, **load(data))
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """What a job trains on and, where anything is held out, is evaluated on."""
+
+    training: Rows
+    held_out: Rows | None = None
+
+    def by_name(self) -> dict[str, Rows]:
+        """The splits that there are, in the order in which references are computed."""
+        return {"training": self.training} | ({"held_out": self.held_out} if self.held_out else {})
 
 
 def rows_of(examples: Sequence[Example | Pair | Judged], max_row_tokens: int) -> Rows:

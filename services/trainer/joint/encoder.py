@@ -1,4 +1,4 @@
-"""Has a worker's datasets encoded by a process that may be killed for it, while the worker goes on training.
+"""Has datasets encoded by a process that may be killed for it: a worker's while it goes on training, a solo job's before it.
 
 Invariant: whatever a dataset or a template does, it ends that one job; the next one finds a fresh process.
 """
@@ -15,13 +15,16 @@ from typing import Any, Protocol
 
 from services.chassis.child_side import ran_out_of_memory, ran_out_of_time
 from services.trainer.conduct import Refused
-from services.trainer.joint.dataset import Kind, Rows
+from services.trainer.data.confined import ENVIRONMENT
+from services.trainer.joint.dataset import Kind, Rows, Splits
 from services.trainer.joint.encoding_child import READY
-from services.trainer.joint.member import Splits
 
 _LOOK_SECONDS = 0.2
 _BLOCK_BYTES = 1 << 16
-_TOO_LARGE = "Reading the dataset takes more memory than it may. Shorten its rows, or split the file."
+_TOO_LARGE = (
+    "Reading the dataset and rendering it with the base's template takes more memory than it may. Shorten its rows, or "
+    "split the file."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,7 @@ class Encoder:
             stdout=subprocess.PIPE,
             # What it would say of an exception may quote the rows.
             stderr=subprocess.DEVNULL,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
+            env=ENVIRONMENT,
         )
         try:
             if _Answer(self._child, self._bounds.start_seconds).line() != READY:

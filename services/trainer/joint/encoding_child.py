@@ -1,4 +1,4 @@
-"""The process that encodes a worker's datasets: `python -m services.trainer.joint.encoding_child BASE_FOLDER`.
+"""The process that encodes datasets: `python -m services.trainer.joint.encoding_child BASE_FOLDER`.
 
 A request is a line of JSON with the job's folder and what answering it may take; the answer is a line of JSON, and
 behind it, as bytes, the splits whose sizes it says.
@@ -7,6 +7,7 @@ more than it may.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,8 @@ def main(base_folder: Path) -> int:
             with processor_time(request["cpu_seconds"]):
                 said, splits = answer(request, encoder)
         except MemoryError:
-            return OUT_OF_MEMORY
+            # At once: else the output closes first, and whoever listens kills what has not yet said why it ends.
+            os._exit(OUT_OF_MEMORY)
         for part in (json.dumps(said).encode() + b"\n", *splits):
             write_whole(lines, part)
     return 0

@@ -7,7 +7,7 @@ be taken whenever `between_steps` holds, and whoever goes on from them, in whate
 import math
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from services.trainer.conduct import Refused
 from services.trainer.job import Progress
 from services.trainer.joint import answers, objectives
 from services.trainer.joint.assessment import assessed
-from services.trainer.joint.dataset import Kind, Rows
+from services.trainer.joint.dataset import Kind, Rows, Splits
 from services.trainer.joint.history import History
 from services.trainer.joint.losses import Loss, StepLoss
 from services.trainer.joint.references import References, scored_parts, scored_unit
@@ -29,18 +29,6 @@ from services.trainer.settings import Keep, Metric, Settings
 from services.trainer.work import REMEMBERED_LINES, Line, Said
 
 _SLOT, _BEST, _REFERENCE = "slot.", "best.", "reference."
-
-
-@dataclass(frozen=True, slots=True)
-class Splits:
-    """What a job trains on and, where anything is held out, is evaluated on."""
-
-    training: Rows
-    held_out: Rows | None = None
-
-    def by_name(self) -> dict[str, Rows]:
-        """The splits that there are, in the order in which references are computed."""
-        return {"training": self.training} | ({"held_out": self.held_out} if self.held_out else {})
 
 
 class Member:

@@ -5,15 +5,15 @@ Invariant: every end has a word, DONE, STOPPED or a refusal that says what to do
 
 import importlib.metadata
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from services.trainer import checkpoints, material
 from services.trainer.conduct import Manners, Refused, libraries
-from services.trainer.data.examples import ChatEncoder
+from services.trainer.joint.encoder import DatasetEncoder, Encoded
 from services.trainer.results import publish_result
 from services.trainer.settings import Method, Settings
 from services.trainer.solo import libraries as behaviour
+from services.trainer.solo import meeting
 from services.trainer.solo.order import (
     Checkpointed,
     Evaluated,
@@ -38,19 +38,16 @@ def train(
     at: Callable[[str], None],
     *,
     code: str,
-    bounded: AbstractContextManager[None],
+    encoder: DatasetEncoder,
 ) -> int:
     """Train the job in `folder` to its end or to a step after `stopping`; return the exit code.
 
-    Its files are read inside ``bounded``; ``code`` is the version of this program.  Raises Refused, DISK_FULL.
+    ``encoder`` reads its files and is closed then; ``code`` is the version of this program.  Raises Refused, DISK_FULL.
     """
     manners = Manners(Path(work.data_dir))
     manners.keep()
     behaviour.prepare()
-    with bounded:
-        rows = material.read(work, ChatEncoder.load(Path(work.base_folder)))
-    for message in rows.messages:
-        say(Line(Said.MESSAGE, message=message))
+    found = _read(work, folder, encoder) if meeting.is_first() else None
     # Only now: loading these takes seconds of a processor that others may want.
     import torch
 
@@ -58,18 +55,26 @@ def train(
 
     torch.set_num_threads(work.threads)
     with ranks.joined() as together:
+        encoded = together.said_by_first(found)
+        assert encoded is not None, "the first process has read the dataset or refused it"
+        if isinstance(encoded, Refused):
+            raise encoded
+        for message in encoded.messages:
+            say(Line(Said.MESSAGE, message=message))
+        splits = encoded.splits
         facts = {
             "code": code,
             "libraries": _libraries(work.settings),
             "threads": work.threads,
             "processes": together.size,
-            "rows": len(rows.training),
+            "rows": len(splits.training),
         }
         order = _order(work, folder, facts)
         order.into.mkdir(exist_ok=True)
         hooks = Hooks(lambda report: say(line_of(report)), stopping, manners.keep, at)
+        held_out = splits.held_out.examples() if splits.held_out else []
         try:
-            trained = run.train(order, rows.training, rows.validation, hooks, together)
+            trained = run.train(order, splits.training.examples(), held_out, hooks, together)
         except NotFinite as error:
             raise Refused("TRAINING_DIVERGED", f"{error}. Lower the learning rate.") from error
         except ValueError as error:
@@ -81,6 +86,21 @@ def train(
             publish_result(folder, trained.save, whole, at, require=lambda: _folder_of(order.kept, work.epoch))
         together.wait()
     return Exit.DONE
+
+
+def _read(work: Work, folder: Path, encoder: DatasetEncoder) -> Encoded | Refused:
+    """The job's rows; of processes that train together the first reads for all, and tells the others of a refusal.
+
+    So their rows are the same, and none waits for one that was refused alone.  Raises Refused where there are no others.
+    """
+    try:
+        return encoder.encode(folder, material.size_bytes(work))
+    except Refused as refusal:
+        if meeting.is_alone():
+            raise
+        return refusal
+    finally:
+        encoder.close()
 
 
 def line_of(report: Report) -> Line:

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from services.trainer.solo.meeting import ADDRESS, PORT, RANK, SIZE
+
 T = TypeVar("T")
 
-# As torch's own launcher and every other call them.
-RANK, SIZE, ADDRESS, PORT = "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"
 # They rest together for as long as others have the cores, and whoever waits meanwhile must not give up.
 _FOR_EVER = timedelta(days=365)
 

@@ -1,6 +1,5 @@
 """What a training process says of itself stays within what the trainer reads."""
 
-import signal
 from pathlib import Path
 
 import protovalidate
@@ -8,7 +7,6 @@ import pytest
 from google.protobuf.message import Message
 from trivium.trainer.v1 import dataset_pb2, training_pb2
 
-from services.trainer.child import rendering
 from services.trainer.conduct import Refused
 from services.trainer.data.checker import _problem
 from services.trainer.data.examples import ChatEncoder, Unrenderable
@@ -81,12 +79,3 @@ def test_a_base_without_a_template_says_what_is_missing(tmp_path: Path) -> None:
     encoder = ChatEncoder.load(TinyModel(template="").write(tmp_path / "silent"))
     with pytest.raises(Unrenderable, match=r"import it with a chat_template\.jinja"):
         encoder.encode([Turn("user", "Hello?"), Turn("assistant", "Yes.")])
-
-
-def test_a_template_that_never_ends_is_ended_and_the_limit_with_it(tmp_path: Path) -> None:
-    endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
-    encoder = ChatEncoder.load(TinyModel(template=endless).write(tmp_path / "endless"))
-    with pytest.raises(Refused, match="rendering the dataset"), rendering(0, least_seconds=0.2):
-        encoder.encode([Turn("user", "Hello?"), Turn("assistant", "Yes.")])
-    assert signal.getitimer(signal.ITIMER_PROF) == (0.0, 0.0)
-    assert signal.getsignal(signal.SIGPROF) is signal.SIG_DFL

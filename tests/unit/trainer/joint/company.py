@@ -14,8 +14,8 @@ from services.trainer.data.encoding import Preparation, prepare
 from services.trainer.data.examples import ChatEncoder
 from services.trainer.data.reading import read
 from services.trainer.joint.admitting import spec_of
-from services.trainer.joint.dataset import Rows, rows_of
-from services.trainer.joint.member import Member, Splits
+from services.trainer.joint.dataset import Rows, Splits, rows_of
+from services.trainer.joint.member import Member
 from services.trainer.joint.stepping import step
 from services.trainer.settings import Settings
 from services.trainer.work import Line, Said

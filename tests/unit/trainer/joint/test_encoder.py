@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from services.trainer.conduct import Refused
+from services.trainer.data.confined import ENVIRONMENT
 from services.trainer.joint.encoder import Bounds, Encoder
 from services.trainer.joint.encoding import read
 from services.trainer.settings import Objective, Settings
@@ -81,6 +82,14 @@ def test_the_process_is_kept_and_may_write_no_file(encoder: Encoder, base: Path,
     assert child(base) == first
     encoder.close()
     assert not first.is_running()
+
+
+def test_the_process_knows_nothing_of_the_trainer_s_surroundings(
+    made: Make, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIVIUM_TRAINER_DATABASE_URL", "postgresql://trainer:password@database/trainer")
+    made(base).encode(ordered(tmp_path / "a", base, text(PLAIN)), 1000)
+    assert child(base).environ().keys() == ENVIRONMENT.keys()
 
 
 def test_a_template_that_takes_too_long_ends_its_job_and_the_next_finds_a_new_process(

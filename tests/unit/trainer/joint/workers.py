@@ -258,9 +258,9 @@ class InProcess:
 
     def encode(self, folder: Path, size_bytes: int) -> Any:
         """As DatasetEncoder.encode."""
+        from services.trainer.joint.dataset import Splits
         from services.trainer.joint.encoder import Encoded
         from services.trainer.joint.encoding import read
-        from services.trainer.joint.member import Splits
 
         found = read(Work.read(folder), self._encoder)
         return Encoded(Splits(found.training, found.held_out), found.messages)

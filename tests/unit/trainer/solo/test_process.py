@@ -2,6 +2,10 @@
 
 import json
 import os
+import resource
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,12 +16,15 @@ from services.trainer import checkpoints, material
 from services.trainer.child import train
 from services.trainer.conduct import Refused
 from services.trainer.data.examples import ChatEncoder
+from services.trainer.joint.encoder import Bounds, Encoder
 from services.trainer.settings import Method, Objective, Settings
 from services.trainer.work import CHECKPOINTS, RESULT, RESULT_MANIFEST, Exit, Line, Said, Work
+from tests.tiny_model import TEMPLATE, TinyModel
+from tests.unit.trainer.joint.company import JUDGED, PAIRS, PLAIN
 from tests.unit.trainer.later_release import of_a_later_format
 from tests.unit.trainer.solo.small_jobs import with_settings
 
-PAIRS = [("Who has the key?", "The night watch.", "No idea."), ("Is there a bell?", "Yes.", "Maybe so.")]
+GIB = 1 << 30
 
 
 def ordered(folder: Path, base: Path, settings: Settings, rows: list[dict[str, object]], epoch: int = 0) -> Path:
@@ -53,10 +60,7 @@ def test_a_solo_job_says_what_it_does_and_leaves_a_version_with_its_facts(tmp_pa
 
 def test_preference_rows_reach_the_job_and_a_stop_ends_it_with_a_checkpoint(tmp_path: Path, base: Path) -> None:
     settings = with_settings(method=Method.DORA, objective=Objective.DPO, batch_rows=1)
-    rows: list[dict[str, object]] = [
-        {"prompt": prompt, "chosen": chosen, "rejected": rejected} for prompt, chosen, rejected in PAIRS
-    ]
-    folder = ordered(tmp_path / "job", base, settings, rows)
+    folder = ordered(tmp_path / "job", base, settings, PAIRS[:2])
     said: list[Line] = []
     assert train(folder, said.append, lambda: True) == Exit.STOPPED
     assert [line.said for line in said] == [Said.STARTED, Said.STEP, Said.CHECKPOINT]
@@ -119,6 +123,64 @@ def test_rows_that_were_cut_are_named(tmp_path: Path, base: Path) -> None:
     found = material.read(Work.read(folder), ChatEncoder.load(base))
     assert found.messages == ["Rows longer than 100 tokens, which were cut: 1, lines 4"]
     assert len(found.training) == 4
+
+
+@pytest.mark.parametrize(
+    ("objective", "rows"),
+    [
+        (Objective.SUPERVISED, PLAIN),
+        (Objective.CONTINUED, [{"text": "The ferry leaves at six, and comes back at nine."}] * 3),
+        (Objective.DPO, PAIRS),
+        (Objective.KTO, JUDGED),
+        (Objective.KTO, PAIRS),
+    ],
+)
+def test_rows_come_from_the_process_that_reads_them_as_they_would_be_read_here(
+    tmp_path: Path, base: Path, objective: Objective, rows: list[dict[str, object]]
+) -> None:
+    folder = ordered(tmp_path / "job", base, with_settings(objective=objective, max_row_tokens=60), rows)
+    work = replace(Work.read(folder), validation_path=str(folder.with_suffix(".jsonl")))
+    work.write(folder)
+    encoder = Encoder(base)
+    try:
+        found = encoder.encode(folder, material.size_bytes(work))
+    finally:
+        encoder.close()
+    expected = material.read(work, ChatEncoder.load(base))
+    assert found.splits.held_out is not None
+    assert found.splits.training.examples() == expected.training
+    assert found.splits.held_out.examples() == expected.validation
+    assert list(found.messages) == expected.messages
+
+
+def test_a_template_that_never_ends_is_ended_and_its_job_refused(tmp_path: Path) -> None:
+    loop = "{% for a in range(99999) %}" * 2 + "{% endfor %}" * 2
+    endless = TinyModel(template=loop + TEMPLATE).write(tmp_path / "endless")
+    folder = ordered(tmp_path / "job", endless, with_settings(), conversations(4))
+    bounds = Bounds(cpu_seconds=0.5)
+    with pytest.raises(Refused, match="rendering the dataset with the base's template takes over") as refused:
+        train(folder, lambda _: None, lambda: False, encoder=Encoder(endless, bounds))
+    assert refused.value.reason == "SETTINGS_UNFIT"
+
+
+def test_a_template_that_fills_the_memory_fails_its_job_and_the_process_lives_to_say_so(tmp_path: Path) -> None:
+    doubling = "{% set all = namespace(text='x') %}{% for a in range(40) %}{% set all.text = all.text ~ all.text %}"
+    greedy = TinyModel(template=doubling + "{% endfor %}" + TEMPLATE).write(tmp_path / "greedy")
+    folder = ordered(tmp_path / "job", greedy, with_settings(), conversations(4))
+    process = subprocess.Popen([sys.executable, "-m", "services.trainer.child", str(folder)], stdout=subprocess.PIPE)
+    # Where this fails, the machine is to stay.
+    resource.prlimit(process.pid, resource.RLIMIT_DATA, (4 * GIB, 4 * GIB))
+    assert process.stdout is not None
+    said = [Line.decode(raw) for raw in process.stdout]
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == Exit.REFUSED
+    (refusal,) = said
+    assert refusal is not None
+    assert (refusal.said, refusal.reason) == (Said.REFUSED, "DATASET_UNCHECKED")
+    assert "rendering it with the base's template takes more memory than it may" in refusal.message
+    # Of whichever took most, this process or the one that read for it.
+    assert used.ru_maxrss * 1024 < 2 * GIB
 
 
 def test_a_job_that_diverges_and_one_whose_settings_do_not_fit_are_refused_by_name(tmp_path: Path, base: Path) -> None:

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from services.trainer import checkpoints
 from services.trainer.child import train
 from services.trainer.settings import Keep
-from services.trainer.work import CHECKPOINTS, RESULT, RESULT_MANIFEST, Line, Said
+from services.trainer.work import CHECKPOINTS, RESULT, RESULT_MANIFEST, Exit, Line, Said
 from tests.unit.trainer.solo.small_jobs import with_settings
 from tests.unit.trainer.solo.test_process import conversations, ordered
 from tests.unit.trainer.solo.together import train_together, weights
@@ -48,3 +48,11 @@ def test_two_processes_learn_what_one_does_and_checkpoint_it_whole(tmp_path: Pat
     assert json.loads((two / RESULT / RESULT_MANIFEST).read_text())["processes"] == 2
     ours, theirs = load_file(weights(two)), load_file(weights(one))
     assert all(ours[name].float().allclose(theirs[name].float(), atol=1e-3) for name in theirs)
+
+
+def test_what_the_first_process_refuses_all_do(tmp_path: Path, base: Path) -> None:
+    """None of them waits for one that has gone."""
+    folder = ordered(tmp_path / "job", base, with_settings(), [*conversations(3), {"prompt": "Why?"}])
+    (refusal,) = train_together(folder, 2, ends=Exit.REFUSED)
+    assert (refusal.said, refusal.reason) == (Said.REFUSED, "DATASET_MALFORMED")
+    assert "line 4" in refusal.message

@@ -11,8 +11,8 @@ from services.trainer.work import RESULT, Exit, Line
 SECONDS = 240.0
 
 
-def train_together(folder: Path, size: int, threads: int = 1) -> list[Line]:
-    """Train the job in `folder` to its end in so many processes; return what the first of them said."""
+def train_together(folder: Path, size: int, threads: int = 1, ends: int = Exit.DONE) -> list[Line]:
+    """Train the job in `folder` in so many processes until all `ends` so; return what the first of them said."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -26,7 +26,7 @@ def train_together(folder: Path, size: int, threads: int = 1) -> list[Line]:
         for rank in range(size)
     ]
     said = [process.communicate(timeout=SECONDS)[0] for process in processes]
-    assert [process.returncode for process in processes] == [Exit.DONE] * size
+    assert [process.returncode for process in processes] == [ends] * size
     lines = [Line.decode(raw) for raw in said[0].splitlines()]
     return [line for line in lines if line is not None]
 
