@@ -13,9 +13,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -126,8 +127,9 @@ def write(
             _discard(target)
         publish(temporary, target)
         at("folder renamed")
-    _remove_old(parent, at)
-    written = verified(target)
+    kept_on = _remove_old(parent, at)
+    # Where a later lease has newer ones, it is not among them.
+    written = kept_on.get(target) or verified(target)
     if not target.exists():
         raise FileNotFoundError(target)
     assert written is not None, "a checkpoint that was just written does not verify"
@@ -152,7 +154,14 @@ def newest(parent: Path) -> Checkpoint | None:
 
 def kept(root: Path) -> list[Checkpoint]:
     """Return the checkpoints of a job that verify and can be read, newest first, whichever lease wrote them."""
-    return [checkpoint for folder in reversed(_folders(root)) if (checkpoint := verified(folder)) is not None]
+    return list(_newest_first(root))
+
+
+def _newest_first(root: Path) -> Iterator[Checkpoint]:
+    """The same one by one: each is read whole, which is minutes of a large model's."""
+    for folder in reversed(_folders(root)):
+        if (checkpoint := verified(folder)) is not None:
+            yield checkpoint
 
 
 def link(root: Path, into: Path, step: int = 0) -> Checkpoint | None:
@@ -280,16 +289,18 @@ def sweep(root: Path) -> None:
                 shutil.rmtree(parent / name, ignore_errors=True)
 
 
-def _remove_old(parent: Path, at: WritePoint) -> None:
+def _remove_old(parent: Path, at: WritePoint) -> dict[Path, Checkpoint]:
+    """Remove all but the newest; return these."""
     _require_lease(parent)
     root = parent.parent if parent.name.startswith(_LEASE) else parent
     # Counted among those that verify: a spoilt newer folder must not push a good one out.
-    good = {checkpoint.folder for checkpoint in kept(root)[:KEPT]}
+    good = {checkpoint.folder: checkpoint for checkpoint in islice(_newest_first(root), KEPT)}
     for folder in _folders(root):
         # Of a lease that came meanwhile nothing is ours to remove.
         if folder not in good and (folder.parent in (root, parent) or folder.parent.name < parent.name):
             _discard(folder, at)
     at("old removed")
+    return good
 
 
 def _discard(folder: Path, at: WritePoint = _no_kill) -> None:

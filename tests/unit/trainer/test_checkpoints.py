@@ -31,6 +31,24 @@ def test_the_newest_two_are_kept(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_a_write_reads_itself_and_what_it_keeps_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large model's checkpoint takes as long to read as to write, and cores that train beside it."""
+    write(tmp_path, 1)
+    write(tmp_path, 2)
+    read: list[str] = []
+
+    def described(path: Path) -> dict[str, object]:
+        if path.name == checkpoints.TENSORS:
+            read.append(path.parent.name)
+        return as_it_is(path)
+
+    as_it_is = checkpoints._described
+    monkeypatch.setattr(checkpoints, "_described", described)
+    assert write(tmp_path, 3).progress.step == 3
+    assert read[0].startswith("tmp-")
+    assert read[1:] == ["step-00000003", "step-00000002"]
+
+
 @pytest.mark.parametrize("name", [checkpoints.TENSORS, checkpoints.PROGRESS, checkpoints.MANIFEST])
 def test_a_checkpoint_with_a_missing_file_is_passed_over(tmp_path: Path, name: str) -> None:
     write(tmp_path, 1)
