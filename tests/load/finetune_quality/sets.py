@@ -1,7 +1,7 @@
 """The public sets as they are trained and tested on here, each a fixed part of its files.
 
-Sizes are chosen so that base, few-shot, three rates of LoRA and three of full fine-tuning of a set take about an hour on
-two quiet cores, of which full fine-tuning takes most.
+Sizes are chosen so that base, few-shot, three rates of LoRA and three of full fine-tuning of a set take about half an
+hour on two quiet cores, of which full fine-tuning takes most.
 """
 
 import csv
@@ -68,8 +68,8 @@ def snips_intents(data: Path, scale: float, seed: int) -> QualitySet:
 
 
 def snips_slots(data: Path, scale: float, seed: int) -> QualitySet:
-    """The slots of 1,000 commands, as JSON."""
-    training, validation, test = _snips(data, (1000, 140, 490), scale, seed)
+    """The slots of 700 commands, as JSON."""
+    training, validation, test = _snips(data, (700, 140, 490), scale, seed)
     names = sorted({name for row in training for name in json.loads(row.rejected)})
     return QualitySet(
         name="snips_slots",
@@ -86,14 +86,14 @@ def snips_slots(data: Path, scale: float, seed: int) -> QualitySet:
 
 
 def e2e(data: Path, scale: float, seed: int) -> QualitySet:
-    """Restaurants described from attributes: 1,500 descriptions; 300 places of the dev part, which no other part has."""
+    """Restaurants described from attributes: 1,000 descriptions; 300 places of the dev part, which no other part has."""
     folder = data / "ft-e2e-nlg"
     test = distinct(_e2e_rows(folder / "devset.csv.gz"))
     by_place = grouped(_e2e_rows(folder / "trainset.csv.gz"), lambda row: row.key)
     known = {row.key for row in test}
     # One description of a place: its others, in another split, would be the same question.
     places = [group for group in by_place if group[0].key not in known]
-    counts = [scaled(1500, scale), scaled(120, scale)]
+    counts = [scaled(1000, scale), scaled(120, scale)]
     training, validation = dealt([[row for group in places for row in group[:1]]], counts, seed)
     (tested,) = dealt([test], [scaled(300, scale)], seed)
     return QualitySet(
@@ -111,10 +111,10 @@ def e2e(data: Path, scale: float, seed: int) -> QualitySet:
 
 
 def persona(data: Path, scale: float, seed: int) -> QualitySet:
-    """Statements that a persona would say, and would not: 800 pairs learned, 800 others asked."""
+    """Statements that a persona would say, and would not: 400 pairs learned, 800 others asked."""
     test: list[Row] = []
     learned: list[list[Row]] = []
-    each = [scaled(200, scale, least=4), scaled(25, scale, least=2)]
+    each = [scaled(100, scale, least=4), scaled(25, scale, least=2)]
     for name in _PERSONAS:
         groups = grouped(distinct(_persona_rows(data / "pref-persona" / f"{name}.jsonl.gz"), test), _answer)
         held_out, kept = dealt(groups, [scaled(200, scale, least=2), sum(each)], seed)
