@@ -132,7 +132,8 @@ class Publications:
         """Make a version of a checkpoint, or return the one that was made of it for the same request.
 
         Raises JOB_NOT_FOUND, CHECKPOINT_NOT_FOUND, CHECKPOINT_UNFIT, DISK_FULL, PUBLICATIONS_EXHAUSTED,
-        REQUEST_ID_REUSED, PEER_UNAVAILABLE, BASE_NOT_FOUND and BASE_CHANGED for a full model, and what the registry refuses a version with.
+        REQUEST_ID_REUSED, PEER_UNAVAILABLE, BASE_NOT_FOUND and BASE_CHANGED for a full model, and what the registry
+        refuses a version with.
         """
         job = await self._jobs.get(tenant, wanted.job)
         known = await self._database.read(lambda session: seen(session, key))
