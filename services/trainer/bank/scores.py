@@ -61,6 +61,9 @@ class _LogProbs(torch.autograd.Function):
                 # d log p / d logits: one at the token itself, less the probability of every token.
                 rising = chances.exp_().neg_()
                 rising[: last - first].scatter_add_(1, targets, torch.ones_like(targets, dtype=torch.float32))
+                # A job that diverges is found by its loss.  Its rows must not be multiplied: where the vocabulary does
+                # not divide into 32, products of bfloat16 on AMX take some of the next row times zero into each row.
+                rising[: last - first][~found[first:last].isfinite()] = 0.0
                 slopes[first:last] = (rising.to(weight.dtype) @ weight)[: last - first]
         ctx.save_for_backward(slopes)
         return found
