@@ -41,8 +41,9 @@ _TEMPORARY = "tmp-"
 _TRIES = 5
 
 # What the files mean.  1: tensors by the names that PEFT gives them, no state.  2: a state beside them.  3: the state
-# says how a version is made of the tensors (`exports`).  A release that reads one reads those before it.
-FORMAT = 3
+# says how a version is made of the tensors (`exports`).  4: and what references of judged rows are of (`mismatching`).  A
+# release that reads one reads those before it.
+FORMAT = 4
 
 # Called with the name of every point at which a kill may strike; tests kill there.
 WritePoint = Callable[[str], None]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from services.trainer.data.examples import Example, Judged, Pair
+from services.trainer.joint.mismatching import Pairing, mismatches
 
 
 class Kind(Enum):
@@ -21,7 +22,7 @@ class Kind(Enum):
     PLAIN = "plain"
     # Chosen, rejected.
     PAIR = "pair"
-    # The answer, and its question with another row's answer.
+    # The answer, and its question with another row's answer (`mismatching`).
     JUDGED = "judged"
 
     @property
@@ -106,32 +107,46 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """What a job trains on and, where anything is held out, is evaluated on."""
+    """What a job trains on and, where anything is held out, is evaluated on; `pairing` is that of judged rows."""
 
     training: Rows
     held_out: Rows | None = None
+    pairing: Pairing = Pairing.OTHER_QUESTION
+
+    def paired(self, pairing: Pairing, max_row_tokens: int) -> "Splits":
+        """The same rows with the mismatches of this pairing."""
+        if pairing is self.pairing or self.training.kind is not Kind.JUDGED:
+            return self
+
+        def laid(rows: Rows) -> Rows:
+            return rows_of(rows.examples(), max_row_tokens, pairing)
+
+        return Splits(laid(self.training), laid(self.held_out) if self.held_out else None, pairing)
 
     def by_name(self) -> dict[str, Rows]:
         """The splits that there are, in the order in which references are computed."""
         return {"training": self.training} | ({"held_out": self.held_out} if self.held_out else {})
 
 
-def rows_of(examples: Sequence[Example | Pair | Judged], max_row_tokens: int) -> Rows:
+def rows_of(
+    examples: Sequence[Example] | Sequence[Pair] | Sequence[Judged] | Sequence[Example | Pair | Judged],
+    max_row_tokens: int,
+    pairing: Pairing = Pairing.OTHER_QUESTION,
+) -> Rows:
     """Lay examples, all of one kind, end to end; judged ones get their mismatches."""
+    judged = [example for example in examples if isinstance(example, Judged)]
+    assert len(judged) in (0, len(examples)), "rows of two kinds in one dataset"
+    mismatched = iter(mismatches(judged, max_row_tokens, pairing))
     sequences: list[Example] = []
-    desirable: list[bool] = []
     kind = Kind.PLAIN
-    for index, example in enumerate(examples):
+    for example in examples:
         match example:
             case Pair(chosen, rejected):
                 kind = Kind.PAIR
                 sequences += [chosen, rejected]
-            case Judged(answer, good):
+            case Judged(answer, _):
                 kind = Kind.JUDGED
-                before = examples[index - 1]
-                assert isinstance(before, Judged), "rows of two kinds in one dataset"
-                sequences += [answer, mismatch(answer, before.example, max_row_tokens)]
-                desirable.append(good)
+                sequences += [answer, next(mismatched)]
             case Example():
                 sequences.append(example)
     return Rows(
@@ -139,24 +154,5 @@ def rows_of(examples: Sequence[Example | Pair | Judged], max_row_tokens: int) ->
         numpy.fromiter((token for sequence in sequences for token in sequence.tokens), dtype=numpy.int32),
         numpy.fromiter((kept for sequence in sequences for kept in sequence.supervised), dtype=numpy.bool_),
         numpy.cumsum([len(sequence.tokens) for sequence in sequences], dtype=numpy.int64),
-        numpy.array(desirable, dtype=numpy.bool_),
+        numpy.array([example.desirable for example in judged], dtype=numpy.bool_),
     )
-
-
-def mismatch(asked: Example, answered: Example, max_tokens: int) -> Example:
-    """The question of one row with the answer of another, cut to `max_tokens` (but to no less than one token of it).
-
-    The partner is the dataset's neighbour and not the batch's: so its reference is computed once, not once an epoch.
-    """
-    question = asked.tokens[: question_tokens(asked)]
-    begin = question_tokens(answered)
-    room = max(1, max_tokens - len(question))
-    return Example(
-        question + answered.tokens[begin : begin + room],
-        (False,) * len(question) + answered.supervised[begin : begin + room],
-    )
-
-
-def question_tokens(example: Example) -> int:
-    """Tokens before the first that is supervised; at least one, on which no loss can be taken."""
-    return max(1, next((index for index, kept in enumerate(example.supervised) if kept), len(example.tokens)))

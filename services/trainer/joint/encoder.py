@@ -115,7 +115,7 @@ class Encoder:
             found: dict[str, Any] = json.loads(answer.line())
             if "reason" in found:
                 raise Refused(found["reason"], found["message"])
-            splits = [Rows.decode(answer.take(size), Kind(found["kind"])) for size in found["sizes"]]
+            training, *held_out = [Rows.decode(answer.take(size), Kind(found["kind"])) for size in found["sizes"]]
         except (BrokenPipeError, TimeoutError) as error:
             self.close()
             if ran_out_of_time(child.returncode):
@@ -124,7 +124,7 @@ class Encoder:
             if ran_out_of_memory(child.returncode):
                 raise Refused("DATASET_UNCHECKED", _TOO_LARGE) from error
             raise _ProcessLost from error
-        return Encoded(Splits(*splits), tuple(found["messages"]))
+        return Encoded(Splits(training, held_out[0] if held_out else None), tuple(found["messages"]))
 
     def _start(self) -> subprocess.Popen[bytes]:
         self.close()

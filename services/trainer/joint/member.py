@@ -22,6 +22,7 @@ from services.trainer.joint.assessment import assessed
 from services.trainer.joint.dataset import Kind, Rows, Splits
 from services.trainer.joint.history import History
 from services.trainer.joint.losses import Loss, StepLoss
+from services.trainer.joint.mismatching import PAIRING
 from services.trainer.joint.references import References, scored_parts, scored_unit
 from services.trainer.joint.units import Answer, Trained, Unit, UnitKind, parts
 from services.trainer.rates import rate
@@ -149,7 +150,8 @@ class Member:
 
     def state(self) -> dict[str, Any]:
         """What later steps depend on beside tensors and progress, as JSON takes it."""
-        return {"history": asdict(self.history), "said": [line.fields() for line in self._remembered]}
+        said = [line.fields() for line in self._remembered]
+        return {"history": asdict(self.history), "said": said, PAIRING: self._splits.pairing}
 
     @property
     def remembered(self) -> list[Line]:

@@ -6,7 +6,7 @@ tenants of a class it goes in turn, so that a job waits for one of each other te
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -18,6 +18,7 @@ from services.trainer.conduct import Refused
 from services.trainer.joint.encoder import DatasetEncoder, Encoded
 from services.trainer.joint.held import Held
 from services.trainer.joint.keeping import sweep
+from services.trainer.joint.mismatching import pairing_of
 from services.trainer.work import CHECKPOINTS, Work
 
 _MOST_WAITING = 2
@@ -115,6 +116,10 @@ class Preparer:
                     return Ready(held)
                 encoded = self._encoder.encode(held.folder, material.size_bytes(work))
             loaded = Found(checkpoints.load_tensors(found), checkpoints.load_state(found), found) if found else None
+            if loaded is not None:
+                # References that it has, or some of them, are of these mismatches.
+                splits = encoded.splits.paired(pairing_of(loaded.state), work.settings.max_row_tokens)
+                encoded = replace(encoded, splits=splits)
         except checkpoints.LeaseLost:
             held.gone = True
             return Ready(held)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from services.trainer.batches import micro_batches
 from services.trainer.data.examples import Example, Judged, Pair
-from services.trainer.joint.dataset import mismatch
+from services.trainer.joint.mismatching import Pairing, mismatches
 from services.trainer.settings import Settings
 
 _IGNORED = -100
@@ -103,18 +103,12 @@ class PairFeed:
 
 
 class JudgedFeed:
-    """Judged answers, and for each a mismatch: its question with the answer of the row before it.
+    """Judged answers, and for each a mismatch: its question with the answer to another (`mismatching`)."""
 
-    KTO takes its zero point, how far the model has moved altogether, from mismatches (Ethayarajh et al., 2024, section
-    4.1).  The partner is the dataset's neighbour and not the batch's, so that the reference is computed once.
-    """
-
-    def __init__(self, rows: Sequence[Judged], max_row_tokens: int) -> None:
+    def __init__(self, rows: Sequence[Judged], max_row_tokens: int, pairing: Pairing = Pairing.OTHER_QUESTION) -> None:
         self._rows = rows
         self.lengths = [len(row.example.tokens) for row in rows]
-        self._mismatches = [
-            mismatch(row.example, rows[index - 1].example, max_row_tokens) for index, row in enumerate(rows)
-        ]
+        self._mismatches = mismatches(rows, max_row_tokens, pairing)
         # [2 * rows]: the answers' log-probabilities, then the mismatches'.
         self.reference = torch.empty(0)
 
@@ -179,10 +173,13 @@ def packed(examples: Sequence[Example]) -> dict[str, Tensor]:
     return {"input_ids": tokens[None], "position_ids": positions[None], "labels": labels[None]}
 
 
-def feed_of(rows: Sequence[Row], settings: Settings) -> Feed:
-    """The feed of rows that are all of one kind; packing is for those that are learned token by token."""
+def feed_of(rows: Sequence[Row], settings: Settings, pairing: Pairing) -> Feed:
+    """The feed of rows that are all of one kind; packing is for those that are learned token by token.
+
+    `pairing` is for judged ones.
+    """
     if all(isinstance(row, Pair) for row in rows):
         return PairFeed([row for row in rows if isinstance(row, Pair)])
     if all(isinstance(row, Judged) for row in rows):
-        return JudgedFeed([row for row in rows if isinstance(row, Judged)], settings.max_row_tokens)
+        return JudgedFeed([row for row in rows if isinstance(row, Judged)], settings.max_row_tokens, pairing)
     return SequenceFeed([row for row in rows if isinstance(row, Example)], packing=settings.packing)

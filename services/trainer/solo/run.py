@@ -16,6 +16,7 @@ from services.trainer import checkpoints
 from services.trainer.batches import Steps
 from services.trainer.job import Progress
 from services.trainer.joint.answers import Question
+from services.trainer.joint.mismatching import Pairing
 from services.trainer.settings import Keep, Method, Metric, Objective, Settings
 from services.trainer.solo import models, state
 from services.trainer.solo.answering import questions_of
@@ -91,7 +92,10 @@ def _course(
     settings = order.settings
     model = models.load(order.base_folder, settings, order.start, begins=found is None)
     ranks.shard(model)
-    feeds = {name: feed_of(rows, settings) for name, rows in ((_TRAINING, training), (_VALIDATION, validation)) if rows}
+    kept = state.state_of(found) if found else None
+    pairing = kept.pairing if kept else Pairing.OTHER_QUESTION
+    splits = ((_TRAINING, training), (_VALIDATION, validation))
+    feeds = {name: feed_of(rows, settings, pairing) for name, rows in splits if rows}
     steps = Steps(
         feeds[_TRAINING].lengths,
         batch_rows=settings.batch_rows,
@@ -102,7 +106,7 @@ def _course(
     progress = found.progress if found else Progress(total_steps=len(steps))
     trainer = trainer_for(model, order.base_folder, settings, Plan(feeds[_TRAINING], steps, progress.step), scratch)
     trainer.ranks = ranks
-    own = _begun(trainer, feeds) if found is None else state.state_of(found)
+    own = kept or _begun(trainer, feeds)
     for split, reference in own.references.items():
         compared: Any = feeds[split]
         compared.reference = reference

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from services.trainer import checkpoints
 from services.trainer.job import Progress
 from services.trainer.joint.history import History
+from services.trainer.joint.mismatching import PAIRING, Pairing, pairing_of
 from services.trainer.solo.order import Assessment, Evaluated, Stepped
 from services.trainer.solo.ranks import ALONE, Ranks, gathered, like, own
 from services.trainer.work import REMEMBERED_LINES
@@ -35,6 +36,8 @@ class State:
     best: dict[str, Tensor] = field(default_factory=dict)
     history: History = field(default_factory=History)
     generators: dict[str, Tensor] = field(default_factory=dict)
+    # What the references of judged rows are of.
+    pairing: Pairing = Pairing.OTHER_QUESTION
     # Of the last steps and evaluations: whoever was told may have died with it.  Told again, they are told once.
     reported: deque[Stepped | Evaluated] = field(default_factory=lambda: deque(maxlen=REMEMBERED_LINES))
 
@@ -62,7 +65,11 @@ def held(
 
 def noted(state: State) -> dict[str, object]:
     """Return what is kept beside the tensors, as JSON takes it."""
-    return {"history": asdict(state.history), "reported": [asdict(report) for report in state.reported]}
+    return {
+        "history": asdict(state.history),
+        "reported": [asdict(report) for report in state.reported],
+        PAIRING: state.pairing,
+    }
 
 
 def state_of(checkpoint: checkpoints.Checkpoint) -> State:
@@ -74,6 +81,7 @@ def state_of(checkpoint: checkpoints.Checkpoint) -> State:
             best=_below(tensors, _BEST),
             history=History(**noted["history"]),
             generators=_below(tensors, _GENERATOR),
+            pairing=pairing_of(noted),
             reported=deque(map(_report, noted.get("reported", ())), maxlen=REMEMBERED_LINES),
         )
 

@@ -60,12 +60,16 @@ class Company:
         preparation = Preparation(self.encoder, settings.objective, settings.supervision, settings.max_row_tokens)
         return rows_of(prepare(read(io.BytesIO(text(rows).encode())), preparation).examples, settings.max_row_tokens)
 
-    def new(self, settings: Settings, training: Any, held_out: Any = None, **rest: Any) -> Member:
-        """Open a slot for a job that has not begun; rows may be encoded already."""
-        splits = Splits(
+    def splits(self, settings: Settings, training: Any, held_out: Any = None) -> Splits:
+        """Encode what is trained on and what is held out."""
+        return Splits(
             training if isinstance(training, Rows) else self.rows(training, settings),
             self.rows(held_out, settings) if held_out else None,
         )
+
+    def new(self, settings: Settings, training: Any, held_out: Any = None, **rest: Any) -> Member:
+        """Open a slot for a job that has not begun; rows may be encoded already, or be whole splits."""
+        splits = training if isinstance(training, Splits) else self.splits(settings, training, held_out)
         slot = self.bank.open(spec_of(settings, self.base))
         decode = self.encoder.tokenizer.decode
         return Member(

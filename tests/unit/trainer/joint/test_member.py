@@ -12,7 +12,7 @@ import torch
 
 from services.trainer.bank import Segment, Slot
 from services.trainer.conduct import Refused
-from services.trainer.data.examples import Example
+from services.trainer.data.examples import Example, Judged
 from services.trainer.joint import objectives
 from services.trainer.settings import Keep, Metric, Objective, Schedule, Settings
 from services.trainer.work import Said
@@ -85,18 +85,37 @@ def test_the_loss_of_pairs_compares_with_the_bare_base(own: Company) -> None:
     assert own.losses(member)[1] == pytest.approx(float(wanted), rel=2e-3)
 
 
-def test_the_loss_of_judged_answers_is_measured_from_mismatches(own: Company) -> None:
-    settings = settings_of(Objective.KTO, batch_rows=8, beta=0.5, undesirable_weight=2.0, epochs=3)
-    member = own.begun(settings, JUDGED)
+@pytest.mark.parametrize(("rows", "back"), [(JUDGED, 1), (PAIRS, 2)])
+def test_the_loss_of_judged_answers_is_measured_from_mismatches(
+    own: Company, rows: list[dict[str, Any]], back: int
+) -> None:
+    settings = settings_of(
+        Objective.KTO, batch_rows=8, beta=0.5, desirable_weight=2.0, undesirable_weight=0.1, epochs=3
+    )
+    member = own.begun(settings, rows)
     own.until_step(member, 2)
-    rows = own.rows(JUDGED, settings)
-    sequences = [rows.sequence(index) for index in range(16)]
-    ratios = (log_probs(own, member.slot, sequences) - log_probs(own, None, sequences)).view(-1, 2)
-    moved = max(0.0, float(ratios[:, 1].mean()))
-    good, bad = ratios[:4, 0], ratios[4:, 0]
-    wanted = torch.cat([1 - torch.sigmoid(0.5 * (good - moved)), 2 * (1 - torch.sigmoid(0.5 * (moved - bad)))]).mean()
+    answers = [row.example for row in own.rows(rows, settings).examples() if isinstance(row, Judged)]
+    # Of a pair the row before is no mismatch, but the other answer to the same question.
+    mismatched = [with_answer_of(answer, answers[row - back]) for row, answer in enumerate(answers)]
+    ratio = log_probs(own, member.slot, answers) - log_probs(own, None, answers)
+    moved = max(0.0, float((log_probs(own, member.slot, mismatched) - log_probs(own, None, mismatched)).mean()))
+    wanted_rows = torch.tensor(
+        [row.desirable for row in own.rows(rows, settings).examples() if isinstance(row, Judged)]
+    )
+    good, bad = ratio[wanted_rows], ratio[~wanted_rows]
+    assert moved > 0.1
+    losses = [2 * (1 - torch.sigmoid(0.5 * (good - moved))), 0.1 * (1 - torch.sigmoid(0.5 * (moved - bad)))]
+    wanted = torch.cat(losses).mean()
     own.until_step(member, 3)
     assert own.losses(member)[2] == pytest.approx(float(wanted), rel=2e-3)
+
+
+def with_answer_of(asked: Example, answered: Example) -> Example:
+    question, begin = asked.supervised.index(True), answered.supervised.index(True)
+    return Example(
+        asked.tokens[:question] + answered.tokens[begin:],
+        asked.supervised[:question] + answered.supervised[begin:],
+    )
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

@@ -4,8 +4,9 @@ import pytest
 
 from services.trainer.data.examples import Example, Judged, Pair
 from services.trainer.joint.answers import measures, question, token_f1, valid_json
-from services.trainer.joint.dataset import Kind, Rows, mismatch, rows_of
+from services.trainer.joint.dataset import Kind, Rows, rows_of
 from services.trainer.joint.history import History
+from services.trainer.joint.mismatching import mismatch
 from services.trainer.joint.units import parts
 from services.trainer.settings import Metric, Settings
 

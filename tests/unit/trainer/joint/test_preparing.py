@@ -1,12 +1,17 @@
 import threading
 from pathlib import Path
 
+from services.trainer import checkpoints
 from services.trainer.conduct import Refused
+from services.trainer.joint.dataset import Splits
 from services.trainer.joint.encoder import Encoded
 from services.trainer.joint.held import Held
+from services.trainer.joint.mismatching import PAIRING, Pairing
 from services.trainer.joint.preparing import Preparer, Ready
-from services.trainer.settings import Settings
-from services.trainer.work import Work
+from services.trainer.settings import Keep, Objective, Settings
+from services.trainer.work import CHECKPOINTS, Work
+from tests.unit.trainer.earlier_release import as_format_three
+from tests.unit.trainer.joint.company import PAIRS, company, same
 
 
 class Gated:
@@ -69,3 +74,75 @@ def test_a_higher_class_is_read_first_and_who_is_to_leave_is_let_go_before_all(t
     waiting[2].stopping = True
     # Who leaves is not read.
     assert order_of(tmp_path, waiting) == ["urgent", "first"]
+
+
+class Encodes:
+    """Has encoded the one job there is."""
+
+    def __init__(self, splits: Splits) -> None:
+        self._splits = splits
+
+    def encode(self, folder: Path, size_bytes: int) -> Encoded:
+        return Encoded(self._splits, ())
+
+    def close(self) -> None:
+        pass
+
+
+def prepared(encoder: Encodes, job: Held) -> Ready:
+    """The job as it can join."""
+    found: list[Ready] = []
+
+    def take(ready: Ready) -> None:
+        found.append(ready)
+        preparer.close()
+
+    preparer = Preparer(encoder, take)
+    preparer.put(job)
+    preparer.run()
+    return found[0]
+
+
+def test_a_job_of_the_release_before_goes_on_with_the_mismatches_that_its_references_are_of(
+    tmp_path: Path, base: Path
+) -> None:
+    own = company(base)
+    settings = Settings(
+        rank=4,
+        alpha=8,
+        objective=Objective.KTO,
+        batch_rows=4,
+        undesirable_weight=0.1,
+        epochs=4,
+        learning_rate=1e-2,
+        evaluation_steps=3,
+        keep=Keep.LAST,
+    )
+    splits = own.splits(settings, PAIRS, PAIRS)
+    began_with = splits.paired(Pairing.ROW_BEFORE, settings.max_row_tokens)
+    undisturbed, broken = own.begun(settings, began_with), own.begun(settings, began_with)
+    own.run(undisturbed)
+    own.until_step(broken, 3)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("")
+    job = held(tmp_path, "job", "a")
+    Work(str(base), "tiny", str(rows), settings, threads=1, data_dir=str(tmp_path)).write(job.folder)
+    (tmp_path / "now").mkdir()
+    written = checkpoints.write(tmp_path / "now", broken.tensors(), broken.progress, {}, state=broken.state())
+    (job.folder / CHECKPOINTS).mkdir()
+    as_format_three(written, job.folder / CHECKPOINTS)
+    ready = prepared(Encodes(splits), job)
+    assert ready.encoded is not None
+    assert ready.found is not None
+    resumed = own.new(settings, ready.encoded.splits)
+    resumed.restore(ready.found.tensors, ready.found.state, ready.found.checkpoint.progress)
+    resumed.begin()
+    own.run(resumed)
+    assert same(resumed.result(), undisturbed.result())
+    assert resumed.history == undisturbed.history
+    # So that a later process goes on with them, too.
+    assert resumed.state()[PAIRING] == Pairing.ROW_BEFORE
+    begun = own.begun(settings, splits)
+    assert begun.state()[PAIRING] == Pairing.OTHER_QUESTION
+    own.run(begun)
+    assert not same(begun.result(), undisturbed.result())

@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from services.trainer.data.encoding import Preparation, prepare
 from services.trainer.data.examples import ChatEncoder, Example, Judged, Pair
 from services.trainer.data.reading import read
 from services.trainer.data.rows import Row
 from services.trainer.settings import Method, Objective, Settings
 from services.trainer.solo.order import Hooks, Report, SoloOrder
+from tests.unit.trainer.joint.company import PAIRS, text
 from tests.unit.trainer.tiny import rows_text
 
 SETTINGS = Settings(
@@ -37,6 +39,13 @@ def rows(base: Path, objective: Objective) -> Sequence[Any]:
     if objective is Objective.CONTINUED:
         return [Example(example.tokens, (True,) * len(example.tokens)) for example in known]
     return known
+
+
+def judged_pairs(base: Path) -> list[Judged]:
+    """Preference pairs as KTO takes them: two answers to each question, one after the other."""
+    preparation = Preparation(ChatEncoder.load(base), Objective.KTO, SETTINGS.supervision, SETTINGS.max_row_tokens)
+    found = prepare(read(io.BytesIO(text(PAIRS).encode())), preparation).examples
+    return [row for row in found if isinstance(row, Judged)]
 
 
 class Job:

@@ -1,6 +1,7 @@
 """What a solo job learns, against the same written out plainly."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from services.trainer.data.examples import Example
 from services.trainer.rates import rate
 from services.trainer.settings import Method, Objective, Schedule, Settings
 from services.trainer.solo.order import NotFinite, Stepped
-from tests.unit.trainer.solo.small_jobs import OBJECTIVES, Job, with_settings
+from tests.unit.trainer.solo.small_jobs import OBJECTIVES, Job, judged_pairs, with_settings
 
 
 def weights_of(job: Job) -> dict[str, Tensor]:
@@ -100,9 +101,12 @@ def test_dora_is_plain_peft(tmp_path: Path, base: Path, monkeypatch: pytest.Monk
         assert not torch.equal(value, before[name]), name
 
 
-def second_loss(tmp_path: Path, base: Path, settings: Settings) -> tuple[Job, float, Any, Any]:
+def second_loss(
+    tmp_path: Path, base: Path, settings: Settings, training: Sequence[Any] = ()
+) -> tuple[Job, float, Any, Any]:
     """A job, its loss of the second step, the model before that step and the one before the first."""
     job = Job(tmp_path / "job", base, settings)
+    job.training = training or job.training
     job.stop_after(1)
     policy, reference = plain(base), plain(base)
     policy.load_state_dict(weights_of(job), strict=False)
@@ -131,9 +135,13 @@ def test_the_loss_of_dpo_is_its_formula(tmp_path: Path, base: Path, wrong: float
     assert abs(loss - math.log(2)) > 1e-3
 
 
-def test_the_loss_of_kto_is_its_formula(tmp_path: Path, base: Path) -> None:
+@pytest.mark.parametrize("paired", [False, True])
+def test_the_loss_of_kto_is_its_formula(tmp_path: Path, base: Path, paired: bool) -> None:
+    training = judged_pairs(base) if paired else []
+    # Of a pair the row before is no mismatch, but the other answer to the same question.
+    back = 2 if paired else 1
     settings = with_settings(objective=Objective.KTO, beta=0.3, desirable_weight=1.2, undesirable_weight=0.7)
-    job, loss, policy, reference = second_loss(tmp_path, base, settings)
+    job, loss, policy, reference = second_loss(tmp_path, base, settings, training)
     rows = Steps([len(row.example.tokens) for row in job.training], batch_rows=4, epochs=1, seed=settings.seed)[1]
 
     def ratio(example: Example) -> float:
@@ -141,7 +149,7 @@ def test_the_loss_of_kto_is_its_formula(tmp_path: Path, base: Path) -> None:
             return float(log_probs(policy, example).sum() - log_probs(reference, example).sum())
 
     def mismatched(row: int) -> Example:
-        asked, answered = job.training[row].example, job.training[row - 1].example
+        asked, answered = job.training[row].example, job.training[row - back].example
         question, begin = asked.supervised.index(True), answered.supervised.index(True)
         return Example(
             asked.tokens[:question] + answered.tokens[begin:],

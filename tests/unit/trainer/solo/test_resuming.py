@@ -4,9 +4,12 @@ from pathlib import Path
 import pytest
 
 from services.trainer import checkpoints
+from services.trainer.joint import mismatching
+from services.trainer.joint.mismatching import PAIRING, Pairing
 from services.trainer.settings import Method, Objective
 from services.trainer.solo.order import Checkpointed, Evaluated, Started, Stepped
-from tests.unit.trainer.solo.small_jobs import METHODS, OBJECTIVES, Job, with_settings
+from tests.unit.trainer.earlier_release import as_format_three
+from tests.unit.trainer.solo.small_jobs import METHODS, OBJECTIVES, Job, judged_pairs, with_settings
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -74,3 +77,27 @@ def test_a_job_that_an_earlier_release_began_goes_on_though_its_settings_name_no
     Job(tmp_path / "begun", base, settings).stop_after(1)
     taken = dataclasses.replace(settings, exclude_modules=("query",), rank_pattern=(("query", 2),))
     assert Job(tmp_path / "begun", base, taken).finish() == whole
+
+
+def test_a_job_of_the_release_before_goes_on_with_the_mismatches_that_its_references_are_of(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = with_settings(objective=Objective.KTO, evaluation_steps=1, learning_rate=1e-2, epochs=2, batch_rows=2)
+    calm, broken, resumed, begun = (Job(tmp_path / name, base, settings) for name in ("a", "b", "c", "d"))
+    for job in (calm, broken, resumed, begun):
+        job.training = job.validation = judged_pairs(base)
+    with monkeypatch.context() as before:
+        # What that release took whatever was asked.
+        before.setattr(mismatching, "_of_other_questions", lambda _: [])
+        whole = calm.finish()
+        broken.stop_after(3)
+    found = checkpoints.newest(broken.order.kept)
+    assert found is not None
+    as_format_three(found, resumed.order.kept)
+    assert resumed.finish() == whole
+    assert resumed.said(Started)[0].progress.step == 3
+    # So that a later process goes on with them, too.
+    last = checkpoints.newest(resumed.order.kept)
+    assert last is not None
+    assert checkpoints.load_state(last)[PAIRING] == Pairing.ROW_BEFORE
+    assert begun.finish() != whole
