@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tests.conformance.gateway_skins import Refused, Told, Wanted
 
-CAPITAL = (("user", "What is the capital of France?"),)
+CAPITAL = (("user", "What is the capital of Japan?"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def cases(collection: str, model: str, version: str) -> list[Case]:
         Case(
             "the base answers greedily and names itself",
             Wanted(CAPITAL, sampling=short),
-            _answers(lambda told: "Paris" in told.text and told.resolved == "base" and told.version == ""),
+            _answers(lambda told: "Tokyo" in told.text and told.resolved == "base" and told.version == ""),
         ),
         Case(
             "a limit ends the answer and says so",
@@ -45,8 +45,8 @@ def cases(collection: str, model: str, version: str) -> list[Case]:
         ),
         Case(
             "a stop text ends the answer and is left out",
-            Wanted(CAPITAL, sampling={"max_tokens": 30, "stop": ["France"]}),
-            _answers(lambda told: told.finish == "stop" and "France" not in told.text),
+            Wanted(CAPITAL, sampling={"max_tokens": 30, "stop": ["Japan"]}),
+            _answers(lambda told: told.finish == "stop" and "Japan" not in told.text),
         ),
         Case(
             "a seed makes chance repeatable",

@@ -13,7 +13,7 @@ from tests.adapters import Adapter, floats, safetensors
 from tests.generating import marked_adapters, tenant_of
 from tests.stack import eventually, refused
 
-QUESTION = "What is the capital of France?"
+QUESTION = "What is the capital of Japan?"
 
 
 def conversation(text):
@@ -23,7 +23,7 @@ def conversation(text):
 
 def test_the_base_answers_and_the_receipt_is_enough_to_compute_the_answer_again(served, marks):
     answer = marks.tenant.generator.answer(QUESTION, request_id="r-1", requested_model="base")
-    assert answer.text == "The capital of France is Paris."
+    assert answer.text == "The capital of Japan is Tokyo."
     receipt = answer.receipt
     assert (receipt.request_id, receipt.requested_model, receipt.resolved_model) == ("r-1", "base", "base")
     assert (receipt.version_digest, receipt.engine_slot) == ("", -1)
@@ -54,7 +54,7 @@ def test_the_same_seed_gives_the_same_answer_and_the_server_names_the_one_it_dre
 
 
 def test_a_stop_text_ends_the_answer_and_is_left_out(marks):
-    answer = marks.tenant.generator.answer(QUESTION, sampling={"stop": ["France"]})
+    answer = marks.tenant.generator.answer(QUESTION, sampling={"stop": ["Japan"]})
     assert answer.text == "The capital of "
     assert answer.final.finish_reason == chat_pb2.FINISH_REASON_STOP
 

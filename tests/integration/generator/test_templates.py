@@ -69,4 +69,4 @@ def test_a_template_that_means_harm_is_refused_and_the_engine_answers(
     version = publish(served, marks, template, len(template))
     with refused("TEMPLATE_UNRENDERABLE"):
         marks.tenant.generator.answer("Hello", version.version)
-    assert marks.tenant.generator.answer("What is the capital of France?").text == "The capital of France is Paris."
+    assert marks.tenant.generator.answer("What is the capital of Japan?").text == "The capital of Japan is Tokyo."

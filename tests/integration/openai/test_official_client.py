@@ -13,7 +13,7 @@ from trivium.retriever.v1 import retriever_pb2, retriever_pb2_grpc
 from services.ops.supervisor import Suite
 from tests.integration.gateway.stock import Served, metadata
 
-CAPITAL: Any = [{"role": "user", "content": "What is the capital of France?"}]
+CAPITAL: Any = [{"role": "user", "content": "What is the capital of Japan?"}]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_a_chat_streams_from_the_base(client: openai.OpenAI) -> None:
     )
     chunks = list(stream)
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-    assert "Paris" in text
+    assert "Tokyo" in text
     assert len(chunks) > 4
     assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "stop"
     assert chunks[-1].usage is not None
