@@ -1,6 +1,7 @@
 """Rubbish in every field of every call of the trainer's: refused in words, never a fault of ours, and nothing is left."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import grpc
@@ -51,23 +52,41 @@ def paths(of: Descriptor, before: Path = ()) -> Iterator[Path]:
 
 def fillings(field: FieldDescriptor) -> Iterator[Callable[[Message], None]]:
     """What puts rubbish into a field of a message."""
-    name = field.name
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         values = field.message_type.fields_by_name["value"]
-        if values.message_type is None:
-            for value in RUBBISH[values.cpp_type]:
-                yield lambda into, value=value: getattr(into, name).update({"\x00": value})  # type: ignore[misc]  # a default
+        for value in [] if values.message_type else RUBBISH[values.cpp_type]:
+            yield partial(_map, name=field.name, value=value)
     elif field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
-        yield lambda into: getattr(into, name).add() if field.is_repeated else getattr(into, name).SetInParent()
+        yield partial(_add if field.is_repeated else _be_there, name=field.name)
     elif field.type == FieldDescriptor.TYPE_BYTES:
-        yield lambda into: setattr(into, name, b"\xff" * 1000)
+        yield partial(_set, name=field.name, value=b"\xff" * 1000)
     elif field.is_repeated:
         for value in RUBBISH[field.cpp_type]:
-            yield lambda into, value=value: getattr(into, name).extend([value])  # type: ignore[misc]  # a default
-            yield lambda into, value=value: getattr(into, name).extend([value] * 40)  # type: ignore[misc]  # a default
+            yield partial(_extend, name=field.name, values=[value])
+            yield partial(_extend, name=field.name, values=[value] * 40)
     else:
         for value in RUBBISH[field.cpp_type]:
-            yield lambda into, value=value: setattr(into, name, value)  # type: ignore[misc]  # a default
+            yield partial(_set, name=field.name, value=value)
+
+
+def _set(into: Message, name: str, value: Any) -> None:
+    setattr(into, name, value)
+
+
+def _map(into: Message, name: str, value: Any) -> None:
+    getattr(into, name)["\x00"] = value
+
+
+def _extend(into: Message, name: str, values: list[Any]) -> None:
+    getattr(into, name).extend(values)
+
+
+def _add(into: Message, name: str) -> None:
+    getattr(into, name).add()
+
+
+def _be_there(into: Message, name: str) -> None:
+    getattr(into, name).SetInParent()
 
 
 def sound(method: MethodDescriptor, dataset: str) -> Any:
