@@ -19,9 +19,8 @@ from services.trainer.data.checking import Counted, check
 from services.trainer.data.dataset_rows import Incoming
 from services.trainer.data.datasets import Datasets
 from services.trainer.data.examples import ChatEncoder
-from services.trainer.data.problem_lists import ProblemLists
 from services.trainer.data.report import Asked
-from services.trainer.data.rows import Format, Problem
+from services.trainer.data.rows import Format
 from tests.unit.trainer.checks import until_one
 from tests.unit.trainer.tiny import rows_text
 from tests.unit.trainer.verbs import datasets_over, files_over
@@ -393,26 +392,6 @@ async def test_all_problems_of_a_refused_file_are_listed_by_pages_under_its_dige
         await datasets.sweep(time.time() + DAY)
         missing = await refused(datasets.problems("acme", f"sha256:{sha256}", 1000, ""))
         assert missing.reason is Reason.DATASET_REPORT_NOT_FOUND
-
-
-def listed(lists: ProblemLists, *messages: str) -> None:
-    with lists.writing("acme", "sha256:a") as written:
-        written.take([Problem(line, "text", message) for line, message in enumerate(messages, start=1)])
-
-
-@pytest.mark.parametrize("others", [("x" * 100, "y"), ("a", "b", "c")], ids=["other problems", "the same again"])
-def test_a_place_in_a_list_that_was_replaced_is_refused(tmp_path: Path, others: tuple[str, ...]) -> None:
-    lists = ProblemLists(tmp_path)
-    listed(lists, "a", "b", "c")
-    first, place = lists.page("acme", "sha256:a", 1, "")
-    rest, end = lists.page("acme", "sha256:a", 9, place)
-    assert ([problem.message for problem in (*first, *rest)], end) == (["a", "b", "c"], "")
-    listed(lists, *others)
-    mark = lists.page("acme", "sha256:a", 1, "")[1].rpartition(".")[0]
-    for strange in (place, "nonsense", f"{mark}.1", f"{mark}.-9", f"{mark}.{2**70}", f"{mark}.x"):
-        with pytest.raises(Failure) as failure:
-            lists.page("acme", "sha256:a", 1, strange)
-        assert failure.value.reason is Reason.PAGE_TOKEN_INVALID
 
 
 async def test_what_a_validation_said_of_lines_is_listed_under_the_name(datasets: Datasets) -> None:
