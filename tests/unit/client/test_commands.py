@@ -16,6 +16,8 @@ REFERENCE = CHECKOUT / "clients" / "python" / "README.md"
 DOCUMENTS = (CHECKOUT / "README.md", REFERENCE, CHECKOUT / "protos" / "README.md")
 # Those of the suite, which the client alone does not have.
 OF_THE_SUITE = {"up", "down", "status", "doctor", "logs"}
+# How the files end that a line may name.
+ENDINGS = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".md"}
 
 
 def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -52,12 +54,13 @@ def test_a_line_that_is_shown_is_one_that_the_command_line_takes(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    # What some of the lines read must be there.
+    # What a line reads must be there.
     for folder in ("handbook", "services/ops/demo/handbook"):
         (tmp_path / folder).mkdir(parents=True)
-    for file in ("pairs.jsonl", "card.md", "services/ops/demo/pairs.jsonl"):
-        (tmp_path / file).touch()
     _, *words = shlex.split(line, comments=True)
+    for file in (tmp_path / word for word in words if Path(word).suffix in ENDINGS):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
     if words[0] == "train" and Path(words[1]).is_file():
         # The one command that may be left out.
         words.insert(1, "run")
