@@ -2,8 +2,6 @@
 
 import json
 import os
-import resource
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +17,7 @@ from services.trainer.data.examples import ChatEncoder
 from services.trainer.joint.encoder import Bounds, Encoder
 from services.trainer.settings import Method, Objective, Settings
 from services.trainer.work import CHECKPOINTS, RESULT, RESULT_MANIFEST, Exit, Line, Said, Work
+from tests.peak_memory import measured
 from tests.tiny_model import TEMPLATE, TinyModel
 from tests.unit.trainer.joint.company import JUDGED, PAIRS, PLAIN
 from tests.unit.trainer.later_release import of_a_later_format
@@ -167,20 +166,16 @@ def test_a_template_that_fills_the_memory_fails_its_job_and_the_process_lives_to
     doubling = "{% set all = namespace(text='x') %}{% for a in range(40) %}{% set all.text = all.text ~ all.text %}"
     greedy = TinyModel(template=doubling + "{% endfor %}" + TEMPLATE).write(tmp_path / "greedy")
     folder = ordered(tmp_path / "job", greedy, with_settings(), conversations(4))
-    process = subprocess.Popen([sys.executable, "-m", "services.trainer.child", str(folder)], stdout=subprocess.PIPE)
     # Where this fails, the machine is to stay.
-    resource.prlimit(process.pid, resource.RLIMIT_DATA, (4 * GIB, 4 * GIB))
-    assert process.stdout is not None
-    said = [Line.decode(raw) for raw in process.stdout]
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == Exit.REFUSED
+    found = measured([sys.executable, "-m", "services.trainer.child", str(folder)], most_data_bytes=4 * GIB)
+    assert found.status == Exit.REFUSED
+    said = [Line.decode(raw) for raw in found.output.splitlines(keepends=True)]
     (refusal,) = said
     assert refusal is not None
     assert (refusal.said, refusal.reason) == (Said.REFUSED, "DATASET_UNCHECKED")
     assert "rendering it with the base's template takes more memory than it may" in refusal.message
     # Of whichever took most, this process or the one that read for it.
-    assert used.ru_maxrss * 1024 < 2 * GIB
+    assert found.peak_bytes < 2 * GIB
 
 
 def test_a_job_that_diverges_and_one_whose_settings_do_not_fit_are_refused_by_name(tmp_path: Path, base: Path) -> None:
