@@ -1,13 +1,15 @@
 """The leaf that computes: a sentence encoder of the BERT family in torch.
 
 Invariant: the same token ids at the same padded length give the same bits, whatever
-the other rows of the batch are (measured, and tested on the machine at hand); callers
-keep to one padded length a text.  Only safetensors and JSON are read.
+the other rows of the batch are: linear layers multiply in blocks in which a row's bits
+are its own, and callers keep to one padded length a text.  Only safetensors and JSON
+are read.
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,12 +64,20 @@ class FastTokenizer:
 
 
 class TorchEncoder:
-    """An encoder in memory.  Made and used in one thread, whose torch threads it sets."""
+    """An encoder in memory.  Made and used in one thread, whose torch threads it sets.
+
+    It takes `module` over: how its linear layers multiply is replaced.
+    """
 
     def __init__(self, facts: EncoderFacts, module: Any, pad_id: int) -> None:
+        from torch import nn
+
         self.facts = facts
         self._module = module
         self._pad_id = pad_id
+        for layer in module.modules():
+            if isinstance(layer, nn.Linear):
+                layer.forward = partial(_linear, layer)
 
     def compute(self, batch: Batch) -> list[Vector]:
         """As the Protocol says."""
@@ -88,6 +98,13 @@ class TorchEncoder:
             weight = mask.unsqueeze(-1).float()
             pooled = (hidden * weight).sum(1) / weight.sum(1)
             return list(torch.nn.functional.normalize(pooled, dim=-1).numpy())
+
+
+def _linear(layer: Any, x: Any) -> Any:
+    """What `layer` makes of `x` [..., inputs]: [..., outputs]."""
+    from services.chassis import products
+
+    return products.linear(x.reshape(-1, x.shape[-1]), layer.weight, layer.bias).view(*x.shape[:-1], -1)
 
 
 def load(model: ResolvedModel, *, dtype: str, threads: int) -> TorchEncoder:

@@ -2,7 +2,7 @@
 
 As PEFT computes it: the base in its own dtype, the adapter in fp32 from the same input, their sum rounded once to the
 base's dtype.  Gradients of A and B go straight into the slots' vectors.  Invariant: no product of a segment has a
-shape that depends on another segment, the rows of the base's own product apart.
+shape that depends on another segment; the base's own products are in blocks in which a row's bits are its own.
 """
 
 from __future__ import annotations
@@ -11,18 +11,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from services.chassis import products
 from services.trainer.bank.passes import Pass, Rows, dropout_mask
 
 
 def adapted_linear(x: Tensor, weight: Tensor, bias: Tensor | None, module: int, running: Pass) -> Tensor:
     """The layer's output [..., outputs] for `x` [..., inputs], whose rows are those of `running`."""
-    rows = x.reshape(-1, x.shape[-1]).contiguous()
-    if any(module in each.slot.places for each in running.adapted):
-        output: Tensor = _AdaptedLinear.apply(rows, weight, bias, module, running)
-    else:
-        output = functional.linear(rows, weight, bias)
+    output: Tensor = _AdaptedLinear.apply(x.reshape(-1, x.shape[-1]).contiguous(), weight, bias, module, running)
     return output.view(*x.shape[:-1], weight.shape[0])
 
 
@@ -31,17 +27,20 @@ class _AdaptedLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None, module: int, running: Pass) -> Tensor:
-        output = functional.linear(rows, weight, bias)
-        low = _add_products(output, rows, weight, module, running)
-        ctx.save_for_backward(rows, weight, low)
-        ctx.module, ctx.running = module, running
+        output = products.linear(rows, weight, bias)
+        ctx.weight, ctx.module, ctx.running = weight, module, running
+        ctx.adapted = any(module in each.slot.places for each in running.adapted)
+        if ctx.adapted:
+            ctx.save_for_backward(rows, _add_products(output, rows, weight, module, running))
         return output
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
-        rows, weight, low = ctx.saved_tensors
         gradient = gradient.contiguous()
-        of_rows = gradient @ weight
+        of_rows = products.backward(gradient, ctx.weight)
+        if not ctx.adapted:
+            return of_rows, None, None, None, None
+        rows, low = ctx.saved_tensors
         plan = ctx.running.plan
         if plan is None:
             for each in ctx.running.adapted:
@@ -49,7 +48,7 @@ class _AdaptedLinear(torch.autograd.Function):
                     _add_gradients(of_rows, rows, gradient, each, ctx.module)
         else:
             plan.find_gradients()
-            layer = plan.layer(ctx.module, weight)
+            layer = plan.layer(ctx.module, ctx.weight)
             half = rows.dtype is torch.bfloat16
             plan.kernels.backward(layer, rows, gradient, low, torch.empty_like(low), of_rows, half=half)
         return of_rows, None, None, None, None

@@ -1,8 +1,7 @@
 """Log-probabilities of supervised tokens, without ever holding their logits.
 
 The gradient with respect to the hidden state is computed in the forward pass, a block of rows over the whole
-vocabulary at a time, and scaled by what comes from above in the backward pass.  Invariant: every block has the same
-number of rows whatever the pass holds, so that a row's bits are its own.
+vocabulary at a time, and scaled by what comes from above in the backward pass.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-# Rows of a block: logits of 256 rows over 49,152 tokens take 48 MiB in fp32.  Short passes use fewer.
+from services.chassis import products
+
+# Rows whose logits are held at once: of 256 over 49,152 tokens they take 48 MiB in fp32.
 _BLOCK_ROWS = 256
-_MIN_BLOCK_ROWS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +51,14 @@ class _LogProbs(torch.autograd.Function):
         slopes = torch.empty_like(hidden) if trains else None
         for first in range(0, count, _BLOCK_ROWS):
             last = min(first + _BLOCK_ROWS, count)
-            rows = _filled(hidden[first:last])
-            logits = functional.linear(rows, weight, bias).float()
-            chances = torch.log_softmax(logits, dim=-1)
+            chances = torch.log_softmax(products.linear(hidden[first:last], weight, bias).float(), dim=-1)
             targets = following[first:last, None]
-            found[first:last] = chances[: last - first].gather(1, targets)[:, 0]
+            found[first:last] = chances.gather(1, targets)[:, 0]
             if slopes is not None:
                 # d log p / d logits: one at the token itself, less the probability of every token.
                 rising = chances.exp_().neg_()
-                rising[: last - first].scatter_add_(1, targets, torch.ones_like(targets, dtype=torch.float32))
-                # A job that diverges is found by its loss.  Its rows must not be multiplied: where the vocabulary does
-                # not divide into 32, products of bfloat16 on AMX take some of the next row times zero into each row.
-                rising[: last - first][~found[first:last].isfinite()] = 0.0
-                slopes[first:last] = (rising.to(weight.dtype) @ weight)[: last - first]
+                rising.scatter_add_(1, targets, torch.ones_like(targets, dtype=torch.float32))
+                slopes[first:last] = products.backward(rising.to(weight.dtype), weight)
         ctx.save_for_backward(slopes)
         return found
 
@@ -72,9 +66,3 @@ class _LogProbs(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         (slopes,) = ctx.saved_tensors
         return (slopes.float() * gradient[:, None]).to(slopes.dtype), None, None, None, None
-
-
-def _filled(rows: Tensor) -> Tensor:
-    """At least as many rows as keep the kernels the same, the rest zeros."""
-    missing = _MIN_BLOCK_ROWS - rows.shape[0]
-    return functional.pad(rows, (0, 0, 0, missing)) if missing > 0 else rows.contiguous()
