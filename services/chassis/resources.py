@@ -7,6 +7,7 @@ serves: it takes only what serving leaves, at once and without a decision of our
 
 import json
 import os
+import resource
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -131,6 +132,18 @@ def available_memory_bytes() -> int:
         with suppress(OSError, ValueError):
             return min(total, int(Path(name).read_text()))
     return total
+
+
+def peak_memory_bytes() -> int:
+    """The most memory that this process has held resident since its exec.
+
+    What getrusage(2) tells begins with what its parent had been: Linux counts the time before the exec as well.
+    """
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _cgroup_cores() -> float | None:

@@ -6,7 +6,6 @@ next step depends on, and a run that goes on from it evaluates nothing twice.  I
 """
 
 import math
-import resource
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from services.chassis.resources import peak_memory_bytes
 from services.trainer import checkpoints
 from services.trainer.job import Progress
 from services.trainer.joint.answers import Question
@@ -108,7 +108,7 @@ class Course(TrainerCallback):
                 rate(self.progress.step - 1, self.progress.total_steps, self._settings),
                 self.trainer.gradient_norm,
                 tokens / took_seconds,
-                resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                peak_memory_bytes(),
             )
         )
         if self._evaluation_due():

@@ -8,7 +8,6 @@ which rows share a batch depends on the order alone.
 
 import copy
 import json
-import resource
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 import torch
 
+from services.chassis.resources import peak_memory_bytes
 from tests.load.finetune_quality.rows import Row
 
 _BATCH_ROWS = 32
@@ -214,7 +214,7 @@ def answered(order: Order, output: Path) -> None:
                 continue
             wall, cpu = time.monotonic(), time.process_time()
             found = _found(asked, prompts, order, tokenizer, places)
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            peak = peak_memory_bytes()
             batch = Batch(places, found, time.monotonic() - wall, time.process_time() - cpu, peak)
             file.write(json.dumps(asdict(batch), ensure_ascii=False).encode() + b"\n")
             file.flush()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.chassis.resources import ResourceSettings, Role, plan, serving, shares
+from services.chassis.resources import ResourceSettings, Role, peak_memory_bytes, plan, serving, shares
 
 ROOT = Path(__file__).resolve().parents[3]
 GIB = 1024**3
@@ -95,3 +95,11 @@ def test_serving_is_what_a_live_run_file_says(tmp_path: Path) -> None:
     assert not serving(tmp_path)
     file.write_text("torn")
     assert not serving(tmp_path)
+
+
+def test_a_process_counts_its_own_memory_and_not_what_its_parent_had_been() -> None:
+    held = b"x" * GIB
+    assert peak_memory_bytes() > len(held)
+    line = "from services.chassis.resources import peak_memory_bytes; print(peak_memory_bytes())"
+    done = subprocess.run([sys.executable, "-c", line], check=True, capture_output=True, text=True, cwd=ROOT)
+    assert 0 < int(done.stdout) < GIB / 4
