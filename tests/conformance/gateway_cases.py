@@ -26,8 +26,17 @@ def _refuses(reason: str) -> Callable[[Told | Refused], bool]:
     return lambda outcome: outcome == Refused(reason)
 
 
-def cases(collection: str, model: str, version: str) -> list[Case]:
-    """The cases, over a collection with the ferry's fares and a model whose alias prod serves ``version``."""
+def _marked(text: str, mark: str, tokens: int) -> bool:
+    """Whether an answer is so many times the word that the adapter alone says: no other weights made it."""
+    return text == mark * tokens
+
+
+def cases(collection: str, model: str, version: str, mark: str) -> list[Case]:
+    """The cases, over a collection with the ferry's fares and a model whose alias prod serves ``version``.
+
+    Every token of that version is the word ``mark`` (``tests.load.marked``), by far: what processors make of the last
+    bits does not change its answers.
+    """
     question = (("user", "How much is a day ticket for an adult?"),)
     earlier = (("system", "Be brief."), ("user", "Hello"), ("assistant", "Hello."))
     schema = '{"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"]}'
@@ -55,15 +64,29 @@ def cases(collection: str, model: str, version: str) -> list[Case]:
         ),
         Case(
             "several answers to one prompt differ, each with its own end",
-            Wanted(CAPITAL, sampling={**short, "temperature": 1.5, "seed": 4, "n": 3}),
-            _answers(lambda told: len({told.text, *(text for text, _ in told.others)}) == 3),
+            Wanted(CAPITAL, sampling={**short, "temperature": 1.5, "seed": 4, "n": 3, "logprobs": 1}),
+            _answers(
+                lambda told: (
+                    len({told.text, *(text for text, _ in told.others)}) == 3
+                    # Of the first answer's tokens and no other's.
+                    and len(told.logprobs) > 1
+                    and told.text.startswith("".join(token for token, _ in told.logprobs[:-1]))
+                )
+            ),
         ),
         Case(
             "several answers of an adapter have probabilities and one prompt's cost",
             Wanted(
                 CAPITAL, model=model, sampling={"max_tokens": 2, "temperature": 1.0, "seed": 4, "n": 2, "logprobs": 1}
             ),
-            _answers(lambda told: (len(told.others), len(told.logprobs), told.version) == (1, 2, version)),
+            _answers(
+                lambda told: (
+                    told.version == version
+                    and [_marked(text, mark, 2) for text in (told.text, *(text for text, _ in told.others))]
+                    == [True] * 2
+                    and [token for token, _ in told.logprobs] == [mark] * 2
+                )
+            ),
         ),
         Case(
             "several answers without chance are refused",
@@ -126,12 +149,18 @@ def cases(collection: str, model: str, version: str) -> list[Case]:
         Case(
             "an adapter's name means the version that its alias serves",
             Wanted(CAPITAL, model=model, sampling=short),
-            _answers(lambda told: told.version == version and told.resolved == f"{model}@{version}"),
+            _answers(
+                lambda told: (
+                    told.version == version
+                    and told.resolved == f"{model}@{version}"
+                    and _marked(told.text, mark, short["max_tokens"])
+                )
+            ),
         ),
         Case(
             "an adapter may be named by version",
             Wanted(CAPITAL, model=f"{model}@{version}", sampling=short),
-            _answers(lambda told: told.version == version),
+            _answers(lambda told: told.version == version and _marked(told.text, mark, short["max_tokens"])),
         ),
         Case(
             "sources come first and the one that answers is among them",
@@ -146,7 +175,11 @@ def cases(collection: str, model: str, version: str) -> list[Case]:
         Case(
             "an adapter answers from sources",
             Wanted(question, model=model, collections=(collection,), top_k=2, sampling=short),
-            _answers(lambda told: told.version == version and len(told.sources) == 2),
+            _answers(
+                lambda told: (
+                    told.version == version and len(told.sources) == 2 and _marked(told.text, mark, short["max_tokens"])
+                )
+            ),
         ),
         Case("an unknown model is not found", Wanted(CAPITAL, model=f"{model}x"), _refuses("model_not_found")),
         Case(

@@ -2,8 +2,11 @@
 
 import pytest
 
+from services.chassis.models import DEFAULT_BASE, resolve
 from services.ops.supervisor import Suite
-from tests.integration.gateway.stock import Served, ingest, serve_adapter
+from tests.generating import adapter_files, marked_adapters
+from tests.integration.gateway.stock import Served, ingest, serve
+from tests.load.marked import MarkedAdapter
 
 
 @pytest.fixture(scope="session")
@@ -14,6 +17,12 @@ def collection(suite: Suite) -> str:
 
 
 @pytest.fixture(scope="session")
-def adapter(suite: Suite) -> Served:
-    """A served adapter."""
-    return serve_adapter(suite, "gateway-voice", seed=5)
+def marked() -> MarkedAdapter:
+    """An adapter that answers everything with its mark, which the base says to nobody."""
+    return marked_adapters(resolve(DEFAULT_BASE))[0]
+
+
+@pytest.fixture(scope="session")
+def adapter(suite: Suite, marked: MarkedAdapter) -> Served:
+    """The marked adapter, served."""
+    return serve(suite, "gateway-voice", adapter_files(marked))

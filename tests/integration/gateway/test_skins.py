@@ -1,6 +1,7 @@
 """gRPC and OpenAI-compatible HTTP are two encodings of one behaviour."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import grpc
 import httpx
@@ -8,10 +9,16 @@ import pytest
 
 from services.ops.supervisor import Suite
 from tests.conformance.gateway_cases import cases
-from tests.conformance.gateway_skins import GrpcSkin, HttpSkin, Skin
+from tests.conformance.gateway_skins import GrpcSkin, HttpSkin, Refused, Skin, Told
 from tests.integration.gateway.stock import Served
+from tests.load.marked import MarkedAdapter
 
-NAMES = [case.says for case in cases("", "", "")]
+NAMES = [case.says for case in cases("", "", "", "")]
+# Natural logarithm.  On processors with AMX a row of a product of bfloat16 has other last bits among other numbers of
+# rows, and with how many rows a token shares its step depends on when requests come and on what of the prompt is
+# cached.  Of the base, 12 rows behind 128 cached ones moved a probability by 0.072 against 140 rows at once, and an
+# answer beside the reading of another's prompt moved one by 0.005.
+LOGPROB_NATS = 0.1
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +32,22 @@ def skins(suite: Suite) -> Iterator[dict[str, Skin]]:
 
 
 @pytest.mark.parametrize("says", NAMES)
-def test_both_skins_tell_the_same(says: str, skins: dict[str, Skin], collection: str, adapter: Served) -> None:
-    case = next(item for item in cases(collection, adapter.model, adapter.version) if item.says == says)
+def test_both_skins_tell_the_same(
+    says: str, skins: dict[str, Skin], collection: str, adapter: Served, marked: MarkedAdapter
+) -> None:
+    known = cases(collection, adapter.model, adapter.version, marked.word)
+    case = next(item for item in known if item.says == says)
     told = {name: skin.ask(case.wanted) for name, skin in skins.items()}
     assert case.holds(told["grpc"]), told["grpc"]
-    assert told["http"] == told["grpc"]
-    assert told["http events"] == told["grpc"]
+    _require_the_same(told["http"], told["grpc"])
+    _require_the_same(told["http events"], told["grpc"])
+
+
+def _require_the_same(one: Told | Refused, other: Told | Refused) -> None:
+    """All of it and every token; probabilities to LOGPROB_NATS."""
+    if isinstance(one, Told) and isinstance(other, Told):
+        values = [value for _, value in other.logprobs]
+        assert [token for token, _ in one.logprobs] == [token for token, _ in other.logprobs]
+        assert [value for _, value in one.logprobs] == pytest.approx(values, rel=0, abs=LOGPROB_NATS)
+        one, other = replace(one, logprobs=()), replace(other, logprobs=())
+    assert one == other
