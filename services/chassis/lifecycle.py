@@ -14,7 +14,7 @@ from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from services.chassis import tls
+from services.chassis import process_identity, tls
 from services.chassis.access import AccessClient
 from services.chassis.channels import Channels
 from services.chassis.config import ServiceSettings
@@ -174,6 +174,7 @@ def write_run_file(server: Serving) -> None:
     """Tell whoever supervises where this process listens."""
     facts: dict[str, object] = {
         "pid": os.getpid(),
+        "process": process_identity.own(),
         "listen": server.listen,
         "admin_listen": server.admin_listen,
         "metrics_listen": server.metrics_listen,

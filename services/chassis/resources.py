@@ -18,6 +18,8 @@ import psutil
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.chassis import process_identity
+
 _GIB = 1024**3
 _SERVING = ("generator", "embedder", "retriever", "gateway")
 
@@ -194,11 +196,11 @@ def set_idle(idle: bool, *, nice: int = 0) -> None:
 
 
 def serving(data_dir: Path) -> bool:
-    """Whether a service that answers people runs on this machine, by the run files."""
+    """Whether a service that answers people runs on this machine, by the run files; other machines may share these."""
     for name in _SERVING:
-        with suppress(OSError, ValueError, KeyError):
-            pid = int(json.loads((data_dir / "run" / f"{name}.json").read_text())["pid"])
-            if psutil.pid_exists(pid):
+        with suppress(OSError, ValueError, KeyError, AttributeError, TypeError):
+            facts = json.loads((data_dir / "run" / f"{name}.json").read_text())
+            if process_identity.is_alive_here(facts["process"]):
                 return True
     return False
 

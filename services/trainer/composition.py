@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from services.chassis import models, resources
+from services.chassis import models, process_identity, resources
 from services.chassis.blobs import open_blobs
 from services.chassis.database import Database, open_database
 from services.chassis.errors import Failure
@@ -32,7 +32,7 @@ from services.trainer.executors.local import LocalExecutor, Machine
 from services.trainer.executors.ray import RayExecutor
 from services.trainer.job import Job
 from services.trainer.jobs import Jobs
-from services.trainer.leases import Leases, identity
+from services.trainer.leases import Leases
 from services.trainer.meter import Meter
 from services.trainer.publications import Places, Publications
 from services.trainer.publisher import Publisher
@@ -70,7 +70,7 @@ async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Adapters)
     assert isinstance(settings, TrainerSettings)
     bases = await _bases(runtime, settings, registry)
     bell = Bell()
-    owner = identity()
+    owner = process_identity.own()
     async with (
         _executor(settings, owner, runtime.log) as executor,
         open_database(settings.database_url, "services.trainer.migrations") as database,

@@ -6,15 +6,13 @@ machine, elsewhere by the lease's end.
 """
 
 import json
-import os
-import socket
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-import psutil
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
+from services.chassis import process_identity
 from services.chassis.database import Database
 from services.trainer.job import EventKind, Job, State
 from services.trainer.job_rows import find, job_of, move, release, take_queue, tell
@@ -22,20 +20,9 @@ from services.trainer.scheduling.state import Priority
 from services.trainer.store import JobRow, UsageRow
 
 
-def identity() -> str:
-    """The process among all that may hold leases: machine, process id, and when it began."""
-    return f"{socket.gethostname()[:64]}/{os.getpid()}/{psutil.Process().create_time():.2f}"
-
-
-def alive(owner: str) -> bool:
+def may_be_alive(owner: str) -> bool:
     """Whether a holder may still be at work; of one on another machine only its lease's end says that it is not."""
-    host, pid, began = owner.rsplit("/", 2)
-    if host != socket.gethostname()[:64]:
-        return True
-    try:
-        return f"{psutil.Process(int(pid)).create_time():.2f}" == began
-    except psutil.NoSuchProcess:
-        return False
+    return process_identity.is_alive_here(owner) or not process_identity.is_here(owner)
 
 
 class Leases:
@@ -104,10 +91,10 @@ class Leases:
     def holds(self, job: Job) -> bool:
         """Whether somebody else may be at work on the job, or we are."""
         now = self._now().timestamp()
-        return job.lease.held(now) and alive(job.lease.owner)
+        return job.lease.held(now) and may_be_alive(job.lease.owner)
 
     def _held(self, row: JobRow, now: float) -> bool:
-        return bool(row.lease_owner) and row.lease_expires_at > now and alive(row.lease_owner)
+        return bool(row.lease_owner) and row.lease_expires_at > now and may_be_alive(row.lease_owner)
 
 
 def _note_start(session: Session, tenant: str, priority: Priority, now: float) -> None:

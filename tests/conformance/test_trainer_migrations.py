@@ -13,12 +13,13 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, Table, select
 
+from services.chassis import process_identity
 from services.chassis.database import make_engine, open_database
 from services.trainer import migrations
 from services.trainer.data.dataset_rows import find
 from services.trainer.job import State
 from services.trainer.jobs import Jobs
-from services.trainer.leases import Leases, identity
+from services.trainer.leases import Leases
 from services.trainer.settings import Method, Settings
 from tests.worlds import BUCKET, FOLDER
 
@@ -182,7 +183,9 @@ async def test_a_job_of_the_first_release_is_read_and_goes_on(url: str, connecti
         assert (job.state, job.progress.step, job.lease.owner) == (State.RUNNING, 3, "")
         events, _ = await jobs.events("acme", "j", 0)
         assert [(event.sequence, event.progress.loss, event.evaluation) for event in events] == [(1, 0.5, {})]
-        claimed = await Leases(database, identity(), 9.0, now=now, changed=lambda _: None).claim(job, ("here",))
+        claimed = await Leases(database, process_identity.own(), 9.0, now=now, changed=lambda _: None).claim(
+            job, ("here",)
+        )
         assert claimed is not None
         assert (claimed.lease.epoch, claimed.attempts) == (1, 2)
         dataset = await database.read(lambda session: find(session, "acme", "rows"))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
+from services.chassis import process_identity
 from services.chassis.files import RESERVE_BYTES
 from services.trainer import checkpoints
 from services.trainer.settings import Settings
@@ -308,7 +309,7 @@ def test_training_gives_way_between_two_steps_to_whoever_serves_and_takes_over_w
 
     served = bench.root / "run" / "generator.json"
     served.parent.mkdir()
-    served.write_text(json.dumps({"pid": os.getpid()}))
+    served.write_text(json.dumps({"process": process_identity.own()}))
     assert runs_as(os.SCHED_IDLE)
     served.unlink()
     assert runs_as(os.SCHED_OTHER)

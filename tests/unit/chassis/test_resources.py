@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from services.chassis import process_identity
 from services.chassis.resources import ResourceSettings, Role, peak_memory_bytes, plan, serving, shares
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -83,18 +84,28 @@ def test_a_child_that_gives_way_does_not_take_its_parent_along(own_session: bool
     assert [int(line) for line in run.stdout.split()] == [of_the_child, 0]
 
 
-def test_serving_is_what_a_live_run_file_says(tmp_path: Path) -> None:
+def test_serving_is_what_a_live_run_file_of_this_machine_says(tmp_path: Path) -> None:
     assert not serving(tmp_path)
     (tmp_path / "run").mkdir()
     file = tmp_path / "run" / "generator.json"
-    file.write_text(json.dumps({"pid": os.getpid()}))
+    me = process_identity.own()
+    file.write_text(json.dumps({"process": me}))
     assert serving(tmp_path)
+    machine, pid, began = me.rsplit("/", 2)
     ended = subprocess.Popen(["/bin/true"])
     ended.wait()
-    file.write_text(json.dumps({"pid": ended.pid}))
-    assert not serving(tmp_path)
-    file.write_text("torn")
-    assert not serving(tmp_path)
+    for other in (
+        f"{machine}/{ended.pid}/{began}",
+        f"{machine}/{pid}/1.00",
+        f"elsewhere-{machine}/{pid}/{began}",
+        "?",
+        7,
+    ):
+        file.write_text(json.dumps({"process": other}))
+        assert not serving(tmp_path), other
+    for torn in ("torn", "{}", "[]"):
+        file.write_text(torn)
+        assert not serving(tmp_path), torn
 
 
 def test_a_process_counts_its_own_memory_and_not_what_its_parent_had_been() -> None:

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from services.chassis import process_identity
 from services.chassis.database import Database, open_database
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey
 from services.trainer.data.checker import Checker
 from services.trainer.job import Event, EventKind, Job, Move, Order, Progress, State
 from services.trainer.jobs import Changed, Jobs
-from services.trainer.leases import Leases, identity
+from services.trainer.leases import Leases
 from services.trainer.reports import Report, Reports
 from services.trainer.settings import Settings
 from services.trainer.store import DatasetRow
@@ -95,7 +96,7 @@ async def gapless(jobs: Jobs, job: Job) -> list[Event]:
 def leases_in(database: Database, owner: str = "", seconds: float = 60.0) -> Leases:
     """The leases of a trainer: ours, unless another is named."""
     now = partial(datetime.now, UTC)
-    return Leases(database, owner or identity(), seconds, now=now, changed=lambda _: None)
+    return Leases(database, owner or process_identity.own(), seconds, now=now, changed=lambda _: None)
 
 
 def reports_in(database: Database) -> Reports:
@@ -244,7 +245,7 @@ async def test_a_lease_of_a_process_of_this_machine_that_is_gone_is_free_at_once
     database: Database, jobs: Jobs
 ) -> None:
     await stored(database)
-    gone = identity().rsplit("/", 1)[0] + "/1.00"
+    gone = process_identity.own().rsplit("/", 1)[0] + "/1.00"
     job = await leases_in(database, gone).claim(await queued(jobs), ("a",))
     assert job is not None
     assert await leases_in(database).claim(job, ("b",)) is not None

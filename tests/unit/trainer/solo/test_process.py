@@ -1,14 +1,13 @@
 """The process of a solo job: an order in a folder, lines back, a result to register."""
 
 import json
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from services.chassis import resources
+from services.chassis import process_identity, resources
 from services.chassis.errors import Failure, Reason
 from services.trainer import checkpoints, material
 from services.trainer.child import train
@@ -106,7 +105,7 @@ def test_a_solo_job_gives_way_between_two_steps_while_anybody_serves(
         told.append((line.said, list(idle)))
         match line.progress.step:
             case 1:
-                served.write_text(json.dumps({"pid": os.getpid()}))
+                served.write_text(json.dumps({"process": process_identity.own()}))
             case 3:
                 served.unlink(missing_ok=True)
 
