@@ -15,6 +15,8 @@ _SIZES = (256, 512, 1024, 2048)
 _ROUNDS = 2
 # A larger pass gains less than this beyond: the smaller one lets jobs join, stop and finish sooner.
 _ENOUGH = 0.95
+# A machine may have been busy when it was measured, and gets other libraries and other releases: not for ever.
+_KEPT_SECONDS = 7 * 24 * 3600
 # Forward, backward through activations, and the adapters: what a trained token costs of one that is only read.
 _TRAINED_COST = 3.0
 # More jobs in a step gain little, and each of them ends later: with the gain that grouping has here, the mean time to
@@ -25,9 +27,9 @@ _MEMBER_TOKENS = 32
 
 
 def step_limits(path: Path | None, run: Callable[[int], None], clock: Callable[[], float] = time.perf_counter) -> Step:
-    """Return the limits of a step, measured by `run`, which takes so many tokens through the base; kept at `path`.
+    """Return the limits of a step, measured by `run`, which takes so many tokens through the base.
 
-    Without a path they are measured each time.
+    They are kept at `path` for a week; without a path they are measured each time.
     """
     speeds = _read(path)
     if speeds is None:
@@ -67,9 +69,13 @@ def _speed(size: int, run: Callable[[int], None], clock: Callable[[], float]) ->
 
 
 def _read(path: Path | None) -> dict[int, float] | None:
-    """What was measured before; None for nothing, or nothing that makes sense."""
+    """What was measured before; None for nothing, nothing that makes sense, or what was long ago."""
+    if path is None:
+        return None
     try:
-        found = {int(size): float(speed) for size, speed in json.loads(path.read_text()).items()} if path else {}
+        if abs(time.time() - path.stat().st_mtime) > _KEPT_SECONDS:
+            return None
+        found = {int(size): float(speed) for size, speed in json.loads(path.read_text()).items()}
     except (OSError, ValueError, AttributeError, TypeError):
         return None
     return found if set(found) == set(_SIZES) and min(found.values()) > 0 else None

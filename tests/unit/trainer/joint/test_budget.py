@@ -1,6 +1,8 @@
 """What a joint step holds is measured once on a machine."""
 
 import json
+import os
+import time
 from pathlib import Path
 
 from services.trainer.joint.budget import limits_of, step_limits
@@ -37,3 +39,14 @@ def test_a_machine_is_measured_once_and_what_was_spoilt_is_measured_again(tmp_pa
         before = machine.passes
         assert step_limits(path, machine.run, machine.clock) == first
         assert machine.passes > before
+
+
+def test_after_a_week_a_machine_is_measured_again(tmp_path: Path) -> None:
+    machine, path = Machine(), tmp_path / "budget.json"
+    step_limits(path, machine.run, machine.clock)
+    for days, anew in ((6, False), (8, True), (6, False)):
+        at = time.time() - days * 24 * 3600
+        os.utime(path, (at, at))
+        before = machine.passes
+        step_limits(path, machine.run, machine.clock)
+        assert (machine.passes > before) == anew
