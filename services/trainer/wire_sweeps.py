@@ -131,6 +131,9 @@ def _points(request: training_pb2.CreateSweepRequest) -> list[Point]:
 def _moved(job: training_pb2.CreateJobRequest, point: Point, rules: Validator) -> training_pb2.CreateJobRequest:
     settings = training_pb2.TrainingSettings()
     settings.CopyFrom(job.settings)
+    if any(name == "method" and searchable(name).parse(text) == "FULL" for name, text in point):
+        # A sweep may compare LoRA with all parameters: the job's settings of an adapter are for those who make one.
+        settings.ClearField("lora")
     for name, text in point:
         axis = searchable(name)
         try:

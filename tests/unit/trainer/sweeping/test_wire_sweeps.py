@@ -75,6 +75,16 @@ def test_a_value_that_no_job_could_have_is_refused_by_its_name(name: str, value:
     assert words in refused(request((name, [value])))
 
 
+def test_a_sweep_over_methods_gives_the_settings_of_an_adapter_to_those_who_make_one() -> None:
+    wanted = request(("method", ["lora", "FULL"]))
+    wanted.job.settings.lora.rank = 8
+    adapter, whole = wire_sweeps.members(wanted, RULES)
+    assert (adapter.settings.lora.rank, whole.settings.HasField("lora")) == (8, False)
+    # What the sweep itself tries is a member's own, and contradicts as in an order of its own.
+    tried = request(("method", ["FULL"]), ("lora.rank", ["4"]))
+    assert wire_sweeps.members(tried, RULES)[0].settings.lora.rank == 4
+
+
 def test_members_are_written_out_or_made_of_axes_and_not_both() -> None:
     both = request(("lora.rank", ["4"]), members=[training_pb2.TrainingSettings()])
     assert "either axes or members" in refused(both)

@@ -1762,7 +1762,9 @@ class CreateSweepRequest(_message.Message):
 
     @_builtins.property
     def axes(self) -> _containers.RepeatedCompositeFieldContainer[Global___SweepAxis]:
-        """What is searched over: each setting with its values, around job.settings."""
+        """What is searched over: each setting with its values, around job.settings. A member whose method is FULL takes none
+        of job.settings.lora.
+        """
 
     @_builtins.property
     def rungs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
