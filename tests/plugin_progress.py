@@ -1,12 +1,13 @@
 """One line a test file while a run goes on, and no silent skips in CI.
 
 A line tells what the file holds, how it went and how long it took, so a run that
-hangs shows where.  Under CI=true a skipped test fails the run: whatever is missing
+hangs shows where, and one that crashes says which threads did what.  Under CI=true a skipped test fails the run: whatever is missing
 there is missing from set-up, and a promise that nobody checked is not kept.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import time
 from collections import Counter
@@ -28,10 +29,15 @@ class Progress:
         self._begun = 0.0
         self._outcomes: Counter[str] = Counter()
         self.skipped = 0
+        # Before pytest captures what tests write: a crash is told there.
+        self._crashes = os.dup(2)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Open a file's count at its first test."""
+        """Open a file's count at its first test, and see to it that a crash of any test is told."""
+        # Libraries put handlers of their own before this one, which write to where pytest captures: Ray does.
+        faulthandler.disable()
+        faulthandler.enable(file=self._crashes)
         if item.path != self._file:
             self.close()
             self._file, self._begun = item.path, time.monotonic()

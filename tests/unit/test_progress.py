@@ -1,6 +1,7 @@
 """What is not tested is told: a skip names its remedy, and in CI it fails the run."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -39,3 +40,11 @@ def test_a_skip_is_a_failure_in_ci_and_is_told_elsewhere(tmp_path: Path, where: 
 
 def test_a_run_without_skips_passes_in_ci(tmp_path: Path) -> None:
     assert run(tmp_path, "def test_it(): pass", CI="true").returncode == pytest.ExitCode.OK
+
+
+def test_a_crash_is_told_though_a_library_has_put_its_own_handler_there(tmp_path: Path) -> None:
+    (tmp_path / "test_earlier.py").write_text("import faulthandler\ndef test_library(): faulthandler.disable()\n")
+    crashed = run(tmp_path, "import ctypes\ndef test_one_that_crashes(): ctypes.string_at(0)")
+    assert crashed.returncode == -signal.SIGSEGV
+    assert "Segmentation fault" in crashed.stderr
+    assert "in test_one_that_crashes" in crashed.stderr
