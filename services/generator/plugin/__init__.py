@@ -14,6 +14,7 @@ slot keeps its weights.  The plugin
 * attests, per request and step, which slot multiplied its rows (``attest``), over which
   base (``base``),
 * keeps the seed of a request whose prompt takes several steps (``seeds``),
+* asks for the processor's AMX tiles before attention uses them (``amx``),
 * tells of answers that overflowing weights made of no numbers (``finite``), and lets nobody meet what they leave
   behind (``blocks``),
 * ends the engine's processes with the service that started them, however it ends.
@@ -72,6 +73,7 @@ def register() -> None:
     # one for as long as the engine.
     die_with_parent(parent.pid)
     from services.generator.plugin import (
+        amx,
         attest,
         base,
         blocks,
@@ -85,6 +87,7 @@ def register() -> None:
         waiting,
     )
 
+    amx.install()
     punica.install()
     compiling.install()
     layers.install()
