@@ -40,6 +40,10 @@ class EmbeddedIndex:
         self._writing = threading.Lock()
         self._local = threading.local()
         self._opened: list[sqlite3.Connection] = []
+        # Uses of connections that go on now.
+        self._running = 0
+        self._closed = False
+        self._changed = threading.Condition()
         self._matrices = Matrices(cache_bytes, self._load)
 
     def open(self) -> bool:
@@ -55,10 +59,17 @@ class EmbeddedIndex:
         return kept
 
     def close(self) -> None:
-        """Close every thread's connection.  No other method may run any more."""
-        for connection in self._opened:
-            connection.close()
-        self._opened.clear()
+        """Close every thread's connection, once what runs has ended; what comes later raises RuntimeError.
+
+        A caller that was cancelled leaves its thread at work, and SQLite does not survive a connection that is closed
+        under a statement.
+        """
+        with self._changed:
+            self._closed = True
+            self._changed.wait_for(lambda: not self._running)
+            for connection in self._opened:
+                connection.close()
+            self._opened.clear()
 
     def replace(self, collection: int, add: Sequence[Entry], remove: Sequence[int]) -> None:
         """As the Protocol says."""
@@ -95,12 +106,14 @@ class EmbeddedIndex:
     def members(self, collection: int) -> frozenset[int]:
         """As the Protocol says."""
         query = "SELECT chunk FROM entries WHERE collection = ?"
-        return frozenset(chunk for (chunk,) in self._read().execute(query, (collection,)))
+        with self._connection() as connection:
+            return frozenset(chunk for (chunk,) in connection.execute(query, (collection,)))
 
     def collections(self) -> frozenset[int]:
         """As the Protocol says."""
         query = "SELECT DISTINCT collection FROM entries"
-        return frozenset(number for (number,) in self._read().execute(query))
+        with self._connection() as connection:
+            return frozenset(number for (number,) in connection.execute(query))
 
     def keyword(
         self, collection: int, words: tuple[str, ...], limit: int, allowed: Collection[int] | None
@@ -111,16 +124,18 @@ class EmbeddedIndex:
         table = _table(collection)
         # The plus keeps the engine from looking every allowed row up by itself, which is 500 times slower.
         only = "" if allowed is None else "AND +rowid IN (SELECT value FROM json_each(:allowed))"
-        found = self._read().execute(
+        query = (
             f"SELECT rowid, -bm25({table}) AS score FROM {table} WHERE {table} MATCH :words {only} "  # noqa: S608  # see _table
-            "ORDER BY score DESC LIMIT :limit",
-            {
-                "words": fts_query(self._telling(collection, words)),
-                "allowed": json.dumps(sorted(allowed or ())),
-                "limit": limit + _TIES,
-            },
+            "ORDER BY score DESC LIMIT :limit"
         )
-        return {hit.chunk: hit.score for hit in ordered(dict(found))[:limit]}
+        values = {
+            "words": fts_query(self._telling(collection, words)),
+            "allowed": json.dumps(sorted(allowed or ())),
+            "limit": limit + _TIES,
+        }
+        with self._connection() as connection:
+            found = dict(connection.execute(query, values))
+        return {hit.chunk: hit.score for hit in ordered(found)[:limit]}
 
     def _telling(self, collection: int, words: tuple[str, ...]) -> tuple[str, ...]:
         """The words that at most half of the chunks hold, or all if there is none.
@@ -132,7 +147,8 @@ class EmbeddedIndex:
             return words
         table = _table(collection)
         query = f"SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {table} MATCH ? LIMIT ?)"  # noqa: S608  # see _table
-        counts = {word: self._read().execute(query, (fts_query((word,)), most + 1)).fetchone()[0] for word in words}
+        with self._connection() as connection:
+            counts = {word: connection.execute(query, (fts_query((word,)), most + 1)).fetchone()[0] for word in words}
         return tuple(word for word in words if counts[word] <= most) or words
 
     def nearest(
@@ -148,11 +164,13 @@ class EmbeddedIndex:
 
     def _load(self, collection: int) -> Matrix:
         query = "SELECT chunk, vector FROM entries WHERE collection = ? ORDER BY chunk"
-        return Matrix.of(self._read().execute(query, (collection,)))
+        with self._connection() as connection:
+            return Matrix.of(connection.execute(query, (collection,)))
 
     def _has(self, collection: int) -> bool:
         query = "SELECT 1 FROM sqlite_master WHERE name = ?"
-        return self._read().execute(query, (_table(collection),)).fetchone() is not None
+        with self._connection() as connection:
+            return connection.execute(query, (_table(collection),)).fetchone() is not None
 
     def _fits(self) -> bool:
         """Whether the file is whole and built from this catalog."""
@@ -175,17 +193,27 @@ class EmbeddedIndex:
             connection.execute(f"PRAGMA {pragma}")
         return connection
 
-    def _read(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = self._connect()
-            self._opened.append(connection)
-        return connection
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """The thread's own connection, which stays open inside the block."""
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("the index is closed")
+            self._running += 1
+        try:
+            connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+            if connection is None:
+                connection = self._local.connection = self._connect()
+                self._opened.append(connection)
+            yield connection
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._writing:
-            connection = self._read()
+        with self._writing, self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection

@@ -1,5 +1,7 @@
 """The embedded index: whatever way it came to its chunks, it answers as one built from them at once."""
 
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -137,3 +139,48 @@ def test_words_that_most_chunks_hold_move_no_order(opened):
     assert set(alone) == {chunk for chunk in rare if chunk % 97 == 13}
     assert index.keyword(1, ("the", "13", "gate"), 20, None) == alone
     assert len(index.keyword(1, ("the", "gate"), 20, None)) == 20
+
+
+def test_a_connection_is_not_closed_under_whoever_uses_it(opened):
+    index, _ = opened()
+    began, go_on = threading.Event(), threading.Event()
+
+    def slow():
+        # Its texts come while the transaction runs.
+        def late():
+            began.set()
+            go_on.wait(30)
+            return "herring"
+
+        index.replace(1, [LateEntry(late)], [])
+
+    writer = threading.Thread(target=slow)
+    writer.start()
+    assert began.wait(30)
+    closer = threading.Thread(target=index.close)
+    closer.start()
+    closer.join(0.3)
+    assert closer.is_alive()
+    go_on.set()
+    for thread in (writer, closer):
+        thread.join(30)
+        assert not thread.is_alive()
+    with pytest.raises(RuntimeError, match="the index is closed"):
+        index.collections()
+    again, kept = opened()
+    assert kept
+    assert again.members(1) == {7}
+
+
+class LateEntry:
+    """An entry whose text is made when it is read."""
+
+    chunk = 7
+    vector = entry(7).vector
+
+    def __init__(self, text):
+        self._text = text
+
+    @property
+    def text(self):
+        return self._text()
