@@ -1,8 +1,9 @@
 """One line a test file while a run goes on, and no silent skips in CI.
 
 A line tells what the file holds, how it went and how long it took, so a run that
-hangs shows where, and one that crashes says which threads did what.  Under CI=true a skipped test fails the run: whatever is missing
-there is missing from set-up, and a promise that nobody checked is not kept.
+hangs shows where, and one that crashes says which threads did what.  Under CI=true
+a skipped test fails the run: whatever is missing there is missing from set-up, and a
+promise that nobody checked is not kept.
 """
 
 from __future__ import annotations

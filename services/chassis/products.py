@@ -24,7 +24,7 @@ _SIZES = (16, 32, 64, 128, _REFERENCE, 512)
 # With AMX, bfloat16 is multiplied this many elements of a sum at a time.  Where a row does not divide into them, what
 # is left over is taken together with the beginning of the next row, that part times zero.
 _AT_ONCE = 32
-# What MKL wants of addresses for results that can be repeated; torch allocates so, and parts of tensors may lie elsewhere.
+# What MKL wants of addresses for results that can be repeated; torch allocates so, parts of tensors may lie elsewhere.
 _ALIGNMENT_BYTES = 64
 # Different columns of the matrix that sizes of blocks are tried out with.
 _COLUMNS = 64
@@ -51,7 +51,7 @@ def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def backward(gradient: Tensor, weight: Tensor) -> Tensor:
-    """The gradient of `linear`'s rows, [rows, inputs], of its output's, [rows, outputs]."""
+    """The gradient of `linear`'s rows, [rows, inputs], of its output's, [rows, outputs].  Raises as `linear`."""
     return _product(gradient, weight, None, transposed=False)
 
 
