@@ -19,10 +19,9 @@ _ENOUGH = 0.95
 _KEPT_SECONDS = 7 * 24 * 3600
 # Forward, backward through activations, and the adapters: what a trained token costs of one that is only read.
 _TRAINED_COST = 3.0
-# More jobs in a step gain little, and each of them ends later: with the gain that grouping has here, the mean time to
-# completion is least at about this many (tests of `scheduling` model it).
-_MOST_MEMBERS = 16
-# Fewer tokens of a job than these cost its own small products more than they share of the base's.
+# Fewer tokens of a job than these cost its own small products more than they share of the base's.  Nothing else limits
+# how many jobs a step holds: sixteen of 32 tokens each leave three quarters of a budget of 2,048 unused, in which others
+# train for a part of the time that a step of their own would take.
 _MEMBER_TOKENS = 32
 
 
@@ -48,7 +47,7 @@ def limits_of(speeds: Mapping[int, float]) -> Step:
     budget = min(size for size, speed in speeds.items() if speed >= _ENOUGH * best)
     return Step(
         budget_tokens=budget,
-        max_members=min(_MOST_MEMBERS, budget // _MEMBER_TOKENS),
+        max_members=budget // _MEMBER_TOKENS,
         tokens_per_second=speeds[budget] / _TRAINED_COST,
     )
 

@@ -7,7 +7,9 @@ A step advances a group, not everybody: a plan that advances all equally makes e
 4. The tenant that has had least for its weight: each has an account in seconds of machine for each unit of weight,
    and pays for its jobs' tokens as they are chosen (deficit round robin, where a deficit is the distance to the
    account that has had most).
-5. Among a tenant's jobs the one with the least left, so that the mean completion time is low.
+5. Among a tenant's jobs the one with the least left, so that the mean completion time is low.  Once one of them does
+   not fit into a step that is more than half full, those with the most steps to go share what is left of it: they are
+   the last to end, and would else take the last steps alone.
 Every `open_every` steps whoever has not moved for longest goes before all of them, and is charged for it: so a long
 job still moves, a large one finds a budget that is whole, and a low class moves beside a high one that never ends.
 Invariants: a step holds no more tokens than the budget, unless its first job alone does; of n jobs that may train
@@ -17,7 +19,7 @@ they compute.
 
 import heapq
 import math
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -61,7 +63,7 @@ class Share:
 class Step:
     """What a step may hold on this machine.
 
-    ``max_members`` is the number of jobs from which it gains; ``tokens_per_second`` turns tokens into seconds of
+    ``max_members`` is the number of jobs up to which it gains; ``tokens_per_second`` turns tokens into seconds of
     machine.  An account lies at most ``max_lag_seconds`` behind the one that has had most: who was away for long is
     owed no more than that.
     """
@@ -115,6 +117,8 @@ def choose(
         if len(chosen) == step.max_members or tokens >= step.budget_tokens:
             break
         if chosen and tokens + member.unit_tokens > step.budget_tokens:
+            # Not for a unit that is large itself: behind it the rest would go in the wrong order all the time.
+            ledger.crowded = tokens > step.budget_tokens // 2
             continue
         tokens += member.unit_tokens
         chosen.append(member.job)
@@ -124,12 +128,13 @@ def choose(
 
 
 class _Ledger:
-    """The tenants' accounts during one choice."""
+    """The tenants' accounts during one choice.  ``crowded`` once what is left of the step is for the longest."""
 
     def __init__(self, members: Sequence[Member], shares: Mapping[str, Share], step: Step, memory: Memory) -> None:
         self._shares, self._step = shares, step
         self._left = {name: share.tokens_left for name, share in shares.items()}
         self._accounts = dict(memory.accounts)
+        self.crowded = False
         present = {member.tenant for member in members}
         for name in self._accounts.keys() | present:
             self._accounts[name] = _read_anew(self._accounts.get(name, Account()), shares.get(name, _SHARE))
@@ -176,26 +181,45 @@ class _Ledger:
             yield from self._by_tenant(equals)
 
     def _by_tenant(self, members: Iterable[Member]) -> Iterator[Member]:
-        """From the tenant that has had least, its shortest; until all have been offered.
+        """From the tenant that has had least, its next; until all have been offered.
 
         The members come in the order in which they moved last, which decides between equals.
         """
-        queues: dict[str, list[tuple[int, int, Member]]] = defaultdict(list)
-        for place, member in enumerate(members):
-            queues[member.tenant].append((member.tokens_left, place, member))
-        for queue in queues.values():
-            heapq.heapify(queue)
+        of_tenant: dict[str, list[Member]] = defaultdict(list)
+        for member in members:
+            of_tenant[member.tenant].append(member)
+        queues = {name: _Queue(own) for name, own in of_tenant.items()}
         tenants = [(self._accounts[name].seconds, name) for name in queues]
         heapq.heapify(tenants)
         while tenants:
             name = tenants[0][1]
-            member = heapq.heappop(queues[name])[-1]
+            member = queues[name].take(longest=self.crowded)
             if self._may(member):
                 yield member
             if queues[name]:
                 heapq.heapreplace(tenants, (self._accounts[name].seconds, name))
             else:
                 heapq.heappop(tenants)
+
+
+class _Queue:
+    """A tenant's jobs of one class, each of them taken once.  Among equals whoever was given first is."""
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self._shortest = deque(sorted(members, key=lambda member: member.tokens_left))
+        self._longest = deque(sorted(members, key=lambda member: -member.tokens_left / member.unit_tokens))
+        self._waiting = {member.job for member in members}
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def take(self, *, longest: bool) -> Member:
+        """The one with the least tokens left, or with the most steps to go."""
+        side = self._longest if longest else self._shortest
+        while side[0].job not in self._waiting:
+            side.popleft()
+        self._waiting.remove(side[0].job)
+        return side.popleft()
 
 
 def _read_anew(account: Account, share: Share) -> Account:

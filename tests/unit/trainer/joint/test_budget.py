@@ -30,7 +30,7 @@ def test_the_smallest_pass_that_is_nearly_the_fastest_is_the_budget() -> None:
 def test_a_machine_is_measured_once_and_what_was_spoilt_is_measured_again(tmp_path: Path) -> None:
     machine, path = Machine(), tmp_path / "cache" / "budget.json"
     first = step_limits(path, machine.run, machine.clock)
-    assert (first.budget_tokens, first.max_members) == (1024, 16)
+    assert (first.budget_tokens, first.max_members) == (1024, 32)
     measured = machine.passes
     assert step_limits(path, machine.run, machine.clock) == first
     assert machine.passes == measured

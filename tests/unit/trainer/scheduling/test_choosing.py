@@ -42,6 +42,24 @@ def test_a_step_holds_its_budget_and_what_alone_is_larger_goes_alone():
     assert chosen([member("a", unit_tokens=500), member("b")]) == ("a",)
 
 
+def test_what_is_left_of_a_step_goes_to_those_with_the_most_steps_to_go():
+    """Of 40 tokens the long ones take 40: `many` has 60 steps to go, `few` as many tokens but 30 steps."""
+    members = [member("next", unit_tokens=60, tokens_left=60), member("large", unit_tokens=50, tokens_left=100)]
+    members += [
+        member("short", tokens_left=200),
+        member("few", unit_tokens=20, tokens_left=600),
+        member("many", unit_tokens=10, tokens_left=600),
+        member("more", unit_tokens=30, tokens_left=1200),
+    ]
+    assert chosen(members) == ("next", "many", "more")
+
+
+def test_a_unit_that_is_large_itself_turns_no_order_around():
+    members = [member("short", tokens_left=10), member("large", unit_tokens=95, tokens_left=95)]
+    members += [member(f"j{left}", tokens_left=left) for left in (100, 200, 300, 400)]
+    assert chosen(members) == ("short", "j100", "j200", "j300")
+
+
 def test_who_has_begun_an_optimizer_step_ends_it_first():
     members = [member("high", priority=Priority.HIGH), member("begun", tokens_left=9999, begun=True)]
     assert chosen(members) == ("begun", "high")
