@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+from services.chassis import waiting
 from services.chassis.logs import Log
 from services.chassis.resources import serving
 from services.trainer.executors.executor import News, Training, Unheard
@@ -122,7 +123,7 @@ class LocalExecutor:
                 data_dir=work.data_dir,
                 memory_bytes=self._machine.memory_bytes,
             ).write(folder)
-            running = await start(JOINT, folder, work.threads, many=True)
+            running = await start(JOINT, folder, work.threads, many=True, environment=waiting.ENVIRONMENT)
         self._log.info("process_started", process=training.process.name, child_pid=running.child.pid)
         return running
 

@@ -3,7 +3,7 @@
 It reads its order from the folder, commands as lines on its standard input, and writes lines of JSON to its standard
 output.  The end of its input, and SIGTERM, mean that it is to stop every job at its next step boundary and end.  It may
 be killed at any moment: all that it leaves behind is complete or ignored.
-Invariant: one thread owns torch; the others read commands, read datasets, and write what must last.
+Invariant: one thread owns torch; the others read commands, read datasets, write what must last, or hold a team of threads.
 """
 
 import os
@@ -12,6 +12,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from services.chassis.child_side import own_output, write_whole
 from services.chassis.code_version import code_version
 from services.chassis.models import ModelSettings
+from services.chassis.waiting import Waiting
 from services.trainer import checkpoints
 from services.trainer.conduct import Manners, Refused, libraries
 from services.trainer.joint.encoder import DatasetEncoder, Encoder
@@ -63,11 +65,14 @@ def run(
 
     encoder = encoder or Encoder(Path(order.base_folder))
     try:
-        with open_group(
-            order, inbox.put, say, encoder, code=code, libraries=libraries(), cache=_cache(order), at=at
-        ) as group:
+        with (
+            closing(Waiting(order.threads)) as waiting,
+            open_group(
+                order, inbox.put, say, encoder, code=code, libraries=libraries(), cache=_cache(order), at=at
+            ) as group,
+        ):
             say(Line(Said.READY))
-            _train(group, inbox, manners)
+            _train(group, inbox, manners, waiting)
     except Unjoinable as why:
         _refuse(inbox, say, str(why))
         return
@@ -76,13 +81,14 @@ def run(
         group.take(event)
 
 
-def _train(group: "Group", inbox: Inbox, manners: Manners) -> None:
+def _train(group: "Group", inbox: Inbox, manners: Manners, waiting: Waiting) -> None:
     """Step the group's jobs, and take in what comes, until it has ended."""
     while not group.ended:
         for event in _events(inbox, wait=not group.busy):
             group.take(event)
         if group.busy:
             manners.keep()
+            waiting.look()
             group.step()
         group.tell_usage()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from services.chassis import resources
+from services.chassis import resources, waiting
 from services.chassis.models import DEFAULT_BASE, resolve
 from services.trainer.work import RESULT, WorkerOrder
 from tests import tied
@@ -55,7 +55,7 @@ def fresh_worker(folder: Path, base: Base) -> Iterator[Running]:
             stdout=-1,
             stderr=log,
             bufsize=0,
-            env=os.environ | share.environment() | {"OMP_NUM_THREADS": str(THREADS)},
+            env=os.environ | share.environment() | {"OMP_NUM_THREADS": str(THREADS)} | waiting.ENVIRONMENT,
         )
     assert process.stdin is not None
     assert process.stdout is not None

@@ -1,0 +1,139 @@
+"""The threads of a process spin while the cores are theirs, and sleep while others want them."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from services.chassis.waiting import ENVIRONMENT, Delays, Waiting
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+class Machine:
+    """A clock, and threads that wait for cores."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.delayed: float | None = 0.0
+
+    def pass_by(self, seconds: float, *, delayed: float) -> None:
+        self.now += seconds
+        assert self.delayed is not None
+        self.delayed += delayed
+
+
+@contextmanager
+def waiting(machine: Machine, threads: int = 2) -> Iterator[Waiting]:
+    with closing(Waiting(threads, clock=lambda: machine.now, delay_seconds=lambda: machine.delayed)) as found:
+        yield found
+
+
+def test_threads_spin_once_the_cores_are_quiet_and_sleep_when_others_want_them() -> None:
+    machine = Machine()
+    with waiting(machine) as those:
+        assert not those.spins
+        machine.pass_by(1.0, delayed=0.1)
+        those.look()
+        assert those.spins
+        machine.pass_by(1.0, delayed=0.9)
+        those.look()
+        assert not those.spins
+
+
+def test_a_moment_says_nothing() -> None:
+    machine = Machine()
+    with waiting(machine) as those:
+        machine.pass_by(0.1, delayed=0.0)
+        those.look()
+        assert not those.spins
+        machine.pass_by(0.5, delayed=0.0)
+        those.look()
+        machine.pass_by(0.1, delayed=0.2)
+        those.look()
+        assert those.spins
+
+
+def test_where_the_system_does_not_tell_threads_sleep() -> None:
+    machine = Machine()
+    machine.delayed = None
+    with waiting(machine) as those:
+        machine.now = 1.0
+        those.look()
+        assert not those.spins
+
+
+def test_a_single_thread_waits_for_nobody() -> None:
+    with waiting(Machine(), threads=1) as those:
+        assert those.spins
+
+
+def in_process(code: str) -> list[str]:
+    """What the code prints, in a process whose loops are shared by two threads."""
+    environment = os.environ | ENVIRONMENT | {"OMP_NUM_THREADS": "2", "PYTHONPATH": str(ROOT)}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=120
+    )
+    return run.stdout.split()
+
+
+def test_a_second_team_puts_the_first_to_sleep() -> None:
+    """A thread that sleeps gives its core up at each wait; one that spins does so at few of them."""
+    spun, slept, spun_again = map(
+        int,
+        in_process(
+            "import os, resource, time\n"
+            "os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])\n"
+            "import torch\n"
+            "from services.chassis.waiting import Waiting\n"
+            "x = torch.zeros(1 << 17)\n"
+            "def given_up():\n"
+            "    return resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw\n"
+            "def loops():\n"
+            "    before = given_up()\n"
+            "    for _ in range(2000):\n"
+            "        x.add_(1.0)\n"
+            "        until = time.perf_counter() + 5e-5\n"
+            "        while time.perf_counter() < until: pass\n"
+            "    return given_up() - before\n"
+            "x.add_(1.0)\n"
+            "found = [loops()]\n"
+            "waiting = Waiting(2)\n"
+            "found.append(loops())\n"
+            "waiting.close()\n"
+            "print(*found, loops())\n"
+        ),
+    )
+    assert slept > 1000
+    assert max(spun, spun_again) < slept / 2
+
+
+def test_threads_that_wait_for_a_core_are_seen() -> None:
+    """Two that compute without end on one core: each waits for about half of the time."""
+    (waited,) = in_process(
+        "import os, subprocess, sys, time\n"
+        "from services.chassis.waiting import Delays\n"
+        "os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])\n"
+        "other = subprocess.Popen([sys.executable, '-c', 'while True: pass'])\n"
+        "time.sleep(0.5)\n"
+        "delays = Delays(); before, until = delays.seconds(), time.perf_counter() + 2.0\n"
+        "while time.perf_counter() < until: pass\n"
+        "print(delays.seconds() - before); other.kill(); other.wait()\n"
+    )
+    assert 0.4 < float(waited)
+
+
+def test_what_ended_threads_waited_is_not_taken_back() -> None:
+    delays, over = Delays(), threading.Event()
+    thread = threading.Thread(target=over.wait)
+    thread.start()
+    before = delays.seconds()
+    over.set()
+    thread.join()
+    after = delays.seconds()
+    assert before is not None
+    assert after is not None
+    assert after >= before
