@@ -103,7 +103,8 @@ class Delays:
             return None
         self._nanoseconds += sum(waited - self._known.get(name, 0) for name, waited in found.items())
         self._known = found
-        return self._nanoseconds / 1e9
+        # A system that keeps no such account says 0 for ever; a process that has started has waited for nanoseconds.
+        return self._nanoseconds / 1e9 or None
 
 
 class _IdleTeam:

@@ -12,8 +12,6 @@ from tests.load.trainer.threading_ways import fairest, ways_at
 
 # Tokens of a job's step, and jobs in a joint step: as many as a pass of about 2,048 tokens holds, at most 50.
 CURVE = ((32, 50), (64, 32), (128, 16), (256, 8), (512, 4), (1024, 2), (2048, 1))
-# As many as the trainer itself takes into a step at most.
-_OWN_MEMBERS = 16
 _TARGETS = {32: 2.0, 128: 1.3}
 _ROUNDS = 5
 _TRL_ROWS, _TRL_TOKENS = 8, 64
@@ -48,9 +46,6 @@ def curve(scale: float) -> Figures:
         if "naive_loop_ratio" in point:
             found["naive_loop_ratio"] = point["naive_loop_ratio"]
             say(f"a loop over adapters inside one batch: {point['naive_loop_ratio']:.2f} times the sequential loop")
-    arguments = {"jobs": scaled(_OWN_MEMBERS, scale, least=2), "tokens": 32, "rounds": rounds}
-    own, _ = fairest(ways_at(scale), "sequential_tokens_per_second", "joint", **arguments)
-    found["joint_ratio_32_own_group"] = own["joint_ratio_32"]
     found |= _floor(scale, points[0][1], rounds)
     return found
 
