@@ -51,7 +51,8 @@ class Share:
         thread takes the time of the one that it waits for.  Those of an engine spin for
         at most some 200 us first: between the hundreds of products of a decode step they
         need not be woken, which takes 14 % off the step (SmolLM2-135M, batch 32, two cores)
-        for 17 % more of processor time.
+        for 17 % more of processor time.  A worker of joint training changes between the two
+        (`chassis.waiting`).
         """
         count = str(self.threads)
         variables = {

@@ -36,7 +36,7 @@ class Waiting:
         threads: int,
         *,
         clock: Callable[[], float] = time.monotonic,
-        delay_seconds: "Callable[[], float | None] | None" = None,
+        delay_seconds: Callable[[], float | None] | None = None,
     ) -> None:
         self._threads = threads
         self._clock = clock
@@ -58,8 +58,7 @@ class Waiting:
             return
         delayed = self._delay_seconds()
         if delayed is not None and self._delayed is not None:
-            crowded = delayed - self._delayed > _CROWDED_SHARE * self._threads * passed
-            if crowded:
+            if delayed - self._delayed > _CROWDED_SHARE * self._threads * passed:
                 self._sleep()
             else:
                 self._spin()
@@ -82,7 +81,8 @@ class Waiting:
 class Delays:
     """How long the threads of this process have waited for a core since the first look, those that have ended included."""
 
-    def __init__(self) -> None:
+    def __init__(self, tasks: Path = _TASKS) -> None:
+        self._tasks = tasks
         self._known: dict[str, int] = {}
         self._nanoseconds = 0
 
@@ -90,7 +90,7 @@ class Delays:
         """In all; None where the system does not tell (`/proc/PID/schedstat`, Linux)."""
         found = {}
         try:
-            for task in _TASKS.iterdir():
+            for task in self._tasks.iterdir():
                 try:
                     found[task.name] = int((task / "schedstat").read_text().split()[1])
                 except ProcessLookupError:
