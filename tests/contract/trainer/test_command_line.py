@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -74,6 +75,64 @@ def test_a_watched_job_ends_with_its_version_whole_on_a_line(deployment: Deploym
     assert ran.returncode == 0, ran.stderr
     assert f"registered as {version}" in ran.stderr.splitlines()
     assert ran.stdout.startswith(f"whole has version {version}; ")
+
+
+def test_a_started_job_is_followed_behind_what_the_trainer_warns_of(deployment: Deployment, caller: Caller) -> None:
+    dataset = caller.upload(rows_text(3).encode(), "whole.jsonl").dataset
+    settings = ["--epochs", "1", "--batch-rows", "5", "--rank", "32", "--alias", "-"]
+    ran = train(deployment, "start", dataset, "-m", "wide", *settings)
+    assert ran.returncode == 0, ran.stderr
+    warning, begun, *_ = ran.stderr.splitlines()
+    assert warning.startswith("warning: rank 32 is over 16")
+    assert begun.startswith("job ")
+
+
+def test_a_file_is_checked_as_the_order_that_will_be_sent_trains_on_it(deployment: Deployment, tmp_path: Path) -> None:
+    file, others = tmp_path / "checked.jsonl", tmp_path / "checked-others.jsonl"
+    long = {"prompt": "Who waits?", "completion": "All who came by the late boat. " * 4}
+    file.write_text(rows_text(1) + json.dumps(long) + "\n")
+    others.write_text(
+        rows_text(1).splitlines()[0]
+        + "\n"
+        + json.dumps({"prompt": "Who boards?", "completion": "Nobody, once the bell has rung. " * 5})
+        + "\n"
+    )
+    settings = ["--dry-run", "--max-row-tokens", "150", "--validation", str(others), "--rank", "32"]
+    ran = train(deployment, str(file), *settings)
+    assert ran.returncode == 0, ran.stderr
+    lines = [" ".join(line.split()) for line in ran.stdout.splitlines()]
+    assert lines[0].startswith("checked.jsonl is the dataset checked: 6 rows of ")
+    assert any(line.startswith("1 of 6 rows are longer than 150 tokens and lose their end") for line in lines)
+    assert any(line.startswith("1 rows are in the validation dataset too") for line in lines)
+    warned, evaluated = (
+        lines.index(heading) for heading in ("2 warnings:", "1 warning in checked-others, to evaluate on:")
+    )
+    assert [line.split()[0] for line in lines[warned + 2 : warned + 4]] == ["1", "6"]
+    assert "will be cut at its end" in lines[evaluated + 2]
+    assert sum(line.startswith("warning: rank 32 is over 16") for line in lines) == 1
+    assert lines[-1] == "Nothing was started."
+    # By default nothing of it is cut, and rows to evaluate on are others.
+    plain = train(deployment, str(file), "--dry-run").stdout
+    assert "lose their end" not in plain
+    assert "validation dataset" not in plain
+    told = train(deployment, str(file), *settings, "--json")
+    records = [json.loads(line) for line in told.stdout.splitlines()]
+    assert [kind for record in records for kind in record] == ["dataset", "dataset", "check", "check", "estimate"]
+    assert (records[2]["check"]["report"]["cut_rows"], records[2]["check"]["report"]["shared_rows"]) == (1, 1)
+
+
+def test_rows_of_which_the_order_leaves_nothing_are_refused_before_anything_is_queued(
+    deployment: Deployment, caller: Caller, tmp_path: Path
+) -> None:
+    file = tmp_path / "nothing-left.jsonl"
+    file.write_text(json.dumps({"prompt": "Say it twice.", "completion": "Twice."}) + "\n")
+    for words in ([str(file)], ["sweep", str(file), "--try", "lora.rank=2,4", "--validation-ratio", "0.5"]):
+        ran = train(deployment, *words, "--max-row-tokens", "8")
+        assert ran.returncode == Exit.REFUSED, ran.stdout + ran.stderr
+        assert "1 problem:" in ran.stdout
+        assert "raise max_row_tokens" in ran.stdout
+    everything = caller.training.ListJobs(training_pb2.ListJobsRequest(), metadata=caller.metadata).jobs
+    assert [job for job in everything if job.model == "nothing-left"] == []
 
 
 def test_a_job_is_named_by_its_end_and_each_verb_says_in_a_line_what_holds(
@@ -162,6 +221,21 @@ def test_a_sweep_shows_its_members_and_ends_with_the_version_of_the_best(deploym
     assert shown.returncode == 0, shown.stderr
     assert all(member.job in shown.stdout for member in found.table)
     assert found.sweep in train(deployment, "sweeps").stdout
+
+
+def test_a_sweep_says_once_what_the_trainer_warns_of_in_its_members(deployment: Deployment, caller: Caller) -> None:
+    dataset = caller.upload(rows_text(4).encode(), "swept-rows.jsonl").dataset
+    axes = ["--try", "lora.rank=2,32", "--try", "learning_rate=1e-3,1e-2"]
+    ran = train(deployment, "sweep", dataset, "-m", "wide", *axes, "--validation-ratio", "0.2", "--no-watch")
+    assert ran.returncode == 0, ran.stderr
+    warning, begun = ran.stderr.splitlines()
+    assert warning.startswith("warning: rank 32 is over 16")
+    name = begun.split()[1]
+    assert train(deployment, "sweeps", name, "--cancel").returncode == 0
+    for job in caller.training.GetSweep(
+        training_pb2.GetSweepRequest(sweep=name), metadata=caller.metadata
+    ).sweep.members:
+        caller.finished(job.job)
 
 
 def test_a_checkpoint_is_published_by_the_end_of_its_jobs_id(deployment: Deployment, caller: Caller) -> None:

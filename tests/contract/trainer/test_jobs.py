@@ -134,6 +134,20 @@ def test_every_default_is_filled_in(caller: Caller, dataset: str) -> None:
     caller.finished(job.job)
 
 
+def test_a_rank_over_what_is_served_is_warned_of_by_the_order_and_by_its_estimate(caller: Caller, dataset: str) -> None:
+    settings = training_pb2.TrainingSettings(lora=training_pb2.LoraSettings(rank=32))
+    wanted = training_pb2.CreateJobRequest(model="wide", dataset=dataset, settings=settings)
+    request = training_pb2.EstimateJobRequest(job=wanted)
+    estimated = caller.training.EstimateJob(request, metadata=caller.metadata)
+    job = caller.create(model="wide", dataset=dataset, settings=settings)
+    (warning,) = job.warnings
+    assert warning.startswith("rank 32 is over 16, the highest that this deployment's generator serves")
+    assert warning in estimated.warnings
+    assert list(caller.get(job.job).warnings) == [warning]
+    caller.training.CancelJob(training_pb2.CancelJobRequest(job=job.job), metadata=caller.metadata)
+    caller.finished(job.job)
+
+
 def test_an_unknown_base_or_dataset_is_named(caller: Caller, dataset: str) -> None:
     with pytest.raises(grpc.RpcError) as base:
         caller.create(model="m", dataset=dataset, base="another")

@@ -67,6 +67,16 @@ def test_the_sdk_makes_lists_and_cancels_sweeps(deployment: Deployment, dataset:
         assert client.sweeps.get(made.sweep).state == "cancelled"
 
 
+def test_each_member_of_a_sweep_has_the_warnings_of_its_own_order(caller: Caller, dataset: str) -> None:
+    axes = [training_pb2.SweepAxis(setting="lora.rank", values=["4", "32"])]
+    made = caller.training.CreateSweep(request(dataset, axes=axes), metadata=caller.metadata).sweep
+    assert [len(job.warnings) for job in made.members] == [0, 1]
+    assert made.members[1].warnings[0].startswith("rank 32 is over 16")
+    caller.training.CancelSweep(training_pb2.CancelSweepRequest(sweep=made.sweep), metadata=caller.metadata)
+    for job in made.members:
+        caller.finished(job.job)
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [

@@ -77,6 +77,8 @@ def sweep(
         dataset = training_run.uploaded(client, file, json_wanted).dataset if file else data
         order, notes = filled_fields(options, client, dataset)
         training_run.say_notes(notes, json_wanted)
+        if file:
+            training_run.check(client, dataset, order, json_wanted)
         begun = client.sweeps.create(
             model=named, dataset=dataset, axes=axes, random_members=random, rungs=shares, kept_ratio=kept_ratio, **order
         )
@@ -251,6 +253,7 @@ def _say_begun(begun: Sweep, json_wanted: bool) -> None:
     if json_wanted:
         typer.echo(as_json({"sweep": begun}))
         return
+    training_run.say_warnings(warning for job in begun.members for warning in job.warnings)
     members = counted(len(begun.table), "member")
     typer.echo(
         f"sweep {begun.sweep} of {members}; interrupting this does not end it (trivium train sweeps {begun.sweep} --cancel)",

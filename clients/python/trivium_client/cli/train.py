@@ -91,6 +91,7 @@ def start(
         if not watch_it:
             show_one(job, json_wanted=json_wanted)
             return
+        training_run.say_warnings(job.warnings)
         training_run.say_begun(job)
         _follow(client, job.job, json_wanted)
 

@@ -1,13 +1,13 @@
 """`trivium train FILE`: from rows in a file to a model that answers, in one command.
 
-Invariant: nothing is spent before what was recognised, its warnings and the estimate were shown; and the last line is
-one that can be typed to talk to what came of it.
+Invariant: nothing is spent before what was recognised, what the very order that will be sent makes of the rows, and the
+estimate were shown; and the last line is one that can be typed to talk to what came of it.
 """
 
 import json
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -23,12 +23,12 @@ from trivium_client.cli.naming import standing
 from trivium_client.cli.printing import Json, as_json, bars, counted, say, table
 from trivium_client.cli.training_options import Options, fields_of, filled_fields, with_options
 from trivium_client.cli.training_view import clock, size
-from trivium_client.nouns import Alias, Dataset, DatasetProblem, Job, JobEstimate
+from trivium_client.nouns import Alias, Dataset, DatasetProblem, Job, JobEstimate, JobFields
 
 # Names of models that are the platform's own.
 _RESERVED = {"base", "auto"}
 _MODEL_LETTERS = 63
-_MOST_WARNINGS = 20
+_MOST_LINES = 20
 # A question that is longer nobody wants in a line to copy.
 _QUESTION_LETTERS = 120
 _ROWS_LOOKED_AT = 50
@@ -62,6 +62,7 @@ def run(
         say_notes(notes, json_wanted)
         if (validation := Path(options.validation)).is_file():
             order["validation_dataset"] = uploaded(client, validation, json_wanted).dataset
+        check(client, dataset.dataset, order, json_wanted)
         estimate = _estimated(client, dry_run, model=named, dataset=dataset.dataset, **order)
         if dry_run:
             end_estimated(estimate, json_wanted)
@@ -69,6 +70,7 @@ def run(
         _say_estimate(estimate, json_wanted)
         job = client.jobs.create(model=named, dataset=dataset.dataset, **order)
         _say_record("job", job, json_wanted)
+        say_warnings(job.warnings, told=estimate.warnings if estimate else ())
         if not watch_it:
             if not json_wanted:
                 typer.echo(f"{job.job} is {job.state}; follow it with: trivium train watch {job.job}")
@@ -100,22 +102,55 @@ def uploaded(client: Trivium, file: Path, json_wanted: bool) -> Dataset:
     typer.echo(f"{file.name} is the dataset {dataset.dataset}: {rows} of {kind}, {tokens}.")
     longest = f"the longest row has {dataset.max_row_tokens}"
     typer.echo(f"{counted(dataset.supervised_tokens, 'token')} of these are learned; {longest}.")
-    check = client.data.validate(dataset.digest)
-    for warning in check.report.warnings:
-        say(warning)
-    _say_problems([problem for problem in check.problems if not problem.fatal])
     return dataset
 
 
-def _say_problems(problems: list[DatasetProblem]) -> None:
-    """Warnings on a dataset's rows, as a table of the first."""
+def check(client: Trivium, dataset: str, order: JobFields, json_wanted: bool) -> None:
+    """Say what an order would make of its rows and of those that it is evaluated on: what is cut, left out or in both.
+
+    Ends with a refusal where they cannot be trained on.
+    """
+    validation, fatal = order.get("validation_dataset", ""), _checked(client, dataset, order, json_wanted)
+    if validation:
+        # Compared with nothing: what both have in common is said above.
+        alone = order.copy()
+        alone["validation_dataset"] = ""
+        fatal = _checked(client, validation, alone, json_wanted, evaluated_on=True) or fatal
+    if fatal:
+        raise typer.Exit(Exit.REFUSED)
+
+
+def _checked(client: Trivium, dataset: str, order: JobFields, json_wanted: bool, *, evaluated_on: bool = False) -> bool:
+    """Whether the rows of a dataset stand in an order's way; of rows to evaluate on only what concerns a line is said."""
+    found = client.data.validate(
+        dataset,
+        base=order.get("base", ""),
+        settings=order.get("settings"),
+        validation_dataset=order.get("validation_dataset", ""),
+        recipe=order.get("recipe", ""),
+    )
+    fatal = [problem for problem in found.problems if problem.fatal]
+    if json_wanted:
+        _say_record("check", found, json_wanted)
+        return bool(fatal)
+    for warning in () if evaluated_on else found.report.warnings:
+        say(warning)
+    behind = f" in {dataset}, to evaluate on" if evaluated_on else ""
+    _say_lines(f"{counted(len(fatal), 'problem')}{behind}:", fatal)
+    others = [problem for problem in found.problems if not problem.fatal]
+    _say_lines(f"{counted(found.problem_count - len(fatal), 'warning')}{behind}:", others)
+    if found.problem_count > _MOST_LINES:
+        typer.echo(f"  all {found.problem_count}: trivium data problems {dataset}")
+    return bool(fatal)
+
+
+def _say_lines(heading: str, problems: Sequence[DatasetProblem]) -> None:
+    """What is to be said of lines of a dataset, as a table of the first."""
     if not problems:
         return
-    typer.echo(f"{counted(len(problems), 'warning')}:")
-    for line in table(problems[:_MOST_WARNINGS], ("line", "field", "message"), None):
+    typer.echo(heading)
+    for line in table(problems[:_MOST_LINES], ("line", "field", "message"), None):
         typer.echo(f"  {line}")
-    if (more := len(problems) - _MOST_WARNINGS) > 0:
-        typer.echo(f"  and {more} more")
 
 
 def _estimated(client: Trivium, wanted: bool, **order: Any) -> JobEstimate | None:
@@ -171,6 +206,13 @@ def say_notes(notes: Sequence[str], json_wanted: bool) -> None:
     """What a recipe decided and why."""
     for note in notes if not json_wanted else ():
         typer.echo(note)
+
+
+def say_warnings(warnings: Iterable[str], told: Collection[str] = ()) -> None:
+    """What the trainer warns of in what was ordered, once each; not again what was `told` before."""
+    for warning in dict.fromkeys(warnings):
+        if warning not in told:
+            say(f"warning: {warning}", err=True)
 
 
 def say_begun(job: Job) -> None:
