@@ -52,7 +52,7 @@ class LocalExecutor:
         self._machine = machine
         self._log = log
         self._running: dict[Process, Running] = {}
-        # Those that were told to end because nobody needed them; another of the same name may have begun.
+        # Those that nobody needs any more and that are ending; another of the same name may have begun.
         self._leaving: list[Running] = []
         self._listeners: set[asyncio.Task[None]] = set()
         # Locks of processes that are being started; one goes with the last who holds it.
@@ -97,6 +97,9 @@ class LocalExecutor:
         turn = self._starting.setdefault(process, asyncio.Lock())
         async with turn:
             running = self._running.get(process)
+            if running is not None and training.group is None:
+                await self._part(process, running)
+                running = None
             if running is None:
                 running = await self._start(training)
                 running.rest()
@@ -107,6 +110,15 @@ class LocalExecutor:
             running.jobs[training.job] = training
         if training.group is not None:
             await running.tell(_joining(training))
+
+    async def _part(self, process: Process, running: Running) -> None:
+        """End a process that trained the same job alone under an earlier lease, whatever it is about.
+
+        All that it said is durable.  It is waited for: it has gigabytes to free, which its successor needs.
+        """
+        self._leaving.append(self._running.pop(process))
+        running.jobs.clear()
+        await running.child.kill()
 
     async def _start(self, training: Training) -> Running:
         work = training.work
@@ -155,7 +167,8 @@ class LocalExecutor:
 
     async def hold(self, process: Process) -> None:
         """As Executor.hold."""
-        if running := self._running.get(process):
+        # One that has let go of its jobs is on its way out, which rest would keep it from, or waits for others.
+        if (running := self._running.get(process)) and running.jobs:
             running.rest()
 
     async def share(self, shares: Mapping[str, Share]) -> None:
