@@ -98,6 +98,9 @@ class RayExecutor:
 
     def _gang(self, training: Training) -> Host:
         """What steers the processes of a job that has several."""
+        if training.job in self._gangs:
+            # Its job was let go of, but Ray Train has not ended yet: nobody would end it once its place is taken.
+            self._end_gang(training.job)
         cores = tuple(self._hosts[name].node.cores for name in training.nodes)
         actor = self._connection.actor(GangHost, training.nodes[0], groups(training.processes), training, cores)
         gang = self._gangs[training.job] = Host(self._connection, actor)
