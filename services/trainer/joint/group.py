@@ -80,7 +80,7 @@ class Group:
 
     @property
     def busy(self) -> bool:
-        """Whether a step can be taken."""
+        """Whether there are jobs to take a step, if they may."""
         return any(held.member is not None for held in self._held.values())
 
     def take(self, event: Command | Ready | Kept) -> None:
@@ -94,8 +94,8 @@ class Group:
             case Command():
                 self._obey(event)
 
-    def step(self) -> None:
-        """One joint step of the jobs whose turn it is."""
+    def step(self) -> bool:
+        """One joint step of the jobs whose turn it is; whether there were any."""
         members = {name: held for name, held in self._held.items() if held.member is not None}
         names, self._memory = choosing.choose(
             [self._candidate(held) for held in members.values()], self._shares, self._limits, self._memory
@@ -107,6 +107,7 @@ class Group:
         for held, result in zip(chosen, went, strict=True):
             self._took(held, result)
         self.tell_usage()
+        return bool(chosen)
 
     def tell_usage(self) -> None:
         """Say how the machine's time went, every so often while there is any to tell of."""
@@ -270,6 +271,8 @@ class Group:
             tokens_left=member.tokens_left,
             priority=Priority(held.priority),
             begun=not member.between_steps,
+            # Between two steps it would have left already.
+            leaving=held.stopping,
             pressing=self._presses(held, member),
             deadline=held.deadline or math.inf,
         )

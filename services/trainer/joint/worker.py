@@ -83,13 +83,16 @@ def run(
 
 def _train(group: "Group", inbox: Inbox, manners: Manners, waiting: Waiting) -> None:
     """Step the group's jobs, and take in what comes, until it has ended."""
+    stepped = False
     while not group.ended:
-        for event in _events(inbox, wait=not group.busy):
+        # Also where jobs wait and none may train: only what comes, or time, changes that.
+        for event in _events(inbox, wait=not stepped):
             group.take(event)
-        if group.busy:
+        stepped = group.busy
+        if stepped:
             manners.keep()
             waiting.look()
-            group.step()
+            stepped = group.step()
         group.tell_usage()
 
 

@@ -1,13 +1,14 @@
 """`choose`: which jobs of one process take part in its next joint step.
 
 A step advances a group, not everybody: a plan that advances all equally makes each of them end last.  In order:
-1. Where deadlines press in the highest class, nobody else takes part: a step is as long as the work in it.
-2. Who has begun an optimizer step ends it: its gradient is in memory until then.
-3. The higher class.
-4. The tenant that has had least for its weight: each has an account in seconds of machine for each unit of weight,
+1. Who is to leave ends the step that it has begun, whatever its tenant has left: its place is waited for.
+2. Where deadlines press in the highest class, nobody else takes part: a step is as long as the work in it.
+3. Who has begun an optimizer step ends it: its gradient is in memory until then.
+4. The higher class.
+5. The tenant that has had least for its weight: each has an account in seconds of machine for each unit of weight,
    and pays for its jobs' tokens as they are chosen (deficit round robin, where a deficit is the distance to the
    account that has had most).
-5. Among a tenant's jobs the one with the least left, so that the mean completion time is low.  Once one of them does
+6. Among a tenant's jobs the one with the least left, so that the mean completion time is low.  Once one of them does
    not fit into a step that is more than half full, those with the most steps to go share what is left of it: they are
    the last to end, and would else take the last steps alone.
 Every `open_every` steps whoever has not moved for longest goes before all of them, and is charged for it: so a long
@@ -31,8 +32,8 @@ class Member:
     """A job on the bank and its next unit of work.
 
     ``unit_tokens`` are those that the unit adds to the step, ``tokens_left`` those that it has yet to train.
-    ``begun`` says that an optimizer step is under way; ``pressing`` that its ``deadline`` leaves no time to lose
-    (`ranking.pressing` says when).
+    ``begun`` says that an optimizer step is under way, ``leaving`` that it is to leave with the end of it; ``pressing``
+    that its ``deadline`` leaves no time to lose (`ranking.pressing` says when).
     """
 
     job: str
@@ -41,6 +42,7 @@ class Member:
     tokens_left: int
     priority: Priority = Priority.NORMAL
     begun: bool = False
+    leaving: bool = False
     pressing: bool = False
     deadline: float = math.inf
 
@@ -107,7 +109,7 @@ def choose(
 ) -> tuple[tuple[str, ...], Memory]:
     """Return the jobs of the next step, best first, and the memory for the choice after it.
 
-    Tenants without a share have weight 1 and no limit.  Nobody is chosen when nobody may train.
+    Tenants without a share have weight 1 and no limit.  Nobody is chosen when nobody may train and nobody is leaving.
     """
     moved = {member.job: memory.moved.get(member.job, memory.steps) for member in members}
     ledger = _Ledger(members, shares, step, memory)
@@ -164,11 +166,12 @@ class _Ledger:
 
     def offered(self, members: Sequence[Member], moved: Mapping[str, int], is_open: bool) -> Iterator[Member]:
         """The members in order; whoever takes one pays before asking for the next."""
-        able = [member for member in members if self._may(member)]
+        able = [member for member in members if member.leaving or self._may(member)]
         able.sort(key=lambda member: (moved[member.job], member.tokens_left, member.job))
         first = able[:1] if is_open else []
         yield from first
-        rest = able[len(first) :]
+        yield from (member for member in able[len(first) :] if member.leaving)
+        rest = [member for member in able[len(first) :] if not member.leaving]
         if hurried := _hurried(rest):
             yield from filter(self._may, hurried)
             return

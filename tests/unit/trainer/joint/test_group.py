@@ -14,7 +14,7 @@ from services.trainer.joint.keeping import Keeper
 from services.trainer.joint.preparing import Preparer
 from services.trainer.scheduling.choosing import Step
 from services.trainer.settings import Settings
-from services.trainer.work import Line, Said, Work, WorkerOrder
+from services.trainer.work import Command, Do, Line, Said, Work, WorkerOrder
 from tests.unit.trainer.joint.company import PLAIN, Company, company, text
 from tests.unit.trainer.joint.workers import InProcess, join
 
@@ -67,3 +67,25 @@ def test_of_jobs_that_have_no_time_to_lose_the_one_with_the_nearest_deadline_ste
             group.take(inbox.get())
         group.step()
     assert [line.job for line in said if line.said is Said.STEP] == ["b-longer"]
+
+
+def test_a_job_that_is_to_stop_ends_its_step_also_when_its_tenant_has_no_tokens_left(
+    tmp_path: Path, base: Path
+) -> None:
+    own, said = company(base), list[Line]()
+    rows, folder = tmp_path / "rows.jsonl", tmp_path / "job"
+    rows.write_text(text(PLAIN))
+    # Each of the two rows of a step is a unit of its own.
+    settings = replace(SETTINGS, micro_batch_tokens=1, epochs=1)
+    Work(str(base), "tiny", str(rows), settings, threads=1, data_dir=str(tmp_path)).write(folder)
+    with opened(own, tmp_path, base, said) as (group, inbox):
+        group.take(join(folder))
+        group.take(inbox.get())
+        assert group.step()
+        group.take(Command(Do.SHARES, weights={"t": 1.0}, tokens_left={"t": 0}))
+        assert not group.step()
+        group.take(Command(Do.STOP, job="job", epoch=1))
+        assert group.busy
+        assert group.step()
+        assert not group.busy
+    assert [line.progress.step for line in said if line.said is Said.STEP] == [1]

@@ -188,9 +188,12 @@ class Machine:
                 self.jobs.update({job.job: replace(job, at_rung=False) for job in members})
 
     def _leave(self) -> None:
-        """Those that were told to stop have written their checkpoints."""
+        """Those that were told to stop, and have ended the steps that they had begun, have written their checkpoints."""
         for job in list(self.jobs.values()):
-            if job.phase is Phase.STOPPING and self.now - job.since >= self.model.checkpoint_seconds:
+            if job.phase is not Phase.STOPPING:
+                continue
+            assert not self._ends_step(job) or self.now - job.since <= self.model.checkpoint_seconds, "who must, leaves"
+            if self.now - job.since >= self.model.checkpoint_seconds and not self._ends_step(job):
                 self.jobs[job.job] = replace(job, phase=Phase.QUEUED, since=self.now, nodes=(), replica="")
         alive = {process for job in self.jobs.values() for process in processes_of(job)}
         for process in self.turns.keys() - alive:
@@ -203,6 +206,18 @@ class Machine:
             for job in self.jobs.values()
             if job.phase is Phase.RUNNING and not job.at_rung and process in processes_of(job)
         ]
+
+    def _begun(self, job: Job) -> bool:
+        return self._units[job.job] % self.model.units_a_step != 0
+
+    def _ends_step(self, job: Job) -> bool:
+        """Whether it was told to stop and has to end its step first; solo jobs train by the tick."""
+        joint = job.needs.group is not None
+        return joint and job.phase is Phase.STOPPING and not job.at_rung and self._begun(job)
+
+    def _leaving(self, process: Process) -> list[Job]:
+        """Those of its jobs that leave with the end of the step that they have begun."""
+        return [job for job in self.jobs.values() if self._ends_step(job) and process in processes_of(job)]
 
     def _able(self, process: Process) -> list[Job]:
         """Those of its jobs that may train."""
@@ -231,7 +246,8 @@ class Machine:
 
     def _compute(self) -> None:
         for turn in sorted(self.turns.values(), key=lambda turn: turn.process.name):
-            if turn.computing and turn.process.group:
+            # Whom a job leaves does not rest before that.
+            if turn.process.group and (turn.computing or self._leaving(turn.process)):
                 self._joint(turn.process)
             elif turn.computing:
                 for job in self._members(turn.process):
@@ -240,8 +256,8 @@ class Machine:
     def _joint(self, process: Process) -> None:
         """Joint steps until the tick is over; a step takes as long as its tokens."""
         left = int(self.model.rate * self.model.tick_seconds)
-        while left > 0 and self._able(process):
-            tokens = self._step(process, self._members(process), left)
+        while left > 0 and (self._able(process) or self._leaving(process)):
+            tokens = self._step(process, [*self._members(process), *self._leaving(process)], left)
             left -= sum(tokens.values())
             for name, seconds in joint_charges(sum(tokens.values()) / self.model.rate, tokens).items():
                 self._units[name] += 1
@@ -258,7 +274,8 @@ class Machine:
                 min(model.unit_tokens, job.tokens_left),
                 job.tokens_left,
                 job.priority,
-                begun=self._units[job.job] % model.units_a_step != 0,
+                begun=self._begun(job),
+                leaving=self._ends_step(job),
                 pressing=job.job in pressed,
                 deadline=job.deadline or 0.0,
             )
@@ -271,7 +288,8 @@ class Machine:
         step = Step(budget, model.max_members, model.rate)
         names, self._memories[process] = choose(members, shares, step, self._memories[process])
         assert names, "a step that could be is taken"
-        assert all(tokens_left(view, self.jobs[name].tenant, self.now) != 0 for name in names), "trained tokens"
+        staying = [job for job in jobs if job.job in names and not self._ends_step(job)]
+        assert all(tokens_left(view, job.tenant, self.now) != 0 for job in staying), "trained tokens"
         return {member.job: member.unit_tokens for member in members if member.job in names}
 
     def _solo(self, job: Job) -> None:

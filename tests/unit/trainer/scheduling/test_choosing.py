@@ -65,6 +65,25 @@ def test_who_has_begun_an_optimizer_step_ends_it_first():
     assert chosen(members) == ("begun", "high")
 
 
+def test_who_is_to_leave_ends_its_step_before_everybody_and_also_when_its_tenant_may_train_no_more():
+    members = [
+        member("pressing", pressing=True, deadline=10.0),
+        member("begun", begun=True),
+        member("leaving", "spent", begun=True, leaving=True, tokens_left=9999),
+        member("staying", "spent", begun=True),
+    ]
+    shares = {"spent": Share(tokens_left=0)}
+    assert chosen(members, shares) == ("leaving", "pressing")
+    assert chosen(members[2:], shares) == ("leaving",)
+
+
+def test_what_a_job_trains_to_leave_counts_for_its_tenant():
+    members = [member("leaving", unit_tokens=30, begun=True, leaving=True), member("staying", begun=True)]
+    assert chosen(members, {"t": Share(tokens_left=30)}) == ("leaving",)
+    _, memory = choose(members, {}, STEP, Memory())
+    assert memory.accounts["t"].seconds == pytest.approx(0.4)
+
+
 def test_the_higher_class_goes_first():
     members = [
         member("low", priority=Priority.LOW, tokens_left=1),
@@ -158,6 +177,7 @@ MEMBERS = some.lists(
         tokens_left=some.integers(0, 1000),
         priority=some.sampled_from(Priority),
         begun=some.booleans(),
+        leaving=some.booleans(),
         pressing=some.booleans(),
         deadline=some.sampled_from([1.0, 2.0]),
     ),
@@ -177,7 +197,8 @@ def test_whatever_the_members_a_step_keeps_its_bounds_and_their_order_does_not_m
     assert len(set(names)) == len(names) <= STEP.max_members
     assert bool(names)
     assert len(names) == 1 or sum(sizes[name] for name in names) <= STEP.budget_tokens
-    of_b = [sizes[name] for name in names if tenants[name] == "b"]
+    leaving = {each.job for each in members if each.leaving}
+    of_b = [sizes[name] for name in names if tenants[name] == "b" and name not in leaving]
     assert sum(of_b[:-1]) < 40
     shuffled = list(members)
     random.shuffle(shuffled)

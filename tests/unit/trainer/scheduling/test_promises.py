@@ -111,6 +111,16 @@ def test_limits_hold_at_every_moment_and_keep_nobody_from_ending(quota):
     assert len(machine.run_all(limit_seconds=1000.0).finished) == 20
 
 
+def test_a_job_that_makes_room_leaves_also_where_its_tenant_has_no_tokens_left_to_end_its_step():
+    """Five of `low` have each begun a step when the hour's tokens end; then one of a higher class needs their place."""
+    crowd = [job(f"low{number}", "low", replace(JOINT, job_bytes=GIB), tokens_left=10**4) for number in range(5)]
+    high = job("high", "high", replace(JOINT, job_bytes=5 * GIB), 40.0, priority=Priority.HIGH, tokens_left=100)
+    spent = Tenant("low", quota=Quota(window_tokens=2100))
+    machine = Machine([*crowd, high], [replace(NODE, memory_bytes=6 * GIB)], [spent], QUICK)
+    done = machine.run(lambda: "high" in machine.outcomes.computed, limit_seconds=60.0)
+    assert done.preempted
+
+
 @settings(max_examples=25, deadline=None)
 @given(workloads(replicas=2), some.booleans())
 def test_of_two_trainers_over_one_table_one_starts_a_job(workload, serialised):
