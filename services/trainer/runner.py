@@ -143,7 +143,7 @@ class Runner:
     async def _look(self) -> None:
         """See how things stand, and do what the plan says."""
         await self._sweeps.settle()
-        jobs = await self._unfinished()
+        jobs = await asyncio.to_thread(self._with_threads, await self._unfinished())
         # Whatever ended them (a cancellation while paused, a trainer that was killed) wakes us, or comes before a start.
         await self._remains.clear({job.job for job in jobs} | self._held.keys())
         await self._obey(jobs)
@@ -200,6 +200,24 @@ class Runner:
         elif not vain:
             return jobs
         return await self._jobs.unfinished()
+
+    def _with_threads(self, jobs: Iterable[Job]) -> list[Job]:
+        """The jobs; those of earlier releases have the threads that they were begun with, which their rows do not say.
+
+        The plan and the process must go by the same count: it is part of the process's name.
+        """
+        return [
+            job if job.order.threads else replace(job, order=replace(job.order, threads=self._begun_with(job)))
+            for job in jobs
+        ]
+
+    def _begun_with(self, job: Job) -> int:
+        """Threads of the order that was written for the job's processes; 0 where none was, or none can be read."""
+        try:
+            return Work.read(self._folder / job.job).threads
+        except (OSError, KeyError, TypeError, ValueError):
+            # The others are planned all the same; its start reads it again.
+            return 0
 
     def _ready(self, job: Job, outcomes: Mapping[str, State], now: float) -> bool:
         """Whether the plan should count with the job; one that follows another has its place in it before its base."""

@@ -22,7 +22,7 @@ from services.trainer.scheduling.choosing import Share
 from services.trainer.scheduling.state import Node, Policy, Process, Turn
 from services.trainer.settings import Settings
 from services.trainer.terms import Granted, Limits, Wake
-from services.trainer.work import Line, Said, Work
+from services.trainer.work import LAST, Line, Work
 from tests.stack import eventually
 from tests.unit.trainer.sweeping.test_sweeps import sweeps_in
 from tests.unit.trainer.test_jobs import jobs_in, leases_in, reports_in, stored
@@ -64,6 +64,7 @@ class Scripted:
         self.started: dict[str, Training] = {}
         self.asked: list[tuple[str, str]] = []
         self.failing: Exception | None = None
+        self._computing: set[Process] = set()
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
@@ -77,11 +78,15 @@ class Scripted:
         return (Node("here", 1 << 40, 2, self._replica),)
 
     def turns(self) -> Sequence[Turn]:
-        return [Turn(training.process, computing=True, since=0.0) for training in self.started.values()]
+        there = {training.process for training in self.started.values()}
+        return [Turn(process, computing=process in self._computing, since=0.0) for process in there]
 
     async def start(self, training: Training) -> None:
         if self.failing is not None:
             raise self.failing
+        if training.process not in {other.process for other in self.started.values()}:
+            # It is new, and rests until it is told to compute.
+            self._computing.discard(training.process)
         self.started[training.job] = training
 
     async def stop(self, job: str) -> None:
@@ -93,9 +98,11 @@ class Scripted:
 
     async def go(self, process: Process) -> None:
         self.asked.append(("go", process.name))
+        self._computing.add(process)
 
     async def hold(self, process: Process) -> None:
         self.asked.append(("hold", process.name))
+        self._computing.discard(process)
 
     async def share(self, shares: Mapping[str, Share]) -> None:
         return None
@@ -109,7 +116,7 @@ class Scripted:
     def says(self, job: str, *lines: Line, seconds: float = 0.0) -> None:
         """Have the job's process say these lines, each of so many seconds of the machine."""
         training = self.started[job]
-        if lines[-1].said in (Said.STOPPED, Said.DONE, Said.REFUSED):
+        if lines[-1].said in LAST:
             del self.started[job]
         for line in lines:
             self._unheard.put(Report(training.tenant, job, training.epoch, line, seconds))

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,10 @@ async def until_left(folder: Path, *jobs: Job) -> None:
     await asyncio.to_thread(eventually, lambda: {path.name for path in folder.iterdir()} == names, f"{names} are left")
 
 
+def told_to_compute(world: World, job: Job) -> bool:
+    return ("go", world.executor.started[job.job].process.name) in world.executor.asked
+
+
 async def test_a_trainer_that_starts_clears_what_earlier_ones_left(world: World) -> None:
     jobs = world.jobs
     done = await moved(jobs, State.RUNNING, State.REGISTERING, State.SUCCEEDED)
@@ -99,10 +104,13 @@ async def test_a_job_keeps_the_threads_that_it_was_started_with(world: World) ->
     async with world.running():
         await world.until(lambda: begun.job in world.executor.started, "it was started")
     world.executor.loses(begun.job)
+    world.executor.asked.clear()
     world.threads = 3
     new = await queued(world.jobs)
     async with world.running():
         await world.until(lambda: {begun.job, new.job} <= world.executor.started.keys(), "both were started")
+        for job in (begun, new):
+            await world.until(partial(told_to_compute, world, job), "its process was told to compute")
     started = [world.executor.started[job.job] for job in (begun, new)]
     assert [training.epoch for training in started] == [2, 1]
     assert [training.work.threads for training in started] == [2, 3]
