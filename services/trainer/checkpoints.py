@@ -9,6 +9,7 @@ Each lease of a job writes into a folder of its own, `lease-EPOCH`: a process wh
 overwrite nor remove what that one has written, whatever it still does.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -39,6 +40,11 @@ _LEASE = "lease-"
 _TEMPORARY = "tmp-"
 # How often it is looked again for a checkpoint while newer ones push out those that were found.
 _TRIES = 5
+
+# What the system says of itself, or of a share, and not of a file that it was to read.
+_PASSING = frozenset(
+    {errno.EAGAIN, errno.EINTR, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT}
+)
 
 # What the files mean.  1: tensors by the names that PEFT gives them, no state.  2: a state beside them.  3: the state
 # says how a version is made of the tensors (`exports`).  4: and what references of judged rows are of (`mismatching`).  A
@@ -141,7 +147,7 @@ def newest(parent: Path) -> Checkpoint | None:
     """Return the newest checkpoint whose manifest verifies, or None.
 
     Raises CHECKPOINT_TOO_NEW where that is one of a later format: who went on from an earlier one, or began anew, would
-    lose what was trained since, and then remove it.
+    lose what was trained since, and then remove it; and, for the same reason, OSError where none can be read at present.
     """
     for folder in reversed(_folders(parent)):
         manifest = _intact(folder)
@@ -246,9 +252,16 @@ def _intact(folder: Path) -> dict[str, Any] | None:
         if any(_described(folder / name) != described for name, described in manifest["files"].items()):
             return None
         _format(manifest)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        _require_spoilt(error)
         return None
     return manifest
+
+
+def _require_spoilt(error: Exception) -> None:
+    """Raise the error again unless it says that the files are not what they must be."""
+    if isinstance(error, OSError) and error.errno in _PASSING:
+        raise error
 
 
 def _format(manifest: Mapping[str, Any]) -> int:
@@ -270,15 +283,17 @@ def _read(manifest: Mapping[str, Any], folder: Path) -> Checkpoint | None:
             create_time=datetime.fromisoformat(manifest["create_time"]),
             format=_format(manifest),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        _require_spoilt(error)
         return None
 
 
 def load_tensors(checkpoint: Checkpoint) -> "dict[str, Tensor]":
-    """Read a checkpoint's tensors."""
+    """Read a checkpoint's tensors.  Raises OSError."""
     from safetensors.torch import load_file
 
-    loaded: dict[str, Tensor] = load_file(str(checkpoint.folder / TENSORS))
+    with system_errors():
+        loaded: dict[str, Tensor] = load_file(str(checkpoint.folder / TENSORS))
     return loaded
 
 

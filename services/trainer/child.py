@@ -9,6 +9,7 @@ Invariant: it may be killed at any moment: all that it leaves behind is complete
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from services.chassis.child_side import own_output, write_whole
 from services.chassis.code_version import code_version
 from services.chassis.errors import Failure
 from services.trainer import checkpoints
-from services.trainer.conduct import Refused
+from services.trainer.conduct import Refused, lost
 from services.trainer.joint.encoder import DatasetEncoder, Encoder
 from services.trainer.solo.process import train as solo
 from services.trainer.work import Exit, Line, Said, Work
@@ -64,6 +65,10 @@ def main(folder: Path) -> int:
         say(refusal.line())
     except Failure as failure:
         say(Refused.by(failure).line())
+    except OSError as error:
+        traceback.print_exc()
+        say(lost(error))
+        return Exit.LOST
     return Exit.REFUSED
 
 

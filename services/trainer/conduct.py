@@ -37,6 +37,11 @@ class Refused(Exception):
         return Line(Said.REFUSED, message=str(self)[:_MAX_SAID], reason=self.reason)
 
 
+def lost(error: OSError) -> Line:
+    """That a job cannot be gone on with at present; of the error no path is told, which is the operator's business."""
+    return Line(Said.LOST, message=f"an error of the system: {error.strerror or type(error).__name__}")
+
+
 class Manners:
     """Runs at idle priority while anything serves on this machine, at an ordinary one while nothing does."""
 

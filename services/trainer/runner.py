@@ -345,6 +345,9 @@ class Runner:
                 await self._release(name)
 
     async def _last(self, report: Report) -> None:
+        if report.line.said is Said.LOST:
+            await self._lost(Lost(report.tenant, report.job, report.epoch, report.line.message))
+            return
         gave_way = self._giving_way.get(report.job, "")
         job = await self._jobs.get(report.tenant, report.job)
         line = report.line

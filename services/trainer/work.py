@@ -31,15 +31,19 @@ REMEMBERED_LINES = 256
 
 
 class Exit:
-    """Exit codes of the child; anything else is a crash, and crashes are tried again."""
+    """Exit codes of the child; anything else is a crash, and crashes are tried again, as what was LOST is."""
 
     DONE = 0
     STOPPED = 75
     REFUSED = 65
+    LOST = 74
 
 
 class Said(StrEnum):
-    """What a line reports.  READY and USAGE are a worker's own, the others a job's."""
+    """What a line reports.  READY and USAGE are a worker's own, the others a job's.
+
+    LOST is for what says nothing about the job and may pass: it is tried again, as if its process had ended.
+    """
 
     READY = "ready"
     USAGE = "usage"
@@ -51,10 +55,11 @@ class Said(StrEnum):
     STOPPED = "stopped"
     DONE = "done"
     REFUSED = "refused"
+    LOST = "lost"
 
 
 # After these the process holds the job no more.
-LAST = frozenset({Said.STOPPED, Said.DONE, Said.REFUSED})
+LAST = frozenset({Said.STOPPED, Said.DONE, Said.REFUSED, Said.LOST})
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ class DatasetEncoder(Protocol):
     """Reads the files of jobs.  Used by one thread."""
 
     def encode(self, folder: Path, size_bytes: int) -> Encoded:
-        """Encode the files of the job in `folder`, which have so many bytes.  Raises Refused."""
+        """Encode the files of the job in `folder`, which have so many bytes.  Raises Refused, and OSError for files."""
 
     def close(self) -> None:
         """No more will be asked for."""
@@ -113,9 +113,7 @@ class Encoder:
             child.stdin.flush()
             answer = _Answer(child, cpu_seconds * self._bounds.wall_factor)
             found: dict[str, Any] = json.loads(answer.line())
-            if "reason" in found:
-                raise Refused(found["reason"], found["message"])
-            training, *held_out = [Rows.decode(answer.take(size), Kind(found["kind"])) for size in found["sizes"]]
+            splits = [Rows.decode(answer.take(size), Kind(found["kind"])) for size in found.get("sizes", ())]
         except (BrokenPipeError, TimeoutError) as error:
             self.close()
             if ran_out_of_time(child.returncode):
@@ -124,6 +122,11 @@ class Encoder:
             if ran_out_of_memory(child.returncode):
                 raise Refused("DATASET_UNCHECKED", _TOO_LARGE) from error
             raise _ProcessLost from error
+        if "reason" in found:
+            raise Refused(found["reason"], found["message"])
+        if "errno" in found:
+            raise OSError(found["errno"], os.strerror(found["errno"]))
+        training, *held_out = splits
         return Encoded(Splits(training, held_out[0] if held_out else None), tuple(found["messages"]))
 
     def _start(self) -> subprocess.Popen[bytes]:

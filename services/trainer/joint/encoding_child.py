@@ -6,6 +6,7 @@ Invariant: no dataset is read before the limits hold: this process writes no fil
 more than it may.
 """
 
+import errno
 import json
 import os
 import sys
@@ -39,6 +40,9 @@ def answer(request: dict[str, Any], encoder: Encoder) -> tuple[dict[str, Any], l
         splits = [rows.encode() for rows in (found.training, found.held_out) if rows is not None]
     except Refused as refusal:
         return {"reason": refusal.reason, "message": str(refusal)}, []
+    except OSError as error:
+        # The other side decides whether it passes.
+        return {"errno": error.errno or errno.EIO}, []
     said = {
         "kind": found.training.kind.value,
         "messages": list(found.messages),

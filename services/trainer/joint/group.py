@@ -1,7 +1,7 @@
 """The jobs of one worker: who joins, who takes part in the next step, who leaves.
 
 Invariant: a job joins, stops and leaves between two of its steps only; and each job that was told to join gets exactly
-one last word (STOPPED, DONE or REFUSED), unless its lease went to another process.
+one last word (STOPPED, DONE, REFUSED or LOST), unless its lease went to another process.
 """
 
 import math
@@ -158,8 +158,8 @@ class Group:
         if held.gone:
             # Dropped, or another process's: the word for it is said where that was found.
             self._forget(held)
-        elif ready.refusal is not None:
-            self._end(held, ready.refusal.line())
+        elif ready.word is not None:
+            self._end(held, ready.word)
         elif held.stopping:
             self._end(held, Line(Said.STOPPED, held.progress))
         else:

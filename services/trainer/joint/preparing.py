@@ -5,6 +5,7 @@ tenants of a class it goes in turn, so that a job waits for one of each other te
 """
 
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,12 +15,12 @@ from torch import Tensor
 from services.chassis.errors import Failure
 from services.chassis.files import disk_full_named
 from services.trainer import checkpoints, material
-from services.trainer.conduct import Refused
+from services.trainer.conduct import Refused, lost
 from services.trainer.joint.encoder import DatasetEncoder, Encoded
 from services.trainer.joint.held import Held
 from services.trainer.joint.keeping import sweep
 from services.trainer.joint.mismatching import pairing_of
-from services.trainer.work import CHECKPOINTS, Work
+from services.trainer.work import CHECKPOINTS, Line, Work
 
 _MOST_WAITING = 2
 
@@ -35,12 +36,12 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A job that can join; or why it cannot; or neither when it is another process's by now."""
+    """A job that can join; or its last word, where it cannot; or neither when it is another process's by now."""
 
     held: Held
     encoded: Encoded | None = None
     found: Found | None = None
-    refusal: Refused | None = None
+    word: Line | None = None
 
 
 class Preparer:
@@ -124,13 +125,20 @@ class Preparer:
             held.gone = True
             return Ready(held)
         except Refused as refusal:
-            return Ready(held, refusal=refusal)
+            return Ready(held, word=refusal.line())
         except Failure as failure:
-            return Ready(held, refusal=Refused.by(failure))
+            return Ready(held, word=Refused.by(failure).line())
         except (KeyError, TypeError, ValueError) as error:
-            return Ready(held, refusal=Refused("SETTINGS_UNFIT", f"the job's order cannot be read: {error}"))
+            return Ready(held, word=Refused("SETTINGS_UNFIT", f"the job's order cannot be read: {error}").line())
         except OSError as error:
-            return Ready(
-                held, refusal=Refused("DATASET_NOT_FOUND", f"the job's files cannot be read: {error.strerror}")
-            )
+            return Ready(held, word=_unread(error))
         return Ready(held, encoded, loaded)
+
+
+def _unread(error: OSError) -> Line:
+    """The last word of a job whose files were not read: a file that is gone ends it, all else is tried another time."""
+    if isinstance(error, FileNotFoundError):
+        return Refused("DATASET_NOT_FOUND", f"the job's files cannot be read: {error.strerror}").line()
+    # Too many open files, a disk or a share that does not answer: where, the operator should know.
+    traceback.print_exception(error)
+    return lost(error)

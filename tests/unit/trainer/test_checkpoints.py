@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,27 @@ def test_a_write_reads_itself_and_what_it_keeps_once(tmp_path: Path, monkeypatch
     assert write(tmp_path, 3).progress.step == 3
     assert read[0].startswith("tmp-")
     assert read[1:] == ["step-00000003", "step-00000002"]
+
+
+def test_a_checkpoint_that_cannot_be_read_for_now_is_not_passed_over_and_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who took it for none would train all its steps again, and then remove it."""
+    kept = [write(tmp_path, step).folder for step in (1, 2)]
+
+    def refused(path: Path) -> dict[str, object]:
+        if path.parent in kept:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return as_it_is(path)
+
+    as_it_is = checkpoints._described
+    monkeypatch.setattr(checkpoints, "_described", refused)
+    with pytest.raises(OSError, match="Too many open files"):
+        checkpoints.newest(tmp_path)
+    with pytest.raises(OSError, match="Too many open files"):
+        write(tmp_path, 3)
+    monkeypatch.undo()
+    assert [found.progress.step for found in checkpoints.kept(tmp_path)] == [3, 2, 1]
 
 
 @pytest.mark.parametrize("name", [checkpoints.TENSORS, checkpoints.PROGRESS, checkpoints.MANIFEST])

@@ -129,6 +129,18 @@ async def test_a_job_whose_process_is_lost_goes_on_and_one_that_loses_too_many_f
     assert (failed.error_reason, failed.attempts) == ("PROCESS_LOST", 3)
 
 
+async def test_a_job_whose_files_cannot_be_read_for_now_is_tried_again_and_the_error_is_named(world: World) -> None:
+    job, refused = await queued(world.jobs), Line(Said.LOST, message="an error of the system: Too many open files")
+    async with world.running():
+        for attempt in (1, 2, 3):
+            await world.until(lambda: job.job in world.executor.started, "it was started")
+            assert world.executor.started[job.job].epoch == attempt
+            world.executor.says(job.job, refused)
+        failed = await world.until_state(job, State.FAILED)
+    assert (failed.error_reason, failed.attempts) == ("PROCESS_LOST", 3)
+    assert "Too many open files" in failed.error_message
+
+
 async def test_a_trainer_that_was_held_up_keeps_the_jobs_that_nobody_took(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

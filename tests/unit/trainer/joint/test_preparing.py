@@ -1,15 +1,19 @@
+import errno
+import os
 import threading
 from pathlib import Path
+
+import pytest
 
 from services.trainer import checkpoints
 from services.trainer.conduct import Refused
 from services.trainer.joint.dataset import Splits
-from services.trainer.joint.encoder import Encoded
+from services.trainer.joint.encoder import DatasetEncoder, Encoded
 from services.trainer.joint.held import Held
 from services.trainer.joint.mismatching import PAIRING, Pairing
 from services.trainer.joint.preparing import Preparer, Ready
 from services.trainer.settings import Keep, Objective, Settings
-from services.trainer.work import CHECKPOINTS, Work
+from services.trainer.work import CHECKPOINTS, Line, Said, Work
 from tests.unit.trainer.earlier_release import as_format_three
 from tests.unit.trainer.joint.company import PAIRS, company, same
 
@@ -76,6 +80,34 @@ def test_a_higher_class_is_read_first_and_who_is_to_leave_is_let_go_before_all(t
     assert order_of(tmp_path, waiting) == ["urgent", "first"]
 
 
+class Fails:
+    """Cannot read the files."""
+
+    def __init__(self, error: OSError) -> None:
+        self._error = error
+
+    def encode(self, folder: Path, size_bytes: int) -> Encoded:
+        raise self._error
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ESTALE, errno.ETIMEDOUT])
+def test_what_the_system_refuses_for_now_loses_a_job_and_only_a_file_that_is_gone_ends_it(
+    tmp_path: Path, number: int
+) -> None:
+    rows, job = tmp_path / "rows.jsonl", held(tmp_path, "job", "a")
+    rows.write_text("")
+    Work(str(tmp_path), "tiny", str(rows), Settings(), threads=1, data_dir=str(tmp_path)).write(job.folder)
+    ready = prepared(Fails(OSError(number, os.strerror(number))), job)
+    assert ready.word == Line(Said.LOST, message=f"an error of the system: {os.strerror(number)}")
+    rows.unlink()
+    gone = prepared(Fails(OSError(number, os.strerror(number))), job)
+    assert gone.word is not None
+    assert (gone.word.said, gone.word.reason) == (Said.REFUSED, "DATASET_NOT_FOUND")
+
+
 class Encodes:
     """Has encoded the one job there is."""
 
@@ -89,7 +121,7 @@ class Encodes:
         pass
 
 
-def prepared(encoder: Encodes, job: Held) -> Ready:
+def prepared(encoder: DatasetEncoder, job: Held) -> Ready:
     """The job as it can join."""
     found: list[Ready] = []
 

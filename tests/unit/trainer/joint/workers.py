@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 from services.chassis.models import ModelSettings
 from services.trainer.settings import Settings
-from services.trainer.work import RESULT, Command, Do, Line, Said, Work, WorkerOrder
+from services.trainer.work import LAST, RESULT, Command, Do, Line, Said, Work, WorkerOrder
 
 WAIT_SECONDS = 60.0
 
@@ -174,7 +174,7 @@ def join(folder: Path, epoch: int = 1, **rest: Any) -> Command:
 
 def is_last(line: Line) -> bool:
     """Whether the worker holds the job no more."""
-    return line.said in (Said.STOPPED, Said.DONE, Said.REFUSED)
+    return line.said in LAST
 
 
 def digest(folder: Path) -> str:
