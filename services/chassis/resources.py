@@ -174,26 +174,34 @@ def apply(role: Role | str, share: Share | None = None) -> Share:
     return share
 
 
-def set_idle(idle: bool, *, nice: int = 0) -> None:
-    """Enter or leave the system's idle class, for all threads: processor and disk.
+def set_idle(idle: bool, *, nice: int = 0, children: bool = False) -> None:
+    """Enter or leave the system's idle class, for all threads: processor and disk.  With ``children`` for theirs, too.
 
     The training process calls this as serving comes and goes (:func:`serving`).  Where the
     system forbids to leave it, the process stays idle: slower, never in the way.
     """
-    policy = os.SCHED_IDLE if idle else os.SCHED_OTHER
-    for thread in _threads():
-        with suppress(ProcessLookupError, PermissionError):
-            os.sched_setscheduler(thread, policy, os.sched_param(0))
-    process = psutil.Process()
-    with suppress(psutil.Error, OSError):
-        process.ionice(psutil.IOPRIO_CLASS_IDLE if idle else psutil.IOPRIO_CLASS_BE)
-    with suppress(psutil.Error, OSError):
-        process.nice(nice if idle else 0)
+    own = psutil.Process()
+    _set_idle(own, idle, nice)
+    # Only now looked for: what is started meanwhile inherits what we have.
+    for child in own.children(recursive=True) if children else ():
+        _set_idle(child, idle, nice)
     # Under autogrouping, priorities count inside a session only, unless the group is lowered as well: ours to
     # lower when we lead the session, and everybody's who serves beside us when we do not.
     if os.getsid(0) == os.getpid():
         with suppress(OSError):
             Path("/proc/self/autogroup").write_text(str(19 if idle else 0))
+
+
+def _set_idle(process: psutil.Process, idle: bool, nice: int) -> None:
+    """Change one process; one that ends meanwhile needs no change."""
+    policy = os.SCHED_IDLE if idle else os.SCHED_OTHER
+    for thread in _threads(process.pid):
+        with suppress(ProcessLookupError, PermissionError):
+            os.sched_setscheduler(thread, policy, os.sched_param(0))
+    with suppress(psutil.Error, OSError):
+        process.ionice(psutil.IOPRIO_CLASS_IDLE if idle else psutil.IOPRIO_CLASS_BE)
+    with suppress(psutil.Error, OSError):
+        process.nice(nice if idle else 0)
 
 
 def serving(data_dir: Path) -> bool:
@@ -206,5 +214,8 @@ def serving(data_dir: Path) -> bool:
     return False
 
 
-def _threads() -> list[int]:
-    return [int(name) for name in os.listdir("/proc/self/task")]
+def _threads(pid: int | None = None) -> list[int]:
+    """The threads of a process, ours without ``pid``; none of one that has ended."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return [int(name) for name in os.listdir(f"/proc/{pid or 'self'}/task")]
+    return []

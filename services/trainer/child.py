@@ -17,7 +17,7 @@ from services.chassis.child_side import own_output, write_whole
 from services.chassis.code_version import code_version
 from services.chassis.errors import Failure
 from services.trainer import checkpoints
-from services.trainer.conduct import Refused, lost
+from services.trainer.conduct import Manners, Refused, lost
 from services.trainer.joint.encoder import DatasetEncoder, Encoder
 from services.trainer.solo.process import train as solo
 from services.trainer.work import Exit, Line, Said, Work
@@ -40,7 +40,9 @@ def train(
     work = Work.read(folder)
     # Now, and not when the version waits for it.
     code = code_version()
-    return solo(work, folder, say, stopping, at, code=code, encoder=encoder or Encoder(Path(work.base_folder)))
+    manners = Manners(Path(work.data_dir))
+    encoder = encoder or Encoder(Path(work.base_folder), keep=manners.keep)
+    return solo(work, folder, say, stopping, at, code=code, encoder=encoder, manners=manners)
 
 
 def main(folder: Path) -> int:

@@ -4,6 +4,7 @@ Invariant: whatever a refusal quotes, its line stays within what the trainer rea
 """
 
 import importlib.metadata
+import threading
 from pathlib import Path
 
 from services.chassis import resources
@@ -43,18 +44,24 @@ def lost(error: OSError) -> Line:
 
 
 class Manners:
-    """Runs at idle priority while anything serves on this machine, at an ordinary one while nothing does."""
+    """Runs at idle priority while anything serves on this machine, at an ordinary one while nothing does.
+
+    So do the processes that it has started: who encodes a dataset takes as much of the machine as who trains.
+    """
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
         self._idle: bool | None = None
+        # Who steps looks, and who waits for a dataset.
+        self._looking = threading.Lock()
 
     def keep(self) -> None:
         """Look whether anything serves; a few small files, read once a step."""
-        idle = resources.serving(self._data_dir)
-        if idle is not self._idle:
-            resources.set_idle(idle)
-            self._idle = idle
+        with self._looking:
+            idle = resources.serving(self._data_dir)
+            if idle is not self._idle:
+                resources.set_idle(idle, children=True)
+                self._idle = idle
 
 
 def libraries() -> dict[str, str]:

@@ -9,6 +9,7 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -74,10 +75,16 @@ class _ProcessLost(Exception):
 
 
 class Encoder:
-    """One encoding process, started when it is first needed.  Used by one thread, which must outlive it."""
+    """One encoding process, started when it is first needed.  Used by one thread, which must outlive it.
 
-    def __init__(self, base_folder: Path, bounds: Bounds | None = None) -> None:
+    ``keep`` is called every so often while it is waited for: to give way to who began to serve (`Manners.keep`).
+    """
+
+    def __init__(
+        self, base_folder: Path, bounds: Bounds | None = None, *, keep: Callable[[], None] = lambda: None
+    ) -> None:
         self._base_folder = base_folder
+        self._keep = keep
         self._bounds = bounds or Bounds()
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -111,7 +118,7 @@ class Encoder:
             assert child.stdin is not None
             child.stdin.write(json.dumps(request).encode() + b"\n")
             child.stdin.flush()
-            answer = _Answer(child, cpu_seconds * self._bounds.wall_factor)
+            answer = _Answer(child, cpu_seconds * self._bounds.wall_factor, self._keep)
             found: dict[str, Any] = json.loads(answer.line())
             splits = [Rows.decode(answer.take(size), Kind(found["kind"])) for size in found.get("sizes", ())]
         except (BrokenPipeError, TimeoutError) as error:
@@ -140,7 +147,7 @@ class Encoder:
             env=ENVIRONMENT,
         )
         try:
-            if _Answer(self._child, self._bounds.start_seconds).line() != READY:
+            if _Answer(self._child, self._bounds.start_seconds, self._keep).line() != READY:
                 raise _ProcessLost
         except (BrokenPipeError, TimeoutError) as error:
             self.close()
@@ -151,10 +158,11 @@ class Encoder:
 class _Answer:
     """What a child says, within a time.  Raises TimeoutError when that is over, BrokenPipeError when it has ended."""
 
-    def __init__(self, child: subprocess.Popen[bytes], seconds: float) -> None:
+    def __init__(self, child: subprocess.Popen[bytes], seconds: float, keep: Callable[[], None]) -> None:
         assert child.stdout is not None
         self._descriptor = child.stdout.fileno()
         self._left_seconds = seconds
+        self._keep = keep
         self._read = bytearray()
 
     def line(self) -> bytes:
@@ -178,6 +186,7 @@ class _Answer:
             self._left_seconds -= min(time.monotonic() - began, 2 * _LOOK_SECONDS)
             if self._left_seconds < 0:
                 raise TimeoutError
+            self._keep()
             began = time.monotonic()
         block = os.read(self._descriptor, _BLOCK_BYTES)
         if not block:

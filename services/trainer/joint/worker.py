@@ -63,7 +63,7 @@ def run(
     def say(line: Line) -> None:
         write_whole(lines, line.encode())
 
-    encoder = encoder or Encoder(Path(order.base_folder))
+    encoder = encoder or Encoder(Path(order.base_folder), keep=manners.keep)
     try:
         with (
             closing(Waiting(order.threads)) as waiting,

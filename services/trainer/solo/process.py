@@ -39,12 +39,12 @@ def train(
     *,
     code: str,
     encoder: DatasetEncoder,
+    manners: Manners,
 ) -> int:
     """Train the job in `folder` to its end or to a step after `stopping`; return the exit code.
 
     ``encoder`` reads its files and is closed then; ``code`` is the version of this program.  Raises Refused, DISK_FULL.
     """
-    manners = Manners(Path(work.data_dir))
     manners.keep()
     behaviour.prepare()
     found = _read(work, folder, encoder) if meeting.is_first() else None

@@ -62,6 +62,20 @@ def test_training_takes_idle_priority_and_leaves_it_again() -> None:
     assert normal == f"[{os.SCHED_OTHER}, {os.SCHED_OTHER}] 0"
 
 
+def test_who_takes_idle_priority_with_children_takes_those_along_that_it_had() -> None:
+    code = (
+        "import os, subprocess, sys; from services.chassis import resources as r\n"
+        "child = subprocess.Popen(['/bin/sleep', '60'])\n"
+        "for idle in (True, False):\n"
+        "    r.set_idle(idle, nice=5, children=True)\n"
+        "    print(os.sched_getscheduler(child.pid), os.getpriority(os.PRIO_PROCESS, child.pid))\n"
+        "child.kill(); child.wait()\n"
+        "r.set_idle(True, children=True)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines() == [f"{os.SCHED_IDLE} 5", f"{os.SCHED_OTHER} 0"]
+
+
 @pytest.mark.parametrize(("own_session", "of_the_child"), [(True, 19), (False, 0)])
 def test_a_child_that_gives_way_does_not_take_its_parent_along(own_session: bool, of_the_child: int) -> None:
     weighed = Path("/proc/self/autogroup")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -46,8 +47,8 @@ def made() -> Iterator[Make]:
     """Makes encoders whose processes end with the test."""
     with ExitStack() as kept:
 
-        def make(base: Path, bounds: Bounds | None = None) -> Encoder:
-            encoder = Encoder(base, bounds)
+        def make(base: Path, bounds: Bounds | None = None, **options: Any) -> Encoder:
+            encoder = Encoder(base, bounds, **options)
             kept.callback(encoder.close)
             return encoder
 
@@ -105,6 +106,18 @@ def test_a_template_that_takes_too_long_ends_its_job_and_the_next_finds_a_new_pr
     assert len(encoder.encode(ordered(tmp_path / "b", base, text(PLAIN)), 1 << 20).splits.training) == 6
 
 
+def test_while_it_is_waited_for_it_is_looked_who_serves(made: Make, tmp_path: Path) -> None:
+    slow = TinyModel(template="{% for a in range(99999) %}" * 2 + "{% endfor %}" * 2)
+    looks: list[None] = []
+    base = slow.write(tmp_path / "base")
+    encoder = made(base, Bounds(cpu_seconds=1.0), keep=lambda: looks.append(None))
+    encoder._start()
+    looks.clear()
+    with pytest.raises(Refused):
+        encoder.encode(ordered(tmp_path / "a", base, text(PLAIN)), 0)
+    assert looks
+
+
 def test_a_dataset_that_takes_too_much_memory_is_refused_with_what_to_do(
     made: Make, base: Path, tmp_path: Path
 ) -> None:
@@ -125,6 +138,20 @@ def test_a_process_that_does_nothing_is_given_up_and_the_job_read_by_another(
     stuck.send_signal(signal.SIGSTOP)
     assert encoder.encode(folder, 0).splits.training.encode() == expected.splits.training.encode()
     assert child(base) != stuck
+
+
+def test_a_file_that_cannot_be_read_at_present_is_the_systems_error_and_no_fault_of_the_dataset(
+    encoder: Encoder, base: Path, tmp_path: Path
+) -> None:
+    folder = ordered(tmp_path / "a", base, text(PLAIN))
+    rows = folder / "rows.jsonl"
+    rows.unlink()
+    rows.mkdir()
+    with pytest.raises(IsADirectoryError):
+        encoder.encode(folder, 0)
+    rows.rmdir()
+    with pytest.raises(FileNotFoundError):
+        encoder.encode(folder, 0)
 
 
 def test_a_process_that_cannot_start_refuses_the_job_in_words(made: Make, tmp_path: Path, base: Path) -> None:

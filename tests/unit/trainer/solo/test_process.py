@@ -1,6 +1,7 @@
 """The process of a solo job: an order in a folder, lines back, a result to register."""
 
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -109,10 +110,29 @@ def test_a_solo_job_gives_way_between_two_steps_while_anybody_serves(
             case 3:
                 served.unlink(missing_ok=True)
 
-    monkeypatch.setattr(resources, "set_idle", idle.append)
+    def set_idle(now: bool, *, children: bool) -> None:
+        assert children, "who encodes gives way, too"
+        idle.append(now)
+
+    monkeypatch.setattr(resources, "set_idle", set_idle)
     assert train(folder, say, lambda: False) == Exit.DONE
     steps = [so_far for said, so_far in told if said is Said.STEP]
     assert steps == [[False], [False, True], [False, True], [False, True, False]]
+
+
+def test_a_job_whose_files_cannot_be_read_for_now_says_what_the_system_said_and_is_no_crash(
+    tmp_path: Path, base: Path
+) -> None:
+    folder = ordered(tmp_path / "job", base, with_settings(), conversations(3))
+    rows = Path(Work.read(folder).dataset_path)
+    rows.unlink()
+    rows.mkdir()
+    ended = subprocess.run(
+        [sys.executable, "-m", "services.trainer.child", folder], stdout=subprocess.PIPE, check=False
+    )
+    assert ended.returncode == Exit.LOST
+    (line,) = map(Line.decode, ended.stdout.splitlines())
+    assert line == Line(Said.LOST, message="an error of the system: Is a directory")
 
 
 def test_rows_that_were_cut_are_named(tmp_path: Path, base: Path) -> None:
