@@ -32,13 +32,9 @@ def compiled(source: Path) -> Path:
 
     Raises NoCompiler, CalledProcessError.
     """
-    digest = hashlib.sha256(source.read_bytes() + " ".join(_FLAGS).encode() + os.uname().machine.encode())
-    for header in sorted(source.parent.glob("*.h")):
-        digest.update(header.read_bytes())
-    name = f"{source.stem}-{digest.hexdigest()[:16]}.so"
-    library = ModelSettings().cache_dir.expanduser().absolute() / "native" / name
+    library = _library(source)
     if not library.exists():
-        compiler = shutil.which("c++") or shutil.which("g++")
+        compiler = _compiler()
         if compiler is None:
             raise NoCompiler
         library.parent.mkdir(parents=True, exist_ok=True)
@@ -46,6 +42,23 @@ def compiled(source: Path) -> Path:
         subprocess.run([compiler, *_FLAGS, str(source), "-o", str(unfinished)], check=True)
         unfinished.replace(library)
     return library
+
+
+def available(source: Path) -> bool:
+    """Whether there is a library of `source`, or something to compile it with."""
+    return _library(source).exists() or _compiler() is not None
+
+
+def _compiler() -> str | None:
+    return shutil.which("c++") or shutil.which("g++")
+
+
+def _library(source: Path) -> Path:
+    digest = hashlib.sha256(source.read_bytes() + " ".join(_FLAGS).encode() + os.uname().machine.encode())
+    for header in sorted(source.parent.glob("*.h")):
+        digest.update(header.read_bytes())
+    name = f"{source.stem}-{digest.hexdigest()[:16]}.so"
+    return ModelSettings().cache_dir.expanduser().absolute() / "native" / name
 
 
 def loaded(source: Path) -> ctypes.CDLL:

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from services.chassis.files import write_atomically
 from services.chassis.logs import Log
+from services.chassis.processor import processor
 from services.trainer.executors.cluster.connection import Connection, NoCluster, RayNode
 from services.trainer.executors.cluster.gang import GangHost, groups
 from services.trainer.executors.cluster.host import Gone, Host
@@ -262,10 +263,13 @@ def unlike(facts: Facts, word: str, folder: Path) -> str:
             f"it does not see {folder} as this machine does: mount the trainer's data folder (TRIVIUM_DATA_DIR) there "
             "at the same path, then restart Ray on it"
         )
-    here = made_of()
     other = [
         f"{name} {facts.made_of.get(name, 'missing')} instead of {version}"
-        for name, version in here.items()
+        for name, version in made_of().items()
         if facts.made_of.get(name) != version
     ]
-    return f"it has {', '.join(other)}: results would differ; install the same, then restart Ray on it" if other else ""
+    ours, theirs = processor().instructions, facts.instructions
+    if ours != theirs:
+        named = ", ".join([*(f"no {name}" for name in sorted(ours - theirs)), *sorted(theirs - ours)])
+        other.append(f"a processor of other instructions ({named})")
+    return f"it has {', '.join(other)}: results would differ; make it the same, then restart Ray on it" if other else ""

@@ -43,3 +43,13 @@ def test_what_was_compiled_before_needs_no_compiler(source: Path, monkeypatch: p
     first = native.compiled(source)
     monkeypatch.setenv("PATH", "/nowhere")
     assert native.compiled(source) == first
+
+
+def test_code_is_available_where_it_was_compiled_or_can_be(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert native.available(source)
+    with monkeypatch.context() as bare:
+        bare.setenv("PATH", "/nowhere")
+        assert not native.available(source)
+    native.compiled(source)
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert native.available(source)

@@ -70,6 +70,25 @@ def test_a_machine_that_sees_other_folders_or_has_other_code_is_refused_with_wha
     assert "torch 1.0 instead of" in other
 
 
+def test_a_machine_that_would_compute_other_bits_is_refused_with_what_differs(
+    host: NodeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    word = tmp_path / "word"
+    word.write_text("said")
+    facts = host.facts(word)
+    least = "avx2" if "avx2" in facts.instructions else min(facts.instructions)
+    lesser = replace(facts, instructions=facts.instructions - {least})
+    assert f"a processor of other instructions (no {least})" in unlike(lesser, "said", tmp_path)
+    greater = replace(facts, instructions=facts.instructions | {"avx1024"})
+    assert "a processor of other instructions (avx1024)" in unlike(greater, "said", tmp_path)
+    # A machine without a compiler, and nothing compiled yet: the bank computes with torch there.
+    monkeypatch.setenv("TRIVIUM_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    bare = host.facts(word)
+    monkeypatch.undo()
+    assert "kernels not compiled for want of g++ instead of compiled" in unlike(bare, "said", tmp_path)
+
+
 def test_a_machine_that_lacks_a_jobs_files_says_which(host: NodeHost, tmp_path: Path) -> None:
     base, rows = tmp_path / "base", tmp_path / "rows.jsonl"
     base.mkdir()

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from services.chassis.logs import logger
+from services.chassis.processor import processor
 from services.trainer.executors.cluster.connection import RayNode
 from services.trainer.executors.cluster.gang import GangHost
 from services.trainer.executors.cluster.node import Facts, Told, made_of
@@ -60,7 +61,7 @@ class Actor:
         if method == "facts":
             word: Path = arguments[0]
             read = await asyncio.to_thread(word.read_text)
-            return Facts(1, 1 << 30, made_of(), read)
+            return Facts(1, 1 << 30, made_of(), processor().instructions, read)
         if method == "end":
             self._ended = True
             self._changed.set()

@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from services.chassis import resources
+from services.chassis import native, resources
 from services.chassis.code_version import code_version
 from services.chassis.logs import logger
+from services.chassis.processor import processor
 from services.trainer.conduct import libraries
 from services.trainer.executors.executor import News, Training
 from services.trainer.executors.local import LocalExecutor, Machine
@@ -28,15 +29,18 @@ T = TypeVar("T")
 # Calls that wait for news run beside the others, of which one runs at a time.
 NEWS = "news"
 GROUPS = {NEWS: 1}
+# The bank's machine code, without which it computes with torch; importing its package would load torch here.
+_KERNELS = Path(__file__).parents[2] / "bank"
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a machine brings: what training may use of it, its code and libraries, and the word that it read."""
+    """What a machine brings: what training may use of it, what results depend on, and the word that it read."""
 
     cores: int
     memory_bytes: int
     made_of: Mapping[str, str]
+    instructions: frozenset[str]
     word: str
 
 
@@ -52,8 +56,10 @@ class Told:
 
 
 def made_of() -> dict[str, str]:
-    """What results depend on, and must be the same on all machines."""
-    return libraries() | {"trivium": code_version()}
+    """What results depend on, and must be the same on all machines, as the processor's instructions must."""
+    compiled = all(native.available(source) for source in _KERNELS.glob("*.cpp"))
+    kernels = "compiled" if compiled else "not compiled for want of g++"
+    return libraries() | {"trivium": code_version(), "processor": processor().vendor, "kernels": kernels}
 
 
 class NodeHost:
@@ -82,7 +88,7 @@ class NodeHost:
         found = ""
         with suppress(OSError):
             found = word.read_text()
-        return Facts(self._machine.cores, self._machine.memory_bytes, made_of(), found)
+        return Facts(self._machine.cores, self._machine.memory_bytes, made_of(), processor().instructions, found)
 
     def start(self, training: Training) -> Told:
         """As Executor.start.  Raises OSError, too, for a path that is not there on this machine."""
