@@ -20,6 +20,7 @@ from rich.table import Table
 from services.ops.cache import CHECKOUT, cache_dir
 from tests.load.finetune_quality.comparison import Compared, Way, compared
 from tests.load.finetune_quality.rows import QualitySet
+from tests.load.finetune_quality.scores import Interval
 from tests.load.finetune_quality.sets import SETS
 from tests.load.finetune_quality.state import State
 from tests.load.finetune_quality.training import BATCH_ROWS, FACTORS, RANK
@@ -39,14 +40,14 @@ def told(task: QualitySet, found: Compared, seed: int) -> None:
     for name, way in found.ways.items():
         table.add_row(name, *(f"{figure:.3f}" for figure in way.measured.figures.values()), *_costs(way))
     Console(width=max(160, Console().width)).print(table)
-    print(
-        f"LoRA minus full, {_first(found).measured.headline.name}: {found.interval.difference:+.3f} "
-        f"[{found.interval.low:+.3f}, {found.interval.high:+.3f}] (95 %, paired over the rows asked)"
-    )
+    headline = _first(found).measured.headline.name
+    print(f"LoRA minus full, {headline}: {_told(found.interval)} (95 %, paired over the rows asked)")
     if found.people is not None:
         print(f"the set's own answers, counted alike: {found.people.value:.3f}")
     if found.floor is not None:
         print(f"TF-IDF and a linear SVM on the same rows: {found.floor.value:.3f}")
+    for method, interval in found.over_floor.items():
+        print(f"{method} minus that floor, {headline}: {_told(interval)}: {interval.verdict}")
 
 
 _COSTS = ("rate", "train s", "CPU s", "peak MiB", "answer s", "CPU s ", "peak MiB ", "stored", "trainable")
@@ -67,6 +68,10 @@ def _costs(way: Way) -> list[str]:
     ]
 
 
+def _told(interval: Interval) -> str:
+    return f"{interval.difference:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
+
+
 def _first(found: Compared) -> Way:
     return next(iter(found.ways.values()))
 
@@ -80,17 +85,21 @@ def figures(task: QualitySet, found: Compared) -> dict[str, object]:
         }
         for name, way in found.ways.items()
     }
-    interval = found.interval
     return {
         "rows": len(task.training),
         "asked": len(task.test),
         "epochs": task.epochs,
         "ways": ways,
-        "lora_minus_full": [round(each, 4) for each in (interval.difference, interval.low, interval.high)],
+        "lora_minus_full": _rounded(found.interval),
         **({"floor": round(found.floor.value, 4)} if found.floor else {}),
+        **{f"{way}_minus_floor": _rounded(interval) for way, interval in found.over_floor.items()},
         **({"people": round(found.people.value, 4)} if found.people else {}),
         "seconds": round(found.seconds),
     }
+
+
+def _rounded(interval: Interval) -> list[float]:
+    return [round(each, 4) for each in (interval.difference, interval.low, interval.high)]
 
 
 def _stopped(*_: object) -> None:

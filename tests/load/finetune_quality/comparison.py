@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,12 +49,13 @@ class Way:
 class Compared:
     """The ways by name, LoRA's figure minus full fine-tuning's, the floor where the set has one; seconds of this run.
 
-    `people` is what the set's own answers reach: 1 where only they are right, else how strict the counting is.
+    `over_floor` is each trained way's figure minus the floor's, empty without one.  `people` is what the set's own answers reach: 1 where only they are right, else how strict the counting is.
     """
 
     ways: dict[str, Way]
     interval: Interval
     floor: Measured | None
+    over_floor: dict[str, Interval]
     people: Measured | None
     seconds: float
 
@@ -72,9 +73,18 @@ def compared(task: QualitySet, state: State, suite: Path, seed: int) -> Compared
         name: _way(task, order_of(task, name, state), given[BASE], given[name], trained.get(name)) for name in given
     }
     lora, full = (ways[method.value].measured for method in (Method.LORA, Method.FULL))
+    interval = paired_interval(lora, full, seed=seed)
     linear = floor(task.training, task.test, seed) if task.labelled else None
+    over = over_floor({name: ways[name].measured for name in trained}, linear, seed)
     people = task.measure(task.test, [row.answer for row in task.test]) if task.measure is not None else None
-    return Compared(ways, paired_interval(lora, full, seed=seed), linear, people, time.monotonic() - begun)
+    return Compared(ways, interval, linear, over, people, time.monotonic() - begun)
+
+
+def over_floor(found: Mapping[str, Measured], linear: Measured | None, seed: int) -> dict[str, Interval]:
+    """Each figure minus the floor's, over the rows that both were asked; nothing where the set has no floor."""
+    if linear is None:
+        return {}
+    return {name: paired_interval(each, linear, seed=seed) for name, each in found.items()}
 
 
 def _chosen(deployment: Deployment, state: State, task: QualitySet, method: Method, seed: int) -> Trained:

@@ -52,6 +52,13 @@ class Interval:
     low: float
     high: float
 
+    @property
+    def verdict(self) -> str:
+        """Whether the one figure is told from the other."""
+        if self.low > 0:
+            return "above"
+        return "below" if self.high < 0 else "not told apart"
+
 
 def _ratio(above: Counts, below: Counts) -> Counts:
     return numpy.divide(above, below, out=numpy.zeros_like(above), where=below > 0)

@@ -12,7 +12,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
@@ -180,7 +180,7 @@ def _wait(tenant: Tenant, names: set[str]) -> int:
     pause = threading.Event()
     while True:
         jobs = [job for job in tenant.jobs() if job.job in names]
-        most = max(most, sum(job.state == training_pb2.JOB_STATE_RUNNING for job in jobs))
+        most = max(most, on_the_bank(jobs))
         ended = sum(job.state in FINISHED for job in jobs)
         if ended >= told + _TOLD_EVERY:
             told = ended
@@ -189,6 +189,11 @@ def _wait(tenant: Tenant, names: set[str]) -> int:
             return most
         assert time.monotonic() < deadline, f"{ended} of {len(names)} jobs ended in {_LIMIT_SECONDS:.0f} s"
         pause.wait(_LOOK_SECONDS)
+
+
+def on_the_bank(jobs: Iterable[training_pb2.Job]) -> int:
+    """How many of these jobs have begun and not ended: one that runs and has done no step may be on its way there."""
+    return sum(job.state == training_pb2.JOB_STATE_RUNNING and job.step > 0 for job in jobs)
 
 
 def _trained_at(tenant: Tenant, job: str) -> float:

@@ -1,14 +1,20 @@
 """The arithmetic between what the trainer's benchmark sees and what it prints."""
 
-import pytest
+from collections.abc import Callable
+from typing import Any
 
+import pytest
+from trivium.trainer.v1 import training_pb2
+
+from services.trainer.data.examples import Example
 from services.trainer.settings import Objective
 from tests.load.scaled import scaled
-from tests.load.trainer import fairness, jobs200
+from tests.load.trainer import fairness, jobs200, trl_peer
 from tests.load.trainer.coserve import Condition, told
-from tests.load.trainer.jobs200 import Planned, Run, compared, planned
+from tests.load.trainer.jobs200 import Planned, Run, compared, on_the_bank, planned
 from tests.load.trainer.mixture import mixture
 from tests.load.trainer.parts import rounded
+from tests.load.trainer.work import Time
 
 RUN = Run(
     completions=[6.0, 8.0],
@@ -43,6 +49,34 @@ def test_two_hundred_jobs_differ_tenfold_in_length_and_are_of_every_shape() -> N
     assert min(tokens) <= 288
     assert max(tokens) >= 2300
     assert {job.shape for job in jobs} == set(range(len(jobs200.SHAPES)))
+
+
+def test_a_job_is_on_the_bank_from_its_first_step_to_its_end() -> None:
+    running, registering = training_pb2.JOB_STATE_RUNNING, training_pb2.JOB_STATE_REGISTERING
+    states = [(running, 0), (running, 1), (running, 5), (registering, 8), (training_pb2.JOB_STATE_QUEUED, 3)]
+    assert on_the_bank(training_pb2.Job(state=state, step=step) for state, step in states) == 2
+
+
+def test_the_bank_and_trl_walk_the_same_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours: list[list[Example]] = []
+    theirs: list[list[list[Example]]] = []
+
+    def stepper(_: object, slot: object, batches: list[list[Example]]) -> Callable[[], None]:
+        return lambda: ours.extend(batches)
+
+    def by_trl(batches: list[list[Example]]) -> Time:
+        theirs.append(batches)
+        return Time(1.0, 1.0)
+
+    stand_ins: dict[str, Any] = {"base": lambda: None, "Bank": lambda base: base, "slots": lambda bank, jobs: [jobs]}
+    for name, stand_in in (stand_ins | {"stepper": stepper, "_by_trl": by_trl}).items():
+        monkeypatch.setattr(trl_peer, name, stand_in)
+    trl_peer.trl_figures(2, 8, steps=3, rounds=2)
+    first, second, third = theirs[0]
+    assert len({row.tokens for batch in theirs[0] for row in batch}) == 6
+    assert theirs[1] == theirs[0]
+    # The first is not measured, and is not taken again.
+    assert ours == [first, second, third, second, third]
 
 
 def test_jains_index_is_one_for_equals_and_one_over_their_number_for_a_single_taker() -> None:
