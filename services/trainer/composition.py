@@ -39,6 +39,7 @@ from services.trainer.publisher import Publisher
 from services.trainer.recipes.filling import lineage as recipe_lineage
 from services.trainer.remains import Remains, Retention
 from services.trainer.reports import Reports
+from services.trainer.rough import Rough, measure_with
 from services.trainer.runner import Runner
 from services.trainer.starts import Adapters, Starts
 from services.trainer.sweeping.sweeps import Sweeps
@@ -194,7 +195,7 @@ async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Adapters)
                     bell,
                     bases,
                     starts,
-                    Estimates(database, jobs),
+                    Estimates(database, jobs, Rough(measure_with(bases.threads))),
                     settings.jobs_dir,
                     runner,
                     publications,

@@ -1,6 +1,6 @@
 """What a job would cost, before anything is spent: tokens by its rows, memory by arithmetic, time by what was measured.
 
-Invariants: nothing is made up: a speed that was never measured here is 0, and so is the time that would follow from it.
+Invariants: a speed that was never measured here is 0, and the time is then a rough one, which can be told from that.
 And an order that would be refused is not estimated as if it were taken.
 """
 
@@ -13,6 +13,7 @@ from services.trainer.job import Order
 from services.trainer.jobs import Jobs, examples, settled_order, step_tokens, steps
 from services.trainer.needs import Architecture
 from services.trainer.ordering import memory_parts
+from services.trainer.rough import Rough
 from services.trainer.settings import Objective
 from services.trainer.solo.needs import trained_parameters
 from services.trainer.speeds import kind_of, speeds
@@ -26,7 +27,8 @@ class Estimate:
     """Tokens over all passes, optimizer steps, seconds of an otherwise idle machine, bytes.
 
     ``tokens_per_second`` is what jobs of the same base and method reached here, 0 when none has trained yet; then
-    ``seconds`` is 0 too.  ``memory_parts`` sum to ``memory_bytes``.  Of an order that does not fit a warning says why.
+    ``seconds`` is by the arithmetic of `rough`, or 0 where that has nothing to go by.  ``memory_parts`` sum to
+    ``memory_bytes``.  Of an order that does not fit a warning says why.
     """
 
     order: Order
@@ -47,25 +49,36 @@ class Estimate:
 
 
 class Estimates:
-    """Reads what datasets hold and what jobs measured."""
+    """Reads what datasets hold and what jobs measured; `rough` guesses the speed where none did."""
 
-    def __init__(self, database: Database, jobs: Jobs) -> None:
+    def __init__(self, database: Database, jobs: Jobs, rough: Rough) -> None:
         self._database = database
         self._jobs = jobs
+        self._rough = rough
 
     async def of(self, tenant: str, order: Order, base: Architecture, misfit: str) -> Estimate:
         """The estimate of an order that is complete; `misfit` as `estimate` has it.  Raises as `settled_order`."""
         settled, dataset = await self._database.read(
             lambda session: settled_order(session, tenant, order, for_use=False)
         )
-        measured = speeds(await self._jobs.recent())
-        return estimate(settled, dataset, base, measured.get(kind_of(order), 0.0), misfit)
+        measured = speeds(await self._jobs.recent()).get(kind_of(order), 0.0)
+        guessed = 0.0 if measured else await self._rough.tokens_per_second(base, order.settings)
+        return estimate(settled, dataset, base, measured, misfit, guessed=guessed)
 
 
 def estimate(
-    order: Order, dataset: Dataset, base: Architecture, tokens_per_second: float, misfit: str = ""
+    order: Order,
+    dataset: Dataset,
+    base: Architecture,
+    tokens_per_second: float,
+    misfit: str = "",
+    *,
+    guessed: float = 0.0,
 ) -> Estimate:
-    """Work it out.  `misfit` is why the order could never be trained here, empty when it could."""
+    """Work it out.  `misfit` is why the order could never be trained here, empty when it could.
+
+    ``guessed`` is how many tokens a second it counts with where ``tokens_per_second`` was not measured.
+    """
     settings = order.settings
     count = examples(dataset, order)
     planned = steps(count, order)
@@ -73,11 +86,12 @@ def estimate(
     trained = trained_parameters(base, settings)
     shared, own = memory_parts(base, order)
     parts = {**shared, **own}
+    speed = tokens_per_second or guessed
     return Estimate(
         order=order,
         tokens=tokens,
         steps=planned,
-        seconds=tokens / tokens_per_second if tokens_per_second else 0.0,
+        seconds=tokens / speed if speed else 0.0,
         tokens_per_second=tokens_per_second,
         trainable_parameters=trained,
         version_bytes=trained * (_FLOAT_BYTES if settings.method.makes_adapter else _HALF_BYTES),

@@ -200,8 +200,8 @@ class JobEstimate:
     """What a job would cost; `memory_parts_bytes` sum to `memory_bytes`.
 
     `fits` says whether it can be trained here at all; where not, the last of `warnings` says why.
-    `seconds` are on an idle machine at `tokens_per_second`, which is 0 where nothing was measured yet; `settings` have
-    every default filled in.
+    `seconds` are on an idle machine at `tokens_per_second`, which is 0 where no such job has trained there yet: then
+    they are rough, by arithmetic.  `settings` have every default filled in.
     """
 
     tokens: int

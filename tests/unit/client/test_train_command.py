@@ -259,6 +259,9 @@ def test_an_estimate_is_told_with_the_arithmetic_of_its_memory() -> None:
         "warning: 3 rows will be cut",
     ]
     assert "does not fit" in estimate_lines(replace(ESTIMATE, fits=False))[-1]
+    rough = estimate_lines(replace(ESTIMATE, tokens_per_second=0.0))[0]
+    assert rough.endswith("about 1:30 on an idle machine (a rough figure: no such job has trained here yet).")
+    assert estimate_lines(replace(ESTIMATE, tokens_per_second=0.0, seconds=0.0))[0] == "100 steps over 24580 tokens."
 
 
 def test_rows_that_are_refused_stand_in_a_table_with_how_many_there_are_besides() -> None:

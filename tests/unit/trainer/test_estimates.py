@@ -1,6 +1,6 @@
 """An estimate refuses what an order would be refused for, or says so."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
 import pytest
@@ -13,13 +13,22 @@ from services.trainer.job import Job, Order
 from services.trainer.jobs import Jobs
 from services.trainer.needs import Architecture
 from services.trainer.planning import Allowance
+from services.trainer.rough import Rough
 from services.trainer.settings import Objective, Settings
+from services.trainer.work import Line, Said
 from tests.unit.trainer.scripted import World
-from tests.unit.trainer.test_jobs import ORDER, database, jobs, stored
+from tests.unit.trainer.test_jobs import ORDER, begun, database, jobs, reports_in, said, step, stored
 
 __all__ = ["database", "jobs"]
 
 SHAPE = Architecture(hidden_size=32, intermediate_size=64, layers=2, vocabulary=100, tied=True, linears={})
+
+
+async def _nothing(inputs: int, outputs: int) -> Mapping[str, float]:
+    return {}
+
+
+UNMEASURABLE = Rough(_nothing)
 
 
 async def refusal(asked: Callable[[], Awaitable[object]]) -> tuple[Reason, str | None, str]:
@@ -52,7 +61,7 @@ async def test_an_estimate_fails_as_the_order_would(
         return await jobs.create("acme", "ada", order, IdempotencyKey("acme", "CreateJob", "", b""))
 
     async def estimated() -> Estimate:
-        return await Estimates(database, jobs).of("acme", order, SHAPE, "")
+        return await Estimates(database, jobs, UNMEASURABLE).of("acme", order, SHAPE, "")
 
     found = await refusal(estimated)
     assert found[0] is reason
@@ -61,9 +70,30 @@ async def test_an_estimate_fails_as_the_order_would(
 
 async def test_an_estimate_of_an_order_that_would_be_taken_queues_nothing(database: Database, jobs: Jobs) -> None:
     await stored(database)
-    found = await Estimates(database, jobs).of("acme", ORDER, SHAPE, "")
+    found = await Estimates(database, jobs, UNMEASURABLE).of("acme", ORDER, SHAPE, "")
     assert (found.fits, found.order.dataset_digest[:7]) == (True, "sha256:")
     assert await jobs.unfinished() == []
+
+
+async def test_the_time_of_a_first_job_is_a_rough_one_and_that_of_the_next_is_by_what_it_measured(
+    database: Database, jobs: Jobs
+) -> None:
+    async def million(inputs: int, outputs: int) -> Mapping[str, float]:
+        return {"bfloat16": 1e6}
+
+    await stored(database)
+    rough = Rough(million)
+    estimates = Estimates(database, jobs, rough)
+    speed = await rough.tokens_per_second(SHAPE, ORDER.settings)
+    first = await estimates.of("acme", ORDER, SHAPE, "")
+    assert first.tokens_per_second == 0.0
+    assert first.seconds == pytest.approx(first.tokens / speed)
+    assert (await Estimates(database, jobs, UNMEASURABLE).of("acme", ORDER, SHAPE, "")).seconds == 0.0
+
+    job = await begun(database, jobs)
+    await reports_in(database).store([said(job, step(1, 400)), said(job, Line(Said.USAGE), seconds=2.0)])
+    second = await estimates.of("acme", ORDER, SHAPE, "")
+    assert (second.tokens_per_second, second.seconds) == (200.0, second.tokens / 200)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +108,7 @@ async def test_an_estimate_of_an_order_that_would_be_taken_queues_nothing(databa
 async def test_what_could_never_be_trained_here_does_not_fit(world: World, order: Order, words: str) -> None:
     async with world.running(acme=Allowance(resident_bytes=1 << 20)) as runner:
         misfit = runner.misfit("acme", order)
-        found = await Estimates(world.database, world.jobs).of("acme", order, SHAPE, misfit)
+        found = await Estimates(world.database, world.jobs, UNMEASURABLE).of("acme", order, SHAPE, misfit)
         with pytest.raises(Failure) as refused:
             runner.require_fit("acme", order)
     assert not found.fits

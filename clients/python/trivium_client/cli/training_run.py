@@ -185,7 +185,8 @@ def end_estimated(estimate: JobEstimate | None, json_wanted: bool) -> None:
 
 def estimate_lines(estimate: JobEstimate) -> list[str]:
     """What a job would cost, with the arithmetic of its memory."""
-    speed = f" at {estimate.tokens_per_second:,.0f} tokens a second" if estimate.tokens_per_second else ""
+    rough = " (a rough figure: no such job has trained here yet)"
+    speed = f" at {estimate.tokens_per_second:,.0f} tokens a second" if estimate.tokens_per_second else rough
     takes = (
         f", about {clock(timedelta(seconds=estimate.seconds))} on an idle machine{speed}" if estimate.seconds else ""
     )

@@ -1684,7 +1684,7 @@ class EstimateJobResponse(_message.Message):
     """Tokens trained."""
     seconds: _builtins.float
     """Seconds on an idle machine, as evaluations were in those that were measured: a job that is evaluated much more often
-    takes longer.
+    takes longer. A rough figure where tokens_per_second is 0.
     """
     memory_bytes: _builtins.int
     """Peak memory in bytes, the base included where no other job shares it."""
@@ -1697,7 +1697,9 @@ class EstimateJobResponse(_message.Message):
     fits: _builtins.bool
     """Whether it can be trained here at all; where not, the last warning says why."""
     tokens_per_second: _builtins.float
-    """Tokens a second that `seconds` counts with; measured here, or 0 when nothing was yet."""
+    """Tokens a second that jobs of the same base and kind reached here, by which `seconds` counts. 0 when none has trained
+    yet: `seconds` is then by arithmetic, from how fast the machine multiplies, and may be wrong by a factor of two.
+    """
     @_builtins.property
     def memory_parts_bytes(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """The parts that memory_bytes is the sum of, by name."""
