@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shlex
 import uuid
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from services.ops.cache import CHECKOUT
 from services.ops.supervisor import Suite
-from tests.integration.command_line import trivium
+from tests.integration.command_line import on_a_terminal, trivium
 from tests.integration.gateway.stock import Served, serve_adapter
 
 
@@ -128,6 +130,62 @@ def test_one_command_leads_from_a_file_to_a_served_model_and_ends_with_the_line_
     (version,) = [line.split()[3].rstrip(";") for line in lines if line.startswith(f"{name} has version ")]
     assert lines[-2:] == [f"{name} is served. Talk to it:", f"trivium chat '{name}: say red.' -m {name}"]
     chatted = trivium(suite, *shlex.split(lines[-1])[1:], "--max-tokens", "8", "--json")
+    assert chatted.code == 0, chatted.err
+    assert chatted.json["final"]["receipt"]["version"] == version
+
+
+def readme_training() -> tuple[list[str], str]:
+    """What stands behind `trivium` in the line that a newcomer trains with, and the line that its output ends with."""
+    section = (CHECKOUT / "README.md").read_text().partition("## Training\n")[2]
+    command, output = re.findall(r"```(?:sh|text)\n(.*?)\n```", section, re.DOTALL)[:2]
+    return shlex.split(command)[1:], output.splitlines()[-1]
+
+
+def test_the_line_of_the_readme_shows_a_terminal_what_happens_from_the_file_to_the_line_to_chat(suite: Suite) -> None:
+    words, last = readme_training()
+    code, seen = on_a_terminal(suite, *words, "--set", "max_steps=3")
+    assert code == 0, seen
+    lines = seen.splitlines()
+    stages = (
+        "uploading pairs.jsonl",
+        "pairs.jsonl is the dataset pairs: 200 rows of chat",
+        "3 steps over ",
+        "Memory: ",
+        "interrupting this does not end it",
+        "step 3 of 3",
+        "registered as sha256:",
+        "pairs has version sha256:",
+        "loading sha256:",
+        "pairs is served. Talk to it:",
+    )
+    places = [next((at for at, line in enumerate(lines) if stage in line), -1) for stage in stages]
+    assert -1 not in places, (places, seen)
+    assert places == sorted(places), (places, seen)
+    # The curve, between its axes, while the job trains.
+    drawn = "\n".join(lines[places[4] : places[7]])
+    assert re.search(r"[⠁-⣿]", drawn)
+    assert re.search(r"step 1 of 3", drawn)
+    assert "gradient norm" in drawn
+    assert lines[-1] == last
+    assert "Traceback" not in seen
+
+
+def test_the_line_of_the_readme_ends_in_a_pipe_with_a_version_that_answers(suite: Suite) -> None:
+    words, last = readme_training()
+    ran = trivium(suite, *words, "--set", "max_steps=2")
+    assert ran.code == 0, ran.err
+    lines = ran.out.splitlines()
+    assert lines[0].startswith("pairs.jsonl is the dataset pairs: 200 rows of chat, ")
+    (version,) = [line.split()[3].rstrip(";") for line in lines if line.startswith("pairs has version ")]
+    assert lines[-1] == last
+    told = ran.err.splitlines()
+    begun, registered, loading = (
+        next(at for at, line in enumerate(told) if line.startswith(words))
+        for words in ("job ", f"registered as {version}", f"loading {version[:19]}")
+    )
+    assert begun < registered < loading
+    assert not re.search(r"[⠀-⣿\x1b]", ran.out + ran.err)
+    chatted = trivium(suite, *shlex.split(last)[1:], "--max-tokens", "8", "--json")
     assert chatted.code == 0, chatted.err
     assert chatted.json["final"]["receipt"]["version"] == version
 
