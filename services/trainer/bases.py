@@ -18,6 +18,7 @@ from services.chassis.streams import Chunk
 from services.trainer.job import Job, Order
 from services.trainer.needs import Architecture, architecture
 from services.trainer.ordering import completed
+from services.trainer.row_needs import Data
 from services.trainer.work import Work
 
 _PREFIX = "base:"
@@ -136,9 +137,9 @@ class Bases:
         config = b"".join([chunk.data async for chunk in self._registry.download(sha256, 0)])
         return Chosen(own.name, model.digest, own.version, architecture(json.loads(config)))
 
-    def completed(self, order: Order, base: Chosen) -> Order:
-        """The order with what depends on this machine (`ordering`)."""
-        return completed(order, base.architecture, threads=self.threads, serving_rank=self._serving_rank)
+    def completed(self, order: Order, base: Chosen, data: Data) -> Order:
+        """The order with what depends on this machine and on what it trains on (`ordering`)."""
+        return completed(order, base.architecture, threads=self.threads, serving_rank=self._serving_rank, data=data)
 
     def here(self, job: Job) -> bool:
         """Whether the job's base lies on this machine, so that it can train at once."""

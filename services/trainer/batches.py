@@ -5,12 +5,27 @@ else; so a resumed run needs a step number and no more to go on as if never stop
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from dataclasses import dataclass
 
+import numpy
 import torch
+from numpy.typing import NDArray
 
 # Rows are sorted by length inside windows of this many batches: little padding, yet every epoch mixes.
 _WINDOW_BATCHES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Epoch:
+    """One epoch's plan: `rows` [rows], a batch behind the other; `order` [steps] says which of them each step takes.
+
+    `tokens` [steps] are those up to and with each step.
+    """
+
+    number: int
+    rows: NDArray[numpy.int32]
+    order: NDArray[numpy.int32]
+    tokens: NDArray[numpy.int64]
 
 
 class Steps:
@@ -20,15 +35,23 @@ class Steps:
     memory than one, and none of the time of the jobs that step beside this one.
     """
 
-    def __init__(self, lengths: Sequence[int], *, batch_rows: int, epochs: int, seed: int, max_steps: int = 0) -> None:
-        self._lengths = lengths
+    def __init__(
+        self,
+        lengths: Sequence[int] | NDArray[numpy.int32],
+        *,
+        batch_rows: int,
+        epochs: int,
+        seed: int,
+        max_steps: int = 0,
+    ) -> None:
+        self._lengths = numpy.asarray(lengths, dtype=numpy.int32)
         self._batch_rows = batch_rows
         self._seed = seed
         self._epoch_steps = -(-len(lengths) // batch_rows)
-        self._epoch_tokens = sum(lengths)
+        self._epoch_tokens = int(self._lengths.sum(dtype=numpy.int64))
         every = epochs * self._epoch_steps
         self._count = min(every, max_steps) if max_steps else every
-        self._known: tuple[int, list[list[int]], list[int]] | None = None
+        self._known: _Epoch | None = None
         self._tokens = self._tokens_before(self._count)
 
     def __len__(self) -> int:
@@ -37,8 +60,11 @@ class Steps:
     def __getitem__(self, step: int) -> list[int]:
         if not 0 <= step < self._count:
             raise IndexError(step)
-        epoch, place = divmod(step, self._epoch_steps)
-        return self._epoch(epoch)[0][place]
+        number, place = divmod(step, self._epoch_steps)
+        epoch = self._epoch(number)
+        begin = int(epoch.order[place]) * self._batch_rows
+        rows: list[int] = epoch.rows[begin : begin + self._batch_rows].tolist()
+        return rows
 
     def since(self, step: int) -> Iterator[list[int]]:
         """The steps from `step` on."""
@@ -51,29 +77,24 @@ class Steps:
     def _tokens_before(self, step: int) -> int:
         if not step:
             return 0
-        epoch, place = divmod(step, self._epoch_steps)
-        return epoch * self._epoch_tokens + (self._epoch(epoch)[1][place - 1] if place else 0)
+        number, place = divmod(step, self._epoch_steps)
+        return number * self._epoch_tokens + (int(self._epoch(number).tokens[place - 1]) if place else 0)
 
-    def _epoch(self, epoch: int) -> tuple[list[list[int]], list[int]]:
-        """The batches of an epoch, and the tokens up to and with each of them."""
-        if self._known is None or self._known[0] != epoch:
-            batches = self._worked_out(epoch)
-            tokens = accumulate(sum(self._lengths[row] for row in batch) for batch in batches)
-            self._known = epoch, batches, list(tokens)
-        return self._known[1:]
+    def _epoch(self, number: int) -> _Epoch:
+        if self._known is None or self._known.number != number:
+            self._known = self._worked_out(number)
+        return self._known
 
-    def _worked_out(self, epoch: int) -> list[list[int]]:
-        generator = torch.Generator().manual_seed(_mixed(self._seed, epoch))
-        order = torch.randperm(len(self._lengths), generator=generator).tolist()
-        window, size = self._batch_rows * _WINDOW_BATCHES, self._batch_rows
-        sorted_rows = [
-            row
-            for begin in range(0, len(order), window)
-            for row in sorted(order[begin : begin + window], key=lambda row: (self._lengths[row], row))
-        ]
-        batches = [sorted_rows[begin : begin + size] for begin in range(0, len(order), size)]
-        shuffled = torch.randperm(len(batches), generator=generator).tolist()
-        return [batches[index] for index in shuffled]
+    def _worked_out(self, number: int) -> _Epoch:
+        generator = torch.Generator().manual_seed(_mixed(self._seed, number))
+        drawn = torch.randperm(len(self._lengths), generator=generator).numpy()
+        window = numpy.arange(len(drawn)) // (self._batch_rows * _WINDOW_BATCHES)
+        # By window, in it by length, and among equals by row.
+        rows = drawn[numpy.lexsort((drawn, self._lengths[drawn], window))]
+        order = torch.randperm(self._epoch_steps, generator=generator).numpy()
+        begins = numpy.arange(0, len(rows), self._batch_rows)
+        tokens = numpy.add.reduceat(self._lengths[rows], begins, dtype=numpy.int64)[order].cumsum()
+        return _Epoch(number, rows.astype(numpy.int32), order.astype(numpy.int32), tokens)
 
 
 def micro_batches(rows: Sequence[int], lengths: Sequence[int], budget_tokens: int) -> list[list[int]]:

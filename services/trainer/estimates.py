@@ -7,13 +7,17 @@ And an order that would be refused is not estimated as if it were taken.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sqlalchemy.orm import Session
+
 from services.chassis.database import Database
-from services.trainer.data.dataset_rows import Dataset
+from services.chassis.errors import Failure
+from services.trainer.data.dataset_rows import Dataset, find
 from services.trainer.job import Order
 from services.trainer.jobs import Jobs, examples, settled_order, step_tokens, steps
 from services.trainer.needs import Architecture
 from services.trainer.ordering import memory_parts
 from services.trainer.rough import Rough
+from services.trainer.row_needs import Data
 from services.trainer.settings import Objective
 from services.trainer.solo.needs import trained_parameters
 from services.trainer.speeds import kind_of, speeds
@@ -56,14 +60,34 @@ class Estimates:
         self._jobs = jobs
         self._rough = rough
 
+    async def data(self, tenant: str, dataset: str, validation_dataset: str) -> Data:
+        """What an order names.
+
+        What is not there is left out: whoever queues the order says so, unless it was queued before that was deleted.
+        """
+
+        def found(session: Session, name: str) -> Dataset | None:
+            try:
+                return find(session, tenant, name) if name else None
+            except Failure:
+                return None
+
+        return await self._database.read(
+            lambda session: Data(found(session, dataset), found(session, validation_dataset))
+        )
+
     async def of(self, tenant: str, order: Order, base: Architecture, misfit: str) -> Estimate:
         """The estimate of an order that is complete; `misfit` as `estimate` has it.  Raises as `settled_order`."""
-        settled, dataset = await self._database.read(
-            lambda session: settled_order(session, tenant, order, for_use=False)
-        )
+
+        def read(session: Session) -> tuple[Order, Dataset, Dataset | None]:
+            held_out = order.validation_dataset
+            settled, dataset = settled_order(session, tenant, order, for_use=False)
+            return settled, dataset, find(session, tenant, held_out) if held_out else None
+
+        settled, dataset, held_out = await self._database.read(read)
         measured = speeds(await self._jobs.recent()).get(kind_of(order), 0.0)
         guessed = 0.0 if measured else await self._rough.tokens_per_second(base, order.settings)
-        return estimate(settled, dataset, base, measured, misfit, guessed=guessed)
+        return estimate(settled, dataset, base, measured, misfit, guessed=guessed, held_out=held_out)
 
 
 def estimate(
@@ -74,17 +98,19 @@ def estimate(
     misfit: str = "",
     *,
     guessed: float = 0.0,
+    held_out: Dataset | None = None,
 ) -> Estimate:
     """Work it out.  `misfit` is why the order could never be trained here, empty when it could.
 
-    ``guessed`` is how many tokens a second it counts with where ``tokens_per_second`` was not measured.
+    ``guessed`` is how many tokens a second it counts with where ``tokens_per_second`` was not measured; ``held_out`` is
+    the dataset that it is evaluated on, where one is named.
     """
     settings = order.settings
     count = examples(dataset, order)
     planned = steps(count, order)
     tokens = round(planned * step_tokens(dataset, order))
     trained = trained_parameters(base, settings)
-    shared, own = memory_parts(base, order)
+    shared, own = memory_parts(base, order, Data(dataset, held_out))
     parts = {**shared, **own}
     speed = tokens_per_second or guessed
     return Estimate(

@@ -58,8 +58,9 @@ class Order:
 
     ``base_version`` is the version that the base is, empty for one of the deployment's; ``start_version`` the adapter
     that training starts from, empty for a new one.  ``deadline`` is in Unix seconds, 0 for none; ``depends_on`` are
-    jobs that must succeed first.  ``job_bytes`` and ``base_bytes`` are what it takes in memory, by `needs`;
-    ``step_tokens`` are those of a step, in the mean, as far as the dataset tells.
+    jobs that must succeed first.  ``job_bytes`` and ``base_bytes`` are what it takes in memory, by `needs`,
+    and ``row_bytes`` those of the job's that its rows are; ``step_tokens`` are those of a step, in the mean, as far as the
+    dataset tells.
     """
 
     model: str
@@ -82,6 +83,7 @@ class Order:
     warnings: tuple[str, ...] = ()
     job_bytes: int = 0
     base_bytes: int = 0
+    row_bytes: int = 0
     # Of each of its processes: settled with the order, since the bits of the result depend on it; 0 in earlier releases.
     threads: int = 0
     step_tokens: float = 0.0

@@ -1,6 +1,7 @@
 """From a job's files to the rows that it trains on and is evaluated on, whichever way it trains.
 
-Invariant: the same order over the same files gives the same rows, by the rules of `data.encoding` and `data.split`.
+Invariant: the same source gives the same rows, by the rules of `data.encoding` and `data.split`; nothing else of an
+order is looked at here.
 """
 
 from collections.abc import Sequence
@@ -12,9 +13,44 @@ from services.trainer.data.encoding import Encoded, Preparation, Prepared, Untra
 from services.trainer.data.examples import Encoder
 from services.trainer.data.split import split
 from services.trainer.recipes import reading
+from services.trainer.settings import Objective, Supervision
 from services.trainer.work import Work
 
 _SHOWN_LINES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """All that a job's rows come from, beside its base: jobs with the same source have the same rows.
+
+    A dataset's file is named by its digest, so another dataset is another path.
+    """
+
+    dataset_path: str
+    validation_path: str
+    recipe: str
+    objective: Objective
+    supervision: Supervision
+    max_row_tokens: int
+    sample_rows: int
+    validation_ratio: float
+    seed: int
+
+    @classmethod
+    def of(cls, work: Work) -> "Source":
+        """Where the job's rows come from."""
+        settings = work.settings
+        return cls(
+            dataset_path=work.dataset_path,
+            validation_path=work.validation_path,
+            recipe=work.recipe,
+            objective=settings.objective,
+            supervision=settings.supervision,
+            max_row_tokens=settings.max_row_tokens,
+            sample_rows=settings.sample_rows,
+            validation_ratio=0.0 if work.validation_path else settings.validation_ratio,
+            seed=settings.seed,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,26 +67,24 @@ def size_bytes(work: Work) -> int:
     return sum(Path(path).stat().st_size for path in (work.dataset_path, work.validation_path) if path)
 
 
-def read(work: Work, encoder: Encoder) -> Material:
-    """Encode, cut and split the job's files.  Raises Refused for a bad row, and when there is nothing to train on."""
-    settings = work.settings
-    preparation = Preparation(encoder, settings.objective, settings.supervision, settings.max_row_tokens)
-    prepared = _prepared(work, work.dataset_path, preparation)
-    messages = _messages(prepared, settings.max_row_tokens)
-    ratio = 0.0 if work.validation_path else settings.validation_ratio
-    trained, held = split(prepared.identities, ratio, settings.sample_rows, settings.seed)
+def read(source: Source, encoder: Encoder) -> Material:
+    """Encode, cut and split a job's files.  Raises Refused for a bad row, and when there is nothing to train on."""
+    preparation = Preparation(encoder, source.objective, source.supervision, source.max_row_tokens)
+    prepared = _prepared(source, source.dataset_path, preparation)
+    messages = _messages(prepared, source.max_row_tokens)
+    trained, held = split(prepared.identities, source.validation_ratio, source.sample_rows, source.seed)
     validation = [prepared.examples[index] for index in held]
-    if work.validation_path:
-        other = _prepared(work, work.validation_path, preparation)
-        messages += [f"Validation: {message}" for message in _messages(other, settings.max_row_tokens)]
+    if source.validation_path:
+        other = _prepared(source, source.validation_path, preparation)
+        messages += [f"Validation: {message}" for message in _messages(other, source.max_row_tokens)]
         validation = other.examples
     return Material([prepared.examples[index] for index in trained], validation, messages)
 
 
-def _prepared(work: Work, path: str, preparation: Preparation) -> Prepared:
-    with Path(path).open("rb") as file, Path(work.dataset_path).open("rb") as source:
+def _prepared(source: Source, path: str, preparation: Preparation) -> Prepared:
+    with Path(path).open("rb") as file, Path(source.dataset_path).open("rb") as trained_on:
         try:
-            return prepare(reading.read(file, work.recipe, work.settings.seed, source), preparation)
+            return prepare(reading.read(file, source.recipe, source.seed, trained_on), preparation)
         except Untrainable as error:
             raise Refused("DATASET_MALFORMED", str(error)) from error
 

@@ -21,6 +21,8 @@ _OUTCOMES = {
     State.CANCELLED: scheduling.Outcome.CANCELLED,
 }
 DTYPE = "bfloat16"
+# Rows that take less are not what an order fails by.
+_TOLD_ROW_BYTES = 1024**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +94,12 @@ def unfit(order: Order, nodes: Sequence[scheduling.Node], granted: Allowance, *,
         return problem
     needed = order.job_bytes + order.base_bytes
     largest = max((node.memory_bytes for node in nodes), default=0)
-    parts = f"{gib(order.job_bytes)} for the job and {gib(order.base_bytes)} for its base and a step"
+    rows = f", {gib(order.row_bytes)} of these for its rows," if order.row_bytes >= _TOLD_ROW_BYTES else ""
+    fewer = "fewer rows (sample_rows), " if rows else ""
+    parts = f"{gib(order.job_bytes)} for the job{rows} and {gib(order.base_bytes)} for its base and a step"
     if nodes and needed > largest:
         return (
-            f"it needs {gib(needed)} ({parts}), the largest machine gives training {gib(largest)}: use a smaller base "
+            f"it needs {gib(needed)} ({parts}), the largest machine gives training {gib(largest)}: use {fewer}a smaller base "
             "or rank, shorter rows, a smaller micro_batch_tokens or fewer target modules"
             + ("" if order.settings.gradient_checkpointing else ", or gradient_checkpointing")
         )
@@ -110,7 +114,8 @@ def unfit(order: Order, nodes: Sequence[scheduling.Node], granted: Allowance, *,
     own = order.job_bytes * order.processes
     if granted.resident_bytes is not None and own > granted.resident_bytes:
         return (
-            f"it needs {gib(own)} for itself, your jobs may hold {gib(granted.resident_bytes)} in all: use a lower rank"
+            f"it needs {gib(own)} for itself{rows.removesuffix(',')}, your jobs may hold {gib(granted.resident_bytes)} in "
+            f"all: use {fewer}a lower rank"
         )
     return ""
 

@@ -170,7 +170,8 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         """The base that a request means, and the order that it makes."""
         base = await self._bases.chosen(request.base)
         start = await self._starts.chosen(request.start_version, base)
-        return base, self._bases.completed(wire_jobs.order(request, base, start), base)
+        data = await self._estimates.data(wire.tenant(), request.dataset, request.validation_dataset)
+        return base, self._bases.completed(wire_jobs.order(request, base, start), base, data)
 
     def _job(self, value: Job) -> training_pb2.Job:
         """The job as it is, and as the last plan saw it."""
@@ -199,10 +200,11 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         with wire.below("job"):
             base = await self._bases.chosen(request.job.base)
             start = await self._starts.chosen(request.job.start_version, base)
+            data = await self._estimates.data(wire.tenant(), request.job.dataset, request.job.validation_dataset)
         orders = []
         for place, member in enumerate(members):
             with wire_sweeps.at_member(request, place):
-                order = self._bases.completed(wire_jobs.order(member, base, start), base)
+                order = self._bases.completed(wire_jobs.order(member, base, start), base, data)
                 orders.append(self._runner.require_fit(wire.tenant(), order))
         asked = wire_sweeps.asked(request, orders)
         made = await self._sweeps.create(wire.tenant(), current().principal_id, asked, key_for(request))

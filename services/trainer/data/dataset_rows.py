@@ -45,6 +45,11 @@ class Dataset:
         """What names this version and no other: the name alone is the first one's."""
         return _key(self.dataset, self.version)
 
+    @property
+    def version_name(self) -> str:
+        """What finds this version also when there is a newer one."""
+        return f"{self.dataset}@{self.version}"
+
 
 @dataclass(frozen=True, slots=True)
 class Incoming:

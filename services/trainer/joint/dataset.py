@@ -4,7 +4,7 @@ Two hundred jobs are resident at once, and Python's integers take ten times the 
 Invariant: rows of one split are all of one kind, and row r is the sequences r * width to r * width + width - 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -41,23 +41,31 @@ class Rows:
     ends: NDArray[numpy.int64]
     desirable: NDArray[numpy.bool_]
     # Of each row in a training pass: the mismatch of a judged one goes through the model apart, without a gradient.
-    lengths: list[int] = field(init=False)
-    sequence_tokens: list[int] = field(init=False)
+    lengths: NDArray[numpy.int32] = field(init=False)
 
     def __post_init__(self) -> None:
-        sizes = numpy.diff(self.ends, prepend=0)
-        object.__setattr__(self, "sequence_tokens", sizes.tolist())
-        by_row = sizes.reshape(-1, self.kind.width)
+        by_row = numpy.diff(self.ends, prepend=0).reshape(-1, self.kind.width)
         trained = by_row[:, :1] if self.kind is Kind.JUDGED else by_row
-        object.__setattr__(self, "lengths", trained.sum(axis=1).tolist())
+        object.__setattr__(self, "lengths", trained.sum(axis=1).astype(numpy.int32))
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def sequence(self, index: int) -> Example:
         """Sequence `index` as the bank takes it."""
-        begin, end = int(self.ends[index - 1]) if index else 0, int(self.ends[index])
+        begin, end = self._begin(index), int(self.ends[index])
         return Example(tuple(self.tokens[begin:end].tolist()), tuple(self.supervised[begin:end].tolist()))
+
+    def _begin(self, index: int) -> int:
+        return int(self.ends[index - 1]) if index else 0
+
+    def sequence_tokens(self, wanted: Iterable[int]) -> list[int]:
+        """Length of each of the wanted sequences."""
+        return [int(self.ends[index]) - self._begin(index) for index in wanted]
+
+    def row_tokens(self, rows: Iterable[int]) -> list[int]:
+        """Length of each of these rows in a training pass."""
+        return [int(self.lengths[row]) for row in rows]
 
     def sequences(self, rows: Sequence[int]) -> list[Example]:
         """What a training pass over these rows takes: of a judged row its answer alone."""
@@ -71,7 +79,7 @@ class Rows:
     @property
     def longest_tokens(self) -> int:
         """Length of the longest sequence; 0 when there is none."""
-        return max(self.sequence_tokens, default=0)
+        return int(numpy.diff(self.ends, prepend=0).max(initial=0))
 
     @property
     def highest_token(self) -> int:
@@ -105,9 +113,12 @@ class Rows:
         return cls(kind, **load(data))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Splits:
-    """What a job trains on and, where anything is held out, is evaluated on; `pairing` is that of judged rows."""
+    """What a job trains on and, where anything is held out, is evaluated on; `pairing` is that of judged rows.
+
+    Never written to: jobs that read the same rows alike have it in common (`sharing`).
+    """
 
     training: Rows
     held_out: Rows | None = None

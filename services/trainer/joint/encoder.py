@@ -175,7 +175,8 @@ class _Answer:
         """So many bytes."""
         while len(self._read) < count:
             self._more()
-        found = bytes(self._read[:count])
+        with memoryview(self._read) as read:
+            found = bytes(read[:count])
         del self._read[:count]
         return found
 

@@ -23,6 +23,7 @@ class Read:
 
 def read(work: Work, encoder: Encoder) -> Read:
     """Encode, cut and split the job's files.  Raises Refused for a bad row, and when there is nothing to train on."""
-    found, limit = material.read(work, encoder), work.settings.max_row_tokens
+    source = material.Source.of(work)
+    found, limit = material.read(source, encoder), source.max_row_tokens
     held_out = rows_of(found.validation, limit) if found.validation else None
     return Read(rows_of(found.training, limit), held_out, tuple(found.messages))

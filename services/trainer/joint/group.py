@@ -241,6 +241,7 @@ class Group:
     def _release(self, held: Held) -> None:
         if held.member is not None:
             self._bank.close(held.member.slot)
+            held.member.close()
             held.member = None
 
     def _take_kept(self, kept: Kept) -> None:

@@ -138,6 +138,10 @@ class Member:
             self.unit = None
         return self._lines
 
+    def close(self) -> None:
+        """Nothing more is asked of it.  Its rows go with the last reference, and not when a collector comes by."""
+        self._course.close()
+
     def result(self) -> dict[str, Tensor]:
         """The adapter by PEFT's names: the best one, or the last."""
         return self._best or self.slot.adapter()
@@ -202,7 +206,7 @@ class Member:
         counted = data.supervised_tokens(rows) if data.kind is Kind.PLAIN else len(rows)
         reference = None if data.kind is Kind.PLAIN else self._references.of("training")
         loss = StepLoss(data, self.settings, counted, reference, moved)
-        cut = parts([data.lengths[row] for row in rows], self.settings.micro_batch_tokens)
+        cut = parts(data.row_tokens(rows), self.settings.micro_batch_tokens)
         total, norm = 0.0, 0.0
         for part in cut:
             own = [rows[index] for index in part]
@@ -221,7 +225,7 @@ class Member:
 
     def _stepped(self, rows: Sequence[int], loss: float, norm: float) -> None:
         learning_rate = self._rate()
-        tokens = sum(self._splits.training.lengths[row] for row in rows)
+        tokens = sum(self._splits.training.row_tokens(rows))
         self.progress = replace(
             self.progress,
             step=self.progress.step + 1,

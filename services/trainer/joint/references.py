@@ -39,6 +39,8 @@ class References:
                 scores = yield scored_unit(UnitKind.REFERENCE, rows, part)
                 assert isinstance(scores, Tensor)
                 found.append(scores)
+            # One tensor, and not thousands of a few numbers.
+            found[:] = [torch.cat(found)] if found else []
 
     def of(self, split: str) -> Tensor:
         """Those of a split, [rows, 2]."""
@@ -56,7 +58,7 @@ class References:
 
 def scored_parts(rows: Rows, wanted: Sequence[int], budget_tokens: int) -> list[Sequence[int]]:
     """Cut the wanted sequences into parts that fit in a pass."""
-    lengths = [rows.sequence_tokens[index] for index in wanted]
+    lengths = rows.sequence_tokens(wanted)
     return [wanted[part.start : part.stop] for part in parts(lengths, budget_tokens)]
 
 

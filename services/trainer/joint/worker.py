@@ -25,6 +25,7 @@ from services.chassis.waiting import Waiting
 from services.trainer import checkpoints
 from services.trainer.conduct import Manners, Refused, libraries
 from services.trainer.joint.encoder import DatasetEncoder, Encoder
+from services.trainer.joint.sharing import Sharing
 from services.trainer.work import Command, Do, Line, Said, WorkerOrder
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def run(
     def say(line: Line) -> None:
         write_whole(lines, line.encode())
 
-    encoder = encoder or Encoder(Path(order.base_folder), keep=manners.keep)
+    encoder = Sharing(encoder or Encoder(Path(order.base_folder), keep=manners.keep))
     try:
         with (
             closing(Waiting(order.threads)) as waiting,

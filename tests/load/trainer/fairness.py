@@ -12,12 +12,19 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from trivium.trainer.v1 import training_pb2
 
-from services.trainer.needs import architecture, joint_base_parts, joint_job_parts
-from services.trainer.settings import Settings
+from services.trainer.data.dataset_rows import Dataset
+from services.trainer.data.examples import ChatEncoder
+from services.trainer.data.rows import Format
+from services.trainer.job import Order
+from services.trainer.needs import architecture
+from services.trainer.ordering import memory_parts
+from services.trainer.row_needs import Data
+from services.trainer.settings import Keep, Objective, Settings
 from tests.load.percentile import percentile
 from tests.load.scaled import scaled
 from tests.load.trainer.parts import Figures, say
@@ -33,6 +40,8 @@ _WINDOW_SECONDS = 120.0
 _BURST, _SMALL_JOBS = 100, 20
 _SMALL_STEPS = 5
 _ROWS, _ROW_TOKENS, _RATE = 4, 64, 1e-4
+# How many, and of how many words each.
+_TEXTS = (8, 400)
 _ENDLESS = 20_000
 _PATIENCE_SECONDS = 300.0
 
@@ -127,11 +136,20 @@ def _wait_of(tenant: Tenant, dataset: str) -> float:
 
 def _fill(tenants: Sequence[Tenant], count: int) -> None:
     """Queue so many jobs of each that do not end; in turn, so that nobody has the machine to itself at first."""
-    datasets = [tenant.upload(texts(8, 400)) for tenant in tenants]
+    datasets = [tenant.upload(texts(*_TEXTS)) for tenant in tenants]
     for number in range(count):
         for tenant, dataset in zip(tenants, datasets, strict=True):
             settings = plain_settings(_ROWS, _ROW_TOKENS, _ENDLESS, seed=number, learning_rate=_RATE)
             tenant.order(f"m{number}", dataset, settings)
+
+
+def _data(base: Path) -> Data:
+    """What the jobs train on, as the trainer counts it."""
+    encoder = ChatEncoder.load(base)
+    lengths = [len(encoder.encode_text(row["text"]).tokens) for row in texts(*_TEXTS)]
+    now = datetime.now(UTC)
+    counted = (len(lengths), 0, sum(lengths), max(lengths), sum(lengths))
+    return Data(Dataset("rows", 1, "", "rows.jsonl", Format.TEXT, *counted, now))
 
 
 @contextmanager
@@ -140,9 +158,12 @@ def _tiny(environment: Mapping[str, str]) -> Iterator[Trainer]:
     with tempfile.TemporaryDirectory(prefix="trivium-fair-") as name:
         base = make_base(Path(name) / "base")
         shape = architecture(json.loads((base / "config.json").read_text()))
-        settings = Settings(rank=8)
-        own = sum(joint_job_parts(shape, settings).values())
-        memory = sum(joint_base_parts(shape, settings).values()) + _FIT * own + own // 2
+        settings = Settings(
+            rank=8, objective=Objective.CONTINUED, batch_rows=_ROWS, max_row_tokens=_ROW_TOKENS, keep=Keep.LAST
+        )
+        order = Order("m", "rows", "", "tiny", "", settings, "")
+        shared, own = (sum(parts.values()) for parts in memory_parts(shape, order, _data(base)))
+        memory = shared + _FIT * own + own // 2
         variables = {
             "TRIVIUM_TRAINER_MEMORY_BYTES": str(memory),
             "TRIVIUM_TRAINER_QUANTUM_SECONDS": str(QUANTUM_SECONDS),

@@ -180,7 +180,7 @@ def test_a_spark_has_a_bar_a_value_until_they_share() -> None:
 
 def test_spans_and_lengths_are_said_as_people_say_them() -> None:
     assert [clock(timedelta(seconds=seconds)) for seconds in (5, 65, 3723)] == ["0:05", "1:05", "1:02:03"]
-    assert [size(length) for length in (5 << 20, 3 << 29)] == ["5 MiB", "1.5 GiB"]
+    assert [size(length) for length in (7 << 10, 5 << 20, 3 << 29)] == ["7 KiB", "5 MiB", "1.5 GiB"]
 
 
 def test_a_table_shows_the_place_in_the_queue_and_the_progress() -> None:

@@ -1,6 +1,7 @@
 from collections import Counter
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,6 +53,31 @@ def test_the_plan_is_the_seeds_and_another_seed_is_another_plan() -> None:
     assert made(1) == made(1)
     assert made(1) != made(2)
     assert made(1)[:5] != made(1)[5:]
+
+
+@given(
+    lengths=st.lists(st.integers(2, 20), min_size=1, max_size=80),
+    batch_rows=st.integers(1, 9),
+    seed=st.integers(0, 2**40),
+)
+def test_the_plan_is_that_of_every_release_so_that_jobs_under_way_go_on(
+    lengths: list[int], batch_rows: int, seed: int
+) -> None:
+    steps = Steps(lengths, batch_rows=batch_rows, epochs=2, seed=seed)
+    assert list(steps.since(0)) == [*spelt_out(lengths, batch_rows, seed, 0), *spelt_out(lengths, batch_rows, seed, 1)]
+
+
+def spelt_out(lengths: list[int], batch_rows: int, seed: int, epoch: int) -> list[list[int]]:
+    """An epoch as it was worked out in plain lists when jobs first trained by it."""
+    drawn = torch.Generator().manual_seed((seed * 6364136223846793005 + epoch * 1442695040888963407 + 1) % (1 << 63))
+    order = torch.randperm(len(lengths), generator=drawn).tolist()
+    rows = [
+        row
+        for begin in range(0, len(order), batch_rows * 4)
+        for row in sorted(order[begin : begin + batch_rows * 4], key=lambda row: (lengths[row], row))
+    ]
+    batches = [rows[begin : begin + batch_rows] for begin in range(0, len(rows), batch_rows)]
+    return [batches[index] for index in torch.randperm(len(batches), generator=drawn).tolist()]
 
 
 def test_most_steps_bounds_the_plan() -> None:

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from peft import LoraConfig, get_peft_model
@@ -17,6 +18,7 @@ from services.trainer.job import Job, Measures, Order, Progress, State
 from services.trainer.needs import adapter_parameters, architecture, joint_base_parts, joint_job_parts
 from services.trainer.ordering import completed
 from services.trainer.planning import Allowance, unfit
+from services.trainer.row_needs import Data
 from services.trainer.scheduling.state import Node
 from services.trainer.settings import Keep, Method, Objective, Settings
 from services.trainer.solo.needs import solo_parts, trained_parameters
@@ -112,9 +114,14 @@ def test_an_estimate_counts_what_will_be_trained(base: Path) -> None:
     shape = architecture(json.loads((base / "config.json").read_text()))
     found = estimate(ORDER, ROWS, shape, 200.0)
     assert (found.steps, found.tokens, found.seconds, found.fits) == (20, 8000, 40.0, True)
-    assert found.memory_bytes == sum(
-        (joint_base_parts(shape, ORDER.settings) | joint_job_parts(shape, ORDER.settings)).values()
-    )
+    whole = completed(ORDER, shape, threads=2, serving_rank=16, data=Data(ROWS))
+    assert found.memory_bytes == whole.job_bytes + whole.base_bytes
+    own, shared = joint_job_parts(shape, ORDER.settings), joint_base_parts(shape, ORDER.settings)
+    assert whole.job_bytes == sum(own.values()) + whole.row_bytes
+    assert found.memory_parts == own | shared | {
+        "rows": whole.row_bytes,
+        "reading rows": whole.base_bytes - sum(shared.values()),
+    }
     refused = estimate(ORDER, ROWS, shape, 0.0, "it needs 3 GiB")
     assert (refused.fits, refused.warnings) == (False, [*found.warnings, "it needs 3 GiB"])
 
@@ -124,8 +131,9 @@ def test_an_estimate_of_a_job_that_trains_alone_is_of_its_own_process(base: Path
     shape = architecture(json.loads((base / "config.json").read_text()))
     order = replace(ORDER, settings=replace(ORDER.settings, method=method, rank=Settings().rank))
     found = estimate(order, ROWS, shape, 0.0)
-    assert found.memory_parts == solo_parts(shape, order.settings)
-    assert found.memory_bytes == completed(order, shape, threads=2, serving_rank=16).job_bytes
+    whole = completed(order, shape, threads=2, serving_rank=16, data=Data(ROWS))
+    assert found.memory_parts == solo_parts(shape, order.settings) | {"rows": whole.row_bytes}
+    assert found.memory_bytes == whole.job_bytes
     if method is Method.FULL:
         assert (found.trainable_parameters, found.version_bytes) == (shape.parameters, 2 * shape.parameters)
     else:
@@ -194,6 +202,39 @@ def test_what_no_machine_could_hold_is_refused_with_its_arithmetic() -> None:
     assert refusal.endswith("or gradient_checkpointing")
     asked = replace(order, settings=Settings(gradient_checkpointing=True))
     assert "gradient_checkpointing" not in unfit(asked, [Node("a", 8 << 30, 2)], Allowance())
+
+
+def test_a_refusal_says_what_the_rows_take_where_that_is_much() -> None:
+    order = replace(ORDER, job_bytes=6 << 30, base_bytes=3 << 30, row_bytes=5 << 30)
+    refusal = unfit(order, [Node("a", 8 << 30, 2)], Allowance())
+    assert refusal.startswith(
+        "it needs 9.0 GiB (6.0 GiB for the job, 5.0 GiB of these for its rows, and 3.0 GiB for its base and a step)"
+    )
+    assert "use fewer rows (sample_rows), a smaller base" in refusal
+    own = unfit(order, [Node("a", 64 << 30, 2)], Allowance(resident_bytes=5 << 30))
+    assert own.startswith("it needs 6.0 GiB for itself, 5.0 GiB of these for its rows, your jobs may hold 5.0 GiB")
+    few = replace(order, row_bytes=1 << 10)
+    assert "for its rows" not in unfit(few, [Node("a", 8 << 30, 2)], Allowance())
+
+
+def test_more_rows_take_more_and_a_sample_of_them_less(base: Path) -> None:
+    shape = architecture(json.loads((base / "config.json").read_text()))
+    many = replace(ROWS, rows=1_000_000, tokens=100_000_000)
+
+    def row_bytes(dataset: Dataset, **settings: Any) -> int:
+        order = replace(ORDER, settings=replace(ORDER.settings, **settings))
+        return completed(order, shape, threads=2, serving_rank=16, data=Data(dataset)).row_bytes
+
+    # Five bytes a token.
+    assert row_bytes(many) > 500_000_000
+    assert row_bytes(many, method=Method.QLORA) > row_bytes(many)
+    assert row_bytes(many, sample_rows=40) < row_bytes(ROWS) + 40 * 5 * ROWS.max_row_tokens
+    # What a recipe makes of a record is known when it is made.
+    records = replace(ROWS, format=Format.RECORDS)
+    assert row_bytes(records) > 5 * ROWS.rows * ORDER.settings.max_row_tokens
+    held_out = completed(ORDER, shape, threads=2, serving_rank=16, data=Data(ROWS, many))
+    assert held_out.row_bytes > 500_000_000
+    assert (held_out.dataset, held_out.validation_dataset) == ("rows@1", "rows@1")
 
 
 def test_what_a_tenant_could_never_hold_is_refused_at_once() -> None:

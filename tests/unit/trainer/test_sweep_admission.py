@@ -10,10 +10,13 @@ from trivium.trainer.v1 import training_pb2
 from services.chassis.context import Bearer, RequestContext, Role, serving
 from services.chassis.errors import Failure, Reason
 from services.trainer.bases import Chosen
+from services.trainer.estimates import Estimates
 from services.trainer.job import Order
 from services.trainer.needs import Architecture
+from services.trainer.row_needs import Data
 from services.trainer.servicer import TrainingServicer
 from tests.unit.trainer.scripted import World
+from tests.unit.trainer.test_estimates import UNMEASURABLE
 
 ASKING = RequestContext("acme", "ada", frozenset({Role.MEMBER}), Bearer(), "c", None, "/CreateSweep")
 SHAPE = Architecture(hidden_size=32, intermediate_size=64, layers=2, vocabulary=100, tied=True, linears={})
@@ -25,7 +28,7 @@ class Bases:
     async def chosen(self, name: str) -> Chosen:
         return Chosen("tiny", "sha256:base", "", SHAPE)
 
-    def completed(self, order: Order, base: Chosen) -> Order:
+    def completed(self, order: Order, base: Chosen, data: Data) -> Order:
         return replace(order, job_bytes=1 << 50 if order.settings.rank > 8 else 1 << 20)
 
 
@@ -43,8 +46,9 @@ async def test_a_member_that_does_not_fit_refuses_the_sweep_with_the_arithmetic(
         axes=[training_pb2.SweepAxis(setting="lora.rank", values=["4", "16"])],
     )
     async with world.running() as runner:
-        verbs: dict[str, Any] = dict.fromkeys(("jobs", "datasets", "bell", "jobs_dir", "estimates", "publications"))
+        verbs: dict[str, Any] = dict.fromkeys(("jobs", "datasets", "bell", "jobs_dir", "publications"))
         verbs |= {"sweeps": world.sweeps, "bases": Bases(), "starts": Starts(), "runner": runner}
+        verbs["estimates"] = Estimates(world.database, world.jobs, UNMEASURABLE)
         servicer = TrainingServicer(cast("Any", SimpleNamespace(**verbs)), cast("Any", None))
         with serving(ASKING), pytest.raises(Failure) as refused:
             await servicer.CreateSweep(wanted, None)

@@ -22,7 +22,7 @@ _CHART_ROWS = 12
 _LEAST_CHART_ROWS = 4
 # Lines beside the chart, and one that the cursor stands on.
 _OTHER_ROWS = 9
-_GIB, _MIB = 1 << 30, 1 << 20
+_GIB, _MIB, _KIB = 1 << 30, 1 << 20, 1 << 10
 _STATES = {"running": "training", "registering": "registering its version"}
 # How a sentence begins that says why no steps are done.
 _HELD_UP = {"queued": "It waits", "paused": "It waits", "running": "No step for a while"}
@@ -183,4 +183,6 @@ def clock(span: timedelta) -> str:
 
 def size(length_bytes: int) -> str:
     """A length in the unit that suits it."""
+    if length_bytes < _MIB:
+        return f"{length_bytes / _KIB:.0f} KiB"
     return f"{length_bytes / _GIB:.1f} GiB" if length_bytes >= _GIB else f"{length_bytes / _MIB:.0f} MiB"

@@ -9,6 +9,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from services.trainer.joint.admitting import Admission
+from services.trainer.joint.encoder import DatasetEncoder
 from services.trainer.joint.group import Facts, Group
 from services.trainer.joint.keeping import Keeper
 from services.trainer.joint.preparing import Preparer
@@ -24,11 +25,13 @@ ONE_AT_A_TIME = Step(budget_tokens=1000, max_members=1, tokens_per_second=1.0)
 
 
 @contextmanager
-def opened(own: Company, root: Path, base: Path, said: list[Line]) -> Iterator[tuple[Group, SimpleQueue[Any]]]:
+def opened(
+    own: Company, root: Path, base: Path, said: list[Line], encoder: DatasetEncoder | None = None
+) -> Iterator[tuple[Group, SimpleQueue[Any]]]:
     """A group at the beginning of time, and what its preparer has done."""
     order = WorkerOrder(str(base), "tiny", "sha256:0", 1, "bfloat16", str(root), 1 << 30)
     inbox: SimpleQueue[Any] = SimpleQueue()
-    preparer = Preparer(InProcess(own.encoder), inbox.put)
+    preparer = Preparer(encoder or InProcess(own.encoder), inbox.put)
     thread = threading.Thread(target=preparer.run)
     thread.start()
     try:
@@ -54,7 +57,7 @@ def test_of_jobs_that_have_no_time_to_lose_the_one_with_the_nearest_deadline_ste
     tmp_path: Path, base: Path
 ) -> None:
     own, said = company(base), list[Line]()
-    once = sum(own.rows(PLAIN, SETTINGS).lengths)
+    once = int(own.rows(PLAIN, SETTINGS).lengths.sum())
     deadlines = {"a-shorter": (9, 17.0), "b-longer": (10, 11.0)}
     rows = tmp_path / "rows.jsonl"
     rows.write_text(text(PLAIN))

@@ -24,7 +24,7 @@ def test_units_hold_no_more_tokens_than_the_budget_but_one_row_always_fits() -> 
 def test_rows_are_what_was_laid_down_also_in_another_process() -> None:
     rows = rows_of([Pair(example(2, 1), example(2, 3)), Pair(example(1, 1, 9), example(1, 2, 9))], 100)
     read = Rows.decode(rows.encode(), Kind.PAIR)
-    assert read.lengths == rows.lengths == [8, 5]
+    assert read.lengths.tolist() == rows.lengths.tolist() == [8, 5]
     assert read.sequences([1]) == [example(1, 1, 9), example(1, 2, 9)]
     assert read.longest_tokens == 5
     assert read.highest_token == 11
@@ -33,7 +33,7 @@ def test_rows_are_what_was_laid_down_also_in_another_process() -> None:
 
 def test_a_judged_row_is_asked_beside_its_question_with_the_answer_of_the_row_before() -> None:
     rows = rows_of([Judged(example(2, 1), True), Judged(example(3, 2, 50), False)], 100)
-    assert rows.lengths == [3, 5]
+    assert rows.lengths.tolist() == [3, 5]
     assert rows.desirable.tolist() == [True, False]
     assert rows.sequence(3) == Example((50, 51, 52, 3), (False, False, False, True))
     # The first row's neighbour is the last.

@@ -65,7 +65,7 @@ def work(base: Path, tmp_path: Path) -> Work:
 
 def test_jobs_of_all_kinds_train_on_rendered_records_with_the_letters_of_what_they_train_on(work: Work) -> None:
     encoder = ChatEncoder.load(Path(work.base_folder))
-    (held_out,) = material.read(work, encoder).validation
+    (held_out,) = material.read(material.Source.of(work), encoder).validation
     assert isinstance(held_out, Example)
     learned = [token for token, said in zip(held_out.tokens, held_out.supervised, strict=True) if said]
     assert encoder.tokenizer.decode(learned) == "B<|im_end|>"

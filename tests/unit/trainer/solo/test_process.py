@@ -138,7 +138,7 @@ def test_a_job_whose_files_cannot_be_read_for_now_says_what_the_system_said_and_
 def test_rows_that_were_cut_are_named(tmp_path: Path, base: Path) -> None:
     long: dict[str, object] = {"prompt": "Why?", "completion": "x" * 300}
     folder = ordered(tmp_path / "job", base, with_settings(max_row_tokens=100), [*conversations(3), long])
-    found = material.read(Work.read(folder), ChatEncoder.load(base))
+    found = material.read(material.Source.of(Work.read(folder)), ChatEncoder.load(base))
     assert found.messages == ["Rows longer than 100 tokens, which were cut: 1, lines 4"]
     assert len(found.training) == 4
 
@@ -164,7 +164,7 @@ def test_rows_come_from_the_process_that_reads_them_as_they_would_be_read_here(
         found = encoder.encode(folder, material.size_bytes(work))
     finally:
         encoder.close()
-    expected = material.read(work, ChatEncoder.load(base))
+    expected = material.read(material.Source.of(work), ChatEncoder.load(base))
     assert found.splits.held_out is not None
     assert found.splits.training.examples() == expected.training
     assert found.splits.held_out.examples() == expected.validation
