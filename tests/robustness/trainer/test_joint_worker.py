@@ -19,6 +19,7 @@ from tests.tiny_model import TinyModel
 from tests.unit.trainer.joint.company import PLAIN, text
 from tests.unit.trainer.joint.workers import Bench, Running, digest, is_last, join
 from tests.unit.trainer.later_release import of_a_later_format
+from tests.unit.trainer.old_formats import write_first
 from tests.unit.trainer.tiny import TEMPLATE
 
 SETTINGS = Settings(rank=4, alpha=8, batch_rows=3, epochs=3, learning_rate=1e-2, checkpoint_steps=3)
@@ -345,22 +346,8 @@ def first_format(folder: Path) -> Path:
     from services.trainer.bank import Bank
 
     slot = Bank(base).open(spec_of(SETTINGS, base))
-    stored = {"generator": tensors["slot.generator"]}
-    names = {"weights": "weight", "first_moment": "exp_avg", "second_moment": "exp_avg_sq"}
-    for vector, part in names.items():
-        slot.weights.copy_(tensors[f"slot.{vector}"])
-        for name, tensor in slot.adapter().items():
-            stored[f"{part}.{name.replace('.weight', '.default.weight')}"] = tensor
-    root = folder / "first"
-    root.mkdir()
-    written = checkpoints.write(root, stored, found.progress, {})
-    manifest = written.folder / checkpoints.MANIFEST
-    described = json.loads(manifest.read_text())
-    described["format"] = 1
-    del described["files"][checkpoints.STATE]
-    (written.folder / checkpoints.STATE).unlink()
-    manifest.write_text(json.dumps(described))
-    return root
+    slot.restore({name.removeprefix("slot."): tensor for name, tensor in tensors.items()})
+    return write_first(folder / "first", slot, found.progress).parent
 
 
 def model(folder: Path) -> object:

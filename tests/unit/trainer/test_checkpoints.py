@@ -1,5 +1,4 @@
 import errno
-import json
 import os
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 from services.chassis.errors import Failure, Reason
 from services.trainer import checkpoints
 from services.trainer.job import Progress
+from tests.unit.trainer import old_formats
 from tests.unit.trainer.later_release import of_a_later_format
 
 
@@ -115,14 +115,12 @@ def test_what_is_stored_beside_the_tensors_comes_back(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_the_first_format_is_read(tmp_path: Path) -> None:
-    folder = write(tmp_path, 3).folder
-    (folder / checkpoints.STATE).unlink()
-    manifest = json.loads((folder / checkpoints.MANIFEST).read_text())
-    del manifest["format"], manifest["files"][checkpoints.STATE]
-    (folder / checkpoints.MANIFEST).write_text(json.dumps(manifest))
+    progress = {"step": 3, "total_steps": 10, "trained_tokens": 21, "loss": 0.5}
+    old_formats.write(tmp_path, 1, {"generator": torch.zeros(4)}, progress)
     found = checkpoints.newest(tmp_path)
     assert found is not None
-    assert (found.format, found.progress.step) == (1, 3)
+    assert (found.format, found.progress) == (1, Progress(3, 10, 21, 0.5))
+    assert torch.equal(checkpoints.load_tensors(found)["generator"], torch.zeros(4))
     assert checkpoints.load_state(found) == {}
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from services.trainer import checkpoints
 from services.trainer.conduct import Refused
 from services.trainer.joint.dataset import Splits
 from services.trainer.joint.encoder import DatasetEncoder, Encoded
@@ -14,8 +13,8 @@ from services.trainer.joint.mismatching import PAIRING, Pairing
 from services.trainer.joint.preparing import Preparer, Ready
 from services.trainer.settings import Keep, Objective, Settings
 from services.trainer.work import CHECKPOINTS, Line, Said, Work
-from tests.unit.trainer.earlier_release import as_format_three
 from tests.unit.trainer.joint.company import PAIRS, company, same
+from tests.unit.trainer.old_formats import write_joint
 
 
 class Gated:
@@ -159,10 +158,7 @@ def test_a_job_of_the_release_before_goes_on_with_the_mismatches_that_its_refere
     rows.write_text("")
     job = held(tmp_path, "job", "a")
     Work(str(base), "tiny", str(rows), settings, threads=1, data_dir=str(tmp_path)).write(job.folder)
-    (tmp_path / "now").mkdir()
-    written = checkpoints.write(tmp_path / "now", broken.tensors(), broken.progress, {}, state=broken.state())
-    (job.folder / CHECKPOINTS).mkdir()
-    as_format_three(written, job.folder / CHECKPOINTS)
+    write_joint(job.folder / CHECKPOINTS, 3, broken)
     ready = prepared(Encodes(splits), job)
     assert ready.encoded is not None
     assert ready.found is not None

@@ -8,7 +8,7 @@ from services.trainer.joint import mismatching
 from services.trainer.joint.mismatching import PAIRING, Pairing
 from services.trainer.settings import Method, Objective
 from services.trainer.solo.order import Checkpointed, Evaluated, Started, Stepped
-from tests.unit.trainer.earlier_release import as_format_three
+from tests.unit.trainer.old_formats import write_solo
 from tests.unit.trainer.solo.small_jobs import METHODS, OBJECTIVES, Job, judged_pairs, with_settings
 
 
@@ -93,7 +93,7 @@ def test_a_job_of_the_release_before_goes_on_with_the_mismatches_that_its_refere
         broken.stop_after(3)
     found = checkpoints.newest(broken.order.kept)
     assert found is not None
-    as_format_three(found, resumed.order.kept)
+    write_solo(resumed.order.kept, 3, found.folder)
     assert resumed.finish() == whole
     assert resumed.said(Started)[0].progress.step == 3
     # So that a later process goes on with them, too.
