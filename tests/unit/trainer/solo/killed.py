@@ -1,6 +1,6 @@
 """Trains solo jobs in processes that kill themselves at one write point after the other, then once undisturbed.
 
-Run as `python -m tests.unit.trainer.solo.killed FOLDER BASE`; prints one line of JSON: the result's digest for
+Run as `python -m tests.unit.trainer.solo.killed FOLDER BASE`; prints one line of JSON: by method the result's digest for
 each point at which the first process died.  One process loads the libraries, all others are its forks.
 """
 
@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -22,7 +21,12 @@ from services.trainer.solo import libraries
 from tests.unit.trainer.solo.small_jobs import Job, with_settings
 
 # Two checkpoints, with best weights in both.
-SETTINGS = with_settings(method=Method.DORA, dropout=0.1, max_steps=2, checkpoint_steps=1, evaluation_steps=1)
+SETTINGS = {
+    method: with_settings(method=method, dropout=0.1, max_steps=2, checkpoint_steps=1, evaluation_steps=1)
+    for method in (Method.DORA, Method.QLORA, Method.FULL)
+}
+# The calm run (0), and points of either checkpoint: all of one method, of the others before, within and behind a write.
+POINTS = {Method.DORA: range(1000), Method.QLORA: (0, 5, 10, 20), Method.FULL: (0, 6, 15, 19)}
 
 
 def in_fork(work: Callable[[], object]) -> int:
@@ -36,19 +40,19 @@ def in_fork(work: Callable[[], object]) -> int:
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
 
-def digest(folder: Path, base: Path, found: Path) -> None:
+def digest(folder: Path, base: Path, method: Method, found: Path) -> None:
     """Train to the end, from wherever the folder stands, and write down what came of it."""
-    found.write_text(new_job(folder, base).finish())
+    found.write_text(new_job(folder, base, method).finish())
 
 
-def new_job(folder: Path, base: Path) -> Job:
+def new_job(folder: Path, base: Path, method: Method) -> Job:
     """The job of the folder."""
-    job = Job(folder, base, SETTINGS)
+    job = Job(folder, base, SETTINGS[method])
     job.validation = job.training[:2]
     return job
 
 
-def killed_at(folder: Path, base: Path, wanted: int) -> None:
+def killed_at(folder: Path, base: Path, method: Method, wanted: int) -> None:
     """Train until the write point of this number, counted from 1, and die there."""
     # Steps and writes go on side by side: whichever comes to the number dies of it.
     passed = itertools.count(1)
@@ -57,7 +61,7 @@ def killed_at(folder: Path, base: Path, wanted: int) -> None:
         if next(passed) == wanted:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    new_job(folder, base).finish(at=at, each_step=lambda: at("a step begins"))
+    new_job(folder, base, method).finish(at=at, each_step=lambda: at("a step begins"))
 
 
 def main(parent: Path, base: Path) -> None:
@@ -65,17 +69,25 @@ def main(parent: Path, base: Path) -> None:
     libraries.prepare()
     torch.set_num_threads(1)
     # What libraries load and prepare on their first use is there for all forks.
-    new_job(parent / "first", base).finish()
+    for method in POINTS:
+        new_job(parent / "first" / method, base, method).finish()
     # accelerate collects garbage before it trains: not that of the libraries, once more in each.
     gc.freeze()
-    digests: dict[str, Any] = {}
-    for wanted in range(1000):
-        folder, found = parent / str(wanted), parent / f"{wanted}.digest"
-        if wanted and in_fork(partial(killed_at, folder, base, wanted)) != signal.SIGKILL:
-            break
-        assert in_fork(partial(digest, folder, base, found)) == 0
-        digests[str(wanted)] = found.read_text()
+    digests = {method.value: digests_of(parent / method, base, method) for method in POINTS}
     sys.stdout.write(json.dumps(digests) + "\n")
+
+
+def digests_of(parent: Path, base: Path, method: Method) -> dict[int, str]:
+    """What comes of a job of this method that is killed at each of its points, until there is none of that number."""
+    parent.mkdir()
+    digests: dict[int, str] = {}
+    for wanted in POINTS[method]:
+        folder, found = parent / str(wanted), parent / f"{wanted}.digest"
+        if wanted and in_fork(partial(killed_at, folder, base, method, wanted)) != signal.SIGKILL:
+            break
+        assert in_fork(partial(digest, folder, base, method, found)) == 0
+        digests[wanted] = found.read_text()
+    return digests
 
 
 if __name__ == "__main__":
