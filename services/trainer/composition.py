@@ -33,6 +33,7 @@ from services.trainer.executors.ray import RayExecutor
 from services.trainer.job import Job
 from services.trainer.jobs import Jobs
 from services.trainer.leases import Leases
+from services.trainer.lost_results import Results
 from services.trainer.meter import Meter
 from services.trainer.publications import Places, Publications
 from services.trainer.publisher import Publisher
@@ -167,7 +168,13 @@ async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Adapters)
                 jobs,
                 publisher,
                 needed,
-                folder=settings.jobs_dir,
+                Results(
+                    database,
+                    settings.jobs_dir,
+                    settings.lost_result_seconds,
+                    now=runtime.clock.now,
+                    changed=changed,
+                ),
                 lineage=lineage,
                 pause_after=limits.pause_after,
                 done=wake,

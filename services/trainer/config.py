@@ -68,6 +68,9 @@ class TrainerSettings(ServiceSettings):
     idle_seconds: float = Field(default=60.0, ge=0)
     # Another trainer may take a job over when its holder has been silent for so long.
     lease_seconds: float = Field(default=15.0, gt=0)
+    # A trained job that is not registered yet is trained again when nobody has said for so long that its result is there:
+    # longer than it takes to start a machine again, since training takes longer still.
+    lost_result_seconds: float = Field(default=900.0, gt=0)
     # Where jobs train: on this machine (local), or on all machines of a Ray cluster (ray), of which this one must be a
     # node and which no other trainer uses.  Ray's head is at ray_address (host:port); no cluster is started here.  All
     # machines need data_dir and the model cache at the same paths (a shared file system), and the same code installed.

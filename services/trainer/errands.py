@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 from services.chassis.errors import Code, Failure
@@ -18,9 +17,9 @@ from services.chassis.logs import Log
 from services.trainer import moves
 from services.trainer.job import Job, Move, State
 from services.trainer.jobs import Jobs
+from services.trainer.lost_results import Results
 from services.trainer.outages import Patience
 from services.trainer.publisher import Publisher, PublishPostponed, PublishRefused
-from services.trainer.work import RESULT
 
 # Fetches at the same time, in all and of one tenant's jobs; more would only share the same wire and disk.
 _FETCHES = 3
@@ -81,8 +80,8 @@ class Errands:
         jobs: Jobs,
         publisher: Publisher,
         needed: Prerequisite,
+        results: Results,
         *,
-        folder: Path,
         lineage: Callable[[Job], Awaitable[Mapping[str, object]]],
         pause_after: Callable[[int], float],
         done: Callable[[], None],
@@ -91,7 +90,7 @@ class Errands:
         self._jobs = jobs
         self._publisher = publisher
         self._needed = needed
-        self._folder = folder
+        self._results = results
         self._lineage = lineage
         self._pause_after = pause_after
         self._done = done
@@ -123,9 +122,17 @@ class Errands:
         ]
         self._fetch_some(fetching)
         for job in jobs:
+            if job.state is not State.REGISTERING:
+                continue
             # Another trainer's results lie on its own disk.
-            if job.state is State.REGISTERING and (self._folder / job.job / RESULT).exists():
+            if self._results.here(job):
                 self._begin("register", job, self._register)
+            elif self._results.lost(job):
+                self._begin("train again", job, self._train_again)
+
+    async def keep_results(self) -> None:
+        """Say which results are here, so that nobody takes them for lost."""
+        await self._results.keep([job for errand, job in self._under_way if errand == "register"])
 
     def _fetch_some(self, wanted: Sequence[Job]) -> None:
         """Give the free places to tenants in turn; those of one come in the order of the queue."""
@@ -160,12 +167,15 @@ class Errands:
 
     async def _register(self, seen: Job) -> None:
         tries = 0
-        # Whoever asks for it may have looked before another had been done: the result is gone then.
-        job = await self._patiently(partial(self._jobs.get, seen.tenant, seen.job))
-        while job.state is State.REGISTERING:
+        while True:
+            # Whoever asks for it may have looked before another had been done; and while it waited, a result that nobody
+            # was heard of for long may have been taken for lost, or be so.
+            job = await self._patiently(partial(self._jobs.get, seen.tenant, seen.job))
+            if not _awaited(job, seen) or not self._results.here(job):
+                return
             try:
                 kept = await self._lineage(job)
-                version = await self._publisher.publish(job, self._folder / job.job / RESULT, kept)
+                version = await self._publisher.publish(job, self._results.path(job), kept)
             except (PublishPostponed, OSError) as why:
                 # The disk's faults are the operator's to mend: the job waits, and so does nobody else.
                 tries += 1
@@ -177,11 +187,14 @@ class Errands:
                 self._log.warning("registration_postponed", job=job.job, tries=tries, why=failure.reason.name)
                 await asyncio.sleep(self._pause_after(tries))
             except PublishRefused as refusal:
-                await self._refuse(job, refusal.reason, str(refusal))
+                await self._decide(job, partial(_refused, seen, refusal))
                 return
             else:
-                await self._decide(job, _succeeded(version))
+                await self._decide(job, partial(_succeeded, seen, version))
                 return
+
+    async def _train_again(self, job: Job) -> None:
+        await self._patiently(partial(self._results.train_again, job))
 
     async def _fetch(self, job: Job) -> None:
         """Try to bring here what the job needs; what only passes is tried again after a pause, which holds no place."""
@@ -214,6 +227,15 @@ class Errands:
         await self._patiently(partial(self._jobs.decide, job, choose))
 
 
-def _succeeded(version: str) -> Callable[[Job], Move | None]:
+def _awaited(job: Job, seen: Job) -> bool:
+    """Whether the job as it is waits for the result that was seen: it may be trained again by now."""
+    return job.state is State.REGISTERING and job.lease.epoch == seen.lease.epoch
+
+
+def _succeeded(seen: Job, version: str, job: Job) -> Move | None:
     move = Move(State.SUCCEEDED, f"registered as {version}", {"version": version})
-    return lambda now: None if now.state.finished else move
+    return move if _awaited(job, seen) else None
+
+
+def _refused(seen: Job, refusal: PublishRefused, job: Job) -> Move | None:
+    return moves.refuse(job, refusal.reason, str(refusal)) if _awaited(job, seen) else None

@@ -45,7 +45,8 @@ MOVES: dict[State, frozenset[State]] = {
     # To the registry: the best member of a sweep, which waited with its result for the others.
     State.PAUSED: frozenset({State.QUEUED, State.REGISTERING}) | _END,
     State.CANCELLING: _END,
-    State.REGISTERING: frozenset({State.SUCCEEDED, State.FAILED}),
+    # Queued again: its result was lost with the trainer that had it.
+    State.REGISTERING: frozenset({State.QUEUED, State.SUCCEEDED, State.FAILED}),
     State.SUCCEEDED: frozenset(),
     State.FAILED: frozenset(),
     State.CANCELLED: frozenset(),
@@ -140,7 +141,11 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job of a tenant.  `crashes` counts processes lost since the last checkpoint."""
+    """One job of a tenant.
+
+    `crashes` counts processes lost since the last checkpoint.  `result_seen_at` is when, while its version is being
+    registered, a trainer last said that it has the result (Unix seconds, 0 for never).
+    """
 
     tenant: str
     job: str
@@ -159,6 +164,7 @@ class Job:
     crashes: int = 0
     lease: Lease = field(default_factory=Lease)
     measures: Measures = field(default_factory=Measures)
+    result_seen_at: float = 0.0
 
     def estimated_end(self, now: datetime) -> datetime | None:
         """Return when training will end by the pace so far, or None when there is none to go by."""

@@ -81,6 +81,7 @@ def add(
         lease_since=0.0,
         lease_nodes="[]",
         measures="{}",
+        result_seen_at=0.0,
     )
     session.add(row)
     session.flush()
@@ -95,6 +96,9 @@ def move(session: Session, row: JobRow, state: State, message: str, now: float) 
     row.state = state.value
     if state is State.RUNNING and row.started_at is None:
         row.started_at = now
+    if state is State.REGISTERING:
+        # By who settles it.
+        row.result_seen_at = now
     if state.finished:
         row.ended_at = now
     if not state.holds_child:
@@ -146,6 +150,7 @@ def job_of(row: JobRow) -> Job:
             row.lease_owner, row.lease_epoch, row.lease_expires_at, tuple(json.loads(row.lease_nodes)), row.lease_since
         ),
         measures=Measures(**json.loads(row.measures)),
+        result_seen_at=row.result_seen_at,
     )
 
 

@@ -133,6 +133,7 @@ class Runner:
         while True:
             await asyncio.sleep(self._leases.seconds / 3)
             await self._patiently(self._leases.renew)
+            await self._patiently(self._errands.keep_results)
 
     async def _hear(self) -> None:
         while True:

@@ -82,6 +82,7 @@ class JobRow(Base):
     lease_since: Mapped[float] = mapped_column(Float, default=0.0, server_default="0")
     lease_nodes: Mapped[str] = mapped_column("lease_nodes_json", Text, default="[]", server_default="[]")
     measures: Mapped[str] = mapped_column("measures_json", Text, default="{}", server_default="{}")
+    result_seen_at: Mapped[float] = mapped_column(Float, default=0.0, server_default="0")
     __table_args__ = (
         Index("ix_jobs_state", "state", "queued_at"),
         Index("ix_jobs_dataset", "tenant", "dataset_digest"),

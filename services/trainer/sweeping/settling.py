@@ -25,6 +25,9 @@ class Change:
     ended_at_rung: int | None = None
 
 
+_REGISTERING = Change("the best member of its sweep; registering the version", State.REGISTERING)
+
+
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """Changes of members by position, and what the sweep itself becomes."""
@@ -71,7 +74,11 @@ def ending(job: Job) -> State | None:
 
 def _registered(sweep: Sweep) -> Settlement | None:
     """The best member is on its way into the registry: its end is the sweep's."""
-    job = next(member.job for member in sweep.members if member.job.job == sweep.best)
+    position, member = next((at, one) for at, one in enumerate(sweep.members) if one.job.job == sweep.best)
+    job = member.job
+    if member.waits:
+        # Its result had been lost, and it has trained again.
+        return Settlement({position: _REGISTERING}, best=sweep.best)
     if job.state is State.SUCCEEDED:
         return Settlement(state=SweepState.SUCCEEDED, best=sweep.best)
     if not job.state.finished:
@@ -113,7 +120,7 @@ def _ended(sweep: Sweep, decision: Decision, changes: dict[int, Change]) -> Sett
     if best is None:
         return Settlement(changes, SweepState.FAILED, message=_why(sweep))
     assert decision.best is not None
-    changes[decision.best] = Change("the best member of its sweep; registering the version", State.REGISTERING)
+    changes[decision.best] = _REGISTERING
     return Settlement(changes, best=best.job.job)
 
 

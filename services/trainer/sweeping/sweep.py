@@ -131,6 +131,12 @@ class Sweep:
         return Rules(len(self.rungs), self.kept_ratio, self.metric.lower_is_better)
 
     @property
+    def registering(self) -> bool:
+        """Whether its best member is on its way into the registry, and not training again because its result was lost."""
+        best = next((member.job.state for member in self.members if member.job.job == self.best), None)
+        return best is not None and (best is State.REGISTERING or best.finished)
+
+    @property
     def version(self) -> str:
         """The version that came of it; empty while there is none."""
         return next((member.job.version for member in self.members if member.job.job == self.best), "")

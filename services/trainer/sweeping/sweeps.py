@@ -111,7 +111,7 @@ class Sweeps:
             if found.state is SweepState.CANCELLED:
                 return found, []
             # Trained and on its way into the registry: what is acknowledged there cannot be taken back from here.
-            if found.state.finished or found.best:
+            if found.state.finished or found.registering:
                 state = found.state.value if found.state.finished else "its best member is being registered"
                 raise Failure(Reason.SWEEP_FINISHED, name=sweep, state=state)
             changed = change(session, row, cancelled(found), self._seconds())

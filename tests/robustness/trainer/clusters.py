@@ -35,7 +35,7 @@ from services.trainer.settings import Settings
 from services.trainer.terms import Granted, Limits, Wake
 from services.trainer.work import Work
 from tests.unit.trainer.sweeping.test_sweeps import sweeps_in
-from tests.unit.trainer.test_jobs import ORDER, jobs_in, leases_in, reports_in, stored
+from tests.unit.trainer.test_jobs import ORDER, jobs_in, leases_in, reports_in, results_in, stored
 
 CHECKOUT = Path(__file__).parents[3]
 # Of the loopback network, and none that Ray would replace by an address that others reach.
@@ -235,7 +235,7 @@ async def queue_over(address: str, base: Path, rows: str, folder: Path) -> Async
             jobs,
             Registered(),
             AllHere(),
-            folder=jobs_dir,
+            results_in(database, jobs_dir),
             lineage=sweeps.lineage,
             pause_after=limits.pause_after,
             done=wake,

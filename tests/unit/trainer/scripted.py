@@ -1,6 +1,7 @@
 """A runner at work, whose processes do nothing but what a test has them say."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -15,6 +16,7 @@ from services.trainer.executors.executor import Lost, News, Training, Unheard
 from services.trainer.job import Job, State
 from services.trainer.meter import Meter
 from services.trainer.planning import Allowance
+from services.trainer.publisher import Publisher
 from services.trainer.remains import Remains, Retention
 from services.trainer.reports import Report
 from services.trainer.runner import Runner
@@ -22,10 +24,16 @@ from services.trainer.scheduling.choosing import Share
 from services.trainer.scheduling.state import Node, Policy, Process, Turn
 from services.trainer.settings import Settings
 from services.trainer.terms import Granted, Limits, Wake
-from services.trainer.work import LAST, Line, Work
+from services.trainer.work import LAST, ORDER, RESULT, Line, Work
 from tests.stack import eventually
 from tests.unit.trainer.sweeping.test_sweeps import sweeps_in
-from tests.unit.trainer.test_jobs import jobs_in, leases_in, reports_in, stored
+from tests.unit.trainer.test_jobs import jobs_in, leases_in, reports_in, results_in, stored
+
+
+def left(folder: Path, job: Job, epoch: int = 0) -> None:
+    """What a job that was trained under a lease leaves for its registration."""
+    (folder / job.job / RESULT).mkdir(parents=True)
+    (folder / job.job / ORDER).write_text(json.dumps({"epoch": epoch}))
 
 
 class Nobody:
@@ -137,12 +145,14 @@ class World:
         self.meter = Meter(self.telemetry)
         self.jobs = jobs_in(database, self._heard, self.meter.ended)
         self.bases = Bases()
+        self.publisher: Publisher = Nobody()
         self.leases = leases_in(database)
         self.executor = Scripted(self.leases.owner)
         self.sweeps = sweeps_in(database, self._heard)
         self.holding: list[str] = []
         # As the trainer is set to.
         self.threads = 1
+        self.lost_seconds = 60.0
 
     def _heard(self, job: str) -> None:
         for listener in self.listeners:
@@ -163,9 +173,9 @@ class World:
         limits = Limits(max_crashes=3, restart_seconds=0.01, max_restart_seconds=0.1, plan_seconds=0.05)
         errands = Errands(
             self.jobs,
-            Nobody(),
+            self.publisher,
             self.bases,
-            folder=self.folder,
+            results_in(self.database, self.folder, self.lost_seconds, self._heard),
             lineage=self.sweeps.lineage,
             pause_after=limits.pause_after,
             done=wake,

@@ -5,7 +5,6 @@ import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -57,7 +56,7 @@ async def fetching(wire: Wire, woken: asyncio.Event, pause_seconds: float) -> As
         cast(Any, AllQueued()),
         nobody,
         wire,
-        folder=Path("jobs"),
+        nobody,
         lineage=nobody,
         pause_after=lambda _: pause_seconds,
         done=woken.set,

@@ -19,6 +19,7 @@ from services.trainer.data.checker import Checker
 from services.trainer.job import Event, EventKind, Job, Move, Order, Progress, State
 from services.trainer.jobs import Changed, Jobs
 from services.trainer.leases import Leases
+from services.trainer.lost_results import Results
 from services.trainer.reports import Report, Reports
 from services.trainer.settings import Settings
 from services.trainer.store import DatasetRow
@@ -103,6 +104,13 @@ def reports_in(database: Database) -> Reports:
     """Where reports are stored."""
     now = partial(datetime.now, UTC)
     return Reports(database, half_life_seconds=60.0, window_seconds=3600.0, now=now, changed=lambda _: None)
+
+
+def results_in(
+    database: Database, folder: Path, lost_seconds: float = 60.0, changed: Changed = lambda _: None
+) -> Results:
+    """The results in the folder of a trainer."""
+    return Results(database, folder, lost_seconds, now=partial(datetime.now, UTC), changed=changed)
 
 
 async def begun(database: Database, jobs: Jobs) -> Job:

@@ -5,7 +5,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey
@@ -22,13 +22,14 @@ from services.trainer.executors.executor import Lost
 from services.trainer.job import Job, Move, Progress, State
 from services.trainer.jobs import Jobs
 from services.trainer.planning import Allowance
+from services.trainer.publisher import PublishPostponed
 from services.trainer.reports import Report
 from services.trainer.scheduling.planning import plan
 from services.trainer.settings import Method, Settings
 from services.trainer.store import JobRow
 from services.trainer.work import Line, Said, Work
 from tests.stack import eventually
-from tests.unit.trainer.scripted import World
+from tests.unit.trainer.scripted import World, left
 from tests.unit.trainer.sweeping.test_sweeps import NOBODYS, wanted
 from tests.unit.trainer.test_jobs import ORDER, queued
 
@@ -321,6 +322,38 @@ async def test_a_stopped_trainers_jobs_stay_running_and_their_leases_end(world: 
         world.executor.says(job.job, Line(Said.STOPPED))
         await world.until(lambda: job.job in world.executor.started, "it goes on")
     assert (await world.jobs.get("acme", job.job)).state is State.RUNNING
+
+
+async def test_a_job_whose_result_is_lost_trains_again_and_can_be_cancelled(world: World) -> None:
+    world.lost_seconds = 0.05
+    job = await moved(world.jobs, State.RUNNING, State.REGISTERING)
+    async with world.running():
+        await world.until(lambda: job.job in world.executor.started, "it trains again")
+        await world.jobs.cancel("acme", job.job)
+        await world.until_state(job, State.CANCELLED)
+
+
+class Away:
+    """A registry that takes nothing yet."""
+
+    async def publish(self, job: Job, result: Path, lineage: Mapping[str, object], mark: str = "") -> str:
+        raise PublishPostponed("it is away")
+
+
+async def test_a_trainer_says_of_a_result_that_it_is_there_for_as_long_as_the_registry_does_not_take_it(
+    world: World,
+) -> None:
+    world.publisher, world.leases.seconds = Away(), 0.03
+    job = await moved(world.jobs, State.RUNNING, State.REGISTERING)
+    left(world.folder, job)
+
+    def seen() -> float:
+        return world.database.read_now(lambda session: session.scalars(select(JobRow.result_seen_at)).one())
+
+    async with world.running():
+        for _ in range(2):
+            before = seen()
+            await world.until(lambda before=before: seen() > before, "it is said again")  # type: ignore[misc]  # a default
 
 
 async def test_a_job_that_follows_one_that_fails_ends_and_says_so(world: World) -> None:

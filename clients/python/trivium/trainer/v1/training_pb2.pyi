@@ -285,7 +285,7 @@ class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.Val
     JOB_STATE_CANCELLING: _JobState.ValueType  # 5
     """Was asked to end, and will at its next step."""
     JOB_STATE_REGISTERING: _JobState.ValueType  # 6
-    """Trained; its version is being registered."""
+    """Trained; its version is being registered. Queued again if its result is lost with the machine that has it."""
     JOB_STATE_SUCCEEDED: _JobState.ValueType  # 7
     """Done; `version` names the result."""
     JOB_STATE_FAILED: _JobState.ValueType  # 8
@@ -311,7 +311,7 @@ as a member of a sweep that waits for the others at a rung or at its end. Its la
 JOB_STATE_CANCELLING: JobState.ValueType  # 5
 """Was asked to end, and will at its next step."""
 JOB_STATE_REGISTERING: JobState.ValueType  # 6
-"""Trained; its version is being registered."""
+"""Trained; its version is being registered. Queued again if its result is lost with the machine that has it."""
 JOB_STATE_SUCCEEDED: JobState.ValueType  # 7
 """Done; `version` names the result."""
 JOB_STATE_FAILED: JobState.ValueType  # 8
