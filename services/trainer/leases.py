@@ -1,23 +1,27 @@
 """Who trains which job: leases with fencing epochs.
 
 Invariants: a job has one holder at a time; every lease has a higher epoch than the one before, and whatever comes
-under a lower one changes nothing.  A holder that is alive renews; one that is dead is known at once on its own
-machine, elsewhere by the lease's end.
+under a lower one changes nothing; and no lease is taken that gives a tenant more than it may have at once.  A holder that
+is alive renews; one that is dead is known at once on its own machine, elsewhere by the lease's end.
 """
 
 import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from services.chassis import process_identity
 from services.chassis.database import Database
 from services.trainer.job import EventKind, Job, State
 from services.trainer.job_rows import find, job_of, move, release, take_queue, tell
+from services.trainer.planning import Allowance, needs
+from services.trainer.scheduling.limits import allows
 from services.trainer.scheduling.state import Priority
 from services.trainer.store import JobRow, UsageRow
+
+_UNLIMITED = Allowance()
 
 
 def may_be_alive(owner: str) -> bool:
@@ -43,14 +47,20 @@ class Leases:
         self._now = now
         self._changed = changed
 
-    async def claim(self, job: Job, nodes: Sequence[str]) -> Job | None:
-        """Take the job as it was planned with (its epoch) and say that it trains; None when it is another's by now."""
+    async def claim(self, job: Job, nodes: Sequence[str], granted: Allowance = _UNLIMITED) -> Job | None:
+        """Take the job as it was planned with (its epoch) and say that it trains.
+
+        None when it is another's by now, or when what another trainer has taken meanwhile leaves it no room in what its
+        tenant was ``granted``.
+        """
 
         def change(session: Session) -> Job | None:
             take_queue(session)
             row = find(session, job.tenant, job.job, held=True)
             state, now = State(row.state), self._now().timestamp()
             if row.lease_epoch != job.lease.epoch or state not in (State.QUEUED, State.RUNNING) or self._held(row, now):
+                return None
+            if not _allowed(session, job, granted, now):
                 return None
             row.lease_owner, row.lease_epoch = self.owner, row.lease_epoch + 1
             row.lease_expires_at, row.lease_since = now + self.seconds, now
@@ -95,6 +105,23 @@ class Leases:
 
     def _held(self, row: JobRow, now: float) -> bool:
         return bool(row.lease_owner) and row.lease_expires_at > now and may_be_alive(row.lease_owner)
+
+
+def _allowed(session: Session, job: Job, granted: Allowance, now: float) -> bool:
+    """Whether the tenant may hold the job beside those that it holds; whoever has the queue's turn sees all of them."""
+    quota = granted.quota
+    if quota.concurrent_jobs is None and quota.resident_bytes is None:
+        return True
+    beside = select(JobRow).where(
+        JobRow.tenant == job.tenant,
+        JobRow.job != job.job,
+        JobRow.lease_owner != "",
+        JobRow.lease_expires_at > now,
+        JobRow.state.in_([state.value for state in State if state.holds_child]),
+    )
+    # Threads are nobody's limit.
+    held = [needs(job_of(row), 1) for row in session.scalars(beside)]
+    return allows(quota, needs(job, 1), held)
 
 
 def _note_start(session: Session, tenant: str, priority: Priority, now: float) -> None:

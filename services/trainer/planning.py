@@ -34,6 +34,11 @@ class Allowance:
     concurrent_jobs: int | None = None
     tokens_per_hour: int | None = None
 
+    @property
+    def quota(self) -> scheduling.Quota:
+        """Its limits, as the plan takes them."""
+        return scheduling.Quota(self.resident_bytes, self.concurrent_jobs, self.tokens_per_hour)
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -182,7 +187,7 @@ def allowance_of(tenant: str, allowances: Mapping[str, Allowance]) -> Allowance:
 
 def _tenant(tenant: str, row: UsageRow | None, seen: Seen) -> scheduling.Tenant:
     granted = allowance_of(tenant, seen.allowances)
-    quota = scheduling.Quota(granted.resident_bytes, granted.concurrent_jobs, granted.tokens_per_hour)
+    quota = granted.quota
     if row is None:
         return scheduling.Tenant(tenant, granted.weight, quota=quota)
     return scheduling.Tenant(

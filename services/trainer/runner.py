@@ -273,9 +273,9 @@ class Runner:
             return
         async with AsyncExitStack() as vain:
             vain.push_async_callback(kept.aclose)
-            claimed = await self._leases.claim(job, nodes)
+            claimed = await self._leases.claim(job, nodes, allowance_of(job.tenant, self._granted.allowances))
             if claimed is None:
-                # Cancelled or paused since it was planned, or another trainer's by now.
+                # Cancelled or paused since it was planned, or another trainer's by now, as its place in a quota may be.
                 return
             hold_step = await self._sweeps.hold_step(claimed)
             vain.pop_all()

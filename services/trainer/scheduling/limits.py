@@ -1,13 +1,15 @@
 """What a tenant may have at once: jobs, bytes in memory, tokens an hour.
 
-Invariant: no start is planned that takes a tenant over a limit; what is stopping counts until it has left.
+Invariant: no start is planned that takes a tenant over a limit, and none is carried out that another trainer's has taken
+there meanwhile (`allows`); what is stopping counts until it has left.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from services.trainer.scheduling.room import gib
-from services.trainer.scheduling.state import Job, Phase, State
+from services.trainer.scheduling.state import Job, Needs, Phase, Quota, State
 from services.trainer.scheduling.usage import window_end, window_tokens
 
 
@@ -98,4 +100,15 @@ class Limits:
 
 def held_bytes(job: Job) -> int:
     """What counts against a tenant's bytes: the job's own in all its processes; a base that is shared is nobody's."""
-    return job.needs.job_bytes * job.needs.processes
+    return _bytes(job.needs)
+
+
+def allows(quota: Quota, needs: Needs, held: Sequence[Needs]) -> bool:
+    """Whether a tenant whose jobs hold so much may hold another: for who takes it, in the transaction that does."""
+    if quota.concurrent_jobs is not None and len(held) >= quota.concurrent_jobs:
+        return False
+    return quota.resident_bytes is None or sum(map(_bytes, [needs, *held])) <= quota.resident_bytes
+
+
+def _bytes(needs: Needs) -> int:
+    return needs.job_bytes * needs.processes

@@ -24,7 +24,8 @@ from services.trainer.scheduling.usage import window_end
 def plan(state: State, now: float) -> list[Planned]:
     """Return the actions in the order in which they are to be carried out, then a verdict on every job that is left.
 
-    Several trainers may plan over one table; reading it, planning and writing the starts belong in one transaction.
+    Several trainers may plan over one table, each on what it was; whether a start still holds is for the transaction that
+    carries it out to see: by the job's epoch, and by its tenant's limits (`limits.allows`).
     """
     state = replace(
         state,

@@ -20,6 +20,7 @@ from services.trainer.job import Event, EventKind, Job, Move, Order, Progress, S
 from services.trainer.jobs import Changed, Jobs
 from services.trainer.leases import Leases
 from services.trainer.lost_results import Results
+from services.trainer.planning import Allowance
 from services.trainer.reports import Report, Reports
 from services.trainer.settings import Settings
 from services.trainer.store import DatasetRow
@@ -230,6 +231,32 @@ async def test_of_two_trainers_one_gets_the_job(database: Database, jobs: Jobs) 
         claims = (leases_in(database).claim(job, ("a",)), leases_in(database, "elsewhere/1/1.00").claim(job, ("b",)))
         assert [claimed is None for claimed in await asyncio.gather(*claims)].count(False) == 1
         assert (await jobs.get("acme", job.job)).attempts == 1
+
+
+@pytest.mark.parametrize("granted", [Allowance(concurrent_jobs=1), Allowance(resident_bytes=19)], ids=["jobs", "bytes"])
+async def test_two_trainers_give_a_tenant_no_more_than_it_may_have(
+    database: Database, jobs: Jobs, granted: Allowance
+) -> None:
+    """Each has planned on what the table was before the other took anything."""
+    await stored(database)
+    ours, theirs = leases_in(database), leases_in(database, "elsewhere/1/1.00")
+    order = replace(ORDER, job_bytes=10, base_bytes=1000)
+    for _ in range(ROUNDS):
+        both = [await jobs.create("acme", "ada", order, IdempotencyKey("acme", "CreateJob", "", b"")) for _ in range(2)]
+        claims = await asyncio.gather(ours.claim(both[0], ("a",), granted), theirs.claim(both[1], ("b",), granted))
+        (won,) = (claimed for claimed in claims if claimed is not None)
+        (waiting,) = (job for job in both if job.job != won.job)
+        await jobs.decide(won, lambda _: Move(State.FAILED, "over"))
+        then = await ours.claim(waiting, ("a",), granted)
+        assert then is not None, "the other has its turn"
+        await jobs.decide(then, lambda _: Move(State.FAILED, "over"))
+
+
+async def test_a_job_of_a_trainer_that_is_silent_counts_for_nobodys_quota(database: Database, jobs: Jobs) -> None:
+    await stored(database)
+    silent = leases_in(database, "elsewhere/1/1.00", -1.0)
+    assert await silent.claim(await queued(jobs), ("a",))
+    assert await leases_in(database).claim(await queued(jobs), ("b",), Allowance(concurrent_jobs=1))
 
 
 async def test_a_lease_of_a_trainer_that_is_silent_ends_and_one_that_renews_stays(

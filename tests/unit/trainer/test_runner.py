@@ -31,7 +31,7 @@ from services.trainer.work import Line, Said, Work
 from tests.stack import eventually
 from tests.unit.trainer.scripted import World, left
 from tests.unit.trainer.sweeping.test_sweeps import NOBODYS, wanted
-from tests.unit.trainer.test_jobs import ORDER, queued
+from tests.unit.trainer.test_jobs import ORDER, leases_in, queued
 
 
 def to(state: State) -> Callable[[Job], Move]:
@@ -313,6 +313,25 @@ async def test_a_job_over_its_tenants_quota_waits_and_is_told_why(world: World) 
         assert runner.verdicts[other.job].position == 1
         world.executor.says(one.job, Line(Said.DONE))
         await world.until(lambda: other.job in world.executor.started, "the other was started")
+
+
+async def test_what_another_trainer_starts_meanwhile_counts_for_the_quota(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = await queued(world.jobs), await queued(world.jobs)
+    elsewhere = leases_in(world.database, "elsewhere/1/1.00")
+
+    def plans(*given: Any) -> Any:
+        planned = plan(*given)
+        # Between this plan and what it asks for.
+        asyncio.run(elsewhere.claim(theirs, ("there",)))
+        return planned
+
+    monkeypatch.setattr(runner, "plan", plans)
+    async with world.running(acme=Allowance(concurrent_jobs=1)) as at_work:
+        await world.until(lambda: "concurrent" in getattr(at_work.verdicts.get(ours.job), "why", ""), "it waits")
+        assert world.executor.started == {}
+        assert not world.holding
 
 
 async def test_a_stopped_trainers_jobs_stay_running_and_their_leases_end(world: World) -> None:

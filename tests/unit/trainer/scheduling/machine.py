@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from services.trainer.scheduling.actions import Drop, Go, Hold, Planned, Preempt, Start, Unfit, Verdict, applied
 from services.trainer.scheduling.choosing import Member, Memory, Share, Step, choose
-from services.trainer.scheduling.limits import tokens_left
+from services.trainer.scheduling.limits import allows, tokens_left
 from services.trainer.scheduling.planning import plan
 from services.trainer.scheduling.ranking import pressing
 from services.trainer.scheduling.state import (
@@ -152,6 +152,9 @@ class Machine:
                     job = self.jobs[name]
                     if job.epoch != epoch:
                         continue
+                    if not self._allowed(job):
+                        assert not self.model.serialised, "nothing is planned over a limit"
+                        continue
                     assert job.phase is Phase.QUEUED, "no job runs twice"
                     assert all(self.nodes[node].replica == replica for node in nodes), "only on one's own nodes"
                     assert len(nodes) == job.needs.processes, "a gang starts whole"
@@ -237,12 +240,16 @@ class Machine:
                 if node.node in process.nodes and any(process in processes_of(job) for job in here)
             ]
             assert sum(threads) <= node.cores or len(threads) <= 1, "cores"
-        if self.model.serialised:
-            for tenant in self.tenants.values():
-                own = [job for job in self.jobs.values() if job.resident and job.tenant == tenant.tenant]
-                assert len(own) <= (tenant.quota.concurrent_jobs or len(own)), "concurrent jobs"
-                held = sum(job.needs.job_bytes * job.needs.processes for job in own)
-                assert held <= (held if tenant.quota.resident_bytes is None else tenant.quota.resident_bytes), "bytes"
+        for tenant in self.tenants.values():
+            own = [job for job in self.jobs.values() if job.resident and job.tenant == tenant.tenant]
+            assert len(own) <= (tenant.quota.concurrent_jobs or len(own)), "concurrent jobs"
+            held = sum(job.needs.job_bytes * job.needs.processes for job in own)
+            assert held <= (held if tenant.quota.resident_bytes is None else tenant.quota.resident_bytes), "bytes"
+
+    def _allowed(self, job: Job) -> bool:
+        """As whoever takes a job asks, in the transaction that does."""
+        held = [other.needs for other in self.jobs.values() if other.resident and other.tenant == job.tenant]
+        return allows(self.tenants.get(job.tenant, Tenant(job.tenant)).quota, job.needs, held)
 
     def _compute(self) -> None:
         for turn in sorted(self.turns.values(), key=lambda turn: turn.process.name):
