@@ -175,7 +175,6 @@ def _job(job: Job, outcomes: Mapping[str, State], seen: Seen) -> scheduling.Job:
             scheduling.Dependency(name, _OUTCOMES.get(outcomes[name], scheduling.Outcome.PENDING))
             for name in job.order.depends_on
         ),
-        sweep=job.order.sweep,
         stepped_at=measures.stepped_at,
     )
 

@@ -53,7 +53,7 @@ class _Admission:
         # By tenant and node.
         self._solos: dict[tuple[str, str], list[Job]] = defaultdict(list)
         for job in state.jobs:
-            if job.phase is Phase.RUNNING and not job.needs.group and not job.at_rung:
+            if job.phase is Phase.RUNNING and not job.needs.group:
                 self._keep_solo(job, job.nodes)
         # In line, in order, each with why it waits; those who are not in line yet have no place in it.
         self.waiting: list[tuple[Job, int, str]] = []
@@ -89,15 +89,7 @@ class _Admission:
 
     def _not_in_line(self, job: Job) -> str:
         pending = [dependency.job for dependency in job.after if dependency.outcome is Outcome.PENDING]
-        if pending:
-            return f"it follows {_named(pending)}"
-        if job.at_rung:
-            others = sum(
-                other.sweep == job.sweep and not other.at_rung and other.tenant == job.tenant
-                for other in self._state.jobs
-            )
-            return f"it waits for {others} others of its sweep to come as far"
-        return ""
+        return f"it follows {_named(pending)}" if pending else ""
 
     def _admit(self, candidate: Candidate) -> str:
         """Start it, or make room for it, or say why it waits."""
@@ -198,8 +190,6 @@ def _resting(state: State, job: Job, stepped: Mapping[Process, float], now: floa
         return "its machine does not answer; it goes on from its last checkpoint once its lease has run out"
     if job.phase is Phase.STOPPING:
         return "it writes a checkpoint and stops"
-    if job.at_rung:
-        return "it waits for the others of its sweep to come as far"
     if spent(state, job.tenant, now):
         return "your trained tokens of this hour are used up"
     if job.replica != state.replica:

@@ -33,7 +33,7 @@ class Preemption:
             job
             for job in state.jobs
             if job.phase is Phase.RUNNING and job.replica == state.replica and mine.issuperset(job.nodes)
-            if job.at_rung or (not self._recent(job.since) and fresh.isdisjoint(processes_of(job)))
+            if not self._recent(job.since) and fresh.isdisjoint(processes_of(job))
         ]
 
     def _recent(self, moment: float) -> bool:
@@ -101,8 +101,6 @@ class Preemption:
     def _yields(self, victim: Job, candidate: Candidate) -> str:
         """Say why the victim must make room for the candidate; empty when it need not."""
         job = candidate.job
-        if victim.at_rung:
-            return "it waits for the others of its sweep, and another job needs the place"
         if spent(self._state, victim.tenant, self._now):
             return "your trained tokens of this hour are used up, and another job needs the place"
         idle_seconds = 0.0 if victim.stepped_at is None else self._now - victim.idle_since
@@ -135,7 +133,7 @@ class Preemption:
 
         def cost(entry: tuple[Job, str]) -> tuple[int, int, float, float, str]:
             job = entry[0]
-            idle = job.at_rung or spent(self._state, job.tenant, self._now)
+            idle = spent(self._state, job.tenant, self._now)
             return int(not idle), job.priority, -self._shares.used(job.tenant), -job.since, job.job
 
         return sorted(yielding, key=cost)

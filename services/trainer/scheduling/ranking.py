@@ -64,7 +64,7 @@ def pressing(state: State, now: float) -> frozenset[str]:
     by_class: dict[int, list[tuple[float, str, float]]] = defaultdict(list)
     for job in state.jobs:
         seconds = _hurried_seconds(job, state)
-        if job.deadline is not None and not job.at_rung and now + (job.seconds_left or 0.0) <= job.deadline:
+        if job.deadline is not None and now + (job.seconds_left or 0.0) <= job.deadline:
             by_class[job.priority].append((job.deadline, job.job, seconds))
     for dated in by_class.values():
         dated.sort()
@@ -132,7 +132,7 @@ def _lifts(state: State, waiting: Sequence[Job], now: float) -> dict[str, int]:
     """Classes by which jobs are lifted: of each tenant and class the oldest one."""
     running: dict[str, int] = {}
     for job in state.jobs:
-        if job.phase is Phase.RUNNING and not job.at_rung:
+        if job.phase is Phase.RUNNING:
             running[job.tenant] = min(job.priority, running.get(job.tenant, job.priority))
     oldest: dict[tuple[str, int], Job] = {}
     for job in sorted(waiting, key=lambda job: (job.idle_since, job.job), reverse=True):

@@ -22,7 +22,7 @@ class Priority(IntEnum):
 
 
 class Phase(Enum):
-    """Where an unfinished job stands; paused and finished jobs are no part of the state."""
+    """Where an unfinished job stands; paused jobs, as members of sweeps at a rung are, and finished ones take no part."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -82,7 +82,6 @@ class Job:
     ``epoch`` is that of its row's lease; a start carries it, and whoever comes second with the same one has lost.
     ``nodes`` names a node for each process while it runs; ``replica`` is the trainer that holds it.
     ``tokens_per_second`` are trained tokens over seconds of machine charged for them (None until measured).
-    ``at_rung`` says that it has trained as far as its sweep lets it until the others are there too.
     """
 
     job: str
@@ -100,8 +99,6 @@ class Job:
     nodes: tuple[str, ...] = ()
     replica: str = ""
     after: tuple[Dependency, ...] = ()
-    sweep: str = ""
-    at_rung: bool = False
 
     @property
     def resident(self) -> bool:

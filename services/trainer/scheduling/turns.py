@@ -82,7 +82,7 @@ def _members(state: State) -> dict[Process, list[Job]]:
 
 def _able(state: State, jobs: list[Job], now: float) -> list[Job]:
     """Those that could take a step."""
-    return [job for job in jobs if job.phase is Phase.RUNNING and not job.at_rung and not spent(state, job.tenant, now)]
+    return [job for job in jobs if job.phase is Phase.RUNNING and not spent(state, job.tenant, now)]
 
 
 def _turn(known: Turn | None, process: Process, jobs: list[Job]) -> Turn:

@@ -74,7 +74,6 @@ class Machine:
     ) -> None:
         self.policy, self.model = policy or Policy(), model or Model()
         self._coming = sorted(jobs, key=lambda job: (job.queued_at, job.job))
-        self.tokens = {job.job: job.tokens_left for job in self._coming}
         self.jobs: dict[str, Job] = {}
         self.nodes = {node.node: node for node in nodes}
         self.tenants = {tenant.tenant: tenant for tenant in tenants}
@@ -115,7 +114,6 @@ class Machine:
             job = self._coming.pop(0)
             self.jobs[job.job] = replace(job, since=self.now, stepped_at=0.0)
         self._leave()
-        self._climb()
         if self._ticks % self.model.plan_ticks == 0:
             self._plan()
         self._check()
@@ -169,7 +167,7 @@ class Machine:
                 case Preempt(name):
                     job = self.jobs[name]
                     assert job.replica == replica, "only one's own jobs are stopped"
-                    assert job.at_rung or self.now - job.since >= self.policy.quantum_seconds, "after the quantum"
+                    assert self.now - job.since >= self.policy.quantum_seconds, "after the quantum"
                     self.jobs[name] = replace(job, phase=Phase.STOPPING, since=self.now)
                     self.outcomes.preempted[name] += 1
                 case Drop(name, why) | Unfit(name, why):
@@ -181,14 +179,6 @@ class Machine:
                         held = self.now - self.turns[process].since
                         assert held >= self.policy.quantum_seconds or not self._able(process), "a turn is a quantum"
                     self.turns[process] = Turn(process, isinstance(it, Go), self.now)
-
-    def _climb(self) -> None:
-        """The members of a sweep wait halfway until all are there."""
-        coming = {job.sweep for job in self._coming}
-        for sweep in {job.sweep for job in self.jobs.values() if job.at_rung} - coming:
-            members = [job for job in self.jobs.values() if job.sweep == sweep]
-            if all(job.at_rung or job.tokens_left <= self.tokens[job.job] / 2 for job in members):
-                self.jobs.update({job.job: replace(job, at_rung=False) for job in members})
 
     def _leave(self) -> None:
         """Those that were told to stop, and have ended the steps that they had begun, have written their checkpoints."""
@@ -204,11 +194,7 @@ class Machine:
             self._memories.pop(process, None)
 
     def _members(self, process: Process) -> list[Job]:
-        return [
-            job
-            for job in self.jobs.values()
-            if job.phase is Phase.RUNNING and not job.at_rung and process in processes_of(job)
-        ]
+        return [job for job in self.jobs.values() if job.phase is Phase.RUNNING and process in processes_of(job)]
 
     def _begun(self, job: Job) -> bool:
         return self._units[job.job] % self.model.units_a_step != 0
@@ -216,7 +202,7 @@ class Machine:
     def _ends_step(self, job: Job) -> bool:
         """Whether it was told to stop and has to end its step first; solo jobs train by the tick."""
         joint = job.needs.group is not None
-        return joint and job.phase is Phase.STOPPING and not job.at_rung and self._begun(job)
+        return joint and job.phase is Phase.STOPPING and self._begun(job)
 
     def _leaving(self, process: Process) -> list[Job]:
         """Those of its jobs that leave with the end of the step that they have begun."""
@@ -321,11 +307,7 @@ class Machine:
         self.outcomes.tokens[job.tenant] += tokens
         if tokens < job.tokens_left:
             left = job.tokens_left - tokens
-            halfway = left <= self.tokens[name] / 2 < job.tokens_left
-            at_rung = bool(job.sweep) and halfway
-            self.jobs[name] = replace(
-                job, tokens_left=left, tokens_per_second=self.model.rate, at_rung=at_rung, stepped_at=self.now
-            )
+            self.jobs[name] = replace(job, tokens_left=left, tokens_per_second=self.model.rate, stepped_at=self.now)
             return
         del self.jobs[name]
         self.outcomes.finished[name] = end

@@ -217,22 +217,6 @@ def test_having_used_little_is_no_right_to_all_the_memory():
     assert len(planned(state(*jobs, nodes=(node,), tenants=tenants), 100.0, Preempt)) == 5
 
 
-def test_what_waits_for_a_rung_computes_nothing_and_leaves_when_another_needs_the_place():
-    waiting = running("a", needs=replace(SOLO, job_bytes=7 * GIB), since=99.0, sweep="s", at_rung=True)
-    assert planned(state(waiting), 100.0) == []
-    (preempt,) = planned(state(waiting, job("b", needs=SOLO, sweep="s")), 100.0)
-    assert isinstance(preempt, Preempt)
-    assert (preempt.job, preempt.beneficiary) == ("a", "b")
-
-
-def test_a_sweep_larger_than_the_limit_of_jobs_gets_past_its_rung():
-    tenants = {"t": Tenant("t", quota=Quota(concurrent_jobs=1))}
-    it = state(running("a", sweep="s", at_rung=True), job("b", sweep="s"), tenants=tenants)
-    assert [found.job for found in planned(it, 0.0, Preempt)] == ["a"]
-    stopping = changed(it, "a", phase=Phase.STOPPING)
-    assert planned(stopping, 0.0) == []
-
-
 def test_small_jobs_do_not_starve_a_large_one():
     large = job("large", needs=replace(SOLO, job_bytes=7 * GIB))
     it = state(running("a", "other", SOLO), large, job("small", at=1.0, needs=replace(JOINT, job_bytes=MIB)))

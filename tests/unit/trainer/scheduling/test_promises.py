@@ -72,8 +72,7 @@ def workloads(draw, replicas=1):
     ]
     jobs: list[Job] = []
     for number in range(draw(some.integers(1, 12))):
-        sweep = draw(some.sampled_from(["", "", "s"]))
-        follows = draw(some.lists(some.sampled_from(jobs), max_size=1)) if jobs and not sweep else []
+        follows = draw(some.lists(some.sampled_from(jobs), max_size=1)) if jobs else []
         at = float(draw(some.integers(0, 60)))
         jobs.append(
             job(
@@ -84,7 +83,6 @@ def workloads(draw, replicas=1):
                 priority=draw(some.sampled_from(Priority)),
                 tokens_left=draw(some.integers(1, 4000)),
                 deadline=draw(some.none() | some.just(at + 100.0)),
-                sweep=sweep,
                 after=tuple(Dependency(it.job, Outcome.PENDING) for it in follows),
             )
         )
