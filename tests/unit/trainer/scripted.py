@@ -71,6 +71,7 @@ class Scripted:
         self._unheard = Unheard()
         self.started: dict[str, Training] = {}
         self.asked: list[tuple[str, str]] = []
+        self.shares: dict[str, Share] = {}
         self.failing: Exception | None = None
         self._computing: set[Process] = set()
 
@@ -113,7 +114,7 @@ class Scripted:
         self._computing.discard(process)
 
     async def share(self, shares: Mapping[str, Share]) -> None:
-        return None
+        self.shares = dict(shares)
 
     async def news(self) -> list[News]:
         return await self._unheard.wait()

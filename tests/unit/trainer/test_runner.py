@@ -24,7 +24,9 @@ from services.trainer.jobs import Jobs
 from services.trainer.planning import Allowance
 from services.trainer.publisher import PublishPostponed
 from services.trainer.reports import Report
+from services.trainer.scheduling.choosing import Share
 from services.trainer.scheduling.planning import plan
+from services.trainer.scheduling.state import Priority
 from services.trainer.settings import Method, Settings
 from services.trainer.store import JobRow
 from services.trainer.work import Line, Said, Work
@@ -224,6 +226,84 @@ async def test_a_job_that_is_cancelled_while_it_is_pausing_is_cancelled(world: W
         await world.until(lambda: ("stop", job.job) in world.executor.asked, "it was asked to stop")
         await world.jobs.cancel("acme", job.job)
         await world.until_state(job, State.CANCELLED)
+
+
+async def in_class(jobs: Jobs, priority: Priority, **fields: Any) -> Job:
+    """A queued job of a class."""
+    order = replace(ORDER, priority=priority, **fields)
+    return await jobs.create("acme", "ada", order, IdempotencyKey("acme", "CreateJob", "", b""))
+
+
+async def test_a_job_gives_way_to_one_of_a_higher_class_and_is_queued_again(world: World) -> None:
+    low = await in_class(world.jobs, Priority.LOW)
+    async with world.running(acme=Allowance(concurrent_jobs=1)):
+        await world.until(lambda: low.job in world.executor.started, "the first was started")
+        high = await in_class(world.jobs, Priority.HIGH, deadline=1.9e9)
+        await world.until(lambda: ("stop", low.job) in world.executor.asked, "it was asked to stop")
+        assert high.job not in world.executor.started
+        world.executor.says(low.job, Line(Said.CHECKPOINT, Progress(1, 2)), Line(Said.STOPPED))
+        again = await world.until_state(low, State.QUEUED)
+        await world.until(lambda: high.job in world.executor.started, "the other was started")
+        started = world.executor.started[high.job]
+        assert (started.priority, started.deadline) == (Priority.HIGH, 1.9e9)
+        assert low.job not in world.executor.started
+    assert again.lease.owner == ""
+    events, _ = await world.jobs.events("acme", low.job, 0)
+    assert "gave way after a checkpoint: a job of a higher class needs the place" in [it.message for it in events]
+
+
+async def test_a_job_that_is_cancelled_while_it_gives_way_is_cancelled(world: World) -> None:
+    low = await in_class(world.jobs, Priority.LOW)
+    async with world.running(acme=Allowance(concurrent_jobs=1)) as at_work:
+        await world.until(lambda: low.job in world.executor.started, "the first was started")
+        training = world.executor.started[low.job]
+        high = await in_class(world.jobs, Priority.HIGH)
+        await world.until(lambda: ("stop", low.job) in world.executor.asked, "it was asked to stop")
+        await world.jobs.cancel("acme", low.job)
+        await world.until_state(low, State.CANCELLED)
+        await world.until(lambda: high.job in world.executor.started, "the other was started")
+        # On its way when the job was dropped.
+        late = [Line(Said.CHECKPOINT, Progress(1, 2)), Line(Said.STOPPED)]
+        await at_work._take([Report("acme", low.job, training.epoch, line) for line in late])
+        assert at_work._giving_way == {}
+        assert world.holding == [high.job]
+    assert ("drop", low.job) in world.executor.asked
+    assert (await world.jobs.get("acme", low.job)).state is State.CANCELLED
+
+
+async def test_a_word_of_a_job_that_gave_way_and_was_cancelled_meanwhile_ends_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    low = await in_class(world.jobs, Priority.LOW)
+    async with world.running(acme=Allowance(concurrent_jobs=1)) as at_work:
+        await world.until(lambda: low.job in world.executor.started, "the first was started")
+        await in_class(world.jobs, Priority.HIGH)
+        await world.until(lambda: ("stop", low.job) in world.executor.asked, "it was asked to stop")
+
+        async def looks_away(_: object) -> None:
+            return None
+
+        # Its process speaks before the runner has seen what was asked for.
+        monkeypatch.setattr(at_work, "_obey", looks_away)
+        await world.jobs.cancel("acme", low.job)
+        world.executor.says(low.job, Line(Said.CHECKPOINT, Progress(1, 2)), Line(Said.STOPPED))
+        await world.until_state(low, State.CANCELLED)
+
+
+async def test_of_two_processes_on_the_same_cores_one_rests(world: World) -> None:
+    world.threads = 2
+    joint = await queued(world.jobs)
+    full = await in_class(world.jobs, Priority.NORMAL, settings=Settings(method=Method.FULL), job_bytes=1)
+    async with world.running():
+        await world.until(lambda: {joint.job, full.job} <= world.executor.started.keys(), "both were started")
+        await world.until(lambda: "hold" in [asked for asked, _ in world.executor.asked], "one is to rest")
+
+
+async def test_processes_are_told_what_tenants_are_worth_and_may_still_train(world: World) -> None:
+    await queued(world.jobs)
+    async with world.running(acme=Allowance(weight=2.0, tokens_per_hour=700)):
+        await world.until(lambda: "acme" in world.executor.shares, "they are told")
+    assert world.executor.shares["acme"] == Share(2.0, 0.0, 700)
 
 
 async def test_a_full_disk_pauses_the_job(world: World) -> None:

@@ -1,7 +1,8 @@
 """Which of a worker's jobs steps next, by what the worker was told of each."""
 
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +52,51 @@ def opened(
     finally:
         preparer.close()
         thread.join()
+
+
+@contextmanager
+def joined(tmp_path: Path, base: Path, tenants: Sequence[str]) -> Iterator[tuple[Group, list[Line]]]:
+    """A group with a job of each tenant, named as it is, all alike; and what the group says."""
+    said = list[Line]()
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(text(PLAIN))
+    with opened(company(base), tmp_path, base, said) as (group, inbox):
+        for name in tenants:
+            folder = tmp_path / name
+            Work(str(base), "tiny", str(rows), SETTINGS, threads=1, data_dir=str(tmp_path)).write(folder)
+            group.take(replace(join(folder), tenant=name))
+            group.take(inbox.get())
+        yield group, said
+
+
+def steps_of(said: Sequence[Line]) -> list[str]:
+    return [line.job for line in said if line.said is Said.STEP]
+
+
+def test_a_tenant_steps_by_its_weight_as_the_worker_is_told(tmp_path: Path, base: Path) -> None:
+    with joined(tmp_path, base, ["a-light", "b-heavy"]) as (group, said):
+        group.take(Command(Do.SHARES, weights={"a-light": 1.0, "b-heavy": 3.0}))
+        for _ in range(4):
+            group.step()
+    assert Counter(steps_of(said)) == {"a-light": 1, "b-heavy": 3}
+
+
+def test_who_has_used_more_of_the_machine_by_the_books_waits(tmp_path: Path, base: Path) -> None:
+    tenants = ["a-much", "b-little"]
+    with joined(tmp_path, base, tenants) as (group, said):
+        weights = dict.fromkeys(tenants, 1.0)
+        group.take(Command(Do.SHARES, weights=weights, usage_seconds={"a-much": 500.0, "b-little": 0.0}))
+        for _ in range(2):
+            group.step()
+    assert steps_of(said) == ["b-little"] * 2
+
+
+def test_who_has_no_tokens_left_in_this_hour_steps_no_more(tmp_path: Path, base: Path) -> None:
+    with joined(tmp_path, base, ["a-spent", "b-free"]) as (group, said):
+        group.take(Command(Do.SHARES, weights={"a-spent": 9.0, "b-free": 1.0}, tokens_left={"a-spent": 0}))
+        for _ in range(3):
+            group.step()
+    assert set(steps_of(said)) == {"b-free"}
 
 
 def test_of_jobs_that_have_no_time_to_lose_the_one_with_the_nearest_deadline_steps_first(
