@@ -11,8 +11,7 @@ from services.chassis.errors import Failure, Reason
 from services.trainer.job import Order
 from services.trainer.modules import Misnamed, is_adapted, of_pattern, require_all_named, require_layers, require_name
 from services.trainer.needs import Architecture
-from services.trainer.recipes.filling import RECIPES
-from services.trainer.recipes.recipe import unmarked
+from services.trainer.recipes.filling import misnamed
 from services.trainer.settings import (
     Initialisation,
     Keep,
@@ -60,7 +59,8 @@ def require_honoured(order: Order, base: Architecture) -> None:
 
 
 def _contradictions(order: Order) -> Iterator[Contradiction]:
-    yield from _of_recipe(order.recipe)
+    if problem := misnamed(order.recipe):
+        yield "recipe", problem
     if order.settings.method is Method.FULL:
         yield from _of_full(order)
     yield from _of_objective(order.settings)
@@ -68,17 +68,6 @@ def _contradictions(order: Order) -> Iterator[Contradiction]:
         yield from _of_nothing_held_out(order.settings)
     yield from unmeasured(order.settings)
     yield from _of_evaluation(order.settings)
-
-
-def _of_recipe(mark: str) -> Iterator[Contradiction]:
-    name, choice = unmarked(mark)
-    if not name and not choice:
-        return
-    recipe = RECIPES.get(name)
-    if recipe is None:
-        yield "recipe", f"no recipe is named {name or mark}; there are {', '.join(RECIPES)}"
-    elif choice and choice not in recipe.choices:
-        yield "recipe", f"{name} has the choices {', '.join(recipe.choices)}, not {choice}"
 
 
 def _of_full(order: Order) -> Iterator[Contradiction]:

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 from trivium.trainer.v1 import dataset_pb2, training_pb2
 
+from services.chassis.errors import Failure, Reason
 from services.trainer import wire
 from services.trainer.data.dataset_rows import Dataset
 from services.trainer.data.preview import PreviewRow, Shown
 from services.trainer.data.report import Asked, Report
 from services.trainer.data.rows import Problem
+from services.trainer.recipes.filling import misnamed
 from services.trainer.settings import Objective, Supervision
 from services.trainer.wire_settings import as_written
 
@@ -38,7 +40,12 @@ _PLAIN = (
 
 
 def asked(settings: training_pb2.TrainingSettings, recipe: str, max_row_tokens: int = 0) -> Asked:
-    """What the settings of a job to come say about its data, every default filled in."""
+    """What the settings of a job to come say about its data, every default filled in.
+
+    Raises FIELD_INVALID for a recipe, or a choice of it, that there is not.
+    """
+    if problem := misnamed(recipe):
+        raise Failure(Reason.FIELD_INVALID, field="recipe", problem=problem)
     # The numbers of the job to come, to the last bit: a share of single precision can round to another row.
     chosen = as_written(settings, _NUMBERS)
     if max_row_tokens:

@@ -54,6 +54,16 @@ def find(name: str) -> Recipe:
     return recipe
 
 
+def misnamed(marked: str) -> str:
+    """What is wrong with a job's mark of recipe and choice, with those that there are; empty for one of them, or none."""
+    name, choice = unmarked(marked)
+    if not name and not choice:
+        return ""
+    if name not in RECIPES:
+        return f"no recipe is named {name or marked}; there are {', '.join(RECIPES)}"
+    return _no_choice(RECIPES[name], choice) if choice else ""
+
+
 def fields_of(kind: Format) -> frozenset[str]:
     """The fields that rows of a format have; none for records, whose fields differ."""
     return frozenset(_FIELDS.get(kind, ()))
@@ -102,10 +112,16 @@ def lineage(marked: str) -> dict[str, object]:
 def _choice(recipe: Recipe, choice: str) -> str:
     if not choice:
         return recipe.default_choice
-    if choice not in recipe.choices:
-        problem = f"{recipe.name} has the choices {', '.join(recipe.choices)}, not {choice}"
+    if problem := _no_choice(recipe, choice):
         raise Failure(Reason.FIELD_INVALID, field="choice", problem=problem)
     return choice
+
+
+def _no_choice(recipe: Recipe, choice: str) -> str:
+    """Say which choices the recipe has where this is none of them; else nothing."""
+    if choice in recipe.choices:
+        return ""
+    return f"{recipe.name} has the choices {', '.join(recipe.choices)}, not {choice}"
 
 
 def _named_after(dataset: str, recipe: str) -> str:

@@ -13,6 +13,7 @@ from services.trainer.data.rows import Labelled, Malformed, Row, Turn
 from services.trainer.recipes.answer_from_context import ANSWER_FROM_CONTEXT, REFUSED_RATIOS
 from services.trainer.recipes.classify import AS_WRITTEN, CLASSIFY, LETTERS, MOST_LETTERS
 from services.trainer.recipes.extract import EXTRACT, LENIENT, STRICT
+from services.trainer.recipes.filling import misnamed
 from services.trainer.recipes.raft import Sources
 from services.trainer.recipes.recipe import unmarked
 from services.trainer.recipes.rewrite import REWRITE
@@ -40,9 +41,11 @@ def natural(fields: Iterable[str]) -> str:
 def renderer(marked: str, records: Iterable[Labelled], seed: int) -> Renderer:
     """Return the renderer of a recipe and its choice for a dataset, whose records are gone through once.
 
-    `marked` is a job's mark of both.  Raises ValueError for a recipe that makes nothing of records, and for labels that
-    have no letters, with a sentence that says what to do.
+    `marked` is a job's mark of both.  Raises ValueError for a mark that means none, for a recipe that makes nothing of
+    records, and for labels that have no letters, with a sentence that says what to do.
     """
+    if problem := misnamed(marked):
+        raise ValueError(problem)
     name, choice = unmarked(marked)
     if name == ANSWER_FROM_CONTEXT.name:
         return Grounded(Sources.of(records, seed), REFUSED_RATIOS[choice or ANSWER_FROM_CONTEXT.default_choice])

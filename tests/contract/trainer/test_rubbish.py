@@ -110,6 +110,11 @@ def sound(method: MethodDescriptor, dataset: str) -> Any:
     return GetMessageClass(method.input_type)(**fields.get(method.name, named))
 
 
+def recipes_of(method: MethodDescriptor) -> list[Path]:
+    """The ways to every field of a request that names a recipe."""
+    return [path for path in paths(method.input_type) if path[-1].name == "recipe"]
+
+
 def answer(caller: Caller, method: MethodDescriptor, request: Any) -> tuple[str, str, str]:
     """Code, reason and sentence; of a success only its code."""
     stub = caller.training if hasattr(caller.training, method.name) else caller.datasets
@@ -127,6 +132,13 @@ def answer(caller: Caller, method: MethodDescriptor, request: Any) -> tuple[str,
 @pytest.fixture(scope="module")
 def dataset(caller: Caller) -> str:
     return str(caller.upload(rows_text(6).encode(), "rubbish.jsonl").dataset)
+
+
+@pytest.fixture(scope="module")
+def records(caller: Caller) -> str:
+    """A dataset of rows that only a recipe makes something of."""
+    row = b'{"question": "Who pays?", "context": "Adults pay nine.", "answer": "Adults."}\n'
+    return str(caller.upload(row * 6, "rubbish-records.jsonl").dataset)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -147,6 +159,27 @@ def test_rubbish_is_refused_in_words(caller: Caller, dataset: str, name: str) ->
             assert len(sentence) < 5_000, (where, reason, len(sentence))
             tried += 1
     assert tried or not method.input_type.fields
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if recipes_of(method)])
+@pytest.mark.parametrize("recipe", ["answer-from-context", "classify", "prefer"])
+def test_a_choice_that_a_recipe_does_not_have_is_refused_with_those_that_it_has(
+    caller: Caller, records: str, name: str, recipe: str
+) -> None:
+    for path in recipes_of(METHODS[name]):
+        request = sound(METHODS[name], records)
+        into = request
+        for field in path[:-1]:
+            into = getattr(into, field.name)
+        into.dataset = records
+        if "choice" in into.DESCRIPTOR.fields_by_name:
+            into.recipe, into.choice = recipe, "foo"
+        else:
+            into.recipe = f"{recipe}:foo"
+        code, reason, sentence = answer(caller, METHODS[name], request)
+        assert (code, reason) == ("INVALID_ARGUMENT", "FIELD_INVALID"), (code, reason, sentence)
+        assert f"{recipe} has the choices" in sentence
+        assert "not foo" in sentence
 
 
 def test_nothing_came_of_it(caller: Caller, dataset: str) -> None:

@@ -225,6 +225,12 @@ def test_records_have_a_recipe_that_their_fields_are_plainly_for() -> None:
     assert natural(("text",)) == ""
 
 
+@pytest.mark.parametrize("recipe", ["answer-from-context", "classify", "extract", "rewrite"])
+def test_a_choice_that_a_recipe_does_not_have_is_never_taken_for_another(recipe: str) -> None:
+    with pytest.raises(ValueError, match=f"{recipe} has the choices .*, not letter$"):
+        renderer(f"{recipe}:letter", [], 0)
+
+
 @pytest.mark.parametrize("mark", ["prefer:strong", "", "somebody's own"])
 def test_a_recipe_that_makes_nothing_of_records_is_refused_with_those_that_do(mark: str) -> None:
     with pytest.raises(ValueError, match="classify, extract, rewrite, answer-from-context"):
