@@ -25,14 +25,22 @@ _MAX_QUOTED = 300
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One training sequence: token ids and, for each, whether the loss is taken on it."""
+    """One training sequence: token ids and, for each, whether it is to be learned.
+
+    The first of a sequence never is, whatever `supervised` says of it: nothing comes before it that it could follow from.
+    """
 
     tokens: tuple[int, ...]
     supervised: tuple[bool, ...]
 
     @property
+    def learned(self) -> tuple[bool, ...]:
+        """For each token whether the loss is taken on it."""
+        return tuple(kept and index > 0 for index, kept in enumerate(self.supervised))
+
+    @property
     def supervised_tokens(self) -> int:
-        """How many tokens the loss is taken on; the first token of a sequence never counts."""
+        """How many tokens the loss is taken on."""
         return sum(self.supervised[1:])
 
 

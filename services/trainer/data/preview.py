@@ -76,7 +76,7 @@ def _shown(line: int, example: Encoded, tokenizer: Any) -> PreviewRow:
 
 
 def pieces(tokenizer: Any, example: Example, limit: int | None = None) -> Shown:
-    """Return each token's text and whether it is supervised.
+    """Return each token's text and whether the loss is taken on it.
 
     A character that several tokens make up stands with the last of them, the others are empty.  What a tokenizer
     drops at a text's beginning (SentencePiece: a space) is kept inside it, by reading each token behind the one before.
@@ -84,15 +84,15 @@ def pieces(tokenizer: Any, example: Example, limit: int | None = None) -> Shown:
     shown: list[tuple[str, bool]] = []
     pending: list[int] = []
     before: list[int] = []
-    for token, supervised in list(zip(example.tokens, example.supervised, strict=True))[:limit]:
+    for token, learned in list(zip(example.tokens, example.learned, strict=True))[:limit]:
         pending.append(token)
         prefix = tokenizer.decode(before, skip_special_tokens=False)
         text = tokenizer.decode(before + pending, skip_special_tokens=False).removeprefix(prefix)
         # At most four bytes make a character; what is none by then is shown as it is.
         if text.endswith("\ufffd") and len(pending) < 4:
-            shown.append(("", supervised))
+            shown.append(("", learned))
             continue
-        shown.append((text, supervised))
+        shown.append((text, learned))
         before, pending = pending, []
     if pending:
         text = tokenizer.decode(pending, skip_special_tokens=False)

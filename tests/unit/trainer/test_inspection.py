@@ -212,9 +212,15 @@ def test_texts_beside_an_answer_that_is_not_read_are_warned_of(encoder: ChatEnco
 
 
 def shown(
-    encoder: ChatEncoder, file: io.BytesIO, objective: Objective, offset: int = 0, limit: int = 0, rows: int = 2
+    encoder: ChatEncoder,
+    file: io.BytesIO,
+    objective: Objective,
+    offset: int = 0,
+    limit: int = 0,
+    rows: int = 2,
+    supervision: Supervision = Supervision.ASSISTANT,
 ) -> Any:
-    preparation = Preparation(encoder, objective, Supervision.ASSISTANT, limit)
+    preparation = Preparation(encoder, objective, supervision, limit)
     return preview(read(file), preparation, encoder.tokenizer, offset, rows)
 
 
@@ -228,6 +234,25 @@ def test_a_preview_shows_every_token_and_which_are_learned(encoder: ChatEncoder)
     assert (first.line, second.line, following) == (1, 2, 2)
     (last,), following = shown(encoder, file, Objective.SUPERVISED, offset=2)
     assert (last.line, following) == (3, 0)
+
+
+@pytest.mark.parametrize("limit", [0, 30], ids=["whole", "cut"])
+@pytest.mark.parametrize(
+    ("row", "wanted"),
+    [
+        ({"text": LONG}, {"objective": Objective.CONTINUED}),
+        (asked_and_answered(LONG), {"objective": Objective.SUPERVISED, "supervision": Supervision.ALL}),
+    ],
+    ids=["text", "every token of a chat"],
+)
+def test_a_preview_shows_as_learned_what_a_report_counts_and_never_a_first_token(
+    encoder: ChatEncoder, row: dict[str, Any], wanted: dict[str, Any], limit: int
+) -> None:
+    report, _ = looked_at(encoder, lines(row), max_row_tokens=limit, **wanted)
+    found, _ = shown(encoder, lines(row), limit=limit, **wanted)
+    assert len(found) == report.examples
+    assert not any(entry.tokens[0][1] for entry in found)
+    assert sum(learned for entry in found for _, learned in entry.tokens) == report.supervised_tokens > 0
 
 
 def test_a_preview_of_pairs_shows_both_sides_and_of_judgements_whether_they_are_wanted(encoder: ChatEncoder) -> None:
