@@ -91,9 +91,20 @@ def _of_objective(settings: Settings) -> Iterator[Contradiction]:
         yield "settings.supervision", f"with the objective {objective} {tokens} learned from: leave it out"
     if objective.preference and settings.packing:
         yield "settings.packing", f"{objective} compares whole answers, which share no sequence: leave it out"
-    if objective is Objective.CONTINUED:
+    if why := _nothing_asked(settings):
         for name in _changed(settings, ("generation_rows",)):
-            yield f"settings.{name}", "plain text asks nothing that could be answered: leave it out"
+            yield f"settings.{name}", f"{why}: leave it out"
+        if settings.metric in _OF_ANSWERS:
+            yield "settings.metric", f"{settings.metric} is measured on answers, and {why}: take another"
+
+
+def _nothing_asked(settings: Settings) -> str:
+    """Why held-out rows have no question that could be answered; empty where they have."""
+    if settings.objective is Objective.CONTINUED:
+        return "plain text asks nothing that could be answered"
+    if settings.supervision is Supervision.ALL:
+        return "with the supervision all a row is learned from its beginning, and no part of it is a question"
+    return ""
 
 
 def _of_nothing_held_out(settings: Settings) -> Iterator[Contradiction]:

@@ -103,7 +103,11 @@ def refused(fields: Mapping[str, Any], base: Architecture = LLAMA, **job: Any) -
             )
             for name in ("SUPERVISED", "CONTINUED", "KTO")
         ),
-        ("settings.generation_rows", HELD_OUT | {"objective": "OBJECTIVE_CONTINUED", "generation_rows": 5}),
+        *(
+            (f"settings.{name}", HELD_OUT | nothing_asked | {name: value})
+            for nothing_asked in ({"objective": "OBJECTIVE_CONTINUED"}, {"supervision": "SUPERVISION_ALL"})
+            for name, value in {"generation_rows": 5, "metric": "METRIC_EXACT_MATCH"}.items()
+        ),
         ("settings.generation_tokens", HELD_OUT | {"generation_tokens": 8}),
         ("settings.early_stopping_delta", HELD_OUT | {"early_stopping_delta": 0.1}),
     ],
@@ -185,6 +189,7 @@ def test_the_order_itself_is_held_to_it_too(path: str, fields: dict[str, Any], j
         HELD_OUT | {"metric": "METRIC_VALID_JSON", "generation_rows": 5, "generation_tokens": 8, "keep": "KEEP_BEST"},
         HELD_OUT | {"objective": "OBJECTIVE_DPO", "metric": "METRIC_LOSS", "generation_rows": 5},
         HELD_OUT | {"early_stopping_patience": 2, "early_stopping_delta": 0.1, "evaluation_steps": 5},
+        HELD_OUT | {"supervision": "SUPERVISION_ALL", "metric": "METRIC_LOSS"},
         {"lora": {"target_modules": ["self_attn.q_proj"], "layers": [1], "rank_pattern": {"layers.1.mlp.up_proj": 4}}},
         {"method": "METHOD_DORA", "lora": {"exclude_modules": ["mlp.up_proj"], "alpha_pattern": {"q_proj": 4.0}}},
         {
