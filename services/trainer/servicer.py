@@ -15,9 +15,11 @@ from services.chassis.streams import Chunk
 from services.trainer import checkpoints, wire, wire_datasets, wire_jobs, wire_recipes, wire_sweeps
 from services.trainer.bases import Chosen
 from services.trainer.composition import Verbs
+from services.trainer.data.rows import Format
 from services.trainer.job import Job, Order
 from services.trainer.publications import Wanted
-from services.trainer.recipes.filling import RECIPES, fill
+from services.trainer.recipes.filling import RECIPES, fill, names_answers, require_fit
+from services.trainer.row_needs import Data
 from services.trainer.watching import follow
 from services.trainer.work import CHECKPOINTS
 
@@ -171,7 +173,18 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         base = await self._bases.chosen(request.base)
         start = await self._starts.chosen(request.start_version, base)
         data = await self._estimates.data(wire.tenant(), request.dataset, request.validation_dataset)
-        return base, self._bases.completed(wire_jobs.order(request, base, start), base, data)
+        order = self._bases.completed(wire_jobs.order(request, base, start), base, data)
+        await self._require_named(order, data)
+        return base, order
+
+    async def _require_named(self, order: Order, data: Data) -> None:
+        """Refuse records with more answers than the recipe has names for, which would fail the job when it begins.
+
+        They are read for a recipe with such names alone: it takes a second or so.
+        """
+        if names_answers(order.recipe) and data.training is not None and data.training.format is Format.RECORDS:
+            described = await self._datasets.described(wire.tenant(), order.dataset)
+            require_fit(order.recipe, wire_recipes.facts(*described))
 
     def _job(self, value: Job) -> training_pb2.Job:
         """The job as it is, and as the last plan saw it."""
@@ -206,6 +219,9 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
             with wire_sweeps.at_member(request, place):
                 order = self._bases.completed(wire_jobs.order(member, base, start), base, data)
                 orders.append(self._runner.require_fit(wire.tenant(), order))
+        with wire.below("job"):
+            # Of all members: axes and members are settings.
+            await self._require_named(orders[0], data)
         asked = wire_sweeps.asked(request, orders)
         made = await self._sweeps.create(wire.tenant(), current().principal_id, asked, key_for(request))
         return training_pb2.CreateSweepResponse(sweep=wire_sweeps.sweep(made, self._job))

@@ -1,4 +1,4 @@
-"""The answers of a dataset whose answers are labels: short, few, and each of them often.
+"""The answers of a dataset whose answers are labels: called so by the record, or short, few, and each of them often.
 
 Invariant: what is counted is what would be learned as the answer; where one row's answer is no label, nothing is.
 """
@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 from services.trainer.data.rows import AnyRow, Labelled, Problem, Row
 
-# A completion of more characters is an answer and no label; nor are there more labels than this.
+# A completion of more characters is an answer and no label; nor are there more labels than this, but in records, which
+# say themselves what is one.
 _MOST_CHARACTERS = 64
 _MOST_LABELS = 200
 
@@ -26,12 +27,12 @@ class Labels:
 
     def add(self, row: AnyRow) -> None:
         """Count the row's answer."""
-        answer = _answer_of(row)
-        if self._counts is None or answer is None or len(answer) > _MOST_CHARACTERS:
+        answer, said = _answer_of(row), isinstance(row, Labelled)
+        if self._counts is None or answer is None or (len(answer) > _MOST_CHARACTERS and not said):
             self._counts = None
             return
         self._counts[answer] += 1
-        if len(self._counts) > _MOST_LABELS:
+        if len(self._counts) > _MOST_LABELS and not said:
             self._counts = None
 
     def counted(self) -> list[tuple[str, int]]:

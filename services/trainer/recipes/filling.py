@@ -64,6 +64,20 @@ def misnamed(marked: str) -> str:
     return _no_choice(RECIPES[name], choice) if choice else ""
 
 
+def names_answers(marked: str) -> bool:
+    """Whether the choice in a mark has names of its own for answers, so that there may be only so many."""
+    name, choice = unmarked(marked)
+    return name in RECIPES and choice in RECIPES[name].most_answers
+
+
+def require_fit(marked: str, facts: Facts) -> None:
+    """Raise RECIPE_UNFIT for a dataset that the recipe and the choice in a mark, both of which there are, do not fit."""
+    name, choice = unmarked(marked)
+    recipe = RECIPES[name]
+    if why := recipe.misfit(facts, choice or recipe.default_choice):
+        raise Failure(Reason.RECIPE_UNFIT, field="dataset", name=name, dataset=facts.dataset, problem=why)
+
+
 def fields_of(kind: Format) -> frozenset[str]:
     """The fields that rows of a format have; none for records, whose fields differ."""
     return frozenset(_FIELDS.get(kind, ()))
@@ -76,9 +90,7 @@ def fill(name: str, facts: Facts, choice: str = "", model: str = "") -> Filled:
     """
     recipe = find(name)
     chosen = _choice(recipe, choice)
-    why = recipe.misfit(facts, chosen)
-    if why is not None:
-        raise Failure(Reason.RECIPE_UNFIT, field="dataset", name=name, dataset=facts.dataset, problem=why)
+    require_fit(mark(name, chosen), facts)
     return Filled(
         name,
         chosen,

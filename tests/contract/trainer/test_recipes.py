@@ -1,6 +1,7 @@
 """Recipes through the running service."""
 
 import json
+from collections.abc import Callable
 
 import grpc
 import pytest
@@ -46,16 +47,38 @@ def fill(caller: Caller, **fields: str) -> training_pb2.FillRecipeResponse:
     return response
 
 
-def test_more_labels_than_there_are_letters_are_refused_before_anything_is_trained(caller: Caller) -> None:
-    rows = [{"text": f"text {number}", "label": f"label {number % 27}"} for number in range(60)]
-    records = caller.upload("".join(json.dumps(row) + "\n" for row in rows).encode(), "many-labels.jsonl").dataset
-    with pytest.raises(grpc.RpcError) as refused:
-        fill(caller, recipe="classify", dataset=records, choice="letters")
-    assert failed(refused.value)[:2] == (grpc.StatusCode.FAILED_PRECONDITION, "RECIPE_UNFIT")
-    assert "it has 27 labels, and letters takes at most 26; choose as-written" in str(refused.value.details())
+@pytest.mark.parametrize(
+    ("labels", "label"), [(27, "label"), (230, "label"), (27, "long " * 20)], ids=["27", "over 200", "long"]
+)
+def test_more_labels_than_there_are_letters_are_refused_before_anything_is_trained(
+    caller: Caller, labels: int, label: str
+) -> None:
+    rows = [{"text": f"text {number}", "label": f"{label} {number % labels}"} for number in range(2 * labels)]
+    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    records = caller.upload(content, f"labels-{labels}-{len(label)}.jsonl", piece=10_000).dataset
+    job = training_pb2.CreateJobRequest(
+        model="m",
+        dataset=records,
+        recipe="classify:letters",
+        settings=training_pb2.TrainingSettings(validation_ratio=0.2),
+    )
+    axes = [training_pb2.SweepAxis(setting="epochs", values=["1", "2"])]
+    asked: list[Callable[[], object]] = [
+        lambda: fill(caller, recipe="classify", dataset=records, choice="letters"),
+        lambda: caller.training.CreateJob(job, metadata=caller.metadata),
+        lambda: caller.training.EstimateJob(training_pb2.EstimateJobRequest(job=job), metadata=caller.metadata),
+        lambda: caller.training.CreateSweep(
+            training_pb2.CreateSweepRequest(job=job, axes=axes), metadata=caller.metadata
+        ),
+    ]
+    for ask in asked:
+        with pytest.raises(grpc.RpcError) as refused:
+            ask()
+        assert failed(refused.value)[:2] == (grpc.StatusCode.FAILED_PRECONDITION, "RECIPE_UNFIT")
+        assert f"it has {labels} labels, and letters takes at most 26; choose as-written" in str(refused.value.details())
     filled = fill(caller, recipe="classify", dataset=records)
-    assert filled.distinct_answers == 27
-    assert any("2.2 rows a label" in note for note in filled.notes)
+    assert filled.distinct_answers == labels
+    assert any("2.0 rows a label" in note for note in filled.notes)
 
 
 def test_a_request_that_a_recipe_filled_in_is_taken_as_it_is(caller: Caller, pairs: str) -> None:

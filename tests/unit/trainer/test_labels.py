@@ -23,6 +23,10 @@ def test_labels_of_records_and_short_last_answers_are_counted_once_each() -> Non
     assert labels_of([{"prompt": f"p{number}", "completion": f"c{number % 4}"} for number in range(8)]) == 4
 
 
+def test_what_a_record_calls_a_label_is_one_however_long_and_however_many() -> None:
+    assert labels_of([{"text": "t", "label": f"{number}" * 70} for number in range(201)]) == 201
+
+
 @pytest.mark.parametrize(
     "rows",
     [
