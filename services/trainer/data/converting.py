@@ -12,6 +12,7 @@ from services.trainer.data.rows import (
     MAX_DEPTH,
     MAX_TURNS,
     ROLES,
+    TOOLS,
     AnyRow,
     Format,
     Judgement,
@@ -24,6 +25,8 @@ from services.trainer.data.rows import (
     named,
 )
 
+# As OpenAI's files call what an assistant does instead of saying something.
+_CALLS = ("tool_calls", "function_call")
 _SHAPES = 'the row needs "messages", or "prompt" and "completion", or "text", or "chosen" and "rejected"'
 
 
@@ -44,6 +47,8 @@ def recognised(fields: Mapping[str, object]) -> Format:
 
 def row_of(line: int, fields: Mapping[str, object], kind: Format) -> AnyRow:
     """Return the record as a row of the format `kind`.  Raises Malformed."""
+    if kind not in (Format.TEXT, Format.RECORDS):
+        _require_no_tools(fields)
     if kind is Format.CHAT:
         return Row(line, _answered(_messages(fields["messages"], "messages")))
     if kind is Format.PROMPT_COMPLETION:
@@ -56,6 +61,16 @@ def row_of(line: int, fields: Mapping[str, object], kind: Format) -> AnyRow:
     if kind is Format.TEXT:
         return Text(line, _filled(fields["text"], "text"))
     return _labelled(line, fields)
+
+
+def _require_no_tools(fields: Mapping[str, object]) -> None:
+    for name in TOOLS:
+        value = fields.get(name)
+        # In CSV and Parquet they are often JSON in a text.
+        if value and not (isinstance(value, str) and value.strip() in ("", "[]", "null")):
+            raise Malformed(
+                name, f"{name} are not put into the prompt; write them into the system message, or leave {name} out"
+            )
 
 
 def _prompted(fields: Mapping[str, object]) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:
@@ -195,9 +210,26 @@ def _turn(entry: object, field: str) -> Turn:
     if role not in ROLES:
         said = json.dumps(role[:40]) if isinstance(role, str) else kind_of(role)
         raise Malformed(f"{field}.role", f"the role is {said}, it must be one of {', '.join(ROLES)}")
+    _require_all_learned(entry, role, field)
     if not isinstance(content, str):
         raise Malformed(f"{field}.content", f"the content must be text, this is {kind_of(content)}")
     return Turn(role, whole(content, f"{field}.content"))
+
+
+def _require_all_learned(entry: Mapping[str, object], role: str, field: str) -> None:
+    """Raise Malformed for what a message does beside saying something: lost unsaid, it would teach the model silence."""
+    for name in _CALLS:
+        if entry.get(name):
+            raise Malformed(
+                f"{field}.{name}",
+                "calls of tools are not trained on; write the call into the content as the text to be said, or drop the row",
+            )
+    if role == "assistant" and entry.get("weight") not in (None, 1):
+        raise Malformed(
+            f"{field}.weight",
+            "answers are learned with the same weight; leave it out and choose the supervision last_answer to learn the "
+            "last one alone, or drop the row",
+        )
 
 
 def whole(text: str, field: str) -> str:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from services.trainer.data.json_records import bounded, too_long
 from services.trainer.data.records import BOM, MAX_RECORD_BYTES, Record
-from services.trainer.data.rows import FIELDS, Malformed, Problem, named
+from services.trainer.data.rows import FIELDS, TOOLS, Malformed, Problem, named
 
 _DELIMITERS = (",", ";", "\t")
 # Sides of a row may be texts or lists of messages.
@@ -104,7 +104,7 @@ def read_csv(file: BinaryIO, delimiter: str) -> Iterator[Record | Problem]:
 
 def _name(cell: str) -> str:
     lowered = cell.strip().lower()
-    return lowered if lowered in FIELDS else cell.strip()
+    return lowered if lowered in (*FIELDS, *TOOLS) else cell.strip()
 
 
 def _fields(header: list[str], cells: list[str]) -> dict[str, object]:

@@ -1,6 +1,6 @@
-"""Records of a Parquet file, a few at a time, and of its columns only those that are fields of ours.
+"""Records of a Parquet file, a few at a time, and of its columns only those that say something here.
 
-Invariant: what a file declares is taken for what it is, a claim: columns that are no field are never decoded, and a
+Invariant: what a file declares is taken for what it is, a claim: columns that nothing reads are never decoded, and a
 cell is measured before anything else looks at it.  What unpacks to more than the reading process may have ends
 that process (`checking_child`), never the service.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from services.trainer.data.records import MAX_RECORD_BYTES, Record
-from services.trainer.data.rows import FIELDS, MAX_DEPTH, Malformed, Problem, named
+from services.trainer.data.rows import FIELDS, MAX_DEPTH, TOOLS, Malformed, Problem, named
 
 MAGIC = b"PAR1"
 # Rows that are decoded at once.
@@ -54,8 +54,8 @@ def _rows(file: BinaryIO) -> Iterator[dict[str, object]]:
         thrift_container_size_limit=_MAX_FOOTER_ENTRIES,
     )
     names: list[str] = opened.schema_arrow.names
-    columns = [name for name in names if name.strip().lower() in FIELDS]
-    if not columns:
+    columns = [name for name in names if name.strip().lower() in (*FIELDS, *TOOLS)]
+    if not any(name.strip().lower() in FIELDS for name in columns):
         raise Malformed("", f"no column is one of {', '.join(FIELDS)}; the columns are: {named(names)}")
     # Part by part, so that a damaged one costs none of those before it.
     for group in range(opened.num_row_groups):

@@ -120,6 +120,9 @@ FIELDS = (
     "answer",
 )
 
+# What conversations may carry beside these and nothing is learned from: whoever wrote it would not expect it to be lost.
+TOOLS = ("tools", "functions")
+
 
 def named(names: list[str]) -> str:
     """The first names, made fit to be said: they are the uploader's, of any number, length and content."""

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -68,6 +69,16 @@ SETS: dict[str, list[Fields]] = {
     "objects": [{"text": "Play it.", "output": {"intent": "play", "count": 2}}],
     "contexts": [{"question": "Who?", "context": ["The watch.", "The cook, at six."], "answer": "The watch."}],
 }
+
+
+@pytest.mark.parametrize("written", [as_json_lines, as_csv, as_parquet])
+def test_tools_beside_a_conversation_are_refused_in_a_file_of_any_kind(written: Callable[[list[Fields]], bytes]) -> None:
+    tools = [{"type": "function", "function": {"name": "look"}}]
+    called = [*MESSAGES, {"role": "assistant", "content": "", "tool_calls": tools}]
+    plain: Fields = {"messages": MESSAGES, "tools": []}
+    assert len(unplaced(written([plain]))) == 1
+    assert first_problem(written([plain, {"messages": MESSAGES, "tools": tools}])).field == "tools"
+    assert first_problem(written([plain, {"messages": called, "tools": []}])).field == "messages[2].tool_calls"
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -19,6 +19,7 @@ from services.trainer.data.rows import (
     identity,
 )
 
+ANSWER = {"role": "assistant", "content": "Ada."}
 GOOD = json.dumps({"prompt": "Who?", "completion": "Me."}).encode()
 
 
@@ -92,10 +93,42 @@ def test_blank_lines_are_passed_over_and_still_counted() -> None:
         (b"[" * 100_000, "nested too deeply"),
         (b'{"messages": [{"role": "assistant", "content": "a"}]}', "begin with what it answers to"),
         (rb'{"prompt": "a\udc00", "completion": "b"}', r"\udc00 is half a character"),
+        (b'{"prompt": "a", "completion": "b", "tools": [{"type": "function"}]}', "tools are not put into the prompt"),
+        (b'{"prompt": "a", "chosen": "b", "rejected": "c", "functions": "[{}]"}', "functions are not put into"),
     ],
 )
 def test_a_malformed_line_is_named_with_what_to_do(line: bytes, says: str) -> None:
     assert says in problem(line).message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("tool_calls", [{"type": "function", "function": {"name": "look"}}], "write the call into the content"),
+        ("function_call", {"name": "look", "arguments": "{}"}, "write the call into the content"),
+        ("weight", 0, "choose the supervision last_answer"),
+        ("weight", [1], "choose the supervision last_answer"),
+    ],
+)
+@pytest.mark.parametrize("content", ["I look.", "", None])
+def test_what_a_message_does_beside_saying_something_is_never_lost_unsaid(
+    name: str, value: object, says: str, content: str | None
+) -> None:
+    answer = {"role": "assistant", "content": content, name: value}
+    turns = [{"role": "user", "content": "Who?"}, answer, {"role": "tool", "content": "Ada"}, ANSWER]
+    found = wrong(messages=turns)
+    assert (found.field, says in found.message) == (f"messages[1].{name}", True)
+    assert wrong(prompt="Who?", completion=[answer]).field == f"completion[0].{name}"
+
+
+def test_what_files_say_where_there_is_nothing_to_lose_is_passed_over() -> None:
+    asked = {"role": "user", "content": "Who?", "weight": 0, "tool_calls": None}
+    answer: dict[str, object] = {**ANSWER, "weight": 1, "tool_calls": [], "function_call": None}
+    nothing: tuple[object, ...] = (None, [], "[]", " ")
+    for empty in nothing:
+        assert isinstance(row(messages=[asked, answer], tools=empty), Row)
+    # Records say themselves what their fields are.
+    assert isinstance(row(text="a", label="b", tools=["saw"]), Labelled)
 
 
 def test_a_row_has_as_many_turns_as_may_be_and_no_more() -> None:
