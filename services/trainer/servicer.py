@@ -15,7 +15,8 @@ from services.chassis.streams import Chunk
 from services.trainer import checkpoints, wire, wire_datasets, wire_jobs, wire_recipes, wire_sweeps
 from services.trainer.bases import Chosen
 from services.trainer.composition import Verbs
-from services.trainer.data.rows import Format
+from services.trainer.data.checking import MAX_NAMED_PROBLEMS
+from services.trainer.data.rows import Format, Problem
 from services.trainer.job import Job, Order
 from services.trainer.publications import Wanted
 from services.trainer.recipes.filling import RECIPES, fill, names_answers, require_fit
@@ -41,8 +42,15 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
         self, requests: AsyncIterator[dataset_pb2.UploadDatasetRequest], context: Any
     ) -> dataset_pb2.UploadDatasetResponse:
         first = await anext(requests)
-        stored = await self._datasets.upload(wire.tenant(), wire.incoming(first.header), _chunks(requests))
-        return dataset_pb2.UploadDatasetResponse(dataset=wire.dataset(stored))
+        warnings: list[Problem] = []
+
+        def warn(said: Sequence[Problem]) -> None:
+            warnings.extend(said[: MAX_NAMED_PROBLEMS - len(warnings)])
+
+        stored = await self._datasets.upload(wire.tenant(), wire.incoming(first.header), _chunks(requests), warn)
+        return dataset_pb2.UploadDatasetResponse(
+            dataset=wire.dataset(stored), warnings=[wire.problem(entry) for entry in warnings]
+        )
 
     async def GetDatasetUpload(
         self, request: dataset_pb2.GetDatasetUploadRequest, context: Any

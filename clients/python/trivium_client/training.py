@@ -37,8 +37,9 @@ class Datasets:
     ) -> nouns.Dataset:
         """Upload a JSON Lines, CSV or Parquet file; an interrupted upload goes on where it stopped.
 
-        Other bytes under a name are its next version.  Raises InvalidRequestError that names the first lines which
-        are wrong; `problems` has all of them, by the file's digest.
+        Other bytes under a name are its next version.  `warnings` of the answer are of the first rows that the default
+        base cannot be trained on.  Raises InvalidRequestError that names the first lines which are wrong; `problems` has
+        all of both, by the file's digest.
         """
 
         async def committed(sha256: str) -> int:
@@ -61,7 +62,7 @@ class Datasets:
             media_type=_MEDIA_TYPES.get(Path(path).suffix.lower(), "application/jsonl"),
             progress=progress,
         )
-        return training_wire.dataset(response.dataset)
+        return training_wire.dataset(response.dataset, response.warnings)
 
     async def get(self, dataset: str) -> nouns.Dataset:
         """One dataset by name (the newest version), name@version or digest.  Raises NotFoundError."""

@@ -5,10 +5,21 @@ from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)
+class DatasetProblem:
+    """Something wrong with one line (from 1; of Parquet its row) of a dataset; `fatal` is false for a warning."""
+
+    line: int
+    field: str
+    message: str
+    fatal: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Dataset:
     """One version of a dataset, which never changes; tokens are counted under the default base's chat template.
 
-    `dataset` alone names the newest version, `dataset@version` and the digest this one.
+    `dataset` alone names the newest version, `dataset@version` and the digest this one.  `warnings` are said once, by the
+    upload that stored it.
     """
 
     dataset: str
@@ -22,16 +33,7 @@ class Dataset:
     supervised_tokens: int
     max_row_tokens: int
     create_time: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class DatasetProblem:
-    """Something wrong with one line (from 1; of Parquet its row) of a dataset; `fatal` is false for a warning."""
-
-    line: int
-    field: str
-    message: str
-    fatal: bool
+    warnings: tuple[DatasetProblem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

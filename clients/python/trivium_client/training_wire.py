@@ -9,7 +9,7 @@ from trivium.trainer.v1 import dataset_pb2, training_pb2
 from trivium_client import nouns, wire
 
 
-def dataset(message: dataset_pb2.Dataset) -> nouns.Dataset:
+def dataset(message: dataset_pb2.Dataset, warnings: Iterable[dataset_pb2.DatasetProblem] = ()) -> nouns.Dataset:
     """From the wire."""
     return nouns.Dataset(
         dataset=message.dataset,
@@ -23,6 +23,7 @@ def dataset(message: dataset_pb2.Dataset) -> nouns.Dataset:
         supervised_tokens=message.supervised_tokens,
         max_row_tokens=message.max_row_tokens,
         create_time=wire.time(message.create_time),
+        warnings=tuple(map(problem, warnings)),
     )
 
 

@@ -61,14 +61,15 @@ class Checker:
     async def count(
         self, tenant: str, path: Path, expected: Format | None, say: Say = lambda _: None
     ) -> Counted | Flawed:
-        """Return what the file at `path` holds or what is wrong; `say` hears all problems, some at a time.
+        """Return what the file at `path` holds or what is wrong; `say` hears all problems and warnings, some at a time.
 
         Raises DATASET_UNCHECKED, NOT_READY.
         """
         first: list[Problem] = []
 
         def hear(problems: Sequence[Problem]) -> None:
-            first.extend(problems[: MAX_NAMED_PROBLEMS - len(first)])
+            fatal = [problem for problem in problems if problem.fatal]
+            first.extend(fatal[: MAX_NAMED_PROBLEMS - len(first)])
             say(problems)
 
         with path.open("rb") as file:

@@ -1,10 +1,10 @@
-"""Reads a dataset whole and says what it holds, or what is wrong with it.
+"""Reads a dataset whole and says what it holds, or what is wrong with it, whichever base it is for.
 
 What is read is the uploader's and may be made to cost: the service never calls this
 itself, `checking_child` does, within limits (`checker`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -16,11 +16,18 @@ from services.trainer.data.examples import Encoder, Example, Unrenderable
 MAX_NAMED_PROBLEMS = 20
 # What a report keeps; a file with more has one fault in every line.
 MAX_KEPT_PROBLEMS = 100_000
+_OTHER_BASE = (
+    "the deployment's default base cannot be trained on this row; for another one check the dataset with its name "
+    "(trivium data check --base base:NAME)"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What a dataset without a problem holds.  Tokens are counted under the encoder's chat template."""
+    """What a dataset without a problem holds.
+
+    Tokens are counted under the encoder's chat template; of a row that it refuses, those of its texts.
+    """
 
     format: rows.Format
     rows: int
@@ -42,16 +49,17 @@ def check(
 ) -> Counted | int:
     """Read every row of `file` and count its tokens; return instead how many rows are bad when any is.
 
-    `say` hears each problem, in order.
+    `say` hears each problem, in order.  A row that the encoder's template refuses is none, but is warned of: the dataset
+    may be for a base whose template takes it.
     """
     count = tokens = longest = supervised = bad = 0
     for row in reading.read(file, expected):
-        # With a problem, counting is in vain: only more of them are looked for.
-        found = row if isinstance(row, rows.Problem) or bad else _sequences(row, encoder)
-        if isinstance(found, rows.Problem):
+        if isinstance(row, rows.Problem):
             bad += 1
-            say(found)
-        elif isinstance(found, tuple):
+            say(row)
+        # With a problem, counting is in vain: only more of them are looked for.
+        elif not bad:
+            found = _sequences(row, encoder, say)
             count += 1
             tokens += sum(len(sequence.tokens) for sequence in found)
             longest = max(longest, *(len(sequence.tokens) for sequence in found))
@@ -62,13 +70,40 @@ def check(
     return bad or Counted(expected or reading.recognise(file) or rows.Format.CHAT, count, tokens, longest, supervised)
 
 
-def _sequences(row: rows.AnyRow, encoder: Encoder) -> tuple[Example, ...] | rows.Problem:
+def _sequences(row: rows.AnyRow, encoder: Encoder, say: Callable[[rows.Problem], None]) -> tuple[Example, ...]:
     """What the row is for the model; of a record its texts, of which nothing is supervised yet."""
     if isinstance(row, rows.Labelled):
-        texts = [encoder.encode_text(str(value)) for value in row.fields.values()]
-        return tuple(Example(text.tokens, (False,) * len(text.tokens)) for text in texts)
+        return tuple(_text(str(value), encoder, supervised=False) for value in row.fields.values())
     try:
-        encoded = encode(row, encoder)
+        return sides(encode(row, encoder))
     except Unrenderable as error:
-        return rows.Problem(row.line, "messages", str(error))
-    return sides(encoded)
+        say(rows.Problem(row.line, "messages", f"{_OTHER_BASE}: {error}", fatal=False))
+        return tuple(_unrendered(turns, said_from, encoder) for turns, said_from in _conversations(row))
+
+
+def _conversations(row: rows.AnyRow) -> Iterable[tuple[tuple[rows.Turn, ...], int]]:
+    """What is written by a template, with the turn from which answers are learned."""
+    if isinstance(row, rows.Row):
+        yield row.turns, 0
+    elif isinstance(row, rows.Preference):
+        yield (*row.prompt, *row.chosen), len(row.prompt)
+        yield (*row.prompt, *row.rejected), len(row.prompt)
+    elif isinstance(row, rows.Judgement):
+        yield (*row.prompt, *row.completion), len(row.prompt)
+
+
+def _unrendered(turns: Iterable[rows.Turn], said_from: int, encoder: Encoder) -> Example:
+    """The texts of a conversation without what a template puts around them."""
+    texts = [
+        _text(turn.content, encoder, supervised=turn.role == "assistant" and index >= said_from)
+        for index, turn in enumerate(turns)
+    ]
+    return Example(
+        tuple(token for text in texts for token in text.tokens),
+        tuple(kept for text in texts for kept in text.supervised),
+    )
+
+
+def _text(text: str, encoder: Encoder, *, supervised: bool) -> Example:
+    tokens = encoder.encode_text(text).tokens
+    return Example(tokens, (supervised,) * len(tokens))

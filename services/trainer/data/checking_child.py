@@ -7,6 +7,7 @@ line of JSON and ends.  Invariant: nothing of the dataset is read before the lim
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -29,17 +30,18 @@ _TOGETHER = 100
 
 
 class Problems:
-    """Says problems, some at a time; of those beyond what a report keeps nothing."""
+    """Says problems and warnings, some at a time; of either beyond what a report keeps nothing."""
 
     def __init__(self, say: Callable[[dict[str, object]], None]) -> None:
         self._say = say
         self._held: list[dict[str, object]] = []
-        self._count = 0
+        # By whether it is fatal: however many warnings come before the first fault, it is named.
+        self._counts: Counter[bool] = Counter()
 
     def take(self, problem: rows.Problem) -> None:
         """Say it, with the next ones."""
-        self._count += 1
-        if self._count > checking.MAX_KEPT_PROBLEMS:
+        self._counts[problem.fatal] += 1
+        if self._counts[problem.fatal] > checking.MAX_KEPT_PROBLEMS:
             return
         self._held.append(asdict(problem))
         if len(self._held) == _TOGETHER:

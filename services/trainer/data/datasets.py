@@ -5,7 +5,7 @@ checking, storing and deleting the same bytes of a tenant never overlap; bytes t
 """
 
 import asyncio
-from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import datetime
@@ -21,7 +21,7 @@ from services.chassis.errors import Failure, Reason, Violation
 from services.chassis.files import require_space
 from services.chassis.streams import Chunk, partial_path, receive
 from services.trainer.data import dataset_rows
-from services.trainer.data.checker import Checker
+from services.trainer.data.checker import Checker, Say
 from services.trainer.data.checking import Counted, Flawed
 from services.trainer.data.dataset_files import DatasetFiles
 from services.trainer.data.dataset_rows import Dataset, Incoming
@@ -78,8 +78,10 @@ class Datasets:
         """
         return await self._files.file(digest)
 
-    async def upload(self, tenant: str, incoming: Incoming, chunks: AsyncIterable[Chunk]) -> Dataset:
-        """Receive, check and store.
+    async def upload(
+        self, tenant: str, incoming: Incoming, chunks: AsyncIterable[Chunk], warn: Say = lambda _: None
+    ) -> Dataset:
+        """Receive, check and store; `warn` hears what is said of lines, some at a time, also of a file that is refused.
 
         Raises DATASET_MALFORMED (naming lines), DATASET_UNCHECKED, DATASET_TOO_LARGE, UPLOAD_IN_PROGRESS, DISK_FULL,
         NOT_READY (what was received is kept) and what receiving raises.
@@ -95,7 +97,7 @@ class Datasets:
             if known is not None:
                 return known
             path = await self._received(tenant, incoming, chunks)
-            counted = await self._counted(tenant, path, incoming)
+            counted = await self._counted(tenant, path, incoming, warn)
             return await _to_the_end(self._keep(tenant, incoming, path, counted))
 
     def _turn(self, tenant: str, digest: str) -> asyncio.Lock:
@@ -138,11 +140,16 @@ class Datasets:
             raise
         return arrived
 
-    async def _counted(self, tenant: str, path: Path, incoming: Incoming) -> Counted:
+    async def _counted(self, tenant: str, path: Path, incoming: Incoming, warn: Say) -> Counted:
         """Check what is here.  What cannot be trained on is not kept; what could not be checked yet is."""
         try:
             with self._lists.writing(tenant, incoming.sha256) as problems:
-                found = await self._checker.count(tenant, path, incoming.format, problems.take)
+
+                def hear(said: Sequence[Problem]) -> None:
+                    problems.take(said)
+                    warn(said)
+
+                found = await self._checker.count(tenant, path, incoming.format, hear)
             if isinstance(found, Flawed):
                 raise _malformed(found)
         except Failure as failure:
@@ -150,7 +157,8 @@ class Datasets:
                 # Nobody lists these bytes: an upload of listed ones is answered from their row.
                 await self._blocking(partial(path.unlink, missing_ok=True))
             raise
-        self._lists.drop(tenant, incoming.sha256)
+        if not problems.count:
+            self._lists.drop(tenant, incoming.sha256)
         return found
 
     async def _keep(self, tenant: str, incoming: Incoming, path: Path, counted: Counted) -> Dataset:

@@ -1,10 +1,11 @@
 import asyncio
 import hashlib
 import os
+import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,13 @@ from services.chassis.errors import Failure, Reason
 from services.chassis.streams import Piece
 from services.trainer.data import dataset_files
 from services.trainer.data.checker import Budget, Checker, Say
-from services.trainer.data.checking import Counted, check
+from services.trainer.data.checking import MAX_KEPT_PROBLEMS, Counted, check
+from services.trainer.data.checking_child import Problems
 from services.trainer.data.dataset_rows import Incoming
 from services.trainer.data.datasets import Datasets
 from services.trainer.data.examples import ChatEncoder
 from services.trainer.data.report import Asked
-from services.trainer.data.rows import Format
+from services.trainer.data.rows import Format, Problem
 from tests.unit.trainer.checks import until_one
 from tests.unit.trainer.tiny import rows_text
 from tests.unit.trainer.verbs import datasets_over, files_over
@@ -392,6 +394,33 @@ async def test_all_problems_of_a_refused_file_are_listed_by_pages_under_its_dige
         await datasets.sweep(time.time() + DAY)
         missing = await refused(datasets.problems("acme", f"sha256:{sha256}", 1000, ""))
         assert missing.reason is Reason.DATASET_REPORT_NOT_FOUND
+
+
+async def test_what_the_default_base_refuses_is_stored_and_warned_of_and_stays_a_problem_of_a_check(
+    tmp_path: Path, base: Path
+) -> None:
+    refusing = shutil.copytree(base, tmp_path / "refusing")
+    (refusing / "chat_template.jinja").write_text("{{ raise_exception('no turns of anybody') }}")
+    heard: list[Problem] = []
+    async with opened(tmp_path, Checker(refusing)) as datasets:
+        stored = await datasets.upload("acme", INCOMING, whole(), heard.extend)
+        assert stored.rows == len(heard) == 10
+        assert {problem.fatal for problem in heard} == {False}
+        assert await datasets.problems("acme", "rows", 1000, "") == (heard, "")
+        *_, problems, count = await datasets.validate("acme", "rows", "", "", Asked())
+    assert count == 11
+    assert problems[0].fatal
+    assert "no turns of anybody" in problems[0].message
+
+
+def test_a_fault_is_named_however_many_rows_before_it_are_warned_of() -> None:
+    said: list[dict[str, object]] = []
+    problems = Problems(said.append)
+    for line in range(MAX_KEPT_PROBLEMS + 1):
+        problems.take(Problem(line, "messages", "of another base", fatal=False))
+    problems.take(Problem(200_000, "", "not JSON"))
+    problems.flush()
+    assert said[-1] == {"problems": [asdict(Problem(200_000, "", "not JSON"))]}
 
 
 async def test_what_a_validation_said_of_lines_is_listed_under_the_name(datasets: Datasets) -> None:

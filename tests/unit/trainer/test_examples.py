@@ -59,19 +59,51 @@ def test_padding_and_questions_are_labelled_as_ignored(base: Path) -> None:
     assert bool((labels[kept] == tokens[kept]).all())
 
 
-def test_a_conversation_that_the_template_refuses_is_a_problem_of_its_row(base: Path) -> None:
+@pytest.fixture
+def refusing(base: Path) -> ChatEncoder:
+    """An encoder whose template takes no turns of tools."""
     encoder = ChatEncoder.load(base)
     template = encoder.tokenizer.chat_template
     encoder.tokenizer.chat_template = (
         "{% if messages[0].role == 'tool' %}{{ raise_exception('no tools') }}{% endif %}" + template
     )
+    return encoder
+
+
+GOOD = b'{"prompt": "Who?", "completion": "Me."}\n'
+
+
+def test_a_conversation_that_the_template_refuses_is_a_problem_of_its_row(refusing: ChatEncoder) -> None:
     with pytest.raises(Unrenderable, match="no tools"):
-        encoder.encode([Turn("tool", "a"), Turn("assistant", "b")])
-    good = b'{"prompt": "Who?", "completion": "Me."}\n'
+        refusing.encode([Turn("tool", "a"), Turn("assistant", "b")])
     bad = b'{"prompt": [{"role": "tool", "content": "a"}], "completion": "Me."}\n'
     said: list[Problem] = []
-    assert checking.check(io.BytesIO(good + bad + good), encoder, None, said.append) == 1
-    assert [(problem.line, "no tools" in problem.message) for problem in said] == [(2, True)]
-    said.clear()
-    assert inspect(io.BytesIO(good + bad + good), None, encoder, Asked(), said.append).rows == 3
+    assert inspect(io.BytesIO(GOOD + bad + GOOD), None, refusing, Asked(), said.append).rows == 3
     assert [(problem.line, problem.fatal) for problem in said] == [(2, True), (3, False)]
+    assert "no tools" in said[0].message
+
+
+@pytest.mark.parametrize(
+    ("answers", "sides"),
+    [
+        ('"completion": "Me."', ["Me."]),
+        ('"chosen": "Me.", "rejected": "You, or her."', ["Me.", "You, or her."]),
+        ('"completion": "Me.", "label": true', ["Me."]),
+    ],
+    ids=["chat", "pair", "judgement"],
+)
+def test_a_dataset_is_counted_and_warned_of_where_another_bases_template_may_take_what_the_default_ones_does_not(
+    refusing: ChatEncoder, answers: str, sides: list[str]
+) -> None:
+    row = f'{{"prompt": [{{"role": "tool", "content": "a"}}], {answers}}}\n'.encode()
+    said: list[Problem] = []
+    found = checking.check(io.BytesIO(row + row), refusing, None, said.append)
+    assert [(problem.line, problem.fatal) for problem in said] == [(1, False), (2, False)]
+    assert "no tools" in said[0].message
+    assert "--base base:NAME" in said[0].message
+    lengths = [len(refusing.encode_text(side).tokens) for side in sides]
+    prompt = len(refusing.encode_text("a").tokens)
+    assert isinstance(found, checking.Counted)
+    assert (found.rows, found.supervised_tokens) == (2, 2 * sum(lengths))
+    assert found.tokens == 2 * sum(prompt + length for length in lengths)
+    assert found.max_row_tokens == prompt + max(lengths)

@@ -45,7 +45,8 @@ class _DatasetFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Dataset
 
 class DatasetFormat(_DatasetFormat, metaclass=_DatasetFormatEnumTypeWrapper):
     """How rows are written. A file is JSON Lines, CSV with a header, or Parquet, told apart by content; columns are fields
-    of the same names, and a cell of CSV that can only be a list of messages or an object is JSON.
+    of the same names, and a cell of CSV that can only be a list of messages or an object is JSON. What a message says is
+    its content: calls of tools, an answer's weight other than 1, and tools beside a conversation are refused by their line.
     """
 
 DATASET_FORMAT_UNSPECIFIED: DatasetFormat.ValueType  # 0
@@ -94,7 +95,7 @@ class Dataset(_message.Message):
     size_bytes: _builtins.int
     """Length in bytes."""
     tokens: _builtins.int
-    """Tokens of all rows under the default base's chat template."""
+    """Tokens of all rows under the default base's chat template; of a row that it refuses, of its texts."""
     max_row_tokens: _builtins.int
     """Longest row in tokens."""
     supervised_tokens: _builtins.int
@@ -233,18 +234,26 @@ class UploadDatasetResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DATASET_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def dataset(self) -> Global___Dataset:
         """The dataset."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___DatasetProblem]:
+        """Rows that the default base's chat template refuses, the first twenty (ListDatasetProblems has all of them for a day).
+        They are stored for a base that takes them, which ValidateDataset is to name. Empty for bytes that were stored before.
+        """
 
     def __init__(
         self,
         *,
         dataset: Global___Dataset | None = ...,
+        warnings: _abc.Iterable[Global___DatasetProblem] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -363,7 +372,7 @@ class ValidateDatasetRequest(_message.Message):
     validation_dataset: _builtins.str
     """Dataset that will be evaluated on, to be compared with."""
     recipe: _builtins.str
-    """Recipe by which records become rows, as in CreateJob; default the one that they are plainly meant for."""
+    """Recipe by which records become rows, ID or ID:CHOICE as in CreateJob; default the one that they are plainly meant for."""
     @_builtins.property
     def settings(self) -> _training_pb2.TrainingSettings:
         """Settings of the job to come: objective, supervision, lengths, epochs, batches, sample and split count here. Without an
@@ -767,7 +776,7 @@ class PreviewDatasetRequest(_message.Message):
     base: _builtins.str
     """Base that is trained on, as in CreateJob; default the deployment's."""
     recipe: _builtins.str
-    """Recipe by which records become rows, as in CreateJob; default the one that they are plainly meant for."""
+    """Recipe by which records become rows, ID or ID:CHOICE as in CreateJob; default the one that they are plainly meant for."""
     @_builtins.property
     def settings(self) -> _training_pb2.TrainingSettings:
         """Settings of the job to come: objective, supervision, lengths and seed count here."""

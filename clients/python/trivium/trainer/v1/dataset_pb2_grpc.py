@@ -90,7 +90,7 @@ class DatasetServiceServicer(object):
         length allows, RESOURCE_EXHAUSTED / DATASET_TOO_LARGE and RESOURCE_EXHAUSTED / DISK_FULL before a byte is taken,
         INVALID_ARGUMENT / SIZE_MISMATCH, INVALID_ARGUMENT / DIGEST_MISMATCH, OUT_OF_RANGE / CHUNK_OFFSET_WRONG,
         DEADLINE_EXCEEDED / UPLOAD_TOO_SLOW, ABORTED / UPLOAD_IN_PROGRESS. After UNAVAILABLE / NOT_READY what was received is
-        kept; sending the header again has it checked.
+        kept; sending the header again has it checked. What the default base's chat template refuses is warned of and stored.
         An interrupted upload resumes from GetDatasetUpload's offset, for a day. The bytes of a name's newest version are
         that version; bytes of an older one become the newest again, under a new number.
         """
@@ -115,9 +115,9 @@ class DatasetServiceServicer(object):
     def ValidateDataset(self, request, context):
         """Reads a dataset as a job with these settings would train on it and reports what that comes to: lengths, what is cut or
         left out and why, repetition, overlap with a validation dataset, imbalance, tokens and steps. Fails with NOT_FOUND /
-        DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a base that is an adapter or a
-        validation dataset of another format, INVALID_ARGUMENT / SETTINGS_UNFIT for a base that is too large for this
-        deployment, INVALID_ARGUMENT / DATASET_UNCHECKED, RESOURCE_EXHAUSTED / DISK_FULL, UNAVAILABLE / NOT_READY.
+        DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a base that is an adapter, a
+        validation dataset of another format, or a recipe or a choice of it that ListRecipes does not have, INVALID_ARGUMENT /
+        DATASET_UNCHECKED, RESOURCE_EXHAUSTED / DISK_FULL, UNAVAILABLE / NOT_READY.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -652,7 +652,9 @@ class TrainingSettings(_message.Message):
     keep: Global___Keep.ValueType
     """Which weights become the version."""
     generation_rows: _builtins.int
-    """Held-out rows that are answered at each evaluation, for the metrics of answers; default 0."""
+    """Held-out rows that are answered at each evaluation, for the metrics of answers; default 0. Refused where rows ask
+    nothing: of plain text, and with SUPERVISION_ALL.
+    """
     generation_tokens: _builtins.int
     """Most tokens of such an answer; default 64."""
     @_builtins.property
@@ -1088,7 +1090,7 @@ class CreateJobRequest(_message.Message):
     """Processes that train it together, for FULL where the deployment has several machines; default 1."""
     recipe: _builtins.str
     """Recipe, ID or ID:CHOICE as FillRecipe gives it, that makes rows of records; with other rows it is kept for the record
-    alone. One that ListRecipes does not have is refused.
+    alone. One that ListRecipes does not have, or a choice that it does not have, is refused.
     """
     @_builtins.property
     def settings(self) -> Global___TrainingSettings:
@@ -2238,7 +2240,9 @@ class FillRecipeResponse(_message.Message):
     NOTES_FIELD_NUMBER: _builtins.int
     DISTINCT_ANSWERS_FIELD_NUMBER: _builtins.int
     distinct_answers: _builtins.int
-    """Distinct answers (labels) among the rows; 0 where they were not counted, being long, or too many to be labels."""
+    """Distinct answers (labels) among the rows; 0 where they were not counted: records without a label, and completions of
+    which one is long, or which are too many to be labels.
+    """
     @_builtins.property
     def job(self) -> Global___CreateJobRequest:
         """The request."""

@@ -131,8 +131,11 @@ class TrainingServiceServicer(object):
         this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL, RESOURCE_EXHAUSTED / JOBS_EXHAUSTED for more jobs
         that have not ended than a tenant may have (2000, unless set otherwise); where start_version leads nowhere, with
         NOT_FOUND / MODEL_NOT_FOUND (also for a number or an alias that the model lacks), NOT_FOUND / VERSION_NOT_FOUND for a
-        digest, FAILED_PRECONDITION / VERSION_AMBIGUOUS, FAILED_PRECONDITION / ALIAS_NOT_SERVING. What only the rows tell
-        (nothing left to learn, a record that its recipe cannot take) fails the job when it begins.
+        digest, FAILED_PRECONDITION / VERSION_AMBIGUOUS, FAILED_PRECONDITION / ALIAS_NOT_SERVING. Records with more labels than
+        the recipe's choice has letters for are refused with FAILED_PRECONDITION / RECIPE_UNFIT; for them, and with such a
+        choice alone, the rows are read first, which can fail with INVALID_ARGUMENT / DATASET_UNCHECKED or UNAVAILABLE /
+        NOT_READY. What else only the rows tell (nothing left to learn, a record that its recipe cannot take) fails the job
+        when it begins.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,8 +43,11 @@ class TrainingServiceStub:
     this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL, RESOURCE_EXHAUSTED / JOBS_EXHAUSTED for more jobs
     that have not ended than a tenant may have (2000, unless set otherwise); where start_version leads nowhere, with
     NOT_FOUND / MODEL_NOT_FOUND (also for a number or an alias that the model lacks), NOT_FOUND / VERSION_NOT_FOUND for a
-    digest, FAILED_PRECONDITION / VERSION_AMBIGUOUS, FAILED_PRECONDITION / ALIAS_NOT_SERVING. What only the rows tell
-    (nothing left to learn, a record that its recipe cannot take) fails the job when it begins.
+    digest, FAILED_PRECONDITION / VERSION_AMBIGUOUS, FAILED_PRECONDITION / ALIAS_NOT_SERVING. Records with more labels than
+    the recipe's choice has letters for are refused with FAILED_PRECONDITION / RECIPE_UNFIT; for them, and with such a
+    choice alone, the rows are read first, which can fail with INVALID_ARGUMENT / DATASET_UNCHECKED or UNAVAILABLE /
+    NOT_READY. What else only the rows tell (nothing left to learn, a record that its recipe cannot take) fails the job
+    when it begins.
     """
     GetJob: _grpc.UnaryUnaryMultiCallable[_training_pb2.GetJobRequest, _training_pb2.GetJobResponse]
     """Returns a job. Fails with NOT_FOUND / JOB_NOT_FOUND."""
@@ -119,8 +122,11 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL, RESOURCE_EXHAUSTED / JOBS_EXHAUSTED for more jobs
     that have not ended than a tenant may have (2000, unless set otherwise); where start_version leads nowhere, with
     NOT_FOUND / MODEL_NOT_FOUND (also for a number or an alias that the model lacks), NOT_FOUND / VERSION_NOT_FOUND for a
-    digest, FAILED_PRECONDITION / VERSION_AMBIGUOUS, FAILED_PRECONDITION / ALIAS_NOT_SERVING. What only the rows tell
-    (nothing left to learn, a record that its recipe cannot take) fails the job when it begins.
+    digest, FAILED_PRECONDITION / VERSION_AMBIGUOUS, FAILED_PRECONDITION / ALIAS_NOT_SERVING. Records with more labels than
+    the recipe's choice has letters for are refused with FAILED_PRECONDITION / RECIPE_UNFIT; for them, and with such a
+    choice alone, the rows are read first, which can fail with INVALID_ARGUMENT / DATASET_UNCHECKED or UNAVAILABLE /
+    NOT_READY. What else only the rows tell (nothing left to learn, a record that its recipe cannot take) fails the job
+    when it begins.
     """
     GetJob: _aio.UnaryUnaryMultiCallable[_training_pb2.GetJobRequest, _training_pb2.GetJobResponse]  # type: ignore[assignment]
     """Returns a job. Fails with NOT_FOUND / JOB_NOT_FOUND."""
@@ -198,8 +204,11 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL, RESOURCE_EXHAUSTED / JOBS_EXHAUSTED for more jobs
         that have not ended than a tenant may have (2000, unless set otherwise); where start_version leads nowhere, with
         NOT_FOUND / MODEL_NOT_FOUND (also for a number or an alias that the model lacks), NOT_FOUND / VERSION_NOT_FOUND for a
-        digest, FAILED_PRECONDITION / VERSION_AMBIGUOUS, FAILED_PRECONDITION / ALIAS_NOT_SERVING. What only the rows tell
-        (nothing left to learn, a record that its recipe cannot take) fails the job when it begins.
+        digest, FAILED_PRECONDITION / VERSION_AMBIGUOUS, FAILED_PRECONDITION / ALIAS_NOT_SERVING. Records with more labels than
+        the recipe's choice has letters for are refused with FAILED_PRECONDITION / RECIPE_UNFIT; for them, and with such a
+        choice alone, the rows are read first, which can fail with INVALID_ARGUMENT / DATASET_UNCHECKED or UNAVAILABLE /
+        NOT_READY. What else only the rows tell (nothing left to learn, a record that its recipe cannot take) fails the job
+        when it begins.
         """
 
     @_abc_1.abstractmethod
