@@ -9,12 +9,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from services.chassis.errors import Failure, Reason
 from services.chassis.full_models import FullModel, FullModels
 from services.chassis.models import ResolvedModel
-from services.chassis.streams import Chunk
+from services.chassis.streams import Chunk, receive
 from services.trainer.job import Job, Order
 from services.trainer.needs import Architecture, architecture
 from services.trainer.ordering import completed
@@ -23,8 +24,7 @@ from services.trainer.work import Work
 
 _PREFIX = "base:"
 _CONFIG = "config.json"
-# Weights in bfloat16, and as much again for adapters, their gradients and a step's activations.
-_BYTES_PER_PARAMETER = 4
+_WEIGHTS = ".safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,6 @@ class Bases:
         *,
         threads: int,
         data_dir: Path,
-        memory_bytes: int,
         serving_rank: int,
     ) -> None:
         self._deployed = deployed
@@ -84,7 +83,6 @@ class Bases:
         self._models = models
         self.threads = threads
         self._data_dir = data_dir
-        self._memory_bytes = memory_bytes
         self._serving_rank = serving_rank
 
     @property
@@ -96,7 +94,7 @@ class Bases:
         """The base that ``name`` means to the caller: empty or ``base`` is the default.
 
         ``base:NAME`` is a base of the deployment's, or else a full model of the tenant's; ``base:NAME@VERSION`` pins
-        one.  Raises BASE_NOT_FOUND, FIELD_INVALID, SETTINGS_UNFIT for one that is too large to train here.
+        one.  Whether it can be trained here is the order's to say (`planning.unfit`).  Raises BASE_NOT_FOUND, FIELD_INVALID.
         """
         wanted = name.removeprefix(_PREFIX)
         for model in self._deployed:
@@ -111,28 +109,29 @@ class Bases:
 
     @asynccontextmanager
     async def folder(self, name: str) -> AsyncIterator[tuple[str, Path]]:
-        """The own name of the base that ``name`` means to the caller and, inside the block, its folder.
+        """The own name of the base that ``name`` means to the caller and, inside the block, a folder to encode rows with.
 
-        Raises what ``chosen`` raises, and what fetching a tenant's base fails with.
+        Of a tenant's base the weights may be missing in it: a base that is too large for this machine has a tokenizer and
+        a template too.  Raises what ``chosen`` raises, and what fetching a tenant's base fails with.
         """
         chosen = await self.chosen(name)
         if not chosen.version:
             yield chosen.name, next(model.path for model in self._deployed if model.digest == chosen.digest)
             return
+        with self._models.holding(chosen.digest) as here:
+            if here is not None:
+                yield chosen.name, here
+                return
         own = await self._registry.own(chosen.version)
-        async with self._models.using(
-            FullModel.of_manifest(own.version, own.manifest), self._registry.download
-        ) as model:
-            yield chosen.name, model.path
+        with TemporaryDirectory() as fetched:
+            for file in FullModel.of_manifest(own.version, own.manifest).files:
+                if not file.filename.endswith(_WEIGHTS):
+                    pieces = self._registry.download(file.sha256, 0)
+                    await receive(pieces, Path(fetched) / file.filename, file.size_bytes, file.sha256)
+            yield chosen.name, Path(fetched)
 
     async def _own(self, own: OwnBase) -> Chosen:
         model = FullModel.of_manifest(own.version, own.manifest)
-        needed = int(json.loads(own.manifest)["parameters"]) * _BYTES_PER_PARAMETER
-        if needed > self._memory_bytes:
-            problem = (
-                f"{own.name} takes {needed >> 20} MiB to train on, this machine has {self._memory_bytes >> 20} MiB"
-            )
-            raise Failure(Reason.SETTINGS_UNFIT, problem=problem, field="base")
         sha256 = next(file.sha256 for file in model.files if file.filename == _CONFIG)
         config = b"".join([chunk.data async for chunk in self._registry.download(sha256, 0)])
         return Chosen(own.name, model.digest, own.version, architecture(json.loads(config)))

@@ -222,7 +222,6 @@ async def _bases(runtime: Runtime, settings: TrainerSettings, registry: Registry
         FullModels(cache.models_dir, max_bytes=cache.model_cache_bytes),
         threads=settings.threads or share.threads,
         data_dir=settings.data_dir,
-        memory_bytes=settings.memory_bytes or share.memory_bytes,
         serving_rank=settings.serving_rank,
     )
 

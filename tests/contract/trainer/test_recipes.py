@@ -75,7 +75,9 @@ def test_more_labels_than_there_are_letters_are_refused_before_anything_is_train
         with pytest.raises(grpc.RpcError) as refused:
             ask()
         assert failed(refused.value)[:2] == (grpc.StatusCode.FAILED_PRECONDITION, "RECIPE_UNFIT")
-        assert f"it has {labels} labels, and letters takes at most 26; choose as-written" in str(refused.value.details())
+        assert f"it has {labels} labels, and letters takes at most 26; choose as-written" in str(
+            refused.value.details()
+        )
     filled = fill(caller, recipe="classify", dataset=records)
     assert filled.distinct_answers == labels
     assert any("2.0 rows a label" in note for note in filled.notes)

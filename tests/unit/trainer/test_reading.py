@@ -72,7 +72,9 @@ SETS: dict[str, list[Fields]] = {
 
 
 @pytest.mark.parametrize("written", [as_json_lines, as_csv, as_parquet])
-def test_tools_beside_a_conversation_are_refused_in_a_file_of_any_kind(written: Callable[[list[Fields]], bytes]) -> None:
+def test_tools_beside_a_conversation_are_refused_in_a_file_of_any_kind(
+    written: Callable[[list[Fields]], bytes],
+) -> None:
     tools = [{"type": "function", "function": {"name": "look"}}]
     called = [*MESSAGES, {"role": "assistant", "content": "", "tool_calls": tools}]
     plain: Fields = {"messages": MESSAGES, "tools": []}
