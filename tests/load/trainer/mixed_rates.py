@@ -4,6 +4,7 @@ Invariant: rows have the very lengths that the service's jobs have, so that a ra
 """
 
 import random
+import statistics
 from collections.abc import Sequence
 
 from services.trainer.bank import Bank
@@ -15,7 +16,7 @@ from tests.load.trainer.work import alternating, base, rows
 def mixed_rates(shapes: Sequence[Sequence[int]], groups: Sequence[int], *, rounds: int = 3) -> Figures:
     """Supervised tokens a second of the best joint step of jobs of these shapes, (rows, tokens of a row), drawn evenly.
 
-    Steps are of so many jobs as `groups` says; the rate of the best of them counts.
+    Steps are of so many jobs as `groups` says; the rate of the best of them counts, by its fastest round, and by the median.
     `sequential_seconds` has the seconds of one step of one job, for each shape, by the best sequential loop.
     """
     bank, draw = Bank(base()), random.Random(3)
@@ -26,14 +27,16 @@ def mixed_rates(shapes: Sequence[Sequence[int]], groups: Sequence[int], *, round
     steps = {str(group): stepper(bank, held[:group], batches[:group]) for group in groups}
     alone = {f"alone-{number}": sequential(1, [rows(*shape)]) for number, shape in enumerate(shapes)}
     times = alternating({**steps, **alone}, rounds=rounds)
-    rates = {}
+    rates, medians = {}, {}
     for group in groups:
         # All but a row's first token are learned.
         supervised = sum(len(row.tokens) - 1 for batch in batches[:group] for row in batch)
-        rates[group] = supervised / min(time.wall_seconds for time in times[str(group)])
+        seconds = [time.wall_seconds for time in times[str(group)]]
+        rates[group], medians[group] = supervised / min(seconds), supervised / statistics.median(seconds)
     best = max(rates, key=lambda group: rates[group])
     return {
         "joint_tokens_per_second": rates[best],
+        "joint_median_tokens_per_second": max(medians.values()),
         "joint_members": best,
         "sequential_seconds": [
             min(time.wall_seconds for time in times[f"alone-{number}"]) for number in range(len(shapes))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,15 +48,17 @@ class Trainer:
             Api(training_pb2_grpc.TrainingServiceStub(self.channel), credential, _CALL_SECONDS),
         )
 
-    def memory_bytes(self) -> int:
-        """What the trainer and all its processes hold, pages that several share counted once in all."""
+    def peak_bytes(self) -> int:
+        """What the trainer and all its processes have been resident with at most, each at its own peak.
+
+        By the kernel's account, which misses no short peak and costs nothing to read; pages that several share count in
+        each of them, so it is no less than what they held.
+        """
         found = 0
         service = psutil.Process(self.process.pid)
         for process in [service, *service.children(recursive=True)]:
-            try:
-                found += process.memory_full_info().pss
-            except psutil.Error:
-                continue
+            with suppress(OSError):
+                found += _most_resident_bytes(process.pid)
         return found
 
     def training_bytes(self) -> int:
@@ -120,6 +122,14 @@ class Tenant:
     def trained_tokens(self) -> int:
         """Of all its jobs together, so far."""
         return sum(job.trained_tokens for job in self.jobs())
+
+
+def _most_resident_bytes(pid: int) -> int:
+    """The kernel's `VmHWM`; 0 for a process that has ended.  Raises OSError for one that is gone."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) << 10
+    return 0
 
 
 def texts(count: int, words: int) -> list[dict[str, str]]:

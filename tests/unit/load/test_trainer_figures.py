@@ -1,7 +1,9 @@
 """The arithmetic between what the trainer's benchmark sees and what it prints."""
 
+import subprocess
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from trivium.trainer.v1 import training_pb2
@@ -14,6 +16,7 @@ from tests.load.trainer.coserve import Condition, told
 from tests.load.trainer.jobs200 import Planned, Run, compared, on_the_bank, planned
 from tests.load.trainer.mixture import mixture
 from tests.load.trainer.parts import rounded
+from tests.load.trainer.service import Trainer
 from tests.load.trainer.work import Time
 
 RUN = Run(
@@ -28,7 +31,11 @@ RUN = Run(
 
 
 def rates(joint: float, *sequential: float) -> dict[str, object]:
-    return {"joint_tokens_per_second": joint, "sequential_seconds": list(sequential)}
+    return {
+        "joint_tokens_per_second": joint,
+        "joint_median_tokens_per_second": joint / 2,
+        "sequential_seconds": list(sequential),
+    }
 
 
 def test_jobs_one_after_another_are_the_shortest_first_each_waiting_for_those_before() -> None:
@@ -40,6 +47,7 @@ def test_jobs_one_after_another_are_the_shortest_first_each_waiting_for_those_be
     assert found["utilisation_200"] == 0.9
     # The best rate of the run, not the latest.
     assert found["goodput_200"] == 100 / 125
+    assert found["goodput_200_of_median"] == 200 / 125
     assert (found["jobs_200_peak_gib"], found["single_process_gib"]) == (3, 2)
 
 
@@ -51,10 +59,23 @@ def test_two_hundred_jobs_differ_tenfold_in_length_and_are_of_every_shape() -> N
     assert {job.shape for job in jobs} == set(range(len(jobs200.SHAPES)))
 
 
-def test_a_job_is_on_the_bank_from_its_first_step_to_its_end() -> None:
+def test_a_job_is_on_the_bank_from_when_its_steps_are_known_to_its_end() -> None:
     running, registering = training_pb2.JOB_STATE_RUNNING, training_pb2.JOB_STATE_REGISTERING
     states = [(running, 0), (running, 1), (running, 5), (registering, 8), (training_pb2.JOB_STATE_QUEUED, 3)]
-    assert on_the_bank(training_pb2.Job(state=state, step=step) for state, step in states) == 2
+    assert on_the_bank(training_pb2.Job(state=state, total_steps=steps) for state, steps in states) == 2
+
+
+def test_memory_is_of_each_process_at_its_peak() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", "import sys; a = b'1' * (64 << 20); del a; print(1); sys.stdin.read()"],
+        stdin=-1,
+        stdout=-1,
+    ) as held:
+        assert held.stdout is not None
+        held.stdout.readline()
+        trainer = Trainer(cast("Any", None), cast("Any", held), cast("Any", None))
+        assert 64 << 20 <= trainer.peak_bytes() < 256 << 20
+        held.kill()
 
 
 def test_the_bank_and_trl_walk_the_same_batches(monkeypatch: pytest.MonkeyPatch) -> None:
