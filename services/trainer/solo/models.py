@@ -78,9 +78,9 @@ def _quantised(base: Path) -> Any:
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=FROZEN_DTYPE,
     )
-    model = _from(base, dtype=torch.bfloat16, quantization_config=kind)
+    model = _from(base, dtype=FROZEN_DTYPE, quantization_config=kind)
     for module in model.modules():
         if isinstance(module, Linear4bit):
             # An evaluation would re-order the weights for a product without a gradient, and they would stay so.
