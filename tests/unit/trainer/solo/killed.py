@@ -33,6 +33,8 @@ def in_fork(work: Callable[[], object]) -> int:
     """Run `work` in a fork; return the signal that ended it, 0 for none."""
     child = os.fork()
     if child == 0:
+        # The pool of torch's threads is made anew after a fork, and not by several threads at once.
+        torch.set_num_threads(1)
         work()
         os._exit(0)
     _, status = os.waitpid(child, 0)
