@@ -127,6 +127,18 @@ def test_of_two_trainers_over_one_table_one_starts_a_job(workload, serialised):
     assert done.finished.keys() | done.refused.keys() == {each.job for each in jobs}
 
 
+@pytest.mark.parametrize(
+    "quota", [Quota(concurrent_jobs=1), Quota(resident_bytes=ALONE.job_bytes)], ids=["jobs", "bytes"]
+)
+def test_two_trainers_that_plan_at_once_keep_a_tenants_limits_together(quota):
+    """The first job fits one machine alone, so that the other's trainer plans the second beside it."""
+    jobs = [job("large", "a", ALONE, tokens_left=300), job("small", "a", at=1.0, tokens_left=300)]
+    jobs = [replace(each, queued_at=1.0) for each in jobs]
+    nodes = [replace(NODE, node="n0", replica="r0"), replace(NODE, node="n1", replica="r1", memory_bytes=GIB)]
+    machine = Machine(jobs, nodes, [Tenant("a", quota=quota)], QUICK, Model(serialised=False))
+    assert len(machine.run_all(limit_seconds=200.0).finished) == 2
+
+
 @pytest.mark.parametrize("own", [True, False], ids=["of its own tenant", "of another tenant"])
 @pytest.mark.parametrize("needs", [JOINT, SOLO, ALONE], ids=["joint", "solo", "solo, memory for one"])
 def test_no_job_starves_beside_a_stream_of_a_higher_class(needs, own):
