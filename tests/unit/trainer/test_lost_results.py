@@ -122,6 +122,18 @@ async def test_the_best_member_of_a_sweep_trains_again_and_is_still_the_best(
     assert (await machine.registered(again)).state is SweepState.SUCCEEDED
 
 
+async def test_a_best_member_that_somebody_pauses_while_it_trains_again_is_not_taken_for_trained(
+    database: Database, trainer: Trainer
+) -> None:
+    machine = Machine(database, {1: 1.0, 2: 2.0})
+    found = await machine.run(await machine.sweeps.create("acme", "ada", wanted(2), NOBODYS))
+    trainer.later = LOST_SECONDS + 1.0
+    await trainer.results.train_again(await machine.jobs.get("acme", found.best))
+    await machine.jobs.pause("acme", found.best)
+    await machine.sweeps.settle()
+    assert (await machine.jobs.get("acme", found.best)).state is State.PAUSED
+
+
 async def test_a_sweep_whose_best_member_trains_again_can_be_cancelled(database: Database, trainer: Trainer) -> None:
     machine = Machine(database, {1: 1.0, 2: 2.0})
     found = await machine.run(await machine.sweeps.create("acme", "ada", wanted(2), NOBODYS))
