@@ -54,7 +54,8 @@ class Evaluation:
 class Lineage:
     """Where a version comes from; empty fields mean it is not known or there is none.
 
-    ``further_parents`` are versions beside ``parent_version`` that it was made from, for instance by averaging.
+    ``further_parents`` are versions beside ``parent_version`` that it was made from, for instance by averaging;
+    ``base_digest`` is that of the base it was made from, which of a full model is another than its own.
     """
 
     job: str = ""
@@ -70,6 +71,7 @@ class Lineage:
     evaluations: tuple[Evaluation, ...] = ()
     further_parents: tuple[str, ...] = ()
     base_uri: str = ""
+    base_digest: str = ""
 
     @property
     def parents(self) -> tuple[str, ...]:
@@ -133,6 +135,7 @@ def _later(lineage: Lineage) -> dict[str, object]:
         "evaluations": [asdict(measured) for measured in lineage.evaluations],
         "further_parents": list(lineage.further_parents),
         "base_uri": lineage.base_uri,
+        "base_digest": lineage.base_digest,
     }
     return {name: value for name, value in fields.items() if value}
 

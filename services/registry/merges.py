@@ -130,6 +130,7 @@ class Merges:
             further_parents=(base.version,) if base.version else (),
             config={"merged": {"adapter": adapter.version, "base": base.name, "base_digest": base.digest}},
             code_version=code,
+            base_digest=base.digest,
         )
         draft = Manifest(caller.tenant, target, Kind.FULL, "", "", "", tuple(files), lineage)
         return await self._publishing.publish(caller, draft, replay)

@@ -118,6 +118,7 @@ def _check_names(draft: Manifest) -> None:
         ("base_digest", draft.base_digest),
         ("template_digest", draft.template_digest),
         ("tokenizer_digest", draft.tokenizer_digest),
+        ("lineage.base_digest", draft.lineage.base_digest),
         *(("lineage.parent_version", parent) for parent in draft.lineage.parents),
     ):
         if digest and not _DIGEST.match(digest):

@@ -101,6 +101,7 @@ def draft(asking: Caller, value: model_pb2.Version) -> Manifest:
             evaluations=tuple(evaluation(measured) for measured in origin.evaluations),
             further_parents=tuple(origin.further_parents),
             base_uri=origin.base_uri,
+            base_digest=origin.base_digest,
         ),
     )
 
@@ -184,6 +185,7 @@ def _lineage(value: Lineage) -> model_pb2.Lineage:
         evaluations=[_evaluation(measured) for measured in value.evaluations],
         further_parents=value.further_parents,
         base_uri=value.base_uri,
+        base_digest=value.base_digest,
     )
 
 

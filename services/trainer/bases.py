@@ -38,12 +38,16 @@ class OwnBase:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The base that a job is to train on.  ``version`` is empty for one of the deployment's."""
+    """The base that a job is to train on.
+
+    ``version`` is empty for one of the deployment's; ``uri`` says where it came from, empty where nothing does.
+    """
 
     name: str
     digest: str
     version: str
     architecture: Architecture
+    uri: str = ""
 
 
 class Registry(Protocol):
@@ -100,7 +104,7 @@ class Bases:
         for model in self._deployed:
             if wanted == model.name or (name in ("", "base") and model is self.default):
                 config = (model.path / _CONFIG).read_bytes()
-                return Chosen(model.name, model.digest, "", architecture(json.loads(config)))
+                return Chosen(model.name, model.digest, "", architecture(json.loads(config)), _public(model.uri))
         own = await self._registry.base(wanted)
         if own is None:
             known = ", ".join(model.name for model in self._deployed)
@@ -134,7 +138,8 @@ class Bases:
         model = FullModel.of_manifest(own.version, own.manifest)
         sha256 = next(file.sha256 for file in model.files if file.filename == _CONFIG)
         config = b"".join([chunk.data async for chunk in self._registry.download(sha256, 0)])
-        return Chosen(own.name, model.digest, own.version, architecture(json.loads(config)))
+        uri = json.loads(own.manifest)["lineage"].get("base_uri", "")
+        return Chosen(own.name, model.digest, own.version, architecture(json.loads(config)), uri)
 
     def completed(self, order: Order, base: Chosen, data: Data) -> Order:
         """The order with what depends on this machine and on what it trains on (`ordering`)."""
@@ -197,3 +202,8 @@ class Bases:
             start_path=start_path,
             recipe=job.order.recipe,
         )
+
+
+def _public(uri: str) -> str:
+    """Where a base of the deployment's came from, as tenants may read it: a path of this machine tells them nothing."""
+    return "" if uri.startswith("file:") else uri

@@ -57,11 +57,11 @@ MOVES: dict[State, frozenset[State]] = {
 class Order:
     """What a caller asks for: which data, into which model, how, and how soon.
 
-    ``base_version`` is the version that the base is, empty for one of the deployment's; ``start_version`` the adapter
-    that training starts from, empty for a new one.  ``deadline`` is in Unix seconds, 0 for none; ``depends_on`` are
-    jobs that must succeed first.  ``job_bytes`` and ``base_bytes`` are what it takes in memory, by `needs`,
-    and ``row_bytes`` those of the job's that its rows are; ``step_tokens`` are those of a step, in the mean, as far as the
-    dataset tells.
+    ``base_version`` is the version that the base is, empty for one of the deployment's; ``base_uri`` where the base came
+    from, empty where that is not known; ``start_version`` the adapter that training starts from, empty for a new one.
+    ``deadline`` is in Unix seconds, 0 for none; ``depends_on`` are jobs that must succeed first.  ``job_bytes`` and
+    ``base_bytes`` are what it takes in memory, by `needs`, and ``row_bytes`` those of the job's that its rows are;
+    ``step_tokens`` are those of a step, in the mean, as far as the dataset tells.
     """
 
     model: str
@@ -72,6 +72,7 @@ class Order:
     settings: Settings
     alias: str
     base_version: str = ""
+    base_uri: str = ""
     validation_dataset: str = ""
     validation_dataset_digest: str = ""
     start_version: str = ""

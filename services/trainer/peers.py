@@ -91,10 +91,22 @@ class RegistryPublisher:
             ],
             lineage=_lineage(job, json.loads((result / RESULT_MANIFEST).read_text()), lineage),
         )
-        request = registry_pb2.CreateVersionRequest(version=version, request_id=derived_id(job.job, f"version{mark}"))
-        created: str = (await self._registry.CreateVersion(request)).version.version
+        created = await self._create(job, version, f"version{mark}")
         if job.order.alias:
             await self._point(job, created, mark)
+        return created
+
+    async def _create(self, job: Job, version: model_pb2.Version, effect: str) -> str:
+        request = registry_pb2.CreateVersionRequest(version=version, request_id=derived_id(job.job, effect))
+        try:
+            created: str = (await self._registry.CreateVersion(request)).version.version
+        except grpc.RpcError as error:
+            parent_deleted = from_rpc_error(error).reason == Reason.VERSION_NOT_FOUND.name
+            if version.kind != model_pb2.VERSION_KIND_FULL or not version.lineage.parent_version or not parent_deleted:
+                raise
+            # A full model needs its base no more, and what was trained must outlive it: the digest says what it began as.
+            version.lineage.ClearField("parent_version")
+            return await self._create(job, version, f"{effect}-without-parent")
         return created
 
     async def _point(self, job: Job, created: str, mark: str) -> None:
@@ -160,7 +172,8 @@ def _lineage(job: Job, facts: dict[str, Any], kept: Mapping[str, object]) -> mod
     config.update(json.loads(json.dumps({**asdict(job.order.settings), "threads": facts["threads"], **kept})))
     return model_pb2.Lineage(
         job=job.job,
-        parent_version=job.order.start_version,
+        # A full model goes on from the one that it began as.
+        parent_version=job.order.start_version or ("" if job.order.settings.method.makes_adapter else job.order.base_version),
         dataset_digest=job.order.dataset_digest,
         dataset_rows=facts["rows"],
         config=config,
@@ -170,6 +183,8 @@ def _lineage(job: Job, facts: dict[str, Any], kept: Mapping[str, object]) -> mod
         seed=job.order.settings.seed,
         metrics={"train_loss": job.progress.loss, "steps": float(job.progress.step)},
         trained_tokens=job.progress.trained_tokens,
+        base_digest=job.order.base_digest,
+        base_uri=job.order.base_uri,
     )
 
 

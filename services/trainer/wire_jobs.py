@@ -47,6 +47,7 @@ def order(request: training_pb2.CreateJobRequest, base: Chosen, start_version: s
         ),
         alias=request.alias,
         base_version=base.version,
+        base_uri=base.uri,
         validation_dataset=request.validation_dataset,
         start_version=start_version,
         priority=_PRIORITIES[request.priority],

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trivium.registry.v1 import registry_pb2
+from trivium.registry.v1 import model_pb2, registry_pb2
 from trivium_client.cli import main
 
 from tests.adapters import BASE_DIGEST, Adapter
 from tests.stack import Stack, User, eventually, refused
+from tests.tiny_model import TinyModel
 
 
 @dataclass(frozen=True)
@@ -225,6 +226,11 @@ def test_lineage_is_drawn_both_ways(user: User, models: Models):
     assert [item["version"]["version"] for item in whole["descendants"]] == [child, grandchild]
     assert "made from the base" in models("lineage", "desk@1").out
     assert "led to nothing yet" in models("lineage", "other@1").out
+    began = "sha256:" + "b" * 64
+    user.publish(
+        "whole", TinyModel().files(), kind=model_pb2.VERSION_KIND_FULL, base_digest="", lineage={"base_digest": began}
+    )
+    assert f"made from the base {began}\n" in models("lineage", "whole@1").out
 
 
 def test_a_line_says_what_an_alias_serves_and_what_becomes_of_its_target(stack: Stack, user: User, models: Models):

@@ -49,7 +49,8 @@ class Version:
     """An immutable version; `version` is sha256:… of its manifest, `kind` lora or full.
 
     `unservable_reason` says why no engine loads it as it is; `merge` makes a full model of it that one does.
-    `base_version` is that of an own full model that an adapter belongs to.  `code_version` and `libraries` made it, with
+    `base_version` is that of an own full model that an adapter belongs to; `base_digest` of a full model is its own, and
+    `lineage_base_digest` that of the base that it was made from.  `code_version` and `libraries` made it, with
     `seed`; an empty `template_digest` or `tokenizer_digest` is that of the base.  What lists leave out is empty there:
     evaluations and `base_version`.
     """
@@ -73,6 +74,7 @@ class Version:
     further_parents: tuple[str, ...] = ()
     code_version: str = ""
     base_uri: str = ""
+    lineage_base_digest: str = ""
     delete_time: datetime | None = None
     purge_time: datetime | None = None
     unservable_reason: str = ""

@@ -47,6 +47,7 @@ def version(message: model_pb2.Version) -> nouns.Version:
         further_parents=tuple(message.lineage.further_parents),
         code_version=message.lineage.code_version,
         base_uri=message.lineage.base_uri,
+        lineage_base_digest=message.lineage.base_digest,
         delete_time=wire.time(message.delete_time),
         purge_time=wire.time(message.purge_time),
         unservable_reason=message.unservable_reason,

@@ -85,13 +85,14 @@ def test_what_was_known_at_creation_is_in_the_manifest_and_counts(user: User):
         further_parents=[parents[1]],
         code_version="0.2.0",
         base_uri="hf:org/name@abc",
+        base_digest="sha256:" + "b" * 64,
         evaluations=[model_pb2.Evaluation(metric="accuracy", value=0.9, note="before it was kept")],
     )
     version = user.publish("fares", lineage=origin)
     version.lineage.ClearField("config")
     assert version.lineage == origin
     assert [(item.metric, item.value) for item in version.evaluations] == [("accuracy", 0.9)]
-    for word in ("code_version", "base_uri", "further_parents", "before it was kept"):
+    for word in ("code_version", "base_uri", "further_parents", "before it was kept", "b" * 64):
         assert word in version.manifest
     plain = user.publish("fares", lineage={"job": "j"})
     assert not any(word in plain.manifest for word in ("code_version", "base_uri", "further_parents", "evaluations"))

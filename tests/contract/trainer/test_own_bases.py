@@ -23,14 +23,16 @@ SETTINGS = training_pb2.TrainingSettings(
 SHORT = training_pb2.TrainingSettings(lora=training_pb2.LoraSettings(rank=2), epochs=1, batch_rows=5)
 
 
-def published(caller: Caller, model: str, made: TinyModel) -> model_pb2.Version:
+def published(
+    caller: Caller, model: str, made: TinyModel, lineage: model_pb2.Lineage | None = None
+) -> model_pb2.Version:
     """A full model in the registry."""
     files = []
     for name, content in made.files().items():
         caller.registry.UploadBlob(upload(name, content), metadata=caller.metadata)
         sha256 = hashlib.sha256(content).hexdigest()
         files.append(model_pb2.VersionFile(filename=name, sha256=sha256, size_bytes=len(content)))
-    version = model_pb2.Version(model=model, kind=model_pb2.VERSION_KIND_FULL, files=files)
+    version = model_pb2.Version(model=model, kind=model_pb2.VERSION_KIND_FULL, files=files, lineage=lineage)
     request = registry_pb2.CreateVersionRequest(version=version)
     created: model_pb2.Version = caller.registry.CreateVersion(request, metadata=caller.metadata).version
     return created

@@ -45,6 +45,7 @@ MANIFESTS = some.builds(
         ),
         further_parents=some.lists(TEXT, max_size=3).map(tuple),
         base_uri=TEXT,
+        base_digest=TEXT,
     ),
     rank=some.integers(0, 512),
     parameters=some.integers(0, 2**40),

@@ -107,7 +107,9 @@ def drawn_family(family: Family) -> list[str]:
     chosen = family.chain[0]
     lines = ["made from:", *_tree(family.ancestors, chosen.version)] if family.ancestors else []
     if not family.ancestors:
-        lines.append(f"made from the base {chosen.base_digest}" if chosen.base_digest else "made from nothing here")
+        # The digest of a full model is its own.
+        base = chosen.lineage_base_digest or (chosen.base_digest if chosen.kind == "lora" else "")
+        lines.append(f"made from the base {base}" if base else "made from nothing here")
     lines.append(f"{chosen.model}@{chosen.number} {chosen.version}")
     lines += [f"  trained on {chosen.dataset_digest}"] if chosen.dataset_digest else []
     lines += ["led to:", *_tree(family.descendants, chosen.version)] if family.descendants else ["led to nothing yet"]

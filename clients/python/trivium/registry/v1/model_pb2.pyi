@@ -391,7 +391,9 @@ class Evaluation(_message.Message):
     value: _builtins.float
     """Required. Value; finite."""
     dataset_digest: _builtins.str
-    """Dataset that it was measured on, sha256:…"""
+    """Dataset that it was measured on, sha256:…; where a training job measured rows that it held out of its dataset, a
+    digest of these rows.
+    """
     dataset_rows: _builtins.int
     """Rows of that dataset."""
     note: _builtins.str
@@ -510,6 +512,7 @@ class Lineage(_message.Message):
     EVALUATIONS_FIELD_NUMBER: _builtins.int
     FURTHER_PARENTS_FIELD_NUMBER: _builtins.int
     BASE_URI_FIELD_NUMBER: _builtins.int
+    BASE_DIGEST_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     """Training job id; empty for an upload."""
     dataset_digest: _builtins.str
@@ -517,18 +520,26 @@ class Lineage(_message.Message):
     dataset_rows: _builtins.int
     """Rows of that dataset."""
     parent_version: _builtins.str
-    """Version that training continued from, sha256:…; empty when from the base."""
+    """Version that training continued from, sha256:…: an adapter, or of a full model the full model of the tenant's own
+    that it began as; empty when from a base of the deployment's, and of a new adapter.
+    """
     seed: _builtins.int
     """Seed of the run."""
     trained_tokens: _builtins.int
-    """Tokens trained on, all epochs."""
+    """Tokens that the job trained on, all epochs, also where the version is of an earlier step."""
     code_version: _builtins.str
     """Version of the code that made it."""
     base_uri: _builtins.str
     """Where the base came from, for instance hf:ORG/NAME@REVISION."""
+    base_digest: _builtins.str
+    """Digest of the base that it was made from, sha256:…; of a full model, whose `Version.base_digest` is its own, what it
+    began as.
+    """
     @_builtins.property
     def config(self) -> _struct_pb2.Struct:
-        """Training settings, every default filled in."""
+        """Training settings, every default filled in; of a training job also the base, threads, processes, trained_rows (what
+        became of the dataset's rows after sample, split and cutting), validation_digest and validation_rows.
+        """
 
     @_builtins.property
     def libraries(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -536,7 +547,7 @@ class Lineage(_message.Message):
 
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """Measured results, for instance train_loss."""
+        """Measured results of the weights, for instance train_loss; of a training job also the steps that they were trained for."""
 
     @_builtins.property
     def evaluations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Evaluation]:
@@ -562,10 +573,11 @@ class Lineage(_message.Message):
         evaluations: _abc.Iterable[Global___Evaluation] | None = ...,
         further_parents: _abc.Iterable[_builtins.str] | None = ...,
         base_uri: _builtins.str = ...,
+        base_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_uri", b"base_uri", "code_version", b"code_version", "config", b"config", "dataset_digest", b"dataset_digest", "dataset_rows", b"dataset_rows", "evaluations", b"evaluations", "further_parents", b"further_parents", "job", b"job", "libraries", b"libraries", "metrics", b"metrics", "parent_version", b"parent_version", "seed", b"seed", "trained_tokens", b"trained_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_digest", b"base_digest", "base_uri", b"base_uri", "code_version", b"code_version", "config", b"config", "dataset_digest", b"dataset_digest", "dataset_rows", b"dataset_rows", "evaluations", b"evaluations", "further_parents", b"further_parents", "job", b"job", "libraries", b"libraries", "metrics", b"metrics", "parent_version", b"parent_version", "seed", b"seed", "trained_tokens", b"trained_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
