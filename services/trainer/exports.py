@@ -61,7 +61,8 @@ def exported(checkpoint: checkpoints.Checkpoint) -> dict[str, Any] | None:
 def facts_of(checkpoint: checkpoints.Checkpoint) -> dict[str, Any]:
     """The facts that belong to the version, as a finished job leaves them beside its result."""
     state = checkpoints.load_state(checkpoint)
-    return {**state[EXPORT]["facts"], "evaluations": state["history"]["evaluations"]}
+    taken = {"weights_step": checkpoint.progress.step, "evaluations": state["history"]["evaluations"]}
+    return {**state[EXPORT]["facts"], **taken}
 
 
 def save(checkpoint: checkpoints.Checkpoint, base: Path, folder: Path) -> None:

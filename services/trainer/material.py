@@ -4,7 +4,8 @@ Invariant: the same source gives the same rows, by the rules of `data.encoding` 
 order is looked at here.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,11 +56,12 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """Rows to train on and rows held out, and what people should know of them."""
+    """Rows to train on and rows held out, what people should know of them, and facts that belong to the version."""
 
     training: Sequence[Encoded]
     validation: Sequence[Encoded]
     messages: Sequence[str]
+    facts: Mapping[str, object]
 
 
 def size_bytes(work: Work) -> int:
@@ -74,11 +76,19 @@ def read(source: Source, encoder: Encoder) -> Material:
     messages = _messages(prepared, source.max_row_tokens)
     trained, held = split(prepared.identities, source.validation_ratio, source.sample_rows, source.seed)
     validation = [prepared.examples[index] for index in held]
+    evaluated: dict[str, object] = {"rows": len(held), "digest": _digest(prepared.identities[index] for index in held)}
     if source.validation_path:
         other = _prepared(source, source.validation_path, preparation)
         messages += [f"Validation: {message}" for message in _messages(other, source.max_row_tokens)]
         validation = other.examples
-    return Material([prepared.examples[index] for index in trained], validation, messages)
+        evaluated = {"rows": other.rows}
+    facts = {"dataset_rows": prepared.rows, **({"validation": evaluated} if validation else {})}
+    return Material([prepared.examples[index] for index in trained], validation, messages, facts)
+
+
+def _digest(identities: Iterable[bytes]) -> str:
+    """What names rows that are held out of a dataset: the same for the same rows, whatever seed chose them."""
+    return f"sha256:{hashlib.sha256(b''.join(sorted(set(identities)))).hexdigest()}"
 
 
 def _prepared(source: Source, path: str, preparation: Preparation) -> Prepared:

@@ -10,12 +10,11 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
-from google.protobuf import struct_pb2
 from trivium.common.v1 import transfer_pb2
 from trivium.registry.v1 import model_pb2, registry_pb2, registry_pb2_grpc
 
@@ -27,6 +26,7 @@ from services.trainer.bases import OwnBase
 from services.trainer.job import Job
 from services.trainer.publisher import PublishPostponed, PublishRefused
 from services.trainer.starts import OwnAdapter
+from services.trainer.wire_lineage import lineage as lineage_of
 from services.trainer.work import RESULT_MANIFEST
 
 _TRY_AGAIN = frozenset(
@@ -89,7 +89,7 @@ class RegistryPublisher:
                 model_pb2.VersionFile(filename=file.path.name, sha256=file.sha256, size_bytes=file.size_bytes)
                 for file in files
             ],
-            lineage=_lineage(job, json.loads((result / RESULT_MANIFEST).read_text()), lineage),
+            lineage=lineage_of(job, json.loads((result / RESULT_MANIFEST).read_text()), lineage),
         )
         created = await self._create(job, version, f"version{mark}")
         if job.order.alias:
@@ -165,27 +165,6 @@ def _described(result: Path) -> list[_File]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _lineage(job: Job, facts: dict[str, Any], kept: Mapping[str, object]) -> model_pb2.Lineage:
-    config = struct_pb2.Struct()
-    config.update(json.loads(json.dumps({**asdict(job.order.settings), "threads": facts["threads"], **kept})))
-    return model_pb2.Lineage(
-        job=job.job,
-        # A full model goes on from the one that it began as.
-        parent_version=job.order.start_version or ("" if job.order.settings.method.makes_adapter else job.order.base_version),
-        dataset_digest=job.order.dataset_digest,
-        dataset_rows=facts["rows"],
-        config=config,
-        libraries=facts["libraries"],
-        # What was trained before this was kept does not say it.
-        code_version=facts.get("code", ""),
-        seed=job.order.settings.seed,
-        metrics={"train_loss": job.progress.loss, "steps": float(job.progress.step)},
-        trained_tokens=job.progress.trained_tokens,
-        base_digest=job.order.base_digest,
-        base_uri=job.order.base_uri,
-    )
 
 
 @contextmanager

@@ -170,9 +170,11 @@ class Untrainable(ValueError):
 class Prepared:
     """All that is trained on of a dataset, in the file's order, and the lines of what is not as it was written.
 
-    `identities[i]` is shared by those examples whose rows say the same: what `split` keeps on one side.
+    `identities[i]` is shared by those examples whose rows say the same: what `split` keeps on one side; `rows` counts
+    those of the file, each of which may be several examples or none.
     """
 
+    rows: int = 0
     examples: list[Encoded] = field(default_factory=list)
     identities: list[bytes] = field(default_factory=list)
     cut_lines: list[int] = field(default_factory=list)
@@ -189,6 +191,7 @@ def prepare(rows: Iterable[AnyRow | Problem], preparation: Preparation) -> Prepa
             fitted = preparation.of(row)
         except Unrenderable as error:
             raise Untrainable(f"line {row.line}: {error}") from error
+        prepared.rows += 1
         prepared.examples.extend(fitted.examples)
         prepared.identities.extend([identity(row)] * len(fitted.examples))
         if fitted.was_cut:

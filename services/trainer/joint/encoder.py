@@ -9,7 +9,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -54,10 +54,11 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A job's rows, and what people should know of them."""
+    """A job's rows, what people should know of them, and facts that belong to the version."""
 
     splits: Splits
     messages: tuple[str, ...]
+    facts: Mapping[str, object]
 
 
 class DatasetEncoder(Protocol):
@@ -134,7 +135,7 @@ class Encoder:
         if "errno" in found:
             raise OSError(found["errno"], os.strerror(found["errno"]))
         training, *held_out = splits
-        return Encoded(Splits(training, held_out[0] if held_out else None), tuple(found["messages"]))
+        return Encoded(Splits(training, held_out[0] if held_out else None), tuple(found["messages"]), found["facts"])
 
     def _start(self) -> subprocess.Popen[bytes]:
         self.close()

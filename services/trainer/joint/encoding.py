@@ -4,6 +4,7 @@ Runs in a process of its own (`encoding_child`): files are a caller's and the ch
 Invariant: the same order over the same files gives the same arrays.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from services.trainer import material
@@ -14,11 +15,12 @@ from services.trainer.work import Work
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What was read for a job, and what people should know of it."""
+    """What was read for a job, what people should know of it, and facts that belong to the version."""
 
     training: Rows
     held_out: Rows | None
     messages: tuple[str, ...]
+    facts: Mapping[str, object]
 
 
 def read(work: Work, encoder: Encoder) -> Read:
@@ -26,4 +28,4 @@ def read(work: Work, encoder: Encoder) -> Read:
     source = material.Source.of(work)
     found, limit = material.read(source, encoder), source.max_row_tokens
     held_out = rows_of(found.validation, limit) if found.validation else None
-    return Read(rows_of(found.training, limit), held_out, tuple(found.messages))
+    return Read(rows_of(found.training, limit), held_out, tuple(found.messages), found.facts)

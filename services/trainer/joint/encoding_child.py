@@ -46,6 +46,7 @@ def answer(request: dict[str, Any], encoder: Encoder) -> tuple[dict[str, Any], l
     said = {
         "kind": found.training.kind.value,
         "messages": list(found.messages),
+        "facts": found.facts,
         "sizes": [len(part) for part in splits],
     }
     return said, splits

@@ -164,6 +164,7 @@ class Group:
             self._end(held, Line(Said.STOPPED, held.progress))
         else:
             assert ready.encoded is not None
+            held.facts = ready.encoded.facts
             try:
                 said = self._admission.admit(held, ready.encoded, ready.found)
             except Refused as refusal:
@@ -212,11 +213,15 @@ class Group:
     def _save(self, held: Held, member: Member) -> None:
         copies = {name: tensor.detach().clone() for name, tensor in member.tensors().items()}
         held.saved = member.mark
-        export = exports.slot(member.slot.layout, self._config(held, member), self._version_facts(member))
+        export = exports.slot(member.slot.layout, self._config(held, member), self._version_facts(held, member))
         self._keeper.put(held, Snapshot(copies, {**member.state(), **export}, member.progress))
 
     def _result(self, held: Held, member: Member) -> Result:
-        facts = {**self._version_facts(member), "evaluations": member.history.evaluations}
+        facts = {
+            **self._version_facts(held, member),
+            "weights_step": member.result_step,
+            "evaluations": member.history.evaluations,
+        }
         adapter: dict[str, Tensor] = {name: tensor.detach().clone() for name, tensor in member.result().items()}
         return Result(adapter, self._config(held, member), facts, member.progress)
 
@@ -224,13 +229,14 @@ class Group:
         assert held.work is not None, "a job with a slot has an order"
         return self._bank.adapter_config(member.slot, held.work.base_name)
 
-    def _version_facts(self, member: Member) -> dict[str, object]:
+    def _version_facts(self, held: Held, member: Member) -> dict[str, object]:
         """What belongs to the version and does not change while the job trains."""
         return {
             "code": self._facts.code,
             "libraries": self._facts.libraries,
             "threads": self._facts.threads,
             "rows": member.rows,
+            **held.facts,
         }
 
     def _end(self, held: Held, line: Line) -> None:

@@ -3,6 +3,7 @@
 Invariant: `gone` is set once and never cleared; nothing is written of a job after it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,8 @@ class Held:
     deadline: float = 0.0
     work: Work | None = None
     member: Member | None = None
+    # What its files are to the version that is made.
+    facts: Mapping[str, object] = field(default_factory=dict)
     # Bytes that its slot takes.
     memory_bytes: int = 0
     # Where the newest checkpoint that is written or being written was taken (`Member.mark`).

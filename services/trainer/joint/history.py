@@ -3,8 +3,10 @@
 Invariant: the same values in the same order give the same verdicts, wherever a run was interrupted between them.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from services.trainer.job import Progress
 from services.trainer.settings import Metric, Settings
 
 
@@ -13,7 +15,7 @@ class History:
     """`best_value` is as reported; `misses` counts evaluations that did not improve on the best by more than the delta.
 
     `evaluated_step` is the last step that was evaluated; `ended` says that training ends early; `evaluations` holds what
-    each measured, with its step.
+    each measured, with its step and the loss that was trained on in it.
     """
 
     best_step: int = 0
@@ -41,6 +43,10 @@ class History:
             return False
         self.best_step, self.best_value = step, value
         return True
+
+    def note(self, progress: Progress, found: Mapping[str, float]) -> None:
+        """Keep what an evaluation measured after a step."""
+        self.evaluations.append({"step": progress.step, "train_loss": progress.loss, **found})
 
     def _gain(self, value: float, metric: Metric) -> float | None:
         """By how much a value is better than the best; None when there is none yet."""

@@ -146,6 +146,11 @@ class Member:
         """The adapter by PEFT's names: the best one, or the last."""
         return self._best or self.slot.adapter()
 
+    @property
+    def result_step(self) -> int:
+        """After which step `result` was taken."""
+        return self.history.best_step if self._best else self.progress.step
+
     def tensors(self) -> dict[str, Tensor]:
         """All tensors that later steps depend on; the slot's may be live.  Only while `between_steps`."""
         held = {_SLOT + name: tensor for name, tensor in self.slot.tensors().items()}
@@ -259,7 +264,7 @@ class Member:
             self.progress = replace(self.progress, best_step=self.progress.step)
             if self.settings.keep is Keep.BEST:
                 self._best = {name: tensor.detach().clone() for name, tensor in self.slot.adapter().items()}
-        self.history.evaluations.append({"step": self.progress.step, **found})
+        self.history.note(self.progress, found)
         self._say(Line(Said.EVALUATION, self.progress, evaluation=found))
         if self.history.ended:
             best = self.history.best_step

@@ -5,6 +5,7 @@ Invariant: what is handed out a second time is what reading would have given: al
 """
 
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +17,11 @@ from services.trainer.work import Work
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """Rows while some job holds them, and what people should know of them."""
+    """Rows while some job holds them, and what else was read with them."""
 
     splits: "weakref.ref[Splits]"
     messages: tuple[str, ...]
+    facts: Mapping[str, object]
 
 
 class Sharing:
@@ -34,10 +36,10 @@ class Sharing:
         source = Source.of(Work.read(folder))
         known = self._known.get(source)
         if known is not None and (held := known.splits()) is not None:
-            return Encoded(held, known.messages)
+            return Encoded(held, known.messages, known.facts)
         encoded = self._encoder.encode(folder, size_bytes)
         self._known = {one: rows for one, rows in self._known.items() if rows.splits() is not None}
-        self._known[source] = _Known(weakref.ref(encoded.splits), encoded.messages)
+        self._known[source] = _Known(weakref.ref(encoded.splits), encoded.messages, encoded.facts)
         return encoded
 
     def close(self) -> None:

@@ -167,7 +167,7 @@ class Course(TrainerCallback):
             raise NotFinite(f"after step {self.progress.step} the evaluation gives {value}")
         history = self.own.history
         best = history.add(self.progress.step, value, self._settings)
-        history.evaluations.append({"step": self.progress.step, **assessment.values()})
+        history.note(self.progress, assessment.values())
         if best:
             self.progress = replace(self.progress, best_step=self.progress.step)
         if best and self._settings.keep is Keep.BEST:

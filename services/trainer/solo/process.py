@@ -68,6 +68,7 @@ def train(
             "threads": work.threads,
             "processes": together.size,
             "rows": len(splits.training),
+            **encoded.facts,
         }
         order = _order(work, folder, facts)
         order.into.mkdir(exist_ok=True)
@@ -82,7 +83,7 @@ def train(
         if trained is None:
             return Exit.STOPPED
         if together.first:
-            whole = {**facts, "evaluations": trained.evaluations}
+            whole = {**facts, "weights_step": trained.step, "evaluations": trained.evaluations}
             publish_result(folder, trained.save, whole, at, require=lambda: _folder_of(order.kept, work.epoch))
         together.wait()
     return Exit.DONE

@@ -32,7 +32,10 @@ _TRAINING, _VALIDATION = "training", "validation"
 
 
 class Trained:
-    """The model at the end of a job, ready to be saved.  `evaluations` has each with its step and values by name."""
+    """The model at the end of a job, ready to be saved: as it was after `step`.
+
+    `evaluations` has each with its step and values by name.
+    """
 
     def __init__(self, course: Course, order: SoloOrder) -> None:
         self.evaluations = course.own.history.evaluations
@@ -41,6 +44,7 @@ class Trained:
         self._parameters = gathered(course.parameters, course.trainer.ranks)
         self._best = course.own.best if order.settings.keep is Keep.BEST else {}
         self._order = order
+        self.step = course.own.history.best_step if self._best else course.progress.step
 
     def save(self, folder: Path) -> None:
         """Write the version's files into `folder`: an adapter in PEFT's layout, or a full model beside its tokenizer."""

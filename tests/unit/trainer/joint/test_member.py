@@ -219,8 +219,10 @@ def test_the_best_weights_are_the_result_also_when_later_ones_are_worse(own: Com
     own.run(member)
     first, second, *later = (found["loss"] for found in own.evaluations(member))
     assert min(later) > min(first, second)
-    assert member.progress.best_step <= 2
+    assert member.result_step == member.progress.best_step <= 2
     assert same(member.result(), best)
+    losses = own.losses(member)
+    assert [found["train_loss"] for found in member.history.evaluations] == losses
 
 
 def test_the_last_weights_are_the_result_where_those_are_wanted(own: Company) -> None:
@@ -228,6 +230,7 @@ def test_the_last_weights_are_the_result_where_those_are_wanted(own: Company) ->
     member = own.begun(settings, PLAIN, PLAIN[:2])
     own.run(member)
     assert same(member.result(), member.slot.adapter())
+    assert member.result_step == member.progress.step
 
 
 def test_answers_are_generated_and_compared_with_those_of_held_out_rows(own: Company) -> None:

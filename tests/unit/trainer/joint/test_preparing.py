@@ -114,7 +114,7 @@ class Encodes:
         self._splits = splits
 
     def encode(self, folder: Path, size_bytes: int) -> Encoded:
-        return Encoded(self._splits, ())
+        return Encoded(self._splits, (), {})
 
     def close(self) -> None:
         pass

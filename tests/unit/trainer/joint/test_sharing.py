@@ -59,7 +59,8 @@ def test_members_of_a_sweep_have_their_rows_once(base: Path, ordered: Callable[.
     other = replace(SETTINGS, learning_rate=1e-4, rank=8, batch_rows=4, epochs=9)
     second = sharing.encode(ordered("second", other), 1)
     assert second.splits is first.splits
-    assert second.messages == first.messages
+    assert (second.messages, second.facts) == (first.messages, first.facts)
+    assert second.facts["dataset_rows"] == len(PLAIN)
     assert reader.read == ["first"]
 
 

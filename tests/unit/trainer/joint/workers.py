@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from services.chassis.model_cache import read_digest
 from services.chassis.models import ModelSettings
 from services.trainer.settings import Settings
 from services.trainer.work import LAST, RESULT, Command, Do, Line, Said, Work, WorkerOrder
@@ -150,10 +151,11 @@ class Bench:
     base: Path
     mother: Mother
 
-    def worker(self, base: Path | None = None, **options: Any) -> Running:
-        """Start a worker."""
-        folder = self.root / "worker"
-        WorkerOrder(str(base or self.base), "tiny", "sha256:0", 1, "bfloat16", str(self.root), 1 << 30).write(folder)
+    def worker(self, base: Path | None = None, digest: str = "", **options: Any) -> Running:
+        """Start a worker over a base, whose digest is the one it has now unless another is given."""
+        folder, base = self.root / "worker", base or self.base
+        digest = digest or read_digest(base)
+        WorkerOrder(str(base), "tiny", digest, 1, "bfloat16", str(self.root), 1 << 30).write(folder)
         return self.mother.fork(folder, **options)
 
     def job(self, name: str, settings: Settings, rows: str, **order: Any) -> Path:
@@ -263,7 +265,7 @@ class InProcess:
         from services.trainer.joint.encoding import read
 
         found = read(Work.read(folder), self._encoder)
-        return Encoded(Splits(found.training, found.held_out), found.messages)
+        return Encoded(Splits(found.training, found.held_out), found.messages, found.facts)
 
     def close(self) -> None:
         """As DatasetEncoder.close."""

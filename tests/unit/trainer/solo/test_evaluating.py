@@ -79,6 +79,12 @@ def test_the_best_weights_become_the_version_also_after_a_stop(tmp_path: Path, b
     job.finish()
     best = max(report.progress.step for report in job.said(Evaluated) if report.best)
     assert best < job.said(Stepped)[-1].progress.step
+    trained = job.train()
+    losses = {report.progress.step: report.progress.loss for report in job.said(Stepped)}
+    assert trained.step == best
+    assert [found["train_loss"] for found in trained.evaluations] == [
+        losses[found["step"]] for found in trained.evaluations
+    ]
     held = worsening(tmp_path, "held", base, method=method)
     held.order = Job(tmp_path / "held", base, held.settings, hold_step=best).order
     assert held.train() is None
