@@ -264,8 +264,9 @@ class Reason(Enum):
     BASE_CHANGED = Entry(
         Code.FAILED_PRECONDITION,
         "The job is on the base {name} with the digest {digest}, and this deployment trains on {known} by now: weights "
-        "of two bases cannot be mixed. Order the job again, or have the operator add the first base to "
-        "TRIVIUM_TRAINER_BASES before you do.",
+        "of two bases cannot be mixed. Order the job again, or have the operator put the first base back before you do: its "
+        "files where they were edited, or its entry in TRIVIUM_TRAINER_BASES. Edited files are trained on once the trainer "
+        "was restarted.",
         "base model",
     )
     BASE_NOT_FOUND = Entry(Code.NOT_FOUND, "No base is named {name}; this deployment trains on {known}.", "base model")

@@ -72,7 +72,7 @@ def _dequantise(source: Path, folder: Path, cache: Path) -> None:
 
 
 def file_digest(path: Path, cache: Path) -> str:
-    """SHA-256 (hex) of a file, remembered under its size and times."""
+    """SHA-256 (hex) of a file, remembered under its size, times and place on the disk."""
     return _remembered(cache, path, [path], lambda: _sha256(path))
 
 
@@ -115,8 +115,8 @@ def _sha256(path: Path) -> str:
 
 
 def _remembered(cache: Path, subject: Path, files: list[Path], compute: Callable[[], str]) -> str:
-    """``compute()``, or what it gave for the same files with the same sizes and times."""
-    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    """``compute()``, or what it gave for the same files, of which nothing says that they were touched since."""
+    stats = [(str(path), *_traces(path.stat())) for path in files]
     key = hashlib.sha256(json.dumps([str(subject), stats]).encode()).hexdigest()
     record = cache / "digests" / f"{key[:32]}.json"
     try:
@@ -128,6 +128,11 @@ def _remembered(cache: Path, subject: Path, files: list[Path], compute: Callable
         record.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(record, json.dumps({"sha256": digest, "of": str(subject)}).encode())
     return digest
+
+
+def _traces(stat: os.stat_result) -> tuple[int, ...]:
+    # Whoever edits a file can give it its old time back (rsync -t, cp -p), but not that of the change of its entry.
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey, once, seen
 from services.chassis.logs import Log
 from services.trainer import checkpoints, exports
+from services.trainer.base_folder import require_unchanged
 from services.trainer.checkpoints import Checkpoint
 from services.trainer.job import Job, Move, State
 from services.trainer.jobs import Jobs
@@ -220,6 +221,7 @@ class Publications:
         if not self._bases.here(job):
             await self._bases.fetch(job)
         async with self._bases.work(job, "", "", "") as work:
+            await self._blocking(require_unchanged, Path(work.base_folder), work.base_name, work.base_digest)
             await self._run(checkpoint.folder.parent, work.base_folder)
 
     async def _run(self, folder: Path, base: str) -> None:

@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from services.chassis.child_side import own_output, write_whole
 from services.chassis.code_version import code_version
+from services.chassis.errors import Failure
 from services.chassis.models import ModelSettings
 from services.chassis.waiting import Waiting
 from services.trainer import checkpoints
+from services.trainer.base_folder import require_unchanged
 from services.trainer.conduct import Manners, Refused, libraries
 from services.trainer.joint.encoder import DatasetEncoder, Encoder
 from services.trainer.joint.sharing import Sharing
@@ -58,11 +60,17 @@ def run(
     code = code_version()
     manners = Manners(Path(order.data_dir))
     manners.keep()
-    # Only now: loading these takes seconds of a processor that others may want.
-    from services.trainer.joint.composition import Unjoinable, open_group
 
     def say(line: Line) -> None:
         write_whole(lines, line.encode())
+
+    try:
+        require_unchanged(Path(order.base_folder), order.base_name, order.base_digest)
+    except Failure as changed:
+        _refuse(inbox, say, Refused.by(changed), passing=True)
+        return
+    # Only now: loading these takes seconds of a processor that others may want.
+    from services.trainer.joint.composition import Unjoinable, open_group
 
     encoder = Sharing(encoder or Encoder(Path(order.base_folder), keep=manners.keep))
     try:
@@ -75,7 +83,7 @@ def run(
             say(Line(Said.READY))
             _train(group, inbox, manners, waiting)
     except Unjoinable as why:
-        _refuse(inbox, say, str(why))
+        _refuse(inbox, say, Refused("SETTINGS_UNFIT", f"{why}: choose a method that trains alone, such as full"))
         return
     # Said of jobs that were replaced or dropped shortly before.
     for event in _events(inbox, wait=False):
@@ -97,13 +105,15 @@ def _train(group: "Group", inbox: Inbox, manners: Manners, waiting: Waiting) -> 
         group.tell_usage()
 
 
-def _refuse(inbox: Inbox, say: Callable[[Line], None], why: str) -> None:
-    """Refuse whatever job is to join, until the end."""
+def _refuse(inbox: Inbox, say: Callable[[Line], None], refusal: Refused, *, passing: bool = False) -> None:
+    """Refuse whatever job is to join, until the end; for what is `passing` those that wait, and the next worker looks anew."""
     say(Line(Said.READY))
-    while (command := inbox.get()).do is not Do.END:
-        if command.do is Do.JOIN:
-            refusal = Refused("SETTINGS_UNFIT", f"{why}: choose a method that trains alone, such as full").line()
-            say(replace(refusal, job=command.job, epoch=command.epoch))
+    over = False
+    while not over:
+        for command in _events(inbox, wait=True):
+            if command.do is Do.JOIN:
+                say(replace(refusal.line(), job=command.job, epoch=command.epoch))
+            over |= command.do is Do.END or (passing and command.do is Do.JOIN)
 
 
 def _events(inbox: Inbox, *, wait: bool) -> Iterator[Any]:

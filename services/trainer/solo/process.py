@@ -7,7 +7,9 @@ import importlib.metadata
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from services.chassis.errors import Failure, Reason
 from services.trainer import checkpoints, material
+from services.trainer.base_folder import require_unchanged
 from services.trainer.conduct import Manners, Refused, libraries
 from services.trainer.joint.encoder import DatasetEncoder, Encoded
 from services.trainer.results import publish_result
@@ -43,11 +45,13 @@ def train(
 ) -> int:
     """Train the job in `folder` to its end or to a step after `stopping`; return the exit code.
 
-    ``encoder`` reads its files and is closed then; ``code`` is the version of this program.  Raises Refused, DISK_FULL.
+    ``encoder`` reads its files and is closed then; ``code`` is the version of this program.  Raises Refused, DISK_FULL,
+    BASE_CHANGED.
     """
     manners.keep()
     behaviour.prepare()
-    found = _read(work, folder, encoder) if meeting.is_first() else None
+    changed = _changed_base(work)
+    found = (changed or _read(work, folder, encoder)) if meeting.is_first() else None
     # Only now: loading these takes seconds of a processor that others may want.
     import torch
 
@@ -59,6 +63,9 @@ def train(
         assert encoded is not None, "the first process has read the dataset or refused it"
         if isinstance(encoded, Refused):
             raise encoded
+        if together.total(float(changed is not None)):
+            why = f"{work.base_name} is another base on one of the machines that train the job together"
+            raise Refused(Reason.BASE_CHANGED.name, f"{why}. Have the operator put the same files on all of them.")
         for message in encoded.messages:
             say(Line(Said.MESSAGE, message=message))
         splits = encoded.splits
@@ -83,10 +90,22 @@ def train(
         if trained is None:
             return Exit.STOPPED
         if together.first:
+            if work.settings.method is Method.FULL:
+                # The version's other files come from there.
+                require_unchanged(Path(work.base_folder), work.base_name, work.base_digest)
             whole = {**facts, "weights_step": trained.step, "evaluations": trained.evaluations}
             publish_result(folder, trained.save, whole, at, require=lambda: _folder_of(order.kept, work.epoch))
         together.wait()
     return Exit.DONE
+
+
+def _changed_base(work: Work) -> Refused | None:
+    """The refusal of a base that is another by now."""
+    try:
+        require_unchanged(Path(work.base_folder), work.base_name, work.base_digest)
+    except Failure as failure:
+        return Refused.by(failure)
+    return None
 
 
 def _read(work: Work, folder: Path, encoder: DatasetEncoder) -> Encoded | Refused:

@@ -171,3 +171,33 @@ def test_a_job_whose_base_the_deployment_has_no_more_fails_and_says_which_there_
     assert (done.state, done.error.reason) == (training_pb2.JOB_STATE_FAILED, "BASE_CHANGED")
     assert job.base_digest in done.error.message
     assert changed.digest() in done.error.message
+
+
+def test_a_base_that_is_edited_while_the_trainer_runs_is_registered_under_no_digest(
+    deployment: Deployment, caller: Caller, dataset: str
+) -> None:
+    weights = deployment.base / "model.safetensors"
+    content = weights.read_bytes()
+    job = caller.create(model="edited", dataset=dataset, settings=SETTINGS)
+    caller.until_step(job.job)
+    paused(caller, job.job)
+    try:
+        # A worker that has the base in memory trains on what it was; the next one would not.
+        for child in deployment.children():
+            child.kill()
+        weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        caller.training.ResumeJob(training_pb2.ResumeJobRequest(job=job.job), metadata=caller.metadata)
+        done = caller.finished(job.job)
+    finally:
+        weights.write_bytes(content)
+    assert (done.state, done.error.reason, done.version) == (training_pb2.JOB_STATE_FAILED, "BASE_CHANGED", "")
+    assert job.base_digest in done.error.message
+    assert "put the first base back" in done.error.message
+    with pytest.raises(grpc.RpcError) as absent:
+        caller.registry.GetModel(registry_pb2.GetModelRequest(model="edited"), metadata=caller.metadata)
+    assert failed(absent.value)[1] == "MODEL_NOT_FOUND"
+    # Once it is what it was, it is trained on again.
+    assert (
+        version_of(caller, caller.create(model="edited", dataset=dataset, settings=SHORT)).base_digest
+        == job.base_digest
+    )

@@ -18,6 +18,7 @@ from typing import Any
 from services.chassis.database import Database, open_database
 from services.chassis.idempotency import IdempotencyKey
 from services.chassis.logs import logger
+from services.chassis.model_cache import read_digest
 from services.chassis.processes import die_with_parent
 from services.chassis.telemetry import Telemetry
 from services.trainer.config import TrainerSettings
@@ -220,7 +221,10 @@ async def queue_over(address: str, base: Path, rows: str, folder: Path) -> Async
 
     @asynccontextmanager
     async def work(job: Job) -> AsyncIterator[Work]:
-        yield Work(str(base), "tiny", str(data), job.order.settings, threads=1, data_dir=str(folder), base_digest="b")
+        digest = await asyncio.to_thread(read_digest, base)
+        yield Work(
+            str(base), "tiny", str(data), job.order.settings, threads=1, data_dir=str(folder), base_digest=digest
+        )
 
     async with (
         connected(address) as connection,

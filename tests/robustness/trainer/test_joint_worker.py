@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from services.chassis import process_identity
 from services.chassis.files import RESERVE_BYTES
+from services.chassis.model_cache import read_digest
 from services.trainer import checkpoints
 from services.trainer.settings import Settings
 from services.trainer.work import CHECKPOINTS, RESULT, Command, Do, Line, Said, Work
@@ -75,6 +76,8 @@ def test_a_job_is_told_of_in_order_under_its_lease_and_its_time_is_counted(bench
     assert worker.said[0].said is Said.READY
     facts = json.loads((folder / RESULT / "result.json").read_text())
     assert (facts["rows"], facts["threads"]) == (6, 1)
+    assert facts["dataset_rows"] == facts["rows"] + facts["validation"]["rows"]
+    assert facts["weights_step"] in (2, 4, 6)
     assert [found["step"] for found in facts["evaluations"]] == [2, 4, 6]
 
 
@@ -95,6 +98,39 @@ def test_stopped_jobs_hold_a_checkpoint_of_their_last_step_and_an_end_stops_all(
         found = checkpoints.newest(folder / CHECKPOINTS)
         assert found is not None
         assert found.progress == of(worker, name)[-1].progress
+
+
+def test_a_base_that_is_edited_between_two_workers_is_not_trained_on_until_it_is_what_it_was(
+    bench: Bench, tmp_path: Path
+) -> None:
+    undisturbed, base = bench.job("undisturbed", SETTINGS, ROWS), Path(shutil.copytree(bench.base, tmp_path / "base"))
+    ordered, weights = read_digest(base), base / "model.safetensors"
+    whole, other = weights.read_bytes(), TinyModel(seed=5).files()["model.safetensors"]
+    folder = bench.job("struck", SETTINGS, ROWS, base_folder=str(base), base_digest=ordered)
+    worker = bench.worker(base)
+    for job in (undisturbed, folder):
+        worker.tell(join(job))
+        assert ended(worker, job.name).said is Said.DONE
+    # As if it had been killed before its end.
+    shutil.rmtree(folder / RESULT)
+    worker.end()
+    weights.write_bytes(other)
+    second = bench.worker(base, ordered)
+    second.tell(join(folder, epoch=2))
+    refused = ended(second, "struck")
+    assert (refused.said, refused.reason, refused.epoch) == (Said.REFUSED, "BASE_CHANGED", 2)
+    assert ordered in refused.message
+    assert read_digest(base) in refused.message
+    assert "put the first base back" in refused.message
+    assert not (folder / RESULT).exists()
+    # It ends by itself, so that the next one looks anew.
+    assert [line.said for line in second.lines()] == []
+    weights.write_bytes(whole)
+    third = bench.worker(base, ordered)
+    third.tell(join(folder, epoch=3))
+    assert ended(third, "struck").said is Said.DONE
+    third.end()
+    assert digest(folder) == digest(undisturbed)
 
 
 def test_who_goes_on_says_the_steps_of_its_checkpoint_again_before_it_starts(bench: Bench) -> None:

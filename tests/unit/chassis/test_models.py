@@ -44,6 +44,16 @@ def test_the_digest_is_of_what_computes_not_of_where_it_lies(tmp_path: Path) -> 
     assert resolve(f"file:{two_folder}", cache=tmp_path / "cache").digest != one.digest
 
 
+def test_an_edit_that_keeps_a_files_length_and_time_makes_another_digest(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "one")
+    weights = folder / "model.safetensors"
+    before, times = resolve(f"file:{folder}", cache=tmp_path / "cache").digest, weights.stat()
+    with weights.open("r+b") as file:
+        file.write(bytes(times.st_size))
+    os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert resolve(f"file:{folder}", cache=tmp_path / "cache").digest != before
+
+
 @pytest.mark.parametrize(
     ("uri", "problem"),
     [

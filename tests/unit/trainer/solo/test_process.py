@@ -1,6 +1,7 @@
 """The process of a solo job: an order in a folder, lines back, a result to register."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +11,7 @@ import pytest
 
 from services.chassis import process_identity, resources
 from services.chassis.errors import Failure, Reason
+from services.chassis.model_cache import read_digest
 from services.trainer import checkpoints, material
 from services.trainer.child import train
 from services.trainer.conduct import Refused
@@ -50,11 +52,49 @@ def test_a_solo_job_says_what_it_does_and_leaves_a_version_with_its_facts(tmp_pa
     assert said[-2].evaluation["loss"] > 0
     assert said[-1].progress.best_step == 3
     facts = json.loads((folder / RESULT / RESULT_MANIFEST).read_text())
-    assert facts["rows"] == 9
+    assert (facts["rows"], facts["dataset_rows"], facts["validation"]["rows"]) == (9, 12, 3)
+    assert (facts["weights_step"], facts["processes"]) == (3, 1)
     assert [evaluation["step"] for evaluation in facts["evaluations"]] == [2, 3]
     assert "trl" in facts["libraries"]
     assert (folder / RESULT / "model.safetensors").exists()
     assert (folder / RESULT / "tokenizer.json").exists()
+
+
+def edited(base: Path, at: int = -1) -> None:
+    """Change a byte of the weights, where they lie."""
+    weights = base / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[at] ^= 1
+    weights.write_bytes(content)
+
+
+def test_a_base_that_was_edited_since_its_job_was_ordered_is_not_trained_on(tmp_path: Path, base: Path) -> None:
+    own = Path(shutil.copytree(base, tmp_path / "base"))
+    folder = ordered(tmp_path / "job", own, with_settings(), conversations(12))
+    replace(Work.read(folder), base_digest=read_digest(own)).write(folder)
+    edited(own)
+    said: list[Line] = []
+    with pytest.raises(Refused, match=r"have the operator put the first base back") as refused:
+        train(folder, said.append, lambda: False)
+    assert refused.value.reason == "BASE_CHANGED"
+    assert (said, (folder / RESULT).exists()) == ([], False)
+    edited(own)
+    assert train(folder, said.append, lambda: False) == Exit.DONE
+
+
+def test_a_full_model_takes_no_file_of_a_base_that_was_edited_while_it_was_trained(tmp_path: Path, base: Path) -> None:
+    own = Path(shutil.copytree(base, tmp_path / "base"))
+    folder = ordered(tmp_path / "job", own, with_settings(), conversations(12))
+    replace(Work.read(folder), base_digest=read_digest(own)).write(folder)
+
+    def say(line: Line) -> None:
+        if line.said is Said.STEP and line.progress.step == 1:
+            (own / "tokenizer_config.json").write_text("{}")
+
+    with pytest.raises(Failure) as failed:
+        train(folder, say, lambda: False)
+    assert failed.value.reason is Reason.BASE_CHANGED
+    assert not (folder / RESULT).exists()
 
 
 def test_preference_rows_reach_the_job_and_a_stop_ends_it_with_a_checkpoint(tmp_path: Path, base: Path) -> None:
