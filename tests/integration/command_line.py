@@ -7,6 +7,7 @@ import pty
 import re
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,13 +59,17 @@ def on_a_terminal(suite: Suite, *arguments: str) -> tuple[int, str]:
     )
     os.close(terminal)
     seen = bytearray()
+    # A command that hangs fails its test, and not the whole run.
+    limit = threading.Timer(_LIMIT_SECONDS, running.kill)
+    limit.start()
     try:
         # The terminal hangs up when the command has ended.
         with contextlib.suppress(OSError):
             while piece := os.read(master, 65536):
                 seen += piece
-        return running.wait(_LIMIT_SECONDS), _CONTROL.sub("", seen.decode())
+        return running.wait(), _CONTROL.sub("", seen.decode())
     finally:
+        limit.cancel()
         running.kill()
         running.wait()
         os.close(master)
