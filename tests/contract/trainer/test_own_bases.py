@@ -8,7 +8,7 @@ import grpc
 import pytest
 from trivium.access.v1 import access_pb2, access_pb2_grpc
 from trivium.registry.v1 import model_pb2, registry_pb2
-from trivium.trainer.v1 import training_pb2
+from trivium.trainer.v1 import dataset_pb2, training_pb2
 
 from tests.contract.trainer.deployment import Caller, Deployment
 from tests.contract.trainer.test_datasets import failed
@@ -107,6 +107,27 @@ def test_a_killed_process_and_a_killed_trainer_go_on_to_the_weights_that_there_w
     with deployment.caller() as caller:
         assert weights(version_of(caller, job)) == undisturbed
         assert caller.get(job.job).attempts == 3
+
+
+def test_rows_are_shown_and_checked_under_a_tenants_own_template_without_its_weights(
+    deployment: Deployment, caller: Caller, dataset: str
+) -> None:
+    published(
+        caller,
+        "shouting",
+        TinyModel(seed=7, template="{% for message in messages %}{{ message.content | upper }}{% endfor %}"),
+    )
+    folders = deployment.folder / "models" / "full"
+    before = set(folders.glob("*"))
+    shown = caller.datasets.PreviewDataset(
+        dataset_pb2.PreviewDatasetRequest(dataset=dataset, base="base:shouting", rows=1), metadata=caller.metadata
+    )
+    assert "".join(token.text for token in shown.rows[0].tokens) == "WHAT COLOUR IS THE DOOR?GREEN."
+    checked = caller.datasets.ValidateDataset(
+        dataset_pb2.ValidateDatasetRequest(dataset=dataset, base="base:shouting"), metadata=caller.metadata
+    )
+    assert (checked.report.base, checked.report.rows) == ("shouting@1", 20)
+    assert set(folders.glob("*")) == before
 
 
 def test_a_name_that_is_no_base_is_refused_with_what_there_is(caller: Caller, dataset: str) -> None:
