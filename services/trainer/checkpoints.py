@@ -17,7 +17,6 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -92,9 +91,10 @@ def write(
     libraries: Mapping[str, str],
     *,
     state: Mapping[str, object] | None = None,
+    keep_before: int = 0,
     at: WritePoint = _no_kill,
 ) -> Checkpoint:
-    """Write a checkpoint durably, then remove all but the newest two.
+    """Write a checkpoint durably, then remove all but the newest two, and the newest from before step `keep_before`.
 
     Raises DISK_FULL, LeaseLost, and FileNotFoundError when the job's folder is removed meanwhile.
 
@@ -134,7 +134,7 @@ def write(
             _discard(target)
         publish(temporary, target)
         at("folder renamed")
-    kept_on = _remove_old(parent, at)
+    kept_on = _remove_old(parent, keep_before, at)
     # Where a later lease has newer ones, it is not among them.
     written = kept_on.get(target) or verified(target)
     if not target.exists():
@@ -152,8 +152,7 @@ def newest(parent: Path) -> Checkpoint | None:
     for folder in reversed(_folders(parent)):
         manifest = _intact(folder)
         if manifest is not None and _format(manifest) > FORMAT:
-            step = int(folder.name.removeprefix(_PREFIX))
-            raise Failure(Reason.CHECKPOINT_TOO_NEW, step=step, format=_format(manifest), known=FORMAT)
+            raise Failure(Reason.CHECKPOINT_TOO_NEW, step=_step(folder), format=_format(manifest), known=FORMAT)
         if manifest is not None and (found := _read(manifest, folder)) is not None:
             return found
     return None
@@ -215,6 +214,11 @@ def _folders(root: Path) -> list[Path]:
     A later lease went on from all that was there, so what an earlier one still writes counts for less.
     """
     return [parent / name for parent in _parents(root) for name in sorted(_names(parent)) if name.startswith(_PREFIX)]
+
+
+def _step(folder: Path) -> int:
+    """Of which step the folder is named as a checkpoint."""
+    return int(folder.name.removeprefix(_PREFIX))
 
 
 def _parents(root: Path) -> list[Path]:
@@ -305,12 +309,16 @@ def sweep(root: Path) -> None:
                 shutil.rmtree(parent / name, ignore_errors=True)
 
 
-def _remove_old(parent: Path, at: WritePoint) -> dict[Path, Checkpoint]:
-    """Remove all but the newest; return these."""
+def _remove_old(parent: Path, keep_before: int, at: WritePoint) -> dict[Path, Checkpoint]:
+    """Remove all but the newest, and the newest from before step `keep_before`; return these."""
     _require_lease(parent)
     root = parent.parent if parent.name.startswith(_LEASE) else parent
     # Counted among those that verify: a spoilt newer folder must not push a good one out.
-    good = {checkpoint.folder: checkpoint for checkpoint in islice(_newest_first(root), KEPT)}
+    good: dict[Path, Checkpoint] = {}
+    for folder in reversed(_folders(root)):
+        spared = _step(folder) < keep_before and all(_step(other) >= keep_before for other in good)
+        if (len(good) < KEPT or spared) and (checkpoint := verified(folder)) is not None:
+            good[folder] = checkpoint
     for folder in _folders(root):
         # Of a lease that came meanwhile nothing is ours to remove.
         if folder not in good and (folder.parent in (root, parent) or folder.parent.name < parent.name):

@@ -18,15 +18,19 @@ _MAX_SAID = 2000
 
 
 class Refused(Exception):
-    """The job can never succeed as it was ordered: `reason` names an entry of the catalogue."""
+    """The job can never succeed as it was ordered: `reason` names an entry of the catalogue.
 
-    def __init__(self, reason: str, message: str) -> None:
+    `sound_step` is said of one that diverged: the last step whose loss spoke for the weights that it was taken with.
+    """
+
+    def __init__(self, reason: str, message: str, sound_step: int = 0) -> None:
         super().__init__(message)
         self.reason = reason
+        self.sound_step = sound_step
 
-    def __reduce__(self) -> tuple[type["Refused"], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type["Refused"], tuple[str, str, int]]:
         """For the processes that train the job together: what one of them refuses, all do."""
-        return type(self), (self.reason, str(self))
+        return type(self), (self.reason, str(self), self.sound_step)
 
     @classmethod
     def by(cls, failure: Failure) -> "Refused":
@@ -35,7 +39,7 @@ class Refused(Exception):
 
     def line(self) -> Line:
         """The refusal as it is said: cut, since it may quote what the caller sent."""
-        return Line(Said.REFUSED, message=str(self)[:_MAX_SAID], reason=self.reason)
+        return Line(Said.REFUSED, message=str(self)[:_MAX_SAID], reason=self.reason, sound_step=self.sound_step)
 
 
 def lost(error: OSError) -> Line:

@@ -9,6 +9,7 @@ from services.chassis.errors import Failure, Reason
 from services.trainer.job import Job, Move, State
 from services.trainer.settings import Method
 from services.trainer.texts import fit
+from services.trainer.work import Line
 
 _SETTLED = {State.PAUSING: State.PAUSED, State.CANCELLING: State.CANCELLED}
 # What is no fault of the job, with when to resume it: what was trained is in its last checkpoint.
@@ -58,22 +59,22 @@ def refuse(job: Job, reason: str, message: str) -> Move | None:
     return Move(State.FAILED, message, {"error_reason": reason, "error_message": message})
 
 
-def good_step(kept_steps: Iterable[int], done_steps: int) -> int:
-    """Of the checkpoints of a job that diverged after so many steps, the last one that a further step was done from.
+def good_step(kept_steps: Iterable[int], sound_step: int) -> int:
+    """Of the checkpoints of a job that diverged, the last one of which a sound step has shown that it is good.
 
-    0 for none.  The weights of the last step are finite and may be out of all bounds: it is they that the step which
-    failed was taken with.
+    0 for none.  The loss of a step is that of the weights before it: those that the last sound step led to are finite and
+    may be out of all bounds.
     """
-    return max((step for step in kept_steps if step < done_steps), default=0)
+    return max((step for step in kept_steps if step < sound_step), default=0)
 
 
-def diverged(job: Job, message: str, kept_steps: Iterable[int], kept_seconds: float) -> Move | None:
-    """The move of a job whose numbers are none any more, with what is left of it and how to go on from there.
+def diverged(job: Job, line: Line, kept_steps: Iterable[int], kept_seconds: float) -> Move | None:
+    """The move of a job that a process refused with ``line`` since it diverged: what is left, and how to go on from it.
 
     ``kept_steps`` are those of its checkpoints, which stay for ``kept_seconds``.
     """
-    reason = Reason.TRAINING_DIVERGED.name
-    step = good_step(kept_steps, job.progress.step)
+    reason, message = line.reason, line.message
+    step = good_step(kept_steps, line.sound_step)
     if not step:
         return refuse(job, reason, f"{message} There is no good checkpoint from before: start it again.")
     full = job.order.settings.method is Method.FULL

@@ -372,7 +372,7 @@ class Runner:
         kept = await asyncio.to_thread(checkpoints.kept, self._folder / job.job / CHECKPOINTS)
         steps = [checkpoint.progress.step for checkpoint in kept]
         seconds = self._remains.retention.seconds
-        return lambda now: moves.diverged(now, line.message, steps, seconds)
+        return lambda now: moves.diverged(now, line, steps, seconds)
 
     async def _lost(self, lost: Lost) -> None:
         job = await self._jobs.get(lost.tenant, lost.job)

@@ -87,6 +87,8 @@ class Line:
     busy_seconds: float = 0.0
     # Of a checkpoint that was written.
     size_bytes: int = 0
+    # Of a job that diverged: the last step whose loss spoke for the weights that it was taken with.
+    sound_step: int = 0
 
     def encode(self) -> bytes:
         """Return the line with its end."""

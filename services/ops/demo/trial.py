@@ -28,6 +28,7 @@ from services.trainer.bank import Bank, Slot
 from services.trainer.data.examples import ChatEncoder
 from services.trainer.data.reading import read
 from services.trainer.data.rows import Row
+from services.trainer.divergence import Watch
 from services.trainer.joint.admitting import spec_of
 from services.trainer.joint.dataset import Splits, rows_of
 from services.trainer.joint.member import Member
@@ -82,7 +83,7 @@ def trained(bank: Bank, base: Any, encoder: ChatEncoder, settings: Settings) -> 
         rows = [row for row in read(file) if isinstance(row, Row)]
     pairs = rows_of([encoder.encode(row.turns) for row in rows], settings.max_row_tokens)
     slot = bank.open(spec_of(settings, base))
-    member = Member(slot, Splits(pairs), settings, encoder.tokenizer.decode)
+    member = Member(slot, Splits(pairs), settings, encoder.tokenizer.decode, Watch(settings, base.config))
     member.begin()
     began = time.monotonic()
     while not member.finished:

@@ -10,6 +10,7 @@ from typing import Any
 from services.trainer.bank import Bank, Initialisation, SlotSpec
 from services.trainer.bank.spec import linear_layers
 from services.trainer.conduct import Refused
+from services.trainer.divergence import Watch
 from services.trainer.joint.dataset import Splits
 from services.trainer.joint.encoder import Encoded
 from services.trainer.joint.first_format import slot_tensors
@@ -81,7 +82,8 @@ class Admission:
         except ValueError as error:
             raise Refused("SETTINGS_UNFIT", str(error)) from error
         try:
-            member = Member(slot, encoded.splits, work.settings, self._decode, work.hold_step)
+            watch = Watch(work.settings, self._base.config)
+            member = Member(slot, encoded.splits, work.settings, self._decode, watch, work.hold_step)
             said = self._placed(member, work, found)
             member.begin()
         except Refused:

@@ -72,6 +72,16 @@ class Rows:
         width = 1 if self.kind is Kind.JUDGED else self.kind.width
         return [self.sequence(row * self.kind.width + side) for row in rows for side in range(width)]
 
+    def wanted(self, rows: Sequence[int]) -> list[bool]:
+        """Which of `sequences` are to become likely; the others are there to become less so."""
+        match self.kind:
+            case Kind.PLAIN:
+                return [True] * len(rows)
+            case Kind.PAIR:
+                return [True, False] * len(rows)
+            case Kind.JUDGED:
+                return [bool(self.desirable[row]) for row in rows]
+
     def supervised_tokens(self, rows: Sequence[int]) -> int:
         """Tokens of these rows that the loss is taken on."""
         return sum(example.supervised_tokens for example in self.sequences(rows))

@@ -214,7 +214,8 @@ class Group:
         copies = {name: tensor.detach().clone() for name, tensor in member.tensors().items()}
         held.saved = member.mark
         export = exports.slot(member.slot.layout, self._config(held, member), self._version_facts(held, member))
-        self._keeper.put(held, Snapshot(copies, {**member.state(), **export}, member.progress))
+        sound_step = member.watch.losses.sound_step
+        self._keeper.put(held, Snapshot(copies, {**member.state(), **export}, member.progress, sound_step))
 
     def _result(self, held: Held, member: Member) -> Result:
         facts = {

@@ -27,11 +27,15 @@ from services.trainer.work import CHECKPOINTS, Line, Said
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A checkpoint that is to be written: copies of tensors, and what stands beside them."""
+    """A checkpoint that is to be written: copies of tensors, and what stands beside them.
+
+    Of those that are there the newest from before `sound_step` stays.
+    """
 
     tensors: Mapping[str, Tensor]
     state: Mapping[str, Any]
     progress: Progress
+    sound_step: int = 0
 
     @property
     def size_bytes(self) -> int:
@@ -150,7 +154,13 @@ class Keeper:
     def _checkpoint(self, held: Held, snapshot: Snapshot) -> Line:
         lease = checkpoints.lease_folder(held.folder / CHECKPOINTS, held.epoch)
         written = checkpoints.write(
-            lease, snapshot.tensors, snapshot.progress, libraries(), state=snapshot.state, at=self._at
+            lease,
+            snapshot.tensors,
+            snapshot.progress,
+            libraries(),
+            state=snapshot.state,
+            keep_before=snapshot.sound_step,
+            at=self._at,
         )
         return Line(Said.CHECKPOINT, snapshot.progress, size_bytes=written.size_bytes)
 

@@ -17,6 +17,30 @@ from services.trainer.settings import Settings
 Loss = Callable[[Tensor, list[int]], Tensor]
 
 
+@dataclass(slots=True)
+class Wanted:
+    """What a token of the answers that are wanted costs in a step, added up over its micro-batches.
+
+    `sequences` says which of the micro-batch under way are such answers.
+    """
+
+    sequences: Sequence[bool] = ()
+    cost: float = 0.0
+    tokens: int = 0
+
+    def add(self, log_probs: Tensor, lengths: Sequence[int]) -> None:
+        """Add a micro-batch: the log-probabilities [tokens] of supervised tokens, and how many are of each sequence."""
+        kept = zip(log_probs.split(list(lengths)), self.sequences, strict=True)
+        wanted = [part for part, is_wanted in kept if is_wanted]
+        self.cost -= float(torch.cat(wanted).sum()) if wanted else 0.0
+        self.tokens += sum(map(len, wanted))
+
+    @property
+    def loss(self) -> float | None:
+        """The mean; None where no answer is wanted."""
+        return self.cost / self.tokens if self.tokens else None
+
+
 @dataclass(frozen=True, slots=True)
 class StepLoss:
     """The loss of one optimizer step.

@@ -16,12 +16,13 @@ from torch import Tensor
 from services.trainer.bank import Slot, Update
 from services.trainer.batches import Steps
 from services.trainer.conduct import Refused
+from services.trainer.divergence import LOSSES, Watch, losses_of
 from services.trainer.job import Progress
 from services.trainer.joint import answers, objectives
 from services.trainer.joint.assessment import assessed
 from services.trainer.joint.dataset import Kind, Rows, Splits
 from services.trainer.joint.history import History
-from services.trainer.joint.losses import Loss, StepLoss
+from services.trainer.joint.losses import Loss, StepLoss, Wanted
 from services.trainer.joint.mismatching import PAIRING
 from services.trainer.joint.references import References, scored_parts, scored_unit
 from services.trainer.joint.units import Answer, Trained, Unit, UnitKind, parts
@@ -35,7 +36,8 @@ _SLOT, _BEST, _REFERENCE = "slot.", "best.", "reference."
 class Member:
     """A job that holds a slot of the bank.
 
-    `decode` turns an answer's tokens into text.  At `hold_step` (0: never) it is evaluated and has nothing more to do.
+    `decode` turns an answer's tokens into text, `watch` says when the job has diverged.  At `hold_step` (0: never) it is
+    evaluated and has nothing more to do.
     """
 
     def __init__(
@@ -44,10 +46,12 @@ class Member:
         splits: Splits,
         settings: Settings,
         decode: Callable[[Sequence[int]], str],
+        watch: Watch,
         hold_step: int = 0,
     ) -> None:
         self.slot = slot
         self.settings = settings
+        self.watch = watch
         self._hold_step = hold_step
         self._splits = splits
         self._decode = decode
@@ -61,6 +65,7 @@ class Member:
         self._references = References(splits.by_name(), settings.micro_batch_tokens)
         self._best: dict[str, Tensor] = {}
         self._loss: Loss | None = None
+        self._wanted = Wanted()
         self._lines: list[Line] = []
         self._remembered: deque[Line] = deque(maxlen=REMEMBERED_LINES)
         self._questions = answers.questions(splits.held_out, settings.generation_rows) if splits.held_out else []
@@ -114,6 +119,7 @@ class Member:
     def loss(self, log_probs: Tensor, lengths: list[int]) -> Tensor:
         """The TRAIN unit's loss [] of its supervised tokens' `log_probs` [tokens]; `lengths` says whose they are."""
         assert self._loss is not None, "no unit that trains is under way"
+        self._wanted.add(log_probs.detach(), lengths)
         return self._loss(log_probs, lengths)
 
     def update(self) -> Update:
@@ -160,7 +166,12 @@ class Member:
     def state(self) -> dict[str, Any]:
         """What later steps depend on beside tensors and progress, as JSON takes it."""
         said = [line.fields() for line in self._remembered]
-        return {"history": asdict(self.history), "said": said, PAIRING: self._splits.pairing}
+        return {
+            "history": asdict(self.history),
+            "said": said,
+            PAIRING: self._splits.pairing,
+            LOSSES: asdict(self.watch.losses),
+        }
 
     @property
     def remembered(self) -> list[Line]:
@@ -174,6 +185,7 @@ class Member:
         self._best = _below(tensors, _BEST)
         self._references.restore(_below(tensors, _REFERENCE))
         self.history = History(**state["history"])
+        self.watch.losses = losses_of(state, progress)
         self._remembered.extend(Line.of(fields) for fields in state.get("said", ()))
         self.progress = progress
 
@@ -182,6 +194,7 @@ class Member:
         self._require_same_plan(progress)
         self.slot.restore(slot_tensors)
         self.progress = progress
+        self.watch.losses = losses_of({}, progress)
         # That release evaluated nothing.
         self.history = History(evaluated_step=progress.step)
 
@@ -197,7 +210,10 @@ class Member:
         while True:
             if self._evaluation_due():
                 yield from self._evaluate()
-            if self._over or self.progress.step == self._hold_step != 0:
+            if self._over:
+                self.watch.ended(self.progress, self.history)
+                return
+            if self.progress.step == self._hold_step != 0:
                 return
             yield from self._step()
 
@@ -213,14 +229,16 @@ class Member:
         loss = StepLoss(data, self.settings, counted, reference, moved)
         cut = parts(data.row_tokens(rows), self.settings.micro_batch_tokens)
         total, norm = 0.0, 0.0
+        self._wanted = Wanted()
         for part in cut:
             own = [rows[index] for index in part]
-            self._loss = loss.of(own)
+            self._loss, self._wanted.sequences = loss.of(own), data.wanted(own)
             trained = yield Unit(UnitKind.TRAIN, tuple(data.sequences(own)), closes_step=part.stop == len(rows))
             assert isinstance(trained, Trained)
             self.between_steps = False
             total, norm = total + trained.loss, trained.gradient_norm
-            self._require_finite(total, norm)
+            self.watch.require_finite(self.progress.step + 1, total, norm)
+        self.watch.stepped(self.progress, self._wanted.loss)
         self._loss, self.between_steps = None, True
         self._stepped(rows, total, norm)
 
@@ -255,11 +273,7 @@ class Member:
         if self._questions:
             found |= answers.measures((yield from self._answer()))
         value = found[self.settings.metric.value]
-        if not math.isfinite(value):
-            raise Refused(
-                "TRAINING_DIVERGED",
-                f"after step {self.progress.step} the evaluation gives {value}. Lower the learning rate.",
-            )
+        self.watch.evaluated(self.progress.step, value)
         if self.history.add(self.progress.step, value, self.settings):
             self.progress = replace(self.progress, best_step=self.progress.step)
             if self.settings.keep is Keep.BEST:
@@ -294,14 +308,6 @@ class Member:
             assert isinstance(scores, Tensor)
             found.append(scores)
         return torch.cat(found)
-
-    def _require_finite(self, loss: float, norm: float) -> None:
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise Refused(
-                "TRAINING_DIVERGED",
-                f"at step {self.progress.step + 1} the loss is {loss} and the gradient norm {norm}. "
-                "Lower the learning rate.",
-            )
 
     def _measured(self) -> list[str]:
         """Metrics that this job's evaluations give."""

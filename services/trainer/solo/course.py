@@ -5,7 +5,6 @@ next step depends on, and a run that goes on from it evaluates nothing twice.  I
 (`writing`), of copies; a job leaves only when its last one is durable.
 """
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ from transformers import TrainerCallback
 
 from services.chassis.resources import peak_memory_bytes
 from services.trainer import checkpoints
+from services.trainer.divergence import Watch
 from services.trainer.job import Progress
 from services.trainer.joint.answers import Question
 from services.trainer.rates import rate
@@ -26,7 +26,6 @@ from services.trainer.solo.order import (
     Assessment,
     Evaluated,
     Hooks,
-    NotFinite,
     Remarked,
     SoloOrder,
     Stepped,
@@ -58,6 +57,7 @@ class Course(TrainerCallback):
         self._held_out = held_out
         self._questions = questions
         self._checkpoint: checkpoints.Checkpoint | None = None
+        self._watch = Watch(order.settings, trainer.model.config, own.losses)
         self._writer = Writer(order, hooks)
         self._export = export_of(trainer.model, order.base_name, order.facts)
         self._began_seconds = 0.0
@@ -68,11 +68,13 @@ class Course(TrainerCallback):
         self._checkpoint = checkpoint
 
     def run(self) -> None:
-        """Do what steps are left, or as many as are wanted."""
+        """Do what steps are left, or as many as are wanted.  Raises Refused where the job diverges."""
         if not self.finished and not self._held:
             self.trainer.add_callback(self)
             with self._writer:
                 self.trainer.train()
+        if self.finished:
+            self._watch.ended(self.progress, self.own.history)
 
     @property
     def _held(self) -> bool:
@@ -96,6 +98,11 @@ class Course(TrainerCallback):
             state.set_generators(self.own.generators)
             self.own.generators = {}
         self._began_seconds = time.perf_counter()
+
+    def on_pre_optimizer_step(self, args: Any, trainer_state: Any, control: Any, **_: Any) -> None:
+        """Before a weight has changed: whether the step's numbers are those of a job that learns.  Raises Refused."""
+        self._watch.require_finite(self.progress.step + 1, self.trainer.loss, self.trainer.gradient_norm)
+        self._watch.stepped(self.progress, self.trainer.wanted_loss)
 
     def on_step_end(self, args: Any, trainer_state: Any, control: Any, **_: Any) -> None:
         """Report the step, then do what is due after it.  Raises what a checkpoint of an earlier step failed with."""
@@ -123,16 +130,17 @@ class Course(TrainerCallback):
     def _checkpoint_now(self, *, leaving: bool) -> None:
         """Have all of the job's state written; who leaves waits until it is durable.
 
-        Raises NotFinite, and as `Writer.wait` what this one or the one before failed with.
+        Raises Refused where a weight is no number, and as `Writer.wait` what this one or the one before failed with.
         """
         ranks = self.trainer.ranks
         if ranks.total(float(not state.finite(self.parameters.values()))):
-            raise NotFinite(f"after step {self.progress.step} the weights are no longer numbers")
+            raise self._watch.diverged(f"after step {self.progress.step} the weights are no longer numbers")
         # Before the next is put together: memory is planned for one.  Others wait where they send their parts.
         self._writer.wait()
         tensors = state.held(self.parameters, self.trainer.optimizer, self.own, ranks, copied=not leaving)
         if ranks.first:
-            self._writer.put(tensors, {**state.noted(self.own), **self._export}, self.progress)
+            sound_step = self.own.losses.sound_step
+            self._writer.put(tensors, {**state.noted(self.own), **self._export}, self.progress, sound_step)
         if leaving:
             self._writer.wait()
             # All leave together: whoever were left alone would end with an error.
@@ -163,8 +171,7 @@ class Course(TrainerCallback):
         if self._questions:
             assessment = replace(assessment, answers=self._answers())
         value = assessment.values()[self._settings.metric.value]
-        if not math.isfinite(value):
-            raise NotFinite(f"after step {self.progress.step} the evaluation gives {value}")
+        self._watch.evaluated(self.progress.step, value)
         history = self.own.history
         best = history.add(self.progress.step, value, self._settings)
         history.note(self.progress, assessment.values())

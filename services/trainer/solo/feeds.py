@@ -32,6 +32,9 @@ class Feed(Protocol):
     def counted(self, rows: Sequence[int]) -> int:
         """By what the summed loss of these rows is divided: supervised tokens, or rows where rows are compared."""
 
+    def wanted_tokens(self, rows: Sequence[int]) -> int:
+        """Supervised tokens of the answers that are to become likely."""
+
     def tensors(self, rows: Sequence[int]) -> dict[str, Tensor]:
         """What the trainer's loss takes for these rows."""
 
@@ -61,6 +64,10 @@ class SequenceFeed:
 
     def counted(self, rows: Sequence[int]) -> int:
         """Supervised tokens."""
+        return self.wanted_tokens(rows)
+
+    def wanted_tokens(self, rows: Sequence[int]) -> int:
+        """As Feed.wanted_tokens: all."""
         return sum(self._examples[row].supervised_tokens for row in rows)
 
     def tensors(self, rows: Sequence[int]) -> dict[str, Tensor]:
@@ -86,6 +93,10 @@ class PairFeed:
     def counted(self, rows: Sequence[int]) -> int:
         """Pairs."""
         return len(rows)
+
+    def wanted_tokens(self, rows: Sequence[int]) -> int:
+        """As Feed.wanted_tokens: the chosen ones'."""
+        return sum(self._pairs[row].chosen.supervised_tokens for row in rows)
 
     def sequences(self) -> list[Example]:
         """All sequences whose reference is wanted, in the order in which `reference` holds them."""
@@ -119,6 +130,10 @@ class JudgedFeed:
     def counted(self, rows: Sequence[int]) -> int:
         """Rows."""
         return len(rows)
+
+    def wanted_tokens(self, rows: Sequence[int]) -> int:
+        """As Feed.wanted_tokens: the desirable ones'."""
+        return sum(self._rows[row].example.supervised_tokens for row in rows if self._rows[row].desirable)
 
     def sequences(self) -> list[Example]:
         """All sequences whose reference is wanted, in the order in which `reference` holds them."""

@@ -14,10 +14,6 @@ from services.trainer.settings import Metric, Settings
 MARGIN = "preference_margin"
 
 
-class NotFinite(Exception):
-    """Loss, gradient or weights are no longer numbers; what was trained before is kept in the last checkpoint."""
-
-
 @dataclass(frozen=True, slots=True)
 class SoloOrder:
     """Train this base so.

@@ -20,7 +20,6 @@ from services.trainer.solo.order import (
     Checkpointed,
     Evaluated,
     Hooks,
-    NotFinite,
     Remarked,
     Report,
     SoloOrder,
@@ -83,8 +82,6 @@ def train(
         held_out = splits.held_out.examples() if splits.held_out else []
         try:
             trained = run.train(order, splits.training.examples(), held_out, hooks, together)
-        except NotFinite as error:
-            raise Refused("TRAINING_DIVERGED", f"{error}. Lower the learning rate.") from error
         except ValueError as error:
             raise Refused("SETTINGS_UNFIT", str(error)) from error
         if trained is None:

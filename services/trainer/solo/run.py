@@ -64,7 +64,8 @@ def train(
     """Train to the end; None when a checkpoint and an end were asked for before that.
 
     Of several processes the first alone reports and has what is to be saved.
-    Raises ValueError, a sentence, for settings that do not fit the base or the rows, NotFinite, DISK_FULL, LeaseLost.
+    Raises ValueError, a sentence, for settings that do not fit the base or the rows, Refused where the job
+    diverges, DISK_FULL, LeaseLost.
     """
     questions = questions_of(validation, order.settings.generation_rows)
     _check(order.settings, training, evaluated=bool(validation), answered=bool(questions))

@@ -16,6 +16,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from services.trainer import checkpoints
+from services.trainer.divergence import LOSSES, Losses, losses_of
 from services.trainer.job import Progress
 from services.trainer.joint.history import History
 from services.trainer.joint.mismatching import PAIRING, Pairing, pairing_of
@@ -30,11 +31,12 @@ _TORCH, _NUMPY, _NUMPY_GAUSS, _PYTHON, _PYTHON_GAUSS = "torch", "numpy", "numpy_
 
 @dataclass(slots=True)
 class State:
-    """The parts of a job's state that are not the model's: references by split, best weights, history, generators."""
+    """The parts of a job's state that are not the model's: references by split, best weights, history, losses, generators."""
 
     references: dict[str, Tensor] = field(default_factory=dict)
     best: dict[str, Tensor] = field(default_factory=dict)
     history: History = field(default_factory=History)
+    losses: Losses = field(default_factory=Losses)
     generators: dict[str, Tensor] = field(default_factory=dict)
     # What the references of judged rows are of.
     pairing: Pairing = Pairing.OTHER_QUESTION
@@ -69,6 +71,7 @@ def noted(state: State) -> dict[str, object]:
         "history": asdict(state.history),
         "reported": [asdict(report) for report in state.reported],
         PAIRING: state.pairing,
+        LOSSES: asdict(state.losses),
     }
 
 
@@ -80,6 +83,7 @@ def state_of(checkpoint: checkpoints.Checkpoint) -> State:
             references=_below(tensors, _REFERENCE),
             best=_below(tensors, _BEST),
             history=History(**noted["history"]),
+            losses=losses_of(noted, checkpoint.progress),
             generators=_below(tensors, _GENERATOR),
             pairing=pairing_of(noted),
             reported=deque(map(_report, noted.get("reported", ())), maxlen=REMEMBERED_LINES),

@@ -1,9 +1,9 @@
 """TRL's trainers, driven a whole optimizer step at a time over our own batches and masks.
 
 TRL gives the losses, transformers the loop.  Invariants: a step is `batch_rows` rows of the plan that the slot bank
-follows too, its loss divided by what the whole step counts, so that splitting it changes memory and nothing else; and a
-loss or a gradient that is no number ends training before a weight has changed.  Processes that train together divide
-a step's rows among them; held-out rows each of them evaluates whole.
+follows too, its loss divided by what the whole step counts, so that splitting it changes memory and nothing else; and
+what a step comes to is there before a weight has changed.  Processes that train together divide a step's rows among
+them; held-out rows each of them evaluates whole.
 """
 
 import math
@@ -21,7 +21,7 @@ from services.trainer.data.examples import Example
 from services.trainer.settings import Settings
 from services.trainer.solo.feeds import Feed, JudgedFeed, labelled, padded
 from services.trainer.solo.models import trained, without_dropout
-from services.trainer.solo.order import Assessment, NotFinite
+from services.trainer.solo.order import Assessment
 from services.trainer.solo.ranks import ALONE, Ranks, norm_after_clipping
 
 
@@ -85,6 +85,8 @@ class WholeSteps:
     # Of the last step: over what it counts, and before clipping.
     loss: float
     gradient_norm: float
+    # Of a token of its wanted answers (`divergence`); None where it has none.
+    wanted_loss: float | None
     # The trainer's own.
     model: Any
     train_dataset: Any
@@ -102,23 +104,24 @@ class WholeSteps:
         )
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
-        """Add up the gradients of one step's micro-batches and clip them.  Raises NotFinite."""
+        """Add up the gradients of one step's micro-batches and clip them."""
         model.train()
         rows = inputs["rows"]
         feed = self.plan.feed
         self.ranks.reseed(self.settings.seed, self.state.global_step)
         self.before_step(model, feed, rows)
-        total = 0.0
+        counted = feed.counted(rows)
+        total = cost = tokens = 0.0
         for part, weight in self._parts(feed, rows):
-            loss = self.part_loss(model, feed, part, feed.counted(rows)) * weight
+            loss = self.part_loss(model, feed, part, counted) * weight
             self.accelerator.backward(loss)
             total += loss.item()
-        total = self.ranks.total(total)
-        norm = norm_after_clipping(trained(model).values(), self.settings.max_gradient_norm or math.inf)
-        if not (math.isfinite(total) and math.isfinite(norm)):
-            step = self.state.global_step + 1
-            raise NotFinite(f"at step {step} the loss is {total} and the gradient norm {norm}")
-        self.loss, self.gradient_norm = total, norm
+            part_cost, part_tokens = self.wanted(feed, part, loss.item() * counted)
+            cost, tokens = cost + part_cost * weight, tokens + part_tokens * weight
+        total, cost, tokens = map(self.ranks.total, (total, cost, tokens))
+        self.wanted_loss = cost / tokens if tokens else None
+        self.gradient_norm = norm_after_clipping(trained(model).values(), self.settings.max_gradient_norm or math.inf)
+        self.loss = total
         # Kept by TRL for its own log, which is never written.
         self._metrics["train"].clear()
         return torch.tensor(total)
@@ -140,6 +143,13 @@ class WholeSteps:
     def part_loss(self, model: Any, feed: Feed, part: Sequence[int], counted: int) -> Tensor:
         """One micro-batch's share of the loss of rows that count `counted` together: each objective's trainer has its own."""
         raise NotImplementedError("the objective's trainer says what its loss is")
+
+    def wanted(self, feed: Feed, part: Sequence[int], cost: float) -> tuple[float, int]:
+        """What the wanted answers of the micro-batch cost that was just trained on, and how many tokens they have.
+
+        ``cost`` is its loss, summed: that of sequences of which all are wanted.
+        """
+        return cost, feed.wanted_tokens(part)
 
     def sequence_log_probs(self, sequences: Sequence[Example]) -> Tensor:
         """Log-probability of the supervised tokens of each sequence, [sequences] fp32, as the model is now."""
@@ -209,6 +219,10 @@ class Pairs(WholeSteps, DPOTrainer):
         loss: Tensor = self.compute_loss(model, feed.tensors(part))
         return loss * (len(part) / counted)
 
+    def wanted(self, feed: Feed, part: Sequence[int], cost: float) -> tuple[float, int]:
+        """The preferred answers, as TRL found them."""
+        return -self._metrics["train"]["logps/chosen"][-1] * len(part), feed.wanted_tokens(part)
+
     def tally(self, tally: Tally, feed: Feed, part: Sequence[int], means: dict[str, float]) -> None:
         """Rewards and which of each two is higher."""
         tally.add_chosen(means["rewards/chosen"], len(part))
@@ -232,6 +246,13 @@ class Judgements(WholeSteps, KTOTrainer):
         tensors = {**feed.tensors(part), "ref_KL_logps": torch.zeros(len(part))}
         loss: Tensor = self.compute_loss(model, tensors)
         return loss * (len(part) / counted)
+
+    def wanted(self, feed: Feed, part: Sequence[int], cost: float) -> tuple[float, int]:
+        """The desirable answers, as TRL found them."""
+        assert isinstance(feed, JudgedFeed)
+        if not (desirable := feed.desirable(part)):
+            return 0.0, 0
+        return -self._metrics["train"]["logps/chosen"][-1] * desirable, feed.wanted_tokens(part)
 
     def tally(self, tally: Tally, feed: Feed, part: Sequence[int], means: dict[str, float]) -> None:
         """Rewards of desirable and of undesirable answers."""

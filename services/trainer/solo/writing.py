@@ -47,12 +47,17 @@ class Writer:
             else:
                 self._held_back.append(report)
 
-    def put(self, tensors: Mapping[str, Tensor], noted: Mapping[str, Any], progress: Progress) -> None:
-        """Have a checkpoint written; the tensors are the writer's from now on.  Nothing else may be under way."""
+    def put(
+        self, tensors: Mapping[str, Tensor], noted: Mapping[str, Any], progress: Progress, sound_step: int = 0
+    ) -> None:
+        """Have a checkpoint written; the tensors are the writer's from now on.  Nothing else may be under way.
+
+        Of those that are there the newest from before ``sound_step`` stays.
+        """
         assert self._writing is None, "the checkpoint before is waited for first"
         with self._saying:
             self._held_back = []
-        self._writing = self._thread.submit(self._write, tensors, noted, progress)
+        self._writing = self._thread.submit(self._write, tensors, noted, progress, sound_step)
 
     def look(self) -> None:
         """Raise what the checkpoint under way has failed with, if it has: DISK_FULL, LeaseLost and what else there is."""
@@ -65,10 +70,14 @@ class Writer:
         if writing is not None:
             writing.result()
 
-    def _write(self, tensors: Mapping[str, Tensor], noted: Mapping[str, Any], progress: Progress) -> None:
-        order = self._order
+    def _write(
+        self, tensors: Mapping[str, Tensor], noted: Mapping[str, Any], progress: Progress, sound_step: int
+    ) -> None:
+        order, at = self._order, self._hooks.at
         try:
-            written = checkpoints.write(order.into, tensors, progress, order.libraries, state=noted, at=self._hooks.at)
+            written = checkpoints.write(
+                order.into, tensors, progress, order.libraries, state=noted, keep_before=sound_step, at=at
+            )
         except Failure:
             # What was begun would keep the disk full.
             checkpoints.sweep(order.into)

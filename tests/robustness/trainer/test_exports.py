@@ -62,7 +62,7 @@ def test_a_new_job_with_a_lower_rate_goes_on_from_the_last_good_checkpoint_of_on
     kept = {found.progress.step: found for found in checkpoints.kept(folder / CHECKPOINTS)}
     # The newest is of the step that led out of all bounds.
     assert max(kept) == done_steps
-    good = kept[good_step(kept, done_steps)]
+    good = kept[good_step(kept, refused.sound_step)]
     made = tmp_path / "version"
     made.mkdir()
     exports.save(good, tmp_path / "no-base", made)

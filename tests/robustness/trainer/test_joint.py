@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trivium.trainer.v1 import training_pb2
 
 from services.trainer.settings import Initialisation, Keep, Method, Metric, Objective, Schedule, Settings
-from services.trainer.work import Command, Do, Said
+from services.trainer.work import Command, Do, Line, Said
 from tests.unit.trainer.joint.company import JUDGED, PAIRS, PLAIN, text
 from tests.unit.trainer.joint.workers import Bench, Mother, Running, digest, is_last, join
+from tests.unit.trainer.orders import as_ordered
 
 COMMON = Settings(rank=4, alpha=8, batch_rows=3, epochs=3, learning_rate=1e-2, checkpoint_steps=3)
 # A dozen, and one more, that differ in all that may differ on one base.
@@ -93,6 +95,59 @@ def test_a_dozen_mixed_jobs_end_with_the_bits_that_each_has_alone(bench: Bench, 
     (refused,) = [line for line in worker.said if line.said is Said.REFUSED]
     assert (refused.job, refused.reason) == ("diverging", "TRAINING_DIVERGED")
     assert f"at step {max(steps(worker, 'diverging')) + 1} the loss is" in refused.message
+
+
+def test_a_job_that_its_rate_ruins_is_frozen_alone_and_at_the_same_step_wherever_it_was_killed(
+    fragile_bench: Bench,
+) -> None:
+    bench = fragile_bench
+    common = {"batch_rows": 3, "checkpoint_steps": 2, "learning_rate": 1e-4}
+    sound = {
+        "slow": as_ordered(**common, epochs=6),
+        "pairs": as_ordered(**common, epochs=9, objective=training_pb2.OBJECTIVE_DPO),
+    }
+    ruined = {
+        "ruined": as_ordered(**common | {"learning_rate": 1.0}, epochs=100),
+        "ruined-pairs": as_ordered(**common | {"learning_rate": 1.0}, epochs=100, objective=training_pb2.OBJECTIVE_DPO),
+    }
+
+    def trained(prefix: str, names: Sequence[str], worker: Running, epoch: int = 1) -> dict[str, Line]:
+        """The last words of jobs that a worker trains together, by name."""
+        for name in names:
+            worker.tell(join(bench.root / "jobs" / f"{prefix}{name}", epoch=epoch))
+        found: dict[str, Line] = {}
+        while len(found) < len(names):
+            line = worker.until(is_last)
+            found[line.job.removeprefix(prefix)] = line
+        return found
+
+    def order(prefix: str, names: Sequence[str]) -> None:
+        for name in names:
+            rows = PAIRS if "pairs" in name else PLAIN
+            bench.job(f"{prefix}{name}", (sound | ruined)[name], text(rows))
+
+    order("alone-", [*sound, *ruined])
+    worker = bench.worker()
+    alone = {name: trained("alone-", [name], worker)[name] for name in (*sound, *ruined)}
+    order("together-", [*sound, *ruined])
+    together = trained("together-", [*ruined, *sound], worker)
+    worker.end()
+    for name in sound:
+        assert {alone[name].said, together[name].said} == {Said.DONE}, alone[name]
+        first, second = (digest(bench.root / "jobs" / f"{prefix}{name}") for prefix in ("alone-", "together-"))
+        assert first == second
+    for name in ruined:
+        assert alone[name].reason == "TRAINING_DIVERGED"
+        assert "it is 1, try 0.0" in alone[name].message
+        assert (together[name].message, together[name].sound_step) == (alone[name].message, alone[name].sound_step)
+    for kill_at in (8, 17, 26, 35):
+        order(f"killed-{kill_at}-", list(ruined))
+        folders = [bench.root / "jobs" / f"killed-{kill_at}-{name}" for name in ruined]
+        assert bench.worker(kill_at=kill_at).trains_until_killed(folders)
+        worker = bench.worker()
+        again = trained(f"killed-{kill_at}-", list(ruined), worker, epoch=2)
+        worker.end()
+        assert {name: line.message for name, line in again.items()} == {name: alone[name].message for name in ruined}
 
 
 def steps(worker: Running, job: str) -> list[int]:

@@ -33,6 +33,20 @@ def test_the_newest_two_are_kept(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_while_losses_are_bad_the_newest_from_before_is_kept_too_and_goes_once_they_are_not(tmp_path: Path) -> None:
+    def kept_after(step: int, sound_step: int) -> list[int]:
+        tensors = {"weight": torch.full((4,), float(step))}
+        checkpoints.write(tmp_path, tensors, Progress(step, 10), {"torch": "x"}, keep_before=sound_step)
+        return [found.progress.step for found in checkpoints.kept(tmp_path)]
+
+    assert kept_after(1, 1) == [1]
+    assert kept_after(2, 2) == [2, 1]
+    assert kept_after(3, 3) == [3, 2]
+    for step in (4, 5, 6):
+        assert kept_after(step, 3) == [step, step - 1, 2]
+    assert kept_after(7, 7) == [7, 6]
+
+
 def test_a_write_reads_itself_and_what_it_keeps_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A large model's checkpoint takes as long to read as to write, and cores that train beside it."""
     write(tmp_path, 1)

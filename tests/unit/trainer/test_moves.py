@@ -7,6 +7,7 @@ import pytest
 from services.trainer.job import MOVES, Job, Order, Progress, State
 from services.trainer.moves import diverged, lost, refuse, settle, stopped, trained
 from services.trainer.settings import Method, Settings
+from services.trainer.work import Line, Said
 
 
 def job(state: State) -> Job:
@@ -91,15 +92,17 @@ def test_what_is_no_fault_of_the_job_pauses_it_and_it_keeps_what_it_has(reason: 
     assert refuse(job(State.QUEUED), reason, "It cannot go on.") is not None
 
 
-def said_of(kept_steps: Iterable[int], method: Method = Method.LORA) -> str:
-    """What is said of a job that diverged at step 45, with these checkpoints."""
+def said_of(kept_steps: Iterable[int], method: Method = Method.LORA, sound_step: int = 44) -> str:
+    """What is said of a job that diverged at step 45, with these checkpoints; the last step that was sound is given."""
     training = job(State.RUNNING)
     training = dataclasses.replace(
         training,
         order=dataclasses.replace(training.order, settings=Settings(method=method)),
         progress=Progress(44, 100),
     )
-    move = diverged(training, "at step 45 the loss is nan. Lower the learning rate.", kept_steps, 86400.0)
+    message = "at step 45 the loss is nan. Lower the learning rate."
+    line = Line(Said.REFUSED, message=message, reason="TRAINING_DIVERGED", sound_step=sound_step)
+    move = diverged(training, line, kept_steps, 86400.0)
     assert move is not None
     assert (move.state, move.columns["error_reason"]) == (State.FAILED, "TRAINING_DIVERGED")
     assert move.message == move.columns["error_message"]
@@ -115,8 +118,10 @@ def test_a_job_that_diverged_names_the_step_its_last_good_checkpoint_and_how_to_
     assert "--base base:MODEL@VERSION" in said_of([40, 20], Method.FULL)
 
 
-def test_the_weights_that_the_failing_step_was_taken_with_are_not_offered() -> None:
+def test_weights_of_which_no_sound_step_has_shown_that_they_are_good_are_not_offered() -> None:
     assert "publish a --step 43" in said_of([44, 43])
+    assert "publish a --step 20" in said_of([40, 30, 20], sound_step=30)
+    assert "no good checkpoint" in said_of([40, 30], sound_step=30)
     for kept_steps in ([44], [], [0]):
         assert "no good checkpoint" in said_of(kept_steps)
 

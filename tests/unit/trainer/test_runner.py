@@ -342,7 +342,8 @@ async def test_a_job_that_diverged_says_which_of_its_checkpoints_is_good_and_kee
             lease = checkpoints.lease_folder(world.folder / job.job / "checkpoints", 1)
             checkpoints.write(lease, {"slot.weights": torch.ones(1)}, progress, {})
             world.executor.says(job.job, Line(Said.STEP, progress), Line(Said.CHECKPOINT, progress))
-        refusal = Line(Said.REFUSED, reason="TRAINING_DIVERGED", message="At step 3 the loss is nan.")
+        message = "At step 3 the loss is nan."
+        refusal = Line(Said.REFUSED, reason="TRAINING_DIVERGED", message=message, sound_step=2)
         world.executor.says(job.job, refusal)
         failed = await world.until_state(job, State.FAILED)
         await until_left(world.folder, job)

@@ -15,8 +15,12 @@ ROWS = [
 ]
 
 
-def make_base(folder: Path) -> Path:
-    """Write a random two-layer Llama over bytes into `folder`; the same one every time."""
+def make_base(folder: Path, *, fragile: bool = False) -> Path:
+    """Write a random two-layer Llama over bytes into `folder`; the same one every time.
+
+    What it says is hardly better than a guess, and never much worse, whatever is trained.  A `fragile` one has a head
+    that makes it very sure of something, once what it adds to its hidden states has been moved far.
+    """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -40,9 +44,19 @@ def make_base(folder: Path) -> Path:
         max_position_embeddings=512,
         bos_token_id=0,
         eos_token_id=1,
-        tie_word_embeddings=True,
+        tie_word_embeddings=not fragile,
     )
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    model = LlamaForCausalLM(config)
+    if fragile:
+        with torch.no_grad():
+            # Half of the hidden state is empty, and the head makes much of it.
+            half = config.hidden_size // 2
+            model.model.embed_tokens.weight[:, half:] = 0.0
+            for layer in model.model.layers:
+                layer.self_attn.o_proj.weight[half:] = 0.0
+                layer.mlp.down_proj.weight[half:] = 0.0
+            model.lm_head.weight[:, half:] *= 200.0
+    model.to(torch.bfloat16).save_pretrained(folder)
     return folder
 
 

@@ -13,6 +13,7 @@ from services.trainer.bank import Bank
 from services.trainer.data.encoding import Preparation, prepare
 from services.trainer.data.examples import ChatEncoder
 from services.trainer.data.reading import read
+from services.trainer.divergence import Watch
 from services.trainer.joint.admitting import spec_of
 from services.trainer.joint.dataset import Rows, Splits, rows_of
 from services.trainer.joint.member import Member
@@ -72,8 +73,14 @@ class Company:
         splits = training if isinstance(training, Splits) else self.splits(settings, training, held_out)
         slot = self.bank.open(spec_of(settings, self.base))
         decode = self.encoder.tokenizer.decode
+        watch = Watch(settings, self.base.config)
         return Member(
-            slot, splits, settings, lambda tokens: str(decode(list(tokens), skip_special_tokens=True)).strip(), **rest
+            slot,
+            splits,
+            settings,
+            lambda tokens: str(decode(list(tokens), skip_special_tokens=True)).strip(),
+            watch,
+            **rest,
         )
 
     def begun(self, settings: Settings, training: Any, held_out: Any = None, **rest: Any) -> Member:

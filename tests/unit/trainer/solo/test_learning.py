@@ -13,10 +13,11 @@ from torch.nn import functional
 
 from services.trainer import checkpoints
 from services.trainer.batches import Steps
+from services.trainer.conduct import Refused
 from services.trainer.data.examples import Example
 from services.trainer.rates import rate
 from services.trainer.settings import Method, Objective, Schedule, Settings
-from services.trainer.solo.order import NotFinite, Stepped
+from services.trainer.solo.order import Stepped
 from tests.unit.trainer.solo.small_jobs import OBJECTIVES, Job, judged_pairs, with_settings
 
 
@@ -320,9 +321,44 @@ def test_rates_follow_the_schedule_also_after_a_stop(tmp_path: Path, base: Path)
 
 def test_a_job_that_diverges_says_at_which_step_and_keeps_what_was_good(tmp_path: Path, base: Path) -> None:
     job = Job(tmp_path / "job", base, with_settings(learning_rate=1e30, warmup_ratio=0, checkpoint_steps=1))
-    with pytest.raises(NotFinite, match="step 2"):
+    with pytest.raises(Refused, match="at step 2 the loss is") as refused:
         job.finish()
+    assert refused.value.reason == "TRAINING_DIVERGED"
     found = checkpoints.newest(job.order.kept)
     assert found is not None
     assert found.progress.step == 1
     assert all(bool(value.isfinite().all()) for value in weights_of(job).values())
+
+
+@pytest.mark.parametrize("objective", [Objective.SUPERVISED, Objective.DPO, Objective.KTO])
+def test_a_job_that_its_rate_ruins_is_frozen_at_the_same_step_also_after_a_stop(
+    tmp_path: Path, base: Path, objective: Objective
+) -> None:
+    settings = with_settings(objective=objective, learning_rate=1.0, epochs=30, checkpoint_steps=3)
+    refusals = []
+    for stopped_after in (0, 5):
+        job = Job(tmp_path / str(stopped_after), base, settings)
+        if stopped_after:
+            job.stop_after(stopped_after)
+        with pytest.raises(Refused) as refused:
+            job.finish()
+        assert refused.value.reason == "TRAINING_DIVERGED"
+        refusals.append((str(refused.value), refused.value.sound_step))
+    assert refusals[0] == refusals[1]
+    assert f"at step {len(job.steps()) + 1} the loss" in refusals[0][0]
+    assert "in 8 steps above" in refusals[0][0]
+
+
+def test_what_the_preferred_and_the_good_answers_cost_is_what_their_tokens_do(tmp_path: Path, base: Path) -> None:
+    for objective in (Objective.DPO, Objective.KTO):
+        seen: list[float] = []
+        split = with_settings(objective=objective, max_steps=1, batch_rows=8, micro_batch_tokens=60)
+        for settings in (split, replace(split, micro_batch_tokens=10_000)):
+            job = Job(tmp_path / f"{objective}-{settings.micro_batch_tokens}", base, settings)
+            job.finish()
+            found = checkpoints.newest(job.order.kept)
+            assert found is not None
+            seen.append(checkpoints.load_state(found)["losses"]["first"])
+        assert seen[0] == pytest.approx(seen[1], rel=1e-5)
+        # A base that knows nothing.
+        assert seen[0] == pytest.approx(math.log(258), rel=0.02)

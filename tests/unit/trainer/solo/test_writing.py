@@ -8,6 +8,7 @@ import pytest
 
 from services.chassis.errors import Failure, Reason
 from services.trainer import checkpoints
+from services.trainer.conduct import Refused
 from services.trainer.settings import Method
 from services.trainer.solo.order import Checkpointed, Stepped
 from tests.unit.trainer.solo.small_jobs import METHODS, Job, with_settings
@@ -129,7 +130,6 @@ def test_a_job_that_diverges_while_its_checkpoint_is_written_leaves_it_whole(
     tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from services.trainer.solo import trainers
-    from services.trainer.solo.order import NotFinite
 
     job = Job(tmp_path / "job", base, with_settings(checkpoint_steps=1))
     disk, left = Slow(job, until_step=2), threading.Event()
@@ -141,7 +141,7 @@ def test_a_job_that_diverges_while_its_checkpoint_is_written_leaves_it_whole(
             left_alone.append(left.wait(0.3))
 
     monkeypatch.setattr(trainers, "norm_after_clipping", lambda *_: float("nan") if job.steps() else 1.0)
-    with pytest.raises(NotFinite, match="at step 2"):
+    with pytest.raises(Refused, match="at step 2"):
         job.train(at=at, each_step=disk.each_step)
     left.set()
     assert left_alone == [False]
