@@ -115,8 +115,8 @@ def unfit(order: Order, nodes: Sequence[scheduling.Node], granted: Allowance, *,
             f"it wants {order.processes} processes of {gib(needed)} and {threads} threads each, and all machines "
             f"together have room for {room}: ask for fewer"
         )
-    # A base is shared by all who train on it, and counts against nobody.
-    own = order.job_bytes * order.processes
+    # A base that is shared by all who train on it counts against nobody; a job that trains alone has one of its own.
+    own = (order.job_bytes if order.settings.method.joint else needed) * order.processes
     if granted.resident_bytes is not None and own > granted.resident_bytes:
         return (
             f"it needs {gib(own)} for itself{rows.removesuffix(',')}, your jobs may hold {gib(granted.resident_bytes)} in "

@@ -242,3 +242,7 @@ def test_what_a_tenant_could_never_hold_is_refused_at_once() -> None:
     nodes = [Node("a", 64 << 30, 2)]
     assert unfit(order, nodes, Allowance(resident_bytes=6 << 30)) == ""
     assert "5.0 GiB in all" in unfit(order, nodes, Allowance(resident_bytes=5 << 30))
+    # Who trains alone has a base of its own: what the plan would let wait for ever is refused.
+    alone = replace(order, settings=Settings(method=Method.DORA))
+    assert "needs 9.0 GiB for itself" in unfit(alone, nodes, Allowance(resident_bytes=8 << 30))
+    assert unfit(alone, nodes, Allowance(resident_bytes=9 << 30)) == ""

@@ -16,14 +16,15 @@ from services.trainer.joint.preparing import Ready
 from services.trainer.peft_layout import WEIGHTS
 from services.trainer.settings import Keep, Objective, Settings
 from services.trainer.work import CHECKPOINTS, Line, Said, Work, WorkerOrder
-from tests.unit.trainer.joint.company import JUDGED, PAIRS, PLAIN, Company, company, same
+from tests.unit.trainer.joint.company import PAIRS, PLAIN, Company, company, same
 from tests.unit.trainer.joint.test_preparing import Encodes, prepared
 from tests.unit.trainer.old_formats import write_joint
 
 # Dropout: the generator's state counts, too.
 SETTINGS = Settings(rank=4, alpha=8, batch_rows=2, epochs=3, learning_rate=1e-2, dropout=0.1, keep=Keep.LAST, seed=3)
 BEST = replace(SETTINGS, keep=Keep.BEST, evaluation_steps=2)
-ROWS = {Objective.SUPERVISED: PLAIN, Objective.DPO: PAIRS, Objective.KTO: JUDGED}
+# KTO of pairs, whose rows ask twice: so the pairings differ.
+ROWS = {Objective.SUPERVISED: PLAIN, Objective.DPO: PAIRS, Objective.KTO: PAIRS}
 
 
 def job_with(folder: Path, base: Path, settings: Settings) -> Held:
