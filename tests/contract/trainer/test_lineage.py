@@ -146,7 +146,7 @@ def test_what_training_measured_of_the_best_weights_is_what_gates_go_by(caller: 
         lora=training_pb2.LoraSettings(rank=4), epochs=8, batch_rows=1, evaluation_steps=1, learning_rate=5e-2
     )
     job = caller.create(
-        model="gated",
+        model="measured",
         dataset=caller.upload(conversation(ROWS[:1]), "one.jsonl").dataset,
         validation_dataset=caller.upload(other, "another.jsonl").dataset,
         settings=settings,
@@ -173,15 +173,15 @@ def test_what_training_measured_of_the_best_weights_is_what_gates_go_by(caller: 
             direction=registry_pb2.METRIC_DIRECTION_LOWER,
             required_value=required,
         )
-        create = registry_pb2.CreateGateRequest(model="gated", gate=gate)
+        create = registry_pb2.CreateGateRequest(model="measured", gate=gate)
         caller.registry.CreateGate(create, metadata=caller.metadata)
-        request = registry_pb2.SetAliasRequest(model="gated", alias="prod", target_version=version.version)
+        request = registry_pb2.SetAliasRequest(model="measured", alias="prod", target_version=version.version)
         try:
             caller.registry.SetAlias(request, metadata=caller.metadata)
         except grpc.RpcError as refused:
             return failed(refused)[1]
         finally:
-            delete = registry_pb2.DeleteGateRequest(model="gated", gate="good")
+            delete = registry_pb2.DeleteGateRequest(model="measured", gate="good")
             caller.registry.DeleteGate(delete, metadata=caller.metadata)
         return ""
 
