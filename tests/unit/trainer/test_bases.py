@@ -41,6 +41,7 @@ class Registry:
             "model": "house",
             "tenant": "acme",
             "base_digest": digest_of(self._digests),
+            "lineage": {},
             "files": [
                 {"filename": name, "sha256": sha256, "size_bytes": len(self._files[name])}
                 for name, sha256 in self._digests.items()

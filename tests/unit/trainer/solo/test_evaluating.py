@@ -67,7 +67,7 @@ def test_evaluations_come_after_each_epoch_and_at_the_end_when_no_number_is_give
 
 def worsening(tmp_path: Path, name: str, base: Path, **changes: object) -> Job:
     """A job that learns one answer and is evaluated on another: soon every step makes it worse."""
-    settings = with_settings(epochs=12, learning_rate=3e-2, evaluation_steps=1, batch_rows=2, **changes)
+    settings = with_settings(epochs=12, learning_rate=2e-2, evaluation_steps=1, batch_rows=2, **changes)
     job = Job(tmp_path / name, base, settings)
     job.training, job.validation = [job.training[0], job.training[0]], job.training[1:2]
     return job

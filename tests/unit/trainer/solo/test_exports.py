@@ -33,4 +33,9 @@ def test_the_last_checkpoint_gives_the_files_of_the_result_and_an_earlier_one_it
     tensors = load_file(tmp_path / "earlier" / job.weights.name)
     held = checkpoints.load_tensors(earlier)
     assert len(tensors) == len([name for name in held if name.startswith("weight.")]) == len(weights_of(job))
-    assert exports.facts_of(newest) == {"code": "1.0", "rows": 10, "evaluations": []}
+    assert exports.facts_of(newest) == {
+        "code": "1.0",
+        "rows": 10,
+        "weights_step": newest.progress.step,
+        "evaluations": [],
+    }
