@@ -40,7 +40,7 @@ from services.trainer.publisher import Publisher
 from services.trainer.recipes.filling import lineage as recipe_lineage
 from services.trainer.remains import Remains, Retention
 from services.trainer.reports import Reports
-from services.trainer.rough import Rough, measure_with
+from services.trainer.rough_speed import Rough, measure_with
 from services.trainer.runner import Runner
 from services.trainer.starts import Adapters, Starts
 from services.trainer.sweeping.sweeps import Sweeps

@@ -16,7 +16,7 @@ from services.trainer.job import Order
 from services.trainer.jobs import Jobs, examples, settled_order, step_tokens, steps
 from services.trainer.needs import Architecture
 from services.trainer.ordering import memory_parts
-from services.trainer.rough import Rough
+from services.trainer.rough_speed import Rough
 from services.trainer.row_needs import Data
 from services.trainer.settings import Objective
 from services.trainer.solo.needs import trained_parameters

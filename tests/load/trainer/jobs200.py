@@ -33,9 +33,9 @@ SHAPES = ((1, 32), (2, 32), (2, 64), (4, 64))
 _LEAST_TOKENS, _MOST_TOKENS = 256, 2560
 # Jobs in a joint step that is measured by itself.
 _GROUPS = (8, 16, 32)
-# Not more often: who looks takes of the same cores, and a list of 200 jobs costs the trainer 30 ms.
+# Not more often: who looks takes of the same cores, and so does the trainer that answers.
 _LOOK_SECONDS = 10.0
-_PEAK_SECONDS = 1.0
+_PEAK_SECONDS = 2.0
 _LIMIT_SECONDS = 2400.0
 _TOLD_EVERY = 20
 # What the scheduler may give to jobs and base; the figure is what they then take.

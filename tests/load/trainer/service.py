@@ -51,7 +51,7 @@ class Trainer:
     def peak_bytes(self) -> int:
         """What the trainer and all its processes have been resident with at most, each at its own peak.
 
-        By the kernel's account, which misses no short peak and costs nothing to read; pages that several share count in
+        By the kernel's account, which misses no short peak and costs little to read; pages that several share count in
         each of them, so it is no less than what they held.
         """
         found = 0

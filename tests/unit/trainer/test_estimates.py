@@ -13,7 +13,7 @@ from services.trainer.job import Job, Order
 from services.trainer.jobs import Jobs
 from services.trainer.needs import Architecture
 from services.trainer.planning import Allowance
-from services.trainer.rough import Rough
+from services.trainer.rough_speed import Rough
 from services.trainer.settings import Objective, Settings
 from services.trainer.work import Line, Said
 from tests.unit.trainer.scripted import World

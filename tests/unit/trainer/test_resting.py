@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from services.chassis.logs import logger
 from services.trainer.executors import local
-from services.trainer.executors.executor import Training
+from services.trainer.executors.executor import News, Training
 from services.trainer.executors.local import LocalExecutor, Machine
 from services.trainer.executors.processes import Running
 from services.trainer.reports import Report
@@ -45,6 +46,8 @@ class Ticking:
     def __init__(self, executor: LocalExecutor, training: Training) -> None:
         self.executor = executor
         self.training = training
+        # Said, and not looked at yet: several things may be heard at once.
+        self._heard: deque[News] = deque()
 
     @property
     def running(self) -> Running:
@@ -58,12 +61,15 @@ class Ticking:
         """Wait until it says something."""
         async with asyncio.timeout(30):
             while True:
-                for news in await self.executor.news():
+                while self._heard:
+                    news = self._heard.popleft()
                     if isinstance(news, Report) and holds(news):
                         return news
+                self._heard.extend(await self.executor.news())
 
     async def steps(self) -> None:
-        """Wait until it takes one."""
+        """Wait until it takes one, whatever was heard before."""
+        self._heard.clear()
         await self.until(lambda report: report.line.said is Said.STEP)
 
 

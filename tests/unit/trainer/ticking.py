@@ -7,7 +7,6 @@ to, by a command or by SIGTERM.
 import signal
 import sys
 import threading
-import time
 
 from services.trainer.job import Progress
 from services.trainer.work import Command, Do, Line, Said
@@ -35,10 +34,9 @@ def main() -> None:
 
     threading.Thread(target=listen, daemon=True).start()
     step = 0
-    while not ended.is_set():
+    while not ended.wait(_TICK_SECONDS):
         step += 1
         say(Line(Said.STEP, Progress(step, step + 1), job=JOB))
-        time.sleep(_TICK_SECONDS)
     say(Line(Said.STOPPED, job=JOB))
 
 

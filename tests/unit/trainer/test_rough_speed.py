@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from services.trainer.needs import Architecture
-from services.trainer.rough import Rough, measure_with, token_operations
+from services.trainer.rough_speed import Rough, measure_with, token_operations
 from services.trainer.settings import Method, Settings
 
 SHAPE = Architecture(

@@ -21,7 +21,7 @@ Measure = Callable[[int, int], Awaitable[Mapping[str, float]]]
 # A multiplication and an addition for each weight.
 _OPERATIONS = 2
 # What training reaches of the speed of bare products; the rest goes to attention, norms, the loss and the optimizer.
-# Measured with SmolLM2-135M on two cores with AMX: 0.4 to 0.55 in joint steps of 8 to 32 jobs.
+# Measured with SmolLM2-135M on two cores of an AMD EPYC: 0.4 to 0.55 in joint steps of 8 to 32 jobs.
 _REACHED = 0.4
 # Products of wider weights are no faster, and take memory.
 _WIDEST = 4096
