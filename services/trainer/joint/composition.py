@@ -26,8 +26,8 @@ from services.trainer.joint.keeping import Keeper
 from services.trainer.joint.preparing import Preparer
 from services.trainer.work import WorkerOrder
 
-# Snapshots that wait to be written may take this part of the memory.
-_SNAPSHOT_SHARE = 0.05
+# Snapshots that wait to be written may take this part of the memory, and jobs that wait to be taken in as much.
+_WAITING_SHARE = 0.05
 _DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -63,8 +63,9 @@ def open_group(
     except ValueError as error:
         raise Unjoinable(str(error)) from error
     limits = step_limits(cache, lambda tokens: _probe(bank, tokens))
-    preparer = Preparer(encoder, report)
-    keeper = Keeper(report, most_bytes=int(order.memory_bytes * _SNAPSHOT_SHARE), at=at)
+    most_bytes = int(order.memory_bytes * _WAITING_SHARE)
+    preparer = Preparer(encoder, report, most_bytes=most_bytes)
+    keeper = Keeper(report, most_bytes=most_bytes, at=at)
     threads = [
         threading.Thread(target=preparer.run, name="preparer"),
         threading.Thread(target=keeper.run, name="keeper"),

@@ -51,6 +51,12 @@ class Rows:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    @property
+    def size_bytes(self) -> int:
+        """What it takes in memory."""
+        arrays = (self.tokens, self.supervised, self.ends, self.desirable, self.lengths)
+        return sum(array.nbytes for array in arrays)
+
     def sequence(self, index: int) -> Example:
         """Sequence `index` as the bank takes it."""
         begin, end = self._begin(index), int(self.ends[index])
@@ -133,6 +139,11 @@ class Splits:
     training: Rows
     held_out: Rows | None = None
     pairing: Pairing = Pairing.OTHER_QUESTION
+
+    @property
+    def size_bytes(self) -> int:
+        """What they take in memory."""
+        return sum(rows.size_bytes for rows in self.by_name().values())
 
     def paired(self, pairing: Pairing, max_row_tokens: int) -> "Splits":
         """The same rows with the mismatches of this pairing."""

@@ -87,7 +87,7 @@ class Group:
         """Obey a command, or take in what another thread has done."""
         match event:
             case Ready():
-                self._preparer.taken()
+                self._preparer.taken(event)
                 self._join(event)
             case Kept():
                 self._take_kept(event)

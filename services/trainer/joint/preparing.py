@@ -1,7 +1,9 @@
 """Reads what a job needs before its first step, in a thread of its own, while others go on stepping.
 
-Invariants: no more than a few jobs' rows and checkpoints wait in memory for the worker to take them in; and between
-tenants of a class it goes in turn, so that a job waits for one of each other tenant's and not for a hundred at once.
+The worker takes in what is ready between two of its steps, which may be seconds apart: as many jobs as memory has room
+for are ready by then, since a job that has not joined is not among those that the worker chooses the shortest of.
+Invariants: what waits in memory to be taken in is bounded in bytes, but for one job; and between tenants of a class it
+goes in turn, so that a job waits for one of each other tenant's and not for a hundred at once.
 """
 
 import threading
@@ -22,8 +24,6 @@ from services.trainer.joint.keeping import sweep
 from services.trainer.joint.mismatching import pairing_of
 from services.trainer.work import CHECKPOINTS, Line, Work
 
-_MOST_WAITING = 2
-
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -32,6 +32,11 @@ class Found:
     tensors: Mapping[str, Tensor]
     state: Mapping[str, Any]
     checkpoint: checkpoints.Checkpoint
+
+    @property
+    def size_bytes(self) -> int:
+        """What its tensors take in memory."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +48,28 @@ class Ready:
     found: Found | None = None
     word: Line | None = None
 
+    @property
+    def size_bytes(self) -> int:
+        """What its rows and its checkpoint take in memory; rows that other jobs hold, too, are counted all the same."""
+        rows = self.encoded.splits.size_bytes if self.encoded else 0
+        return rows + (self.found.size_bytes if self.found else 0)
+
 
 class Preparer:
-    """Prepares jobs one after another.  `ready` is called from its thread."""
+    """Prepares jobs one after another.  `ready` is called from its thread.
 
-    def __init__(self, encoder: DatasetEncoder, ready: Callable[[Ready], None]) -> None:
+    None is begun while what was `ready` and is not `taken` holds `most_bytes` or more.
+    """
+
+    def __init__(self, encoder: DatasetEncoder, ready: Callable[[Ready], None], *, most_bytes: int) -> None:
         self._encoder = encoder
         self._ready = ready
+        self._most_bytes = most_bytes
+        self._ready_bytes = 0
         self._waiting: list[Held] = []
         # When each tenant's last turn was, counted in jobs.
         self._turns: dict[str, int] = {}
         self._changed = threading.Condition()
-        self._taken = threading.Semaphore(_MOST_WAITING)
         self._closed = False
 
     def put(self, held: Held) -> None:
@@ -63,32 +78,37 @@ class Preparer:
             self._waiting.append(held)
             self._changed.notify_all()
 
-    def taken(self) -> None:
+    def taken(self, ready: Ready) -> None:
         """One that was ready has been taken in."""
-        self._taken.release()
+        with self._changed:
+            self._ready_bytes -= ready.size_bytes
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Let `run` return; what still waits is not prepared."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._taken.release()
 
     def run(self) -> None:
         """Prepare jobs until closed; the encoding process is started, used and ended here."""
         try:
             while True:
                 with self._changed:
-                    self._changed.wait_for(lambda: self._waiting or self._closed)
+                    self._changed.wait_for(lambda: (self._waiting and self._has_room) or self._closed)
                     if self._closed:
                         return
                     held = self._next()
-                self._taken.acquire()
-                if self._closed:
-                    return
-                self._ready(self._prepared(held))
+                ready = self._prepared(held)
+                with self._changed:
+                    self._ready_bytes += ready.size_bytes
+                self._ready(ready)
         finally:
             self._encoder.close()
+
+    @property
+    def _has_room(self) -> bool:
+        return not self._ready_bytes or self._ready_bytes < self._most_bytes
 
     def _next(self) -> Held:
         """Take out whose turn it is: first who is only to be let go of, then by class, then the tenant's that waited."""

@@ -157,19 +157,20 @@ def through_the_service(trainer: Trainer, jobs: Sequence[Planned]) -> Run:
             for number, job in enumerate(jobs)
         ]
         say(f"ordered {len(names)} jobs in {time.time() - begun:.1f} s")
-        most = _wait(tenant, set(names))
+        _wait(tenant, set(names))
     found = {job.job: job for job in tenant.jobs()}
     done = {name for name in names if found[name].state == training_pb2.JOB_STATE_SUCCEEDED}
     for name in set(names) - done:
         say(f"{name}: {training_pb2.JobState.Name(found[name].state)} {found[name].error.message}")
-    trained = max(_trained_at(tenant, name) for name in names)
+    times = [_times(tenant, name) for name in names]
+    trained = max(last for _, last in times)
     return Run(
         completions=[found[name].end_time.ToNanoseconds() / 1e9 - begun for name in done],
         trained_seconds=trained - begun,
         compute_seconds=sum(trainer.compute_seconds().values()) - computed,
         peak_bytes=peak[0],
         one_bytes=alone[0],
-        most_resident=most,
+        most_resident=most_at_once(times),
         supervised_tokens=sum(
             job.supervised_tokens(found[name].trained_tokens)
             for name, job in zip(names, jobs, strict=True)
@@ -178,33 +179,37 @@ def through_the_service(trainer: Trainer, jobs: Sequence[Planned]) -> Run:
     )
 
 
-def _wait(tenant: Tenant, names: set[str]) -> int:
-    """Wait until all have ended; how many trained at once at most."""
-    deadline, most, told = time.monotonic() + _LIMIT_SECONDS, 0, 0
+def _wait(tenant: Tenant, names: set[str]) -> None:
+    """Wait until all have ended."""
+    deadline, told = time.monotonic() + _LIMIT_SECONDS, 0
     pause = threading.Event()
     while True:
         jobs = [job for job in tenant.jobs() if job.job in names]
-        most = max(most, on_the_bank(jobs))
         ended = sum(job.state in FINISHED for job in jobs)
         if ended >= told + _TOLD_EVERY:
             told = ended
-            say(f"{ended} of {len(names)} jobs have ended, {most} trained at once")
+            say(f"{ended} of {len(names)} jobs have ended")
         if ended == len(names):
-            return most
+            return
         assert time.monotonic() < deadline, f"{ended} of {len(names)} jobs ended in {_LIMIT_SECONDS:.0f} s"
         pause.wait(_LOOK_SECONDS)
 
 
-def on_the_bank(jobs: Iterable[training_pb2.Job]) -> int:
-    """How many of these jobs hold a slot: who trains them has said how many steps each takes, and they have not ended."""
-    return sum(job.state == training_pb2.JOB_STATE_RUNNING and job.total_steps > 0 for job in jobs)
+def most_at_once(times: Iterable[tuple[float, float]]) -> int:
+    """How many of these spans, from the first time to the last, have a moment in common at most."""
+    changes = sorted(change for first, last in times for change in ((first, 1), (last, -1)))
+    return max(accumulate(change for _, change in changes), default=0)
 
 
-def _trained_at(tenant: Tenant, job: str) -> float:
-    """When a job that has ended trained no more, in Unix seconds: its result was on disk."""
+def _times(tenant: Tenant, job: str) -> tuple[float, float]:
+    """When a job that has ended was on the bank, in Unix seconds: from what was said of its rows to its result on disk."""
+    joined = 0.0
     for answer in tenant.training.WatchJob(training_pb2.WatchJobRequest(job=job)):
-        if answer.event.state in TRAINED:
-            return float(answer.event.create_time.ToNanoseconds() / 1e9)
+        event, at = answer.event, answer.event.create_time.ToNanoseconds() / 1e9
+        if not joined and event.kind == training_pb2.JOB_EVENT_KIND_MESSAGE:
+            joined = at
+        if event.state in TRAINED:
+            return joined or at, at
     raise AssertionError(f"{job} has no event of its end")
 
 

@@ -6,14 +6,13 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
-from trivium.trainer.v1 import training_pb2
 
 from services.trainer.data.examples import Example
 from services.trainer.settings import Objective
 from tests.load.scaled import scaled
 from tests.load.trainer import fairness, jobs200, trl_peer
 from tests.load.trainer.coserve import Condition, told
-from tests.load.trainer.jobs200 import Planned, Run, compared, on_the_bank, planned
+from tests.load.trainer.jobs200 import Planned, Run, compared, most_at_once, planned
 from tests.load.trainer.mixture import mixture
 from tests.load.trainer.parts import rounded
 from tests.load.trainer.service import Trainer
@@ -59,10 +58,9 @@ def test_two_hundred_jobs_differ_tenfold_in_length_and_are_of_every_shape() -> N
     assert {job.shape for job in jobs} == set(range(len(jobs200.SHAPES)))
 
 
-def test_a_job_is_on_the_bank_from_when_its_steps_are_known_to_its_end() -> None:
-    running, registering = training_pb2.JOB_STATE_RUNNING, training_pb2.JOB_STATE_REGISTERING
-    states = [(running, 0), (running, 1), (running, 5), (registering, 8), (training_pb2.JOB_STATE_QUEUED, 3)]
-    assert on_the_bank(training_pb2.Job(state=state, total_steps=steps) for state, steps in states) == 2
+def test_jobs_are_counted_that_have_a_moment_in_common() -> None:
+    assert most_at_once([(0.0, 4.0), (1.0, 2.0), (2.0, 3.0), (2.5, 9.0)]) == 3
+    assert most_at_once([]) == 0
 
 
 def test_memory_is_of_each_process_at_its_peak() -> None:

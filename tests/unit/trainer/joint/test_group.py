@@ -32,7 +32,7 @@ def opened(
     """A group at the beginning of time, and what its preparer has done."""
     order = WorkerOrder(str(base), "tiny", "sha256:0", 1, "bfloat16", str(root), 1 << 30)
     inbox: SimpleQueue[Any] = SimpleQueue()
-    preparer = Preparer(encoder or InProcess(own.encoder), inbox.put)
+    preparer = Preparer(encoder or InProcess(own.encoder), inbox.put, most_bytes=1 << 20)
     thread = threading.Thread(target=preparer.run)
     thread.start()
     try:

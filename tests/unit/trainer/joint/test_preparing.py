@@ -2,6 +2,7 @@ import errno
 import os
 import threading
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
@@ -13,6 +14,7 @@ from services.trainer.joint.mismatching import PAIRING, Pairing
 from services.trainer.joint.preparing import Preparer, Ready
 from services.trainer.settings import Keep, Objective, Settings
 from services.trainer.work import CHECKPOINTS, Line, Said, Work
+from tests.stack import eventually
 from tests.unit.trainer.joint.company import PAIRS, company, same
 from tests.unit.trainer.old_formats import write_joint
 
@@ -41,11 +43,11 @@ def order_of(tmp_path: Path, waiting: list[Held]) -> list[str]:
         Work(str(tmp_path), "tiny", str(rows), Settings(), threads=1, data_dir=str(tmp_path)).write(held.folder)
     gate, ready = Gated(), threading.Semaphore(0)
 
-    def take(_: Ready) -> None:
-        preparer.taken()
+    def take(one: Ready) -> None:
+        preparer.taken(one)
         ready.release()
 
-    preparer = Preparer(gate, take)
+    preparer = Preparer(gate, take, most_bytes=1)
     for held in waiting:
         preparer.put(held)
     thread = threading.Thread(target=preparer.run)
@@ -77,6 +79,33 @@ def test_a_higher_class_is_read_first_and_who_is_to_leave_is_let_go_before_all(t
     waiting[2].stopping = True
     # Who leaves is not read.
     assert order_of(tmp_path, waiting) == ["urgent", "first"]
+
+
+@pytest.mark.parametrize(("room", "most"), [(10, 10), (2.5, 3), (0, 1)])
+def test_jobs_are_ready_for_the_worker_as_long_as_memory_has_room_and_one_more(
+    tmp_path: Path, base: Path, room: float, most: int
+) -> None:
+    splits = company(base).splits(Settings(objective=Objective.KTO), PAIRS, PAIRS)
+    jobs = [held(tmp_path, f"job-{number}", "a") for number in range(10)]
+    for job in jobs:
+        Work(str(base), "tiny", str(tmp_path / "rows"), Settings(), threads=1, data_dir=str(tmp_path)).write(job.folder)
+    (tmp_path / "rows").write_text("")
+    inbox: SimpleQueue[Ready] = SimpleQueue()
+    preparer = Preparer(Encodes(splits), inbox.put, most_bytes=int(room * splits.size_bytes))
+    for job in jobs:
+        preparer.put(job)
+    thread = threading.Thread(target=preparer.run)
+    thread.start()
+    taken: list[Ready] = []
+    # Taken one at a time: so many wait then, and never more.
+    while len(taken) < len(jobs):
+        eventually(lambda: inbox.qsize() == min(most, len(jobs) - len(taken)), "it fills the room")
+        assert inbox.qsize() <= most
+        taken.append(inbox.get())
+        preparer.taken(taken[-1])
+    preparer.close()
+    thread.join()
+    assert inbox.empty()
 
 
 class Fails:
@@ -128,7 +157,7 @@ def prepared(encoder: DatasetEncoder, job: Held) -> Ready:
         found.append(ready)
         preparer.close()
 
-    preparer = Preparer(encoder, take)
+    preparer = Preparer(encoder, take, most_bytes=1)
     preparer.put(job)
     preparer.run()
     return found[0]
