@@ -157,7 +157,13 @@ async def test_after_a_silence_a_watch_tells_how_the_job_stands() -> None:
 def test_a_watch_that_is_left_half_read_ends_in_silence() -> None:
     loop = Loop()
     complaints: list[str] = []
-    loop._loop.set_exception_handler(lambda _, context: complaints.append(context["message"]))
+
+    def complain(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        # gRPC wakes every loop of the process that ever used it, and all but the first find nothing to read.
+        if not isinstance(context.get("exception"), BlockingIOError):
+            complaints.append(context["message"])
+
+    loop._loop.set_exception_handler(complain)
     serving = contextlib.AsyncExitStack()
     stop = asyncio.Event()
 
