@@ -124,23 +124,33 @@ def _serve(peer: socket.socket, trainer: int) -> None:
             os._exit(0)
         between = os.fork()
         if not between:
+            between = os.getpid()
             if pid := os.fork():
                 peer.send(str(pid).encode())
                 os._exit(0)
             peer.close()
-            _work(json.loads(text), files, trainer)
+            _work(json.loads(text), files, between, trainer)
         os.waitpid(between, 0)
         for file in files:
             os.close(file)
 
 
-def _work(request: dict[str, Any], files: list[int], trainer: int) -> None:
+def adopted(between: int, trainer: int) -> bool:
+    """Wait until the one between has ended; whether the trainer is the parent then, and was not killed meanwhile.
+
+    The kernel's signal at a parent's death follows the parent that there is when it is asked for.
+    """
+    while (parent := os.getppid()) == between:
+        os.sched_yield()
+    return parent == trainer
+
+
+def _work(request: dict[str, Any], files: list[int], between: int, trainer: int) -> None:
     status = 1
     try:
         os.setsid()
-        while os.getppid() != trainer:
-            # Until the one between has ended: the kernel's signal follows the parent that there is now.
-            os.sched_yield()
+        if not adopted(between, trainer):
+            os._exit(status)
         processes.die_with_parent(trainer)
         ctypes.CDLL(None).prctl(_PR_SET_NAME, NAME.encode(), 0, 0, 0)
         for number, file in enumerate(files):
