@@ -91,6 +91,8 @@ class Runner:
         # Jobs that were told to give way, and for whom; jobs that were told to pause.
         self._giving_way: dict[str, str] = {}
         self._pausing: set[str] = set()
+        # What was heard and is being stored.
+        self._taking: asyncio.Task[None] | None = None
         self._not_before: dict[str, float] = {}
         self._shared_at = 0.0
         self._measured_at = 0.0
@@ -127,7 +129,11 @@ class Runner:
             # remember what was said of their last steps, so what is not stored now is said again.
             with suppress(TimeoutError):
                 async with asyncio.timeout(_PARTING_SECONDS):
+                    if self._taking is not None:
+                        await asyncio.wait({self._taking})
                     await self._take(self._executor.left())
+            if self._taking is not None:
+                self._taking.cancel()
 
     async def _renew(self) -> None:
         while True:
@@ -137,7 +143,9 @@ class Runner:
 
     async def _hear(self) -> None:
         while True:
-            await self._take(await self._executor.news())
+            self._taking = asyncio.create_task(self._take(await self._executor.news()))
+            # The end of the trainer does not cut it short: what was heard is with nobody else, and is not said again.
+            await asyncio.shield(self._taking)
 
     # What is to be done.
 

@@ -5,7 +5,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from services.trainer.job import Job, Move, Progress, State
 from services.trainer.jobs import Jobs
 from services.trainer.planning import Allowance
 from services.trainer.publisher import PublishPostponed
-from services.trainer.reports import Report
+from services.trainer.reports import Report, Reports
 from services.trainer.scheduling.choosing import Share
 from services.trainer.scheduling.planning import plan
 from services.trainer.scheduling.state import Priority
@@ -422,6 +422,26 @@ async def test_a_stopped_trainers_jobs_stay_running_and_their_leases_end(world: 
         world.executor.says(job.job, Line(Said.STOPPED))
         await world.until(lambda: job.job in world.executor.started, "it goes on")
     assert (await world.jobs.get("acme", job.job)).state is State.RUNNING
+
+
+async def test_what_is_being_stored_when_the_trainer_stops_is_stored_all_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await queued(world.jobs)
+    begun, goes_on, stored = asyncio.Event(), asyncio.Event(), Reports.store
+
+    async def slowly(self: Reports, reports: Sequence[Report]) -> set[str]:
+        begun.set()
+        await goes_on.wait()
+        return await stored(self, reports)
+
+    monkeypatch.setattr(Reports, "store", slowly)
+    async with world.running():
+        await world.until(lambda: job.job in world.executor.started, "it is started")
+        world.executor.says(job.job, Line(Said.STEP, Progress(1, 4)))
+        await begun.wait()
+        asyncio.get_running_loop().call_later(0.1, goes_on.set)
+    assert (await world.jobs.get(job.tenant, job.job)).progress.step == 1
 
 
 async def test_a_job_whose_result_is_lost_trains_again_and_can_be_cancelled(world: World) -> None:
