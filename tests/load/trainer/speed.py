@@ -14,7 +14,7 @@ from tests.load.trainer.threading_ways import fairest, ways_at
 CURVE = ((32, 50), (64, 32), (128, 16), (256, 8), (512, 4), (1024, 2), (2048, 1))
 _TARGETS = {32: 2.0, 128: 1.3}
 _ROUNDS = 5
-# Of the points that no target is set for: sequentially each takes minutes where bf16 has no instructions of its own.
+# Of the points that no target is set for: sequentially each takes minutes where no matrix instructions multiply bf16.
 _UNTARGETED_ROUNDS = 2
 _TRL_ROWS, _TRL_TOKENS = 8, 64
 
