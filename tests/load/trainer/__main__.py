@@ -1,6 +1,6 @@
 """How fast the trainer is, and whether what it promises holds: ``python -m tests.load.trainer [--part NAME ...]``.
 
-Parts can be named; all of them take about an hour on a quiet machine of two cores.  Each runs in a process of its own
+Parts can be named; all of them take an hour to an hour and a half on two quiet cores.  Each runs in a process of its own
 and tells on standard error how it goes; the last line of the output is JSON with every figure.  ``--scale`` makes all
 of it smaller: what it then prints shows that it works, and no more.
 """
