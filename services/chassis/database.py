@@ -27,8 +27,9 @@ T = TypeVar("T")
 
 _BUSY_MILLISECONDS = 10_000
 _READERS = 4
-# Within a transaction that has a turn.  What it does besides asking the database (a look at the blobs) takes seconds.
-_SILENT_MILLISECONDS = 60_000
+# Within a transaction, on PostgreSQL: a process that stands still keeps rows and turns from all others no longer than
+# this, a third of what a caller waits.  A look at the blobs, the slowest that a transaction does meanwhile, ends in 5 s.
+_SILENT_MILLISECONDS = 20_000
 # Serialises migrations of replicas that start together (PostgreSQL advisory lock).
 _MIGRATION_LOCK = 0x7472_6976
 
@@ -117,12 +118,9 @@ def take_turn(session: Session, turn: str) -> None:
 
     A write that decides by what it read needs one: SQLite has one writer at a time, but on PostgreSQL two would
     overwrite or double one another's rows.  Whoever takes several takes them in one order everywhere.
-
-    A machine that is gone without a word keeps no turn: its transaction ends when nothing is heard of it for a minute.
     """
     if session.get_bind().dialect.name == "postgresql":
-        patience = func.set_config("idle_in_transaction_session_timeout", str(_SILENT_MILLISECONDS), True)
-        session.execute(select(patience, func.pg_advisory_xact_lock(func.hashtextextended(turn, 0))))
+        session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(turn, 0))))
 
 
 @asynccontextmanager
@@ -149,7 +147,9 @@ def make_engine(url: str) -> Engine:
     if parsed.get_backend_name() == "postgresql" and parsed.get_driver_name() in ("", "psycopg2"):
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() != "sqlite":
-        return _with_steps(create_engine(parsed, pool_pre_ping=True, pool_size=_READERS * 2))
+        engine = _with_steps(create_engine(parsed, pool_pre_ping=True, pool_size=_READERS * 2))
+        event.listen(engine, "connect", _configure_postgresql)
+        return engine
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     engine = _with_steps(create_engine(parsed, connect_args={"timeout": _BUSY_MILLISECONDS / 1000}))
@@ -167,6 +167,12 @@ def _with_steps(engine: Engine) -> Engine:
 def _statement_passed(connection: Connection, *_: object) -> None:
     if connection.get_execution_options().get("trivium_write", False):
         passed(Step.WRITE_STATEMENT)
+
+
+def _configure_postgresql(connection: Any, _: object) -> None:
+    # A machine that is gone or frozen inside a transaction keeps nothing from the others for ever: the server ends it.
+    connection.execute(f"SET idle_in_transaction_session_timeout = {_SILENT_MILLISECONDS}")
+    connection.commit()
 
 
 def _configure_sqlite(connection: Any, _: object) -> None:

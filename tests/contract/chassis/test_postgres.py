@@ -58,31 +58,33 @@ async def test_a_crash_between_effect_and_commit_leaves_neither(postgres_url: st
         assert await database.write(creation.under(key())) == "response 2"
 
 
-async def test_a_writer_of_which_nothing_is_heard_loses_its_turn(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("turn", ["names", ""], ids=["its turn", "its rows"])
+async def test_a_writer_of_which_nothing_is_heard_loses(
+    turn: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.chassis.database._SILENT_MILLISECONDS", 300)
     turned, heard = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
     def stands_still(session: Session) -> None:
-        add("lost")(session)
+        add("name")(session)
         loop.call_soon_threadsafe(turned.set)
         assert heard.wait(60)
 
     async with (
-        open_database(postgres_url, metadata, turn="names") as one,
-        open_database(postgres_url, metadata, turn="names") as two,
+        open_database(postgres_url, metadata, turn=turn) as one,
+        open_database(postgres_url, metadata, turn=turn) as two,
     ):
         lost = asyncio.create_task(one.write(stands_still))
         await turned.wait()
         async with asyncio.timeout(30):
-            await two.write(add("kept"))
+            # Names are unique: without a turn this waits for the other's row.
+            await two.write(add("name"))
         heard.set()
         with pytest.raises(Failure) as failure:
             await lost
         assert failure.value.reason is Reason.PEER_UNAVAILABLE
-        assert await one.read(names) == ["kept"]
+        assert await one.read(names) == ["name"]
 
 
 async def test_a_server_that_is_away_is_named(postgres_url: str) -> None:
