@@ -1,4 +1,4 @@
-"""Carry out the scheduler's plan: give jobs to the executor, hear what becomes of them, settle what they leave.
+"""Carry out the scheduler's plan: give jobs to the executor, and do to them what people ask.
 
 Invariant: what a job's row says is never ahead of what is on disk; so a trainer killed at any point finds, when it
 starts again, jobs that it can go on with.
@@ -7,7 +7,7 @@ starts again, jobs that it can go on with.
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,17 +15,19 @@ from pathlib import Path
 from services.chassis.errors import Failure, Reason
 from services.chassis.files import disk_full_named
 from services.chassis.logs import Log
-from services.trainer import checkpoints, moves
+from services.trainer import moves
 from services.trainer.errands import PASSING, Errands, Prerequisite, unhindered
-from services.trainer.executors.executor import Executor, Lost, News, Training
-from services.trainer.job import Job, Move, Order, State
+from services.trainer.executors.executor import Executor, Lost, Training
+from services.trainer.hearing import Hearing
+from services.trainer.holding import Holding
+from services.trainer.job import Job, Order, State
 from services.trainer.jobs import Jobs
 from services.trainer.leases import Leases
 from services.trainer.meter import Meter
 from services.trainer.outages import Patience
 from services.trainer.planning import Seen, allowance_of, gang_unfit, needs, state_of, unfit
 from services.trainer.remains import Remains
-from services.trainer.reports import Report, Reports
+from services.trainer.reports import Reports
 from services.trainer.scheduling.actions import Action, Drop, Go, Hold, Planned, Preempt, Start, Unfit, Verdict
 from services.trainer.scheduling.choosing import Share
 from services.trainer.scheduling.limits import tokens_left
@@ -36,14 +38,12 @@ from services.trainer.speeds import Kind, speeds
 from services.trainer.store import UsageRow
 from services.trainer.sweeping.sweeps import Sweeps
 from services.trainer.terms import Granted, Limits, Wake
-from services.trainer.work import CHECKPOINTS, LAST, ORDER, Line, Said, Work
+from services.trainer.work import ORDER, Work
 
 # How often processes are told what tenants have used and may still use.
 _SHARE_SECONDS = 2.0
 # How often it is looked up what recent jobs measured.
 _SPEED_SECONDS = 30.0
-# For the last words of processes, when the trainer stops: it does not wait for a database that is away longer.
-_PARTING_SECONDS = 10.0
 
 
 class Runner:
@@ -84,15 +84,21 @@ class Runner:
         self._log = log
         self._patiently = Patience(limits.plan_seconds, log)
         self._wake = wake
-        # What each job in a process of ours keeps in place for it (its base, its dataset).
-        self._held: dict[str, AsyncExitStack] = {}
-        # The lease under which each of them is ours.
-        self._epochs: dict[str, int] = {}
-        # Jobs that were told to give way, and for whom; jobs that were told to pause.
-        self._giving_way: dict[str, str] = {}
-        self._pausing: set[str] = set()
-        # What was heard and is being stored.
-        self._taking: asyncio.Task[None] | None = None
+        self.holding = Holding(jobs, leases.owner, meter, wake=wake)
+        self.hearing = Hearing(
+            jobs,
+            reports,
+            executor,
+            sweeps,
+            self.holding,
+            folder=folder,
+            limits=limits,
+            kept_seconds=remains.retention.seconds,
+            postpone=self._postpone,
+            patiently=self._patiently,
+            meter=meter,
+            log=log,
+        )
         self._not_before: dict[str, float] = {}
         self._shared_at = 0.0
         self._measured_at = 0.0
@@ -118,22 +124,14 @@ class Runner:
         """Work until cancelled; then every process writes a checkpoint and ends."""
         try:
             async with self._executor.at_work(), asyncio.TaskGroup() as group:
-                group.create_task(self._hear())
+                group.create_task(self.hearing.run())
                 group.create_task(self._renew())
                 async with self._errands.running(group):
                     while True:
                         await self._patiently(self._look)
                         await self._wake.wait(self._limits.plan_seconds)
         finally:
-            # What the processes said on their way out: the steps they did and the checkpoints they wrote.  Checkpoints
-            # remember what was said of their last steps, so what is not stored now is said again.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_PARTING_SECONDS):
-                    if self._taking is not None:
-                        await asyncio.wait({self._taking})
-                    await self._take(self._executor.left())
-            if self._taking is not None:
-                self._taking.cancel()
+            await self.hearing.finish()
 
     async def _renew(self) -> None:
         while True:
@@ -141,20 +139,12 @@ class Runner:
             await self._patiently(self._leases.renew)
             await self._patiently(self._errands.keep_results)
 
-    async def _hear(self) -> None:
-        while True:
-            self._taking = asyncio.create_task(self._take(await self._executor.news()))
-            # The end of the trainer does not cut it short: what was heard is with nobody else, and is not said again.
-            await asyncio.shield(self._taking)
-
-    # What is to be done.
-
     async def _look(self) -> None:
         """See how things stand, and do what the plan says."""
         await self._sweeps.settle()
         jobs = await asyncio.to_thread(self._with_threads, await self._unfinished())
         # Whatever ended them (a cancellation while paused, a trainer that was killed) wakes us, or comes before a start.
-        await self._remains.clear({job.job for job in jobs} | self._held.keys())
+        await self._remains.clear({*(job.job for job in jobs), *self.holding})
         await self._obey(jobs)
         by_name = {job.job: job for job in jobs}
         self._not_before = {name: then for name, then in self._not_before.items() if name in by_name}
@@ -169,7 +159,7 @@ class Runner:
             nodes=self._executor.nodes(),
             turns=self._executor.turns(),
             here={job.job for job in jobs if self._ready(job, outcomes, now)},
-            stopping=set(self._giving_way),
+            stopping=set(self.holding.giving_way()),
             threads=self._granted.threads,
             allowances=self._granted.allowances,
             policy=self._granted.policy,
@@ -201,10 +191,10 @@ class Runner:
         A lease that is ours and has no process was taken while the database went away: it is nobody's again.
         """
         jobs, now = await self._jobs.unfinished(), time.time()
-        vain = [job for job in jobs if job.lease.owner == self._leases.owner and job.job not in self._held]
+        vain = [job for job in jobs if job.lease.owner == self._leases.owner and job.job not in self.holding]
         for job in vain:
             await self._leases.give_up(job)
-        if any(job.job in self._held and not job.lease.held(now) for job in jobs):
+        if any(job.job in self.holding and not job.lease.held(now) for job in jobs):
             await self._leases.renew()
         elif not vain:
             return jobs
@@ -238,12 +228,12 @@ class Runner:
         for job in jobs:
             if job.state not in (State.PAUSING, State.CANCELLING):
                 continue
-            if job.lease.owner == self._leases.owner and job.job in self._held:
+            if job.lease.owner == self._leases.owner and job.job in self.holding:
                 if job.state is State.CANCELLING:
                     await self._executor.drop(job.job)
-                    await self._settle(job, moves.settle)
-                elif job.job not in self._pausing:
-                    self._pausing.add(job.job)
+                    await self.holding.settle(job, moves.settle)
+                elif job.job not in self.holding.pausing():
+                    self.holding.pauses(job.job)
                     await self._executor.stop(job.job)
             elif not self._leases.holds(job) or job.lease.owner == self._leases.owner:
                 await self._jobs.decide(job, moves.settle)
@@ -253,8 +243,8 @@ class Runner:
             case Start(name, nodes):
                 await self._start(jobs[name], nodes)
             case Preempt(name, _, why):
-                if name in self._held:
-                    self._giving_way[name] = why
+                if name in self.holding:
+                    self.holding.gives_way(name, why)
                     self._meter.preempted()
                     await self._executor.stop(name)
             case Drop(name, why):
@@ -287,9 +277,7 @@ class Runner:
                 return
             hold_step = await self._sweeps.hold_step(claimed)
             vain.pop_all()
-        if earlier := self._held.pop(job.job, None):
-            await earlier.aclose()
-        self._held[job.job], self._epochs[job.job] = kept, claimed.lease.epoch
+        await self.holding.take(claimed, kept)
         self._meter.started(job, time.time())
         folder = self._folder / job.job
         try:
@@ -298,11 +286,11 @@ class Runner:
                 await self._executor.start(self._training(claimed, nodes, work))
         except Failure as failure:
             reason, why = failure.reason.name, failure.sentence
-            # Patiently, as in `_take`: ours by its row and held by no process, it would stay so for ever.
-            await self._patiently(partial(self._settle, claimed, lambda now: moves.refuse(now, reason, why)))
+            # Patiently, as in `Hearing`: ours by its row and held by no process, it would stay so for ever.
+            await self._patiently(partial(self.holding.settle, claimed, lambda now: moves.refuse(now, reason, why)))
         except OSError as error:
             lost = Lost(job.tenant, job.job, claimed.lease.epoch, f"it could not be started: {error}")
-            await self._patiently(partial(self._lost, lost))
+            await self._patiently(partial(self.hearing.lost, lost))
 
     def _training(self, job: Job, nodes: tuple[str, ...], work: Work) -> Training:
         order = job.order
@@ -326,94 +314,16 @@ class Runner:
         work.write(folder)
         return work
 
-    # What has happened.
-
-    async def _take(self, heard: Iterable[News]) -> None:
-        """Store what was heard, in order; settle the jobs that processes let go of."""
-        reports: list[Report] = []
-        for news in heard:
-            if news.epoch < self._epochs.get(news.job, 0):
-                # Said under a lease that we have had a later one than since.
-                continue
-            if isinstance(news, Report):
-                self._meter.hear(news)
-            if isinstance(news, Report) and news.line.said not in LAST:
-                reports.append(news)
-                continue
-            await self._store(reports)
-            reports = []
-            settle = partial(self._lost, news) if isinstance(news, Lost) else partial(self._last, news)
-            await self._patiently(settle)
-        await self._store(reports)
-
-    async def _store(self, reports: list[Report]) -> None:
-        if reports:
-            for name in await self._patiently(partial(self._reports.store, reports)):
-                self._log.warning("lease_lost", job=name)
-                await self._executor.drop(name)
-                await self._release(name)
-
-    async def _last(self, report: Report) -> None:
-        if report.line.said is Said.LOST:
-            await self._lost(Lost(report.tenant, report.job, report.epoch, report.line.message))
-            return
-        gave_way = self._giving_way.get(report.job, "")
-        job = await self._jobs.get(report.tenant, report.job)
-        line = report.line
-        if job.lease.epoch != report.epoch:
-            await self._release(report.job)
-            return
-        self._log.info("job_left", job=job.job, said=line.said.value, reason=line.reason)
-        if job.order.sweep and line.said is not Said.REFUSED:
-            job = await self._sweeps.left(job, trained=line.said is Said.DONE)
-            await self._settle(job, lambda now: moves.stopped(now, gave_way))
-        elif line.said is Said.DONE:
-            await self._settle(job, moves.trained)
-        elif line.said is Said.REFUSED:
-            await self._settle(job, await self._refusal(job, line))
-        else:
-            await self._settle(job, lambda now: moves.stopped(now, gave_way))
-
-    async def _refusal(self, job: Job, line: Line) -> Callable[[Job], Move | None]:
-        if line.reason != Reason.TRAINING_DIVERGED.name:
-            return lambda now: moves.refuse(now, line.reason, line.message)
-        kept = await asyncio.to_thread(checkpoints.kept, self._folder / job.job / CHECKPOINTS)
-        steps = [checkpoint.progress.step for checkpoint in kept]
-        seconds = self._remains.retention.seconds
-        return lambda now: moves.diverged(now, line, steps, seconds)
-
-    async def _lost(self, lost: Lost) -> None:
-        job = await self._jobs.get(lost.tenant, lost.job)
-        if job.lease.epoch != lost.epoch:
-            await self._release(lost.job)
-            return
-        self._log.warning("process_lost", job=job.job, how=lost.how, crashes=job.crashes + 1)
-        self._meter.lost()
-        # Before it is let go: whoever plans next finds it already.
-        self._not_before[job.job] = time.time() + self._limits.pause_after(job.crashes + 1)
-        await self._settle(job, lambda now: moves.lost(now, lost.how, self._limits.max_crashes))
-
-    async def _settle(self, job: Job, choose: Callable[[Job], Move | None]) -> Job:
-        """Move a job that no process of ours holds any more, and let go of it."""
-        job = await self._jobs.decide(job, choose, holder=self._leases.owner)
-        await self._release(job.job)
-        return job
-
-    async def _release(self, name: str) -> None:
-        self._epochs.pop(name, None)
-        self._giving_way.pop(name, None)
-        self._pausing.discard(name)
-        self._meter.left(name)
-        if kept := self._held.pop(name, None):
-            await kept.aclose()
-        self._wake()
-
     async def _postpone_or_refuse(self, job: Job, failure: Failure) -> None:
         if failure.code not in PASSING:
             await self._refuse(job, failure.reason.name, failure.sentence)
             return
         self._log.warning("training_postponed", job=job.job, why=failure.reason.name)
-        self._not_before[job.job] = time.time() + self._limits.pause_after(1)
+        self._postpone(job.job, 1)
+
+    def _postpone(self, name: str, crashes: int) -> None:
+        """Start the job no sooner than it should be after so many crashes in a row."""
+        self._not_before[name] = time.time() + self._limits.pause_after(crashes)
 
     async def _refuse(self, job: Job, reason: str, message: str) -> None:
         await self._jobs.decide(job, lambda now: moves.refuse(now, reason, message))

@@ -36,6 +36,12 @@ def left(folder: Path, job: Job, epoch: int = 0) -> None:
     (folder / job.job / ORDER).write_text(json.dumps({"epoch": epoch}))
 
 
+async def until_left(folder: Path, *jobs: Job) -> None:
+    """Wait until the folders of these jobs, and no others, are there."""
+    names = {job.job for job in jobs}
+    await asyncio.to_thread(eventually, lambda: {path.name for path in folder.iterdir()} == names, f"{names} are left")
+
+
 class Nobody:
     """Takes no result: the jobs here bring none to the registry."""
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ from services.trainer.leases import Leases
 from services.trainer.lost_results import Results
 from services.trainer.planning import Allowance
 from services.trainer.reports import Report, Reports
+from services.trainer.scheduling.state import Priority
 from services.trainer.settings import Settings
 from services.trainer.store import DatasetRow
 from services.trainer.work import Line, Said
@@ -86,6 +88,12 @@ async def queued(jobs: Jobs, dataset: str = "rows") -> Job:
     return await jobs.create(
         "acme", "ada", replace(ORDER, dataset=dataset), IdempotencyKey("acme", "CreateJob", "", b"")
     )
+
+
+async def in_class(jobs: Jobs, priority: Priority, **fields: Any) -> Job:
+    """A queued job of a class."""
+    order = replace(ORDER, priority=priority, **fields)
+    return await jobs.create("acme", "ada", order, IdempotencyKey("acme", "CreateJob", "", b""))
 
 
 async def gapless(jobs: Jobs, job: Job) -> list[Event]:
