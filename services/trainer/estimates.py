@@ -30,7 +30,7 @@ _FLOAT_BYTES, _HALF_BYTES = 4, 2
 class Estimate:
     """Tokens over all passes, optimizer steps, seconds of an otherwise idle machine, bytes.
 
-    ``tokens_per_second`` is what jobs of the same base and method reached here, 0 when none has trained yet; then
+    ``tokens_per_second`` is what jobs of the same kind (`speeds`) reached here, 0 when none has trained yet; then
     ``seconds`` is by the arithmetic of `rough`, or 0 where that has nothing to go by.  ``memory_parts`` sum to
     ``memory_bytes``.  Of an order that does not fit a warning says why.
     """

@@ -5,18 +5,35 @@ Invariant: nothing is made up.  A speed that was never measured here is not know
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from statistics import median_high
 
 from services.trainer.job import Job, Order
-from services.trainer.settings import Objective
+from services.trainer.settings import Method, Objective
 
-# What jobs that train about equally fast share: the base's digest, whether they train jointly, and the objective.
-Kind = tuple[str, bool, Objective]
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What jobs that train about equally fast share.
+
+    The method stands for the precision too, which it alone decides: all parameters in fp32, QLoRA's base in 4 bits.
+    Threads are not among it: seconds are charged by the share of the machine that they are.
+    """
+
+    base_digest: str
+    method: Method
+    objective: Objective
+    # What they send each other takes time as well.
+    processes: int
+    gradient_checkpointing: bool
 
 
 def kind_of(order: Order) -> Kind:
     """The kind of an order."""
-    return order.base_digest, order.settings.method.joint, order.settings.objective
+    settings = order.settings
+    # Joint methods go through the same bank, and differ by a factor.
+    method = Method.LORA if settings.method.joint else settings.method
+    return Kind(order.base_digest, method, settings.objective, order.processes, settings.gradient_checkpointing)
 
 
 def measured(job: Job) -> float | None:

@@ -193,6 +193,32 @@ def test_a_speed_is_the_median_of_jobs_of_the_same_kind() -> None:
     assert kind_of(replace(ORDER, base_digest="sha256:idle")) not in known
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"method": Method.FULL},
+        {"method": Method.DORA},
+        {"method": Method.LORA},
+        {"gradient_checkpointing": True},
+        {"objective": Objective.DPO},
+    ],
+)
+def test_a_speed_says_nothing_of_jobs_that_train_otherwise(other: dict[str, Any]) -> None:
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    order = replace(ORDER, settings=Settings(method=Method.QLORA))
+    measures = Measures(charged_seconds=10.0)
+    job = Job("t", "j", "p", order, State.RUNNING, Progress(1, 2, 100), moment, moment, measures=measures)
+    known = speeds([job])
+    assert known == {kind_of(order): 10.0}
+    assert kind_of(replace(order, settings=replace(order.settings, **other))) not in known
+    assert kind_of(replace(order, processes=2)) not in known
+
+
+def test_jobs_that_share_the_bank_share_their_speed() -> None:
+    lora, rslora = (replace(ORDER, settings=Settings(method=method)) for method in (Method.LORA, Method.RSLORA))
+    assert kind_of(lora) == kind_of(rslora)
+
+
 def test_what_no_machine_could_hold_is_refused_with_its_arithmetic() -> None:
     order = replace(ORDER, job_bytes=6 << 30, base_bytes=3 << 30)
     assert unfit(order, [Node("a", 10 << 30, 2), Node("b", 1 << 30, 2)], Allowance()) == ""

@@ -1699,8 +1699,9 @@ class EstimateJobResponse(_message.Message):
     fits: _builtins.bool
     """Whether it can be trained here at all; where not, the last warning says why."""
     tokens_per_second: _builtins.float
-    """Tokens a second that jobs of the same base and kind reached here, by which `seconds` counts. 0 when none has trained
-    yet: `seconds` is then by arithmetic, from how fast the machine multiplies, and may be wrong by a factor of two.
+    """Tokens a second that jobs like it reached here, by which `seconds` counts: of the same base, method (LoRA and rsLoRA
+    are one), objective, processes and gradient checkpointing. 0 when none has trained yet: `seconds` is then by
+    arithmetic, from how fast the machine multiplies, and may be wrong by a factor of two.
     """
     @_builtins.property
     def memory_parts_bytes(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
