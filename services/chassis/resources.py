@@ -6,9 +6,10 @@ serves: it takes only what serving leaves, at once and without a decision of our
 """
 
 import json
+import math
 import os
-import resource
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,6 +22,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from services.chassis import process_identity
 
 _GIB = 1024**3
+# Of hundreds of jobs in a process each tells of every step; to read /proc for each would tell nobody more.
+_MEASURE_SECONDS = 1.0
 _SERVING = ("generator", "embedder", "retriever", "gateway")
 
 
@@ -137,16 +140,24 @@ def available_memory_bytes() -> int:
     return total
 
 
-def peak_memory_bytes() -> int:
-    """The most memory that this process has held resident since its exec.
+class ResidentMemory:
+    """Resident memory of this process in bytes, measured anew at most once a second however often it is asked for.
 
-    What getrusage(2) tells begins with what its parent had been: Linux counts the time before the exec as well.
+    Pages that it shares with others, such as those of a file that several have mapped, are among it.
     """
-    with suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._process = psutil.Process()
+        self._clock = clock
+        self._measured = -math.inf
+        self._bytes = 0
+
+    def __call__(self) -> int:
+        """What the process held when it was last measured."""
+        now = self._clock()
+        if now - self._measured >= _MEASURE_SECONDS:
+            self._bytes, self._measured = int(self._process.memory_info().rss), now
+        return self._bytes
 
 
 def _cgroup_cores() -> float | None:

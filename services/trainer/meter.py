@@ -25,10 +25,13 @@ _STEPS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
 @dataclass(slots=True)
 class _Resident:
-    """A job in a process of ours: how it trains, and the tokens that its last line told of."""
+    """A job in a process of ours: how it trains, and what its last lines told of."""
 
     kind: str
     tokens: int
+    # Bytes of its whole process, and which step of all these were told with; 0 before its first.
+    memory_bytes: int = 0
+    told: int = 0
 
 
 class Meter:
@@ -56,10 +59,16 @@ class Meter:
         self._compute = counter("trainer_compute_seconds", about, ("kind",))
         self._checkpoints = counter("trainer_checkpoints", "Checkpoints, by whether the disk took them.", ("outcome",))
         self._checkpoint_bytes = counter("trainer_checkpoint_bytes", "Bytes of checkpoints that were written.")
-        about = "Memory that jobs and bases in processes of this trainer are counted with."
+        about = "Memory set aside, by arithmetic, for jobs and bases in processes of this trainer."
+        self._reserved_bytes = gauge("trainer_reserved_bytes", about)
+        about = (
+            "Resident memory of this trainer's training processes, measured; of one job's several the first's alone."
+        )
         self._resident_bytes = gauge("trainer_resident_bytes", about)
         self._memory_bytes = gauge("trainer_memory_bytes", "Memory that this trainer's machines give to training.")
         self._held: dict[str, _Resident] = {}
+        # Steps that were told of.
+        self._told = 0
         # Series that are there from the start: an alert must not miss the first of a kind.
         for outcome in ("written", "failed"):
             self._checkpoints.labels(outcome)
@@ -81,7 +90,8 @@ class Meter:
         room = Room(state)
         here = [room.now[node.node] for node in room.mine]
         self._memory_bytes.set(sum(ledger.memory_bytes for ledger in here))
-        self._resident_bytes.set(sum(ledger.memory_bytes - ledger.free for ledger in here))
+        self._reserved_bytes.set(sum(ledger.memory_bytes - ledger.free for ledger in here))
+        self._resident_bytes.set(self._measured(state.jobs))
 
     def started(self, job: Job, now: float) -> None:
         """The job, as it was planned with, is in a process of ours now."""
@@ -129,7 +139,18 @@ class Meter:
         known = reason if not reason or reason in Reason.__members__ else _OTHER
         self._ended.labels(job.state.value, known).inc()
 
+    def _measured(self, jobs: Iterable[scheduling.Job]) -> int:
+        """Bytes of all processes, of each what was told last by any of its jobs."""
+        newest: dict[scheduling.Process, tuple[int, int]] = {}
+        for job in jobs:
+            if held := self._held.get(job.job):
+                for process in scheduling.processes_of(job):
+                    newest[process] = max(newest.get(process, (0, 0)), (held.told, held.memory_bytes))
+        return sum(memory_bytes for _, memory_bytes in newest.values())
+
     def _step(self, held: _Resident, line: Line) -> None:
+        self._told += 1
+        held.told, held.memory_bytes = self._told, line.memory_bytes
         tokens = line.progress.trained_tokens - held.tokens
         if tokens <= 0:
             # Told again, and known.

@@ -67,6 +67,7 @@ class Line:
     """One line from a process.
 
     `epoch` is the lease under which the job was given to it: what comes under an earlier lease counts no more.
+    `memory_bytes` is what its process held, measured at most a second before, in a joint one for all its jobs together.
     `reason` names the catalogue entry of a refusal.  USAGE carries, by job, the seconds of the machine that were
     its share since the last one (`seconds`), and of these the part spent in forward, backward and optimizer in all
     (`busy_seconds`).

@@ -105,6 +105,7 @@ class Job:
     `state` is queued, running, pausing, paused, cancelling, registering, succeeded, failed or
     cancelled; `version` names the result, `error` says why it failed.  While it waits, `queue_position` counts from 1
     and `waiting_reason` says why, as it does of one that takes no steps; `evaluation` is the newest one's values by name, `best_step` that of the best.
+    `memory_bytes` are set aside for the job itself, by arithmetic; what its process holds, its events tell.
     """
 
     job: str
@@ -158,7 +159,8 @@ class Job:
 class JobEvent:
     """One event of a job: `kind` is state, step, checkpoint, message or evaluation; a watch resumes after `sequence`.
 
-    `evaluation` holds an evaluation's values by name; `tokens_per_second` is of late.
+    `evaluation` holds an evaluation's values by name; `tokens_per_second` is of late.  `memory_bytes` of a step is what its
+    process had resident, measured: where jobs train jointly, for all of them and their base together.
     """
 
     sequence: int

@@ -21,7 +21,7 @@ from services.trainer.bank.lora import adapted_linear
 from services.trainer.bank.native import kernels
 from services.trainer.bank.passes import Pass, Segment, packed
 from services.trainer.bank.scores import Scores, log_probs
-from services.trainer.bank.slot import RESTING_BYTES_PER_PARAMETER, GradientPool, Slot
+from services.trainer.bank.slot import GradientPool, Slot
 from services.trainer.bank.spec import SlotSpec
 from services.trainer.bank.updates import Update
 from services.trainer.modules import module_names
@@ -68,11 +68,6 @@ class Bank:
     def is_native(self) -> bool:
         """Whether native code does the adapters' part; without it steps take several times as long."""
         return self._kernels is not None
-
-    def slot_bytes(self, wanted: SlotSpec) -> int:
-        """Memory of such a slot at rest; a third more while it takes part in a step.  Raises ValueError as `open`."""
-        found = spec.targets(wanted, self._layers)
-        return RESTING_BYTES_PER_PARAMETER * sum(target.parameters for target in found)
 
     def open(self, wanted: SlotSpec) -> Slot:
         """A new adapter, initialised.  Raises ValueError, with a sentence, for what does not fit the base."""

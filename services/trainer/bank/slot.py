@@ -18,9 +18,6 @@ from services.trainer.bank.native import PLACE
 from services.trainer.bank.spec import Initialisation, SlotSpec, Target
 from services.trainer.peft_layout import adapter_weight
 
-# fp32 weight and two moments.
-RESTING_BYTES_PER_PARAMETER = 12
-
 
 class GradientPool:
     """Gradients' vectors that no slot needs at the moment, all zeros: fresh memory costs more than the sums in it."""
@@ -75,11 +72,6 @@ class Slot:
             self.place_table[target.module] = (first, target.rank, target.scale)
             first += target.parameters
         self._initialise()
-
-    @property
-    def resting_bytes(self) -> int:
-        """Memory that the slot takes when it takes no part in a step."""
-        return RESTING_BYTES_PER_PARAMETER * self.parameters
 
     @property
     def layout(self) -> tuple[tuple[str, int, int, int], ...]:

@@ -77,8 +77,7 @@ class Admission:
             if found is None:
                 # A job of an earlier release, which took exclusions that name nothing, goes on.
                 require_all_named(work.settings, linear_layers(self._base))
-            spec = spec_of(work.settings, self._base)
-            slot = self._bank.open(spec)
+            slot = self._bank.open(spec_of(work.settings, self._base))
         except ValueError as error:
             raise Refused("SETTINGS_UNFIT", str(error)) from error
         try:
@@ -93,7 +92,6 @@ class Admission:
             self._bank.close(slot)
             raise Refused("SETTINGS_UNFIT", f"the job cannot go on: {error}") from error
         held.member = member
-        held.memory_bytes = self._bank.slot_bytes(spec)
         held.progress = member.progress
         if found is not None:
             held.saved = member.mark

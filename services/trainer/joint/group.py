@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from services.chassis.resources import ResidentMemory
 from services.trainer import exports
 from services.trainer.bank import Bank
 from services.trainer.conduct import Refused
@@ -67,6 +68,8 @@ class Group:
         self._facts = facts
         self._clock = clock
         self._now = now
+        # Bytes that this process holds, for all its jobs together.
+        self._resident = ResidentMemory()
         self._held: dict[str, Held] = {}
         self._shares: dict[str, choosing.Share] = {}
         self._memory = choosing.Memory()
@@ -296,7 +299,7 @@ class Group:
     def _measured(self, held: Held, line: Line) -> Line:
         speed = held.tokens / held.seconds if held.seconds else 0.0
         held.tokens, held.seconds = 0, 0.0
-        return replace(line, tokens_per_second=speed, memory_bytes=held.memory_bytes)
+        return replace(line, tokens_per_second=speed, memory_bytes=self._resident())
 
     def _tell(self, held: Held, line: Line) -> None:
         self._say(replace(line, job=held.job, epoch=held.epoch))

@@ -26,8 +26,6 @@ class Held:
     member: Member | None = None
     # What its files are to the version that is made.
     facts: Mapping[str, object] = field(default_factory=dict)
-    # Bytes that its slot takes.
-    memory_bytes: int = 0
     # Where the newest checkpoint that is written or being written was taken (`Member.mark`).
     saved: tuple[int, int, int] = (-1, 0, 0)
     stopping: bool = False

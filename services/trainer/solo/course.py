@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from services.chassis.resources import peak_memory_bytes
+from services.chassis.resources import ResidentMemory
 from services.trainer import checkpoints
 from services.trainer.divergence import Watch
 from services.trainer.job import Progress
@@ -60,6 +60,7 @@ class Course(TrainerCallback):
         self._watch = Watch(order.settings, trainer.model.config, own.losses)
         self._writer = Writer(order, hooks)
         self._export = export_of(trainer.model, order.base_name, order.facts)
+        self._resident = ResidentMemory()
         self._began_seconds = 0.0
 
     def go_on(self, checkpoint: checkpoints.Checkpoint) -> None:
@@ -115,7 +116,7 @@ class Course(TrainerCallback):
                 rate(self.progress.step - 1, self.progress.total_steps, self._settings),
                 self.trainer.gradient_norm,
                 tokens / took_seconds,
-                peak_memory_bytes(),
+                self._resident(),
             )
         )
         if self._evaluation_due():

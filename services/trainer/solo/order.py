@@ -61,7 +61,7 @@ class Assessment:
 
 @dataclass(frozen=True, slots=True)
 class Stepped:
-    """One optimizer step.  `gradient_norm` is before clipping; `memory_bytes` is the most that was resident so far."""
+    """One optimizer step.  `gradient_norm` is before clipping; `memory_bytes` is what the process has resident."""
 
     progress: Progress
     learning_rate: float

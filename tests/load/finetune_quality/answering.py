@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from services.chassis.resources import peak_memory_bytes
 from tests.load.finetune_quality.rows import Row
+from tests.peak_memory import peak_memory_bytes
 
 _BATCH_ROWS = 32
 # Of all rows of a batch together: what the shared beginning may take of them in memory.

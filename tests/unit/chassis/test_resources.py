@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from services.chassis import process_identity
-from services.chassis.resources import ResourceSettings, Role, peak_memory_bytes, plan, serving, shares
+from services.chassis.resources import ResidentMemory, ResourceSettings, Role, plan, serving, shares
+from tests.peak_memory import peak_memory_bytes
 
 ROOT = Path(__file__).resolve().parents[3]
 GIB = 1024**3
@@ -125,6 +126,20 @@ def test_serving_is_what_a_live_run_file_of_this_machine_says(tmp_path: Path) ->
 def test_a_process_counts_its_own_memory_and_not_what_its_parent_had_been() -> None:
     held = b"x" * GIB
     assert peak_memory_bytes() > len(held)
-    line = "from services.chassis.resources import peak_memory_bytes; print(peak_memory_bytes())"
+    line = "from tests.peak_memory import peak_memory_bytes; print(peak_memory_bytes())"
     done = subprocess.run([sys.executable, "-c", line], check=True, capture_output=True, text=True, cwd=ROOT)
     assert 0 < int(done.stdout) < GIB / 4
+
+
+def test_what_a_process_holds_is_measured_and_at_most_once_a_second() -> None:
+    now = 0.0
+    resident = ResidentMemory(lambda: now)
+    before = resident()
+    held = b"x" * (GIB // 4)
+    now = 0.9
+    assert resident() == before
+    now = 1.0
+    assert resident() >= before + len(held) * 0.9
+    del held
+    now = 2.0
+    assert resident() < before + GIB / 8

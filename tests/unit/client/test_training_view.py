@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from rich.console import Console
 from trivium_client.cli.braille import Curves, chart, smoothed, spark
 from trivium_client.cli.job_tables import line_of, said_of
@@ -84,8 +85,19 @@ def test_a_job_that_trains_is_drawn_with_its_curve_and_its_numbers() -> None:
         "◆ evaluation at step 5: loss 1.6, exact_match 0.25",
         "learning rate  ▁▃▅▆█ 0.005",
         "gradient norm  █▄▂▁▁ 0.2",
-        "7,500 tokens, 512 a second, 1.5 GiB of memory",
+        "7,500 tokens, 512 a second, 1.5 GiB in its process",
     ]
+
+
+@pytest.mark.parametrize(("method", "where"), [("lora", "a process it shares"), ("full", "its process")])
+def test_memory_that_was_measured_is_told_apart_from_what_is_set_aside(method: str, where: str) -> None:
+    view, job = View(), replace(JOB, settings=TrainingSettings(method=method), memory_bytes=1 << 20)
+    view.found(job)
+    view.told(event("step", 1, memory_bytes=0))
+    assert drawn(view)[-1] == "1,500 tokens, 512 a second, 1 MiB set aside"
+    view.told(event("step", 2))
+    view.told(event("message", 2, memory_bytes=0))
+    assert drawn(view, columns=80)[-1] == f"3,000 tokens, 512 a second, 1.5 GiB in {where}"
 
 
 def test_a_step_that_is_trained_again_after_a_restart_is_one_point() -> None:
@@ -202,3 +214,5 @@ def test_a_job_that_is_shown_says_why_it_waits_and_how_its_last_evaluation_was()
         "warning: rank",
     ]
     assert waiting(JOB, NOW) == ""
+    (memory,) = said_of(replace(JOB, memory_bytes=3 << 20)).sentences
+    assert memory == "3 MiB of memory are set aside for it; watch tells what its process holds."

@@ -76,15 +76,34 @@ def test_the_queue_is_told_by_state_and_by_who_waits_longest(telemetry: Telemetr
         assert value(telemetry, name) == 0
 
 
-def test_resident_bytes_count_a_base_once(telemetry: Telemetry, meter: Meter) -> None:
+def test_reserved_bytes_count_a_base_once(telemetry: Telemetry, meter: Meter) -> None:
     group = scheduling.Group("sha256:base", "bf16", 2)
     needs = scheduling.Needs(job_bytes=10, threads=2, group=group, base_bytes=100)
     running = scheduling.Job(
         "a", "t", scheduling.Priority.NORMAL, scheduling.Phase.RUNNING, 0.0, 0.0, needs, nodes=("n",)
     )
     meter.see([], nothing_planned(running, replace(running, job="b")), 0.0)
-    assert value(telemetry, "trainer_resident_bytes") == 120
+    assert value(telemetry, "trainer_reserved_bytes") == 120
+    assert value(telemetry, "trainer_resident_bytes") == 0
     assert value(telemetry, "trainer_memory_bytes") == 1 << 30
+
+
+def test_resident_bytes_are_what_processes_told_last_and_count_each_once(telemetry: Telemetry, meter: Meter) -> None:
+    needs = scheduling.Needs(10, 2, scheduling.Group("sha256:base", "bf16", 2), base_bytes=100)
+    joint = scheduling.Job(
+        "a", "t", scheduling.Priority.NORMAL, scheduling.Phase.RUNNING, 0.0, 0.0, needs, nodes=("n",)
+    )
+    solo = replace(joint, job="c", needs=scheduling.Needs(500, 2))
+    jobs = (joint, replace(joint, job="b"), solo)
+    for name in "abc":
+        meter.started(job(name), NOW.timestamp())
+    for name, memory_bytes in (("a", 5000), ("b", 4000), ("c", 700)):
+        reported(meter, name, Line(Said.STEP, Progress(1, 9, 100), memory_bytes=memory_bytes))
+    meter.see([], nothing_planned(*jobs), 0.0)
+    assert value(telemetry, "trainer_resident_bytes") == 4700
+    meter.left("c")
+    meter.see([], nothing_planned(*jobs), 0.0)
+    assert value(telemetry, "trainer_resident_bytes") == 4000
 
 
 def test_a_wait_is_from_the_place_in_line_to_the_start_and_giving_way_is_none(

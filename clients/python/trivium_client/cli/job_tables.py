@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from trivium_client.cli.printing import counted
-from trivium_client.cli.training_view import measured, waiting
+from trivium_client.cli.training_view import measured, size, waiting
 from trivium_client.nouns import Job
 
 # Numbers that say nothing while they are nought.
@@ -72,6 +72,10 @@ def said_of(job: Job) -> Said:
     if job.evaluation:
         best = f"; the best so far was at step {job.best_step}" if job.best_step else ""
         sentences.append(f"The last evaluation: {measured(dict(job.evaluation))}{best}.")
+    if job.memory_bytes:
+        sentences.append(
+            f"{size(job.memory_bytes)} of memory are set aside for it; watch tells what its process holds."
+        )
     sentences += [f"warning: {warning}" for warning in job.warnings]
     return Said(told, sentences)
 

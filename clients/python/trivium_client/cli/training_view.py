@@ -24,6 +24,8 @@ _LEAST_CHART_ROWS = 4
 _OTHER_ROWS = 9
 _GIB, _MIB, _KIB = 1 << 30, 1 << 20, 1 << 10
 _STATES = {"running": "training", "registering": "registering its version"}
+# Jobs that share one process, whose memory is that of all of them.
+_JOINT_METHODS = {"lora", "rslora"}
 # How a sentence begins that says why no steps are done.
 _HELD_UP = {"queued": "It waits", "paused": "It waits", "running": "No step for a while"}
 
@@ -39,6 +41,7 @@ class View:
         self._pace: deque[tuple[datetime, int]] = deque(maxlen=_PACE_STEPS)
         self._job: Job | None = None
         self._last: JobEvent | None = None
+        self._memory_bytes = 0
         self._lost = ""
 
     def told(self, event: JobEvent) -> None:
@@ -51,6 +54,7 @@ class View:
             self._losses[event.step] = event.loss
             self._rates[event.step] = event.learning_rate
             self._norms[event.step] = event.gradient_norm
+            self._memory_bytes = event.memory_bytes or self._memory_bytes
             if event.create_time is not None:
                 self._pace.append((event.create_time, event.step))
         elif event.kind == "evaluation":
@@ -148,9 +152,16 @@ class View:
         parts = [f"{self._last.trained_tokens:,} tokens"]
         if speed := self._last.tokens_per_second or (self._job.tokens_per_second if self._job else 0):
             parts.append(f"{speed:,.0f} a second")
-        if memory := self._last.memory_bytes or (self._job.memory_bytes if self._job else 0):
-            parts.append(f"{size(memory)} of memory")
+        if memory := self._memory():
+            parts.append(memory)
         return Text(", ".join(parts))
+
+    def _memory(self) -> str:
+        """What was measured of its process, else what is set aside for it; the two are told apart."""
+        if self._memory_bytes:
+            joint = self._job is not None and self._job.settings.method in _JOINT_METHODS
+            return f"{size(self._memory_bytes)} in {'a process it shares' if joint else 'its process'}"
+        return f"{size(self._job.memory_bytes)} set aside" if self._job and self._job.memory_bytes else ""
 
 
 def _span(steps: int) -> int:

@@ -9,6 +9,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+import psutil
+import pytest
+
 from services.trainer.joint.admitting import Admission
 from services.trainer.joint.encoder import DatasetEncoder
 from services.trainer.joint.group import Facts, Group
@@ -71,6 +74,18 @@ def joined(tmp_path: Path, base: Path, tenants: Sequence[str]) -> Iterator[tuple
 
 def steps_of(said: Sequence[Line]) -> list[str]:
     return [line.job for line in said if line.said is Said.STEP]
+
+
+def test_a_step_tells_the_memory_that_was_measured_of_the_process_and_no_arithmetic(tmp_path: Path, base: Path) -> None:
+    with joined(tmp_path, base, ["a", "b"]) as (group, said):
+        for _ in range(2):
+            group.step()
+        resident_bytes = psutil.Process().memory_info().rss
+    told = {line.job: line.memory_bytes for line in said if line.said is Said.STEP}
+    assert told.keys() == {"a", "b"}
+    # Both in one process, which holds thousands of times what either takes.
+    assert told["a"] == pytest.approx(resident_bytes, rel=0.5)
+    assert told["b"] == pytest.approx(resident_bytes, rel=0.5)
 
 
 def test_a_tenant_steps_by_its_weight_as_the_worker_is_told(tmp_path: Path, base: Path) -> None:

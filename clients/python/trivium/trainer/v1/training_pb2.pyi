@@ -948,7 +948,9 @@ class Job(_message.Message):
     learning_rate: _builtins.float
     """Learning rate of the last step."""
     memory_bytes: _builtins.int
-    """Memory that is set aside for it, in bytes."""
+    """Memory that is set aside for the job itself, in bytes, by the arithmetic of EstimateJob: in each of its processes. The
+    base is among it where the job trains alone, and not where it shares one. What its process holds, its events tell.
+    """
     best_step: _builtins.int
     """Step of the evaluation whose weights are best so far; 0 where nothing was evaluated."""
     @_builtins.property
@@ -1480,7 +1482,10 @@ class JobEvent(_message.Message):
     tokens_per_second: _builtins.float
     """Tokens a second, lately."""
     memory_bytes: _builtins.int
-    """Memory that the training process holds, in bytes."""
+    """Resident memory of the training process in bytes, measured at most a second before the step; 0 in events of other
+    kinds. Where jobs train jointly it is that of all jobs of the process and their base; of a job with several processes
+    it is the first one's.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -1689,7 +1694,9 @@ class EstimateJobResponse(_message.Message):
     takes longer. A rough figure where tokens_per_second is 0.
     """
     memory_bytes: _builtins.int
-    """Peak memory in bytes, the base included where no other job shares it."""
+    """Peak memory in bytes, by arithmetic: of the job itself, and of its base and a step, which jobs that train jointly
+    share; of one process where it has several.
+    """
     steps: _builtins.int
     """Optimizer steps."""
     trainable_parameters: _builtins.int
