@@ -14,7 +14,7 @@ from services.trainer.data.examples import Encoder, Example, Unrenderable
 
 # A person mends the first few and runs again; more would only be scrolled past.
 MAX_NAMED_PROBLEMS = 20
-# What a report keeps; a file with more has one fault in every line.
+# What a report keeps, and says that it does; a file with more has one fault in every line.
 MAX_KEPT_PROBLEMS = 100_000
 _OTHER_BASE = (
     "the deployment's default base cannot be trained on this row; for another one check the dataset with its name "

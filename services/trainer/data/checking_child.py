@@ -30,22 +30,36 @@ _TOGETHER = 100
 
 
 class Problems:
-    """Says problems and warnings, some at a time; of either beyond what a report keeps nothing."""
+    """Says problems and warnings, some at a time; of either beyond what a report keeps only how many."""
 
     def __init__(self, say: Callable[[dict[str, object]], None]) -> None:
         self._say = say
         self._held: list[dict[str, object]] = []
         # By whether it is fatal: however many warnings come before the first fault, it is named.
         self._counts: Counter[bool] = Counter()
+        # The last line of each kind that is not said.
+        self._unsaid: dict[bool, int] = {}
 
     def take(self, problem: rows.Problem) -> None:
         """Say it, with the next ones."""
         self._counts[problem.fatal] += 1
         if self._counts[problem.fatal] > checking.MAX_KEPT_PROBLEMS:
+            self._unsaid[problem.fatal] = problem.line
             return
+        self._hold(problem)
+
+    def _hold(self, problem: rows.Problem) -> None:
         self._held.append(asdict(problem))
         if len(self._held) == _TOGETHER:
             self.flush()
+
+    def end(self) -> None:
+        """Say those that are still held, and how many are not said."""
+        for fatal, line in self._unsaid.items():
+            there_are = f"there are {self._counts[fatal]} {'problems' if fatal else 'warnings'} up to this line"
+            listed = f"the first {checking.MAX_KEPT_PROBLEMS} are listed; mend these and check again"
+            self._hold(rows.Problem(line, "", f"{there_are}, of which {listed}", fatal=False))
+        self.flush()
 
     def flush(self) -> None:
         """Say those that are still held."""
@@ -99,7 +113,7 @@ def main(base_folder: Path, order: dict[str, Any]) -> int:
     try:
         with processor_time(order["cpu_seconds"]):
             found = answer(sys.stdin.buffer, encoder, order, problems)
-            problems.flush()
+            problems.end()
             say(found)
     except MemoryError:
         return OUT_OF_MEMORY

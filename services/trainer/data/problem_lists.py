@@ -1,4 +1,4 @@
-"""Lists of everything that is wrong with a dataset, kept for a day under its digest, also when it was refused.
+"""Lists of what is wrong with a dataset, kept for a day under its digest, also when it was refused.
 
 Invariant: a list under its name is whole; a check that did not come to its end leaves none.
 """

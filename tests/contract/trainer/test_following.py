@@ -180,5 +180,5 @@ def test_a_file_that_is_refused_is_refused_by_line_before_anything_is_trained(
     assert headings == ["line", "field", "problem"]
     assert (first[0], second[0]) == ("11", "12")
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    assert f"and 10 more; all of them, for a day: trivium data problems sha256:{digest}" in ran.stderr
+    assert f"and 10 more; listed for a day: trivium data problems sha256:{digest}" in ran.stderr
     assert ran.stdout == ""

@@ -274,5 +274,5 @@ def test_rows_that_are_refused_stand_in_a_table_with_how_many_there_are_besides(
     assert lines[1].split() == ["1", "prompt", "is", "empty"]
     assert lines[2].split() == ["2", "is", "no", "JSON"]
     assert len(lines) == 22
-    assert lines[-1] == f"and 25 more; all of them, for a day: trivium data problems sha256:{'ab' * 32}"
+    assert lines[-1] == f"and 25 more; listed for a day: trivium data problems sha256:{'ab' * 32}"
     assert rows_refused(InvalidRequestError("…", reason="DATASET_MALFORMED")) == []

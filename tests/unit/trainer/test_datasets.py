@@ -419,8 +419,10 @@ def test_a_fault_is_named_however_many_rows_before_it_are_warned_of() -> None:
     for line in range(MAX_KEPT_PROBLEMS + 1):
         problems.take(Problem(line, "messages", "of another base", fatal=False))
     problems.take(Problem(200_000, "", "not JSON"))
-    problems.flush()
-    assert said[-1] == {"problems": [asdict(Problem(200_000, "", "not JSON"))]}
+    problems.end()
+    told = "there are 100001 warnings up to this line, of which the first 100000 are listed; mend these and check again"
+    unsaid = Problem(MAX_KEPT_PROBLEMS, "", told, fatal=False)
+    assert said[-1] == {"problems": [asdict(Problem(200_000, "", "not JSON")), asdict(unsaid)]}
 
 
 async def test_what_a_validation_said_of_lines_is_listed_under_the_name(datasets: Datasets) -> None:

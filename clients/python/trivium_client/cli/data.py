@@ -137,7 +137,7 @@ def problems(
     dataset: Annotated[str, typer.Argument(help="NAME, NAME@VERSION, or the digest of a file that was refused.")],
     json_wanted: Json = False,
 ) -> None:
-    """List all that the newest check said of a dataset's lines, for a day also of a file that was refused.
+    """List what the newest check said of a dataset's lines, for a day also of a file that was refused.
 
     Example: trivium data problems desk-pairs
     """

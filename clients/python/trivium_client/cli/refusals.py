@@ -31,5 +31,5 @@ def rows_refused(error: TriviumError) -> list[str]:
     if more <= 0:
         return lines
     digest = error.variables.get("sha256", "")
-    report = f"all of them, for a day: trivium data problems sha256:{digest}" if digest else "mend these first"
+    report = f"listed for a day: trivium data problems sha256:{digest}" if digest else "mend these first"
     return [*lines, f"and {more} more; {report}"]
