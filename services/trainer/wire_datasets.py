@@ -29,6 +29,7 @@ _PLAIN = (
     "compared_rows",
     "shared_rows",
     "near_shared_rows",
+    "near_held_out_rows",
     "empty_completions",
     "desirable_rows",
     "undesirable_rows",

@@ -108,6 +108,7 @@ class DatasetReport:
     steps: int
     trained_tokens: int
     warnings: tuple[str, ...]
+    near_held_out_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,6 +123,8 @@ class _Seen:
     # The line of the first row of each identity, and for each example the identity of its row.
     first_lines: dict[bytes, int] = field(default_factory=dict)
     identities: list[bytes] = field(default_factory=list)
+    # Of a row that says nearly the same as an earlier one: that one's line.
+    near_lines: dict[bytes, int] = field(default_factory=dict)
     labels: Labels = field(default_factory=Labels)
     judged: Counter[bool] = field(default_factory=Counter)
     pairs: list[tuple[int, int]] = field(default_factory=list)
@@ -193,6 +195,7 @@ class _Seen:
         text = said_in(row)
         if (near := self.similar.find(text)) is not None:
             self.near_duplicate_rows += 1
+            self.near_lines[same] = near
             self._warn(row.line, f"the row says nearly the same as line {near}; keep one of them")
         else:
             self.similar.add(row.line, text)
@@ -233,6 +236,7 @@ class _Seen:
             compared_rows=self.compared_rows,
             shared_rows=self.shared_rows,
             near_shared_rows=self.near_shared_rows,
+            near_held_out_rows=self._near_held_out(train, held_out),
             empty_completions=self.empty_completions,
             labels=self._labels(),
             pairs=_pairs(self.pairs, self.left_out[LeftOut.SAME_ANSWERS]),
@@ -244,6 +248,15 @@ class _Seen:
             trained_tokens=_trained(once, len(train), steps, asked),
         )
         return replace(found, warnings=tuple(advice(found, asked)))
+
+    def _near_held_out(self, train: Iterable[int], held_out: Iterable[int]) -> int:
+        """How many rows are held out while one that says nearly the same is trained on; equal ones are never apart."""
+
+        def like(same: bytes) -> int:
+            return self.near_lines.get(same, self.first_lines[same])
+
+        learned = {like(self.identities[index]) for index in train}
+        return sum(like(same) in learned for same in {self.identities[index] for index in held_out})
 
     def _labels(self) -> tuple[tuple[str, int], ...]:
         counted = self.labels.counted()

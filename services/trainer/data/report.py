@@ -98,6 +98,7 @@ class Report:
     compared_rows: int = 0
     shared_rows: int = 0
     near_shared_rows: int = 0
+    near_held_out_rows: int = 0
     empty_completions: int = 0
     labels: tuple[tuple[str, int], ...] = ()
     pairs: Pairs = Pairs()
@@ -158,6 +159,12 @@ def _of_repetition(report: Report) -> Iterator[str]:
         yield (
             f"{report.shared_rows} rows are in the validation dataset too, and {report.near_shared_rows} nearly are: "
             "remove them from one of the two, or the evaluation measures memory."
+        )
+    if report.near_held_out_rows:
+        yield (
+            f"{report.near_held_out_rows} rows that are held out nearly repeat one that is trained on: keep one of each (the "
+            "lines that say nearly the same are named), or give a validation dataset of other rows, or the evaluation "
+            "measures memory."
         )
     if report.duplicate_rows:
         yield f"{report.duplicate_rows} rows repeat an earlier row: drop them, or they weigh more than the others."

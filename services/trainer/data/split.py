@@ -2,7 +2,7 @@
 
 Invariant: the choice depends on the seed, the number of rows and which of them say the same, on nothing else: not on
 the machine, the Python version or what was drawn before.  Rows that say the same are never on both sides, so that
-an evaluation never asks what was learned by heart.
+an evaluation never asks what was learned by heart.  Rows that say nearly the same may be: `inspection` counts them.
 """
 
 import hashlib

@@ -13,6 +13,7 @@ from services.trainer.data.inspection import inspect
 from services.trainer.data.preview import preview
 from services.trainer.data.report import Asked, Lengths, Report
 from services.trainer.data.rows import Problem
+from services.trainer.data.split import split
 from services.trainer.recipes.reading import read
 from services.trainer.settings import Objective, Supervision
 
@@ -115,6 +116,23 @@ def test_rows_that_are_in_the_validation_dataset_too_are_named(encoder: ChatEnco
     assert (report.shared_rows, report.near_shared_rows) == (1, 1)
     assert [problem.line for problem in said] == [1, 2]
     assert any("measures memory" in warning for warning in report.warnings)
+
+
+def test_rows_that_are_held_out_and_nearly_repeat_what_is_trained_on_are_counted(encoder: ChatEncoder) -> None:
+    alike = [asked_and_answered(LONG.replace("third", word)) for word in ("third", "fourth", "fifth")]
+    rows = [*alike, *(asked_and_answered(f"What is {number} and {number}?") for number in range(7))]
+    counted = set()
+    for seed in range(20):
+        report, _ = looked_at(encoder, lines(*rows), validation_ratio=0.3, seed=seed)
+        held_out = sum(row < len(alike) for row in split(range(len(rows)), 0.3, 0, seed)[1])
+        counted.add(held_out)
+        # Where all three are held out none was learned from.
+        expected = held_out if held_out < len(alike) else 0
+        assert report.near_held_out_rows == expected
+        warned = [warning for warning in report.warnings if "rows that are held out nearly repeat" in warning]
+        assert [warning.split()[0] for warning in warned] == ([str(expected)] if expected else [])
+    assert counted >= {0, 1, 2}
+    assert looked_at(encoder, lines(*rows))[0].near_held_out_rows == 0
 
 
 def test_labels_are_counted_and_an_imbalance_is_warned_of(encoder: ChatEncoder) -> None:

@@ -408,14 +408,14 @@ class ValidateDatasetResponse(_message.Message):
     REPORT_FIELD_NUMBER: _builtins.int
     PROBLEM_COUNT_FIELD_NUMBER: _builtins.int
     problem_count: _builtins.int
-    """How many problems and warnings there are."""
+    """How many entries ListDatasetProblems has."""
     @_builtins.property
     def dataset(self) -> Global___Dataset:
         """The dataset."""
 
     @_builtins.property
     def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___DatasetProblem]:
-        """Problems and warnings of lines, the first 1000; ListDatasetProblems has all."""
+        """Problems and warnings of lines, the first 1000; ListDatasetProblems has the others."""
 
     @_builtins.property
     def report(self) -> Global___DatasetReport:
@@ -472,6 +472,7 @@ class DatasetReport(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     TRAINED_TOKENS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    NEAR_HELD_OUT_ROWS_FIELD_NUMBER: _builtins.int
     base: _builtins.str
     """Base whose chat template counts."""
     objective: _training_pb2.Objective.ValueType
@@ -520,6 +521,10 @@ class DatasetReport(_message.Message):
     """Optimizer steps of the run."""
     trained_tokens: _builtins.int
     """Tokens that the loss is taken on over the whole run."""
+    near_held_out_rows: _builtins.int
+    """Rows that validation_ratio holds out although one that says nearly the same is trained on, of the compared ones; of rows
+    that say exactly the same one counts, and these are never apart.
+    """
     @_builtins.property
     def left_out(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeftOutRows]:
         """Rows that are left out, by reason."""
@@ -572,10 +577,11 @@ class DatasetReport(_message.Message):
         steps: _builtins.int = ...,
         trained_tokens: _builtins.int = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        near_held_out_rows: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["pairs", b"pairs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "compared_rows", b"compared_rows", "cut_rows", b"cut_rows", "desirable_rows", b"desirable_rows", "duplicate_rows", b"duplicate_rows", "empty_completions", b"empty_completions", "examples", b"examples", "labels", b"labels", "left_out", b"left_out", "lengths", b"lengths", "longest_tokens", b"longest_tokens", "max_row_tokens", b"max_row_tokens", "median_tokens", b"median_tokens", "near_duplicate_rows", b"near_duplicate_rows", "near_shared_rows", b"near_shared_rows", "objective", b"objective", "p90_tokens", b"p90_tokens", "p99_tokens", b"p99_tokens", "pairs", b"pairs", "rows", b"rows", "shared_rows", b"shared_rows", "steps", b"steps", "supervised_tokens", b"supervised_tokens", "tokens", b"tokens", "trained_tokens", b"trained_tokens", "training_examples", b"training_examples", "undesirable_rows", b"undesirable_rows", "validation_examples", b"validation_examples", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "compared_rows", b"compared_rows", "cut_rows", b"cut_rows", "desirable_rows", b"desirable_rows", "duplicate_rows", b"duplicate_rows", "empty_completions", b"empty_completions", "examples", b"examples", "labels", b"labels", "left_out", b"left_out", "lengths", b"lengths", "longest_tokens", b"longest_tokens", "max_row_tokens", b"max_row_tokens", "median_tokens", b"median_tokens", "near_duplicate_rows", b"near_duplicate_rows", "near_held_out_rows", b"near_held_out_rows", "near_shared_rows", b"near_shared_rows", "objective", b"objective", "p90_tokens", b"p90_tokens", "p99_tokens", b"p99_tokens", "pairs", b"pairs", "rows", b"rows", "shared_rows", b"shared_rows", "steps", b"steps", "supervised_tokens", b"supervised_tokens", "tokens", b"tokens", "trained_tokens", b"trained_tokens", "training_examples", b"training_examples", "undesirable_rows", b"undesirable_rows", "validation_examples", b"validation_examples", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -699,7 +705,7 @@ Global___PairStatistics: _TypeAlias = PairStatistics  # noqa: Y015
 
 @_typing.final
 class ListDatasetProblemsRequest(_message.Message):
-    """Asks for all problems of a dataset."""
+    """Asks for the problems of a dataset."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -739,7 +745,7 @@ class ListDatasetProblemsResponse(_message.Message):
     """Token of the next page; empty on the last."""
     @_builtins.property
     def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___DatasetProblem]:
-        """Problems and warnings, by line."""
+        """Problems and warnings, by line; at the end, of each of which there are over 100000, a warning that says how many."""
 
     def __init__(
         self,

@@ -85,7 +85,7 @@ class DatasetServiceServicer(object):
 
     def UploadDataset(self, request_iterator, context):
         """Uploads a file: the header first, then chunks in order. Checks every row before it is stored; fails with
-        INVALID_ARGUMENT / DATASET_MALFORMED naming the first twenty lines (ListDatasetProblems has all of them for a day,
+        INVALID_ARGUMENT / DATASET_MALFORMED naming the first twenty lines (ListDatasetProblems has the others for a day,
         under the digest), INVALID_ARGUMENT / DATASET_UNCHECKED when checking the rows takes more time or memory than their
         length allows, RESOURCE_EXHAUSTED / DATASET_TOO_LARGE and RESOURCE_EXHAUSTED / DISK_FULL before a byte is taken,
         INVALID_ARGUMENT / SIZE_MISMATCH, INVALID_ARGUMENT / DIGEST_MISMATCH, OUT_OF_RANGE / CHUNK_OFFSET_WRONG,
@@ -124,7 +124,8 @@ class DatasetServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListDatasetProblems(self, request, context):
-        """Lists all that the newest check of a dataset said of its lines, also of a file that was refused at upload, by its digest.
+        """Lists all that the newest check of a dataset said of its lines, also of a file that was refused at upload, by its digest:
+        of problems and of warnings the first 100000 each. Where there are more the last entries say how many.
         Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / DATASET_REPORT_NOT_FOUND after a day. A page token is of one
         check's list: after the next check it is refused as one of another list.
         """

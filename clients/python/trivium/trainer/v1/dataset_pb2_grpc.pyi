@@ -37,7 +37,7 @@ class DatasetServiceStub:
     def __new__(cls, channel: _aio.Channel) -> DatasetServiceAsyncStub: ...
     UploadDataset: _grpc.StreamUnaryMultiCallable[_dataset_pb2.UploadDatasetRequest, _dataset_pb2.UploadDatasetResponse]
     """Uploads a file: the header first, then chunks in order. Checks every row before it is stored; fails with
-    INVALID_ARGUMENT / DATASET_MALFORMED naming the first twenty lines (ListDatasetProblems has all of them for a day,
+    INVALID_ARGUMENT / DATASET_MALFORMED naming the first twenty lines (ListDatasetProblems has the others for a day,
     under the digest), INVALID_ARGUMENT / DATASET_UNCHECKED when checking the rows takes more time or memory than their
     length allows, RESOURCE_EXHAUSTED / DATASET_TOO_LARGE and RESOURCE_EXHAUSTED / DISK_FULL before a byte is taken,
     INVALID_ARGUMENT / SIZE_MISMATCH, INVALID_ARGUMENT / DIGEST_MISMATCH, OUT_OF_RANGE / CHUNK_OFFSET_WRONG,
@@ -58,7 +58,8 @@ class DatasetServiceStub:
     DATASET_UNCHECKED, RESOURCE_EXHAUSTED / DISK_FULL, UNAVAILABLE / NOT_READY.
     """
     ListDatasetProblems: _grpc.UnaryUnaryMultiCallable[_dataset_pb2.ListDatasetProblemsRequest, _dataset_pb2.ListDatasetProblemsResponse]
-    """Lists all that the newest check of a dataset said of its lines, also of a file that was refused at upload, by its digest.
+    """Lists all that the newest check of a dataset said of its lines, also of a file that was refused at upload, by its digest:
+    of problems and of warnings the first 100000 each. Where there are more the last entries say how many.
     Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / DATASET_REPORT_NOT_FOUND after a day. A page token is of one
     check's list: after the next check it is refused as one of another list.
     """
@@ -80,7 +81,7 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     UploadDataset: _aio.StreamUnaryMultiCallable[_dataset_pb2.UploadDatasetRequest, _dataset_pb2.UploadDatasetResponse]  # type: ignore[assignment]
     """Uploads a file: the header first, then chunks in order. Checks every row before it is stored; fails with
-    INVALID_ARGUMENT / DATASET_MALFORMED naming the first twenty lines (ListDatasetProblems has all of them for a day,
+    INVALID_ARGUMENT / DATASET_MALFORMED naming the first twenty lines (ListDatasetProblems has the others for a day,
     under the digest), INVALID_ARGUMENT / DATASET_UNCHECKED when checking the rows takes more time or memory than their
     length allows, RESOURCE_EXHAUSTED / DATASET_TOO_LARGE and RESOURCE_EXHAUSTED / DISK_FULL before a byte is taken,
     INVALID_ARGUMENT / SIZE_MISMATCH, INVALID_ARGUMENT / DIGEST_MISMATCH, OUT_OF_RANGE / CHUNK_OFFSET_WRONG,
@@ -101,7 +102,8 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
     DATASET_UNCHECKED, RESOURCE_EXHAUSTED / DISK_FULL, UNAVAILABLE / NOT_READY.
     """
     ListDatasetProblems: _aio.UnaryUnaryMultiCallable[_dataset_pb2.ListDatasetProblemsRequest, _dataset_pb2.ListDatasetProblemsResponse]  # type: ignore[assignment]
-    """Lists all that the newest check of a dataset said of its lines, also of a file that was refused at upload, by its digest.
+    """Lists all that the newest check of a dataset said of its lines, also of a file that was refused at upload, by its digest:
+    of problems and of warnings the first 100000 each. Where there are more the last entries say how many.
     Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / DATASET_REPORT_NOT_FOUND after a day. A page token is of one
     check's list: after the next check it is refused as one of another list.
     """
@@ -126,7 +128,7 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_dataset_pb2.UploadDatasetResponse, _abc.Awaitable[_dataset_pb2.UploadDatasetResponse]]:
         """Uploads a file: the header first, then chunks in order. Checks every row before it is stored; fails with
-        INVALID_ARGUMENT / DATASET_MALFORMED naming the first twenty lines (ListDatasetProblems has all of them for a day,
+        INVALID_ARGUMENT / DATASET_MALFORMED naming the first twenty lines (ListDatasetProblems has the others for a day,
         under the digest), INVALID_ARGUMENT / DATASET_UNCHECKED when checking the rows takes more time or memory than their
         length allows, RESOURCE_EXHAUSTED / DATASET_TOO_LARGE and RESOURCE_EXHAUSTED / DISK_FULL before a byte is taken,
         INVALID_ARGUMENT / SIZE_MISMATCH, INVALID_ARGUMENT / DIGEST_MISMATCH, OUT_OF_RANGE / CHUNK_OFFSET_WRONG,
@@ -171,7 +173,8 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _dataset_pb2.ListDatasetProblemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dataset_pb2.ListDatasetProblemsResponse, _abc.Awaitable[_dataset_pb2.ListDatasetProblemsResponse]]:
-        """Lists all that the newest check of a dataset said of its lines, also of a file that was refused at upload, by its digest.
+        """Lists all that the newest check of a dataset said of its lines, also of a file that was refused at upload, by its digest:
+        of problems and of warnings the first 100000 each. Where there are more the last entries say how many.
         Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / DATASET_REPORT_NOT_FOUND after a day. A page token is of one
         check's list: after the next check it is refused as one of another list.
         """
