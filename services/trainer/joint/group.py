@@ -132,6 +132,7 @@ class Group:
             case Do.DROP if held is not None and held.epoch == command.epoch:
                 self._drop(held)
             case Do.SHARES:
+                self._preparer.share(command.weights)
                 used, left = command.usage_seconds, command.tokens_left
                 self._shares = {
                     tenant: choosing.Share(weight, used.get(tenant, 0.0), left.get(tenant))

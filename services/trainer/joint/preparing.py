@@ -2,8 +2,9 @@
 
 The worker takes in what is ready between two of its steps, which may be seconds apart: as many jobs as memory has room
 for are ready by then, since a job that has not joined is not among those that the worker chooses the shortest of.
-Invariants: what waits in memory to be taken in is bounded in bytes, but for one job; and between tenants of a class it
-goes in turn, so that a job waits for one of each other tenant's and not for a hundred at once.
+Invariants: what waits in memory to be taken in is bounded in bytes, but for one job; a higher class is read first; and
+between tenants of a class it goes in turn, by their weights, so that a job waits for few of each other tenant's and not
+for a hundred at once.
 """
 
 import threading
@@ -67,8 +68,11 @@ class Preparer:
         self._most_bytes = most_bytes
         self._ready_bytes = 0
         self._waiting: list[Held] = []
-        # When each tenant's last turn was, counted in jobs.
-        self._turns: dict[str, int] = {}
+        # Each tenant's jobs that were read, over its weight, and where the turns have come to (stride scheduling): who was
+        # away for long is owed nothing.
+        self._turns: dict[str, float] = {}
+        self._turn = 0.0
+        self._weights: Mapping[str, float] = {}
         self._changed = threading.Condition()
         self._closed = False
 
@@ -77,6 +81,11 @@ class Preparer:
         with self._changed:
             self._waiting.append(held)
             self._changed.notify_all()
+
+    def share(self, weights: Mapping[str, float]) -> None:
+        """Go by these weights of tenants from now on; who is not listed has weight 1."""
+        with self._changed:
+            self._weights = dict(weights)
 
     def taken(self, ready: Ready) -> None:
         """One that was ready has been taken in."""
@@ -111,13 +120,17 @@ class Preparer:
         return not self._ready_bytes or self._ready_bytes < self._most_bytes
 
     def _next(self) -> Held:
-        """Take out whose turn it is: first who is only to be let go of, then by class, then the tenant's that waited."""
-        held = min(
-            self._waiting,
-            key=lambda one: (not (one.gone or one.stopping), -one.priority, self._turns.get(one.tenant, 0)),
-        )
+        """Take out whose turn it is: first who is only to be let go of, then by class, then the tenant that had least."""
+
+        def turn(one: Held) -> float:
+            return max(self._turns.get(one.tenant, 0.0), self._turn)
+
+        held = min(self._waiting, key=lambda one: (not (one.gone or one.stopping), -one.priority, turn(one)))
         self._waiting.remove(held)
-        self._turns[held.tenant] = 1 + max(self._turns.values(), default=0)
+        # In a class above others tenants may be ahead of where the turns of the others are.
+        behind = min(turn(one) for one in [held, *self._waiting])
+        self._turns[held.tenant] = turn(held) + 1 / self._weights.get(held.tenant, 1.0)
+        self._turn = behind
         return held
 
     def _prepared(self, held: Held) -> Ready:

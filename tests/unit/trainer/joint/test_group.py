@@ -96,6 +96,16 @@ def test_a_tenant_steps_by_its_weight_as_the_worker_is_told(tmp_path: Path, base
     assert Counter(steps_of(said)) == {"a-light": 1, "b-heavy": 3}
 
 
+def test_rows_are_read_by_the_weights_that_the_worker_is_told(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict[str, float]] = []
+    monkeypatch.setattr(Preparer, "share", lambda _, weights: told.append(dict(weights)))
+    with joined(tmp_path, base, ["a"]) as (group, _):
+        group.take(Command(Do.SHARES, weights={"a": 3.0}))
+    assert told == [{"a": 3.0}]
+
+
 def test_who_has_used_more_of_the_machine_by_the_books_waits(tmp_path: Path, base: Path) -> None:
     tenants = ["a-much", "b-little"]
     with joined(tmp_path, base, tenants) as (group, said):

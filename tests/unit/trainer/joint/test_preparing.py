@@ -1,6 +1,7 @@
 import errno
 import os
 import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -25,21 +26,26 @@ class Gated:
     def __init__(self) -> None:
         self.open = threading.Event()
         self.came: list[str] = []
+        self.fifth: Callable[[], None] = lambda: None
 
     def encode(self, folder: Path, size_bytes: int) -> Encoded:
         self.open.wait()
         self.came.append(folder.name)
+        if len(self.came) == 5:
+            self.fifth()
         raise Refused("DATASET_MALFORMED", "nothing is wanted of it")
 
     def close(self) -> None:
         pass
 
 
-def order_of(tmp_path: Path, waiting: list[Held]) -> list[str]:
-    """In which order jobs are encoded that have all come while the first one is."""
+def order_of(
+    tmp_path: Path, waiting: list[Held], weights: Mapping[str, float] | None = None, late: Sequence[Held] = ()
+) -> list[str]:
+    """In which order jobs are encoded that have all come while the first one is, but for those that come with the fifth."""
     rows = tmp_path / "rows.jsonl"
     rows.write_text("")
-    for held in waiting:
+    for held in [*waiting, *late]:
         Work(str(tmp_path), "tiny", str(rows), Settings(), threads=1, data_dir=str(tmp_path)).write(held.folder)
     gate, ready = Gated(), threading.Semaphore(0)
 
@@ -48,12 +54,19 @@ def order_of(tmp_path: Path, waiting: list[Held]) -> list[str]:
         ready.release()
 
     preparer = Preparer(gate, take, most_bytes=1)
+    preparer.share(weights or {})
+
+    def come() -> None:
+        for one in late:
+            preparer.put(one)
+
+    gate.fifth = come
     for held in waiting:
         preparer.put(held)
     thread = threading.Thread(target=preparer.run)
     thread.start()
     gate.open.set()
-    for _ in waiting:
+    for _ in [*waiting, *late]:
         ready.acquire()
     preparer.close()
     thread.join()
@@ -68,6 +81,18 @@ def test_a_job_waits_for_one_of_another_tenants_jobs_and_not_for_all_that_came_b
     crowd = [held(tmp_path, f"crowd-{number}", "crowd") for number in range(6)]
     few = [held(tmp_path, f"few-{number}", "few") for number in range(2)]
     assert order_of(tmp_path, [*crowd, *few])[:4] == ["crowd-0", "few-0", "crowd-1", "few-1"]
+
+
+def test_tenants_of_a_class_take_turns_by_their_weights_and_who_comes_late_is_owed_nothing(tmp_path: Path) -> None:
+    heavy = [held(tmp_path, f"heavy-{number}", "heavy") for number in range(6)]
+    light = [held(tmp_path, f"light-{number}", "light") for number in range(6)]
+    order = order_of(tmp_path, [*light, *heavy], {"heavy": 2.0, "nobody": 9.0})
+    assert [name.partition("-")[0] for name in order[:9]].count("heavy") == 6
+    assert order[:3] == ["light-0", "heavy-0", "heavy-1"]
+    # The second one comes when the fifth of the first one's is read.
+    alone = [held(tmp_path, f"alone-{number}", "alone") for number in range(8)]
+    late = [held(tmp_path, f"late-{number}", "late") for number in range(3)]
+    assert order_of(tmp_path, alone, late=late)[4:9] == ["alone-4", "late-0", "alone-5", "late-1", "alone-6"]
 
 
 def test_a_higher_class_is_read_first_and_who_is_to_leave_is_let_go_before_all(tmp_path: Path) -> None:
