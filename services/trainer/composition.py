@@ -202,7 +202,12 @@ async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Adapters)
                     bell,
                     bases,
                     starts,
-                    Estimates(database, jobs, Rough(measure_with(bases.threads))),
+                    Estimates(
+                        database,
+                        jobs,
+                        Rough(measure_with(bases.threads)),
+                        now=lambda: runtime.clock.now().timestamp(),
+                    ),
                     settings.jobs_dir,
                     runner,
                     publications,

@@ -2,14 +2,14 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from services.chassis.config import ServiceSettings, environment
 from services.chassis.models import DEFAULT_BASE
 from services.trainer.planning import Allowance
-from services.trainer.scheduling.state import Policy
+from services.trainer.scheduling.state import Policy, Priority
 
 
 class TenantAllowance(BaseModel):
@@ -21,6 +21,19 @@ class TenantAllowance(BaseModel):
     resident_bytes: int | None = Field(default=None, ge=1)
     concurrent_jobs: int | None = Field(default=None, ge=1)
     tokens_per_hour: int | None = Field(default=None, ge=1)
+    highest_priority: Literal["low", "normal", "high"] | None = None
+
+    @property
+    def allowance(self) -> Allowance:
+        """As the queue takes it."""
+        highest = self.highest_priority
+        return Allowance(
+            self.weight,
+            self.resident_bytes,
+            self.concurrent_jobs,
+            self.tokens_per_hour,
+            Priority[highest.upper()] if highest else Priority.HIGH,
+        )
 
 
 class ExecutorKind(StrEnum):
@@ -77,7 +90,7 @@ class TrainerSettings(ServiceSettings):
     executor: ExecutorKind = ExecutorKind.LOCAL
     ray_address: str = ""
     # By tenant (* for everybody else) as JSON: {"acme": {"weight": 2, "resident_bytes": 4e9, "concurrent_jobs": 8,
-    # "tokens_per_hour": 1000000}}; what is left out is weight 1 and no limit.
+    # "tokens_per_hour": 1000000, "highest_priority": "normal"}}; what is left out is weight 1 and no limit.
     allowances: dict[str, TenantAllowance] = Field(default_factory=dict)
     # Fairness between tenants: how fast use is forgotten, what a start counts before it has used anything, and how long
     # a job trains before it may be put off for another.
@@ -113,7 +126,7 @@ class TrainerSettings(ServiceSettings):
     @property
     def allowance_by_tenant(self) -> dict[str, Allowance]:
         """The allowances as the queue takes them."""
-        return {tenant: Allowance(**written.model_dump()) for tenant, written in self.allowances.items()}
+        return {tenant: written.allowance for tenant, written in self.allowances.items()}
 
     @property
     def workers_dir(self) -> Path:

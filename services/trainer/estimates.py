@@ -4,8 +4,9 @@ Invariants: a speed that was never measured here is 0, and the time is then a ro
 And an order that would be refused is not estimated as if it were taken.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from sqlalchemy.orm import Session
 
@@ -20,7 +21,7 @@ from services.trainer.rough_speed import Rough
 from services.trainer.row_needs import Data
 from services.trainer.settings import Objective
 from services.trainer.solo.needs import trained_parameters
-from services.trainer.speeds import kind_of, speeds
+from services.trainer.speeds import Kind, kind_of, speeds
 
 # Adapters are kept in fp32, full models in their base's own precision.
 _FLOAT_BYTES, _HALF_BYTES = 4, 2
@@ -55,10 +56,11 @@ class Estimate:
 class Estimates:
     """Reads what datasets hold and what jobs measured; `rough` guesses the speed where none did."""
 
-    def __init__(self, database: Database, jobs: Jobs, rough: Rough) -> None:
+    def __init__(self, database: Database, jobs: Jobs, rough: Rough, *, now: Callable[[], float] = time.time) -> None:
         self._database = database
         self._jobs = jobs
         self._rough = rough
+        self._now = now
 
     async def data(self, tenant: str, dataset: str, validation_dataset: str) -> Data:
         """What an order names.
@@ -76,16 +78,38 @@ class Estimates:
             lambda session: Data(found(session, dataset), found(session, validation_dataset))
         )
 
+    async def warned(self, tenant: str, orders: Sequence[Order], base: Architecture) -> list[Order]:
+        """The orders, with a warning where by its estimate one cannot meet its deadline.
+
+        One that cannot be estimated is left as it is: whoever queues it says why, unless it was queued before.
+        """
+        if not any(order.deadline for order in orders):
+            return list(orders)
+        measured = speeds(await self._jobs.recent())
+        return [await self._warned(tenant, order, base, measured) for order in orders]
+
+    async def _warned(self, tenant: str, order: Order, base: Architecture, measured: Mapping[Kind, float]) -> Order:
+        try:
+            found = await self._of(tenant, order, base, "", measured)
+        except Failure:
+            return order
+        return replace(order, warnings=(*order.warnings, *_lateness(order, found.seconds, self._now())))
+
     async def of(self, tenant: str, order: Order, base: Architecture, misfit: str) -> Estimate:
         """The estimate of an order that is complete; `misfit` as `estimate` has it.  Raises as `settled_order`."""
+        found = await self._of(tenant, order, base, misfit, speeds(await self._jobs.recent()))
+        return replace(found, warnings=[*found.warnings, *_lateness(order, found.seconds, self._now())])
 
+    async def _of(
+        self, tenant: str, order: Order, base: Architecture, misfit: str, known: Mapping[Kind, float]
+    ) -> Estimate:
         def read(session: Session) -> tuple[Order, Dataset, Dataset | None]:
             held_out = order.validation_dataset
-            settled, dataset = settled_order(session, tenant, order, for_use=False)
+            settled, dataset = settled_order(session, tenant, order, self._now(), for_use=False)
             return settled, dataset, find(session, tenant, held_out) if held_out else None
 
         settled, dataset, held_out = await self._database.read(read)
-        measured = speeds(await self._jobs.recent()).get(kind_of(order), 0.0)
+        measured = known.get(kind_of(order), 0.0)
         guessed = 0.0 if measured else await self._rough.tokens_per_second(base, order.settings)
         return estimate(settled, dataset, base, measured, misfit, guessed=guessed, held_out=held_out)
 
@@ -125,6 +149,22 @@ def estimate(
         fits=not misfit,
         warnings=[*order.warnings, *_warnings(order, dataset, planned), *([misfit] if misfit else [])],
     )
+
+
+def _lateness(order: Order, seconds: float, now: float) -> Sequence[str]:
+    """What is to be said of an order that ends after its deadline even on an idle machine."""
+    if not order.deadline or now + seconds <= order.deadline:
+        return []
+    return [
+        f"by the estimate it trains for {_span(seconds)} on a machine that does nothing else, and the deadline is in "
+        f"{_span(order.deadline - now)}: order less (epochs, max_steps, sample_rows), or a later deadline"
+    ]
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _warnings(order: Order, dataset: Dataset, planned: int) -> Sequence[str]:

@@ -5,7 +5,7 @@ Invariant: who changes a job sees what everybody before it decided.
 
 from collections.abc import Awaitable, Callable, Set
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
@@ -64,7 +64,7 @@ class Jobs:
 
         def queue(session: Session) -> str:
             require_few(session, tenant, 1, self.most_unfinished)
-            settled, dataset = settled_order(session, tenant, order)
+            settled, dataset = settled_order(session, tenant, order, self._seconds())
             progress = Progress(total_steps=steps(examples(dataset, settled), settled))
             row = add(session, tenant, self._new_id(), principal, settled, progress, self._seconds())
             return row.job
@@ -246,28 +246,39 @@ def step_tokens(dataset: Dataset, order: Order) -> float:
     return min(settings.batch_rows, count) * min(dataset.tokens / max(1, count), sides * settings.max_row_tokens)
 
 
-def settled_order(session: Session, tenant: str, order: Order, *, for_use: bool = True) -> tuple[Order, Dataset]:
-    """The order with what only the tables know, and its dataset.
+def settled_order(
+    session: Session, tenant: str, order: Order, now: float, *, for_use: bool = True, within: str = ""
+) -> tuple[Order, Dataset]:
+    """The order with what only the tables know, and its dataset; it is queued at ``now`` (Unix seconds).
 
-    `for_use`: the datasets stay while the job does; without it nothing is held, and a read will do.  Raises
-    DATASET_NOT_FOUND, JOB_NOT_FOUND for one that is to be waited for, FIELD_INVALID for rows that the objective does not
-    take and for a job that nothing can follow.
+    `for_use`: the datasets stay while the job does; without it nothing is held, and a read will do.  `within` is where the
+    order stands in its request.  Raises DATASET_NOT_FOUND, JOB_NOT_FOUND for one that is to be waited for, FIELD_INVALID
+    for rows that the objective does not take, for a job that nothing can follow and for a deadline that has passed.
     """
+    _require_future(order, now, f"{within}deadline")
     dataset = find_dataset(session, tenant, order.dataset, for_use=for_use)
-    _require_fit(dataset, order, "dataset")
+    _require_fit(dataset, order, f"{within}dataset")
     settled = replace(
         order, dataset=dataset.key, dataset_digest=dataset.digest, step_tokens=step_tokens(dataset, order)
     )
     if order.validation_dataset:
         held_out = find_dataset(session, tenant, order.validation_dataset, for_use=for_use)
-        _require_fit(held_out, order, "validation_dataset")
+        _require_fit(held_out, order, f"{within}validation_dataset")
         settled = replace(settled, validation_dataset=held_out.key, validation_dataset_digest=held_out.digest)
     for name in order.depends_on:
         state = State(find(session, tenant, name).state)
         if state in (State.FAILED, State.CANCELLED):
             problem = f"the job {name} has {state.value}: nothing can follow it"
-            raise Failure(Reason.FIELD_INVALID, field="depends_on", problem=problem)
+            raise Failure(Reason.FIELD_INVALID, field=f"{within}depends_on", problem=problem)
     return settled, dataset
+
+
+def _require_future(order: Order, now: float, field: str) -> None:
+    if order.deadline and order.deadline <= now:
+        moment = f"{datetime.fromtimestamp(order.deadline, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        raise Failure(
+            Reason.FIELD_INVALID, field=field, problem=f"{moment} has passed: give a later one, or leave it out"
+        )
 
 
 def _require_fit(dataset: Dataset, order: Order, field: str) -> None:

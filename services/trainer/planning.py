@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
+from services.chassis.errors import Failure, Reason
 from services.trainer.job import Job, Order, State
 from services.trainer.scheduling import state as scheduling
 from services.trainer.scheduling.room import gib
@@ -27,17 +28,34 @@ _TOLD_ROW_BYTES = 1024**2
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What an operator grants a tenant; None is no limit."""
+    """What an operator grants a tenant; None is no limit.  ``highest_priority`` is the highest class that it may order."""
 
     weight: float = 1.0
     resident_bytes: int | None = None
     concurrent_jobs: int | None = None
     tokens_per_hour: int | None = None
+    highest_priority: scheduling.Priority = scheduling.Priority.HIGH
 
     @property
     def quota(self) -> scheduling.Quota:
         """Its limits, as the plan takes them."""
         return scheduling.Quota(self.resident_bytes, self.concurrent_jobs, self.tokens_per_hour)
+
+    def class_of(self, asked: scheduling.Priority | None) -> scheduling.Priority:
+        """The class of an order that asks for it; None, for one that asks for none, is NORMAL where that is allowed.
+
+        Raises FIELD_INVALID for one above the highest.
+        """
+        highest = self.highest_priority
+        if asked is None:
+            return min(scheduling.Priority.NORMAL, highest)
+        if asked > highest:
+            problem = (
+                f"{asked.name} is above {highest.name}, the highest class that you may order here: order {highest.name} or "
+                "leave it out, or have the operator raise your highest_priority"
+            )
+            raise Failure(Reason.FIELD_INVALID, field="priority", problem=problem)
+        return asked
 
 
 @dataclass(frozen=True, slots=True)

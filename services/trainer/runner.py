@@ -25,7 +25,7 @@ from services.trainer.jobs import Jobs
 from services.trainer.leases import Leases
 from services.trainer.meter import Meter
 from services.trainer.outages import Patience
-from services.trainer.planning import Seen, allowance_of, gang_unfit, needs, state_of, unfit
+from services.trainer.planning import Allowance, Seen, allowance_of, gang_unfit, needs, state_of, unfit
 from services.trainer.remains import Remains
 from services.trainer.reports import Reports
 from services.trainer.scheduling.actions import Action, Drop, Go, Hold, Planned, Preempt, Start, Unfit, Verdict
@@ -105,10 +105,13 @@ class Runner:
         self._speeds: Mapping[Kind, float] = {}
         self.verdicts: dict[str, Verdict] = {}
 
+    def allowance(self, tenant: str) -> Allowance:
+        """What the tenant is granted here."""
+        return allowance_of(tenant, self._granted.allowances)
+
     def misfit(self, tenant: str, order: Order) -> str:
         """Why the order could never be trained here, with the arithmetic; empty when it could."""
-        granted = allowance_of(tenant, self._granted.allowances)
-        return unfit(order, self.nodes(), granted, gangs=self._executor.gangs)
+        return unfit(order, self.nodes(), self.allowance(tenant), gangs=self._executor.gangs)
 
     def require_fit(self, tenant: str, order: Order) -> Order:
         """Return the order.  Raises SETTINGS_UNFIT for one that could never be trained here."""
@@ -271,7 +274,7 @@ class Runner:
             return
         async with AsyncExitStack() as vain:
             vain.push_async_callback(kept.aclose)
-            claimed = await self._leases.claim(job, nodes, allowance_of(job.tenant, self._granted.allowances))
+            claimed = await self._leases.claim(job, nodes, self.allowance(job.tenant))
             if claimed is None:
                 # Cancelled or paused since it was planned, or another trainer's by now, as its place in a quota may be.
                 return

@@ -130,8 +130,9 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         self._publications = verbs.publications
 
     async def CreateJob(self, request: training_pb2.CreateJobRequest, context: Any) -> training_pb2.CreateJobResponse:
-        _, order = await self._order(request)
-        self._runner.require_fit(wire.tenant(), order)
+        base, asked = await self._order(request)
+        self._runner.require_fit(wire.tenant(), asked)
+        (order,) = await self._estimates.warned(wire.tenant(), [asked], base.architecture)
         queued = await self._jobs.create(wire.tenant(), current().principal_id, order, key_for(request))
         return training_pb2.CreateJobResponse(job=self._job(queued))
 
@@ -181,7 +182,8 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         base = await self._bases.chosen(request.base)
         start = await self._starts.chosen(request.start_version, base)
         data = await self._estimates.data(wire.tenant(), request.dataset, request.validation_dataset)
-        order = self._bases.completed(wire_jobs.order(request, base, start), base, data)
+        granted = self._runner.allowance(wire.tenant())
+        order = self._bases.completed(wire_jobs.order(request, base, start, granted), base, data)
         await self._require_named(order, data)
         return base, order
 
@@ -222,15 +224,16 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
             base = await self._bases.chosen(request.job.base)
             start = await self._starts.chosen(request.job.start_version, base)
             data = await self._estimates.data(wire.tenant(), request.job.dataset, request.job.validation_dataset)
-        orders = []
+        orders, granted = [], self._runner.allowance(wire.tenant())
         for place, member in enumerate(members):
             with wire_sweeps.at_member(request, place):
-                order = self._bases.completed(wire_jobs.order(member, base, start), base, data)
+                order = self._bases.completed(wire_jobs.order(member, base, start, granted), base, data)
                 orders.append(self._runner.require_fit(wire.tenant(), order))
         with wire.below("job"):
             # Of all members: axes and members are settings.
             await self._require_named(orders[0], data)
-        asked = wire_sweeps.asked(request, orders)
+        warned = await self._estimates.warned(wire.tenant(), orders, base.architecture)
+        asked = wire_sweeps.asked(request, warned)
         made = await self._sweeps.create(wire.tenant(), current().principal_id, asked, key_for(request))
         return training_pb2.CreateSweepResponse(sweep=wire_sweeps.sweep(made, self._job))
 

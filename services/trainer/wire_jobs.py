@@ -11,6 +11,7 @@ from services.trainer.bases import Chosen
 from services.trainer.checkpoints import Checkpoint
 from services.trainer.estimates import Estimate
 from services.trainer.job import Event, EventKind, Job, Order, State
+from services.trainer.planning import Allowance
 from services.trainer.scheduling.actions import Verdict
 from services.trainer.scheduling.state import Priority
 from services.trainer.wire import timestamp
@@ -19,7 +20,7 @@ from services.trainer.wire_settings import settings, wire_settings
 STATES = {state: training_pb2.JobState.Value(f"JOB_STATE_{state.name}") for state in State}
 _KINDS = {kind: training_pb2.JobEventKind.Value(f"JOB_EVENT_KIND_{kind.name}") for kind in EventKind}
 _PRIORITIES = {
-    training_pb2.PRIORITY_UNSPECIFIED: Priority.NORMAL,
+    training_pb2.PRIORITY_UNSPECIFIED: None,
     training_pb2.PRIORITY_LOW: Priority.LOW,
     training_pb2.PRIORITY_NORMAL: Priority.NORMAL,
     training_pb2.PRIORITY_HIGH: Priority.HIGH,
@@ -27,10 +28,10 @@ _PRIORITIES = {
 _WIRE_PRIORITIES = {priority: training_pb2.Priority.Value(f"PRIORITY_{priority.name}") for priority in Priority}
 
 
-def order(request: training_pb2.CreateJobRequest, base: Chosen, start_version: str) -> Order:
+def order(request: training_pb2.CreateJobRequest, base: Chosen, start_version: str, granted: Allowance) -> Order:
     """What is asked for, every default filled in; base and start are what the request's names mean.
 
-    Raises FIELD_INVALID for what the wire's types allow and cannot be.
+    Raises FIELD_INVALID for what the wire's types allow and cannot be, and for a class that is not ``granted``.
     """
     return Order(
         model=request.model,
@@ -50,7 +51,7 @@ def order(request: training_pb2.CreateJobRequest, base: Chosen, start_version: s
         base_uri=base.uri,
         validation_dataset=request.validation_dataset,
         start_version=start_version,
-        priority=_PRIORITIES[request.priority],
+        priority=granted.class_of(_PRIORITIES[request.priority]),
         deadline=_deadline(request),
         depends_on=tuple(request.depends_on),
         processes=request.processes or 1,

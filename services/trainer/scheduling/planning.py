@@ -14,7 +14,7 @@ from services.trainer.scheduling.actions import Action, Drop, Planned, Preempt, 
 from services.trainer.scheduling.estimates import Forecast
 from services.trainer.scheduling.limits import Limits, spent
 from services.trainer.scheduling.preemption import Preemption
-from services.trainer.scheduling.ranking import Candidate, in_line
+from services.trainer.scheduling.ranking import Candidate, in_line, late, reachable
 from services.trainer.scheduling.room import Room, gib
 from services.trainer.scheduling.state import Job, Node, Outcome, Phase, Process, State, processes_of
 from services.trainer.scheduling.turns import turns
@@ -166,7 +166,8 @@ def _verdicts(state: State, waiting: Iterable[tuple[Job, int, str]], now: float)
         finishes = [forecast.finish.get(dependency.job) for dependency in job.after]
         known = [finish for finish in finishes if finish is not None]
         start, finish = forecast.admit(job, max([earliest, *known]))
-        verdicts.append(Verdict(job.job, position, why, start, finish))
+        told = why + late(job.deadline, now, can_be_met=reachable(job, now))
+        verdicts.append(Verdict(job.job, position, told, start, finish))
     stepped = _stepped(state)
     resident = [job for job in state.jobs if job.resident]
     ends = forecast.finish
@@ -186,6 +187,11 @@ def _stepped(state: State) -> dict[Process, float]:
 
 def _resting(state: State, job: Job, stepped: Mapping[Process, float], now: float) -> str:
     """Why a job that is in memory does not compute; empty when it does, or when another trainer knows."""
+    why = _rests(state, job, stepped, now)
+    return why and why + late(job.deadline, now, can_be_met=reachable(job, now))
+
+
+def _rests(state: State, job: Job, stepped: Mapping[Process, float], now: float) -> str:
     if not {node.node for node in state.nodes if node.alive}.issuperset(job.nodes):
         return "its machine does not answer; it goes on from its last checkpoint once its lease has run out"
     if job.phase is Phase.STOPPING:

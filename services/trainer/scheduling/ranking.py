@@ -64,7 +64,7 @@ def pressing(state: State, now: float) -> frozenset[str]:
     by_class: dict[int, list[tuple[float, str, float]]] = defaultdict(list)
     for job in state.jobs:
         seconds = _hurried_seconds(job, state)
-        if job.deadline is not None and now + (job.seconds_left or 0.0) <= job.deadline:
+        if job.deadline is not None and reachable(job, now):
             by_class[job.priority].append((job.deadline, job.job, seconds))
     for dated in by_class.values():
         dated.sort()
@@ -75,6 +75,18 @@ def pressing(state: State, now: float) -> frozenset[str]:
                 last = count
         pressed.update(name for _, name, _ in dated[:last])
     return frozenset(pressed)
+
+
+def reachable(job: Job, now: float) -> bool:
+    """Whether the job's deadline, if it has one, could be met by starting now (work of unknown length counts nothing)."""
+    return job.deadline is None or now + (job.seconds_left or 0.0) <= job.deadline
+
+
+def late(deadline: float | None, now: float, *, can_be_met: bool) -> str:
+    """What is added to why a job waits, when its deadline is past or past hope; empty when it is not."""
+    if deadline is None or (can_be_met and now <= deadline):
+        return ""
+    return "; its deadline has passed" if now > deadline else "; its deadline can no longer be met"
 
 
 def _hurried_seconds(job: Job, state: State) -> float:

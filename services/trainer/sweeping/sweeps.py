@@ -74,7 +74,7 @@ class Sweeps:
             name = self._new_id()
             created = []
             for asked_order, point in zip(asked.orders, asked.points, strict=True):
-                own, dataset = settled_order(session, tenant, asked_order)
+                own, dataset = settled_order(session, tenant, asked_order, self._seconds(), within="job.")
                 total = steps(examples(dataset, own), own)
                 paced_settings, holds = paced(own.settings, asked.rungs, total)
                 settled = replace(own, settings=paced_settings, sweep=name)

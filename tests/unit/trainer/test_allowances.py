@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from services.trainer.config import TenantAllowance, TrainerSettings
 from services.trainer.planning import Allowance, allowance_of
+from services.trainer.scheduling.state import Priority
 
 README = Path(__file__).parents[3] / "README.md"
 NAME = "TRIVIUM_TRAINER_ALLOWANCES"
@@ -25,7 +26,7 @@ def test_the_example_in_the_readme_is_what_it_says(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv(NAME, documented())
     granted = TrainerSettings().allowance_by_tenant
     assert granted["acme"] == Allowance(2.0, 4_000_000_000, 8, 1_000_000)
-    assert allowance_of("somebody", granted) == Allowance(1.0, None, 4, None)
+    assert allowance_of("somebody", granted) == Allowance(1.0, None, 4, None, Priority.NORMAL)
 
 
 def test_the_readme_explains_every_field() -> None:
@@ -40,6 +41,10 @@ def test_the_readme_explains_every_field() -> None:
         ('{"acme": {"weight": 0}}', r"acme\.weight\n +Input should be greater than 0"),
         ('{"acme": {"weight": NaN}}', r"acme\.weight\n +Input should be a finite number"),
         ('{"acme": {"resident_bytes": "4 GB"}}', r"acme\.resident_bytes\n +Input should be a valid integer"),
+        (
+            '{"acme": {"highest_priority": "urgent"}}',
+            r"acme\.highest_priority\n +Input should be 'low', 'normal' or 'high'",
+        ),
         ('{"acme": {"concurrent_jobs": 0}}', r"acme\.concurrent_jobs\n +Input should be greater than or equal to 1"),
     ],
 )

@@ -46,8 +46,9 @@ async def refusal(asked: Callable[[], Awaitable[object]]) -> tuple[Reason, str |
         ({"settings": Settings(objective=Objective.DPO)}, Reason.FIELD_INVALID),
         ({"depends_on": ("absent",)}, Reason.JOB_NOT_FOUND),
         ({"depends_on": ("j1",)}, Reason.FIELD_INVALID),
+        ({"deadline": 1.0}, Reason.FIELD_INVALID),
     ],
-    ids=["no dataset", "no validation dataset", "other rows", "no job to follow", "a job that was cancelled"],
+    ids=["no dataset", "no validation dataset", "other rows", "no job to follow", "a job that was cancelled", "late"],
 )
 async def test_an_estimate_fails_as_the_order_would(
     database: Database, jobs: Jobs, fields: dict[str, object], reason: Reason
@@ -94,6 +95,25 @@ async def test_the_time_of_a_first_job_is_a_rough_one_and_that_of_the_next_is_by
     await reports_in(database).store([said(job, step(1, 400)), said(job, Line(Said.USAGE), seconds=2.0)])
     second = await estimates.of("acme", ORDER, SHAPE, "")
     assert (second.tokens_per_second, second.seconds) == (200.0, second.tokens / 200)
+
+
+async def test_a_deadline_that_by_the_estimate_cannot_be_met_is_warned_of(database: Database, jobs: Jobs) -> None:
+    await stored(database)
+    job = await begun(database, jobs)
+    await reports_in(database).store([said(job, step(1, 400)), said(job, Line(Said.USAGE), seconds=200.0)])
+    now = 1_900_000_000.0
+    estimates = Estimates(database, jobs, UNMEASURABLE, now=lambda: now)
+    seconds = (await estimates.of("acme", ORDER, SHAPE, "")).seconds
+    assert seconds > 1
+    soon, later = replace(ORDER, deadline=now + seconds - 1), replace(ORDER, deadline=now + seconds)
+    orders = [soon, later, ORDER, replace(soon, dataset="absent"), replace(soon, deadline=now)]
+    warned = await estimates.warned("acme", orders, SHAPE)
+    assert warned[1:] == orders[1:]
+    (warning,) = warned[0].warnings
+    assert f"it trains for {seconds:.0f} s" in warning
+    assert f"the deadline is in {seconds - 1:.0f} s: order less" in warning
+    assert warning in (await estimates.of("acme", soon, SHAPE, "")).warnings
+    assert warning not in (await estimates.of("acme", later, SHAPE, "")).warnings
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from services.trainer.bases import Chosen
 from services.trainer.honoured import require_honoured
 from services.trainer.job import Order
 from services.trainer.needs import _NAMED_AS_LLAMAS, Architecture, architecture
+from services.trainer.planning import Allowance
 from services.trainer.recipes.filling import RECIPES, fill
 from services.trainer.settings import Method
 from services.trainer.wire_jobs import order
@@ -34,7 +35,7 @@ ADAPTERS = ("METHOD_LORA", "METHOD_RSLORA", "METHOD_DORA", "METHOD_QLORA")
 def ordered(fields: Mapping[str, Any], base: Architecture = LLAMA, **job: Any) -> Order:
     """The order that a request with these settings makes."""
     request = training_pb2.CreateJobRequest(model="m", dataset="d", settings=fields, **job)  # type: ignore[arg-type]  # a message as a mapping
-    return order(request, Chosen("tiny", "sha256:base", "", base), str(job.get("start_version", "")))
+    return order(request, Chosen("tiny", "sha256:base", "", base), str(job.get("start_version", "")), Allowance())
 
 
 def refused(fields: Mapping[str, Any], base: Architecture = LLAMA, **job: Any) -> Failure:
@@ -210,6 +211,7 @@ def test_what_is_honoured_is_taken_and_may_be_ordered_again_as_a_job_shows_it(fi
         training_pb2.CreateJobRequest(model="m", dataset="d", settings=shown),
         Chosen("tiny", "sha256:base", "", LLAMA),
         "",
+        Allowance(),
     )
     assert again.settings == asked.settings
     require_honoured(again, LLAMA)
@@ -230,10 +232,10 @@ def test_what_a_recipe_fills_in_is_taken(recipe: Any, choice: str, rows: int) ->
     for facts in facts_for(recipe, choice, rows, longest=5000):
         filled = wire_recipes.filled(fill(recipe.name, facts, choice), "house").job
         chosen = Chosen("tiny", "sha256:base", "", LLAMA)
-        require_honoured(order(filled, chosen, ""), LLAMA)
+        require_honoured(order(filled, chosen, "", Allowance()), LLAMA)
         # Judged on rows of their own, too.
         filled.validation_dataset = "held-out"
-        require_honoured(order(filled, chosen, ""), LLAMA)
+        require_honoured(order(filled, chosen, "", Allowance()), LLAMA)
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -316,6 +316,22 @@ async def test_a_job_that_is_begun_and_paused_at_once_is_one_or_the_other_first(
         assert states in ([State.QUEUED, State.PAUSED], [State.QUEUED, State.RUNNING, State.PAUSING])
 
 
+async def test_a_deadline_that_has_passed_is_refused_and_a_repeat_of_an_order_from_before_it_is_not(
+    database: Database, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stored(database)
+    moment = 1_900_000_000.0
+    monkeypatch.setattr(jobs, "_now", lambda: datetime.fromtimestamp(moment, UTC))
+    key = IdempotencyKey("acme", "CreateJob", "r", b"")
+    order = replace(ORDER, deadline=moment + 1)
+    made = await jobs.create("acme", "ada", order, key)
+    moment += 1
+    assert (await jobs.create("acme", "ada", order, key)).job == made.job
+    with pytest.raises(Failure, match="2030-03-17 17:46:41 UTC has passed: give a later one") as refused:
+        await jobs.create("acme", "ada", order, IdempotencyKey("acme", "CreateJob", "", b""))
+    assert (refused.value.reason, refused.value.field) == (Reason.FIELD_INVALID, "deadline")
+
+
 async def test_a_paused_job_is_queued_again_once(database: Database, jobs: Jobs) -> None:
     await stored(database)
     for _ in range(ROUNDS):

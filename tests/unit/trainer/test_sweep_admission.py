@@ -1,10 +1,13 @@
-"""A sweep of which one member could never be trained here is refused whole, before any of it is queued."""
+"""What could never be trained here, or may not be ordered, is refused whole, before any of it is queued."""
 
+import time
+from collections.abc import Mapping
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from trivium.trainer.v1 import training_pb2
 
 from services.chassis.context import Bearer, RequestContext, Role, serving
@@ -13,13 +16,24 @@ from services.trainer.bases import Chosen
 from services.trainer.estimates import Estimates
 from services.trainer.job import Order
 from services.trainer.needs import Architecture
+from services.trainer.planning import Allowance
+from services.trainer.rough_speed import Rough
 from services.trainer.row_needs import Data
+from services.trainer.runner import Runner
+from services.trainer.scheduling.state import Priority
 from services.trainer.servicer import TrainingServicer
 from tests.unit.trainer.scripted import World
-from tests.unit.trainer.test_estimates import UNMEASURABLE
 
 ASKING = RequestContext("acme", "ada", frozenset({Role.MEMBER}), Bearer(), "c", None, "/CreateSweep")
 SHAPE = Architecture(hidden_size=32, intermediate_size=64, layers=2, vocabulary=100, tied=True, linears={})
+
+
+async def _slow(inputs: int, outputs: int) -> Mapping[str, float]:
+    return {"bfloat16": 1e5}
+
+
+# A machine on which a token of that shape takes about a second.
+ONE_A_SECOND = Rough(_slow)
 
 
 class Bases:
@@ -39,20 +53,66 @@ class Starts:
         return ""
 
 
-async def test_a_member_that_does_not_fit_refuses_the_sweep_with_the_arithmetic(world: World) -> None:
+def servicer(world: World, runner: Runner) -> TrainingServicer:
+    """Takes orders for the world's runner."""
+    verbs: dict[str, Any] = dict.fromkeys(("datasets", "bell", "jobs_dir", "publications"))
+    verbs |= {"jobs": world.jobs, "sweeps": world.sweeps, "bases": Bases(), "starts": Starts(), "runner": runner}
+    verbs["estimates"] = Estimates(world.database, world.jobs, ONE_A_SECOND)
+    return TrainingServicer(cast("Any", SimpleNamespace(**verbs)), cast("Any", None))
+
+
+def sweep_of(*ranks: str, **fields: Any) -> training_pb2.CreateSweepRequest:
+    """A request for a sweep over ranks."""
     settings = training_pb2.TrainingSettings(validation_ratio=0.2, evaluation_steps=1)
-    wanted = training_pb2.CreateSweepRequest(
-        job=training_pb2.CreateJobRequest(model="m", dataset="rows", settings=settings),
-        axes=[training_pb2.SweepAxis(setting="lora.rank", values=["4", "16"])],
+    return training_pb2.CreateSweepRequest(
+        job=training_pb2.CreateJobRequest(model="m", dataset="rows", settings=settings, **fields),
+        axes=[training_pb2.SweepAxis(setting="lora.rank", values=ranks)],
     )
+
+
+def job_of(**fields: Any) -> training_pb2.CreateJobRequest:
+    """A request for a job of a small rank."""
+    job = sweep_of(**fields).job
+    job.settings.lora.rank = 4
+    return job
+
+
+async def test_a_member_that_does_not_fit_refuses_the_sweep_with_the_arithmetic(world: World) -> None:
     async with world.running() as runner:
-        verbs: dict[str, Any] = dict.fromkeys(("jobs", "datasets", "bell", "jobs_dir", "publications"))
-        verbs |= {"sweeps": world.sweeps, "bases": Bases(), "starts": Starts(), "runner": runner}
-        verbs["estimates"] = Estimates(world.database, world.jobs, UNMEASURABLE)
-        servicer = TrainingServicer(cast("Any", SimpleNamespace(**verbs)), cast("Any", None))
         with serving(ASKING), pytest.raises(Failure) as refused:
-            await servicer.CreateSweep(wanted, None)
+            await servicer(world, runner).CreateSweep(sweep_of("4", "16"), None)
     assert refused.value.reason is Reason.SETTINGS_UNFIT
     assert "1048576.0 GiB for the job" in refused.value.sentence
     assert await world.sweeps.page("acme", 10, None) == []
     assert await world.jobs.unfinished() == []
+
+
+async def test_a_class_above_what_the_tenant_may_order_is_refused_wherever_it_is_asked_for(world: World) -> None:
+    sweep = sweep_of("4", "8", priority=training_pb2.PRIORITY_HIGH)
+    granted = Allowance(highest_priority=Priority.NORMAL)
+    async with world.running(acme=granted) as runner:
+        served = servicer(world, runner)
+        for call, request, field in (
+            (served.CreateSweep, sweep, "job.priority"),
+            (served.CreateJob, sweep.job, "priority"),
+            (served.EstimateJob, training_pb2.EstimateJobRequest(job=sweep.job), "job.priority"),
+        ):
+            with serving(ASKING), pytest.raises(Failure, match="HIGH is above NORMAL") as refused:
+                await cast("Any", call)(request, None)
+            assert refused.value.field == field
+    assert await world.jobs.unfinished() == []
+
+
+async def test_members_and_jobs_that_cannot_meet_their_deadlines_are_queued_with_a_warning(world: World) -> None:
+    # Ten rows of a token each, three times over, one token a second.
+    deadline = Timestamp(seconds=int(time.time()) + 5)
+    async with world.running() as runner:
+        served = servicer(world, runner)
+        with serving(ASKING):
+            made = await served.CreateSweep(sweep_of("4", "8", deadline=deadline), None)
+            alone = await served.CreateJob(job_of(deadline=deadline), None)
+            timely = await served.CreateJob(job_of(), None)
+    warnings = [list(job.warnings) for job in (*made.sweep.members, alone.job)]
+    assert [len(said) for said in warnings] == [1, 1, 1]
+    assert all("a later deadline" in warning for (warning,) in warnings)
+    assert list(timely.job.warnings) == []

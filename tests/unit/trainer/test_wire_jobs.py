@@ -11,7 +11,7 @@ from services.chassis.errors import Failure, Reason
 from services.trainer.bases import Chosen
 from services.trainer.job import Job, Lease, Progress, State
 from services.trainer.needs import architecture
-from services.trainer.planning import Seen, state_of
+from services.trainer.planning import Allowance, Seen, state_of
 from services.trainer.scheduling.actions import Verdict
 from services.trainer.scheduling.state import Node, Priority
 from services.trainer.wire_jobs import job as wire_job
@@ -20,13 +20,16 @@ from services.trainer.wire_jobs import order
 SHAPE = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "vocab_size": 32, "model_type": "llama"}
 BASE = Chosen("tiny", "sha256:b", "", architecture(SHAPE))
 DEADLINE = 1_900_000_000.5
+UNLIMITED = Allowance()
 
 
-def ordered(**fields: object) -> Job:
+def ordered(granted: Allowance = UNLIMITED, **fields: object) -> Job:
     """A job of a request."""
     request = training_pb2.CreateJobRequest(model="m", dataset="rows", **fields)  # type: ignore[arg-type]  # of any type
     moment = datetime.fromtimestamp(100.0, UTC)
-    return Job("acme", "j", "ada", order(request, BASE, ""), State.QUEUED, Progress(total_steps=9), moment, moment)
+    return Job(
+        "acme", "j", "ada", order(request, BASE, "", granted), State.QUEUED, Progress(total_steps=9), moment, moment
+    )
 
 
 @pytest.mark.parametrize(
@@ -46,6 +49,17 @@ def test_a_requests_class_and_deadline_are_what_is_planned_with(said: training_p
     assert (planned.priority, planned.deadline) == (meant, DEADLINE)
     (undated,) = state_of([ordered()], {}, {}, seen).jobs
     assert undated.deadline is None
+
+
+def test_a_class_above_what_the_operator_allows_is_refused_and_one_left_out_is_what_is_allowed() -> None:
+    granted = Allowance(highest_priority=Priority.LOW)
+    assert ordered(granted).order.priority is Priority.LOW
+    assert ordered(granted, priority=training_pb2.PRIORITY_LOW).order.priority is Priority.LOW
+    assert ordered(Allowance(highest_priority=Priority.NORMAL)).order.priority is Priority.NORMAL
+    with pytest.raises(Failure) as refused:
+        ordered(granted, priority=training_pb2.PRIORITY_NORMAL)
+    assert (refused.value.reason, refused.value.field) == (Reason.FIELD_INVALID, "priority")
+    assert "NORMAL is above LOW" in refused.value.sentence
 
 
 def test_a_deadline_that_is_no_time_is_refused() -> None:

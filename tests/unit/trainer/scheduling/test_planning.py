@@ -341,6 +341,21 @@ def test_a_deadline_counts_once_no_time_is_left_and_only_while_it_can_be_met():
     assert starts(it, 600.0) == ["a", "late"]
 
 
+def test_who_waits_is_told_when_its_deadline_is_past_hope():
+    work: dict[str, Any] = {"tokens_left": 100, "tokens_per_second": 1.0, "deadline": 1000.0}
+    away = (Node("n", GIB, 2, alive=False),)
+    it = state(job("a", **work), job("b", deadline=1000.0), nodes=away)
+    assert verdict(it, 900.0, "a").why == "no machine is there at present"
+    assert verdict(it, 901.0, "a").why == "no machine is there at present; its deadline can no longer be met"
+    assert verdict(it, 1000.0, "b").why == "no machine is there at present"
+    assert verdict(it, 1001.0, "b").why == "no machine is there at present; its deadline has passed"
+    # One that trains does not wait.
+    stepping = running("a", stepped_at=1000.0, **work)
+    assert verdict(state(stepping, turns=(Turn(GROUP_HERE, True, 0.0),)), 1001.0, "a").why == ""
+    silent = verdict(state(stepping, turns=(Turn(GROUP_HERE, True, 0.0),)), 1031.0, "a").why
+    assert silent.endswith("keeps its machine busy; its deadline has passed")
+
+
 def test_a_class_of_which_a_tenant_gets_nothing_is_lifted_one_job_at_a_time():
     it = state(
         job("low", "poor", priority=Priority.LOW),

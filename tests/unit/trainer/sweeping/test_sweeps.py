@@ -367,3 +367,11 @@ async def test_a_member_that_waits_for_the_others_says_so_and_one_that_a_person_
     assert [whys.get(job.job, "") for job in (first, second, third)] == told
     # Ids are the tenants' own: another tenant's job of the same name is told nothing.
     assert await machine.sweeps.why_wait([replace(await machine.jobs.get("acme", first.job), tenant="other")]) == {}
+
+
+async def test_a_sweep_whose_deadline_has_passed_is_refused_by_its_field(database: Database) -> None:
+    asked = wanted(2)
+    late = replace(asked, orders=tuple(replace(order, deadline=1.0) for order in asked.orders))
+    with pytest.raises(Failure, match="has passed") as refused:
+        await sweeps_in(database).create("acme", "ada", late, NOBODYS)
+    assert refused.value.field == "job.deadline"

@@ -243,7 +243,7 @@ class _Priority:
 class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
-    """Not stated; NORMAL."""
+    """Not stated; NORMAL, or the highest class that the tenant may order where that is lower."""
     PRIORITY_LOW: _Priority.ValueType  # 1
     """Takes what others leave."""
     PRIORITY_NORMAL: _Priority.ValueType  # 2
@@ -252,10 +252,10 @@ class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.Val
     """Goes first, and may put others of the tenant's and lower ones off at their next step."""
 
 class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
-    """Which waiting job goes first, before fairness between tenants."""
+    """Which waiting job goes first, before fairness between tenants; an operator may bound what a tenant orders."""
 
 PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
-"""Not stated; NORMAL."""
+"""Not stated; NORMAL, or the highest class that the tenant may order where that is lower."""
 PRIORITY_LOW: Priority.ValueType  # 1
 """Takes what others leave."""
 PRIORITY_NORMAL: Priority.ValueType  # 2
@@ -940,7 +940,9 @@ class Job(_message.Message):
     queue_position: _builtins.int
     """Place in the queue, from 1; 0 when it does not wait."""
     waiting_reason: _builtins.str
-    """Why it waits, or why one that trains has taken no step for half a minute, for people; empty when neither is so."""
+    """Why it waits, be it to train or to be registered, or why one that trains has taken no step for half a minute, for
+    people; with a word when its deadline is past hope. Empty when it does not wait.
+    """
     tokens_per_second: _builtins.float
     """Tokens a second, lately."""
     gradient_norm: _builtins.float

@@ -38,8 +38,9 @@ class TrainingServiceStub:
     CreateJob: _grpc.UnaryUnaryMultiCallable[_training_pb2.CreateJobRequest, _training_pb2.CreateJobResponse]
     """Queues a job and returns it. Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, NOT_FOUND /
     JOB_NOT_FOUND for one of depends_on, INVALID_ARGUMENT / FIELD_INVALID for rows that the objective does not take, a
-    start on another base, a name that is none, a dependency that has failed or a setting that the rest of the order leaves
-    without an effect, INVALID_ARGUMENT / SETTINGS_UNFIT for layers that the base lacks and, with the arithmetic, for what
+    start on another base, a name that is none, a dependency that has failed, a deadline that has passed, a class above the
+    highest that the operator lets the tenant order or a setting that the rest of the order leaves without an effect,
+    INVALID_ARGUMENT / SETTINGS_UNFIT for layers that the base lacks and, with the arithmetic, for what
     this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL, RESOURCE_EXHAUSTED / JOBS_EXHAUSTED for more jobs
     that have not ended than a tenant may have (2000, unless set otherwise); where start_version leads nowhere, with
     NOT_FOUND / MODEL_NOT_FOUND (also for a number or an alias that the model lacks), NOT_FOUND / VERSION_NOT_FOUND for a
@@ -117,8 +118,9 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     CreateJob: _aio.UnaryUnaryMultiCallable[_training_pb2.CreateJobRequest, _training_pb2.CreateJobResponse]  # type: ignore[assignment]
     """Queues a job and returns it. Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, NOT_FOUND /
     JOB_NOT_FOUND for one of depends_on, INVALID_ARGUMENT / FIELD_INVALID for rows that the objective does not take, a
-    start on another base, a name that is none, a dependency that has failed or a setting that the rest of the order leaves
-    without an effect, INVALID_ARGUMENT / SETTINGS_UNFIT for layers that the base lacks and, with the arithmetic, for what
+    start on another base, a name that is none, a dependency that has failed, a deadline that has passed, a class above the
+    highest that the operator lets the tenant order or a setting that the rest of the order leaves without an effect,
+    INVALID_ARGUMENT / SETTINGS_UNFIT for layers that the base lacks and, with the arithmetic, for what
     this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL, RESOURCE_EXHAUSTED / JOBS_EXHAUSTED for more jobs
     that have not ended than a tenant may have (2000, unless set otherwise); where start_version leads nowhere, with
     NOT_FOUND / MODEL_NOT_FOUND (also for a number or an alias that the model lacks), NOT_FOUND / VERSION_NOT_FOUND for a
@@ -199,8 +201,9 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_training_pb2.CreateJobResponse, _abc.Awaitable[_training_pb2.CreateJobResponse]]:
         """Queues a job and returns it. Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, NOT_FOUND /
         JOB_NOT_FOUND for one of depends_on, INVALID_ARGUMENT / FIELD_INVALID for rows that the objective does not take, a
-        start on another base, a name that is none, a dependency that has failed or a setting that the rest of the order leaves
-        without an effect, INVALID_ARGUMENT / SETTINGS_UNFIT for layers that the base lacks and, with the arithmetic, for what
+        start on another base, a name that is none, a dependency that has failed, a deadline that has passed, a class above the
+        highest that the operator lets the tenant order or a setting that the rest of the order leaves without an effect,
+        INVALID_ARGUMENT / SETTINGS_UNFIT for layers that the base lacks and, with the arithmetic, for what
         this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL, RESOURCE_EXHAUSTED / JOBS_EXHAUSTED for more jobs
         that have not ended than a tenant may have (2000, unless set otherwise); where start_version leads nowhere, with
         NOT_FOUND / MODEL_NOT_FOUND (also for a number or an alias that the model lacks), NOT_FOUND / VERSION_NOT_FOUND for a
