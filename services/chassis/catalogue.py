@@ -299,7 +299,7 @@ class Reason(Enum):
     CHECKPOINT_UNFIT = Entry(
         Code.FAILED_PRECONDITION, "No version can be made of the checkpoint of step {step}: {problem}."
     )
-    JOB_FINISHED = Entry(Code.FAILED_PRECONDITION, "The job {name} has already ended: {state}.")
+    JOB_FINISHED = Entry(Code.FAILED_PRECONDITION, "The job {name} has come too far for that: {state}.{remedy}")
     JOB_NOT_FOUND = Entry(Code.NOT_FOUND, "No job is named {name}.", "trivium.trainer.v1.Job")
     JOBS_EXHAUSTED = Entry(
         Code.RESOURCE_EXHAUSTED,

@@ -5,10 +5,12 @@ and no tenant's fetches, however slow or often tried again, keep another's from 
 """
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
 
@@ -60,12 +62,23 @@ def unhindered(job: Job, outcomes: Mapping[str, State]) -> bool:
     return all(outcomes.get(name) is State.SUCCEEDED for name in job.order.depends_on)
 
 
+def tried_again(until: float, now: float) -> str:
+    """A clause for people: when something that failed is tried again (Unix seconds)."""
+    return (
+        f"it is tried again at {datetime.fromtimestamp(until, UTC):%H:%M:%S} UTC"
+        if until > now
+        else "it is tried again"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Vain:
-    """Fetches of a job that failed so far, and when the next may begin (the loop's seconds)."""
+    """How often an errand of a job failed so far, when it is tried again (the loop's seconds, and Unix seconds), and why."""
 
     tries: int = 0
     next_at: float = 0.0
+    until: float = 0.0
+    why: str = ""
 
 
 class Errands:
@@ -99,6 +112,8 @@ class Errands:
         # Errands and the jobs they are run for, with the tenants of these.
         self._under_way: dict[tuple[str, str], str] = {}
         self._vain: dict[str, _Vain] = {}
+        # Registrations that were put off, by job.
+        self._put_off: dict[str, _Vain] = {}
         # Tenants whose jobs had fetches, by how many had begun before the last one.
         self._turns: dict[str, int] = {}
         self._begun = 0
@@ -134,6 +149,21 @@ class Errands:
         """Say which results are here, so that nobody takes them for lost."""
         await self._results.keep([job for errand, job in self._under_way if errand == "register"])
 
+    def fetching(self, job: Job, now: float) -> str:
+        """What the owner of a job is told whose base, or whose earlier version, is not on this machine."""
+        what = "its base or the version that it starts from" if job.order.start_version else "its base"
+        if vain := self._vain.get(job.job):
+            return f"{what} could not be fetched ({vain.why}); {tried_again(vain.until, now)}"
+        if ("fetch", job.job) in self._under_way:
+            return f"{what} is being fetched"
+        return f"{what} is fetched when its turn comes: {_FETCHES} are at a time, of a tenant's jobs {_TENANT_FETCHES}"
+
+    def registering(self, job: Job, now: float) -> str:
+        """What the owner of a trained job is told whose version is not registered; empty while nothing is in the way."""
+        if vain := self._put_off.get(job.job):
+            return f"its version could not be registered yet ({vain.why}); {tried_again(vain.until, now)}"
+        return "" if self._results.here(job) else self._results.missed(job)
+
     def _fetch_some(self, wanted: Sequence[Job]) -> None:
         """Give the free places to tenants in turn; those of one come in the order of the queue."""
         self._vain = {job.job: self._vain[job.job] for job in wanted if job.job in self._vain}
@@ -166,7 +196,12 @@ class Errands:
         self._done()
 
     async def _register(self, seen: Job) -> None:
-        tries = 0
+        try:
+            await self._register_at_last(seen)
+        finally:
+            self._put_off.pop(seen.job, None)
+
+    async def _register_at_last(self, seen: Job) -> None:
         while True:
             # Whoever asks for it may have looked before another had been done; and while it waited, a result that nobody
             # was heard of for long may have been taken for lost, or be so.
@@ -176,22 +211,32 @@ class Errands:
             try:
                 kept = await self._lineage(job)
                 version = await self._publisher.publish(job, self._results.path(job), kept)
-            except (PublishPostponed, OSError) as why:
+            except PublishPostponed as why:
+                await self._put_off_registration(job, str(why), str(why))
+            except OSError as error:
                 # The disk's faults are the operator's to mend: the job waits, and so does nobody else.
-                tries += 1
-                self._log.warning("registration_postponed", job=job.job, tries=tries, why=str(why))
-                await asyncio.sleep(self._pause_after(tries))
+                await self._put_off_registration(job, str(error), _of_the_system(error))
             except Failure as failure:
                 # Access or we ourselves are not ready: nothing that the job could be blamed for.
-                tries += 1
-                self._log.warning("registration_postponed", job=job.job, tries=tries, why=failure.reason.name)
-                await asyncio.sleep(self._pause_after(tries))
+                await self._put_off_registration(job, failure.reason.name, failure.sentence)
             except PublishRefused as refusal:
                 await self._decide(job, partial(_refused, seen, refusal))
                 return
             else:
                 await self._decide(job, partial(_succeeded, seen, version))
                 return
+
+    async def _put_off_registration(self, job: Job, logged: str, told: str) -> None:
+        """Log why, and wait until it is time to try again; people are told why meanwhile."""
+        tries = self._put_off.get(job.job, _Vain()).tries + 1
+        self._log.warning("registration_postponed", job=job.job, tries=tries, why=logged)
+        self._put_off[job.job] = self._vainly(tries, told)
+        await asyncio.sleep(self._pause_after(tries))
+
+    def _vainly(self, tries: int, told: str) -> _Vain:
+        pause_seconds = self._pause_after(tries)
+        next_at = asyncio.get_running_loop().time() + pause_seconds
+        return _Vain(tries, next_at, time.time() + pause_seconds, told.rstrip("."))
 
     async def _train_again(self, job: Job) -> None:
         await self._patiently(partial(self._results.train_again, job))
@@ -205,26 +250,30 @@ class Errands:
             await self._needed.fetch(job)
         except OSError as error:
             # The disk's faults are the operator's to mend.
-            self._postpone(job, str(error))
+            self._postpone(job, str(error), _of_the_system(error))
         except Failure as failure:
             if failure.code in PASSING:
-                self._postpone(job, failure.reason.name)
+                self._postpone(job, failure.reason.name, failure.sentence)
             else:
                 await self._refuse(job, failure.reason.name, failure.sentence)
 
-    def _postpone(self, job: Job, why: str) -> None:
-        """Have the fetch tried again after a pause."""
+    def _postpone(self, job: Job, logged: str, told: str) -> None:
+        """Have the fetch tried again after a pause; people are told why meanwhile."""
         tries = self._vain.get(job.job, _Vain()).tries + 1
-        self._log.warning("fetch_postponed", job=job.job, tries=tries, why=why)
-        loop, pause_seconds = asyncio.get_running_loop(), self._pause_after(tries)
-        self._vain[job.job] = _Vain(tries, loop.time() + pause_seconds)
-        loop.call_later(pause_seconds, self._done)
+        self._log.warning("fetch_postponed", job=job.job, tries=tries, why=logged)
+        self._vain[job.job] = vain = self._vainly(tries, told)
+        asyncio.get_running_loop().call_at(vain.next_at, self._done)
 
     async def _refuse(self, job: Job, reason: str, message: str) -> None:
         await self._decide(job, lambda now: moves.refuse(now, reason, message))
 
     async def _decide(self, job: Job, choose: Callable[[Job], Move | None]) -> None:
         await self._patiently(partial(self._jobs.decide, job, choose))
+
+
+def _of_the_system(error: OSError) -> str:
+    """What an error of the system says without its path, which is the operator's business."""
+    return f"the trainer's disk: {error.strerror or type(error).__name__}"
 
 
 def _awaited(job: Job, seen: Job) -> bool:

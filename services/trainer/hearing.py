@@ -21,6 +21,7 @@ from services.trainer.outages import Patience
 from services.trainer.reports import Report, Reports
 from services.trainer.sweeping.sweeps import Sweeps
 from services.trainer.terms import Limits
+from services.trainer.texts import fit
 from services.trainer.work import CHECKPOINTS, LAST, Line, Said
 
 # For the last words of processes, when the trainer stops: it does not wait for a database that is away longer.
@@ -41,7 +42,7 @@ class Hearing:
         folder: Path,
         limits: Limits,
         kept_seconds: float,
-        postpone: Callable[[str, int], None],
+        postpone: Callable[[str, int, str], None],
         patiently: Patience,
         meter: Meter,
         log: Log,
@@ -55,7 +56,7 @@ class Hearing:
         self._limits = limits
         # So long the checkpoints of a job that ended are kept.
         self._kept_seconds = kept_seconds
-        # With a job's name and how often in a row it was lost.
+        # With a job's name, how often in a row it was lost, and why for its owner.
         self._postpone = postpone
         self._patiently = patiently
         self._meter = meter
@@ -91,6 +92,8 @@ class Hearing:
                 continue
             if isinstance(news, Report):
                 self._meter.hear(news)
+                if news.line.said is Said.STARTED:
+                    self._holding.prepared(news.job)
             if isinstance(news, Report) and news.line.said not in LAST:
                 reports.append(news)
                 continue
@@ -109,7 +112,7 @@ class Hearing:
         self._log.warning("process_lost", job=job.job, how=lost.how, crashes=job.crashes + 1)
         self._meter.lost()
         # Before it is let go: whoever plans next finds it already.
-        self._postpone(job.job, job.crashes + 1)
+        self._postpone(job.job, job.crashes + 1, f"its process was lost ({fit(lost.how)})")
         await self._holding.settle(job, lambda now: moves.lost(now, lost.how, self._limits.max_crashes))
 
     async def _store(self, reports: list[Report]) -> None:

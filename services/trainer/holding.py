@@ -21,6 +21,8 @@ class _Held:
     # For whom it was told to give way.
     gives_way: str | None = None
     pauses: bool = False
+    # Its process has read what it needs before its first step.
+    prepared: bool = False
 
 
 class Holding(Collection[str]):
@@ -60,6 +62,15 @@ class Holding(Collection[str]):
     def pausing(self) -> set[str]:
         """The jobs that were told to pause."""
         return {name for name, held in self._held.items() if held.pauses}
+
+    def prepared(self, name: str) -> None:
+        """Note that the job's process has read what it needs before its first step; no error when it is not held."""
+        if held := self._held.get(name):
+            held.prepared = True
+
+    def unprepared(self) -> set[str]:
+        """The jobs whose processes have yet to."""
+        return {name for name, held in self._held.items() if not held.prepared}
 
     def gives_way(self, name: str, why: str) -> None:
         """Note that the job was told to give way, and for whom."""

@@ -122,9 +122,10 @@ class Jobs:
             state = State(row.state)
             if state in (State.CANCELLED, State.CANCELLING):
                 return job_of(row), False
-            # Trained and on its way into the registry: what is acknowledged there cannot be taken back from here.
+            # Trained and on its way into the registry: what is acknowledged there cannot be taken back from here, and what
+            # was sent may be acknowledged when nobody hears of it.
             if state.finished or state is State.REGISTERING:
-                raise Failure(Reason.JOB_FINISHED, name=job, state=state.value)
+                raise _too_far(row)
             wanted = State.CANCELLING if state.holds_child else State.CANCELLED
             move(session, row, wanted, "cancelled on request", self._seconds())
             return job_of(row), wanted.finished
@@ -140,7 +141,7 @@ class Jobs:
             if state in (State.PAUSED, State.PAUSING):
                 return job_of(row)
             if state not in (State.QUEUED, State.RUNNING):
-                raise Failure(Reason.JOB_FINISHED, name=job, state=state.value)
+                raise _too_far(row)
             wanted = State.PAUSING if state.holds_child else State.PAUSED
             move(session, row, wanted, "paused on request", self._seconds())
             return job_of(row)
@@ -216,6 +217,17 @@ class Jobs:
 
     def _seconds(self) -> float:
         return self._now().timestamp()
+
+
+def _too_far(row: JobRow) -> Failure:
+    """That the job can be neither cancelled nor paused any more, and what to do instead."""
+    remedy = ""
+    if State(row.state) is State.REGISTERING:
+        remedy = (
+            " It is trained, takes no part of the machine, and its version may be in the registry already: let the job "
+            "end, however long the registry is away, and delete the version if it is not wanted."
+        )
+    return Failure(Reason.JOB_FINISHED, name=row.job, state=row.state, remedy=remedy)
 
 
 def examples(dataset: Dataset, order: Order) -> int:

@@ -9,7 +9,7 @@ nothing for the job that is trained anew meanwhile.
 
 import json
 from collections.abc import Callable, Collection
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import update
@@ -21,6 +21,9 @@ from services.trainer.job_rows import find, move, take_queue
 from services.trainer.store import JobRow
 from services.trainer.sweeping.sweep_rows import member_row
 from services.trainer.work import ORDER, RESULT
+
+# Who has a result says so several times in it.
+_SILENT_SECONDS = 60.0
 
 
 class Results:
@@ -68,6 +71,16 @@ class Results:
     def lost(self, job: Job) -> bool:
         """Whether nobody has said for long that the result is there."""
         return self._now().timestamp() - job.result_seen_at > self._lost_seconds
+
+    def missed(self, job: Job) -> str:
+        """What the owner of a job is told whose result is not here, once who has it is silent; empty before."""
+        if self._now().timestamp() - job.result_seen_at <= _SILENT_SECONDS or not job.result_seen_at:
+            return ""
+        ends = datetime.fromtimestamp(job.result_seen_at + self._lost_seconds, UTC)
+        return (
+            "the trainer that has its result does not answer; the job is trained again if it has not come back by "
+            f"{ends:%H:%M:%S} UTC"
+        )
 
     async def train_again(self, job: Job) -> None:
         """Queue a job whose result is lost once more, unless somebody has said since that it is there."""

@@ -62,8 +62,9 @@ class Allowance:
 class Seen:
     """What the runner knows beside the table.
 
-    ``here`` are jobs whose base is on this machine, ``stopping`` those that were told to give way; ``speeds`` are of jobs
-    that have measured none of their own yet; ``elastic`` as State.elastic.
+    ``here`` are jobs whose base is on this machine, ``stopping`` those that were told to give way, ``unprepared`` those
+    whose processes have yet to read what comes before the first step; ``speeds`` are of jobs that have measured none of
+    their own yet; ``elastic`` as State.elastic.
     """
 
     replica: str
@@ -73,6 +74,7 @@ class Seen:
     here: Set[str]
     stopping: Set[str]
     threads: int
+    unprepared: Set[str] = frozenset()
     allowances: Mapping[str, Allowance] = field(default_factory=dict)
     policy: scheduling.Policy = field(default_factory=scheduling.Policy)
     speeds: Mapping[Kind, float] = field(default_factory=dict)
@@ -194,6 +196,7 @@ def _job(job: Job, outcomes: Mapping[str, State], seen: Seen) -> scheduling.Job:
             for name in job.order.depends_on
         ),
         stepped_at=measures.stepped_at,
+        prepared=job.job not in seen.unprepared,
     )
 
 

@@ -16,7 +16,8 @@ from services.chassis.errors import Failure, Reason
 from services.chassis.files import disk_full_named
 from services.chassis.logs import Log
 from services.trainer import moves
-from services.trainer.errands import PASSING, Errands, Prerequisite, unhindered
+from services.trainer.aside import Aside
+from services.trainer.errands import PASSING, Errands, Prerequisite
 from services.trainer.executors.executor import Executor, Lost, Training
 from services.trainer.hearing import Hearing
 from services.trainer.holding import Holding
@@ -76,7 +77,6 @@ class Runner:
         self._sweeps = sweeps
         self._remains = remains
         self._folder = folder
-        self._needed = needed
         self._work = work
         self._limits = limits
         self._granted = granted
@@ -99,7 +99,7 @@ class Runner:
             meter=meter,
             log=log,
         )
-        self._not_before: dict[str, float] = {}
+        self._aside = Aside(needed, errands)
         self._shared_at = 0.0
         self._measured_at = 0.0
         self._speeds: Mapping[Kind, float] = {}
@@ -150,10 +150,10 @@ class Runner:
         await self._remains.clear({*(job.job for job in jobs), *self.holding})
         await self._obey(jobs)
         by_name = {job.job: job for job in jobs}
-        self._not_before = {name: then for name, then in self._not_before.items() if name in by_name}
         outcomes = await self._jobs.states({name for job in jobs for name in job.order.depends_on})
         self._errands.see(jobs, outcomes)
         now = time.time()
+        aside = self._aside.verdicts(jobs, outcomes, now)
         if not self._speeds or now - self._measured_at > _SPEED_SECONDS:
             self._measured_at, self._speeds = now, speeds(await self._jobs.recent())
         seen = Seen(
@@ -161,8 +161,9 @@ class Runner:
             now=now,
             nodes=self._executor.nodes(),
             turns=self._executor.turns(),
-            here={job.job for job in jobs if self._ready(job, outcomes, now)},
+            here=by_name.keys() - aside.keys(),
             stopping=set(self.holding.giving_way()),
+            unprepared=self.holding.unprepared(),
             threads=self._granted.threads,
             allowances=self._granted.allowances,
             policy=self._granted.policy,
@@ -175,7 +176,7 @@ class Runner:
         # since is seen by its transaction, as it is when another trainer was faster.
         state, planned = await asyncio.to_thread(_planned, jobs, outcomes, usage, seen)
         self._meter.see(jobs, state, now)
-        self.verdicts = {entry.job: entry for entry in planned if isinstance(entry, Verdict)}
+        self.verdicts = aside | {entry.job: entry for entry in planned if isinstance(entry, Verdict)}
         for action in planned:
             if not isinstance(action, Verdict):
                 await self._act(action, by_name)
@@ -220,11 +221,6 @@ class Runner:
         except (OSError, KeyError, TypeError, ValueError):
             # The others are planned all the same; its start reads it again.
             return 0
-
-    def _ready(self, job: Job, outcomes: Mapping[str, State], now: float) -> bool:
-        """Whether the plan should count with the job; one that follows another has its place in it before its base."""
-        at_hand = self._needed.here(job) or not unhindered(job, outcomes)
-        return at_hand and self._not_before.get(job.job, 0.0) <= now
 
     async def _obey(self, jobs: Iterable[Job]) -> None:
         """Do to processes what people asked for their jobs; settle those that no process holds any more."""
@@ -322,11 +318,11 @@ class Runner:
             await self._refuse(job, failure.reason.name, failure.sentence)
             return
         self._log.warning("training_postponed", job=job.job, why=failure.reason.name)
-        self._postpone(job.job, 1)
+        self._postpone(job.job, 1, f"what it needs is not ready ({failure.sentence.rstrip('.')})")
 
-    def _postpone(self, name: str, crashes: int) -> None:
-        """Start the job no sooner than it should be after so many crashes in a row."""
-        self._not_before[name] = time.time() + self._limits.pause_after(crashes)
+    def _postpone(self, name: str, crashes: int, why: str) -> None:
+        """Start the job no sooner than it should be after so many crashes in a row; its owner is told why."""
+        self._aside.rest(name, time.time() + self._limits.pause_after(crashes), why)
 
     async def _refuse(self, job: Job, reason: str, message: str) -> None:
         await self._jobs.decide(job, lambda now: moves.refuse(now, reason, message))

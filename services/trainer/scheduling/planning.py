@@ -210,6 +210,8 @@ def _silent(state: State, job: Job, stepped: Mapping[Process, float], now: float
     began = max(turn.since for turn in state.turns if turn.process in processes_of(job))
     if job.stepped_at is None or now - max(job.stepped_at, job.since, began) <= state.policy.silence_seconds:
         return ""
+    if job.needs.group and not job.prepared:
+        return "it joins when its rows are read: one job's after another's, the higher class first, then by tenants' shares"
     last = max(stepped[process] for process in processes_of(job) & stepped.keys())
     if now - last <= state.policy.silence_seconds:
         return "others that train with it take the steps at present: within a tenant's share, those with the least left"

@@ -79,6 +79,7 @@ class Job:
 
     ``since`` is when it entered its phase, ``queued_at`` when it was submitted or resumed.  ``stepped_at`` is when it
     last took a step: 0 for never, None where nobody knows, and then it is taken to step whenever it runs.
+    ``prepared``: its process has read what comes before the first step (its rows, its checkpoint).
     ``epoch`` is that of its row's lease; a start carries it, and whoever comes second with the same one has lost.
     ``nodes`` names a node for each process while it runs; ``replica`` is the trainer that holds it.
     ``tokens_per_second`` are trained tokens over seconds of machine charged for them (None until measured).
@@ -92,6 +93,7 @@ class Job:
     since: float
     needs: Needs
     stepped_at: float | None = None
+    prepared: bool = True
     epoch: int = 0
     deadline: float | None = None
     tokens_left: int = 0

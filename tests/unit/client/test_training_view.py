@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 from trivium_client.cli.braille import Curves, chart, smoothed, spark
 from trivium_client.cli.job_tables import line_of, said_of
+from trivium_client.cli.printing import table
 from trivium_client.cli.training_view import View, clock, size, waiting
 from trivium_client.nouns import Job, JobEvent, TrainingSettings
 
@@ -200,6 +201,21 @@ def test_a_table_shows_the_place_in_the_queue_and_the_progress() -> None:
     assert (waits.queue, waits.step, waits.progress, waits.loss) == ("2", "0/10", "0 %", None)
     trains = line_of(replace(JOB, state="running", step=4, loss=0.5))
     assert (trains.queue, trains.step, trains.progress, trains.loss) == ("", "4/10", "40 %", 0.5)
+
+
+def test_a_table_shows_why_a_job_waits_folded_below_it_on_a_terminal_and_on_its_line_elsewhere() -> None:
+    why = "its version could not be registered yet (The registry is away); it is tried again at 12:00:05 UTC"
+    lines = [line_of(JOB), line_of(replace(JOB, waiting_reason=why))]
+    headings, quiet, waits = table(lines, ("job", "state"), 60, "why")
+    assert headings.split() == ["job", "state"]
+    assert quiet.splitlines() == [f"{JOB.job}  queued"]
+    first, *folded = waits.splitlines()
+    assert first == f"{JOB.job}  queued"
+    assert [line[:4].strip() for line in folded] == ["", ""]
+    assert max(map(len, folded)) <= 60
+    assert " ".join(line.strip() for line in folded) == why
+    assert table(lines, ("job", "state"), None, "why")[2] == f"{JOB.job}  queued  {why}"
+    assert "The registry is away" in waiting(replace(JOB, state="registering", waiting_reason=why), NOW)
 
 
 def test_a_job_that_is_shown_says_why_it_waits_and_how_its_last_evaluation_was() -> None:

@@ -160,6 +160,7 @@ class World:
         # As the trainer is set to.
         self.threads = 1
         self.lost_seconds = 60.0
+        self.restart_seconds = 0.01
 
     def _heard(self, job: str) -> None:
         for listener in self.listeners:
@@ -177,7 +178,13 @@ class World:
     async def running(self, **allowed: Allowance) -> AsyncIterator[Runner]:
         """A runner at work."""
         wake, log = Wake(), logger("trainer")
-        limits = Limits(max_crashes=3, restart_seconds=0.01, max_restart_seconds=0.1, plan_seconds=0.05)
+        pause_seconds = self.restart_seconds
+        limits = Limits(
+            max_crashes=3,
+            restart_seconds=pause_seconds,
+            max_restart_seconds=10 * pause_seconds,
+            plan_seconds=0.05,
+        )
         errands = Errands(
             self.jobs,
             self.publisher,

@@ -79,7 +79,7 @@ async def test_of_a_job_that_has_ended_nothing_is_remembered(world: World) -> No
             await world.until(lambda: job.job in world.executor.started, "it was started")
             world.executor.loses(job.job)
         await world.until_state(job, State.FAILED)
-        await world.until(lambda: not runner._not_before, "nothing is remembered of it")
+        await world.until(lambda: not runner._aside._rests, "nothing is remembered of it")
 
 
 async def test_a_job_that_is_cancelled_while_it_gives_way_is_cancelled(world: World) -> None:

@@ -84,6 +84,18 @@ async def test_a_job_whose_result_somebody_has_waits_for_the_registry_however_lo
     assert not (await jobs.get("acme", other.job)).result_seen_at
 
 
+async def test_who_waits_for_a_result_whose_trainer_is_silent_is_told_when_the_job_is_trained_again(
+    database: Database, tmp_path: Path
+) -> None:
+    job = await trained(jobs_in(database))
+    seen = datetime.fromtimestamp(job.result_seen_at, UTC)
+    now = seen + timedelta(seconds=60)
+    results = Results(database, tmp_path, 900.0, now=lambda: now, changed=lambda _: None)
+    assert results.missed(job) == ""
+    now += timedelta(seconds=1)
+    assert f"not come back by {seen + timedelta(seconds=900):%H:%M:%S} UTC" in results.missed(job)
+
+
 async def test_a_job_that_an_earlier_release_trained_is_given_the_time_from_when_it_is_found(
     database: Database, trainer: Trainer
 ) -> None:

@@ -24,7 +24,7 @@ _SILENT_AT_NOUGHT = {
 
 @dataclass(frozen=True, slots=True)
 class JobLine:
-    """A job in a table: `queue` is its place while it waits, `step` and `progress` are how far it is."""
+    """A job in a table: `queue` is its place while it waits and `why` what for, `step` and `progress` are how far it is."""
 
     job: str
     state: str
@@ -36,6 +36,7 @@ class JobLine:
     loss: float | None
     version: str
     create_time: datetime | None
+    why: str
 
 
 def line_of(job: Job) -> JobLine:
@@ -51,6 +52,7 @@ def line_of(job: Job) -> JobLine:
         loss=job.loss if job.step else None,
         version=job.version,
         create_time=job.create_time,
+        why=job.waiting_reason,
     )
 
 

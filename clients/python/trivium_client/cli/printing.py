@@ -1,7 +1,8 @@
 """How results are shown: a table to people, one JSON object or one a line to programs, bars on a terminal only.
 
 Invariant: what somebody could copy stands whole on one line.  A row that is too long for the
-terminal goes on in a second line, between two cells; only free text is cut, with an ellipsis.
+terminal goes on in a second line, between two cells; only free text is cut, with an ellipsis, or
+folded below its row where all of it must be read.
 Where no terminal limits the width, nothing is.  A sentence that is too long for it names versions by the digits that
 commands need.
 """
@@ -11,6 +12,7 @@ import json
 import re
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Annotated, Any
@@ -50,25 +52,34 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def show(records: Sequence[Any], columns: Sequence[str], *, json_wanted: bool, empty: str) -> None:
-    """Print records: a JSON list, or a table of the named fields (`empty` when there are none)."""
+def show(records: Sequence[Any], columns: Sequence[str], *, json_wanted: bool, empty: str, below: str = "") -> None:
+    """Print records: a JSON list, or a table of the named fields (`empty` when there are none).
+
+    `below` names a field whose text stands below its record's row on a terminal, folded, and in a last column elsewhere.
+    """
     if json_wanted:
         typer.echo(as_json(list(records)))
         return
     if not records:
         typer.echo(empty)
         return
-    headings, *rows = table(records, columns, _terminal_width())
+    headings, *rows = table(records, columns, _terminal_width(), below)
     typer.echo(typer.style(headings, bold=True))
     for row in rows:
         typer.echo(row)
 
 
-def table(records: Sequence[Any], columns: Sequence[str], width: int | None) -> list[str]:
+def table(records: Sequence[Any], columns: Sequence[str], width: int | None, below: str = "") -> list[str]:
     """The headings, then a text for each record, of as many lines as a terminal of `width` cells needs; None: one.
 
-    A version's digest is whole where every row then fits on one line, and else as short as commands still take it.
+    `below` is as `show` has it.  A version's digest is whole where every row then fits on one line, and else as short as commands still take it.
     """
+    if below and width is not None:
+        headings, *above = table(records, columns, width)
+        folded = [_folded(cell(getattr(record, below)), width) for record in records]
+        return [headings, *("\n".join([row, *lines]) for row, lines in zip(above, folded, strict=True))]
+    if below:
+        columns = [*columns, below]
     rows = [[cell(getattr(record, column)) for column in columns] for record in records]
     widths = _widths(columns, rows)
     if width is None:
@@ -82,6 +93,10 @@ def table(records: Sequence[Any], columns: Sequence[str], width: int | None) -> 
             widths[at] = min(widths[at], max(widths[at] - excess, _LEAST_FREE_TEXT))
     lines = _lines(widths, width)
     return [_row(row, lines, widths) for row in [columns, *rows]]
+
+
+def _folded(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, max(width, _LEAST_FREE_TEXT), initial_indent=_INDENT, subsequent_indent=_INDENT)
 
 
 def _shortened(text: str) -> str:

@@ -98,7 +98,7 @@ def start(
 
 @app.command("list", epilog=EPILOG)
 def list_jobs(json_wanted: Json = False) -> None:
-    """List jobs, newest first.
+    """List jobs, newest first, and why those wait that do.
 
     Example: trivium train list
     """
@@ -109,7 +109,7 @@ def list_jobs(json_wanted: Json = False) -> None:
         return
     columns = ("job", "state", "queue", "model", "dataset", "step", "progress", "loss", "version", "create_time")
     empty = "There is no job. Start one with: trivium train FILE, or trivium train start DATASET --model NAME"
-    show([line_of(job) for job in jobs], columns, json_wanted=False, empty=empty)
+    show([line_of(job) for job in jobs], columns, json_wanted=False, empty=empty, below="why")
 
 
 @app.command("show", epilog=EPILOG)

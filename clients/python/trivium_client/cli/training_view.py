@@ -27,7 +27,7 @@ _STATES = {"running": "training", "registering": "registering its version"}
 # Jobs that share one process, whose memory is that of all of them.
 _JOINT_METHODS = {"lora", "rslora"}
 # How a sentence begins that says why no steps are done.
-_HELD_UP = {"queued": "It waits", "paused": "It waits", "running": "No step for a while"}
+_HELD_UP = {"queued": "It waits", "paused": "It waits", "registering": "It waits", "running": "No step for a while"}
 
 
 class View:

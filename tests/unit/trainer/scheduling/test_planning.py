@@ -288,6 +288,19 @@ def test_a_job_that_computes_and_takes_no_step_is_told_why():
     assert why(None, 140.0, 500.0, serving=True) == ""
 
 
+def test_a_joint_job_whose_rows_are_still_read_is_told_that_and_not_that_others_take_its_steps():
+    def why(now, *, beside=0.0, needs=JOINT):
+        process = GROUP_HERE if needs.group else Process(("n",), job="a")
+        jobs = running("a", needs=needs, stepped_at=0.0, prepared=False), running("b", stepped_at=beside)
+        return verdict(state(*jobs, turns=(Turn(process, True, 0.0),)), now, "a").why
+
+    assert why(30.0) == ""
+    assert "it joins when its rows are read" in why(31.0, beside=30.0)
+    assert "it joins when its rows are read" in why(31.0)
+    # One that trains alone reads them as it begins.
+    assert "it is starting" in why(31.0, needs=SOLO)
+
+
 def test_both_compute_where_there_are_cores_for_both():
     wide = replace(NODE, cores=4)
     it = state(running("a"), running("solo", needs=SOLO), nodes=(wide,))

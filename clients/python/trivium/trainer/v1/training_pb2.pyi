@@ -1102,7 +1102,9 @@ class CreateJobRequest(_message.Message):
 
     @_builtins.property
     def deadline(self) -> _timestamp_pb2.Timestamp:
-        """When it is needed; a job that would be late goes before others of its priority."""
+        """When it is needed, which must be to come; a job that would be late goes before others of its priority. Where by the
+        estimate it cannot be met, the job has a warning.
+        """
 
     @_builtins.property
     def depends_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

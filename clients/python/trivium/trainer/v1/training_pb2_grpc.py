@@ -158,7 +158,7 @@ class TrainingServiceServicer(object):
 
     def CancelJob(self, request, context):
         """Ends a job at its next step. Fails with NOT_FOUND / JOB_NOT_FOUND, and FAILED_PRECONDITION / JOB_FINISHED for one that
-        has ended or whose version is being registered; ending a cancelled one is no error.
+        has ended or whose version is being registered, which may have been done already; ending a cancelled one is no error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

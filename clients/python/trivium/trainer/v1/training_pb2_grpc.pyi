@@ -56,7 +56,7 @@ class TrainingServiceStub:
     """Lists the tenant's jobs, newest first."""
     CancelJob: _grpc.UnaryUnaryMultiCallable[_training_pb2.CancelJobRequest, _training_pb2.CancelJobResponse]
     """Ends a job at its next step. Fails with NOT_FOUND / JOB_NOT_FOUND, and FAILED_PRECONDITION / JOB_FINISHED for one that
-    has ended or whose version is being registered; ending a cancelled one is no error.
+    has ended or whose version is being registered, which may have been done already; ending a cancelled one is no error.
     """
     PauseJob: _grpc.UnaryUnaryMultiCallable[_training_pb2.PauseJobRequest, _training_pb2.PauseJobResponse]
     """Stops a job at its next step after a checkpoint; ResumeJob goes on from there. Fails with NOT_FOUND / JOB_NOT_FOUND,
@@ -136,7 +136,7 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     """Lists the tenant's jobs, newest first."""
     CancelJob: _aio.UnaryUnaryMultiCallable[_training_pb2.CancelJobRequest, _training_pb2.CancelJobResponse]  # type: ignore[assignment]
     """Ends a job at its next step. Fails with NOT_FOUND / JOB_NOT_FOUND, and FAILED_PRECONDITION / JOB_FINISHED for one that
-    has ended or whose version is being registered; ending a cancelled one is no error.
+    has ended or whose version is being registered, which may have been done already; ending a cancelled one is no error.
     """
     PauseJob: _aio.UnaryUnaryMultiCallable[_training_pb2.PauseJobRequest, _training_pb2.PauseJobResponse]  # type: ignore[assignment]
     """Stops a job at its next step after a checkpoint; ResumeJob goes on from there. Fails with NOT_FOUND / JOB_NOT_FOUND,
@@ -237,7 +237,7 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_training_pb2.CancelJobResponse, _abc.Awaitable[_training_pb2.CancelJobResponse]]:
         """Ends a job at its next step. Fails with NOT_FOUND / JOB_NOT_FOUND, and FAILED_PRECONDITION / JOB_FINISHED for one that
-        has ended or whose version is being registered; ending a cancelled one is no error.
+        has ended or whose version is being registered, which may have been done already; ending a cancelled one is no error.
         """
 
     @_abc_1.abstractmethod
