@@ -17,6 +17,7 @@ from services.trainer.joint.first_format import slot_tensors
 from services.trainer.joint.held import Held
 from services.trainer.joint.member import Member
 from services.trainer.joint.preparing import Found
+from services.trainer.joint.row_limits import require_within
 from services.trainer.joint.start import begin_with
 from services.trainer.modules import is_adapted, require_all_named
 from services.trainer.settings import Method, Settings
@@ -110,19 +111,7 @@ class Admission:
             raise Refused(
                 "SETTINGS_UNFIT", f"it is trained with {work.threads} threads, this process has {self._order.threads}"
             )
-        config = self._base.config
-        vocabulary = self._base.get_input_embeddings().weight.shape[0]
-        positions = getattr(config, "max_position_embeddings", None)
-        for rows in splits.by_name().values():
-            if rows.highest_token >= vocabulary:
-                raise Refused(
-                    "SETTINGS_UNFIT", f"the tokenizer has a token {rows.highest_token}, the base knows {vocabulary}"
-                )
-            if positions is not None and rows.longest_tokens > positions:
-                raise Refused(
-                    "SETTINGS_UNFIT",
-                    f"rows have up to {rows.longest_tokens} tokens, the base takes {positions}. Lower max_row_tokens.",
-                )
+        require_within(splits, self._base.config)
 
     def _placed(self, member: Member, work: Work, found: Found | None) -> list[str]:
         """Put the member where its checkpoint or its start says; return what people should know of that."""

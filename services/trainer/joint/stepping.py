@@ -136,5 +136,10 @@ def _train(bank: Bank, turns: Sequence[_Turn]) -> None:
 
 def _generate(bank: Bank, turn: _Turn) -> None:
     prompts = [sequence.tokens for sequence in turn.unit.sequences]
-    with bank.only(turn.member.slot) as model:
-        turn.answer = generate(model, prompts, turn.unit.answer_tokens)
+    try:
+        with bank.only(turn.member.slot) as model:
+            turn.answer = generate(model, prompts, turn.unit.answer_tokens)
+    except _ONES_OWN as error:
+        longest = max(map(len, prompts)) + turn.unit.answer_tokens
+        why = f"its prompts with their answers, up to {longest} tokens, do not go through the base: {error}"
+        turn.went.refusal = Refused("SETTINGS_UNFIT", f"{why}. Lower generation_tokens.")

@@ -42,9 +42,14 @@ def seed_of(settings: Settings) -> int:
     return settings.seed % _SEEDS
 
 
+def config_of(folder: Path) -> Any:
+    """The configuration of the base in `folder`, as transformers reads it."""
+    return AutoConfig.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+
+
 def base_dtype(folder: Path) -> torch.dtype:
     """The dtype in which a base is kept, which its successors keep."""
-    kept = AutoConfig.from_pretrained(str(folder), local_files_only=True).dtype
+    kept = config_of(folder).dtype
     return kept if isinstance(kept, torch.dtype) else torch.bfloat16
 
 

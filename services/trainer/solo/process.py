@@ -4,6 +4,7 @@ Invariant: every end has a word, DONE, STOPPED or a refusal that says what to do
 """
 
 import importlib.metadata
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from services.trainer import checkpoints, material
 from services.trainer.base_folder import require_unchanged
 from services.trainer.conduct import Manners, Refused, libraries
 from services.trainer.joint.encoder import DatasetEncoder, Encoded
+from services.trainer.joint.row_limits import require_within
 from services.trainer.results import publish_result
 from services.trainer.settings import Method, Settings
 from services.trainer.solo import libraries as behaviour
@@ -54,7 +56,7 @@ def train(
     # Only now: loading these takes seconds of a processor that others may want.
     import torch
 
-    from services.trainer.solo import ranks, run
+    from services.trainer.solo import models, ranks, run
 
     torch.set_num_threads(work.threads)
     with ranks.joined() as together:
@@ -68,6 +70,7 @@ def train(
         for message in encoded.messages:
             say(Line(Said.MESSAGE, message=message))
         splits = encoded.splits
+        require_within(splits, models.config_of(Path(work.base_folder)))
         facts = {
             "code": code,
             "libraries": _libraries(work.settings),
@@ -84,6 +87,10 @@ def train(
             trained = run.train(order, splits.training.examples(), held_out, hooks, together)
         except ValueError as error:
             raise Refused("SETTINGS_UNFIT", str(error)) from error
+        except (ArithmeticError, IndexError) as error:
+            # The mathematics of the job's own rows: another try would end the same.
+            traceback.print_exc()
+            raise Refused("SETTINGS_UNFIT", f"its rows do not go through the base: {error}") from error
         if trained is None:
             return Exit.STOPPED
         if together.first:

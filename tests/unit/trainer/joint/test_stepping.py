@@ -102,3 +102,20 @@ def test_time_is_charged_by_tokens_within_what_was_run_together(own: Company) ->
     assert third.seconds == 1.0
     assert first.seconds + second.seconds == pytest.approx(1.0)
     assert first.seconds / second.seconds == pytest.approx(first.tokens / second.tokens)
+
+
+def test_answers_that_the_base_cannot_give_refuse_their_member_alone(
+    own: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = alone(own, SETTINGS)
+
+    def past_the_positions(*_: object) -> None:
+        raise IndexError("index out of range in self")
+
+    monkeypatch.setattr("services.trainer.joint.stepping.generate", past_the_positions)
+    asking = dataclasses.replace(SETTINGS, seed=4, generation_rows=2, generation_tokens=5)
+    sound, sick = own.begun(SETTINGS, PLAIN), own.begun(asking, PLAIN, PLAIN)
+    own.run(sick, sound)
+    assert own.refused[sick].startswith("SETTINGS_UNFIT: its prompts with their answers")
+    assert own.refused[sick].endswith("index out of range in self. Lower generation_tokens.")
+    assert same(sound.result(), expected.result())

@@ -248,3 +248,37 @@ def test_a_job_that_diverges_and_one_whose_settings_do_not_fit_are_refused_by_na
         with pytest.raises(Refused) as refused:
             train(folder, lambda _: None, lambda: False)
         assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize("method", [Method.FULL, Method.DORA, Method.QLORA])
+def test_rows_past_the_positions_or_the_vocabulary_of_the_base_are_refused_before_it_is_loaded(
+    tmp_path: Path, method: Method
+) -> None:
+    long = [{"prompt": "x" * 600, "completion": "y"}, *conversations(4)]
+    for name, changes, rows, why in (
+        ("long", {}, long, "rows have up to 6.. tokens, the base takes 512. Lower max_row_tokens"),
+        ("few words", {"vocab_size": 100}, conversations(4), "has a token ..., the base knows 100. Import the base"),
+    ):
+        base = TinyModel(changes=changes).write(tmp_path / name / "base")
+        # Nobody looks at its weights.
+        (base / "model.safetensors").unlink()
+        settings = with_settings(method=method, max_row_tokens=4096, validation_ratio=0.0)
+        folder = ordered(tmp_path / name / "job", base, settings, rows)
+        said: list[Line] = []
+        with pytest.raises(Refused, match=why) as refused:
+            train(folder, said.append, lambda: False)
+        assert refused.value.reason == "SETTINGS_UNFIT"
+        assert Said.STARTED not in [line.said for line in said]
+
+
+def test_what_the_rows_themselves_fail_with_is_a_refusal_that_nobody_tries_again(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_: object) -> None:
+        raise IndexError("index out of range in self")
+
+    monkeypatch.setattr("services.trainer.solo.run.train", unknown)
+    folder = ordered(tmp_path / "job", base, with_settings(), conversations(4))
+    with pytest.raises(Refused, match="its rows do not go through the base: index out of range") as refused:
+        train(folder, lambda _: None, lambda: False)
+    assert refused.value.reason == "SETTINGS_UNFIT"
