@@ -18,10 +18,13 @@ TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
+# A mark of a turn's end that is not the one that ends a text, as Llama 3 and Gemma have them.
+TURN_END = "<|eot|>"
+
 
 @dataclass(frozen=True)
 class TinyModel:
-    """A Llama over bytes; ``seed`` makes its weights its own, ``changes`` go over its ``config.json``."""
+    """A Llama over bytes; ``seed`` makes its weights its own, ``marks`` are more of its tokenizer's, ``changes`` go over its ``config.json``."""
 
     seed: int = 0
     hidden: int = 64
@@ -30,6 +33,7 @@ class TinyModel:
     shards: int = 1
     dtype: str = "F32"
     template: str = TEMPLATE
+    marks: tuple[str, ...] = ()
     changes: Mapping[str, Any] | None = None
 
     def config(self) -> dict[str, Any]:
@@ -67,7 +71,7 @@ class TinyModel:
         found = {
             "config.json": json.dumps(self.config()).encode(),
             "generation_config.json": json.dumps({"bos_token_id": 0, "eos_token_id": 1}).encode(),
-            **tokenizer_files(self.template),
+            **tokenizer_files(self.template, self.marks),
         }
         names = sorted(self.weights())
         if self.shards == 1:
@@ -83,6 +87,11 @@ class TinyModel:
         index = {"metadata": {"total_size": total}, "weight_map": where}
         found["model.safetensors.index.json"] = json.dumps(index).encode()
         return found
+
+    @classmethod
+    def ending_turns(cls) -> "TinyModel":
+        """One whose template ends turns with `TURN_END`."""
+        return cls(template=TEMPLATE.replace("<|im_end|>", TURN_END), marks=(TURN_END,))
 
     def _encoded(self, names: list[str]) -> bytes:
         weights = self.weights()

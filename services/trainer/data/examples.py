@@ -6,6 +6,7 @@ marks of its own (`training_templates`) each span is found by rendering what com
 text, which `rows.MAX_TURNS` bounds; all else is linear.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,6 +78,10 @@ class Encoder(Protocol):
         """Return a text as it is, uncut, with the token that ends it; all of it is supervised."""
         ...
 
+    def turn_ends(self) -> tuple[int, ...]:
+        """Tokens with which answers end and that are learned with them; empty where answers end without such a mark."""
+        ...
+
 
 # What a template that was written for other conversations, or to do harm, fails with.
 _TEMPLATE_ERRORS = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
@@ -122,6 +127,19 @@ class ChatEncoder:
         if end is not None and tokens[-1:] != [end]:
             tokens.append(end)
         return Example(tuple(tokens), (True,) * len(tokens))
+
+    def turn_ends(self) -> tuple[int, ...]:
+        """As Encoder.turn_ends: the special tokens that a plain answer is learned to close with, under the template.
+
+        Words that end a turn in some templates are none: a model may say them anywhere.
+        """
+        try:
+            plain = self.encode((Turn("user", "Is it?"), Turn("assistant", "Yes")))
+        except Unrenderable:
+            return ()
+        learned = [token for token, kept in zip(plain.tokens, plain.supervised, strict=True) if kept]
+        marks = {number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        return tuple(itertools.takewhile(marks.__contains__, reversed(learned)))
 
     def _found(self, messages: list[dict[str, str]], said_from: int) -> tuple[str, list[tuple[int, int]]]:
         """The text, and the characters that the assistant says in it, by rendering what comes before each turn."""

@@ -133,12 +133,15 @@ class Rows:
 class Splits:
     """What a job trains on and, where anything is held out, is evaluated on; `pairing` is that of judged rows.
 
+    `turn_ends` are the tokens with which answers end under the base's template (`Encoder.turn_ends`).
+
     Never written to: jobs that read the same rows alike have it in common (`sharing`).
     """
 
     training: Rows
     held_out: Rows | None = None
     pairing: Pairing = Pairing.OTHER_QUESTION
+    turn_ends: tuple[int, ...] = ()
 
     @property
     def size_bytes(self) -> int:
@@ -153,7 +156,8 @@ class Splits:
         def laid(rows: Rows) -> Rows:
             return rows_of(rows.examples(), max_row_tokens, pairing)
 
-        return Splits(laid(self.training), laid(self.held_out) if self.held_out else None, pairing)
+        held_out = laid(self.held_out) if self.held_out else None
+        return Splits(laid(self.training), held_out, pairing, self.turn_ends)
 
     def by_name(self) -> dict[str, Rows]:
         """The splits that there are, in the order in which references are computed."""

@@ -135,7 +135,8 @@ class Encoder:
         if "errno" in found:
             raise OSError(found["errno"], os.strerror(found["errno"]))
         training, *held_out = splits
-        return Encoded(Splits(training, held_out[0] if held_out else None), tuple(found["messages"]), found["facts"])
+        rows = Splits(training, held_out[0] if held_out else None, turn_ends=tuple(found["turn_ends"]))
+        return Encoded(rows, tuple(found["messages"]), found["facts"])
 
     def _start(self) -> subprocess.Popen[bytes]:
         self.close()

@@ -15,12 +15,16 @@ from services.trainer.work import Work
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What was read for a job, what people should know of it, and facts that belong to the version."""
+    """What was read for a job, what people should know of it, and facts that belong to the version.
+
+    `turn_ends` as `Splits.turn_ends`.
+    """
 
     training: Rows
     held_out: Rows | None
     messages: tuple[str, ...]
     facts: Mapping[str, object]
+    turn_ends: tuple[int, ...] = ()
 
 
 def read(work: Work, encoder: Encoder) -> Read:
@@ -28,4 +32,4 @@ def read(work: Work, encoder: Encoder) -> Read:
     source = material.Source.of(work)
     found, limit = material.read(source, encoder), source.max_row_tokens
     held_out = rows_of(found.validation, limit) if found.validation else None
-    return Read(rows_of(found.training, limit), held_out, tuple(found.messages), found.facts)
+    return Read(rows_of(found.training, limit), held_out, tuple(found.messages), found.facts, encoder.turn_ends())

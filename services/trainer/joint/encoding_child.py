@@ -47,6 +47,7 @@ def answer(request: dict[str, Any], encoder: Encoder) -> tuple[dict[str, Any], l
         "kind": found.training.kind.value,
         "messages": list(found.messages),
         "facts": found.facts,
+        "turn_ends": found.turn_ends,
         "sizes": [len(part) for part in splits],
     }
     return said, splits

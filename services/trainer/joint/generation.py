@@ -9,13 +9,16 @@ from typing import Any
 import torch
 
 
-def generate(model: Any, prompts: Sequence[Sequence[int]], answer_tokens: int) -> list[list[int]]:
+def generate(
+    model: Any, prompts: Sequence[Sequence[int]], answer_tokens: int, turn_ends: Sequence[int]
+) -> list[list[int]]:
     """Return the tokens that follow each prompt, without the one that ends an answer; at most `answer_tokens`.
 
-    `model` is a transformers causal LM in evaluation mode.
+    `model` is a transformers causal LM in evaluation mode.  An answer ends with what the model itself ends with, or with
+    one of `turn_ends`: many a base names the end of a text alone, and its template ends turns with another token.
     """
     width = max(map(len, prompts))
-    ends = _ends(model)
+    ends = _ends(model, turn_ends)
     padding = ends[0] if ends else 0
     tokens = torch.full((len(prompts), width), padding)
     attention = torch.zeros_like(tokens)
@@ -37,10 +40,11 @@ def generate(model: Any, prompts: Sequence[Sequence[int]], answer_tokens: int) -
     return [_until(row, ends) for row in found[:, width:].tolist()]
 
 
-def _ends(model: Any) -> list[int]:
-    """Tokens that end an answer."""
+def _ends(model: Any, turn_ends: Sequence[int]) -> list[int]:
+    """Tokens that end an answer, each once, the model's own first."""
     found = model.generation_config.eos_token_id
-    return found if isinstance(found, list) else [] if found is None else [found]
+    own = found if isinstance(found, list) else [] if found is None else [found]
+    return list(dict.fromkeys([*own, *turn_ends]))
 
 
 def _until(tokens: list[int], ends: list[int]) -> list[int]:

@@ -292,7 +292,7 @@ class Member:
         costs = [len(question.prompt.tokens) + limit for question in self._questions]
         for part in parts(costs, self.settings.micro_batch_tokens):
             prompts = tuple(self._questions[index].prompt for index in part)
-            answered = yield Unit(UnitKind.GENERATION, prompts, answer_tokens=limit)
+            answered = yield Unit(UnitKind.GENERATION, prompts, answer_tokens=limit, turn_ends=self._splits.turn_ends)
             assert isinstance(answered, list)
             given += answered
         return [

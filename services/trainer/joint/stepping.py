@@ -138,7 +138,7 @@ def _generate(bank: Bank, turn: _Turn) -> None:
     prompts = [sequence.tokens for sequence in turn.unit.sequences]
     try:
         with bank.only(turn.member.slot) as model:
-            turn.answer = generate(model, prompts, turn.unit.answer_tokens)
+            turn.answer = generate(model, prompts, turn.unit.answer_tokens, turn.unit.turn_ends)
     except _ONES_OWN as error:
         longest = max(map(len, prompts)) + turn.unit.answer_tokens
         why = f"its prompts with their answers, up to {longest} tokens, do not go through the base: {error}"

@@ -32,12 +32,16 @@ class UnitKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Sequences of one pass (of a GENERATION unit: prompts).  `closes_step`: an optimizer step follows."""
+    """Sequences of one pass (of a GENERATION unit: prompts).  `closes_step`: an optimizer step follows.
+
+    Answers have at most `answer_tokens`, and end with one of `turn_ends` or as the base itself ends.
+    """
 
     kind: UnitKind
     sequences: tuple[Example, ...]
     closes_step: bool = False
     answer_tokens: int = 0
+    turn_ends: tuple[int, ...] = ()
 
     @property
     def tokens(self) -> int:

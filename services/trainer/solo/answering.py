@@ -22,14 +22,18 @@ def questions_of(rows: Sequence[Row], wanted: int) -> list[Question]:
 
 
 def answered(
-    model: Any, decode: Callable[[Sequence[int]], str], questions: Sequence[Question], settings: Settings
+    model: Any,
+    decode: Callable[[Sequence[int]], str],
+    questions: Sequence[Question],
+    settings: Settings,
+    turn_ends: Sequence[int],
 ) -> dict[str, float]:
-    """Answer greedily, and measure; `model` is in evaluation mode."""
+    """Answer greedily, and measure; `model` is in evaluation mode, `turn_ends` as `generate` takes them."""
     limit = settings.generation_tokens
     costs = [len(asked.prompt.tokens) + limit for asked in questions]
     pairs: list[tuple[str, str]] = []
     for part in micro_batches(range(len(questions)), costs, settings.micro_batch_tokens):
-        given = generate(model, [questions[index].prompt.tokens for index in part], limit)
+        given = generate(model, [questions[index].prompt.tokens for index in part], limit, turn_ends)
         pairs += [
             (decode(tokens), decode(questions[index].expected)) for tokens, index in zip(given, part, strict=True)
         ]

@@ -195,4 +195,4 @@ class Course(TrainerCallback):
             return str(self.trainer.processing_class.decode(list(tokens), skip_special_tokens=True)).strip()
 
         with models.without_dropout(self.trainer.model):
-            return answered(self.trainer.model, decode, self._questions, self._settings)
+            return answered(self.trainer.model, decode, self._questions, self._settings, self._order.turn_ends)

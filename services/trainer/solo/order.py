@@ -21,7 +21,7 @@ class SoloOrder:
     ``kept`` is the folder of the job's checkpoints, ``into`` where new ones go (the folder of a lease below it, or
     itself); they name the ``libraries``.  ``start`` is the folder of an earlier adapter (PEFT's layout) to go on from.
     Training stops after ``hold_step``, 0 for never.  ``facts`` belong to the version, and to every checkpoint of which
-    one may be made.
+    one may be made.  ``turn_ends`` are the tokens with which answers end under the base's template.
     """
 
     base_folder: Path
@@ -33,6 +33,7 @@ class SoloOrder:
     start: Path | None = None
     hold_step: int = 0
     facts: Mapping[str, object] = field(default_factory=dict)
+    turn_ends: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

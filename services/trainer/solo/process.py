@@ -5,7 +5,8 @@ Invariant: every end has a word, DONE, STOPPED or a refusal that says what to do
 
 import importlib.metadata
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from services.chassis.errors import Failure, Reason
@@ -79,18 +80,12 @@ def train(
             "rows": len(splits.training),
             **encoded.facts,
         }
-        order = _order(work, folder, facts)
+        order = _order(work, folder, facts, splits.turn_ends)
         order.into.mkdir(exist_ok=True)
         hooks = Hooks(lambda report: say(line_of(report)), stopping, manners.keep, at)
         held_out = splits.held_out.examples() if splits.held_out else []
-        try:
+        with _own_errors_named():
             trained = run.train(order, splits.training.examples(), held_out, hooks, together)
-        except ValueError as error:
-            raise Refused("SETTINGS_UNFIT", str(error)) from error
-        except (ArithmeticError, IndexError) as error:
-            # The mathematics of the job's own rows: another try would end the same.
-            traceback.print_exc()
-            raise Refused("SETTINGS_UNFIT", f"its rows do not go through the base: {error}") from error
         if trained is None:
             return Exit.STOPPED
         if together.first:
@@ -101,6 +96,18 @@ def train(
             publish_result(folder, trained.save, whole, at, require=lambda: _folder_of(order.kept, work.epoch))
         together.wait()
     return Exit.DONE
+
+
+@contextmanager
+def _own_errors_named() -> Iterator[None]:
+    """Refuse a job for what it fails with inside the block by its own making: another try would end the same."""
+    try:
+        yield
+    except (ArithmeticError, IndexError) as error:
+        traceback.print_exc()
+        raise Refused("SETTINGS_UNFIT", f"its rows do not go through the base: {error}") from error
+    except ValueError as error:
+        raise Refused("SETTINGS_UNFIT", str(error)) from error
 
 
 def _changed_base(work: Work) -> Refused | None:
@@ -149,7 +156,7 @@ def line_of(report: Report) -> Line:
             return Line(Said.MESSAGE, progress, message=message)
 
 
-def _order(work: Work, folder: Path, facts: Mapping[str, object]) -> SoloOrder:
+def _order(work: Work, folder: Path, facts: Mapping[str, object], turn_ends: tuple[int, ...]) -> SoloOrder:
     kept = folder / CHECKPOINTS
     return SoloOrder(
         base_folder=Path(work.base_folder),
@@ -161,6 +168,7 @@ def _order(work: Work, folder: Path, facts: Mapping[str, object]) -> SoloOrder:
         start=Path(work.start_path) if work.start_path else None,
         hold_step=work.hold_step,
         facts=facts,
+        turn_ends=turn_ends,
     )
 
 

@@ -9,6 +9,7 @@ from services.trainer.data.examples import ChatEncoder, Example, Unrenderable
 from services.trainer.data.rows import Turn
 from services.trainer.data.training_templates import training_template
 from services.trainer.settings import Supervision
+from tests.tiny_model import TURN_END, TinyModel
 from tests.unit.trainer.tiny import TEMPLATE
 
 CONVERSATION = [
@@ -64,3 +65,35 @@ def test_a_template_that_trl_does_not_know_has_no_marks_and_one_with_marks_of_it
 def test_whatever_a_template_fails_with_is_a_refusal_of_the_row(base: Path, template: str) -> None:
     with pytest.raises(Unrenderable, match="chat template refuses it"):
         loaded(base, template).encode(CONVERSATION)
+
+
+@pytest.mark.parametrize(
+    ("template", "ends"),
+    [
+        (TEMPLATE, ["<|im_end|>"]),
+        (TEMPLATE.replace("<|im_end|>", TURN_END), [TURN_END]),
+        # As phi3: the conversation's end behind that of the turn.
+        (
+            TEMPLATE.replace("<|im_end|>\n'", f"{TURN_END}'")
+            + "{% if not add_generation_prompt %}<|im_end|>{% endif %}",
+            None,
+        ),
+        # Words are none, and what a mark is written in front of neither.
+        (TEMPLATE.replace("<|im_end|>", "The end."), []),
+        (TEMPLATE.replace("message['content']", f"'{TURN_END}' + message['content']"), ["<|im_end|>"]),
+        # It is never learned that a turn ends so.
+        (
+            "{% for m in messages %}[{{ m.role }}]{% generation %}{{ m.content }}{% endgeneration %}<|im_end|>{% endfor %}",
+            [],
+        ),
+        ("{{ raise_exception('no') }}", []),
+    ],
+)
+def test_a_turn_ends_with_the_marks_that_are_learned_behind_an_answer(
+    tmp_path: Path, template: str, ends: list[str] | None
+) -> None:
+    encoder = ChatEncoder.load(TinyModel(template=template, marks=(TURN_END,)).write(tmp_path))
+    # A word that the tokenizer was given as a whole is a word.
+    encoder.tokenizer.add_tokens(["The end."])
+    found = encoder.tokenizer.convert_ids_to_tokens(list(encoder.turn_ends()))
+    assert sorted(found) == sorted(["<|im_end|>", TURN_END] if ends is None else ends)

@@ -66,6 +66,7 @@ class Company:
         return Splits(
             training if isinstance(training, Rows) else self.rows(training, settings),
             self.rows(held_out, settings) if held_out else None,
+            turn_ends=self.encoder.turn_ends(),
         )
 
     def new(self, settings: Settings, training: Any, held_out: Any = None, **rest: Any) -> Member:

@@ -72,6 +72,7 @@ def test_rows_come_over_as_they_would_be_read_here(
         assert ours is not None
         assert ours.encode() == theirs.encode()
     assert found.messages == expected.messages
+    assert found.splits.turn_ends == expected.turn_ends == (1,)
 
 
 def test_the_process_is_kept_and_may_write_no_file(encoder: Encoder, base: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from services.trainer.data.examples import Example, Judged
 from services.trainer.joint import objectives
 from services.trainer.settings import Keep, Metric, Objective, Schedule, Settings
 from services.trainer.work import Said
+from tests.tiny_model import TinyModel
 from tests.unit.trainer.joint.company import JUDGED, PAIRS, PLAIN, Company, company, copied, same
 
 SETTINGS = Settings(rank=4, alpha=8, batch_rows=4, epochs=2, learning_rate=1e-2, seed=3)
@@ -253,6 +254,22 @@ def test_answers_are_generated_and_compared_with_those_of_held_out_rows(own: Com
     assert {"loss", "exact_match", "token_f1", "valid_json"} == first.keys()
     assert last["exact_match"] == 1.0
     assert last["valid_json"] == 0.0
+
+
+def test_an_answer_ends_where_the_template_ends_the_turn_and_not_where_the_base_ends_a_text_alone(
+    tmp_path: Path,
+) -> None:
+    own = company(TinyModel.ending_turns().write(tmp_path / "base"))
+    settings = dataclasses.replace(
+        SETTINGS, rank=16, alpha=32, epochs=60, generation_rows=1, generation_tokens=12, evaluation_steps=60
+    )
+    splits = own.splits(settings, [PLAIN[0]] * 2, [PLAIN[0]] * 2)
+    found = {}
+    for name, given in {"template": splits, "base alone": dataclasses.replace(splits, turn_ends=())}.items():
+        member = own.begun(settings, given)
+        own.run(member)
+        found[name] = own.evaluations(member)[-1]["exact_match"]
+    assert found == {"template": 1.0, "base alone": 0.0}
 
 
 def test_a_metric_that_the_evaluation_does_not_give_is_refused_before_the_first_step(own: Company) -> None:

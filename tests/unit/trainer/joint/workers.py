@@ -265,7 +265,8 @@ class InProcess:
         from services.trainer.joint.encoding import read
 
         found = read(Work.read(folder), self._encoder)
-        return Encoded(Splits(found.training, found.held_out), found.messages, found.facts)
+        rows = Splits(found.training, found.held_out, turn_ends=found.turn_ends)
+        return Encoded(rows, found.messages, found.facts)
 
     def close(self) -> None:
         """As DatasetEncoder.close."""

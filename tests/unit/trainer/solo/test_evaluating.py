@@ -7,8 +7,10 @@ import torch
 from safetensors.torch import load_file
 
 from services.trainer import checkpoints
+from services.trainer.data.examples import ChatEncoder
 from services.trainer.settings import Keep, Method, Metric, Objective
 from services.trainer.solo.order import Evaluated, Remarked, Stepped
+from tests.tiny_model import TinyModel
 from tests.unit.trainer.solo.small_jobs import METHODS, Job, with_settings
 from tests.unit.trainer.solo.test_learning import log_probs, plain, weights_of
 
@@ -150,6 +152,23 @@ def test_held_out_questions_are_answered_and_the_answers_measured(tmp_path: Path
     assert {"loss", "exact_match", "token_f1", "valid_json"} == set(values[0])
     assert values[-1]["exact_match"] == values[-1]["token_f1"] == 1.0
     assert values[-1]["valid_json"] == 0.0
+
+
+def test_an_answer_ends_where_the_template_ends_the_turn_and_not_where_the_base_ends_a_text_alone(
+    tmp_path: Path,
+) -> None:
+    base = TinyModel.ending_turns().write(tmp_path / "base")
+    ends = ChatEncoder.load(base).turn_ends()
+    settings = with_settings(
+        generation_rows=1, generation_tokens=12, learning_rate=1e-2, batch_rows=2, epochs=60, evaluation_steps=60
+    )
+    found = {}
+    for turn_ends in (ends, ()):
+        job = Job(tmp_path / f"job{turn_ends}", base, settings, turn_ends=turn_ends)
+        job.training, job.validation = [job.training[0], job.training[0]], job.training[:1]
+        job.finish()
+        found[turn_ends] = job.said(Evaluated)[-1].assessment.answers["exact_match"]
+    assert found == {ends: 1.0, (): 0.0}
 
 
 @pytest.mark.parametrize("method", [Method.DORA, Method.QLORA])

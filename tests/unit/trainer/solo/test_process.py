@@ -254,7 +254,8 @@ def test_a_job_that_diverges_and_one_whose_settings_do_not_fit_are_refused_by_na
 def test_rows_past_the_positions_or_the_vocabulary_of_the_base_are_refused_before_it_is_loaded(
     tmp_path: Path, method: Method
 ) -> None:
-    long = [{"prompt": "x" * 600, "completion": "y"}, *conversations(4)]
+    long = conversations(4)
+    long[0]["prompt"] = "x" * 600
     for name, changes, rows, why in (
         ("long", {}, long, "rows have up to 6.. tokens, the base takes 512. Lower max_row_tokens"),
         ("few words", {"vocab_size": 100}, conversations(4), "has a token ..., the base knows 100. Import the base"),
