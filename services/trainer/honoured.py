@@ -54,6 +54,9 @@ def require_honoured(order: Order, base: Architecture) -> None:
     """Raise FIELD_INVALID for what contradicts the rest of the order, SETTINGS_UNFIT for what the base lacks."""
     for field, problem in _contradictions(order):
         raise Failure(Reason.FIELD_INVALID, field=field, problem=problem)
+    if order.settings.method.joint and base.unjoinable:
+        problem = f"{base.unjoinable}: choose a method that trains alone, dora, qlora or full"
+        raise Failure(Reason.SETTINGS_UNFIT, field="settings.method", problem=problem)
     if order.settings.method.makes_adapter:
         _require_named(order.settings, base)
 

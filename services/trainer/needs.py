@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from services.trainer.formulas import unjoinable
 from services.trainer.modules import is_adapted, of_pattern
 from services.trainer.peft_layout import names_module
 from services.trainer.settings import Keep, Objective, Settings
@@ -54,7 +55,10 @@ _NAMED_AS_LLAMAS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """A base's shape.  ``linears`` maps a linear layer's last name to [inputs, outputs]; each occurs once a layer."""
+    """A base's shape.  ``linears`` maps a linear layer's last name to [inputs, outputs]; each occurs once a layer.
+
+    ``unjoinable`` is why no job can train jointly on it, empty where nothing is known to speak against it.
+    """
 
     hidden_size: int
     intermediate_size: int
@@ -63,6 +67,7 @@ class Architecture:
     tied: bool
     linears: Mapping[str, tuple[int, int]]
     model_type: str = ""
+    unjoinable: str = ""
 
     @property
     def layer_names(self) -> Sequence[str]:
@@ -104,6 +109,7 @@ def architecture(config: Mapping[str, Any]) -> Architecture:
             "down_proj": (inner, hidden),
         },
         model_type=str(config.get("model_type") or ""),
+        unjoinable=unjoinable(config),
     )
 
 

@@ -6,6 +6,7 @@ Invariant: a sequence is attended by itself, in a way that follows from its own 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AttentionInterface
 
+from services.trainer.bank.capped import capped_attention
 from services.trainer.bank.passes import Pass
 
 NAME = "trivium_per_sequence"
@@ -32,44 +34,53 @@ def per_sequence_attention(
     *,
     scaling: float | None = None,
     sliding_window: int | None = None,
+    softcap: float | None = None,
     running_pass: Pass,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention inside each sequence.
+    """Causal attention inside each sequence, its scores capped at `softcap` where one is given.
 
     query: [1, heads, rows, head]; key, value: [1, key heads, rows, head].  Returns [1, rows, heads, head].
     """
     scale = scaling if scaling is not None else float(query.shape[-1]) ** -0.5
-    output: Tensor = _Attention.apply(query, key, value, scale, sliding_window, running_pass)
+    how = _How(scale, sliding_window, softcap)
+    output: Tensor = _Attention.apply(query, key, value, how, running_pass)
     return output, None
 
 
+@dataclass(frozen=True, slots=True)
+class _How:
+    """How a layer attends."""
+
+    scale: float
+    window: int | None
+    cap: float | None
+
+
 class _Attention(torch.autograd.Function):
-    """Short sequences in one native call, long ones in a call of torch's each."""
+    """Short sequences in one native call, long ones in a call of torch's each; capped ones each by itself."""
 
     @staticmethod
-    def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None, running: Pass
-    ) -> Tensor:
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, how: _How, running: Pass) -> Tensor:
         query, key, value = (_with_dense_rows(tensor) for tensor in (query, key, value))
         heads, rows, size = query.shape[1:]
         output = query.new_empty(1, rows, heads, size)
         alone = list(range(len(running.bounds) - 1))
-        if running.short is not None:
-            shape = running.short.shape(query, key, scale)
-            if running.short.takes(shape, window):
+        if running.short is not None and how.cap is None:
+            shape = running.short.shape(query, key, how.scale)
+            if running.short.takes(shape, how.window):
                 running.short.kernels.attend(shape, query, key, value, output)
                 alone = running.short.others
         for each in alone:
             first, last = running.bounds[each : each + 2]
             parts = [tensor[:, :, first:last].clone() for tensor in (query, key, value)]
-            output[:, first:last] = _attended(parts, scale, window).transpose(1, 2)
+            output[:, first:last] = _attended(parts, how).transpose(1, 2)
         ctx.save_for_backward(query, key, value)
-        ctx.scale, ctx.window, ctx.running, ctx.alone = scale, window, running, alone
+        ctx.how, ctx.running, ctx.alone = how, running, alone
         return output
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         query, key, value = ctx.saved_tensors
         gradient = gradient.contiguous()
         # [1, rows, heads, head], as the rows of the projections lie.
@@ -79,30 +90,32 @@ class _Attention(torch.autograd.Function):
         )
         short = ctx.running.short
         if short is not None and ctx.alone is short.others:
-            shape = short.shape(query, key, ctx.scale)
+            shape = short.shape(query, key, ctx.how.scale)
             short.kernels.attend_back(shape, (query, key, value), gradient, (of_query, of_key, of_value))
         for each in ctx.alone:
             first, last = ctx.running.bounds[each : each + 2]
             parts = [tensor[:, :, first:last].clone().requires_grad_() for tensor in (query, key, value)]
             with torch.enable_grad():
-                output = _attended(parts, ctx.scale, ctx.window)
+                output = _attended(parts, ctx.how)
             found = torch.autograd.grad(output, parts, gradient[:, first:last].transpose(1, 2).contiguous())
             for target, part in zip((of_query, of_key, of_value), found, strict=True):
                 target[:, first:last] = part.transpose(1, 2)
-        return of_query.transpose(1, 2), of_key.transpose(1, 2), of_value.transpose(1, 2), None, None, None
+        return of_query.transpose(1, 2), of_key.transpose(1, 2), of_value.transpose(1, 2), None, None
 
 
-def _attended(parts: list[Tensor], scale: float, window: int | None) -> Tensor:
+def _attended(parts: list[Tensor], how: _How) -> Tensor:
     """One sequence: query [1, heads, length, head], key and value [1, key heads, length, head]."""
     query, key, value = parts
-    mask = _window(query.shape[2], window)
+    if how.cap is not None:
+        return capped_attention(query, key, value, scale=how.scale, cap=how.cap, window=how.window)
+    mask = _window(query.shape[2], how.window)
     return functional.scaled_dot_product_attention(
         query,
         key,
         value,
         attn_mask=mask,
         is_causal=mask is None,
-        scale=scale,
+        scale=how.scale,
         enable_gqa=query.shape[1] != key.shape[1],
     )
 

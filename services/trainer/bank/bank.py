@@ -24,11 +24,8 @@ from services.trainer.bank.scores import Scores, log_probs
 from services.trainer.bank.slot import GradientPool, Slot
 from services.trainer.bank.spec import SlotSpec
 from services.trainer.bank.updates import Update
+from services.trainer.formulas import logits_of, unjoinable
 from services.trainer.modules import module_names
-
-# Settings of a base whose scores are more than hidden state times output weights, or whose attention is more than a
-# causal softmax: their formulas are not computed here, so such a base is refused.
-_UNKNOWN_FORMULAS = ("logit_scale", "logits_scaling", "final_logit_softcapping", "attn_logit_softcapping")
 
 
 class Bank:
@@ -46,6 +43,7 @@ class Bank:
         self._layers = spec.linear_layers(base)
         if not self._layers:
             raise ValueError(f"{type(base).__name__} has no linear layers to adapt")
+        self._logits = logits_of(base.config.get_text_config().to_dict())
         self._slots: list[Slot] = []
         self._pool = GradientPool()
         self._kernels = kernels() if _fits_kernels(base) and uses_kernels else None
@@ -105,7 +103,7 @@ class Bank:
         with torch.set_grad_enabled(running.trains):
             hidden = self._hidden(running)
             chosen = hidden[0].index_select(0, running.predicting)
-            found = log_probs(chosen, running.following, head.weight, head.bias, trains=running.trains)
+            found = log_probs(chosen, running.following, head.weight, head.bias, self._logits, trains=running.trains)
             parts = found.split([sum(lengths) for lengths in running.lengths])
         return [
             Scores(part if segment.keeps_gradient else part.detach(), list(lengths))
@@ -195,9 +193,7 @@ def _fits_kernels(base: Any) -> bool:
 def _check(base: Any) -> None:
     if not getattr(base, "_supports_attention_backend", False):
         raise ValueError(f"{type(base).__name__} brings its own attention, which cannot be shared between jobs")
-    settings = base.config.get_text_config()
-    for name in _UNKNOWN_FORMULAS:
-        if getattr(settings, name, None) not in (None, 1, 1.0):
-            raise ValueError(f"{type(base).__name__} has {name}, which joint training does not compute")
+    if problem := unjoinable(base.config.get_text_config().to_dict()):
+        raise ValueError(problem)
     if base.get_output_embeddings() is None:
         raise ValueError(f"{type(base).__name__} has no output head; give a causal language model")

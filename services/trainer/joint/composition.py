@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from services.trainer import checkpoints
 from services.trainer.bank import Bank, Segment
 from services.trainer.data.examples import Example
+from services.trainer.formulas import attention_of
 from services.trainer.joint.admitting import Admission
 from services.trainer.joint.budget import probe_lengths, step_limits
 from services.trainer.joint.encoder import DatasetEncoder
@@ -51,13 +52,7 @@ def open_group(
     torch.set_num_threads(order.threads)
     # Nobody looks at it, and the log would be full of it.
     disable_progress_bar()
-    base = AutoModelForCausalLM.from_pretrained(
-        order.base_folder,
-        dtype=_DTYPES[order.dtype],
-        use_safetensors=True,
-        trust_remote_code=False,
-        local_files_only=True,
-    )
+    base = load_base(Path(order.base_folder), _DTYPES[order.dtype])
     try:
         bank = Bank(base)
     except ValueError as error:
@@ -89,6 +84,19 @@ def open_group(
         keeper.close()
         for thread in threads:
             thread.join()
+
+
+def load_base(folder: Path, dtype: torch.dtype) -> Any:
+    """The base in `folder`, as jobs train on it and are evaluated with it."""
+    config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+    return AutoModelForCausalLM.from_pretrained(
+        str(folder),
+        **attention_of(config),
+        dtype=dtype,
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+    )
 
 
 class Decoder:

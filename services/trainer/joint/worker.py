@@ -83,7 +83,7 @@ def run(
             say(Line(Said.READY))
             _train(group, inbox, manners, waiting)
     except Unjoinable as why:
-        _refuse(inbox, say, Refused("SETTINGS_UNFIT", f"{why}: choose a method that trains alone, such as full"))
+        _refuse(inbox, say, Refused("SETTINGS_UNFIT", f"{why}: choose a method that trains alone, dora, qlora or full"))
         return
     # Said of jobs that were replaced or dropped shortly before.
     for event in _events(inbox, wait=False):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
 from services.trainer.bank.spec import linear_layers
+from services.trainer.formulas import attention_of
 from services.trainer.modules import module_names, require_all_named
 from services.trainer.peft_layout import CONFIG, WEIGHTS
 from services.trainer.settings import Initialisation, Method, Settings
@@ -71,7 +72,12 @@ def load(base: Path, settings: Settings, start: Path | None = None, *, begins: b
 
 def _from(base: Path, **how: Any) -> Any:
     return AutoModelForCausalLM.from_pretrained(
-        str(base), use_safetensors=True, trust_remote_code=False, local_files_only=True, **how
+        str(base),
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+        **attention_of(config_of(base)),
+        **how,
     )
 
 

@@ -245,3 +245,13 @@ def test_a_recipe_without_its_choice_is_a_recipe(name: str) -> None:
 
 def test_the_tests_own_base_is_one_whose_layers_are_known(base: Path) -> None:
     assert architecture(json.loads((base / "config.json").read_text())).layer_names
+
+
+@pytest.mark.parametrize("method", ["METHOD_UNSPECIFIED", "METHOD_LORA", "METHOD_RSLORA"])
+def test_a_base_that_no_job_can_share_is_refused_with_what_trains_on_it(method: str) -> None:
+    base = replace(LLAMA, unjoinable="a base of the kind x has y")
+    failure = refused({"method": method}, base)
+    assert (failure.reason, failure.field) == (Reason.SETTINGS_UNFIT, "settings.method")
+    assert "has y: choose a method that trains alone, dora, qlora or full" in failure.sentence
+    for alone in ("METHOD_DORA", "METHOD_QLORA", "METHOD_FULL"):
+        require_honoured(ordered({"method": alone}, base), base)

@@ -213,7 +213,9 @@ def test_a_base_with_formulas_of_its_own_is_refused() -> None:
 
     small = GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=16))
     small.config.final_logit_softcapping = 30.0
-    with pytest.raises(ValueError, match="final_logit_softcapping, which joint training does not compute"):
+    with pytest.raises(
+        ValueError, match="kind gpt2 has final_logit_softcapping, which joint training does not compute"
+    ):
         Bank(small)
 
 

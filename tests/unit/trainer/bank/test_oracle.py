@@ -10,6 +10,7 @@ from torch import Tensor
 
 from services.trainer.bank import Bank, Segment, SlotSpec, Update
 from services.trainer.data.examples import Example
+from services.trainer.formulas import attention_of
 from services.trainer.peft_layout import adapter_weight
 
 STEPS = 20
@@ -26,9 +27,10 @@ SPECS = {
 
 
 def model(base: Path, dtype: torch.dtype = torch.float32) -> Any:
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(str(base), dtype=dtype)
+    how = attention_of(AutoConfig.from_pretrained(str(base)))
+    return AutoModelForCausalLM.from_pretrained(str(base), dtype=dtype, **how)
 
 
 def batches() -> list[list[Example]]:
