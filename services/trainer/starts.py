@@ -14,10 +14,12 @@ from services.chassis.errors import Failure, Reason
 from services.chassis.files import disk_full_named, publish, sync_tree
 from services.chassis.streams import receive
 from services.trainer.bases import Chosen, Registry
+from services.trainer.going_on import Start, shape_of
 from services.trainer.job import Job
+from services.trainer.peft_layout import CONFIG, WEIGHTS
 
 START = "start"
-_FILES = frozenset({"adapter_model.safetensors", "adapter_config.json"})
+_FILES = frozenset({WEIGHTS, CONFIG})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +49,13 @@ class Starts:
         self._registry = registry
         self._folder = folder
 
-    async def chosen(self, name: str, base: Chosen) -> str:
-        """The version that ``name`` means; empty for no name.  Raises FIELD_INVALID for an adapter of another base."""
+    async def chosen(self, name: str, base: Chosen) -> Start | None:
+        """The adapter that ``name`` means, with its shape; None for no name.
+
+        Raises FIELD_INVALID for an adapter of another base, or of a kind that is not trained here.
+        """
         if not name:
-            return ""
+            return None
         found = await self._registry.adapter(name)
         if found.base_digest != base.digest:
             problem = (
@@ -58,7 +63,9 @@ class Starts:
                 f"({base.digest[:19]}…); name the base that it was trained on"
             )
             raise Failure(Reason.FIELD_INVALID, field="start_version", problem=problem)
-        return found.version
+        sha256 = next(file["sha256"] for file in json.loads(found.manifest)["files"] if file["filename"] == CONFIG)
+        config = b"".join([chunk.data async for chunk in self._registry.download(sha256, 0)])
+        return Start(name, found.version, shape_of(name, json.loads(config)))
 
     def path(self, job: Job) -> str:
         """The folder of the adapter that the job starts from; empty for none."""

@@ -10,12 +10,14 @@ from services.chassis.errors import Failure, Reason
 from services.trainer.bases import Chosen
 from services.trainer.checkpoints import Checkpoint
 from services.trainer.estimates import Estimate
+from services.trainer.going_on import Start, going_on
 from services.trainer.job import Event, EventKind, Job, Order, State
 from services.trainer.planning import Allowance
 from services.trainer.scheduling.actions import Verdict
 from services.trainer.scheduling.state import Priority
+from services.trainer.settings import Settings
 from services.trainer.wire import timestamp
-from services.trainer.wire_settings import settings, wire_settings
+from services.trainer.wire_settings import said, settings, wire_settings
 
 STATES = {state: training_pb2.JobState.Value(f"JOB_STATE_{state.name}") for state in State}
 _KINDS = {kind: training_pb2.JobEventKind.Value(f"JOB_EVENT_KIND_{kind.name}") for kind in EventKind}
@@ -28,10 +30,11 @@ _PRIORITIES = {
 _WIRE_PRIORITIES = {priority: training_pb2.Priority.Value(f"PRIORITY_{priority.name}") for priority in Priority}
 
 
-def order(request: training_pb2.CreateJobRequest, base: Chosen, start_version: str, granted: Allowance) -> Order:
+def order(request: training_pb2.CreateJobRequest, base: Chosen, start: Start | None, granted: Allowance) -> Order:
     """What is asked for, every default filled in; base and start are what the request's names mean.
 
-    Raises FIELD_INVALID for what the wire's types allow and cannot be, and for a class that is not ``granted``.
+    Raises FIELD_INVALID for what the wire's types allow and cannot be, for what the start has otherwise, and for a class
+    that is not ``granted``.
     """
     return Order(
         model=request.model,
@@ -40,23 +43,25 @@ def order(request: training_pb2.CreateJobRequest, base: Chosen, start_version: s
         dataset_digest="",
         base=base.name,
         base_digest=base.digest,
-        settings=settings(
-            request.settings,
-            base.architecture.hidden_size,
-            base.architecture.model_type,
-            held_out=bool(request.validation_dataset),
-        ),
+        settings=_settings(request, base, start),
         alias=request.alias,
         base_version=base.version,
         base_uri=base.uri,
         validation_dataset=request.validation_dataset,
-        start_version=start_version,
+        start_version=start.version if start else "",
         priority=granted.class_of(_PRIORITIES[request.priority]),
         deadline=_deadline(request),
         depends_on=tuple(request.depends_on),
         processes=request.processes or 1,
         recipe=request.recipe,
     )
+
+
+def _settings(request: training_pb2.CreateJobRequest, base: Chosen, start: Start | None) -> Settings:
+    shape = base.architecture
+    held_out = bool(request.validation_dataset)
+    complete = settings(request.settings, shape.hidden_size, shape.model_type, held_out=held_out)
+    return going_on(complete, said(request.settings), start, shape.layer_names) if start else complete
 
 
 def _deadline(request: training_pb2.CreateJobRequest) -> float:

@@ -85,6 +85,12 @@ def settings(
     return Settings(**chosen, **_lora(given.lora, method))
 
 
+def said(given: training_pb2.TrainingSettings) -> frozenset[str]:
+    """Those of the fields of `Settings` that shape an adapter which were given: the method, and LoRA's own."""
+    method = {"method"} if given.method else set()
+    return frozenset(method | {field.name for field, _ in given.lora.ListFields()})
+
+
 def _enums(given: training_pb2.TrainingSettings) -> dict[str, Any]:
     return {
         field: kind[wire.Name(getattr(given, field)).removeprefix(prefix)]

@@ -10,6 +10,7 @@ from typing import TypedDict
 class LoraSettings:
     """LoRA's own settings; None takes the server's default (rank 16, alpha twice the rank, all linear layers).
 
+    Of a job that goes on from a version None takes what that adapter has; anything else is refused when ordered.
     `rank_pattern` and `alpha_pattern` are by a module's name or the end of it; `layers` count from 0;
     `initialisation` is kaiming, gaussian or orthogonal.
     """

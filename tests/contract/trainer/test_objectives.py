@@ -74,15 +74,29 @@ def test_training_goes_on_from_an_earlier_version(caller: Caller, questions: str
     assert second.loss < first.loss
 
 
-def test_an_adapter_with_other_settings_is_no_start(caller: Caller, questions: str) -> None:
+def test_what_shapes_an_adapter_is_taken_from_the_one_that_is_gone_on_from(caller: Caller, questions: str) -> None:
+    lora = training_pb2.LoraSettings(rank=2, alpha=3, target_modules=["q_proj", "v_proj"], rank_pattern={"v_proj": 4})
+    shaped = training_pb2.TrainingSettings(method=training_pb2.METHOD_RSLORA, lora=lora, **SHORT)
+    trained(caller, questions, model="shaped", settings=shaped)
+    left_out = training_pb2.TrainingSettings(**SHORT)
+    done = trained(caller, questions, model="shaped", settings=left_out, start_version="shaped@1")
+    assert (done.settings.method, done.settings.lora.rank, done.settings.lora.alpha) == (shaped.method, 2, 3)
+    assert list(done.settings.lora.target_modules) == ["q_proj", "v_proj"]
+    assert dict(done.settings.lora.rank_pattern) == {"v_proj": 4}
+    request = registry_pb2.GetVersionRequest(version=done.version)
+    config = caller.registry.GetVersion(request, metadata=caller.metadata).version.lineage.config
+    assert (config["method"], config["rank"], config["alpha"]) == ("rslora", 2, 3)
+
+
+def test_settings_that_an_adapter_has_otherwise_are_refused_when_ordered(caller: Caller, questions: str) -> None:
     settings = training_pb2.TrainingSettings(lora=training_pb2.LoraSettings(rank=2), **SHORT)
     trained(caller, questions, model="narrow", settings=settings)
-    wider = training_pb2.TrainingSettings(lora=training_pb2.LoraSettings(rank=4, alpha=4), **SHORT)
-    done = caller.finished(
-        caller.create(model="narrow", dataset=questions, settings=wider, start_version="narrow@1").job
-    )
-    assert (done.state, done.error.reason) == (training_pb2.JOB_STATE_FAILED, "SETTINGS_UNFIT")
-    assert "rank" in done.error.message
+    wider = training_pb2.TrainingSettings(lora=training_pb2.LoraSettings(rank=4), **SHORT)
+    with pytest.raises(grpc.RpcError) as refused:
+        caller.create(model="narrow", dataset=questions, settings=wider, start_version="narrow@1")
+    status, reason, *_ = failed(refused.value)
+    assert (status, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID")
+    assert "narrow@1 has rank 2, the order says 4: leave it out" in str(refused.value)
 
 
 def test_a_job_is_judged_on_rows_of_their_own_and_ends_when_it_learns_no_more(caller: Caller, questions: str) -> None:

@@ -146,6 +146,9 @@ def test_a_recipe_is_what_the_options_are_said_over() -> None:
         ({"validation": "others"}, PREFERRED),
         ({"method": Method.FULL}, replace(PREFERRED, method="full", lora=LoraSettings())),
         ({"settings": ["method=full"]}, replace(PREFERRED, method="full", lora=LoraSettings())),
+        # The adapter that is gone on from says how it is shaped.
+        ({"start_version": "desk@1"}, replace(PREFERRED, lora=LoraSettings())),
+        ({"start_version": "desk@1", "rank": 16}, PREFERRED),
         # What is said by hand stays, for the trainer to refuse.
         ({"method": Method.FULL, "rank": 4}, replace(PREFERRED, method="full", lora=LoraSettings(rank=4))),
         (

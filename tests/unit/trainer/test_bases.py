@@ -77,7 +77,7 @@ async def refusal(bases: Bases, method: str, gib: int) -> str:
         method=training_pb2.Method.Value(f"METHOD_{method}"), gradient_checkpointing=True
     )
     wanted = training_pb2.CreateJobRequest(model="m", dataset="d", settings=settings)
-    ordered = bases.completed(order(wanted, chosen, "", Allowance()), chosen, Data())
+    ordered = bases.completed(order(wanted, chosen, None, Allowance()), chosen, Data())
     return unfit(ordered, [Node("small", 1 * GIB, 2), Node("large", gib * GIB, 2)], Allowance())
 
 

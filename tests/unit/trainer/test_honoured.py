@@ -15,6 +15,7 @@ from services.chassis.errors import Failure, Reason
 from services.trainer import wire_recipes
 from services.trainer.bank.spec import linear_layers
 from services.trainer.bases import Chosen
+from services.trainer.going_on import Shape, Start
 from services.trainer.honoured import require_honoured
 from services.trainer.job import Order
 from services.trainer.needs import _NAMED_AS_LLAMAS, Architecture, architecture
@@ -35,7 +36,8 @@ ADAPTERS = ("METHOD_LORA", "METHOD_RSLORA", "METHOD_DORA", "METHOD_QLORA")
 def ordered(fields: Mapping[str, Any], base: Architecture = LLAMA, **job: Any) -> Order:
     """The order that a request with these settings makes."""
     request = training_pb2.CreateJobRequest(model="m", dataset="d", settings=fields, **job)  # type: ignore[arg-type]  # a message as a mapping
-    return order(request, Chosen("tiny", "sha256:base", "", base), str(job.get("start_version", "")), Allowance())
+    start = Start(job["start_version"], "sha256:1", Shape(Method.LORA, 16, 32.0)) if "start_version" in job else None
+    return order(request, Chosen("tiny", "sha256:base", "", base), start, Allowance())
 
 
 def refused(fields: Mapping[str, Any], base: Architecture = LLAMA, **job: Any) -> Failure:

@@ -49,8 +49,8 @@ class Bases:
 class Starts:
     """Nothing is gone on from."""
 
-    async def chosen(self, name: str, base: Chosen) -> str:
-        return ""
+    async def chosen(self, name: str, base: Chosen) -> None:
+        return None
 
 
 def servicer(world: World, runner: Runner) -> TrainingServicer:

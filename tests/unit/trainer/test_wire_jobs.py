@@ -28,7 +28,7 @@ def ordered(granted: Allowance = UNLIMITED, **fields: object) -> Job:
     request = training_pb2.CreateJobRequest(model="m", dataset="rows", **fields)  # type: ignore[arg-type]  # of any type
     moment = datetime.fromtimestamp(100.0, UTC)
     return Job(
-        "acme", "j", "ada", order(request, BASE, "", granted), State.QUEUED, Progress(total_steps=9), moment, moment
+        "acme", "j", "ada", order(request, BASE, None, granted), State.QUEUED, Progress(total_steps=9), moment, moment
     )
 
 

@@ -181,6 +181,9 @@ def _over(options: Options, filled: TrainingSettings) -> TrainingSettings:
     objective = meant.objective.lower() or Objective.SUPERVISED
     if meant.method.lower() == Method.FULL:
         filled = replace(filled, lora=LoraSettings())
+    elif options.start_version:
+        # The adapter that is gone on from says how it is shaped.
+        filled = replace(filled, lora=LoraSettings(dropout=filled.lora.dropout))
     if not (options.validation or meant.validation_ratio):
         filled = replace(
             filled, keep="", metric="", evaluation_steps=None, generation_rows=None, generation_tokens=None
