@@ -164,36 +164,6 @@ def table(sweep: Sweep) -> list[Line]:
     return lines
 
 
-def lineage(sweep: Sweep) -> dict[str, object]:
-    """Return what the version keeps of the sweep, fit for JSON: how it was run, and the table of all members."""
-    return {
-        "sweep": sweep.sweep,
-        "metric": sweep.metric.value,
-        "rungs": list(sweep.rungs),
-        "kept_ratio": sweep.kept_ratio,
-        "members": [
-            {
-                "place": place,
-                "job": line.member.job.job,
-                "values": dict(line.member.point),
-                "step": line.member.job.progress.step,
-                "ended_at_rung": line.member.ended_at_rung,
-                "end": _end(line.member, sweep.best),
-                # JSON knows no NaN.
-                "evaluation": {name: value for name, value in line.evaluation.items() if math.isfinite(value)},
-            }
-            for place, line in enumerate(table(sweep), start=1)
-        ],
-    }
-
-
-def _end(member: Member, best: str) -> str:
-    """A word that stays the same while a version is being registered."""
-    if member.job.job == best:
-        return "best"
-    return "failed" if member.job.state is State.FAILED else "ended"
-
-
 def paced(settings: Settings, rungs: Sequence[float], total_steps: int) -> tuple[Settings, tuple[int, ...]]:
     """Return a member's settings and the step of each rung in a plan of so many steps.
 

@@ -20,8 +20,9 @@ from services.trainer.job_rows import find as find_job
 from services.trainer.job_rows import job_of, move, require_few, take_queue
 from services.trainer.jobs import examples, settled_order, steps
 from services.trainer.store import JobRow, SweepMemberRow, SweepRow
+from services.trainer.sweeping.record import lineage, require_room
 from services.trainer.sweeping.settling import cancelled, settle
-from services.trainer.sweeping.sweep import Asked, Sweep, SweepState, check, lineage, paced
+from services.trainer.sweeping.sweep import Asked, Sweep, SweepState, check, paced
 from services.trainer.sweeping.sweep_rows import (
     Created,
     apply,
@@ -65,8 +66,12 @@ class Sweeps:
         self._seen: dict[tuple[str, str], tuple[int, ...]] = {}
 
     async def create(self, tenant: str, principal: str, asked: Asked, key: IdempotencyKey) -> Sweep:
-        """Queue all members.  Raises FIELD_INVALID for members that cannot be compared, and as `Jobs.create`."""
+        """Queue all members.
+
+        Raises FIELD_INVALID for members that cannot be compared and a table that no version could keep, and as `Jobs.create`.
+        """
         check(asked)
+        require_room(asked)
         await self._admit()
 
         def queue(session: Session) -> str:

@@ -1,6 +1,5 @@
 """What a sweep is made of: members that can be compared, rungs that cost nothing, a table that travels."""
 
-import json
 import math
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from services.chassis.errors import Failure, Reason
 from services.trainer.job import Job, Order, Progress, State
 from services.trainer.settings import Keep, Metric, Objective, Settings
-from services.trainer.sweeping.sweep import Asked, Member, Sweep, SweepState, check, lineage, paced, table
+from services.trainer.sweeping.sweep import Asked, Member, check, paced
 
 SETTINGS = Settings(validation_ratio=0.1)
 ORDER = Order("m", "rows", "sha256:d", "tiny", "sha256:base", SETTINGS, "prod")
@@ -131,33 +130,3 @@ def test_a_result_is_compared_by_the_evaluation_of_the_weights_that_it_holds() -
 def test_an_evaluation_without_the_metric_counts_as_no_number() -> None:
     found = member(evaluations={20: {"exact_match": 1.0}}).standing()
     assert math.isnan(found.scores[1])
-
-
-def test_the_table_that_a_version_keeps_is_json_with_the_best_first() -> None:
-    def one(name: str, loss: float, state: State, rung: int) -> Member:
-        found = member(state=state, evaluations={20: {"loss": loss}, 40: {"loss": loss}}, trained=not rung)
-        return replace(found, job=replace(found.job, job=name), ended_at_rung=rung, point=(("lora.rank", name),))
-
-    members = (
-        one("worse", 2.0, State.CANCELLED, 3),
-        one("nan", math.nan, State.CANCELLED, 1),
-        one("best", 1.0, State.REGISTERING, 0),
-        one("early", 5.0, State.CANCELLED, 1),
-    )
-    sweep = Sweep("acme", "s", members, (0.5, 0.75), 0.5, SweepState.RUNNING, NOW, best="best")
-    kept = json.loads(json.dumps(lineage(sweep), allow_nan=False))
-    assert kept["members"][0]["job"] == "best"
-    assert kept["members"][0] == {
-        "place": 1,
-        "job": "best",
-        "values": {"lora.rank": "best"},
-        "step": 20,
-        "ended_at_rung": 0,
-        "end": "best",
-        "evaluation": {"loss": 1.0},
-    }
-    assert next(entry for entry in kept["members"] if entry["job"] == "nan")["evaluation"] == {}
-    assert [line.place for line in table(sweep)] == [1, 2, 3, 4]
-    # While it runs, only the places of those that ended are known.
-    running = {line.member.job.job: line.place for line in table(replace(sweep, best=""))}
-    assert (running["best"], running["early"] > 0) == (0, True)

@@ -65,6 +65,13 @@ def sweeps_in(
     )
 
 
+async def test_a_sweep_whose_table_no_version_could_keep_queues_nothing(database: Database) -> None:
+    sweeps, asked = sweeps_in(database), wanted(2)
+    with pytest.raises(Failure, match="may have 2049 KiB, over 576"):
+        await sweeps.create("acme", "ada", replace(asked, points=((("lora.rank", "4" * (1 << 20)),),) * 2), NOBODYS)
+    assert await sweeps.page("acme", 10, None) == []
+
+
 async def test_every_member_counts_among_the_jobs_that_a_tenant_has(database: Database) -> None:
     sweeps, jobs = sweeps_in(database, most_unfinished=4), test_jobs.jobs_in(database, most_unfinished=4)
     await test_jobs.queued(jobs)
