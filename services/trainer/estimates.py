@@ -97,8 +97,21 @@ class Estimates:
 
     async def of(self, tenant: str, order: Order, base: Architecture, misfit: str) -> Estimate:
         """The estimate of an order that is complete; `misfit` as `estimate` has it.  Raises as `settled_order`."""
-        found = await self._of(tenant, order, base, misfit, speeds(await self._jobs.recent()))
-        return replace(found, warnings=[*found.warnings, *_lateness(order, found.seconds, self._now())])
+        (found,) = await self.of_all(tenant, [(order, misfit)], base)
+        return found
+
+    async def of_all(self, tenant: str, orders: Sequence[tuple[Order, str]], base: Architecture) -> list[Estimate]:
+        """The estimates of orders on one base, each with its misfit, as `of`."""
+        known = speeds(await self._jobs.recent())
+        return [await self._told(tenant, order, base, misfit, known) for order, misfit in orders]
+
+    async def _told(
+        self, tenant: str, order: Order, base: Architecture, misfit: str, known: Mapping[Kind, float]
+    ) -> Estimate:
+        found = await self._of(tenant, order, base, misfit, known)
+        # Of what does not fit the last warning says why.
+        late = [] if misfit else _lateness(order, found.seconds, self._now())
+        return replace(found, warnings=[*found.warnings, *late])
 
     async def _of(
         self, tenant: str, order: Order, base: Architecture, misfit: str, known: Mapping[Kind, float]

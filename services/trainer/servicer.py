@@ -1,6 +1,7 @@
 """The trainer's RPCs: wire to domain, call, domain to wire."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from protovalidate import Validator
@@ -21,6 +22,9 @@ from services.trainer.job import Job, Order
 from services.trainer.publications import Wanted
 from services.trainer.recipes.filling import RECIPES, fill, names_answers, require_fit
 from services.trainer.row_needs import Data
+from services.trainer.sweeping.estimating import estimate
+from services.trainer.sweeping.record import require_sound
+from services.trainer.sweeping.sweep import Asked
 from services.trainer.watching import follow
 from services.trainer.work import CHECKPOINTS
 
@@ -219,6 +223,28 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
     async def CreateSweep(
         self, request: training_pb2.CreateSweepRequest, context: Any
     ) -> training_pb2.CreateSweepResponse:
+        tenant = wire.tenant()
+        base, asked = await self._asked(request, lambda order: self._runner.require_fit(tenant, order))
+        warned = await self._estimates.warned(tenant, asked.orders, base.architecture)
+        asked = replace(asked, orders=tuple(warned))
+        made = await self._sweeps.create(tenant, current().principal_id, asked, key_for(request))
+        return training_pb2.CreateSweepResponse(sweep=wire_sweeps.sweep(made, self._job))
+
+    async def EstimateSweep(
+        self, request: training_pb2.EstimateSweepRequest, context: Any
+    ) -> training_pb2.EstimateSweepResponse:
+        tenant = wire.tenant()
+        with wire.below("sweep"):
+            base, asked = await self._asked(request.sweep, lambda order: order)
+            require_sound(asked)
+            orders = [(order, self._runner.misfit(tenant, order)) for order in asked.orders]
+            members = await self._estimates.of_all(tenant, orders, base.architecture)
+            return wire_sweeps.estimate(estimate(asked, members))
+
+    async def _asked(
+        self, request: training_pb2.CreateSweepRequest, fitting: Callable[[Order], Order]
+    ) -> tuple[Chosen, Asked]:
+        """The base of a sweep and what is asked for; `fitting` may refuse the order of a member."""
         members = wire_sweeps.members(request, self._rules)
         with wire.below("job"):
             base = await self._bases.chosen(request.job.base)
@@ -228,14 +254,11 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         for place, member in enumerate(members):
             with wire_sweeps.at_member(request, place):
                 order = self._bases.completed(wire_jobs.order(member, base, start, granted), base, data)
-                orders.append(self._runner.require_fit(wire.tenant(), order))
+                orders.append(fitting(order))
         with wire.below("job"):
             # Of all members: axes and members are settings.
             await self._require_named(orders[0], data)
-        warned = await self._estimates.warned(wire.tenant(), orders, base.architecture)
-        asked = wire_sweeps.asked(request, warned)
-        made = await self._sweeps.create(wire.tenant(), current().principal_id, asked, key_for(request))
-        return training_pb2.CreateSweepResponse(sweep=wire_sweeps.sweep(made, self._job))
+        return base, wire_sweeps.asked(request, orders)
 
     async def GetSweep(self, request: training_pb2.GetSweepRequest, context: Any) -> training_pb2.GetSweepResponse:
         found = await self._sweeps.get(wire.tenant(), request.sweep)

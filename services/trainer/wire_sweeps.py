@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 
 from google.protobuf.message import Message
 from protovalidate import Validator
@@ -11,6 +12,7 @@ from services.chassis.errors import Failure
 from services.chassis.interceptors.validation import field_path
 from services.trainer.job import Job, Order
 from services.trainer.sweeping.axes import Axis, Point, Range, expand
+from services.trainer.sweeping.estimating import SweepEstimate
 from services.trainer.sweeping.searchable import invalid, searchable
 from services.trainer.sweeping.sweep import (
     DEFAULT_KEPT_RATIO,
@@ -63,6 +65,11 @@ def at_member(request: training_pb2.CreateSweepRequest, place: int) -> Iterator[
         settings = failure.field.removeprefix("settings.")
         own = request.members and settings != failure.field
         raise renamed(failure, f"members[{place}].{settings}" if own else f"job.{failure.field}") from failure
+
+
+def estimate(value: SweepEstimate) -> training_pb2.EstimateSweepResponse:
+    """An estimate on the wire."""
+    return training_pb2.EstimateSweepResponse(**{field.name: getattr(value, field.name) for field in fields(value)})
 
 
 def sweep(value: Sweep, job: Callable[[Job], training_pb2.Job]) -> training_pb2.Sweep:

@@ -75,6 +75,10 @@ class Sweeps:
         """Queue a search over settings."""
         return self._loop.run(self._inner.create(model=model, dataset=dataset, **options))
 
+    def estimate(self, *, model: str, dataset: str, **options: Any) -> nouns.SweepEstimate:
+        """What a search would cost."""
+        return self._loop.run(self._inner.estimate(model=model, dataset=dataset, **options))
+
     def get(self, sweep: str) -> nouns.Sweep:
         """One sweep with the table of its members."""
         return self._loop.run(self._inner.get(sweep))

@@ -252,6 +252,27 @@ class SweepMember:
 
 
 @dataclass(frozen=True, slots=True)
+class SweepEstimate:
+    """What a sweep would cost: over all members, less what those are spared that end at a rung.
+
+    `seconds` are on an idle machine, rough where they are not `measured`.  `memory_bytes` are of all members at once; with
+    less they take turns, and `largest_member_bytes` are needed in any case.  `fits` says whether every member can be
+    trained here; where not, the last of `warnings` says why.
+    """
+
+    members: int
+    steps: int
+    tokens: int
+    seconds: float
+    measured: bool
+    memory_bytes: int
+    largest_member_bytes: int
+    version_bytes: int
+    fits: bool
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Sweep:
     """A search over settings; `state` is running, succeeded, failed or cancelled; `table` has the best member first."""
 

@@ -131,18 +131,46 @@ def estimate(message: training_pb2.EstimateJobResponse) -> nouns.JobEstimate:
     )
 
 
-def axes_to_wire(axes: Iterable[nouns.SweepAxis]) -> list[training_pb2.SweepAxis]:
-    """What a sweep searches over, to the wire."""
-    return [
-        training_pb2.SweepAxis(setting=axis.setting, values=axis.values, range=_range_to_wire(axis.range))
-        for axis in axes
-    ]
+def searched(
+    axes: Iterable[nouns.SweepAxis],
+    members: Iterable[nouns.TrainingSettings],
+    random_members: int,
+    rungs: Iterable[float],
+    kept_ratio: float | None,
+) -> training_pb2.CreateSweepRequest:
+    """What a sweep searches over, and how, to the wire; its job is left out."""
+    return training_pb2.CreateSweepRequest(
+        members=[settings_to_wire(member) for member in members],
+        axes=[
+            training_pb2.SweepAxis(setting=axis.setting, values=axis.values, range=_range_to_wire(axis.range))
+            for axis in axes
+        ],
+        random_members=random_members,
+        rungs=rungs,
+        kept_ratio=kept_ratio,
+    )
 
 
 def _range_to_wire(drawn: nouns.SweepRange | None) -> training_pb2.SweepRange | None:
     if drawn is None:
         return None
     return training_pb2.SweepRange(low=drawn.low, high=drawn.high, logarithmic=drawn.logarithmic)
+
+
+def sweep_estimate(message: training_pb2.EstimateSweepResponse) -> nouns.SweepEstimate:
+    """From the wire."""
+    return nouns.SweepEstimate(
+        members=message.members,
+        steps=message.steps,
+        tokens=message.tokens,
+        seconds=message.seconds,
+        measured=message.measured,
+        memory_bytes=message.memory_bytes,
+        largest_member_bytes=message.largest_member_bytes,
+        version_bytes=message.version_bytes,
+        fits=message.fits,
+        warnings=tuple(message.warnings),
+    )
 
 
 def sweep(message: training_pb2.Sweep) -> nouns.Sweep:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 from trivium.trainer.v1 import training_pb2
 from trivium.trainer.v1.training_pb2_grpc import TrainingServiceStub
 
-from trivium_client import job_wire, nouns, settings_wire
+from trivium_client import job_wire, nouns
 from trivium_client.errors import RequestTimeoutError, UnavailableError
 from trivium_client.transport import WATCH_PATIENCE_SECONDS, Transport, new_request_id
 
@@ -46,17 +46,30 @@ class Sweeps:
         `random_members` draws as many from the axes, 0 takes the whole grid; at each of the `rungs`, shares of the
         steps such as 0.25 and 0.5, only `kept_ratio` of the members goes on.  Raises as `Jobs.create`.
         """
-        request = training_pb2.CreateSweepRequest(
-            job=job_wire.order(model, dataset, **fields),
-            members=[settings_wire.settings_to_wire(member) for member in members],
-            axes=job_wire.axes_to_wire(axes),
-            random_members=random_members,
-            rungs=rungs,
-            kept_ratio=kept_ratio,
-            request_id=request_id or new_request_id(),
-        )
+        request = job_wire.searched(axes, members, random_members, rungs, kept_ratio)
+        request.job.CopyFrom(job_wire.order(model, dataset, **fields))
+        request.request_id = request_id or new_request_id()
         response = await self._transport.call("trainer", self._stub().CreateSweep, request)
         return job_wire.sweep(response.sweep)
+
+    async def estimate(
+        self,
+        *,
+        model: str,
+        dataset: str,
+        axes: Iterable[nouns.SweepAxis] = (),
+        members: Iterable[nouns.TrainingSettings] = (),
+        random_members: int = 0,
+        rungs: Sequence[float] = (),
+        kept_ratio: float | None = None,
+        **fields: Unpack[nouns.JobFields],
+    ) -> nouns.SweepEstimate:
+        """What `create` of the same would cost in tokens, time and memory; nothing is queued.  Raises as `create`."""
+        request = training_pb2.EstimateSweepRequest(
+            sweep=job_wire.searched(axes, members, random_members, rungs, kept_ratio)
+        )
+        request.sweep.job.CopyFrom(job_wire.order(model, dataset, **fields))
+        return job_wire.sweep_estimate(await self._transport.call("trainer", self._stub().EstimateSweep, request))
 
     async def get(self, sweep: str) -> nouns.Sweep:
         """One sweep with the table of its members.  Raises NotFoundError."""

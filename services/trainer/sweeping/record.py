@@ -11,7 +11,7 @@ from services.trainer.job import State
 from services.trainer.settings import Metric
 from services.trainer.solo.order import MARGIN
 from services.trainer.sweeping.searchable import invalid
-from services.trainer.sweeping.sweep import Asked, Member, Sweep, table
+from services.trainer.sweeping.sweep import Asked, Member, Sweep, check, table
 
 # The registry takes manifests of 768 KiB; a quarter is left for the settings, the files and where the version comes from.
 MOST_TABLE_BYTES = 576 * 1024
@@ -43,6 +43,12 @@ def lineage(sweep: Sweep) -> dict[str, object]:
             for place, line in enumerate(table(sweep), start=1)
         ],
     }
+
+
+def require_sound(asked: Asked) -> None:
+    """Raise FIELD_INVALID as `check`, and for a table that no version could keep."""
+    check(asked)
+    require_room(asked)
 
 
 def require_room(asked: Asked) -> None:

@@ -20,9 +20,9 @@ from services.trainer.job_rows import find as find_job
 from services.trainer.job_rows import job_of, move, require_few, take_queue
 from services.trainer.jobs import examples, settled_order, steps
 from services.trainer.store import JobRow, SweepMemberRow, SweepRow
-from services.trainer.sweeping.record import lineage, require_room
+from services.trainer.sweeping.record import lineage, require_sound
 from services.trainer.sweeping.settling import cancelled, settle
-from services.trainer.sweeping.sweep import Asked, Sweep, SweepState, check, paced
+from services.trainer.sweeping.sweep import Asked, Sweep, SweepState, paced
 from services.trainer.sweeping.sweep_rows import (
     Created,
     apply,
@@ -70,8 +70,7 @@ class Sweeps:
 
         Raises FIELD_INVALID for members that cannot be compared and a table that no version could keep, and as `Jobs.create`.
         """
-        check(asked)
-        require_room(asked)
+        require_sound(asked)
         await self._admit()
 
         def queue(session: Session) -> str:

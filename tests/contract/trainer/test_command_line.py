@@ -6,6 +6,7 @@ import gc
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -82,9 +83,12 @@ def test_a_started_job_is_followed_behind_what_the_trainer_warns_of(deployment: 
     settings = ["--epochs", "1", "--batch-rows", "5", "--rank", "32", "--alias", "-"]
     ran = train(deployment, "start", dataset, "-m", "wide", *settings)
     assert ran.returncode == 0, ran.stderr
-    warning, begun, *_ = ran.stderr.splitlines()
-    assert warning.startswith("warning: rank 32 is over 16")
-    assert begun.startswith("job ")
+    said = ran.stderr.splitlines()
+    begun = next(place for place, line in enumerate(said) if line.startswith("job "))
+    # What the order makes of its rows and what it costs, before it begins and beside what programs read.
+    assert any(re.match(r"\d+ steps? over \d+ tokens", line) for line in said[:begun])
+    assert [line.startswith("warning: rank 32 is over 16") for line in said].count(True) == 1
+    assert ran.stdout.startswith("wide has version sha256:")
 
 
 def test_a_file_is_checked_as_the_order_that_will_be_sent_trains_on_it(deployment: Deployment, tmp_path: Path) -> None:
@@ -131,6 +135,9 @@ def test_rows_of_which_the_order_leaves_nothing_are_refused_before_anything_is_q
         assert ran.returncode == Exit.REFUSED, ran.stdout + ran.stderr
         assert "1 problem:" in ran.stdout
         assert "raise max_row_tokens" in ran.stdout
+    ran = train(deployment, "start", "nothing-left", "-m", "nothing-left", "--max-row-tokens", "8", "--json")
+    assert (ran.returncode, ran.stdout) == (Exit.REFUSED, "")
+    assert "raise max_row_tokens" in ran.stderr
     everything = caller.training.ListJobs(training_pb2.ListJobsRequest(), metadata=caller.metadata).jobs
     assert [job for job in everything if job.model == "nothing-left"] == []
 
@@ -224,13 +231,28 @@ def test_a_sweep_shows_its_members_and_ends_with_the_version_of_the_best(deploym
     assert found.sweep in train(deployment, "sweeps").stdout
 
 
-def test_a_sweep_says_once_what_the_trainer_warns_of_in_its_members(deployment: Deployment, caller: Caller) -> None:
+def test_a_sweep_is_told_with_its_cost_before_it_begins_and_once_what_the_trainer_warns_of(
+    deployment: Deployment, caller: Caller
+) -> None:
     dataset = caller.upload(rows_text(4).encode(), "swept-rows.jsonl").dataset
     axes = ["--try", "lora.rank=2,32", "--try", "learning_rate=1e-3,1e-2"]
-    ran = train(deployment, "sweep", dataset, "-m", "wide", *axes, "--validation-ratio", "0.2", "--no-watch")
-    assert ran.returncode == 0, ran.stderr
-    warning, begun = ran.stderr.splitlines()
-    assert warning.startswith("warning: rank 32 is over 16")
+    words = ["sweep", dataset, "-m", "wide", *axes, "--validation-ratio", "0.2"]
+    before = caller.training.ListSweeps(training_pb2.ListSweepsRequest(), metadata=caller.metadata).sweeps
+    dry = train(deployment, *words, "--dry-run").stdout.splitlines()
+    assert dry[0].startswith("4 members with ")
+    assert any(line.startswith("Memory: ") and "for all at once" in line for line in dry)
+    assert (dry.count("Nothing was started."), sum("rank 32 is over 16" in line for line in dry)) == (1, 1)
+    whole = json.loads(train(deployment, *words, "--dry-run", "--json").stdout)["estimate"]
+    halved = json.loads(train(deployment, *words, "--rungs", "0.5", "--dry-run", "--json").stdout)["estimate"]
+    assert whole["members"] == halved["members"] == 4
+    assert 0 < halved["tokens"] < whole["tokens"]
+    assert caller.training.ListSweeps(training_pb2.ListSweepsRequest(), metadata=caller.metadata).sweeps == before
+
+    ran = train(deployment, *words, "--no-watch")
+    assert (ran.returncode, ran.stdout) == (0, ""), ran.stderr
+    *said, begun = ran.stderr.splitlines()
+    assert dry[:-1] == said[-len(dry) + 1 :]
+    assert sum(line.startswith("warning: rank 32 is over 16") for line in said) == 1
     name = begun.split()[1]
     assert train(deployment, "sweeps", name, "--cancel").returncode == 0
     for job in caller.training.GetSweep(

@@ -97,6 +97,7 @@ def sound(method: MethodDescriptor, dataset: str) -> Any:
         # Nothing comes of these; all settings are looked at.
         "EstimateJob": {"job": {"model": "rubbish", "dataset": dataset}},
         "CreateSweep": {"job": job, "members": [{"seed": 1}, {"seed": 2}]},
+        "EstimateSweep": {"sweep": {"job": job, "members": [{"seed": 1}, {"seed": 2}]}},
         "FillRecipe": {"recipe": "classify", "dataset": "nobodys"},
         "UploadDataset": {"header": {"upload": {"filename": "r.jsonl", "size_bytes": 3, "sha256": "0" * 64}}},
         "GetDatasetUpload": {"sha256": "0" * 64},

@@ -64,6 +64,14 @@ TRIES: dict[str, tuple[str, Callable[[Names, str], Any]]] = {
             job=_order(dataset=lambda _: names.dataset, settings=lambda _: None)(names, own), members=SWEPT
         ),
     ),
+    "estimate a sweep over it": (
+        "EstimateSweep",
+        lambda names, own: training_pb2.EstimateSweepRequest(
+            sweep=training_pb2.CreateSweepRequest(
+                job=_order(dataset=lambda _: names.dataset, settings=lambda _: None)(names, own), members=SWEPT
+            )
+        ),
+    ),
     "fill a recipe from it": (
         "FillRecipe",
         lambda names, own: training_pb2.FillRecipeRequest(recipe="classify", dataset=names.dataset),

@@ -129,8 +129,26 @@ def test_a_deadline_without_a_time_zone_is_refused() -> None:
 
 def test_axes_go_out_with_values_or_a_range() -> None:
     drawn = nouns.SweepRange(1e-4, 1e-2, logarithmic=True)
-    rank, rate = job_wire.axes_to_wire(
-        [nouns.SweepAxis("lora.rank", ("8", "16")), nouns.SweepAxis("learning_rate", range=drawn)]
-    )
+    axes = [nouns.SweepAxis("lora.rank", ("8", "16")), nouns.SweepAxis("learning_rate", range=drawn)]
+    sent = job_wire.searched(axes, [nouns.TrainingSettings(epochs=2)], 3, [0.25], None)
+    assert (sent.members[0].epochs, sent.random_members, list(sent.rungs)) == (2, 3, [0.25])
+    assert not sent.HasField("kept_ratio")
+    rank, rate = sent.axes
     assert (list(rank.values), rank.HasField("range")) == (["8", "16"], False)
     assert (rate.range.low, rate.range.high, rate.range.logarithmic) == (1e-4, 1e-2, True)
+
+
+def test_an_estimate_of_a_sweep_comes_whole() -> None:
+    answer = training_pb2.EstimateSweepResponse(
+        members=4,
+        steps=80,
+        tokens=900,
+        seconds=1.5,
+        measured=True,
+        memory_bytes=7,
+        largest_member_bytes=6,
+        version_bytes=5,
+        fits=True,
+        warnings=["few"],
+    )
+    assert job_wire.sweep_estimate(answer) == nouns.SweepEstimate(4, 80, 900, 1.5, True, 7, 6, 5, True, ("few",))

@@ -10,8 +10,9 @@ import typer
 from trivium.trainer.v1 import training_pb2
 from trivium_client.cli.main import app
 from trivium_client.cli.sweeping import axes_in, axes_of, lines_of, standing
+from trivium_client.cli.training_run import sweep_lines
 from trivium_client.job_wire import sweep as from_wire
-from trivium_client.nouns import Sweep, SweepAxis, SweepRange
+from trivium_client.nouns import Sweep, SweepAxis, SweepEstimate, SweepRange
 from typer.testing import CliRunner
 
 
@@ -91,6 +92,19 @@ def test_the_end_names_the_version_and_what_was_best() -> None:
     assert done == "desk has version sha256:1, of the member with learning_rate=3e-4 (loss 1.25)."
     failed = standing(swept(state="failed", best="", message="no member came to an end"))
     assert failed == "s has failed: no member came to an end"
+
+
+def test_an_estimate_tells_what_all_members_take_and_what_one_needs() -> None:
+    cost = SweepEstimate(8, 140, 14000, 90.0, True, 3 << 30, 1 << 30, 19 << 20, True, ("rank 64 is high",))
+    assert sweep_lines(cost) == [
+        "8 members with 140 steps over 14000 tokens, about 1:30 on an idle machine.",
+        "Memory: 3.0 GiB for all at once, 1.0 GiB for one; in between they take turns.",
+        "The version's weights have up to 19 MiB.",
+        "warning: rank 64 is high",
+    ]
+    rough = sweep_lines(replace(cost, measured=False, fits=False))
+    assert "(a rough figure: " in rough[0]
+    assert "does not fit" in rough[-1]
 
 
 def test_a_search_over_nothing_and_one_for_no_model_are_wrong_usage() -> None:

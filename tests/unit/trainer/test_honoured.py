@@ -212,7 +212,7 @@ def test_what_is_honoured_is_taken_and_may_be_ordered_again_as_a_job_shows_it(fi
     again = order(
         training_pb2.CreateJobRequest(model="m", dataset="d", settings=shown),
         Chosen("tiny", "sha256:base", "", LLAMA),
-        "",
+        None,
         Allowance(),
     )
     assert again.settings == asked.settings
@@ -234,10 +234,10 @@ def test_what_a_recipe_fills_in_is_taken(recipe: Any, choice: str, rows: int) ->
     for facts in facts_for(recipe, choice, rows, longest=5000):
         filled = wire_recipes.filled(fill(recipe.name, facts, choice), "house").job
         chosen = Chosen("tiny", "sha256:base", "", LLAMA)
-        require_honoured(order(filled, chosen, "", Allowance()), LLAMA)
+        require_honoured(order(filled, chosen, None, Allowance()), LLAMA)
         # Judged on rows of their own, too.
         filled.validation_dataset = "held-out"
-        require_honoured(order(filled, chosen, "", Allowance()), LLAMA)
+        require_honoured(order(filled, chosen, None, Allowance()), LLAMA)
 
 
 @pytest.mark.parametrize("name", RECIPES)

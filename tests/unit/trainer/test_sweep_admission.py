@@ -1,7 +1,8 @@
-"""What could never be trained here, or may not be ordered, is refused whole, before any of it is queued."""
+"""What could never be trained here, or may not be ordered, is refused whole, and an estimate says so beforehand."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -116,3 +117,53 @@ async def test_members_and_jobs_that_cannot_meet_their_deadlines_are_queued_with
     assert [len(said) for said in warnings] == [1, 1, 1]
     assert all("a later deadline" in warning for (warning,) in warnings)
     assert list(timely.job.warnings) == []
+
+
+def searched(*ranks: str, **fields: Any) -> training_pb2.CreateSweepRequest:
+    """A sweep over ranks, with more fields of its own."""
+    request = training_pb2.CreateSweepRequest(**fields)
+    request.MergeFrom(sweep_of(*ranks))
+    return request
+
+
+@asynccontextmanager
+async def asked(world: World) -> AsyncIterator[TrainingServicer]:
+    """The RPCs, to a caller; nothing is queued by what is asked inside."""
+    async with world.running() as runner:
+        with serving(ASKING):
+            yield servicer(world, runner)
+        assert await world.sweeps.page("acme", 10, None) == []
+        assert await world.jobs.unfinished() == []
+
+
+async def test_an_estimate_says_what_all_members_take_together_and_what_does_not_fit(world: World) -> None:
+    async with asked(world) as served:
+        found = await served.EstimateSweep(training_pb2.EstimateSweepRequest(sweep=searched("4", "8")), None)
+        assert (found.members, found.fits, found.memory_bytes) == (2, True, 2 << 20)
+        assert found.steps > 0
+        assert found.tokens > 0
+        late = sweep_of("4", "16", deadline=Timestamp(seconds=int(time.time()) + 5))
+        unfit = await served.EstimateSweep(training_pb2.EstimateSweepRequest(sweep=late), None)
+    assert not unfit.fits
+    assert "1048576.0 GiB for the job" in unfit.warnings[-1]
+    assert any("a later deadline" in warning for warning in unfit.warnings)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "field"),
+    [
+        (searched("4", rungs=[0.5, 0.25]), "sweep.rungs"),
+        (searched("4", "4.5"), "sweep.axes[0].values"),
+        (searched("4", kept_ratio=0.3), "sweep.kept_ratio"),
+    ],
+)
+async def test_an_estimate_fails_as_the_sweep_would(
+    world: World, wanted: training_pb2.CreateSweepRequest, field: str
+) -> None:
+    async with asked(world) as served:
+        with pytest.raises(Failure) as created:
+            await served.CreateSweep(wanted, None)
+        with pytest.raises(Failure) as estimated:
+            await served.EstimateSweep(training_pb2.EstimateSweepRequest(sweep=wanted), None)
+    assert (estimated.value.field, estimated.value.reason) == (field, created.value.reason)
+    assert estimated.value.sentence == f"sweep.{created.value.sentence}"

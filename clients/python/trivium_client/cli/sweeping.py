@@ -5,7 +5,7 @@ Invariant: what is searched over is read before anything is sent, and an interru
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,6 +55,7 @@ def sweep(
         float | None, typer.Option("--keep", min=0, max=1, help="Share of members that goes on after a rung.")
     ] = None,
     watch_it: Annotated[bool, typer.Option("--watch/--no-watch", help="Follow it to its end.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and start nothing.")] = False,
     json_wanted: Json = False,
     *,
     options: Options,
@@ -77,12 +78,17 @@ def sweep(
         dataset = training_run.uploaded(client, file, json_wanted).dataset if file else data
         order, notes = filled_fields(options, client, dataset)
         training_run.say_notes(notes, json_wanted)
-        if file:
-            training_run.check(client, dataset, order, json_wanted)
-        begun = client.sweeps.create(
-            model=named, dataset=dataset, axes=axes, random_members=random, rungs=shares, kept_ratio=kept_ratio, **order
-        )
-        _say_begun(begun, json_wanted)
+        # What is said of a file is for programs too; all else stands beside what they read.
+        training_run.check(client, dataset, order, json_wanted and file is not None, err=file is None)
+        search: dict[str, Any] = {"axes": axes, "random_members": random, "rungs": shares, "kept_ratio": kept_ratio}
+        wanted: dict[str, Any] = {"model": named, "dataset": dataset, **search, **order}
+        estimate = training_run.estimated(client.sweeps.estimate, dry_run, **wanted)
+        if dry_run:
+            training_run.end_estimated(estimate, json_wanted)
+            return
+        training_run.say_estimate(estimate, json_wanted=False, err=True)
+        begun = client.sweeps.create(**wanted)
+        _say_begun(begun, json_wanted, told=estimate.warnings if estimate else ())
         if watch_it:
             _follow(client, begun.sweep, json_wanted)
 
@@ -249,11 +255,11 @@ class _Listed:
     create_time: Any
 
 
-def _say_begun(begun: Sweep, json_wanted: bool) -> None:
+def _say_begun(begun: Sweep, json_wanted: bool, told: Collection[str]) -> None:
     if json_wanted:
         typer.echo(as_json({"sweep": begun}))
         return
-    training_run.say_warnings(warning for job in begun.members for warning in job.warnings)
+    training_run.say_warnings((warning for job in begun.members for warning in job.warnings), told)
     members = counted(len(begun.table), "member")
     typer.echo(
         f"sweep {begun.sweep} of {members}; interrupting this does not end it (trivium train sweeps {begun.sweep} --cancel)",

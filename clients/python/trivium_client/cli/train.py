@@ -84,14 +84,18 @@ def start(
     with Trivium() as client:
         order, notes = filled_fields(options, client, dataset)
         training_run.say_notes(notes, json_wanted)
+        # Beside what programs read.
+        training_run.check(client, dataset, order, json_wanted=False, err=True)
+        estimate = training_run.estimated(client.jobs.estimate, dry_run, model=model, dataset=dataset, **order)
         if dry_run:
-            training_run.end_estimated(client.jobs.estimate(model=model, dataset=dataset, **order), json_wanted)
+            training_run.end_estimated(estimate, json_wanted)
             return
+        training_run.say_estimate(estimate, json_wanted=False, err=True)
         job = client.jobs.create(model=model, dataset=dataset, **order)
         if not watch_it:
             show_one(job, json_wanted=json_wanted)
             return
-        training_run.say_warnings(job.warnings)
+        training_run.say_warnings(job.warnings, told=estimate.warnings if estimate else ())
         training_run.say_begun(job)
         _follow(client, job.job, json_wanted)
 

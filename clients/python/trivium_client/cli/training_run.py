@@ -7,11 +7,11 @@ estimate were shown; and the last line is one that can be typed to talk to what 
 import json
 import re
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -23,7 +23,7 @@ from trivium_client.cli.naming import standing
 from trivium_client.cli.printing import Json, as_json, bars, counted, say, table
 from trivium_client.cli.training_options import Options, fields_of, filled_fields, with_options
 from trivium_client.cli.training_view import clock, size
-from trivium_client.nouns import Alias, Dataset, DatasetProblem, Job, JobEstimate, JobFields
+from trivium_client.nouns import Alias, Dataset, DatasetProblem, Job, JobEstimate, JobFields, SweepEstimate
 
 # Names of models that are the platform's own.
 _RESERVED = {"base", "auto"}
@@ -32,6 +32,8 @@ _MOST_LINES = 20
 # A question that is longer nobody wants in a line to copy.
 _QUESTION_LETTERS = 120
 _ROWS_LOOKED_AT = 50
+_ROUGH = " (a rough figure: no such job has trained here yet)"
+Found = TypeVar("Found")
 
 
 @with_options
@@ -63,11 +65,11 @@ def run(
         if (validation := Path(options.validation)).is_file():
             order["validation_dataset"] = uploaded(client, validation, json_wanted).dataset
         check(client, dataset.dataset, order, json_wanted)
-        estimate = _estimated(client, dry_run, model=named, dataset=dataset.dataset, **order)
+        estimate = estimated(client.jobs.estimate, dry_run, model=named, dataset=dataset.dataset, **order)
         if dry_run:
             end_estimated(estimate, json_wanted)
             return
-        _say_estimate(estimate, json_wanted)
+        say_estimate(estimate, json_wanted)
         job = client.jobs.create(model=named, dataset=dataset.dataset, **order)
         _say_record("job", job, json_wanted)
         say_warnings(job.warnings, told=estimate.warnings if estimate else ())
@@ -105,22 +107,30 @@ def uploaded(client: Trivium, file: Path, json_wanted: bool) -> Dataset:
     return dataset
 
 
-def check(client: Trivium, dataset: str, order: JobFields, json_wanted: bool) -> None:
+def check(client: Trivium, dataset: str, order: JobFields, json_wanted: bool, *, err: bool = False) -> None:
     """Say what an order would make of its rows and of those that it is evaluated on: what is cut, left out or in both.
 
-    Ends with a refusal where they cannot be trained on.
+    Ends with a refusal where they cannot be trained on.  `err`: on standard error, beside what programs read.
     """
-    validation, fatal = order.get("validation_dataset", ""), _checked(client, dataset, order, json_wanted)
+    validation, fatal = order.get("validation_dataset", ""), _checked(client, dataset, order, json_wanted, err=err)
     if validation:
         # Compared with nothing: what both have in common is said above.
         alone = order.copy()
         alone["validation_dataset"] = ""
-        fatal = _checked(client, validation, alone, json_wanted, evaluated_on=True) or fatal
+        fatal = _checked(client, validation, alone, json_wanted, evaluated_on=True, err=err) or fatal
     if fatal:
         raise typer.Exit(Exit.REFUSED)
 
 
-def _checked(client: Trivium, dataset: str, order: JobFields, json_wanted: bool, *, evaluated_on: bool = False) -> bool:
+def _checked(
+    client: Trivium,
+    dataset: str,
+    order: JobFields,
+    json_wanted: bool,
+    *,
+    evaluated_on: bool = False,
+    err: bool = False,
+) -> bool:
     """Whether the rows of a dataset stand in an order's way; of rows to evaluate on only what concerns a line is said."""
     found = client.data.validate(
         dataset,
@@ -134,70 +144,91 @@ def _checked(client: Trivium, dataset: str, order: JobFields, json_wanted: bool,
         _say_record("check", found, json_wanted)
         return bool(fatal)
     for warning in () if evaluated_on else found.report.warnings:
-        say(warning)
+        say(warning, err=err)
     behind = f" in {dataset}, to evaluate on" if evaluated_on else ""
-    _say_lines(f"{counted(len(fatal), 'problem')}{behind}:", fatal)
+    _say_lines(f"{counted(len(fatal), 'problem')}{behind}:", fatal, err=err)
     others = [problem for problem in found.problems if not problem.fatal]
-    _say_lines(f"{counted(found.problem_count - len(fatal), 'warning')}{behind}:", others)
+    _say_lines(f"{counted(found.problem_count - len(fatal), 'warning')}{behind}:", others, err=err)
     if found.problem_count > _MOST_LINES:
-        typer.echo(f"  all {found.problem_count}: trivium data problems {dataset}")
+        typer.echo(f"  all {found.problem_count}: trivium data problems {dataset}", err=err)
     return bool(fatal)
 
 
-def _say_lines(heading: str, problems: Sequence[DatasetProblem]) -> None:
+def _say_lines(heading: str, problems: Sequence[DatasetProblem], *, err: bool) -> None:
     """What is to be said of lines of a dataset, as a table of the first."""
     if not problems:
         return
-    typer.echo(heading)
+    typer.echo(heading, err=err)
     for line in table(problems[:_MOST_LINES], ("line", "field", "message"), None):
-        typer.echo(f"  {line}")
+        typer.echo(f"  {line}", err=err)
 
 
-def _estimated(client: Trivium, wanted: bool, **order: Any) -> JobEstimate | None:
-    """What the job would cost; None where the trainer makes no estimates, unless one is wanted."""
+def estimated(estimate: Callable[..., Found], wanted: bool, **order: Any) -> Found | None:
+    """What an order would cost; None where the trainer makes no such estimates, unless one is wanted."""
     try:
-        return client.jobs.estimate(**order)
+        return estimate(**order)
     except NotYetAvailableError:
         if wanted:
             raise
         return None
 
 
-def _say_estimate(estimate: JobEstimate | None, json_wanted: bool) -> None:
-    """Print it, and end with a refusal where it says that the job does not fit."""
+def say_estimate(estimate: JobEstimate | SweepEstimate | None, json_wanted: bool, *, err: bool = False) -> None:
+    """Print it, and end with a refusal where it says that the order does not fit.  `err` as in `check`."""
     if estimate is None:
         return
     if json_wanted:
         _say_record("estimate", estimate, json_wanted)
     else:
-        for line in estimate_lines(estimate):
-            typer.echo(line)
+        lines = estimate_lines(estimate) if isinstance(estimate, JobEstimate) else sweep_lines(estimate)
+        for line in lines:
+            typer.echo(line, err=err)
     if not estimate.fits:
         raise typer.Exit(Exit.REFUSED)
 
 
-def end_estimated(estimate: JobEstimate | None, json_wanted: bool) -> None:
+def end_estimated(estimate: JobEstimate | SweepEstimate | None, json_wanted: bool) -> None:
     """Print an estimate, which is all that was asked for."""
-    _say_estimate(estimate, json_wanted)
+    say_estimate(estimate, json_wanted)
     if not json_wanted:
         typer.echo("Nothing was started.")
 
 
 def estimate_lines(estimate: JobEstimate) -> list[str]:
     """What a job would cost, with the arithmetic of its memory."""
-    rough = " (a rough figure: no such job has trained here yet)"
-    speed = f" at {estimate.tokens_per_second:,.0f} tokens a second" if estimate.tokens_per_second else rough
-    takes = (
-        f", about {clock(timedelta(seconds=estimate.seconds))} on an idle machine{speed}" if estimate.seconds else ""
-    )
-    lines = [f"{counted(estimate.steps, 'step')} over {counted(estimate.tokens, 'token')}{takes}."]
+    speed = f" at {estimate.tokens_per_second:,.0f} tokens a second" if estimate.tokens_per_second else _ROUGH
+    lines = [_takes(counted(estimate.steps, "step"), estimate, speed)]
     parts = " + ".join(f"{name} {size(length)}" for name, length in estimate.memory_parts_bytes.items())
     if estimate.memory_bytes:
         lines.append(f"Memory: {size(estimate.memory_bytes)}{f' = {parts}' if parts else ''}.")
     if estimate.version_bytes:
         trained = f"{estimate.trainable_parameters:,} parameters are trained"
         lines.append(f"{trained}; the version's weights have {size(estimate.version_bytes)}.")
-    lines += [f"warning: {warning}" for warning in estimate.warnings]
+    return [*lines, *_ends_of(estimate)]
+
+
+def sweep_lines(estimate: SweepEstimate) -> list[str]:
+    """What a sweep would cost."""
+    what = f"{counted(estimate.members, 'member')} with {counted(estimate.steps, 'step')}"
+    lines = [_takes(what, estimate, "" if estimate.measured else _ROUGH)]
+    if estimate.memory_bytes:
+        largest = size(estimate.largest_member_bytes)
+        lines.append(
+            f"Memory: {size(estimate.memory_bytes)} for all at once, {largest} for one; in between they take turns."
+        )
+    if estimate.version_bytes:
+        lines.append(f"The version's weights have up to {size(estimate.version_bytes)}.")
+    return [*lines, *_ends_of(estimate)]
+
+
+def _takes(what: str, estimate: JobEstimate | SweepEstimate, speed: str) -> str:
+    took = f", about {clock(timedelta(seconds=estimate.seconds))} on an idle machine{speed}" if estimate.seconds else ""
+    return f"{what} over {counted(estimate.tokens, 'token')}{took}."
+
+
+def _ends_of(estimate: JobEstimate | SweepEstimate) -> list[str]:
+    """What both kinds of estimate end with."""
+    lines = [f"warning: {warning}" for warning in estimate.warnings]
     if not estimate.fits:
         lines.append("It does not fit this deployment and would be refused; the last warning says why, and what to do.")
     return lines

@@ -390,7 +390,9 @@ Global___SweepState: _TypeAlias = SweepState  # noqa: Y015
 
 @_typing.final
 class LoraSettings(_message.Message):
-    """Settings of LoRA and its kin. Names of modules must fit linear layers of the base, indices its layers."""
+    """Settings of LoRA and its kin. Names of modules must fit linear layers of the base, indices its layers. Defaults are those
+    of a new adapter: of one that is gone on from (start_version) they are its own, but for the dropout.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1085,8 +1087,10 @@ class CreateJobRequest(_message.Message):
     validation_dataset: _builtins.str
     """Dataset id or digest to evaluate on; empty holds out settings.validation_ratio of the training data."""
     start_version: _builtins.str
-    """Go on from a version of the tenant's: MODEL@VERSION or sha256:…, an adapter of the same base with the same settings
-    of LoRA. A full model is gone on from by naming it as the base.
+    """Go on from a version of the tenant's: MODEL@VERSION or sha256:…, an adapter of the same base. Of the settings those that
+    shape it (method, lora's rank, alpha, their patterns, modules and layers) are taken from it where they are unset, and
+    must be its own where they are set; METHOD_QLORA goes on from an adapter of METHOD_LORA too, if it is set. A full model
+    is gone on from by naming it as the base.
     """
     priority: Global___Priority.ValueType
     """Which waiting job goes first."""
@@ -1806,6 +1810,92 @@ class CreateSweepRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__kept_ratio) -> _WhichOneofReturnType__kept_ratio | None: ...
 
 Global___CreateSweepRequest: _TypeAlias = CreateSweepRequest  # noqa: Y015
+
+@_typing.final
+class EstimateSweepRequest(_message.Message):
+    """Asks for an estimate of a sweep."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SWEEP_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sweep(self) -> Global___CreateSweepRequest:
+        """Required. The sweep that would be created."""
+
+    def __init__(
+        self,
+        *,
+        sweep: Global___CreateSweepRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sweep", b"sweep"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sweep", b"sweep"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EstimateSweepRequest: _TypeAlias = EstimateSweepRequest  # noqa: Y015
+
+@_typing.final
+class EstimateSweepResponse(_message.Message):
+    """Carries the estimate. Which members go on after a rung only their evaluations tell: each counts as likely as any other."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    MEASURED_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    LARGEST_MEMBER_BYTES_FIELD_NUMBER: _builtins.int
+    VERSION_BYTES_FIELD_NUMBER: _builtins.int
+    FITS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    members: _builtins.int
+    """Members."""
+    steps: _builtins.int
+    """Optimizer steps of all members, with the rungs at which some end."""
+    tokens: _builtins.int
+    """Tokens trained, likewise."""
+    seconds: _builtins.float
+    """Seconds on an idle machine, likewise, as in EstimateJobResponse."""
+    measured: _builtins.bool
+    """Whether jobs of every member's base and kind have trained here, by which `seconds` counts; where not, it is a rough
+    figure, or 0 where there is nothing to go by.
+    """
+    memory_bytes: _builtins.int
+    """Memory in bytes that all members take at once, the base included where they share it; with less they take turns."""
+    largest_member_bytes: _builtins.int
+    """Memory in bytes of the member that takes most, and of what it shares with others: less will not do."""
+    version_bytes: _builtins.int
+    """Length of the version's weights in bytes, at most."""
+    fits: _builtins.bool
+    """Whether every member can be trained here; where not, the last warning says why."""
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the caller should know, each once."""
+
+    def __init__(
+        self,
+        *,
+        members: _builtins.int = ...,
+        steps: _builtins.int = ...,
+        tokens: _builtins.int = ...,
+        seconds: _builtins.float = ...,
+        measured: _builtins.bool = ...,
+        memory_bytes: _builtins.int = ...,
+        largest_member_bytes: _builtins.int = ...,
+        version_bytes: _builtins.int = ...,
+        fits: _builtins.bool = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fits", b"fits", "largest_member_bytes", b"largest_member_bytes", "measured", b"measured", "members", b"members", "memory_bytes", b"memory_bytes", "seconds", b"seconds", "steps", b"steps", "tokens", b"tokens", "version_bytes", b"version_bytes", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EstimateSweepResponse: _TypeAlias = EstimateSweepResponse  # noqa: Y015
 
 @_typing.final
 class SweepAxis(_message.Message):

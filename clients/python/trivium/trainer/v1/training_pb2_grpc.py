@@ -91,6 +91,11 @@ class TrainingServiceStub(object):
                 request_serializer=trivium_dot_trainer_dot_v1_dot_training__pb2.CreateSweepRequest.SerializeToString,
                 response_deserializer=trivium_dot_trainer_dot_v1_dot_training__pb2.CreateSweepResponse.FromString,
                 _registered_method=True)
+        self.EstimateSweep = channel.unary_unary(
+                '/trivium.trainer.v1.TrainingService/EstimateSweep',
+                request_serializer=trivium_dot_trainer_dot_v1_dot_training__pb2.EstimateSweepRequest.SerializeToString,
+                response_deserializer=trivium_dot_trainer_dot_v1_dot_training__pb2.EstimateSweepResponse.FromString,
+                _registered_method=True)
         self.GetSweep = channel.unary_unary(
                 '/trivium.trainer.v1.TrainingService/GetSweep',
                 request_serializer=trivium_dot_trainer_dot_v1_dot_training__pb2.GetSweepRequest.SerializeToString,
@@ -126,11 +131,12 @@ class TrainingServiceServicer(object):
     def CreateJob(self, request, context):
         """Queues a job and returns it. Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, NOT_FOUND /
         JOB_NOT_FOUND for one of depends_on, INVALID_ARGUMENT / FIELD_INVALID for rows that the objective does not take, a
-        start on another base, a name that is none, a dependency that has failed, a deadline that has passed, a class above the
-        highest that the operator lets the tenant order or a setting that the rest of the order leaves without an effect,
-        INVALID_ARGUMENT / SETTINGS_UNFIT for layers that the base lacks and, with the arithmetic, for what
-        this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL, RESOURCE_EXHAUSTED / JOBS_EXHAUSTED for more jobs
-        that have not ended than a tenant may have (2000, unless set otherwise); where start_version leads nowhere, with
+        start on another base or with other settings than the order's, a name that is none, a dependency that has failed, a
+        deadline that has passed, a class above the highest that the operator lets the tenant order or a setting that the rest
+        of the order leaves without an effect, INVALID_ARGUMENT / SETTINGS_UNFIT for layers that the base lacks and, with the
+        arithmetic, for what this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL, RESOURCE_EXHAUSTED /
+        JOBS_EXHAUSTED for more jobs that have not ended than a tenant may have (2000, unless set otherwise); where
+        start_version leads nowhere, with
         NOT_FOUND / MODEL_NOT_FOUND (also for a number or an alias that the model lacks), NOT_FOUND / VERSION_NOT_FOUND for a
         digest, FAILED_PRECONDITION / VERSION_AMBIGUOUS, FAILED_PRECONDITION / ALIAS_NOT_SERVING. Records with more labels than
         the recipe's choice has letters for are refused with FAILED_PRECONDITION / RECIPE_UNFIT; for them, and with such a
@@ -220,8 +226,17 @@ class TrainingServiceServicer(object):
     def CreateSweep(self, request, context):
         """Queues a grid or random search over settings, whose members are jobs that train together; the best becomes the
         version, with the table of all. Fails as CreateJob, and with INVALID_ARGUMENT / FIELD_INVALID for axes that make no
-        members, members that cannot be compared, or a field that the rest of the request leaves without an effect; every
-        member counts as a job.
+        members, members that cannot be compared, a table of members that is longer than a version keeps, or a field that the
+        rest of the request leaves without an effect; every member counts as a job.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EstimateSweep(self, request, context):
+        """Says what a sweep would cost in tokens, time and memory, without queueing it. Fails as CreateSweep does, but for a disk
+        that is full and for jobs that are too many; of one with a member that could never be trained here it says fits=false,
+        and why in the last warning.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -322,6 +337,11 @@ def add_TrainingServiceServicer_to_server(servicer, server):
                     servicer.CreateSweep,
                     request_deserializer=trivium_dot_trainer_dot_v1_dot_training__pb2.CreateSweepRequest.FromString,
                     response_serializer=trivium_dot_trainer_dot_v1_dot_training__pb2.CreateSweepResponse.SerializeToString,
+            ),
+            'EstimateSweep': grpc.unary_unary_rpc_method_handler(
+                    servicer.EstimateSweep,
+                    request_deserializer=trivium_dot_trainer_dot_v1_dot_training__pb2.EstimateSweepRequest.FromString,
+                    response_serializer=trivium_dot_trainer_dot_v1_dot_training__pb2.EstimateSweepResponse.SerializeToString,
             ),
             'GetSweep': grpc.unary_unary_rpc_method_handler(
                     servicer.GetSweep,
@@ -648,6 +668,33 @@ class TrainingService(object):
             '/trivium.trainer.v1.TrainingService/CreateSweep',
             trivium_dot_trainer_dot_v1_dot_training__pb2.CreateSweepRequest.SerializeToString,
             trivium_dot_trainer_dot_v1_dot_training__pb2.CreateSweepResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EstimateSweep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.trainer.v1.TrainingService/EstimateSweep',
+            trivium_dot_trainer_dot_v1_dot_training__pb2.EstimateSweepRequest.SerializeToString,
+            trivium_dot_trainer_dot_v1_dot_training__pb2.EstimateSweepResponse.FromString,
             options,
             channel_credentials,
             insecure,

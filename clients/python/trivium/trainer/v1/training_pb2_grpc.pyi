@@ -38,11 +38,12 @@ class TrainingServiceStub:
     CreateJob: _grpc.UnaryUnaryMultiCallable[_training_pb2.CreateJobRequest, _training_pb2.CreateJobResponse]
     """Queues a job and returns it. Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, NOT_FOUND /
     JOB_NOT_FOUND for one of depends_on, INVALID_ARGUMENT / FIELD_INVALID for rows that the objective does not take, a
-    start on another base, a name that is none, a dependency that has failed, a deadline that has passed, a class above the
-    highest that the operator lets the tenant order or a setting that the rest of the order leaves without an effect,
-    INVALID_ARGUMENT / SETTINGS_UNFIT for layers that the base lacks and, with the arithmetic, for what
-    this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL, RESOURCE_EXHAUSTED / JOBS_EXHAUSTED for more jobs
-    that have not ended than a tenant may have (2000, unless set otherwise); where start_version leads nowhere, with
+    start on another base or with other settings than the order's, a name that is none, a dependency that has failed, a
+    deadline that has passed, a class above the highest that the operator lets the tenant order or a setting that the rest
+    of the order leaves without an effect, INVALID_ARGUMENT / SETTINGS_UNFIT for layers that the base lacks and, with the
+    arithmetic, for what this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL, RESOURCE_EXHAUSTED /
+    JOBS_EXHAUSTED for more jobs that have not ended than a tenant may have (2000, unless set otherwise); where
+    start_version leads nowhere, with
     NOT_FOUND / MODEL_NOT_FOUND (also for a number or an alias that the model lacks), NOT_FOUND / VERSION_NOT_FOUND for a
     digest, FAILED_PRECONDITION / VERSION_AMBIGUOUS, FAILED_PRECONDITION / ALIAS_NOT_SERVING. Records with more labels than
     the recipe's choice has letters for are refused with FAILED_PRECONDITION / RECIPE_UNFIT; for them, and with such a
@@ -89,8 +90,13 @@ class TrainingServiceStub:
     CreateSweep: _grpc.UnaryUnaryMultiCallable[_training_pb2.CreateSweepRequest, _training_pb2.CreateSweepResponse]
     """Queues a grid or random search over settings, whose members are jobs that train together; the best becomes the
     version, with the table of all. Fails as CreateJob, and with INVALID_ARGUMENT / FIELD_INVALID for axes that make no
-    members, members that cannot be compared, or a field that the rest of the request leaves without an effect; every
-    member counts as a job.
+    members, members that cannot be compared, a table of members that is longer than a version keeps, or a field that the
+    rest of the request leaves without an effect; every member counts as a job.
+    """
+    EstimateSweep: _grpc.UnaryUnaryMultiCallable[_training_pb2.EstimateSweepRequest, _training_pb2.EstimateSweepResponse]
+    """Says what a sweep would cost in tokens, time and memory, without queueing it. Fails as CreateSweep does, but for a disk
+    that is full and for jobs that are too many; of one with a member that could never be trained here it says fits=false,
+    and why in the last warning.
     """
     GetSweep: _grpc.UnaryUnaryMultiCallable[_training_pb2.GetSweepRequest, _training_pb2.GetSweepResponse]
     """Returns a sweep with the table of its members. Fails with NOT_FOUND / SWEEP_NOT_FOUND."""
@@ -118,11 +124,12 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     CreateJob: _aio.UnaryUnaryMultiCallable[_training_pb2.CreateJobRequest, _training_pb2.CreateJobResponse]  # type: ignore[assignment]
     """Queues a job and returns it. Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, NOT_FOUND /
     JOB_NOT_FOUND for one of depends_on, INVALID_ARGUMENT / FIELD_INVALID for rows that the objective does not take, a
-    start on another base, a name that is none, a dependency that has failed, a deadline that has passed, a class above the
-    highest that the operator lets the tenant order or a setting that the rest of the order leaves without an effect,
-    INVALID_ARGUMENT / SETTINGS_UNFIT for layers that the base lacks and, with the arithmetic, for what
-    this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL, RESOURCE_EXHAUSTED / JOBS_EXHAUSTED for more jobs
-    that have not ended than a tenant may have (2000, unless set otherwise); where start_version leads nowhere, with
+    start on another base or with other settings than the order's, a name that is none, a dependency that has failed, a
+    deadline that has passed, a class above the highest that the operator lets the tenant order or a setting that the rest
+    of the order leaves without an effect, INVALID_ARGUMENT / SETTINGS_UNFIT for layers that the base lacks and, with the
+    arithmetic, for what this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL, RESOURCE_EXHAUSTED /
+    JOBS_EXHAUSTED for more jobs that have not ended than a tenant may have (2000, unless set otherwise); where
+    start_version leads nowhere, with
     NOT_FOUND / MODEL_NOT_FOUND (also for a number or an alias that the model lacks), NOT_FOUND / VERSION_NOT_FOUND for a
     digest, FAILED_PRECONDITION / VERSION_AMBIGUOUS, FAILED_PRECONDITION / ALIAS_NOT_SERVING. Records with more labels than
     the recipe's choice has letters for are refused with FAILED_PRECONDITION / RECIPE_UNFIT; for them, and with such a
@@ -169,8 +176,13 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     CreateSweep: _aio.UnaryUnaryMultiCallable[_training_pb2.CreateSweepRequest, _training_pb2.CreateSweepResponse]  # type: ignore[assignment]
     """Queues a grid or random search over settings, whose members are jobs that train together; the best becomes the
     version, with the table of all. Fails as CreateJob, and with INVALID_ARGUMENT / FIELD_INVALID for axes that make no
-    members, members that cannot be compared, or a field that the rest of the request leaves without an effect; every
-    member counts as a job.
+    members, members that cannot be compared, a table of members that is longer than a version keeps, or a field that the
+    rest of the request leaves without an effect; every member counts as a job.
+    """
+    EstimateSweep: _aio.UnaryUnaryMultiCallable[_training_pb2.EstimateSweepRequest, _training_pb2.EstimateSweepResponse]  # type: ignore[assignment]
+    """Says what a sweep would cost in tokens, time and memory, without queueing it. Fails as CreateSweep does, but for a disk
+    that is full and for jobs that are too many; of one with a member that could never be trained here it says fits=false,
+    and why in the last warning.
     """
     GetSweep: _aio.UnaryUnaryMultiCallable[_training_pb2.GetSweepRequest, _training_pb2.GetSweepResponse]  # type: ignore[assignment]
     """Returns a sweep with the table of its members. Fails with NOT_FOUND / SWEEP_NOT_FOUND."""
@@ -201,11 +213,12 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_training_pb2.CreateJobResponse, _abc.Awaitable[_training_pb2.CreateJobResponse]]:
         """Queues a job and returns it. Fails with NOT_FOUND / DATASET_NOT_FOUND, NOT_FOUND / BASE_NOT_FOUND, NOT_FOUND /
         JOB_NOT_FOUND for one of depends_on, INVALID_ARGUMENT / FIELD_INVALID for rows that the objective does not take, a
-        start on another base, a name that is none, a dependency that has failed, a deadline that has passed, a class above the
-        highest that the operator lets the tenant order or a setting that the rest of the order leaves without an effect,
-        INVALID_ARGUMENT / SETTINGS_UNFIT for layers that the base lacks and, with the arithmetic, for what
-        this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL, RESOURCE_EXHAUSTED / JOBS_EXHAUSTED for more jobs
-        that have not ended than a tenant may have (2000, unless set otherwise); where start_version leads nowhere, with
+        start on another base or with other settings than the order's, a name that is none, a dependency that has failed, a
+        deadline that has passed, a class above the highest that the operator lets the tenant order or a setting that the rest
+        of the order leaves without an effect, INVALID_ARGUMENT / SETTINGS_UNFIT for layers that the base lacks and, with the
+        arithmetic, for what this deployment could never train, RESOURCE_EXHAUSTED / DISK_FULL, RESOURCE_EXHAUSTED /
+        JOBS_EXHAUSTED for more jobs that have not ended than a tenant may have (2000, unless set otherwise); where
+        start_version leads nowhere, with
         NOT_FOUND / MODEL_NOT_FOUND (also for a number or an alias that the model lacks), NOT_FOUND / VERSION_NOT_FOUND for a
         digest, FAILED_PRECONDITION / VERSION_AMBIGUOUS, FAILED_PRECONDITION / ALIAS_NOT_SERVING. Records with more labels than
         the recipe's choice has letters for are refused with FAILED_PRECONDITION / RECIPE_UNFIT; for them, and with such a
@@ -312,8 +325,19 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_training_pb2.CreateSweepResponse, _abc.Awaitable[_training_pb2.CreateSweepResponse]]:
         """Queues a grid or random search over settings, whose members are jobs that train together; the best becomes the
         version, with the table of all. Fails as CreateJob, and with INVALID_ARGUMENT / FIELD_INVALID for axes that make no
-        members, members that cannot be compared, or a field that the rest of the request leaves without an effect; every
-        member counts as a job.
+        members, members that cannot be compared, a table of members that is longer than a version keeps, or a field that the
+        rest of the request leaves without an effect; every member counts as a job.
+        """
+
+    @_abc_1.abstractmethod
+    def EstimateSweep(
+        self,
+        request: _training_pb2.EstimateSweepRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_training_pb2.EstimateSweepResponse, _abc.Awaitable[_training_pb2.EstimateSweepResponse]]:
+        """Says what a sweep would cost in tokens, time and memory, without queueing it. Fails as CreateSweep does, but for a disk
+        that is full and for jobs that are too many; of one with a member that could never be trained here it says fits=false,
+        and why in the last warning.
         """
 
     @_abc_1.abstractmethod
