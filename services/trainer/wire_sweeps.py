@@ -78,7 +78,7 @@ def sweep(value: Sweep, job: Callable[[Job], training_pb2.Job]) -> training_pb2.
         sweep=value.sweep,
         members=[_member_job(member, job) for member in value.members],
         state=_STATES[value.state],
-        table=[_line(line, len(value.rungs)) for line in table(value)],
+        table=[_line(line) for line in table(value)],
         best=value.best,
         version=value.version,
         create_time=timestamp(value.create_time),
@@ -93,14 +93,13 @@ def _member_job(member: Member, job: Callable[[Job], training_pb2.Job]) -> train
     return answer
 
 
-def _line(value: Line, rungs: int) -> training_pb2.SweepMember:
+def _line(value: Line) -> training_pb2.SweepMember:
     member = value.member
     return training_pb2.SweepMember(
         job=member.job.job,
         values=dict(member.point),
         state=STATES[member.job.state],
-        # One more than there are rungs: it came to its end, and another was better.
-        ended_at_rung=member.ended_at_rung if member.ended_at_rung <= rungs else 0,
+        ended_at_rung=member.pruned_at_rung,
         step=member.job.progress.step,
         evaluation=value.evaluation,
         rank=value.place,

@@ -116,7 +116,7 @@ def _ended(sweep: Sweep, decision: Decision, changes: dict[int, Change]) -> Sett
             message = (
                 f"trained; the member {best.job.job} is better" if best else "trained; its evaluation is no number"
             )
-            changes[position] = Change(message, ending(member.job), ended_at_rung=len(sweep.rungs) + 1)
+            changes[position] = Change(message, ending(member.job), ended_at_rung=member.after_all_rungs)
     if best is None:
         return Settlement(changes, SweepState.FAILED, message=_why(sweep))
     assert decision.best is not None

@@ -54,7 +54,7 @@ class Member:
 
     ``released`` counts the rungs that it was let past.  ``evaluations`` holds values by name, by step.  ``trained``: it
     came to its end, and its result lies beside its checkpoints.  ``ended_at_rung``: after which the sweep ended it, 0
-    for none; one more than there are rungs where it came to its end and another was better.
+    for none; `after_all_rungs` where it came to its end and another was better.
     """
 
     job: Job
@@ -69,6 +69,16 @@ class Member:
     def hold_step(self) -> int:
         """The step up to which it may train now; 0 when to the end."""
         return self.hold_steps[self.released] if self.released < len(self.hold_steps) else 0
+
+    @property
+    def after_all_rungs(self) -> int:
+        """What `ended_at_rung` is of one that came to its end and was not the best: one more than there are rungs."""
+        return len(self.hold_steps) + 1
+
+    @property
+    def pruned_at_rung(self) -> int:
+        """The rung at which it was ended for being worse than others; 0 where it was not, or came to its end."""
+        return self.ended_at_rung if self.ended_at_rung < self.after_all_rungs else 0
 
     @property
     def waits(self) -> bool:

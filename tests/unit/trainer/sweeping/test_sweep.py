@@ -36,6 +36,11 @@ def member(state: State = State.PAUSED, **fields: object) -> Member:
     return replace(Member(job, (("learning_rate", "0.1"),), (20, 30)), **fields)  # type: ignore[arg-type]  # fields of Member
 
 
+def test_only_who_was_worse_at_a_rung_was_pruned_there() -> None:
+    outdone = member().after_all_rungs
+    assert [member(ended_at_rung=rung).pruned_at_rung for rung in (0, 1, 2, outdone)] == [0, 1, 2, 0]
+
+
 def test_members_need_rows_that_are_held_out_to_be_compared_on() -> None:
     field, problem = refused(asked(Settings(), rungs=(0.5,)))
     assert field == "job.settings.validation_ratio"
