@@ -30,13 +30,13 @@ def take_queue(session: Session) -> None:
     take_turn(session, "trainer queue")
 
 
-def find(session: Session, tenant: str, job: str, *, held: bool = False) -> JobRow:
-    """Return the row; `held`: as it stays until the transaction ends, except for what the transaction does.
+def find(session: Session, tenant: str, job: str, *, locked: bool = False) -> JobRow:
+    """Return the row; `locked`: as it stays until the transaction ends, except for what the transaction does.
 
     PostgreSQL locks the row for that; SQLite, which knows no such lock, has one writer at a time.  Raises
     JOB_NOT_FOUND.
     """
-    row = session.get(JobRow, (tenant, job), with_for_update=held or None)
+    row = session.get(JobRow, (tenant, job), with_for_update=locked or None)
     if row is None:
         raise Failure(Reason.JOB_NOT_FOUND, name=job)
     return row

@@ -118,7 +118,7 @@ class Jobs:
         """Ask for the end of a job.  Raises JOB_NOT_FOUND, JOB_FINISHED; cancelling twice is no error."""
 
         def change(session: Session) -> tuple[Job, bool]:
-            row = find(session, tenant, job, held=True)
+            row = find(session, tenant, job, locked=True)
             state = State(row.state)
             if state in (State.CANCELLED, State.CANCELLING):
                 return job_of(row), False
@@ -136,7 +136,7 @@ class Jobs:
         """Ask a job to stop after its step.  Raises JOB_NOT_FOUND, JOB_FINISHED; pausing twice is no error."""
 
         def change(session: Session) -> Job:
-            row = find(session, tenant, job, held=True)
+            row = find(session, tenant, job, locked=True)
             state = State(row.state)
             if state in (State.PAUSED, State.PAUSING):
                 return job_of(row)
@@ -152,7 +152,7 @@ class Jobs:
         """Queue a paused job again, behind those that wait.  Raises JOB_NOT_FOUND, JOB_NOT_PAUSED."""
 
         def change(session: Session) -> Job:
-            row = find(session, tenant, job, held=True)
+            row = find(session, tenant, job, locked=True)
             if State(row.state) is not State.PAUSED:
                 raise Failure(Reason.JOB_NOT_PAUSED, name=job, state=row.state)
             row.queued_at = self._seconds()
@@ -170,7 +170,7 @@ class Jobs:
         """
 
         def change(session: Session) -> tuple[Job, bool]:
-            row = find(session, job.tenant, job.job, held=True)
+            row = find(session, job.tenant, job.job, locked=True)
             if holder and (row.lease_owner, row.lease_epoch) != (holder, job.lease.epoch):
                 return job_of(row), False
             before = State(row.state)

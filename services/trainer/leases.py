@@ -56,7 +56,7 @@ class Leases:
 
         def change(session: Session) -> Job | None:
             take_queue(session)
-            row = find(session, job.tenant, job.job, held=True)
+            row = find(session, job.tenant, job.job, locked=True)
             state, now = State(row.state), self._now().timestamp()
             if row.lease_epoch != job.lease.epoch or state not in (State.QUEUED, State.RUNNING) or self._held(row, now):
                 return None
@@ -92,7 +92,7 @@ class Leases:
         """Let go of a job that stays as it is, to be taken up again by whoever plans next."""
 
         def change(session: Session) -> None:
-            row = find(session, job.tenant, job.job, held=True)
+            row = find(session, job.tenant, job.job, locked=True)
             if row.lease_owner == self.owner and row.lease_epoch == job.lease.epoch:
                 release(row)
 

@@ -87,7 +87,7 @@ class Results:
 
         def change(session: Session) -> bool:
             take_queue(session)
-            row, now = find(session, job.tenant, job.job, held=True), self._now().timestamp()
+            row, now = find(session, job.tenant, job.job, locked=True), self._now().timestamp()
             if State(row.state) is not State.REGISTERING:
                 return False
             if not row.result_seen_at:

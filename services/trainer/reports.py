@@ -67,7 +67,7 @@ class Reports:
             told: set[str] = set()
             take_queue(session)
             for report in reports:
-                row = find(session, report.tenant, report.job, held=True)
+                row = find(session, report.tenant, report.job, locked=True)
                 if row.lease_epoch != report.epoch or not row.lease_owner:
                     lost.add(report.job)
                 elif self._store(session, row, report):

@@ -68,7 +68,7 @@ def find(session: Session, tenant: str, name: str, *, for_use: bool = False) -> 
 
     `for_use`: nobody deletes it before the transaction ends, so that a job which begins to use it is seen.
     """
-    return _dataset(_row(session, tenant, name, held=for_use))
+    return _dataset(_row(session, tenant, name, locked=for_use))
 
 
 def page(session: Session, tenant: str, size: int, after: tuple[float, str] | None) -> list[Dataset]:
@@ -130,7 +130,7 @@ def add(session: Session, tenant: str, incoming: Incoming, counted: Counted, cre
 
 def remove(session: Session, tenant: str, name: str) -> str:
     """Remove a version; return the digest of its bytes.  Raises DATASET_NOT_FOUND, DATASET_IN_USE."""
-    row = _row(session, tenant, name, held=True)
+    row = _row(session, tenant, name, locked=True)
     versions = session.scalar(
         select(func.count()).select_from(DatasetRow).where(DatasetRow.tenant == tenant, DatasetRow.digest == row.digest)
     )
@@ -207,7 +207,7 @@ def _newest_first(tenant: str, name: str) -> Select[Any]:
     )
 
 
-def _row(session: Session, tenant: str, name: str, *, held: bool = False) -> DatasetRow:
+def _row(session: Session, tenant: str, name: str, *, locked: bool = False) -> DatasetRow:
     plain, at, version = name.partition("@")
     if name.startswith("sha256:"):
         query = _of_digest(name).where(DatasetRow.tenant == tenant)
@@ -218,7 +218,7 @@ def _row(session: Session, tenant: str, name: str, *, held: bool = False) -> Dat
         query = _newest_first(tenant, plain)
     query = query.limit(1)
     # Where there is no such lock (SQLite), there is one writer at a time.
-    row: DatasetRow | None = session.scalar(query.with_for_update() if held else query)
+    row: DatasetRow | None = session.scalar(query.with_for_update() if locked else query)
     if row is None:
         raise Failure(Reason.DATASET_NOT_FOUND, name=name)
     return row

@@ -138,7 +138,7 @@ class Course(TrainerCallback):
             raise self._watch.diverged(f"after step {self.progress.step} the weights are no longer numbers")
         # Before the next is put together: memory is planned for one.  Others wait where they send their parts.
         self._writer.wait()
-        tensors = state.held(self.parameters, self.trainer.optimizer, self.own, ranks, copied=not leaving)
+        tensors = state.tensors_of(self.parameters, self.trainer.optimizer, self.own, ranks, copied=not leaving)
         if ranks.first:
             sound_step = self.own.losses.sound_step
             self._writer.put(tensors, {**state.noted(self.own), **self._export}, self.progress, sound_step)

@@ -44,7 +44,7 @@ class State:
     reported: deque[Stepped | Evaluated] = field(default_factory=lambda: deque(maxlen=REMEMBERED_LINES))
 
 
-def held(
+def tensors_of(
     parameters: Mapping[str, nn.Parameter], optimizer: Any, state: State, ranks: Ranks = ALONE, *, copied: bool = False
 ) -> dict[str, Tensor]:
     """Return all tensors by name.  Weights and moments are the live ones unless ``copied``: these no step changes.

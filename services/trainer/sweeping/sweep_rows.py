@@ -69,20 +69,20 @@ def create(
     return row
 
 
-def find(session: Session, tenant: str, sweep: str, *, held: bool = False) -> SweepRow:
-    """Return the row; `held`: as it stays until the transaction ends.  Raises SWEEP_NOT_FOUND."""
-    row = session.get(SweepRow, (tenant, sweep), with_for_update=held or None)
+def find(session: Session, tenant: str, sweep: str, *, locked: bool = False) -> SweepRow:
+    """Return the row; `locked`: as it stays until the transaction ends.  Raises SWEEP_NOT_FOUND."""
+    row = session.get(SweepRow, (tenant, sweep), with_for_update=locked or None)
     if row is None:
         raise Failure(Reason.SWEEP_NOT_FOUND, name=sweep)
     return row
 
 
-def sweep_of(session: Session, row: SweepRow, *, held: bool = False) -> Sweep:
-    """Return the sweep as the domain knows it; `held`: its members' jobs stay as they are until the transaction ends."""
+def sweep_of(session: Session, row: SweepRow, *, locked: bool = False) -> Sweep:
+    """Return the sweep as the domain knows it; `locked`: its members' jobs stay as they are until the transaction ends."""
     return Sweep(
         tenant=row.tenant,
         sweep=row.sweep,
-        members=tuple(member for member, _, _ in _members(session, row, held=held)),
+        members=tuple(member for member, _, _ in _members(session, row, locked=locked)),
         rungs=tuple(json.loads(row.rungs)),
         kept_ratio=row.kept_ratio,
         state=SweepState(row.state),
@@ -104,7 +104,7 @@ def apply(session: Session, row: SweepRow, settlement: Settlement, now: float) -
 
 def change(session: Session, row: SweepRow, changes: Mapping[int, Change], now: float) -> list[str]:
     """Change members by position; return their jobs."""
-    members = _members(session, row, held=True) if changes else []
+    members = _members(session, row, locked=True) if changes else []
     for position, wanted in changes.items():
         _, member, job = members[position]
         if wanted.released is not None:
@@ -131,14 +131,14 @@ def member_row(session: Session, tenant: str, job: str) -> SweepMemberRow | None
     return session.scalar(select(SweepMemberRow).where(SweepMemberRow.tenant == tenant, SweepMemberRow.job == job))
 
 
-def _members(session: Session, row: SweepRow, *, held: bool) -> list[tuple[Member, SweepMemberRow, JobRow]]:
+def _members(session: Session, row: SweepRow, *, locked: bool) -> list[tuple[Member, SweepMemberRow, JobRow]]:
     query = (
         select(SweepMemberRow, JobRow)
         .join(JobRow, (JobRow.tenant == SweepMemberRow.tenant) & (JobRow.job == SweepMemberRow.job))
         .where(SweepMemberRow.tenant == row.tenant, SweepMemberRow.sweep == row.sweep)
         .order_by(SweepMemberRow.position)
     )
-    found = session.execute(query.with_for_update(of=JobRow) if held else query).all()
+    found = session.execute(query.with_for_update(of=JobRow) if locked else query).all()
     evaluations = _evaluations(session, row)
     return [(member_of(member, job_of(job), evaluations[job.job]), member, job) for member, job in found]
 

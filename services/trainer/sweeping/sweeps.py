@@ -110,8 +110,8 @@ class Sweeps:
 
         def write(session: Session) -> tuple[Sweep, list[str]]:
             take_queue(session)
-            row = find(session, tenant, sweep, held=True)
-            found = sweep_of(session, row, held=True)
+            row = find(session, tenant, sweep, locked=True)
+            found = sweep_of(session, row, locked=True)
             if found.state is SweepState.CANCELLED:
                 return found, []
             # Trained and on its way into the registry: what is acknowledged there cannot be taken back from here.
@@ -158,7 +158,7 @@ class Sweeps:
         """
 
         def write(session: Session) -> Job:
-            found = find_job(session, job.tenant, job.job, held=True)
+            found = find_job(session, job.tenant, job.job, locked=True)
             member = member_row(session, job.tenant, job.job)
             ours = found.lease_epoch == job.lease.epoch and State(found.state) in (State.RUNNING, State.PAUSING)
             if member is not None and ours:
@@ -184,8 +184,8 @@ class Sweeps:
 
     def _settled(self, session: Session, name: tuple[str, str]) -> list[str]:
         take_queue(session)
-        row = find(session, *name, held=True)
-        settlement = settle(sweep_of(session, row, held=True))
+        row = find(session, *name, locked=True)
+        settlement = settle(sweep_of(session, row, locked=True))
         return apply(session, row, settlement, self._seconds()) if settlement is not None else []
 
     def _wait(self, session: Session, job: JobRow, member: SweepMemberRow, *, trained: bool) -> None:
