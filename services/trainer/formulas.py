@@ -53,6 +53,9 @@ _OWN_ATTENTION = frozenset(
     }
 )
 
+# Kinds whose softmax has one score more for each head, which it was trained with (sinks).
+_SINKS = frozenset({"deepseek_v4", "gpt_oss", "granite_swa", "granitemoe_swa", "hy_v4", "mimo_v2_flash"})
+
 
 @dataclass(frozen=True, slots=True)
 class Logits:
@@ -81,6 +84,8 @@ def unjoinable(config: Mapping[str, Any]) -> str:
     kind = str(config.get("model_type") or "")
     if kind in _OWN_ATTENTION:
         return f"a base of the kind {kind} brings its own attention, which cannot be shared between jobs"
+    if kind in _SINKS:
+        return f"a base of the kind {kind} has attention sinks, which joint training does not compute"
     known = _KNOWN.get(kind, frozenset())
     for name, neutral in ((_FACTOR, 1), (_DIVISOR, 1), (_FINAL_CAP, None), (_ATTENTION_CAP, None)):
         if name not in known and config.get(name) not in (None, neutral):

@@ -35,13 +35,17 @@ def per_sequence_attention(
     scaling: float | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    s_aux: Tensor | None = None,
     running_pass: Pass,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention inside each sequence, its scores capped at `softcap` where one is given.
 
-    query: [1, heads, rows, head]; key, value: [1, key heads, rows, head].  Returns [1, rows, heads, head].
+    query: [1, heads, rows, head]; key, value: [1, key heads, rows, head].  Returns [1, rows, heads, head].  Raises
+    ValueError for sinks (`s_aux`), which are not computed.
     """
+    if s_aux is not None:
+        raise ValueError(f"{type(module).__name__} has attention sinks, which joint training does not compute")
     scale = scaling if scaling is not None else float(query.shape[-1]) ** -0.5
     how = _How(scale, sliding_window, softcap)
     output: Tensor = _Attention.apply(query, key, value, how, running_pass)

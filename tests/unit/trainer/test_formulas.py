@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from services.trainer.formulas import _OWN_ATTENTION, unjoinable
+from services.trainer.formulas import _OWN_ATTENTION, _SINKS, unjoinable
 from services.trainer.joint.composition import load_base
 from services.trainer.needs import architecture
 from services.trainer.settings import Method
@@ -29,6 +29,7 @@ UNKNOWN = "which joint training does not compute"
         ({"model_type": "nanochat", "final_logit_softcapping": 1}, f"nanochat has final_logit_softcapping, {UNKNOWN}"),
         ({"model_type": "gemma3_text", "attn_logit_softcapping": 50.0}, f"attn_logit_softcapping, {UNKNOWN}"),
         ({"model_type": "gemma2", "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}, ""),
+        ({"model_type": "gpt_oss"}, f"gpt_oss has attention sinks, {UNKNOWN}"),
         ({"model_type": "qwen3_next"}, "qwen3_next brings its own attention, which cannot be shared between jobs"),
     ],
 )
@@ -50,6 +51,15 @@ def test_kinds_that_are_said_to_bring_their_own_attention_do() -> None:
         if getattr(getattr(transformers, NAMES[kind]), "_supports_attention_backend", False)
     ]
     assert shared == []
+
+
+def test_kinds_that_have_sinks_are_all_named() -> None:
+    import transformers
+
+    models = Path(transformers.__file__).parent / "models"
+    found = {path.parent.name for path in models.glob("*/modeling_*.py") if "s_aux=" in path.read_text()}
+    # Which reads texts whole and writes none.
+    assert found - {"openai_privacy_filter"} == _SINKS
 
 
 def test_a_base_whose_attention_is_capped_is_loaded_with_one_that_caps(tmp_path: Path) -> None:

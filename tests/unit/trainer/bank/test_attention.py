@@ -80,3 +80,10 @@ def test_a_sequence_that_is_not_finite_stays_by_itself() -> None:
     assert torch.equal(broken[:, :40], clean[:, :40])
     assert torch.equal(broken[:, 80:], clean[:, 80:])
     assert not bool(broken[:, 79].isfinite().all())
+
+
+def test_sinks_are_refused_and_not_left_out() -> None:
+    running = packed([Segment(None, [Example((1,) * 4, (True,) * 4)], False)], None)
+    query, key, value = (torch.randn(1, 3, 4, 16) for _ in range(3))
+    with pytest.raises(ValueError, match="has attention sinks"):
+        per_sequence_attention(nn.Identity(), query, key, value, None, s_aux=torch.zeros(3), running_pass=running)
