@@ -25,6 +25,8 @@ from trivium_client.nouns import Job, JobEvent
 _BETWEEN_FRAMES_SECONDS = 0.2
 # A log gets a line of progress this often.
 _BETWEEN_LINES_SECONDS = 15.0
+# And of what was before it began not more than so many in all: a job may have trained for days.
+_LINES_OF_THE_PAST = 20
 
 
 class _Shown(Protocol):
@@ -42,6 +44,16 @@ def follow(client: Trivium, job: str, write: Callable[[JobEvent], None] | None =
         for event in client.jobs.watch(job, lost=shown.lost, stands=shown.found):
             shown.told(event)
     return client.jobs.get(job)
+
+
+@contextmanager
+def goes_on(what: str, watch: str) -> Iterator[None]:
+    """Whoever interrupts what is done inside is told that `what` goes on, and the command line to `watch` it with."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"The {what} goes on. To follow it: {watch}", err=True)
+        raise
 
 
 def write_json(event: Any) -> None:
@@ -109,10 +121,13 @@ class _Picture:
     def __init__(self, live: Live) -> None:
         self._live, self._view = live, View()
         self._drawn_at = 0.0
+        self._said = ""
 
     def told(self, event: JobEvent) -> None:
         self._view.told(event)
-        if event.message and event.kind != "checkpoint":
+        # What was asked for and what came of it are told in the same words.
+        if event.message not in ("", self._said) and event.kind != "checkpoint":
+            self._said = event.message
             _say(self._live.console, event.message)
         self._draw_in_time()
 
@@ -136,28 +151,45 @@ class _Picture:
 
 
 class _Lines:
-    """A log: what the trainer says, evaluations, why it waits when that changes, and now and then how far it is."""
+    """A log: what the trainer says, evaluations, why it waits when that changes, and now and then how far it is.
+
+    By the time of the events, so that what was before the watch began is told as what comes is, only in fewer lines.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console, self._view = console, View()
-        self._waited = ""
-        self._said_at = time.monotonic()
+        self._waited = self._said = ""
+        self._began = datetime.now(UTC)
+        self._said_at: datetime | None = None
+        self._said_step = 0
+        self._unsaid: JobEvent | None = None
 
     def told(self, event: JobEvent) -> None:
         self._view.told(event)
+        at = event.create_time or datetime.now(UTC)
+        self._said_at = self._said_at or at
         if event.kind == "evaluation":
             _say(self._console, f"evaluation at step {event.step}: {measured(dict(event.evaluation))}")
         elif event.kind == "step":
-            self._say_how_far(event)
-        if event.message:
+            self._unsaid = event
+            if self._due(event, at):
+                self._say_how_far(event, at)
+        elif event.kind == "state" and self._unsaid is not None:
+            # How far it was when that happened.
+            self._say_how_far(self._unsaid, at)
+        if event.message not in ("", self._said):
+            self._said = event.message
             _say(self._console, event.message)
 
-    def _say_how_far(self, event: JobEvent) -> None:
-        if time.monotonic() - self._said_at < _BETWEEN_LINES_SECONDS:
-            return
-        self._said_at = time.monotonic()
-        left = self._view.left(datetime.now(UTC))
-        ends = f", {clock(left)} left" if left is not None else ""
+    def _due(self, event: JobEvent, at: datetime) -> bool:
+        assert self._said_at is not None, "an event was told"
+        many = at >= self._began or event.step - self._said_step >= event.total_steps / _LINES_OF_THE_PAST
+        return many and (at - self._said_at).total_seconds() >= _BETWEEN_LINES_SECONDS
+
+    def _say_how_far(self, event: JobEvent, at: datetime) -> None:
+        self._said_at, self._said_step, self._unsaid = at, event.step, None
+        left = self._view.left(at)
+        ends = f", {clock(left)} left" if left else ""
         _say(self._console, f"step {event.step} of {event.total_steps}, loss {event.loss:.4g}{ends}")
 
     def found(self, job: Job) -> None:

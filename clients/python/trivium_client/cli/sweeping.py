@@ -18,6 +18,7 @@ from rich.text import Text
 from trivium_client import Trivium
 from trivium_client.cli import training_run
 from trivium_client.cli.exits import Exit
+from trivium_client.cli.following import goes_on
 from trivium_client.cli.printing import Json, as_json, counted, drawn, show, table
 from trivium_client.cli.settings_text import is_list, known_name
 from trivium_client.cli.training_options import Options, fields_of, filled_fields, with_options
@@ -260,16 +261,18 @@ def _say_begun(begun: Sweep, json_wanted: bool, told: Collection[str]) -> None:
         typer.echo(as_json({"sweep": begun}))
         return
     training_run.say_warnings((warning for job in begun.members for warning in job.warnings), told)
-    members = counted(len(begun.table), "member")
+    members, command = counted(len(begun.table), "member"), f"trivium train sweeps {begun.sweep}"
     typer.echo(
-        f"sweep {begun.sweep} of {members}; interrupting this does not end it (trivium train sweeps {begun.sweep} --cancel)",
+        f"sweep {begun.sweep} of {members}; interrupting this does not end it: "
+        f"{command} --watch goes on with this, {command} --cancel ends it",
         err=True,
     )
 
 
 def _follow(client: Trivium, name: str, json_wanted: bool) -> None:
     """Show the members until the sweep ends; exit code 1 unless it succeeded."""
-    ended = _drawn(client, name) if sys.stderr.isatty() and not json_wanted else _told(client, name, json_wanted)
+    with goes_on("sweep", f"trivium train sweeps {name} --watch"):
+        ended = _drawn(client, name) if sys.stderr.isatty() and not json_wanted else _told(client, name, json_wanted)
     if json_wanted:
         typer.echo(as_json({"sweep": ended}))
     else:

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from trivium_client import Trivium
 from trivium_client.cli import sweeping, training_run
 from trivium_client.cli.exits import EPILOG, Exit
-from trivium_client.cli.following import follow, write_json
+from trivium_client.cli.following import follow, goes_on, write_json
 from trivium_client.cli.job_tables import line_of, said_of, say_end
 from trivium_client.cli.printing import Json, as_json, drawn, show, show_one
 from trivium_client.cli.training_options import Options, filled_fields, with_options
@@ -242,7 +242,8 @@ def _whole(client: Trivium, given: str) -> str:
 
 def _follow(client: Trivium, job: str, json_wanted: bool) -> None:
     """Show events until the job ends; exit code 1 unless it succeeded."""
-    ended = follow(client, job, write_json if json_wanted else None)
+    with goes_on("job", f"trivium train watch {job}"):
+        ended = follow(client, job, write_json if json_wanted else None)
     if not json_wanted:
         say_end(ended)
     if ended.state != "succeeded":

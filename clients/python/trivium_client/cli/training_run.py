@@ -17,7 +17,7 @@ import typer
 
 from trivium_client import NotFoundError, NotYetAvailableError, Trivium
 from trivium_client.cli.exits import Exit
-from trivium_client.cli.following import follow
+from trivium_client.cli.following import follow, goes_on
 from trivium_client.cli.job_tables import say_end
 from trivium_client.cli.naming import standing
 from trivium_client.cli.printing import Json, as_json, bars, counted, say, table
@@ -248,14 +248,16 @@ def say_warnings(warnings: Iterable[str], told: Collection[str] = ()) -> None:
 
 
 def say_begun(job: Job) -> None:
-    """Name the job, for whoever interrupts the command."""
-    typer.echo(f"job {job.job}; interrupting this does not end it (trivium train cancel {job.job})", err=True)
+    """Name the job, for whoever interrupts the command, with the commands that go on with it and that end it."""
+    commands = f"trivium train watch {job.job} goes on with this, trivium train cancel {job.job} ends it"
+    typer.echo(f"job {job.job}; interrupting this does not end it: {commands}", err=True)
 
 
 def _trained(client: Trivium, job: Job, json_wanted: bool) -> Job:
     """Follow a job to its end; exits with 1 unless it succeeded."""
     write = (lambda event: _say_record("event", event, True)) if json_wanted else None
-    ended = follow(client, job.job, write)
+    with goes_on("job", f"trivium train watch {job.job}"):
+        ended = follow(client, job.job, write)
     if json_wanted:
         _say_record("job", ended, json_wanted)
     else:
@@ -285,7 +287,8 @@ def _settled(client: Trivium, job: Job) -> Alias | None:
         return None
     typer.echo(f"loading {job.version[:19]} for {job.model}@{job.alias}", err=True)
     try:
-        return client.models.wait_alias(job.model, job.alias)
+        with goes_on("loading", "trivium models list"):
+            return client.models.wait_alias(job.model, job.alias)
     except NotFoundError as error:
         raise NotFoundError(f"{error.message} A gate may have refused it: trivium models moves {job.model}") from None
 
