@@ -87,6 +87,10 @@ class Sweeps:
         """Every sweep, newest first."""
         return self._loop.iterate(self._inner.list())
 
+    def like(self, part: str) -> Sequence[nouns.Sweep]:
+        """The sweeps whose id begins or ends with `part`."""
+        return self._loop.run(self._inner.like(part))
+
     def cancel(self, sweep: str) -> nouns.Sweep:
         """Ask a sweep and its members to end."""
         return self._loop.run(self._inner.cancel(sweep))

@@ -88,6 +88,16 @@ class Sweeps:
                 return
             request.page_token = page.next_page_token
 
+    async def like(self, part: str) -> Sequence[nouns.Sweep]:
+        """The sweeps whose id begins or ends with `part`, newest first; the one alone whose whole id it is."""
+        found = []
+        async for sweep in self.list():
+            if sweep.sweep == part:
+                return [sweep]
+            if sweep.sweep.startswith(part) or sweep.sweep.endswith(part):
+                found.append(sweep)
+        return found
+
     async def cancel(self, sweep: str) -> nouns.Sweep:
         """Ask a sweep and its members to end.  Raises NotFoundError, PreconditionError for one that has ended."""
         request = training_pb2.CancelSweepRequest(sweep=sweep)

@@ -107,6 +107,18 @@ def test_an_estimate_tells_what_all_members_take_and_what_one_needs() -> None:
     assert "does not fit" in rough[-1]
 
 
+def test_a_search_that_compares_its_members_on_nothing_is_told_the_options(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("{}")
+    for words in ([str(file)], ["desk-pairs", "-m", "desk", "--validation-ratio", "0"]):
+        ran = CliRunner().invoke(
+            app, ["train", "sweep", *words, "--try", "learning_rate=1e-4,3e-4"], env={"COLUMNS": "200"}
+        )
+        assert ran.exit_code == 2
+        assert "say --validation-ratio 0.1, or --validation DATASET" in ran.output
+        assert not ran.stdout
+
+
 def test_a_search_over_nothing_and_one_for_no_model_are_wrong_usage() -> None:
     for words in (["desk-pairs", "-m", "desk"], ["desk-pairs", "--try", "lora.rank=8,16"]):
         ran = CliRunner().invoke(app, ["train", "sweep", *words], env={"COLUMNS": "200"})

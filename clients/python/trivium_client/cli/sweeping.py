@@ -19,11 +19,12 @@ from trivium_client import Trivium
 from trivium_client.cli import training_run
 from trivium_client.cli.exits import Exit
 from trivium_client.cli.following import goes_on
+from trivium_client.cli.ids import sweep_id
 from trivium_client.cli.printing import Json, as_json, counted, drawn, show, table
 from trivium_client.cli.settings_text import is_list, known_name
 from trivium_client.cli.training_options import Options, fields_of, filled_fields, with_options
 from trivium_client.cli.training_view import measured
-from trivium_client.nouns import Sweep, SweepAxis, SweepMember, SweepRange
+from trivium_client.nouns import JobFields, Sweep, SweepAxis, SweepMember, SweepRange, TrainingSettings
 
 _COLUMNS = ("place", "job", "state", "step", "values", "evaluation")
 _LISTED = ("sweep", "state", "members", "best", "version", "create_time")
@@ -63,14 +64,18 @@ def sweep(
 ) -> None:
     """Search over settings: members train together, the worse ones end early, the best becomes the version.
 
-    Example: trivium train sweep pairs.jsonl --try learning_rate=1e-4,3e-4,1e-3 --try lora.rank=8,16 --rungs 0.25,0.5
+    They are compared on rows that they do not train on: --validation-ratio holds some out, --validation names others.
+
+    Example: trivium train sweep pairs.jsonl --try learning_rate=1e-4,3e-4 --rungs 0.25,0.5 --validation-ratio 0.1
     """
     axes = [*axes_of(tried or ()), *(axes_in(axes_file) if axes_file else ())]
     if not axes:
         raise typer.BadParameter("say what to search over: --try learning_rate=1e-4,3e-4", param_hint="--try")
     shares = _shares(rungs)
     # What is said wrongly is refused before anything is sent.
-    fields_of(options)
+    said = fields_of(options)
+    if not options.recipe:
+        _check_evaluated(said)
     file = Path(data) if Path(data).is_file() else None
     named = model or (training_run.model_of(file) if file else "")
     if not named:
@@ -78,6 +83,7 @@ def sweep(
     with Trivium() as client:
         dataset = training_run.uploaded(client, file, json_wanted).dataset if file else data
         order, notes = filled_fields(options, client, dataset)
+        _check_evaluated(order)
         training_run.say_notes(notes, json_wanted)
         # What is said of a file is for programs too; all else stands beside what they read.
         training_run.check(client, dataset, order, json_wanted and file is not None, err=file is None)
@@ -95,7 +101,12 @@ def sweep(
 
 
 def sweeps(
-    sweep: Annotated[str, typer.Argument(help="Sweep id; without one all are listed.")] = "",
+    sweep: Annotated[
+        str,
+        typer.Argument(
+            help="Sweep id, or 4 or more characters that it alone begins or ends with; without one all are listed."
+        ),
+    ] = "",
     watch_it: Annotated[bool, typer.Option("--watch/--no-watch", help="Follow the sweep to its end.")] = False,
     cancel: Annotated[bool, typer.Option("--cancel", help="End the sweep and its members at their next step.")] = False,
     json_wanted: Json = False,
@@ -110,6 +121,7 @@ def sweeps(
         if not sweep:
             _list(drawn(client.sweeps.list()), json_wanted)
             return
+        sweep = sweep_id(client, sweep)
         if cancel:
             client.sweeps.cancel(sweep)
         if watch_it:
@@ -121,6 +133,15 @@ def sweeps(
         return
     show(lines_of(found), _COLUMNS, json_wanted=False, empty="It has no members.")
     typer.echo(standing(found))
+
+
+def _check_evaluated(order: JobFields) -> None:
+    """Raise BadParameter for an order that evaluates its members on nothing."""
+    if not order.get("validation_dataset") and not order.get("settings", TrainingSettings()).validation_ratio:
+        raise typer.BadParameter(
+            "members are compared on rows that they do not train on: say --validation-ratio 0.1, or --validation DATASET",
+            param_hint="--validation-ratio",
+        )
 
 
 def axes_of(tried: Iterable[str]) -> list[SweepAxis]:

@@ -5,7 +5,6 @@ means `run`.  So a file that is called like a command is named ./list.
 """
 
 import os
-import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +16,7 @@ from trivium_client import Trivium
 from trivium_client.cli import sweeping, training_run
 from trivium_client.cli.exits import EPILOG, Exit
 from trivium_client.cli.following import follow, goes_on, write_json
+from trivium_client.cli.ids import job_id
 from trivium_client.cli.job_tables import line_of, said_of, say_end
 from trivium_client.cli.printing import Json, as_json, drawn, show, show_one
 from trivium_client.cli.training_options import Options, filled_fields, with_options
@@ -61,9 +61,6 @@ JobId = Annotated[
     str,
     typer.Argument(help="Job id, as `train list` shows it, or 4 or more characters that it alone begins or ends with."),
 ]
-_WHOLE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-# Fewer would name the only job of a new tenant by a slip of the finger.
-_LEAST_CHARACTERS = 4
 
 
 @app.command(epilog=EPILOG)
@@ -123,7 +120,7 @@ def show_job(job: JobId, json_wanted: Json = False) -> None:
     Example: trivium train show 8e2a17
     """
     with Trivium() as client:
-        found = client.jobs.get(_whole(client, job))
+        found = client.jobs.get(job_id(client, job))
     if json_wanted:
         typer.echo(as_json(found))
         return
@@ -140,7 +137,7 @@ def watch(job: JobId, json_wanted: Json = False) -> None:
     Example: trivium train watch 8e2a17
     """
     with Trivium() as client:
-        _follow(client, _whole(client, job), json_wanted)
+        _follow(client, job_id(client, job), json_wanted)
 
 
 @app.command(epilog=EPILOG)
@@ -150,7 +147,7 @@ def cancel(job: JobId, json_wanted: Json = False) -> None:
     Example: trivium train cancel 8e2a17
     """
     with Trivium() as client:
-        _say_now(client.jobs.cancel(_whole(client, job)), json_wanted)
+        _say_now(client.jobs.cancel(job_id(client, job)), json_wanted)
 
 
 @app.command(epilog=EPILOG)
@@ -160,7 +157,7 @@ def pause(job: JobId, json_wanted: Json = False) -> None:
     Example: trivium train pause 8e2a17
     """
     with Trivium() as client:
-        _say_now(client.jobs.pause(_whole(client, job)), json_wanted)
+        _say_now(client.jobs.pause(job_id(client, job)), json_wanted)
 
 
 @app.command(epilog=EPILOG)
@@ -170,7 +167,7 @@ def resume(job: JobId, json_wanted: Json = False) -> None:
     Example: trivium train resume 8e2a17
     """
     with Trivium() as client:
-        _say_now(client.jobs.resume(_whole(client, job)), json_wanted)
+        _say_now(client.jobs.resume(job_id(client, job)), json_wanted)
 
 
 @app.command(epilog=EPILOG)
@@ -180,7 +177,7 @@ def checkpoints(job: JobId, json_wanted: Json = False) -> None:
     Example: trivium train checkpoints 8e2a17
     """
     with Trivium() as client:
-        found = client.jobs.checkpoints(_whole(client, job))
+        found = client.jobs.checkpoints(job_id(client, job))
     show(found, ("step", "digest", "size_bytes", "create_time"), json_wanted=json_wanted, empty="It has none.")
 
 
@@ -197,7 +194,7 @@ def publish(
     Example: trivium train publish 8e2a17 --step 40 --name desk-trial
     """
     with Trivium() as client:
-        whole = _whole(client, job)
+        whole = job_id(client, job)
         made = client.jobs.publish(whole, step=step, model=name, alias=alias)
         if json_wanted:
             typer.echo(as_json(made))
@@ -224,20 +221,6 @@ def recipes(json_wanted: Json = False) -> None:
         json_wanted=json_wanted,
         empty="There is no recipe.",
     )
-
-
-def _whole(client: Trivium, given: str) -> str:
-    """The id that is meant; what no job begins or ends with stays as it is, for the server to refuse by its own name.
-
-    Raises BadParameter with the candidates where there are several.
-    """
-    if len(given) < _LEAST_CHARACTERS or _WHOLE.fullmatch(given):
-        return given
-    meant = client.jobs.like(given)
-    if len(meant) > 1:
-        candidates = "\n".join(f"  {job.job}  {job.model}" for job in meant)
-        raise typer.BadParameter(f"{given} may be any of these; say more of it:\n{candidates}", param_hint="job")
-    return meant[0].job if meant else given
 
 
 def _follow(client: Trivium, job: str, json_wanted: bool) -> None:
