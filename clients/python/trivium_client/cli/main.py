@@ -58,5 +58,7 @@ def _complain(error: TriviumError) -> None:
         for violation in error.violations:
             if violation.description not in error.message:
                 typer.echo(f"  {violation.field}: {violation.description}", err=True)
+    for note in getattr(error, "__notes__", ()):
+        typer.echo(f"  {note}", err=True)
     if error.request_id:
         typer.echo(f"  request {error.request_id} ({error.reason})", err=True)

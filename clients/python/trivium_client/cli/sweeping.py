@@ -21,6 +21,7 @@ from trivium_client.cli.exits import Exit
 from trivium_client.cli.following import goes_on
 from trivium_client.cli.ids import sweep_id
 from trivium_client.cli.printing import Json, as_json, counted, drawn, show, table
+from trivium_client.cli.rules import check_name
 from trivium_client.cli.settings_text import is_list, known_name
 from trivium_client.cli.training_options import Options, fields_of, filled_fields, with_options
 from trivium_client.cli.training_view import measured
@@ -80,6 +81,7 @@ def sweep(
     named = model or (training_run.model_of(file) if file else "")
     if not named:
         raise typer.BadParameter("say which model takes the version: --model NAME", param_hint="--model")
+    check_name("model", named)
     with Trivium() as client:
         dataset = training_run.uploaded(client, file, json_wanted).dataset if file else data
         order, notes = filled_fields(options, client, dataset)

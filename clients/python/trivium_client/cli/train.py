@@ -19,6 +19,7 @@ from trivium_client.cli.following import follow, goes_on, write_json
 from trivium_client.cli.ids import job_id
 from trivium_client.cli.job_tables import line_of, said_of, say_end
 from trivium_client.cli.printing import Json, as_json, drawn, show, show_one
+from trivium_client.cli.rules import check_name
 from trivium_client.cli.training_options import Options, filled_fields, with_options
 from trivium_client.nouns import Job
 
@@ -78,6 +79,7 @@ def start(
 
     Example: trivium train start desk-pairs --model desk --epochs 3
     """
+    check_name("model", model)
     with Trivium() as client:
         order, notes = filled_fields(options, client, dataset)
         training_run.say_notes(notes, json_wanted)
@@ -193,6 +195,8 @@ def publish(
 
     Example: trivium train publish 8e2a17 --step 40 --name desk-trial
     """
+    if name:
+        check_name("model", name)
     with Trivium() as client:
         whole = job_id(client, job)
         made = client.jobs.publish(whole, step=step, model=name, alias=alias)

@@ -14,8 +14,9 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from trivium_client import Trivium
-from trivium_client.cli.settings_text import with_setting
+from trivium_client import Trivium, TriviumError
+from trivium_client.cli.rules import check_name, out_of_bounds
+from trivium_client.cli.settings_text import setting_names, with_setting
 from trivium_client.nouns import JobFields, LoraSettings, PreferenceSettings, TrainingSettings
 
 _ORDER = "The order"
@@ -23,6 +24,15 @@ _METHOD = "What is trained"
 _OPTIMIZER = "Optimizer"
 _EVALUATION = "Evaluation"
 _SPANS = {"m": "minutes", "h": "hours", "d": "days"}
+# Options that are called otherwise than what they say of an order.
+_CALLED_OTHERWISE = {
+    "validation_dataset": "validation",
+    "start_version": "from",
+    "depends_on": "after",
+    "early_stopping_patience": "early-stopping",
+    "lora.target_modules": "target",
+    **{f"lora.{name}": name for name in ("rank", "alpha", "dropout", "layers")},
+}
 
 
 class Method(StrEnum):
@@ -133,7 +143,13 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def called(**given: Any) -> None:
         chosen = Options(**{each.name: given.pop(each.name) for each in fields(Options)})
-        command(**given, options=chosen)
+        try:
+            command(**given, options=chosen)
+        except TriviumError as error:
+            for violation in error.violations:
+                if option := option_of(violation.field):
+                    error.add_note(f"{violation.field} is {option} here")
+            raise
 
     # Typer reads both; what the command itself takes besides is gone from neither.
     vars(called)["__signature__"] = inspect.Signature(by_name)
@@ -141,15 +157,31 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     return called
 
 
+def option_of(field: str) -> str:
+    """The option that says a field of an order, as a request names it (job.settings.lora.rank); empty where none does."""
+    name = re.sub(r"\[.*", "", field.removeprefix("job."))
+    name, setting = name.removeprefix("settings."), name.startswith("settings.")
+    said = _CALLED_OTHERWISE.get(name, name.replace("_", "-"))
+    if said in {"model", "from", *(each.name.replace("_", "-") for each in fields(Options))}:
+        return f"--{said}"
+    return f"--set {name}=VALUE" if setting and name in setting_names() else ""
+
+
 def fields_of(options: Options, begun: TrainingSettings | None = None) -> JobFields:
     """What the options say of an order, over the settings that it begins with.
 
-    Raises BadParameter for what cannot be read, ValueError for a setting that is none.
+    Raises BadParameter for what cannot be read, ValueError for a setting that is none or has a value that it cannot have.
     """
+    alias = "" if options.alias == "-" else options.alias
+    if alias:
+        check_name("alias", alias)
+    settings = _over(options, begun) if begun else _settings(options, TrainingSettings())
+    for name, allowed in out_of_bounds(settings).items():
+        raise ValueError(f"{option_of(f'settings.{name}').removesuffix('=VALUE')} must be {allowed}")
     return JobFields(
         base=options.base,
-        alias="" if options.alias == "-" else options.alias,
-        settings=_over(options, begun) if begun else _settings(options, TrainingSettings()),
+        alias=alias,
+        settings=settings,
         validation_dataset=options.validation,
         start_version=options.start_version,
         priority=options.priority or "",

@@ -21,6 +21,7 @@ from trivium_client.cli.following import follow, goes_on
 from trivium_client.cli.job_tables import say_end
 from trivium_client.cli.naming import standing
 from trivium_client.cli.printing import Json, as_json, bars, counted, say, table
+from trivium_client.cli.rules import check_name
 from trivium_client.cli.training_options import Options, fields_of, filled_fields, with_options
 from trivium_client.cli.training_view import clock, size
 from trivium_client.nouns import Alias, Dataset, DatasetProblem, Job, JobEstimate, JobFields, SweepEstimate
@@ -56,9 +57,10 @@ def run(
     Example: trivium train run pairs.jsonl
     """
     named = model or model_of(file)
+    # What is said wrongly is refused before anything is sent.
+    check_name("model", named)
+    fields_of(options)
     with Trivium() as client:
-        # What is said wrongly is refused before anything is sent.
-        fields_of(options)
         dataset = uploaded(client, file, json_wanted)
         order, notes = filled_fields(options, client, dataset.dataset)
         say_notes(notes, json_wanted)
