@@ -29,6 +29,15 @@ def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
             yield (*path, name), command
 
 
+def groups(group: Any) -> Iterator[Any]:
+    """The groups of commands, itself among them."""
+    yield group
+    for inner in group.commands.values():
+        if hasattr(inner, "commands"):
+            yield from groups(inner)
+
+
+GROUPS: list[Any] = list(groups(typer.main.get_command(app)))
 COMMANDS: dict[tuple[str, ...], Any] = dict(commands(typer.main.get_command(app)))
 
 
@@ -46,7 +55,12 @@ def shown() -> list[str]:
         for line in block.splitlines()
         if line.startswith("trivium ") and line.split()[1] not in OF_THE_SUITE
     ]
-    return [*lines, *filter(None, map(example_of, COMMANDS.values()))]
+    return [*lines, *filter(None, map(example_of, [*COMMANDS.values(), *GROUPS]))]
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.name)
+def test_the_help_of_a_group_has_an_example_of_one_of_its_commands(group: Any) -> None:
+    assert group.name in example_of(group)
 
 
 @pytest.mark.parametrize("line", shown())

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from trivium_client.cli.printing import counted, fitted, table, told
+from trivium_client.nouns import PreferenceSettings
 
 JOB = "0192f0c1-7a3e-7c41-9d55-0b5f3c8e2a17"
 VERSION = "sha256:" + "c5ff4e087b237f97" * 4
@@ -97,6 +98,8 @@ class Whole:
     none: tuple[str, ...] = ()
     files: tuple[Thing, ...] = (Thing(), Thing(title=""))
     config: dict[str, object] = field(default_factory=lambda: {"rank": 8, "nothing": None})
+    # A record that says nothing.
+    preference: PreferenceSettings = field(default_factory=PreferenceSettings)
 
 
 def test_a_record_inside_a_record_stands_below_its_name_and_not_as_json() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 from trivium_client.cli.braille import Curves, chart, smoothed, spark
-from trivium_client.cli.job_tables import line_of, said_of
+from trivium_client.cli.job_tables import line_of, said_of, say_next
 from trivium_client.cli.printing import table
 from trivium_client.cli.training_view import View, clock, size, waiting
 from trivium_client.nouns import Job, JobEvent, TrainingSettings
@@ -203,6 +203,21 @@ def test_a_table_shows_the_place_in_the_queue_and_the_progress() -> None:
     assert (trains.queue, trains.step, trains.progress, trains.loss) == ("", "4/10", "40 %", 0.5)
 
 
+def test_what_came_of_training_is_told_with_the_line_to_talk_to_it(capsys: pytest.CaptureFixture[str]) -> None:
+    version = f"sha256:{'ab' * 32}"
+    say_next("desk", "prod", version)
+    say_next("desk", "canary", version)
+    say_next("desk", "", version)
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert [line.rpartition(": ")[2] for line in told.err.splitlines()] == [
+        "trivium chat -m desk",
+        "trivium chat -m desk@canary",
+        "trivium chat -m desk@sha256:abababababab",
+        "trivium models alias desk sha256:abababababab",
+    ]
+
+
 def test_a_table_shows_why_a_job_waits_folded_below_it_on_a_terminal_and_on_its_line_elsewhere() -> None:
     why = "its version could not be registered yet (The registry is away); it is tried again at 12:00:05 UTC"
     lines = [line_of(JOB), line_of(replace(JOB, waiting_reason=why))]
@@ -230,5 +245,7 @@ def test_a_job_that_is_shown_says_why_it_waits_and_how_its_last_evaluation_was()
         "warning: rank",
     ]
     assert waiting(JOB, NOW) == ""
+    assert not {"loss", "memory_bytes"} & set(quiet.fields)
+    assert said_of(replace(JOB, step=1, loss=0.0)).fields["loss"] == 0.0
     (memory,) = said_of(replace(JOB, memory_bytes=3 << 20)).sentences
     assert memory == "3 MiB of memory are set aside for it; watch tells what its process holds."

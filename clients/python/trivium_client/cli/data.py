@@ -13,7 +13,11 @@ from trivium_client.cli.exits import EPILOG, Exit
 from trivium_client.cli.printing import Json, as_json, bars, counted, drawn, say, show, show_one
 from trivium_client.nouns import DatasetProblem, TrainingSettings
 
-app = typer.Typer(no_args_is_help=True, help="Datasets that jobs train on.", epilog=EPILOG)
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Datasets that jobs train on.\n\nExample: trivium data add pairs.jsonl --name desk-pairs",
+    epilog=EPILOG,
+)
 
 # More lines of problems than a person mends at a time are listed on request.
 _MOST_PROBLEMS = 20

@@ -11,7 +11,11 @@ from trivium_client.cli.exits import EPILOG, Exit
 from trivium_client.cli.printing import Json, bars, counted, drawn, show
 from trivium_client.nouns import Document
 
-app = typer.Typer(no_args_is_help=True, help="Documents that questions are answered from.", epilog=EPILOG)
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Documents that questions are answered from.\n\nExample: trivium docs add handbook/ -c handbook",
+    epilog=EPILOG,
+)
 
 Collection = Annotated[str, typer.Option("--collection", "-c", help="The collection.")]
 _COLUMNS = ("document", "state", "chunks", "title", "update_time")

@@ -10,7 +10,11 @@ from trivium_client.cli.naming import dataset_digest
 from trivium_client.cli.printing import Json, as_json, drawn, show
 from trivium_client.governance_nouns import ForgettingBound, Gate
 
-app = typer.Typer(no_args_is_help=True, help="Conditions before an alias moves.", epilog=EPILOG)
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Conditions before an alias moves.\n\nExample: trivium models gate add desk good accuracy --required 0.9",
+    epilog=EPILOG,
+)
 
 Model = Annotated[str, typer.Argument(help="Model.")]
 GateId = Annotated[str, typer.Argument(help="Gate.")]

@@ -17,7 +17,6 @@ _SILENT_AT_NOUGHT = {
     "tokens_per_second",
     "gradient_norm",
     "learning_rate",
-    "memory_bytes",
     "best_step",
 }
 
@@ -68,6 +67,11 @@ def said_of(job: Job) -> Said:
     """All that is known of a job, and in words why it waits and how it was evaluated."""
     record = {each.name: getattr(job, each.name) for each in fields(job)}
     told = {name: value for name, value in record.items() if value or name not in _SILENT_AT_NOUGHT}
+    # A sentence says it, in a unit that suits it.
+    del told["memory_bytes"]
+    if not job.step:
+        # There was no loss yet.
+        del told["loss"]
     sentences = []
     if why := waiting(job, datetime.now(UTC)):
         sentences.append(why)
@@ -80,6 +84,17 @@ def said_of(job: Job) -> Said:
         )
     sentences += [f"warning: {warning}" for warning in job.warnings]
     return Said(told, sentences)
+
+
+def say_next(model: str, alias: str, version: str) -> None:
+    """How to talk to a version that came of training, beside what programs read."""
+    named = f"{model}@{version[:19]}"
+    if alias:
+        served = model if alias == "prod" else f"{model}@{alias}"
+        typer.echo(f"Once {model}@{alias} serves it, talk to it: trivium chat -m {served}", err=True)
+        return
+    typer.echo(f"No alias was to move. Talk to the version: trivium chat -m {named}", err=True)
+    typer.echo(f"An alias moves to it with: trivium models alias {model} {version[:19]}", err=True)
 
 
 def say_end(job: Job) -> None:

@@ -8,7 +8,9 @@ from trivium_client import Trivium
 from trivium_client.cli.exits import EPILOG
 from trivium_client.cli.printing import Json, as_json, drawn, show, show_one
 
-app = typer.Typer(no_args_is_help=True, help="API keys of the tenant.", epilog=EPILOG)
+app = typer.Typer(
+    no_args_is_help=True, help="API keys of the tenant.\n\nExample: trivium keys create --role reader", epilog=EPILOG
+)
 
 
 @app.command(epilog=EPILOG)

@@ -13,7 +13,7 @@ from trivium_client.errors import TriviumError
 app = typer.Typer(
     name="trivium",
     no_args_is_help=True,
-    help="Adapt a language model three ways, serve the results, and compare them.",
+    help="Adapt a language model three ways, serve the results, and compare them.\n\nExample: trivium chat 'Name a ferry.'",
     epilog=EPILOG,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,

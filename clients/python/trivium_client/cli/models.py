@@ -15,7 +15,9 @@ from trivium_client.nouns import Alias
 
 Why = Annotated[str, typer.Option("--why", help="Why, for those who read its moves.")]
 
-app = typer.Typer(no_args_is_help=True, help="Models, versions and aliases.", epilog=EPILOG)
+app = typer.Typer(
+    no_args_is_help=True, help="Models, versions and aliases.\n\nExample: trivium models list", epilog=EPILOG
+)
 app.add_typer(gates.app, name="gate")
 
 

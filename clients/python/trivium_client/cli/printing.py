@@ -174,7 +174,13 @@ def told(record: Any, width: int | None) -> list[str]:
 
 def _fields(record: Any) -> dict[str, Any]:
     pairs = record.items() if isinstance(record, dict) else _by_name(record)
-    return {str(name): value for name, value in pairs if value not in ("", None, (), {}, [])}
+    return {str(name): value for name, value in pairs if not _silent(value)}
+
+
+def _silent(value: Any) -> bool:
+    """Whether a value says nothing: an empty one, or a record of such."""
+    record = dataclasses.is_dataclass(value) and not isinstance(value, type)
+    return not _fields(value) if record else value in ("", None, (), {}, [])
 
 
 def _by_name(record: Any) -> Iterable[tuple[str, Any]]:

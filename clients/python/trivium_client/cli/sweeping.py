@@ -20,6 +20,7 @@ from trivium_client.cli import training_run
 from trivium_client.cli.exits import Exit
 from trivium_client.cli.following import goes_on
 from trivium_client.cli.ids import sweep_id
+from trivium_client.cli.job_tables import say_next
 from trivium_client.cli.printing import Json, as_json, counted, drawn, show, table
 from trivium_client.cli.rules import check_name
 from trivium_client.cli.settings_text import is_list, known_name
@@ -300,6 +301,9 @@ def _follow(client: Trivium, name: str, json_wanted: bool) -> None:
         typer.echo(as_json({"sweep": ended}))
     else:
         typer.echo(standing(ended), err=ended.state != "succeeded")
+        best = next((job for job in ended.members if job.job == ended.best), None)
+        if ended.version and best is not None:
+            say_next(best.model, best.alias, ended.version)
     if ended.state != "succeeded":
         raise typer.Exit(Exit.FAILURE)
 

@@ -17,7 +17,7 @@ from trivium_client.cli import sweeping, training_run
 from trivium_client.cli.exits import EPILOG, Exit
 from trivium_client.cli.following import follow, goes_on, write_json
 from trivium_client.cli.ids import job_id
-from trivium_client.cli.job_tables import line_of, said_of, say_end
+from trivium_client.cli.job_tables import line_of, said_of, say_end, say_next
 from trivium_client.cli.printing import Json, as_json, drawn, show, show_one
 from trivium_client.cli.rules import check_name
 from trivium_client.cli.training_options import Options, filled_fields, with_options
@@ -52,7 +52,7 @@ def _like_a_file(word: str) -> bool:
 app = typer.Typer(
     cls=_FileFirst,
     no_args_is_help=True,
-    help="Training: from a file to a served model, or job by job.",
+    help="Training: from a file to a served model, or job by job.\n\nExample: trivium train pairs.jsonl --epochs 2",
     subcommand_metavar="FILE | COMMAND [ARGS]...",
     epilog=EPILOG,
 )
@@ -205,6 +205,7 @@ def publish(
             return
         model = name or client.jobs.get(whole).model
     typer.echo(f"{model} has version {made.version}, the weights after step {made.step}")
+    say_next(model, alias, made.version)
 
 
 app.command("sweep", epilog=EPILOG)(sweeping.sweep)
@@ -233,6 +234,8 @@ def _follow(client: Trivium, job: str, json_wanted: bool) -> None:
         ended = follow(client, job, write_json if json_wanted else None)
     if not json_wanted:
         say_end(ended)
+        if ended.version:
+            say_next(ended.model, ended.alias, ended.version)
     if ended.state != "succeeded":
         raise typer.Exit(Exit.FAILURE)
 
