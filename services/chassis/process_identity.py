@@ -16,6 +16,11 @@ def is_here(identity: str) -> bool:
     return identity.rsplit("/", 2)[0] == _machine()
 
 
+def pid_of(identity: str) -> int:
+    """The process id on its machine.  Raises ValueError for what is no identity."""
+    return int(identity.rsplit("/", 2)[1])
+
+
 def is_alive_here(identity: str) -> bool:
     """Whether it is a process of this machine that runs.  Raises ValueError for what is no identity."""
     _, pid, began = identity.rsplit("/", 2)

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -217,12 +217,16 @@ def _set_idle(process: psutil.Process, idle: bool, nice: int) -> None:
 
 def serving(data_dir: Path) -> bool:
     """Whether a service that answers people runs on this machine, by the run files; other machines may share these."""
+    return next(serving_pids(data_dir), None) is not None
+
+
+def serving_pids(data_dir: Path) -> Iterator[int]:
+    """The processes of this machine's services that answer people, as :func:`serving` finds them."""
     for name in _SERVING:
         with suppress(OSError, ValueError, KeyError, AttributeError, TypeError):
             facts = json.loads((data_dir / "run" / f"{name}.json").read_text())
             if process_identity.is_alive_here(facts["process"]):
-                return True
-    return False
+                yield process_identity.pid_of(facts["process"])
 
 
 def _threads(pid: int | None = None) -> list[int]:

@@ -77,7 +77,7 @@ async def train(client: AsyncTrivium, dataset: Dataset, found: Job | None, stage
     bar.at(job.step, job.total_steps, "waiting for the next step")
     async with asyncio.TaskGroup() as group:
         meanwhile = group.create_task(_ask_meanwhile(client, stages))
-        async for event in client.jobs.watch(job.job):
+        async for event in client.jobs.watch(job.job, stands=lambda now: _stands(bar, now)):
             if event.kind == "step":
                 bar.at(event.step, event.total_steps, f"loss {event.loss:.3f}")
         meanwhile.cancel()
@@ -85,6 +85,12 @@ async def train(client: AsyncTrivium, dataset: Dataset, found: Job | None, stage
     if job.state != "succeeded":
         raise TrainingFailedError(f"the training job {job.job} ended as {job.state}: {job.error or 'no reason given'}")
     return job
+
+
+def _stands(bar: Bar, job: Job) -> None:
+    """Say of a job that takes no step why, where the trainer knows."""
+    if job.waiting_reason:
+        bar.at(job.step, job.total_steps, job.waiting_reason)
 
 
 async def _ask_meanwhile(client: AsyncTrivium, stages: Stages) -> None:

@@ -6,15 +6,15 @@ a while; every process ends with the trainer, those of many jobs after a checkpo
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakValueDictionary
 
 from services.chassis import waiting
+from services.chassis.core_use import CoreMeter, CoreUse
 from services.chassis.logs import Log
-from services.chassis.resources import serving
 from services.trainer.executors.executor import News, Training, Unheard
 from services.trainer.executors.processes import JOINT, SOLO, Running, start
 from services.trainer.reports import Report
@@ -58,6 +58,7 @@ class LocalExecutor:
         # Locks of processes that are being started; one goes with the last who holds it.
         self._starting: WeakValueDictionary[Process, asyncio.Lock] = WeakValueDictionary()
         self._unheard = Unheard()
+        self._core_use: Callable[[], CoreUse] = CoreMeter(machine.data_dir) if machine.data_dir else CoreUse
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator["LocalExecutor"]:
@@ -80,8 +81,17 @@ class LocalExecutor:
     def nodes(self) -> Sequence[Node]:
         """As Executor.nodes: one."""
         machine = self._machine
-        serves = machine.data_dir is not None and serving(machine.data_dir)
-        return (Node(machine.node, machine.memory_bytes, machine.cores, machine.replica, serving=serves),)
+        use = self._core_use()
+        return (
+            Node(
+                machine.node,
+                machine.memory_bytes,
+                machine.cores,
+                machine.replica,
+                serving_cores=use.serving,
+                other_cores=use.others,
+            ),
+        )
 
     def turns(self) -> Sequence[Turn]:
         """Of every process that holds a job."""

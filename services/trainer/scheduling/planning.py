@@ -154,6 +154,9 @@ class _Admission:
 
 
 _NO_NODE = "no machine is there at present"
+_SLOW = "it is starting, or a step of it takes long"
+# Of a machine's cores: with less taken from it, it is not for the others that training is slow.
+_MUCH = 0.25
 
 
 def _verdicts(state: State, waiting: Iterable[tuple[Job, int, str]], now: float) -> list[Verdict]:
@@ -215,9 +218,17 @@ def _silent(state: State, job: Job, stepped: Mapping[Process, float], now: float
     last = max(stepped[process] for process in processes_of(job) & stepped.keys())
     if now - last <= state.policy.silence_seconds:
         return "others that train with it take the steps at present: within a tenant's share, those with the least left"
-    if any(node.serving for node in state.nodes if node.node in job.nodes):
-        return "its machine serves, which goes first; training takes the time that is left"
-    return "it is starting, a step of it takes long, or other work keeps its machine busy"
+    return next(filter(None, (_crowded(node) for node in state.nodes if node.node in job.nodes)), _SLOW)
+
+
+def _crowded(node: Node) -> str:
+    """By whom a machine's cores are used to a good part, whoever uses most of them; empty when by nobody."""
+    if max(node.serving_cores, node.other_cores) < _MUCH * node.cores:
+        return ""
+    if node.serving_cores >= node.other_cores:
+        return "its machine answers requests, which go first; training takes the time that is left"
+    # Without a number: it would be another reason each time that it is measured, and a log would repeat it.
+    return "other programs than the suite's keep its machine busy; training takes the time that they leave"
 
 
 def _unfit(job: Job, nodes: Iterable[Node]) -> str:

@@ -154,7 +154,8 @@ class Tenant:
 class Node:
     """A machine that trains.  Only the trainer named by ``replica`` starts and stops anything on it.
 
-    ``serving``: something on it answers people, to whom its cores belong first; False where nobody looks.
+    ``serving_cores`` and ``other_cores`` are how many of its cores those who answer people have used lately, and programs
+    that are not the suite's, both of which go before training; 0 where nobody looks.
     """
 
     node: str
@@ -162,7 +163,8 @@ class Node:
     cores: int
     replica: str = ""
     alive: bool = True
-    serving: bool = False
+    serving_cores: float = 0.0
+    other_cores: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -277,15 +277,26 @@ def test_a_job_that_computes_and_takes_no_step_is_told_why():
         jobs = running("a", stepped_at=stepped), running("b", stepped_at=beside)
         return verdict(state(*jobs, nodes=(replace(NODE, **node),), turns=turns), now, "a").why
 
-    assert why(110.0, 110.0, 140.0, serving=True) == ""
-    assert "its machine serves" in why(110.0, 112.0, 143.0, serving=True)
+    assert why(110.0, 110.0, 140.0, serving_cores=1.0) == ""
+    assert "its machine answers requests" in why(110.0, 112.0, 143.0, serving_cores=1.0)
     assert "a step of it takes long" in why(110.0, 112.0, 143.0)
-    assert "others that train with it" in why(110.0, 140.0, 143.0, serving=True)
+    assert "others that train with it" in why(110.0, 140.0, 143.0, serving_cores=1.0)
     # It has had the cores for less long than that.
-    assert why(0.0, 0.0, 130.0, serving=True) == ""
-    assert "its machine serves" in why(0.0, 0.0, 131.0, serving=True)
+    assert why(0.0, 0.0, 130.0, serving_cores=1.0) == ""
+    assert "its machine answers requests" in why(0.0, 0.0, 131.0, serving_cores=1.0)
     # Nobody knows of its steps.
-    assert why(None, 140.0, 500.0, serving=True) == ""
+    assert why(None, 140.0, 500.0, serving_cores=1.0) == ""
+
+
+def test_a_silent_job_is_told_of_those_who_use_the_cores_and_of_nobody_who_is_idle():
+    def why(**used):
+        turns = (Turn(GROUP_HERE, True, 0.0),)
+        node = replace(NODE, cores=4, **used)
+        return verdict(state(running("a", stepped_at=0.0), nodes=(node,), turns=turns), 60.0, "a").why
+
+    assert why() == why(serving_cores=0.9, other_cores=0.9) == "it is starting, or a step of it takes long"
+    assert "other programs than the suite's" in why(serving_cores=1.5, other_cores=1.6)
+    assert "its machine answers requests" in why(serving_cores=1.5, other_cores=1.4)
 
 
 def test_a_joint_job_whose_rows_are_still_read_is_told_that_and_not_that_others_take_its_steps():
@@ -366,7 +377,7 @@ def test_who_waits_is_told_when_its_deadline_is_past_hope():
     stepping = running("a", stepped_at=1000.0, **work)
     assert verdict(state(stepping, turns=(Turn(GROUP_HERE, True, 0.0),)), 1001.0, "a").why == ""
     silent = verdict(state(stepping, turns=(Turn(GROUP_HERE, True, 0.0),)), 1031.0, "a").why
-    assert silent.endswith("keeps its machine busy; its deadline has passed")
+    assert silent.endswith("a step of it takes long; its deadline has passed")
 
 
 def test_a_class_of_which_a_tenant_gets_nothing_is_lifted_one_job_at_a_time():
