@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from services.chassis.database import Database
 from services.chassis.errors import Failure
 from services.trainer.data.dataset_rows import Dataset, find
+from services.trainer.data.report import FEW_STEPS, few_steps
 from services.trainer.job import Order
 from services.trainer.jobs import Jobs, examples, settled_order, step_tokens, steps
 from services.trainer.needs import Architecture
@@ -188,6 +189,6 @@ def _warnings(order: Order, dataset: Dataset, planned: int) -> Sequence[str]:
             f"the longest row has {dataset.max_row_tokens} tokens, rows are cut at {settings.max_row_tokens}: "
             "raise max_row_tokens, or validate the dataset to see which"
         )
-    if planned < 20:
-        found.append(f"{planned} steps are few to learn from: more epochs, a smaller batch_rows or more rows")
+    if planned < FEW_STEPS:
+        found.append(few_steps(planned))
     return found

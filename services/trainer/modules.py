@@ -99,8 +99,15 @@ def module_names(layers: Iterable[str]) -> tuple[str, ...]:
 
 
 def listed(numbers: Iterable[int]) -> str:
-    """Numbers for people."""
-    return ", ".join(str(number) for number in sorted(numbers))
+    """Numbers for people: those that follow one another, three or more of them, as 4-9."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    parts = [[f"{run[0]}-{run[-1]}"] if len(run) > 2 else map(str, run) for run in runs]
+    return ", ".join(part for run in parts for part in run)
 
 
 def _fits(end: str, names: Iterable[str]) -> bool:

@@ -16,9 +16,16 @@ from trivium_client.cli.main import app
 from trivium_client.cli.refusals import rows_refused
 from trivium_client.cli.settings_text import setting_names, with_setting
 from trivium_client.cli.training_options import Method, Objective, Options, fields_of, filled_fields
-from trivium_client.cli.training_run import _question, estimate_lines, model_of
+from trivium_client.cli.training_run import _question, _some_of_each_kind, estimate_lines, model_of
 from trivium_client.errors import FieldViolation
-from trivium_client.nouns import FilledRecipe, JobEstimate, LoraSettings, PreferenceSettings, TrainingSettings
+from trivium_client.nouns import (
+    DatasetProblem,
+    FilledRecipe,
+    JobEstimate,
+    LoraSettings,
+    PreferenceSettings,
+    TrainingSettings,
+)
 from typer.testing import CliRunner
 
 FILLED = FilledRecipe(
@@ -216,6 +223,20 @@ def test_a_setting_that_is_none_is_refused_with_what_may_be_said(setting: str, s
 def test_what_cannot_be_read_is_wrong_usage(options: Options, said: str) -> None:
     with pytest.raises(typer.BadParameter, match=said):
         fields_of(options)
+
+
+def test_settings_that_there_are_fit_a_terminal() -> None:
+    with pytest.raises(ValueError, match="no setting is named 'foo'; there are:\n") as refused:
+        fields_of(Options(settings=["foo=1"]))
+    _, *lines = str(refused.value).splitlines()
+    assert ", ".join(line.strip().rstrip(",") for line in lines) == ", ".join(setting_names())
+    assert max(map(len, lines)) <= 80
+
+
+def test_of_warnings_that_say_the_same_of_many_lines_a_few_are_shown() -> None:
+    repeated = [DatasetProblem(line, "", f"the row repeats line {line - 9}; drop one", False) for line in range(10, 30)]
+    cut = DatasetProblem(31, "", "the row has 400 tokens, over 300; it will be cut", False)
+    assert _some_of_each_kind([*repeated, cut]) == [*repeated[:3], cut]
 
 
 def test_a_model_is_named_after_its_file_where_that_makes_a_name() -> None:

@@ -128,6 +128,7 @@ def test_what_contradicts_the_rest_of_the_order_is_refused_by_name(path: str, fi
         ("exclude_modules", {"exclude_modules": ["query"]}, "no linear layer query; it has down_proj, gate_proj"),
         ("exclude_modules", {"exclude_modules": list(LINEARS)}, "no linear layer is left to adapt"),
         ("layers", {"layers": [0, 2]}, "the base has no layer 2; it has 0 to 1"),
+        ("layers", {"layers": [1, 2, 4, 5, *range(7, 100)]}, "the base has no layer 2, 4, 5, 7-99; it has 0 to 1"),
         ("rank_pattern", {"rank_pattern": {"query": 4}}, "the pattern query fits no linear layer"),
         ("alpha_pattern", {"alpha_pattern": {"query": 4.0}}, "the pattern query fits no linear layer"),
         ("rank", {"rank": 3, "initialisation": "INITIALISATION_ORTHOGONAL"}, "the rank is 3"),

@@ -135,6 +135,13 @@ def test_rows_that_are_held_out_and_nearly_repeat_what_is_trained_on_are_counted
     assert looked_at(encoder, lines(*rows))[0].near_held_out_rows == 0
 
 
+def test_a_run_of_fewer_steps_than_teach_anything_is_warned_of(encoder: ChatEncoder) -> None:
+    rows = [asked_and_answered(f"What is {number} and {number}?") for number in range(20)]
+    few, enough = (looked_at(encoder, lines(*rows), batch_rows=1, epochs=1, sample_rows=taken) for taken in (19, 20))
+    assert "The run has only 19 steps to learn in: add rows, raise epochs or lower batch_rows." in few[0].warnings
+    assert not any("steps to learn in" in warning for warning in enough[0].warnings)
+
+
 def test_labels_are_counted_and_an_imbalance_is_warned_of(encoder: ChatEncoder) -> None:
     rows = [
         asked_and_answered(f"Is {number} even, or is it odd?", "rare" if number < 4 else "common")

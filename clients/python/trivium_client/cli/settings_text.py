@@ -4,12 +4,14 @@ Invariant: whatever `TrainingSettings` has can be said, and nothing else can.
 """
 
 import difflib
+import textwrap
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, get_args, get_origin, get_type_hints
 
 from trivium_client.nouns import TrainingSettings
 
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_COLUMNS = 80
 
 
 def setting_names(settings: Any = None) -> list[str]:
@@ -27,9 +29,13 @@ def known_name(name: str) -> str:
     if name not in (known := setting_names()):
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         near += [other for other in known if other.endswith(f".{name}") and other not in near]
-        there_is = f"like it: {', '.join(near)}" if near else f"there are {', '.join(known)}"
+        there_is = f"like it: {', '.join(near)}" if near else f"there are:\n{_in_lines(known)}"
         raise ValueError(f"no setting is named {name!r}; {there_is}")
     return name
+
+
+def _in_lines(names: list[str]) -> str:
+    return textwrap.fill(", ".join(names), _COLUMNS, initial_indent="  ", subsequent_indent="  ")
 
 
 def is_list(name: str) -> bool:

@@ -7,6 +7,7 @@ estimate were shown; and the last line is one that can be typed to talk to what 
 import json
 import re
 import shlex
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import timedelta
 from itertools import islice
@@ -30,6 +31,8 @@ from trivium_client.nouns import Alias, Dataset, DatasetProblem, Job, JobEstimat
 _RESERVED = {"base", "auto"}
 _MODEL_LETTERS = 63
 _MOST_LINES = 20
+_LINES_OF_A_KIND = 3
+_NUMBERS = re.compile(r"\d+")
 # A question that is longer nobody wants in a line to copy.
 _QUESTION_LETTERS = 120
 _ROWS_LOOKED_AT = 50
@@ -150,10 +153,23 @@ def _checked(
     behind = f" in {dataset}, to evaluate on" if evaluated_on else ""
     _say_lines(f"{counted(len(fatal), 'problem')}{behind}:", fatal, err=err)
     others = [problem for problem in found.problems if not problem.fatal]
-    _say_lines(f"{counted(found.problem_count - len(fatal), 'warning')}{behind}:", others, err=err)
-    if found.problem_count > _MOST_LINES:
+    shown = _some_of_each_kind(others)
+    _say_lines(f"{counted(found.problem_count - len(fatal), 'warning')}{behind}:", shown, err=err)
+    if found.problem_count > min(len(fatal), _MOST_LINES) + len(shown):
         typer.echo(f"  all {found.problem_count}: trivium data problems {dataset}", err=err)
     return bool(fatal)
+
+
+def _some_of_each_kind(problems: Iterable[DatasetProblem]) -> list[DatasetProblem]:
+    """The first of those that say the same but for their numbers: more would hide what is said beside them."""
+    found: list[DatasetProblem] = []
+    seen: Counter[str] = Counter()
+    for problem in problems:
+        kind = _NUMBERS.sub("", f"{problem.field}: {problem.message}")
+        seen[kind] += 1
+        if seen[kind] <= _LINES_OF_A_KIND:
+            found.append(problem)
+    return found
 
 
 def _say_lines(heading: str, problems: Sequence[DatasetProblem], *, err: bool) -> None:
