@@ -42,7 +42,16 @@ def recognised(fields: Mapping[str, object]) -> Format:
         return Format.RECORDS if "label" in fields or "output" in fields else Format.TEXT
     if {"question", "context", "answer"} <= fields.keys():
         return Format.RECORDS
-    raise Malformed("", f"{_SHAPES}; its fields are: {named(list(fields))}")
+    raise Malformed("", f"{_SHAPES}; its fields are: {named(list(fields))}{_hint(fields)}")
+
+
+def _hint(fields: Mapping[str, object]) -> str:
+    """What to do with fields of other names, where there are two that may be a question and its answer."""
+    if {"question", "answer"} <= fields.keys():
+        return (
+            "; rename question to prompt and answer to completion, or add a context for the recipe answer-from-context"
+        )
+    return "; rename what is asked to prompt and what is answered to completion" if len(fields) > 1 else ""
 
 
 def row_of(line: int, fields: Mapping[str, object], kind: Format) -> AnyRow:

@@ -151,7 +151,7 @@ class Datasets:
 
                 found = await self._checker.count(tenant, path, incoming.format, hear)
             if isinstance(found, Flawed):
-                raise _malformed(found)
+                raise _malformed(found, incoming.sha256)
         except Failure as failure:
             if failure.reason in (Reason.DATASET_MALFORMED, Reason.DATASET_UNCHECKED):
                 # Nobody lists these bytes: an upload of listed ones is answered from their row.
@@ -298,12 +298,22 @@ async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-def _malformed(flawed: Flawed) -> Failure:
+def _malformed(flawed: Flawed, sha256: str) -> Failure:
     first = flawed.problems[0]
-    violations = [
-        Violation(f"line {problem.line}" + (f", {problem.field}" if problem.field else ""), problem.message)
-        for problem in flawed.problems
-    ]
+    rows = "1 row is bad" if flawed.count == 1 else f"{flawed.count} rows are bad"
     return Failure(
-        Reason.DATASET_MALFORMED, violations=violations, count=flawed.count, line=first.line, problem=first.message
+        Reason.DATASET_MALFORMED,
+        violations=[Violation(_place(problem), problem.message) for problem in flawed.problems],
+        count=flawed.count,
+        line=first.line,
+        problem=first.message,
+        sha256=sha256,
+        what=first.message if first.whole else f"{rows}; line {first.line}: {first.message}",
     )
+
+
+def _place(problem: Problem) -> str:
+    """Where in a file a problem is: line 7, completion."""
+    if problem.whole:
+        return "file"
+    return f"line {problem.line}" + (f", {problem.field}" if problem.field else "")

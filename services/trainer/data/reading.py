@@ -51,12 +51,12 @@ def records(file: BinaryIO) -> Iterator[Record | Problem]:
     file.seek(0)
     for begins, message in _FOREIGN.items():
         if head.startswith(begins):
-            yield Problem(1, "", message)
+            yield Problem(1, "", message, whole=True)
             return
     delimiter = _delimiter(file)
     if not delimiter and (message := _mistaken(file)):
         # Of each of its lines the same would be said, and never what to do.
-        yield Problem(1, "", message)
+        yield Problem(1, "", message, whole=True)
         return
     file.seek(0)
     yield from read_csv(file, delimiter) if delimiter else read_json_lines(bounded(file))

@@ -84,12 +84,16 @@ AnyRow = Row | Text | Preference | Judgement | Labelled
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with a row: its line (of a Parquet file: its row), the field concerned, what to do."""
+    """One thing wrong with a row: its line (of a Parquet file: its row), the field concerned, what to do.
+
+    `whole`: it is wrong with the file, of which the line is only the first.
+    """
 
     line: int
     field: str
     message: str
     fatal: bool = True
+    whole: bool = False
 
 
 class Malformed(Exception):

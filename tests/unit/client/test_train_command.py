@@ -13,7 +13,7 @@ import pytest
 import typer
 from trivium_client import InvalidRequestError, Trivium
 from trivium_client.cli.main import app
-from trivium_client.cli.refusals import rows_refused
+from trivium_client.cli.refusals import rows_refused, said_of_rows
 from trivium_client.cli.settings_text import setting_names, with_setting
 from trivium_client.cli.training_options import Method, Objective, Options, fields_of, filled_fields
 from trivium_client.cli.training_run import _question, _some_of_each_kind, estimate_lines, model_of
@@ -299,4 +299,12 @@ def test_rows_that_are_refused_stand_in_a_table_with_how_many_there_are_besides(
     assert lines[2].split() == ["2", "is", "no", "JSON"]
     assert len(lines) == 22
     assert lines[-1] == f"and 25 more; listed for a day: trivium data problems sha256:{'ab' * 32}"
-    assert rows_refused(InvalidRequestError("…", reason="DATASET_MALFORMED")) == []
+    assert said_of_rows(error) == "this cannot be trained on; bad rows: 45. The file was not kept."
+    bare = InvalidRequestError("…", reason="DATASET_MALFORMED")
+    assert (said_of_rows(bare), rows_refused(bare)) == ("…", [])
+
+
+def test_what_is_wrong_with_a_file_as_a_whole_is_said_once_and_in_no_table() -> None:
+    whole = (FieldViolation("file", "the file holds no row"),)
+    error = InvalidRequestError("No row.", reason="DATASET_MALFORMED", violations=whole, variables={"count": "1"})
+    assert (said_of_rows(error), rows_refused(error)) == ("No row.", [])

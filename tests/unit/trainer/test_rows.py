@@ -73,6 +73,8 @@ def test_blank_lines_are_passed_over_and_still_counted() -> None:
         (b"\xff\xfe", "not UTF-8"),
         (b"[1, 2]", "a JSON object is needed, this is a list"),
         (b'{"question": "a"}', "its fields are: question"),
+        (b'{"question": "a", "answer": "b"}', "rename question to prompt and answer to completion, or add a context"),
+        (b'{"input": "a", "reply": "b"}', "rename what is asked to prompt and what is answered to completion"),
         # What is said of a row travels in messages that hold no half characters.
         (rb'{"\ud800": "a"}', "its fields are: ?"),
         (b'{"prompt": "a"}', 'no "completion"'),

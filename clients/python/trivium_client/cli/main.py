@@ -7,7 +7,7 @@ import typer
 
 from trivium_client.cli import asking, data, docs, finding, governance, importing, keys, models, serving, train
 from trivium_client.cli.exits import EPILOG, Exit, exit_of
-from trivium_client.cli.refusals import rows_refused
+from trivium_client.cli.refusals import rows_refused, said_of_rows
 from trivium_client.errors import TriviumError
 
 app = typer.Typer(
@@ -50,8 +50,9 @@ def _join_extensions() -> None:
 
 
 def _complain(error: TriviumError) -> None:
-    typer.echo(f"trivium: {error.message}", err=True)
-    if error.reason == "DATASET_MALFORMED":
+    malformed = error.reason == "DATASET_MALFORMED"
+    typer.echo(f"trivium: {said_of_rows(error) if malformed else error.message}", err=True)
+    if malformed:
         for line in rows_refused(error):
             typer.echo(f"  {line}", err=True)
     else:
