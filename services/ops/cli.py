@@ -171,7 +171,9 @@ def _detached(folder: Path, free_ports: bool) -> None:
         raise _refusal(record.occupied(folder, running))
     process = launching.start(folder, free_ports=free_ports)
     try:
-        ready = launching.wait_ready(process, folder, timeout_seconds=900.0)
+        # Beside what programs read.
+        with view.shown(Console(stderr=True)) as observer:
+            ready = launching.wait_ready(process, folder, timeout_seconds=900.0, progress=view.changes(observer))
     except launching.LaunchError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(launching.stop(process) or Exit.FAILURE) from None

@@ -1,7 +1,7 @@
 """Shows a suite to people: a live table on a terminal, one line a change elsewhere."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -77,6 +77,19 @@ def shown(console: Console) -> Iterator[Observer]:
     # Refreshes ask for the table anew, so that the ages move.
     with Live(console=console, refresh_per_second=2, get_renderable=screen.render):
         yield screen
+
+
+def changes(observer: Observer) -> Callable[[SuiteRecord], None]:
+    """What tells an observer of every service whose state changed, where the whole record is looked at now and then."""
+    told: dict[str, ServiceState] = {}
+
+    def hear(record: SuiteRecord) -> None:
+        for name, service in record.services.items():
+            if told.get(name, ServiceState.WAITING) is not service.state:
+                told[name] = service.state
+                observer(record, name)
+
+    return hear
 
 
 class _Lines:

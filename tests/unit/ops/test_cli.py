@@ -106,3 +106,15 @@ def test_help_ends_with_the_exit_codes(tmp_path: Path) -> None:
         assert "Example: trivium" in shown
         for code in Exit:
             assert f"{int(code)} {code.about}" in " ".join(shown.split())
+
+
+def test_who_waits_for_a_suite_sees_each_service_come_up_once() -> None:
+    waiting = ServiceRecord("access", ServiceState.WAITING, 0.0)
+    serving = ServiceRecord("access", ServiceState.SERVING, 0.0)
+    shown = io.StringIO()
+    with view.shown(Console(file=shown, width=80)) as observer:
+        hear = view.changes(observer)
+        for service in (waiting, serving, serving):
+            hear(SuiteRecord(1, 0.0, "/data", SuiteState.STARTING, services={"access": service}))
+    (line,) = shown.getvalue().splitlines()
+    assert line.split() == ["0.0", "s", "access", "serving"]
