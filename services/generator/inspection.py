@@ -207,7 +207,10 @@ def check_tensors(
         if rank != rank_b or rank != _configured_rank(config, module):
             raise Unfit(f"{module} has rank {rank} and {rank_b}, the configuration says otherwise")
         if rank > max_rank:
-            raise Unfit(f"{module} has rank {rank}; this deployment serves up to {max_rank}")
+            raise Unfit(
+                f"{module} has rank {rank}, and this deployment serves up to {max_rank}: train with such a rank, or have "
+                "the operator raise TRIVIUM_GENERATOR_MAX_LORA_RANK"
+            )
         ranks[module] = rank
     return ranks
 

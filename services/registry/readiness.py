@@ -83,7 +83,7 @@ def judge(words: Sequence[Readiness], living: frozenset[Life], min_ready: int) -
     if ready >= min_ready:
         return Verdict(AliasState.SERVING, "")
     if refused and len(living) - len(refused) < min_ready:
-        return Verdict(AliasState.FAILED, _causes(refused))
+        return Verdict(AliasState.FAILED, _refusal(refused))
     if not living:
         return Verdict(AliasState.PENDING, "no generator is connected; the target serves once one has loaded it")
     standing = f"{ready} of {min_ready} generators are ready, {len(living)} connected"
@@ -92,4 +92,14 @@ def judge(words: Sequence[Readiness], living: frozenset[Life], min_ready: int) -
 
 
 def _causes(words: Sequence[Readiness]) -> str:
-    return "; ".join(f"{word.generator}: {word.reason or 'no reason given'}" for word in words[:3])
+    return "; ".join(f"{word.generator}: {_reason(word)}" for word in words[:3])
+
+
+def _refusal(words: Sequence[Readiness]) -> str:
+    """Why none takes it: by which generator only where they do not all say the same, for that is then of the version."""
+    reasons = {_reason(word) for word in words}
+    return reasons.pop() if len(reasons) == 1 else _causes(words)
+
+
+def _reason(word: Readiness) -> str:
+    return word.reason.rstrip(".") or "no reason given"

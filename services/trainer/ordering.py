@@ -63,6 +63,7 @@ def _warnings(settings: Settings, serving_rank: int) -> Sequence[str]:
     if settings.method.makes_adapter and highest > serving_rank:
         return [
             f"rank {highest} is over {serving_rank}, the highest that this deployment's generator serves: "
-            f"train with a rank up to {serving_rank}, or raise TRIVIUM_GENERATOR_MAX_LORA_RANK before serving it"
+            f"train with a rank up to {serving_rank}, or raise TRIVIUM_GENERATOR_MAX_LORA_RANK before serving it "
+            "(without an alias, --alias -, the version is kept and nobody waits for it to serve)"
         ]
     return []

@@ -13,12 +13,14 @@ import pytest
 import typer
 from trivium_client import InvalidRequestError, Trivium
 from trivium_client.cli.main import app
+from trivium_client.cli.naming import standing
 from trivium_client.cli.refusals import rows_refused, said_of_rows
 from trivium_client.cli.settings_text import setting_names, with_setting
 from trivium_client.cli.training_options import Method, Objective, Options, fields_of, filled_fields
 from trivium_client.cli.training_run import _question, _some_of_each_kind, estimate_lines, model_of
 from trivium_client.errors import FieldViolation
 from trivium_client.nouns import (
+    Alias,
     DatasetProblem,
     FilledRecipe,
     JobEstimate,
@@ -258,6 +260,15 @@ def test_the_line_to_chat_asks_what_a_row_asks_without_anything_before_it(tmp_pa
     file.write_text(json.dumps({"prompt": "Say red; rm -rf .", "completion": "red"}) + "\n")
     assert shlex.split(_question(file)) == ["Say red; rm -rf ."]
     assert _question(tmp_path / "rows.parquet") == ""
+
+
+def test_where_an_alias_stands_is_one_sentence_also_where_its_reason_is_one() -> None:
+    said = standing(
+        Alias("r32", "prod", "sha256:ab", "", "failed", "The files were refused: rank 32 is over 16.", "1", None)
+    )
+    assert said == (
+        "r32@prod serves nothing; sha256:ab could not be loaded: The files were refused: rank 32 is over 16."
+    )
 
 
 ESTIMATE = JobEstimate(

@@ -1,6 +1,7 @@
 """The decision over a target, for every combination of words."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as some
@@ -56,3 +57,10 @@ def test_what_a_generator_said_in_a_former_life_does_not_count():
 
 def test_what_holds_a_generator_up_is_told_while_it_waits():
     assert "a: a says so" in judge(words_of({"a": ReadinessState.LOADING}), lives_of("a"), 1).reason
+
+
+def test_a_refusal_names_generators_only_where_they_say_different_things() -> None:
+    words = words_of(dict.fromkeys("ab", ReadinessState.FAILED))
+    assert judge(words, lives_of("ab"), 1).reason == "a: a says so; b: b says so"
+    same = [replace(word, reason="rank 32 is over 16.") for word in words]
+    assert judge(same, lives_of("ab"), 1).reason == "rank 32 is over 16"

@@ -65,4 +65,5 @@ def standing(alias: Alias) -> str:
     if alias.state == "serving":
         return f"{serves}."
     waits = "could not be loaded" if alias.state == "failed" else "is not ready yet"
-    return f"{serves}; {alias.target_version} {waits}{f': {alias.reason}' if alias.reason else ''}."
+    why = f": {alias.reason.rstrip('.')}" if alias.reason else ""
+    return f"{serves}; {alias.target_version} {waits}{why}."

@@ -291,7 +291,9 @@ def _end_served(client: Trivium, job: Job, file: Path, json_wanted: bool) -> Non
     if alias is not None:
         _say_record("alias", alias, json_wanted)
         if alias.serving_version != job.version:
-            say(f"{standing(alias)} What came of the job is {job.model}@{job.version}.", err=True)
+            version, name = f"{job.model}@{job.version}", f"{job.model}@{job.alias}"
+            say(f"{standing(alias)} What came of the job is kept as {version}.", err=True)
+            say(f"Once it can be served: trivium models alias {name} {job.version}", err=True)
             raise typer.Exit(Exit.REFUSED)
     if not json_wanted:
         name = job.model if job.alias == "prod" else f"{job.model}@{job.alias or job.version[:19]}"
