@@ -59,7 +59,7 @@ class Reason(Enum):
     REQUEST_ID_REUSED = Entry(
         Code.ALREADY_EXISTS, "request_id {request_id} was already used with another request. Use a new one."
     )
-    REQUEST_INVALID = Entry(Code.INVALID_ARGUMENT, "The request breaks rules: {count}. The first: {first}")
+    REQUEST_INVALID = Entry(Code.INVALID_ARGUMENT, "The request is refused: {first}.{more}")
     REQUEST_STREAM_EMPTY = Entry(Code.INVALID_ARGUMENT, "The stream ended before its first message.")
     REQUEST_STREAM_IDLE = Entry(Code.DEADLINE_EXCEEDED, "The stream carried no message for {seconds} s and was closed.")
     RESPONSE_TOO_LARGE = Entry(

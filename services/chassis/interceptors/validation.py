@@ -14,6 +14,7 @@ from protovalidate import ValidationError, Validator
 from services.chassis.config import ServiceSettings
 from services.chassis.errors import Failure, Reason, Violation
 from services.chassis.interceptors.call import EOF, Call, Method, Proceed
+from services.chassis.interceptors.rules_in_words import in_words
 from services.chassis.status import MAX_VIOLATIONS
 
 
@@ -129,12 +130,16 @@ def refusal(method: Method, error: DecodeError | ValidationError) -> Failure:
     """The failure for a request that does not decode or breaks its rules."""
     if isinstance(error, DecodeError):
         return Failure(Reason.BODY_NOT_DECODABLE, type=method.request_type)
-    found = [
-        Violation(field_path(item.proto.field), item.proto.message or item.proto.rule_id or "")
-        for item in error.violations[:MAX_VIOLATIONS]
-    ]
-    first = f"{found[0].field}: {found[0].description}" if found else str(error)
-    return Failure(Reason.REQUEST_INVALID, violations=found, count=len(error.violations), first=first)
+    found = [Violation(field_path(item.proto.field), in_words(item)) for item in error.violations[:MAX_VIOLATIONS]]
+    first = _sentence(found[0]) if found else str(error)
+    count = len(error.violations)
+    more = f" Of what is wrong with it this is the first of {count}." if count > 1 else ""
+    return Failure(Reason.REQUEST_INVALID, violations=found, count=count, first=first, more=more)
+
+
+def _sentence(violation: Violation) -> str:
+    between = " " if violation.description.startswith("must ") else ": "
+    return f"{violation.field}{between}{violation.description}" if violation.field else violation.description
 
 
 def field_path(path: Any) -> str:
