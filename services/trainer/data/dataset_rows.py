@@ -85,7 +85,7 @@ def same(session: Session, tenant: str, incoming: Incoming) -> Dataset | None:
 
     That is the newest version of its name, under the name that is asked for if one is.
     """
-    for row in session.scalars(_of_digest(incoming.sha256).where(DatasetRow.tenant == tenant)):
+    for row in _of_bytes(session, tenant, incoming):
         newest = session.scalar(_newest_first(tenant, row.name).limit(1))
         if newest is not None and newest.digest == row.digest and incoming.dataset in ("", row.name):
             return _dataset(newest)
@@ -105,7 +105,7 @@ def add(session: Session, tenant: str, incoming: Incoming, counted: Counted, cre
     """
     if (found := same(session, tenant, incoming)) is not None:
         return found
-    earlier = session.scalar(_of_digest(incoming.sha256).where(DatasetRow.tenant == tenant).limit(1))
+    earlier = next(iter(_of_bytes(session, tenant, incoming)), None)
     name = incoming.dataset or (earlier.name if earlier is not None else slug(incoming.filename))
     version = _next_version(session, tenant, name)
     row = DatasetRow(
@@ -197,6 +197,12 @@ def _of_digest(sha256: str) -> Select[Any]:
     digest = f"sha256:{sha256.removeprefix('sha256:')}"
     order = (DatasetRow.created_at.desc(), DatasetRow.version.desc())
     return select(DatasetRow).where(DatasetRow.digest == digest).order_by(*order)
+
+
+def _of_bytes(session: Session, tenant: str, incoming: Incoming) -> list[DatasetRow]:
+    """The tenant's rows of these bytes, newest first; before them those that are called after this very file."""
+    rows = session.scalars(_of_digest(incoming.sha256).where(DatasetRow.tenant == tenant))
+    return sorted(rows, key=lambda row: row.name != slug(incoming.filename))
 
 
 def _newest_first(tenant: str, name: str) -> Select[Any]:

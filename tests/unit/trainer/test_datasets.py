@@ -236,6 +236,13 @@ async def test_a_number_is_never_given_again(datasets: Datasets) -> None:
     assert (await datasets.upload("acme", INCOMING, whole())).version == 4
 
 
+async def test_of_several_names_of_the_same_bytes_a_file_means_its_own(datasets: Datasets) -> None:
+    own = await datasets.upload("acme", INCOMING, whole())
+    later = await datasets.upload("acme", replace(INCOMING, dataset="mine"), nothing())
+    assert await datasets.upload("acme", INCOMING, nothing()) == own
+    assert await datasets.upload("acme", replace(INCOMING, filename="other.jsonl"), nothing()) == later
+
+
 async def test_the_same_bytes_under_another_name_are_that_dataset_too_and_stay_until_both_are_gone(
     datasets: Datasets, tmp_path: Path
 ) -> None:
