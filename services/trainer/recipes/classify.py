@@ -47,7 +47,11 @@ def _remarks(facts: Facts, choice: str) -> Sequence[str]:
     elif facts.answer_tokens and held_out_rows(facts):
         said.append("Completions are short: members and checkpoints are compared by exact match on held-out rows.")
     if facts.distinct_answers:
-        said.append(f"There are {facts.distinct_answers} labels; ask the version with the same instruction.")
+        shown = f"trivium data preview {facts.dataset} --recipe classify:{choice}"
+        said.append(
+            f"There are {facts.distinct_answers} labels; ask the version as its rows ask, which {shown} shows with the "
+            "instruction."
+        )
         if facts.rows < _FEW_ROWS_A_LABEL * facts.distinct_answers:
             said.append(
                 f"That is {facts.rows / facts.distinct_answers:.1f} rows a label; {_FEW_ROWS_A_LABEL} of each are what it "

@@ -17,10 +17,11 @@ from trivium_client.cli.naming import standing
 from trivium_client.cli.refusals import rows_refused, said_of_rows
 from trivium_client.cli.settings_text import setting_names, with_setting
 from trivium_client.cli.training_options import Method, Objective, Options, fields_of, filled_fields
-from trivium_client.cli.training_run import _question, _some_of_each_kind, estimate_lines, model_of
+from trivium_client.cli.training_run import _question, _some_of_each_kind, estimate_lines, model_of, uploaded
 from trivium_client.errors import FieldViolation
 from trivium_client.nouns import (
     Alias,
+    Dataset,
     DatasetProblem,
     FilledRecipe,
     JobEstimate,
@@ -35,7 +36,7 @@ FILLED = FilledRecipe(
     dataset="pairs",
     recipe="classify:many",
     settings=TrainingSettings(epochs=5, seed=1, lora=LoraSettings(rank=8, alpha=8.0)),
-    notes=("5 epochs, because there are few rows",),
+    notes=("epochs 5: there are few rows.", "rank 8: it is enough.", "seed 1: any would do.", "40 rows are few."),
 )
 PREFERRED = TrainingSettings(
     objective="dpo",
@@ -142,7 +143,7 @@ def test_a_recipe_is_what_the_options_are_said_over() -> None:
 
     client = cast("Trivium", SimpleNamespace(recipes=SimpleNamespace(fill=fill)))
     order, notes = filled_fields(Options(recipe="classify:many", epochs=2, rank=16), client, "pairs")
-    assert (asked, order["recipe"], notes) == ([("classify", "pairs", "many")], FILLED.recipe, FILLED.notes)
+    assert (asked, order["recipe"], notes) == ([("classify", "pairs", "many")], FILLED.recipe, FILLED.notes[2:])
     assert order["settings"] == TrainingSettings(epochs=2, seed=1, lora=LoraSettings(rank=16, alpha=8.0))
     assert filled_fields(Options(), client, "pairs") == (fields_of(Options()), ())
     assert len(asked) == 1
@@ -297,6 +298,22 @@ def test_an_estimate_is_told_with_the_arithmetic_of_its_memory() -> None:
     rough = estimate_lines(replace(ESTIMATE, tokens_per_second=0.0))[0]
     assert rough.endswith("about 1:30 on an idle machine (a rough figure: no such job has trained here yet).")
     assert estimate_lines(replace(ESTIMATE, tokens_per_second=0.0, seconds=0.0))[0] == "100 steps over 24580 tokens."
+
+
+@pytest.mark.parametrize(
+    ("kind", "learned"),
+    [
+        ("chat", "12 tokens of these are learned; the longest row has 9."),
+        ("records", "What of these is learned is for a recipe to say (--recipe); the longest row has 9."),
+    ],
+)
+def test_of_records_it_is_not_said_that_nothing_is_learned(
+    kind: str, learned: str, rows: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = Dataset("pairs", 1, "sha256:ab", "pairs.jsonl", kind, 2, 30, 20, 12, 9, None)
+    client = cast("Trivium", SimpleNamespace(data=SimpleNamespace(upload=lambda file, progress: stored)))
+    uploaded(client, rows, json_wanted=False)
+    assert capsys.readouterr().out.splitlines()[1] == learned
 
 
 def test_rows_that_are_refused_stand_in_a_table_with_how_many_there_are_besides() -> None:

@@ -6,7 +6,7 @@ Invariant: what is not said stays unset, so that the trainer's defaults hold and
 import functools
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -201,7 +201,17 @@ def filled_fields(options: Options, client: Trivium, dataset: str) -> tuple[JobF
     order = fields_of(options, filled.settings)
     # With the choice: the rows are made by both.
     order["recipe"] = filled.recipe
-    return order, filled.notes
+    return order, tuple(_still_true(filled.notes, filled.settings, order.get("settings") or filled.settings))
+
+
+def _still_true(notes: Iterable[str], filled: TrainingSettings, said: TrainingSettings) -> Iterator[str]:
+    """The notes without those on a setting, which they begin with, that is now another than the recipe's."""
+    changed = {name.rpartition(".")[2] for name in setting_names() if _value(filled, name) != _value(said, name)}
+    return (note for note in notes if note.partition(" ")[0] not in changed)
+
+
+def _value(settings: Any, name: str) -> Any:
+    return functools.reduce(getattr, name.split("."), settings)
 
 
 def _over(options: Options, filled: TrainingSettings) -> TrainingSettings:

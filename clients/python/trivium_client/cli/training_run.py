@@ -107,8 +107,10 @@ def uploaded(client: Trivium, file: Path, json_wanted: bool) -> Dataset:
     rows, tokens = counted(dataset.rows, "row"), counted(dataset.tokens, "token")
     kind = dataset.format.replace("_", " and ")
     typer.echo(f"{file.name} is the dataset {dataset.dataset}: {rows} of {kind}, {tokens}.")
-    longest = f"the longest row has {dataset.max_row_tokens}"
-    typer.echo(f"{counted(dataset.supervised_tokens, 'token')} of these are learned; {longest}.")
+    learned = f"{counted(dataset.supervised_tokens, 'token')} of these are learned"
+    if dataset.format == "records":
+        learned = "What of these is learned is for a recipe to say (--recipe)"
+    typer.echo(f"{learned}; the longest row has {dataset.max_row_tokens}.")
     return dataset
 
 
