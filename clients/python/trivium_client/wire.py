@@ -28,6 +28,11 @@ def word(kind: Any, value: int) -> str:
     return str(known[value].name).removeprefix(prefix).lower()
 
 
+def words(kind: Any) -> dict[str, int]:
+    """The words of an enum, each with its value; the unspecified one has none."""
+    return {word(kind, value): value for value in kind.DESCRIPTOR.values_by_number if value}
+
+
 def number(kind: Any, name: str, what: str) -> Any:
     """The enum value that a lower-case word names, 0 for an empty one; Any, because each stub takes its own enum.
 
@@ -35,7 +40,7 @@ def number(kind: Any, name: str, what: str) -> Any:
     """
     if not name:
         return 0
-    values: dict[str, int] = {word(kind, value): value for value in kind.DESCRIPTOR.values_by_number if value}
+    values = words(kind)
     if name.lower() not in values:
         raise ValueError(f"{what} {name!r} is none of {', '.join(values)}")
     return values[name.lower()]

@@ -5,6 +5,7 @@ Invariant: no rule is written here a second time; the stubs bring them, and what
 
 import operator
 import re
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -12,6 +13,8 @@ from buf.validate import validate_pb2
 from google.protobuf.descriptor import Descriptor
 from trivium.trainer.v1 import training_pb2
 
+from trivium_client import wire
+from trivium_client.cli.settings_text import described
 from trivium_client.nouns import TrainingSettings
 
 _ORDER = training_pb2.CreateJobRequest.DESCRIPTOR
@@ -44,6 +47,18 @@ def out_of_bounds(settings: TrainingSettings) -> dict[str, str]:
     return _out_of_bounds(settings, training_pb2.TrainingSettings.DESCRIPTOR)
 
 
+def takes(name: str) -> str:
+    """What a setting takes, in words."""
+    message = training_pb2.TrainingSettings.DESCRIPTOR
+    *groups, inner = name.split(".")
+    for group in groups:
+        message = message.fields_by_name[group].message_type
+    enum = message.fields_by_name[inner].enum_type
+    if enum is not None:
+        return ", ".join(wire.words(getattr(training_pb2, enum.name)))
+    return " and ".join(words for words, _, _ in _bounds(_rules(message, inner))) or described(name)
+
+
 def _out_of_bounds(record: Any, message: Descriptor) -> dict[str, str]:
     found: dict[str, str] = {}
     for each in fields(record):
@@ -57,19 +72,22 @@ def _out_of_bounds(record: Any, message: Descriptor) -> dict[str, str]:
 
 
 def _allowed(value: float, rules: Any) -> str:
-    """The bounds that a number breaks, in words; empty where it keeps them."""
-    kind = rules.WhichOneof("type")
-    if kind not in _NUMBERS:
-        return ""
+    """The bounds of which a number breaks one, in words; empty where it keeps them."""
+    bounds = _bounds(rules)
+    broken = any(not holds(value, bound) for _, holds, bound in bounds)
+    return " and ".join(words for words, _, _ in bounds) if broken else ""
+
+
+def _bounds(rules: Any) -> list[tuple[str, Callable[[float, float], bool], float]]:
+    """The bounds of a number, each in words, as a comparison and as the other side of it; none of anything else."""
+    if (kind := rules.WhichOneof("type")) not in _NUMBERS:
+        return []
     numbers = getattr(rules, kind)
-    bounds = [
-        (words, holds, getattr(numbers, name)) for name, (words, holds) in _BOUNDS.items() if numbers.HasField(name)
+    there = [(*how, getattr(numbers, name)) for name, how in _BOUNDS.items() if numbers.HasField(name)]
+    return [
+        (f"{words} {bound if isinstance(bound, int) else format(bound, 'g')}", holds, bound)
+        for words, holds, bound in there
     ]
-    if all(holds(value, bound) for _, holds, bound in bounds):
-        return ""
-    return " and ".join(
-        f"{words} {bound if isinstance(bound, int) else format(bound, 'g')}" for words, _, bound in bounds
-    )
 
 
 def _rules(message: Descriptor, field: str) -> Any:

@@ -59,6 +59,13 @@ def with_setting(settings: TrainingSettings, name: str, text: str) -> TrainingSe
     return whole
 
 
+def described(name: str) -> str:
+    """What a setting's value is, in words."""
+    group, _, inner = known_name(name).rpartition(".")
+    settings = TrainingSettings()
+    return _described(get_type_hints(type(getattr(settings, group) if group else settings))[inner])
+
+
 def _read(kind: Any, text: str) -> Any:
     plain = _plain(kind)
     if plain is bool:

@@ -5,6 +5,7 @@ means `run`.  So a file that is called like a command is named ./list.
 """
 
 import os
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,16 +13,18 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from trivium_client import Trivium
+from trivium_client import NotFoundError, Trivium
 from trivium_client.cli import sweeping, training_run
 from trivium_client.cli.exits import EPILOG, Exit
 from trivium_client.cli.following import follow, goes_on, write_json
 from trivium_client.cli.ids import job_id
 from trivium_client.cli.job_tables import line_of, said_of, say_end, say_next
 from trivium_client.cli.printing import Json, as_json, drawn, show, show_one
-from trivium_client.cli.rules import check_name
-from trivium_client.cli.training_options import Options, filled_fields, with_options
-from trivium_client.nouns import Job
+from trivium_client.cli.rules import check_name, takes
+from trivium_client.cli.settings_table import SettingLine, about, default_of
+from trivium_client.cli.settings_text import is_list, setting_names
+from trivium_client.cli.training_options import Options, filled_fields, option_of, with_options
+from trivium_client.nouns import Job, Recipe
 
 _ENDINGS = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"}
 
@@ -213,19 +216,67 @@ app.command("sweeps", epilog=EPILOG)(sweeping.sweeps)
 
 
 @app.command(epilog=EPILOG)
-def recipes(json_wanted: Json = False) -> None:
-    """List recipes: settings by name for a purpose, for `--recipe`.
+def settings(json_wanted: Json = False) -> None:
+    """List every setting of a run: the option or the name that says it, what holds without it, and what it takes.
 
-    Example: trivium train recipes
+    A recipe, and the version that training goes on from, say some of them otherwise.
+
+    Example: trivium train settings
+    """
+    lines = [
+        # An option takes several values in a way of its own, the name takes what is told.
+        SettingLine(
+            name,
+            f"--set {name}=VALUE" if is_list(name) else option_of(f"settings.{name}"),
+            default_of(name),
+            takes(name),
+            about(name),
+        )
+        for name in setting_names()
+    ]
+    show(lines, ("option", "default"), json_wanted=json_wanted, empty="There is none.", below="described")
+
+
+@app.command(epilog=EPILOG)
+def recipes(
+    recipe: Annotated[str, typer.Argument(help="Recipe to show in full, with what each choice means.")] = "",
+    json_wanted: Json = False,
+) -> None:
+    """List recipes: settings by name for a purpose, for `--recipe`, each with its choices.
+
+    Example: trivium train recipes classify
     """
     with Trivium() as client:
         found = client.recipes.list()
-    show(
-        found,
-        ("recipe", "title", "default_choice", "dataset", "description"),
-        json_wanted=json_wanted,
-        empty="There is no recipe.",
-    )
+    if recipe:
+        named = next((each for each in found if each.recipe == recipe), None)
+        if named is None:
+            raise NotFoundError(f"No recipe is named {recipe}; there are {', '.join(each.recipe for each in found)}.")
+        show_one(named, json_wanted=json_wanted)
+        return
+    columns = ("recipe", "title", "default_choice", "choices", "dataset", "description")
+    if json_wanted:
+        typer.echo(as_json(found))
+        return
+    show([_RecipeLine.of(each) for each in found], columns, json_wanted=False, empty="There is no recipe.")
+
+
+@dataclass(frozen=True, slots=True)
+class _RecipeLine:
+    """A recipe in a table; what its choices mean is told of one alone."""
+
+    recipe: str
+    title: str
+    default_choice: str
+    choices: tuple[str, ...]
+    dataset: str
+    description: str
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> "_RecipeLine":
+        return cls(
+            **{each.name: getattr(recipe, each.name) for each in fields(cls)} | {"choices": tuple(recipe.choices)}
+        )
 
 
 def _follow(client: Trivium, job: str, json_wanted: bool) -> None:

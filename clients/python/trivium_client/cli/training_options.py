@@ -16,6 +16,7 @@ import typer
 
 from trivium_client import Trivium, TriviumError
 from trivium_client.cli.rules import check_name, out_of_bounds
+from trivium_client.cli.settings_table import about, default_of
 from trivium_client.cli.settings_text import setting_names, with_setting
 from trivium_client.nouns import JobFields, LoraSettings, PreferenceSettings, TrainingSettings
 
@@ -81,8 +82,16 @@ class Priority(StrEnum):
     HIGH = "high"
 
 
-def _option(name: str, text: str, panel: str, **how: Any) -> Any:
+def _option(name: str, text: str, panel: str, *, default: str = "", **how: Any) -> Any:
+    """An option; `default` says in words what holds without it, where that is not the option's own."""
+    if default:
+        how["show_default"] = default
     return typer.Option(f"--{name}", help=text, rich_help_panel=panel, **how)
+
+
+def _setting(name: str, setting: str, panel: str, **how: Any) -> Any:
+    """An option that says a setting."""
+    return _option(name, about(setting), panel, default=default_of(setting), **how)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,41 +101,52 @@ class Options:
     base: Annotated[str, _option("base", "Base to train on: base:NAME or base:NAME@VERSION.", _ORDER)] = ""
     alias: Annotated[str, _option("alias", "Alias that moves to the version; - for none.", _ORDER)] = "prod"
     start_version: Annotated[str, _option("from", "Go on from this version: MODEL@VERSION.", _ORDER)] = ""
-    recipe: Annotated[str, _option("recipe", "Begin with a recipe's settings: ID or ID:CHOICE.", _ORDER)] = ""
-    priority: Annotated[Priority | None, _option("priority", "Which waiting job goes first.", _ORDER)] = None
+    recipe: Annotated[
+        str,
+        _option("recipe", "Begin with a recipe's settings: ID or ID:CHOICE; trivium train recipes lists them.", _ORDER),
+    ] = ""
+    priority: Annotated[
+        Priority | None, _option("priority", "Which waiting job goes first.", _ORDER, default="normal")
+    ] = None
     deadline: Annotated[str, _option("deadline", "When it is needed: 90m, 6h, 2d or 2027-01-31T18:00.", _ORDER)] = ""
     after: Annotated[list[str] | None, _option("after", "Job that must succeed first; may be repeated.", _ORDER)] = None
     processes: Annotated[int, _option("processes", "Processes that train a full model together.", _ORDER, min=0)] = 0
 
-    method: Annotated[Method | None, _option("method", "How the base is adapted.", _METHOD)] = None
-    objective: Annotated[Objective | None, _option("objective", "What the loss is.", _METHOD)] = None
-    rank: Annotated[int | None, _option("rank", "LoRA's rank.", _METHOD, min=1)] = None
-    alpha: Annotated[float | None, _option("alpha", "LoRA's scale over the rank.", _METHOD)] = None
-    dropout: Annotated[float | None, _option("dropout", "Dropout on the adapter's input.", _METHOD, min=0)] = None
-    target: Annotated[list[str] | None, _option("target", "Module to adapt; may be repeated.", _METHOD)] = None
-    layers: Annotated[str, _option("layers", "Layers to adapt, from 0: 0-11 or 3,5,7.", _METHOD)] = ""
-    max_row_tokens: Annotated[int | None, _option("max-row-tokens", "Longer rows are cut.", _METHOD, min=8)] = None
-    seed: Annotated[int | None, _option("seed", "Seed of the run.", _METHOD, min=0)] = None
-
-    epochs: Annotated[int | None, _option("epochs", "Passes over the dataset.", _OPTIMIZER, min=1)] = None
-    batch_rows: Annotated[int | None, _option("batch-rows", "Rows of one step.", _OPTIMIZER, min=1)] = None
-    learning_rate: Annotated[float | None, _option("learning-rate", "Peak learning rate.", _OPTIMIZER)] = None
-    schedule: Annotated[Schedule | None, _option("schedule", "How the rate moves.", _OPTIMIZER)] = None
-    warmup_ratio: Annotated[
-        float | None, _option("warmup-ratio", "Share of the steps that warm up.", _OPTIMIZER, min=0, max=1)
+    method: Annotated[Method | None, _setting("method", "method", _METHOD)] = None
+    objective: Annotated[Objective | None, _setting("objective", "objective", _METHOD)] = None
+    rank: Annotated[int | None, _setting("rank", "lora.rank", _METHOD, min=1)] = None
+    alpha: Annotated[float | None, _setting("alpha", "lora.alpha", _METHOD)] = None
+    dropout: Annotated[float | None, _setting("dropout", "lora.dropout", _METHOD, min=0)] = None
+    target: Annotated[
+        list[str] | None,
+        _option("target", "Module to adapt; may be repeated.", _METHOD, default=default_of("lora.target_modules")),
     ] = None
+    layers: Annotated[
+        str, _option("layers", "Layers to adapt, from 0: 0-11 or 3,5,7.", _METHOD, default=default_of("lora.layers"))
+    ] = ""
+    max_row_tokens: Annotated[int | None, _setting("max-row-tokens", "max_row_tokens", _METHOD, min=8)] = None
+    seed: Annotated[int | None, _setting("seed", "seed", _METHOD, min=0)] = None
+
+    epochs: Annotated[int | None, _setting("epochs", "epochs", _OPTIMIZER, min=1)] = None
+    batch_rows: Annotated[int | None, _setting("batch-rows", "batch_rows", _OPTIMIZER, min=1)] = None
+    learning_rate: Annotated[float | None, _setting("learning-rate", "learning_rate", _OPTIMIZER)] = None
+    schedule: Annotated[Schedule | None, _setting("schedule", "schedule", _OPTIMIZER)] = None
+    warmup_ratio: Annotated[float | None, _setting("warmup-ratio", "warmup_ratio", _OPTIMIZER, min=0, max=1)] = None
 
     validation: Annotated[str, _option("validation", "Dataset to evaluate on.", _EVALUATION)] = ""
     validation_ratio: Annotated[
-        float | None, _option("validation-ratio", "Share of the rows to hold out.", _EVALUATION, min=0, max=0.5)
+        float | None, _setting("validation-ratio", "validation_ratio", _EVALUATION, min=0, max=0.5)
     ] = None
-    metric: Annotated[Metric | None, _option("metric", "What decides which evaluation is best.", _EVALUATION)] = None
-    early_stopping: Annotated[
-        int | None, _option("early-stopping", "Evaluations without gain that end it.", _EVALUATION, min=1)
-    ] = None
+    metric: Annotated[Metric | None, _setting("metric", "metric", _EVALUATION)] = None
+    early_stopping: Annotated[int | None, _setting("early-stopping", "early_stopping_patience", _EVALUATION, min=1)] = (
+        None
+    )
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Any other setting, as NAME=VALUE: keep=last, lora.rank_pattern=q_proj:4."),
+        typer.Option(
+            "--set",
+            help="Any other setting, as NAME=VALUE: keep=last, lora.rank_pattern=q_proj:4; trivium train settings lists all.",
+        ),
     ] = None
 
 
