@@ -170,12 +170,12 @@ def _of_repetition(report: Report) -> Iterator[str]:
             "measures memory."
         )
     if report.duplicate_rows:
-        yield f"{report.duplicate_rows} rows repeat an earlier row: drop them, or they weigh more than the others."
+        repeat = "1 row repeats" if report.duplicate_rows == 1 else f"{report.duplicate_rows} rows repeat"
+        yield f"{repeat} an earlier row: keep one of each, or they weigh more than the others."
     if report.near_duplicate_rows:
-        yield (
-            f"{report.near_duplicate_rows} rows nearly repeat an earlier row: keep one of each unless the difference is "
-            "what is to be learned."
-        )
+        near = report.near_duplicate_rows
+        repeat = "1 row nearly repeats" if near == 1 else f"{near} rows nearly repeat"
+        yield f"{repeat} an earlier row: keep one of each unless the difference is what is to be learned."
 
 
 def _of_answers(report: Report) -> Iterator[str]:

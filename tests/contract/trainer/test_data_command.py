@@ -37,7 +37,7 @@ def test_a_dataset_is_added_checked_previewed_and_deleted_version_by_version(cli
     checked = data("check", "desk@1", "--epochs", "1", "--batch-rows", "2")
     assert checked.exit_code == 0
     assert "3 rows for supervised on tiny" in checked.output
-    assert "1 rows repeat an earlier row" in checked.output
+    assert "1 row repeats an earlier row" in checked.output
     assert "2 steps over 3 examples" in checked.output
     assert "the row repeats line 2" in checked.output
     shown = data("preview", "desk@1", "--rows", "1")

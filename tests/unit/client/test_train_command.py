@@ -17,7 +17,14 @@ from trivium_client.cli.naming import standing
 from trivium_client.cli.refusals import rows_refused, said_of_rows
 from trivium_client.cli.settings_text import setting_names, with_setting
 from trivium_client.cli.training_options import Method, Objective, Options, fields_of, filled_fields
-from trivium_client.cli.training_run import _question, _some_of_each_kind, estimate_lines, model_of, uploaded
+from trivium_client.cli.training_run import (
+    _question,
+    _some_of_each_kind,
+    estimate_lines,
+    model_of,
+    say_estimate,
+    uploaded,
+)
 from trivium_client.errors import FieldViolation
 from trivium_client.nouns import (
     Alias,
@@ -298,6 +305,15 @@ def test_an_estimate_is_told_with_the_arithmetic_of_its_memory() -> None:
     rough = estimate_lines(replace(ESTIMATE, tokens_per_second=0.0))[0]
     assert rough.endswith("about 1:30 on an idle machine (a rough figure: no such job has trained here yet).")
     assert estimate_lines(replace(ESTIMATE, tokens_per_second=0.0, seconds=0.0))[0] == "100 steps over 24580 tokens."
+
+
+def test_what_the_check_warned_of_an_estimate_does_not_warn_of_again(capsys: pytest.CaptureFixture[str]) -> None:
+    say_estimate(ESTIMATE, json_wanted=False, told=ESTIMATE.warnings)
+    assert "warning" not in capsys.readouterr().out
+    say_estimate(ESTIMATE, json_wanted=True, told=ESTIMATE.warnings)
+    assert json.loads(capsys.readouterr().out)["estimate"]["warnings"] == list(ESTIMATE.warnings)
+    say_estimate(ESTIMATE, json_wanted=False)
+    assert "warning: 3 rows will be cut" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -89,14 +89,14 @@ def sweep(
         _check_evaluated(order)
         training_run.say_notes(notes, json_wanted)
         # What is said of a file is for programs too; all else stands beside what they read.
-        training_run.check(client, dataset, order, json_wanted and file is not None, err=file is None)
+        told = training_run.check(client, dataset, order, json_wanted and file is not None, err=file is None)
         search: dict[str, Any] = {"axes": axes, "random_members": random, "rungs": shares, "kept_ratio": kept_ratio}
         wanted: dict[str, Any] = {"model": named, "dataset": dataset, **search, **order}
         estimate = training_run.estimated(client.sweeps.estimate, dry_run, **wanted)
         if dry_run:
-            training_run.end_estimated(estimate, json_wanted)
+            training_run.end_estimated(estimate, json_wanted, told)
             return
-        training_run.say_estimate(estimate, json_wanted=False, err=True)
+        training_run.say_estimate(estimate, json_wanted=False, err=True, told=told)
         begun = client.sweeps.create(**wanted)
         _say_begun(begun, json_wanted, told=estimate.warnings if estimate else ())
         if watch_it:

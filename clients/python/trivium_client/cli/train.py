@@ -87,12 +87,12 @@ def start(
         order, notes = filled_fields(options, client, dataset)
         training_run.say_notes(notes, json_wanted)
         # Beside what programs read.
-        training_run.check(client, dataset, order, json_wanted=False, err=True)
+        told = training_run.check(client, dataset, order, json_wanted=False, err=True)
         estimate = training_run.estimated(client.jobs.estimate, dry_run, model=model, dataset=dataset, **order)
         if dry_run:
-            training_run.end_estimated(estimate, json_wanted)
+            training_run.end_estimated(estimate, json_wanted, told)
             return
-        training_run.say_estimate(estimate, json_wanted=False, err=True)
+        training_run.say_estimate(estimate, json_wanted=False, err=True, told=told)
         job = client.jobs.create(model=model, dataset=dataset, **order)
         if not watch_it:
             show_one(job, json_wanted=json_wanted)

@@ -9,6 +9,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -69,12 +70,12 @@ def run(
         say_notes(notes, json_wanted)
         if (validation := Path(options.validation)).is_file():
             order["validation_dataset"] = uploaded(client, validation, json_wanted).dataset
-        check(client, dataset.dataset, order, json_wanted)
+        told = check(client, dataset.dataset, order, json_wanted)
         estimate = estimated(client.jobs.estimate, dry_run, model=named, dataset=dataset.dataset, **order)
         if dry_run:
-            end_estimated(estimate, json_wanted)
+            end_estimated(estimate, json_wanted, told)
             return
-        say_estimate(estimate, json_wanted)
+        say_estimate(estimate, json_wanted, told=told)
         job = client.jobs.create(model=named, dataset=dataset.dataset, **order)
         _say_record("job", job, json_wanted)
         say_warnings(job.warnings, told=estimate.warnings if estimate else ())
@@ -114,19 +115,22 @@ def uploaded(client: Trivium, file: Path, json_wanted: bool) -> Dataset:
     return dataset
 
 
-def check(client: Trivium, dataset: str, order: JobFields, json_wanted: bool, *, err: bool = False) -> None:
+def check(client: Trivium, dataset: str, order: JobFields, json_wanted: bool, *, err: bool = False) -> Collection[str]:
     """Say what an order would make of its rows and of those that it is evaluated on: what is cut, left out or in both.
 
-    Ends with a refusal where they cannot be trained on.  `err`: on standard error, beside what programs read.
+    Returns what was warned of the whole.  Ends with a refusal where they cannot be trained on.  `err`: on standard error,
+    beside what programs read.
     """
-    validation, fatal = order.get("validation_dataset", ""), _checked(client, dataset, order, json_wanted, err=err)
+    fatal, warned = _checked(client, dataset, order, json_wanted, err=err)
+    validation = order.get("validation_dataset", "")
     if validation:
         # Compared with nothing: what both have in common is said above.
         alone = order.copy()
         alone["validation_dataset"] = ""
-        fatal = _checked(client, validation, alone, json_wanted, evaluated_on=True, err=err) or fatal
+        fatal = _checked(client, validation, alone, json_wanted, evaluated_on=True, err=err)[0] or fatal
     if fatal:
         raise typer.Exit(Exit.REFUSED)
+    return warned
 
 
 def _checked(
@@ -137,8 +141,11 @@ def _checked(
     *,
     evaluated_on: bool = False,
     err: bool = False,
-) -> bool:
-    """Whether the rows of a dataset stand in an order's way; of rows to evaluate on only what concerns a line is said."""
+) -> tuple[bool, Collection[str]]:
+    """Whether the rows of a dataset stand in an order's way, and what is warned of them as a whole.
+
+    Of rows to evaluate on only what concerns a line is said.
+    """
     found = client.data.validate(
         dataset,
         base=order.get("base", ""),
@@ -149,7 +156,7 @@ def _checked(
     fatal = [problem for problem in found.problems if problem.fatal]
     if json_wanted:
         _say_record("check", found, json_wanted)
-        return bool(fatal)
+        return bool(fatal), found.report.warnings
     for warning in () if evaluated_on else found.report.warnings:
         say(warning, err=err)
     behind = f" in {dataset}, to evaluate on" if evaluated_on else ""
@@ -159,7 +166,7 @@ def _checked(
     _say_lines(f"{counted(found.problem_count - len(fatal), 'warning')}{behind}:", shown, err=err)
     if found.problem_count > min(len(fatal), _MOST_LINES) + len(shown):
         typer.echo(f"  all {found.problem_count}: trivium data problems {dataset}", err=err)
-    return bool(fatal)
+    return bool(fatal), found.report.warnings
 
 
 def _some_of_each_kind(problems: Iterable[DatasetProblem]) -> list[DatasetProblem]:
@@ -193,23 +200,33 @@ def estimated(estimate: Callable[..., Found], wanted: bool, **order: Any) -> Fou
         return None
 
 
-def say_estimate(estimate: JobEstimate | SweepEstimate | None, json_wanted: bool, *, err: bool = False) -> None:
-    """Print it, and end with a refusal where it says that the order does not fit.  `err` as in `check`."""
+def say_estimate(
+    estimate: JobEstimate | SweepEstimate | None, json_wanted: bool, *, err: bool = False, told: Collection[str] = ()
+) -> None:
+    """Print it, and end with a refusal where it says that the order does not fit.
+
+    `err` as in `check`; people do not read again what they were `told` before.
+    """
     if estimate is None:
         return
     if json_wanted:
         _say_record("estimate", estimate, json_wanted)
     else:
-        lines = estimate_lines(estimate) if isinstance(estimate, JobEstimate) else sweep_lines(estimate)
+        new = tuple(warning for warning in estimate.warnings if warning not in told)
+        lines = (
+            estimate_lines(replace(estimate, warnings=new))
+            if isinstance(estimate, JobEstimate)
+            else sweep_lines(replace(estimate, warnings=new))
+        )
         for line in lines:
             typer.echo(line, err=err)
     if not estimate.fits:
         raise typer.Exit(Exit.REFUSED)
 
 
-def end_estimated(estimate: JobEstimate | SweepEstimate | None, json_wanted: bool) -> None:
-    """Print an estimate, which is all that was asked for."""
-    say_estimate(estimate, json_wanted)
+def end_estimated(estimate: JobEstimate | SweepEstimate | None, json_wanted: bool, told: Collection[str] = ()) -> None:
+    """Print an estimate, which is all that was asked for; `told` as in `say_estimate`."""
+    say_estimate(estimate, json_wanted, told=told)
     if not json_wanted:
         typer.echo("Nothing was started.")
 
