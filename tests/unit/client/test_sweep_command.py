@@ -97,7 +97,7 @@ def test_the_end_names_the_version_and_what_was_best() -> None:
 def test_an_estimate_tells_what_all_members_take_and_what_one_needs() -> None:
     cost = SweepEstimate(8, 140, 14000, 90.0, True, 3 << 30, 1 << 30, 19 << 20, True, ("rank 64 is high",))
     assert sweep_lines(cost) == [
-        "8 members with 140 steps over 14000 tokens, about 1:30 on an idle machine.",
+        "8 members with 140 steps over 14000 tokens, about 1:30, as such jobs have trained here.",
         "Memory: 3.0 GiB for all at once, 1.0 GiB for one; in between they take turns.",
         "The version's weights have up to 19 MiB.",
         "warning: rank 64 is high",

@@ -296,7 +296,7 @@ ESTIMATE = JobEstimate(
 
 def test_an_estimate_is_told_with_the_arithmetic_of_its_memory() -> None:
     assert estimate_lines(ESTIMATE) == [
-        "100 steps over 24580 tokens, about 1:30 on an idle machine at 273 tokens a second.",
+        "100 steps over 24580 tokens, about 1:30 at 273 tokens a second, as such jobs have trained here.",
         "Memory: 1.5 GiB = base 1.0 GiB + optimizer 512 MiB.",
         "4,884,480 parameters are trained; the version's weights have 19 MiB.",
         "warning: 3 rows will be cut",

@@ -37,7 +37,9 @@ _NUMBERS = re.compile(r"\d+")
 # A question that is longer nobody wants in a line to copy.
 _QUESTION_LETTERS = 120
 _ROWS_LOOKED_AT = 50
-_ROUGH = " (a rough figure: no such job has trained here yet)"
+_ROUGH = " on an idle machine (a rough figure: no such job has trained here yet)"
+# Whatever else the machine did meanwhile.
+_MEASURED = ", as such jobs have trained here"
 Found = TypeVar("Found")
 
 
@@ -233,7 +235,9 @@ def end_estimated(estimate: JobEstimate | SweepEstimate | None, json_wanted: boo
 
 def estimate_lines(estimate: JobEstimate) -> list[str]:
     """What a job would cost, with the arithmetic of its memory."""
-    speed = f" at {estimate.tokens_per_second:,.0f} tokens a second" if estimate.tokens_per_second else _ROUGH
+    speed = (
+        f" at {estimate.tokens_per_second:,.0f} tokens a second{_MEASURED}" if estimate.tokens_per_second else _ROUGH
+    )
     lines = [_takes(counted(estimate.steps, "step"), estimate, speed)]
     parts = " + ".join(f"{name} {size(length)}" for name, length in estimate.memory_parts_bytes.items())
     if estimate.memory_bytes:
@@ -247,7 +251,7 @@ def estimate_lines(estimate: JobEstimate) -> list[str]:
 def sweep_lines(estimate: SweepEstimate) -> list[str]:
     """What a sweep would cost."""
     what = f"{counted(estimate.members, 'member')} with {counted(estimate.steps, 'step')}"
-    lines = [_takes(what, estimate, "" if estimate.measured else _ROUGH)]
+    lines = [_takes(what, estimate, _MEASURED if estimate.measured else _ROUGH)]
     if estimate.memory_bytes:
         largest = size(estimate.largest_member_bytes)
         lines.append(
@@ -259,7 +263,7 @@ def sweep_lines(estimate: SweepEstimate) -> list[str]:
 
 
 def _takes(what: str, estimate: JobEstimate | SweepEstimate, speed: str) -> str:
-    took = f", about {clock(timedelta(seconds=estimate.seconds))} on an idle machine{speed}" if estimate.seconds else ""
+    took = f", about {clock(timedelta(seconds=estimate.seconds))}{speed}" if estimate.seconds else ""
     return f"{what} over {counted(estimate.tokens, 'token')}{took}."
 
 
