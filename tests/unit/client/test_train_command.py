@@ -18,6 +18,7 @@ from trivium_client.cli.refusals import rows_refused, said_of_rows
 from trivium_client.cli.settings_text import setting_names, with_setting
 from trivium_client.cli.training_options import Method, Objective, Options, fields_of, filled_fields
 from trivium_client.cli.training_run import (
+    _end_served,
     _question,
     _some_of_each_kind,
     estimate_lines,
@@ -277,6 +278,21 @@ def test_where_an_alias_stands_is_one_sentence_also_where_its_reason_is_one() ->
     assert said == (
         "r32@prod serves nothing; sha256:ab could not be loaded: The files were refused: rank 32 is over 16."
     )
+
+
+def test_a_version_that_could_not_be_served_is_kept_and_the_line_that_serves_it_is_told(
+    rows: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = Alias("r32", "prod", "sha256:ab", "", "failed", "rank 32 is over 16.", "1", None)
+    client = cast("Trivium", SimpleNamespace(models=SimpleNamespace(wait_alias=lambda model, alias: failed)))
+    job = cast("Any", SimpleNamespace(model="r32", alias="prod", version="sha256:ab"))
+    with pytest.raises(typer.Exit):
+        _end_served(client, job, rows, json_wanted=False)
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "r32@prod serves nothing; sha256:ab could not be loaded: rank 32 is over 16. "
+        "What came of the job is kept as r32@sha256:ab.",
+        "Once it can be served: trivium models alias r32@prod sha256:ab",
+    ]
 
 
 ESTIMATE = JobEstimate(

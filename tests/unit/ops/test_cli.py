@@ -7,12 +7,15 @@ import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 from trivium_client.cli.exits import Exit
 
-from services.ops.supervisor import view
+from services.ops.cli import _detached
+from services.ops.supervisor import launching, view
 from services.ops.supervisor.record import ServiceRecord, ServiceState, SuiteRecord, SuiteState
 
 CHECKOUT = Path(__file__).parents[3]
@@ -106,6 +109,24 @@ def test_help_ends_with_the_exit_codes(tmp_path: Path) -> None:
         assert "Example: trivium" in shown
         for code in Exit:
             assert f"{int(code)} {code.about}" in " ".join(shown.split())
+
+
+def test_who_starts_a_suite_detached_is_told_of_its_services_beside_what_it_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    access = ServiceRecord("access", ServiceState.SERVING, 0.0)
+    ready = SuiteRecord(1, 0.0, "/data", SuiteState.READY, services={"access": access})
+
+    def wait_ready(*_: object, progress: Callable[[SuiteRecord], None], **__: object) -> SuiteRecord:
+        progress(ready)
+        return ready
+
+    monkeypatch.setattr(launching, "start", lambda *_, **__: None)
+    monkeypatch.setattr(launching, "wait_ready", wait_ready)
+    _detached(tmp_path, free_ports=True)
+    shown = capsys.readouterr()
+    assert shown.err.split() == ["0.0", "s", "access", "serving"]
+    assert shown.out.startswith("Trivium is up")
 
 
 def test_who_waits_for_a_suite_sees_each_service_come_up_once() -> None:

@@ -3,7 +3,10 @@
 import dataclasses
 import io
 import time
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, cast
 
 from rich.console import Console
 from trivium_client.answers import Answer, Citation, Final, Receipt, Source, Usage
@@ -14,7 +17,7 @@ from services.ops.demo import adapter, report
 from services.ops.demo.adapter import SETTINGS, Swap
 from services.ops.demo.roads import ROADS, Reply
 from services.ops.demo.scoring import questions, score
-from services.ops.demo.stages import Stages
+from services.ops.demo.stages import Bar, Stages
 
 SPAN = Span("handbook", "moorings.md", "f" * 64, 10, 52, "chunk", 1)
 VERSION = "sha256:" + "a" * 64
@@ -40,6 +43,38 @@ def test_a_job_counts_as_done_before_only_with_the_recipes_own_settings() -> Non
     assert not adapter.same_recipe(dataclasses.replace(SETTINGS, seed=1))
     assert not adapter.same_recipe(dataclasses.replace(SETTINGS, learning_rate=2e-3))
     assert not adapter.same_recipe(dataclasses.replace(SETTINGS, lora=dataclasses.replace(SETTINGS.lora, rank=8)))
+
+
+class Jobs:
+    """A job that trains behind others and then takes its step; `told` is what the bar said at each moment."""
+
+    bar: Bar
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.job = SimpleNamespace(
+            job="j", state="running", step=0, total_steps=100, waiting_reason="", error="", model="ferry-house"
+        )
+
+    async def watch(self, job: str, stands: Callable[[Any], None]) -> AsyncIterator[Any]:
+        for why in ("", "others train"):
+            self.job.waiting_reason = why
+            stands(self.job)
+            self.told.append(self.bar.told)
+        self.job.state = "succeeded"
+        yield SimpleNamespace(kind="step", step=1, total_steps=100, loss=0.5)
+        self.told.append(self.bar.told)
+
+    async def get(self, job: str) -> Any:
+        return self.job
+
+
+async def test_while_no_step_is_taken_the_bar_says_why() -> None:
+    stages, jobs = Stages(Console(file=io.StringIO())), Jobs()
+    with stages.stage("train", total=100) as jobs.bar:
+        client = cast(Any, SimpleNamespace(jobs=jobs))
+        await adapter.train(client, cast(Any, None), cast(Any, jobs.job), stages, jobs.bar)
+    assert jobs.told == ["0 of 100, waiting for the next step", "0 of 100, others train", "1 of 100, loss 0.500"]
 
 
 def test_an_engine_that_started_anew_is_called_restarted() -> None:
