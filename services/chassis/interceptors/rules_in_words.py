@@ -44,6 +44,8 @@ _BOUNDS = (
 def in_words(violation: Any) -> str:
     """What a violation of protovalidate's says of its field, without the field's name."""
     said: str = violation.proto.message or violation.proto.rule_id or ""
+    if violation.proto.rule_id in ("string.pattern", "string.min_len") and violation.field_value == "":
+        return "must be given; it is empty"
     if violation.proto.rule_id == "string.pattern" and (words := PATTERNS.get(violation.rule_value)):
         return f"must be {words}; this is {_shortened(violation.field_value)}"
     # Rules of the contract's own have sentences of their own.

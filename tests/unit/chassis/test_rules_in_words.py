@@ -46,6 +46,8 @@ def test_every_pattern_of_the_contract_has_its_words() -> None:
             "model must be 1 to 63 small letters, digits, dots and dashes, the first and the last a letter or a digit; "
             "this is 'Bad Name'",
         ),
+        ({"model": ""}, "model must be given; it is empty"),
+        ({"dataset": ""}, "dataset must be given; it is empty"),
         # Nobody's text is repeated.
         ({"dataset": "x" * 500}, "dataset must be at most 128 characters"),
     ],
