@@ -7,6 +7,8 @@ import io
 import json
 import os
 import re
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -192,6 +194,27 @@ def test_a_list_in_a_pipe_has_every_id_on_a_line_of_its_own(deployment: Deployme
         # One that waits may name another, behind all else.
         (line,) = [line for line in lines if line.startswith(job)]
         assert "parts" in line
+
+
+def test_an_interrupted_watch_ends_at_once_and_says_how_to_go_on(
+    deployment: Deployment, caller: Caller, jobs: tuple[str, str]
+) -> None:
+    _, waits = jobs
+    # Where whoever runs the tests ignores interrupts, a child of theirs does too.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from trivium_client.cli import main; main()"
+    )
+    environment = {**os.environ, "TRIVIUM_DATA_DIR": str(deployment.folder)}
+    words = [sys.executable, "-c", program, "train", "watch", waits[-12:]]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as watch:
+        assert watch.stderr is not None
+        assert watch.stderr.readline()
+        watch.send_signal(signal.SIGINT)
+        out, err = watch.communicate(timeout=30)
+    assert (watch.returncode, out) == (Exit.INTERRUPTED, "")
+    assert err.splitlines()[-1] == f"The job goes on. To follow it: trivium train watch {waits}"
+    assert caller.get(waits).state == training_pb2.JOB_STATE_QUEUED
 
 
 def test_no_task_is_left_of_a_watch_that_was_left(deployment: Deployment, jobs: tuple[str, str]) -> None:
