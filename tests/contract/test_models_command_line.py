@@ -252,7 +252,7 @@ def test_a_line_says_what_an_alias_serves_and_what_becomes_of_its_target(stack: 
         refusing.result()
     assert failed.code == 4
     assert "Interrupting this does not undo it." in failed.err
-    assert failed.out == f"desk@prod serves {second}; {third} could not be loaded: g1: it does not fit.\n"
+    assert failed.out == f"desk@prod serves {second}; {third} could not be loaded: it does not fit.\n"
 
 
 def test_what_has_no_version_yet_is_refused_with_what_to_say_instead(
