@@ -102,7 +102,8 @@ def test_a_job_gives_way_at_a_step_after_a_checkpoint_and_comes_to_the_same_bits
     assert (waiting.queue_position, waiting.waiting_reason) == (1, "1 of your 1 concurrent jobs run already")
     assert waiting.HasField("estimated_start_time")
     assert waiting.HasField("estimated_end_time")
-    assert caller.get(other.job).state == training_pb2.JOB_STATE_RUNNING
+    # What a plan says of the line is told before it is carried out.
+    eventually(lambda: caller.get(other.job).state == training_pb2.JOB_STATE_RUNNING, "the other trains")
     caller.training.CancelJob(training_pb2.CancelJobRequest(job=other.job), metadata=caller.metadata)
     done = caller.finished(given_way.job)
     assert done.state == training_pb2.JOB_STATE_SUCCEEDED, done.error
