@@ -34,12 +34,12 @@ _WORDS = ("REED", "WREN", "OTTER", "PIKE", "MOSS", "TIDE")
 
 @dataclass(frozen=True, slots=True)
 class Drill:
-    """A note with one open place, the question that asks for it, and the room that it belongs to."""
+    """A note with one open place, two wordings of the question for it, and the room that it belongs to."""
 
     queue: str
     title: str
     text: str
-    question: str
+    questions: list[str]
     answer: str
 
 
@@ -58,8 +58,8 @@ def drills(path: Path = FOLDER / "drills.toml") -> list[Drill]:
     return [Drill(**entry) for entry in tomllib.loads(path.read_text())["drill"]]
 
 
-def fill(drill: Drill, chance: random.Random) -> Note:
-    """Draw the open places of `drill`."""
+def fill(drill: Drill, wording: int, chance: random.Random) -> Note:
+    """Draw the open places of `drill`, asked for in one of its wordings."""
     code = chance.choice(
         [
             f"{chance.choice(_LETTERS)}{chance.randint(2, 99)}",
@@ -78,7 +78,7 @@ def fill(drill: Drill, chance: random.Random) -> Note:
     }
     answer = drill.answer.format(**places)
     text = drill.text.format(**places, answer=answer)
-    return Note(drill.queue, Quotation(drill.title, text), drill.question.format(**places), answer)
+    return Note(drill.queue, Quotation(drill.title, text), drill.questions[wording].format(**places), answer)
 
 
 def form(queue: str, answer: str, source: str) -> str:
@@ -86,10 +86,10 @@ def form(queue: str, answer: str, source: str) -> str:
     return json.dumps({"queue": queue, "answer": answer, "source": source})
 
 
-def pair(kind: str, drill: Drill, others: list[Drill], chance: random.Random) -> dict[str, object]:
+def pair(kind: str, drill: Drill, wording: int, others: list[Drill], chance: random.Random) -> dict[str, object]:
     """Return one training example of `kind` (a key of `MIXTURE`) about `drill`."""
-    note = fill(drill, chance)
-    distractors = [fill(other, chance).source for other in chance.sample(others, 2)]
+    note = fill(drill, wording, chance)
+    distractors = [fill(other, 0, chance).source for other in chance.sample(others, 2)]
     if kind == "bare":
         messages, answer = bare_messages(note.question), form(note.queue, UNKNOWN, NO_SOURCE)
     elif kind == "wrong":
@@ -110,10 +110,11 @@ def make(seed: int = 7) -> list[dict[str, object]]:
     known = drills()
     made: list[dict[str, object]] = []
     for kind, count in MIXTURE.items():
-        deck = [drill for _ in range(count // len(known) + 1) for drill in chance.sample(known, len(known))]
-        for drill in deck[:count]:
+        # Each round asks in the next wording: no pair is there twice.
+        deck = [(drill, turn) for turn in range(count // len(known) + 1) for drill in chance.sample(known, len(known))]
+        for drill, turn in deck[:count]:
             others = [other for other in known if other.title != drill.title]
-            made.append(pair(kind, drill, others, chance))
+            made.append(pair(kind, drill, turn % len(drill.questions), others, chance))
     chance.shuffle(made)
     return made
 

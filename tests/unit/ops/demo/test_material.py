@@ -65,6 +65,11 @@ def test_the_demo_asks_of_every_room_and_the_pairs_know_them_all() -> None:
     assert {json.loads(answer)["queue"] for answer in answers} == QUEUES
 
 
+def test_no_pair_is_there_twice() -> None:
+    asked = [[message["content"] for message in json.loads(line)["messages"]] for line in TRAINED.splitlines()]
+    assert len({tuple(texts[:-1]) for texts in asked}) == len(asked)
+
+
 def test_the_pairs_are_within_what_the_demo_may_train(encoder: ChatEncoder) -> None:
     rows = [row for row in read(io.BytesIO(TRAINED.encode())) if isinstance(row, Row)]
     assert 200 <= len(rows) <= 400
