@@ -5,9 +5,10 @@ reports is still stored.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from services.chassis import models, process_identity, resources
@@ -65,149 +66,75 @@ class Verbs:
     publications: Publications
 
 
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What all parts stand on, and whom they tell."""
+
+    runtime: Runtime
+    settings: TrainerSettings
+    database: Database
+    bell: Bell
+    wake: Wake
+
+    def seconds(self) -> float:
+        """The time, as seconds since 1970."""
+        return self.runtime.clock.now().timestamp()
+
+    def changed(self, job: str) -> None:
+        """Tell watchers and the scheduler that a job has changed."""
+        self.bell.ring(job)
+        self.wake()
+
+
 @asynccontextmanager
 async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Adapters) -> AsyncIterator[Verbs]:
     """Open what the service stands on, train in the background, close."""
     settings = runtime.settings
     assert isinstance(settings, TrainerSettings)
     bases = await _bases(runtime, settings, registry)
-    bell = Bell()
     owner = process_identity.own()
     async with (
         _executor(settings, owner, runtime.log) as executor,
         open_database(settings.database_url, "services.trainer.migrations") as database,
     ):
-        files = DatasetFiles(
-            open_blobs(settings.blobs_url, settings.blobs_dir),
-            database,
-            folder=settings.blobs_dir,
-            uploads=settings.uploads_dir,
-            old=settings.datasets_dir,
-            blocking=runtime.blocking,
-        )
-        if moved := await files.move_old():
-            runtime.log.info("datasets_moved", datasets=moved)
-        datasets = Datasets(
-            database,
-            files,
-            ProblemLists(settings.reports_dir),
-            bases,
-            max_bytes=settings.max_dataset_bytes,
-            checker=Checker(bases.default.path),
-            blocking=runtime.blocking,
-            now=runtime.clock.now,
-        )
-        log = runtime.log
-
-        wake = Wake()
+        ground = _Ground(runtime, settings, database, Bell(), Wake())
+        datasets = await _datasets(ground, bases)
         meter = Meter(runtime.metrics)
-
-        def changed(job: str) -> None:
-            bell.ring(job)
-            wake()
-
-        jobs = Jobs(
-            database,
-            now=runtime.clock.now,
-            new_id=runtime.new_id,
-            # A job that cannot write a checkpoint is better refused than lost.
-            admit=lambda: runtime.blocking(require_space, settings.jobs_dir, 0, "the training jobs"),
-            most_unfinished=settings.max_unfinished_jobs_per_tenant,
-            changed=changed,
-            ended=meter.ended,
-        )
-
-        sweeps = Sweeps(
-            database,
-            now=runtime.clock.now,
-            new_id=runtime.new_id,
-            admit=jobs.admit,
-            most_unfinished=jobs.most_unfinished,
-            changed=changed,
-        )
-
-        async def lineage(job: Job) -> dict[str, object]:
-            return {**recipe_lineage(job.order.recipe), **await sweeps.lineage(job)}
-
+        jobs = _jobs(ground, meter)
+        sweeps = _sweeps(ground, jobs)
         starts = Starts(registry, settings.jobs_dir)
         needed = Prerequisites(bases, starts)
-
-        @asynccontextmanager
-        async def work(job: Job) -> AsyncIterator[Work]:
-            digests = (job.order.dataset_digest, job.order.validation_dataset_digest)
-            training, validation = [str(await datasets.file(digest)) if digest else "" for digest in digests]
-            async with bases.work(job, training, validation, starts.path(job)) as wanted:
-                yield wanted
-
-        limits = Limits(settings.max_crashes, settings.restart_seconds, settings.max_restart_seconds)
-        leases = Leases(database, owner, settings.lease_seconds, now=runtime.clock.now, changed=changed)
-        remains = Remains(
-            jobs,
-            settings.jobs_dir,
-            Retention(settings.ended_checkpoint_seconds, settings.ended_checkpoint_bytes),
-            now=lambda: runtime.clock.now().timestamp(),
-        )
-        publications = Publications(
-            database,
-            jobs,
-            publisher,
-            bases,
-            Places(settings.jobs_dir, settings.publications_dir),
-            lineage=lambda job: recipe_lineage(job.order.recipe),
-            blocking=runtime.blocking,
-            new_id=runtime.new_id,
-            log=log,
-        )
+        publications = _publications(ground, jobs, publisher, bases)
         runner = Runner(
             jobs,
-            leases,
-            # Told to watchers alone: a step changes nothing about the queue.
-            _reports(database, settings, runtime, bell.ring),
+            Leases(database, owner, settings.lease_seconds, now=runtime.clock.now, changed=ground.changed),
+            _reports(ground),
             executor,
-            Errands(
-                jobs,
-                publisher,
-                needed,
-                Results(
-                    database,
-                    settings.jobs_dir,
-                    settings.lost_result_seconds,
-                    now=runtime.clock.now,
-                    changed=changed,
-                ),
-                lineage=lineage,
-                pause_after=limits.pause_after,
-                done=wake,
-                log=log,
-            ),
+            _errands(ground, jobs, sweeps, publisher, needed),
             sweeps,
-            remains,
+            _remains(ground, jobs),
             folder=settings.jobs_dir,
             needed=needed,
-            work=work,
-            limits=limits,
-            wake=wake,
+            work=partial(_work, datasets, bases, starts),
+            limits=_limits(settings),
+            wake=ground.wake,
             granted=Granted(bases.threads, settings.allowance_by_tenant, settings.policy),
             meter=meter,
-            log=log,
+            log=runtime.log,
         )
+        estimates = Estimates(database, jobs, Rough(measure_with(bases.threads)), now=ground.seconds)
         running = runtime.spawn(runner.run(), name="runner")
-        runtime.spawn(_sweep(runtime, datasets, settings), name="sweep")
+        runtime.spawn(_sweep(ground, datasets), name="sweep")
         try:
             async with publications.at_work():
                 yield Verbs(
                     datasets,
                     jobs,
                     sweeps,
-                    bell,
+                    ground.bell,
                     bases,
                     starts,
-                    Estimates(
-                        database,
-                        jobs,
-                        Rough(measure_with(bases.threads)),
-                        now=lambda: runtime.clock.now().timestamp(),
-                    ),
+                    estimates,
                     settings.jobs_dir,
                     runner,
                     publications,
@@ -257,25 +184,132 @@ def _machine(settings: TrainerSettings, owner: str) -> Machine:
     )
 
 
-def _reports(
-    database: Database, settings: TrainerSettings, runtime: Runtime, changed: Callable[[str], None]
-) -> Reports:
-    policy = settings.policy
-    return Reports(
-        database,
-        half_life_seconds=policy.half_life_seconds,
-        window_seconds=policy.window_seconds,
+async def _datasets(ground: _Ground, bases: Bases) -> Datasets:
+    runtime, settings = ground.runtime, ground.settings
+    files = DatasetFiles(
+        open_blobs(settings.blobs_url, settings.blobs_dir),
+        ground.database,
+        folder=settings.blobs_dir,
+        uploads=settings.uploads_dir,
+        old=settings.datasets_dir,
+        blocking=runtime.blocking,
+    )
+    if moved := await files.move_old():
+        runtime.log.info("datasets_moved", datasets=moved)
+    return Datasets(
+        ground.database,
+        files,
+        ProblemLists(settings.reports_dir),
+        bases,
+        max_bytes=settings.max_dataset_bytes,
+        checker=Checker(bases.default.path),
+        blocking=runtime.blocking,
         now=runtime.clock.now,
-        changed=changed,
     )
 
 
-async def _sweep(runtime: Runtime, datasets: Datasets, settings: TrainerSettings) -> None:
+def _jobs(ground: _Ground, meter: Meter) -> Jobs:
+    runtime, settings = ground.runtime, ground.settings
+    return Jobs(
+        ground.database,
+        now=runtime.clock.now,
+        new_id=runtime.new_id,
+        # A job that cannot write a checkpoint is better refused than lost.
+        admit=lambda: runtime.blocking(require_space, settings.jobs_dir, 0, "the training jobs"),
+        most_unfinished=settings.max_unfinished_jobs_per_tenant,
+        changed=ground.changed,
+        ended=meter.ended,
+    )
+
+
+def _sweeps(ground: _Ground, jobs: Jobs) -> Sweeps:
+    return Sweeps(
+        ground.database,
+        now=ground.runtime.clock.now,
+        new_id=ground.runtime.new_id,
+        admit=jobs.admit,
+        most_unfinished=jobs.most_unfinished,
+        changed=ground.changed,
+    )
+
+
+def _publications(ground: _Ground, jobs: Jobs, publisher: Publisher, bases: Bases) -> Publications:
+    return Publications(
+        ground.database,
+        jobs,
+        publisher,
+        bases,
+        Places(ground.settings.jobs_dir, ground.settings.publications_dir),
+        lineage=lambda job: recipe_lineage(job.order.recipe),
+        blocking=ground.runtime.blocking,
+        new_id=ground.runtime.new_id,
+        log=ground.runtime.log,
+    )
+
+
+def _reports(ground: _Ground) -> Reports:
+    policy = ground.settings.policy
+    return Reports(
+        ground.database,
+        half_life_seconds=policy.half_life_seconds,
+        window_seconds=policy.window_seconds,
+        now=ground.runtime.clock.now,
+        # Watchers alone: a step changes nothing about the queue.
+        changed=ground.bell.ring,
+    )
+
+
+def _errands(ground: _Ground, jobs: Jobs, sweeps: Sweeps, publisher: Publisher, needed: Prerequisites) -> Errands:
+    settings = ground.settings
+
+    async def lineage(job: Job) -> dict[str, object]:
+        return {**recipe_lineage(job.order.recipe), **await sweeps.lineage(job)}
+
+    results = Results(
+        ground.database,
+        settings.jobs_dir,
+        settings.lost_result_seconds,
+        now=ground.runtime.clock.now,
+        changed=ground.changed,
+    )
+    return Errands(
+        jobs,
+        publisher,
+        needed,
+        results,
+        lineage=lineage,
+        pause_after=_limits(settings).pause_after,
+        done=ground.wake,
+        log=ground.runtime.log,
+    )
+
+
+def _remains(ground: _Ground, jobs: Jobs) -> Remains:
+    settings = ground.settings
+    retention = Retention(settings.ended_checkpoint_seconds, settings.ended_checkpoint_bytes)
+    return Remains(jobs, settings.jobs_dir, retention, now=ground.seconds)
+
+
+def _limits(settings: TrainerSettings) -> Limits:
+    return Limits(settings.max_crashes, settings.restart_seconds, settings.max_restart_seconds)
+
+
+@asynccontextmanager
+async def _work(datasets: Datasets, bases: Bases, starts: Starts, job: Job) -> AsyncIterator[Work]:
+    """What a job's process is handed, held while it trains."""
+    digests = (job.order.dataset_digest, job.order.validation_dataset_digest)
+    training, validation = [str(await datasets.file(digest)) if digest else "" for digest in digests]
+    async with bases.work(job, training, validation, starts.path(job)) as wanted:
+        yield wanted
+
+
+async def _sweep(ground: _Ground, datasets: Datasets) -> None:
     """Clear what nobody lists, now and every so often.  A full disk must not stop the service."""
+    log, settings = ground.runtime.log, ground.settings
     while True:
         try:
-            gone = await datasets.sweep(runtime.clock.now().timestamp() - settings.unused_upload_seconds)
-            runtime.log.info("swept", files=gone)
+            gone = await datasets.sweep(ground.seconds() - settings.unused_upload_seconds)
+            log.info("swept", files=gone)
         except (OSError, Failure) as error:
-            runtime.log.warning("sweep_failed", exc_info=error)
+            log.warning("sweep_failed", exc_info=error)
         await asyncio.sleep(settings.sweep_seconds)
