@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +24,8 @@ WATCH_PATIENCE_SECONDS = 120
 # How long a call that may be repeated waits for a service that a running suite restarts; it takes about 5 s.
 RESTART_PATIENCE_SECONDS = 10.0
 _BETWEEN_SECONDS = 0.3
+# How long an upload that broke off waits behind its header: what a server refuses on sight must not be lost again.
+_REFUSAL_SECONDS = 1.0
 _READS = ("Get", "List", "Search", "Resolve", "Explain", "WhoAmI")
 T = TypeVar("T")
 
@@ -176,7 +179,7 @@ async def upload(
     size, digest = size_of(path), sha256_of(path)
     address = transport.connection.addresses[service]
 
-    async def attempt() -> Any:
+    async def attempt(patience_seconds: float) -> Any:
         offset = await committed(digest)
         header = transfer_pb2.UploadHeader(
             filename=path.name,
@@ -185,14 +188,14 @@ async def upload(
             media_type=media_type,
             resume_offset_bytes=min(offset, size),
         )
-        return await _sent(
-            send(metadata=transport.connection.metadata), _frames(path, header, frame, progress), address
-        )
+        frames = _frames(path, header, frame, progress)
+        return await _sent(send(metadata=transport.connection.metadata), frames, address, patience_seconds)
 
     try:
         async for trial in _trials():
             with trial:
-                return await attempt()
+                first = trial.retry_state.attempt_number == 1
+                return await attempt(0.0 if first else _REFUSAL_SECONDS)
     except InvalidRequestError as refused:
         # What is kept of the refusal is kept under the digest, which its reader has no other way to know.
         refused.variables.setdefault("sha256", digest)
@@ -205,13 +208,22 @@ def _passes(error: BaseException) -> bool:
     return isinstance(error, UnavailableError) or getattr(error, "reason", "") == "UPLOAD_IN_PROGRESS"
 
 
-async def _sent(call: Any, frames: AsyncIterator[Any], address: str) -> Any:
-    """The response to a stream of frames; a server that answers before the end is heard at once."""
+async def _sent(call: Any, frames: AsyncIterator[Any], address: str, patience_seconds: float) -> Any:
+    """The response to a stream of frames; a server that answers before the end is heard at once.
+
+    Behind the first frame, the header, a refusal is waited for so long.
+    """
+    ended = asyncio.Event()
+    call.add_done_callback(lambda _: ended.set())
     try:
         async for frame in frames:
             if call.done():
                 break
             await call.write(frame)
+            if patience_seconds:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(ended.wait(), patience_seconds)
+                patience_seconds = 0.0
         await call.done_writing()
     except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
         # The call ended under our write; how it ended is what awaiting it says.
@@ -220,7 +232,7 @@ async def _sent(call: Any, frames: AsyncIterator[Any], address: str) -> Any:
         return await call
     except grpc.aio.AioRpcError as error:
         if error.code() is grpc.StatusCode.INTERNAL and not error.trailing_metadata():
-            # grpc.aio lost the status to its own failed write; the next attempt meets it again.
+            # grpc.aio lost the status to its own failed write; the next attempt gives it time before it writes more.
             raise UnavailableError(f"the upload to {address} broke off", reason="UNAVAILABLE") from None
         raise from_rpc(error, address) from None
 
