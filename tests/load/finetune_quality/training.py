@@ -21,7 +21,7 @@ from services.trainer.settings import Method, Objective, default_learning_rate
 from tests.load.finetune_quality.deployment import Deployment
 from tests.load.finetune_quality.rows import QualitySet, Row
 from tests.load.finetune_quality.state import State
-from tests.load.finetune_quality.usage import counted
+from tests.load.finetune_quality.usage import counted, wait_for_quiet
 
 METHODS = (Method.LORA, Method.FULL)
 FACTORS = (1.0, 1 / 3, 3.0)
@@ -140,6 +140,7 @@ def _trained(
     parameters = client.jobs.estimate(**order).trainable_parameters
     begun = state.read(f"job-{name}")
     if begun is None:
+        wait_for_quiet(deployment.trainer)
         # The same id again is the same job, also when this process is killed before it has noted which.
         wanted = uuid.uuid5(_NAMES, f"{fingerprint(task, seed)} {name}")
         begun = {"job": client.jobs.create(**order, request_id=str(wanted)).job}

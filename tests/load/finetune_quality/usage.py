@@ -16,6 +16,7 @@ from tests.load.finetune_quality.state import State
 
 _SAMPLE_SECONDS = 1.0
 _KEEP_SECONDS = 5.0
+_END_SECONDS = 120.0
 
 
 @dataclass(slots=True)
@@ -25,6 +26,18 @@ class Usage:
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
     peak_bytes: int = 0
+
+
+def wait_for_quiet(trainer: int) -> None:
+    """Wait until no process lives below the process `trainer`: what the last job's spent is not the next one's.
+
+    Raises TimeoutError.
+    """
+    until = time.monotonic() + _END_SECONDS
+    while _below(psutil.Process(trainer)):
+        if time.monotonic() > until:
+            raise TimeoutError(f"the processes of a job that has ended are there {_END_SECONDS:g} s later")
+        time.sleep(_SAMPLE_SECONDS)
 
 
 @contextmanager
