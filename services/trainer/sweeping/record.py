@@ -35,7 +35,8 @@ def lineage(sweep: Sweep) -> dict[str, object]:
                 "job": line.member.job.job,
                 "values": dict(line.member.point),
                 "step": line.member.job.progress.step,
-                "ended_at_rung": line.member.ended_at_rung,
+                # As the wire says it: 0 for one that came to its end.
+                "ended_at_rung": line.member.pruned_at_rung,
                 "end": _end(line.member, sweep.best),
                 # JSON knows no NaN.
                 "evaluation": {name: value for name, value in line.evaluation.items() if math.isfinite(value)},
@@ -75,7 +76,7 @@ def _longest(asked: Asked, values: Mapping[str, str]) -> dict[str, object]:
         "job": _ID,
         "values": values,
         "step": _MOST_STEPS,
-        "ended_at_rung": len(asked.rungs) + 1,
+        "ended_at_rung": len(asked.rungs),
         "end": State.FAILED.value,
         "evaluation": _LONGEST_EVALUATION,
     }

@@ -45,6 +45,10 @@ def test_the_table_that_a_version_keeps_is_json_with_the_best_first() -> None:
         "evaluation": {"loss": 1.0},
     }
     assert next(entry for entry in kept["members"] if entry["job"] == "nan")["evaluation"] == {}
+    # Rungs are counted up to the last one that there is: what was beaten at its end was ended at none.
+    assert {entry["job"]: entry["ended_at_rung"] for entry in kept["members"]} == {
+        "best": 0, "worse": 0, "early": 1, "nan": 1
+    }  # fmt: skip
     assert [line.place for line in table(sweep)] == [1, 2, 3, 4]
     # While it runs, only the places of those that ended are known.
     running = {line.member.job.job: line.place for line in table(replace(sweep, best=""))}
@@ -54,7 +58,7 @@ def test_the_table_that_a_version_keeps_is_json_with_the_best_first() -> None:
 def swept(points: list[Point], evaluation: dict[str, float], rungs: tuple[float, ...]) -> tuple[Asked, Sweep]:
     """What is asked for, and the sweep once all have ended."""
     order = replace(ORDER, settings=replace(SETTINGS, metric=Metric.PREFERENCE_ACCURACY))
-    ended = member(State.FAILED, ended_at_rung=len(rungs) + 1, evaluations={10_000_000: evaluation}, trained=True)
+    ended = member(State.FAILED, ended_at_rung=len(rungs), evaluations={10_000_000: evaluation}, trained=True)
     job = replace(ended.job, job=UUID, order=order, progress=Progress(10_000_000, 10_000_000))
     members = tuple(replace(ended, point=point, job=job) for point in points)
     sweep = Sweep("acme", UUID, members, rungs, 0.30000000000000004, SweepState.RUNNING, NOW)
