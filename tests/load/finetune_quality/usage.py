@@ -33,11 +33,9 @@ def wait_for_quiet(trainer: int) -> None:
 
     Raises TimeoutError.
     """
-    until = time.monotonic() + _END_SECONDS
-    while _below(psutil.Process(trainer)):
-        if time.monotonic() > until:
-            raise TimeoutError(f"the processes of a job that has ended are there {_END_SECONDS:g} s later")
-        time.sleep(_SAMPLE_SECONDS)
+    _, left = psutil.wait_procs(_below(psutil.Process(trainer)), timeout=_END_SECONDS)
+    if left:
+        raise TimeoutError(f"the processes of a job that has ended are there {_END_SECONDS:g} s later")
 
 
 @contextmanager
