@@ -1,7 +1,7 @@
 """What base, few-shot prompts, LoRA and full fine-tuning answer on public sets: ``python -m tests.load.finetune_quality``.
 
 The trainer trains, over gRPC and the SDK, on SmolLM2-135M; rates are swept alike for both methods and chosen on
-validation rows.  `--set` names one set, about an hour on two quiet cores; `--scale 0.02` takes a few minutes.  What
+validation rows.  `--set` names one set, 40 to 80 minutes on two cores; `--scale 0.02` takes a few minutes.  What
 is done is kept below `--state`: killed and started again, the benchmark goes on.  The last line is JSON.
 """
 

@@ -1,7 +1,7 @@
 """The public sets as they are trained and tested on here, each a fixed part of its files.
 
-Sizes are chosen so that base, few-shot, three rates of LoRA and three of full fine-tuning of a set take about an hour
-on two quiet cores, of which full fine-tuning takes most.
+Sizes are chosen so that base, few-shot, three rates of LoRA and three of full fine-tuning of a set take 40 to 80
+minutes on two quiet cores, of which full fine-tuning takes most.
 """
 
 import csv
