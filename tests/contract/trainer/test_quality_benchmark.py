@@ -6,12 +6,13 @@ import pytest
 from trivium_client import Trivium
 
 from services.trainer.settings import Method
-from tests.contract.trainer.deployment import Deployment
+from tests.contract.trainer.deployment import deployed
 from tests.load.finetune_quality import deployment as benchmark
 from tests.load.finetune_quality import training
 from tests.load.finetune_quality.rows import QualitySet, Row
 from tests.load.finetune_quality.scores import exact_match
 from tests.load.finetune_quality.state import State
+from tests.unit.trainer.tiny import make_base
 
 ROWS = tuple(Row(f"Where is number {number}?", "Left." if number % 2 else "Right.") for number in range(24))
 TASK = QualitySet(
@@ -22,7 +23,7 @@ TASK = QualitySet(
     validation=ROWS[16:20],
     test=ROWS[20:],
     shots=ROWS[:2],
-    # Long enough that a rate which is behind is stopped before it ends, also by workers that are warm.
+    # Long enough that a rate which is behind is stopped before it ends.
     epochs=60,
     answer_tokens=4,
     measure=lambda rows, given: exact_match([row.answer for row in rows], given),
@@ -30,14 +31,17 @@ TASK = QualitySet(
 
 
 def test_rates_are_swept_once_and_what_was_killed_goes_on_with_its_job(
-    deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The first rate learns; a hundredth of it is behind at the middle.
     monkeypatch.setattr(training, "FACTORS", (3.0, 0.03))
     state = State(tmp_path / "doors")
     state.open(training.fingerprint(TASK, 0))
-    with Trivium(data_dir=deployment.folder) as client:
-        own = benchmark.Deployment(client, deployment.processes["trainer"].pid)
+    # As the benchmark has it: a base that waits for further jobs would be waited for before each of them.
+    settings = {"TRIVIUM_TRAINER_IDLE_SECONDS": "0"}
+    base = make_base(tmp_path / "base")
+    with deployed(tmp_path, base, settings) as running, Trivium(data_dir=running.folder) as client:
+        own = benchmark.Deployment(client, running.processes["trainer"].pid)
         best, behind = training.swept(own, state, TASK, Method.LORA, 0)
         assert best.rate > behind.rate
         assert best.steps == max(best.losses) == 120
