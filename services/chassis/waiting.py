@@ -89,10 +89,13 @@ class Delays:
     def seconds(self) -> float | None:
         """In all; None where the system does not tell (`/proc/PID/schedstat`, Linux)."""
         found = {}
+        ran = False
         try:
             for task in self._tasks.iterdir():
                 try:
-                    found[task.name] = int((task / "schedstat").read_text().split()[1])
+                    _, waited, times = map(int, (task / "schedstat").read_text().split())
+                    found[task.name] = waited
+                    ran = ran or times > 0
                 except ProcessLookupError:
                     # Ended meanwhile.
                     continue
@@ -101,10 +104,12 @@ class Delays:
                         return None
         except FileNotFoundError:
             return None
+        # A system that keeps no such account says 0 of everything, also of how often this very thread was given a core.
+        if not ran:
+            return None
         self._nanoseconds += sum(waited - self._known.get(name, 0) for name, waited in found.items())
         self._known = found
-        # A system that keeps no such account says 0 for ever; a process that has started has waited for nanoseconds.
-        return self._nanoseconds / 1e9 or None
+        return self._nanoseconds / 1e9
 
 
 class _IdleTeam:
