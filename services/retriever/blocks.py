@@ -14,7 +14,7 @@ from enum import StrEnum
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-Span = tuple[int, int]
+from services.retriever.cutting import Span, pieces, trimmed
 
 
 class BlockKind(StrEnum):
@@ -150,14 +150,14 @@ def _units(
         return _cut(text, start, end, None)
     if kind is BlockKind.LIST and shape is not None:
         edges = [start, *(lines[line] for line in shape.item_lines if lines[line] > start), end]
-        items = [span for pair in itertools.pairwise(edges) for span in _trimmed(text, *pair)]
+        items = [span for pair in itertools.pairwise(edges) for span in trimmed(text, *pair)]
         return tuple(unit for item in items for unit in _short(text, *item, _LINE_END))
     return _cut(text, start, end, _LINE_END if kind in (BlockKind.TABLE, BlockKind.CODE) else _SENTENCE_END)
 
 
 def _cut(text: str, start: int, end: int, edges: re.Pattern[str] | None) -> tuple[Span, ...]:
     """[start, end) cut at ``edges``, trimmed, and cut again where a piece is too long."""
-    pieces = _between(text, start, end, edges) if edges else _trimmed(text, start, end)
+    pieces = _between(text, start, end, edges) if edges else trimmed(text, start, end)
     return tuple(unit for piece in pieces for unit in _short(text, *piece, _LINE_END))
 
 
@@ -169,28 +169,7 @@ def _short(text: str, start: int, end: int, edges: re.Pattern[str] | None) -> It
         for piece in _between(text, start, end, edges):
             yield from _short(text, *piece, None)
     else:
-        yield from halves(text, start, end, MAX_UNIT_CHARACTERS)
-
-
-def halves(text: str, start: int, end: int, most: int) -> Iterator[Span]:
-    """A span cut in the middle, at a space if there is one, until no piece has more than ``most`` characters."""
-    todo = [(start, end)]
-    while todo:
-        first, last = todo.pop()
-        if last - first <= most:
-            yield first, last
-            continue
-        middle = _middle(text, first, last)
-        todo += [*reversed([*_trimmed(text, first, middle), *_trimmed(text, middle, last)])]
-
-
-def _middle(text: str, start: int, end: int) -> int:
-    """The space nearest before the middle, else the middle itself."""
-    middle = (start + end) // 2
-    for at in range(middle, start + (end - start) // 4, -1):
-        if text[at].isspace():
-            return at
-    return middle
+        yield from pieces(text, start, end, MAX_UNIT_CHARACTERS)
 
 
 def _between(text: str, start: int, end: int, edges: re.Pattern[str]) -> Iterator[Span]:
@@ -198,17 +177,9 @@ def _between(text: str, start: int, end: int, edges: re.Pattern[str]) -> Iterato
     at = start
     for match in edges.finditer(text, start, end):
         if match.end() > at:
-            yield from _trimmed(text, at, match.end())
+            yield from trimmed(text, at, match.end())
             at = match.end()
-    yield from _trimmed(text, at, end)
-
-
-def _trimmed(text: str, start: int, end: int) -> Iterator[Span]:
-    """The span without blanks at its ends; nothing if it holds nothing else."""
-    piece = text[start:end]
-    left = len(piece) - len(piece.lstrip())
-    if left < len(piece):
-        yield start + left, start + len(piece.rstrip())
+    yield from trimmed(text, at, end)
 
 
 def _line_starts(body: str, offset: int) -> list[int]:

@@ -1,15 +1,17 @@
 """Blocks to chunks: what is found as one and cited as one.
 
 Paragraphs are grouped up to a number of wordpieces, never across a heading; a block too
-long for one chunk is cut between sentences, list items, rows or lines.  Invariant: the
-chunks of a text do not overlap, hold every character that is not blank, and are the text
-at [start, end) to the character.
+long for one chunk is cut between sentences, list items, rows or lines.  Inside a long
+section the words choose the cuts (``cutting``), so that an edit changes the chunk that it
+is in and rarely more than a few behind it.  Invariant: the chunks of a text do not overlap,
+hold every character that is not blank, and are the text at [start, end) to the character.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from services.retriever.blocks import Block, BlockKind, Outline, Span, halves
+from services.retriever.blocks import Block, BlockKind, Outline
+from services.retriever.cutting import Span, pieces, toss
 
 SEPARATOR = " › "
 
@@ -72,7 +74,7 @@ def texts_to_measure(text: str, outline: Outline, title: str) -> list[str]:
 
 
 def refined(text: str, outline: Outline, measured: Measured, budget: Budget) -> Outline:
-    """The outline with units halved that have too many tokens for a chunk; the same one when none has."""
+    """The outline with units cut in two or more that have too many tokens for a chunk; the same one when none has."""
     blocks = tuple(_refined(text, block, measured, budget) for block in outline.blocks)
     return outline if blocks == outline.blocks else Outline(outline.title, blocks)
 
@@ -81,7 +83,7 @@ def _refined(text: str, block: Block, measured: Measured, budget: Budget) -> Blo
     units: list[Span] = []
     for start, end in block.units:
         too_long = measured.tokens[text[start:end]] > budget.chunk_tokens and end - start > 1
-        units += halves(text, start, end, (end - start + 1) // 2) if too_long else [(start, end)]
+        units += pieces(text, start, end, (end - start + 1) // 2) if too_long else [(start, end)]
     return Block(block.kind, block.level, block.heading_path, tuple(units))
 
 
@@ -102,36 +104,82 @@ def chunked(text: str, outline: Outline, title: str, measured: Measured, budget:
 class _Unit:
     span: Span
     path: tuple[str, ...]
+    tokens: int
+    # Of the block that begins with this unit; 0 inside of a block.
+    block_tokens: int
     heading: bool
 
 
 def _groups(text: str, blocks: Sequence[Block], tokens: Mapping[str, int], most: int) -> Iterator[list[_Unit]]:
-    """Units that become one chunk.
+    """Units that become one chunk."""
+    for section in _sections(text, blocks, tokens):
+        first = 0
+        for cut in [*_cuts(text, section, most), len(section)]:
+            yield section[first:cut]
+            first = cut
 
-    A heading begins one, unless all that came before are headings above it: a section
+
+def _sections(text: str, blocks: Sequence[Block], tokens: Mapping[str, int]) -> Iterator[list[_Unit]]:
+    """Units between headings.
+
+    A heading begins a section, unless all that came before are headings above it: a section
     without words of its own goes with its first subsection.
     """
-    group: list[_Unit] = []
-    used = level = 0
+    section: list[_Unit] = []
+    level = 0
     for block in blocks:
-        sizes = [tokens[text[start:end]] for start, end in block.units]
-        bare = all(unit.heading for unit in group)
-        if block.kind is BlockKind.HEADING:
-            breaks = bool(group) and not (bare and block.level > level)
+        heading = block.kind is BlockKind.HEADING
+        if heading:
+            if section and not (block.level > level and all(unit.heading for unit in section)):
+                yield section
+                section = []
             level = block.level
-        else:
-            breaks = bool(group) and not bare and used + sum(sizes) > most
-        if breaks:
-            yield group
-            group, used = [], 0
-        for span, size in zip(block.units, sizes, strict=True):
-            if group and used + size > most:
-                yield group
-                group, used = [], 0
-            group.append(_Unit(span, block.heading_path, block.kind is BlockKind.HEADING))
-            used += size
-    if group:
-        yield group
+        sizes = [tokens[text[start:end]] for start, end in block.units]
+        for number, (span, size) in enumerate(zip(block.units, sizes, strict=True)):
+            section.append(_Unit(span, block.heading_path, size, 0 if number else max(1, sum(sizes)), heading))
+    if section:
+        yield section
+
+
+def _cuts(text: str, units: Sequence[_Unit], most: int) -> Iterator[int]:
+    """Where a section is cut so that no chunk has more than ``most`` tokens.
+
+    Each time among the places that leave a chunk half full at least; what is left and fits
+    is one chunk.  See ``cutting`` for why the words choose.
+    """
+    left = sum(unit.tokens for unit in units)
+    first = 0
+    while left > most:
+        cut = _cut(text, units, first, most)
+        yield cut
+        left -= sum(unit.tokens for unit in units[first:cut])
+        first = cut
+
+
+def _cut(text: str, units: Sequence[_Unit], first: int, most: int) -> int:
+    """The unit that begins the next chunk, after the one that begins with ``first``.
+
+    In this order: the beginning of a block; that of one which would be torn and fits a
+    chunk of its own; any unit; the last that fits.
+    """
+    at, used = first + 1, units[first].tokens
+    bare = units[first].heading
+    roomy: list[int] = []
+    untorn = 0
+    while True:
+        if not bare and used * 2 >= most:
+            roomy.append(at)
+        elif not bare and units[at].block_tokens:
+            untorn = at if units[at].block_tokens <= most else 0
+        if used + units[at].tokens > most:
+            break
+        bare = bare and units[at].heading
+        used += units[at].tokens
+        at += 1
+    blocks = [place for place in roomy if units[place].block_tokens]
+    if not blocks and untorn:
+        return untorn
+    return min(blocks or roomy or [at], key=lambda place: (toss(text[slice(*units[place].span)]), -place))
 
 
 def _context(title: str, path: Sequence[str], tokens: Mapping[str, int], most: int) -> str:

@@ -106,8 +106,9 @@ def test_a_context_that_is_too_long_loses_its_outermost_parts():
 
 
 def test_paragraphs_are_grouped_up_to_the_budget():
-    text = "\n\n".join(f"Paragraph {n} has five words." for n in range(6))
-    assert [chunk.text.count("Paragraph") for chunk in split(text, Budget(10, 10))] == [2, 2, 2]
+    text = "\n\n".join(f"Paragraph {n} has five words." for n in range(60))
+    grouped = [chunk.text.count("Paragraph") for chunk in split(text, Budget(25, 10))]
+    assert set(grouped[:-1]) == {3, 4, 5}
 
 
 def test_a_paragraph_is_not_torn_when_it_fits_a_chunk_of_its_own():
