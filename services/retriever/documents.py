@@ -41,6 +41,7 @@ class Document:
     chunks: int
     chunks_embedded: int
     chunks_reused: int
+    source_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +198,7 @@ def shown(row: DocumentRow, collection: str) -> Document:
         chunks=row.chunks,
         chunks_embedded=row.chunks_embedded,
         chunks_reused=row.chunks_reused,
+        source_sha256=row.source_sha256,
     )
 
 

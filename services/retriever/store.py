@@ -80,6 +80,8 @@ class DocumentRow(Base):
     media_type: Mapped[str] = mapped_column(String(128))
     metadata_json: Mapped[str] = mapped_column(Text, default="{}")
     newest_version: Mapped[str] = mapped_column(String(64))
+    # Of the bytes that came last; several byte strings may be one normalised text.
+    source_sha256: Mapped[str] = mapped_column(String(64), default="", server_default="")
     serving_version: Mapped[str] = mapped_column(String(64), default="")
     state: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str] = mapped_column(Text, default="")

@@ -56,6 +56,7 @@ def store(session: Session, tenant: str, put: Put, text: NormalisedText, now: fl
     new_version = row.newest_version != text.version
     same = (row.given_title, row.media_type) == (put.title, text.media_type) and not new_version
     row.given_title, row.media_type, row.metadata_json = put.title, text.media_type, _sorted(put.metadata)
+    row.source_sha256 = text.source_sha256
     if new_version and row.newest_version not in ("", row.serving_version):
         session.get_one(VersionRow, (row.number, row.newest_version)).state = State.SUPERSEDED
     if not same or row.state == State.FAILED:

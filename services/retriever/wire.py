@@ -123,6 +123,7 @@ def document(value: Document) -> pb.Document:
         chunks=value.chunks,
         chunks_embedded=value.chunks_embedded,
         chunks_reused=value.chunks_reused,
+        source_sha256=value.source_sha256,
     )
 
 

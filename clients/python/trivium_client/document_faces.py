@@ -42,6 +42,14 @@ class Documents:
         """Store a file as a document."""
         return self._loop.run(self._inner.add(path, collection=collection, **options))
 
+    def add_folder(self, folder: str | Path, *, collection: str, **options: Any) -> nouns.FolderReport:
+        """Store a folder's files."""
+        return self._loop.run(self._inner.add_folder(folder, collection=collection, **options))
+
+    def follow_folder(self, folder: str | Path, *, collection: str, **options: Any) -> Iterator[nouns.FolderReport]:
+        """Store a folder's files, and again after every change."""
+        return self._loop.iterate(self._inner.follow_folder(folder, collection=collection, **options))
+
     def add_text(self, text: str, *, collection: str, document: str, **options: Any) -> nouns.Document:
         """Store a text under an id."""
         return self._loop.run(self._inner.add_text(text, collection=collection, document=document, **options))

@@ -32,6 +32,7 @@ class Document:
     chunks_embedded: int
     chunks_reused: int
     update_time: datetime | None
+    source_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)

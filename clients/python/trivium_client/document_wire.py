@@ -34,6 +34,7 @@ def document(message: retriever_pb2.Document) -> nouns.Document:
         chunks_embedded=message.chunks_embedded,
         chunks_reused=message.chunks_reused,
         update_time=wire.time(message.update_time),
+        source_sha256=message.source_sha256,
     )
 
 

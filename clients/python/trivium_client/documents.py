@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,10 @@ from trivium.common.v1 import transfer_pb2
 from trivium.retriever.v1 import retriever_pb2 as pb
 from trivium.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
 
-from trivium_client import document_wire, nouns, wire
+from trivium_client import document_wire, folder_watch, nouns, wire
 from trivium_client.errors import ConflictError
+from trivium_client.folder_files import Selection
+from trivium_client.folders import FolderPasses, Place
 from trivium_client.transport import Transport, new_request_id, upload
 
 if TYPE_CHECKING:
@@ -123,6 +126,69 @@ class Documents:
         )
         return document_wire.document(response.document)
 
+    async def add_folder(
+        self,
+        folder: str | Path,
+        *,
+        collection: str,
+        prefix: str = "",
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        metadata: Mapping[str, str] | None = None,
+        prune: bool = False,
+        uploads: int = 4,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> nouns.FolderReport:
+        """Store a folder's files, each under its path inside it, behind `prefix`; those that are there already stay.
+
+        A file whose bytes the server has is not sent; one that is refused is named in the report, the others go on.
+        `include` and `exclude` are globs over paths (see `folder_files.Selection`).  `prune` deletes the documents
+        that came from this folder and whose files are gone, once what was stored is searchable, so that a file with a
+        new name has nothing embedded again.  `progress` hears (phase, done, whole) in files, `uploads` go at once.
+        Raises NotADirectoryError, and TriviumError where going on is of no use.
+        """
+        passes = self._passes(folder, collection, prefix, include, exclude, metadata, uploads, progress)
+        return await passes.bring(prune=prune)
+
+    async def follow_folder(
+        self,
+        folder: str | Path,
+        *,
+        collection: str,
+        prefix: str = "",
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        metadata: Mapping[str, str] | None = None,
+        prune: bool = False,
+        uploads: int = 4,
+    ) -> AsyncIterator[nouns.FolderReport]:
+        """`add_folder`, and again after every change, until the iterator is closed: a report of each pass.
+
+        While the server is away, a report says so (`waits`), and the pass is tried again.
+        """
+        passes = self._passes(folder, collection, prefix, include, exclude, metadata, uploads, None)
+        async with aclosing(folder_watch.follow(passes, prune=prune)) as reports:
+            async for report in reports:
+                yield report
+
+    def _passes(
+        self,
+        folder: str | Path,
+        collection: str,
+        prefix: str,
+        include: Sequence[str],
+        exclude: Sequence[str],
+        metadata: Mapping[str, str] | None,
+        uploads: int,
+        progress: Callable[[str, int, int], None] | None,
+    ) -> FolderPasses:
+        path = Path(folder)
+        if not path.is_dir():
+            raise NotADirectoryError(f"{path} is not a folder")
+        selection = Selection(tuple(include), tuple(exclude))
+        place = Place(path, collection, prefix.strip("/"), selection, dict(metadata or {}))
+        return FolderPasses(self, Collections(self._transport), place, uploads, progress or _unheard)
+
     async def add_text(
         self,
         text: str,
@@ -179,7 +245,7 @@ class Documents:
         request = pb.DeleteDocumentRequest(collection=collection, document=document)
         await self._transport.call("retriever", self._stub().DeleteDocument, request)
 
-    async def watch(self, collection: str, document: str = "") -> AsyncIterator[tuple[nouns.Document, int]]:
+    async def watch(self, collection: str, document: str = "") -> AsyncGenerator[tuple[nouns.Document, int]]:
         """Ingestion states with the number still pending, until nothing is."""
         request = pb.WatchIngestionRequest(collection=collection, document=document)
         async for message in self._transport.stream("retriever", self._stub().WatchIngestion, request):
@@ -204,3 +270,7 @@ class Documents:
         )
         response = await self._transport.call("retriever", self._stub().Search, request)
         return [document_wire.hit(item) for item in response.hits]
+
+
+def _unheard(phase: str, done: int, whole: int) -> None:
+    """Nobody looks."""

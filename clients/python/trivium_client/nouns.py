@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from trivium_client.document_nouns import Collection, Document, DocumentText, Hit, Span
+from trivium_client.folder_nouns import FolderReport, RefusedFile
 from trivium_client.job_nouns import (
     Checkpoint,
     FilledRecipe,
@@ -54,6 +55,7 @@ __all__ = [
     "Engine",
     "Evaluation",
     "FilledRecipe",
+    "FolderReport",
     "Hit",
     "Job",
     "JobEstimate",
@@ -71,6 +73,7 @@ __all__ = [
     "PublishedCheckpoint",
     "Recipe",
     "RecipeOrder",
+    "RefusedFile",
     "Route",
     "ServedModel",
     "Span",

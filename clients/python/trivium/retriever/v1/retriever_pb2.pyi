@@ -196,6 +196,7 @@ class Document(_message.Message):
     CHUNKS_FIELD_NUMBER: _builtins.int
     CHUNKS_EMBEDDED_FIELD_NUMBER: _builtins.int
     CHUNKS_REUSED_FIELD_NUMBER: _builtins.int
+    SOURCE_SHA256_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Collection id."""
     document: _builtins.str
@@ -218,6 +219,8 @@ class Document(_message.Message):
     """Chunks of the newest version whose vectors were computed for it."""
     chunks_reused: _builtins.int
     """Chunks of the newest version whose vectors were known already."""
+    source_sha256: _builtins.str
+    """SHA-256 of the newest bytes as they came: who holds a file of this digest need not send it again."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Metadata of the user's own."""
@@ -242,10 +245,11 @@ class Document(_message.Message):
         chunks: _builtins.int = ...,
         chunks_embedded: _builtins.int = ...,
         chunks_reused: _builtins.int = ...,
+        source_sha256: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "chunks_embedded", b"chunks_embedded", "chunks_reused", b"chunks_reused", "collection", b"collection", "document", b"document", "media_type", b"media_type", "metadata", b"metadata", "newest_version", b"newest_version", "reason", b"reason", "serving_version", b"serving_version", "state", b"state", "title", b"title", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "chunks_embedded", b"chunks_embedded", "chunks_reused", b"chunks_reused", "collection", b"collection", "document", b"document", "media_type", b"media_type", "metadata", b"metadata", "newest_version", b"newest_version", "reason", b"reason", "serving_version", b"serving_version", "source_sha256", b"source_sha256", "state", b"state", "title", b"title", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,241 @@
+"""Folders as people bring them, against a real server: what is sent, what is not, what goes, and what stays."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trivium_client import Trivium
+
+from tests.library import Library
+from tests.stack import eventually
+
+COMMAND = [sys.executable, "-c", "from trivium_client.cli import main; main()"]
+
+
+class Desk:
+    """Somebody with the SDK, the command line and a collection."""
+
+    def __init__(self, library: Library):
+        self.key = library.stack.tenant_key(library.stack.tenant())
+        self.addresses = {"retriever": library.process.address}
+        self.collection = f"c-{uuid.uuid4().hex[:8]}"
+        self.client = Trivium(api_key=self.key, addresses=self.addresses)
+
+    def bring(self, folder, **options):
+        report = self.client.docs.add_folder(folder, collection=self.collection, **options)
+        self.settle()
+        return report
+
+    def settle(self):
+        if any(item.collection == self.collection for item in self.client.collections.list()):
+            for _ in self.client.docs.watch(self.collection):
+                pass
+
+    def documents(self):
+        return {item.document: item for item in self.client.docs.list(self.collection)}
+
+    def command(self, *arguments):
+        environment = {**os.environ, "TRIVIUM_API_KEY": self.key}
+        environment["TRIVIUM_RETRIEVER_ADDRESS"] = self.addresses["retriever"]
+        return [*COMMAND, "docs", "add", *map(str, arguments), "-c", self.collection], environment
+
+    def run(self, *arguments, answer=""):
+        command, environment = self.command(*arguments)
+        return subprocess.run(command, env=environment, input=answer, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def desk(library):
+    made = Desk(library)
+    yield made
+    made.client.close()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A handbook of three documents, and what belongs into no collection."""
+    made = tmp_path / "handbook"
+    for name, text in {
+        "leave.md": "# Leave\n\nEvery keeper has thirty days.\n",
+        "quay/mooring.md": "# Mooring\n\nA mooring costs 14 crowns a night.\n",
+        "quay/storms.txt": "# not a heading\nThe gate closes below 980 hectopascals.\n",
+        ".git/config.md": "# hidden\n",
+        "quay/.draft.md": "# hidden\n",
+        "node_modules/readme.md": "# made by tools\n",
+        "~$mooring.docx": "a lock of an editor",
+        "quay/gate.step": "a drawing",
+    }.items():
+        (made / name).parent.mkdir(parents=True, exist_ok=True)
+        (made / name).write_text(text)
+    return made
+
+
+def sent(report):
+    return [item.document for item in report.stored]
+
+
+def test_a_folder_comes_whole_under_the_paths_inside_it_and_again_sends_nothing(desk, folder):
+    first = desk.bring(folder)
+    assert sent(first) == ["leave.md", "quay/mooring.md", "quay/storms.txt"]
+    held = desk.documents()
+    assert {item.state for item in held.values()} == {"ready"}
+    again = desk.bring(folder)
+    assert (again.stored, again.unchanged) == ((), 3)
+    # No put reached the server: not even a time has moved.
+    assert desk.documents() == held
+    (folder / "leave.md").write_text("# Leave\n\nEvery keeper has thirty-one days.\n")
+    (folder / "quay" / "storms.txt").touch()
+    assert sent(desk.bring(folder)) == ["leave.md"]
+
+
+def test_bytes_that_differ_in_line_ends_alone_are_sent_once(desk, folder):
+    desk.bring(folder)
+    (folder / "leave.md").write_bytes(b"# Leave\r\n\r\nEvery keeper has thirty days.\r\n")
+    assert sent(desk.bring(folder)) == ["leave.md"]
+    assert sent(desk.bring(folder)) == []
+
+
+def test_globs_choose(desk, folder):
+    report = desk.bring(folder, include=["quay/**", "*.git/**"], exclude=["*.step", "storms.*"])
+    assert sent(report) == [".git/config.md", "quay/.draft.md", "quay/mooring.md"]
+
+
+def test_a_link_out_of_the_folder_is_not_followed(desk, folder, tmp_path):
+    (tmp_path / "secret.md").write_text("# Secret\n")
+    (folder / "link.md").symlink_to(tmp_path / "secret.md")
+    (folder / "same.md").symlink_to(folder / "leave.md")
+    assert sent(desk.bring(folder)) == ["leave.md", "quay/mooring.md", "quay/storms.txt", "same.md"]
+
+
+def test_what_is_refused_is_told_with_its_reason_and_the_others_go_through(desk, folder):
+    (folder / "broken.md").write_bytes(b"\x89PNG\r\n\x1a\n\x00\x00")
+    (folder / "nothing.md").write_text(" ")
+    locked = folder / "locked.md"
+    locked.symlink_to(folder / "quay")
+    ran = desk.run(folder, "--json")
+    assert ran.returncode == 4
+    assert [item["document"] for item in json.loads(ran.stdout)] == ["leave.md", "quay/mooring.md", "quay/storms.txt"]
+    assert re.search(r"broken\.md: .*PNG", ran.stderr)
+    assert re.search(r"nothing\.md: .*no text", ran.stderr)
+    assert "3 stored, 0 unchanged, 2 refused, 0 deleted" in ran.stderr
+
+
+def test_a_file_larger_than_a_message_goes_by_stream(desk, folder):
+    line = "The keeper of the harbour writes the log of the day.\n"
+    (folder / "large.md").write_text(line * (4_000_000 // len(line)))
+    report = desk.client.docs.add_folder(folder, collection=desk.collection, include=["large.md"])
+    assert sent(report) == ["large.md"]
+    desk.client.docs.delete("large.md", collection=desk.collection)
+
+
+def test_a_new_name_embeds_nothing(desk, folder):
+    desk.bring(folder)
+    (folder / "quay").rename(folder / "pier")
+    (folder / "leave.md").rename(folder / "holidays.md")
+    report = desk.client.docs.add_folder(folder, collection=desk.collection, include=["*.md"], prune=True)
+    desk.settle()
+    held = desk.documents()
+    assert report.pruned == ("leave.md", "quay/mooring.md", "quay/storms.txt")
+    assert set(held) == {"holidays.md", "pier/.draft.md", "pier/mooring.md", "node_modules/readme.md", ".git/config.md"}
+    for name in ("holidays.md", "pier/mooring.md"):
+        assert (held[name].chunks_embedded, held[name].chunks_reused) == (0, 1), name
+
+
+def test_pruning_one_folder_takes_nothing_of_another_one_or_of_what_was_put_by_hand(desk, folder, tmp_path):
+    other = tmp_path / "elsewhere" / "handbook"
+    other.mkdir(parents=True)
+    (other / "fares.md").write_text("# Fares\n\nA child pays 3 crowns.\n")
+    desk.bring(folder)
+    desk.bring(other)
+    desk.bring(other, prefix="second")
+    desk.client.docs.add_text("# By hand\n", collection=desk.collection, document="by-hand.md")
+    (other / "fares.md").unlink()
+    (folder / "leave.md").unlink()
+    assert desk.bring(folder, prune=True).pruned == ("leave.md",)
+    assert set(desk.documents()) == {"quay/mooring.md", "quay/storms.txt", "fares.md", "second/fares.md", "by-hand.md"}
+    assert desk.bring(other, prune=True, prefix="second").pruned == ("second/fares.md",)
+    shutil.rmtree(other)
+    ran = desk.run(folder, "--prune", "--yes")
+    assert (ran.returncode, ran.stdout) == (0, "Nothing has changed.\n")
+    assert {"fares.md", "by-hand.md"} < set(desk.documents())
+
+
+def test_a_deletion_is_shown_and_asked_about(desk, folder):
+    desk.bring(folder)
+    (folder / "leave.md").unlink()
+    kept = desk.run(folder, "--prune", answer="n\n")
+    assert kept.returncode == 0
+    assert "  leave.md\n" in kept.stderr
+    assert "leave.md" in desk.documents()
+    gone = desk.run(folder, "--prune", answer="y\n")
+    assert "0 stored, 2 unchanged, 0 refused, 1 deleted" in gone.stderr
+    assert "leave.md" not in desk.documents()
+
+
+def test_a_file_that_is_left_out_by_a_glob_is_not_gone(desk, folder):
+    desk.bring(folder)
+    assert desk.bring(folder, exclude=["quay"], prune=True).pruned == ()
+    assert len(desk.documents()) == 3
+
+
+def test_a_folder_is_followed_through_changes_and_a_restart_of_the_server(stack, embedder_address, tmp_path, folder):
+    library = Library(stack, tmp_path / "library", embedder_address)
+    desk = Desk(library)
+    command, environment = desk.command(folder, "--watch", "--prune", "--json")
+    following = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, bufsize=1)
+    assert following.stdout is not None
+    lines, reports = following.stdout, list[dict[str, Any]]()
+    reading = threading.Thread(target=lambda: reports.extend(map(json.loads, lines)), daemon=True)
+    reading.start()
+
+    def seen(key, name):
+        return any(name in (item if isinstance(item, str) else item["document"]) for r in reports for item in r[key])
+
+    try:
+        eventually(lambda: seen("stored", "leave.md"), "the first pass")
+        (folder / "new.md").write_text("# New\n\nThe siren sounds three times.\n")
+        eventually(lambda: seen("stored", "new.md"), "a new file is stored")
+        (folder / "new.md").rename(folder / "siren.md")
+        eventually(lambda: seen("pruned", "new.md"), "a name that went is deleted")
+        held = desk.documents()
+        assert (held["siren.md"].chunks_embedded, held["siren.md"].chunks_reused) == (0, 1)
+
+        library.process.kill()
+        (folder / "late.md").write_text("# Late\n\nBread is baked on Mondays.\n")
+        (folder / "quay" / "mooring.md").unlink()
+        eventually(lambda: any(r["waits"] for r in reports), "it says that it waits")
+        library.process.start()
+        eventually(lambda: seen("stored", "late.md") and seen("pruned", "mooring.md"), "it goes on")
+        assert set(desk.documents()) == {"leave.md", "quay/storms.txt", "siren.md", "late.md"}
+
+        following.send_signal(signal.SIGINT)
+        assert following.wait(30) == 130
+    finally:
+        following.kill()
+        following.wait()
+        desk.client.close()
+        library.close()
+
+
+def test_a_folder_that_is_moved_away_has_lost_nothing_and_is_followed_when_it_is_back(desk, folder):
+    reports = desk.client.docs.follow_folder(folder, collection=desk.collection, prune=True)
+    assert len(next(reports).stored) == 3
+    away = Path(f"{folder}-away")
+    folder.rename(away)
+    assert "not there" in next(reports).waits
+    assert len(desk.documents()) == 3
+    (away / "leave.md").unlink()
+    away.rename(folder)
+    assert next(reports).pruned == ("leave.md",)
+    (folder / "back.md").write_text("# Back\n")
+    assert sent(next(reports)) == ["back.md"]
+    reports.close()
