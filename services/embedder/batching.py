@@ -4,8 +4,8 @@ A batch holds sequences of one padded length only, so a text is always computed 
 same shape and gets the same vector whatever else is in flight; and no batch pays for
 the longest of strangers.  Turns are start-time fair queueing (Goyal, Vin and Cheng,
 1996): each tenant has a flow for questions and one for documents, a question counts an
-eighth of its tokens, and nobody starves.  Invariant: a batch computes no text twice,
-and nothing whose caller has gone.
+eighth of its tokens, and nobody starves.  Invariant: a tenant's text that waits or is
+being computed is computed no second time, and nothing is whose caller has gone.
 """
 
 import asyncio
@@ -27,8 +27,6 @@ TokenIds = tuple[int, ...]
 LENGTH_STEP = 16
 _URGENT_WEIGHT = 8.0
 _RETRY_SECONDS = 1.0
-# How far behind a full batch twins are looked for.
-_LOOK_AHEAD = 256
 
 
 class Product(Enum):
@@ -62,15 +60,25 @@ class _Lane:
     length: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is computed once.  Of one tenant: a cost that two share would tell either what the other asked."""
+
+    owner: str
+    product: Product
+    ids: TokenIds
+
+
 @dataclass(slots=True)
 class _Waiting:
     rank: float
     number: int
-    owner: str
-    ids: TokenIds
+    work: _Work
     length: int
     deadline: float | None
     answer: asyncio.Future[Vector]
+    # Computed with a twin, wherever it still stands in its lane.
+    taken: bool = False
 
     def __lt__(self, other: "_Waiting") -> bool:
         return (self.rank, self.number) < (other.rank, other.number)
@@ -115,6 +123,8 @@ class Batcher:
     counters: Counters = field(default_factory=Counters)
     waiting_tokens: int = 0
     _lanes: dict[_Lane, deque[_Waiting]] = field(default_factory=dict)
+    _twins: dict[_Work, dict[int, _Waiting]] = field(default_factory=dict)
+    _computing: dict[_Work, list[_Waiting]] = field(default_factory=dict)
     _finish: dict[Flow, float] = field(default_factory=dict)
     _virtual: float = 0.0
     _number: int = 0
@@ -175,21 +185,22 @@ class Batcher:
             await self._room.wait_for(fits)
 
     def _enqueue(self, flow: Flow, product: Product, ids: TokenIds, deadline: float | None) -> asyncio.Future[Vector]:
-        length = padded_length(len(ids))
-        start = max(self._virtual, self._finish.get(flow, 0.0))
-        self._finish[flow] = start + length / (_URGENT_WEIGHT if flow.urgent else 1.0)
-        self._number += 1
         answer: asyncio.Future[Vector] = asyncio.get_running_loop().create_future()
-        entry = _Waiting(start, self._number, flow.owner, ids, length, deadline, answer)
+        work, length = _Work(flow.owner, product, ids), padded_length(len(ids))
+        start = max(self._virtual, self._finish.get(flow, 0.0))
+        self._number += 1
+        entry = _Waiting(start, self._number, work, length, deadline, answer)
+        if work in self._computing:
+            self._computing[work].append(entry)
+            return answer
+        self._finish[flow] = start + length / (_URGENT_WEIGHT if flow.urgent else 1.0)
         self._lanes.setdefault(_Lane(flow, product, length), deque()).append(entry)
+        self._twins.setdefault(work, {})[entry.number] = entry
         self.waiting_tokens += length
         return answer
 
-    def _take(self) -> tuple[Product, int, list[list[_Waiting]]] | None:
-        """The next batch, twins together: the lane whose turn it is, filled up from lanes of the same shape.
-
-        A twin costs nothing more.  Only the same tenant's counts: a shared cost would tell who asked the same.
-        """
+    def _take(self) -> tuple[Product, int, dict[_Work, list[_Waiting]]] | None:
+        """The next batch: the lane whose turn it is, filled up from lanes of the same shape; twins come along."""
         now = self.clock()
         self._drop_dead_heads(now)
         if not self._lanes:
@@ -200,44 +211,55 @@ class Batcher:
         shape = (first.product, first.length)
         lanes = [entries for lane, entries in self._lanes.items() if (lane.product, lane.length) == shape]
         room = max(1, self.batch_tokens // first.length)
-        distinct: dict[tuple[str, TokenIds], list[_Waiting]] = {}
-        passed: list[tuple[deque[_Waiting], _Waiting]] = []
-        for _ in range(room + _LOOK_AHEAD):
+        groups: dict[_Work, list[_Waiting]] = {}
+        while len(groups) < room:
             source = min((entries for entries in lanes if entries), key=lambda it: it[0], default=None)
             if source is None:
                 break
             entry = source.popleft()
-            key = (entry.owner, entry.ids)
-            if not entry.alive(now):
-                self._forget(entry)
-            elif key in distinct or len(distinct) < room:
-                distinct.setdefault(key, []).append(entry)
-                self.waiting_tokens -= entry.length
-            else:
-                passed.append((source, entry))
-        for source, entry in reversed(passed):
-            source.appendleft(entry)
-        return *shape, list(distinct.values())
+            if not entry.taken and (alive := self._with_twins(entry.work, now)):
+                groups[entry.work] = alive
+        return *shape, groups
 
-    def _forget(self, entry: _Waiting) -> None:
-        self.waiting_tokens -= entry.length
-        self.counters.dropped += 1
+    def _with_twins(self, work: _Work, now: float) -> list[_Waiting]:
+        """Take all who wait for ``work`` out of the count, and return those who still want it."""
+        twins = list(self._twins.pop(work).values())
+        alive = [entry for entry in twins if entry.alive(now)]
+        for entry in twins:
+            entry.taken = True
+            self.waiting_tokens -= entry.length
+        self.counters.dropped += len(twins) - len(alive)
+        return alive
 
     def _drop_dead_heads(self, now: float) -> None:
         for lane, entries in list(self._lanes.items()):
-            while entries and not entries[0].alive(now):
+            while entries and (entries[0].taken or not entries[0].alive(now)):
                 self._forget(entries.popleft())
             if not entries:
                 del self._lanes[lane]
 
-    async def _answer(self, product: Product, length: int, groups: list[list[_Waiting]]) -> None:
-        batch = Batch(product, length, tuple(twins[0].ids for twins in groups))
+    def _forget(self, entry: _Waiting) -> None:
+        if entry.taken:
+            return
+        self.waiting_tokens -= entry.length
+        self.counters.dropped += 1
+        twins = self._twins[entry.work]
+        del twins[entry.number]
+        if not twins:
+            del self._twins[entry.work]
+
+    async def _answer(self, product: Product, length: int, groups: dict[_Work, list[_Waiting]]) -> None:
+        if not groups:
+            return
+        batch = Batch(product, length, tuple(work.ids for work in groups))
+        self._computing = groups
         computing = asyncio.ensure_future(self.compute(batch))
         await asyncio.wait([computing])
+        self._computing = {}
         error = computing.exception()
         self.report(error)
-        self._count(batch, sum(map(len, groups)))
-        for number, twins in enumerate(groups):
+        self._count(batch, sum(map(len, groups.values())))
+        for number, twins in enumerate(groups.values()):
             for entry in twins:
                 if entry.answer.done():
                     continue

@@ -36,5 +36,7 @@ class EmbedderSettings(ServiceSettings):
     batch_tokens: int = Field(default=2048, ge=16)
     # Padded tokens that may wait; beyond, unary calls are refused and streams wait.
     queue_tokens: int = Field(default=1_000_000, ge=1)
+    # Bytes on disk of vectors that were computed, so that they need not be again; the oldest used go first.  0 keeps none.
+    cache_bytes: int = Field(default=1024**3, ge=0)
     # Requests of one stream that are worked on at once, so that the engine never waits for the wire.
     stream_ahead: int = Field(default=4, ge=1)

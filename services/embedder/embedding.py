@@ -4,7 +4,7 @@ Invariant: what is cut at the model's limit is reported, text by text, and the c
 tokens is that of the whole text; nothing is shortened in silence.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
@@ -13,6 +13,8 @@ import numpy as np
 
 from services.chassis.errors import Failure, Reason
 from services.embedder.batching import Batcher, Flow, Product, TokenIds, Vector
+from services.embedder.cache import Space, VectorCache
+from services.embedder.cache_file import Kept
 from services.embedder.model import EncoderFacts, Tokenizer, packed
 from services.embedder.ordered import in_order
 
@@ -84,6 +86,7 @@ class Embedder:
     facts: EncoderFacts
     tokenizer: Tokenizer
     batcher: Batcher
+    cache: VectorCache
     blocking: Blocking
     prefixes: Prefixes
     shortens: bool
@@ -99,14 +102,36 @@ class Embedder:
         dimensions = self._dimensions(wanted.dimensions)
         _require_words(wanted.texts)
         prefix = self.prefixes.of(wanted.use)
-        whole = await self._ids([prefix + text for text in wanted.texts])
-        flow = Flow(asking.owner, urgent=wanted.use is Use.QUERY)
-        vectors = await self.batcher.submit(
-            flow, Product.POOLED, self._cut(whole), deadline=asking.deadline, patient=patient
-        )
+        space = Space(asking.owner, self.facts.build, wanted.use.value)
+        keys, found = await self.cache.find(space, [prefix + text for text in wanted.texts])
+        missing = {key: prefix + text for key, text in zip(keys, wanted.texts, strict=True) if key not in found}
+        if missing:
+            found |= await self._computed(asking, wanted.use, missing, patient)
+        rows = [found[key] for key in keys]
         return Embedded(
-            self.facts, packed(vectors, dimensions), tuple(map(len, whole)), tuple(map(self._is_long, whole))
+            self.facts,
+            packed([row.vector for row in rows], dimensions),
+            tuple(row.tokens for row in rows),
+            tuple(row.tokens > self.facts.max_tokens for row in rows),
         )
+
+    async def _computed(
+        self, asking: Asking, use: Use, missing: Mapping[bytes, str], patient: bool
+    ) -> Mapping[bytes, Kept]:
+        """The vectors of texts that were not kept, by their keys; now they are."""
+        whole = dict(zip(missing, await self._ids(list(missing.values())), strict=True))
+        # Computed for another request since we asked.
+        found = self.cache.recent(list(whole))
+        left = {key: ids for key, ids in whole.items() if key not in found}
+        if not left:
+            return found
+        flow = Flow(asking.owner, urgent=use is Use.QUERY)
+        vectors = await self.batcher.submit(
+            flow, Product.POOLED, self._cut(list(left.values())), deadline=asking.deadline, patient=patient
+        )
+        computed = {key: Kept(vector.copy(), len(left[key])) for key, vector in zip(left, vectors, strict=True)}
+        self.cache.keep(computed)
+        return found | computed
 
     def embed_all(self, asking: Asking, requests: AsyncIterable[Wanted]) -> AsyncIterator[Embedded]:
         """Answers in the order of the requests, a few of them worked on at once; waits where the queue is full."""

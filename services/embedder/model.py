@@ -17,18 +17,23 @@ import numpy as np
 
 from services.chassis.errors import Failure, Reason
 from services.chassis.models import ResolvedModel
+from services.chassis.processor import processor
 from services.embedder.batching import Batch, Product, TokenIds, Vector
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderFacts:
-    """What callers must know of a model: its name, its digest, its shapes."""
+    """What callers must know of a model: its name, its digest, its shapes.
+
+    ``build`` says what the bits of its vectors follow from, beside the text: weights, library, element type, processor.
+    """
 
     name: str
     digest: str
     dimensions: int
     max_tokens: int
     compute_dtype: str
+    build: str
     normalised: bool = True
 
 
@@ -137,6 +142,7 @@ def load(model: ResolvedModel, *, dtype: str, threads: int) -> TorchEncoder:
         dimensions=int(config.hidden_size),
         max_tokens=_max_tokens(model.path, int(config.max_position_embeddings)),
         compute_dtype=dtype,
+        build=f"{model.digest} torch {torch.__version__} {dtype} {threads} {sorted(processor().instructions)}",
     )
     return TorchEncoder(facts, module, int(config.pad_token_id or 0))
 

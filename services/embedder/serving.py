@@ -1,4 +1,4 @@
-"""Puts the embedder together: model, queue, health and figures.
+"""Puts the embedder together: model, queue, cache, health and figures.
 
 Invariant: the service listens only once the model has passed its trial, and says
 NOT_SERVING from a batch that failed until one that succeeds.
@@ -6,16 +6,26 @@ NOT_SERVING from a batch that failed until one that succeeds.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 from services.chassis import models, resources
+from services.chassis.errors import Failure
 from services.chassis.executor import Executor
+from services.chassis.files import write_atomically
 from services.chassis.runtime import Runtime
 from services.embedder import model, precision
 from services.embedder.batching import Batch, Batcher, Vector
+from services.embedder.cache import VectorCache
+from services.embedder.cache_file import VectorFile
 from services.embedder.config import EmbedderSettings
 from services.embedder.embedding import Embedder, Prefixes
+
+# As many calls as a service takes at once, each with a few requests of a stream.
+_CACHE_WAITING = 4096
+_SECRET_BYTES = 32
 
 
 @asynccontextmanager
@@ -37,17 +47,62 @@ async def opened(runtime: Runtime, settings: EmbedderSettings) -> AsyncIterator[
         _publish(runtime, batcher)
         tokenizer = await runtime.blocking(model.FastTokenizer, resolved.path)
         runtime.spawn(batcher.run(), "batcher")
-        yield Embedder(
-            facts=encoder.facts,
-            tokenizer=tokenizer,
-            batcher=batcher,
-            blocking=runtime.blocking,
-            prefixes=Prefixes(settings.query_prefix, settings.document_prefix),
-            shortens=settings.shortens,
-            stream_ahead=settings.stream_ahead,
-        )
+        async with _opened_cache(runtime, settings) as cache:
+            yield Embedder(
+                facts=encoder.facts,
+                tokenizer=tokenizer,
+                batcher=batcher,
+                cache=cache,
+                blocking=runtime.blocking,
+                prefixes=Prefixes(settings.query_prefix, settings.document_prefix),
+                shortens=settings.shortens,
+                stream_ahead=settings.stream_ahead,
+            )
     finally:
         await asyncio.to_thread(engine.close)
+
+
+@asynccontextmanager
+async def _opened_cache(runtime: Runtime, settings: EmbedderSettings) -> AsyncIterator[VectorCache]:
+    """What was computed before; written to the end when the service goes."""
+    disk = Executor(1, name="embedder-cache", waiting=_CACHE_WAITING)
+    secret = await runtime.blocking(cache_secret, settings.service_dir)
+    file = None
+    if settings.cache_bytes:
+        path = settings.service_dir / "vectors.db"
+        file = VectorFile(path, secret, settings.cache_bytes, report=_complain(runtime))
+    cache = VectorCache(secret, file, disk.run)
+    _publish_cache(runtime, cache)
+    try:
+        if file is not None:
+            await disk.run(file.open)
+            runtime.spawn(cache.run(), "cache")
+        yield cache
+        await cache.flush()
+    finally:
+        await asyncio.to_thread(disk.close)
+        if file is not None:
+            file.close()
+
+
+def cache_secret(folder: Path) -> bytes:
+    """The secret of this deployment's cache, made on the first start.  Where it cannot be kept, one for this run."""
+    path = folder / "cache.key"
+    with suppress(OSError):
+        if len(found := path.read_bytes()) == _SECRET_BYTES:
+            return found
+    made = secrets.token_bytes(_SECRET_BYTES)
+    with suppress(OSError, Failure):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, made, mode=0o600)
+    return made
+
+
+def _complain(runtime: Runtime) -> Callable[[str], None]:
+    def report(problem: str) -> None:
+        runtime.log.warning("vector_cache_impaired", problem=problem)
+
+    return report
 
 
 def _load(resolved: models.ResolvedModel, settings: EmbedderSettings, threads: int, runtime: Runtime) -> model.Encoder:
@@ -83,13 +138,41 @@ def _follow(runtime: Runtime) -> Callable[[BaseException | None], None]:
 
 def _publish(runtime: Runtime, batcher: Batcher) -> None:
     """Show the queue's counters to whoever scrapes."""
-    shown = {
-        "trivium_embedder_waiting_tokens": ("Padded tokens in the queue.", lambda: batcher.waiting_tokens),
-        "trivium_embedder_batches": ("Batches computed.", lambda: batcher.counters.batches),
-        "trivium_embedder_tokens": ("Tokens computed, without padding.", lambda: batcher.counters.tokens),
-        "trivium_embedder_padding_tokens": ("Padding computed.", lambda: batcher.counters.padding),
-        "trivium_embedder_shared_texts": ("Texts answered by a twin's vector.", lambda: batcher.counters.shared),
-        "trivium_embedder_dropped_texts": ("Texts whose caller had gone.", lambda: batcher.counters.dropped),
-    }
+    _show(
+        runtime,
+        {
+            "waiting_tokens": ("Padded tokens in the queue.", lambda: batcher.waiting_tokens),
+            "batches": ("Batches computed.", lambda: batcher.counters.batches),
+            "tokens": ("Tokens computed, without padding.", lambda: batcher.counters.tokens),
+            "padding_tokens": ("Padding computed.", lambda: batcher.counters.padding),
+            "shared_texts": ("Texts answered by a twin's vector.", lambda: batcher.counters.shared),
+            "dropped_texts": ("Texts whose caller had gone.", lambda: batcher.counters.dropped),
+        },
+    )
+
+
+def _publish_cache(runtime: Runtime, cache: VectorCache) -> None:
+    """Show what the cache is worth, and what became of its file."""
+    _show(
+        runtime,
+        {
+            "cache_hits": ("Texts whose vector was kept.", lambda: cache.counters.hits),
+            "cache_misses": ("Texts whose vector was not kept.", lambda: cache.counters.misses),
+            "cache_unwritten": ("Vectors that the disk was too slow for.", lambda: cache.counters.unwritten),
+        },
+    )
+    if (file := cache.file) is not None:
+        _show(
+            runtime,
+            {
+                "cache_bytes": ("What the kept vectors take on disk.", lambda: file.counters.bytes),
+                "cache_evicted": ("Vectors that made room for others.", lambda: file.counters.evicted),
+                "cache_errors": ("Times that the disk refused the cache.", lambda: file.counters.errors),
+                "cache_discarded": ("Times that a damaged cache was thrown away.", lambda: file.counters.discarded),
+            },
+        )
+
+
+def _show(runtime: Runtime, shown: Mapping[str, tuple[str, Callable[[], int]]]) -> None:
     for name, (about, value) in shown.items():
-        runtime.metrics.gauge(name, about).set_function(value)
+        runtime.metrics.gauge(f"trivium_embedder_{name}", about).set_function(value)

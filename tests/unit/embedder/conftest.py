@@ -4,8 +4,11 @@ import pytest
 from hypothesis import settings
 
 from services.chassis import models
+from services.chassis.executor import Executor
 from services.embedder import model
 from services.embedder.batching import Batcher
+from services.embedder.cache import VectorCache
+from services.embedder.cache_file import VectorFile
 from services.embedder.embedding import Embedder, Prefixes
 
 settings.register_profile("suite", deadline=None)
@@ -27,21 +30,30 @@ def tokenizer(resolved) -> model.FastTokenizer:
 
 
 @pytest.fixture
-async def embedder(exact, tokenizer):
-    """The real model behind the real queue."""
+def vector_file(tmp_path) -> VectorFile:
+    return VectorFile(tmp_path / "vectors.db", b"s" * 32, 10**9)
+
+
+@pytest.fixture
+async def embedder(exact, tokenizer, vector_file):
+    """The real model behind the real queue, with a cache on disk."""
 
     async def compute(batch):
         return await asyncio.to_thread(exact.compute, batch)
 
     batcher = Batcher(compute, batch_tokens=2048, queue_tokens=100_000)
     running = asyncio.create_task(batcher.run())
+    disk = Executor(1, name="cache")
     yield Embedder(
         facts=exact.facts,
         tokenizer=tokenizer,
         batcher=batcher,
+        cache=VectorCache(vector_file.secret, vector_file, disk.run),
         blocking=asyncio.to_thread,
         prefixes=Prefixes(),
         shortens=False,
         stream_ahead=4,
     )
     running.cancel()
+    disk.close()
+    vector_file.close()

@@ -96,6 +96,44 @@ async def test_identical_texts_of_a_tenant_are_computed_once(bench):
     assert bench.batcher.counters.shared == 20
 
 
+async def test_a_text_that_is_being_computed_is_waited_for_and_not_computed_again(bench):
+    early = bench.submit(ADA, text(1))
+    await bench.arrived.wait()
+    twin, other = bench.submit(ADA_ASKS, text(1)), bench.submit(BEN, text(1))
+    await bench.queued()
+    bench.gate.set()
+    await asyncio.gather(early, twin, other)
+    assert [len(batch.sequences) for batch in bench.batches] == [1, 1]
+    assert bench.batcher.counters.shared == 1
+
+
+async def test_a_twin_at_the_end_of_a_long_lane_is_answered_with_the_first(bench):
+    await blocked(bench)
+    first = bench.submit(ADA, text(1))
+    long = bench.submit(ADA, *(text(n) for n in range(2, 600)))
+    await bench.queued()
+    last = bench.submit(ADA, text(1))
+    await bench.queued()
+    bench.gate.set()
+    await asyncio.gather(first, last)
+    assert not long.done()
+    await long
+    assert bench.batcher.waiting_tokens == 0
+    assert bench.batcher.counters.dropped == 0
+
+
+async def test_a_twin_whose_caller_has_gone_takes_nobody_with_it(bench):
+    await blocked(bench)
+    gone, kept = bench.submit(ADA, text(1)), bench.submit(ADA, text(1))
+    await bench.queued()
+    gone.cancel()
+    await bench.queued()
+    bench.gate.set()
+    assert int((await kept)[0][0]) == 1
+    assert bench.batcher.waiting_tokens == 0
+    assert bench.batcher.counters.dropped == 1
+
+
 async def test_two_tenants_share_no_computation(bench):
     await blocked(bench)
     waiting = [bench.submit(ADA, text(1)), bench.submit(BEN, text(1))]
