@@ -16,7 +16,9 @@ _ELEMENTS: dict[tensor_pb2.Dtype.ValueType, tuple[tensor_pb2.Dtype.ValueType, "n
     tensor_pb2.DTYPE_UNSPECIFIED: (tensor_pb2.DTYPE_FLOAT32, np.dtype("<f4")),
     tensor_pb2.DTYPE_FLOAT32: (tensor_pb2.DTYPE_FLOAT32, np.dtype("<f4")),
     tensor_pb2.DTYPE_FLOAT16: (tensor_pb2.DTYPE_FLOAT16, np.dtype("<f2")),
+    tensor_pb2.DTYPE_INT8: (tensor_pb2.DTYPE_INT8, np.dtype("i1")),
 }
+_GREATEST_INT8 = 127
 
 
 def asking(request: RequestContext) -> Asking:
@@ -35,7 +37,7 @@ def require_dtype(dtype: tensor_pb2.Dtype.ValueType) -> None:
     """Raises FIELD_INVALID unless vectors can be sent in ``dtype``."""
     if dtype not in _ELEMENTS:
         name = tensor_pb2.Dtype.Name(dtype)
-        raise Failure(Reason.FIELD_INVALID, field="dtype", problem=f"{name}: vectors come as FLOAT32 or FLOAT16")
+        raise Failure(Reason.FIELD_INVALID, field="dtype", problem=f"{name}: vectors come as FLOAT32, FLOAT16 or INT8")
 
 
 def from_embedded(embedded: Embedded, dtype: tensor_pb2.Dtype.ValueType) -> pb.EmbedResponse:
@@ -50,8 +52,13 @@ def from_embedded(embedded: Embedded, dtype: tensor_pb2.Dtype.ValueType) -> pb.E
 
 
 def packed(vectors: Vector, dtype: tensor_pb2.Dtype.ValueType) -> tensor_pb2.Tensor:
-    """A matrix as little-endian bytes."""
+    """A matrix as little-endian bytes; as INT8 with a factor a row, by which its greatest element is 127 or -127."""
     sent, element = _ELEMENTS[dtype]
+    if sent == tensor_pb2.DTYPE_INT8:
+        # A row of zeros has any factor.
+        scales = np.maximum(np.abs(vectors).max(axis=1), np.finfo(np.float32).tiny) / np.float32(_GREATEST_INT8)
+        whole = np.rint(vectors / scales[:, None]).astype(element)
+        return tensor_pb2.Tensor(data=whole.tobytes(), dtype=sent, shape=vectors.shape, scales=scales)
     return tensor_pb2.Tensor(data=vectors.astype(element).tobytes(), dtype=sent, shape=vectors.shape)
 
 

@@ -7,12 +7,13 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from trivium.common.v1 import tensor_pb2
 from trivium.embedder.v1 import embedder_pb2 as pb
+from trivium_client.vectors import rows as unpacked_rows
 
 from tests.stack import refused
 
 TEXTS = ["A single crossing costs six crowns.", "The fog horn sounds twice.", "boat " * 300]
 
-DTYPES = (tensor_pb2.DTYPE_FLOAT32, tensor_pb2.DTYPE_FLOAT16)
+DTYPES = (tensor_pb2.DTYPE_FLOAT32, tensor_pb2.DTYPE_FLOAT16, tensor_pb2.DTYPE_INT8)
 
 
 def matrix(tensor: tensor_pb2.Tensor) -> np.ndarray:
@@ -38,6 +39,16 @@ def test_half_precision_is_the_same_vector_in_half_the_bytes(embedder):
     assert np.array_equal(matrix(whole).astype("<f2"), matrix(half))
 
 
+def test_a_byte_an_element_is_the_same_vector_to_half_a_step_and_the_sdk_unpacks_it(embedder):
+    whole = matrix(embedder.Embed(pb.EmbedRequest(texts=TEXTS)).embeddings)
+    small = embedder.Embed(pb.EmbedRequest(texts=TEXTS, dtype=tensor_pb2.DTYPE_INT8)).embeddings
+    assert len(small.data) * 4 == whole.nbytes
+    unpacked = np.array(unpacked_rows(small))
+    assert np.all(np.abs(unpacked - whole) <= np.array(small.scales)[:, None] * 0.501)
+    cosines = np.sum(unpacked * whole, axis=1) / np.linalg.norm(unpacked, axis=1)
+    assert cosines.min() > 0.9995
+
+
 def test_a_text_gets_the_same_bits_alone_and_in_a_crowd(embedder):
     texts = [f"Boat {n} takes {n % 7 + 2} crowns from stage {n % 5}" for n in range(60)]
     together = matrix(embedder.Embed(pb.EmbedRequest(texts=texts)).embeddings)
@@ -50,11 +61,11 @@ def test_a_stream_answers_each_request_in_order(embedder):
     def requests():
         for n in range(12):
             texts = [f"passage {n} {at} " + "word " * ((n * 5) % 40) for at in range(n % 3 + 1)]
-            yield pb.EmbedStreamRequest(request=pb.EmbedRequest(texts=texts, dtype=DTYPES[n % 2]))
+            yield pb.EmbedStreamRequest(request=pb.EmbedRequest(texts=texts, dtype=DTYPES[n % 3]))
 
     answers = list(embedder.EmbedStream(requests()))
     assert [len(answer.response.token_counts) for answer in answers] == [n % 3 + 1 for n in range(12)]
-    assert [answer.response.embeddings.dtype for answer in answers] == [DTYPES[n % 2] for n in range(12)]
+    assert [answer.response.embeddings.dtype for answer in answers] == [DTYPES[n % 3] for n in range(12)]
 
 
 def test_a_stream_ends_with_the_failure_of_its_request(embedder):
@@ -70,7 +81,7 @@ def test_a_stream_ends_with_the_failure_of_its_request(embedder):
         (pb.EmbedRequest(texts=["x"], model="another"), "EMBEDDING_MODEL_NOT_FOUND"),
         (pb.EmbedRequest(texts=["x", " "]), "TEXT_EMPTY"),
         (pb.EmbedRequest(texts=["x"], dimensions=100), "FIELD_INVALID"),
-        (pb.EmbedRequest(texts=["x"], dtype=tensor_pb2.DTYPE_INT8), "FIELD_INVALID"),
+        (pb.EmbedRequest(texts=["x"], dtype=tensor_pb2.DTYPE_BFLOAT16), "FIELD_INVALID"),
     ],
 )
 def test_a_request_that_cannot_be_served_says_why(embedder, request_, reason):

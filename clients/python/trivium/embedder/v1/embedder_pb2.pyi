@@ -102,7 +102,9 @@ class EmbedRequest(_message.Message):
     role: Global___TextRole.ValueType
     """What the texts are for."""
     dtype: _tensor_pb2.Dtype.ValueType
-    """Element type of the answer; default FLOAT32."""
+    """Element type of the answer: FLOAT32 (the default), FLOAT16 or INT8. An INT8 vector is symmetric and has a factor of its
+    own, the greatest absolute element over 127, in `embeddings.scales`: value = element * scale, off by half of it at most.
+    """
     dimensions: _builtins.int
     """Keep only the first dimensions and normalise again; 0 keeps all. Only for models trained for it."""
     @_builtins.property
