@@ -236,6 +236,11 @@ class Reason(Enum):
         "trivium.retriever.v1.Collection",
     )
     DOCUMENT_EMPTY = Entry(Code.INVALID_ARGUMENT, "The document {name} holds no text: nothing in it could be found.")
+    DOCUMENT_ID_TAKEN = Entry(
+        Code.ALREADY_EXISTS,
+        "The id {name} cannot be used by this caller in this collection. Choose another, or ask an owner of the tenant.",
+        "trivium.retriever.v1.Document",
+    )
     DOCUMENT_NOT_FOUND = Entry(Code.NOT_FOUND, "No document is named {name}.", "trivium.retriever.v1.Document")
     DOCUMENT_NOT_PARSED = Entry(
         Code.INVALID_ARGUMENT, "The document {name} could not be split: {problem}. Split it, or send it as plain text."
@@ -255,6 +260,12 @@ class Reason(Enum):
         "The collection {name} holds vectors of the model {pinned}; the embedder now serves {serving}. Vectors of two "
         "models cannot be compared: serve the first one again, or put the documents into a new collection.",
         "trivium.retriever.v1.Collection",
+    )
+    FILTER_INVALID = Entry(Code.INVALID_ARGUMENT, "The filter on {name} cannot be applied: {problem}.")
+    FILTER_TYPE_MISMATCH = Entry(
+        Code.INVALID_ARGUMENT,
+        "The metadata {name} are of type {stored} in these collections, and the filter's {operator} looks for {asked}. "
+        "{remedy}.",
     )
     SPAN_OUT_OF_RANGE = Entry(
         Code.OUT_OF_RANGE, "Characters [{start}, {end}) are not all inside the version, which has {characters}."

@@ -16,6 +16,7 @@ from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey, once
 from services.retriever import catalog, storing
+from services.retriever.readers import SERVICE, Viewer, may_read, readable
 from services.retriever.store import ChunkRow, DocumentRow, VersionRow, in_turn
 from services.retriever.storing import Put
 from services.retriever.texts import NormalisedText
@@ -42,6 +43,9 @@ class Document:
     chunks_embedded: int
     chunks_reused: int
     source_sha256: str = ""
+    readers: tuple[str, ...] = ()
+    # As ``attributes.encoded`` writes it.
+    attributes_json: str = "{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,8 @@ class Documents:
         """Store a document or its next version, durable and queued when this returns.
 
         Text that is there already makes no version; another title or media type only has
-        it indexed again, other metadata count at once.  Raises COLLECTION_NOT_FOUND.
+        it indexed again, other metadata and readers count at once.  Raises COLLECTION_NOT_FOUND,
+        DOCUMENT_ID_TAKEN and FIELD_INVALID.
         """
 
         def effect(session: Session) -> str:
@@ -100,22 +105,25 @@ class Documents:
             return json.dumps(asdict(Stored(shown(row, put.collection), new_version)))
 
         answer = json.loads(await self._database.write(lambda session: once(session, key, lambda: effect(session))))
-        return Stored(Document(**answer["document"]), answer["new_version"])
+        shown_then = {**answer["document"], "readers": tuple(answer["document"].get("readers", ()))}
+        return Stored(Document(**shown_then), answer["new_version"])
 
-    async def get(self, tenant: str, collection: str, document: str) -> Document:
+    async def get(self, tenant: str, collection: str, document: str, viewer: Viewer = SERVICE) -> Document:
         """The document.  Raises COLLECTION_NOT_FOUND and DOCUMENT_NOT_FOUND."""
         return await self._database.read(
-            lambda session: shown(require(session, tenant, collection, document), collection)
+            lambda session: shown(require(session, tenant, collection, document, viewer), collection)
         )
 
-    async def page(self, tenant: str, collection: str, after: str, most: int) -> list[Document]:
+    async def page(
+        self, tenant: str, collection: str, after: str, most: int, viewer: Viewer = SERVICE
+    ) -> list[Document]:
         """Documents by id, those behind ``after``.  Raises COLLECTION_NOT_FOUND."""
 
         def query(session: Session) -> list[Document]:
             number = catalog.require(session, tenant, collection).number
             rows = (
                 select(DocumentRow)
-                .where(DocumentRow.collection_number == number, DocumentRow.document > after)
+                .where(DocumentRow.collection_number == number, DocumentRow.document > after, readable(viewer))
                 .order_by(DocumentRow.document)
                 .limit(most)
             )
@@ -124,12 +132,18 @@ class Documents:
         return await self._database.read(query)
 
     async def versions(
-        self, tenant: str, collection: str, document: str, before: int | None, most: int
+        self,
+        tenant: str,
+        collection: str,
+        document: str,
+        before: int | None,
+        most: int,
+        viewer: Viewer = SERVICE,
     ) -> list[Version]:
         """Versions, newest first, those stored before sequence ``before``.  Raises as :meth:`get`."""
 
         def query(session: Session) -> list[Version]:
-            row = require(session, tenant, collection, document)
+            row = require(session, tenant, collection, document, viewer)
             rows = select(VersionRow).where(VersionRow.document_number == row.number)
             if before is not None:
                 rows = rows.where(VersionRow.sequence < before)
@@ -141,7 +155,16 @@ class Documents:
 
         return await self._database.read(query)
 
-    async def text(self, tenant: str, collection: str, document: str, version: str, start: int, end: int) -> Excerpt:
+    async def text(
+        self,
+        tenant: str,
+        collection: str,
+        document: str,
+        version: str,
+        start: int,
+        end: int,
+        viewer: Viewer = SERVICE,
+    ) -> Excerpt:
         """Characters [start, end) of a version, of the serving one when it is empty; ``end`` 0 means the end.
 
         An answer holds 1 MiB at most; more is read from where it ends.  Raises also
@@ -149,7 +172,7 @@ class Documents:
         """
 
         def query(session: Session) -> Excerpt:
-            row = require(session, tenant, collection, document)
+            row = require(session, tenant, collection, document, viewer)
             wanted = version or row.serving_version or row.newest_version
             held = VersionRow.document_number == row.number, VersionRow.version == wanted
             characters = session.scalar(select(VersionRow.characters).where(*held))
@@ -164,12 +187,12 @@ class Documents:
 
         return await self._database.read(query)
 
-    async def delete(self, tenant: str, collection: str, document: str) -> Removed:
+    async def delete(self, tenant: str, collection: str, document: str, viewer: Viewer = SERVICE) -> Removed:
         """Delete the document with all its versions.  Raises as :meth:`get`."""
 
         def change(session: Session) -> Removed:
             in_turn(session, tenant)
-            row = require(session, tenant, collection, document)
+            row = require(session, tenant, collection, document, viewer)
             mine = ChunkRow.document_number == row.number
             chunks = tuple(session.scalars(select(ChunkRow.chunk).where(mine)))
             digests = catalog.digests_of(session, mine)
@@ -199,13 +222,15 @@ def shown(row: DocumentRow, collection: str) -> Document:
         chunks_embedded=row.chunks_embedded,
         chunks_reused=row.chunks_reused,
         source_sha256=row.source_sha256,
+        readers=tuple(json.loads(row.readers_json)),
+        attributes_json=row.attributes_json,
     )
 
 
-def require(session: Session, tenant: str, collection: str, document: str) -> DocumentRow:
-    """The tenant's document.  Raises COLLECTION_NOT_FOUND and DOCUMENT_NOT_FOUND."""
+def require(session: Session, tenant: str, collection: str, document: str, viewer: Viewer = SERVICE) -> DocumentRow:
+    """The tenant's document, where the viewer may read it.  Raises COLLECTION_NOT_FOUND and DOCUMENT_NOT_FOUND."""
     row = storing.find(session, catalog.require(session, tenant, collection).number, document)
-    if row is None:
+    if row is None or not may_read(session, row, viewer):
         raise Failure(Reason.DOCUMENT_NOT_FOUND, name=document, field="document")
     return row
 

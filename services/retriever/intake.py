@@ -14,9 +14,11 @@ from typing import Any
 from services.chassis.idempotency import IdempotencyKey
 from services.chassis.streams import Chunk, partial_path, receive
 from services.retriever import texts
+from services.retriever.attributes import Attributes
 from services.retriever.catalog import Collections
 from services.retriever.changes import Changes
 from services.retriever.documents import Documents, Stored
+from services.retriever.readers import Viewer
 from services.retriever.storing import Put
 
 
@@ -29,6 +31,10 @@ class Draft:
     title: str
     media_type: str
     metadata: Mapping[str, str]
+    attributes: Attributes
+    readers: tuple[str, ...]
+    # Who stores it.
+    viewer: Viewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +62,22 @@ class Intake:
     async def put(self, tenant: str, draft: Draft, content: bytes, key: IdempotencyKey) -> Stored:
         """Store a document or its next version.
 
-        Raises COLLECTION_NOT_FOUND, DOCUMENT_TOO_LARGE, DOCUMENT_NOT_TEXT, DOCUMENT_EMPTY
-        and REQUEST_ID_REUSED.
+        Raises COLLECTION_NOT_FOUND, DOCUMENT_TOO_LARGE, DOCUMENT_NOT_TEXT, DOCUMENT_EMPTY,
+        DOCUMENT_ID_TAKEN, FIELD_INVALID and REQUEST_ID_REUSED.
         """
         source = texts.Source(draft.document, draft.media_type, content)
         # Before the collection is looked for: who makes one on COLLECTION_NOT_FOUND makes none for refused bytes.
         text = await self.blocking(texts.read, source, self.limit_bytes)
         number = await self.collections.number(tenant, draft.collection)
-        named = Put(draft.collection, draft.document, draft.title, draft.metadata)
+        named = Put(
+            draft.collection,
+            draft.document,
+            draft.title,
+            draft.metadata,
+            draft.attributes,
+            draft.readers,
+            draft.viewer,
+        )
         stored = await self.documents.put(tenant, named, text, key)
         self.wake()
         self.changes.tell(number)

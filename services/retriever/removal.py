@@ -14,6 +14,7 @@ from services.retriever.changes import Changes
 from services.retriever.documents import Documents
 from services.retriever.gates import Gates
 from services.retriever.index import Index
+from services.retriever.readers import SERVICE, Viewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +29,17 @@ class Removal:
     blocking: Callable[..., Awaitable[Any]]
     _under_way: set[asyncio.Task[int]] = field(default_factory=set)
 
-    async def document(self, tenant: str, collection: str, document: str) -> int:
+    async def document(self, tenant: str, collection: str, document: str, viewer: Viewer = SERVICE) -> int:
         """Delete a document with all its versions; the chunks that left the index.
 
         Raises COLLECTION_NOT_FOUND and DOCUMENT_NOT_FOUND.
         """
         number = await self.collections.number(tenant, collection)
-        return await self._to_the_end(self._document(number, tenant, collection, document))
+        return await self._to_the_end(self._document(number, tenant, collection, document, viewer))
 
-    async def _document(self, number: int, tenant: str, collection: str, document: str) -> int:
+    async def _document(self, number: int, tenant: str, collection: str, document: str, viewer: Viewer) -> int:
         async with self.gates.change(number):
-            removed = await self.documents.delete(tenant, collection, document)
+            removed = await self.documents.delete(tenant, collection, document, viewer)
             await self.blocking(self.index.replace, removed.collection_number, (), removed.chunks)
         self.changes.tell(number)
         return len(removed.chunks)

@@ -7,7 +7,6 @@ Invariants: every hit is of a serving version; its text is the version's charact
 import json
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -16,76 +15,17 @@ from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
-from services.retriever import catalog, fusion
+from services.retriever import catalog, filters, fusion, selecting
 from services.retriever.embeddings import Embeddings
 from services.retriever.gates import Gates
 from services.retriever.index import Index, Vector
 from services.retriever.keywords import words
 from services.retriever.publishing import model_changed
+from services.retriever.question import Found, Fusion, Hit, Mode, Question
 from services.retriever.stopwatch import Stopwatch
-from services.retriever.store import ChunkRow, CollectionRow, DocumentRow, MetadataRow
+from services.retriever.store import ChunkRow, CollectionRow, DocumentRow
 
 _BATCH = 500
-
-
-class Mode(StrEnum):
-    """Which arms look."""
-
-    HYBRID = "hybrid"
-    DENSE = "dense"
-    SPARSE = "sparse"
-
-
-class Fusion(StrEnum):
-    """How two lists become one."""
-
-    SCORE = "score"
-    RANK = "rank"
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is looked for, where and how.  Empty ``documents`` means all."""
-
-    collections: tuple[str, ...]
-    queries: tuple[str, ...]
-    top_k: int
-    mode: Mode
-    fusion: Fusion
-    dense_weight: float
-    metadata_equals: Mapping[str, str]
-    documents: tuple[str, ...]
-
-    @property
-    def filtered(self) -> bool:
-        """Whether only some chunks may be found."""
-        return bool(self.metadata_equals or self.documents)
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A passage.  A score of an arm is None when that arm did not find it."""
-
-    collection: str
-    document: str
-    version: str
-    chunk: int
-    start: int
-    end: int
-    text: str
-    title: str
-    heading_path: tuple[str, ...]
-    score: float
-    dense_score: float | None
-    sparse_score: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Hits, best first, and the wall time of each stage in seconds."""
-
-    hits: tuple[Hit, ...]
-    seconds: Mapping[str, float]
 
 
 @dataclass(slots=True)
@@ -111,9 +51,11 @@ class Search:
     async def search(self, tenant: str, question: Question) -> Found:
         """Passages for the question.
 
-        Raises QUESTION_EMPTY, COLLECTION_NOT_FOUND, EMBEDDING_MODEL_CHANGED and, unless
-        only keywords are looked for, PEER_UNAVAILABLE.
+        Raises QUESTION_EMPTY, FILTER_INVALID, FILTER_TYPE_MISMATCH, COLLECTION_NOT_FOUND,
+        EMBEDDING_MODEL_CHANGED and, unless only keywords are looked for, PEER_UNAVAILABLE.
         """
+        if question.filter is not None:
+            filters.check(question.filter)
         for query in question.queries:
             if not query.strip():
                 raise Failure(Reason.QUESTION_EMPTY, field="queries")
@@ -125,7 +67,7 @@ class Search:
             vectors = await self._vectors(question, rows)
         numbers = list(dict.fromkeys(row.number for row in rows))
         async with self.gates.search(numbers):
-            allowed = await self._allowed(question, numbers)
+            allowed = await self.database.read(lambda session: selecting.allowed(session, numbers, question))
             lists: list[_Lists] = await self.blocking(self._look, question, numbers, vectors, allowed, watch)
             with watch.stage("fuse"):
                 best = _fused(question, lists)[: question.top_k]
@@ -143,20 +85,12 @@ class Search:
                 raise model_changed(row, answer.digest)
         return [np.frombuffer(packed, dtype="<f2").astype(np.float32) for packed in answer.packed]
 
-    async def _allowed(self, question: Question, numbers: list[int]) -> dict[int, frozenset[int]] | None:
-        """By collection the chunks that the filters leave; None without filters."""
-        if not question.filtered:
-            return None
-        return await self.database.read(
-            lambda session: {number: _passing(session, number, question) for number in numbers}
-        )
-
     def _look(
         self,
         question: Question,
         numbers: list[int],
         vectors: list[Vector] | None,
-        allowed: Mapping[int, Collection[int]] | None,
+        allowed: Mapping[int, Collection[int] | None],
         watch: Stopwatch,
     ) -> list[_Lists]:
         """Both arms over every collection, for each query.  Blocks."""
@@ -166,7 +100,7 @@ class Search:
             lists = _Lists()
             wanted = words(query) if question.mode is not Mode.DENSE else ()
             for number in numbers:
-                only = None if allowed is None else allowed[number]
+                only = allowed[number]
                 matching: Mapping[int, float] = {}
                 with watch.stage("sparse"):
                     if wanted:
@@ -214,23 +148,6 @@ def _fused_arms(question: Question, lists: _Lists) -> dict[int, float]:
         return fusion.by_score(lists.near, lists.sparse, question.dense_weight)
     arms = (lists.dense, lists.sparse)
     return fusion.by_rank([[hit.chunk for hit in fusion.ordered(arm)] for arm in arms])
-
-
-def _passing(session: Session, number: int, question: Question) -> frozenset[int]:
-    """The collection's chunks whose documents pass the filters."""
-    query = (
-        select(ChunkRow.chunk)
-        .join(DocumentRow, DocumentRow.number == ChunkRow.document_number)
-        .where(ChunkRow.collection_number == number)
-    )
-    if question.documents:
-        query = query.where(DocumentRow.document.in_(question.documents))
-    for name, value in question.metadata_equals.items():
-        pair = select(MetadataRow.name).where(
-            MetadataRow.document_number == DocumentRow.number, MetadataRow.name == name, MetadataRow.value == value
-        )
-        query = query.where(pair.exists())
-    return frozenset(session.scalars(query))
 
 
 def _rows(session: Session, tenant: str, chunks: list[int]) -> dict[int, dict[str, Any]]:

@@ -8,20 +8,19 @@ from trivium.retriever.v1 import retriever_pb2 as pb
 from trivium.retriever.v1 import retriever_pb2_grpc
 
 from services.chassis import paging
-from services.chassis.context import Role
 from services.chassis.errors import unimplemented
 from services.chassis.idempotency import key_for
 from services.chassis.interceptors.call import MethodPolicy
-from services.retriever import wire
+from services.retriever import wire, wire_search
+from services.retriever.readers import WRITERS
 from services.retriever.verbs import Verbs
 
-_WRITERS = frozenset({Role.MEMBER, Role.OWNER, Role.ADMIN})
 _WRITES = (
     "CreateCollection", "UpdateCollection", "DeleteCollection", "PutDocument", "UploadDocument", "DeleteDocument",
     "IngestSource", "Reembed",
 )  # fmt: skip
 
-POLICIES = {name: MethodPolicy(roles=_WRITERS) for name in _WRITES}
+POLICIES = {name: MethodPolicy(roles=WRITERS) for name in _WRITES}
 
 
 class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
@@ -80,47 +79,51 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         return wire.upload_response(stored)
 
     async def GetDocument(self, request: pb.GetDocumentRequest, context: Any) -> pb.GetDocumentResponse:
-        found = await self._do.documents.get(wire.tenant(), request.collection, request.document)
+        viewer = wire.viewer(request.as_readers)
+        found = await self._do.documents.get(wire.tenant(), request.collection, request.document, viewer)
         return pb.GetDocumentResponse(document=wire.document(found))
 
     async def ListDocuments(self, request: pb.ListDocumentsRequest, context: Any) -> pb.ListDocumentsResponse:
-        size = paging.size_of(request.page_size)
+        size, viewer = paging.size_of(request.page_size), wire.viewer(request.as_readers)
         (after,) = paging.decode(request.page_token, [str], request.collection) or ("",)
-        found = await self._do.documents.page(wire.tenant(), request.collection, str(after), size + 1)
+        found = await self._do.documents.page(wire.tenant(), request.collection, str(after), size + 1, viewer)
         more = paging.encode([found[size - 1].document], request.collection) if len(found) > size else ""
         return pb.ListDocumentsResponse(documents=[wire.document(item) for item in found[:size]], next_page_token=more)
 
     async def ListDocumentVersions(
         self, request: pb.ListDocumentVersionsRequest, context: Any
     ) -> pb.ListDocumentVersionsResponse:
-        size = paging.size_of(request.page_size)
+        size, viewer = paging.size_of(request.page_size), wire.viewer(request.as_readers)
         filters = request.collection, request.document
         before = paging.number(request.page_token, *filters)
-        found = await self._do.documents.versions(wire.tenant(), *filters, before, size + 1)
+        found = await self._do.documents.versions(wire.tenant(), *filters, before, size + 1, viewer)
         more = paging.encode([found[size - 1].sequence], *filters) if len(found) > size else ""
         return pb.ListDocumentVersionsResponse(
             versions=[wire.version(item) for item in found[:size]], next_page_token=more
         )
 
     async def GetDocumentText(self, request: pb.GetDocumentTextRequest, context: Any) -> pb.GetDocumentTextResponse:
-        excerpt = await self._do.documents.text(
-            wire.tenant(), request.collection, request.document, request.version, request.start, request.end
-        )
+        span = request.version, request.start, request.end
+        viewer = wire.viewer(request.as_readers)
+        excerpt = await self._do.documents.text(wire.tenant(), request.collection, request.document, *span, viewer)
         return wire.excerpt(excerpt)
 
     async def DeleteDocument(self, request: pb.DeleteDocumentRequest, context: Any) -> pb.DeleteDocumentResponse:
-        chunks = await self._do.removal.document(wire.tenant(), request.collection, request.document)
+        viewer = wire.viewer(())
+        chunks = await self._do.removal.document(wire.tenant(), request.collection, request.document, viewer)
         return pb.DeleteDocumentResponse(chunks=chunks)
 
     async def WatchIngestion(
         self, request: pb.WatchIngestionRequest, context: Any
     ) -> AsyncIterator[pb.WatchIngestionResponse]:
-        async with aclosing(self._do.watching.follow(wire.tenant(), request.collection, request.document)) as beats:
+        watched = request.collection, request.document, wire.viewer(request.as_readers)
+        async with aclosing(self._do.watching.follow(wire.tenant(), *watched)) as beats:
             async for beat in beats:
                 yield wire.beat(beat)
 
     async def Search(self, request: pb.SearchRequest, context: Any) -> pb.SearchResponse:
-        return wire.found(await self._do.search.search(wire.tenant(), wire.question(request, self._do.dense_weight)))
+        question = wire_search.question(request, self._do.dense_weight)
+        return wire_search.found(await self._do.search.search(wire.tenant(), question))
 
     async def GetStatistics(self, request: pb.GetStatisticsRequest, context: Any) -> pb.GetStatisticsResponse:
         return wire.statistics(await self._do.collections.statistics(wire.tenant(), request.collection))

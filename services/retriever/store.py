@@ -7,6 +7,7 @@ document are those of its serving version and no others.
 from sqlalchemy import (
     BigInteger,
     Connection,
+    Double,
     Float,
     ForeignKey,
     ForeignKeyConstraint,
@@ -19,12 +20,15 @@ from sqlalchemy import (
     event,
     update,
 )
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from services.chassis.database import take_turn
 
 # SQLite numbers rows by itself only where the type is exactly INTEGER.
 _Number = BigInteger().with_variant(Integer(), "sqlite")
+# Compared by code points, as SQLite and Python do, whatever the server's locale.
+_OrderedText = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 
 
 class Base(DeclarativeBase):
@@ -79,6 +83,10 @@ class DocumentRow(Base):
     title: Mapped[str] = mapped_column(String(512), default="")
     media_type: Mapped[str] = mapped_column(String(128))
     metadata_json: Mapped[str] = mapped_column(Text, default="{}")
+    attributes_json: Mapped[str] = mapped_column(Text, default="{}")
+    readers_json: Mapped[str] = mapped_column(Text, default="[]")
+    # The principal that stored it first, who may always manage it.
+    stored_by: Mapped[str] = mapped_column(String(128), default="")
     newest_version: Mapped[str] = mapped_column(String(64))
     # Of the bytes that came last; several byte strings may be one normalised text.
     source_sha256: Mapped[str] = mapped_column(String(64), default="", server_default="")
@@ -109,17 +117,39 @@ def _number_change(_: object, connection: Connection, row: DocumentRow) -> None:
 
 
 class MetadataRow(Base):
-    """One pair of a document's metadata, for filters."""
+    """One value of a document's metadata, for filters; a list has a row for each of its texts, or one without a value."""
 
-    __tablename__ = "document_metadata"
-    __table_args__ = (Index("ix_document_metadata_pair", "collection_number", "name", "value"),)
+    __tablename__ = "document_values"
+    __table_args__ = (Index("ix_document_values_name", "collection_number", "name", "kind"),)
     document_number: Mapped[int] = mapped_column(
         _Number, ForeignKey("documents.number", ondelete="CASCADE"), primary_key=True
     )
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    place: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     tenant: Mapped[str] = mapped_column(String(128))
     collection_number: Mapped[int] = mapped_column(_Number)
-    value: Mapped[str] = mapped_column(Text)
+    # The name of an ``attributes.Kind``.
+    kind: Mapped[str] = mapped_column(String(8))
+    text: Mapped[str | None] = mapped_column(_OrderedText)
+    # The text without its case.
+    folded: Mapped[str | None] = mapped_column(_OrderedText)
+    # Of a number; of a flag, 0 or 1.
+    number: Mapped[float | None] = mapped_column(Double)
+    # Of a moment.
+    micros: Mapped[int | None] = mapped_column(_Number)
+
+
+class ReaderRow(Base):
+    """One id that may read a document.  A document without any is everybody's."""
+
+    __tablename__ = "document_readers"
+    __table_args__ = (Index("ix_document_readers_collection", "collection_number"),)
+    document_number: Mapped[int] = mapped_column(
+        _Number, ForeignKey("documents.number", ondelete="CASCADE"), primary_key=True
+    )
+    reader: Mapped[str] = mapped_column(String(128), primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(128))
+    collection_number: Mapped[int] = mapped_column(_Number)
 
 
 class VersionRow(Base):

@@ -14,6 +14,7 @@ from services.chassis.database import Database
 from services.retriever import catalog
 from services.retriever.changes import Changes
 from services.retriever.documents import Document, require, shown
+from services.retriever.readers import SERVICE, Viewer, readable
 from services.retriever.states import State
 from services.retriever.store import DocumentRow
 
@@ -22,7 +23,7 @@ _PAGE = 200
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """A document's state, and how many of its collection wait or run."""
+    """A document's state, and how many of its collection, that the viewer may read, wait or run."""
 
     document: Document
     pending: int
@@ -30,11 +31,12 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What to watch: a collection, or one document of it (0: all)."""
+    """What to watch: a collection, or one document of it (0: all), as far as the viewer may read."""
 
     collection: str
     number: int
     document_number: int
+    viewer: Viewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +54,11 @@ class Watching:
     database: Database
     changes: Changes
 
-    async def follow(self, tenant: str, collection: str, document: str) -> AsyncGenerator[Beat]:
+    async def follow(
+        self, tenant: str, collection: str, document: str, viewer: Viewer = SERVICE
+    ) -> AsyncGenerator[Beat]:
         """States of a document, or of all when it is empty.  Raises COLLECTION_NOT_FOUND and DOCUMENT_NOT_FOUND."""
-        watched = await self.database.read(lambda session: _find(session, tenant, collection, document))
+        watched = await self.database.read(lambda session: _find(session, tenant, collection, document, viewer))
         cursor = 0
         while True:
             changed = self.changes.next(watched.number)
@@ -72,18 +76,17 @@ class Watching:
         return await self.database.read(lambda session: _look(session, watched, cursor))
 
 
-def _find(session: Session, tenant: str, collection: str, document: str) -> Watched:
+def _find(session: Session, tenant: str, collection: str, document: str, viewer: Viewer) -> Watched:
     number = catalog.require(session, tenant, collection).number
-    one = require(session, tenant, collection, document).number if document else 0
-    return Watched(collection, number, one)
+    one = require(session, tenant, collection, document, viewer).number if document else 0
+    return Watched(collection, number, one, viewer)
 
 
 def _look(session: Session, watched: Watched, cursor: int) -> _Look:
-    unfinished = DocumentRow.collection_number == watched.number, DocumentRow.state.in_(State.unfinished())
+    mine = DocumentRow.collection_number == watched.number, readable(watched.viewer)
+    unfinished = *mine, DocumentRow.state.in_(State.unfinished())
     pending = catalog.count(session, DocumentRow, *unfinished)
-    query = select(DocumentRow).where(
-        DocumentRow.collection_number == watched.number, DocumentRow.change_sequence > cursor
-    )
+    query = select(DocumentRow).where(*mine, DocumentRow.change_sequence > cursor)
     waits = pending
     if watched.document_number:
         query = query.where(DocumentRow.number == watched.document_number)

@@ -1,7 +1,7 @@
-"""Between protobuf and the domain of the retriever: the only file that knows both."""
+"""Between protobuf and the domain of the retriever: collections and documents."""
 
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from trivium.common.v1 import transfer_pb2
@@ -10,10 +10,12 @@ from trivium.retriever.v1 import retriever_pb2 as pb
 from services.chassis.context import current
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey, key_for
+from services.retriever import wire_values
+from services.retriever.attributes import decoded
 from services.retriever.catalog import Collection, Statistics
 from services.retriever.documents import Document, Excerpt, Stored, Version
 from services.retriever.intake import Announced, Draft, with_content
-from services.retriever.search import Found, Fusion, Hit, Mode, Question
+from services.retriever.readers import Viewer, manager
 from services.retriever.states import State
 from services.retriever.watching import Beat
 
@@ -24,19 +26,16 @@ _STATES = {
     State.FAILED: pb.INGESTION_STATE_FAILED,
     State.SUPERSEDED: pb.INGESTION_STATE_SUPERSEDED,
 }
-_MODES = {
-    pb.SEARCH_MODE_UNSPECIFIED: Mode.HYBRID,
-    pb.SEARCH_MODE_HYBRID: Mode.HYBRID,
-    pb.SEARCH_MODE_DENSE: Mode.DENSE,
-    pb.SEARCH_MODE_SPARSE: Mode.SPARSE,
-}
-_FUSIONS = {pb.FUSION_UNSPECIFIED: Fusion.SCORE, pb.FUSION_SCORE: Fusion.SCORE, pb.FUSION_RANK: Fusion.RANK}
-DEFAULT_TOP_K = 10
 
 
 def tenant() -> str:
     """Whose call this is."""
     return current().tenant_id
+
+
+def viewer(as_readers: Iterable[str]) -> Viewer:
+    """Who looks at documents one by one.  Raises ROLE_MISSING."""
+    return manager(current(), as_readers)
 
 
 def _time(seconds: float) -> Timestamp:
@@ -71,7 +70,16 @@ def statistics(value: Statistics) -> pb.GetStatisticsResponse:
 
 def draft(header: pb.DocumentHeader) -> Draft:
     """What a header asks to be stored."""
-    return Draft(header.collection, header.document, header.title, header.media_type, dict(header.metadata))
+    return Draft(
+        header.collection,
+        header.document,
+        header.title,
+        header.media_type,
+        dict(header.metadata),
+        {name: wire_values.value(message) for name, message in header.typed_metadata.items()},
+        tuple(header.readers),
+        viewer(()),
+    )
 
 
 def put_key(request: pb.PutDocumentRequest) -> IdempotencyKey:
@@ -124,6 +132,8 @@ def document(value: Document) -> pb.Document:
         chunks_embedded=value.chunks_embedded,
         chunks_reused=value.chunks_reused,
         source_sha256=value.source_sha256,
+        readers=value.readers,
+        typed_metadata={name: wire_values.shown(it) for name, it in decoded(value.attributes_json).items()},
     )
 
 
@@ -156,42 +166,3 @@ def excerpt(value: Excerpt) -> pb.GetDocumentTextResponse:
 def beat(value: Beat) -> pb.WatchIngestionResponse:
     """One message of a watch."""
     return pb.WatchIngestionResponse(document=document(value.document), pending=value.pending)
-
-
-def question(request: pb.SearchRequest, dense_weight: float) -> Question:
-    """What to find; ``dense_weight`` is for who states none."""
-    return Question(
-        collections=tuple(request.collections),
-        queries=tuple(request.queries),
-        top_k=request.top_k or DEFAULT_TOP_K,
-        mode=_MODES[request.mode],
-        fusion=_FUSIONS[request.fusion],
-        dense_weight=request.dense_weight if request.HasField("dense_weight") else dense_weight,
-        metadata_equals=dict(request.metadata_equals),
-        documents=tuple(request.documents),
-    )
-
-
-def found(value: Found) -> pb.SearchResponse:
-    """Hits and the time that they took."""
-    return pb.SearchResponse(
-        hits=[_hit(item) for item in value.hits],
-        timings=[pb.SearchTiming(stage=stage, seconds=seconds) for stage, seconds in value.seconds.items()],
-    )
-
-
-def _hit(value: Hit) -> pb.Hit:
-    return pb.Hit(
-        collection=value.collection,
-        document=value.document,
-        version=value.version,
-        chunk=f"{value.chunk:016x}",
-        start=value.start,
-        end=value.end,
-        text=value.text,
-        title=value.title,
-        heading_path=value.heading_path,
-        score=value.score,
-        dense_score=value.dense_score,
-        sparse_score=value.sparse_score,
-    )

@@ -113,6 +113,78 @@ FUSION_RANK: Fusion.ValueType  # 2
 """Reciprocal ranks, k = 60."""
 Global___Fusion: _TypeAlias = Fusion  # noqa: Y015
 
+class _FilterOperator:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FilterOperatorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FilterOperator.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FILTER_OPERATOR_UNSPECIFIED: _FilterOperator.ValueType  # 0
+    """Not stated; refused."""
+    FILTER_OPERATOR_EQUAL: _FilterOperator.ValueType  # 1
+    """The value; text, number, flag or time."""
+    FILTER_OPERATOR_NOT_EQUAL: _FilterOperator.ValueType  # 2
+    """Another value of that type: the field is there. To find those without it as well, negate EQUAL."""
+    FILTER_OPERATOR_LESS: _FilterOperator.ValueType  # 3
+    """Less; text (by code points), number or time."""
+    FILTER_OPERATOR_LESS_OR_EQUAL: _FilterOperator.ValueType  # 4
+    """Less or the same."""
+    FILTER_OPERATOR_GREATER: _FilterOperator.ValueType  # 5
+    """Greater."""
+    FILTER_OPERATOR_GREATER_OR_EQUAL: _FilterOperator.ValueType  # 6
+    """Greater or the same."""
+    FILTER_OPERATOR_BETWEEN: _FilterOperator.ValueType  # 7
+    """From the first of two values on and before the second; a range of dates."""
+    FILTER_OPERATOR_IN: _FilterOperator.ValueType  # 8
+    """One of the values."""
+    FILTER_OPERATOR_NOT_IN: _FilterOperator.ValueType  # 9
+    """Another value than these: the field is there."""
+    FILTER_OPERATOR_CONTAINS_ANY: _FilterOperator.ValueType  # 10
+    """A list of texts with one of the values."""
+    FILTER_OPERATOR_CONTAINS_ALL: _FilterOperator.ValueType  # 11
+    """A list of texts with all of the values."""
+    FILTER_OPERATOR_PREFIX: _FilterOperator.ValueType  # 12
+    """A text that begins with the value."""
+    FILTER_OPERATOR_CONTAINS: _FilterOperator.ValueType  # 13
+    """A text with the value inside."""
+    FILTER_OPERATOR_EXISTS: _FilterOperator.ValueType  # 14
+    """The field is there, with any type; takes no value."""
+
+class FilterOperator(_FilterOperator, metaclass=_FilterOperatorEnumTypeWrapper):
+    """How a condition tests a field. A field that a document lacks, or holds with another type, passes none of them."""
+
+FILTER_OPERATOR_UNSPECIFIED: FilterOperator.ValueType  # 0
+"""Not stated; refused."""
+FILTER_OPERATOR_EQUAL: FilterOperator.ValueType  # 1
+"""The value; text, number, flag or time."""
+FILTER_OPERATOR_NOT_EQUAL: FilterOperator.ValueType  # 2
+"""Another value of that type: the field is there. To find those without it as well, negate EQUAL."""
+FILTER_OPERATOR_LESS: FilterOperator.ValueType  # 3
+"""Less; text (by code points), number or time."""
+FILTER_OPERATOR_LESS_OR_EQUAL: FilterOperator.ValueType  # 4
+"""Less or the same."""
+FILTER_OPERATOR_GREATER: FilterOperator.ValueType  # 5
+"""Greater."""
+FILTER_OPERATOR_GREATER_OR_EQUAL: FilterOperator.ValueType  # 6
+"""Greater or the same."""
+FILTER_OPERATOR_BETWEEN: FilterOperator.ValueType  # 7
+"""From the first of two values on and before the second; a range of dates."""
+FILTER_OPERATOR_IN: FilterOperator.ValueType  # 8
+"""One of the values."""
+FILTER_OPERATOR_NOT_IN: FilterOperator.ValueType  # 9
+"""Another value than these: the field is there."""
+FILTER_OPERATOR_CONTAINS_ANY: FilterOperator.ValueType  # 10
+"""A list of texts with one of the values."""
+FILTER_OPERATOR_CONTAINS_ALL: FilterOperator.ValueType  # 11
+"""A list of texts with all of the values."""
+FILTER_OPERATOR_PREFIX: FilterOperator.ValueType  # 12
+"""A text that begins with the value."""
+FILTER_OPERATOR_CONTAINS: FilterOperator.ValueType  # 13
+"""A text with the value inside."""
+FILTER_OPERATOR_EXISTS: FilterOperator.ValueType  # 14
+"""The field is there, with any type; takes no value."""
+Global___FilterOperator: _TypeAlias = FilterOperator  # noqa: Y015
+
 @_typing.final
 class Collection(_message.Message):
     """A set of documents that are searched together."""
@@ -183,6 +255,27 @@ class Document(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class TypedMetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___MetadataValue: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___MetadataValue | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     COLLECTION_FIELD_NUMBER: _builtins.int
     DOCUMENT_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
@@ -196,6 +289,8 @@ class Document(_message.Message):
     CHUNKS_FIELD_NUMBER: _builtins.int
     CHUNKS_EMBEDDED_FIELD_NUMBER: _builtins.int
     CHUNKS_REUSED_FIELD_NUMBER: _builtins.int
+    READERS_FIELD_NUMBER: _builtins.int
+    TYPED_METADATA_FIELD_NUMBER: _builtins.int
     SOURCE_SHA256_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Collection id."""
@@ -229,6 +324,14 @@ class Document(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When the newest version was stored."""
 
+    @_builtins.property
+    def readers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids that may read it; empty means everybody of the tenant."""
+
+    @_builtins.property
+    def typed_metadata(self) -> _containers.MessageMap[_builtins.str, Global___MetadataValue]:
+        """Metadata with types."""
+
     def __init__(
         self,
         *,
@@ -245,15 +348,85 @@ class Document(_message.Message):
         chunks: _builtins.int = ...,
         chunks_embedded: _builtins.int = ...,
         chunks_reused: _builtins.int = ...,
+        readers: _abc.Iterable[_builtins.str] | None = ...,
+        typed_metadata: _abc.Mapping[_builtins.str, Global___MetadataValue] | None = ...,
         source_sha256: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "chunks_embedded", b"chunks_embedded", "chunks_reused", b"chunks_reused", "collection", b"collection", "document", b"document", "media_type", b"media_type", "metadata", b"metadata", "newest_version", b"newest_version", "reason", b"reason", "serving_version", b"serving_version", "source_sha256", b"source_sha256", "state", b"state", "title", b"title", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "chunks_embedded", b"chunks_embedded", "chunks_reused", b"chunks_reused", "collection", b"collection", "document", b"document", "media_type", b"media_type", "metadata", b"metadata", "newest_version", b"newest_version", "readers", b"readers", "reason", b"reason", "serving_version", b"serving_version", "source_sha256", b"source_sha256", "state", b"state", "title", b"title", "typed_metadata", b"typed_metadata", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Document: _TypeAlias = Document  # noqa: Y015
+
+@_typing.final
+class MetadataValue(_message.Message):
+    """A value of metadata: its type decides which filters apply to it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    FLAG_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """Text."""
+    number: _builtins.float
+    """A number; NaN and infinities are refused."""
+    flag: _builtins.bool
+    """Yes or no."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """A moment, kept to the microsecond; a date is its first moment in UTC."""
+
+    @_builtins.property
+    def texts(self) -> Global___TextList:
+        """Several texts, as labels."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        number: _builtins.float = ...,
+        flag: _builtins.bool = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        texts: Global___TextList | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["flag", b"flag", "number", b"number", "text", b"text", "texts", b"texts", "time", b"time", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flag", b"flag", "number", b"number", "text", b"text", "texts", b"texts", "time", b"time", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_value: _TypeAlias = _typing.Literal["text", "number", "flag", "time", "texts"]  # noqa: Y015
+    _WhichOneofArgType_value: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_value) -> _WhichOneofReturnType_value | None: ...
+
+Global___MetadataValue: _TypeAlias = MetadataValue  # noqa: Y015
+
+@_typing.final
+class TextList(_message.Message):
+    """Several texts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The texts, at most 64; order is kept, a repeated one counts once for filters."""
+
+    def __init__(
+        self,
+        *,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TextList: _TypeAlias = TextList  # noqa: Y015
 
 @_typing.final
 class DocumentVersion(_message.Message):
@@ -573,12 +746,35 @@ class DocumentHeader(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class TypedMetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___MetadataValue: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___MetadataValue | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     COLLECTION_FIELD_NUMBER: _builtins.int
     DOCUMENT_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
     MEDIA_TYPE_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    READERS_FIELD_NUMBER: _builtins.int
+    TYPED_METADATA_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Required. Collection id."""
     document: _builtins.str
@@ -593,6 +789,17 @@ class DocumentHeader(_message.Message):
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Metadata that searches can filter by, at most 64 pairs."""
 
+    @_builtins.property
+    def readers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids that may read it: of keys, of an application's own users or of their groups. Empty means everybody of the tenant.
+        Who stored the document first, and the tenant's owners and admins, can manage it all the same. A change counts at
+        once and embeds nothing.
+        """
+
+    @_builtins.property
+    def typed_metadata(self) -> _containers.MessageMap[_builtins.str, Global___MetadataValue]:
+        """Metadata with types, at most 64; a name may not stand in `metadata` as well, whose values are texts to a filter."""
+
     def __init__(
         self,
         *,
@@ -602,10 +809,12 @@ class DocumentHeader(_message.Message):
         media_type: _builtins.str = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         request_id: _builtins.str = ...,
+        readers: _abc.Iterable[_builtins.str] | None = ...,
+        typed_metadata: _abc.Mapping[_builtins.str, Global___MetadataValue] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "document", b"document", "media_type", b"media_type", "metadata", b"metadata", "request_id", b"request_id", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "document", b"document", "media_type", b"media_type", "metadata", b"metadata", "readers", b"readers", "request_id", b"request_id", "title", b"title", "typed_metadata", b"typed_metadata"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -765,19 +974,27 @@ class GetDocumentRequest(_message.Message):
 
     COLLECTION_FIELD_NUMBER: _builtins.int
     DOCUMENT_FIELD_NUMBER: _builtins.int
+    AS_READERS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Required. Collection id."""
     document: _builtins.str
     """Required. Document id."""
+    @_builtins.property
+    def as_readers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Look as these ids and the caller's own, instead of as who manages documents: an application that asks for its end
+        users names them and their groups. Only for roles that may write.
+        """
+
     def __init__(
         self,
         *,
         collection: _builtins.str = ...,
         document: _builtins.str = ...,
+        as_readers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "document", b"document"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_readers", b"as_readers", "collection", b"collection", "document", b"document"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -816,22 +1033,30 @@ class ListDocumentsRequest(_message.Message):
     COLLECTION_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AS_READERS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Required. Collection id."""
     page_size: _builtins.int
     """Most entries to return; default 100, at most 1000."""
     page_token: _builtins.str
     """Where to go on."""
+    @_builtins.property
+    def as_readers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Look as these ids and the caller's own, instead of as who manages documents: an application that asks for its end
+        users names them and their groups. Only for roles that may write.
+        """
+
     def __init__(
         self,
         *,
         collection: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        as_readers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_readers", b"as_readers", "collection", b"collection", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -875,6 +1100,7 @@ class ListDocumentVersionsRequest(_message.Message):
     DOCUMENT_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AS_READERS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Required. Collection id."""
     document: _builtins.str
@@ -883,6 +1109,12 @@ class ListDocumentVersionsRequest(_message.Message):
     """Most entries to return; default 100, at most 1000."""
     page_token: _builtins.str
     """Where to go on."""
+    @_builtins.property
+    def as_readers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Look as these ids and the caller's own, instead of as who manages documents: an application that asks for its end
+        users names them and their groups. Only for roles that may write.
+        """
+
     def __init__(
         self,
         *,
@@ -890,10 +1122,11 @@ class ListDocumentVersionsRequest(_message.Message):
         document: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        as_readers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "document", b"document", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_readers", b"as_readers", "collection", b"collection", "document", b"document", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -938,6 +1171,7 @@ class GetDocumentTextRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     START_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
+    AS_READERS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Required. Collection id."""
     document: _builtins.str
@@ -948,6 +1182,12 @@ class GetDocumentTextRequest(_message.Message):
     """First character, in code points."""
     end: _builtins.int
     """One past the last; 0 means the end, and at most 1 MiB is returned at once."""
+    @_builtins.property
+    def as_readers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Look as these ids and the caller's own, instead of as who manages documents: an application that asks for its end
+        users names them and their groups. Only for roles that may write.
+        """
+
     def __init__(
         self,
         *,
@@ -956,10 +1196,11 @@ class GetDocumentTextRequest(_message.Message):
         version: _builtins.str = ...,
         start: _builtins.int = ...,
         end: _builtins.int = ...,
+        as_readers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "document", b"document", "end", b"end", "start", b"start", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_readers", b"as_readers", "collection", b"collection", "document", b"document", "end", b"end", "start", b"start", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1051,19 +1292,27 @@ class WatchIngestionRequest(_message.Message):
 
     COLLECTION_FIELD_NUMBER: _builtins.int
     DOCUMENT_FIELD_NUMBER: _builtins.int
+    AS_READERS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Required. Collection id."""
     document: _builtins.str
     """Document id; empty means all of the collection."""
+    @_builtins.property
+    def as_readers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Look as these ids and the caller's own, instead of as who manages documents: an application that asks for its end
+        users names them and their groups. Only for roles that may write.
+        """
+
     def __init__(
         self,
         *,
         collection: _builtins.str = ...,
         document: _builtins.str = ...,
+        as_readers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "document", b"document"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_readers", b"as_readers", "collection", b"collection", "document", b"document"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1131,6 +1380,8 @@ class SearchRequest(_message.Message):
     DENSE_WEIGHT_FIELD_NUMBER: _builtins.int
     METADATA_EQUALS_FIELD_NUMBER: _builtins.int
     DOCUMENTS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    AS_READERS_FIELD_NUMBER: _builtins.int
     top_k: _builtins.int
     """Most hits; default 10."""
     mode: Global___SearchMode.ValueType
@@ -1155,6 +1406,16 @@ class SearchRequest(_message.Message):
     def documents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these documents; empty means all."""
 
+    @_builtins.property
+    def filter(self) -> Global___Filter:
+        """Only documents that pass, decided before anything is ranked."""
+
+    @_builtins.property
+    def as_readers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Find what these ids may read, beside the caller's own: an application that asks for its end users names them and
+        their groups. Only for roles that may write. Unlike other calls, a search never shows more to who manages documents.
+        """
+
     def __init__(
         self,
         *,
@@ -1166,16 +1427,124 @@ class SearchRequest(_message.Message):
         dense_weight: _builtins.float | None = ...,
         metadata_equals: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         documents: _abc.Iterable[_builtins.str] | None = ...,
+        filter: Global___Filter | None = ...,
+        as_readers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "dense_weight", b"dense_weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "dense_weight", b"dense_weight", "filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "collections", b"collections", "dense_weight", b"dense_weight", "documents", b"documents", "fusion", b"fusion", "metadata_equals", b"metadata_equals", "mode", b"mode", "queries", b"queries", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "as_readers", b"as_readers", "collections", b"collections", "dense_weight", b"dense_weight", "documents", b"documents", "filter", b"filter", "fusion", b"fusion", "metadata_equals", b"metadata_equals", "mode", b"mode", "queries", b"queries", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dense_weight: _TypeAlias = _typing.Literal["dense_weight"]  # noqa: Y015
     _WhichOneofArgType__dense_weight: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dense_weight) -> _WhichOneofReturnType__dense_weight | None: ...
 
 Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
+
+@_typing.final
+class Filter(_message.Message):
+    """A test on a document's metadata, at most 8 levels deep, with at most 64 conditions and 1,000 values in all. Every test
+    is true or false, never unknown: `negated` passes exactly the documents that its filter does not.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALL_OF_FIELD_NUMBER: _builtins.int
+    ANY_OF_FIELD_NUMBER: _builtins.int
+    NEGATED_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def all_of(self) -> Global___FilterGroup:
+        """All of these."""
+
+    @_builtins.property
+    def any_of(self) -> Global___FilterGroup:
+        """Any of these."""
+
+    @_builtins.property
+    def negated(self) -> Global___Filter:
+        """Not this one."""
+
+    @_builtins.property
+    def condition(self) -> Global___FilterCondition:
+        """One field."""
+
+    def __init__(
+        self,
+        *,
+        all_of: Global___FilterGroup | None = ...,
+        any_of: Global___FilterGroup | None = ...,
+        negated: Global___Filter | None = ...,
+        condition: Global___FilterCondition | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["all_of", b"all_of", "any_of", b"any_of", "condition", b"condition", "negated", b"negated", "test", b"test"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_of", b"all_of", "any_of", b"any_of", "condition", b"condition", "negated", b"negated", "test", b"test"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_test: _TypeAlias = _typing.Literal["all_of", "any_of", "negated", "condition"]  # noqa: Y015
+    _WhichOneofArgType_test: _TypeAlias = _typing.Literal["test", b"test"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_test) -> _WhichOneofReturnType_test | None: ...
+
+Global___Filter: _TypeAlias = Filter  # noqa: Y015
+
+@_typing.final
+class FilterGroup(_message.Message):
+    """Several filters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def filters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Filter]:
+        """The filters, at least one."""
+
+    def __init__(
+        self,
+        *,
+        filters: _abc.Iterable[Global___Filter] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FilterGroup: _TypeAlias = FilterGroup  # noqa: Y015
+
+@_typing.final
+class FilterCondition(_message.Message):
+    """A test of one field."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    IGNORE_CASE_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """Required. Name of the metadata."""
+    operator: Global___FilterOperator.ValueType
+    """Required. How."""
+    ignore_case: _builtins.bool
+    """Whether the case of texts is overlooked, in every script."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetadataValue]:
+        """Against what: values of one type, as many as the operator takes."""
+
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        operator: Global___FilterOperator.ValueType = ...,
+        values: _abc.Iterable[Global___MetadataValue] | None = ...,
+        ignore_case: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "ignore_case", b"ignore_case", "operator", b"operator", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FilterCondition: _TypeAlias = FilterCondition  # noqa: Y015
 
 @_typing.final
 class Hit(_message.Message):

@@ -171,7 +171,7 @@ class RetrieverServiceServicer(object):
     def PutDocument(self, request, context):
         """Adds a document, or a new version of one that exists, and returns as soon as it is durable; WatchIngestion tells the
         rest. The same bytes again make no new version. Fails with INVALID_ARGUMENT / DOCUMENT_NOT_TEXT, DOCUMENT_EMPTY or
-        DOCUMENT_TOO_LARGE.
+        DOCUMENT_TOO_LARGE, ALREADY_EXISTS / DOCUMENT_ID_TAKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -185,14 +185,14 @@ class RetrieverServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetDocument(self, request, context):
-        """Returns a document. Fails with NOT_FOUND / DOCUMENT_NOT_FOUND.
+        """Returns a document. Fails with NOT_FOUND / DOCUMENT_NOT_FOUND, also where it is hidden from the caller.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListDocuments(self, request, context):
-        """Lists a collection's documents by id.
+        """Lists a collection's documents by id, those that are not hidden from the caller.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -228,7 +228,9 @@ class RetrieverServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Search(self, request, context):
-        """Finds passages. Fails with INVALID_ARGUMENT / QUESTION_EMPTY, NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION /
+        """Finds passages that the caller may read. Statistics of keywords are those of the whole collection, so a document that
+        is hidden from the caller moves scores a little and is never told of. Fails with INVALID_ARGUMENT / QUESTION_EMPTY,
+        FILTER_INVALID or FILTER_TYPE_MISMATCH, NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION /
         EMBEDDING_MODEL_CHANGED, UNAVAILABLE / PEER_UNAVAILABLE when a dense search finds no embedder.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

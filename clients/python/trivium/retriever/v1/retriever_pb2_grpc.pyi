@@ -48,14 +48,14 @@ class RetrieverServiceStub:
     PutDocument: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.PutDocumentRequest, _retriever_pb2.PutDocumentResponse]
     """Adds a document, or a new version of one that exists, and returns as soon as it is durable; WatchIngestion tells the
     rest. The same bytes again make no new version. Fails with INVALID_ARGUMENT / DOCUMENT_NOT_TEXT, DOCUMENT_EMPTY or
-    DOCUMENT_TOO_LARGE.
+    DOCUMENT_TOO_LARGE, ALREADY_EXISTS / DOCUMENT_ID_TAKEN.
     """
     UploadDocument: _grpc.StreamUnaryMultiCallable[_retriever_pb2.UploadDocumentRequest, _retriever_pb2.UploadDocumentResponse]
     """Adds a document larger than one message: the header first, then chunks. Fails like PutDocument, and with DIGEST_MISMATCH."""
     GetDocument: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.GetDocumentRequest, _retriever_pb2.GetDocumentResponse]
-    """Returns a document. Fails with NOT_FOUND / DOCUMENT_NOT_FOUND."""
+    """Returns a document. Fails with NOT_FOUND / DOCUMENT_NOT_FOUND, also where it is hidden from the caller."""
     ListDocuments: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.ListDocumentsRequest, _retriever_pb2.ListDocumentsResponse]
-    """Lists a collection's documents by id."""
+    """Lists a collection's documents by id, those that are not hidden from the caller."""
     ListDocumentVersions: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.ListDocumentVersionsRequest, _retriever_pb2.ListDocumentVersionsResponse]
     """Lists a document's versions, newest first."""
     GetDocumentText: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.GetDocumentTextRequest, _retriever_pb2.GetDocumentTextResponse]
@@ -67,7 +67,9 @@ class RetrieverServiceStub:
     WatchIngestion: _grpc.UnaryStreamMultiCallable[_retriever_pb2.WatchIngestionRequest, _retriever_pb2.WatchIngestionResponse]
     """Streams the ingestion state of one document or of a collection, first as it is, then each change, until nothing is pending."""
     Search: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.SearchRequest, _retriever_pb2.SearchResponse]
-    """Finds passages. Fails with INVALID_ARGUMENT / QUESTION_EMPTY, NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION /
+    """Finds passages that the caller may read. Statistics of keywords are those of the whole collection, so a document that
+    is hidden from the caller moves scores a little and is never told of. Fails with INVALID_ARGUMENT / QUESTION_EMPTY,
+    FILTER_INVALID or FILTER_TYPE_MISMATCH, NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION /
     EMBEDDING_MODEL_CHANGED, UNAVAILABLE / PEER_UNAVAILABLE when a dense search finds no embedder.
     """
     GetStatistics: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.GetStatisticsRequest, _retriever_pb2.GetStatisticsResponse]
@@ -99,14 +101,14 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     PutDocument: _aio.UnaryUnaryMultiCallable[_retriever_pb2.PutDocumentRequest, _retriever_pb2.PutDocumentResponse]  # type: ignore[assignment]
     """Adds a document, or a new version of one that exists, and returns as soon as it is durable; WatchIngestion tells the
     rest. The same bytes again make no new version. Fails with INVALID_ARGUMENT / DOCUMENT_NOT_TEXT, DOCUMENT_EMPTY or
-    DOCUMENT_TOO_LARGE.
+    DOCUMENT_TOO_LARGE, ALREADY_EXISTS / DOCUMENT_ID_TAKEN.
     """
     UploadDocument: _aio.StreamUnaryMultiCallable[_retriever_pb2.UploadDocumentRequest, _retriever_pb2.UploadDocumentResponse]  # type: ignore[assignment]
     """Adds a document larger than one message: the header first, then chunks. Fails like PutDocument, and with DIGEST_MISMATCH."""
     GetDocument: _aio.UnaryUnaryMultiCallable[_retriever_pb2.GetDocumentRequest, _retriever_pb2.GetDocumentResponse]  # type: ignore[assignment]
-    """Returns a document. Fails with NOT_FOUND / DOCUMENT_NOT_FOUND."""
+    """Returns a document. Fails with NOT_FOUND / DOCUMENT_NOT_FOUND, also where it is hidden from the caller."""
     ListDocuments: _aio.UnaryUnaryMultiCallable[_retriever_pb2.ListDocumentsRequest, _retriever_pb2.ListDocumentsResponse]  # type: ignore[assignment]
-    """Lists a collection's documents by id."""
+    """Lists a collection's documents by id, those that are not hidden from the caller."""
     ListDocumentVersions: _aio.UnaryUnaryMultiCallable[_retriever_pb2.ListDocumentVersionsRequest, _retriever_pb2.ListDocumentVersionsResponse]  # type: ignore[assignment]
     """Lists a document's versions, newest first."""
     GetDocumentText: _aio.UnaryUnaryMultiCallable[_retriever_pb2.GetDocumentTextRequest, _retriever_pb2.GetDocumentTextResponse]  # type: ignore[assignment]
@@ -118,7 +120,9 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     WatchIngestion: _aio.UnaryStreamMultiCallable[_retriever_pb2.WatchIngestionRequest, _retriever_pb2.WatchIngestionResponse]  # type: ignore[assignment]
     """Streams the ingestion state of one document or of a collection, first as it is, then each change, until nothing is pending."""
     Search: _aio.UnaryUnaryMultiCallable[_retriever_pb2.SearchRequest, _retriever_pb2.SearchResponse]  # type: ignore[assignment]
-    """Finds passages. Fails with INVALID_ARGUMENT / QUESTION_EMPTY, NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION /
+    """Finds passages that the caller may read. Statistics of keywords are those of the whole collection, so a document that
+    is hidden from the caller moves scores a little and is never told of. Fails with INVALID_ARGUMENT / QUESTION_EMPTY,
+    FILTER_INVALID or FILTER_TYPE_MISMATCH, NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION /
     EMBEDDING_MODEL_CHANGED, UNAVAILABLE / PEER_UNAVAILABLE when a dense search finds no embedder.
     """
     GetStatistics: _aio.UnaryUnaryMultiCallable[_retriever_pb2.GetStatisticsRequest, _retriever_pb2.GetStatisticsResponse]  # type: ignore[assignment]
@@ -183,7 +187,7 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_retriever_pb2.PutDocumentResponse, _abc.Awaitable[_retriever_pb2.PutDocumentResponse]]:
         """Adds a document, or a new version of one that exists, and returns as soon as it is durable; WatchIngestion tells the
         rest. The same bytes again make no new version. Fails with INVALID_ARGUMENT / DOCUMENT_NOT_TEXT, DOCUMENT_EMPTY or
-        DOCUMENT_TOO_LARGE.
+        DOCUMENT_TOO_LARGE, ALREADY_EXISTS / DOCUMENT_ID_TAKEN.
         """
 
     @_abc_1.abstractmethod
@@ -200,7 +204,7 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retriever_pb2.GetDocumentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.GetDocumentResponse, _abc.Awaitable[_retriever_pb2.GetDocumentResponse]]:
-        """Returns a document. Fails with NOT_FOUND / DOCUMENT_NOT_FOUND."""
+        """Returns a document. Fails with NOT_FOUND / DOCUMENT_NOT_FOUND, also where it is hidden from the caller."""
 
     @_abc_1.abstractmethod
     def ListDocuments(
@@ -208,7 +212,7 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retriever_pb2.ListDocumentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.ListDocumentsResponse, _abc.Awaitable[_retriever_pb2.ListDocumentsResponse]]:
-        """Lists a collection's documents by id."""
+        """Lists a collection's documents by id, those that are not hidden from the caller."""
 
     @_abc_1.abstractmethod
     def ListDocumentVersions(
@@ -250,7 +254,9 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retriever_pb2.SearchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.SearchResponse, _abc.Awaitable[_retriever_pb2.SearchResponse]]:
-        """Finds passages. Fails with INVALID_ARGUMENT / QUESTION_EMPTY, NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION /
+        """Finds passages that the caller may read. Statistics of keywords are those of the whole collection, so a document that
+        is hidden from the caller moves scores a little and is never told of. Fails with INVALID_ARGUMENT / QUESTION_EMPTY,
+        FILTER_INVALID or FILTER_TYPE_MISMATCH, NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION /
         EMBEDDING_MODEL_CHANGED, UNAVAILABLE / PEER_UNAVAILABLE when a dense search finds no embedder.
         """
 
