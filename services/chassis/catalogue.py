@@ -267,6 +267,10 @@ class Reason(Enum):
         "The metadata {name} are of type {stored} in these collections, and the filter's {operator} looks for {asked}. "
         "{remedy}.",
     )
+    SEARCH_PAGES_EXPIRED = Entry(
+        Code.OUT_OF_RANGE,
+        "The pages of this search were kept for {kept_seconds} seconds, and that is over. Search again without a page token.",
+    )
     SPAN_OUT_OF_RANGE = Entry(
         Code.OUT_OF_RANGE, "Characters [{start}, {end}) are not all inside the version, which has {characters}."
     )

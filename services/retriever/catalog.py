@@ -5,6 +5,7 @@ and the names that it suggests are the tenant's own.
 """
 
 import json
+import secrets
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -217,6 +218,15 @@ def _used() -> Exists:
 def digests_of(session: Session, *conditions: ColumnElement[bool]) -> list[bytes]:
     """The content addresses of the chunks that meet the conditions, each once."""
     return list(session.scalars(select(ChunkRow.text_digest).where(*conditions).distinct()))
+
+
+def page_key(session: Session) -> bytes:
+    """The secret that page tokens of this catalog are signed with, made when it is first asked for."""
+    row = session.get(FactRow, "page_key")
+    if row is None:
+        row = FactRow(name="page_key", value=secrets.token_hex(32))
+        session.add(row)
+    return bytes.fromhex(row.value)
 
 
 def identity(session: Session) -> str:

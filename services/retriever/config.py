@@ -29,4 +29,10 @@ class RetrieverSettings(ServiceSettings):
     vector_cache_bytes: int = Field(default=512 * 1024**2, ge=0)
     # Each arm's list before fusion: at least this long.
     search_depth: int = Field(default=100, ge=1, le=1000)
+    # What a reranker's scores count beside the fused ones.
+    rerank_weight: float = Field(default=0.5, ge=0, le=1)
+    # Longest that a search waits for reranking; its own deadline may allow less.
+    rerank_seconds: float = Field(default=3.0, gt=0)
+    # How long the pages of a search can be asked for.
+    pages_seconds: float = Field(default=600.0, gt=0)
     dense_weight: float = Field(default=0.55, ge=0, le=1)

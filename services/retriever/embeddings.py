@@ -39,3 +39,6 @@ class Embeddings(Protocol):
 
     async def queries(self, texts: Sequence[str]) -> Vectors:
         """Vectors of questions."""
+
+    async def rerank(self, query: str, passages: Sequence[str]) -> list[float]:
+        """How well each passage, at most 200 of them, answers the question; higher is better."""

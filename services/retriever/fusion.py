@@ -4,6 +4,7 @@ Invariant: the order depends on scores and places alone, never on the order in w
 a store happened to return ties.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,21 +37,35 @@ def by_score(dense: Mapping[int, float], sparse: Mapping[int, float], dense_weig
     TM2C2 of Bruch, Gai and Ingber (2023, arXiv 2210.11934).  A chunk that a list does not
     hold counts as that score's least; give ``dense`` complete, where it can be.
     """
+    return summed(score_parts(dense, sparse, dense_weight))
+
+
+def score_parts(
+    dense: Mapping[int, float], sparse: Mapping[int, float], dense_weight: float
+) -> tuple[dict[int, float], dict[int, float]]:
+    """What each list adds to a chunk's score in :func:`by_score`."""
     near = _normalised(dense, _LEAST_DENSE)
     matching = _normalised(sparse, _LEAST_SPARSE)
-    return {
-        chunk: dense_weight * near.get(chunk, 0.0) + (1 - dense_weight) * matching.get(chunk, 0.0)
-        for chunk in dict.fromkeys([*dense, *sparse])
-    }
+    return (
+        {chunk: dense_weight * score for chunk, score in near.items()},
+        {chunk: (1 - dense_weight) * score for chunk, score in matching.items()},
+    )
+
+
+def summed(parts: Iterable[Mapping[int, float]]) -> dict[int, float]:
+    """By chunk the sum over all lists, the same to the bit whatever the lists' order."""
+    terms: dict[int, list[float]] = {}
+    for scores in parts:
+        for chunk, score in scores.items():
+            terms.setdefault(chunk, []).append(score)
+    return {chunk: math.fsum(scores) for chunk, scores in terms.items()}
 
 
 def by_rank(lists: Iterable[Sequence[int]]) -> dict[int, float]:
     """Reciprocal ranks (Cormack, Clarke and Büttcher, 2009) with k = 60."""
-    scores: dict[int, float] = {}
-    for ranked in lists:
-        for place, chunk in enumerate(ranked, start=1):
-            scores[chunk] = scores.get(chunk, 0.0) + 1 / (RANK_CONSTANT + place)
-    return scores
+    return summed(
+        {chunk: 1 / (RANK_CONSTANT + place) for place, chunk in enumerate(ranked, start=1)} for ranked in lists
+    )
 
 
 def _normalised(scores: Mapping[int, float], least: float) -> dict[int, float]:

@@ -78,6 +78,12 @@ class RemoteEmbeddings:
             answer = await self._stub.Embed(_request(texts, pb.TEXT_ROLE_QUERY))
         return Vectors(answer.model_digest, tuple(_rows(answer.embeddings)))
 
+    async def rerank(self, query: str, passages: Sequence[str]) -> list[float]:
+        """As the Protocol says."""
+        with failures(_EMBEDDER):
+            answer = await self._stub.Rerank(pb.RerankRequest(query=query, passages=passages))
+        return list(answer.scores)
+
 
 def _request(texts: Sequence[str], role: pb.TextRole.ValueType) -> pb.EmbedRequest:
     return pb.EmbedRequest(texts=texts, role=role, dtype=tensor_pb2.DTYPE_FLOAT16)

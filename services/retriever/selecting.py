@@ -32,6 +32,13 @@ def whole_filter(question: Question) -> Filter | None:
     return parts[0] if len(parts) == 1 else AllOf(parts) if parts else None
 
 
+def described(question: Question) -> tuple[str, ...]:
+    """The filters in words."""
+    tree = whole_filter(question)
+    named = (f"document in ({', '.join(map(repr, question.documents))})",) if question.documents else ()
+    return (*named, *((str(tree),) if tree is not None else ()))
+
+
 def document_tests(question: Question) -> list[ColumnElement[bool]]:
     """What a document must meet, as conditions on DocumentRow."""
     tests = [readable(question.viewer)]

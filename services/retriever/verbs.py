@@ -24,10 +24,12 @@ from services.retriever.index_embedded import EmbeddedIndex
 from services.retriever.ingestion import Ingestion, Pace, Tools
 from services.retriever.ingestion_queue import Job, Queue
 from services.retriever.intake import Intake
+from services.retriever.pages import Pages
 from services.retriever.peers import RemoteEmbeddings
 from services.retriever.publishing import Publisher
 from services.retriever.removal import Removal
 from services.retriever.repair import repair
+from services.retriever.reranking import Reranker
 from services.retriever.search import Search
 from services.retriever.watching import Watching
 
@@ -70,7 +72,8 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
             report=_reporter(runtime),
         )
         ingestion = await stack.enter_async_context(_ingesting(runtime, settings, tools))
-        verbs = _verbs(runtime, settings, database, tools, ingestion)
+        page_key = await database.write(catalog.page_key)
+        verbs = _verbs(runtime, settings, database, tools, ingestion, page_key)
         stack.push_async_callback(verbs.removal.finish)
         yield verbs
 
@@ -107,7 +110,12 @@ async def _ingesting(runtime: Runtime, settings: RetrieverSettings, tools: Tools
 
 
 def _verbs(
-    runtime: Runtime, settings: RetrieverSettings, database: Database, tools: Tools, ingestion: Ingestion
+    runtime: Runtime,
+    settings: RetrieverSettings,
+    database: Database,
+    tools: Tools,
+    ingestion: Ingestion,
+    page_key: bytes,
 ) -> Verbs:
     def now() -> float:
         return runtime.clock.now().timestamp()
@@ -128,7 +136,16 @@ def _verbs(
         ),
         removal=Removal(collections, documents, tools.index, tools.gates, tools.changes, runtime.blocking),
         watching=Watching(database, tools.changes),
-        search=Search(database, tools.index, tools.embeddings, tools.gates, runtime.blocking, settings.search_depth),
+        search=Search(
+            database=database,
+            index=tools.index,
+            embeddings=tools.embeddings,
+            gates=tools.gates,
+            blocking=runtime.blocking,
+            depth=settings.search_depth,
+            pages=Pages(page_key, now, settings.pages_seconds),
+            reranker=Reranker(tools.embeddings, settings.rerank_weight, settings.rerank_seconds),
+        ),
         dense_weight=settings.dense_weight,
     )
 

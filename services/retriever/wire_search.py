@@ -5,10 +5,13 @@ from trivium.retriever.v1 import retriever_pb2 as pb
 from services.chassis.context import current
 from services.retriever import wire_values
 from services.retriever.filters import AllOf, AnyOf, Condition, Filter, Negated, Operator
-from services.retriever.question import Found, Fusion, Hit, Mode, Question
+from services.retriever.question import Found, Fusion, Hit, Mode, Paging, Passage, Question, Reranking, Shape
 from services.retriever.readers import finder
 
 DEFAULT_TOP_K = 10
+DEFAULT_PAGED = 200
+DEFAULT_RERANK_DEPTH = 40
+DEFAULT_SECTION = 2000
 _MODES = {
     pb.SEARCH_MODE_UNSPECIFIED: Mode.HYBRID,
     pb.SEARCH_MODE_HYBRID: Mode.HYBRID,
@@ -23,8 +26,8 @@ def question(request: pb.SearchRequest, dense_weight: float) -> Question:
     """What to find; ``dense_weight`` is for who states none.  Raises ROLE_MISSING for ids that a reader states."""
     return Question(
         collections=tuple(request.collections),
-        queries=tuple(request.queries),
-        top_k=request.top_k or DEFAULT_TOP_K,
+        queries=tuple(dict.fromkeys(query.strip() for query in request.queries)),
+        top_k=request.top_k or (DEFAULT_PAGED if request.page_size else DEFAULT_TOP_K),
         mode=_MODES[request.mode],
         fusion=_FUSIONS[request.fusion],
         dense_weight=request.dense_weight if request.HasField("dense_weight") else dense_weight,
@@ -32,7 +35,29 @@ def question(request: pb.SearchRequest, dense_weight: float) -> Question:
         documents=tuple(request.documents),
         viewer=finder(current(), request.as_readers),
         filter=_filter(request.filter) if request.HasField("filter") else None,
+        shape=_shape(request),
+        paging=Paging(request.page_size, request.page_token, _asked(request)),
+        explain=request.explain,
     )
+
+
+def _shape(request: pb.SearchRequest) -> Shape:
+    return Shape(
+        rerank_depth=(request.rerank_depth or DEFAULT_RERANK_DEPTH) if request.rerank else 0,
+        diversity=request.diversity_lambda if request.HasField("diversity_lambda") else None,
+        collapse=request.collapse_duplicates,
+        similarity=request.duplicate_similarity if request.HasField("duplicate_similarity") else 1.0,
+        section_characters=(request.section_characters or DEFAULT_SECTION) if request.expand_sections else 0,
+    )
+
+
+def _asked(request: pb.SearchRequest) -> str:
+    """Who asks for what, the page apart."""
+    asking, copy = current(), pb.SearchRequest()
+    copy.CopyFrom(request)
+    copy.ClearField("page_token")
+    copy.ClearField("page_size")
+    return f"{asking.tenant_id} {asking.principal_id} {copy.SerializeToString(deterministic=True).hex()}"
 
 
 def _filter(message: pb.Filter) -> Filter:
@@ -53,25 +78,56 @@ def _filter(message: pb.Filter) -> Filter:
 
 
 def found(value: Found) -> pb.SearchResponse:
-    """Hits and the time that they took."""
+    """Hits, the time that they took, and where to go on."""
+    outcome = value.reranking
     return pb.SearchResponse(
         hits=[_hit(item) for item in value.hits],
         timings=[pb.SearchTiming(stage=stage, seconds=seconds) for stage, seconds in value.seconds.items()],
+        next_page_token=value.next_page_token,
+        rerank=None if outcome is None else _outcome(outcome),
+        filters=value.filters,
     )
+
+
+def _outcome(value: Reranking) -> pb.RerankOutcome:
+    return pb.RerankOutcome(applied=value.applied, reason=value.reason, passages=value.passages)
 
 
 def _hit(value: Hit) -> pb.Hit:
+    where, ranked = value.passage, value.ranked
+    places = [
+        pb.ListPlace(list=it.list, query=it.query, rank=it.rank, score=it.score, part=it.part) for it in value.places
+    ]
     return pb.Hit(
-        collection=value.collection,
-        document=value.document,
-        version=value.version,
-        chunk=f"{value.chunk:016x}",
-        start=value.start,
-        end=value.end,
+        collection=where.collection,
+        document=where.document,
+        version=where.version,
+        chunk=_chunk(where.chunk),
+        start=where.start,
+        end=where.end,
         text=value.text,
         title=value.title,
         heading_path=value.heading_path,
-        score=value.score,
-        dense_score=value.dense_score,
-        sparse_score=value.sparse_score,
+        score=ranked.score,
+        dense_score=ranked.dense,
+        sparse_score=ranked.sparse,
+        rerank_score=ranked.rerank,
+        duplicates=[_passage(it) for it in value.duplicates],
+        merged_chunks=[_chunk(it) for it in ranked.merged],
+        explanation=pb.HitExplanation(places=places) if places else None,
     )
+
+
+def _passage(value: Passage) -> pb.Passage:
+    return pb.Passage(
+        collection=value.collection,
+        document=value.document,
+        version=value.version,
+        chunk=_chunk(value.chunk),
+        start=value.start,
+        end=value.end,
+    )
+
+
+def _chunk(number: int) -> str:
+    return f"{number:016x}"

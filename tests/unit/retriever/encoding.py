@@ -48,6 +48,11 @@ class LocalEmbeddings:
         self._present()
         return self._vectors(texts)
 
+    async def rerank(self, query: str, passages: Sequence[str]) -> list[float]:
+        self._present()
+        asked, *said = [np.frombuffer(it, "<f2").astype(np.float32) for it in self._vectors([query, *passages]).packed]
+        return [float(asked @ it) for it in said]
+
     def _vectors(self, texts: Sequence[str]) -> Vectors:
         limit = self._encoder.facts.max_tokens
         packed = []

@@ -1382,21 +1382,59 @@ class SearchRequest(_message.Message):
     DOCUMENTS_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     AS_READERS_FIELD_NUMBER: _builtins.int
+    RERANK_FIELD_NUMBER: _builtins.int
+    RERANK_DEPTH_FIELD_NUMBER: _builtins.int
+    DIVERSITY_LAMBDA_FIELD_NUMBER: _builtins.int
+    COLLAPSE_DUPLICATES_FIELD_NUMBER: _builtins.int
+    DUPLICATE_SIMILARITY_FIELD_NUMBER: _builtins.int
+    EXPAND_SECTIONS_FIELD_NUMBER: _builtins.int
+    SECTION_CHARACTERS_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
     top_k: _builtins.int
-    """Most hits; default 10."""
+    """Most hits, over all pages; default 10, with page_size 200."""
     mode: Global___SearchMode.ValueType
     """How passages are found."""
     fusion: Global___Fusion.ValueType
     """How two lists become one."""
     dense_weight: _builtins.float
     """Weight of vectors in SCORE fusion; default 0.55."""
+    rerank: _builtins.bool
+    """Rerank the best by the embedder, against the first query, as far as time allows: without an answer in time the fused
+    order comes back and the response says so.
+    """
+    rerank_depth: _builtins.int
+    """Passages that are reranked; default 40."""
+    diversity_lambda: _builtins.float
+    """Maximal marginal relevance: 1 is relevance alone, 0 is difference from what was chosen before alone. Unset is off: it
+    makes answers broader and each less likely to be the best.
+    """
+    collapse_duplicates: _builtins.bool
+    """One hit for all passages of the same text; it names the others."""
+    duplicate_similarity: _builtins.float
+    """With collapse_duplicates, passages that share this part of their three-word sequences (Jaccard) are one as well."""
+    expand_sections: _builtins.bool
+    """Widen each hit inside its section, and merge hits of a section when at least half of its chunks are hit."""
+    section_characters: _builtins.int
+    """Most characters of a widened hit; default 2000."""
+    page_size: _builtins.int
+    """Most hits of one answer; 0 gives all at once."""
+    page_token: _builtins.str
+    """Where to go on, with the request otherwise the same. Pages are of the order that the first one saw: what is added
+    since is on none, what is deleted or hidden since is left out. A token lives ten minutes.
+    """
+    explain: _builtins.bool
+    """Say how each hit came to its place; on the first page."""
     @_builtins.property
     def collections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Required. Collection ids, 1 to 16."""
 
     @_builtins.property
     def queries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Required. Queries, 1 to 8; their lists are fused by rank."""
+        """Required. Queries, 1 to 8; their lists are fused by rank, whatever their order, and one said twice counts once. The
+        first is the question that passages are reranked by.
+        """
 
     @_builtins.property
     def metadata_equals(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -1429,14 +1467,33 @@ class SearchRequest(_message.Message):
         documents: _abc.Iterable[_builtins.str] | None = ...,
         filter: Global___Filter | None = ...,
         as_readers: _abc.Iterable[_builtins.str] | None = ...,
+        rerank: _builtins.bool = ...,
+        rerank_depth: _builtins.int = ...,
+        diversity_lambda: _builtins.float | None = ...,
+        collapse_duplicates: _builtins.bool = ...,
+        duplicate_similarity: _builtins.float | None = ...,
+        expand_sections: _builtins.bool = ...,
+        section_characters: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        explain: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "dense_weight", b"dense_weight", "filter", b"filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "_diversity_lambda", b"_diversity_lambda", "_duplicate_similarity", b"_duplicate_similarity", "dense_weight", b"dense_weight", "diversity_lambda", b"diversity_lambda", "duplicate_similarity", b"duplicate_similarity", "filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "as_readers", b"as_readers", "collections", b"collections", "dense_weight", b"dense_weight", "documents", b"documents", "filter", b"filter", "fusion", b"fusion", "metadata_equals", b"metadata_equals", "mode", b"mode", "queries", b"queries", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "_diversity_lambda", b"_diversity_lambda", "_duplicate_similarity", b"_duplicate_similarity", "as_readers", b"as_readers", "collapse_duplicates", b"collapse_duplicates", "collections", b"collections", "dense_weight", b"dense_weight", "diversity_lambda", b"diversity_lambda", "documents", b"documents", "duplicate_similarity", b"duplicate_similarity", "expand_sections", b"expand_sections", "explain", b"explain", "filter", b"filter", "fusion", b"fusion", "metadata_equals", b"metadata_equals", "mode", b"mode", "page_size", b"page_size", "page_token", b"page_token", "queries", b"queries", "rerank", b"rerank", "rerank_depth", b"rerank_depth", "section_characters", b"section_characters", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dense_weight: _TypeAlias = _typing.Literal["dense_weight"]  # noqa: Y015
     _WhichOneofArgType__dense_weight: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight"]  # noqa: Y015
+    _WhichOneofReturnType__diversity_lambda: _TypeAlias = _typing.Literal["diversity_lambda"]  # noqa: Y015
+    _WhichOneofArgType__diversity_lambda: _TypeAlias = _typing.Literal["_diversity_lambda", b"_diversity_lambda"]  # noqa: Y015
+    _WhichOneofReturnType__duplicate_similarity: _TypeAlias = _typing.Literal["duplicate_similarity"]  # noqa: Y015
+    _WhichOneofArgType__duplicate_similarity: _TypeAlias = _typing.Literal["_duplicate_similarity", b"_duplicate_similarity"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dense_weight) -> _WhichOneofReturnType__dense_weight | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__diversity_lambda) -> _WhichOneofReturnType__diversity_lambda | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__duplicate_similarity) -> _WhichOneofReturnType__duplicate_similarity | None: ...
 
 Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
 
@@ -1564,6 +1621,10 @@ class Hit(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     DENSE_SCORE_FIELD_NUMBER: _builtins.int
     SPARSE_SCORE_FIELD_NUMBER: _builtins.int
+    RERANK_SCORE_FIELD_NUMBER: _builtins.int
+    DUPLICATES_FIELD_NUMBER: _builtins.int
+    MERGED_CHUNKS_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Collection id."""
     document: _builtins.str
@@ -1586,9 +1647,25 @@ class Hit(_message.Message):
     """Cosine with the query; unset when vectors did not find it."""
     sparse_score: _builtins.float
     """BM25 score, higher is better; unset when keywords did not find it."""
+    rerank_score: _builtins.float
+    """Score of the reranker, higher is better; unset where it was not reranked. Reranked hits come first, in the order of
+    both scores.
+    """
     @_builtins.property
     def heading_path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Headings above it, outermost first."""
+
+    @_builtins.property
+    def duplicates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Passage]:
+        """Passages that it stands for, with the same or nearly the same text."""
+
+    @_builtins.property
+    def merged_chunks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Chunks of its section that were found as well and merged into it, beside `chunk`."""
+
+    @_builtins.property
+    def explanation(self) -> Global___HitExplanation:
+        """How it came to its place; when asked."""
 
     def __init__(
         self,
@@ -1605,21 +1682,165 @@ class Hit(_message.Message):
         score: _builtins.float = ...,
         dense_score: _builtins.float | None = ...,
         sparse_score: _builtins.float | None = ...,
+        rerank_score: _builtins.float | None = ...,
+        duplicates: _abc.Iterable[Global___Passage] | None = ...,
+        merged_chunks: _abc.Iterable[_builtins.str] | None = ...,
+        explanation: Global___HitExplanation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_score", b"_dense_score", "_sparse_score", b"_sparse_score", "dense_score", b"dense_score", "sparse_score", b"sparse_score"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_score", b"_dense_score", "_rerank_score", b"_rerank_score", "_sparse_score", b"_sparse_score", "dense_score", b"dense_score", "explanation", b"explanation", "rerank_score", b"rerank_score", "sparse_score", b"sparse_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_score", b"_dense_score", "_sparse_score", b"_sparse_score", "chunk", b"chunk", "collection", b"collection", "dense_score", b"dense_score", "document", b"document", "end", b"end", "heading_path", b"heading_path", "score", b"score", "sparse_score", b"sparse_score", "start", b"start", "text", b"text", "title", b"title", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_score", b"_dense_score", "_rerank_score", b"_rerank_score", "_sparse_score", b"_sparse_score", "chunk", b"chunk", "collection", b"collection", "dense_score", b"dense_score", "document", b"document", "duplicates", b"duplicates", "end", b"end", "explanation", b"explanation", "heading_path", b"heading_path", "merged_chunks", b"merged_chunks", "rerank_score", b"rerank_score", "score", b"score", "sparse_score", b"sparse_score", "start", b"start", "text", b"text", "title", b"title", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dense_score: _TypeAlias = _typing.Literal["dense_score"]  # noqa: Y015
     _WhichOneofArgType__dense_score: _TypeAlias = _typing.Literal["_dense_score", b"_dense_score"]  # noqa: Y015
+    _WhichOneofReturnType__rerank_score: _TypeAlias = _typing.Literal["rerank_score"]  # noqa: Y015
+    _WhichOneofArgType__rerank_score: _TypeAlias = _typing.Literal["_rerank_score", b"_rerank_score"]  # noqa: Y015
     _WhichOneofReturnType__sparse_score: _TypeAlias = _typing.Literal["sparse_score"]  # noqa: Y015
     _WhichOneofArgType__sparse_score: _TypeAlias = _typing.Literal["_sparse_score", b"_sparse_score"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dense_score) -> _WhichOneofReturnType__dense_score | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rerank_score) -> _WhichOneofReturnType__rerank_score | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sparse_score) -> _WhichOneofReturnType__sparse_score | None: ...
 
 Global___Hit: _TypeAlias = Hit  # noqa: Y015
+
+@_typing.final
+class Passage(_message.Message):
+    """Where a passage stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Collection id."""
+    document: _builtins.str
+    """Document id."""
+    version: _builtins.str
+    """Document version."""
+    chunk: _builtins.str
+    """Chunk id."""
+    start: _builtins.int
+    """First character, in code points."""
+    end: _builtins.int
+    """One past the last."""
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        document: _builtins.str = ...,
+        version: _builtins.str = ...,
+        chunk: _builtins.str = ...,
+        start: _builtins.int = ...,
+        end: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "collection", b"collection", "document", b"document", "end", b"end", "start", b"start", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Passage: _TypeAlias = Passage  # noqa: Y015
+
+@_typing.final
+class HitExplanation(_message.Message):
+    """Why a hit stands where it does."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def places(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListPlace]:
+        """Its place in each list that holds it."""
+
+    def __init__(
+        self,
+        *,
+        places: _abc.Iterable[Global___ListPlace] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["places", b"places"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HitExplanation: _TypeAlias = HitExplanation  # noqa: Y015
+
+@_typing.final
+class ListPlace(_message.Message):
+    """A place in one list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIST_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    list: _builtins.str
+    """Which list: dense, sparse, query (the fused list of one of several queries) or rerank."""
+    query: _builtins.int
+    """Index of the query that the list is of."""
+    rank: _builtins.int
+    """Rank, from 1; 0 where the list does not hold it and its score counted all the same."""
+    score: _builtins.float
+    """Score in that list."""
+    part: _builtins.float
+    """What that added to the fused score: the weighted, normalised score, or the reciprocal rank. The parts of the lists
+    dense and sparse add up to their query's fused score, those of the queries to the hit's.
+    """
+    def __init__(
+        self,
+        *,
+        list: _builtins.str = ...,
+        query: _builtins.int = ...,
+        rank: _builtins.int = ...,
+        score: _builtins.float = ...,
+        part: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["list", b"list", "part", b"part", "query", b"query", "rank", b"rank", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPlace: _TypeAlias = ListPlace  # noqa: Y015
+
+@_typing.final
+class RerankOutcome(_message.Message):
+    """What became of reranking."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPLIED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    PASSAGES_FIELD_NUMBER: _builtins.int
+    applied: _builtins.bool
+    """Whether the order is the reranker's."""
+    reason: _builtins.str
+    """Why not."""
+    passages: _builtins.int
+    """Passages that were reranked."""
+    def __init__(
+        self,
+        *,
+        applied: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        passages: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "passages", b"passages", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RerankOutcome: _TypeAlias = RerankOutcome  # noqa: Y015
 
 @_typing.final
 class SearchTiming(_message.Message):
@@ -1630,7 +1851,7 @@ class SearchTiming(_message.Message):
     STAGE_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """Stage: embed, dense, sparse, fuse."""
+    """Stage: embed, dense, sparse, fuse, rerank."""
     seconds: _builtins.float
     """Wall time in seconds."""
     def __init__(
@@ -1655,6 +1876,11 @@ class SearchResponse(_message.Message):
 
     HITS_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    RERANK_FIELD_NUMBER: _builtins.int
+    FILTERS_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last, and without page_size."""
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]:
         """Hits, best first."""
@@ -1663,15 +1889,26 @@ class SearchResponse(_message.Message):
     def timings(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchTiming]:
         """Time of each stage."""
 
+    @_builtins.property
+    def rerank(self) -> Global___RerankOutcome:
+        """What became of reranking; set when it was asked for, on the first page."""
+
+    @_builtins.property
+    def filters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Filters that were applied, in words; when explanations are asked for."""
+
     def __init__(
         self,
         *,
         hits: _abc.Iterable[Global___Hit] | None = ...,
         timings: _abc.Iterable[Global___SearchTiming] | None = ...,
+        next_page_token: _builtins.str = ...,
+        rerank: Global___RerankOutcome | None = ...,
+        filters: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rerank", b"rerank"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters", "hits", b"hits", "next_page_token", b"next_page_token", "rerank", b"rerank", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -230,8 +230,9 @@ class RetrieverServiceServicer(object):
     def Search(self, request, context):
         """Finds passages that the caller may read. Statistics of keywords are those of the whole collection, so a document that
         is hidden from the caller moves scores a little and is never told of. Fails with INVALID_ARGUMENT / QUESTION_EMPTY,
-        FILTER_INVALID or FILTER_TYPE_MISMATCH, NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION /
-        EMBEDDING_MODEL_CHANGED, UNAVAILABLE / PEER_UNAVAILABLE when a dense search finds no embedder.
+        FILTER_INVALID, FILTER_TYPE_MISMATCH or PAGE_TOKEN_INVALID, OUT_OF_RANGE / SEARCH_PAGES_EXPIRED, NOT_FOUND /
+        COLLECTION_NOT_FOUND, FAILED_PRECONDITION / EMBEDDING_MODEL_CHANGED, UNAVAILABLE / PEER_UNAVAILABLE when a dense search
+        finds no embedder.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

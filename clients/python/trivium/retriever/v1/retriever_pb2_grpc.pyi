@@ -69,8 +69,9 @@ class RetrieverServiceStub:
     Search: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.SearchRequest, _retriever_pb2.SearchResponse]
     """Finds passages that the caller may read. Statistics of keywords are those of the whole collection, so a document that
     is hidden from the caller moves scores a little and is never told of. Fails with INVALID_ARGUMENT / QUESTION_EMPTY,
-    FILTER_INVALID or FILTER_TYPE_MISMATCH, NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION /
-    EMBEDDING_MODEL_CHANGED, UNAVAILABLE / PEER_UNAVAILABLE when a dense search finds no embedder.
+    FILTER_INVALID, FILTER_TYPE_MISMATCH or PAGE_TOKEN_INVALID, OUT_OF_RANGE / SEARCH_PAGES_EXPIRED, NOT_FOUND /
+    COLLECTION_NOT_FOUND, FAILED_PRECONDITION / EMBEDDING_MODEL_CHANGED, UNAVAILABLE / PEER_UNAVAILABLE when a dense search
+    finds no embedder.
     """
     GetStatistics: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.GetStatisticsRequest, _retriever_pb2.GetStatisticsResponse]
     """Counts what a collection holds."""
@@ -122,8 +123,9 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     Search: _aio.UnaryUnaryMultiCallable[_retriever_pb2.SearchRequest, _retriever_pb2.SearchResponse]  # type: ignore[assignment]
     """Finds passages that the caller may read. Statistics of keywords are those of the whole collection, so a document that
     is hidden from the caller moves scores a little and is never told of. Fails with INVALID_ARGUMENT / QUESTION_EMPTY,
-    FILTER_INVALID or FILTER_TYPE_MISMATCH, NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION /
-    EMBEDDING_MODEL_CHANGED, UNAVAILABLE / PEER_UNAVAILABLE when a dense search finds no embedder.
+    FILTER_INVALID, FILTER_TYPE_MISMATCH or PAGE_TOKEN_INVALID, OUT_OF_RANGE / SEARCH_PAGES_EXPIRED, NOT_FOUND /
+    COLLECTION_NOT_FOUND, FAILED_PRECONDITION / EMBEDDING_MODEL_CHANGED, UNAVAILABLE / PEER_UNAVAILABLE when a dense search
+    finds no embedder.
     """
     GetStatistics: _aio.UnaryUnaryMultiCallable[_retriever_pb2.GetStatisticsRequest, _retriever_pb2.GetStatisticsResponse]  # type: ignore[assignment]
     """Counts what a collection holds."""
@@ -256,8 +258,9 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_retriever_pb2.SearchResponse, _abc.Awaitable[_retriever_pb2.SearchResponse]]:
         """Finds passages that the caller may read. Statistics of keywords are those of the whole collection, so a document that
         is hidden from the caller moves scores a little and is never told of. Fails with INVALID_ARGUMENT / QUESTION_EMPTY,
-        FILTER_INVALID or FILTER_TYPE_MISMATCH, NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION /
-        EMBEDDING_MODEL_CHANGED, UNAVAILABLE / PEER_UNAVAILABLE when a dense search finds no embedder.
+        FILTER_INVALID, FILTER_TYPE_MISMATCH or PAGE_TOKEN_INVALID, OUT_OF_RANGE / SEARCH_PAGES_EXPIRED, NOT_FOUND /
+        COLLECTION_NOT_FOUND, FAILED_PRECONDITION / EMBEDDING_MODEL_CHANGED, UNAVAILABLE / PEER_UNAVAILABLE when a dense search
+        finds no embedder.
         """
 
     @_abc_1.abstractmethod
