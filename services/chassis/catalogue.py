@@ -216,6 +216,9 @@ class Reason(Enum):
     )
 
     # Texts and vectors
+    EMBEDDING_ENGINE_MISSING = Entry(
+        Code.FAILED_PRECONDITION, "Embeddings are to be computed by {engine}, which is not to be had: {problem}."
+    )
     EMBEDDING_MODEL_NOT_FOUND = Entry(
         Code.NOT_FOUND,
         "No embedding model is named {name}; this embedder serves {known}.",

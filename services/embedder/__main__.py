@@ -14,13 +14,13 @@ from services.embedder.serving import opened
 
 @asynccontextmanager
 async def build(runtime: Runtime) -> AsyncIterator[list[Registration]]:
-    """The embedder's registrations, for as long as its model is in memory."""
+    """The embedder's registrations, for as long as its models are in memory."""
     assert isinstance(runtime.settings, EmbedderSettings)
-    async with opened(runtime, runtime.settings) as embedder:
+    async with opened(runtime, runtime.settings) as verbs:
         yield [
             Registration(
                 add_to_server=embedder_pb2_grpc.add_EmbedderServiceServicer_to_server,
-                servicer=EmbedderServicer(embedder),
+                servicer=EmbedderServicer(verbs.embedder, verbs.reranker),
                 service="trivium.embedder.v1.EmbedderService",
             )
         ]

@@ -30,10 +30,11 @@ _RETRY_SECONDS = 1.0
 
 
 class Product(Enum):
-    """What is wanted of a sequence: one vector, shape [d_model], or one a token, [tokens, d_model]."""
+    """What is wanted of a sequence: one vector, [d_model], one a token, [tokens, d_model], or a pair's score, [1]."""
 
     POOLED = "pooled"
     TOKENS = "tokens"
+    SCORE = "score"
 
 
 @dataclass(frozen=True, slots=True)

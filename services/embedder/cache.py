@@ -103,6 +103,11 @@ class VectorCache:
                 self._unwritten_held += _size(kept)
         self._filled.set()
 
+    @property
+    def waiting(self) -> int:
+        """Vectors that are not written yet."""
+        return len(self._unwritten)
+
     async def run(self) -> None:
         """Write what was computed for as long as the service lives."""
         while self.file is not None:

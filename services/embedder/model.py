@@ -7,8 +7,8 @@ are read.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,8 +32,11 @@ class EncoderFacts:
     digest: str
     dimensions: int
     max_tokens: int
-    compute_dtype: str
-    build: str
+    # Token ids are below this.
+    vocabulary: int
+    # Both empty until the model is loaded.
+    compute_dtype: str = ""
+    build: str = ""
     normalised: bool = True
 
 
@@ -71,18 +74,20 @@ class FastTokenizer:
 class TorchEncoder:
     """An encoder in memory.  Made and used in one thread, whose torch threads it sets.
 
-    It takes `module` over: how its linear layers multiply is replaced.
+    It takes `module` over: how its linear layers multiply is replaced.  The path to another
+    ``device`` than "cpu" is the same but for copies there and back.
     """
 
-    def __init__(self, facts: EncoderFacts, module: Any, pad_id: int) -> None:
+    def __init__(self, facts: EncoderFacts, module: Any, pad_id: int, device: str = "cpu") -> None:
         from torch import nn
 
         self.facts = facts
-        self._module = module
+        self._module = module.to(device)
         self._pad_id = pad_id
+        self._device = device
         for layer in module.modules():
             if isinstance(layer, nn.Linear):
-                layer.forward = partial(_linear, layer)
+                layer.forward = partial(linear, layer)
 
     def compute(self, batch: Batch) -> list[Vector]:
         """As the Protocol says."""
@@ -94,75 +99,126 @@ class TorchEncoder:
         for row, sequence in enumerate(batch.sequences):
             ids[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
             mask[row, : len(sequence)] = 1
+        ids, mask = ids.to(self._device), mask.to(self._device)
         with torch.inference_mode():
             # hidden: [rows, length, d_model]; pooling in float32, whatever the model computes in.
             hidden = self._module(input_ids=ids, attention_mask=mask).last_hidden_state.float()
             if batch.product is Product.TOKENS:
-                rows = torch.nn.functional.normalize(hidden, dim=-1).numpy()
+                rows = torch.nn.functional.normalize(hidden, dim=-1).cpu().numpy()
                 return [rows[row, : len(sequence)] for row, sequence in enumerate(batch.sequences)]
             weight = mask.unsqueeze(-1).float()
             pooled = (hidden * weight).sum(1) / weight.sum(1)
-            return list(torch.nn.functional.normalize(pooled, dim=-1).numpy())
+            return list(torch.nn.functional.normalize(pooled, dim=-1).cpu().numpy())
 
 
-def _linear(layer: Any, x: Any) -> Any:
+def linear(layer: Any, x: Any) -> Any:
     """What `layer` makes of `x` [..., inputs]: [..., outputs]."""
     from services.chassis import products
 
     return products.linear(x.reshape(-1, x.shape[-1]), layer.weight, layer.bias).view(*x.shape[:-1], -1)
 
 
-def load(model: ResolvedModel, *, dtype: str, threads: int) -> TorchEncoder:
-    """The encoder in ``model``'s folder, computing in ``dtype`` ("float32" or "bfloat16").
+def described(model: ResolvedModel, *, name: str = "", max_tokens: int = 0) -> EncoderFacts:
+    """What the folder of ``model`` tells without loading it.  ``max_tokens`` cuts earlier than it was trained at.
 
-    Blocks for a second or two.  Raises MODEL_SOURCE_INVALID for a folder that is not a
-    mean-pooled sentence encoder.
+    Reads files.  Raises MODEL_SOURCE_INVALID for a folder that is not a mean-pooled sentence encoder.
     """
+    _require_mean_pooling(model)
+    config = folder_json(model.path / "config.json")
+    trained = _max_tokens(model.path, positions_of(model, config))
+    return EncoderFacts(
+        name=name or model.name,
+        digest=model.digest,
+        dimensions=int(config["hidden_size"]),
+        max_tokens=min(max_tokens or trained, trained),
+        vocabulary=int(config["vocab_size"]),
+    )
+
+
+def positions_of(model: ResolvedModel, config: Mapping[str, Any]) -> int:
+    """The positions that a configuration has.  Raises MODEL_SOURCE_INVALID unless it is that of an encoder."""
+    numbers = [config.get(name) for name in ("max_position_embeddings", "hidden_size", "vocab_size")]
+    if not all(isinstance(number, int) and number > 0 for number in numbers):
+        problem = "its config.json does not describe an encoder"
+        raise Failure(Reason.MODEL_SOURCE_INVALID, uri=model.uri, name=model.uri, problem=problem)
+    return int(config["max_position_embeddings"])
+
+
+def load(
+    model: ResolvedModel, *, dtype: str, threads: int, facts: EncoderFacts | None = None, device: str = "cpu"
+) -> TorchEncoder:
+    """The encoder in ``model``'s folder, computing in ``dtype`` ("float32", "bfloat16" or "float16") on ``device``.
+
+    ``facts`` are those of :func:`described`.  Blocks for a second or two.  Raises MODEL_SOURCE_INVALID.
+    """
+    import torch
+
+    torch.set_num_threads(threads)
+    facts = facts or described(model)
+    module, pad_id = torch_module(model, dtype)
+    built = replace(
+        facts,
+        compute_dtype=dtype,
+        build=build_of(model, dtype, threads, device),
+    )
+    return TorchEncoder(built, module, pad_id, device)
+
+
+def build_of(model: ResolvedModel, dtype: str, threads: int, device: str) -> str:
+    """What the bits follow from that torch computes of ``model``."""
+    import torch
+
+    here = processor()
+    instructions = " ".join(sorted(here.instructions))
+    return f"{model.digest} torch {torch.__version__} {device} {dtype} {threads} {here.vendor} {instructions}"
+
+
+def torch_module(model: ResolvedModel, dtype: str) -> tuple[Any, int]:
+    """The transformer of ``model``'s folder, without a pooler, and its padding's token id.  Blocks."""
     import torch
     from transformers import AutoConfig, AutoModel
     from transformers.utils import logging
 
-    torch.set_num_threads(threads)
-    _require_mean_pooling(model)
     config = AutoConfig.from_pretrained(model.path)
     # The folder's pooler is not loaded: the library reports that at length, to nobody's use.
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    module = AutoModel.from_pretrained(
-        model.path,
-        dtype=getattr(torch, dtype),
-        attn_implementation="sdpa",
-        add_pooling_layer=False,
-        use_safetensors=True,
-        trust_remote_code=False,
-    ).eval()
-    facts = EncoderFacts(
-        name=model.name,
-        digest=model.digest,
-        dimensions=int(config.hidden_size),
-        max_tokens=_max_tokens(model.path, int(config.max_position_embeddings)),
-        compute_dtype=dtype,
-        build=f"{model.digest} torch {torch.__version__} {dtype} {threads} {sorted(processor().instructions)}",
-    )
-    return TorchEncoder(facts, module, int(config.pad_token_id or 0))
+    try:
+        module = AutoModel.from_pretrained(
+            model.path,
+            dtype=getattr(torch, dtype),
+            attn_implementation="sdpa",
+            add_pooling_layer=False,
+            use_safetensors=True,
+            trust_remote_code=False,
+        ).eval()
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        problem = f"it cannot be loaded as an encoder ({type(error).__name__})"
+        raise Failure(Reason.MODEL_SOURCE_INVALID, uri=model.uri, name=model.uri, problem=problem) from error
+    return module, int(config.pad_token_id or 0)
 
 
 def _max_tokens(folder: Path, positions: int) -> int:
     """The length that the model was trained at, which may be less than what it has positions for."""
-    trained = _json(folder / "sentence_bert_config.json").get("max_seq_length", positions)
+    trained = folder_json(folder / "sentence_bert_config.json").get("max_seq_length", positions)
     return min(int(trained), positions)
 
 
 def _require_mean_pooling(model: ResolvedModel) -> None:
-    pooling = _json(model.path / "1_Pooling" / "config.json")
+    pooling = folder_json(model.path / "1_Pooling" / "config.json")
     if pooling and not pooling.get("pooling_mode_mean_tokens", False):
-        raise Failure(Reason.MODEL_SOURCE_INVALID, uri=model.uri, problem="it does not pool by the mean of its tokens")
+        problem = "it does not pool by the mean of its tokens"
+        raise Failure(Reason.MODEL_SOURCE_INVALID, uri=model.uri, name=model.uri, problem=problem)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def folder_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of a model's folder; empty where there is none that can be read."""
     if not path.is_file():
         return {}
-    content = json.loads(path.read_text())
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
     return content if isinstance(content, dict) else {}
 
 
@@ -174,3 +230,8 @@ def packed(vectors: Sequence[Vector], dimensions: int) -> Vector:
     short = matrix[:, :dimensions]
     norms = np.linalg.norm(short, axis=1, keepdims=True)
     return np.asarray(short / np.maximum(norms, np.finfo(np.float32).tiny), dtype=np.float32)
+
+
+def ordinary_ids(vocabulary: int, rows: int, length: int) -> tuple[TokenIds, ...]:
+    """Sequences to try a model out with: ids spread over its vocabulary, of no meaning, for tests of arithmetic."""
+    return tuple(tuple((1 + 7919 * row + 613 * at) % vocabulary for at in range(length)) for row in range(rows))

@@ -10,13 +10,15 @@ from trivium.embedder.v1 import embedder_pb2_grpc
 from services.chassis.context import current
 from services.embedder import wire
 from services.embedder.embedding import Embedder, Wanted
+from services.embedder.reranking import Reranker
 
 
 class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
     """Serves ``trivium.embedder.v1``."""
 
-    def __init__(self, embedder: Embedder) -> None:
+    def __init__(self, embedder: Embedder, reranker: Reranker) -> None:
         self._embedder = embedder
+        self._reranker = reranker
 
     async def Embed(self, request: pb.EmbedRequest, context: object) -> pb.EmbedResponse:
         embedded = await self._embedder.embed(wire.asking(current()), wire.to_wanted(request))
@@ -36,15 +38,15 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
             yield pb.EmbedStreamResponse(response=wire.from_embedded(embedded, dtypes.popleft()))
 
     async def CountTokens(self, request: pb.CountTokensRequest, context: object) -> pb.CountTokensResponse:
-        counts = await self._embedder.count(request.model, request.texts)
-        return pb.CountTokensResponse(token_counts=counts, model_digest=self._embedder.facts.digest)
+        counted = await self._embedder.count(request.model, request.texts)
+        return pb.CountTokensResponse(token_counts=counted.token_counts, model_digest=counted.facts.digest)
 
     async def Rerank(self, request: pb.RerankRequest, context: object) -> pb.RerankResponse:
         asking = wire.asking(current())
-        ranked = await self._embedder.rerank(asking, request.model, request.query, request.passages)
+        ranked = await self._reranker.rank(asking, request.model, request.query, request.passages)
         return wire.from_ranked(ranked)
 
     async def ListEmbeddingModels(
         self, request: pb.ListEmbeddingModelsRequest, context: object
     ) -> pb.ListEmbeddingModelsResponse:
-        return pb.ListEmbeddingModelsResponse(models=[wire.from_facts(self._embedder.facts)])
+        return wire.from_shelves(self._reranker.encoders, self._reranker.pairs)

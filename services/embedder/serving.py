@@ -1,6 +1,6 @@
-"""Puts the embedder together: model, queue, cache, health and figures.
+"""Puts the embedder together: models, cache, health and figures.
 
-Invariant: the service listens only once the model has passed its trial, and says
+Invariant: the service listens only once the default model has passed its trial, and says
 NOT_SERVING from a batch that failed until one that succeeds.
 """
 
@@ -9,57 +9,66 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from services.chassis import models, resources
+from services.chassis import resources
 from services.chassis.errors import Failure
 from services.chassis.executor import Executor
 from services.chassis.files import write_atomically
 from services.chassis.runtime import Runtime
-from services.embedder import model, precision
-from services.embedder.batching import Batch, Batcher, Vector
+from services.embedder.batching import Batcher
 from services.embedder.cache import VectorCache
 from services.embedder.cache_file import VectorFile
 from services.embedder.config import EmbedderSettings
-from services.embedder.embedding import Embedder, Prefixes
+from services.embedder.embedding import Embedder
+from services.embedder.loading import Workshop
+from services.embedder.reranking import Reranker
+from services.embedder.shelf import Shelf
 
 # As many calls as a service takes at once, each with a few requests of a stream.
 _CACHE_WAITING = 4096
 _SECRET_BYTES = 32
 
 
+@dataclass(frozen=True, slots=True)
+class Verbs:
+    """What the service can do."""
+
+    embedder: Embedder
+    reranker: Reranker
+
+
 @asynccontextmanager
-async def opened(runtime: Runtime, settings: EmbedderSettings) -> AsyncIterator[Embedder]:
-    """A loaded model behind its queue.  Raises MODEL_SOURCE_INVALID."""
+async def opened(runtime: Runtime, settings: EmbedderSettings) -> AsyncIterator[Verbs]:
+    """The default model behind its queue, the others on call.  Raises MODEL_SOURCE_INVALID, EMBEDDING_ENGINE_MISSING."""
     share = resources.shares()[resources.Role.EMBEDDER]
     # Read by OpenMP when torch is imported, which nobody has done yet.
     os.environ.update(share.environment())
-    engine = Executor(1, name="embedder-torch")
+    engine = Executor(1, name="embedder-engine")
     try:
-        resolved = await runtime.blocking(models.resolve, settings.model)
-        threads = settings.threads or share.threads
-        encoder = await engine.run(_load, resolved, settings, threads, runtime)
-
-        async def compute(batch: Batch) -> Sequence[Vector]:
-            return await engine.run(encoder.compute, batch)
-
-        batcher = Batcher(compute, settings.batch_tokens, settings.queue_tokens, report=_follow(runtime))
-        _publish(runtime, batcher)
-        tokenizer = await runtime.blocking(model.FastTokenizer, resolved.path)
-        runtime.spawn(batcher.run(), "batcher")
+        workshop = Workshop(runtime, settings, engine, settings.threads or share.threads)
+        default = workshop.encoder_place(settings.default_model(), _follow(runtime))
+        await default.ready()
+        others = _complain_of_batches(runtime)
+        encoders = Shelf((default, *(workshop.encoder_place(each, others) for each in settings.models)))
+        pairs = Shelf(tuple(workshop.pairs_place(each, others) for each in settings.rerankers))
+        runtime.spawn(_describe(encoders, pairs), "describe models")
+        _publish(runtime, workshop.batchers)
         async with _opened_cache(runtime, settings) as cache:
-            yield Embedder(
-                facts=encoder.facts,
-                tokenizer=tokenizer,
-                batcher=batcher,
-                cache=cache,
-                blocking=runtime.blocking,
-                prefixes=Prefixes(settings.query_prefix, settings.document_prefix),
-                shortens=settings.shortens,
-                stream_ahead=settings.stream_ahead,
+            yield Verbs(
+                Embedder(encoders, cache, runtime.blocking, settings.stream_ahead),
+                Reranker(encoders, pairs, runtime.blocking),
             )
     finally:
         await asyncio.to_thread(engine.close)
+
+
+async def _describe(*shelves: Shelf[Any]) -> None:
+    """Come to know what is on call, so that it can be listed; a slow hub keeps nobody waiting."""
+    for shelf in shelves:
+        await shelf.describe()
 
 
 @asynccontextmanager
@@ -105,23 +114,6 @@ def _complain(runtime: Runtime) -> Callable[[str], None]:
     return report
 
 
-def _load(resolved: models.ResolvedModel, settings: EmbedderSettings, threads: int, runtime: Runtime) -> model.Encoder:
-    def load(dtype: str) -> model.Encoder:
-        return model.load(resolved, dtype=dtype, threads=threads)
-
-    encoder, trial = precision.choose(settings.precision, load, precision.processor_has_bfloat16())
-    runtime.log.info(
-        "model_loaded",
-        model=encoder.facts.name,
-        digest=encoder.facts.digest,
-        dtype=encoder.facts.compute_dtype,
-        threads=threads,
-        trial_cosine=trial and round(trial.cosine, 6),
-        trial_gain=trial and round(trial.gain, 2),
-    )
-    return encoder
-
-
 def _follow(runtime: Runtime) -> Callable[[BaseException | None], None]:
     """What makes the health follow the model."""
     failing = False
@@ -136,17 +128,31 @@ def _follow(runtime: Runtime) -> Callable[[BaseException | None], None]:
     return report
 
 
-def _publish(runtime: Runtime, batcher: Batcher) -> None:
-    """Show the queue's counters to whoever scrapes."""
+def _complain_of_batches(runtime: Runtime) -> Callable[[BaseException | None], None]:
+    """A model on call that fails is told of in the log; the service's health is that of the default."""
+
+    def report(error: BaseException | None) -> None:
+        if error is not None:
+            runtime.log.error("batch_failed", exc_info=error)
+
+    return report
+
+
+def _publish(runtime: Runtime, batchers: Sequence[Batcher]) -> None:
+    """Show the queues' counters to whoever scrapes, over all models."""
+
+    def total(count: Callable[[Batcher], int]) -> Callable[[], int]:
+        return lambda: sum(map(count, batchers))
+
     _show(
         runtime,
         {
-            "waiting_tokens": ("Padded tokens in the queue.", lambda: batcher.waiting_tokens),
-            "batches": ("Batches computed.", lambda: batcher.counters.batches),
-            "tokens": ("Tokens computed, without padding.", lambda: batcher.counters.tokens),
-            "padding_tokens": ("Padding computed.", lambda: batcher.counters.padding),
-            "shared_texts": ("Texts answered by a twin's vector.", lambda: batcher.counters.shared),
-            "dropped_texts": ("Texts whose caller had gone.", lambda: batcher.counters.dropped),
+            "waiting_tokens": ("Padded tokens in the queues.", total(lambda it: it.waiting_tokens)),
+            "batches": ("Batches computed.", total(lambda it: it.counters.batches)),
+            "tokens": ("Tokens computed, without padding.", total(lambda it: it.counters.tokens)),
+            "padding_tokens": ("Padding computed.", total(lambda it: it.counters.padding)),
+            "shared_texts": ("Texts answered by a twin's vector.", total(lambda it: it.counters.shared)),
+            "dropped_texts": ("Texts whose caller had gone.", total(lambda it: it.counters.dropped)),
         },
     )
 
@@ -158,6 +164,7 @@ def _publish_cache(runtime: Runtime, cache: VectorCache) -> None:
         {
             "cache_hits": ("Texts whose vector was kept.", lambda: cache.counters.hits),
             "cache_misses": ("Texts whose vector was not kept.", lambda: cache.counters.misses),
+            "cache_waiting": ("Vectors that are not on disk yet.", lambda: cache.waiting),
             "cache_unwritten": ("Vectors that the disk was too slow for.", lambda: cache.counters.unwritten),
         },
     )

@@ -9,8 +9,9 @@ from trivium.embedder.v1 import embedder_pb2 as pb
 from services.chassis.context import RequestContext
 from services.chassis.errors import Failure, Reason
 from services.embedder.batching import Vector
-from services.embedder.embedding import Asking, Embedded, Ranked, Use, Wanted
-from services.embedder.model import EncoderFacts
+from services.embedder.embedding import Asking, Embedded, EncodingModel, Use, Wanted
+from services.embedder.reranking import PairModel, Ranked
+from services.embedder.shelf import Place, Shelf
 
 _ELEMENTS: dict[tensor_pb2.Dtype.ValueType, tuple[tensor_pb2.Dtype.ValueType, "np.dtype[Any]"]] = {
     tensor_pb2.DTYPE_UNSPECIFIED: (tensor_pb2.DTYPE_FLOAT32, np.dtype("<f4")),
@@ -67,8 +68,19 @@ def from_ranked(ranked: Ranked) -> pb.RerankResponse:
     return pb.RerankResponse(scores=ranked.scores, truncated=ranked.truncated, model_digest=ranked.facts.digest)
 
 
-def from_facts(facts: EncoderFacts) -> pb.EmbeddingModel:
-    """A loaded model."""
+def from_shelves(encoders: Shelf[EncodingModel], pairs: Shelf[PairModel]) -> pb.ListEmbeddingModelsResponse:
+    """All models, the default first."""
+    return pb.ListEmbeddingModelsResponse(
+        models=[from_encoder(place) for place in encoders.places],
+        rerankers=[from_pairs(place) for place in pairs.places],
+    )
+
+
+def from_encoder(place: Place[EncodingModel]) -> pb.EmbeddingModel:
+    """An encoder, as far as it is known."""
+    facts = place.facts
+    if facts is None:
+        return pb.EmbeddingModel(model=place.called, problem=_problem(place))
     return pb.EmbeddingModel(
         model=facts.name,
         digest=facts.digest,
@@ -76,4 +88,27 @@ def from_facts(facts: EncoderFacts) -> pb.EmbeddingModel:
         max_tokens=facts.max_tokens,
         compute_dtype=facts.compute_dtype,
         normalised=facts.normalised,
+        loaded=place.loaded is not None,
+        problem=_problem(place),
     )
+
+
+def from_pairs(place: Place[PairModel]) -> pb.RerankingModel:
+    """A cross-encoder, as far as it is known."""
+    facts = place.facts
+    if facts is None:
+        return pb.RerankingModel(model=place.called, problem=_problem(place))
+    return pb.RerankingModel(
+        model=facts.name,
+        digest=facts.digest,
+        max_tokens=facts.max_tokens,
+        compute_dtype=facts.compute_dtype,
+        loaded=place.loaded is not None,
+        problem=_problem(place),
+    )
+
+
+def _problem(place: Place[Any]) -> str:
+    if place.problem is not None:
+        return place.problem.sentence
+    return "" if place.facts else "It is being looked up."

@@ -24,10 +24,10 @@ class EmbedderStack:
     def api(self, credential="") -> Api:
         return Api(embedder_pb2_grpc.EmbedderServiceStub(self._channels[1]), credential)
 
-    def reader(self) -> Api:
+    def reader_key(self) -> str:
         access = Api(access_pb2_grpc.AccessServiceStub(self._channels[0]), self.key())
         request = access_pb2.CreateKeyRequest(tenant="default", roles=[access_pb2.ROLE_READER])
-        return self.api(str(access.CreateKey(request).api_key))
+        return str(access.CreateKey(request).api_key)
 
     def close(self):
         for channel in self._channels:
@@ -45,4 +45,4 @@ def stack(tmp_path_factory) -> Iterator[EmbedderStack]:
 
 @pytest.fixture(scope="session")
 def embedder(stack: EmbedderStack) -> Api:
-    return stack.reader()
+    return stack.api(stack.reader_key())

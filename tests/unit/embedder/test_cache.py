@@ -43,32 +43,34 @@ def reopened(embedder, vector_file):
     return forget
 
 
-async def test_what_was_embedded_comes_back_from_disk_with_the_same_bits_counts_and_truncation(embedder, reopened):
+async def test_what_was_embedded_comes_back_from_disk_with_the_same_bits_counts_and_truncation(
+    embedder, reopened, batcher
+):
     texts = (*TEXTS, "long " * 400)
     first = await embedder.embed(ADA, wanted(*texts))
     await embedder.cache.flush()
     reopened()
-    computed = embedder.batcher.counters.tokens
+    computed = batcher.counters.tokens
     again = await embedder.embed(ADA, wanted(*texts))
     assert np.array_equal(first.vectors, again.vectors)
     assert (first.token_counts, first.truncated) == (again.token_counts, again.truncated)
-    assert embedder.batcher.counters.tokens == computed
+    assert batcher.counters.tokens == computed
 
 
-async def test_a_kept_query_does_not_wait_in_the_queue(embedder):
+async def test_a_kept_query_does_not_wait_in_the_queue(embedder, batcher):
     first = await embedder.embed(ADA, wanted("How much is a ticket?", use=Use.QUERY))
-    embedder.batcher.waiting_tokens = embedder.batcher.queue_tokens
+    batcher.waiting_tokens = batcher.queue_tokens
     again = await embedder.embed(ADA, wanted("How much is a ticket?", use=Use.QUERY))
     assert np.array_equal(first.vectors, again.vectors)
 
 
-async def test_another_tenant_pays_as_if_nobody_had_asked(embedder):
+async def test_another_tenant_pays_as_if_nobody_had_asked(embedder, batcher):
     costs = []
     for asking in (ADA, BEN):
-        before = embedder.batcher.counters.tokens
+        before = batcher.counters.tokens
         await embedder.embed(asking, wanted(*TEXTS))
         await embedder.cache.flush()
-        costs.append(embedder.batcher.counters.tokens - before)
+        costs.append(batcher.counters.tokens - before)
     assert costs[0] == costs[1] > 0
     assert embedder.cache.counters.hits == 0
 
@@ -80,12 +82,12 @@ async def test_a_text_is_kept_apart_by_role_and_by_what_computes(embedder, vecto
     assert keys[0] != (await VectorCache(b"t" * 32, None, asyncio.to_thread).find(spaces[0], ["a"]))[0][0]
 
 
-async def test_identical_texts_are_computed_once_within_a_request_in_flight_and_later(embedder):
+async def test_identical_texts_are_computed_once_within_a_request_in_flight_and_later(embedder, batcher):
     asked = [embedder.embed(ADA, wanted(*TEXTS, *TEXTS)) for _ in range(4)]
     answers = await asyncio.gather(*asked)
     await embedder.embed(ADA, wanted(*TEXTS))
-    counted = sum(await embedder.count("", TEXTS))
-    assert embedder.batcher.counters.tokens == counted
+    counted = sum((await embedder.count("", TEXTS)).token_counts)
+    assert batcher.counters.tokens == counted
     assert all(np.array_equal(answer.vectors, answers[0].vectors) for answer in answers)
 
 

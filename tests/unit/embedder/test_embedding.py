@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from services.chassis.errors import Failure, Reason
-from services.embedder.embedding import Asking, Use, Wanted, late_interaction
+from services.embedder.embedding import Asking, Use, Wanted
 from services.embedder.ordered import in_order
+from services.embedder.reranking import late_interaction
 
 ADA = Asking("ada")
 
@@ -50,12 +51,12 @@ async def test_a_request_that_cannot_be_served_says_why(embedder, asked, reason)
 
 
 async def test_counts_include_the_special_tokens(embedder):
-    assert await embedder.count("", ["", "ferry", "ferry ferry"]) == (2, 3, 4)
+    assert (await embedder.count("", ["", "ferry", "ferry ferry"])).token_counts == (2, 3, 4)
 
 
-async def test_reranking_prefers_the_passage_that_answers(embedder):
+async def test_reranking_prefers_the_passage_that_answers(reranker):
     passages = ["Paint is ordered in March.", "A single crossing costs six crowns.", "The fog horn sounds twice."]
-    ranked = await embedder.rerank(ADA, "", "What is the fare of one crossing?", passages)
+    ranked = await reranker.rank(ADA, "", "What is the fare of one crossing?", passages)
     assert max(range(3), key=ranked.scores.__getitem__) == 1
     assert all(-1 <= score <= 1 for score in ranked.scores)
 

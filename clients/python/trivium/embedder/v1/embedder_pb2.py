@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from trivium.common.v1 import tensor_pb2 as trivium_dot_common_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"trivium/embedder/v1/embedder.proto\x12\x13trivium.embedder.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1etrivium/common/v1/tensor.proto\"\x82\x01\n\x0e\x45mbeddingModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x12\n\ndimensions\x18\x03 \x01(\x05\x12\x12\n\nmax_tokens\x18\x04 \x01(\x05\x12\x15\n\rcompute_dtype\x18\x05 \x01(\t\x12\x12\n\nnormalised\x18\x06 \x01(\x08\"\xd5\x01\n\x0c\x45mbedRequest\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\"\n\x05texts\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x08\x01\x10\x80\x10\"\x06r\x04(\x80\x80\x04\x12\x35\n\x04role\x18\x03 \x01(\x0e\x32\x1d.trivium.embedder.v1.TextRoleB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x31\n\x05\x64type\x18\x04 \x01(\x0e\x32\x18.trivium.common.v1.DtypeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1e\n\ndimensions\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x80@(\x00\"\x8c\x01\n\rEmbedResponse\x12-\n\nembeddings\x18\x01 \x01(\x0b\x32\x19.trivium.common.v1.Tensor\x12\x14\n\x0ctoken_counts\x18\x02 \x03(\x05\x12\x11\n\ttruncated\x18\x03 \x03(\x08\x12\x14\n\x0cmodel_digest\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\"P\n\x12\x45mbedStreamRequest\x12:\n\x07request\x18\x01 \x01(\x0b\x32!.trivium.embedder.v1.EmbedRequestB\x06\xbaH\x03\xc8\x01\x01\"K\n\x13\x45mbedStreamResponse\x12\x34\n\x08response\x18\x01 \x01(\x0b\x32\".trivium.embedder.v1.EmbedResponse\"I\n\x12\x43ountTokensRequest\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1a\n\x05texts\x18\x02 \x03(\tB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80@\"A\n\x13\x43ountTokensResponse\x12\x14\n\x0ctoken_counts\x18\x01 \x03(\x05\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\"k\n\rRerankRequest\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1a\n\x05query\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x04\x12%\n\x08passages\x18\x03 \x03(\tB\x13\xbaH\x10\x92\x01\r\x08\x01\x10\xc8\x01\"\x06r\x04(\x80\x80\x04\"I\n\x0eRerankResponse\x12\x0e\n\x06scores\x18\x01 \x03(\x02\x12\x11\n\ttruncated\x18\x02 \x03(\x08\x12\x14\n\x0cmodel_digest\x18\x03 \x01(\t\"\x1c\n\x1aListEmbeddingModelsRequest\"R\n\x1bListEmbeddingModelsResponse\x12\x33\n\x06models\x18\x01 \x03(\x0b\x32#.trivium.embedder.v1.EmbeddingModel*R\n\x08TextRole\x12\x19\n\x15TEXT_ROLE_UNSPECIFIED\x10\x00\x12\x13\n\x0fTEXT_ROLE_QUERY\x10\x01\x12\x16\n\x12TEXT_ROLE_DOCUMENT\x10\x02\x32\xf6\x03\n\x0f\x45mbedderService\x12N\n\x05\x45mbed\x12!.trivium.embedder.v1.EmbedRequest\x1a\".trivium.embedder.v1.EmbedResponse\x12\x64\n\x0b\x45mbedStream\x12\'.trivium.embedder.v1.EmbedStreamRequest\x1a(.trivium.embedder.v1.EmbedStreamResponse(\x01\x30\x01\x12`\n\x0b\x43ountTokens\x12\'.trivium.embedder.v1.CountTokensRequest\x1a(.trivium.embedder.v1.CountTokensResponse\x12Q\n\x06Rerank\x12\".trivium.embedder.v1.RerankRequest\x1a#.trivium.embedder.v1.RerankResponse\x12x\n\x13ListEmbeddingModels\x12/.trivium.embedder.v1.ListEmbeddingModelsRequest\x1a\x30.trivium.embedder.v1.ListEmbeddingModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"trivium/embedder/v1/embedder.proto\x12\x13trivium.embedder.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1etrivium/common/v1/tensor.proto\"\xa3\x01\n\x0e\x45mbeddingModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x12\n\ndimensions\x18\x03 \x01(\x05\x12\x12\n\nmax_tokens\x18\x04 \x01(\x05\x12\x15\n\rcompute_dtype\x18\x05 \x01(\t\x12\x12\n\nnormalised\x18\x06 \x01(\x08\x12\x0e\n\x06loaded\x18\x07 \x01(\x08\x12\x0f\n\x07problem\x18\x08 \x01(\t\"{\n\x0eRerankingModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x12\n\nmax_tokens\x18\x03 \x01(\x05\x12\x15\n\rcompute_dtype\x18\x04 \x01(\t\x12\x0e\n\x06loaded\x18\x05 \x01(\x08\x12\x0f\n\x07problem\x18\x06 \x01(\t\"\xd5\x01\n\x0c\x45mbedRequest\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\"\n\x05texts\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x08\x01\x10\x80\x10\"\x06r\x04(\x80\x80\x04\x12\x35\n\x04role\x18\x03 \x01(\x0e\x32\x1d.trivium.embedder.v1.TextRoleB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x31\n\x05\x64type\x18\x04 \x01(\x0e\x32\x18.trivium.common.v1.DtypeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1e\n\ndimensions\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x80@(\x00\"\x8c\x01\n\rEmbedResponse\x12-\n\nembeddings\x18\x01 \x01(\x0b\x32\x19.trivium.common.v1.Tensor\x12\x14\n\x0ctoken_counts\x18\x02 \x03(\x05\x12\x11\n\ttruncated\x18\x03 \x03(\x08\x12\x14\n\x0cmodel_digest\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\"P\n\x12\x45mbedStreamRequest\x12:\n\x07request\x18\x01 \x01(\x0b\x32!.trivium.embedder.v1.EmbedRequestB\x06\xbaH\x03\xc8\x01\x01\"K\n\x13\x45mbedStreamResponse\x12\x34\n\x08response\x18\x01 \x01(\x0b\x32\".trivium.embedder.v1.EmbedResponse\"I\n\x12\x43ountTokensRequest\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1a\n\x05texts\x18\x02 \x03(\tB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80@\"A\n\x13\x43ountTokensResponse\x12\x14\n\x0ctoken_counts\x18\x01 \x03(\x05\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\"k\n\rRerankRequest\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1a\n\x05query\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x04\x12%\n\x08passages\x18\x03 \x03(\tB\x13\xbaH\x10\x92\x01\r\x08\x01\x10\xc8\x01\"\x06r\x04(\x80\x80\x04\"I\n\x0eRerankResponse\x12\x0e\n\x06scores\x18\x01 \x03(\x02\x12\x11\n\ttruncated\x18\x02 \x03(\x08\x12\x14\n\x0cmodel_digest\x18\x03 \x01(\t\"\x1c\n\x1aListEmbeddingModelsRequest\"\x8a\x01\n\x1bListEmbeddingModelsResponse\x12\x33\n\x06models\x18\x01 \x03(\x0b\x32#.trivium.embedder.v1.EmbeddingModel\x12\x36\n\trerankers\x18\x02 \x03(\x0b\x32#.trivium.embedder.v1.RerankingModel*R\n\x08TextRole\x12\x19\n\x15TEXT_ROLE_UNSPECIFIED\x10\x00\x12\x13\n\x0fTEXT_ROLE_QUERY\x10\x01\x12\x16\n\x12TEXT_ROLE_DOCUMENT\x10\x02\x32\xf6\x03\n\x0f\x45mbedderService\x12N\n\x05\x45mbed\x12!.trivium.embedder.v1.EmbedRequest\x1a\".trivium.embedder.v1.EmbedResponse\x12\x64\n\x0b\x45mbedStream\x12\'.trivium.embedder.v1.EmbedStreamRequest\x1a(.trivium.embedder.v1.EmbedStreamResponse(\x01\x30\x01\x12`\n\x0b\x43ountTokens\x12\'.trivium.embedder.v1.CountTokensRequest\x1a(.trivium.embedder.v1.CountTokensResponse\x12Q\n\x06Rerank\x12\".trivium.embedder.v1.RerankRequest\x1a#.trivium.embedder.v1.RerankResponse\x12x\n\x13ListEmbeddingModels\x12/.trivium.embedder.v1.ListEmbeddingModelsRequest\x1a\x30.trivium.embedder.v1.ListEmbeddingModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,30 +55,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RERANKREQUEST'].fields_by_name['query']._serialized_options = b'\272H\010r\006\020\001(\200\200\004'
   _globals['_RERANKREQUEST'].fields_by_name['passages']._loaded_options = None
   _globals['_RERANKREQUEST'].fields_by_name['passages']._serialized_options = b'\272H\020\222\001\r\010\001\020\310\001\"\006r\004(\200\200\004'
-  _globals['_TEXTROLE']._serialized_start=1211
-  _globals['_TEXTROLE']._serialized_end=1293
+  _globals['_TEXTROLE']._serialized_start=1426
+  _globals['_TEXTROLE']._serialized_end=1508
   _globals['_EMBEDDINGMODEL']._serialized_start=121
-  _globals['_EMBEDDINGMODEL']._serialized_end=251
-  _globals['_EMBEDREQUEST']._serialized_start=254
-  _globals['_EMBEDREQUEST']._serialized_end=467
-  _globals['_EMBEDRESPONSE']._serialized_start=470
-  _globals['_EMBEDRESPONSE']._serialized_end=610
-  _globals['_EMBEDSTREAMREQUEST']._serialized_start=612
-  _globals['_EMBEDSTREAMREQUEST']._serialized_end=692
-  _globals['_EMBEDSTREAMRESPONSE']._serialized_start=694
-  _globals['_EMBEDSTREAMRESPONSE']._serialized_end=769
-  _globals['_COUNTTOKENSREQUEST']._serialized_start=771
-  _globals['_COUNTTOKENSREQUEST']._serialized_end=844
-  _globals['_COUNTTOKENSRESPONSE']._serialized_start=846
-  _globals['_COUNTTOKENSRESPONSE']._serialized_end=911
-  _globals['_RERANKREQUEST']._serialized_start=913
-  _globals['_RERANKREQUEST']._serialized_end=1020
-  _globals['_RERANKRESPONSE']._serialized_start=1022
-  _globals['_RERANKRESPONSE']._serialized_end=1095
-  _globals['_LISTEMBEDDINGMODELSREQUEST']._serialized_start=1097
-  _globals['_LISTEMBEDDINGMODELSREQUEST']._serialized_end=1125
-  _globals['_LISTEMBEDDINGMODELSRESPONSE']._serialized_start=1127
-  _globals['_LISTEMBEDDINGMODELSRESPONSE']._serialized_end=1209
-  _globals['_EMBEDDERSERVICE']._serialized_start=1296
-  _globals['_EMBEDDERSERVICE']._serialized_end=1798
+  _globals['_EMBEDDINGMODEL']._serialized_end=284
+  _globals['_RERANKINGMODEL']._serialized_start=286
+  _globals['_RERANKINGMODEL']._serialized_end=409
+  _globals['_EMBEDREQUEST']._serialized_start=412
+  _globals['_EMBEDREQUEST']._serialized_end=625
+  _globals['_EMBEDRESPONSE']._serialized_start=628
+  _globals['_EMBEDRESPONSE']._serialized_end=768
+  _globals['_EMBEDSTREAMREQUEST']._serialized_start=770
+  _globals['_EMBEDSTREAMREQUEST']._serialized_end=850
+  _globals['_EMBEDSTREAMRESPONSE']._serialized_start=852
+  _globals['_EMBEDSTREAMRESPONSE']._serialized_end=927
+  _globals['_COUNTTOKENSREQUEST']._serialized_start=929
+  _globals['_COUNTTOKENSREQUEST']._serialized_end=1002
+  _globals['_COUNTTOKENSRESPONSE']._serialized_start=1004
+  _globals['_COUNTTOKENSRESPONSE']._serialized_end=1069
+  _globals['_RERANKREQUEST']._serialized_start=1071
+  _globals['_RERANKREQUEST']._serialized_end=1178
+  _globals['_RERANKRESPONSE']._serialized_start=1180
+  _globals['_RERANKRESPONSE']._serialized_end=1253
+  _globals['_LISTEMBEDDINGMODELSREQUEST']._serialized_start=1255
+  _globals['_LISTEMBEDDINGMODELSREQUEST']._serialized_end=1283
+  _globals['_LISTEMBEDDINGMODELSRESPONSE']._serialized_start=1286
+  _globals['_LISTEMBEDDINGMODELSRESPONSE']._serialized_end=1424
+  _globals['_EMBEDDERSERVICE']._serialized_start=1511
+  _globals['_EMBEDDERSERVICE']._serialized_end=2013
 # @@protoc_insertion_point(module_scope)

@@ -56,6 +56,8 @@ class EmbeddingModel(_message.Message):
     MAX_TOKENS_FIELD_NUMBER: _builtins.int
     COMPUTE_DTYPE_FIELD_NUMBER: _builtins.int
     NORMALISED_FIELD_NUMBER: _builtins.int
+    LOADED_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name, for instance all-minilm-l6-v2."""
     digest: _builtins.str
@@ -65,9 +67,13 @@ class EmbeddingModel(_message.Message):
     max_tokens: _builtins.int
     """Tokens beyond this are cut off, and reported."""
     compute_dtype: _builtins.str
-    """Element type that it computes in."""
+    """Element type that it computes in; empty until it is loaded."""
     normalised: _builtins.bool
     """True when vectors have length 1."""
+    loaded: _builtins.bool
+    """True once it is in memory; a request that names it loads it."""
+    problem: _builtins.str
+    """Why it cannot be used; empty when it can."""
     def __init__(
         self,
         *,
@@ -77,14 +83,58 @@ class EmbeddingModel(_message.Message):
         max_tokens: _builtins.int = ...,
         compute_dtype: _builtins.str = ...,
         normalised: _builtins.bool = ...,
+        loaded: _builtins.bool = ...,
+        problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_dtype", b"compute_dtype", "digest", b"digest", "dimensions", b"dimensions", "max_tokens", b"max_tokens", "model", b"model", "normalised", b"normalised"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_dtype", b"compute_dtype", "digest", b"digest", "dimensions", b"dimensions", "loaded", b"loaded", "max_tokens", b"max_tokens", "model", b"model", "normalised", b"normalised", "problem", b"problem"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EmbeddingModel: _TypeAlias = EmbeddingModel  # noqa: Y015
+
+@_typing.final
+class RerankingModel(_message.Message):
+    """One cross-encoder."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    COMPUTE_DTYPE_FIELD_NUMBER: _builtins.int
+    LOADED_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name, for Rerank."""
+    digest: _builtins.str
+    """Digest of its folder, sha256:…."""
+    max_tokens: _builtins.int
+    """Tokens of query and passage together; beyond this the passage is cut off, and reported."""
+    compute_dtype: _builtins.str
+    """Element type that it computes in; empty until it is loaded."""
+    loaded: _builtins.bool
+    """True once it is in memory; a request that names it loads it."""
+    problem: _builtins.str
+    """Why it cannot be used; empty when it can."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        max_tokens: _builtins.int = ...,
+        compute_dtype: _builtins.str = ...,
+        loaded: _builtins.bool = ...,
+        problem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_dtype", b"compute_dtype", "digest", b"digest", "loaded", b"loaded", "max_tokens", b"max_tokens", "model", b"model", "problem", b"problem"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RerankingModel: _TypeAlias = RerankingModel  # noqa: Y015
 
 @_typing.final
 class EmbedRequest(_message.Message):
@@ -98,7 +148,7 @@ class EmbedRequest(_message.Message):
     DTYPE_FIELD_NUMBER: _builtins.int
     DIMENSIONS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """Model name; empty means the default."""
+    """Name or digest of a model; empty means the default."""
     role: Global___TextRole.ValueType
     """What the texts are for."""
     dtype: _tensor_pb2.Dtype.ValueType
@@ -229,7 +279,7 @@ class CountTokensRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     TEXTS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """Model name; empty means the default."""
+    """Name or digest of a model; empty means the default."""
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Required. Texts, 1 to 8192."""
@@ -286,7 +336,7 @@ class RerankRequest(_message.Message):
     QUERY_FIELD_NUMBER: _builtins.int
     PASSAGES_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """Model name; empty means the default."""
+    """Name or digest of a cross-encoder, or of an embedding model, whose token vectors then rank; empty means the default."""
     query: _builtins.str
     """Required. The question."""
     @_builtins.property
@@ -321,7 +371,9 @@ class RerankResponse(_message.Message):
     """Digest of the model that scored."""
     @_builtins.property
     def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """One score for each passage, in the order given; higher is better."""
+        """One score for each passage, in the order given; higher is better. By late interaction from -1 to 1, by a cross-encoder
+        from 0 to 1.
+        """
 
     @_builtins.property
     def truncated(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
@@ -366,18 +418,24 @@ class ListEmbeddingModelsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MODELS_FIELD_NUMBER: _builtins.int
+    RERANKERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmbeddingModel]:
         """Models, the default first."""
+
+    @_builtins.property
+    def rerankers(self) -> _containers.RepeatedCompositeFieldContainer[Global___RerankingModel]:
+        """Cross-encoders."""
 
     def __init__(
         self,
         *,
         models: _abc.Iterable[Global___EmbeddingModel] | None = ...,
+        rerankers: _abc.Iterable[Global___RerankingModel] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "rerankers", b"rerankers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -67,7 +67,9 @@ class EmbedderServiceServicer(object):
     """
 
     def Embed(self, request, context):
-        """Embeds up to 2048 texts. Fails with INVALID_ARGUMENT / TEXT_EMPTY, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND,
+        """Embeds up to 2048 texts; what a tenant had embedded before under the same model and role is not computed again.
+        Fails with INVALID_ARGUMENT / TEXT_EMPTY, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, FAILED_PRECONDITION / MODEL_SOURCE_INVALID
+        and FAILED_PRECONDITION / EMBEDDING_ENGINE_MISSING for a model that cannot be loaded here,
         UNAVAILABLE / EMBEDDING_QUEUE_FULL with a retry hint.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -89,14 +91,15 @@ class EmbedderServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Rerank(self, request, context):
-        """Orders passages by how well they answer a query, by late interaction of token vectors.
+        """Orders passages by how well they answer a query: by late interaction of an embedding model's token vectors, or by a
+        cross-encoder where `model` names one. Fails with NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, INVALID_ARGUMENT / TEXT_EMPTY.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListEmbeddingModels(self, request, context):
-        """Lists the embedding models that are loaded, the default first.
+        """Lists the embedding models, the default first, and the cross-encoders; each but the default is loaded when first named.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

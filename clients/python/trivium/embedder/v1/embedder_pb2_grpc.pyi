@@ -34,7 +34,9 @@ class EmbedderServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> EmbedderServiceAsyncStub: ...
     Embed: _grpc.UnaryUnaryMultiCallable[_embedder_pb2.EmbedRequest, _embedder_pb2.EmbedResponse]
-    """Embeds up to 2048 texts. Fails with INVALID_ARGUMENT / TEXT_EMPTY, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND,
+    """Embeds up to 2048 texts; what a tenant had embedded before under the same model and role is not computed again.
+    Fails with INVALID_ARGUMENT / TEXT_EMPTY, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, FAILED_PRECONDITION / MODEL_SOURCE_INVALID
+    and FAILED_PRECONDITION / EMBEDDING_ENGINE_MISSING for a model that cannot be loaded here,
     UNAVAILABLE / EMBEDDING_QUEUE_FULL with a retry hint.
     """
     EmbedStream: _grpc.StreamStreamMultiCallable[_embedder_pb2.EmbedStreamRequest, _embedder_pb2.EmbedStreamResponse]
@@ -42,9 +44,11 @@ class EmbedderServiceStub:
     CountTokens: _grpc.UnaryUnaryMultiCallable[_embedder_pb2.CountTokensRequest, _embedder_pb2.CountTokensResponse]
     """Counts tokens under the embedding model, so that a caller can cut texts before they are truncated."""
     Rerank: _grpc.UnaryUnaryMultiCallable[_embedder_pb2.RerankRequest, _embedder_pb2.RerankResponse]
-    """Orders passages by how well they answer a query, by late interaction of token vectors."""
+    """Orders passages by how well they answer a query: by late interaction of an embedding model's token vectors, or by a
+    cross-encoder where `model` names one. Fails with NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, INVALID_ARGUMENT / TEXT_EMPTY.
+    """
     ListEmbeddingModels: _grpc.UnaryUnaryMultiCallable[_embedder_pb2.ListEmbeddingModelsRequest, _embedder_pb2.ListEmbeddingModelsResponse]
-    """Lists the embedding models that are loaded, the default first."""
+    """Lists the embedding models, the default first, and the cross-encoders; each but the default is loaded when first named."""
 
 @_typing.type_check_only
 class EmbedderServiceAsyncStub(EmbedderServiceStub):
@@ -52,7 +56,9 @@ class EmbedderServiceAsyncStub(EmbedderServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Embed: _aio.UnaryUnaryMultiCallable[_embedder_pb2.EmbedRequest, _embedder_pb2.EmbedResponse]  # type: ignore[assignment]
-    """Embeds up to 2048 texts. Fails with INVALID_ARGUMENT / TEXT_EMPTY, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND,
+    """Embeds up to 2048 texts; what a tenant had embedded before under the same model and role is not computed again.
+    Fails with INVALID_ARGUMENT / TEXT_EMPTY, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, FAILED_PRECONDITION / MODEL_SOURCE_INVALID
+    and FAILED_PRECONDITION / EMBEDDING_ENGINE_MISSING for a model that cannot be loaded here,
     UNAVAILABLE / EMBEDDING_QUEUE_FULL with a retry hint.
     """
     EmbedStream: _aio.StreamStreamMultiCallable[_embedder_pb2.EmbedStreamRequest, _embedder_pb2.EmbedStreamResponse]  # type: ignore[assignment]
@@ -60,9 +66,11 @@ class EmbedderServiceAsyncStub(EmbedderServiceStub):
     CountTokens: _aio.UnaryUnaryMultiCallable[_embedder_pb2.CountTokensRequest, _embedder_pb2.CountTokensResponse]  # type: ignore[assignment]
     """Counts tokens under the embedding model, so that a caller can cut texts before they are truncated."""
     Rerank: _aio.UnaryUnaryMultiCallable[_embedder_pb2.RerankRequest, _embedder_pb2.RerankResponse]  # type: ignore[assignment]
-    """Orders passages by how well they answer a query, by late interaction of token vectors."""
+    """Orders passages by how well they answer a query: by late interaction of an embedding model's token vectors, or by a
+    cross-encoder where `model` names one. Fails with NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, INVALID_ARGUMENT / TEXT_EMPTY.
+    """
     ListEmbeddingModels: _aio.UnaryUnaryMultiCallable[_embedder_pb2.ListEmbeddingModelsRequest, _embedder_pb2.ListEmbeddingModelsResponse]  # type: ignore[assignment]
-    """Lists the embedding models that are loaded, the default first."""
+    """Lists the embedding models, the default first, and the cross-encoders; each but the default is loaded when first named."""
 
 class EmbedderServiceServicer(metaclass=_abc_1.ABCMeta):
     """Embedder turns texts into vectors. The same text under the same model gives the same vector, whatever else is in flight."""
@@ -73,7 +81,9 @@ class EmbedderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embedder_pb2.EmbedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embedder_pb2.EmbedResponse, _abc.Awaitable[_embedder_pb2.EmbedResponse]]:
-        """Embeds up to 2048 texts. Fails with INVALID_ARGUMENT / TEXT_EMPTY, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND,
+        """Embeds up to 2048 texts; what a tenant had embedded before under the same model and role is not computed again.
+        Fails with INVALID_ARGUMENT / TEXT_EMPTY, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, FAILED_PRECONDITION / MODEL_SOURCE_INVALID
+        and FAILED_PRECONDITION / EMBEDDING_ENGINE_MISSING for a model that cannot be loaded here,
         UNAVAILABLE / EMBEDDING_QUEUE_FULL with a retry hint.
         """
 
@@ -99,7 +109,9 @@ class EmbedderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embedder_pb2.RerankRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embedder_pb2.RerankResponse, _abc.Awaitable[_embedder_pb2.RerankResponse]]:
-        """Orders passages by how well they answer a query, by late interaction of token vectors."""
+        """Orders passages by how well they answer a query: by late interaction of an embedding model's token vectors, or by a
+        cross-encoder where `model` names one. Fails with NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, INVALID_ARGUMENT / TEXT_EMPTY.
+        """
 
     @_abc_1.abstractmethod
     def ListEmbeddingModels(
@@ -107,6 +119,6 @@ class EmbedderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embedder_pb2.ListEmbeddingModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embedder_pb2.ListEmbeddingModelsResponse, _abc.Awaitable[_embedder_pb2.ListEmbeddingModelsResponse]]:
-        """Lists the embedding models that are loaded, the default first."""
+        """Lists the embedding models, the default first, and the cross-encoders; each but the default is loaded when first named."""
 
 def add_EmbedderServiceServicer_to_server(servicer: EmbedderServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
