@@ -303,7 +303,17 @@ def test_a_wrong_key_is_refused_with_its_own_exit_code(suite: Suite) -> None:
 
 
 def test_every_command_shows_an_example_and_the_exit_codes(suite: Suite) -> None:
-    for command in ("ask", "chat", "docs add", "docs list", "docs rm", "data add", "data list", "train start"):
+    for command in (
+        "ask",
+        "chat",
+        "docs add",
+        "docs list",
+        "docs rm",
+        "docs search",
+        "data add",
+        "data list",
+        "train start",
+    ):
         shown = trivium(suite, *command.split(), "--help")
         assert shown.code == 0
         assert "Example: trivium" in shown.out

@@ -18,12 +18,15 @@ from trivium_client.errors import (
     TriviumError,
     UnavailableError,
 )
+from trivium_client.filters import Field, Filter, field
 from trivium_client.synchronous import Trivium
 
 __all__ = [
     "AsyncTrivium",
     "AuthenticationError",
     "ConflictError",
+    "Field",
+    "Filter",
     "InvalidRequestError",
     "NotFoundError",
     "NotYetAvailableError",
@@ -35,4 +38,5 @@ __all__ = [
     "Trivium",
     "TriviumError",
     "UnavailableError",
+    "field",
 ]

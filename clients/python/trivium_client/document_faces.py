@@ -76,6 +76,12 @@ class Documents:
         """Ingestion states until nothing is pending."""
         return self._loop.iterate(self._inner.watch(collection, document))
 
-    def search(self, query: str, *, collections: Sequence[str], **options: Any) -> Sequence[nouns.Hit]:
+    def search(self, query: str | Sequence[str], *, collections: Sequence[str], **options: Any) -> Sequence[nouns.Hit]:
         """Passages, best first."""
         return self._loop.run(self._inner.search(query, collections=collections, **options))
+
+    def search_pages(
+        self, query: str | Sequence[str], *, collections: Sequence[str], **options: Any
+    ) -> Iterator[nouns.Hit]:
+        """Hits one by one, fetched page after page."""
+        return self._loop.iterate(self._inner.search_pages(query, collections=collections, **options))

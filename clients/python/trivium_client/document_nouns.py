@@ -1,7 +1,8 @@
 """Collections, documents and what a search finds in them.  As `nouns`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,10 @@ class Document:
     chunks_reused: int
     update_time: datetime | None
     source_sha256: str = ""
+    # Ids that may read it; empty means everybody of the tenant.
+    readers: tuple[str, ...] = ()
+    # Metadata that are not texts: numbers, booleans, datetimes in UTC, tuples of texts.
+    typed_metadata: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +63,26 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class ListPlace:
+    """A place in one list (dense, sparse, query or rerank); rank 0: the list lacks it and its score counted all the same.
+
+    `part` is what that added to the fused score.
+    """
+
+    list: str
+    query: int
+    rank: int
+    score: float
+    part: float
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
-    """One passage that a search found; `dense_score` is a cosine, `sparse_score` BM25, None where that arm missed it."""
+    """One passage that a search found; `dense_score` is a cosine, `sparse_score` BM25, None where that arm missed it.
+
+    `rerank_score` is None where it was not reranked; `duplicates` are the passages that it stands for, `merged_chunks`
+    the others of its section that are in it; `places` tell how it came to its place, when that was asked for.
+    """
 
     span: Span
     text: str
@@ -68,3 +91,7 @@ class Hit:
     score: float
     dense_score: float | None = None
     sparse_score: float | None = None
+    rerank_score: float | None = None
+    duplicates: tuple[Span, ...] = ()
+    merged_chunks: tuple[str, ...] = ()
+    places: tuple[ListPlace, ...] = ()

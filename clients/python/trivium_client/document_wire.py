@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trivium.retriever.v1 import retriever_pb2
 
-from trivium_client import nouns, wire
+from trivium_client import metadata, nouns, wire
 
 
 def collection(message: retriever_pb2.Collection) -> nouns.Collection:
@@ -35,24 +35,36 @@ def document(message: retriever_pb2.Document) -> nouns.Document:
         chunks_reused=message.chunks_reused,
         update_time=wire.time(message.update_time),
         source_sha256=message.source_sha256,
+        readers=tuple(message.readers),
+        typed_metadata={name: metadata.value(held) for name, held in message.typed_metadata.items()},
     )
 
 
 def hit(message: retriever_pb2.Hit) -> nouns.Hit:
     """From the wire."""
     return nouns.Hit(
-        span=nouns.Span(
-            collection=message.collection,
-            document=message.document,
-            version=message.version,
-            start=message.start,
-            end=message.end,
-            chunk=message.chunk,
-        ),
+        span=_span(message),
         text=message.text,
         title=message.title,
         heading_path=tuple(message.heading_path),
         score=message.score,
         dense_score=message.dense_score if message.HasField("dense_score") else None,
         sparse_score=message.sparse_score if message.HasField("sparse_score") else None,
+        rerank_score=message.rerank_score if message.HasField("rerank_score") else None,
+        duplicates=tuple(map(_span, message.duplicates)),
+        merged_chunks=tuple(message.merged_chunks),
+        places=tuple(
+            nouns.ListPlace(it.list, it.query, it.rank, it.score, it.part) for it in message.explanation.places
+        ),
+    )
+
+
+def _span(message: retriever_pb2.Hit | retriever_pb2.Passage) -> nouns.Span:
+    return nouns.Span(
+        collection=message.collection,
+        document=message.document,
+        version=message.version,
+        start=message.start,
+        end=message.end,
+        chunk=message.chunk,
     )

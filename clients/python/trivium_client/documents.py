@@ -11,10 +11,12 @@ from trivium.common.v1 import transfer_pb2
 from trivium.retriever.v1 import retriever_pb2 as pb
 from trivium.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
 
-from trivium_client import document_wire, folder_watch, nouns, wire
+from trivium_client import document_wire, folder_watch, nouns
 from trivium_client.errors import ConflictError
 from trivium_client.folder_files import Selection
 from trivium_client.folders import FolderPasses, Place
+from trivium_client.metadata import MetadataValue, header_fields
+from trivium_client.searching import Searching
 from trivium_client.transport import Transport, new_request_id, upload
 
 if TYPE_CHECKING:
@@ -72,15 +74,8 @@ class Collections:
         return response.documents
 
 
-class Documents:
+class Documents(Searching):
     """Documents of a collection: added at once, searchable when `watch` says ready."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def _stub(self) -> RetrieverServiceAsyncStub:
-        stub: RetrieverServiceAsyncStub = self._transport.stub("retriever", RetrieverServiceStub)
-        return stub
 
     async def add(
         self,
@@ -89,11 +84,14 @@ class Documents:
         collection: str,
         document: str = "",
         title: str = "",
-        metadata: Mapping[str, str] | None = None,
+        metadata: Mapping[str, MetadataValue] | None = None,
+        readers: Sequence[str] = (),
         progress: Callable[[int, int], None] | None = None,
     ) -> nouns.Document:
         """Store a file as a document (id: its name), or a new version of one; returns once it is durable.
 
+        `metadata` are texts, numbers, booleans, dates, times and lists of texts; searches filter by them.  `readers`
+        are the ids that may read it; without any, everybody of the tenant may.
         Raises InvalidRequestError for a file that is not text, is empty or is too large.
         """
         path = Path(path)
@@ -101,8 +99,9 @@ class Documents:
             collection=collection,
             document=document or path.name,
             title=title,
-            metadata=dict(metadata or {}),
+            readers=readers,
             request_id=new_request_id(),
+            **header_fields(metadata),
         )
         if path.stat().st_size <= _INLINE_BYTES:
             return await self._put(header, path.read_bytes())
@@ -196,15 +195,17 @@ class Documents:
         collection: str,
         document: str,
         title: str = "",
-        metadata: Mapping[str, str] | None = None,
+        metadata: Mapping[str, MetadataValue] | None = None,
+        readers: Sequence[str] = (),
     ) -> nouns.Document:
-        """Store a text under an id; its kind follows the id's ending (.md is Markdown)."""
+        """Store a text under an id; its kind follows the id's ending (.md is Markdown).  As `add` otherwise."""
         header = pb.DocumentHeader(
             collection=collection,
             document=document,
             title=title,
-            metadata=dict(metadata or {}),
+            readers=readers,
             request_id=new_request_id(),
+            **header_fields(metadata),
         )
         return await self._put(header, text.encode())
 
@@ -250,26 +251,6 @@ class Documents:
         request = pb.WatchIngestionRequest(collection=collection, document=document)
         async for message in self._transport.stream("retriever", self._stub().WatchIngestion, request):
             yield document_wire.document(message.document), message.pending
-
-    async def search(
-        self,
-        query: str,
-        *,
-        collections: Sequence[str],
-        top_k: int = 10,
-        mode: str = "hybrid",
-        metadata_equals: Mapping[str, str] | None = None,
-    ) -> Sequence[nouns.Hit]:
-        """Passages, best first; `mode` is hybrid, dense or sparse."""
-        request = pb.SearchRequest(
-            collections=collections,
-            queries=[query],
-            top_k=top_k,
-            mode=wire.number(pb.SearchMode, mode, "mode"),
-            metadata_equals=dict(metadata_equals or {}),
-        )
-        response = await self._transport.call("retriever", self._stub().Search, request)
-        return [document_wire.hit(item) for item in response.hits]
 
 
 def _unheard(phase: str, done: int, whole: int) -> None:

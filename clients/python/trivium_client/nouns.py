@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from trivium_client.document_nouns import Collection, Document, DocumentText, Hit, Span
+from trivium_client.document_nouns import Collection, Document, DocumentText, Hit, ListPlace, Span
 from trivium_client.folder_nouns import FolderReport, RefusedFile
 from trivium_client.job_nouns import (
     Checkpoint,
@@ -64,6 +64,7 @@ __all__ = [
     "LabelRows",
     "LeftOutRows",
     "LengthBucket",
+    "ListPlace",
     "LoraSettings",
     "Model",
     "PairStatistics",

@@ -1,0 +1,143 @@
+"""`trivium docs search`: passages of collections, with what led to them."""
+
+import re
+from datetime import date, datetime
+from typing import Annotated
+
+import typer
+
+from trivium_client import Filter, Trivium, field
+from trivium_client.cli.printing import Json, as_json
+from trivium_client.filters import Field
+from trivium_client.metadata import MetadataValue
+from trivium_client.nouns import Hit
+
+_TEST = re.compile(r"(?P<field>[^<>=!~^:]+?)\s*(?P<operator><=|>=|!=|=|<|>|~|\^|:)\s*(?P<value>.*)", re.DOTALL)
+_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
+_WHERE = (
+    "Only documents whose metadata pass; repeated: all of them. FIELD=VALUE, and so with != < <= > >=; FIELD~TEXT "
+    "contains it, FIELD^TEXT begins with it, whatever the case; FIELD:TEXT is a list with it; FIELD alone is there. "
+    "Numbers, dates (2026-05-31), true and false are taken as such, unless in quotes; `not ` in front turns it round."
+)
+
+
+def search(
+    query: Annotated[list[str], typer.Argument(help="What to look for; several queries are fused.")],
+    collection: Annotated[
+        list[str] | None, typer.Option("--collection", "-c", help="Search here; may be repeated.")
+    ] = None,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, max=1000, help="Most passages.")] = 10,
+    mode: Annotated[str, typer.Option(help="hybrid, dense or sparse.")] = "hybrid",
+    where: Annotated[list[str] | None, typer.Option("--where", "-w", help=_WHERE)] = None,
+    as_reader: Annotated[
+        list[str] | None, typer.Option("--as", help="Find what this id may read as well; may be repeated.")
+    ] = None,
+    rerank: Annotated[bool, typer.Option(help="Look at the best 40 again.")] = False,
+    diversity: Annotated[
+        float | None, typer.Option("--diversity", min=0, max=1, help="Prefer what is unlike: 1 not at all, 0.5 some.")
+    ] = None,
+    collapse: Annotated[bool, typer.Option("--collapse", help="One hit for passages of the same text.")] = False,
+    section: Annotated[
+        int, typer.Option("--section", min=0, max=20000, help="Widen hits in their sections to so many characters.")
+    ] = 0,
+    explain: Annotated[bool, typer.Option("--explain", help="Show the rank and score in each list.")] = False,
+    json_wanted: Json = False,
+) -> None:
+    """Find passages.
+
+    Example: trivium docs search "when is the gate closed" -c handbook --where "year>=2024" --explain
+    """
+    tests = [test(text) for text in where or []]
+    with Trivium() as client:
+        hits = client.docs.search(
+            query,
+            collections=collection or ["default"],
+            top_k=top_k,
+            mode=mode,
+            where=_all(tests),
+            as_readers=as_reader or [],
+            rerank=rerank,
+            diversity_lambda=diversity,
+            collapse_duplicates=collapse,
+            section_characters=section,
+            explain=explain,
+        )
+    if json_wanted:
+        typer.echo(as_json(list(hits)))
+        return
+    if not hits:
+        typer.echo("Nothing was found.")
+    for number, hit in enumerate(hits, start=1):
+        typer.echo(_shown(number, hit))
+
+
+def test(text: str) -> Filter:
+    """One `--where`.  Raises typer.BadParameter."""
+    wanted = text.strip()
+    if wanted.startswith("not "):
+        return ~test(wanted.removeprefix("not "))
+    if not wanted:
+        raise typer.BadParameter("name a field, as in --where 'year>=2024'", param_hint="--where")
+    match = _TEST.fullmatch(wanted)
+    if match is None:
+        return field(wanted).exists()
+    return _compared(field(match["field"]), match["operator"], match["value"])
+
+
+def _compared(named: Field, operator: str, text: str) -> Filter:
+    bare = _unquoted(text)
+    if operator == "~":
+        return named.contains(bare, ignore_case=True)
+    if operator == "^":
+        return named.begins_with(bare, ignore_case=True)
+    if operator == ":":
+        return named.contains_any(bare)
+    value = _value(text)
+    return {
+        "=": named == value,
+        "!=": named != value,
+        "<": named < value,
+        "<=": named <= value,
+        ">": named > value,
+        ">=": named >= value,
+    }[operator]
+
+
+def _value(text: str) -> MetadataValue:
+    if text != _unquoted(text):
+        return _unquoted(text)
+    if text in ("true", "false"):
+        return text == "true"
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    for read in (date.fromisoformat, datetime.fromisoformat):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _unquoted(text: str) -> str:
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1] if quoted else text
+
+
+def _all(tests: list[Filter]) -> Filter | None:
+    whole: Filter | None = None
+    for one in tests:
+        whole = one if whole is None else whole & one
+    return whole
+
+
+def _shown(number: int, hit: Hit) -> str:
+    where = f"{hit.span.collection}/{hit.span.document} [{hit.span.start}, {hit.span.end})"
+    path = " › ".join(hit.heading_path) or hit.title
+    lines = [typer.style(f"{number}. {path}", bold=True), f"   {where}  score {hit.score:.3f}"]
+    lines += [
+        f"   {it.list}{f' of query {it.query + 1}' if it.query else ''}: rank {it.rank or '-'}, score {it.score:.3f}, "
+        f"adds {it.part:.3f}"
+        for it in hit.places
+    ]
+    lines += [f"   also in {it.collection}/{it.document} [{it.start}, {it.end})" for it in hit.duplicates]
+    return "\n".join([*lines, *(f"   {line}" for line in hit.text.splitlines() if line.strip()), ""])

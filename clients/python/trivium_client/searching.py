@@ -1,0 +1,115 @@
+"""Search in collections.  Part of `documents`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from trivium.retriever.v1 import retriever_pb2 as pb
+from trivium.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
+
+from trivium_client import document_wire, nouns, wire
+from trivium_client.filters import Filter
+from trivium_client.transport import Transport
+
+if TYPE_CHECKING:
+    from trivium.retriever.v1.retriever_pb2_grpc import RetrieverServiceAsyncStub
+
+_PAGE = 100
+_MOST = 1000
+
+
+class Searching:
+    """The calls that find passages."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def _stub(self) -> RetrieverServiceAsyncStub:
+        stub: RetrieverServiceAsyncStub = self._transport.stub("retriever", RetrieverServiceStub)
+        return stub
+
+    async def search(
+        self,
+        query: str | Sequence[str],
+        *,
+        collections: Sequence[str],
+        top_k: int = 10,
+        mode: str = "hybrid",
+        metadata_equals: Mapping[str, str] | None = None,
+        where: Filter | None = None,
+        as_readers: Sequence[str] = (),
+        rerank: bool = False,
+        diversity_lambda: float | None = None,
+        collapse_duplicates: bool = False,
+        duplicate_similarity: float | None = None,
+        section_characters: int = 0,
+        explain: bool = False,
+    ) -> Sequence[nouns.Hit]:
+        """Passages, best first; `mode` is hybrid, dense or sparse; several queries are fused by rank.
+
+        `where` is a filter (see `field`).  `as_readers` finds what these ids may read, beside your own: an application
+        names its end user and their groups.  `rerank` looks at the best 40 again, as far as the deadline allows: hits
+        without a `rerank_score` were not.  `diversity_lambda` below 1 prefers what is unlike (0.5 is a beginning).
+        `collapse_duplicates` makes one hit of passages with the same text, and from a `duplicate_similarity` on of
+        similar ones.  `section_characters` widens hits within their sections up to so many.  `explain` tells the ranks
+        and scores of each list.
+        """
+        request = _request(query, collections, mode, metadata_equals, where, as_readers)
+        request.top_k = top_k
+        request.rerank, request.explain = rerank, explain
+        request.collapse_duplicates = collapse_duplicates
+        if diversity_lambda is not None:
+            request.diversity_lambda = diversity_lambda
+        if duplicate_similarity is not None:
+            request.duplicate_similarity = duplicate_similarity
+        if section_characters:
+            request.expand_sections, request.section_characters = True, section_characters
+        response = await self._transport.call("retriever", self._stub().Search, request)
+        return [document_wire.hit(item) for item in response.hits]
+
+    async def search_pages(
+        self,
+        query: str | Sequence[str],
+        *,
+        collections: Sequence[str],
+        most: int = _MOST,
+        page_size: int = _PAGE,
+        mode: str = "hybrid",
+        metadata_equals: Mapping[str, str] | None = None,
+        where: Filter | None = None,
+        as_readers: Sequence[str] = (),
+    ) -> AsyncIterator[nouns.Hit]:
+        """Hits one by one, up to `most` (1,000), fetched page after page, of the order that the first page saw.
+
+        What is deleted or hidden meanwhile is left out.  Raises PreconditionError or another TriviumError with the
+        reason SEARCH_PAGES_EXPIRED when the next page is asked for more than ten minutes after the first.
+        """
+        request = _request(query, collections, mode, metadata_equals, where, as_readers)
+        request.top_k, request.page_size = most, page_size
+        while True:
+            page = await self._transport.call("retriever", self._stub().Search, request)
+            for item in page.hits:
+                yield document_wire.hit(item)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+
+def _request(
+    query: str | Sequence[str],
+    collections: Sequence[str],
+    mode: str,
+    metadata_equals: Mapping[str, str] | None,
+    where: Filter | None,
+    as_readers: Sequence[str],
+) -> pb.SearchRequest:
+    fields: dict[str, Any] = {} if where is None else {"filter": where._message}
+    return pb.SearchRequest(
+        collections=collections,
+        queries=[query] if isinstance(query, str) else query,
+        mode=wire.number(pb.SearchMode, mode, "mode"),
+        metadata_equals=dict(metadata_equals or {}),
+        as_readers=as_readers,
+        **fields,
+    )

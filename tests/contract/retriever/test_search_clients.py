@@ -1,0 +1,111 @@
+"""Filters, readers, pages and explanations in the SDK's and the command line's words, against a real server."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, date, datetime
+
+import pytest
+from trivium_client import InvalidRequestError, NotFoundError, Trivium, TriviumError, field
+
+COMMAND = [sys.executable, "-c", "from trivium_client.cli import main; main()", "docs", "search"]
+
+
+class Desk:
+    """Somebody with the SDK, the command line and a filled collection."""
+
+    def __init__(self, library):
+        self.key = library.stack.tenant_key(library.stack.tenant())
+        self.address = library.process.address
+        self.client = Trivium(api_key=self.key, addresses={"retriever": self.address})
+        self.client.collections.create("fish")
+        for name, text, options in (
+            ("cheap.txt", "Smoked herring.", {"metadata": {"price": 3, "day": date(2024, 5, 1), "labels": ["fish"]}}),
+            ("dear.txt", "Smoked herring, the best.", {"metadata": {"price": 40, "lang": "nl"}}),
+            ("copy.txt", "Smoked herring.", {}),
+            ("board.txt", "Smoked herring for the board.", {"readers": ["anna"]}),
+        ):
+            self.client.docs.add_text(text, collection="fish", document=name, **options)
+        for _ in self.client.docs.watch("fish"):
+            pass
+
+    def found(self, *query, **options):
+        return {
+            hit.span.document for hit in self.client.docs.search(query or "herring", collections=["fish"], **options)
+        }
+
+    def run(self, *arguments):
+        environment = {**os.environ, "TRIVIUM_API_KEY": self.key, "TRIVIUM_RETRIEVER_ADDRESS": self.address}
+        command = [*COMMAND, "herring", "-c", "fish", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def desk(library):
+    made = Desk(library)
+    yield made
+    made.client.close()
+
+
+def test_the_sdk_filters_by_metadata_of_every_type(desk):
+    kept = desk.client.docs.get("cheap.txt", collection="fish")
+    assert kept.typed_metadata == {"price": 3.0, "day": datetime(2024, 5, 1, tzinfo=UTC), "labels": ("fish",)}
+    price, lang = field("price"), field("lang")
+    assert desk.found(where=price < 10) == {"cheap.txt"}
+    assert desk.found(where=(price > 10) & (lang == "nl") | field("labels").contains_any("fish")) == {
+        "cheap.txt",
+        "dear.txt",
+    }
+    assert desk.found(where=~price.exists()) == {"copy.txt"}
+    with pytest.raises(InvalidRequestError, match="are of type number") as caught:
+        desk.found(where=price == "3")
+    assert caught.value.reason == "FILTER_TYPE_MISMATCH"
+
+
+def test_the_sdk_asks_for_its_readers(desk):
+    assert "board.txt" not in desk.found()
+    assert "board.txt" in desk.found(as_readers=["anna"])
+    assert desk.client.docs.get("board.txt", collection="fish").readers == ("anna",)
+
+
+def test_the_sdk_collapses_reranks_widens_and_explains(desk):
+    hits = desk.client.docs.search(
+        ["herring", "smoked fish"],
+        collections=["fish"],
+        collapse_duplicates=True,
+        rerank=True,
+        diversity_lambda=0.9,
+        section_characters=500,
+        explain=True,
+    )
+    together = {hit.span.document: {it.document for it in hit.duplicates} for hit in hits}
+    assert {frozenset({name, *others}) for name, others in together.items()} == {
+        frozenset({"cheap.txt", "copy.txt"}),
+        frozenset({"dear.txt"}),
+    }
+    assert all(hit.rerank_score is not None for hit in hits)
+    assert {it.list for it in hits[0].places} == {"dense", "sparse", "query", "rerank"}
+
+
+def test_the_sdk_goes_on_page_after_page(desk):
+    whole = [hit.span.document for hit in desk.client.docs.search("herring", collections=["fish"])]
+    paged = [hit.span.document for hit in desk.client.docs.search_pages("herring", collections=["fish"], page_size=1)]
+    assert paged == whole
+    assert len(whole) == 3
+    with pytest.raises(NotFoundError):
+        next(desk.client.docs.search_pages("herring", collections=["nowhere"]))
+    assert issubclass(NotFoundError, TriviumError)
+
+
+def test_the_command_line_searches_with_the_same_options(desk):
+    answer = desk.run("--where", "price<10", "--where", "not lang", "--json")
+    assert [hit["span"]["document"] for hit in json.loads(answer.stdout)] == ["cheap.txt"]
+    shown = desk.run("--as", "anna", "--collapse", "--explain", "--rerank", "--section", "500").stdout
+    assert "fish/board.txt [0, 29)" in shown
+    assert "also in fish/" in shown
+    assert "rerank: rank 1" in shown
+    refused = desk.run("--where", "price=cheap")
+    assert refused.returncode != 0
+    assert "are of type number" in refused.stderr
+    assert desk.run("--where", "price>1000").stdout == "Nothing was found.\n"
