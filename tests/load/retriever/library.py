@@ -1,0 +1,135 @@
+"""The retriever's own parts in this process: what is measured is what serves, without the wire."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from services.chassis.database import open_database
+from services.chassis.idempotency import IdempotencyKey
+from services.retriever import catalog, parsing
+from services.retriever.catalog import Collections
+from services.retriever.changes import Changes
+from services.retriever.config import RetrieverSettings
+from services.retriever.documents import Documents
+from services.retriever.gates import Gates
+from services.retriever.index_embedded import EmbeddedIndex
+from services.retriever.ingestion import Ingestion, Pace, Tools
+from services.retriever.ingestion_queue import Queue
+from services.retriever.intake import Draft, Intake
+from services.retriever.pages import Pages
+from services.retriever.publishing import Publisher
+from services.retriever.question import Fusion, Mode, Question, Shape
+from services.retriever.readers import SERVICE
+from services.retriever.reranking import Reranker
+from services.retriever.search import Search
+from services.retriever.watching import Watching
+from tests.load.retriever.sets import Corpus
+from tests.load.retriever.vectors import Encoder
+
+_TENANT = "bench"
+_PASSAGES = 100
+
+
+@asynccontextmanager
+async def _nobody(tenant: str) -> AsyncIterator[None]:
+    yield
+
+
+@dataclass
+class Library:
+    """A retriever over a folder.  ``failed`` names what could not be ingested."""
+
+    settings: RetrieverSettings
+    collections: Collections
+    intake: Intake
+    watching: Watching
+    searching: Search
+    failed: list[str] = field(default_factory=list)
+
+    async def fill(self, corpus: Corpus) -> None:
+        """Bring a corpus in as a collection of its name, and wait until it is searchable."""
+        key = IdempotencyKey(_TENANT, "bench", "", b"")
+        await self.collections.create(_TENANT, corpus.name, "", key)
+        for it in corpus.documents:
+            draft = Draft(corpus.name, it.document, it.title, "", {}, {}, (), SERVICE)
+            await self.intake.put(_TENANT, draft, it.content, key)
+        async for beat in self.watching.follow(_TENANT, corpus.name, ""):
+            if beat.document.state == "failed":
+                self.failed.append(f"{beat.document.document}: {beat.document.reason}")
+
+    async def search(self, corpus: str, query: str, mode: Mode, *, rerank: int = 0) -> dict[str, float]:
+        """Documents by their best passage's place, as scores that fall."""
+        question = Question(
+            collections=(corpus,),
+            queries=(query,),
+            top_k=_PASSAGES,
+            mode=mode,
+            fusion=Fusion.SCORE,
+            dense_weight=self.settings.dense_weight,
+            metadata_equals={},
+            documents=(),
+            viewer=SERVICE,
+            shape=Shape(rerank_depth=rerank),
+        )
+        found = await self.searching.search(_TENANT, question)
+        places: dict[str, float] = {}
+        for place, hit in enumerate(found.hits):
+            places.setdefault(hit.passage.document, -float(place))
+        return places
+
+
+@asynccontextmanager
+async def opened(folder: Path, encoder: Encoder) -> AsyncIterator[Library]:
+    """A retriever with its default settings over an empty folder, with the encoder."""
+    settings = RetrieverSettings()
+    limits = parsing.Limits(settings.parse_seconds, settings.parse_memory_bytes)
+    async with (
+        open_database(f"sqlite:///{folder / 'catalog.db'}", "services.retriever.migrations") as database,
+        parsing.opened(limits) as parser,
+    ):
+        index = EmbeddedIndex(folder / "index.db", await database.write(catalog.identity), settings.vector_cache_bytes)
+        await asyncio.to_thread(index.open)
+        tools = Tools(
+            queue=Queue(database),
+            publisher=Publisher(database),
+            parser=parser,
+            embeddings=encoder,
+            index=index,
+            gates=Gates(),
+            changes=Changes(),
+            acting_for=_nobody,
+            blocking=asyncio.to_thread,
+            report=lambda event, job, failure: None,
+        )
+        ingestion = Ingestion(tools, Pace(settings.max_chunk_tokens, settings.embed_texts, settings.retry_seconds))
+        collections, documents = Collections(database, time.time), Documents(database, time.time)
+        intake = Intake(
+            collections=collections,
+            documents=documents,
+            changes=tools.changes,
+            blocking=asyncio.to_thread,
+            wake=ingestion.wake,
+            new_id=lambda: "bench",
+            uploads=folder,
+            limit_bytes=settings.max_document_bytes,
+        )
+        searching = Search(
+            database=database,
+            index=index,
+            embeddings=encoder,
+            gates=tools.gates,
+            blocking=asyncio.to_thread,
+            depth=settings.search_depth,
+            pages=Pages(b"bench", time.time, 1.0),
+            reranker=Reranker(encoder, settings.rerank_weight, 3600.0),
+        )
+        working = asyncio.create_task(ingestion.run())
+        try:
+            yield Library(settings, collections, intake, Watching(database, tools.changes), searching)
+        finally:
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+            await asyncio.to_thread(index.close)
