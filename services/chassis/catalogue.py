@@ -274,6 +274,10 @@ class Reason(Enum):
         Code.OUT_OF_RANGE,
         "The pages of this search were kept for {kept_seconds} seconds, and that is over. Search again without a page token.",
     )
+    SOURCE_AWAY = Entry(Code.UNAVAILABLE, "{uri} does not answer now: {problem}. It is tried again.")
+    SOURCE_NOT_ALLOWED = Entry(Code.FAILED_PRECONDITION, "{uri} is not read from here: {problem}.")
+    SOURCE_NOT_FOUND = Entry(Code.NOT_FOUND, "No source is named {name}.", "trivium.retriever.v1.Source")
+    SOURCE_UNREADABLE = Entry(Code.FAILED_PRECONDITION, "{uri} could not be read: {problem}.")
     SPAN_OUT_OF_RANGE = Entry(
         Code.OUT_OF_RANGE, "Characters [{start}, {end}) are not all inside the version, which has {characters}."
     )

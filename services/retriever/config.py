@@ -1,8 +1,9 @@
 """Settings of the retriever."""
 
+from pathlib import Path
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from services.chassis.config import ServiceSettings, environment
 
@@ -36,3 +37,18 @@ class RetrieverSettings(ServiceSettings):
     # How long the pages of a search can be asked for.
     pages_seconds: float = Field(default=600.0, gt=0)
     dense_weight: float = Field(default=0.55, ge=0, le=1)
+    # Hosts that URLs are fetched from, as globs with commas between; `public` opens every one with public addresses
+    # only.  Empty fetches nothing.
+    source_hosts: str = ""
+    # Networks beyond the public ones whose addresses may be connected to, with commas between: 10.1.0.0/16.
+    source_networks: str = ""
+    source_ports: str = "80,443"
+    # A fetch in all, its redirects included; and one connection.
+    source_seconds: float = Field(default=60.0, gt=0)
+    source_connect_seconds: float = Field(default=10.0, gt=0)
+    # Sources that are read at once; a tenant's are read one after another.
+    source_readers: int = Field(default=4, ge=1, le=64)
+    # JSON, here or in a file: buckets that tenants may read, each {"bucket", "tenants", "prefix", "endpoint", "region",
+    # "access_key_id", "secret_access_key"}, the keys also as files ("secret_access_key_file").  Nothing else is read.
+    buckets: SecretStr = SecretStr("")
+    buckets_file: Path | None = None

@@ -11,13 +11,13 @@ from services.chassis import paging
 from services.chassis.errors import unimplemented
 from services.chassis.idempotency import key_for
 from services.chassis.interceptors.call import MethodPolicy
-from services.retriever import wire, wire_search
+from services.retriever import wire, wire_search, wire_sources
 from services.retriever.readers import WRITERS
 from services.retriever.verbs import Verbs
 
 _WRITES = (
     "CreateCollection", "UpdateCollection", "DeleteCollection", "PutDocument", "UploadDocument", "DeleteDocument",
-    "IngestSource", "Reembed",
+    "IngestSource", "CancelSource", "DeleteSource", "Reembed",
 )  # fmt: skip
 
 POLICIES = {name: MethodPolicy(roles=WRITERS) for name in _WRITES}
@@ -128,6 +128,33 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
     async def GetStatistics(self, request: pb.GetStatisticsRequest, context: Any) -> pb.GetStatisticsResponse:
         return wire.statistics(await self._do.collections.statistics(wire.tenant(), request.collection))
 
+    async def IngestSource(self, request: pb.IngestSourceRequest, context: Any) -> pb.IngestSourceResponse:
+        queued = await self._do.sources.ingest(wire.tenant(), wire_sources.order(request), key_for(request))
+        return pb.IngestSourceResponse(source=wire_sources.source(queued))
+
+    async def GetSource(self, request: pb.GetSourceRequest, context: Any) -> pb.GetSourceResponse:
+        return wire_sources.source_with_failures(
+            *await self._do.sources.get(wire.tenant(), request.source, wire.viewer(()))
+        )
+
+    async def ListSources(self, request: pb.ListSourcesRequest, context: Any) -> pb.ListSourcesResponse:
+        size = paging.size_of(request.page_size)
+        after = paging.number(request.page_token, request.collection) or 0
+        found = await self._do.sources.page(wire.tenant(), request.collection, after, size + 1, wire.viewer(()))
+        more = paging.encode([found[size - 1].number], request.collection) if len(found) > size else ""
+        return pb.ListSourcesResponse(
+            sources=[wire_sources.source(item) for item in found[:size]], next_page_token=more
+        )
+
+    async def CancelSource(self, request: pb.CancelSourceRequest, context: Any) -> pb.CancelSourceResponse:
+        stopped = await self._do.sources.cancel(wire.tenant(), request.source, wire.viewer(()))
+        return pb.CancelSourceResponse(source=wire_sources.source(stopped))
+
+    async def DeleteSource(self, request: pb.DeleteSourceRequest, context: Any) -> pb.DeleteSourceResponse:
+        documents = await self._do.sources.delete(
+            wire.tenant(), request.source, wire.viewer(()), documents=request.delete_documents
+        )
+        return pb.DeleteSourceResponse(documents=documents)
+
     Summarize = unimplemented("summaries of a whole collection")
-    IngestSource = unimplemented("ingestion from a URL or a bucket; put or upload the documents")
     Reembed = unimplemented("another embedding model for a collection; put the documents into a new one")

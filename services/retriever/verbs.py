@@ -9,6 +9,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from services.chassis.database import Database, open_database
@@ -31,6 +32,8 @@ from services.retriever.removal import Removal
 from services.retriever.repair import repair
 from services.retriever.reranking import Reranker
 from services.retriever.search import Search
+from services.retriever.source_readers import open_sources
+from services.retriever.sources import Sources
 from services.retriever.watching import Watching
 
 
@@ -44,6 +47,7 @@ class Verbs:
     removal: Removal
     watching: Watching
     search: Search
+    sources: Sources
     dense_weight: float
 
 
@@ -73,9 +77,31 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
         )
         ingestion = await stack.enter_async_context(_ingesting(runtime, settings, tools))
         page_key = await database.write(catalog.page_key)
-        verbs = _verbs(runtime, settings, database, tools, ingestion, page_key)
-        stack.push_async_callback(verbs.removal.finish)
-        yield verbs
+        now = partial(_now, runtime)
+        collections, documents = Collections(database, now), Documents(database, now)
+        intake = _intake(runtime, settings, collections, documents, tools, ingestion)
+        removal = Removal(collections, documents, tools.index, tools.gates, tools.changes, runtime.blocking)
+        stack.push_async_callback(removal.finish)
+        sources = await stack.enter_async_context(open_sources(runtime, settings, database, intake, removal))
+        yield Verbs(
+            collections=collections,
+            documents=documents,
+            intake=intake,
+            removal=removal,
+            watching=Watching(database, tools.changes),
+            search=Search(
+                database=database,
+                index=tools.index,
+                embeddings=tools.embeddings,
+                gates=tools.gates,
+                blocking=runtime.blocking,
+                depth=settings.search_depth,
+                pages=Pages(page_key, now, settings.pages_seconds),
+                reranker=Reranker(tools.embeddings, settings.rerank_weight, settings.rerank_seconds),
+            ),
+            sources=sources,
+            dense_weight=settings.dense_weight,
+        )
 
 
 @asynccontextmanager
@@ -109,44 +135,28 @@ async def _ingesting(runtime: Runtime, settings: RetrieverSettings, tools: Tools
                 await worker
 
 
-def _verbs(
+def _now(runtime: Runtime) -> float:
+    """Unix time in seconds."""
+    return runtime.clock.now().timestamp()
+
+
+def _intake(
     runtime: Runtime,
     settings: RetrieverSettings,
-    database: Database,
+    collections: Collections,
+    documents: Documents,
     tools: Tools,
     ingestion: Ingestion,
-    page_key: bytes,
-) -> Verbs:
-    def now() -> float:
-        return runtime.clock.now().timestamp()
-
-    collections, documents = Collections(database, now), Documents(database, now)
-    return Verbs(
+) -> Intake:
+    return Intake(
         collections=collections,
         documents=documents,
-        intake=Intake(
-            collections=collections,
-            documents=documents,
-            changes=tools.changes,
-            blocking=runtime.blocking,
-            wake=ingestion.wake,
-            new_id=runtime.new_id,
-            uploads=_emptied(settings.service_dir / "uploads"),
-            limit_bytes=settings.max_document_bytes,
-        ),
-        removal=Removal(collections, documents, tools.index, tools.gates, tools.changes, runtime.blocking),
-        watching=Watching(database, tools.changes),
-        search=Search(
-            database=database,
-            index=tools.index,
-            embeddings=tools.embeddings,
-            gates=tools.gates,
-            blocking=runtime.blocking,
-            depth=settings.search_depth,
-            pages=Pages(page_key, now, settings.pages_seconds),
-            reranker=Reranker(tools.embeddings, settings.rerank_weight, settings.rerank_seconds),
-        ),
-        dense_weight=settings.dense_weight,
+        changes=tools.changes,
+        blocking=runtime.blocking,
+        wake=ingestion.wake,
+        new_id=runtime.new_id,
+        uploads=_emptied(settings.service_dir / "uploads"),
+        limit_bytes=settings.max_document_bytes,
     )
 
 

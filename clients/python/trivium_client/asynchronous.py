@@ -15,6 +15,7 @@ from trivium_client.connection import Connection
 from trivium_client.documents import Collections, Documents
 from trivium_client.jobs import Jobs
 from trivium_client.models import Models
+from trivium_client.sources import Sources
 from trivium_client.sweeps import Recipes, Sweeps
 from trivium_client.training import Datasets
 from trivium_client.transport import Transport, new_request_id
@@ -41,6 +42,7 @@ class AsyncTrivium:
         self._transport = Transport(self.connection)
         self.collections = Collections(self._transport)
         self.docs = Documents(self._transport)
+        self.sources = Sources(self._transport)
         self.data = Datasets(self._transport)
         self.jobs = Jobs(self._transport)
         self.sweeps = Sweeps(self._transport)

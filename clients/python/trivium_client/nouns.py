@@ -25,6 +25,7 @@ from trivium_client.job_nouns import (
 )
 from trivium_client.model_nouns import Alias, AliasMove, Canary, Evaluation, Model, Version, VersionFile
 from trivium_client.serving_nouns import Adapter, Engine, Route, ServedModel, TierUsage
+from trivium_client.source_nouns import Source, SourceFailure
 from trivium_client.training_nouns import (
     Dataset,
     DatasetCheck,
@@ -77,6 +78,8 @@ __all__ = [
     "RefusedFile",
     "Route",
     "ServedModel",
+    "Source",
+    "SourceFailure",
     "Span",
     "Sweep",
     "SweepAxis",

@@ -16,6 +16,7 @@ from trivium_client.document_faces import Collections, Documents
 from trivium_client.job_faces import Jobs, Recipes, Sweeps
 from trivium_client.loop import Loop
 from trivium_client.model_face import Models
+from trivium_client.source_face import Sources
 from trivium_client.training_faces import Datasets
 
 
@@ -40,6 +41,7 @@ class Trivium:
         self.connection: Connection = self._inner.connection
         self.collections = Collections(self._loop, self._inner)
         self.docs = Documents(self._loop, self._inner)
+        self.sources = Sources(self._loop, self._inner)
         self.data = Datasets(self._loop, self._inner)
         self.jobs = Jobs(self._loop, self._inner)
         self.sweeps = Sweeps(self._loop, self._inner)

@@ -1,56 +1,19 @@
 """Folders as people bring them, against a real server: what is sent, what is not, what goes, and what stays."""
 
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import threading
-import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
-from trivium_client import Trivium
 
+from tests.contract.retriever.desk import Desk
 from tests.library import Library
 from tests.stack import eventually
-
-COMMAND = [sys.executable, "-c", "from trivium_client.cli import main; main()"]
-
-
-class Desk:
-    """Somebody with the SDK, the command line and a collection."""
-
-    def __init__(self, library: Library):
-        self.key = library.stack.tenant_key(library.stack.tenant())
-        self.addresses = {"retriever": library.process.address}
-        self.collection = f"c-{uuid.uuid4().hex[:8]}"
-        self.client = Trivium(api_key=self.key, addresses=self.addresses)
-
-    def bring(self, folder, **options):
-        report = self.client.docs.add_folder(folder, collection=self.collection, **options)
-        self.settle()
-        return report
-
-    def settle(self):
-        if any(item.collection == self.collection for item in self.client.collections.list()):
-            for _ in self.client.docs.watch(self.collection):
-                pass
-
-    def documents(self):
-        return {item.document: item for item in self.client.docs.list(self.collection)}
-
-    def command(self, *arguments):
-        environment = {**os.environ, "TRIVIUM_API_KEY": self.key}
-        environment["TRIVIUM_RETRIEVER_ADDRESS"] = self.addresses["retriever"]
-        return [*COMMAND, "docs", "add", *map(str, arguments), "-c", self.collection], environment
-
-    def run(self, *arguments, answer=""):
-        command, environment = self.command(*arguments)
-        return subprocess.run(command, env=environment, input=answer, capture_output=True, text=True, timeout=120)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from trivium_client import AsyncTrivium, Trivium, settings_wire, wire
 from trivium_client.loop import Loop
 from trivium_client.nouns import LoraSettings, TrainingSettings
 
-NAMESPACES = ("collections", "docs", "data", "jobs", "sweeps", "recipes", "models", "keys", "tenants")
+NAMESPACES = ("collections", "docs", "sources", "data", "jobs", "sweeps", "recipes", "models", "keys", "tenants")
 
 
 def public(kind: object) -> set[str]:

@@ -1,4 +1,4 @@
-"""Ids of jobs and sweeps, which people may say in part."""
+"""Ids of jobs, sweeps and sources, which people may say in part."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +20,19 @@ def job_id(client: Trivium, given: str) -> str:
 def sweep_id(client: Trivium, given: str) -> str:
     """The id of the sweep that is meant.  Raises as `_meant`."""
     return _meant("sweep", given, lambda part: {sweep.sweep: sweep.state for sweep in client.sweeps.like(part)})
+
+
+def source_id(client: Trivium, given: str, collection: str) -> str:
+    """The id of the collection's source that is meant, by its URI or by a part of its id.  Raises as `_meant`."""
+
+    def like(part: str) -> Mapping[str, str]:
+        found = {source.source: source.uri for source in client.sources.list(collection)}
+        by_uri = {source: uri for source, uri in found.items() if uri.rstrip("/") == part.rstrip("/")}
+        return by_uri or {
+            source: uri for source, uri in found.items() if source.startswith(part) or source.endswith(part)
+        }
+
+    return _meant("source", given, like)
 
 
 def _meant(noun: str, given: str, like: Callable[[str], Mapping[str, str]]) -> str:

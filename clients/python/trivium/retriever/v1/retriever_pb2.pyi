@@ -185,6 +185,46 @@ FILTER_OPERATOR_EXISTS: FilterOperator.ValueType  # 14
 """The field is there, with any type; takes no value."""
 Global___FilterOperator: _TypeAlias = FilterOperator  # noqa: Y015
 
+class _SourceState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SourceStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SourceState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SOURCE_STATE_UNSPECIFIED: _SourceState.ValueType  # 0
+    """Not stated."""
+    SOURCE_STATE_QUEUED: _SourceState.ValueType  # 1
+    """Durable, waits for its turn or to be tried again; `reason` says for what."""
+    SOURCE_STATE_RUNNING: _SourceState.ValueType  # 2
+    """Is being read."""
+    SOURCE_STATE_READY: _SourceState.ValueType  # 3
+    """Was read whole; `reason` says if some of its objects could not be stored."""
+    SOURCE_STATE_FAILED: _SourceState.ValueType  # 4
+    """Could not be read; `reason` says why."""
+    SOURCE_STATE_CANCELLED: _SourceState.ValueType  # 5
+    """Was stopped by CancelSource."""
+    SOURCE_STATE_DELETING: _SourceState.ValueType  # 6
+    """What it brought is being deleted, and then it is gone."""
+
+class SourceState(_SourceState, metaclass=_SourceStateEnumTypeWrapper):
+    """How far reading a source has come."""
+
+SOURCE_STATE_UNSPECIFIED: SourceState.ValueType  # 0
+"""Not stated."""
+SOURCE_STATE_QUEUED: SourceState.ValueType  # 1
+"""Durable, waits for its turn or to be tried again; `reason` says for what."""
+SOURCE_STATE_RUNNING: SourceState.ValueType  # 2
+"""Is being read."""
+SOURCE_STATE_READY: SourceState.ValueType  # 3
+"""Was read whole; `reason` says if some of its objects could not be stored."""
+SOURCE_STATE_FAILED: SourceState.ValueType  # 4
+"""Could not be read; `reason` says why."""
+SOURCE_STATE_CANCELLED: SourceState.ValueType  # 5
+"""Was stopped by CancelSource."""
+SOURCE_STATE_DELETING: SourceState.ValueType  # 6
+"""What it brought is being deleted, and then it is gone."""
+Global___SourceState: _TypeAlias = SourceState  # noqa: Y015
+
 @_typing.final
 class Collection(_message.Message):
     """A set of documents that are searched together."""
@@ -2031,6 +2071,126 @@ class SummarizeResponse(_message.Message):
 Global___SummarizeResponse: _TypeAlias = SummarizeResponse  # noqa: Y015
 
 @_typing.final
+class Source(_message.Message):
+    """A place that documents are read from. Its counts are of the reading that runs, else of the last one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    URI_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    PRUNE_FIELD_NUMBER: _builtins.int
+    REFRESH_SECONDS_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    STORED_FIELD_NUMBER: _builtins.int
+    UNCHANGED_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    DELETED_FIELD_NUMBER: _builtins.int
+    FETCHED_BYTES_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    READ_TIME_FIELD_NUMBER: _builtins.int
+    DUE_TIME_FIELD_NUMBER: _builtins.int
+    READERS_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """Id, of the server's making."""
+    collection: _builtins.str
+    """Collection id."""
+    uri: _builtins.str
+    """What is read, https://… or s3://BUCKET/PREFIX. A document's id is its own URI."""
+    state: Global___SourceState.ValueType
+    """How far it has come."""
+    reason: _builtins.str
+    """Why it waits or failed, or what did not come."""
+    prune: _builtins.bool
+    """Whether documents are deleted whose objects are gone."""
+    refresh_seconds: _builtins.int
+    """Seconds after which it is read again; 0: never."""
+    found: _builtins.int
+    """Objects that were found."""
+    stored: _builtins.int
+    """Objects that were fetched and stored."""
+    unchanged: _builtins.int
+    """Objects that had not changed."""
+    failed: _builtins.int
+    """Objects that could not be stored."""
+    deleted: _builtins.int
+    """Documents that were deleted since their objects are gone."""
+    fetched_bytes: _builtins.int
+    """Bytes that were fetched."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was made."""
+
+    @_builtins.property
+    def read_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was last read whole; unset before."""
+
+    @_builtins.property
+    def due_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is read next; unset where nothing is to come."""
+
+    @_builtins.property
+    def readers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids that may read what it brings; empty means everybody of the tenant."""
+
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        collection: _builtins.str = ...,
+        uri: _builtins.str = ...,
+        state: Global___SourceState.ValueType = ...,
+        reason: _builtins.str = ...,
+        prune: _builtins.bool = ...,
+        refresh_seconds: _builtins.int = ...,
+        found: _builtins.int = ...,
+        stored: _builtins.int = ...,
+        unchanged: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        deleted: _builtins.int = ...,
+        fetched_bytes: _builtins.int = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        read_time: _timestamp_pb2.Timestamp | None = ...,
+        due_time: _timestamp_pb2.Timestamp | None = ...,
+        readers: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "due_time", b"due_time", "read_time", b"read_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "create_time", b"create_time", "deleted", b"deleted", "due_time", b"due_time", "failed", b"failed", "fetched_bytes", b"fetched_bytes", "found", b"found", "prune", b"prune", "read_time", b"read_time", "readers", b"readers", "reason", b"reason", "refresh_seconds", b"refresh_seconds", "source", b"source", "state", b"state", "stored", b"stored", "unchanged", b"unchanged", "uri", b"uri"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Source: _TypeAlias = Source  # noqa: Y015
+
+@_typing.final
+class SourceFailure(_message.Message):
+    """An object that could not be stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URI_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    uri: _builtins.str
+    """Its URI."""
+    reason: _builtins.str
+    """Why."""
+    def __init__(
+        self,
+        *,
+        uri: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "uri", b"uri"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SourceFailure: _TypeAlias = SourceFailure  # noqa: Y015
+
+@_typing.final
 class IngestSourceRequest(_message.Message):
     """Asks to ingest from elsewhere."""
 
@@ -2039,22 +2199,38 @@ class IngestSourceRequest(_message.Message):
     COLLECTION_FIELD_NUMBER: _builtins.int
     URI_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PRUNE_FIELD_NUMBER: _builtins.int
+    REFRESH_SECONDS_FIELD_NUMBER: _builtins.int
+    READERS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Required. Collection id."""
     uri: _builtins.str
     """Required. https://… or s3://BUCKET/PREFIX."""
     request_id: _builtins.str
     """UUID; a repeat returns the first response."""
+    prune: _builtins.bool
+    """Whether documents are deleted whose objects are gone, at each reading."""
+    refresh_seconds: _builtins.int
+    """Seconds after which it is read again, from the end of a reading on, at least 60; 0: never."""
+    @_builtins.property
+    def readers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids that may read what it brings, as of a document; another list counts from the next reading on. A source with a
+        list is seen by who asked for it first and by the tenant's owners and admins.
+        """
+
     def __init__(
         self,
         *,
         collection: _builtins.str = ...,
         uri: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        prune: _builtins.bool = ...,
+        refresh_seconds: _builtins.int = ...,
+        readers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "request_id", b"request_id", "uri", b"uri"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "prune", b"prune", "readers", b"readers", "refresh_seconds", b"refresh_seconds", "request_id", b"request_id", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2066,9 +2242,215 @@ class IngestSourceResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    SOURCE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def source(self) -> Global___Source:
+        """The source."""
+
+    def __init__(
+        self,
+        *,
+        source: Global___Source | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IngestSourceResponse: _TypeAlias = IngestSourceResponse  # noqa: Y015
+
+@_typing.final
+class GetSourceRequest(_message.Message):
+    """Asks for a source."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """Required. Source id."""
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSourceRequest: _TypeAlias = GetSourceRequest  # noqa: Y015
+
+@_typing.final
+class GetSourceResponse(_message.Message):
+    """Carries the source."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def source(self) -> Global___Source:
+        """The source."""
+
+    @_builtins.property
+    def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceFailure]:
+        """The first hundred of its objects that could not be stored, by URI."""
+
+    def __init__(
+        self,
+        *,
+        source: Global___Source | None = ...,
+        failures: _abc.Iterable[Global___SourceFailure] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failures", b"failures", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSourceResponse: _TypeAlias = GetSourceResponse  # noqa: Y015
+
+@_typing.final
+class ListSourcesRequest(_message.Message):
+    """Asks for sources."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Required. Collection id."""
+    page_size: _builtins.int
+    """Most entries to return; default 100, at most 1000."""
+    page_token: _builtins.str
+    """Where to go on."""
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSourcesRequest: _TypeAlias = ListSourcesRequest  # noqa: Y015
+
+@_typing.final
+class ListSourcesResponse(_message.Message):
+    """A page of sources."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last."""
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___Source]:
+        """Sources, the oldest first."""
+
+    def __init__(
+        self,
+        *,
+        sources: _abc.Iterable[Global___Source] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "sources", b"sources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSourcesResponse: _TypeAlias = ListSourcesResponse  # noqa: Y015
+
+@_typing.final
+class CancelSourceRequest(_message.Message):
+    """Asks to stop reading a source."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """Required. Source id."""
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelSourceRequest: _TypeAlias = CancelSourceRequest  # noqa: Y015
+
+@_typing.final
+class CancelSourceResponse(_message.Message):
+    """Carries the source."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def source(self) -> Global___Source:
+        """The source, stopped."""
+
+    def __init__(
+        self,
+        *,
+        source: Global___Source | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelSourceResponse: _TypeAlias = CancelSourceResponse  # noqa: Y015
+
+@_typing.final
+class DeleteSourceRequest(_message.Message):
+    """Asks to forget a source."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    DELETE_DOCUMENTS_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """Required. Source id."""
+    delete_documents: _builtins.bool
+    """Whether what it brought is deleted too."""
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        delete_documents: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delete_documents", b"delete_documents", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSourceRequest: _TypeAlias = DeleteSourceRequest  # noqa: Y015
+
+@_typing.final
+class DeleteSourceResponse(_message.Message):
+    """Confirms the deletion."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
     DOCUMENTS_FIELD_NUMBER: _builtins.int
     documents: _builtins.int
-    """Documents that were queued."""
+    """Documents that are being deleted in the background."""
     def __init__(
         self,
         *,
@@ -2080,7 +2462,7 @@ class IngestSourceResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___IngestSourceResponse: _TypeAlias = IngestSourceResponse  # noqa: Y015
+Global___DeleteSourceResponse: _TypeAlias = DeleteSourceResponse  # noqa: Y015
 
 @_typing.final
 class ReembedRequest(_message.Message):

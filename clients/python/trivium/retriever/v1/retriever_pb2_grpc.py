@@ -121,6 +121,26 @@ class RetrieverServiceStub(object):
                 request_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.IngestSourceRequest.SerializeToString,
                 response_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.IngestSourceResponse.FromString,
                 _registered_method=True)
+        self.GetSource = channel.unary_unary(
+                '/trivium.retriever.v1.RetrieverService/GetSource',
+                request_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.GetSourceRequest.SerializeToString,
+                response_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.GetSourceResponse.FromString,
+                _registered_method=True)
+        self.ListSources = channel.unary_unary(
+                '/trivium.retriever.v1.RetrieverService/ListSources',
+                request_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.ListSourcesRequest.SerializeToString,
+                response_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.ListSourcesResponse.FromString,
+                _registered_method=True)
+        self.CancelSource = channel.unary_unary(
+                '/trivium.retriever.v1.RetrieverService/CancelSource',
+                request_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.CancelSourceRequest.SerializeToString,
+                response_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.CancelSourceResponse.FromString,
+                _registered_method=True)
+        self.DeleteSource = channel.unary_unary(
+                '/trivium.retriever.v1.RetrieverService/DeleteSource',
+                request_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.DeleteSourceRequest.SerializeToString,
+                response_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.DeleteSourceResponse.FromString,
+                _registered_method=True)
         self.Reembed = channel.unary_unary(
                 '/trivium.retriever.v1.RetrieverService/Reembed',
                 request_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.ReembedRequest.SerializeToString,
@@ -253,7 +273,38 @@ class RetrieverServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def IngestSource(self, request, context):
-        """Ingests from a URL or an S3 prefix. Filled in by a later release.
+        """Ingests a URL, or all objects below an S3 prefix, in the background, and returns as soon as that is durable. The same
+        URI again reads it again: what did not change since is not fetched. Fails with NOT_FOUND / COLLECTION_NOT_FOUND,
+        FAILED_PRECONDITION / SOURCE_NOT_ALLOWED for what the deployment does not open, RESOURCE_EXHAUSTED / LIMIT_REACHED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSource(self, request, context):
+        """Returns a source, with what became of its objects. Fails with NOT_FOUND / SOURCE_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSources(self, request, context):
+        """Lists a collection's sources in the order in which they were made. Fails with NOT_FOUND / COLLECTION_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelSource(self, request, context):
+        """Stops reading a source, also its refreshes; what it brought stays. Fails with NOT_FOUND / SOURCE_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSource(self, request, context):
+        """Stops and forgets a source; with `delete_documents`, what it brought is deleted in the background first. Fails with
+        NOT_FOUND / SOURCE_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -353,6 +404,26 @@ def add_RetrieverServiceServicer_to_server(servicer, server):
                     servicer.IngestSource,
                     request_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.IngestSourceRequest.FromString,
                     response_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.IngestSourceResponse.SerializeToString,
+            ),
+            'GetSource': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSource,
+                    request_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.GetSourceRequest.FromString,
+                    response_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.GetSourceResponse.SerializeToString,
+            ),
+            'ListSources': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSources,
+                    request_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.ListSourcesRequest.FromString,
+                    response_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.ListSourcesResponse.SerializeToString,
+            ),
+            'CancelSource': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelSource,
+                    request_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.CancelSourceRequest.FromString,
+                    response_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.CancelSourceResponse.SerializeToString,
+            ),
+            'DeleteSource': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSource,
+                    request_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.DeleteSourceRequest.FromString,
+                    response_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.DeleteSourceResponse.SerializeToString,
             ),
             'Reembed': grpc.unary_unary_rpc_method_handler(
                     servicer.Reembed,
@@ -821,6 +892,114 @@ class RetrieverService(object):
             '/trivium.retriever.v1.RetrieverService/IngestSource',
             trivium_dot_retriever_dot_v1_dot_retriever__pb2.IngestSourceRequest.SerializeToString,
             trivium_dot_retriever_dot_v1_dot_retriever__pb2.IngestSourceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSource(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.retriever.v1.RetrieverService/GetSource',
+            trivium_dot_retriever_dot_v1_dot_retriever__pb2.GetSourceRequest.SerializeToString,
+            trivium_dot_retriever_dot_v1_dot_retriever__pb2.GetSourceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSources(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.retriever.v1.RetrieverService/ListSources',
+            trivium_dot_retriever_dot_v1_dot_retriever__pb2.ListSourcesRequest.SerializeToString,
+            trivium_dot_retriever_dot_v1_dot_retriever__pb2.ListSourcesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelSource(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.retriever.v1.RetrieverService/CancelSource',
+            trivium_dot_retriever_dot_v1_dot_retriever__pb2.CancelSourceRequest.SerializeToString,
+            trivium_dot_retriever_dot_v1_dot_retriever__pb2.CancelSourceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSource(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.retriever.v1.RetrieverService/DeleteSource',
+            trivium_dot_retriever_dot_v1_dot_retriever__pb2.DeleteSourceRequest.SerializeToString,
+            trivium_dot_retriever_dot_v1_dot_retriever__pb2.DeleteSourceResponse.FromString,
             options,
             channel_credentials,
             insecure,

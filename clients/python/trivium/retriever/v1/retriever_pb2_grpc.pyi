@@ -78,7 +78,20 @@ class RetrieverServiceStub:
     Summarize: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.SummarizeRequest, _retriever_pb2.SummarizeResponse]
     """Summarises a whole collection. Filled in by a later release."""
     IngestSource: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.IngestSourceRequest, _retriever_pb2.IngestSourceResponse]
-    """Ingests from a URL or an S3 prefix. Filled in by a later release."""
+    """Ingests a URL, or all objects below an S3 prefix, in the background, and returns as soon as that is durable. The same
+    URI again reads it again: what did not change since is not fetched. Fails with NOT_FOUND / COLLECTION_NOT_FOUND,
+    FAILED_PRECONDITION / SOURCE_NOT_ALLOWED for what the deployment does not open, RESOURCE_EXHAUSTED / LIMIT_REACHED.
+    """
+    GetSource: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.GetSourceRequest, _retriever_pb2.GetSourceResponse]
+    """Returns a source, with what became of its objects. Fails with NOT_FOUND / SOURCE_NOT_FOUND."""
+    ListSources: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.ListSourcesRequest, _retriever_pb2.ListSourcesResponse]
+    """Lists a collection's sources in the order in which they were made. Fails with NOT_FOUND / COLLECTION_NOT_FOUND."""
+    CancelSource: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.CancelSourceRequest, _retriever_pb2.CancelSourceResponse]
+    """Stops reading a source, also its refreshes; what it brought stays. Fails with NOT_FOUND / SOURCE_NOT_FOUND."""
+    DeleteSource: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.DeleteSourceRequest, _retriever_pb2.DeleteSourceResponse]
+    """Stops and forgets a source; with `delete_documents`, what it brought is deleted in the background first. Fails with
+    NOT_FOUND / SOURCE_NOT_FOUND.
+    """
     Reembed: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.ReembedRequest, _retriever_pb2.ReembedResponse]
     """Builds a new index with another embedding model beside the old one. Filled in by a later release."""
 
@@ -132,7 +145,20 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     Summarize: _aio.UnaryUnaryMultiCallable[_retriever_pb2.SummarizeRequest, _retriever_pb2.SummarizeResponse]  # type: ignore[assignment]
     """Summarises a whole collection. Filled in by a later release."""
     IngestSource: _aio.UnaryUnaryMultiCallable[_retriever_pb2.IngestSourceRequest, _retriever_pb2.IngestSourceResponse]  # type: ignore[assignment]
-    """Ingests from a URL or an S3 prefix. Filled in by a later release."""
+    """Ingests a URL, or all objects below an S3 prefix, in the background, and returns as soon as that is durable. The same
+    URI again reads it again: what did not change since is not fetched. Fails with NOT_FOUND / COLLECTION_NOT_FOUND,
+    FAILED_PRECONDITION / SOURCE_NOT_ALLOWED for what the deployment does not open, RESOURCE_EXHAUSTED / LIMIT_REACHED.
+    """
+    GetSource: _aio.UnaryUnaryMultiCallable[_retriever_pb2.GetSourceRequest, _retriever_pb2.GetSourceResponse]  # type: ignore[assignment]
+    """Returns a source, with what became of its objects. Fails with NOT_FOUND / SOURCE_NOT_FOUND."""
+    ListSources: _aio.UnaryUnaryMultiCallable[_retriever_pb2.ListSourcesRequest, _retriever_pb2.ListSourcesResponse]  # type: ignore[assignment]
+    """Lists a collection's sources in the order in which they were made. Fails with NOT_FOUND / COLLECTION_NOT_FOUND."""
+    CancelSource: _aio.UnaryUnaryMultiCallable[_retriever_pb2.CancelSourceRequest, _retriever_pb2.CancelSourceResponse]  # type: ignore[assignment]
+    """Stops reading a source, also its refreshes; what it brought stays. Fails with NOT_FOUND / SOURCE_NOT_FOUND."""
+    DeleteSource: _aio.UnaryUnaryMultiCallable[_retriever_pb2.DeleteSourceRequest, _retriever_pb2.DeleteSourceResponse]  # type: ignore[assignment]
+    """Stops and forgets a source; with `delete_documents`, what it brought is deleted in the background first. Fails with
+    NOT_FOUND / SOURCE_NOT_FOUND.
+    """
     Reembed: _aio.UnaryUnaryMultiCallable[_retriever_pb2.ReembedRequest, _retriever_pb2.ReembedResponse]  # type: ignore[assignment]
     """Builds a new index with another embedding model beside the old one. Filled in by a later release."""
 
@@ -285,7 +311,44 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retriever_pb2.IngestSourceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.IngestSourceResponse, _abc.Awaitable[_retriever_pb2.IngestSourceResponse]]:
-        """Ingests from a URL or an S3 prefix. Filled in by a later release."""
+        """Ingests a URL, or all objects below an S3 prefix, in the background, and returns as soon as that is durable. The same
+        URI again reads it again: what did not change since is not fetched. Fails with NOT_FOUND / COLLECTION_NOT_FOUND,
+        FAILED_PRECONDITION / SOURCE_NOT_ALLOWED for what the deployment does not open, RESOURCE_EXHAUSTED / LIMIT_REACHED.
+        """
+
+    @_abc_1.abstractmethod
+    def GetSource(
+        self,
+        request: _retriever_pb2.GetSourceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.GetSourceResponse, _abc.Awaitable[_retriever_pb2.GetSourceResponse]]:
+        """Returns a source, with what became of its objects. Fails with NOT_FOUND / SOURCE_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def ListSources(
+        self,
+        request: _retriever_pb2.ListSourcesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.ListSourcesResponse, _abc.Awaitable[_retriever_pb2.ListSourcesResponse]]:
+        """Lists a collection's sources in the order in which they were made. Fails with NOT_FOUND / COLLECTION_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def CancelSource(
+        self,
+        request: _retriever_pb2.CancelSourceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.CancelSourceResponse, _abc.Awaitable[_retriever_pb2.CancelSourceResponse]]:
+        """Stops reading a source, also its refreshes; what it brought stays. Fails with NOT_FOUND / SOURCE_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def DeleteSource(
+        self,
+        request: _retriever_pb2.DeleteSourceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.DeleteSourceResponse, _abc.Awaitable[_retriever_pb2.DeleteSourceResponse]]:
+        """Stops and forgets a source; with `delete_documents`, what it brought is deleted in the background first. Fails with
+        NOT_FOUND / SOURCE_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def Reembed(

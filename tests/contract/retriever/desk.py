@@ -1,0 +1,44 @@
+"""Somebody at a desk: the SDK, the command line, a collection."""
+
+import os
+import subprocess
+import sys
+import uuid
+
+from trivium_client import Trivium
+
+from tests.library import Library
+
+COMMAND = [sys.executable, "-c", "from trivium_client.cli import main; main()"]
+
+
+class Desk:
+    """Somebody with the SDK, the command line and a collection."""
+
+    def __init__(self, library: Library):
+        self.key = library.stack.tenant_key(library.stack.tenant())
+        self.addresses = {"retriever": library.process.address}
+        self.collection = f"c-{uuid.uuid4().hex[:8]}"
+        self.client = Trivium(api_key=self.key, addresses=self.addresses)
+
+    def bring(self, folder, **options):
+        report = self.client.docs.add_folder(folder, collection=self.collection, **options)
+        self.settle()
+        return report
+
+    def settle(self):
+        if any(item.collection == self.collection for item in self.client.collections.list()):
+            for _ in self.client.docs.watch(self.collection):
+                pass
+
+    def documents(self):
+        return {item.document: item for item in self.client.docs.list(self.collection)}
+
+    def command(self, *arguments):
+        environment = {**os.environ, "TRIVIUM_API_KEY": self.key}
+        environment["TRIVIUM_RETRIEVER_ADDRESS"] = self.addresses["retriever"]
+        return [*COMMAND, "docs", "add", *map(str, arguments), "-c", self.collection], environment
+
+    def run(self, *arguments, answer=""):
+        command, environment = self.command(*arguments)
+        return subprocess.run(command, env=environment, input=answer, capture_output=True, text=True, timeout=120)
