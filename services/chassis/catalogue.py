@@ -255,6 +255,7 @@ class Reason(Enum):
         Code.INVALID_ARGUMENT,
         "The document {name} has {size_bytes} bytes, over the limit of {limit_bytes}. Split it, or have the limit raised.",
     )
+    DOCUMENT_UNREADABLE = Entry(Code.INVALID_ARGUMENT, "The document {name} could not be read: {problem}. {remedy}")
     DOCUMENT_VERSION_NOT_FOUND = Entry(
         Code.NOT_FOUND, "The document {document} has no version {name}.", "trivium.retriever.v1.DocumentVersion"
     )

@@ -70,6 +70,13 @@ def outline(text: str, *, markdown: bool) -> Outline:
     return _markdown(text) if markdown else Outline("", tuple(_paragraphs(text)))
 
 
+def units_of(piece: str, kind: BlockKind) -> tuple[Span, ...]:
+    """The pieces that a block of this text may be cut into."""
+    if kind is BlockKind.HEADING:
+        return _cut(piece, 0, len(piece), None)
+    return _cut(piece, 0, len(piece), _LINE_END if kind is BlockKind.CODE else _SENTENCE_END)
+
+
 def _paragraphs(text: str) -> Iterator[Block]:
     for start, end in _between(text, 0, len(text), _BLANK_LINES):
         yield Block(BlockKind.PARAGRAPH, 0, (), _cut(text, start, end, _SENTENCE_END))

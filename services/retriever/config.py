@@ -26,6 +26,8 @@ class RetrieverSettings(ServiceSettings):
     # A document is parsed in a child process that may take this much processor time and memory.
     parse_seconds: float = Field(default=60.0, gt=0)
     parse_memory_bytes: int = Field(default=2 * 1024**3, ge=256 * 1024**2)
+    # What a converted document's text may grow to.
+    max_document_characters: int = Field(default=64 * 1024**2, ge=1)
     # Vectors that are kept in memory for search; collections beyond are read again when asked.
     vector_cache_bytes: int = Field(default=512 * 1024**2, ge=0)
     # Each arm's list before fusion: at least this long.

@@ -19,7 +19,7 @@ from services.retriever import catalog, storing
 from services.retriever.readers import SERVICE, Viewer, may_read, readable
 from services.retriever.store import ChunkRow, DocumentRow, VersionRow, in_turn
 from services.retriever.storing import Put
-from services.retriever.texts import NormalisedText
+from services.retriever.texts import NormalisedText, UnreadSource
 
 # Most bytes of text that one answer carries.
 _MOST_TEXT_BYTES = 1024 * 1024
@@ -43,6 +43,7 @@ class Document:
     chunks_embedded: int
     chunks_reused: int
     source_sha256: str = ""
+    notice: str = ""
     readers: tuple[str, ...] = ()
     # As ``attributes.encoded`` writes it.
     attributes_json: str = "{}"
@@ -66,6 +67,7 @@ class Version:
     created_at: float
     state: str
     sequence: int
+    pages: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class Documents:
         self._database = database
         self._now = now
 
-    async def put(self, tenant: str, put: Put, text: NormalisedText, key: IdempotencyKey) -> Stored:
+    async def put(self, tenant: str, put: Put, text: NormalisedText | UnreadSource, key: IdempotencyKey) -> Stored:
         """Store a document or its next version, durable and queued when this returns.
 
         Text that is there already makes no version; another title or media type only has
@@ -149,7 +151,7 @@ class Documents:
                 rows = rows.where(VersionRow.sequence < before)
             found = session.scalars(rows.order_by(VersionRow.sequence.desc()).limit(most))
             return [
-                Version(it.version, it.characters, it.source_sha256, it.created_at, it.state, it.sequence)
+                Version(it.version, it.characters, it.source_sha256, it.created_at, it.state, it.sequence, it.pages)
                 for it in found
             ]
 
@@ -222,6 +224,7 @@ def shown(row: DocumentRow, collection: str) -> Document:
         chunks_embedded=row.chunks_embedded,
         chunks_reused=row.chunks_reused,
         source_sha256=row.source_sha256,
+        notice=row.notice,
         readers=tuple(json.loads(row.readers_json)),
         attributes_json=row.attributes_json,
     )

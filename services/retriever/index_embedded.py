@@ -14,17 +14,19 @@ from pathlib import Path
 
 from services.retriever.fusion import ordered
 from services.retriever.index import Entry, Vector
-from services.retriever.keywords import fts_query
+from services.retriever.keywords import fts_query, keyword_text
 from services.retriever.vectors import Matrices, Matrix
 
 # Bump when the tables or the tokenizer change: the index is then built anew.
-_FORMAT = "2"
+_FORMAT = "3"
 _SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE entries (
     collection INTEGER NOT NULL, chunk INTEGER NOT NULL, vector BLOB NOT NULL, PRIMARY KEY (collection, chunk)
 ) WITHOUT ROWID;
 """
+# Marks count as letters: without them it would cut words of India and Thailand apart that keywords.py keeps whole.
+_TOKENIZER = "porter unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'"
 # From here on, words that most chunks hold are left out of a search.
 _MANY_CHUNKS = 1000
 # More than asked for, so that a tie at the end is cut by our order and not by the engine's.
@@ -79,8 +81,7 @@ class EmbeddedIndex:
         table = _table(collection)
         with self._transaction() as connection:
             connection.execute(
-                f"CREATE VIRTUAL TABLE IF NOT EXISTS {table} "
-                "USING fts5(text, tokenize = 'porter unicode61 remove_diacritics 2')"
+                f'CREATE VIRTUAL TABLE IF NOT EXISTS {table} USING fts5(text, tokenize = "{_TOKENIZER}")'
             )
             connection.executemany(f"DELETE FROM {table} WHERE rowid = ?", gone)  # noqa: S608  # see _table
             connection.executemany(
@@ -88,7 +89,7 @@ class EmbeddedIndex:
             )
             connection.executemany(
                 f"INSERT INTO {table} (rowid, text) VALUES (?, ?)",  # noqa: S608  # see _table
-                ((entry.chunk, entry.text) for entry in entries),
+                ((entry.chunk, keyword_text(entry.text)) for entry in entries),
             )
             connection.executemany(
                 "INSERT INTO entries VALUES (?, ?, ?)",

@@ -5,18 +5,22 @@ kill; an absent embedder makes documents wait, and say so, and never fails them.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from services.chassis.errors import Code, Failure, Reason
+from services.retriever.blocks import Outline
 from services.retriever.changes import Changes
 from services.retriever.chunking import Budget, Chunk, Measured, chunked, refined, texts_to_measure
+from services.retriever.conversion import Conversions
 from services.retriever.embeddings import Embeddings
 from services.retriever.gates import Gates
 from services.retriever.index import Index
 from services.retriever.ingestion_queue import Job, Queue
+from services.retriever.languages import Languages
+from services.retriever.layout import Layout, unpacked
 from services.retriever.parsing import Parser
 from services.retriever.publishing import Finished, Publisher, VectorsMissing, text_digest
 
@@ -34,6 +38,7 @@ class Tools:
     """What ingestion works with.  ``blocking(function, *arguments)`` runs in a thread."""
 
     queue: Queue
+    conversions: Conversions
     publisher: Publisher
     parser: Parser
     embeddings: Embeddings
@@ -61,6 +66,7 @@ class Ingestion:
     tools: Tools
     pace: Pace
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
+    _languages: Languages = field(default_factory=Languages)
 
     def wake(self) -> None:
         """Something may wait."""
@@ -98,11 +104,19 @@ class Ingestion:
             tools.changes.tell(job.collection_number)
         return True
 
-    async def _ingest(self, job: Job) -> None:
+    async def _ingest(self, claimed: Job) -> None:
+        job = await self._read(claimed) if claimed.unread else claimed
+        if job is None:
+            return
         facts = await self.tools.embeddings.facts()
         budget = Budget.within(facts.max_tokens, self.pace.max_chunk_tokens, _SPECIAL_TOKENS)
-        title, chunks = await self._split(job, budget)
-        finished = Finished(title, tuple(chunks), facts.digest)
+        layout = await self._layout(job)
+        if layout is None:
+            return
+        title, chunks = await self._split(job, layout.outline, budget)
+        amiss = await self._languages.notice(job.text, facts.digest, self.tools.embeddings)
+        notices = " ".join(filter(None, [layout.notice, amiss]))
+        finished = Finished(title, tuple(chunks), facts.digest, layout.pages, notices)
         by_digest = {text_digest(chunk.indexed_text): chunk.indexed_text for chunk in chunks}
         while True:
             if not await self._embed(job, facts.digest, by_digest):
@@ -112,8 +126,40 @@ class Ingestion:
                 await self._publish(job, finished, list(by_digest))
                 return
 
-    async def _split(self, job: Job, budget: Budget) -> tuple[str, list[Chunk]]:
-        outline = await self.tools.parser.outline(job.document, job.text, markdown=job.markdown)
+    async def _read(self, job: Job) -> Job | None:
+        """Convert the document's bytes to its newest version; None when the job is no longer wanted."""
+        raw = await self.tools.conversions.source(job)
+        if raw is None:
+            return None
+        converted = await self._while_wanted(job, self.tools.parser.convert(job.document, raw))
+        return None if converted is None else await self.tools.conversions.store(job, converted)
+
+    async def _layout(self, job: Job) -> Layout | None:
+        """The blocks of the job's text; None when it is no longer wanted."""
+        if job.layout is not None:
+            return await asyncio.to_thread(unpacked, job.layout)
+        parsing = self.tools.parser.outline(job.document, job.text, markdown=job.markdown)
+        outline = await self._while_wanted(job, parsing)
+        return None if outline is None else Layout(outline, (), "")
+
+    async def _while_wanted(self, job: Job, work: Coroutine[Any, Any, T]) -> T | None:
+        """What the work gives; it is stopped, for None, as soon as a newer put or a deletion makes it useless."""
+        working = asyncio.ensure_future(work)
+        try:
+            while True:
+                changed = asyncio.ensure_future(self.tools.changes.next(job.collection_number).wait())
+                if not working.done() and await self.tools.queue.wants(job):
+                    await asyncio.wait({working, changed}, return_when=asyncio.FIRST_COMPLETED)
+                changed.cancel()
+                if working.done():
+                    return await working
+                if not await self.tools.queue.wants(job):
+                    return None
+        finally:
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+
+    async def _split(self, job: Job, outline: Outline, budget: Budget) -> tuple[str, list[Chunk]]:
         title = job.given_title or outline.title or job.document
         measured = Measured()
         # In threads: a long document has a hundred thousand units, and the loop answers searches meanwhile.

@@ -12,9 +12,10 @@ from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
 from services.chassis.errors import Failure
+from services.retriever import source_bytes
+from services.retriever.media import MediaType
 from services.retriever.states import State
 from services.retriever.store import CollectionRow, DocumentRow, VersionRow, in_turn
-from services.retriever.texts import MediaType
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,10 @@ class Job:
     markdown: bool
     given_title: str
     pinned_digest: str
+    # Of a text that was converted (``layout.py``).
+    layout: bytes | None = None
+    # The bytes wait to be converted; version and text are empty until then.
+    unread: bool = False
 
 
 @dataclass(slots=True)
@@ -61,6 +66,11 @@ class Queue:
         first = waiting.order_by(DocumentRow.tenant).limit(1)
         return session.scalar(first.where(DocumentRow.tenant > self._last_tenant)) or session.scalar(first)
 
+    async def wants(self, job: Job) -> bool:
+        """Whether the job's document is still there, and nothing newer was put."""
+        revision = select(DocumentRow.revision).where(DocumentRow.number == job.document_number)
+        return await self.database.read(lambda session: session.scalar(revision) == job.revision)
+
     async def put_back(self, job: Job, reason: str) -> None:
         """The job waits for something; it says for what and keeps its place."""
         await self._settle(job, State.PENDING, reason)
@@ -74,7 +84,11 @@ class Queue:
             row = still_wanted(session, job)
             if row is not None:
                 row.state, row.reason = state, reason
-                session.get_one(VersionRow, (row.number, job.version)).state = state
+                if not row.source_parts:
+                    # The job may be older than its version: conversion gave it one.
+                    session.get_one(VersionRow, (row.number, row.newest_version)).state = state
+                elif state is State.FAILED:
+                    source_bytes.forget(session, row)
 
         await self.database.write(change)
 
@@ -88,8 +102,9 @@ def _claim(session: Session, tenant: str) -> Job | None:
         return None
     row.state = State.RUNNING
     collection = session.get_one(CollectionRow, row.collection_number)
-    version = session.get_one(VersionRow, (row.number, row.newest_version))
-    version.state = State.RUNNING
+    version = None if row.source_parts else session.get_one(VersionRow, (row.number, row.newest_version))
+    if version is not None:
+        version.state = State.RUNNING
     return Job(
         tenant=row.tenant,
         collection=collection.collection,
@@ -97,11 +112,13 @@ def _claim(session: Session, tenant: str) -> Job | None:
         document=row.document,
         document_number=row.number,
         revision=row.revision,
-        version=row.newest_version,
-        text=version.text,
+        version="" if version is None else version.version,
+        text="" if version is None else version.text,
         markdown=row.media_type == MediaType.MARKDOWN,
         given_title=row.given_title,
         pinned_digest=collection.embedding_digest,
+        layout=None if version is None else version.layout,
+        unread=version is None,
     )
 
 

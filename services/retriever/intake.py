@@ -1,7 +1,8 @@
 """The way in: bytes to a durable document that ingestion knows of.
 
-Invariant: nothing is acknowledged before it is in the catalog's queue, and nothing is in
-the queue that could not be read as text.
+Invariant: nothing is acknowledged before it is in the catalog's queue.  What is text is read
+here, and refused here if it cannot be; other formats are converted by ingestion, where they
+can only fail themselves.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from services.retriever.attributes import Attributes
 from services.retriever.catalog import Collections
 from services.retriever.changes import Changes
 from services.retriever.documents import Documents, Stored
+from services.retriever.media import Source
 from services.retriever.readers import Viewer
 from services.retriever.storing import Put
 
@@ -65,7 +67,7 @@ class Intake:
         Raises COLLECTION_NOT_FOUND, DOCUMENT_TOO_LARGE, DOCUMENT_NOT_TEXT, DOCUMENT_EMPTY,
         DOCUMENT_ID_TAKEN, FIELD_INVALID and REQUEST_ID_REUSED.
         """
-        source = texts.Source(draft.document, draft.media_type, content)
+        source = Source(draft.document, draft.media_type, content)
         # Before the collection is looked for: who makes one on COLLECTION_NOT_FOUND makes none for refused bytes.
         text = await self.blocking(texts.read, source, self.limit_bytes)
         number = await self.collections.number(tenant, draft.collection)

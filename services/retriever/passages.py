@@ -67,6 +67,7 @@ class _Shown:
     title: str
     heading_path: tuple[str, ...]
     document_number: int
+    pages: tuple[int, int]
 
 
 def hits(
@@ -86,14 +87,22 @@ def hits(
 
 def _hit(session: Session, ranked: Ranked, rows: dict[int, _Shown]) -> Hit:
     shown = rows[ranked.chunk]
-    passage, text = shown.passage, shown.text
+    passage, text, pages = shown.passage, shown.text, shown.pages
     if ranked.window is not None and ranked.window != (passage.start, passage.end):
         start, end = ranked.window
         held = VersionRow.document_number == shown.document_number, VersionRow.version == passage.version
         text = session.scalar(select(func.substr(VersionRow.text, start + 1, end - start)).where(*held)) or ""
         passage = Passage(passage.collection, passage.document, passage.version, passage.chunk, start, end)
+        pages = _pages(session, shown.document_number, start, end)
     duplicates = tuple(rows[chunk].passage for chunk in ranked.duplicates if chunk in rows)
-    return Hit(passage, text, shown.title, shown.heading_path, ranked, duplicates)
+    return Hit(passage, text, shown.title, shown.heading_path, ranked, duplicates, pages=pages)
+
+
+def _pages(session: Session, document_number: int, start: int, end: int) -> tuple[int, int]:
+    """The first and the last page of a document's chunks in [start, end)."""
+    inside = ChunkRow.document_number == document_number, ChunkRow.start >= start, ChunkRow.end <= end
+    found = session.execute(select(func.min(ChunkRow.first_page), func.max(ChunkRow.last_page)).where(*inside)).one()
+    return found[0] or 0, found[1] or 0
 
 
 def _rows(
@@ -110,5 +119,6 @@ def _rows(
         for row, document, title, collection in session.execute(query):
             passage = Passage(collection, document, row.version, row.chunk, row.start, row.end)
             path = tuple(json.loads(row.heading_path_json))
-            found[row.chunk] = _Shown(passage, row.text, title, path, row.document_number)
+            pages = row.first_page, row.last_page
+            found[row.chunk] = _Shown(passage, row.text, title, path, row.document_number, pages)
     return found

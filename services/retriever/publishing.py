@@ -6,6 +6,7 @@ the former one in one transaction, and the index follows before any search looks
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Collection as AnyOf
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ class Finished:
     title: str
     chunks: tuple[Chunk, ...]
     model_digest: str
+    # Where each page begins, in characters, and what is known to be amiss.
+    pages: tuple[int, ...] = ()
+    notice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,7 @@ def _publish(session: Session, job: Job, finished: Finished) -> Swap | None:
     removed = tuple(session.scalars(select(ChunkRow.chunk).where(mine)))
     former = catalog.digests_of(session, mine)
     session.execute(delete(ChunkRow).where(mine))
-    rows = [_row(job, chunk, digest) for chunk, digest in digests.items()]
+    rows = [_row(job, chunk, digest, finished.pages) for chunk, digest in digests.items()]
     if rows:
         session.execute(insert(ChunkRow), rows)
     collection.embedding_digest = finished.model_digest
@@ -141,12 +145,12 @@ def _serve(session: Session, row: DocumentRow, job: Job, finished: Finished) -> 
         session.get_one(VersionRow, (row.number, row.serving_version)).state = State.SUPERSEDED
     session.get_one(VersionRow, (row.number, job.version)).state = State.READY
     row.title, row.serving_version = finished.title, job.version
-    row.state, row.reason = State.READY, ""
+    row.state, row.reason, row.notice = State.READY, "", finished.notice
     row.chunks = len(finished.chunks)
     row.chunks_reused = len(finished.chunks) - row.chunks_embedded
 
 
-def _row(job: Job, chunk: Chunk, digest: bytes) -> dict[str, object]:
+def _row(job: Job, chunk: Chunk, digest: bytes, pages: Sequence[int]) -> dict[str, object]:
     return {
         "chunk": chunk_id(job, chunk),
         "tenant": job.tenant,
@@ -158,6 +162,8 @@ def _row(job: Job, chunk: Chunk, digest: bytes) -> dict[str, object]:
         "text": chunk.text,
         "context": chunk.context,
         "heading_path_json": json.dumps(chunk.heading_path),
+        "first_page": bisect_right(pages, chunk.start),
+        "last_page": bisect_right(pages, chunk.end - 1),
         "text_digest": digest,
     }
 

@@ -127,6 +127,8 @@ class Hit:
     ranked: Ranked
     duplicates: tuple[Passage, ...] = ()
     places: tuple[Place, ...] = ()
+    # First and last, counted from 1; 0 where the document has no pages.
+    pages: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)

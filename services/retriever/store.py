@@ -91,9 +91,14 @@ class DocumentRow(Base):
     newest_version: Mapped[str] = mapped_column(String(64))
     # Of the bytes that came last; several byte strings may be one normalised text.
     source_sha256: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    # What else its sender said of bytes that are to be converted, and in how many parts they wait for it; 0: none do.
+    source_charset: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    source_parts: Mapped[int] = mapped_column(_Number, default=0, server_default="0")
     serving_version: Mapped[str] = mapped_column(String(64), default="")
     state: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str] = mapped_column(Text, default="")
+    # What is known to be amiss with a version that serves all the same.
+    notice: Mapped[str] = mapped_column(Text, default="", server_default="")
     # Counts what was asked of it: ingestion that began for an older revision ends in nothing.
     revision: Mapped[int] = mapped_column(_Number, default=1)
     chunks: Mapped[int] = mapped_column(_Number, default=0)
@@ -153,6 +158,18 @@ class ReaderRow(Base):
     collection_number: Mapped[int] = mapped_column(_Number)
 
 
+class SourcePartRow(Base):
+    """A part of a document's bytes that wait to be converted."""
+
+    __tablename__ = "source_parts"
+    document_number: Mapped[int] = mapped_column(
+        _Number, ForeignKey("documents.number", ondelete="CASCADE"), primary_key=True
+    )
+    part: Mapped[int] = mapped_column(_Number, primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(128))
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+
+
 class VersionRow(Base):
     """An immutable version: ``version`` is the SHA-256 of ``text``."""
 
@@ -169,6 +186,9 @@ class VersionRow(Base):
     source_sha256: Mapped[str] = mapped_column(String(64))
     state: Mapped[str] = mapped_column(String(16))
     created_at: Mapped[float] = mapped_column(Float)
+    # Blocks and pages of a text that was converted (``layout.py``); none of one that is read as it came.
+    layout: Mapped[bytes | None] = mapped_column(LargeBinary, nullable=True, default=None)
+    pages: Mapped[int] = mapped_column(_Number, default=0, server_default="0")
 
 
 class ChunkRow(Base):
@@ -198,6 +218,9 @@ class ChunkRow(Base):
     # What stands before the text where it is embedded and indexed.
     context: Mapped[str] = mapped_column(Text)
     heading_path_json: Mapped[str] = mapped_column(Text)
+    # Counted from 1; 0 where the document has no pages.
+    first_page: Mapped[int] = mapped_column(_Number, default=0, server_default="0")
+    last_page: Mapped[int] = mapped_column(_Number, default=0, server_default="0")
     text_digest: Mapped[bytes] = mapped_column(LargeBinary(32))
 
 

@@ -19,6 +19,7 @@ from services.retriever import catalog, parsing
 from services.retriever.catalog import Collections
 from services.retriever.changes import Changes
 from services.retriever.config import RetrieverSettings
+from services.retriever.conversion import Conversions
 from services.retriever.documents import Documents
 from services.retriever.gates import Gates
 from services.retriever.index_embedded import EmbeddedIndex
@@ -65,6 +66,7 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
         parser = await stack.enter_async_context(parsing.opened(limits))
         tools = Tools(
             queue=Queue(database),
+            conversions=Conversions(database, partial(_now, runtime), settings.max_document_characters),
             publisher=Publisher(database),
             parser=parser,
             embeddings=RemoteEmbeddings(runtime.channel("embedder")),

@@ -132,6 +132,7 @@ def document(value: Document) -> pb.Document:
         chunks_embedded=value.chunks_embedded,
         chunks_reused=value.chunks_reused,
         source_sha256=value.source_sha256,
+        notice=value.notice,
         readers=value.readers,
         typed_metadata={name: wire_values.shown(it) for name, it in decoded(value.attributes_json).items()},
     )
@@ -155,6 +156,7 @@ def version(value: Version) -> pb.DocumentVersion:
         source_sha256=value.source_sha256,
         create_time=_time(value.created_at),
         state=_STATES[State(value.state)],
+        pages=value.pages,
     )
 
 

@@ -111,6 +111,8 @@ def _hit(value: Hit) -> pb.Hit:
         score=ranked.score,
         dense_score=ranked.dense,
         sparse_score=ranked.sparse,
+        first_page=value.pages[0],
+        last_page=value.pages[1],
         rerank_score=ranked.rerank,
         duplicates=[_passage(it) for it in value.duplicates],
         merged_chunks=[_chunk(it) for it in ranked.merged],

@@ -6,6 +6,7 @@ from trivium.retriever.v1 import retriever_pb2 as pb
 
 from tests.contract.retriever.guide import GUIDE
 from tests.stack import pages, refused
+from tests.unit.retriever.formats.building import pdf
 
 
 def test_a_document_becomes_searchable_and_says_so(reader):
@@ -111,7 +112,8 @@ def test_an_unknown_version_is_refused(reader):
         ("a.bin", b"\x89PNG\r\n\x1a\n\x00\x00", "", "DOCUMENT_NOT_TEXT", "PNG"),
         ("a.txt", b"abc\x00def", "", "DOCUMENT_NOT_TEXT", "NUL"),
         ("a.txt", "Müller kaufte für fünf Äpfel".encode("latin-1"), "", "DOCUMENT_NOT_TEXT", "UTF-8"),
-        ("a.pdf", b"%PDF-1.7 ...", "", "DOCUMENT_NOT_TEXT", "Convert"),
+        ("a.txt", b"%PDF-1.7 ...", "", "DOCUMENT_NOT_TEXT", "PDF"),
+        ("a.pptm", b"text", "", "DOCUMENT_NOT_TEXT", "macros"),
         ("a.doc", b"text", "application/msword", "DOCUMENT_NOT_TEXT", "application/msword"),
         ("a.txt", b"", "", "DOCUMENT_EMPTY", "a.txt"),
         ("a.txt", b" \n\t\n", "", "DOCUMENT_EMPTY", "a.txt"),
@@ -122,6 +124,37 @@ def test_what_cannot_be_read_is_refused_with_what_to_do(reader, name, content, m
         reader.put(name, content, media_type=media_type)
     assert says in failures[0].message
     assert reader.statistics().documents == 0
+
+
+def test_a_document_of_another_format_is_converted_in_the_background(reader):
+    content = pdf("A mooring costs fourteen crowns. " * 20, "The gate is closed in a storm. " * 20)
+    stored = reader.put("rules", content, media_type="application/pdf")
+    assert (stored.document.newest_version, stored.new_version) == ("", True)
+    ready = reader.settled("rules")
+    assert (ready.state, ready.media_type) == (pb.INGESTION_STATE_READY, "application/pdf")
+    hit = reader.search("what does a mooring cost")[0]
+    assert (hit.first_page, hit.last_page) == (1, 1)
+    assert reader.text("rules", hit.version, hit.start, hit.end) == hit.text
+    hit = reader.search("the gate in a storm")[0]
+    assert (hit.first_page, hit.last_page) == (2, 2)
+    request = pb.ListDocumentVersionsRequest(collection=reader.collection, document="rules")
+    (version,) = reader.api.ListDocumentVersions(request).versions
+    assert (version.pages, version.source_sha256) == (2, hashlib.sha256(content).hexdigest())
+    again = reader.put("rules", content, media_type="application/pdf")
+    assert (again.new_version, again.document.state) == (False, pb.INGESTION_STATE_READY)
+
+
+def test_a_broken_file_fails_alone_with_its_reason_while_the_others_go_through(reader):
+    reader.put("broken.pdf", b"%PDF-1.7 ...")
+    reader.put("page.html", "<p>The gate is red.</p>")
+    reader.settled()
+    assert reader.get("page.html").state == pb.INGESTION_STATE_READY
+    broken = reader.get("broken.pdf")
+    assert (broken.state, broken.chunks) == (pb.INGESTION_STATE_FAILED, 0)
+    assert broken.reason == (
+        "The document broken.pdf could not be read: it is not a whole PDF. "
+        "Open it in the program that made it, save it anew, and send that."
+    )
 
 
 def test_a_document_over_the_limit_is_refused_before_it_is_sent(reader):

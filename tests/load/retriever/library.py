@@ -13,6 +13,7 @@ from services.retriever import catalog, parsing
 from services.retriever.catalog import Collections
 from services.retriever.changes import Changes
 from services.retriever.config import RetrieverSettings
+from services.retriever.conversion import Conversions
 from services.retriever.documents import Documents
 from services.retriever.gates import Gates
 from services.retriever.index_embedded import EmbeddedIndex
@@ -94,6 +95,7 @@ async def opened(folder: Path, encoder: Encoder) -> AsyncIterator[Library]:
         await asyncio.to_thread(index.open)
         tools = Tools(
             queue=Queue(database),
+            conversions=Conversions(database, time.time, settings.max_document_characters),
             publisher=Publisher(database),
             parser=parser,
             embeddings=encoder,

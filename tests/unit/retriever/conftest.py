@@ -13,11 +13,13 @@ from services.embedder import model
 from services.retriever import catalog, parsing, texts
 from services.retriever.catalog import Collections
 from services.retriever.changes import Changes
+from services.retriever.conversion import Conversions
 from services.retriever.documents import Documents
 from services.retriever.gates import Gates
 from services.retriever.index_embedded import EmbeddedIndex
 from services.retriever.ingestion import Ingestion, Pace, Tools
 from services.retriever.ingestion_queue import Queue
+from services.retriever.media import Source
 from services.retriever.publishing import Publisher
 from services.retriever.removal import Removal
 from services.retriever.repair import repair
@@ -59,8 +61,9 @@ class House:
     reports: list[tuple[str, str]]
 
     async def put(self, document, content, *, tenant="ada", collection="rules", title="", metadata=None, request_id=""):
-        text = texts.read(texts.Source(document, "", content.encode()), 10_000_000)
-        key = IdempotencyKey(tenant, "put", request_id, content.encode())
+        raw = content.encode() if isinstance(content, str) else content
+        text = texts.read(Source(document, "", raw), 10_000_000)
+        key = IdempotencyKey(tenant, "put", request_id, raw)
         stored = await self.documents.put(tenant, Put(collection, document, title, metadata or {}), text, key)
         self.ingestion.wake()
         return stored
@@ -98,6 +101,7 @@ async def opened(folder: Path, embeddings, *, workers=1, embed_texts=128, max_ch
         gates, changes, reports = Gates(), Changes(), []
         tools = Tools(
             queue=Queue(database),
+            conversions=Conversions(database, lambda: next(clock), 10_000_000),
             publisher=Publisher(database),
             parser=parser,
             embeddings=embeddings,

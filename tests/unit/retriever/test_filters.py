@@ -17,6 +17,7 @@ from services.retriever import attributes, filters, storing, texts
 from services.retriever.attributes import Moment
 from services.retriever.filtering import passing, require_fitting
 from services.retriever.filters import AllOf, AnyOf, Condition, Negated, Operator
+from services.retriever.media import Source
 from services.retriever.readers import SERVICE
 from services.retriever.store import CollectionRow, DocumentRow
 from services.retriever.storing import Put
@@ -142,7 +143,7 @@ def catalog(tmp_path, catalog_url):
 def fill(session):
     session.add(CollectionRow(tenant="ada", collection="c", created_at=0.0))
     session.flush()
-    text = texts.read(texts.Source("d.txt", "", b"words"), 100)
+    text = texts.read(Source("d.txt", "", b"words"), 100)
     for document, held in STORED.items():
         plain = {name: value for name, value in held.items() if isinstance(value, str)}
         typed = {name: value for name, value in held.items() if name not in plain}

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.chassis.errors import Failure, Reason
-from services.retriever.texts import MediaType, Source, normalised, read
+from services.retriever.media import MediaType, Source
+from services.retriever.texts import NormalisedText, UnreadSource, normalised, read
 
 LIMIT = 1000
 
@@ -17,9 +18,15 @@ def refusal(content, name="notes.txt", media_type=""):
     return refused.value
 
 
+def text_of(source):
+    found = read(source, LIMIT)
+    assert isinstance(found, NormalisedText)
+    return found
+
+
 def test_a_version_is_the_digest_of_the_normalised_text():
-    windows = read(Source("a.txt", "", "één\r\ntwee\r".encode()), LIMIT)
-    unix = read(Source("b.txt", "", unicodedata.normalize("NFD", "één\ntwee\n").encode()), LIMIT)
+    windows = text_of(Source("a.txt", "", "één\r\ntwee\r".encode()))
+    unix = text_of(Source("b.txt", "", unicodedata.normalize("NFD", "één\ntwee\n").encode()))
     assert windows.text == unix.text == "één\ntwee\n"
     assert windows.version == unix.version == hashlib.sha256(windows.text.encode()).hexdigest()
     assert windows.source_sha256 != unix.source_sha256
@@ -32,16 +39,16 @@ def test_normalising_twice_changes_nothing(text):
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
 def test_a_byte_order_mark_says_the_encoding(encoding):
-    assert read(Source("a.txt", "", "Fährplan".encode(encoding)), LIMIT).text == "Fährplan"
+    assert text_of(Source("a.txt", "", "Fährplan".encode(encoding))).text == "Fährplan"
 
 
 def test_a_declared_charset_is_believed():
-    assert read(Source("a", "text/plain; charset=windows-1252", "Fähre".encode("cp1252")), LIMIT).text == "Fähre"
+    assert text_of(Source("a", "text/plain; charset=windows-1252", "Fähre".encode("cp1252"))).text == "Fähre"
 
 
 def test_the_media_type_follows_from_the_name_when_none_is_given():
-    assert read(Source("a/b.MD", "", b"x"), LIMIT).media_type is MediaType.MARKDOWN
-    assert read(Source("a/b", "", b"x"), LIMIT).media_type is MediaType.PLAIN
+    assert text_of(Source("a/b.MD", "", b"x")).media_type is MediaType.MARKDOWN
+    assert text_of(Source("a/b", "", b"x")).media_type is MediaType.PLAIN
 
 
 def test_bytes_of_another_encoding_are_refused_with_the_place_and_a_guess():
@@ -68,7 +75,32 @@ def test_what_is_no_text_is_refused_by_what_it_is(content, named):
 
 
 def test_another_media_type_is_refused_by_name():
-    assert "application/pdf" in refusal(b"x", media_type="application/pdf").sentence
+    assert "application/msword" in refusal(b"x", media_type="application/msword").sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "content", "found"),
+    [
+        ("a.html", "", b"x", MediaType.HTML),
+        ("a.txt", "application/pdf", b"x", MediaType.PDF),
+        ("a", "application/octet-stream", b"%PDF-1.7", MediaType.PDF),
+        ("https://example.org/page", "", b"\xef\xbb\xbf\n<!DOCTYPE HTML><p>x", MediaType.HTML),
+        ("a/b.JSONL", "", b"{}", MediaType.JSON_LINES),
+        ("a", "", b"PK\x03\x04 word/document.xml", MediaType.DOCX),
+        ("a", "text/csv; charset=windows-1252", b"x", MediaType.CSV),
+    ],
+)
+def test_other_formats_are_known_by_type_then_name_then_beginning(name, said, content, found):
+    source = read(Source(name, said, content), LIMIT)
+    assert isinstance(source, UnreadSource)
+    assert (source.media_type, source.content) == (found, content)
+
+
+@pytest.mark.parametrize("name", ["a.doc", "a.ppt", "a.docm", "a.PPTM"])
+def test_formats_that_are_not_read_say_which_one_is(name):
+    failure = refusal(b"x", name)
+    assert failure.reason is Reason.DOCUMENT_NOT_TEXT
+    assert "Save it as ." in failure.sentence
 
 
 def test_an_unknown_charset_is_refused_by_name():

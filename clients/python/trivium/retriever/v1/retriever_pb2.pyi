@@ -329,6 +329,7 @@ class Document(_message.Message):
     CHUNKS_FIELD_NUMBER: _builtins.int
     CHUNKS_EMBEDDED_FIELD_NUMBER: _builtins.int
     CHUNKS_REUSED_FIELD_NUMBER: _builtins.int
+    NOTICE_FIELD_NUMBER: _builtins.int
     READERS_FIELD_NUMBER: _builtins.int
     TYPED_METADATA_FIELD_NUMBER: _builtins.int
     SOURCE_SHA256_FIELD_NUMBER: _builtins.int
@@ -354,6 +355,8 @@ class Document(_message.Message):
     """Chunks of the newest version whose vectors were computed for it."""
     chunks_reused: _builtins.int
     """Chunks of the newest version whose vectors were known already."""
+    notice: _builtins.str
+    """What is amiss although it serves: pages without text, a script that the embedding model does not know."""
     source_sha256: _builtins.str
     """SHA-256 of the newest bytes as they came: who holds a file of this digest need not send it again."""
     @_builtins.property
@@ -388,13 +391,14 @@ class Document(_message.Message):
         chunks: _builtins.int = ...,
         chunks_embedded: _builtins.int = ...,
         chunks_reused: _builtins.int = ...,
+        notice: _builtins.str = ...,
         readers: _abc.Iterable[_builtins.str] | None = ...,
         typed_metadata: _abc.Mapping[_builtins.str, Global___MetadataValue] | None = ...,
         source_sha256: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "chunks_embedded", b"chunks_embedded", "chunks_reused", b"chunks_reused", "collection", b"collection", "document", b"document", "media_type", b"media_type", "metadata", b"metadata", "newest_version", b"newest_version", "readers", b"readers", "reason", b"reason", "serving_version", b"serving_version", "source_sha256", b"source_sha256", "state", b"state", "title", b"title", "typed_metadata", b"typed_metadata", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "chunks_embedded", b"chunks_embedded", "chunks_reused", b"chunks_reused", "collection", b"collection", "document", b"document", "media_type", b"media_type", "metadata", b"metadata", "newest_version", b"newest_version", "notice", b"notice", "readers", b"readers", "reason", b"reason", "serving_version", b"serving_version", "source_sha256", b"source_sha256", "state", b"state", "title", b"title", "typed_metadata", b"typed_metadata", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -479,6 +483,7 @@ class DocumentVersion(_message.Message):
     SOURCE_SHA256_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    PAGES_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """SHA-256 of the normalised text."""
     characters: _builtins.int
@@ -487,6 +492,8 @@ class DocumentVersion(_message.Message):
     """SHA-256 of the bytes as they came."""
     state: Global___IngestionState.ValueType
     """How far it has come."""
+    pages: _builtins.int
+    """Pages or slides; 0 when the format has none."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was stored."""
@@ -499,10 +506,11 @@ class DocumentVersion(_message.Message):
         source_sha256: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         state: Global___IngestionState.ValueType = ...,
+        pages: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["characters", b"characters", "create_time", b"create_time", "source_sha256", b"source_sha256", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["characters", b"characters", "create_time", b"create_time", "pages", b"pages", "source_sha256", b"source_sha256", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -822,7 +830,9 @@ class DocumentHeader(_message.Message):
     title: _builtins.str
     """Title; default the first heading, else the id."""
     media_type: _builtins.str
-    """text/markdown or text/plain; default from the id."""
+    """text/markdown, text/plain, text/html, text/csv, text/tab-separated-values, application/json, application/x-ndjson,
+    application/pdf, or the types of .docx and .pptx; default from the id's ending, else from how the bytes begin.
+    """
     request_id: _builtins.str
     """UUID; a repeat returns the first response."""
     @_builtins.property
@@ -1661,6 +1671,8 @@ class Hit(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     DENSE_SCORE_FIELD_NUMBER: _builtins.int
     SPARSE_SCORE_FIELD_NUMBER: _builtins.int
+    FIRST_PAGE_FIELD_NUMBER: _builtins.int
+    LAST_PAGE_FIELD_NUMBER: _builtins.int
     RERANK_SCORE_FIELD_NUMBER: _builtins.int
     DUPLICATES_FIELD_NUMBER: _builtins.int
     MERGED_CHUNKS_FIELD_NUMBER: _builtins.int
@@ -1687,6 +1699,10 @@ class Hit(_message.Message):
     """Cosine with the query; unset when vectors did not find it."""
     sparse_score: _builtins.float
     """BM25 score, higher is better; unset when keywords did not find it."""
+    first_page: _builtins.int
+    """First page that it is on, counted from 1; 0 when the document has no pages."""
+    last_page: _builtins.int
+    """Last page that it is on."""
     rerank_score: _builtins.float
     """Score of the reranker, higher is better; unset where it was not reranked. Reranked hits come first, in the order of
     both scores.
@@ -1722,6 +1738,8 @@ class Hit(_message.Message):
         score: _builtins.float = ...,
         dense_score: _builtins.float | None = ...,
         sparse_score: _builtins.float | None = ...,
+        first_page: _builtins.int = ...,
+        last_page: _builtins.int = ...,
         rerank_score: _builtins.float | None = ...,
         duplicates: _abc.Iterable[Global___Passage] | None = ...,
         merged_chunks: _abc.Iterable[_builtins.str] | None = ...,
@@ -1729,7 +1747,7 @@ class Hit(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_score", b"_dense_score", "_rerank_score", b"_rerank_score", "_sparse_score", b"_sparse_score", "dense_score", b"dense_score", "explanation", b"explanation", "rerank_score", b"rerank_score", "sparse_score", b"sparse_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_score", b"_dense_score", "_rerank_score", b"_rerank_score", "_sparse_score", b"_sparse_score", "chunk", b"chunk", "collection", b"collection", "dense_score", b"dense_score", "document", b"document", "duplicates", b"duplicates", "end", b"end", "explanation", b"explanation", "heading_path", b"heading_path", "merged_chunks", b"merged_chunks", "rerank_score", b"rerank_score", "score", b"score", "sparse_score", b"sparse_score", "start", b"start", "text", b"text", "title", b"title", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_score", b"_dense_score", "_rerank_score", b"_rerank_score", "_sparse_score", b"_sparse_score", "chunk", b"chunk", "collection", b"collection", "dense_score", b"dense_score", "document", b"document", "duplicates", b"duplicates", "end", b"end", "explanation", b"explanation", "first_page", b"first_page", "heading_path", b"heading_path", "last_page", b"last_page", "merged_chunks", b"merged_chunks", "rerank_score", b"rerank_score", "score", b"score", "sparse_score", b"sparse_score", "start", b"start", "text", b"text", "title", b"title", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dense_score: _TypeAlias = _typing.Literal["dense_score"]  # noqa: Y015
     _WhichOneofArgType__dense_score: _TypeAlias = _typing.Literal["_dense_score", b"_dense_score"]  # noqa: Y015

@@ -190,8 +190,10 @@ class RetrieverServiceServicer(object):
 
     def PutDocument(self, request, context):
         """Adds a document, or a new version of one that exists, and returns as soon as it is durable; WatchIngestion tells the
-        rest. The same bytes again make no new version. Fails with INVALID_ARGUMENT / DOCUMENT_NOT_TEXT, DOCUMENT_EMPTY or
-        DOCUMENT_TOO_LARGE, ALREADY_EXISTS / DOCUMENT_ID_TAKEN.
+        rest. The same bytes again make no new version. Markdown and plain text are a version at once; other formats are
+        converted in the background, and `newest_version` stays what it was until then; what cannot be read ends FAILED with
+        the reason. Fails with INVALID_ARGUMENT / DOCUMENT_NOT_TEXT, DOCUMENT_EMPTY or DOCUMENT_TOO_LARGE, ALREADY_EXISTS /
+        DOCUMENT_ID_TAKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -47,8 +47,10 @@ class RetrieverServiceStub:
     """Deletes a collection with all that is in it."""
     PutDocument: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.PutDocumentRequest, _retriever_pb2.PutDocumentResponse]
     """Adds a document, or a new version of one that exists, and returns as soon as it is durable; WatchIngestion tells the
-    rest. The same bytes again make no new version. Fails with INVALID_ARGUMENT / DOCUMENT_NOT_TEXT, DOCUMENT_EMPTY or
-    DOCUMENT_TOO_LARGE, ALREADY_EXISTS / DOCUMENT_ID_TAKEN.
+    rest. The same bytes again make no new version. Markdown and plain text are a version at once; other formats are
+    converted in the background, and `newest_version` stays what it was until then; what cannot be read ends FAILED with
+    the reason. Fails with INVALID_ARGUMENT / DOCUMENT_NOT_TEXT, DOCUMENT_EMPTY or DOCUMENT_TOO_LARGE, ALREADY_EXISTS /
+    DOCUMENT_ID_TAKEN.
     """
     UploadDocument: _grpc.StreamUnaryMultiCallable[_retriever_pb2.UploadDocumentRequest, _retriever_pb2.UploadDocumentResponse]
     """Adds a document larger than one message: the header first, then chunks. Fails like PutDocument, and with DIGEST_MISMATCH."""
@@ -114,8 +116,10 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     """Deletes a collection with all that is in it."""
     PutDocument: _aio.UnaryUnaryMultiCallable[_retriever_pb2.PutDocumentRequest, _retriever_pb2.PutDocumentResponse]  # type: ignore[assignment]
     """Adds a document, or a new version of one that exists, and returns as soon as it is durable; WatchIngestion tells the
-    rest. The same bytes again make no new version. Fails with INVALID_ARGUMENT / DOCUMENT_NOT_TEXT, DOCUMENT_EMPTY or
-    DOCUMENT_TOO_LARGE, ALREADY_EXISTS / DOCUMENT_ID_TAKEN.
+    rest. The same bytes again make no new version. Markdown and plain text are a version at once; other formats are
+    converted in the background, and `newest_version` stays what it was until then; what cannot be read ends FAILED with
+    the reason. Fails with INVALID_ARGUMENT / DOCUMENT_NOT_TEXT, DOCUMENT_EMPTY or DOCUMENT_TOO_LARGE, ALREADY_EXISTS /
+    DOCUMENT_ID_TAKEN.
     """
     UploadDocument: _aio.StreamUnaryMultiCallable[_retriever_pb2.UploadDocumentRequest, _retriever_pb2.UploadDocumentResponse]  # type: ignore[assignment]
     """Adds a document larger than one message: the header first, then chunks. Fails like PutDocument, and with DIGEST_MISMATCH."""
@@ -214,8 +218,10 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.PutDocumentResponse, _abc.Awaitable[_retriever_pb2.PutDocumentResponse]]:
         """Adds a document, or a new version of one that exists, and returns as soon as it is durable; WatchIngestion tells the
-        rest. The same bytes again make no new version. Fails with INVALID_ARGUMENT / DOCUMENT_NOT_TEXT, DOCUMENT_EMPTY or
-        DOCUMENT_TOO_LARGE, ALREADY_EXISTS / DOCUMENT_ID_TAKEN.
+        rest. The same bytes again make no new version. Markdown and plain text are a version at once; other formats are
+        converted in the background, and `newest_version` stays what it was until then; what cannot be read ends FAILED with
+        the reason. Fails with INVALID_ARGUMENT / DOCUMENT_NOT_TEXT, DOCUMENT_EMPTY or DOCUMENT_TOO_LARGE, ALREADY_EXISTS /
+        DOCUMENT_ID_TAKEN.
         """
 
     @_abc_1.abstractmethod

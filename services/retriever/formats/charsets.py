@@ -1,0 +1,71 @@
+"""Bytes to characters, under the charset that their sender, they themselves, or UTF-8 say.
+
+Invariant: bytes that are not surely text under that charset are refused rather than guessed at.
+"""
+
+import codecs
+
+from charset_normalizer import from_bytes
+
+from services.retriever.formats.unreadable import Unreadable
+
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+# Codecs whose time is linear in the bytes; Python has others (punycode, idna) that a short
+# document can keep busy for hours.
+_CHARSETS = frozenset(
+    {
+        "ascii", "big5", "cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1257", "euc_jp", "euc_kr", "gb18030",
+        "gbk", "iso8859-1", "iso8859-2", "iso8859-5", "iso8859-9", "iso8859-15", "koi8-r", "koi8-u", "mac-roman",
+        "shift_jis", "utf-16", "utf-16-be", "utf-16-le", "utf-32", "utf-32-be", "utf-32-le", "utf-8", "utf-8-sig",
+    }
+)  # fmt: skip
+CONVERT = "Convert it to Markdown or plain text first."
+BINARY = "Binary files cannot be searched; send the text in them."
+_ALLOWED_CONTROLS = frozenset("\t\n\r\f\x1b")
+_MOST_CONTROLS = 0.02
+_SAMPLE_BYTES = 64 * 1024
+
+
+def decoded(content: bytes, charset: str) -> str:
+    """The characters.  A byte order mark counts before ``charset``, which may be empty.  Raises Unreadable."""
+    boms = (name for bom, name in _BOMS if content.startswith(bom))
+    encoding = next(boms, "") or charset or "utf-8"
+    try:
+        if codecs.lookup(encoding).name not in _CHARSETS:
+            raise LookupError(encoding)
+        text = content.decode(encoding)
+        text.encode()  # a lone surrogate decodes under some charsets, and can be stored under none
+    except LookupError:
+        remedy = f"Send UTF-8, or one of {', '.join(sorted(_CHARSETS))}."
+        raise Unreadable(f"the charset {encoding} is not read", remedy) from None
+    except UnicodeEncodeError:
+        raise Unreadable(f"as {encoding} it holds half a character", CONVERT) from None
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"byte {error.start} is not {encoding}", _encoding_remedy(content)) from None
+    return text
+
+
+def require_readable(text: str) -> None:
+    """Raises Unreadable for what decodes and is no text all the same."""
+    zero = text.find("\x00")
+    if zero >= 0:
+        raise Unreadable(f"character {zero} is NUL", BINARY)
+    controls = sum(1 for character in text if character < " " and character not in _ALLOWED_CONTROLS)
+    if controls > len(text) * _MOST_CONTROLS:
+        raise Unreadable(f"{controls} of its {len(text)} characters are control characters", BINARY)
+
+
+def _encoding_remedy(content: bytes) -> str:
+    """What to do about bytes of another encoding.  A guess is good enough to help, not to store."""
+    if b"\x00" in content[:_SAMPLE_BYTES]:
+        return BINARY
+    guess = from_bytes(content[:_SAMPLE_BYTES]).best()
+    if guess is None:
+        return "Send UTF-8."
+    return f"Send UTF-8, or name the charset in the media type; it looks like 'text/plain; charset={guess.encoding}'."

@@ -1,0 +1,109 @@
+"""Damaged and hostile files, each of which must fail alone, with a reason, and leave the next one readable."""
+
+import os
+
+import psutil
+import pytest
+
+from services.chassis.errors import Failure, Reason
+from services.retriever import media, parsing
+from services.retriever.formats.convert import Raw
+from tests.unit.retriever.conftest import opened
+from tests.unit.retriever.formats import building
+from tests.unit.retriever.formats.hostile import BUILDERS, hostile_files
+
+LIMITS = parsing.Limits(seconds=2, memory_bytes=1024**3)
+SEED = 20_260
+
+
+async def converted(parser, name, content):
+    declared = media.of(media.Source(name, "", content))
+    return await parser.convert(name, Raw(content, declared.media_type, declared.charset, 10_000_000))
+
+
+async def all_fail(count):
+    """Every one of so many hostile files fails with its reason, and a good one in between is read."""
+    good = building.plain_word("The harbour opens at six.")
+    kinds = set()
+    async with parsing.opened(LIMITS) as parser:
+        for number, file in enumerate(hostile_files(count, SEED)):
+            with pytest.raises(Failure) as failed:
+                await converted(parser, file.name, file.content)
+            assert failed.value.reason is Reason.DOCUMENT_UNREADABLE, file.kind
+            assert file.says in failed.value.sentence, file.kind
+            kinds.add(file.kind)
+            if number % 10 == 9:
+                assert (await converted(parser, "good.docx", good)).text == "The harbour opens at six."
+    return kinds
+
+
+async def test_a_hundred_hostile_files_of_every_class_fail_with_their_reasons():
+    assert len(BUILDERS) >= 60
+    assert await all_fail(max(100, len(BUILDERS))) == set(BUILDERS)
+
+
+@pytest.mark.soak
+async def test_five_hundred_hostile_files_fail_with_their_reasons():
+    assert await all_fail(500) == set(BUILDERS)
+
+
+async def test_hostile_files_fail_alone_in_a_batch_with_good_ones(tmp_path, embeddings):
+    hostile = list(hostile_files(len(BUILDERS), SEED + 1))[::4]
+    async with opened(tmp_path, embeddings) as house:
+        await house.create()
+        for number, file in enumerate(hostile):
+            await house.put(f"{number}-{file.name}", file.content)
+            await house.put(f"{number}-good.html", f"<p>Harbour number {number} opens at six.</p>")
+        for number, file in enumerate(hostile):
+            failed = await house.settled(f"{number}-{file.name}")
+            assert (failed.state, failed.chunks) == ("failed", 0), file.kind
+            assert file.says in failed.reason, file.kind
+            assert (await house.settled(f"{number}-good.html")).state == "ready"
+
+
+def test_hostile_files_are_the_same_for_ever():
+    assert [it.content for it in hostile_files(5, 1)] == [it.content for it in hostile_files(5, 1)]
+
+
+async def test_the_child_reaches_no_network_runs_nothing_and_writes_nothing(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("stays")
+    async with parsing.opened(LIMITS) as parser:
+        await converted(parser, "a.html", b"<p>words</p>")
+        for attempt in ("network", "program", "write", "delete", "rename"):
+            with pytest.raises(OSError, match=r"not permitted|too large"):
+                await parser._do(crashed, attempted, attempt, str(victim))
+        assert (await converted(parser, "a.html", b"<p>words</p>")).text == "words"
+    assert victim.read_text() == "stays"
+
+
+def crashed(problem):
+    return Failure(Reason.DOCUMENT_NOT_PARSED, name="attempt", problem=problem)
+
+
+def attempted(what, victim):
+    """In the child: something that reading a document never needs."""
+    import socket
+    import subprocess
+
+    match what:
+        case "network":
+            socket.create_connection(("127.0.0.1", 9), timeout=1)
+        case "program":
+            subprocess.run(["/bin/true"], check=True)
+        case "write":
+            with open(victim, "w") as file:
+                file.write("changed")
+        case "delete":
+            os.unlink(victim)
+        case "rename":
+            os.rename(victim, victim + "2")
+
+
+async def test_no_child_is_left_behind_by_a_file_that_killed_it():
+    async with parsing.opened(parsing.Limits(seconds=1, memory_bytes=1024**3)) as parser:
+        file = next(it for it in hostile_files(len(BUILDERS), 3) if it.kind == "pdf_whose_forms_draw_one_another")
+        with pytest.raises(Failure):
+            await converted(parser, file.name, file.content)
+    mine = psutil.Process(os.getpid()).children()
+    assert not [child for child in mine if "spawn_main" in " ".join(child.cmdline())]

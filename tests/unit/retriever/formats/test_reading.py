@@ -1,0 +1,377 @@
+"""A good file of each format: what is read, where each block stands, and on which page."""
+
+import json
+
+import pytest
+from docx.oxml import OxmlElement
+from docx.oxml.ns import qn
+from fpdf import FPDF
+
+from services.retriever import layout
+from services.retriever.formats.convert import Raw, convert
+from services.retriever.formats.unreadable import Unreadable
+from services.retriever.media import MediaType
+from tests.unit.retriever.formats import building
+
+
+def read(content, media_type, charset="", most_characters=10_000_000):
+    raw = content.encode() if isinstance(content, str) else content
+    return convert(Raw(raw, media_type, charset, most_characters))
+
+
+def blocks(converted):
+    """Kind, path and the characters of every unit: offsets that are off by one show here."""
+    return [
+        (block.kind.value, block.heading_path, [converted.text[start:end] for start, end in block.units])
+        for block in converted.outline.blocks
+    ]
+
+
+def assert_whole(converted):
+    """Units are in order, do not overlap, are trimmed, and hold every character that is not blank."""
+    at = 0
+    for block in converted.outline.blocks:
+        for start, end in block.units:
+            assert not converted.text[at:start].strip()
+            assert converted.text[start:end] == converted.text[start:end].strip() != ""
+            at = end
+    assert not converted.text[at:].strip()
+
+
+WORD_TEXT = """# Harbour handbook
+
+## Mooring
+
+A mooring costs 14 crowns. Water is included.
+
+- Tie the bow
+  - Twice
+- Tie the stern
+
+| Wind | Flag |
+| --- | --- |
+| 8 Beaufort | red |
+| 10 Beaufort | black |
+
+### Storms
+
+The gate is closed."""
+
+
+def handbook(document):
+    document.add_heading("Harbour handbook", 0)
+    document.add_heading("Mooring", 2)
+    document.add_paragraph("A mooring costs 14 crowns. ").add_run("Water is included.").bold = True
+    document.add_paragraph("Tie the bow", style="List Bullet")
+    nested = document.add_paragraph("Twice")
+    properties = nested._p.get_or_add_pPr()
+    properties.get_or_add_numPr().get_or_add_ilvl().val = 1
+    document.add_paragraph("Tie the stern", style="List Bullet")
+    table = document.add_table(3, 2)
+    for at, cell in enumerate(["Wind", "Flag", "8 Beaufort", "red", "10 Beaufort", "black"]):
+        table.rows[at // 2].cells[at % 2].text = cell
+    document.add_heading("Storms", 3)
+    document.add_paragraph("The gate is closed.")
+
+
+def test_a_word_document_keeps_headings_lists_and_tables_at_exact_places():
+    found = read(building.word(handbook), MediaType.DOCX)
+    assert found.text == WORD_TEXT
+    assert_whole(found)
+    assert found.outline.title == "Harbour handbook"
+    mooring = ("Harbour handbook", "Mooring")
+    assert blocks(found) == [
+        ("heading", ("Harbour handbook",), ["# Harbour handbook"]),
+        ("heading", mooring, ["## Mooring"]),
+        ("paragraph", mooring, ["A mooring costs 14 crowns.", "Water is included."]),
+        ("list", mooring, ["- Tie the bow", "- Twice", "- Tie the stern"]),
+        ("table", mooring, ["| Wind | Flag |\n| --- | --- |", "| 8 Beaufort | red |", "| 10 Beaufort | black |"]),
+        ("heading", (*mooring, "Storms"), ["### Storms"]),
+        ("paragraph", (*mooring, "Storms"), ["The gate is closed."]),
+    ]
+
+
+def test_what_was_deleted_in_a_word_document_is_not_read_and_what_was_inserted_is():
+    def write(document):
+        paragraph = document.add_paragraph("The gate is ")
+        for tag, text_tag, words in (("w:del", "w:delText", "open"), ("w:ins", "w:t", "closed")):
+            change, run, text = OxmlElement(tag), OxmlElement("w:r"), OxmlElement(text_tag)
+            text.text = words
+            run.append(text)
+            change.append(run)
+            paragraph._p.append(change)
+        control, content = OxmlElement("w:sdt"), OxmlElement("w:sdtContent")
+        content.append(document.add_paragraph("Said in a control.")._p)
+        control.append(content)
+        paragraph._p.addnext(control)
+
+    assert read(building.word(write), MediaType.DOCX).text == "The gate is closed\n\nSaid in a control."
+
+
+def test_a_numbered_list_of_a_word_document_is_counted():
+    def write(document):
+        for step in ("Cast off", "Set sail"):
+            document.add_paragraph(step)._p.get_or_add_pPr().get_or_add_numPr().get_or_add_numId().val = 77
+        numbering = document.part.numbering_part.element
+        kind, level, form, listed, of = (
+            OxmlElement(tag) for tag in ("w:abstractNum", "w:lvl", "w:numFmt", "w:num", "w:abstractNumId")
+        )
+        for element, name, value in (
+            (kind, "w:abstractNumId", "77"),
+            (level, "w:ilvl", "0"),
+            (form, "w:val", "decimal"),
+            (listed, "w:numId", "77"),
+            (of, "w:val", "77"),
+        ):
+            element.set(qn(name), value)
+        level.append(form)
+        kind.append(level)
+        listed.append(of)
+        numbering.insert(0, kind)
+        numbering.append(listed)
+
+    assert read(building.word(write), MediaType.DOCX).text == "1. Cast off\n2. Set sail"
+
+
+PAGE = """<!doctype html><html><head><title>Harbour | Town</title><script>track()</script></head><body>
+<header><a href="/">Town</a></header><nav><a href="/a">Home</a> <a href="/b">News</a></nav>
+<div class="cookie-banner">We use cookies.</div>
+<div class="content"><h1>Harbour <em>handbook</em><a href="#x"> #</a></h1>
+<p>A mooring costs <b>14</b>&nbsp;crowns.
+Water is included.</p>
+<ol><li>Tie the bow<ul><li>twice</li></ul></li><li>Tie the stern</li></ol>
+<h2>Storms</h2><table><tr><th>Wind</th><th>Flag</th></tr><tr><td rowspan=2>8</td><td>red</td></tr>
+<tr><td>black</td></tr></table><pre>
+wind:  8
+  flag: red
+</pre><p style="display: none">unseen</p></div>
+<ul class="links"><li><a href=1>One</a></li><li><a href=2>Two</a></li><li><a href=3>Three</a></li>
+<li><a href=4>Four</a></li><li><a href=5>Five</a></li></ul>
+<aside>Buy a boat!</aside><footer>© Town</footer></body></html>"""
+PAGE_TEXT = """# Harbour handbook
+
+A mooring costs 14 crowns. Water is included.
+
+1. Tie the bow
+  - twice
+2. Tie the stern
+
+## Storms
+
+| Wind | Flag |
+| --- | --- |
+| 8 | red |
+| 8 | black |
+
+wind:  8
+  flag: red"""
+
+
+def test_a_page_is_read_without_what_surrounds_it():
+    found = read(PAGE, MediaType.HTML)
+    assert found.text == PAGE_TEXT
+    assert_whole(found)
+    assert found.outline.title == "Harbour handbook"
+    assert blocks(found)[-1] == ("code", ("Harbour handbook", "Storms"), ["wind:  8", "flag: red"])
+
+
+def test_a_page_that_names_its_main_part_is_read_by_it():
+    words = "The harbour opens at six. " * 20
+    found = read(f"<div>Latest offers</div><main><p>{words}</p></main><div>More offers</div>", MediaType.HTML)
+    assert found.text == words.strip()
+
+
+def test_a_page_that_is_all_links_is_read_all_the_same():
+    links = "".join(f"<li><a href={n}>Chapter {n}</a></li>" for n in range(9))
+    found = read(f"<title>Contents</title><nav>Up</nav><ul>{links}</ul>", MediaType.HTML)
+    assert "- Chapter 8" in found.text
+    assert found.outline.title == "Contents"
+
+
+def test_a_page_says_its_own_charset():
+    page = '<meta charset="windows-1252"><p>Fähre</p>'
+    assert read(page.encode("cp1252"), MediaType.HTML).text == "Fähre"
+    assert read("<p>Fähre</p>".encode("latin-1"), MediaType.HTML, "iso-8859-1").text == "Fähre"
+
+
+def test_slides_are_pages_under_their_titles():
+    found = read(
+        building.slides(("Mooring", "14 crowns", "Water included"), ("Storms", "Close the gate")), MediaType.PPTX
+    )
+    assert found.text == "# Mooring\n\n- 14 crowns\n- Water included\n\n# Storms\n\nClose the gate"
+    assert found.pages == (0, found.text.index("# Storms"))
+    assert_whole(found)
+    assert blocks(found)[1] == ("list", ("Mooring",), ["- 14 crowns", "- Water included"])
+
+
+def test_a_slide_keeps_its_table_and_its_notes():
+    found = read(building.slide_with_table("Wind", [["wind", "flag"], ["8", "red"]], "Ask the keeper."), MediaType.PPTX)
+    assert found.text == "# Wind\n\n| wind | flag |\n| --- | --- |\n| 8 | red |\n\nNotes: Ask the keeper."
+
+
+def test_rows_of_a_csv_name_their_columns():
+    found = read('name;price;note\nmooring;14;"a; b"\nwater;;free\n', MediaType.CSV)
+    assert found.text == "name: mooring; price: 14; note: a; b\nname: water; note: free"
+    assert blocks(found) == [
+        ("table", (), ["name: mooring; price: 14; note: a; b", "name: water; note: free"]),
+    ]
+    assert_whole(found)
+
+
+def test_a_csv_without_names_keeps_its_rows():
+    assert read("mooring\t14\nwater\t2\n", MediaType.TSV).text == "mooring; 14\nwater; 2"
+
+
+def test_a_long_table_repeats_its_header_in_each_row_and_cuts_none():
+    rows = "".join(f"<tr><td>boat {n}</td><td>{'deck ' * 400}</td></tr>" for n in range(20))
+    found = read(f"<table><tr><th>Name</th><th>Parts</th></tr>{rows}</table>", MediaType.HTML)
+    (block,) = found.outline.blocks
+    assert len(block.units) == 20
+    assert all(found.text[start:end].startswith("Name: boat ") for start, end in block.units)
+
+
+def test_json_keeps_paths_values_and_records():
+    value = {
+        "harbour": {
+            "name": "East",
+            "fee": 14.50,
+            "open": True,
+            "boats": [{"id": 10000000000000000000001, "deck": {"m": 12}}, {"id": 2}],
+        },
+        "tags": ["quay", "ferry"],
+    }
+    found = read(json.dumps(value), MediaType.JSON)
+    assert found.text == (
+        "tags: quay, ferry\n\n# harbour\n\nname: East\nfee: 14.5\nopen: true\n\n## boats\n\n"
+        "id: 10000000000000000000001; deck.m: 12\nid: 2"
+    )
+    assert_whole(found)
+    assert blocks(found)[-1] == ("table", ("harbour", "boats"), ["id: 10000000000000000000001; deck.m: 12", "id: 2"])
+
+
+def test_lines_of_json_are_rows():
+    found = read('{"id": 1, "at": {"x": 2}}\n\n{"id": 2}\n', MediaType.JSON_LINES)
+    assert found.text == "id: 1; at.x: 2\nid: 2"
+
+
+def typeset(write):
+    made = FPDF()
+    made.set_auto_page_break(False)
+    write(made)
+    return bytes(made.output())
+
+
+def put(made, x, y, text, size=10, style=""):
+    made.set_font("Helvetica", style=style, size=size)
+    made.text(x, y, text)
+
+
+def test_a_pdf_is_read_with_headings_pages_and_words_made_whole():
+    def write(made):
+        for number, (heading, lines) in enumerate(
+            [
+                (
+                    "Mooring",
+                    [
+                        "A mooring costs fourteen crowns a night, water in-",
+                        "cluded. A well-known keeper",
+                        "takes the money.",
+                    ],
+                ),
+                (
+                    "Storms",
+                    ["When the wind blows from the north the flood gate is", "closed. That keeper is well-", "known."],
+                ),
+                ("Dogs", ["A dog crosses free if it sits on the floor of the", "ferry and is quiet."]),
+            ],
+            start=1,
+        ):
+            made.add_page()
+            put(made, 20, 10, f"Harbour handbook {number}", 8)
+            put(made, 20, 30, heading, 16, "B")
+            for at, line in enumerate(lines):
+                put(made, 20, 40 + 5 * at, line)
+            put(made, 100, 290, f"Page {number} of 3", 8)
+
+    found = read(typeset(write), MediaType.PDF)
+    assert found.text == (
+        "# Mooring\n\nA mooring costs fourteen crowns a night, water included. A well-known keeper takes the money.\n\n"
+        "# Storms\n\nWhen the wind blows from the north the flood gate is closed. That keeper is well-known.\n\n"
+        "# Dogs\n\nA dog crosses free if it sits on the floor of the ferry and is quiet."
+    )
+    assert found.pages == tuple(found.text.index(f"# {heading}") for heading in ("Mooring", "Storms", "Dogs"))
+    assert_whole(found)
+    assert blocks(found)[1] == (
+        "paragraph",
+        ("Mooring",),
+        ["A mooring costs fourteen crowns a night, water included.", "A well-known keeper takes the money."],
+    )
+
+
+def test_two_columns_of_a_pdf_are_read_one_after_the_other():
+    left = [f"left line {n} tells about the harbour and its boats" for n in range(12)]
+    right = [f"right line {n} tells about the keeper and his dog" for n in range(12)]
+
+    def write(made):
+        made.add_page()
+        put(made, 20, 20, "A title that reaches over both of the columns of this page", 16, "B")
+        for at, pair in enumerate(zip(left, right, strict=True)):
+            # Line by line across the columns, as some programs write them.
+            for x, line in zip((15, 110), pair, strict=True):
+                put(made, x, 35 + 5 * at, line)
+
+    text = read(typeset(write), MediaType.PDF).text
+    assert text.split("\n\n", 1)[1].replace("\n\n", " ") == " ".join([*left, *right])
+
+
+def test_a_table_of_a_pdf_keeps_its_rows():
+    rows = [("Wind", "Flag", "Gate"), ("8 Beaufort", "red", "open"), ("10 Beaufort", "black", "closed")]
+
+    def write(made):
+        made.add_page()
+        put(made, 20, 20, "When the barometer falls the keeper looks at this table first.")
+        for at, row in enumerate(rows):
+            for x, cell in zip((20, 80, 140), row, strict=True):
+                put(made, x, 40 + 6 * at, cell, style="" if at else "B")
+
+    found = read(typeset(write), MediaType.PDF)
+    table = "| Wind | Flag | Gate |\n| --- | --- | --- |\n| 8 Beaufort | red | open |\n| 10 Beaufort | black | closed |"
+    assert found.text.endswith(table)
+    assert blocks(found)[-1][0] == "table"
+
+
+def test_bookmarks_of_a_pdf_are_its_headings():
+    def write(made):
+        for level, heading in enumerate(["Mooring", "Prices"]):
+            made.add_page()
+            made.start_section(heading, level=level)
+            put(made, 20, 20, heading)
+            put(made, 20, 30, "A mooring costs fourteen crowns a night.")
+
+    found = read(typeset(write), MediaType.PDF)
+    assert [path for kind, path, _ in blocks(found) if kind == "heading"] == [("Mooring",), ("Mooring", "Prices")]
+
+
+def test_pages_of_a_pdf_that_are_pictures_are_told():
+    def write(made):
+        from PIL import Image
+
+        made.add_page()
+        put(made, 20, 20, "This page has a text that can be selected.")
+        made.add_page()
+        made.image(Image.new("L", (9, 9)), w=100)
+
+    found = read(typeset(write), MediaType.PDF)
+    assert found.notice == "1 of its 2 pages are pictures without text, which were not read."
+
+
+def test_a_text_may_not_grow_over_its_limit():
+    with pytest.raises(Unreadable) as refused:
+        read("a\n" * 1000, MediaType.CSV, most_characters=500)
+    assert "more than 500 characters" in refused.value.problem
+
+
+def test_a_layout_is_stored_and_comes_back_the_same():
+    for found in (read(PAGE, MediaType.HTML), read(building.pdf("One.", "Two."), MediaType.PDF)):
+        kept = layout.unpacked(layout.packed(found))
+        assert (kept.outline, kept.pages, kept.notice) == (found.outline, found.pages, found.notice)
