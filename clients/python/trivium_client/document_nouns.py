@@ -18,7 +18,10 @@ class Collection:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One document; `state` is pending, running, ready or failed, and `reason` says why it waits or failed."""
+    """One document; `state` is pending, running, ready or failed, and `reason` says why it waits or failed.
+
+    `notice` says what is amiss with one that is ready: pages without text, a script that the model does not know.
+    """
 
     collection: str
     document: str
@@ -34,6 +37,7 @@ class Document:
     chunks_reused: int
     update_time: datetime | None
     source_sha256: str = ""
+    notice: str = ""
     # Ids that may read it; empty means everybody of the tenant.
     readers: tuple[str, ...] = ()
     # Metadata that are not texts: numbers, booleans, datetimes in UTC, tuples of texts.
@@ -82,6 +86,7 @@ class Hit:
 
     `rerank_score` is None where it was not reranked; `duplicates` are the passages that it stands for, `merged_chunks`
     the others of its section that are in it; `places` tell how it came to its place, when that was asked for.
+    `first_page` and `last_page` count from 1, and are 0 where the document has no pages.
     """
 
     span: Span
@@ -95,3 +100,5 @@ class Hit:
     duplicates: tuple[Span, ...] = ()
     merged_chunks: tuple[str, ...] = ()
     places: tuple[ListPlace, ...] = ()
+    first_page: int = 0
+    last_page: int = 0

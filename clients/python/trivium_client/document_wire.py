@@ -35,6 +35,7 @@ def document(message: retriever_pb2.Document) -> nouns.Document:
         chunks_reused=message.chunks_reused,
         update_time=wire.time(message.update_time),
         source_sha256=message.source_sha256,
+        notice=message.notice,
         readers=tuple(message.readers),
         typed_metadata={name: metadata.value(held) for name, held in message.typed_metadata.items()},
     )
@@ -53,6 +54,8 @@ def hit(message: retriever_pb2.Hit) -> nouns.Hit:
         rerank_score=message.rerank_score if message.HasField("rerank_score") else None,
         duplicates=tuple(map(_span, message.duplicates)),
         merged_chunks=tuple(message.merged_chunks),
+        first_page=message.first_page,
+        last_page=message.last_page,
         places=tuple(
             nouns.ListPlace(it.list, it.query, it.rank, it.score, it.part) for it in message.explanation.places
         ),

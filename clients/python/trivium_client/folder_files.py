@@ -17,7 +17,7 @@ from pathlib import Path
 ENDINGS = frozenset(
     {
         ".md", ".markdown", ".mdown", ".txt", ".text", ".html", ".htm", ".xhtml", ".docx", ".pdf", ".pptx", ".csv",
-        ".json",
+        ".json", ".tsv", ".jsonl", ".ndjson",
     }
 )  # fmt: skip
 # Left out unless an include names them: hidden, made by tools, or half of what an editor writes.

@@ -130,8 +130,14 @@ def _all(tests: list[Filter]) -> Filter | None:
     return whole
 
 
+def _pages(hit: Hit) -> str:
+    if not hit.first_page:
+        return ""
+    return f" page {hit.first_page}" + (f"-{hit.last_page}" if hit.last_page > hit.first_page else "")
+
+
 def _shown(number: int, hit: Hit) -> str:
-    where = f"{hit.span.collection}/{hit.span.document} [{hit.span.start}, {hit.span.end})"
+    where = f"{hit.span.collection}/{hit.span.document} [{hit.span.start}, {hit.span.end}){_pages(hit)}"
     path = " › ".join(hit.heading_path) or hit.title
     lines = [typer.style(f"{number}. {path}", bold=True), f"   {where}  score {hit.score:.3f}"]
     lines += [
