@@ -19,7 +19,9 @@ from services.retriever.removal import Removal
 from services.retriever.source_objects import Known, NotWanted, Outcome, SourceObjects
 from services.retriever.source_queue import SourceQueue, Work
 
-_OBJECTS_AT_ONCE = 4
+# Objects of one source that are fetched at once, and the memory that these together may take.
+_MOST_AT_ONCE = 4
+_MOST_BYTES_AT_ONCE = 64 * 1024 * 1024
 _OBJECT_TRIES = 3
 _LATER = (Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.DEADLINE_EXCEEDED)
 _MOST_ID = 512
@@ -124,10 +126,14 @@ class Sourcing:
 
         try:
             async with asyncio.TaskGroup() as readers:
-                for _ in range(min(_OBJECTS_AT_ONCE, len(page))):
+                for _ in range(min(self._at_once, len(page))):
                     readers.create_task(reader())
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from errors
+
+    @property
+    def _at_once(self) -> int:
+        return max(1, min(_MOST_AT_ONCE, _MOST_BYTES_AT_ONCE // self.tools.intake.limit_bytes))
 
     async def _object(self, work: Work, place: Place, listed: Listed, known: Known | None) -> None:
         """One object that may have changed, patiently; what it fails with is recorded."""

@@ -232,7 +232,7 @@ def test_a_prefix_comes_whole_what_fails_is_named_and_again_only_what_changed_is
 
     keeper.add("by-hand.md", "# By hand\n")
     source = read(keeper, objects.url, prune=True).source
-    assert counts(source) == (3, 0, 2, 1, 1)
+    assert (counts(source), source.fetched_bytes) == ((3, 0, 2, 1, 1), 0)
     assert documents(keeper) == {f"{objects.url}/quay/mooring.md", f"{objects.url}/picture.md", "by-hand.md"}
 
 

@@ -5,6 +5,7 @@ import datetime
 import gzip
 import ipaddress
 import ssl
+import tracemalloc
 import zlib
 
 import pytest
@@ -220,7 +221,12 @@ async def test_a_gzip_bomb_is_stopped_at_the_limit():
     bomb = packer.compress(bytes(64 * 1024 * 1024)) + packer.flush()
     assert len(bomb) < BOUNDS.bytes
     async with serving(always(response(bomb, Content_Encoding="gzip"))) as web:
+        tracemalloc.start()
         sentence = await refused_with(Reason.SOURCE_UNREADABLE, fetcher(web).fetch(web.url(), None))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        # The bomb never stood in memory.
+        assert peak_bytes < 8 * 1024 * 1024
         assert "more than 100000 bytes" in sentence
         assert "TRIVIUM_RETRIEVER_MAX_DOCUMENT_BYTES" in sentence
 
