@@ -7,7 +7,6 @@ bytes, counted as they come and again as they are unpacked; proxies and credenti
 
 import asyncio
 import ipaddress
-import re
 import socket
 import ssl
 import zlib
@@ -20,7 +19,7 @@ import certifi
 import httpx
 
 from services.chassis.errors import Failure, Reason
-from services.retriever import addresses
+from services.retriever import addresses, media
 from services.retriever.addresses import Address, Policy, Target
 from services.retriever.reading import Fetched, Gone, Remembered, Unchanged
 
@@ -29,19 +28,8 @@ _MOST_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _LATER = (408, 425, 429, 500, 502, 503, 504)
 _PIECE_BYTES = 64 * 1024
-# As a server says that it does not know, and endings that then say more.
+# As a server says that it does not know; a name's ending may then say more.
 _UNTOLD = ("", "application/octet-stream", "binary/octet-stream", "text/plain")
-_ENDINGS = {
-    ".md": "text/markdown",
-    ".markdown": "text/markdown",
-    ".html": "text/html",
-    ".htm": "text/html",
-    ".csv": "text/csv",
-    ".json": "application/json",
-    ".pdf": "application/pdf",
-    ".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-    ".pptx": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
-}
 
 
 async def look_up(host: str, port: int) -> Sequence[Address]:
@@ -236,10 +224,9 @@ async def _unpacked(uri: str, response: httpx.Response, limit_bytes: int) -> Asy
 def _media_type(content_type: str, path: str) -> str:
     """What a server says, unless the name says more; with the charset in both cases."""
     kind, _, parameters = content_type.partition(";")
-    ending = re.search(r"\.[A-Za-z0-9]+$", path.partition("?")[0])
-    if kind.strip().lower() not in _UNTOLD or ending is None or ending[0].lower() not in _ENDINGS:
+    named = media.by_ending(path.partition("?")[0])
+    if kind.strip().lower() not in _UNTOLD or named is None:
         return content_type.strip()[:127]
-    named = _ENDINGS[ending[0].lower()]
     return f"{named};{parameters}"[:127] if parameters and named.startswith("text/") else named
 
 

@@ -110,11 +110,20 @@ def of(source: Source) -> Declared:
         if known is None:
             raise not_text(source.name, f"the media type {kind} is not read in this version", CONVERT)
         return _not_binary(source, Declared(known, str(header.get_content_charset() or "")))
-    ending = source.name[source.name.rfind(".") :].lower()
+    ending = _ending(source.name)
     if ending in _REFUSED_ENDINGS:
         problem, remedy = _REFUSED_ENDINGS[ending]
         raise not_text(source.name, problem, remedy)
     return _not_binary(source, Declared(_ENDINGS.get(ending) or _by_signature(source.content), ""))
+
+
+def by_ending(name: str) -> MediaType | None:
+    """What a document of this name is; None where its ending does not say."""
+    return _ENDINGS.get(_ending(name))
+
+
+def _ending(name: str) -> str:
+    return name[name.rfind(".") :].lower()
 
 
 def not_text(name: str, problem: str, remedy: str) -> Failure:

@@ -134,6 +134,7 @@ class Documents(Searching):
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         metadata: Mapping[str, str] | None = None,
+        readers: Sequence[str] | None = None,
         prune: bool = False,
         uploads: int = 4,
         progress: Callable[[str, int, int], None] | None = None,
@@ -141,12 +142,13 @@ class Documents(Searching):
         """Store a folder's files, each under its path inside it, behind `prefix`; those that are there already stay.
 
         A file whose bytes the server has is not sent; one that is refused is named in the report, the others go on.
-        `include` and `exclude` are globs over paths (see `folder_files.Selection`).  `prune` deletes the documents
+        `include` and `exclude` are globs over paths (see `folder_files.Selection`).  `readers` are as `add` has them;
+        None leaves to each document those that it has.  `prune` deletes the documents
         that came from this folder and whose files are gone, once what was stored is searchable, so that a file with a
         new name has nothing embedded again.  `progress` hears (phase, done, whole) in files, `uploads` go at once.
         Raises NotADirectoryError, and TriviumError where going on is of no use.
         """
-        passes = self._passes(folder, collection, prefix, include, exclude, metadata, uploads, progress)
+        passes = self._passes(folder, collection, prefix, include, exclude, metadata, readers, uploads, progress)
         return await passes.bring(prune=prune)
 
     async def follow_folder(
@@ -158,6 +160,7 @@ class Documents(Searching):
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         metadata: Mapping[str, str] | None = None,
+        readers: Sequence[str] | None = None,
         prune: bool = False,
         uploads: int = 4,
     ) -> AsyncIterator[nouns.FolderReport]:
@@ -165,7 +168,7 @@ class Documents(Searching):
 
         While the server is away, a report says so (`waits`), and the pass is tried again.
         """
-        passes = self._passes(folder, collection, prefix, include, exclude, metadata, uploads, None)
+        passes = self._passes(folder, collection, prefix, include, exclude, metadata, readers, uploads, None)
         async with aclosing(folder_watch.follow(passes, prune=prune)) as reports:
             async for report in reports:
                 yield report
@@ -178,6 +181,7 @@ class Documents(Searching):
         include: Sequence[str],
         exclude: Sequence[str],
         metadata: Mapping[str, str] | None,
+        readers: Sequence[str] | None,
         uploads: int,
         progress: Callable[[str, int, int], None] | None,
     ) -> FolderPasses:
@@ -185,7 +189,8 @@ class Documents(Searching):
         if not path.is_dir():
             raise NotADirectoryError(f"{path} is not a folder")
         selection = Selection(tuple(include), tuple(exclude))
-        place = Place(path, collection, prefix.strip("/"), selection, dict(metadata or {}))
+        whom = None if readers is None else tuple(sorted(set(readers)))
+        place = Place(path, collection, prefix.strip("/"), selection, dict(metadata or {}), whom)
         return FolderPasses(self, Collections(self._transport), place, uploads, progress or _unheard)
 
     async def add_text(

@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from trivium_client import nouns
 from trivium_client.errors import (
+    ConflictError,
     InvalidRequestError,
     NotFoundError,
     OverloadedError,
+    PreconditionError,
     RequestTimeoutError,
+    ServerError,
     TriviumError,
     UnavailableError,
 )
@@ -34,6 +37,8 @@ T = TypeVar("T")
 FOLDER = "folder"
 # Whoever goes on waits for these to pass; everything else ends the work.
 PASSING = (UnavailableError, OverloadedError, RequestTimeoutError)
+# What the server says of one file, and not of all.
+_OF_ONE_FILE = (InvalidRequestError, ConflictError, PreconditionError, ServerError)
 # How long a deletion waits for what was stored to be searchable, so that a renamed file's vectors are found.
 _SETTLE_SECONDS = 60.0
 _OVERLOADED_TRIES = 6
@@ -49,6 +54,8 @@ class Place:
     prefix: str = ""
     selection: Selection = field(default_factory=Selection)
     metadata: Mapping[str, str] = field(default_factory=dict)
+    # None leaves to each document those that it has.
+    readers: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if FOLDER in self.metadata:
@@ -140,6 +147,7 @@ class FolderPasses:
             and document.source_sha256 == self._digests[file.relative][1]
             and document.state != "failed"
             and document.metadata == self._metadata()
+            and self.place.readers in (None, document.readers)
         )
 
     def _metadata(self) -> dict[str, str]:
@@ -156,7 +164,7 @@ class FolderPasses:
                 document = await self._put(file)
             except FileNotFoundError:
                 return
-            except (InvalidRequestError, OSError, UnicodeEncodeError) as error:
+            except (*_OF_ONE_FILE, OSError, UnicodeEncodeError) as error:
                 if self._news(file):
                     refused.append(self._refusal(file, _sentence(error)))
                 return
@@ -179,14 +187,21 @@ class FolderPasses:
 
     async def _put_once(self, file: Found) -> nouns.Document:
         """Store a file; the collection is made with its first document."""
-        place, name = self.place, self.place.document(file.relative)
         try:
-            return await self.docs.add(file.path, collection=place.collection, document=name, metadata=self._metadata())
+            return await self._added(file)
         except NotFoundError as error:
             if error.reason != "COLLECTION_NOT_FOUND":
                 raise
-        await self.collections.create(place.collection, exist_ok=True)
-        return await self.docs.add(file.path, collection=place.collection, document=name, metadata=self._metadata())
+        await self.collections.create(self.place.collection, exist_ok=True)
+        return await self._added(file)
+
+    async def _added(self, file: Found) -> nouns.Document:
+        place, name = self.place, self.place.document(file.relative)
+        held = self._known.get(name) if self._known else None
+        readers = place.readers if place.readers is not None else held.readers if held else ()
+        return await self.docs.add(
+            file.path, collection=place.collection, document=name, metadata=self._metadata(), readers=readers
+        )
 
     def _news(self, file: Found) -> bool:
         """Whether this refusal is not known yet."""

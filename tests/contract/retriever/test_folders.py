@@ -132,6 +132,17 @@ def test_pruning_one_folder_takes_nothing_of_another_one_or_of_what_was_put_by_h
     assert {"fares.md", "by-hand.md"} < set(desk.documents())
 
 
+def test_a_changed_file_keeps_the_readers_of_its_document_until_others_are_named(desk, folder):
+    desk.bring(folder, readers=["night-watch"])
+    (folder / "leave.md").write_text("# Leave\n\nForty days.\n")
+    assert sent(desk.bring(folder)) == ["leave.md"]
+    assert {item.readers for item in desk.documents().values()} == {("night-watch",)}
+    assert len(sent(desk.bring(folder, readers=["everybody", "night-watch"]))) == 3
+    held = desk.documents().values()
+    assert {item.readers for item in held} == {("everybody", "night-watch")}
+    assert desk.bring(folder, readers=["night-watch", "everybody"]).stored == ()
+
+
 def test_a_deletion_is_shown_and_asked_about(desk, folder):
     desk.bring(folder)
     (folder / "leave.md").unlink()
