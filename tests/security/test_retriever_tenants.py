@@ -35,6 +35,7 @@ def everything(collection, document, version):
         "DeleteDocument": pb.DeleteDocumentRequest(**one),
         "Search": pb.SearchRequest(collections=[collection], queries=["lighthouse"]),
         "GetStatistics": pb.GetStatisticsRequest(**named),
+        "ListSources": pb.ListSourcesRequest(**named),
     }
 
 
