@@ -7,29 +7,28 @@ and the names that it suggests are the tenant's own.
 import json
 import secrets
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import ColumnElement, Exists, delete, func, select
+from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey, once
 from services.chassis.nearest import nearest
+from services.retriever import holds
 from services.retriever.states import State
 from services.retriever.store import (
     ChunkRow,
     CollectionRow,
     DocumentRow,
     FactRow,
-    VectorRow,
     VersionRow,
     in_turn,
 )
 
 _MOST_NAMES = 10_000
-_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +122,14 @@ class Collections:
             row = session.get(CollectionRow, number)
             if row is not None and row.tenant == tenant:
                 mine = ChunkRow.collection_number == number
+                all_documents = select(DocumentRow.number).where(DocumentRow.collection_number == number)
+                held = holds.let_go(session, tenant, list(session.scalars(all_documents)))
                 digests = digests_of(session, mine)
                 session.execute(delete(ChunkRow).where(mine))
                 session.execute(delete(DocumentRow).where(DocumentRow.collection_number == number))
                 session.delete(row)
                 session.flush()
-                forget_unreferenced(session, tenant, digests)
+                holds.release(session, tenant, digests + held)
             return documents
 
         return await self._database.write(change)
@@ -190,29 +191,6 @@ def count(session: Session, rows: type[DocumentRow] | type[ChunkRow], *condition
     """How many rows meet the conditions."""
     query = select(func.count()).select_from(rows).where(*conditions)
     return int(session.scalar(query) or 0)
-
-
-def forget_unreferenced(session: Session, tenant: str, digests: Sequence[bytes]) -> None:
-    """Delete those of the tenant's vectors that no chunk uses any more.
-
-    An ingestion that counted on one embeds it again: it finds out before it publishes.
-    """
-    for first in range(0, len(digests), _BATCH):
-        some = VectorRow.text_digest.in_(digests[first : first + _BATCH])
-        session.execute(delete(VectorRow).where(VectorRow.tenant == tenant, some, ~_used()))
-
-
-def sweep(session: Session) -> None:
-    """At start: delete vectors that work left behind which came to nothing; tenants with work to do keep theirs."""
-    busy = select(DocumentRow.tenant).where(DocumentRow.state.in_(State.unfinished()))
-    session.execute(delete(VectorRow).where(VectorRow.tenant.not_in(busy), ~_used()))
-
-
-def _used() -> Exists:
-    chunk = select(ChunkRow.chunk).where(
-        ChunkRow.tenant == VectorRow.tenant, ChunkRow.text_digest == VectorRow.text_digest
-    )
-    return chunk.correlate(VectorRow).exists()
 
 
 def digests_of(session: Session, *conditions: ColumnElement[bool]) -> list[bytes]:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey, once
-from services.retriever import catalog, storing
+from services.retriever import catalog, holds, storing
 from services.retriever.readers import SERVICE, Viewer, may_read, readable
 from services.retriever.store import ChunkRow, DocumentRow, VersionRow, in_turn
 from services.retriever.storing import Put
@@ -197,11 +197,11 @@ class Documents:
             row = require(session, tenant, collection, document, viewer)
             mine = ChunkRow.document_number == row.number
             chunks = tuple(session.scalars(select(ChunkRow.chunk).where(mine)))
-            digests = catalog.digests_of(session, mine)
+            digests = [*catalog.digests_of(session, mine), *holds.let_go(session, tenant, [row.number])]
             session.execute(delete(ChunkRow).where(mine))
             session.delete(row)
             session.flush()
-            catalog.forget_unreferenced(session, tenant, digests)
+            holds.release(session, tenant, digests)
             return Removed(row.collection_number, chunks)
 
         return await self._database.write(change)

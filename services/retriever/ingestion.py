@@ -1,11 +1,12 @@
 """From a durable document to a searchable version.
 
-Invariants: only text that has no vector yet is embedded; what was computed survives a
-kill; an absent embedder makes documents wait, and say so, and never fails them.
+Invariants: only text that has no vector yet is embedded, and once where several documents
+bring it; what was computed survives a kill; an absent embedder makes documents wait, and
+say so, and never fails them.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from services.retriever.changes import Changes
 from services.retriever.chunking import Budget, Chunk, Measured, chunked, refined, texts_to_measure
 from services.retriever.conversion import Conversions
 from services.retriever.embeddings import Embeddings
+from services.retriever.flights import Flights
 from services.retriever.gates import Gates
 from services.retriever.index import Index
 from services.retriever.ingestion_queue import Job, Queue
@@ -67,6 +69,7 @@ class Ingestion:
     pace: Pace
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
     _languages: Languages = field(default_factory=Languages)
+    _flights: Flights = field(default_factory=Flights)
 
     def wake(self) -> None:
         """Something may wait."""
@@ -116,14 +119,11 @@ class Ingestion:
         title, chunks = await self._split(job, layout.outline, budget)
         amiss = await self._languages.notice(job.text, facts.digest, self.tools.embeddings)
         notices = " ".join(filter(None, [layout.notice, amiss]))
-        finished = Finished(title, tuple(chunks), facts.digest, layout.pages, notices)
+        finished = Finished(title or job.document, tuple(chunks), facts.digest, layout.pages, notices)
         by_digest = {text_digest(chunk.indexed_text): chunk.indexed_text for chunk in chunks}
-        while True:
-            if not await self._embed(job, facts.digest, by_digest):
-                await self.tools.publisher.forget(job, list(by_digest))
-                return
+        while await self._embed(job, facts.digest, by_digest):
             with suppress(VectorsMissing):
-                await self._publish(job, finished, list(by_digest))
+                await self._publish(job, finished)
                 return
 
     async def _read(self, job: Job) -> Job | None:
@@ -160,7 +160,12 @@ class Ingestion:
             await asyncio.gather(working, return_exceptions=True)
 
     async def _split(self, job: Job, outline: Outline, budget: Budget) -> tuple[str, list[Chunk]]:
-        title = job.given_title or outline.title or job.document
+        """The title and the chunks under it.
+
+        A document without a title has none in its chunks either: its id there would say
+        little and have the whole document embedded anew under another id.
+        """
+        title = job.given_title or outline.title
         measured = Measured()
         # In threads: a long document has a hundred thousand units, and the loop answers searches meanwhile.
         while True:
@@ -176,29 +181,44 @@ class Ingestion:
             counts = await self.tools.embeddings.count(missing)
             measured.tokens.update(zip(missing, counts, strict=True))
 
-    async def _embed(self, job: Job, model_digest: str, by_digest: dict[bytes, str]) -> bool:
+    async def _embed(self, job: Job, model_digest: str, by_digest: Mapping[bytes, str]) -> bool:
         """Give every text a vector; False when the job is no longer wanted."""
-        unknown = await self.tools.publisher.unknown(job, model_digest, by_digest.keys())
-        todo = [digest for digest in by_digest if digest in unknown]
-        for first in range(0, len(todo), self.pace.embed_texts):
-            batch = todo[first : first + self.pace.embed_texts]
-            vectors = await self.tools.embeddings.documents([by_digest[digest] for digest in batch])
-            if vectors.digest != model_digest:
-                # The embedder was restarted with another model since we asked: begin again with that one.
-                raise Failure(Reason.PEER_UNAVAILABLE, service="embedder")
-            found = dict(zip(batch, vectors.packed, strict=True))
-            if not await self.tools.publisher.keep(job, vectors.digest, found):
-                return False
-            self.tools.changes.tell(job.collection_number)
+        flights, publisher = self._flights, self.tools.publisher
+        unknown = await publisher.unknown(job, model_digest, by_digest.keys())
+        todo = dict.fromkeys(digest for digest in by_digest if digest in unknown)
+        while todo:
+            with flights.taken(job.tenant, model_digest, todo, self.pace.embed_texts) as mine:
+                # Somebody may have landed between our look and our take.
+                unknown = await publisher.unknown(job, model_digest, mine)
+                batch = {digest: by_digest[digest] for digest in mine if digest in unknown}
+                if batch and not await self._compute(job, model_digest, batch):
+                    return False
+            if mine:
+                todo = dict.fromkeys(digest for digest in todo if digest not in set(mine))
+                continue
+            # All that is left is with others.  What they do not bring is ours to do.
+            await flights.landed(job.tenant, model_digest, next(iter(todo)))
+            unknown = await publisher.unknown(job, model_digest, todo)
+            todo = dict.fromkeys(digest for digest in todo if digest in unknown)
         return True
 
-    async def _publish(self, job: Job, finished: Finished, digests: list[bytes]) -> None:
+    async def _compute(self, job: Job, model_digest: str, batch: Mapping[bytes, str]) -> bool:
+        """Vectors of these texts into the catalog; False when the job is no longer wanted."""
+        vectors = await self.tools.embeddings.documents(list(batch.values()))
+        if vectors.digest != model_digest:
+            # The embedder was restarted with another model since we asked: begin again with that one.
+            raise Failure(Reason.PEER_UNAVAILABLE, service="embedder")
+        found = dict(zip(batch, vectors.packed, strict=True))
+        wanted = await self.tools.publisher.keep(job, vectors.digest, found)
+        self.tools.changes.tell(job.collection_number)
+        return wanted
+
+    async def _publish(self, job: Job, finished: Finished) -> None:
         """Catalog first, then the index, with searches kept out in between; a kill there is mended at the start."""
         tools = self.tools
         async with tools.gates.change(job.collection_number):
             swap = await tools.publisher.publish(job, finished)
             if swap is None:
-                await tools.publisher.forget(job, digests)
                 return
             await tools.blocking(tools.index.replace, job.collection_number, swap.add, swap.remove)
         tools.report("document_ready", job, None)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
 from services.chassis.errors import Failure
-from services.retriever import source_bytes
+from services.retriever import holds, source_bytes
 from services.retriever.media import MediaType
 from services.retriever.states import State
 from services.retriever.store import CollectionRow, DocumentRow, VersionRow, in_turn
@@ -89,6 +89,7 @@ class Queue:
                     session.get_one(VersionRow, (row.number, row.newest_version)).state = state
                 elif state is State.FAILED:
                     source_bytes.forget(session, row)
+                holds.settle(session, job.tenant)
 
         await self.database.write(change)
 

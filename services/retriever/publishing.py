@@ -1,12 +1,14 @@
 """Vectors into the catalog, and a finished version into sight.
 
-Invariant: a version is searchable as a whole or not at all: its chunks replace those of
-the former one in one transaction, and the index follows before any search looks again.
+Invariants: a version is searchable as a whole or not at all: its chunks replace those of
+the former one in one transaction, and the index follows before any search looks again; the
+index is told of what differs alone.
 """
 
 import hashlib
 import json
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Collection as AnyOf
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +18,12 @@ from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
-from services.retriever import catalog
+from services.retriever import holds
 from services.retriever.chunking import Chunk
 from services.retriever.index import Entry
 from services.retriever.ingestion_queue import Job, still_wanted
 from services.retriever.states import State
-from services.retriever.store import ChunkRow, CollectionRow, DocumentRow, VectorRow, VersionRow, in_turn
+from services.retriever.store import ChunkRow, CollectionRow, DocumentRow, VectorRow, VersionRow
 
 _BATCH = 500
 
@@ -51,11 +53,20 @@ def text_digest(indexed_text: str) -> bytes:
     return hashlib.sha256(indexed_text.encode()).digest()
 
 
-def chunk_id(job: Job, chunk: Chunk) -> int:
-    """The chunk's number: 63 bits that follow from what it is, so that every rebuild gives the same."""
-    named = [job.tenant, job.collection, job.document, job.version, chunk.start, chunk.end]
-    digest = hashlib.sha256(json.dumps(named).encode() + text_digest(chunk.indexed_text)).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+def chunk_ids(job: Job, chunks: Sequence[Chunk]) -> list[int]:
+    """The chunks' numbers, 63 bits each.
+
+    A number follows from the document, what is embedded, and how often the document had that
+    before: every rebuild gives the same, and so does every version that holds the chunk.
+    """
+    occurrences: Counter[bytes] = Counter()
+    numbers = []
+    for chunk in chunks:
+        text = text_digest(chunk.indexed_text)
+        named = json.dumps([job.tenant, job.collection, job.document, occurrences[text]])
+        occurrences[text] += 1
+        numbers.append(int.from_bytes(hashlib.sha256(named.encode() + text).digest()[:8], "big") >> 1)
+    return numbers
 
 
 class Publisher:
@@ -71,25 +82,11 @@ class Publisher:
         )
 
     async def keep(self, job: Job, model_digest: str, vectors: Mapping[bytes, bytes]) -> bool:
-        """Store vectors as they come, durable, so that a kill costs one batch; False when nobody wants them now."""
+        """Store vectors as they come, durable, so that a kill costs one batch; False when nobody wants them now.
 
-        def change(session: Session) -> bool:
-            row = still_wanted(session, job)
-            if row is None:
-                return False
-            known = _vectors(session, job.tenant, model_digest, list(vectors))
-            fresh = [
-                {"tenant": job.tenant, "model_digest": model_digest, "text_digest": digest, "vector": vector}
-                for digest, vector in vectors.items()
-                if digest not in known
-            ]
-            if fresh:
-                session.execute(insert(VectorRow), fresh)
-            row.chunks_embedded += len(fresh)
-            session.get_one(CollectionRow, job.collection_number).vectors_computed += len(fresh)
-            return True
-
-        return await self._database.write(change)
+        Then too they are kept as long as there is a reason to (``holds``).
+        """
+        return await self._database.write(lambda session: _keep(session, job, model_digest, vectors))
 
     async def publish(self, job: Job, finished: Finished) -> Swap | None:
         """Make the version the serving one; None when a newer one or a deletion came first.
@@ -99,18 +96,33 @@ class Publisher:
         """
         return await self._database.write(lambda session: _publish(session, job, finished))
 
-    async def forget(self, job: Job, digests: Sequence[bytes]) -> None:
-        """Forget the vectors of a job that ended in nothing, those that nothing else uses."""
-
-        def change(session: Session) -> None:
-            in_turn(session, job.tenant)
-            catalog.forget_unreferenced(session, job.tenant, digests)
-
-        await self._database.write(change)
-
 
 class VectorsMissing(Exception):
     """Vectors went away between embedding and publishing; embed again."""
+
+
+def _keep(session: Session, job: Job, model_digest: str, vectors: Mapping[bytes, bytes]) -> bool:
+    wanted = still_wanted(session, job)
+    row = session.get(DocumentRow, job.document_number)
+    known = _vectors(session, job.tenant, model_digest, list(vectors))
+    fresh = [
+        {"tenant": job.tenant, "model_digest": model_digest, "text_digest": digest, "vector": vector}
+        for digest, vector in vectors.items()
+        if digest not in known
+    ]
+    digests = [digest for digest in vectors if digest not in known]
+    if row is not None:
+        holds.hold(session, job.tenant, row.number, digests)
+    elif not holds.hold_for_the_queue(session, job.tenant, digests):
+        return False
+    if fresh:
+        session.execute(insert(VectorRow), fresh)
+    collection = session.get(CollectionRow, job.collection_number)
+    if collection is not None:
+        collection.vectors_computed += len(fresh)
+    if wanted is not None:
+        wanted.chunks_embedded += len(fresh)
+    return wanted is not None
 
 
 def _publish(session: Session, job: Job, finished: Finished) -> Swap | None:
@@ -120,24 +132,31 @@ def _publish(session: Session, job: Job, finished: Finished) -> Swap | None:
     collection = session.get_one(CollectionRow, job.collection_number)
     if collection.embedding_digest not in ("", finished.model_digest):
         raise model_changed(collection, finished.model_digest)
-    digests = {chunk: text_digest(chunk.indexed_text) for chunk in finished.chunks}
+    numbered = dict(zip(chunk_ids(job, finished.chunks), finished.chunks, strict=True))
+    digests = {number: text_digest(chunk.indexed_text) for number, chunk in numbered.items()}
     vectors = _vectors(session, job.tenant, finished.model_digest, list(set(digests.values())))
     if len(vectors) < len(set(digests.values())):
         raise VectorsMissing
     mine = ChunkRow.document_number == row.number
-    removed = tuple(session.scalars(select(ChunkRow.chunk).where(mine)))
-    former = catalog.digests_of(session, mine)
+    held = session.execute(select(ChunkRow.chunk, ChunkRow.text_digest).where(mine))
+    former: dict[int, bytes] = {row.chunk: row.text_digest for row in held}
     session.execute(delete(ChunkRow).where(mine))
-    rows = [_row(job, chunk, digest, finished.pages) for chunk, digest in digests.items()]
+    rows = [_row(job, number, chunk, digests[number], finished.pages) for number, chunk in numbered.items()]
     if rows:
         session.execute(insert(ChunkRow), rows)
     collection.embedding_digest = finished.model_digest
     _serve(session, row, job, finished)
     session.flush()
-    catalog.forget_unreferenced(session, job.tenant, former)
-    add = tuple(Entry(chunk_id(job, chunk), chunk.indexed_text, vectors[digest]) for chunk, digest in digests.items())
-    kept = {entry.chunk for entry in add}
-    return Swap(add, tuple(chunk for chunk in removed if chunk not in kept))
+    # The former version is still there, and may be put again.
+    holds.hold(session, job.tenant, row.number, set(former.values()))
+    holds.used_by_chunks(session, job.tenant, row.number)
+    holds.settle(session, job.tenant)
+    add = tuple(
+        Entry(number, chunk.indexed_text, vectors[digests[number]])
+        for number, chunk in numbered.items()
+        if number not in former
+    )
+    return Swap(add, tuple(number for number in former if number not in numbered))
 
 
 def _serve(session: Session, row: DocumentRow, job: Job, finished: Finished) -> None:
@@ -150,9 +169,9 @@ def _serve(session: Session, row: DocumentRow, job: Job, finished: Finished) -> 
     row.chunks_reused = len(finished.chunks) - row.chunks_embedded
 
 
-def _row(job: Job, chunk: Chunk, digest: bytes, pages: Sequence[int]) -> dict[str, object]:
+def _row(job: Job, number: int, chunk: Chunk, digest: bytes, pages: Sequence[int]) -> dict[str, object]:
     return {
-        "chunk": chunk_id(job, chunk),
+        "chunk": number,
         "tenant": job.tenant,
         "collection_number": job.collection_number,
         "document_number": job.document_number,

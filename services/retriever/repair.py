@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
-from services.retriever import catalog
+from services.retriever import holds
 from services.retriever.index import Entry, Index
 from services.retriever.store import ChunkRow, CollectionRow, VectorRow
 
@@ -19,7 +19,7 @@ _BATCH = 500
 
 def repair(database: Database, index: Index) -> tuple[int, int]:
     """Add what is missing and remove what is too much; how many chunks of each.  Blocks."""
-    database.write_now(catalog.sweep)
+    database.write_now(holds.sweep)
     numbers = database.read_now(lambda session: list(session.scalars(select(CollectionRow.number))))
     for stray in index.collections() - set(numbers):
         index.drop(stray)

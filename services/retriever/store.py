@@ -194,8 +194,8 @@ class VersionRow(Base):
 class ChunkRow(Base):
     """A chunk of a serving version: characters [start, end) of its text.
 
-    ``chunk`` follows from tenant, document, version, place and indexed text, so that a
-    rebuilt index equals the first, ties included.
+    ``chunk`` follows from tenant, collection, document and indexed text, so that a rebuilt
+    index equals the first, ties included, and what an edit left alone keeps its number.
     """
 
     __tablename__ = "chunks"
@@ -294,6 +294,16 @@ class SourceObjectRow(Base):
     # Why it is no document; empty for one that is.
     problem: Mapped[str] = mapped_column(Text, default="")
     reading: Mapped[int] = mapped_column(_Number)
+
+
+class HoldRow(Base):
+    """A reason to keep a vector that no chunk uses: ``holder`` is a document's number, or 0; see ``holds``."""
+
+    __tablename__ = "vector_holds"
+    __table_args__ = (Index("ix_vector_holds_holder", "tenant", "holder"),)
+    tenant: Mapped[str] = mapped_column(String(128), primary_key=True)
+    text_digest: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    holder: Mapped[int] = mapped_column(_Number, primary_key=True, autoincrement=False)
 
 
 def in_turn(session: Session, tenant: str) -> None:

@@ -119,8 +119,10 @@ async def opened(folder: Path, embeddings, *, workers=1, embed_texts=128, max_ch
         yield House(database, index, embeddings, collections, documents, removal, ingestion, changes, reports)
         for task in running:
             task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        ended = await asyncio.gather(*running, return_exceptions=True)
         index.close()
+        # A worker that broke is why nothing was settled.
+        assert all(isinstance(each, asyncio.CancelledError) for each in ended), ended
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

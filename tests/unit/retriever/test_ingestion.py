@@ -151,7 +151,10 @@ async def test_a_newer_version_overtakes_one_that_is_being_embedded(house):
     document = await house.settled("rules.md")
     assert document.serving_version == newer.document.newest_version
     assert document.chunks == 1
-    assert len(await rows(house, VectorRow.tenant)) == 1
+    # What was computed for the older one is kept with its text, and goes with the document.
+    assert len(await rows(house, VectorRow.tenant)) == 4
+    await house.removal.document("ada", "rules", "rules.md")
+    assert not await rows(house, VectorRow.tenant)
 
 
 async def test_a_document_deleted_while_it_is_embedded_leaves_nothing(house):

@@ -1,0 +1,292 @@
+"""Lives of a retriever's catalog, index and ingestion, each a fork that may be ended by SIGKILL at any step.
+
+What a fork is made of is what ``services.retriever.verbs`` puts together, without a server,
+with the parser in the process and an embedder that writes down what it is asked for.  A
+life goes on with the first operation that no life before it finished.  ``Mother`` is a
+process that has loaded the code and has no threads; lives are forked from it in
+milliseconds.  What a step is, is what ``chassis.steps`` names, and each side of the
+embedder's answers and of the index's changes.
+"""
+
+import asyncio
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.chassis import steps
+from services.chassis.database import open_database
+from services.chassis.errors import Failure, Reason
+from services.chassis.idempotency import IdempotencyKey
+from services.chassis.processes import die_with_parent
+from services.retriever import catalog, texts
+from services.retriever.blocks import outline
+from services.retriever.catalog import Collections
+from services.retriever.changes import Changes
+from services.retriever.conversion import Conversions
+from services.retriever.documents import Documents
+from services.retriever.gates import Gates
+from services.retriever.ingestion import Ingestion, Pace, Tools
+from services.retriever.ingestion_queue import Queue
+from services.retriever.media import Source
+from services.retriever.publishing import Publisher
+from services.retriever.removal import Removal
+from services.retriever.repair import repair
+from services.retriever.storing import Put
+from tests.robustness.retriever.hashed import HashedEmbeddings
+from tests.robustness.retriever.kinds import KINDS
+from tests.robustness.retriever.pictures import picture
+from tests.robustness.retriever.sequences import COLLECTIONS
+
+TENANT = "ada"
+_MOTHER = "from tests.robustness.retriever.lives import serve; serve({parent})"
+
+
+@dataclass(frozen=True)
+class Life:
+    """Where it is led, what is to happen in it, at which step it ends (0: when all is done), over which index."""
+
+    folder: Path
+    operations: list[dict[str, Any]]
+    kill_at: int
+    kind: str
+
+
+class Mother:
+    """The process that lives are forked from."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-c", _MOTHER.format(parent=os.getpid())]
+        root = Path(__file__).resolve().parents[3]
+        self._process = subprocess.Popen(
+            command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+
+    def live(self, life: Life) -> int:
+        """Lead a life; its exit status, negative for a signal."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([str(life.folder), life.operations, life.kill_at, life.kind]) + "\n")
+        answer = self._process.stdout.readline()
+        assert answer, "the mother of lives died"
+        return int(answer)
+
+    def close(self) -> None:
+        """End it."""
+        self._process.communicate(timeout=30)
+
+
+def serve(parent: int) -> None:
+    """Fork a life for each line, until there are no more."""
+    die_with_parent(parent)
+    # What is loaded when it is first needed is needed here, once and not in every fork.
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(_led(Life(Path(folder), [], 0, "embedded")))
+    steps.listener = None
+    assert threading.active_count() == 1, "a process with threads cannot be forked"
+    for line in sys.stdin:
+        pid = os.fork()
+        if not pid:
+            _end_with(line)
+        _, status = os.waitpid(pid, 0)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        sys.stdout.flush()
+
+
+def _end_with(line: str) -> None:
+    """Never returns into the mother's loop."""
+    status = 1
+    try:
+        folder, operations, kill_at, kind = json.loads(line)
+        os.dup2(2, 1)
+        asyncio.run(_led(Life(Path(folder), operations, kill_at, kind)))
+        status = 0
+    except BaseException:  # noqa: BLE001  # the fork must never return into its mother's loop
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+class Fate:
+    """Counts the steps of a life, and ends it at the one that it is told."""
+
+    def __init__(self, kill_at: int) -> None:
+        self._left = kill_at
+
+    def passed(self, _: object) -> None:
+        """One more step."""
+        self._left -= 1
+        if not self._left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class InProcess:
+    """What ``services.retriever.parsing.Parser`` does for Markdown and plain text, which of our own need no child."""
+
+    async def outline(self, name: str, text: str, *, markdown: bool) -> Any:
+        """As the Protocol says."""
+        return outline(text, markdown=markdown)
+
+
+class Watched:
+    """An index whose changes are steps."""
+
+    def __init__(self, index: Any, fate: Fate) -> None:
+        self._index = index
+        self._fate = fate
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._index, name)
+
+    def replace(self, collection: int, add: Any, remove: Any) -> None:
+        """As the Protocol says."""
+        self._fate.passed("index begun")
+        self._index.replace(collection, add, remove)
+        self._fate.passed("index written")
+
+
+@dataclass
+class House:
+    """What a life works with."""
+
+    tools: Tools
+    collections: Collections
+    documents: Documents
+    removal: Removal
+    ingestion: Ingestion
+
+    async def perform(self, operation: dict[str, Any]) -> None:
+        """One operation; repeating one that a kill cut short ends well."""
+        match operation["what"]:
+            case "Put":
+                await self._put(operation)
+            case "Delete":
+                await self._delete(operation["collection"], operation["document"])
+            case "Settle":
+                await self.settled()
+
+    async def _put(self, operation: dict[str, Any]) -> None:
+        source = Source(operation["document"], "", operation["text"].encode())
+        metadata = {"language": operation["metadata"]} if operation["metadata"] else {}
+        named = Put(operation["collection"], operation["document"], operation["title"], metadata)
+        await self.documents.put(TENANT, named, texts.read(source, 10_000_000), _key())
+        self.ingestion.wake()
+
+    async def _delete(self, collection: str, document: str) -> None:
+        try:
+            await self.removal.document(TENANT, collection, document)
+        except Failure as failure:
+            if failure.reason is not Reason.DOCUMENT_NOT_FOUND:
+                raise
+
+    async def settled(self) -> None:
+        """Wait until nothing waits."""
+        for collection in COLLECTIONS:
+            number = await self.collections.number(TENANT, collection)
+            while True:
+                changed = self.tools.changes.next(number)
+                if not (await self.collections.statistics(TENANT, collection)).pending:
+                    break
+                await asyncio.wait_for(changed.wait(), 30)
+            # As a search does: the catalog says ready a moment before the index has followed.
+            async with self.tools.gates.search([number]):
+                pass
+
+
+@asynccontextmanager
+async def _opened(life: Life, fate: Fate) -> AsyncIterator[House]:
+    clock = itertools.count(1_700_000_000)
+    url = f"sqlite:///{life.folder / 'catalog.db'}"
+    async with open_database(url, "services.retriever.migrations") as database:
+        async with KINDS[life.kind].opened(life.folder, await database.write(catalog.identity)) as index:
+            watched: Any = Watched(index, fate)
+            parser: Any = InProcess()
+            embeddings: Any = HashedEmbeddings(life.folder / "asked", fate.passed)
+            await asyncio.to_thread(repair, database, watched)
+            tools = Tools(
+                queue=Queue(database),
+                conversions=Conversions(database, lambda: next(clock), 10_000_000),
+                publisher=Publisher(database),
+                parser=parser,
+                embeddings=embeddings,
+                index=watched,
+                gates=Gates(),
+                changes=Changes(),
+                acting_for=_anybody,
+                blocking=asyncio.to_thread,
+                report=lambda *_: None,
+            )
+            ingestion = Ingestion(tools, Pace(24, 3, 0.05))
+            collections, documents = (
+                Collections(database, lambda: next(clock)),
+                Documents(database, lambda: next(clock)),
+            )
+            removal = Removal(collections, documents, watched, tools.gates, tools.changes, asyncio.to_thread)
+            await tools.queue.recover()
+            async with _working(ingestion):
+                yield House(tools, collections, documents, removal, ingestion)
+            await removal.finish()
+
+
+@asynccontextmanager
+async def _working(ingestion: Ingestion) -> AsyncIterator[None]:
+    workers = [asyncio.create_task(_worker(ingestion)) for _ in range(2)]
+    try:
+        yield
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+
+
+async def _worker(ingestion: Ingestion) -> None:
+    """A worker without which the life is over."""
+    try:
+        await ingestion.run()
+    except Exception:  # noqa: BLE001  # nobody waits for it, and the life would wait for ever
+        traceback.print_exc()
+        os._exit(1)
+
+
+@asynccontextmanager
+async def _anybody(_: str) -> AsyncIterator[None]:
+    yield
+
+
+async def _led(life: Life) -> None:
+    fate = Fate(life.kill_at)
+    steps.listener = fate.passed
+    done = life.folder / "done"
+    async with _opened(life, fate) as house:
+        await _collections(house)
+        for operation in life.operations[len(done.read_text()) if done.exists() else 0 :]:
+            await house.perform(operation)
+            with done.open("a") as acknowledged:
+                acknowledged.write(".")
+        await house.settled()
+        found = await picture(life.folder, house.tools.index, KINDS[life.kind])
+        (life.folder / "picture.json").write_text(json.dumps(found, sort_keys=True))
+
+
+async def _collections(house: House) -> None:
+    for collection in COLLECTIONS:
+        try:
+            await house.collections.create(TENANT, collection, "", _key())
+        except Failure as failure:
+            if failure.reason is not Reason.COLLECTION_EXISTS:
+                raise
+
+
+def _key() -> IdempotencyKey:
+    return IdempotencyKey(TENANT, "test", "", b"")

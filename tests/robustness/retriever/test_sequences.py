@@ -1,0 +1,154 @@
+"""After any sequence of add, update, delete, rename and kill the index is a fresh build's, and only new text was embedded.
+
+A failure prints the shortest sequence that shows it.  ``TRIVIUM_SEQUENCES_SEED`` gives other sequences.
+"""
+
+import json
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, note, seed, settings
+
+from tests.robustness.retriever.lives import Life, Mother
+from tests.robustness.retriever.sequences import SEQUENCES, Put, Sequence, Shelf, encoded
+
+SEED = int(os.environ.get("TRIVIUM_SEQUENCES_SEED", "8"))
+WORKERS = 2
+
+
+@pytest.fixture(scope="module")
+def mothers() -> Iterator[tuple[Mother, Mother]]:
+    """One for the sequences, one for the fresh builds beside them."""
+    running = Mother(), Mother()
+    yield running
+    for mother in running:
+        mother.close()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """In memory where there is such a place: what SIGKILL leaves, unlike a power cut, does not depend on the disk."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as made:
+        yield Path(made)
+
+
+class Sequences:
+    """Leads the lives of sequences in folders of their own."""
+
+    def __init__(self, mothers: tuple[Mother, Mother], folder: Path, kind: str) -> None:
+        self._mother, self._second = mothers
+        self._folder = folder
+        self._kind = kind
+        # Texts that were asked for in a life that ended before they could be kept.
+        self.lost: Counter[str] = Counter()
+        self.deaths = 0
+
+    def grown(self, sequence: Sequence) -> dict[str, object]:
+        """The picture at the end of a sequence with its kills."""
+        folder = self._emptied("grown")
+        self.lost.clear()
+        for kill_at in (*sequence.kills, 0):
+            before = len(asked(folder))
+            status = self._mother.live(Life(folder, encoded(sequence), kill_at, self._kind))
+            if status == 0:
+                break
+            assert status == -9, f"a life ended with {status}"
+            self.deaths += 1
+            self.lost.update(_lost(folder, before))
+        return _picture(folder)
+
+    def fresh(self, documents: list[Put]) -> dict[str, object]:
+        """The picture of these documents in an empty catalog."""
+        folder = self._emptied("fresh")
+        status = self._second.live(Life(folder, encoded(Sequence(tuple(documents), ())), 0, self._kind))
+        assert status == 0, f"a life ended with {status}"
+        return _picture(folder)
+
+    @property
+    def asked(self) -> Counter[str]:
+        """How often the embedder was asked for each text in the sequence."""
+        return Counter(digest for request in asked(self._folder / "grown") for digest in request)
+
+    def _emptied(self, name: str) -> Path:
+        folder = self._folder / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+
+def asked(folder: Path) -> list[list[str]]:
+    """The requests to the embedder so far."""
+    log = folder / "asked"
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def _lost(folder: Path, before: int) -> list[str]:
+    """What the life that has just ended asked for last, one request a worker, and had not kept."""
+    last = [digest for request in asked(folder)[before:][-WORKERS:] for digest in request]
+    with closing(sqlite3.connect(folder / "catalog.db", timeout=30)) as catalog:
+        tables = catalog.execute("SELECT count(*) FROM sqlite_master WHERE name = 'vectors'").fetchone()[0]
+        kept = {digest.hex() for (digest,) in catalog.execute("SELECT text_digest FROM vectors")} if tables else set()
+    return [digest for digest in last if digest not in kept]
+
+
+def _picture(folder: Path) -> dict[str, object]:
+    found: dict[str, object] = json.loads((folder / "picture.json").read_text())
+    return found
+
+
+def holds(sequences: Sequences, sequence: Sequence, *, exactly: bool) -> None:
+    """The promise: a fresh build's picture, nothing left behind, and only what was new embedded, and once."""
+    note(f"{sequence.kills=}")
+    shelf = Shelf.after(sequence)
+    with ThreadPoolExecutor(1) as beside:
+        fresh = beside.submit(sequences.fresh, list(shelf.documents.values()))
+        grown = sequences.grown(sequence)
+    assert grown == fresh.result()
+    assert grown["left behind"] == [0, 0, 0]
+    often = {text: times for text, times in sequences.asked.items() if times > shelf.arrivals[text]}
+    assert all(times <= shelf.arrivals[text] + sequences.lost[text] for text, times in often.items()), often
+    if exactly:
+        seldom = {text for text, times in shelf.arrivals.items() if sequences.asked[text] < times}
+        assert not seldom
+
+
+def run(mothers: tuple[Mother, Mother], folder: Path, kind: str, count: int) -> Sequences:
+    """``count`` sequences, every second one with a wait after each operation."""
+    sequences = Sequences(mothers, folder, kind)
+    some = settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, Phase.shrink],
+    )
+
+    @seed(SEED)
+    @some
+    @given(SEQUENCES)
+    def each(sequence: Sequence) -> None:
+        if len(sequence.operations) % 2:
+            holds(sequences, sequence, exactly=False)
+        else:
+            holds(sequences, sequence.patient, exactly=True)
+
+    each()
+    return sequences
+
+
+def test_an_index_after_any_of_100_sequences_with_kills_is_a_fresh_ones_and_only_new_text_was_embedded(mothers, folder):
+    assert run(mothers, folder, "embedded", 100).deaths > 30
+
+
+@pytest.mark.soak
+def test_an_index_after_any_of_2000_sequences_with_kills_is_a_fresh_ones(mothers, folder):
+    assert run(mothers, folder, "embedded", 2000).deaths > 600
