@@ -11,6 +11,8 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
+from services.retriever.function_words import is_function_word
+
 # Marks that belong to the letter before them; Python's \w leaves them out, and words of India would fall to pieces.
 _MARKS = (
     "\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u064b-\u065f\u0670"
@@ -55,12 +57,17 @@ _SHORTEST_PART = 4
 
 def keyword_text(text: str) -> str:
     """What an index stores of a chunk: words with spaces between, for a tokenizer that lowers, strips accents, stems."""
-    return " ".join(_words(text, stored=True))
+    return " ".join(_words(_compounds(text), stored=True))
 
 
 def words(question: str) -> tuple[str, ...]:
-    """The distinct words of a question in order, the first 64."""
-    found = dict.fromkeys(_words(question, stored=False))
+    """The distinct words of a question in order, the first 64; those that hold it together only if there are no others.
+
+    Passages hardly ever say "how" or "does": BM25 takes them for rare, and those that do say them come first.
+    """
+    written = _compounds(question)
+    telling = [word for at, word in enumerate(written) if not is_function_word(word, first=at == 0)]
+    found = dict.fromkeys(_words(telling or written, stored=False))
     return tuple(found)[:_MOST_WORDS]
 
 
@@ -69,9 +76,12 @@ def fts_query(wanted: tuple[str, ...]) -> str:
     return " OR ".join(f'"{word}"' for word in wanted)
 
 
-def _words(text: str, *, stored: bool) -> Iterator[str]:
+def _compounds(text: str) -> list[str]:
     plain = text if text.isascii() else unicodedata.normalize("NFKC", text).translate(_OPTIONAL)
-    compounds = [match.group() for match in _COMPOUND.finditer(plain)]
+    return [match.group() for match in _COMPOUND.finditer(plain)]
+
+
+def _words(compounds: list[str], *, stored: bool) -> Iterator[str]:
     german = stored and _compounding(compounds)
     for compound in compounds:
         if compound.isascii() and compound.isalnum() and not german:
