@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from services.ops.cache import CHECKOUT, cache_dir
+from tests.load.retriever.growth import edits
 from tests.load.retriever.quality import DEFAULT, Measured, measured
 from tests.load.retriever.sets import SETS
 from tests.load.retriever.vectors import Encoder
@@ -74,7 +75,7 @@ def main() -> None:
     wanted = parser.parse_args()
     found = asyncio.run(run(wanted.set or list(SETS), wanted.data, wanted.cache))
     told(found)
-    print(json.dumps(figures(found)))
+    print(json.dumps(figures(found) | edits(wanted.data)))
 
 
 if __name__ == "__main__":
