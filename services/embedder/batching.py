@@ -10,7 +10,7 @@ being computed is computed no second time, and nothing is whose caller has gone.
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -27,6 +27,8 @@ TokenIds = tuple[int, ...]
 LENGTH_STEP = 16
 _URGENT_WEIGHT = 8.0
 _RETRY_SECONDS = 1.0
+# What the batches before the last have less say than it has in what a token takes.
+_LEARNING = 0.2
 
 
 class Product(Enum):
@@ -74,6 +76,7 @@ class _Work:
 class _Waiting:
     rank: float
     number: int
+    flow: Flow
     work: _Work
     length: int
     deadline: float | None
@@ -127,6 +130,9 @@ class Batcher:
     _twins: dict[_Work, dict[int, _Waiting]] = field(default_factory=dict)
     _computing: dict[_Work, list[_Waiting]] = field(default_factory=dict)
     _finish: dict[Flow, float] = field(default_factory=dict)
+    _held: Counter[Flow] = field(default_factory=Counter)
+    _spent_seconds: float = 0.0
+    _spent_tokens: float = 0.0
     _virtual: float = 0.0
     _number: int = 0
     _filled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -143,10 +149,13 @@ class Batcher:
     ) -> list[Vector]:
         """The products of ``sequences``, in order.  ``deadline`` is on the clock's axis.
 
-        When too much waits already, a patient caller waits for room, any other gets
-        EMBEDDING_QUEUE_FULL.  Raises DEADLINE_EXCEEDED for what expired while waiting.
+        When too much waits already, or what stands before it in its own flow takes longer than it
+        has time, a patient caller waits, any other gets EMBEDDING_QUEUE_FULL at once.
+        Raises DEADLINE_EXCEEDED for what expired while waiting.
         """
         wanted = sum(padded_length(len(ids)) for ids in sequences)
+        if not patient:
+            self._refuse_what_comes_too_late(flow, deadline)
         await self._admit(wanted, patient)
         answers = [self._enqueue(flow, product, ids, deadline) for ids in sequences]
         self._filled.set()
@@ -167,6 +176,18 @@ class Batcher:
                 await self._answer(*work)
             async with self._room:
                 self._room.notify_all()
+
+    def _refuse_what_comes_too_late(self, flow: Flow, deadline: float | None) -> None:
+        ahead = self._held[flow]
+        expected = ahead * self._spent_seconds / max(self._spent_tokens, 1.0)
+        left = expected if deadline is None else deadline - self.clock()
+        if 0 < left < expected:
+            raise Failure(
+                Reason.EMBEDDING_QUEUE_FULL,
+                retry_after_seconds=expected,
+                waiting=ahead,
+                limit=int(ahead * left / expected),
+            )
 
     async def _admit(self, wanted: int, patient: bool) -> None:
         def fits() -> bool:
@@ -190,7 +211,7 @@ class Batcher:
         work, length = _Work(flow.owner, product, ids), padded_length(len(ids))
         start = max(self._virtual, self._finish.get(flow, 0.0))
         self._number += 1
-        entry = _Waiting(start, self._number, work, length, deadline, answer)
+        entry = _Waiting(start, self._number, flow, work, length, deadline, answer)
         if work in self._computing:
             self._computing[work].append(entry)
             return answer
@@ -198,6 +219,7 @@ class Batcher:
         self._lanes.setdefault(_Lane(flow, product, length), deque()).append(entry)
         self._twins.setdefault(work, {})[entry.number] = entry
         self.waiting_tokens += length
+        self._held[flow] += length
         return answer
 
     def _take(self) -> tuple[Product, int, dict[_Work, list[_Waiting]]] | None:
@@ -228,7 +250,7 @@ class Batcher:
         alive = [entry for entry in twins if entry.alive(now)]
         for entry in twins:
             entry.taken = True
-            self.waiting_tokens -= entry.length
+            self._leave(entry)
         self.counters.dropped += len(twins) - len(alive)
         return alive
 
@@ -242,20 +264,28 @@ class Batcher:
     def _forget(self, entry: _Waiting) -> None:
         if entry.taken:
             return
-        self.waiting_tokens -= entry.length
+        self._leave(entry)
         self.counters.dropped += 1
         twins = self._twins[entry.work]
         del twins[entry.number]
         if not twins:
             del self._twins[entry.work]
 
+    def _leave(self, entry: _Waiting) -> None:
+        self.waiting_tokens -= entry.length
+        self._held[entry.flow] -= entry.length
+        if not self._held[entry.flow]:
+            del self._held[entry.flow]
+
     async def _answer(self, product: Product, length: int, groups: dict[_Work, list[_Waiting]]) -> None:
         if not groups:
             return
         batch = Batch(product, length, tuple(work.ids for work in groups))
         self._computing = groups
+        began = self.clock()
         computing = asyncio.ensure_future(self.compute(batch))
         await asyncio.wait([computing])
+        self._learn(self.clock() - began, length * len(groups))
         self._computing = {}
         error = computing.exception()
         self.report(error)
@@ -268,6 +298,11 @@ class Batcher:
                     entry.answer.set_exception(error)
                 else:
                     entry.answer.set_result(computing.result()[number])
+
+    def _learn(self, seconds: float, tokens: int) -> None:
+        """What the last batches took, a batch by its tokens: a single text says little of a crowd."""
+        self._spent_seconds += seconds - _LEARNING * self._spent_seconds
+        self._spent_tokens += tokens - _LEARNING * self._spent_tokens
 
     def _count(self, batch: Batch, answered: int) -> None:
         tokens = sum(map(len, batch.sequences))

@@ -127,7 +127,8 @@ class Workshop:
 
         if device != Device.CPU:
             return self._on_device(setting, load)
-        path = self.settings.service_dir / "findings.json"
+        # Beside the prepared models: what holds for this machine holds whatever the data folder.
+        path = models.ModelSettings().models_dir / "findings.json"
         engine = (
             f"{self.settings.engine} {openvino_encoder.version()}" if self.settings.engine != EngineKind.TORCH else ""
         )

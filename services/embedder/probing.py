@@ -1,8 +1,8 @@
 """What a machine does best with a model: its element type and the size of a batch, found once and remembered.
 
 Which budget of padded tokens is fastest depends on caches and cores, so it is tried, in
-about a second.  Invariant: a remembered finding is of this model, this engine, this many
-threads and this processor, or it is not used; losing the memory costs a second, never a request.
+a second or two.  Invariant: a remembered finding is of this model, this engine, this many
+threads and this processor, or it is not used; losing the memory costs those seconds, never a request.
 """
 
 import json
@@ -21,7 +21,7 @@ from services.embedder.batching import LENGTH_STEP, Batch, Product
 from services.embedder.model import Encoder, ordinary_ids
 
 BUDGETS = (512, 1024, 2048, 4096, 8192)
-_SECONDS = 1.0
+_SECONDS = 2.0
 # Passages of a retriever are about this long.
 _LENGTH = 128
 # A larger batch is taken only where it is faster by so much: smaller ones keep questions waiting less.
@@ -77,31 +77,26 @@ def _read(path: Path) -> Mapping[str, object]:
 
 
 def fastest_budget(
-    encoder: Encoder,
-    threads: int,
-    *,
-    seconds: float = _SECONDS,
-    monotonic: Callable[[], float] = time.monotonic,
-    cost: Callable[[], float] | None = None,
+    encoder: Encoder, threads: int, *, seconds: float = _SECONDS, clock: Callable[[], float] | None = None
 ) -> int:
     """The budget of :data:`BUDGETS` with the least time a token, of those that ``seconds`` suffice to try.  Blocks.
 
     With one thread its processor time counts, which a busy machine does not change; with more the time that passes.
     """
-    spent = cost or (time.process_time if threads == 1 else time.perf_counter)
-    until = monotonic() + seconds
+    now = clock or (time.process_time if threads == 1 else time.perf_counter)
     costs: dict[int, float] = {}
     encoder.compute(_sample(encoder, BUDGETS[0]))
+    until = now() + seconds
     while True:
         tried = False
         for budget in BUDGETS:
             least = min(costs.values(), default=0.0)
-            if costs and monotonic() + least * budget > until:
+            if costs and now() + least * budget > until:
                 break
             batch = _sample(encoder, budget)
-            began = spent()
+            began = now()
             encoder.compute(batch)
-            costs[budget] = min(costs.get(budget, math.inf), (spent() - began) / budget)
+            costs[budget] = min(costs.get(budget, math.inf), (now() - began) / budget)
             tried = True
         if not tried:
             break

