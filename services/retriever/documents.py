@@ -179,7 +179,9 @@ class Documents:
             held = VersionRow.document_number == row.number, VersionRow.version == wanted
             characters = session.scalar(select(VersionRow.characters).where(*held))
             if characters is None:
-                raise Failure(Reason.DOCUMENT_VERSION_NOT_FOUND, name=wanted, document=document, field="version")
+                raise Failure(
+                    Reason.DOCUMENT_VERSION_NOT_FOUND, name=wanted or "yet", document=document, field="version"
+                )
             last = end or characters
             if not start <= last <= characters:
                 raise Failure(Reason.SPAN_OUT_OF_RANGE, start=start, end=last, characters=characters, field="end")

@@ -52,6 +52,15 @@ async def test_what_waits_to_be_converted_survives_the_end_of_the_process(tmp_pa
         assert await held(house) == 0
 
 
+async def test_the_text_of_a_document_that_waits_is_said_to_be_none_yet(tmp_path, embeddings):
+    async with opened(tmp_path, embeddings, workers=0) as house:
+        await house.create()
+        await house.put("rules.html", PAGE)
+        with pytest.raises(Failure) as failed:
+            await house.documents.text("ada", "rules", "rules.html", "", 0, 0)
+        assert failed.value.sentence == "The document rules.html has no version yet."
+
+
 async def test_a_file_that_cannot_be_read_fails_with_its_reason_and_can_be_put_again(house):
     failed = await house.ingested("rules.pdf", BROKEN)
     assert (failed.state, failed.newest_version) == ("failed", "")
