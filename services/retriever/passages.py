@@ -6,7 +6,7 @@ tests of the question; the characters shown are the version's.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sqlalchemy import ColumnElement, func, select
@@ -24,6 +24,7 @@ class Material:
     """What later stages compare of a chunk."""
 
     document_number: int
+    version: str
     text: str
     indexed_text: str
 
@@ -32,11 +33,10 @@ def materials(session: Session, tenant: str, chunks: Sequence[int]) -> dict[int,
     """By chunk its text and document, for those that are served."""
     found = {}
     for first in range(0, len(chunks), _BATCH):
-        query = select(ChunkRow.chunk, ChunkRow.document_number, ChunkRow.text, ChunkRow.context).where(
-            ChunkRow.tenant == tenant, ChunkRow.chunk.in_(chunks[first : first + _BATCH])
-        )
-        for chunk, number, text, context in session.execute(query):
-            found[chunk] = Material(number, text, f"{context}\n{text}" if context else text)
+        columns = ChunkRow.chunk, ChunkRow.document_number, ChunkRow.version, ChunkRow.text, ChunkRow.context
+        query = select(*columns).where(ChunkRow.tenant == tenant, ChunkRow.chunk.in_(chunks[first : first + _BATCH]))
+        for chunk, number, version, text, context in session.execute(query):
+            found[chunk] = Material(number, version, text, f"{context}\n{text}" if context else text)
     return found
 
 
@@ -88,8 +88,11 @@ def hits(
 def _hit(session: Session, ranked: Ranked, rows: dict[int, _Shown]) -> Hit:
     shown = rows[ranked.chunk]
     passage, text, pages = shown.passage, shown.text, shown.pages
-    if ranked.window is not None and ranked.window != (passage.start, passage.end):
-        start, end = ranked.window
+    if ranked.window is not None and ranked.window[0] != passage.version:
+        # Edited between two pages: the chunk is the same, what stands around it may not be.
+        ranked = replace(ranked, window=None, merged=())
+    if ranked.window is not None:
+        _, start, end = ranked.window
         held = VersionRow.document_number == shown.document_number, VersionRow.version == passage.version
         text = session.scalar(select(func.substr(VersionRow.text, start + 1, end - start)).where(*held)) or ""
         passage = Passage(passage.collection, passage.document, passage.version, passage.chunk, start, end)

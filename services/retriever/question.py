@@ -79,7 +79,7 @@ class Question:
 class Ranked:
     """A place in the final order.  A score is None where that list does not hold the chunk.
 
-    ``window`` is the characters that a widened hit covers, ``merged`` the other chunks of
+    ``window`` is the version and its characters that a widened hit covers, ``merged`` the other chunks of
     the section that were found, ``duplicates`` the chunks that it stands for.
     """
 
@@ -88,7 +88,7 @@ class Ranked:
     dense: float | None
     sparse: float | None
     rerank: float | None = None
-    window: tuple[int, int] | None = None
+    window: tuple[str, int, int] | None = None
     merged: tuple[int, ...] = ()
     duplicates: tuple[int, ...] = ()
 

@@ -45,7 +45,7 @@ def reader(
         if question.shape.section_characters:
             numbers = sorted({held[it.chunk].document_number for it in shaped})
             placed = sections.sections_of(session, tenant, numbers)
-            shaped = _widened(shaped, placed, question)
+            shaped = _widened(shaped, placed, held, question)
         return shaped
 
     return read
@@ -68,13 +68,18 @@ def _collapsed(order: Sequence[Ranked], texts: dict[int, str], similarity: float
     return [replace(by_chunk[best], duplicates=tuple(others)) for best, *others in groups]
 
 
-def _widened(order: Sequence[Ranked], placed: dict[int, sections.Section], question: Question) -> list[Ranked]:
+def _widened(
+    order: Sequence[Ranked],
+    placed: dict[int, sections.Section],
+    held: dict[int, passages.Material],
+    question: Question,
+) -> list[Ranked]:
     by_chunk = {it.chunk: it for it in order if it.chunk in placed}
     windows = sections.widened(list(by_chunk), placed, question.top_k, question.shape.section_characters)
     return [
         replace(
             by_chunk[it.chunk],
-            window=(it.start, it.end),
+            window=(held[it.chunk].version, it.start, it.end),
             merged=it.merged,
             duplicates=tuple(other for chunk in (it.chunk, *it.merged) for other in by_chunk[chunk].duplicates),
         )

@@ -68,10 +68,10 @@ def test_passages_of_the_same_text_are_one_hit_that_names_the_others(reader):
     reader.settled()
     apart = reader.search("smoked herring with mustard")
     assert len(apart) == 5
-    one, *others = reader.search("smoked herring with mustard", collapse_duplicates=True)
-    assert {one.document, *(it.document for it in one.duplicates)} == {"a.txt", "b.txt", "c.txt"}
-    assert {hit.document for hit in others} == {"d.txt", "e.txt"}
-    for it in one.duplicates:
+    hits = reader.search("smoked herring with mustard", collapse_duplicates=True)
+    together = {frozenset({hit.document, *(it.document for it in hit.duplicates)}) for hit in hits}
+    assert together == {frozenset({"a.txt", "b.txt", "c.txt"}), frozenset({"d.txt"}), frozenset({"e.txt"})}
+    for it in (it for hit in hits for it in hit.duplicates):
         assert reader.text(it.document, it.version, it.start, it.end) == HERRING
     near, *rest = reader.search("smoked herring with mustard", collapse_duplicates=True, duplicate_similarity=0.6)
     assert len(near.duplicates) == 3
@@ -172,6 +172,27 @@ def test_a_page_shows_nothing_that_was_hidden_since(barrels):
     number = int(hidden[1:3])
     barrels.put(hidden, f"Herring number {number} lies in the barrel {number * 7}.", readers=["somebody-else"])
     assert [name for names, _ in turn for name in names] == [name for name in whole[10:] if name != hidden]
+
+
+def test_a_widened_hit_of_a_later_page_is_of_the_version_that_it_names(reader):
+    for name in ("a", "b"):
+        reader.put(f"{name}.md", f"# Log {name}\n\n{long_section(4)}\n\n## End\n\nThe zeppelin {name} lands.\n")
+    reader.settled()
+    asked = {"mode": pb.SEARCH_MODE_SPARSE, "expand_sections": True, "section_characters": 20000, "page_size": 1}
+    first = reader.answer("zeppelin paragraph", **asked)
+    # What stood at the end of the second document stands far behind it now.
+    for name in ("a", "b"):
+        reader.add(f"{name}.md", f"# Log {name}\n\n{long_section(4)}\n\n## End\n\nNew.\n\nThe zeppelin {name} lands.\n")
+    token, later = first.next_page_token, []
+    while token:
+        page = reader.answer("zeppelin paragraph", page_token=token, **asked)
+        later += page.hits
+        token = page.next_page_token
+    assert later
+    for hit in later:
+        assert hit.text
+        assert hit.version == reader.get(hit.document).serving_version
+        assert reader.text(hit.document, hit.version, hit.start, hit.end) == hit.text
 
 
 def test_a_page_token_belongs_to_its_request_and_its_caller(library, barrels):

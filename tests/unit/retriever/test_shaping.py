@@ -237,7 +237,7 @@ RANKED = st.builds(
     st.none() | st.floats(-1, 1),
     st.none() | st.floats(0, 50),
     st.none() | st.floats(-5, 5),
-    st.none() | st.tuples(st.integers(0, 9), st.integers(10, 99)),
+    st.none() | st.tuples(st.text(), st.integers(0, 9), st.integers(10, 99)),
     st.lists(st.integers(0, 99), max_size=3).map(tuple),
     st.lists(st.integers(0, 99), max_size=3).map(tuple),
 )
