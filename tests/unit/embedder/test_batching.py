@@ -248,7 +248,7 @@ async def test_what_would_be_answered_too_late_is_refused_at_once_by_what_stands
     await bench.queued()
     for late in (20.0, 100.0, 16.0 + 159):
         with pytest.raises(Failure) as refused:
-            await bench.submit(ADA, text(77), deadline=late)
+            await asyncio.wait_for(bench.submit(ADA, text(77), deadline=late), 5)
         assert refused.value.reason is Reason.EMBEDDING_QUEUE_FULL
         assert refused.value.retry_after_seconds == pytest.approx(160, rel=0.01)
     others = [bench.submit(ADA, text(77), deadline=500.0), bench.submit(ADA_ASKS, text(78), deadline=20.0)]
