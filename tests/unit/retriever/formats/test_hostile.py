@@ -43,6 +43,7 @@ async def test_a_hundred_hostile_files_of_every_class_fail_with_their_reasons():
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 async def test_five_hundred_hostile_files_fail_with_their_reasons():
     assert await all_fail(500) == set(BUILDERS)
 

@@ -37,6 +37,7 @@ def long_text(size_bytes):
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 async def test_two_hundred_megabytes_of_text_are_split_within_the_memory_of_their_child():
     text = long_text(200 * MEGABYTE)
     before = psutil.Process().memory_info().rss
@@ -53,6 +54,7 @@ async def test_two_hundred_megabytes_of_text_are_split_within_the_memory_of_thei
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 async def test_a_pdf_of_two_thousand_pages_is_read_within_the_memory_of_its_child():
     pages = [f"Page {n} of the log. " + f"Boat {n} has paid fourteen crowns to the keeper. " * 9 for n in range(2000)]
     raw = Raw(building.pdf(*pages), MediaType.PDF, "", 64 * MEGABYTE)
