@@ -4,5 +4,17 @@ from tests.fixtures_library import embedder_address, library, reader
 from tests.fixtures_stack import stack, user
 from tests.postgres import postgres, postgres_url
 from tests.s3 import bucket, s3
+from tests.weaviate import weaviate
 
-__all__ = ["bucket", "embedder_address", "library", "postgres", "postgres_url", "reader", "s3", "stack", "user"]
+__all__ = [
+    "bucket",
+    "embedder_address",
+    "library",
+    "postgres",
+    "postgres_url",
+    "reader",
+    "s3",
+    "stack",
+    "user",
+    "weaviate",
+]

@@ -22,8 +22,15 @@ class Library:
     """A retriever process.  It shares access (and its key file) with a stack, and an embedder with who gives one."""
 
     def __init__(
-        self, stack: Stack, data: Path, embedder_address: str, environment: Mapping[str, str] | None = None
+        self,
+        stack: Stack,
+        data: Path,
+        embedder_address: str,
+        environment: Mapping[str, str] | None = None,
+        *,
+        prelude: str = "",
     ) -> None:
+        """``prelude`` names a module of the tests that is imported in the retriever's process first."""
         data.mkdir(parents=True, exist_ok=True)
         self.stack = stack
         self.data = data
@@ -39,6 +46,7 @@ class Library:
                 **_QUICK,
                 **(environment or {}),
             },
+            prelude=prelude,
         ).start()
         self.process.keep_port()
         self._channel = grpc.insecure_channel(

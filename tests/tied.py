@@ -14,10 +14,12 @@ from services.chassis.processes import die_with_parent
 from tests.zygote import LOADED_BY_WORKERS, SERVICES, Forked, Zygote
 
 _SERVICE = """
+import importlib
 import runpy
 from services.chassis.processes import die_with_parent
 
 die_with_parent({parent})
+importlib.import_module("{prelude}")
 runpy.run_module("services.{name}", run_name="__main__", alter_sys=True)
 """
 
@@ -42,13 +44,13 @@ def start(
 def start_service(name: str, *, prelude: str = "", **options: Any) -> "subprocess.Popen[bytes] | Forked":
     """Start one of ours, as ``python -m services.NAME``, likewise; it asks the kernel by itself.
 
-    The light ones are forked from a process that has loaded them; ``prelude``, a module of the tests that is
-    imported first, is for these alone.
+    The light ones are forked from a process that has loaded them; ``prelude`` is a module of the tests that is
+    imported first.
     """
     if name in SERVICES:
         return _zygote().start(name, prelude=prelude, **options)
-    assert not prelude, f"{name} is not forked"
-    return subprocess.Popen([sys.executable, "-c", _SERVICE.format(parent=_parent(), name=name)], **options)
+    program = _SERVICE.format(parent=_parent(), name=name, prelude=prelude or "runpy")
+    return subprocess.Popen([sys.executable, "-c", program], **options)
 
 
 def start_forking_trainer(**options: Any) -> Forked:

@@ -262,7 +262,7 @@ class Reason(Enum):
     EMBEDDING_MODEL_CHANGED = Entry(
         Code.FAILED_PRECONDITION,
         "The collection {name} holds vectors of the model {pinned}; the embedder now serves {serving}. Vectors of two "
-        "models cannot be compared: serve the first one again, or put the documents into a new collection.",
+        "models cannot be compared: serve the first one again, or have the collection embedded anew by Reembed.",
         "trivium.retriever.v1.Collection",
     )
     FILTER_INVALID = Entry(Code.INVALID_ARGUMENT, "The filter on {name} cannot be applied: {problem}.")
@@ -279,6 +279,16 @@ class Reason(Enum):
     SOURCE_NOT_ALLOWED = Entry(Code.FAILED_PRECONDITION, "{uri} is not read from here: {problem}.")
     SOURCE_NOT_FOUND = Entry(Code.NOT_FOUND, "No source is named {name}.", "trivium.retriever.v1.Source")
     SOURCE_UNREADABLE = Entry(Code.FAILED_PRECONDITION, "{uri} could not be read: {problem}.")
+    COLLECTION_REEMBEDDING = Entry(
+        Code.FAILED_PRECONDITION,
+        "The collection {name} changes its embedding model now. Wait until it has it, or cancel that.",
+        "trivium.retriever.v1.Collection",
+    )
+    INDEX_NOT_VERIFIED = Entry(
+        Code.ABORTED,
+        "The new build in the index {index} holds other entries than the catalog ({found} of {wanted} chunks): the old one "
+        "goes on serving. Try again, and report it if it happens twice.",
+    )
     SPAN_OUT_OF_RANGE = Entry(
         Code.OUT_OF_RANGE, "Characters [{start}, {end}) are not all inside the version, which has {characters}."
     )

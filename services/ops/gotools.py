@@ -24,6 +24,8 @@ PROGRAMS = {
     "grpcurl": "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3",
     # An S3 server over a folder, for the tests of the registry's blobs.
     "versitygw": "github.com/versity/versitygw/cmd/versitygw@v1.8.0",
+    # The second index of the retriever; four minutes on two cores.
+    "weaviate-server": "github.com/weaviate/weaviate/cmd/weaviate-server@v1.39.0",
 }
 
 

@@ -18,6 +18,7 @@ from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey, once
 from services.chassis.nearest import nearest
 from services.retriever import holds
+from services.retriever.reembedding_state import Change, change_of
 from services.retriever.states import State
 from services.retriever.store import (
     ChunkRow,
@@ -41,6 +42,9 @@ class Collection:
     embedding_digest: str
     created_at: float
     etag: str
+    # Empty is the deployment's index.
+    index_kind: str = ""
+    change: Change | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +84,14 @@ class Collections:
             )
             session.add(row)
             session.flush()
-            return json.dumps(asdict(shown(row)))
+            return json.dumps(asdict(shown(session, row)))
 
         answer = await self._database.write(lambda session: once(session, key, lambda: effect(session)))
         return Collection(**json.loads(answer))
 
     async def get(self, tenant: str, collection: str) -> Collection:
         """The tenant's collection.  Raises COLLECTION_NOT_FOUND."""
-        return await self._database.read(lambda session: shown(require(session, tenant, collection)))
+        return await self._database.read(lambda session: shown(session, require(session, tenant, collection)))
 
     async def page(self, tenant: str, after: str, most: int) -> list[Collection]:
         """Collections by id, those behind ``after``."""
@@ -97,7 +101,7 @@ class Collections:
             .order_by(CollectionRow.collection)
             .limit(most)
         )
-        return await self._database.read(lambda session: [shown(row) for row in session.scalars(query)])
+        return await self._database.read(lambda session: [shown(session, row) for row in session.scalars(query)])
 
     async def update(self, tenant: str, collection: str, description: str, etag: str) -> Collection:
         """Another description.  Raises COLLECTION_NOT_FOUND and ETAG_MISMATCH."""
@@ -109,7 +113,7 @@ class Collections:
                 raise Failure(Reason.ETAG_MISMATCH, name=collection, etag=_etag(row), field="etag")
             row.description = description
             row.revision += 1
-            return shown(row)
+            return shown(session, row)
 
         return await self._database.write(change)
 
@@ -161,9 +165,18 @@ class Collections:
         return await self._database.read(lambda session: require(session, tenant, collection).number)
 
 
-def shown(row: CollectionRow) -> Collection:
+def shown(session: Session, row: CollectionRow) -> Collection:
     """The domain's view of a row."""
-    return Collection(row.tenant, row.collection, row.description, row.embedding_digest, row.created_at, _etag(row))
+    return Collection(
+        tenant=row.tenant,
+        collection=row.collection,
+        description=row.description,
+        embedding_digest=row.embedding_digest,
+        created_at=row.created_at,
+        etag=_etag(row),
+        index_kind=row.index_kind,
+        change=change_of(session, row.number),
+    )
 
 
 def _etag(row: CollectionRow) -> str:

@@ -6,6 +6,7 @@ from typing import ClassVar
 from pydantic import Field, SecretStr
 
 from services.chassis.config import ServiceSettings, environment
+from services.retriever.index_places import Kind
 
 
 class RetrieverSettings(ServiceSettings):
@@ -28,6 +29,14 @@ class RetrieverSettings(ServiceSettings):
     parse_memory_bytes: int = Field(default=2 * 1024**3, ge=256 * 1024**2)
     # What a converted document's text may grow to.
     max_document_characters: int = Field(default=64 * 1024**2, ge=1)
+    # Where collections are indexed that nobody moved; the catalog is the truth in either case.
+    index: Kind = Kind.EMBEDDED
+    # A Weaviate server, for instance http://weaviate:8080; its gRPC port is on the same host.
+    weaviate_url: str = ""
+    weaviate_grpc_port: int = Field(default=50051, ge=1, le=65535)
+    weaviate_api_key: SecretStr = SecretStr("")
+    # In the embedded index collections of more chunks than this are searched by HNSW, the others exactly.
+    exact_chunks: int = Field(default=200_000, ge=0)
     # Vectors that are kept in memory for search; collections beyond are read again when asked.
     vector_cache_bytes: int = Field(default=512 * 1024**2, ge=0)
     # Each arm's list before fusion: at least this long.

@@ -7,11 +7,12 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class EncoderFacts:
-    """The model that serves now."""
+    """A model that serves now."""
 
     digest: str
     dimensions: int
     max_tokens: int
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,15 @@ class Embeddings(Protocol):
 
     All raise PEER_UNAVAILABLE (or another failure of code UNAVAILABLE) while there is no embedder.
     """
+
+    def of(self, digest: str) -> "Embeddings":
+        """The same embedder, asked for the model with this digest; empty is the default.
+
+        Where it serves none of this digest, the default answers, and says that it is the default.
+        """
+
+    async def find(self, model: str) -> EncoderFacts:
+        """The model of this name or digest.  Raises EMBEDDING_MODEL_NOT_FOUND with those that there are."""
 
     async def facts(self) -> EncoderFacts:
         """The model that serves."""

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Exists, delete, insert, or_, select
 from sqlalchemy.orm import Session
 
 from services.retriever.states import State
-from services.retriever.store import ChunkRow, DocumentRow, HoldRow, VectorRow
+from services.retriever.store import ChunkRow, DocumentRow, HoldRow, NewChunkRow, ReembeddingRow, VectorRow
 
 T = TypeVar("T")
 _BATCH = 500
@@ -85,7 +85,8 @@ def sweep(session: Session) -> None:
     """At start: forget what has no reason; tenants with work to do keep theirs."""
     busy = select(DocumentRow.tenant).where(DocumentRow.state.in_(State.unfinished()))
     session.execute(delete(HoldRow).where(HoldRow.holder == _QUEUE, HoldRow.tenant.not_in(busy)))
-    session.execute(delete(VectorRow).where(VectorRow.tenant.not_in(busy), ~_used()))
+    changing = select(ReembeddingRow.tenant).where(ReembeddingRow.running)
+    session.execute(delete(VectorRow).where(VectorRow.tenant.not_in(busy.union(changing)), ~_used()))
 
 
 def _of(tenant: str, holder: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
@@ -110,10 +111,10 @@ def _unused(session: Session, tenant: str, digests: Sequence[bytes]) -> Iterator
 
 
 def _used() -> ColumnElement[bool]:
-    return or_(_reason(ChunkRow), _reason(HoldRow))
+    return or_(_reason(ChunkRow), _reason(HoldRow), _reason(NewChunkRow))
 
 
-def _reason(rows: type[ChunkRow] | type[HoldRow]) -> Exists:
+def _reason(rows: type[ChunkRow] | type[HoldRow] | type[NewChunkRow]) -> Exists:
     found = select(rows.tenant).where(rows.tenant == VectorRow.tenant, rows.text_digest == VectorRow.text_digest)
     return found.correlate(VectorRow).exists()
 

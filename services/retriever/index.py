@@ -4,7 +4,8 @@ Invariant: statistics of keywords (document count, mean length, frequencies) are
 one collection: in a shared table another collection, or tenant, would move the scores.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+import hashlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,7 +27,9 @@ class Entry:
 class Index(Protocol):
     """Keyword and vector search over chunks.  All methods block; collections are numbers of the catalog.
 
-    ``allowed`` restricts a search to these chunks before, not after, the best are taken.
+    ``allowed`` restricts a search to these chunks before, not after, the best are taken.  Ties go by chunk.  A method
+    may raise PEER_UNAVAILABLE where the index is a server; a change that raised it may be there in part, and is whole
+    when its chunks were removed and the change is repeated.
     """
 
     def replace(self, collection: int, add: Sequence[Entry], remove: Sequence[int]) -> None:
@@ -53,3 +56,11 @@ class Index(Protocol):
 
     def similarities(self, collection: int, vector: Vector, chunks: Collection[int]) -> Mapping[int, float]:
         """Cosine of just these chunks, those it holds."""
+
+    def digest(self, collection: int) -> str:
+        """What it really holds, as one SHA-256: chunks, the words that are looked for, and vectors, read back."""
+
+
+def collective(digests: Iterable[bytes]) -> str:
+    """One digest of a set of entries', whatever their order."""
+    return hashlib.sha256(b"".join(sorted(digests))).hexdigest()

@@ -19,17 +19,17 @@ from services.retriever.conversion import Conversions
 from services.retriever.embeddings import Embeddings
 from services.retriever.flights import Flights
 from services.retriever.gates import Gates
-from services.retriever.index import Index
 from services.retriever.ingestion_queue import Job, Queue
 from services.retriever.languages import Languages
 from services.retriever.layout import Layout, unpacked
 from services.retriever.parsing import Parser
 from services.retriever.publishing import Finished, Publisher, VectorsMissing, text_digest
+from services.retriever.routing import Router
 
 T = TypeVar("T")
 ActingFor = Callable[[str], AbstractAsyncContextManager[object]]
 # Failures of peers, as the domain sees them; raised by what ``acting_for`` and ``Embeddings`` do.
-_WAIT_FOR = {Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.UNAUTHENTICATED, Code.RESOURCE_EXHAUSTED}
+WAIT_FOR = {Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.UNAUTHENTICATED, Code.RESOURCE_EXHAUSTED}
 _FIRST_RETRY_SECONDS = 0.2
 # [CLS] and [SEP].
 _SPECIAL_TOKENS = 2
@@ -44,7 +44,7 @@ class Tools:
     publisher: Publisher
     parser: Parser
     embeddings: Embeddings
-    index: Index
+    index: Router
     gates: Gates
     changes: Changes
     acting_for: ActingFor
@@ -98,10 +98,13 @@ class Ingestion:
             async with tools.acting_for(job.tenant):
                 await self._ingest(job)
         except Failure as failure:
-            tools.report("document_waits" if failure.code in _WAIT_FOR else "document_failed", job, failure)
-            if failure.code in _WAIT_FOR:
+            tools.report("document_waits" if failure.code in WAIT_FOR else "document_failed", job, failure)
+            if failure.code in WAIT_FOR:
                 await tools.queue.put_back(job, f"Waits: {failure.sentence}")
                 return False
+            if _outdated(job, failure):
+                await tools.queue.put_back(job, "")
+                return True
             await tools.queue.fail(job, failure)
         finally:
             tools.changes.tell(job.collection_number)
@@ -109,22 +112,30 @@ class Ingestion:
 
     async def _ingest(self, claimed: Job) -> None:
         job = await self._read(claimed) if claimed.unread else claimed
-        if job is None:
+        finished = None if job is None else await self.finished(job)
+        if job is None or finished is None:
             return
-        facts = await self.tools.embeddings.facts()
-        budget = Budget.within(facts.max_tokens, self.pace.max_chunk_tokens, _SPECIAL_TOKENS)
-        layout = await self._layout(job)
-        if layout is None:
-            return
-        title, chunks = await self._split(job, layout.outline, budget)
-        amiss = await self._languages.notice(job.text, facts.digest, self.tools.embeddings)
-        notices = " ".join(filter(None, [layout.notice, amiss]))
-        finished = Finished(title or job.document, tuple(chunks), facts.digest, layout.pages, notices)
-        by_digest = {text_digest(chunk.indexed_text): chunk.indexed_text for chunk in chunks}
-        while await self._embed(job, facts.digest, by_digest):
+        by_digest = {text_digest(chunk.indexed_text): chunk.indexed_text for chunk in finished.chunks}
+        while await self._embed(job, finished.model_digest, by_digest):
             with suppress(VectorsMissing):
                 await self._publish(job, finished)
                 return
+
+    async def finished(self, job: Job) -> Finished | None:
+        """The chunks of a job under the model that it is for, whose vectors are yet to come; None when it is not wanted.
+
+        Raises PEER_UNAVAILABLE.
+        """
+        embeddings = self.tools.embeddings.of(job.pinned_digest)
+        facts = await embeddings.facts()
+        budget = Budget.within(facts.max_tokens, self.pace.max_chunk_tokens, _SPECIAL_TOKENS)
+        layout = await self._layout(job)
+        if layout is None:
+            return None
+        title, chunks = await self._split(job, layout.outline, budget)
+        amiss = await self._languages.notice(job.text, facts.digest, embeddings)
+        notices = " ".join(filter(None, [layout.notice, amiss]))
+        return Finished(title or job.document, tuple(chunks), facts.digest, layout.pages, notices)
 
     async def _read(self, job: Job) -> Job | None:
         """Convert the document's bytes to its newest version; None when the job is no longer wanted."""
@@ -169,16 +180,16 @@ class Ingestion:
         measured = Measured()
         # In threads: a long document has a hundred thousand units, and the loop answers searches meanwhile.
         while True:
-            await self._measure(measured, await asyncio.to_thread(texts_to_measure, job.text, outline, title))
+            await self._measure(job, measured, await asyncio.to_thread(texts_to_measure, job.text, outline, title))
             finer = await asyncio.to_thread(refined, job.text, outline, measured, budget)
             if finer is outline:
                 return title, await asyncio.to_thread(chunked, job.text, outline, title, measured, budget)
             outline = finer
 
-    async def _measure(self, measured: Measured, texts: list[str]) -> None:
+    async def _measure(self, job: Job, measured: Measured, texts: list[str]) -> None:
         missing = measured.missing(texts)
         if missing:
-            counts = await self.tools.embeddings.count(missing)
+            counts = await self.tools.embeddings.of(job.pinned_digest).count(missing)
             measured.tokens.update(zip(missing, counts, strict=True))
 
     async def _embed(self, job: Job, model_digest: str, by_digest: Mapping[bytes, str]) -> bool:
@@ -204,7 +215,7 @@ class Ingestion:
 
     async def _compute(self, job: Job, model_digest: str, batch: Mapping[bytes, str]) -> bool:
         """Vectors of these texts into the catalog; False when the job is no longer wanted."""
-        vectors = await self.tools.embeddings.documents(list(batch.values()))
+        vectors = await self.tools.embeddings.of(job.pinned_digest).documents(list(batch.values()))
         if vectors.digest != model_digest:
             # The embedder was restarted with another model since we asked: begin again with that one.
             raise Failure(Reason.PEER_UNAVAILABLE, service="embedder")
@@ -217,8 +228,15 @@ class Ingestion:
         """Catalog first, then the index, with searches kept out in between; a kill there is mended at the start."""
         tools = self.tools
         async with tools.gates.change(job.collection_number):
+            await tools.blocking(tools.index.require, job.collection_number)
             swap = await tools.publisher.publish(job, finished)
             if swap is None:
                 return
             await tools.blocking(tools.index.replace, job.collection_number, swap.add, swap.remove)
         tools.report("document_ready", job, None)
+
+
+def _outdated(job: Job, failure: Failure) -> bool:
+    """Whether the collection got its model, or another one, while the job ran: then it begins again under that."""
+    changed = failure.reason is Reason.EMBEDDING_MODEL_CHANGED
+    return changed and failure.variables.get("pinned") != job.pinned_digest

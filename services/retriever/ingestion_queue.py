@@ -106,6 +106,11 @@ def _claim(session: Session, tenant: str) -> Job | None:
     version = None if row.source_parts else session.get_one(VersionRow, (row.number, row.newest_version))
     if version is not None:
         version.state = State.RUNNING
+    return job_of(row, collection, version, pinned_digest=collection.embedding_digest)
+
+
+def job_of(row: DocumentRow, collection: CollectionRow, version: VersionRow | None, *, pinned_digest: str) -> Job:
+    """The job of making this version of the document searchable, by the model with this digest; None: yet to be read."""
     return Job(
         tenant=row.tenant,
         collection=collection.collection,
@@ -117,7 +122,7 @@ def _claim(session: Session, tenant: str) -> Job | None:
         text="" if version is None else version.text,
         markdown=row.media_type == MediaType.MARKDOWN,
         given_title=row.given_title,
-        pinned_digest=collection.embedding_digest,
+        pinned_digest=pinned_digest,
         layout=None if version is None else version.layout,
         unread=version is None,
     )

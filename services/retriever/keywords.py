@@ -60,6 +60,10 @@ def keyword_text(text: str) -> str:
     return " ".join(_words(_compounds(text), stored=True))
 
 
+# From here on, words that most chunks hold are left out of a search.
+_MANY_CHUNKS = 1000
+
+
 def words(question: str) -> tuple[str, ...]:
     """The distinct words of a question in order, the first 64; those that hold it together only if there are no others.
 
@@ -142,3 +146,11 @@ def _ends(word: str) -> Iterator[str]:
         for at in range(_SHORTEST_PART, len(word) - _SHORTEST_PART + 1):
             yield word[:at]
             yield word[at:]
+
+
+def most_holders(chunks: int) -> int | None:
+    """In how many of a collection's chunks a word may be and still tell them apart; None in a small collection.
+
+    The others add nothing to BM25 (FTS5 cuts their weight to a millionth) and take most of its time.
+    """
+    return chunks // 2 if chunks >= _MANY_CHUNKS else None

@@ -30,35 +30,68 @@ _AWAY = frozenset({Code.UNAVAILABLE, Code.UNKNOWN, Code.CANCELLED})
 class RemoteEmbeddings:
     """Implements :class:`services.retriever.embeddings.Embeddings`."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, digest: str = "", names: dict[str, str] | None = None) -> None:
+        self._channel = channel
         self._stub: embedder_pb2_grpc.EmbedderServiceAsyncStub = embedder_pb2_grpc.EmbedderServiceStub(channel)
+        self._digest = digest
+        # Of models by digest, as they were listed last; the same for every model of this embedder.
+        self._names: dict[str, str] = {} if names is None else names
+
+    def of(self, digest: str) -> "RemoteEmbeddings":
+        """As the Protocol says."""
+        return RemoteEmbeddings(self._channel, digest, self._names)
+
+    async def find(self, model: str) -> EncoderFacts:
+        """As the Protocol says."""
+        models = await self._models()
+        for found in models:
+            if model in (found.name, found.digest):
+                return found
+        known = ", ".join(found.name for found in models)
+        raise Failure(Reason.EMBEDDING_MODEL_NOT_FOUND, name=model, known=known, field="model")
 
     async def facts(self) -> EncoderFacts:
         """As the Protocol says."""
+        models = await self._models()
+        return next((found for found in models if found.digest == self._digest), models[0])
+
+    async def _models(self) -> list[EncoderFacts]:
+        """The models, the default first; never none."""
         with failures(_EMBEDDER):
             answer = await self._stub.ListEmbeddingModels(pb.ListEmbeddingModelsRequest())
         if not answer.models:
             raise _away(_EMBEDDER)
-        model = answer.models[0]
-        return EncoderFacts(model.digest, model.dimensions, model.max_tokens)
+        models = [EncoderFacts(it.digest, it.dimensions, it.max_tokens, it.model) for it in answer.models]
+        self._names.clear()
+        # The default needs no name, and under none it answers whichever it is.
+        self._names.update({it.digest: it.name for it in models[1:]} | {models[0].digest: ""})
+        return models
+
+    async def _name(self) -> str:
+        """What to call the model that is asked for."""
+        if self._digest and self._digest not in self._names:
+            await self._models()
+        return self._names.get(self._digest, "")
 
     async def count(self, texts: Sequence[str]) -> list[int]:
         """As the Protocol says."""
         counts: list[int] = []
+        name = await self._name()
         for batch in _batches(texts, _MOST_COUNTED):
             # The empty text is the special tokens alone.
             with failures(_EMBEDDER):
-                answer = await self._stub.CountTokens(pb.CountTokensRequest(texts=["", *batch]))
+                answer = await self._stub.CountTokens(pb.CountTokensRequest(model=name, texts=["", *batch]))
             special, *whole = answer.token_counts
             counts += [max(0, tokens - special) for tokens in whole]
         return counts
 
     async def documents(self, texts: Sequence[str]) -> Vectors:
         """As the Protocol says."""
+        name = await self._name()
 
         async def requests() -> AsyncIterator[pb.EmbedStreamRequest]:
             for batch in _batches(texts, _MOST_EMBEDDED):
-                yield pb.EmbedStreamRequest(request=_request(batch, pb.TEXT_ROLE_DOCUMENT))
+                yield pb.EmbedStreamRequest(request=_request(batch, pb.TEXT_ROLE_DOCUMENT, name))
 
         digests: set[str] = set()
         packed: list[bytes] = []
@@ -69,13 +102,18 @@ class RemoteEmbeddings:
                 packed += _rows(answer.response.embeddings)
         if len(digests) != 1 or len(packed) != len(texts):
             # It went away, or came back with another model, between two batches: the next try sees one of them.
+            self._names.clear()
             raise _away(_EMBEDDER)
         return Vectors(digests.pop(), tuple(packed))
 
     async def queries(self, texts: Sequence[str]) -> Vectors:
         """As the Protocol says."""
+        name = await self._name()
         with failures(_EMBEDDER):
-            answer = await self._stub.Embed(_request(texts, pb.TEXT_ROLE_QUERY))
+            answer = await self._stub.Embed(_request(texts, pb.TEXT_ROLE_QUERY, name))
+        if self._digest not in ("", answer.model_digest) and self._names.pop(self._digest, None) is not None:
+            # Another model bears the name, or is the default, since we looked: look once more.
+            return await self.queries(texts)
         return Vectors(answer.model_digest, tuple(_rows(answer.embeddings)))
 
     async def rerank(self, query: str, passages: Sequence[str]) -> list[float]:
@@ -85,8 +123,8 @@ class RemoteEmbeddings:
         return list(answer.scores)
 
 
-def _request(texts: Sequence[str], role: pb.TextRole.ValueType) -> pb.EmbedRequest:
-    return pb.EmbedRequest(texts=texts, role=role, dtype=tensor_pb2.DTYPE_FLOAT16)
+def _request(texts: Sequence[str], role: pb.TextRole.ValueType, model: str) -> pb.EmbedRequest:
+    return pb.EmbedRequest(model=model, texts=texts, role=role, dtype=tensor_pb2.DTYPE_FLOAT16)
 
 
 def _rows(tensor: tensor_pb2.Tensor) -> list[bytes]:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection as AnyOf
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
@@ -78,7 +79,7 @@ class Publisher:
     async def unknown(self, job: Job, model_digest: str, digests: AnyOf[bytes]) -> set[bytes]:
         """Which of the digests have no vector of this model yet."""
         return await self._database.read(
-            lambda session: set(digests) - set(_vectors(session, job.tenant, model_digest, list(digests)))
+            lambda session: set(digests) - set(vectors_of(session, job.tenant, model_digest, list(digests)))
         )
 
     async def keep(self, job: Job, model_digest: str, vectors: Mapping[bytes, bytes]) -> bool:
@@ -104,7 +105,7 @@ class VectorsMissing(Exception):
 def _keep(session: Session, job: Job, model_digest: str, vectors: Mapping[bytes, bytes]) -> bool:
     wanted = still_wanted(session, job)
     row = session.get(DocumentRow, job.document_number)
-    known = _vectors(session, job.tenant, model_digest, list(vectors))
+    known = vectors_of(session, job.tenant, model_digest, list(vectors))
     fresh = [
         {"tenant": job.tenant, "model_digest": model_digest, "text_digest": digest, "vector": vector}
         for digest, vector in vectors.items()
@@ -134,14 +135,14 @@ def _publish(session: Session, job: Job, finished: Finished) -> Swap | None:
         raise model_changed(collection, finished.model_digest)
     numbered = dict(zip(chunk_ids(job, finished.chunks), finished.chunks, strict=True))
     digests = {number: text_digest(chunk.indexed_text) for number, chunk in numbered.items()}
-    vectors = _vectors(session, job.tenant, finished.model_digest, list(set(digests.values())))
+    vectors = vectors_of(session, job.tenant, finished.model_digest, list(set(digests.values())))
     if len(vectors) < len(set(digests.values())):
         raise VectorsMissing
     mine = ChunkRow.document_number == row.number
     held = session.execute(select(ChunkRow.chunk, ChunkRow.text_digest).where(mine))
     former: dict[int, bytes] = {row.chunk: row.text_digest for row in held}
     session.execute(delete(ChunkRow).where(mine))
-    rows = [_row(job, number, chunk, digests[number], finished.pages) for number, chunk in numbered.items()]
+    rows = chunk_rows(job, finished)
     if rows:
         session.execute(insert(ChunkRow), rows)
     collection.embedding_digest = finished.model_digest
@@ -169,7 +170,13 @@ def _serve(session: Session, row: DocumentRow, job: Job, finished: Finished) -> 
     row.chunks_reused = len(finished.chunks) - row.chunks_embedded
 
 
-def _row(job: Job, number: int, chunk: Chunk, digest: bytes, pages: Sequence[int]) -> dict[str, object]:
+def chunk_rows(job: Job, finished: Finished) -> list[dict[str, Any]]:
+    """The rows of a version's chunks."""
+    numbered = zip(chunk_ids(job, finished.chunks), finished.chunks, strict=True)
+    return [_row(job, number, it, text_digest(it.indexed_text), finished.pages) for number, it in numbered]
+
+
+def _row(job: Job, number: int, chunk: Chunk, digest: bytes, pages: Sequence[int]) -> dict[str, Any]:
     return {
         "chunk": number,
         "tenant": job.tenant,
@@ -187,7 +194,7 @@ def _row(job: Job, number: int, chunk: Chunk, digest: bytes, pages: Sequence[int
     }
 
 
-def _vectors(session: Session, tenant: str, model_digest: str, digests: Sequence[bytes]) -> dict[bytes, bytes]:
+def vectors_of(session: Session, tenant: str, model_digest: str, digests: Sequence[bytes]) -> dict[bytes, bytes]:
     """The tenant's vectors for these digests, those that it has."""
     found: dict[bytes, bytes] = {}
     for first in range(0, len(digests), _BATCH):

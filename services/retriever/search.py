@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
@@ -26,6 +28,18 @@ from services.retriever.store import CollectionRow
 # Looked further by so much where passages may fall together, up to this.
 _FURTHER = 4
 _DEEPEST = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionVectors:
+    """A vector a query, [dimensions] each, and the model that they are of."""
+
+    digest: str
+    each: list[Vector]
+
+
+class _ModelMoved(Exception):
+    """The collection changed its embedding model between question and answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +64,14 @@ class Search:
         """
         _check(question)
         watch = Stopwatch()
+        while True:
+            try:
+                return await self._search(tenant, question, watch)
+            except _ModelMoved:
+                # The collection changed over to another embedding model meanwhile: ask that one.
+                continue
+
+    async def _search(self, tenant: str, question: Question, watch: Stopwatch) -> Found:
         rows = await self.database.read(
             lambda session: [catalog.require(session, tenant, name) for name in question.collections]
         )
@@ -74,7 +96,7 @@ class Search:
         tenant: str,
         question: Question,
         numbers: list[int],
-        vectors: list[Vector] | None,
+        vectors: QuestionVectors | None,
         watch: Stopwatch,
     ) -> Scores:
         """What the reranker says of the best.
@@ -90,26 +112,30 @@ class Search:
         with watch.stage("rerank"):
             return await self.reranker.scores(question.queries[0], texts)
 
-    async def _vectors(self, question: Question, rows: list[CollectionRow]) -> list[Vector] | None:
-        """A vector a query, [dimensions] each; None when vectors are not asked for or there is nothing to compare."""
+    async def _vectors(self, question: Question, rows: list[CollectionRow]) -> QuestionVectors | None:
+        """A vector a query; None when vectors are not asked for or there is nothing to compare."""
         pinned = [row for row in rows if row.embedding_digest]
         if question.mode is Mode.SPARSE or not pinned:
             return None
-        answer = await self.embeddings.queries(question.queries)
+        answer = await self.embeddings.of(pinned[0].embedding_digest).queries(question.queries)
         for row in pinned:
             if row.embedding_digest != answer.digest:
                 raise model_changed(row, answer.digest)
-        return [np.frombuffer(packed, dtype="<f2").astype(np.float32) for packed in answer.packed]
+        each = [np.frombuffer(packed, dtype="<f2").astype(np.float32) for packed in answer.packed]
+        return QuestionVectors(answer.digest, each)
 
     async def _lists(
-        self, question: Question, numbers: list[int], vectors: list[Vector] | None, watch: Stopwatch
+        self, question: Question, numbers: list[int], vectors: QuestionVectors | None, watch: Stopwatch
     ) -> list[arms.Lists]:
+        await self.database.read(lambda session: _require_model(session, numbers, vectors))
         allowed = await self.database.read(lambda session: selecting.allowed(session, numbers, question))
         depth = max(self.depth, question.top_k)
         if question.shape.looks_further:
             depth = max(depth, min(_FURTHER * depth, _DEEPEST))
         sought = arms.Sought(allowed, depth, keywords=question.mode is not Mode.DENSE)
-        lists: list[arms.Lists] = await self.blocking(arms.look, self.index, question.queries, vectors, sought, watch)
+        lists: list[arms.Lists] = await self.blocking(
+            arms.look, self.index, question.queries, vectors and vectors.each, sought, watch
+        )
         return lists
 
     async def _page(self, tenant: str, question: Question, order: Sequence[Ranked]) -> Found:
@@ -130,6 +156,15 @@ class Search:
         most = question.paging.size or len(order)
         tests = selecting.document_tests(question)
         return await self.database.read(lambda session: passages.hits(session, tenant, order, tests, most))
+
+
+def _require_model(session: Session, numbers: Sequence[int], vectors: QuestionVectors | None) -> None:
+    """Inside the gate, where nothing moves: the vectors are of the model that the collections have now."""
+    if vectors is None:
+        return
+    query = select(CollectionRow.embedding_digest).where(CollectionRow.number.in_(numbers))
+    if set(session.scalars(query)) - {"", vectors.digest}:
+        raise _ModelMoved
 
 
 def _check(question: Question) -> None:

@@ -17,7 +17,7 @@ from services.retriever.verbs import Verbs
 
 _WRITES = (
     "CreateCollection", "UpdateCollection", "DeleteCollection", "PutDocument", "UploadDocument", "DeleteDocument",
-    "IngestSource", "CancelSource", "DeleteSource", "Reembed",
+    "IngestSource", "CancelSource", "DeleteSource", "Reembed", "CancelReembedding", "Reindex",
 )  # fmt: skip
 
 POLICIES = {name: MethodPolicy(roles=WRITERS) for name in _WRITES}
@@ -157,4 +157,19 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         return pb.DeleteSourceResponse(documents=documents)
 
     Summarize = unimplemented("summaries of a whole collection")
-    Reembed = unimplemented("another embedding model for a collection; put the documents into a new one")
+
+    async def Reembed(self, request: pb.ReembedRequest, context: Any) -> pb.ReembedResponse:
+        changing = await self._do.reembedding.start(wire.tenant(), request.collection, request.model)
+        return pb.ReembedResponse(collection=wire.collection(changing))
+
+    async def CancelReembedding(
+        self, request: pb.CancelReembeddingRequest, context: Any
+    ) -> pb.CancelReembeddingResponse:
+        left = await self._do.reembedding.cancel(wire.tenant(), request.collection)
+        return pb.CancelReembeddingResponse(collection=wire.collection(left))
+
+    async def Reindex(self, request: pb.ReindexRequest, context: Any) -> AsyncIterator[pb.ReindexResponse]:
+        kind = wire.index_kind(request.index)
+        async with aclosing(self._do.reindexing.reindex(wire.tenant(), request.collection, kind)) as reports:
+            async for report in reports:
+                yield wire.index_progress(report)

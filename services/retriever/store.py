@@ -63,6 +63,11 @@ class CollectionRow(Base):
     # Of the last change of one of its documents.
     change_sequence: Mapped[int] = mapped_column(_Number, default=0)
     created_at: Mapped[float] = mapped_column(Float)
+    # Which index it is in, of ``index_places.Kind``; empty is the deployment's.
+    index_kind: Mapped[str] = mapped_column(String(16), default="", server_default="")
+    # The build of its index that serves, and how many were ever begun.
+    index_build: Mapped[int] = mapped_column(_Number, default=0, server_default="0")
+    index_builds: Mapped[int] = mapped_column(_Number, default=0, server_default="0")
 
 
 class DocumentRow(Base):
@@ -221,6 +226,66 @@ class ChunkRow(Base):
     # Counted from 1; 0 where the document has no pages.
     first_page: Mapped[int] = mapped_column(_Number, default=0, server_default="0")
     last_page: Mapped[int] = mapped_column(_Number, default=0, server_default="0")
+    text_digest: Mapped[bytes] = mapped_column(LargeBinary(32))
+
+
+class ReembeddingRow(Base):
+    """A change of a collection's embedding model: under way, or why it came to nothing."""
+
+    __tablename__ = "reembeddings"
+    collection_number: Mapped[int] = mapped_column(
+        _Number, ForeignKey("collections.number", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    tenant: Mapped[str] = mapped_column(String(128))
+    model: Mapped[str] = mapped_column(String(128))
+    model_digest: Mapped[str] = mapped_column(String(80))
+    dimensions: Mapped[int] = mapped_column(_Number)
+    running: Mapped[bool] = mapped_column(Boolean)
+    # Why it waits, or failed.
+    reason: Mapped[str] = mapped_column(Text, default="")
+    # Of the index that is built for it; 0 before there is one.
+    build: Mapped[int] = mapped_column(_Number, default=0)
+    started_at: Mapped[float] = mapped_column(Float)
+
+
+class ReembeddedRow(Base):
+    """A document that has its chunks under the new model: those of this version, under this title."""
+
+    __tablename__ = "reembedded_documents"
+    document_number: Mapped[int] = mapped_column(
+        _Number, ForeignKey("documents.number", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    collection_number: Mapped[int] = mapped_column(
+        _Number, ForeignKey("reembeddings.collection_number", ondelete="CASCADE"), index=True
+    )
+    version: Mapped[str] = mapped_column(String(64))
+    title: Mapped[str] = mapped_column(String(512))
+    chunks: Mapped[int] = mapped_column(_Number)
+
+
+class NewChunkRow(Base):
+    """A chunk under the new model, beside those that serve; columns as in :class:`ChunkRow`."""
+
+    __tablename__ = "reembedded_chunks"
+    __table_args__ = (
+        Index("ix_reembedded_chunks_document", "document_number"),
+        Index("ix_reembedded_chunks_vector", "tenant", "text_digest"),
+        Index("ix_reembedded_chunks_collection", "collection_number"),
+    )
+    chunk: Mapped[int] = mapped_column(_Number, primary_key=True, autoincrement=False)
+    tenant: Mapped[str] = mapped_column(String(128))
+    collection_number: Mapped[int] = mapped_column(_Number)
+    document_number: Mapped[int] = mapped_column(
+        _Number, ForeignKey("reembedded_documents.document_number", ondelete="CASCADE")
+    )
+    version: Mapped[str] = mapped_column(String(64))
+    start: Mapped[int] = mapped_column(_Number)
+    end: Mapped[int] = mapped_column(_Number)
+    text: Mapped[str] = mapped_column(Text)
+    context: Mapped[str] = mapped_column(Text)
+    heading_path_json: Mapped[str] = mapped_column(Text)
+    first_page: Mapped[int] = mapped_column(_Number, default=0)
+    last_page: Mapped[int] = mapped_column(_Number, default=0)
     text_digest: Mapped[bytes] = mapped_column(LargeBinary(32))
 
 

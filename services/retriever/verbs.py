@@ -6,32 +6,39 @@ workers end before what they write to is closed.
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from services.chassis.database import Database, open_database
-from services.chassis.errors import Failure
+from services.chassis.errors import Code, Failure
 from services.chassis.runtime import Runtime
 from services.retriever import catalog, parsing
+from services.retriever.building import Builder
 from services.retriever.catalog import Collections
 from services.retriever.changes import Changes
 from services.retriever.config import RetrieverSettings
 from services.retriever.conversion import Conversions
 from services.retriever.documents import Documents
 from services.retriever.gates import Gates
-from services.retriever.index_embedded import EmbeddedIndex
+from services.retriever.index_places import Kind
+from services.retriever.indexes import opened_indexes
 from services.retriever.ingestion import Ingestion, Pace, Tools
 from services.retriever.ingestion_queue import Job, Queue
 from services.retriever.intake import Intake
+from services.retriever.mending import Mending
 from services.retriever.pages import Pages
 from services.retriever.peers import RemoteEmbeddings
 from services.retriever.publishing import Publisher
+from services.retriever.reembedding import Reembedding
+from services.retriever.reindexing import Reindexing
 from services.retriever.removal import Removal
 from services.retriever.repair import repair
 from services.retriever.reranking import Reranker
+from services.retriever.routing import Router
 from services.retriever.search import Search
 from services.retriever.source_readers import open_sources
 from services.retriever.sources import Sources
@@ -49,6 +56,8 @@ class Verbs:
     watching: Watching
     search: Search
     sources: Sources
+    reembedding: Reembedding
+    reindexing: Reindexing
     dense_weight: float
 
 
@@ -62,7 +71,7 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
         database = await stack.enter_async_context(
             open_database(settings.database_url, "services.retriever.migrations")
         )
-        index = await stack.enter_async_context(_index(runtime, settings, database))
+        router = await stack.enter_async_context(_router(runtime, settings, database))
         parser = await stack.enter_async_context(parsing.opened(limits))
         tools = Tools(
             queue=Queue(database),
@@ -70,7 +79,7 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
             publisher=Publisher(database),
             parser=parser,
             embeddings=RemoteEmbeddings(runtime.channel("embedder")),
-            index=index,
+            index=router,
             gates=Gates(),
             changes=Changes(),
             acting_for=runtime.acting_for,
@@ -79,12 +88,17 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
         )
         ingestion = await stack.enter_async_context(_ingesting(runtime, settings, tools))
         page_key = await database.write(catalog.page_key)
+        mending = _mending(runtime, settings, database, tools, ingestion)
+        await stack.enter_async_context(_running(runtime, mending.run(), "mending"))
         now = partial(_now, runtime)
         collections, documents = Collections(database, now), Documents(database, now)
         intake = _intake(runtime, settings, collections, documents, tools, ingestion)
         removal = Removal(collections, documents, tools.index, tools.gates, tools.changes, runtime.blocking)
         stack.push_async_callback(removal.finish)
         sources = await stack.enter_async_context(open_sources(runtime, settings, database, intake, removal))
+        builder = Builder(tools.index, runtime.blocking)
+        reembedding = Reembedding(database, tools, ingestion, builder, now)
+        await stack.enter_async_context(_running(runtime, reembedding.run(), "reembedding"))
         yield Verbs(
             collections=collections,
             documents=documents,
@@ -102,22 +116,50 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
                 reranker=Reranker(tools.embeddings, settings.rerank_weight, settings.rerank_seconds),
             ),
             sources=sources,
+            reembedding=reembedding,
+            reindexing=Reindexing(database, tools.index, tools.gates, builder),
             dense_weight=settings.dense_weight,
         )
 
 
 @asynccontextmanager
-async def _index(runtime: Runtime, settings: RetrieverSettings, database: Database) -> AsyncIterator[EmbeddedIndex]:
-    """The index as the catalog says it should be."""
-    identity = await database.write(catalog.identity)
-    index = EmbeddedIndex(settings.service_dir / "index.db", identity, settings.vector_cache_bytes)
-    kept = await asyncio.to_thread(index.open)
+async def _router(runtime: Runtime, settings: RetrieverSettings, database: Database) -> AsyncIterator[Router]:
+    """The indexes as the catalog says they should be, those that can be reached."""
+    async with opened_indexes(settings, await database.write(catalog.identity)) as indexes:
+        router = Router(indexes, settings.index)
+        for kind in indexes:
+            try:
+                added, removed = await asyncio.to_thread(repair, database, router, kind)
+                runtime.log.info("index_opened", kind=kind.value, added=added, removed=removed)
+            except Failure as failure:
+                if failure.code is not Code.UNAVAILABLE:
+                    raise
+                runtime.log.warning("index_away", kind=kind.value)
+                router.lose(kind)
+        yield router
+
+
+def _mending(
+    runtime: Runtime, settings: RetrieverSettings, database: Database, tools: Tools, ingestion: Ingestion
+) -> Mending:
+    """What brings an index that was away back to the catalog's state."""
+
+    def report(kind: Kind, added: int, removed: int) -> None:
+        runtime.log.info("index_mended", kind=kind.value, added=added, removed=removed)
+
+    return Mending(database, tools.index, tools.gates, runtime.blocking, ingestion.wake, report, settings.retry_seconds)
+
+
+@asynccontextmanager
+async def _running(runtime: Runtime, work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
+    """The work in the background; it has ended before what it writes to is closed."""
+    task = runtime.spawn(work, name)
     try:
-        added, removed = await asyncio.to_thread(repair, database, index)
-        runtime.log.info("index_opened", kept=kept, added=added, removed=removed)
-        yield index
+        yield
     finally:
-        await asyncio.to_thread(index.close)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 @asynccontextmanager

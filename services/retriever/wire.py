@@ -14,8 +14,11 @@ from services.retriever import wire_values
 from services.retriever.attributes import decoded
 from services.retriever.catalog import Collection, Statistics
 from services.retriever.documents import Document, Excerpt, Stored, Version
+from services.retriever.index_places import Kind
 from services.retriever.intake import Announced, Draft, with_content
 from services.retriever.readers import Viewer, manager
+from services.retriever.reembedding_state import Change
+from services.retriever.reindexing import Progress
 from services.retriever.states import State
 from services.retriever.watching import Beat
 
@@ -26,6 +29,8 @@ _STATES = {
     State.FAILED: pb.INGESTION_STATE_FAILED,
     State.SUPERSEDED: pb.INGESTION_STATE_SUPERSEDED,
 }
+
+_INDEXES = {Kind.EMBEDDED.value: pb.INDEX_KIND_EMBEDDED, Kind.WEAVIATE.value: pb.INDEX_KIND_WEAVIATE}
 
 
 def tenant() -> str:
@@ -53,6 +58,33 @@ def collection(value: Collection) -> pb.Collection:
         embedding_digest=value.embedding_digest,
         create_time=_time(value.created_at),
         etag=value.etag,
+        reembedding=_change(value.change),
+        index=_INDEXES.get(value.index_kind, pb.INDEX_KIND_UNSPECIFIED),
+    )
+
+
+def _change(value: Change | None) -> pb.Reembedding | None:
+    if value is None:
+        return None
+    return pb.Reembedding(
+        model=value.model,
+        embedding_digest=value.model_digest,
+        running=value.running,
+        reason=value.reason,
+        documents=value.documents,
+        documents_done=value.documents_done,
+    )
+
+
+def index_kind(value: "pb.IndexKind.ValueType") -> Kind | None:
+    """Which index is meant; None where it is."""
+    return next((Kind(name) for name, number in _INDEXES.items() if number == value), None)
+
+
+def index_progress(value: Progress) -> pb.ReindexResponse:
+    """How far a build is."""
+    return pb.ReindexResponse(
+        index=_INDEXES[value.kind.value], chunks_done=value.done, chunks=value.total, digest=value.digest
     )
 
 

@@ -21,7 +21,7 @@ def test_vectors_of_two_models_are_never_compared(library, reader):
     with refused("EMBEDDING_MODEL_CHANGED") as failures:
         reader.search("gate")
     assert failures[0].variables["pinned"] == OTHER
-    assert "new collection" in failures[0].message
+    assert "Reembed" in failures[0].message
     assert len(reader.search("gate", mode=pb.SEARCH_MODE_SPARSE)) == 1
     failed = reader.add("b.txt", "The gate is blue.")
     assert failed.state == pb.INGESTION_STATE_FAILED

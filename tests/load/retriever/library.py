@@ -17,6 +17,7 @@ from services.retriever.conversion import Conversions
 from services.retriever.documents import Documents
 from services.retriever.gates import Gates
 from services.retriever.index_embedded import EmbeddedIndex
+from services.retriever.index_places import Kind
 from services.retriever.ingestion import Ingestion, Pace, Tools
 from services.retriever.ingestion_queue import Queue
 from services.retriever.intake import Draft, Intake
@@ -24,7 +25,9 @@ from services.retriever.pages import Pages
 from services.retriever.publishing import Publisher
 from services.retriever.question import Fusion, Mode, Question, Shape
 from services.retriever.readers import SERVICE
+from services.retriever.repair import repair
 from services.retriever.reranking import Reranker
+from services.retriever.routing import Router
 from services.retriever.search import Search
 from services.retriever.watching import Watching
 from tests.load.retriever.sets import Corpus
@@ -93,13 +96,15 @@ async def opened(folder: Path, encoder: Encoder) -> AsyncIterator[Library]:
     ):
         index = EmbeddedIndex(folder / "index.db", await database.write(catalog.identity), settings.vector_cache_bytes)
         await asyncio.to_thread(index.open)
+        router = Router({Kind.EMBEDDED: index}, Kind.EMBEDDED)
+        await asyncio.to_thread(repair, database, router, Kind.EMBEDDED)
         tools = Tools(
             queue=Queue(database),
             conversions=Conversions(database, time.time, settings.max_document_characters),
             publisher=Publisher(database),
             parser=parser,
             embeddings=encoder,
-            index=index,
+            index=router,
             gates=Gates(),
             changes=Changes(),
             acting_for=_nobody,
@@ -120,7 +125,7 @@ async def opened(folder: Path, encoder: Encoder) -> AsyncIterator[Library]:
         )
         searching = Search(
             database=database,
-            index=index,
+            index=router,
             embeddings=encoder,
             gates=tools.gates,
             blocking=asyncio.to_thread,

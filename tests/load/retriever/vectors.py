@@ -37,6 +37,14 @@ class Encoder:
         """Close the file."""
         self._kept.close()
 
+    def of(self, digest: str) -> "Encoder":
+        """As the Protocol says: there is one model."""
+        return self
+
+    async def find(self, model: str) -> EncoderFacts:
+        """As the Protocol says: there is one model."""
+        return await self.facts()
+
     async def facts(self) -> EncoderFacts:
         """As the Protocol says."""
         facts = self._encoder.facts

@@ -36,12 +36,14 @@ from services.retriever.changes import Changes
 from services.retriever.conversion import Conversions
 from services.retriever.documents import Documents
 from services.retriever.gates import Gates
+from services.retriever.index_places import Kind
 from services.retriever.ingestion import Ingestion, Pace, Tools
 from services.retriever.ingestion_queue import Queue
 from services.retriever.media import Source
 from services.retriever.publishing import Publisher
 from services.retriever.removal import Removal
 from services.retriever.repair import repair
+from services.retriever.routing import Router
 from services.retriever.storing import Put
 from tests.robustness.retriever.hashed import HashedEmbeddings
 from tests.robustness.retriever.kinds import KINDS
@@ -211,16 +213,17 @@ async def _opened(life: Life, fate: Fate) -> AsyncIterator[House]:
     async with open_database(url, "services.retriever.migrations") as database:
         async with KINDS[life.kind].opened(life.folder, await database.write(catalog.identity)) as index:
             watched: Any = Watched(index, fate)
+            router = Router({Kind.EMBEDDED: watched}, Kind.EMBEDDED)
             parser: Any = InProcess()
             embeddings: Any = HashedEmbeddings(life.folder / "asked", fate.passed)
-            await asyncio.to_thread(repair, database, watched)
+            await asyncio.to_thread(repair, database, router, Kind.EMBEDDED)
             tools = Tools(
                 queue=Queue(database),
                 conversions=Conversions(database, lambda: next(clock), 10_000_000),
                 publisher=Publisher(database),
                 parser=parser,
                 embeddings=embeddings,
-                index=watched,
+                index=router,
                 gates=Gates(),
                 changes=Changes(),
                 acting_for=_anybody,
@@ -232,7 +235,7 @@ async def _opened(life: Life, fate: Fate) -> AsyncIterator[House]:
                 Collections(database, lambda: next(clock)),
                 Documents(database, lambda: next(clock)),
             )
-            removal = Removal(collections, documents, watched, tools.gates, tools.changes, asyncio.to_thread)
+            removal = Removal(collections, documents, router, tools.gates, tools.changes, asyncio.to_thread)
             await tools.queue.recover()
             async with _working(ingestion):
                 yield House(tools, collections, documents, removal, ingestion)

@@ -17,12 +17,14 @@ from services.retriever.conversion import Conversions
 from services.retriever.documents import Documents
 from services.retriever.gates import Gates
 from services.retriever.index_embedded import EmbeddedIndex
+from services.retriever.index_places import Kind
 from services.retriever.ingestion import Ingestion, Pace, Tools
 from services.retriever.ingestion_queue import Queue
 from services.retriever.media import Source
 from services.retriever.publishing import Publisher
 from services.retriever.removal import Removal
 from services.retriever.repair import repair
+from services.retriever.routing import Router
 from services.retriever.states import State
 from services.retriever.storing import Put
 from tests.unit.retriever.encoding import LocalEmbeddings
@@ -51,7 +53,7 @@ class House:
     """Catalog, index and ingestion in a folder, without a server.  ``asked`` collects what ingestion reports."""
 
     database: Database
-    index: EmbeddedIndex
+    index: Router
     embeddings: LocalEmbeddings
     collections: Collections
     documents: Documents
@@ -96,7 +98,8 @@ async def opened(folder: Path, embeddings, *, workers=1, embed_texts=128, max_ch
     ):
         index = EmbeddedIndex(folder / "index.db", await database.write(catalog.identity), 64 * 1024**2)
         await asyncio.to_thread(index.open)
-        await asyncio.to_thread(repair, database, index)
+        router = Router({Kind.EMBEDDED: index}, Kind.EMBEDDED)
+        await asyncio.to_thread(repair, database, router, Kind.EMBEDDED)
         collections, documents = Collections(database, lambda: next(clock)), Documents(database, lambda: next(clock))
         gates, changes, reports = Gates(), Changes(), []
         tools = Tools(
@@ -105,7 +108,7 @@ async def opened(folder: Path, embeddings, *, workers=1, embed_texts=128, max_ch
             publisher=Publisher(database),
             parser=parser,
             embeddings=embeddings,
-            index=index,
+            index=router,
             gates=gates,
             changes=changes,
             acting_for=nobody,
@@ -115,8 +118,8 @@ async def opened(folder: Path, embeddings, *, workers=1, embed_texts=128, max_ch
         ingestion = Ingestion(tools, Pace(max_chunk_tokens, embed_texts, 0.05))
         await tools.queue.recover()
         running = [asyncio.create_task(ingestion.run()) for _ in range(workers)]
-        removal = Removal(collections, documents, index, gates, changes, asyncio.to_thread)
-        yield House(database, index, embeddings, collections, documents, removal, ingestion, changes, reports)
+        removal = Removal(collections, documents, router, gates, changes, asyncio.to_thread)
+        yield House(database, router, embeddings, collections, documents, removal, ingestion, changes, reports)
         for task in running:
             task.cancel()
         ended = await asyncio.gather(*running, return_exceptions=True)

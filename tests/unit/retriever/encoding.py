@@ -8,7 +8,7 @@ import numpy as np
 from services.chassis.errors import Failure, Reason
 from services.embedder.batching import Batch, Product, padded_length
 from services.embedder.model import FastTokenizer, TorchEncoder
-from services.retriever.embeddings import EncoderFacts, Vectors
+from services.retriever.embeddings import Embeddings, EncoderFacts, Vectors
 
 
 class LocalEmbeddings:
@@ -24,6 +24,12 @@ class LocalEmbeddings:
         self.open = asyncio.Event()
         self.open.set()
         self.asked = asyncio.Event()
+
+    def of(self, digest: str) -> "Embeddings":
+        return self
+
+    async def find(self, model: str) -> EncoderFacts:
+        return await self.facts()
 
     def _present(self) -> None:
         if self.absent:
@@ -60,3 +66,74 @@ class LocalEmbeddings:
             batch = Batch(Product.POOLED, padded_length(min(len(ids), limit)), (ids[:limit],))
             packed.append(self._encoder.compute(batch)[0].astype(np.float16).tobytes())
         return Vectors(self.digest, tuple(packed))
+
+
+SECOND = "sha256:" + "2" * 64
+SECOND_DIMENSIONS = 128
+
+
+class TwoModels(LocalEmbeddings):
+    """With a second model, ``second``: shorter vectors of another kind, and half the tokens a text."""
+
+    def __init__(self, encoder: TorchEncoder, tokenizer: FastTokenizer) -> None:
+        super().__init__(encoder, tokenizer)
+        self.by_second: list[str] = []
+        self.asked_of: list[str] = []
+        # Four texts have vectors of the second model.
+        self.four = asyncio.Event()
+
+    def of(self, digest: str) -> "Embeddings":
+        return Second(self) if digest == SECOND else self
+
+    async def find(self, model: str) -> EncoderFacts:
+        found = {"first": await self.facts(), "second": await Second(self).facts(), SECOND: await Second(self).facts()}
+        if model not in found:
+            raise Failure(Reason.EMBEDDING_MODEL_NOT_FOUND, name=model, known="first, second", field="model")
+        return found[model]
+
+    async def queries(self, texts: Sequence[str]) -> Vectors:
+        self.asked_of.append(self.digest)
+        return await super().queries(texts)
+
+
+class Second:
+    """The second model of :class:`TwoModels`."""
+
+    def __init__(self, both: TwoModels) -> None:
+        self._both = both
+
+    def of(self, digest: str) -> "Embeddings":
+        return self._both.of(digest)
+
+    async def find(self, model: str) -> EncoderFacts:
+        return await self._both.find(model)
+
+    async def facts(self) -> EncoderFacts:
+        facts = await self._both.facts()
+        return EncoderFacts(SECOND, SECOND_DIMENSIONS, facts.max_tokens // 4, "second")
+
+    async def count(self, texts: Sequence[str]) -> list[int]:
+        return await self._both.count(texts)
+
+    async def documents(self, texts: Sequence[str]) -> Vectors:
+        found = await self._both.documents(texts)
+        self._both.by_second += texts
+        if len(self._both.by_second) >= 4:
+            self._both.four.set()
+        return self._turned(found)
+
+    async def queries(self, texts: Sequence[str]) -> Vectors:
+        self._both._present()
+        self._both.asked_of.append(SECOND)
+        return self._turned(self._both._vectors(texts))
+
+    async def rerank(self, query: str, passages: Sequence[str]) -> list[float]:
+        return await self._both.rerank(query, passages)
+
+    @staticmethod
+    def _turned(found: Vectors) -> Vectors:
+        packed = []
+        for vector in found.packed:
+            turned = -np.frombuffer(vector, "<f2").astype("f4")[::-1][:SECOND_DIMENSIONS]
+            packed.append((turned / np.linalg.norm(turned)).astype("<f2").tobytes())
+        return Vectors(SECOND, tuple(packed))

@@ -1,28 +1,12 @@
-"""The embedded index: whatever way it came to its chunks, it answers as one built from them at once."""
+"""The embedded index's own: its file, its memory, its threads.  What every index promises: tests/conformance."""
 
 import threading
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from services.retriever.index import Entry
 from services.retriever.index_embedded import EmbeddedIndex
-
-WORDS = ("herring", "mustard", "gate", "lamp", "siren", "bread", "quay", "boat")
-DIMENSIONS = 16
-
-
-def vector(seed):
-    drawn = np.random.default_rng(seed).normal(size=DIMENSIONS)
-    return (drawn / np.linalg.norm(drawn)).astype(np.float32)
-
-
-def entry(chunk):
-    """A chunk whose text and vector follow from its number; some texts are twins."""
-    picked = np.random.default_rng(chunk // 2).choice(WORDS, size=4)
-    return Entry(chunk, " ".join(picked), vector(chunk // 2).astype("<f2").tobytes())
+from tests.conformance.indexes import entry, packed, vector
 
 
 @pytest.fixture
@@ -38,70 +22,6 @@ def opened(tmp_path):
     yield make
     for index in made:
         index.close()
-
-
-def answers(index, collection=1, allowed=None):
-    """What it says to a few questions, in order, to the bit."""
-    found = [list(index.keyword(collection, (word, "gate"), 5, allowed).items()) for word in WORDS]
-    return found + [list(index.nearest(collection, vector(seed), 5, allowed).items()) for seed in range(5)]
-
-
-STEPS = st.lists(
-    st.tuples(st.sets(st.integers(1, 40), max_size=8), st.sets(st.integers(1, 40), max_size=8)), min_size=1, max_size=8
-)
-
-
-@settings(max_examples=25, deadline=None)
-@given(steps=STEPS)
-def test_a_history_of_changes_leaves_the_index_of_a_fresh_build(tmp_path_factory, steps):
-    folder = tmp_path_factory.mktemp("index")
-    grown, fresh = (EmbeddedIndex(folder / name, "c", 1 << 20) for name in ("grown.db", "fresh.db"))
-    grown.open()
-    fresh.open()
-    held: set[int] = set()
-    for add, remove in steps:
-        grown.replace(1, [entry(chunk) for chunk in add], sorted(remove - add))
-        held = (held - remove) | add
-        # Also what was searched in between must not show.
-        answers(grown)
-    fresh.replace(1, [entry(chunk) for chunk in sorted(held)], [])
-    assert grown.members(1) == fresh.members(1) == held
-    assert answers(grown) == answers(fresh)
-    grown.close()
-    fresh.close()
-
-
-def test_another_collection_moves_no_score(opened):
-    index, _ = opened()
-    index.replace(1, [entry(chunk) for chunk in range(1, 20)], [])
-    before = answers(index)
-    index.replace(2, [entry(chunk) for chunk in range(1, 90, 3)], [])
-    assert answers(index) == before
-    index.drop(2)
-    assert answers(index) == before
-    assert index.collections() == {1}
-
-
-def test_only_allowed_chunks_compete(opened):
-    index, _ = opened()
-    index.replace(1, [entry(chunk) for chunk in range(1, 60)], [])
-    allowed = frozenset({3, 30, 41, 999})
-    for found in answers(index, allowed=allowed):
-        assert {chunk for chunk, _ in found} <= allowed
-    assert {chunk for chunk, _ in index.nearest(1, vector(0), 5, allowed).items()} == {3, 30, 41}
-
-
-def test_cosines_of_given_chunks_are_those_of_a_search(opened):
-    index, _ = opened()
-    index.replace(1, [entry(chunk) for chunk in range(1, 60)], [])
-    everything = index.nearest(1, vector(3), 100, None)
-    assert index.similarities(1, vector(3), [5, 7, 999]) == {chunk: everything[chunk] for chunk in (5, 7)}
-
-
-def test_a_collection_without_chunks_answers_nothing(opened):
-    index, _ = opened()
-    assert answers(index) == [[]] * (len(WORDS) + 5)
-    index.drop(7)
 
 
 def test_an_index_of_another_catalog_or_a_damaged_one_begins_anew(opened, tmp_path):
@@ -134,7 +54,7 @@ def test_vectors_that_do_not_fit_the_cache_are_read_again(tmp_path):
 def test_words_that_most_chunks_hold_move_no_order(opened):
     index, _ = opened()
     rare = {chunk: f"the gate of number {chunk % 97} is the gate" for chunk in range(1, 1200)}
-    index.replace(1, [Entry(chunk, text, vector(chunk).astype("<f2").tobytes()) for chunk, text in rare.items()], [])
+    index.replace(1, [Entry(chunk, text, packed(chunk)) for chunk, text in rare.items()], [])
     alone = index.keyword(1, ("13",), 20, None)
     assert set(alone) == {chunk for chunk in rare if chunk % 97 == 13}
     assert index.keyword(1, ("the", "13", "gate"), 20, None) == alone
@@ -184,3 +104,25 @@ class LateEntry:
     @property
     def text(self):
         return self._text()
+
+
+def test_a_small_change_does_not_read_the_collection_again(opened):
+    index, _ = opened()
+    index.replace(1, [entry(chunk) for chunk in range(1, 9000)], [])
+    index.nearest(1, vector(3), 5, None)
+    read = []
+    load = index._matrices._load
+
+    def counted(collection):
+        read.append(collection)
+        return load(collection)
+
+    index._matrices._load = counted
+    index.replace(1, [entry(chunk) for chunk in range(9000, 9010)], range(5, 9))
+    grown = index.nearest(1, vector(4503), 20, None)
+    assert set(grown) >= {9006, 9007}
+    assert not set(index.nearest(1, vector(3), 9000, None)) & set(range(5, 9))
+    assert read == []
+    index._matrices.forget(1)
+    assert index.nearest(1, vector(4503), 20, None) == grown
+    assert read == [1]

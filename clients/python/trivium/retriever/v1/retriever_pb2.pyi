@@ -21,6 +21,30 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _IndexKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _IndexKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_IndexKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    INDEX_KIND_UNSPECIFIED: _IndexKind.ValueType  # 0
+    """Not stated: where it is."""
+    INDEX_KIND_EMBEDDED: _IndexKind.ValueType  # 1
+    """In the retriever's own file."""
+    INDEX_KIND_WEAVIATE: _IndexKind.ValueType  # 2
+    """In a Weaviate server."""
+
+class IndexKind(_IndexKind, metaclass=_IndexKindEnumTypeWrapper):
+    """Where a collection is indexed; either can be built again from the catalog."""
+
+INDEX_KIND_UNSPECIFIED: IndexKind.ValueType  # 0
+"""Not stated: where it is."""
+INDEX_KIND_EMBEDDED: IndexKind.ValueType  # 1
+"""In the retriever's own file."""
+INDEX_KIND_WEAVIATE: IndexKind.ValueType  # 2
+"""In a Weaviate server."""
+Global___IndexKind: _TypeAlias = IndexKind  # noqa: Y015
+
 class _IngestionState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -237,6 +261,8 @@ class Collection(_message.Message):
     EMBEDDING_DIGEST_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    REEMBEDDING_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, tenants/{tenant}/collections/{collection}. Output only."""
     collection: _builtins.str
@@ -247,9 +273,15 @@ class Collection(_message.Message):
     """Digest of the embedding model that its vectors come from, sha256:…; empty until the first document."""
     etag: _builtins.str
     """Changes with every change."""
+    index: Global___IndexKind.ValueType
+    """The index that it is searched in. Output only."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created."""
+
+    @_builtins.property
+    def reembedding(self) -> Global___Reembedding:
+        """The change of its embedding model that is under way, or that failed; unset when there is none. Output only."""
 
     def __init__(
         self,
@@ -260,14 +292,58 @@ class Collection(_message.Message):
         embedding_digest: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        reembedding: Global___Reembedding | None = ...,
+        index: Global___IndexKind.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "reembedding", b"reembedding"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "create_time", b"create_time", "description", b"description", "embedding_digest", b"embedding_digest", "etag", b"etag", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "create_time", b"create_time", "description", b"description", "embedding_digest", b"embedding_digest", "etag", b"etag", "index", b"index", "name", b"name", "reembedding", b"reembedding"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Collection: _TypeAlias = Collection  # noqa: Y015
+
+@_typing.final
+class Reembedding(_message.Message):
+    """A change of a collection's embedding model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    EMBEDDING_DIGEST_FIELD_NUMBER: _builtins.int
+    RUNNING_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_DONE_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name of the new model."""
+    embedding_digest: _builtins.str
+    """Its digest, sha256:…."""
+    running: _builtins.bool
+    """False when it failed; then `reason` says why, and the collection is as it was."""
+    reason: _builtins.str
+    """Why it waits, or failed."""
+    documents: _builtins.int
+    """Searchable documents."""
+    documents_done: _builtins.int
+    """Those of them whose vectors of the new model are there."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        embedding_digest: _builtins.str = ...,
+        running: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        documents: _builtins.int = ...,
+        documents_done: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "documents_done", b"documents_done", "embedding_digest", b"embedding_digest", "model", b"model", "reason", b"reason", "running", b"running"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Reembedding: _TypeAlias = Reembedding  # noqa: Y015
 
 @_typing.final
 class Document(_message.Message):
@@ -2493,7 +2569,7 @@ class ReembedRequest(_message.Message):
     collection: _builtins.str
     """Required. Collection id."""
     model: _builtins.str
-    """Required. Embedding model name."""
+    """Required. Name or digest of an embedding model that the embedder lists."""
     def __init__(
         self,
         *,
@@ -2531,3 +2607,109 @@ class ReembedResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReembedResponse: _TypeAlias = ReembedResponse  # noqa: Y015
+
+@_typing.final
+class CancelReembeddingRequest(_message.Message):
+    """Asks to end a change of embedding model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Required. Collection id."""
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelReembeddingRequest: _TypeAlias = CancelReembeddingRequest  # noqa: Y015
+
+@_typing.final
+class CancelReembeddingResponse(_message.Message):
+    """Confirms that nothing is under way."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def collection(self) -> Global___Collection:
+        """The collection."""
+
+    def __init__(
+        self,
+        *,
+        collection: Global___Collection | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelReembeddingResponse: _TypeAlias = CancelReembeddingResponse  # noqa: Y015
+
+@_typing.final
+class ReindexRequest(_message.Message):
+    """Asks for a new build of a collection's index."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Required. Collection id."""
+    index: Global___IndexKind.ValueType
+    """Where to build it; unspecified builds it anew where it is."""
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        index: Global___IndexKind.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "index", b"index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReindexRequest: _TypeAlias = ReindexRequest  # noqa: Y015
+
+@_typing.final
+class ReindexResponse(_message.Message):
+    """How far a build is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    CHUNKS_DONE_FIELD_NUMBER: _builtins.int
+    CHUNKS_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    index: Global___IndexKind.ValueType
+    """Where it is built."""
+    chunks_done: _builtins.int
+    """Chunks that it holds."""
+    chunks: _builtins.int
+    """Chunks that it is to hold."""
+    digest: _builtins.str
+    """SHA-256 over what was read back of chunks, words and vectors; set in the last message, when the build serves."""
+    def __init__(
+        self,
+        *,
+        index: Global___IndexKind.ValueType = ...,
+        chunks_done: _builtins.int = ...,
+        chunks: _builtins.int = ...,
+        digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "chunks_done", b"chunks_done", "digest", b"digest", "index", b"index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReindexResponse: _TypeAlias = ReindexResponse  # noqa: Y015

@@ -146,6 +146,16 @@ class RetrieverServiceStub(object):
                 request_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.ReembedRequest.SerializeToString,
                 response_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.ReembedResponse.FromString,
                 _registered_method=True)
+        self.CancelReembedding = channel.unary_unary(
+                '/trivium.retriever.v1.RetrieverService/CancelReembedding',
+                request_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.CancelReembeddingRequest.SerializeToString,
+                response_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.CancelReembeddingResponse.FromString,
+                _registered_method=True)
+        self.Reindex = channel.unary_stream(
+                '/trivium.retriever.v1.RetrieverService/Reindex',
+                request_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.ReindexRequest.SerializeToString,
+                response_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.ReindexResponse.FromString,
+                _registered_method=True)
 
 
 class RetrieverServiceServicer(object):
@@ -313,7 +323,28 @@ class RetrieverServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Reembed(self, request, context):
-        """Builds a new index with another embedding model beside the old one. Filled in by a later release.
+        """Has the collection's vectors computed by another embedding model, in the background and beside the old ones, which
+        serve until all are there and verified; then the collection changes over at once. Collection.reembedding tells how far
+        it is. It survives a kill; asked for a third model it begins anew, and for the model that serves it ends. Fails with
+        NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, UNAVAILABLE / PEER_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelReembedding(self, request, context):
+        """Ends a change of embedding model that is under way, or forgets that one failed. The collection stays as it is. Fails
+        with NOT_FOUND / COLLECTION_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reindex(self, request, context):
+        """Builds a collection's index anew from the catalog, in the same index or another, while the old one serves; streams how
+        far it is. The last message comes when the new one was read back, agreed by count and by digest, and serves. Who
+        cancels stops it. Fails with NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION / COLLECTION_REEMBEDDING,
+        ABORTED / INDEX_NOT_VERIFIED, UNAVAILABLE / PEER_UNAVAILABLE where that index is away or not configured.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -431,6 +462,16 @@ def add_RetrieverServiceServicer_to_server(servicer, server):
                     servicer.Reembed,
                     request_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.ReembedRequest.FromString,
                     response_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.ReembedResponse.SerializeToString,
+            ),
+            'CancelReembedding': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelReembedding,
+                    request_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.CancelReembeddingRequest.FromString,
+                    response_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.CancelReembeddingResponse.SerializeToString,
+            ),
+            'Reindex': grpc.unary_stream_rpc_method_handler(
+                    servicer.Reindex,
+                    request_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.ReindexRequest.FromString,
+                    response_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.ReindexResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1029,6 +1070,60 @@ class RetrieverService(object):
             '/trivium.retriever.v1.RetrieverService/Reembed',
             trivium_dot_retriever_dot_v1_dot_retriever__pb2.ReembedRequest.SerializeToString,
             trivium_dot_retriever_dot_v1_dot_retriever__pb2.ReembedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelReembedding(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.retriever.v1.RetrieverService/CancelReembedding',
+            trivium_dot_retriever_dot_v1_dot_retriever__pb2.CancelReembeddingRequest.SerializeToString,
+            trivium_dot_retriever_dot_v1_dot_retriever__pb2.CancelReembeddingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reindex(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/trivium.retriever.v1.RetrieverService/Reindex',
+            trivium_dot_retriever_dot_v1_dot_retriever__pb2.ReindexRequest.SerializeToString,
+            trivium_dot_retriever_dot_v1_dot_retriever__pb2.ReindexResponse.FromString,
             options,
             channel_credentials,
             insecure,

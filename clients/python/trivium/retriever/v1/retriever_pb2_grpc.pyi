@@ -95,7 +95,21 @@ class RetrieverServiceStub:
     NOT_FOUND / SOURCE_NOT_FOUND.
     """
     Reembed: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.ReembedRequest, _retriever_pb2.ReembedResponse]
-    """Builds a new index with another embedding model beside the old one. Filled in by a later release."""
+    """Has the collection's vectors computed by another embedding model, in the background and beside the old ones, which
+    serve until all are there and verified; then the collection changes over at once. Collection.reembedding tells how far
+    it is. It survives a kill; asked for a third model it begins anew, and for the model that serves it ends. Fails with
+    NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, UNAVAILABLE / PEER_UNAVAILABLE.
+    """
+    CancelReembedding: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.CancelReembeddingRequest, _retriever_pb2.CancelReembeddingResponse]
+    """Ends a change of embedding model that is under way, or forgets that one failed. The collection stays as it is. Fails
+    with NOT_FOUND / COLLECTION_NOT_FOUND.
+    """
+    Reindex: _grpc.UnaryStreamMultiCallable[_retriever_pb2.ReindexRequest, _retriever_pb2.ReindexResponse]
+    """Builds a collection's index anew from the catalog, in the same index or another, while the old one serves; streams how
+    far it is. The last message comes when the new one was read back, agreed by count and by digest, and serves. Who
+    cancels stops it. Fails with NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION / COLLECTION_REEMBEDDING,
+    ABORTED / INDEX_NOT_VERIFIED, UNAVAILABLE / PEER_UNAVAILABLE where that index is away or not configured.
+    """
 
 @_typing.type_check_only
 class RetrieverServiceAsyncStub(RetrieverServiceStub):
@@ -164,7 +178,21 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     NOT_FOUND / SOURCE_NOT_FOUND.
     """
     Reembed: _aio.UnaryUnaryMultiCallable[_retriever_pb2.ReembedRequest, _retriever_pb2.ReembedResponse]  # type: ignore[assignment]
-    """Builds a new index with another embedding model beside the old one. Filled in by a later release."""
+    """Has the collection's vectors computed by another embedding model, in the background and beside the old ones, which
+    serve until all are there and verified; then the collection changes over at once. Collection.reembedding tells how far
+    it is. It survives a kill; asked for a third model it begins anew, and for the model that serves it ends. Fails with
+    NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, UNAVAILABLE / PEER_UNAVAILABLE.
+    """
+    CancelReembedding: _aio.UnaryUnaryMultiCallable[_retriever_pb2.CancelReembeddingRequest, _retriever_pb2.CancelReembeddingResponse]  # type: ignore[assignment]
+    """Ends a change of embedding model that is under way, or forgets that one failed. The collection stays as it is. Fails
+    with NOT_FOUND / COLLECTION_NOT_FOUND.
+    """
+    Reindex: _aio.UnaryStreamMultiCallable[_retriever_pb2.ReindexRequest, _retriever_pb2.ReindexResponse]  # type: ignore[assignment]
+    """Builds a collection's index anew from the catalog, in the same index or another, while the old one serves; streams how
+    far it is. The last message comes when the new one was read back, agreed by count and by digest, and serves. Who
+    cancels stops it. Fails with NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION / COLLECTION_REEMBEDDING,
+    ABORTED / INDEX_NOT_VERIFIED, UNAVAILABLE / PEER_UNAVAILABLE where that index is away or not configured.
+    """
 
 class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
     """Retriever keeps collections of documents, their immutable versions and an index that can be rebuilt from them. A
@@ -362,6 +390,32 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retriever_pb2.ReembedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.ReembedResponse, _abc.Awaitable[_retriever_pb2.ReembedResponse]]:
-        """Builds a new index with another embedding model beside the old one. Filled in by a later release."""
+        """Has the collection's vectors computed by another embedding model, in the background and beside the old ones, which
+        serve until all are there and verified; then the collection changes over at once. Collection.reembedding tells how far
+        it is. It survives a kill; asked for a third model it begins anew, and for the model that serves it ends. Fails with
+        NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, UNAVAILABLE / PEER_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelReembedding(
+        self,
+        request: _retriever_pb2.CancelReembeddingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.CancelReembeddingResponse, _abc.Awaitable[_retriever_pb2.CancelReembeddingResponse]]:
+        """Ends a change of embedding model that is under way, or forgets that one failed. The collection stays as it is. Fails
+        with NOT_FOUND / COLLECTION_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def Reindex(
+        self,
+        request: _retriever_pb2.ReindexRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_retriever_pb2.ReindexResponse], _abc.AsyncIterator[_retriever_pb2.ReindexResponse]]:
+        """Builds a collection's index anew from the catalog, in the same index or another, while the old one serves; streams how
+        far it is. The last message comes when the new one was read back, agreed by count and by digest, and serves. Who
+        cancels stops it. Fails with NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION / COLLECTION_REEMBEDDING,
+        ABORTED / INDEX_NOT_VERIFIED, UNAVAILABLE / PEER_UNAVAILABLE where that index is away or not configured.
+        """
 
 def add_RetrieverServiceServicer_to_server(servicer: RetrieverServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

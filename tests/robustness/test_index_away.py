@@ -1,0 +1,148 @@
+"""The index dies, or the retriever between catalog and index: afterwards the index is what the catalog says."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import grpc
+import pytest
+from trivium.retriever.v1 import retriever_pb2 as pb
+
+from services.chassis.status import from_rpc_error
+from tests.library import Library, Reader
+from tests.robustness.test_retriever_survives import QUERIES, handbook, ranking
+from tests.stack import eventually, refused
+from tests.weaviate import Weaviate
+
+
+@pytest.fixture
+def server(tmp_path) -> Iterator[Weaviate]:
+    """A Weaviate that a test may kill."""
+    folder = tmp_path / "weaviate"
+    folder.mkdir()
+    running = Weaviate(folder)
+    running.start()
+    yield running
+    running.kill()
+
+
+@contextmanager
+def opened(stack, folder, embedder_address, environment, prelude=""):
+    library = Library(stack, folder, embedder_address, environment, prelude=prelude)
+    try:
+        yield library
+    finally:
+        library.close()
+
+
+def test_on_weaviate_the_service_answers_to_the_bit_as_on_the_embedded_index(
+    stack, tmp_path, embedder_address, weaviate
+):
+    with (
+        opened(stack, tmp_path / "one", embedder_address, {}) as embedded,
+        opened(stack, tmp_path / "two", embedder_address, weaviate.environment) as remote,
+    ):
+        answers = []
+        for library in (embedded, remote):
+            reader = library.newcomer()
+            for number in range(12):
+                reader.put(f"d{number}.md", handbook(*range(number * 3, number * 3 + 5)))
+            reader.delete("d3.md")
+            reader.put("d4.md", handbook(70, 71))
+            reader.settled()
+            answers.append(ranking(reader))
+        assert answers[0] == answers[1]
+        assert any(answers[0])
+        assert not list((tmp_path / "two" / "retriever").glob("*-graphs"))
+
+
+def test_weaviate_killed_in_mid_ingestion_holds_afterwards_what_the_catalog_says(
+    stack, tmp_path, embedder_address, server
+):
+    with opened(stack, tmp_path / "library", embedder_address, server.environment) as library:
+        reader = library.newcomer()
+        reader.add("first.md", handbook(90, 91))
+        names = [f"d{number}.md" for number in range(12)]
+        for number, name in enumerate(names):
+            reader.put(name, handbook(*range(number * 3, number * 3 + 4)))
+        eventually(lambda: reader.statistics().chunks > 4, "ingestion has begun")
+        server.kill()
+        with refused("PEER_UNAVAILABLE") as failures:
+            reader.search("herring")
+        assert failures[0].variables["service"] == "weaviate"
+        assert failures[0].retry_after_seconds
+        # What is deleted meanwhile is deleted, and what is put waits and says for what.
+        reader.delete("first.md")
+        reader.put("late.md", handbook(80))
+        waiting = [*names, "late.md"]
+        eventually(lambda: any("weaviate" in reader.get(name).reason for name in waiting), "one says what it waits for")
+        assert reader.get("late.md").state == pb.INGESTION_STATE_PENDING
+        server.start()
+        reader.settled()
+        eventually(lambda: not away(reader), "searches are answered again")
+        assert {hit.document for hit in reader.search("section", top_k=1000)} == {*names, "late.md"}
+        grown = ranking(reader)
+        with opened(stack, tmp_path / "fresh", embedder_address, {}) as embedded:
+            fresh = embedded.newcomer()
+            for number, name in enumerate(names):
+                fresh.put(name, handbook(*range(number * 3, number * 3 + 4)))
+            fresh.put("late.md", handbook(80))
+            fresh.settled()
+            for one, other in zip(ranking(fresh), grown, strict=True):
+                assert set(one) - set(other) == set() == set(other) - set(one)
+
+
+def test_a_retriever_starts_without_its_weaviate_and_serves_once_that_is_there(
+    stack, tmp_path, embedder_address, server
+):
+    with opened(stack, tmp_path / "library", embedder_address, server.environment) as library:
+        reader = library.newcomer()
+        reader.add("a.md", handbook(1, 2))
+        before = ranking(reader)
+        library.restart(meanwhile=server.kill)
+        with refused("PEER_UNAVAILABLE"):
+            reader.search("herring", mode=pb.SEARCH_MODE_SPARSE)
+        assert reader.get("a.md").state == pb.INGESTION_STATE_READY
+        server.start()
+        eventually(lambda: not away(reader), "searches are answered again")
+        assert ranking(reader) == before
+
+
+@pytest.mark.parametrize("kind", ["embedded", "weaviate"])
+def test_killed_between_catalog_and_index_the_retriever_makes_them_one_at_its_next_start(
+    stack, tmp_path, embedder_address, request, kind
+):
+    armed = tmp_path / "armed"
+    environment = {"TRIVIUM_TEST_ARMED": str(armed)}
+    if kind == "weaviate":
+        environment |= request.getfixturevalue("weaviate").environment
+    prelude = "tests.robustness.dying_before_the_index"
+    with opened(stack, tmp_path / "library", embedder_address, environment, prelude) as library:
+        reader = library.newcomer()
+        for name, numbers in {"a.md": (1, 2, 3), "b.md": (3, 4)}.items():
+            reader.add(name, handbook(*numbers))
+        # The catalog has the change when the process dies; the index does not.
+        for change in (
+            lambda: reader.put("a.md", handbook(2, 7)),
+            lambda: reader.delete("b.md"),
+            lambda: reader.put("c.md", handbook(9)),
+        ):
+            armed.touch()
+            with suppress(grpc.RpcError):
+                change()
+            library.process.died()
+            library.restart(meanwhile=armed.unlink)
+        reader.settled()
+        fresh = library.newcomer()
+        for name, numbers in {"a.md": (2, 7), "c.md": (9,)}.items():
+            fresh.add(name, handbook(*numbers))
+        assert ranking(reader) == ranking(fresh)
+        assert any(ranking(reader))
+
+
+def away(reader: Reader) -> bool:
+    """Whether a search is refused."""
+    try:
+        reader.search(QUERIES[0])
+    except grpc.RpcError as error:
+        return from_rpc_error(error).reason == "PEER_UNAVAILABLE"
+    return False

@@ -1,0 +1,137 @@
+"""A Weaviate server of its own on free ports: what is promised of the embedded index holds there too."""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from services.ops import gotools
+from services.retriever.index_places import Server
+from tests import tied
+from tests.stack import eventually
+
+API_KEY = "only-for-tests"
+
+
+class Weaviate:
+    """A server over a folder; killed, it starts again at the same ports with what it had."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._child: subprocess.Popen[bytes] | None = None
+        self._http, self._grpc, self._raft, self._gossip = _free_ports()
+
+    @property
+    def server(self) -> Server:
+        """How an index reaches it."""
+        return Server(f"http://127.0.0.1:{self._http}", self._grpc, API_KEY)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The settings of a retriever that keeps its index there."""
+        return {
+            "TRIVIUM_RETRIEVER_INDEX": "weaviate",
+            "TRIVIUM_RETRIEVER_WEAVIATE_URL": self.server.url,
+            "TRIVIUM_RETRIEVER_WEAVIATE_GRPC_PORT": str(self._grpc),
+            "TRIVIUM_RETRIEVER_WEAVIATE_API_KEY": API_KEY,
+        }
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start it and wait until it answers."""
+        ours = {name: value for name, value in os.environ.items() if name not in ("GOMAXPROCS", "GRPC_PORT")}
+        with (self._folder / "log").open("ab") as log:
+            # It takes its gRPC and data ports on every interface; the key keeps others out.
+            self._child = tied.start(
+                [
+                    gotools.program("weaviate-server"),
+                    "--host",
+                    "127.0.0.1",
+                    "--port",
+                    str(self._http),
+                    "--scheme",
+                    "http",
+                ],
+                env={**ours, **self._settings()},
+                stdout=log,
+                stderr=log,
+            )
+        if wait:
+            eventually(self._answers, "Weaviate answers")
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait(30)
+
+    def _settings(self) -> dict[str, str]:
+        return {
+            "PERSISTENCE_DATA_PATH": str(self._folder / "state"),
+            "AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED": "false",
+            "AUTHENTICATION_APIKEY_ENABLED": "true",
+            "AUTHENTICATION_APIKEY_ALLOWED_KEYS": API_KEY,
+            "AUTHENTICATION_APIKEY_USERS": "trivium",
+            "DEFAULT_VECTORIZER_MODULE": "none",
+            "DISABLE_TELEMETRY": "true",
+            "GO_PROFILING_DISABLE": "true",
+            "LOG_LEVEL": "error",
+            "GRPC_PORT": str(self._grpc),
+            "CLUSTER_HOSTNAME": "node1",
+            "CLUSTER_IN_LOCALHOST": "true",
+            "CLUSTER_ADVERTISE_ADDR": "127.0.0.1",
+            "CLUSTER_BIND_ADDR": "127.0.0.1",
+            "CLUSTER_GOSSIP_BIND_PORT": str(self._gossip),
+            "CLUSTER_DATA_BIND_PORT": str(self._gossip + 1),
+            "RAFT_PORT": str(self._raft),
+            "RAFT_INTERNAL_RPC_PORT": str(self._raft + 1),
+            "RAFT_BOOTSTRAP_EXPECT": "1",
+        }
+
+    def _answers(self) -> bool:
+        assert self._child is not None
+        assert self._child.poll() is None, f"Weaviate died:\n{(self._folder / 'log').read_text()[-2000:]}"
+        try:
+            with urllib.request.urlopen(f"{self.server.url}/v1/.well-known/ready", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+
+def _free_ports() -> tuple[int, int, int, int]:
+    """Four ports that nobody uses now, the last two with their next ones: on one machine it counts on these."""
+    with ExitStack() as held:
+
+        def taken(port: int = 0) -> int:
+            listener = held.enter_context(socket.create_server(("127.0.0.1", port)))
+            return int(listener.getsockname()[1])
+
+        def pair() -> int:
+            while True:
+                first = taken()
+                try:
+                    taken(first + 1)
+                except OSError:
+                    continue
+                return first
+
+        return taken(), taken(), pair(), pair()
+
+
+@pytest.fixture(scope="session")
+def weaviate() -> Iterator[Weaviate]:
+    """A server for the whole session; each test takes a catalog of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="trivium-weaviate-"))
+    server = Weaviate(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+        shutil.rmtree(folder, ignore_errors=True)
