@@ -171,8 +171,8 @@ def test_the_documents_here_let_every_operator_both_pass_and_refuse():
     texts_only = {Operator.CONTAINS, Operator.PREFIX, Operator.CONTAINS_ANY, Operator.CONTAINS_ALL}
     for name in Operator:
         count = {Operator.EXISTS: 0, Operator.BETWEEN: 2}.get(name, 1)
-        pool = TEXTS if name in texts_only else TEXTS + NUMBERS
-        tried = [Condition("f", name, tuple(values)) for values in itertools.combinations(pool, count)]
+        pools: list[list[Any]] = [TEXTS] if name in texts_only else [TEXTS, NUMBERS]
+        tried = [Condition("f", name, values) for pool in pools for values in itertools.combinations(pool, count)]
         answers = {holds(it, held) for it in tried for held in STORED.values()}
         assert answers == {True, False}, name
 
