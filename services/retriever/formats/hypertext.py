@@ -31,8 +31,8 @@ _BLANKS = re.compile(r"[ \t\n\r\f\xa0]+")
 # The sign at the end of a heading that links to itself.
 _SELF_LINK = re.compile(r"\s+[#¶§🔗]\s*$")
 # With less, a page that hides its words behind its navigation would seem empty.
-_FEW_CHARACTERS = 200
-_LEAST_SHARE = 0.25
+_FEW_CHARACTERS = 60
+_LEAST_SHARE = 0.1
 
 
 def converted(content: bytes, charset: str, most_characters: int) -> Converted:

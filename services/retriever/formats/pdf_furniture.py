@@ -1,5 +1,6 @@
 """What a document repeats on its pages: running headers and footers, and page numbers."""
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -8,6 +9,9 @@ from services.retriever.formats.pdf_order import Row
 
 # Rows at the top and at the bottom of a page that may be furniture.
 _EDGE_ROWS = 3
+# Of its height, between furniture and text: lines of the text itself follow one another closely, and stay although a
+# form's pages may begin alike.
+_LEAST_GAP = 0.5
 _LEAST_PAGES = 3
 _LEAST_SHARE = 0.4
 _NUMBERS = re.compile(r"\d+")
@@ -23,7 +27,7 @@ def without_furniture(pages: Sequence[Sequence[Row]]) -> list[list[Row]]:
     seen: Counter[str] = Counter()
     numbered = 0
     for rows in pages:
-        edge = _edge(rows)
+        edge = _apart(rows)
         seen.update({_form(rows[at]) for at in edge})
         numbered += any(_is_number(rows[at]) for at in edge)
     least = max(_LEAST_PAGES, _LEAST_SHARE * len(pages))
@@ -33,18 +37,34 @@ def without_furniture(pages: Sequence[Sequence[Row]]) -> list[list[Row]]:
 
 
 def _kept(rows: Sequence[Row], repeated: set[str], *, numbers: bool) -> list[Row]:
-    dropped = {
-        at
-        for at in _edge(rows)
-        if _form(rows[at]) in repeated or _names_page(rows[at]) or (numbers and _is_number(rows[at]))
-    }
+    dropped = {at for at in _apart(rows) if _form(rows[at]) in repeated or (numbers and _is_number(rows[at]))}
+    dropped |= {at for at in _edge(rows) if _names_page(rows[at])}
     return [row for at, row in enumerate(rows) if at not in dropped]
 
 
 def _edge(rows: Sequence[Row]) -> list[int]:
     """The places of the rows at the top and at the bottom, by height and not by order of reading."""
-    by_height = sorted(range(len(rows)), key=lambda at: rows[at].cells[0].top)
+    by_height = _by_height(rows)
     return sorted({*by_height[:_EDGE_ROWS], *by_height[-_EDGE_ROWS:]})
+
+
+def _apart(rows: Sequence[Row]) -> list[int]:
+    """Those of them that a gap parts from the rest of the page."""
+    by_height = _by_height(rows)
+    gaps = [_gap(rows[above], rows[below]) for above, below in itertools.pairwise(by_height)]
+    top = [at + 1 for at, gap in enumerate(gaps[:_EDGE_ROWS]) if gap >= _LEAST_GAP]
+    bottom = [at + 1 for at, gap in enumerate(gaps[::-1][:_EDGE_ROWS]) if gap >= _LEAST_GAP]
+    return sorted({*by_height[: max(top, default=0)], *by_height[len(by_height) - max(bottom, default=0) :]})
+
+
+def _by_height(rows: Sequence[Row]) -> list[int]:
+    return sorted(range(len(rows)), key=lambda at: rows[at].cells[0].top)
+
+
+def _gap(above: Row, below: Row) -> float:
+    """The distance of two rows in heights of the upper one."""
+    line = above.line
+    return (below.line.top - line.bottom) / max(1.0, line.bottom - line.top)
 
 
 def _form(row: Row) -> str:

@@ -10,10 +10,12 @@ class Strictness(IntEnum):
     """How much is left out, the most first."""
 
     FULL = 0
+    # What its tag, role or name calls navigation; lists of links are read.
+    NAMES = 1
     # Only what its tag or role calls navigation.
-    TAGS = 1
+    TAGS = 2
     # Only what is never read: scripts, styles, what is hidden.
-    NONE = 2
+    NONE = 3
 
 
 _UNREAD = frozenset(
@@ -34,11 +36,15 @@ _NEVER = frozenset(
         "tbody", "pre", "code", "span", "em", "strong", "a",
     }
 )  # fmt: skip
-_NAMES = re.compile(
-    r"(?:^|[-_\s])(?:nav|navbar|navheader|navfooter|navigation|menus?|breadcrumbs?|sidebar|side-bar|cookies?|consent|"
-    r"gdpr|footer|masthead|social|share|sharing|related|promo|advert|advertisement|ads|newsletter|subscribe|"
-    r"pagination|pager|skip-?links?|toolbar|popup|modal)(?:$|[-_\s])",
-    re.IGNORECASE,
+_NAME = (
+    r"(?:nav|navbar|navheader|navfooter|navigation|menus?|breadcrumbs?|sidebar|side-bar|cookies?|consent|gdpr|footer|"
+    r"masthead|social|share|sharing|related|promo|advert|advertisement|ads|newsletter|subscribe|pagination|pager|"
+    r"skip-?links?|toolbar|popup|modal)"
+)
+_CLASSES = re.compile(rf"(?:^|[-_\s]){_NAME}(?:$|[-_\s])", re.IGNORECASE)
+# An id is often a section's anchor, made of its title: only one that says nothing else counts.
+_IDS = re.compile(
+    rf"(?:site|page|main|top|bottom|left|right)?[-_]?{_NAME}[-_]?(?:bar|banner|box|container|wrapper)?", re.IGNORECASE
 )
 _ASIDES_READ = re.compile(r"note|tip|warning|caution|important|admonition|footnote|callout", re.IGNORECASE)
 _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
@@ -64,9 +70,9 @@ def is_left_out(node: LexborNode, tag: str, strictness: Strictness) -> bool:
         return node.css_first("h1") is None and node.css_first("nav, a") is not None and not _in_article(node)
     if strictness is Strictness.TAGS:
         return False
-    if _NAMES.search(_named(attributes)):
+    if _CLASSES.search(attributes.get("class") or "") or _IDS.fullmatch(attributes.get("id") or ""):
         return node.css_first("main, article, h1") is None
-    return tag in _FARMS and not _in_article(node) and _is_farm(node)
+    return strictness is Strictness.FULL and tag in _FARMS and not _in_article(node) and _is_farm(node)
 
 
 def _named(attributes: dict[str, str | None]) -> str:

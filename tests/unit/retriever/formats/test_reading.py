@@ -188,6 +188,20 @@ def test_a_page_that_is_all_links_is_read_all_the_same():
     assert found.outline.title == "Contents"
 
 
+def test_a_short_page_is_read_without_what_surrounds_it_all_the_same():
+    around = "<div class=navheader><a href=a>Prev</a> <a href=b>Up</a> Chapter 44. A long title of a chapter</div>" * 9
+    page = f"{around}<h2>44.3. Sharing</h2><p>The dictionary keeps values between calls of a function.</p>{around}"
+    assert read(page, MediaType.HTML).text == (
+        "## 44.3. Sharing\n\nThe dictionary keeps values between calls of a function."
+    )
+
+
+def test_a_section_whose_title_is_a_word_of_navigation_is_read():
+    page = '<div class="sect1" id="menus-sharing"><h2>Sharing</h2><p>A dictionary keeps values.</p></div>'
+    assert read(page, MediaType.HTML).text == "## Sharing\n\nA dictionary keeps values."
+    assert read(f'{page}<div id="site-footer">Imprint</div>', MediaType.HTML).text.endswith("keeps values.")
+
+
 def test_a_page_says_its_own_charset():
     page = '<meta charset="windows-1252"><p>Fähre</p>'
     assert read(page.encode("cp1252"), MediaType.HTML).text == "Fähre"
@@ -306,6 +320,15 @@ def test_a_pdf_is_read_with_headings_pages_and_words_made_whole():
         ("Mooring",),
         ["A mooring costs fourteen crowns a night, water included.", "A well-known keeper takes the money."],
     )
+
+
+def test_pages_of_a_pdf_that_begin_alike_keep_their_words():
+    pages = [
+        f"Page {n} of the log. Boat {n} has paid its crowns.\nThe keeper has signed for boat {n}." for n in range(9)
+    ]
+    found = read(building.pdf(*pages), MediaType.PDF)
+    for number, start in enumerate(found.pages):
+        assert found.text[start:].startswith(f"Page {number} of the log. Boat {number} has paid its crowns.")
 
 
 def test_two_columns_of_a_pdf_are_read_one_after_the_other():
