@@ -39,6 +39,7 @@ def require_sound(content: bytes, main_part: str, what: str) -> None:
             names = archive.namelist()
             _require_kind(names, main_part, what)
             _require_harmless(archive, names, what)
+    # NotImplementedError: packed or locked in a way that zipfile does not know.
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, OSError, ValueError) as error:
         raise damaged(what) from error
 

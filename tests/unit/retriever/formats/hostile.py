@@ -73,9 +73,6 @@ def laughs(rng: random.Random) -> str:
     return f"<!DOCTYPE x [{''.join(lines)}]>"
 
 
-# --- PDF ---
-
-
 @builder
 def pdf_header_alone(rng):
     return "a.pdf", b"%PDF-1.7\n" + b"%" * rng.randint(0, 99), "PDF"
@@ -180,9 +177,6 @@ def _pdf_objects(objects: list[bytes], rng: random.Random) -> bytes:
     out.write(b"".join(b"%010d 00000 n \n" % place for place in places))
     out.write(b"trailer << /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF" % (len(places) + 1, at))
     return out.getvalue()
-
-
-# --- Word ---
 
 
 @builder
@@ -364,9 +358,6 @@ def word_with_locked_files(rng):
     return "a.docx", bytes(whole), "password"
 
 
-# --- slides ---
-
-
 @builder
 def slides_cut_short(rng):
     return "a.pptx", good_slides()[: rng.randint(10, len(good_slides()) - 30)], "PowerPoint"
@@ -426,9 +417,6 @@ def slides_of_nested_groups(rng):
     return "a.pptx", building.with_parts(good_slides(), {"ppt/slides/slide1.xml": nested.encode()}), "nested"
 
 
-# --- HTML ---
-
-
 @builder
 def page_of_scripts(rng):
     return "a.html", f"<script>{words(rng)}</script><style>b {{}}</style>".encode(), "no text"
@@ -462,9 +450,6 @@ def page_that_is_a_picture(rng):
 @builder
 def page_of_wide_letters_without_a_mark(rng):
     return "a.html", f"<p>{words(rng)}</p>".encode("utf-16-le"), "NUL"
-
-
-# --- data ---
 
 
 @builder
