@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from services.ops import gotools
-from services.retriever.index_places import Server
+from services.retriever.index.places import Server
 from tests import tied
 from tests.stack import eventually
 

@@ -17,9 +17,9 @@ from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey, once
 from services.chassis.nearest import nearest
-from services.retriever import holds
-from services.retriever.reembedding_state import Change, change_of
-from services.retriever.states import State
+from services.retriever.documents.states import State
+from services.retriever.ingestion import holds
+from services.retriever.reembedding.state import Change, change_of
 from services.retriever.store import (
     ChunkRow,
     CollectionRow,

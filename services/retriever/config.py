@@ -6,7 +6,7 @@ from typing import ClassVar
 from pydantic import Field, SecretStr
 
 from services.chassis.config import ServiceSettings, environment
-from services.retriever.index_places import Kind
+from services.retriever.index.places import Kind
 
 
 class RetrieverSettings(ServiceSettings):

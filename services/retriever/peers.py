@@ -15,7 +15,7 @@ from trivium.embedder.v1 import embedder_pb2_grpc
 from services.chassis.context import current_or_none
 from services.chassis.errors import Code, Failure, Reason
 from services.chassis.status import from_rpc_error
-from services.retriever.embeddings import EncoderFacts, Vectors
+from services.retriever.ingestion.embeddings import EncoderFacts, Vectors
 
 _EMBEDDER = "embedder"
 _RETRY_SECONDS = 1.0
@@ -28,7 +28,7 @@ _AWAY = frozenset({Code.UNAVAILABLE, Code.UNKNOWN, Code.CANCELLED})
 
 
 class RemoteEmbeddings:
-    """Implements :class:`services.retriever.embeddings.Embeddings`."""
+    """Implements :class:`services.retriever.ingestion.embeddings.Embeddings`."""
 
     def __init__(self, channel: grpc.aio.Channel, digest: str = "", names: dict[str, str] | None = None) -> None:
         self._channel = channel

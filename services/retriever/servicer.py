@@ -12,7 +12,7 @@ from services.chassis.errors import unimplemented
 from services.chassis.idempotency import key_for
 from services.chassis.interceptors.call import MethodPolicy
 from services.retriever import wire, wire_search, wire_sources
-from services.retriever.readers import WRITERS
+from services.retriever.documents.readers import WRITERS
 from services.retriever.verbs import Verbs
 
 _WRITES = (

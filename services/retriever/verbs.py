@@ -16,33 +16,34 @@ from typing import Any
 from services.chassis.database import Database, open_database
 from services.chassis.errors import Code, Failure
 from services.chassis.runtime import Runtime
-from services.retriever import catalog, parsing
-from services.retriever.building import Builder
+from services.retriever import catalog
 from services.retriever.catalog import Collections
 from services.retriever.changes import Changes
 from services.retriever.config import RetrieverSettings
-from services.retriever.conversion import Conversions
-from services.retriever.documents import Documents
-from services.retriever.gates import Gates
-from services.retriever.index_places import Kind
-from services.retriever.indexes import opened_indexes
-from services.retriever.ingestion import Ingestion, Pace, Tools
-from services.retriever.ingestion_queue import Job, Queue
-from services.retriever.intake import Intake
-from services.retriever.mending import Mending
-from services.retriever.pages import Pages
+from services.retriever.documents.documents import Documents
+from services.retriever.documents.intake import Intake
+from services.retriever.documents.removal import Removal
+from services.retriever.documents.watching import Watching
+from services.retriever.index.building import Builder
+from services.retriever.index.gates import Gates
+from services.retriever.index.indexes import opened_indexes
+from services.retriever.index.mending import Mending
+from services.retriever.index.places import Kind
+from services.retriever.index.reindexing import Reindexing
+from services.retriever.index.repair import repair
+from services.retriever.index.routing import Router
+from services.retriever.ingestion import parsing
+from services.retriever.ingestion.conversion import Conversions
+from services.retriever.ingestion.ingestion import Ingestion, Pace, Tools
+from services.retriever.ingestion.publishing import Publisher
+from services.retriever.ingestion.queue import Job, Queue
 from services.retriever.peers import RemoteEmbeddings
-from services.retriever.publishing import Publisher
-from services.retriever.reembedding import Reembedding
-from services.retriever.reindexing import Reindexing
-from services.retriever.removal import Removal
-from services.retriever.repair import repair
-from services.retriever.reranking import Reranker
-from services.retriever.routing import Router
-from services.retriever.search import Search
-from services.retriever.source_readers import open_sources
-from services.retriever.sources import Sources
-from services.retriever.watching import Watching
+from services.retriever.reembedding.reembedding import Reembedding
+from services.retriever.search.pages import Pages
+from services.retriever.search.reranking import Reranker
+from services.retriever.search.search import Search
+from services.retriever.sources.composition import open_sources
+from services.retriever.sources.sources import Sources
 
 
 @dataclass(frozen=True, slots=True)

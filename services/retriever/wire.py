@@ -11,16 +11,16 @@ from services.chassis.context import current
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey, key_for
 from services.retriever import wire_values
-from services.retriever.attributes import decoded
 from services.retriever.catalog import Collection, Statistics
-from services.retriever.documents import Document, Excerpt, Stored, Version
-from services.retriever.index_places import Kind
-from services.retriever.intake import Announced, Draft, with_content
-from services.retriever.readers import Viewer, manager
-from services.retriever.reembedding_state import Change
-from services.retriever.reindexing import Progress
-from services.retriever.states import State
-from services.retriever.watching import Beat
+from services.retriever.documents.attributes import decoded
+from services.retriever.documents.documents import Document, Excerpt, Stored, Version
+from services.retriever.documents.intake import Announced, Draft, with_content
+from services.retriever.documents.readers import Viewer, manager
+from services.retriever.documents.states import State
+from services.retriever.documents.watching import Beat
+from services.retriever.index.places import Kind
+from services.retriever.index.reindexing import Progress
+from services.retriever.reembedding.state import Change
 
 _STATES = {
     State.PENDING: pb.INGESTION_STATE_PENDING,

@@ -4,9 +4,9 @@ from trivium.retriever.v1 import retriever_pb2 as pb
 
 from services.chassis.context import current
 from services.retriever import wire_values
-from services.retriever.filters import AllOf, AnyOf, Condition, Filter, Negated, Operator
-from services.retriever.question import Found, Fusion, Hit, Mode, Paging, Passage, Question, Reranking, Shape
-from services.retriever.readers import finder
+from services.retriever.documents.readers import finder
+from services.retriever.search.filters import AllOf, AnyOf, Condition, Filter, Negated, Operator
+from services.retriever.search.question import Found, Fusion, Hit, Mode, Paging, Passage, Question, Reranking, Shape
 
 DEFAULT_TOP_K = 10
 DEFAULT_PAGED = 200

@@ -6,7 +6,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from trivium.retriever.v1 import retriever_pb2 as pb
 
 from services.retriever import wire
-from services.retriever.sources import ObjectFailure, Order, Source, SourceState
+from services.retriever.sources.sources import ObjectFailure, Order, Source, SourceState
 
 _STATES = {
     SourceState.QUEUED: pb.SOURCE_STATE_QUEUED,

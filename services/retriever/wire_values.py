@@ -3,7 +3,7 @@
 from google.protobuf.timestamp_pb2 import Timestamp
 from trivium.retriever.v1 import retriever_pb2 as pb
 
-from services.retriever.attributes import Moment, Value
+from services.retriever.documents.attributes import Moment, Value
 
 _MICROS = 1_000_000
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from services.retriever.index import Entry, Index, Vector
+from services.retriever.index.index import Entry, Index, Vector
 
 WORDS = ("herring", "mustard", "gates", "lamp", "siren", "bread", "quays", "boat")
 DIMENSIONS = 16

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.retriever.index import Entry, Index
-from services.retriever.index_embedded import EmbeddedIndex
-from services.retriever.index_places import Server
-from services.retriever.index_weaviate import WeaviateIndex
+from services.retriever.index.embedded import EmbeddedIndex
+from services.retriever.index.index import Entry, Index
+from services.retriever.index.places import Server
+from services.retriever.index.weaviate import WeaviateIndex
 from tests.conformance.indexes import DIMENSIONS, WORDS, Shelf, answers, entry, fill, packed, vector
 from tests.weaviate import Weaviate
 

@@ -5,8 +5,8 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from services.retriever.index import Entry
-from services.retriever.routing import Router
+from services.retriever.index.index import Entry
+from services.retriever.index.routing import Router
 
 _replace = Router.replace
 

@@ -6,10 +6,10 @@ except what says that a limit was reached, which is the child's to tell.
 
 from dataclasses import dataclass
 
+from services.retriever.documents.media import MediaType
 from services.retriever.formats import charsets
 from services.retriever.formats.unreadable import Unreadable, damaged
 from services.retriever.formats.writer import Converted, Writer
-from services.retriever.media import MediaType
 
 # Of the text over its source: a zip or a font can say much in few bytes, a person cannot.
 _MOST_RATIO = 300

@@ -9,9 +9,9 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.retriever.blocks import Block, BlockKind, Outline, units_of
-from services.retriever.cutting import Span
 from services.retriever.formats.unreadable import Unreadable
+from services.retriever.text.blocks import Block, BlockKind, Outline, units_of
+from services.retriever.text.cutting import Span
 
 
 @dataclass(frozen=True, slots=True)

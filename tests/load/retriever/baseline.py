@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-from services.retriever.fusion import RANK_CONSTANT
+from services.retriever.search.fusion import RANK_CONSTANT
 from tests.load.retriever.sets import Corpus, Source
 from tests.load.retriever.vectors import Encoder
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from services.chassis import models
 from services.embedder.model import FastTokenizer
-from services.retriever.blocks import BlockKind, Outline, outline
-from services.retriever.chunking import Budget, Chunk, Measured, chunked, refined, texts_to_measure
 from services.retriever.config import RetrieverSettings
-from services.retriever.texts import normalised
+from services.retriever.text.blocks import BlockKind, Outline, outline
+from services.retriever.text.chunking import Budget, Chunk, Measured, chunked, refined, texts_to_measure
+from services.retriever.text.texts import normalised
 from tests.load.retriever.sets import multicorpus
 
 _SPECIAL_TOKENS = 2

@@ -9,27 +9,28 @@ from pathlib import Path
 
 from services.chassis.database import open_database
 from services.chassis.idempotency import IdempotencyKey
-from services.retriever import catalog, parsing
+from services.retriever import catalog
 from services.retriever.catalog import Collections
 from services.retriever.changes import Changes
 from services.retriever.config import RetrieverSettings
-from services.retriever.conversion import Conversions
-from services.retriever.documents import Documents
-from services.retriever.gates import Gates
-from services.retriever.index_embedded import EmbeddedIndex
-from services.retriever.index_places import Kind
-from services.retriever.ingestion import Ingestion, Pace, Tools
-from services.retriever.ingestion_queue import Queue
-from services.retriever.intake import Draft, Intake
-from services.retriever.pages import Pages
-from services.retriever.publishing import Publisher
-from services.retriever.question import Fusion, Mode, Question, Shape
-from services.retriever.readers import SERVICE
-from services.retriever.repair import repair
-from services.retriever.reranking import Reranker
-from services.retriever.routing import Router
-from services.retriever.search import Search
-from services.retriever.watching import Watching
+from services.retriever.documents.documents import Documents
+from services.retriever.documents.intake import Draft, Intake
+from services.retriever.documents.readers import SERVICE
+from services.retriever.documents.watching import Watching
+from services.retriever.index.embedded import EmbeddedIndex
+from services.retriever.index.gates import Gates
+from services.retriever.index.places import Kind
+from services.retriever.index.repair import repair
+from services.retriever.index.routing import Router
+from services.retriever.ingestion import parsing
+from services.retriever.ingestion.conversion import Conversions
+from services.retriever.ingestion.ingestion import Ingestion, Pace, Tools
+from services.retriever.ingestion.publishing import Publisher
+from services.retriever.ingestion.queue import Queue
+from services.retriever.search.pages import Pages
+from services.retriever.search.question import Fusion, Mode, Question, Shape
+from services.retriever.search.reranking import Reranker
+from services.retriever.search.search import Search
 from tests.load.retriever.sets import Corpus
 from tests.load.retriever.vectors import Encoder
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.retriever.question import Mode
+from services.retriever.search.question import Mode
 from tests.load.retriever import baseline
 from tests.load.retriever.library import Library, opened
 from tests.load.retriever.ranked import Difference, difference, ndcg

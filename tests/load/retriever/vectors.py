@@ -12,7 +12,7 @@ from services.chassis import models
 from services.embedder import model
 from services.embedder.batching import Batch, Product, TokenIds, padded_length
 from services.embedder.reranking import late_interaction
-from services.retriever.embeddings import EncoderFacts, Vectors
+from services.retriever.ingestion.embeddings import EncoderFacts, Vectors
 
 Matrix = NDArray[np.float32]
 _BATCH_TOKENS = 2048
@@ -20,7 +20,7 @@ _SPECIAL_TOKENS = 2
 
 
 class Encoder:
-    """Implements ``services.retriever.embeddings.Embeddings``, in float32, one thread.  Close it."""
+    """Implements ``services.retriever.ingestion.embeddings.Embeddings``, in float32, one thread.  Close it."""
 
     def __init__(self, folder: Path) -> None:
         resolved = models.resolve(models.DEFAULT_EMBEDDING)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from services.retriever.embeddings import EncoderFacts, Vectors
-from services.retriever.publishing import text_digest
+from services.retriever.ingestion.embeddings import EncoderFacts, Vectors
+from services.retriever.ingestion.publishing import text_digest
 from tests.robustness.retriever.sequences import tokens
 
 DIGEST = "sha256:" + "5" * 64
@@ -28,7 +28,7 @@ def vector(text: str) -> bytes:
 
 
 class HashedEmbeddings:
-    """What ingestion asks of ``services.retriever.embeddings.Embeddings``; ``pass_point`` is called around every answer."""
+    """What ingestion asks of ``services.retriever.ingestion.embeddings.Embeddings``; ``pass_point`` is called around every answer."""
 
     def __init__(self, log: Path, pass_point: Callable[[str], None]) -> None:
         self._log = log

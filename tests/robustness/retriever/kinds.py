@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.retriever.index_embedded import EmbeddedIndex
+from services.retriever.index.embedded import EmbeddedIndex
 
 
 @dataclass(frozen=True)

@@ -29,22 +29,23 @@ from services.chassis.database import open_database
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey
 from services.chassis.processes import die_with_parent
-from services.retriever import catalog, texts
-from services.retriever.blocks import outline
+from services.retriever import catalog
 from services.retriever.catalog import Collections
 from services.retriever.changes import Changes
-from services.retriever.conversion import Conversions
-from services.retriever.documents import Documents
-from services.retriever.gates import Gates
-from services.retriever.index_places import Kind
-from services.retriever.ingestion import Ingestion, Pace, Tools
-from services.retriever.ingestion_queue import Queue
-from services.retriever.media import Source
-from services.retriever.publishing import Publisher
-from services.retriever.removal import Removal
-from services.retriever.repair import repair
-from services.retriever.routing import Router
-from services.retriever.storing import Put
+from services.retriever.documents.documents import Documents
+from services.retriever.documents.media import Source
+from services.retriever.documents.removal import Removal
+from services.retriever.documents.storing import Put
+from services.retriever.index.gates import Gates
+from services.retriever.index.places import Kind
+from services.retriever.index.repair import repair
+from services.retriever.index.routing import Router
+from services.retriever.ingestion.conversion import Conversions
+from services.retriever.ingestion.ingestion import Ingestion, Pace, Tools
+from services.retriever.ingestion.publishing import Publisher
+from services.retriever.ingestion.queue import Queue
+from services.retriever.text import texts
+from services.retriever.text.blocks import outline
 from tests.robustness.retriever.hashed import HashedEmbeddings
 from tests.robustness.retriever.kinds import KINDS
 from tests.robustness.retriever.pictures import picture
@@ -134,7 +135,7 @@ class Fate:
 
 
 class InProcess:
-    """What ``services.retriever.parsing.Parser`` does for Markdown and plain text, which of our own need no child."""
+    """What ``services.retriever.ingestion.parsing.Parser`` does for Markdown and plain text, which of our own need no child."""
 
     async def outline(self, name: str, text: str, *, markdown: bool) -> Any:
         """As the Protocol says."""

@@ -6,9 +6,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from services.retriever.blocks import outline
-from services.retriever.chunking import Budget, Measured, chunked, refined, texts_to_measure
-from services.retriever.publishing import text_digest
+from services.retriever.ingestion.publishing import text_digest
+from services.retriever.text.blocks import outline
+from services.retriever.text.chunking import Budget, Measured, chunked, refined, texts_to_measure
 
 COLLECTIONS = ("rules", "fares")
 BUDGET = Budget.within(40, 24, 2)

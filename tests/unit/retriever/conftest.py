@@ -10,23 +10,25 @@ from services.chassis import models
 from services.chassis.database import Database, open_database
 from services.chassis.idempotency import IdempotencyKey
 from services.embedder import model
-from services.retriever import catalog, parsing, texts
+from services.retriever import catalog
 from services.retriever.catalog import Collections
 from services.retriever.changes import Changes
-from services.retriever.conversion import Conversions
-from services.retriever.documents import Documents
-from services.retriever.gates import Gates
-from services.retriever.index_embedded import EmbeddedIndex
-from services.retriever.index_places import Kind
-from services.retriever.ingestion import Ingestion, Pace, Tools
-from services.retriever.ingestion_queue import Queue
-from services.retriever.media import Source
-from services.retriever.publishing import Publisher
-from services.retriever.removal import Removal
-from services.retriever.repair import repair
-from services.retriever.routing import Router
-from services.retriever.states import State
-from services.retriever.storing import Put
+from services.retriever.documents.documents import Documents
+from services.retriever.documents.media import Source
+from services.retriever.documents.removal import Removal
+from services.retriever.documents.states import State
+from services.retriever.documents.storing import Put
+from services.retriever.index.embedded import EmbeddedIndex
+from services.retriever.index.gates import Gates
+from services.retriever.index.places import Kind
+from services.retriever.index.repair import repair
+from services.retriever.index.routing import Router
+from services.retriever.ingestion import parsing
+from services.retriever.ingestion.conversion import Conversions
+from services.retriever.ingestion.ingestion import Ingestion, Pace, Tools
+from services.retriever.ingestion.publishing import Publisher
+from services.retriever.ingestion.queue import Queue
+from services.retriever.text import texts
 from tests.unit.retriever.encoding import LocalEmbeddings
 
 LIMITS = parsing.Limits(seconds=30, memory_bytes=2 * 1024**3)

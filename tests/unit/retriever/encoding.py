@@ -8,11 +8,11 @@ import numpy as np
 from services.chassis.errors import Failure, Reason
 from services.embedder.batching import Batch, Product, padded_length
 from services.embedder.model import FastTokenizer, TorchEncoder
-from services.retriever.embeddings import Embeddings, EncoderFacts, Vectors
+from services.retriever.ingestion.embeddings import Embeddings, EncoderFacts, Vectors
 
 
 class LocalEmbeddings:
-    """Implements ``services.retriever.embeddings.Embeddings``."""
+    """Implements ``services.retriever.ingestion.embeddings.Embeddings``."""
 
     def __init__(self, encoder: TorchEncoder, tokenizer: FastTokenizer) -> None:
         self._encoder = encoder

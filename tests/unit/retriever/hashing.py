@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from services.retriever.embeddings import EncoderFacts, Vectors
+from services.retriever.ingestion.embeddings import EncoderFacts, Vectors
 from tests.unit.retriever.encoding import LocalEmbeddings
 
 _DIMENSIONS = 16

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.retriever.chunking import Budget
-from services.retriever.cutting import pieces
+from services.retriever.text.chunking import Budget
+from services.retriever.text.cutting import pieces
 from tests.unit.retriever.test_chunking import split
 
 BUDGET = Budget(chunk_tokens=100, context_tokens=20)

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.retriever.blocks import MAX_UNIT_CHARACTERS, BlockKind, outline
-from services.retriever.chunking import Budget, Measured, chunked, contexts, refined, texts_to_measure
-from services.retriever.texts import normalised
+from services.retriever.text.blocks import MAX_UNIT_CHARACTERS, BlockKind, outline
+from services.retriever.text.chunking import Budget, Measured, chunked, contexts, refined, texts_to_measure
+from services.retriever.text.texts import normalised
 
 PLENTY = Budget(chunk_tokens=1000, context_tokens=50)
 

@@ -5,8 +5,8 @@ import asyncio
 from sqlalchemy import func, select
 
 from services.chassis.errors import Failure, Reason
-from services.retriever.ingestion_queue import Queue
-from services.retriever.publishing import Publisher, text_digest
+from services.retriever.ingestion.publishing import Publisher, text_digest
+from services.retriever.ingestion.queue import Queue
 from services.retriever.store import ChunkRow, VectorRow
 from tests.unit.retriever.conftest import opened
 

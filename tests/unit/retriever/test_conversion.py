@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from services.chassis.errors import Failure, Reason
-from services.retriever import parsing
+from services.retriever.ingestion import parsing
 from services.retriever.store import ChunkRow, SourcePartRow, VersionRow
 from tests.unit.retriever.conftest import opened
 from tests.unit.retriever.formats.building import pdf, plain_word

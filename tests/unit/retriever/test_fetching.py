@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from services.chassis.errors import Failure, Reason
-from services.retriever import addresses
-from services.retriever.addresses import Policy
-from services.retriever.fetching import Bounds, Fetcher, look_up, trusted
-from services.retriever.reading import Fetched, Gone, Remembered, Unchanged
+from services.retriever.sources import addresses
+from services.retriever.sources.addresses import Policy
+from services.retriever.sources.fetching import Bounds, Fetcher, look_up, trusted
+from services.retriever.sources.reading import Fetched, Gone, Remembered, Unchanged
 from tests.unit.retriever.web import always, response, serving
 
 BOUNDS = Bounds(bytes=100_000, seconds=5.0, connect_seconds=2.0)

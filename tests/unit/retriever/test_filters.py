@@ -13,14 +13,16 @@ from sqlalchemy import and_, select, true
 
 from services.chassis.database import open_database
 from services.chassis.errors import Failure, Reason
-from services.retriever import attributes, filters, storing, texts
-from services.retriever.attributes import Moment
-from services.retriever.filtering import passing, require_fitting
-from services.retriever.filters import AllOf, AnyOf, Condition, Negated, Operator
-from services.retriever.media import Source
-from services.retriever.readers import SERVICE
+from services.retriever.documents import attributes, storing
+from services.retriever.documents.attributes import Moment
+from services.retriever.documents.media import Source
+from services.retriever.documents.readers import SERVICE
+from services.retriever.documents.storing import Put
+from services.retriever.search import filters
+from services.retriever.search.filtering import passing, require_fitting
+from services.retriever.search.filters import AllOf, AnyOf, Condition, Negated, Operator
 from services.retriever.store import CollectionRow, DocumentRow
-from services.retriever.storing import Put
+from services.retriever.text import texts
 
 TEXTS = ["", "a", "A", "ab", "Äb", "äB", "straße", "STRASSE", "10%", "a_b", "日本", "b"]
 NUMBERS = [-1.5, 0.0, 1.0, 2.0, 2.5, 1e300]

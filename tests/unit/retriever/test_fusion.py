@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.retriever import fusion
+from services.retriever.search import fusion
 
 SCORES = st.dictionaries(st.integers(0, 30), st.floats(-1, 1, width=32), max_size=20)
 MATCHES = st.dictionaries(st.integers(0, 30), st.floats(0, 50, width=32), max_size=20)

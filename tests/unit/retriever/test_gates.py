@@ -1,6 +1,6 @@
 import asyncio
 
-from services.retriever.gates import Gates
+from services.retriever.index.gates import Gates
 
 
 async def test_searches_run_beside_one_another_and_a_change_alone():

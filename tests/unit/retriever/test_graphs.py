@@ -5,8 +5,8 @@ import threading
 import numpy as np
 import pytest
 
-from services.retriever.index import Entry
-from services.retriever.index_embedded import EmbeddedIndex
+from services.retriever.index.embedded import EmbeddedIndex
+from services.retriever.index.index import Entry
 
 DIMENSIONS = 64
 ROWS = 6000
@@ -51,13 +51,13 @@ def exact(index, query, allowed=None):
 @pytest.fixture
 def graph_alone(monkeypatch):
     """Searches that would read the collection's vectors whole fail."""
-    monkeypatch.setattr("services.retriever.vectors.Matrices.of", lambda *_: pytest.fail("searched exactly"))
+    monkeypatch.setattr("services.retriever.index.vectors.Matrices.of", lambda *_: pytest.fail("searched exactly"))
 
 
 def test_a_large_collection_is_searched_by_its_graph_with_exact_scores(filled):
     wanted = [exact(filled, query) for query in QUERIES]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("services.retriever.vectors.Matrices.of", lambda *_: pytest.fail("searched exactly"))
+        patch.setattr("services.retriever.index.vectors.Matrices.of", lambda *_: pytest.fail("searched exactly"))
         found = [filled.nearest(1, query, 10, None) for query in QUERIES]
     recall = np.mean([len(set(one) & set(other)) / 10 for one, other in zip(wanted, found, strict=True)])
     assert recall >= 0.99
@@ -83,7 +83,7 @@ def test_a_graph_follows_changes(tmp_path):
     index.settle(1)
     index.replace(1, entries(*range(2000, 2500)), range(500))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("services.retriever.vectors.Matrices.of", lambda *_: pytest.fail("searched exactly"))
+        patch.setattr("services.retriever.index.vectors.Matrices.of", lambda *_: pytest.fail("searched exactly"))
         assert list(index.nearest(1, VECTORS[2222], 1, None)) == [2222]
         assert 17 not in index.nearest(1, VECTORS[17], 10, None)
     index.close()
@@ -113,7 +113,7 @@ def test_changes_while_a_graph_is_built_are_in_it(tmp_path, monkeypatch):
     index._graphs.read = slow
     index.nearest(1, VECTORS[0], 1, None)
     index.settle(1)
-    monkeypatch.setattr("services.retriever.vectors.Matrices.of", lambda *_: pytest.fail("searched exactly"))
+    monkeypatch.setattr("services.retriever.index.vectors.Matrices.of", lambda *_: pytest.fail("searched exactly"))
     assert list(index.nearest(1, VECTORS[2001], 1, None)) == [2001]
     assert 3 not in index.nearest(1, VECTORS[3], 10, None)
     index.close()

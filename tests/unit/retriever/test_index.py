@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from services.retriever.index import Entry
-from services.retriever.index_embedded import EmbeddedIndex
+from services.retriever.index.embedded import EmbeddedIndex
+from services.retriever.index.index import Entry
 from tests.conformance.indexes import entry, packed, vector
 
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from services.chassis.errors import Failure, Reason
-from services.retriever.ingestion_queue import Queue
+from services.retriever.ingestion.queue import Queue
 from services.retriever.store import ChunkRow, CollectionRow, VectorRow
 from tests.unit.retriever.conftest import opened
 

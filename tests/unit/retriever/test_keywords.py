@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.retriever.index import Entry
-from services.retriever.index_embedded import EmbeddedIndex
-from services.retriever.keywords import fts_query, keyword_text, words
+from services.retriever.index.embedded import EmbeddedIndex
+from services.retriever.index.index import Entry
+from services.retriever.text.keywords import fts_query, keyword_text, words
 
 
 def test_words_are_distinct_lower_case_and_in_order():

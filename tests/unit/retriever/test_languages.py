@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from services.retriever.embeddings import Vectors
-from services.retriever.languages import Languages
+from services.retriever.ingestion.embeddings import Vectors
+from services.retriever.text.languages import Languages
 
 PARAGRAPHS = {
     "Thai": "กรมธรรม์ประกันภัยคุ้มครองเรือที่จอดอยู่ในท่าเรือทุกลำ",

@@ -4,8 +4,8 @@ import psutil
 import pytest
 
 from services.chassis.errors import Failure, Reason
-from services.retriever import parsing
-from services.retriever.blocks import BlockKind
+from services.retriever.ingestion import parsing
+from services.retriever.text.blocks import BlockKind
 
 ROOMY = parsing.Limits(seconds=60, memory_bytes=1024**3)
 

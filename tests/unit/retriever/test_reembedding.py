@@ -8,13 +8,13 @@ import pytest
 from sqlalchemy import select
 
 from services.chassis.errors import Failure, Reason
-from services.retriever.building import Builder
-from services.retriever.pages import Pages
-from services.retriever.question import Fusion, Mode, Question
-from services.retriever.readers import SERVICE
-from services.retriever.reembedding import Reembedding
-from services.retriever.reranking import Reranker
-from services.retriever.search import Search
+from services.retriever.documents.readers import SERVICE
+from services.retriever.index.building import Builder
+from services.retriever.reembedding.reembedding import Reembedding
+from services.retriever.search.pages import Pages
+from services.retriever.search.question import Fusion, Mode, Question
+from services.retriever.search.reranking import Reranker
+from services.retriever.search.search import Search
 from services.retriever.store import ChunkRow, CollectionRow, DocumentRow, NewChunkRow, VectorRow
 from tests.unit.retriever.conftest import opened
 from tests.unit.retriever.encoding import SECOND, SECOND_DIMENSIONS, TwoModels

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.chassis.errors import Failure, Reason
-from services.retriever import diversity, duplicates, ranking, sections, shaping
-from services.retriever.arms import Lists
-from services.retriever.pages import Pages
+from services.retriever.documents.readers import SERVICE
 from services.retriever.peers import RemoteEmbeddings
-from services.retriever.question import Fusion, Mode, Question, Ranked, Reranking
-from services.retriever.readers import SERVICE
-from services.retriever.reranking import Reranker, Scores
-from services.retriever.sections import Placed
+from services.retriever.search import diversity, duplicates, ranking, sections, shaping
+from services.retriever.search.arms import Lists
+from services.retriever.search.pages import Pages
+from services.retriever.search.question import Fusion, Mode, Question, Ranked, Reranking
+from services.retriever.search.reranking import Reranker, Scores
+from services.retriever.search.sections import Placed
 
 CHUNKS = st.integers(1, 40)
 

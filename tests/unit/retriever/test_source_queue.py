@@ -9,13 +9,13 @@ import pytest
 from services.chassis.database import open_database
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey
-from services.retriever.addresses import Policy
-from services.retriever.buckets import Buckets
 from services.retriever.catalog import Collections
-from services.retriever.fetching import Bounds, Fetcher
-from services.retriever.places import Places
-from services.retriever.source_queue import SourceQueue
-from services.retriever.sources import Order, Sources, SourceState
+from services.retriever.sources.addresses import Policy
+from services.retriever.sources.buckets import Buckets
+from services.retriever.sources.fetching import Bounds, Fetcher
+from services.retriever.sources.places import Places
+from services.retriever.sources.queue import SourceQueue
+from services.retriever.sources.sources import Order, Sources, SourceState
 
 AWAY = Failure(Reason.SOURCE_AWAY, uri="u", problem="p")
 BROKEN = Failure(Reason.SOURCE_UNREADABLE, uri="u", problem="p")
@@ -138,7 +138,7 @@ async def test_a_reading_that_was_stopped_settles_nothing(office):
 
 
 async def test_a_tenant_has_a_bounded_number_of_sources(office, monkeypatch):
-    monkeypatch.setattr("services.retriever.sources._MOST_SOURCES", 1)
+    monkeypatch.setattr("services.retriever.sources.sources._MOST_SOURCES", 1)
     await office.order("https://docs.example/1")
     with pytest.raises(Failure) as refused:
         await office.order("https://docs.example/2")

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.chassis.errors import Failure, Reason
-from services.retriever.media import MediaType, Source
-from services.retriever.texts import NormalisedText, UnreadSource, normalised, read
+from services.retriever.documents.media import MediaType, Source
+from services.retriever.text.texts import NormalisedText, UnreadSource, normalised, read
 
 LIMIT = 1000
 

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.retriever import arms, tuning
 from services.retriever.config import RetrieverSettings
-from services.retriever.index import Entry
-from services.retriever.index_embedded import EmbeddedIndex
-from services.retriever.question import Mode
-from services.retriever.stopwatch import Stopwatch
-from services.retriever.tuning import Example
+from services.retriever.index.embedded import EmbeddedIndex
+from services.retriever.index.index import Entry
+from services.retriever.search import arms, tuning
+from services.retriever.search.question import Mode
+from services.retriever.search.stopwatch import Stopwatch
+from services.retriever.search.tuning import Example
 
 CHUNKS = st.integers(1, 12)
 EXAMPLES = st.lists(

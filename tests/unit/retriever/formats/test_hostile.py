@@ -6,8 +6,9 @@ import psutil
 import pytest
 
 from services.chassis.errors import Failure, Reason
-from services.retriever import media, parsing
+from services.retriever.documents import media
 from services.retriever.formats.convert import Raw
+from services.retriever.ingestion import parsing
 from tests.unit.retriever.conftest import opened
 from tests.unit.retriever.formats import building
 from tests.unit.retriever.formats.hostile import BUILDERS, hostile_files

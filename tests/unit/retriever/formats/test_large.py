@@ -7,10 +7,10 @@ from typing import Any
 import psutil
 import pytest
 
-from services.retriever import parsing
-from services.retriever.chunking import Budget, Measured, chunked, refined, texts_to_measure
+from services.retriever.documents.media import MediaType
 from services.retriever.formats.convert import Raw
-from services.retriever.media import MediaType
+from services.retriever.ingestion import parsing
+from services.retriever.text.chunking import Budget, Measured, chunked, refined, texts_to_measure
 from tests.stack import eventually
 from tests.unit.retriever.formats import building
 

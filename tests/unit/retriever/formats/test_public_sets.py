@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from services.ops.cache import CHECKOUT
+from services.retriever.documents.media import MediaType, Source, of
 from services.retriever.formats.convert import Raw, convert
-from services.retriever.media import MediaType, Source, of
 
 DATA = CHECKOUT.parent / "shared" / "data"
 ORGANISATIONS = ("aventro-motors", "cendara-university", "velvera-technologies")

@@ -7,10 +7,10 @@ from docx.oxml import OxmlElement
 from docx.oxml.ns import qn
 from fpdf import FPDF
 
-from services.retriever import layout
+from services.retriever.documents import layout
+from services.retriever.documents.media import MediaType
 from services.retriever.formats.convert import Raw, convert
 from services.retriever.formats.unreadable import Unreadable
-from services.retriever.media import MediaType
 from tests.unit.retriever.formats import building
 
 

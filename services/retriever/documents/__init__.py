@@ -1,0 +1,1 @@
+"""Documents, their versions, their metadata and who may read them."""

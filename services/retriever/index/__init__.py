@@ -1,0 +1,1 @@
+"""Indexes: what can be thrown away and built again from the catalog."""

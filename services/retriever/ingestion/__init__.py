@@ -1,0 +1,1 @@
+"""From a durable document to a searchable version."""

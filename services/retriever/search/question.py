@@ -1,0 +1,151 @@
+"""What a search is asked, and what it answers.
+
+Invariant: a hit's text is the characters [start, end) of the version that it names.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from services.retriever.documents.readers import Viewer
+from services.retriever.search.filters import Filter
+
+
+class Mode(StrEnum):
+    """Which arms look."""
+
+    HYBRID = "hybrid"
+    DENSE = "dense"
+    SPARSE = "sparse"
+
+
+class Fusion(StrEnum):
+    """How two lists become one."""
+
+    SCORE = "score"
+    RANK = "rank"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What becomes of the fused order; by default nothing.
+
+    ``rerank_depth`` passages are reranked; ``diversity`` is the lambda of maximal marginal
+    relevance; ``similarity`` is the Jaccard index from which passages count as one;
+    ``section_characters`` is the most of a widened hit.
+    """
+
+    rerank_depth: int = 0
+    diversity: float | None = None
+    collapse: bool = False
+    similarity: float = 1.0
+    section_characters: int = 0
+
+    @property
+    def looks_further(self) -> bool:
+        """Whether more than the asked number of passages has to be ranked to give that many hits."""
+        return self.collapse or self.diversity is not None or self.section_characters > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Paging:
+    """A page of ``size`` hits (0: all at once) behind ``token``; ``binding`` is what the request asks otherwise."""
+
+    size: int = 0
+    token: str = ""
+    binding: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is looked for, where, how and for whom.  Empty ``documents`` means all."""
+
+    collections: tuple[str, ...]
+    queries: tuple[str, ...]
+    top_k: int
+    mode: Mode
+    fusion: Fusion
+    dense_weight: float
+    metadata_equals: Mapping[str, str]
+    documents: tuple[str, ...]
+    viewer: Viewer
+    filter: Filter | None = None
+    shape: Shape = field(default_factory=Shape)
+    paging: Paging = field(default_factory=Paging)
+    explain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A place in the final order.  A score is None where that list does not hold the chunk.
+
+    ``window`` is the version and its characters that a widened hit covers, ``merged`` the other chunks of
+    the section that were found, ``duplicates`` the chunks that it stands for.
+    """
+
+    chunk: int
+    score: float
+    dense: float | None
+    sparse: float | None
+    rerank: float | None = None
+    window: tuple[str, int, int] | None = None
+    merged: tuple[int, ...] = ()
+    duplicates: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in one list: rank from 1, 0 where the list does not hold it; ``part`` is what it added to the score."""
+
+    list: str
+    query: int
+    rank: int
+    score: float
+    part: float
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Where a passage stands: characters [start, end) of a version."""
+
+    collection: str
+    document: str
+    version: str
+    chunk: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A passage as it is found, with the place in the order that it has."""
+
+    passage: Passage
+    text: str
+    title: str
+    heading_path: tuple[str, ...]
+    ranked: Ranked
+    duplicates: tuple[Passage, ...] = ()
+    places: tuple[Place, ...] = ()
+    # First and last, counted from 1; 0 where the document has no pages.
+    pages: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Reranking:
+    """What became of reranking: whether it decided the order, why not, and over how many passages."""
+
+    applied: bool
+    reason: str
+    passages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Hits, best first, the wall time of each stage in seconds, and where the next page begins ("" on the last)."""
+
+    hits: tuple[Hit, ...]
+    seconds: Mapping[str, float]
+    next_page_token: str = ""
+    reranking: Reranking | None = None
+    filters: tuple[str, ...] = ()

@@ -1,0 +1,194 @@
+"""Finding passages: two lists a query, fused here, so that every index gives the same order.
+
+Invariants: every hit is of a serving version that the viewer may read; its text is the
+version's characters [start, end); vectors of two models are never compared.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from services.chassis.database import Database
+from services.chassis.errors import Failure, Reason
+from services.retriever import catalog
+from services.retriever.index.gates import Gates
+from services.retriever.index.index import Index, Vector
+from services.retriever.ingestion.embeddings import Embeddings
+from services.retriever.ingestion.publishing import model_changed
+from services.retriever.search import arms, filters, passages, ranking, selecting, shaping
+from services.retriever.search.pages import Pages
+from services.retriever.search.question import Found, Hit, Mode, Place, Question, Ranked
+from services.retriever.search.reranking import Reranker, Scores
+from services.retriever.search.stopwatch import Stopwatch
+from services.retriever.store import CollectionRow
+
+# Looked further by so much where passages may fall together, up to this.
+_FURTHER = 4
+_DEEPEST = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionVectors:
+    """A vector a query, [dimensions] each, and the model that they are of."""
+
+    digest: str
+    each: list[Vector]
+
+
+class _ModelMoved(Exception):
+    """The collection changed its embedding model between question and answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """The verb.  ``depth`` is the least length of each arm's list."""
+
+    database: Database
+    index: Index
+    embeddings: Embeddings
+    gates: Gates
+    blocking: Callable[..., Awaitable[Any]]
+    depth: int
+    pages: Pages
+    reranker: Reranker
+
+    async def search(self, tenant: str, question: Question) -> Found:
+        """Passages for the question.
+
+        Raises QUESTION_EMPTY, FILTER_INVALID, FILTER_TYPE_MISMATCH, PAGE_TOKEN_INVALID,
+        SEARCH_PAGES_EXPIRED, COLLECTION_NOT_FOUND, EMBEDDING_MODEL_CHANGED and, unless only
+        keywords are looked for, PEER_UNAVAILABLE.
+        """
+        _check(question)
+        watch = Stopwatch()
+        while True:
+            try:
+                return await self._search(tenant, question, watch)
+            except _ModelMoved:
+                # The collection changed over to another embedding model meanwhile: ask that one.
+                continue
+
+    async def _search(self, tenant: str, question: Question, watch: Stopwatch) -> Found:
+        rows = await self.database.read(
+            lambda session: [catalog.require(session, tenant, name) for name in question.collections]
+        )
+        if question.paging.token:
+            return await self._next_page(tenant, question, watch)
+        with watch.stage("embed"):
+            vectors = await self._vectors(question, rows)
+        numbers = list(dict.fromkeys(row.number for row in rows))
+        scores = await self._scores(tenant, question, numbers, vectors, watch) if question.shape.rerank_depth else None
+        async with self.gates.search(numbers):
+            lists = await self._lists(question, numbers, vectors, watch)
+            with watch.stage("fuse"):
+                order = ranking.order(question, lists)
+                order = await self.database.read(shaping.reader(tenant, question, order, scores))
+                found = await self._page(tenant, question, order[: question.top_k])
+        return _told(
+            question, lists, replace(found, seconds=watch.seconds, reranking=scores.outcome if scores else None)
+        )
+
+    async def _scores(
+        self,
+        tenant: str,
+        question: Question,
+        numbers: list[int],
+        vectors: QuestionVectors | None,
+        watch: Stopwatch,
+    ) -> Scores:
+        """What the reranker says of the best.
+
+        The gate is open while it works, or ingestion would wait for it, and all other searches for that; so the
+        lists are taken once more afterwards.
+        """
+        async with self.gates.search(numbers):
+            order = ranking.order(question, await self._lists(question, numbers, vectors, watch))
+            chunks = [it.chunk for it in order[: question.shape.rerank_depth]]
+            held = await self.database.read(lambda session: passages.materials(session, tenant, chunks))
+        texts = list(dict.fromkeys(held[chunk].indexed_text for chunk in chunks if chunk in held))
+        with watch.stage("rerank"):
+            return await self.reranker.scores(question.queries[0], texts)
+
+    async def _vectors(self, question: Question, rows: list[CollectionRow]) -> QuestionVectors | None:
+        """A vector a query; None when vectors are not asked for or there is nothing to compare."""
+        pinned = [row for row in rows if row.embedding_digest]
+        if question.mode is Mode.SPARSE or not pinned:
+            return None
+        answer = await self.embeddings.of(pinned[0].embedding_digest).queries(question.queries)
+        for row in pinned:
+            if row.embedding_digest != answer.digest:
+                raise model_changed(row, answer.digest)
+        each = [np.frombuffer(packed, dtype="<f2").astype(np.float32) for packed in answer.packed]
+        return QuestionVectors(answer.digest, each)
+
+    async def _lists(
+        self, question: Question, numbers: list[int], vectors: QuestionVectors | None, watch: Stopwatch
+    ) -> list[arms.Lists]:
+        await self.database.read(lambda session: _require_model(session, numbers, vectors))
+        allowed = await self.database.read(lambda session: selecting.allowed(session, numbers, question))
+        depth = max(self.depth, question.top_k)
+        if question.shape.looks_further:
+            depth = max(depth, min(_FURTHER * depth, _DEEPEST))
+        sought = arms.Sought(allowed, depth, keywords=question.mode is not Mode.DENSE)
+        lists: list[arms.Lists] = await self.blocking(
+            arms.look, self.index, question.queries, vectors and vectors.each, sought, watch
+        )
+        return lists
+
+    async def _page(self, tenant: str, question: Question, order: Sequence[Ranked]) -> Found:
+        """The first page of an order, with what leads to the next."""
+        hits, taken = await self._hits(tenant, question, order)
+        token = self.pages.token(order[taken:], question.paging.binding) if question.paging.size else ""
+        return Found(tuple(hits), {}, token)
+
+    async def _next_page(self, tenant: str, question: Question, watch: Stopwatch) -> Found:
+        asked = question.paging.binding
+        order = self.pages.rest(question.paging.token, asked)
+        with watch.stage("fuse"):
+            hits, taken = await self._hits(tenant, question, order)
+        token = self.pages.renewed(order[taken:], asked, question.paging.token)
+        return Found(tuple(hits), watch.seconds, token)
+
+    async def _hits(self, tenant: str, question: Question, order: Sequence[Ranked]) -> tuple[list[Hit], int]:
+        most = question.paging.size or len(order)
+        tests = selecting.document_tests(question)
+        return await self.database.read(lambda session: passages.hits(session, tenant, order, tests, most))
+
+
+def _require_model(session: Session, numbers: Sequence[int], vectors: QuestionVectors | None) -> None:
+    """Inside the gate, where nothing moves: the vectors are of the model that the collections have now."""
+    if vectors is None:
+        return
+    query = select(CollectionRow.embedding_digest).where(CollectionRow.number.in_(numbers))
+    if set(session.scalars(query)) - {"", vectors.digest}:
+        raise _ModelMoved
+
+
+def _check(question: Question) -> None:
+    for query in question.queries:
+        if not query.strip():
+            raise Failure(Reason.QUESTION_EMPTY, field="queries")
+    if question.filter is not None:
+        filters.check(question.filter)
+
+
+def _told(question: Question, lists: Sequence[arms.Lists], found: Found) -> Found:
+    """With how each hit came to its place, when that is asked for."""
+    if not question.explain:
+        return found
+    places = ranking.places(question, lists, [hit.ranked.chunk for hit in found.hits])
+    reranked = sorted((hit.ranked.rerank for hit in found.hits if hit.ranked.rerank is not None), reverse=True)
+    hits = tuple(
+        replace(hit, places=(*places[hit.ranked.chunk], *_reranked(hit.ranked, reranked))) for hit in found.hits
+    )
+    return replace(found, hits=hits, filters=selecting.described(question))
+
+
+def _reranked(ranked: Ranked, scores: Sequence[float]) -> tuple[Place, ...]:
+    if ranked.rerank is None:
+        return ()
+    return (Place("rerank", 0, scores.index(ranked.rerank) + 1, ranked.rerank, 0.0),)
