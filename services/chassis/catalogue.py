@@ -271,6 +271,11 @@ class Reason(Enum):
         "The metadata {name} are of type {stored} in these collections, and the filter's {operator} looks for {asked}. "
         "{remedy}.",
     )
+    GENERATOR_NOT_SET = Entry(
+        Code.FAILED_PRECONDITION,
+        "This needs a generator, and the retriever was told that there is none: set TRIVIUM_RETRIEVER_GENERATION=true and "
+        "TRIVIUM_GENERATOR_ADDRESS to where one serves, and start the retriever again.",
+    )
     SEARCH_PAGES_EXPIRED = Entry(
         Code.OUT_OF_RANGE,
         "The pages of this search were kept for {kept_seconds} seconds, and that is over. Search again without a page token.",

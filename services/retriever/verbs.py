@@ -24,6 +24,7 @@ from services.retriever.documents.documents import Documents
 from services.retriever.documents.intake import Intake
 from services.retriever.documents.removal import Removal
 from services.retriever.documents.watching import Watching
+from services.retriever.generation import Generator, NoGenerator
 from services.retriever.index.building import Builder
 from services.retriever.index.gates import Gates
 from services.retriever.index.indexes import opened_indexes
@@ -38,6 +39,7 @@ from services.retriever.ingestion.ingestion import Ingestion, Pace, Tools
 from services.retriever.ingestion.publishing import Publisher
 from services.retriever.ingestion.queue import Job, Queue
 from services.retriever.peers import RemoteEmbeddings
+from services.retriever.peers_generator import RemoteGenerator
 from services.retriever.reembedding.reembedding import Reembedding
 from services.retriever.search.pages import Pages
 from services.retriever.search.reranking import Reranker
@@ -59,6 +61,7 @@ class Verbs:
     sources: Sources
     reembedding: Reembedding
     reindexing: Reindexing
+    generator: Generator
     dense_weight: float
 
 
@@ -119,8 +122,14 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
             sources=sources,
             reembedding=reembedding,
             reindexing=Reindexing(database, tools.index, tools.gates, builder),
+            generator=_generator(runtime, settings),
             dense_weight=settings.dense_weight,
         )
+
+
+def _generator(runtime: Runtime, settings: RetrieverSettings) -> Generator:
+    """The generator, which need not be there before it is asked."""
+    return RemoteGenerator(runtime.channel("generator")) if settings.generation else NoGenerator()
 
 
 @asynccontextmanager
