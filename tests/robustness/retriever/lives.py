@@ -20,7 +20,7 @@ import threading
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from services.retriever.documents.media import Source
 from services.retriever.documents.removal import Removal
 from services.retriever.documents.storing import Put
 from services.retriever.index.gates import Gates
-from services.retriever.index.places import Kind
+from services.retriever.index.places import Server
 from services.retriever.index.repair import repair
 from services.retriever.index.routing import Router
 from services.retriever.ingestion.conversion import Conversions
@@ -47,7 +47,7 @@ from services.retriever.ingestion.queue import Queue
 from services.retriever.text import texts
 from services.retriever.text.blocks import outline
 from tests.robustness.retriever.hashed import HashedEmbeddings
-from tests.robustness.retriever.kinds import KINDS
+from tests.robustness.retriever.kinds import kind_at
 from tests.robustness.retriever.pictures import picture
 from tests.robustness.retriever.sequences import COLLECTIONS
 
@@ -57,12 +57,26 @@ _MOTHER = "from tests.robustness.retriever.lives import serve; serve({parent})"
 
 @dataclass(frozen=True)
 class Life:
-    """Where it is led, what is to happen in it, at which step it ends (0: when all is done), over which index."""
+    """Where it is led, what is to happen in it, at which step it ends (0: when all is done), over which index.
+
+    ``server`` is a Weaviate that has the index; without one the embedded index is led on.
+    """
 
     folder: Path
     operations: list[dict[str, Any]]
     kill_at: int
-    kind: str
+    server: Server | None = None
+
+    @classmethod
+    def read(cls, line: str) -> "Life":
+        """As :meth:`written`."""
+        folder, operations, kill_at, server = json.loads(line)
+        return cls(Path(folder), operations, kill_at, Server(*server) if server else None)
+
+    @property
+    def written(self) -> str:
+        """In one line."""
+        return json.dumps([str(self.folder), self.operations, self.kill_at, self.server and astuple(self.server)])
 
 
 class Mother:
@@ -79,7 +93,7 @@ class Mother:
         """Lead a life; its exit status, negative for a signal."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps([str(life.folder), life.operations, life.kill_at, life.kind]) + "\n")
+        self._process.stdin.write(f"{life.written}\n")
         answer = self._process.stdout.readline()
         assert answer, "the mother of lives died"
         return int(answer)
@@ -94,7 +108,7 @@ def serve(parent: int) -> None:
     die_with_parent(parent)
     # What is loaded when it is first needed is needed here, once and not in every fork.
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(_led(Life(Path(folder), [], 0, "embedded")))
+        asyncio.run(_led(Life(Path(folder), [], 0)))
     steps.listener = None
     assert threading.active_count() == 1, "a process with threads cannot be forked"
     for line in sys.stdin:
@@ -110,9 +124,8 @@ def _end_with(line: str) -> None:
     """Never returns into the mother's loop."""
     status = 1
     try:
-        folder, operations, kill_at, kind = json.loads(line)
         os.dup2(2, 1)
-        asyncio.run(_led(Life(Path(folder), operations, kill_at, kind)))
+        asyncio.run(_led(Life.read(line)))
         status = 0
     except BaseException:  # noqa: BLE001  # the fork must never return into its mother's loop
         traceback.print_exc()
@@ -122,13 +135,16 @@ def _end_with(line: str) -> None:
 
 
 class Fate:
-    """Counts the steps of a life, and ends it at the one that it is told."""
+    """Counts the steps of a life, or those of its index alone, and ends it at the one that it is told."""
 
-    def __init__(self, kill_at: int) -> None:
+    def __init__(self, kill_at: int, *, of_index: bool = False) -> None:
         self._left = kill_at
+        self._of_index = of_index
 
-    def passed(self, _: object) -> None:
+    def passed(self, step: object) -> None:
         """One more step."""
+        if self._of_index and not str(step).startswith("index"):
+            return
         self._left -= 1
         if not self._left:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -212,12 +228,13 @@ async def _opened(life: Life, fate: Fate) -> AsyncIterator[House]:
     clock = itertools.count(1_700_000_000)
     url = f"sqlite:///{life.folder / 'catalog.db'}"
     async with open_database(url, "services.retriever.migrations") as database:
-        async with KINDS[life.kind].opened(life.folder, await database.write(catalog.identity)) as index:
+        catalog_id, of = await database.write(catalog.identity), kind_at(life.server)
+        async with of.opened(life.folder, catalog_id, fate.passed) as index:
             watched: Any = Watched(index, fate)
-            router = Router({Kind.EMBEDDED: watched}, Kind.EMBEDDED)
+            router = Router({of.kind: watched}, of.kind)
             parser: Any = InProcess()
             embeddings: Any = HashedEmbeddings(life.folder / "asked", fate.passed)
-            await asyncio.to_thread(repair, database, router, Kind.EMBEDDED)
+            await asyncio.to_thread(repair, database, router, of.kind)
             tools = Tools(
                 queue=Queue(database),
                 conversions=Conversions(database, lambda: next(clock), 10_000_000),
@@ -269,7 +286,8 @@ async def _anybody(_: str) -> AsyncIterator[None]:
 
 
 async def _led(life: Life) -> None:
-    fate = Fate(life.kill_at)
+    # A server's index can be left half changed, which it takes a death there to show; and few lives are led on it.
+    fate = Fate(life.kill_at, of_index=life.server is not None)
     steps.listener = fate.passed
     done = life.folder / "done"
     async with _opened(life, fate) as house:
@@ -279,7 +297,7 @@ async def _led(life: Life) -> None:
             with done.open("a") as acknowledged:
                 acknowledged.write(".")
         await house.settled()
-        found = await picture(life.folder, house.tools.index, KINDS[life.kind])
+        found = await picture(life.folder, house.tools.index, kind_at(life.server))
         (life.folder / "picture.json").write_text(json.dumps(found, sort_keys=True))
 
 

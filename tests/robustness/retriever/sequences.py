@@ -111,6 +111,12 @@ SEQUENCES = st.builds(
     st.lists(_OPERATION, min_size=1, max_size=12).map(tuple),
     st.lists(st.integers(1, 250), max_size=3).map(tuple),
 )
+# For lives of which only the index's steps are counted: few are led, so each dies at least once.
+DEADLY = st.builds(
+    Sequence,
+    st.lists(_OPERATION, min_size=3, max_size=8).map(tuple),
+    st.lists(st.integers(1, 12), min_size=1, max_size=3).map(tuple),
+)
 
 
 @dataclass

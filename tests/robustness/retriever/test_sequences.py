@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, given, note, seed, settings
 
+from services.retriever.index.places import Server
+from tests.robustness.retriever.kinds import kind_at
 from tests.robustness.retriever.lives import Life, Mother
-from tests.robustness.retriever.sequences import SEQUENCES, Put, Sequence, Shelf, encoded
+from tests.robustness.retriever.sequences import DEADLY, SEQUENCES, Put, Sequence, Shelf, encoded
 
 SEED = int(os.environ.get("TRIVIUM_SEQUENCES_SEED", "8"))
 WORKERS = 2
@@ -44,10 +46,10 @@ def folder() -> Iterator[Path]:
 class Sequences:
     """Leads the lives of sequences in folders of their own."""
 
-    def __init__(self, mothers: tuple[Mother, Mother], folder: Path, kind: str) -> None:
+    def __init__(self, mothers: tuple[Mother, Mother], folder: Path, server: Server | None) -> None:
         self._mother, self._second = mothers
         self._folder = folder
-        self._kind = kind
+        self._server = server
         # Texts that were asked for in a life that ended before they could be kept.
         self.lost: Counter[str] = Counter()
         self.deaths = 0
@@ -58,7 +60,7 @@ class Sequences:
         self.lost.clear()
         for kill_at in (*sequence.kills, 0):
             before = len(asked(folder))
-            status = self._mother.live(Life(folder, encoded(sequence), kill_at, self._kind))
+            status = self._mother.live(Life(folder, encoded(sequence), kill_at, self._server))
             if status == 0:
                 break
             assert status == -9, f"a life ended with {status}"
@@ -69,7 +71,7 @@ class Sequences:
     def fresh(self, documents: list[Put]) -> dict[str, object]:
         """The picture of these documents in an empty catalog."""
         folder = self._emptied("fresh")
-        status = self._second.live(Life(folder, encoded(Sequence(tuple(documents), ())), 0, self._kind))
+        status = self._second.live(Life(folder, encoded(Sequence(tuple(documents), ())), 0, self._server))
         assert status == 0, f"a life ended with {status}"
         return _picture(folder)
 
@@ -80,6 +82,7 @@ class Sequences:
 
     def _emptied(self, name: str) -> Path:
         folder = self._folder / name
+        kind_at(self._server).forgotten(folder)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return folder
@@ -121,9 +124,9 @@ def holds(sequences: Sequences, sequence: Sequence, *, exactly: bool) -> None:
         assert not seldom
 
 
-def run(mothers: tuple[Mother, Mother], folder: Path, kind: str, count: int) -> Sequences:
+def run(mothers: tuple[Mother, Mother], folder: Path, count: int, server: Server | None = None) -> Sequences:
     """``count`` sequences, every second one with a wait after each operation."""
-    sequences = Sequences(mothers, folder, kind)
+    sequences = Sequences(mothers, folder, server)
     some = settings(
         max_examples=count,
         deadline=None,
@@ -134,7 +137,7 @@ def run(mothers: tuple[Mother, Mother], folder: Path, kind: str, count: int) -> 
 
     @seed(SEED)
     @some
-    @given(SEQUENCES)
+    @given(SEQUENCES if server is None else DEADLY)
     def each(sequence: Sequence) -> None:
         if len(sequence.operations) % 2:
             holds(sequences, sequence, exactly=False)
@@ -146,9 +149,19 @@ def run(mothers: tuple[Mother, Mother], folder: Path, kind: str, count: int) -> 
 
 
 def test_an_index_after_any_of_100_sequences_with_kills_is_a_fresh_ones_and_only_new_text_was_embedded(mothers, folder):
-    assert run(mothers, folder, "embedded", 100).deaths > 30
+    assert run(mothers, folder, 100).deaths > 30
+
+
+def test_an_index_on_weaviate_after_any_of_10_sequences_with_kills_is_a_fresh_ones(mothers, folder, weaviate):
+    assert run(mothers, folder, 10, weaviate.server).deaths >= 10
 
 
 @pytest.mark.soak
 def test_an_index_after_any_of_2000_sequences_with_kills_is_a_fresh_ones(mothers, folder):
-    assert run(mothers, folder, "embedded", 2000).deaths > 600
+    assert run(mothers, folder, 2000).deaths > 600
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_an_index_on_weaviate_after_any_of_200_sequences_with_kills_is_a_fresh_ones(mothers, folder, weaviate):
+    assert run(mothers, folder, 200, weaviate.server).deaths >= 200
