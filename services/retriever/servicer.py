@@ -11,7 +11,7 @@ from services.chassis import paging
 from services.chassis.errors import unimplemented
 from services.chassis.idempotency import key_for
 from services.chassis.interceptors.call import MethodPolicy
-from services.retriever import wire, wire_search, wire_sources
+from services.retriever import wire, wire_aggregate, wire_search, wire_sources
 from services.retriever.documents.readers import WRITERS
 from services.retriever.verbs import Verbs
 
@@ -155,6 +155,10 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
             wire.tenant(), request.source, wire.viewer(()), documents=request.delete_documents
         )
         return pb.DeleteSourceResponse(documents=documents)
+
+    async def Aggregate(self, request: pb.AggregateRequest, context: Any) -> pb.AggregateResponse:
+        asked = wire_aggregate.counting(request)
+        return wire_aggregate.counted(request, asked, await self._do.aggregates.count(wire.tenant(), asked))
 
     Summarize = unimplemented("summaries of a whole collection")
 

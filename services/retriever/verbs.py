@@ -17,6 +17,7 @@ from services.chassis.database import Database, open_database
 from services.chassis.errors import Code, Failure
 from services.chassis.runtime import Runtime
 from services.retriever import catalog
+from services.retriever.aggregates.counting import Aggregates
 from services.retriever.catalog import Collections
 from services.retriever.changes import Changes
 from services.retriever.config import RetrieverSettings
@@ -46,6 +47,7 @@ from services.retriever.search.reranking import Reranker
 from services.retriever.search.search import Search
 from services.retriever.sources.composition import open_sources
 from services.retriever.sources.sources import Sources
+from services.retriever.text.tokens import Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class Verbs:
     removal: Removal
     watching: Watching
     search: Search
+    aggregates: Aggregates
     sources: Sources
     reembedding: Reembedding
     reindexing: Reindexing
@@ -119,6 +122,7 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
                 pages=Pages(page_key, now, settings.pages_seconds),
                 reranker=Reranker(tools.embeddings, settings.rerank_weight, settings.rerank_seconds),
             ),
+            aggregates=Aggregates(database, tools.index, tools.gates, runtime.blocking, Tokens()),
             sources=sources,
             reembedding=reembedding,
             reindexing=Reindexing(database, tools.index, tools.gates, builder),

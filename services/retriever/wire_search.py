@@ -34,7 +34,7 @@ def question(request: pb.SearchRequest, dense_weight: float) -> Question:
         metadata_equals=dict(request.metadata_equals),
         documents=tuple(request.documents),
         viewer=finder(current(), request.as_readers),
-        filter=_filter(request.filter) if request.HasField("filter") else None,
+        filter=filter_of(request.filter) if request.HasField("filter") else None,
         shape=_shape(request),
         paging=Paging(request.page_size, request.page_token, _asked(request)),
         explain=request.explain,
@@ -60,14 +60,15 @@ def _asked(request: pb.SearchRequest) -> str:
     return f"{asking.tenant_id} {asking.principal_id} {copy.SerializeToString(deterministic=True).hex()}"
 
 
-def _filter(message: pb.Filter) -> Filter:
+def filter_of(message: pb.Filter) -> Filter:
+    """A filter; what is amiss with it is found out when it is used."""
     kind = message.WhichOneof("test")
     if kind == "all_of":
-        return AllOf(tuple(map(_filter, message.all_of.filters)))
+        return AllOf(tuple(map(filter_of, message.all_of.filters)))
     if kind == "any_of":
-        return AnyOf(tuple(map(_filter, message.any_of.filters)))
+        return AnyOf(tuple(map(filter_of, message.any_of.filters)))
     if kind == "negated":
-        return Negated(_filter(message.negated))
+        return Negated(filter_of(message.negated))
     condition = message.condition
     return Condition(
         condition.field,

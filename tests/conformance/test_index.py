@@ -219,6 +219,23 @@ def test_words_are_found_in_every_form_and_nothing_typed_is_an_operator(index: I
     assert index.keyword(1, ("absent",), 5, None) == {}
 
 
+def test_the_holders_of_a_word_are_all_that_hold_it_and_nobody_else(index: Index):
+    texts = {1: "The crème is running", 2: "He ran; she runs", 3: "NOT this", 4: "run", LARGE: "Runs, runs, runs"}
+    index.replace(1, [entry(chunk, text=text) for chunk, text in texts.items()], [])
+    index.replace(2, [entry(9, text="run")], [])
+    assert index.holders(1, "run") == {1, 2, 4, LARGE}
+    assert index.holders(1, "creme") == {1}
+    assert index.holders(1, "not") == {3}
+    assert index.holders(1, "absent") == index.holders(3, "run") == frozenset()
+    index.replace(1, [], [4])
+    assert index.holders(1, "run") == {1, 2, LARGE}
+
+
+def test_more_hold_a_word_than_a_server_lists_at_once(index: Index):
+    index.replace(1, [Entry(chunk, "herring", packed(1)) for chunk in range(10_050)], [])
+    assert len(index.holders(1, "herring")) == 10_050
+
+
 def test_the_scores_are_bm25_of_this_collection(index: Index):
     texts = {1: "herring herring mustard", 2: "herring boat", 3: "a lamp", 4: "a boat and a lamp and a siren"}
     index.replace(1, [entry(chunk, text=text) for chunk, text in texts.items()], [])
@@ -246,6 +263,9 @@ def test_thousands_of_chunks_come_and_go_in_one_change(index: Index):
     allowed = frozenset(range(0, 4000, 2))
     even = [chunk for chunk in sorted(exact, key=lambda chunk: (-exact[chunk], chunk)) if chunk % 2 == 0][:10]
     assert list(index.nearest(1, vector(77), 10, allowed)) == even
+    # Every holder of a word, also of one that a search leaves out since too many hold it.
+    assert index.holders(1, "number123") == frozenset(range(123, 4000, 500))
+    assert index.holders(1, WORDS[0]) == {it.chunk for it in many if WORDS[0] in it.text.split()}
     assert set(index.keyword(1, ("number124",), 20, allowed)) == set(range(124, 4000, 500))
     index.replace(1, many[:10], range(10, 4000))
     assert index.members(1) == set(range(10))

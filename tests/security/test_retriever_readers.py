@@ -88,6 +88,25 @@ def test_a_search_finds_what_its_ids_may_read(library, owner, mode):
     assert owner.get("plans.md").readers == ["anna", "group:board"]
 
 
+def test_counts_are_of_what_may_be_read_alone(library, owner):
+    member, _ = somebody(library, owner)
+    owner.add("plans.md", SECRET, readers=["anna"], metadata={"kind": "plan"})
+
+    def counted(reader, **fields):
+        asked = pb.AggregateRequest(collection=owner.collection, keywords="lighthouse", group_by="kind", **fields)
+        answer = reader.api.Aggregate(asked)
+        groups = {group.value.text for group in answer.groups}
+        return answer.documents, answer.passages, answer.searched, {it.document for it in answer.matches}, groups
+
+    # An owner manages it, and counts what may be read by who is asked for.
+    for reader, fields in ((member, {}), (member, {"as_readers": ["ben"]}), (owner, {})):
+        assert counted(reader, **fields) == (1, 1, 1, {"open.md"}, {""})
+    assert counted(member, as_readers=["anna"]) == (2, 2, 2, {"open.md", "plans.md"}, {"", "plan"})
+    reading, _ = somebody(library, owner, access_pb2.ROLE_READER)
+    with refused("ROLE_MISSING"):
+        counted(reading, as_readers=["anna"])
+
+
 def test_filters_look_at_what_may_be_read_alone(library, owner):
     member, _ = somebody(library, owner)
     owner.add("plans.md", SECRET, readers=["anna"], typed_metadata={"price": pb.MetadataValue(number=77)})

@@ -34,6 +34,7 @@ def everything(collection, document, version):
         "GetDocumentText": pb.GetDocumentTextRequest(**one, version=version),
         "DeleteDocument": pb.DeleteDocumentRequest(**one),
         "Search": pb.SearchRequest(collections=[collection], queries=["lighthouse"]),
+        "Aggregate": pb.AggregateRequest(**named, keywords="lighthouse"),
         "GetStatistics": pb.GetStatisticsRequest(**named),
         "ListSources": pb.ListSourcesRequest(**named),
     }

@@ -85,3 +85,11 @@ class Documents:
     ) -> Iterator[nouns.Hit]:
         """Hits one by one, fetched page after page."""
         return self._loop.iterate(self._inner.search_pages(query, collections=collections, **options))
+
+    def count(self, keywords: str = "", *, collection: str, **options: Any) -> nouns.Tally:
+        """How many documents hold the keywords, exactly."""
+        return self._loop.run(self._inner.count(keywords, collection=collection, **options))
+
+    def matching(self, keywords: str = "", *, collection: str, **options: Any) -> Iterator[nouns.MatchingDocument]:
+        """Every document that `count` counts, by id."""
+        return self._loop.iterate(self._inner.matching(keywords, collection=collection, **options))

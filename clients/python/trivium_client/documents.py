@@ -12,6 +12,7 @@ from trivium.retriever.v1 import retriever_pb2 as pb
 from trivium.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
 
 from trivium_client import document_wire, folder_watch, nouns
+from trivium_client.counting import Counting
 from trivium_client.errors import ConflictError
 from trivium_client.folder_files import Selection
 from trivium_client.folders import FolderPasses, Place
@@ -74,7 +75,7 @@ class Collections:
         return response.documents
 
 
-class Documents(Searching):
+class Documents(Searching, Counting):
     """Documents of a collection: added at once, searchable when `watch` says ready."""
 
     async def add(

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from trivium_client.corpus_nouns import Citation, Group, MatchingDocument, Tally
 from trivium_client.document_nouns import Collection, Document, DocumentText, Hit, ListPlace, Span
 from trivium_client.folder_nouns import FolderReport, RefusedFile
 from trivium_client.job_nouns import (
@@ -46,6 +47,7 @@ __all__ = [
     "ApiKey",
     "Canary",
     "Checkpoint",
+    "Citation",
     "Collection",
     "Dataset",
     "DatasetCheck",
@@ -57,6 +59,7 @@ __all__ = [
     "Evaluation",
     "FilledRecipe",
     "FolderReport",
+    "Group",
     "Hit",
     "Job",
     "JobEstimate",
@@ -67,6 +70,7 @@ __all__ = [
     "LengthBucket",
     "ListPlace",
     "LoraSettings",
+    "MatchingDocument",
     "Model",
     "PairStatistics",
     "PreferenceSettings",
@@ -86,6 +90,7 @@ __all__ = [
     "SweepEstimate",
     "SweepMember",
     "SweepRange",
+    "Tally",
     "TierUsage",
     "TrainingSettings",
     "Version",

@@ -139,6 +139,15 @@ class EmbeddedIndex:
             found = dict(connection.execute(query, values))
         return {hit.chunk: hit.score for hit in ordered(found)[:limit]}
 
+    def holders(self, collection: int, word: str) -> frozenset[int]:
+        """As the Protocol says."""
+        if not self._has(collection):
+            return frozenset()
+        table = _table(collection)
+        query = f"SELECT rowid FROM {table} WHERE {table} MATCH ?"  # noqa: S608  # see _table
+        with self._connection() as connection:
+            return frozenset(chunk for (chunk,) in connection.execute(query, (fts_query((word,)),)))
+
     def _telling(self, collection: int, words: tuple[str, ...]) -> tuple[str, ...]:
         """The words that tell chunks apart: those that too many hold take most of the time and add nothing."""
         _, chunks = self._state(collection)

@@ -49,6 +49,9 @@ class Index(Protocol):
     ) -> Mapping[int, float]:
         """BM25 of the best chunks that hold any of the words, positive, best first."""
 
+    def holders(self, collection: int, word: str) -> frozenset[int]:
+        """Every chunk that holds the word, one of those that ``keywords.words`` gives; exact, however many they are."""
+
     def nearest(
         self, collection: int, vector: Vector, limit: int, allowed: Collection[int] | None
     ) -> Mapping[int, float]:

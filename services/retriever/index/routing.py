@@ -150,6 +150,11 @@ class Router:
         with self._asking(collection) as (index, number):
             return index.keyword(number, words, limit, allowed)
 
+    def holders(self, collection: int, word: str) -> frozenset[int]:
+        """As the Protocol says."""
+        with self._asking(collection) as (index, number):
+            return index.holders(number, word)
+
     def nearest(
         self, collection: int, vector: Vector, limit: int, allowed: Collection[int] | None
     ) -> Mapping[int, float]:

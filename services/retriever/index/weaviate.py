@@ -52,6 +52,10 @@ class WeaviateIndex:
         """As the Protocol says."""
         return self._ask(lambda shelf: shelf.keyword(collection, words, limit, allowed))
 
+    def holders(self, collection: int, word: str) -> frozenset[int]:
+        """As the Protocol says."""
+        return self._ask(lambda shelf: shelf.holders(collection, word))
+
     def nearest(
         self, collection: int, vector: Vector, limit: int, allowed: Collection[int] | None
     ) -> Mapping[int, float]:

@@ -10,7 +10,7 @@ parts are in a chunk.
 """
 
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -122,6 +122,21 @@ class Shelf:
             if _settled(list(found.values()), limit, len(answer.objects), count):
                 return dict(list(found.items())[:limit])
             count = min(4 * count, _MOST_CANDIDATES)
+
+    def holders(self, collection: int, word: str) -> frozenset[int]:
+        """As the Protocol says."""
+        (phrase,) = self.known.tokens.of([word])
+        shard = self._shard(collection)
+        if shard is None or not phrase:
+            return frozenset()
+        if _holders(shard, phrase) <= _MOST_CANDIDATES:
+            objects = _filtered(shard, Filter.by_property("words").contains_all(phrase))
+        else:
+            # Weaviate gives no more than this through a filter: look at every chunk.
+            objects = shard.iterator(return_properties=["chunk", "words"], cache_size=_PAGE)
+        return frozenset(
+            int(it.properties["chunk"]) for it in objects if _in_order(phrase, it.properties["words"].split())
+        )
 
     def _formula(self, shard: Any, collection: int, phrases: Sequence[tuple[str, ...]]) -> Bm25:
         """The scores of the phrases in this collection; of those that tell chunks apart, as the embedded index has it."""
@@ -250,6 +265,23 @@ def _holders(shard: Any, phrase: Sequence[str]) -> int:
     """How many chunks hold all of its tokens; of one token, exactly those that FTS5 counts."""
     filters = Filter.by_property("words").contains_all(list(phrase))
     return int(shard.aggregate.over_all(filters=filters, total_count=True).total_count or 0)
+
+
+def _filtered(shard: Any, filters: Any) -> Iterator[Any]:
+    """The objects that pass, page by page; at most ``_MOST_CANDIDATES``."""
+    for first in range(0, _MOST_CANDIDATES, _PAGE):
+        found = shard.query.fetch_objects(
+            filters=filters, limit=_PAGE, offset=first, return_properties=["chunk", "words"]
+        ).objects
+        yield from found
+        if len(found) < _PAGE:
+            return
+
+
+def _in_order(phrase: Sequence[str], words: Sequence[str]) -> bool:
+    """Whether the words hold the phrase, its tokens one behind the other."""
+    length = len(phrase)
+    return any(list(words[at : at + length]) == list(phrase) for at in range(len(words) - length + 1))
 
 
 def _matrix(objects: Sequence[Any]) -> Matrix:

@@ -75,6 +75,11 @@ def words(question: str) -> tuple[str, ...]:
     return tuple(found)[:_MOST_WORDS]
 
 
+def written_words(text: str) -> Iterator[tuple[int, int]]:
+    """Where words stand in a text as it is written, [start, end) each."""
+    return (match.span() for match in _COMPOUND.finditer(text))
+
+
 def fts_query(wanted: tuple[str, ...]) -> str:
     """The FTS5 expression for any of the words."""
     return " OR ".join(f'"{word}"' for word in wanted)

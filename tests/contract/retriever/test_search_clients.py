@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 import pytest
 from trivium_client import InvalidRequestError, NotFoundError, Trivium, TriviumError, field
 
-COMMAND = [sys.executable, "-c", "from trivium_client.cli import main; main()", "docs", "search"]
+COMMAND = [sys.executable, "-c", "from trivium_client.cli import main; main()", "docs"]
 
 
 class Desk:
@@ -35,10 +35,12 @@ class Desk:
             hit.span.document for hit in self.client.docs.search(query or "herring", collections=["fish"], **options)
         }
 
-    def run(self, *arguments):
+    def told(self, *arguments):
         environment = {**os.environ, "TRIVIUM_API_KEY": self.key, "TRIVIUM_RETRIEVER_ADDRESS": self.address}
-        command = [*COMMAND, "herring", "-c", "fish", *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        return subprocess.run([*COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=120)
+
+    def run(self, *arguments):
+        return self.told("search", "herring", "-c", "fish", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +111,23 @@ def test_the_command_line_searches_with_the_same_options(desk):
     assert refused.returncode != 0
     assert "are of type number" in refused.stderr
     assert desk.run("--where", "price>1000").stdout == "Nothing was found.\n"
+
+
+def test_the_sdk_counts_and_lists_exactly(desk):
+    tally = desk.client.docs.count("herring", collection="fish", group_by="price", where=field("price") > 1)
+    assert (tally.documents, tally.searched) == (2, 2)
+    assert {(group.value, group.documents) for group in tally.groups} == {(3.0, 1), (40.0, 1)}
+    assert desk.client.docs.count("herring", collection="fish", as_readers=["anna"]).documents == 4
+    found = list(desk.client.docs.matching("herring", collection="fish"))
+    assert [it.document for it in found] == ["cheap.txt", "copy.txt", "dear.txt"]
+    assert {(it.first.text, it.first.span.start, it.first.span.end) for it in found} == {("herring", 7, 14)}
+    assert desk.client.docs.count("", collection="fish").documents == 3
+
+
+def test_the_command_line_counts_and_lists(desk):
+    counted = desk.told("count", "herring", "-c", "fish", "--by", "price").stdout.splitlines()
+    assert counted[0] == "3 of 3 documents, 3 passages."
+    assert [line.split()[:2] for line in counted[2:]] == [["3", "1"], ["40", "1"], ["1", "1"]]
+    listed = desk.told("which", "herring", "-c", "fish", "--where", "price<10").stdout
+    assert listed == "cheap.txt  1 passage, first [7, 14) herring\n"
+    assert desk.told("which", "albatross", "-c", "fish").stdout == "No document is like that.\n"

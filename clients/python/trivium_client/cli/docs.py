@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from trivium_client import Trivium
-from trivium_client.cli import adding, searching, sources
+from trivium_client.cli import adding, counting, searching, sources
 from trivium_client.cli.adding import COLUMNS, Collection
 from trivium_client.cli.exits import EPILOG
 from trivium_client.cli.printing import Json, counted, drawn, show
@@ -18,6 +18,8 @@ app = typer.Typer(
 
 app.command(epilog=EPILOG)(adding.add)
 app.command(epilog=EPILOG)(searching.search)
+app.command(epilog=EPILOG)(counting.count)
+app.command(epilog=EPILOG)(counting.which)
 app.add_typer(sources.app, name="source")
 
 

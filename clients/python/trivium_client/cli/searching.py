@@ -19,6 +19,8 @@ _WHERE = (
     "contains it, FIELD^TEXT begins with it, whatever the case; FIELD:TEXT is a list with it; FIELD alone is there. "
     "Numbers, dates (2026-05-31), true and false are taken as such, unless in quotes; `not ` in front turns it round."
 )
+Where = Annotated[list[str] | None, typer.Option("--where", "-w", help=_WHERE)]
+Reader = Annotated[list[str] | None, typer.Option("--as", help="Find what this id may read as well; may be repeated.")]
 
 
 def search(
@@ -28,10 +30,8 @@ def search(
     ] = None,
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, max=1000, help="Most passages.")] = 10,
     mode: Annotated[str, typer.Option(help="hybrid, dense or sparse.")] = "hybrid",
-    where: Annotated[list[str] | None, typer.Option("--where", "-w", help=_WHERE)] = None,
-    as_reader: Annotated[
-        list[str] | None, typer.Option("--as", help="Find what this id may read as well; may be repeated.")
-    ] = None,
+    where: Where = None,
+    as_reader: Reader = None,
     rerank: Annotated[bool, typer.Option(help="Look at the best 40 again.")] = False,
     diversity: Annotated[
         float | None, typer.Option("--diversity", min=0, max=1, help="Prefer what is unlike: 1 not at all, 0.5 some.")
@@ -47,14 +47,13 @@ def search(
 
     Example: trivium docs search "when is the gate closed" -c handbook --where "year>=2024" --explain
     """
-    tests = [test(text) for text in where or []]
     with Trivium() as client:
         hits = client.docs.search(
             query,
             collections=collection or ["default"],
             top_k=top_k,
             mode=mode,
-            where=_all(tests),
+            where=all_of(where),
             as_readers=as_reader or [],
             rerank=rerank,
             diversity_lambda=diversity,
@@ -123,9 +122,10 @@ def _unquoted(text: str) -> str:
     return text[1:-1] if quoted else text
 
 
-def _all(tests: list[Filter]) -> Filter | None:
+def all_of(where: list[str] | None) -> Filter | None:
+    """Every `--where` together.  Raises typer.BadParameter."""
     whole: Filter | None = None
-    for one in tests:
+    for one in map(test, where or []):
         whole = one if whole is None else whole & one
     return whole
 

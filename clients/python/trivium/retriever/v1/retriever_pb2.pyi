@@ -209,6 +209,34 @@ FILTER_OPERATOR_EXISTS: FilterOperator.ValueType  # 14
 """The field is there, with any type; takes no value."""
 Global___FilterOperator: _TypeAlias = FilterOperator  # noqa: Y015
 
+class _KeywordMatch:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _KeywordMatchEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeywordMatch.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    KEYWORD_MATCH_UNSPECIFIED: _KeywordMatch.ValueType  # 0
+    """Not stated: all in one passage."""
+    KEYWORD_MATCH_PASSAGE: _KeywordMatch.ValueType  # 1
+    """All of them in one passage, its title and headings included."""
+    KEYWORD_MATCH_DOCUMENT: _KeywordMatch.ValueType  # 2
+    """All of them, wherever they stand in it."""
+    KEYWORD_MATCH_ANY: _KeywordMatch.ValueType  # 3
+    """Any of them."""
+
+class KeywordMatch(_KeywordMatch, metaclass=_KeywordMatchEnumTypeWrapper):
+    """What a document must hold of the keywords to count."""
+
+KEYWORD_MATCH_UNSPECIFIED: KeywordMatch.ValueType  # 0
+"""Not stated: all in one passage."""
+KEYWORD_MATCH_PASSAGE: KeywordMatch.ValueType  # 1
+"""All of them in one passage, its title and headings included."""
+KEYWORD_MATCH_DOCUMENT: KeywordMatch.ValueType  # 2
+"""All of them, wherever they stand in it."""
+KEYWORD_MATCH_ANY: KeywordMatch.ValueType  # 3
+"""Any of them."""
+Global___KeywordMatch: _TypeAlias = KeywordMatch  # noqa: Y015
+
 class _SourceState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -2111,6 +2139,252 @@ class GetStatisticsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatisticsResponse: _TypeAlias = GetStatisticsResponse  # noqa: Y015
+
+@_typing.final
+class AggregateRequest(_message.Message):
+    """Asks how many, which, and by what."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    KEYWORDS_FIELD_NUMBER: _builtins.int
+    MATCH_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    AS_READERS_FIELD_NUMBER: _builtins.int
+    GROUP_BY_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Required. Collection id."""
+    keywords: _builtins.str
+    """Words that are looked for as a search looks for keywords: by their stems, in any script, the first 64; words that
+    only hold a sentence together are left out where there are others. Empty takes every document.
+    """
+    match: Global___KeywordMatch.ValueType
+    """How many of them a document must hold."""
+    group_by: _builtins.str
+    """Name of the metadata to group by; empty makes no groups."""
+    page_size: _builtins.int
+    """Most documents to list; default 100, at most 1000."""
+    page_token: _builtins.str
+    """Where to go on, with the request otherwise the same."""
+    @_builtins.property
+    def filter(self) -> Global___Filter:
+        """Only documents that pass."""
+
+    @_builtins.property
+    def documents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these documents; empty means all."""
+
+    @_builtins.property
+    def as_readers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Count what these ids may read, beside the caller's own; as in Search."""
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        keywords: _builtins.str = ...,
+        match: Global___KeywordMatch.ValueType = ...,
+        filter: Global___Filter | None = ...,
+        documents: _abc.Iterable[_builtins.str] | None = ...,
+        as_readers: _abc.Iterable[_builtins.str] | None = ...,
+        group_by: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_readers", b"as_readers", "collection", b"collection", "documents", b"documents", "filter", b"filter", "group_by", b"group_by", "keywords", b"keywords", "match", b"match", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AggregateRequest: _TypeAlias = AggregateRequest  # noqa: Y015
+
+@_typing.final
+class Citation(_message.Message):
+    """Characters of a document version, exactly."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Collection id."""
+    document: _builtins.str
+    """Document id."""
+    version: _builtins.str
+    """Document version, the serving one."""
+    chunk: _builtins.str
+    """Chunk id."""
+    start: _builtins.int
+    """First character, in code points of the version's normalised text."""
+    end: _builtins.int
+    """One past the last."""
+    text: _builtins.str
+    """The characters."""
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        document: _builtins.str = ...,
+        version: _builtins.str = ...,
+        chunk: _builtins.str = ...,
+        start: _builtins.int = ...,
+        end: _builtins.int = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "collection", b"collection", "document", b"document", "end", b"end", "start", b"start", "text", b"text", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Citation: _TypeAlias = Citation  # noqa: Y015
+
+@_typing.final
+class MatchingDocument(_message.Message):
+    """A document that counts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    PASSAGES_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    PASSAGE_START_FIELD_NUMBER: _builtins.int
+    PASSAGE_END_FIELD_NUMBER: _builtins.int
+    document: _builtins.str
+    """Document id."""
+    version: _builtins.str
+    """Document version, the serving one."""
+    title: _builtins.str
+    """Title of the document."""
+    passages: _builtins.int
+    """Passages of it that hold the keywords; all of them where there are no keywords."""
+    passage_start: _builtins.int
+    """First character of the passage that they stand in."""
+    passage_end: _builtins.int
+    """One past its last."""
+    @_builtins.property
+    def first(self) -> Global___Citation:
+        """The first characters that are one of the keywords; the whole passage where its title or headings hold them alone.
+        Unset without keywords.
+        """
+
+    def __init__(
+        self,
+        *,
+        document: _builtins.str = ...,
+        version: _builtins.str = ...,
+        title: _builtins.str = ...,
+        passages: _builtins.int = ...,
+        first: Global___Citation | None = ...,
+        passage_start: _builtins.int = ...,
+        passage_end: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first", b"first"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "first", b"first", "passage_end", b"passage_end", "passage_start", b"passage_start", "passages", b"passages", "title", b"title", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MatchingDocument: _TypeAlias = MatchingDocument  # noqa: Y015
+
+@_typing.final
+class AggregateGroup(_message.Message):
+    """Documents with the same value; one with a list of texts is in the group of each."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    PASSAGES_FIELD_NUMBER: _builtins.int
+    documents: _builtins.int
+    """Documents."""
+    passages: _builtins.int
+    """Passages of them that count."""
+    @_builtins.property
+    def value(self) -> Global___MetadataValue:
+        """The value; unset for documents that lack the field."""
+
+    def __init__(
+        self,
+        *,
+        value: Global___MetadataValue | None = ...,
+        documents: _builtins.int = ...,
+        passages: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "passages", b"passages", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AggregateGroup: _TypeAlias = AggregateGroup  # noqa: Y015
+
+@_typing.final
+class AggregateResponse(_message.Message):
+    """Exact numbers, and a page of the documents that they are of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    PASSAGES_FIELD_NUMBER: _builtins.int
+    SEARCHED_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    GROUPS_TOTAL_FIELD_NUMBER: _builtins.int
+    MATCHES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    WORDS_FIELD_NUMBER: _builtins.int
+    documents: _builtins.int
+    """Documents that count."""
+    passages: _builtins.int
+    """Their passages that do."""
+    searched: _builtins.int
+    """Documents that were looked at: all that the caller may read and that pass the filter."""
+    groups_total: _builtins.int
+    """How many groups there are."""
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last."""
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___AggregateGroup]:
+        """Groups, the largest first, at most 1000; on the first page."""
+
+    @_builtins.property
+    def matches(self) -> _containers.RepeatedCompositeFieldContainer[Global___MatchingDocument]:
+        """The documents, by id."""
+
+    @_builtins.property
+    def words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The words that were looked for."""
+
+    def __init__(
+        self,
+        *,
+        documents: _builtins.int = ...,
+        passages: _builtins.int = ...,
+        searched: _builtins.int = ...,
+        groups: _abc.Iterable[Global___AggregateGroup] | None = ...,
+        groups_total: _builtins.int = ...,
+        matches: _abc.Iterable[Global___MatchingDocument] | None = ...,
+        next_page_token: _builtins.str = ...,
+        words: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "groups", b"groups", "groups_total", b"groups_total", "matches", b"matches", "next_page_token", b"next_page_token", "passages", b"passages", "searched", b"searched", "words", b"words"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AggregateResponse: _TypeAlias = AggregateResponse  # noqa: Y015
 
 @_typing.final
 class SummarizeRequest(_message.Message):

@@ -111,6 +111,11 @@ class RetrieverServiceStub(object):
                 request_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.GetStatisticsRequest.SerializeToString,
                 response_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.GetStatisticsResponse.FromString,
                 _registered_method=True)
+        self.Aggregate = channel.unary_unary(
+                '/trivium.retriever.v1.RetrieverService/Aggregate',
+                request_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.AggregateRequest.SerializeToString,
+                response_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.AggregateResponse.FromString,
+                _registered_method=True)
         self.Summarize = channel.unary_unary(
                 '/trivium.retriever.v1.RetrieverService/Summarize',
                 request_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.SummarizeRequest.SerializeToString,
@@ -277,6 +282,16 @@ class RetrieverServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Aggregate(self, request, context):
+        """Counts the documents that hold keywords and pass a filter, groups them by metadata and lists them: exactly, over all
+        that the caller may read, from the index and never from a sample. Documents that wait count as they are searchable
+        now. Fails with INVALID_ARGUMENT / QUESTION_EMPTY for keywords without a word, FILTER_INVALID, FILTER_TYPE_MISMATCH or
+        PAGE_TOKEN_INVALID, NOT_FOUND / COLLECTION_NOT_FOUND, UNAVAILABLE / PEER_UNAVAILABLE where the index is away.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Summarize(self, request, context):
         """Summarises a whole collection. Filled in by a later release.
         """
@@ -427,6 +442,11 @@ def add_RetrieverServiceServicer_to_server(servicer, server):
                     servicer.GetStatistics,
                     request_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.GetStatisticsRequest.FromString,
                     response_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.GetStatisticsResponse.SerializeToString,
+            ),
+            'Aggregate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Aggregate,
+                    request_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.AggregateRequest.FromString,
+                    response_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.AggregateResponse.SerializeToString,
             ),
             'Summarize': grpc.unary_unary_rpc_method_handler(
                     servicer.Summarize,
@@ -881,6 +901,33 @@ class RetrieverService(object):
             '/trivium.retriever.v1.RetrieverService/GetStatistics',
             trivium_dot_retriever_dot_v1_dot_retriever__pb2.GetStatisticsRequest.SerializeToString,
             trivium_dot_retriever_dot_v1_dot_retriever__pb2.GetStatisticsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Aggregate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.retriever.v1.RetrieverService/Aggregate',
+            trivium_dot_retriever_dot_v1_dot_retriever__pb2.AggregateRequest.SerializeToString,
+            trivium_dot_retriever_dot_v1_dot_retriever__pb2.AggregateResponse.FromString,
             options,
             channel_credentials,
             insecure,

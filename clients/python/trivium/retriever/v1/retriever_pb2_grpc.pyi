@@ -77,6 +77,12 @@ class RetrieverServiceStub:
     """
     GetStatistics: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.GetStatisticsRequest, _retriever_pb2.GetStatisticsResponse]
     """Counts what a collection holds."""
+    Aggregate: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.AggregateRequest, _retriever_pb2.AggregateResponse]
+    """Counts the documents that hold keywords and pass a filter, groups them by metadata and lists them: exactly, over all
+    that the caller may read, from the index and never from a sample. Documents that wait count as they are searchable
+    now. Fails with INVALID_ARGUMENT / QUESTION_EMPTY for keywords without a word, FILTER_INVALID, FILTER_TYPE_MISMATCH or
+    PAGE_TOKEN_INVALID, NOT_FOUND / COLLECTION_NOT_FOUND, UNAVAILABLE / PEER_UNAVAILABLE where the index is away.
+    """
     Summarize: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.SummarizeRequest, _retriever_pb2.SummarizeResponse]
     """Summarises a whole collection. Filled in by a later release."""
     IngestSource: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.IngestSourceRequest, _retriever_pb2.IngestSourceResponse]
@@ -160,6 +166,12 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     """
     GetStatistics: _aio.UnaryUnaryMultiCallable[_retriever_pb2.GetStatisticsRequest, _retriever_pb2.GetStatisticsResponse]  # type: ignore[assignment]
     """Counts what a collection holds."""
+    Aggregate: _aio.UnaryUnaryMultiCallable[_retriever_pb2.AggregateRequest, _retriever_pb2.AggregateResponse]  # type: ignore[assignment]
+    """Counts the documents that hold keywords and pass a filter, groups them by metadata and lists them: exactly, over all
+    that the caller may read, from the index and never from a sample. Documents that wait count as they are searchable
+    now. Fails with INVALID_ARGUMENT / QUESTION_EMPTY for keywords without a word, FILTER_INVALID, FILTER_TYPE_MISMATCH or
+    PAGE_TOKEN_INVALID, NOT_FOUND / COLLECTION_NOT_FOUND, UNAVAILABLE / PEER_UNAVAILABLE where the index is away.
+    """
     Summarize: _aio.UnaryUnaryMultiCallable[_retriever_pb2.SummarizeRequest, _retriever_pb2.SummarizeResponse]  # type: ignore[assignment]
     """Summarises a whole collection. Filled in by a later release."""
     IngestSource: _aio.UnaryUnaryMultiCallable[_retriever_pb2.IngestSourceRequest, _retriever_pb2.IngestSourceResponse]  # type: ignore[assignment]
@@ -330,6 +342,18 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.GetStatisticsResponse, _abc.Awaitable[_retriever_pb2.GetStatisticsResponse]]:
         """Counts what a collection holds."""
+
+    @_abc_1.abstractmethod
+    def Aggregate(
+        self,
+        request: _retriever_pb2.AggregateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.AggregateResponse, _abc.Awaitable[_retriever_pb2.AggregateResponse]]:
+        """Counts the documents that hold keywords and pass a filter, groups them by metadata and lists them: exactly, over all
+        that the caller may read, from the index and never from a sample. Documents that wait count as they are searchable
+        now. Fails with INVALID_ARGUMENT / QUESTION_EMPTY for keywords without a word, FILTER_INVALID, FILTER_TYPE_MISMATCH or
+        PAGE_TOKEN_INVALID, NOT_FOUND / COLLECTION_NOT_FOUND, UNAVAILABLE / PEER_UNAVAILABLE where the index is away.
+        """
 
     @_abc_1.abstractmethod
     def Summarize(
