@@ -8,7 +8,7 @@ import json
 import secrets
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session
@@ -18,8 +18,10 @@ from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey, once
 from services.chassis.nearest import nearest
 from services.retriever.documents.states import State
+from services.retriever.generation import Generator, NoGenerator
 from services.retriever.ingestion import holds
 from services.retriever.reembedding.state import Change, change_of
+from services.retriever.search.settings import SearchSettings
 from services.retriever.store import (
     ChunkRow,
     CollectionRow,
@@ -45,6 +47,7 @@ class Collection:
     # Empty is the deployment's index.
     index_kind: str = ""
     change: Change | None = None
+    search_settings: SearchSettings = field(default_factory=SearchSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +65,10 @@ class Statistics:
 class Collections:
     """The verbs on collections.  ``now`` gives Unix time in seconds."""
 
-    def __init__(self, database: Database, now: Callable[[], float]) -> None:
+    def __init__(self, database: Database, now: Callable[[], float], generator: Generator | None = None) -> None:
         self._database = database
         self._now = now
+        self._generator = generator or NoGenerator()
 
     async def create(self, tenant: str, collection: str, description: str, key: IdempotencyKey) -> Collection:
         """A new collection.  Raises COLLECTION_EXISTS."""
@@ -84,7 +88,9 @@ class Collections:
             )
             session.add(row)
             session.flush()
-            return json.dumps(asdict(shown(session, row)))
+            new = asdict(shown(session, row))
+            # A new one has neither.
+            return json.dumps({name: value for name, value in new.items() if name not in ("change", "search_settings")})
 
         answer = await self._database.write(lambda session: once(session, key, lambda: effect(session)))
         return Collection(**json.loads(answer))
@@ -103,15 +109,23 @@ class Collections:
         )
         return await self._database.read(lambda session: [shown(session, row) for row in session.scalars(query)])
 
-    async def update(self, tenant: str, collection: str, description: str, etag: str) -> Collection:
-        """Another description.  Raises COLLECTION_NOT_FOUND and ETAG_MISMATCH."""
+    async def update(
+        self, tenant: str, collection: str, description: str | None, settings: SearchSettings | None, etag: str
+    ) -> Collection:
+        """Another description, or another way to search; None leaves what is.
+
+        Raises COLLECTION_NOT_FOUND, ETAG_MISMATCH, and GENERATOR_NOT_SET for what needs one where there is none.
+        """
+        if settings is not None and settings.generates:
+            self._generator.require()
 
         def change(session: Session) -> Collection:
             in_turn(session, tenant)
             row = require(session, tenant, collection)
             if etag and etag != _etag(row):
                 raise Failure(Reason.ETAG_MISMATCH, name=collection, etag=_etag(row), field="etag")
-            row.description = description
+            row.description = row.description if description is None else description
+            row.search_settings_json = row.search_settings_json if settings is None else settings.packed()
             row.revision += 1
             return shown(session, row)
 
@@ -176,6 +190,7 @@ def shown(session: Session, row: CollectionRow) -> Collection:
         etag=_etag(row),
         index_kind=row.index_kind,
         change=change_of(session, row.number),
+        search_settings=SearchSettings.unpacked(row.search_settings_json),
     )
 
 

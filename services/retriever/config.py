@@ -47,6 +47,8 @@ class RetrieverSettings(ServiceSettings):
     rerank_seconds: float = Field(default=3.0, gt=0)
     # Whether there is a generator to ask, at TRIVIUM_GENERATOR_ADDRESS; what needs one is refused where there is none.
     generation: bool = True
+    # Longest that a search waits for what a generator writes for it; its own deadline may allow less.
+    expand_seconds: float = Field(default=8.0, gt=0)
     # How long the pages of a search can be asked for.
     pages_seconds: float = Field(default=600.0, gt=0)
     dense_weight: float = Field(default=0.55, ge=0, le=1)

@@ -49,9 +49,7 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         )
 
     async def UpdateCollection(self, request: pb.UpdateCollectionRequest, context: Any) -> pb.UpdateCollectionResponse:
-        changed = await self._do.collections.update(
-            wire.tenant(), request.collection, request.description, request.etag
-        )
+        changed = await self._do.collections.update(wire.tenant(), *wire.collection_change(request))
         return pb.UpdateCollectionResponse(collection=wire.collection(changed))
 
     async def DeleteCollection(self, request: pb.DeleteCollectionRequest, context: Any) -> pb.DeleteCollectionResponse:
@@ -123,7 +121,8 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
 
     async def Search(self, request: pb.SearchRequest, context: Any) -> pb.SearchResponse:
         question = wire_search.question(request, self._do.dense_weight)
-        return wire_search.found(await self._do.search.search(wire.tenant(), question))
+        found = await self._do.search.search(wire.tenant(), question, wire_search.stated(request))
+        return wire_search.found(found)
 
     async def GetStatistics(self, request: pb.GetStatisticsRequest, context: Any) -> pb.GetStatisticsResponse:
         return wire.statistics(await self._do.collections.statistics(wire.tenant(), request.collection))

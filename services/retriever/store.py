@@ -68,6 +68,8 @@ class CollectionRow(Base):
     # The build of its index that serves, and how many were ever begun.
     index_build: Mapped[int] = mapped_column(_Number, default=0, server_default="0")
     index_builds: Mapped[int] = mapped_column(_Number, default=0, server_default="0")
+    # How it is searched where a request does not say (``search/settings.py``).
+    search_settings_json: Mapped[str] = mapped_column(Text, default="{}", server_default="{}")
 
 
 class DocumentRow(Base):

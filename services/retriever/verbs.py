@@ -42,6 +42,7 @@ from services.retriever.ingestion.queue import Job, Queue
 from services.retriever.peers import RemoteEmbeddings
 from services.retriever.peers_generator import RemoteGenerator
 from services.retriever.reembedding.reembedding import Reembedding
+from services.retriever.search.expansion import Expander
 from services.retriever.search.pages import Pages
 from services.retriever.search.reranking import Reranker
 from services.retriever.search.search import Search
@@ -98,7 +99,8 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
         mending = _mending(runtime, settings, database, tools, ingestion)
         await stack.enter_async_context(_running(runtime, mending.run(), "mending"))
         now = partial(_now, runtime)
-        collections, documents = Collections(database, now), Documents(database, now)
+        generator = _generator(runtime, settings)
+        collections, documents = Collections(database, now, generator), Documents(database, now)
         intake = _intake(runtime, settings, collections, documents, tools, ingestion)
         removal = Removal(collections, documents, tools.index, tools.gates, tools.changes, runtime.blocking)
         stack.push_async_callback(removal.finish)
@@ -121,12 +123,13 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
                 depth=settings.search_depth,
                 pages=Pages(page_key, now, settings.pages_seconds),
                 reranker=Reranker(tools.embeddings, settings.rerank_weight, settings.rerank_seconds),
+                expander=Expander(generator, tools.embeddings, settings.expand_seconds),
             ),
             aggregates=Aggregates(database, tools.index, tools.gates, runtime.blocking, Tokens()),
             sources=sources,
             reembedding=reembedding,
             reindexing=Reindexing(database, tools.index, tools.gates, builder),
-            generator=_generator(runtime, settings),
+            generator=generator,
             dense_weight=settings.dense_weight,
         )
 

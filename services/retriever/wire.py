@@ -10,7 +10,7 @@ from trivium.retriever.v1 import retriever_pb2 as pb
 from services.chassis.context import current
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey, key_for
-from services.retriever import wire_values
+from services.retriever import wire_search, wire_values
 from services.retriever.catalog import Collection, Statistics
 from services.retriever.documents.attributes import decoded
 from services.retriever.documents.documents import Document, Excerpt, Stored, Version
@@ -21,6 +21,7 @@ from services.retriever.documents.watching import Beat
 from services.retriever.index.places import Kind
 from services.retriever.index.reindexing import Progress
 from services.retriever.reembedding.state import Change
+from services.retriever.search.settings import SearchSettings
 
 _STATES = {
     State.PENDING: pb.INGESTION_STATE_PENDING,
@@ -60,7 +61,15 @@ def collection(value: Collection) -> pb.Collection:
         etag=value.etag,
         reembedding=_change(value.change),
         index=_INDEXES.get(value.index_kind, pb.INDEX_KIND_UNSPECIFIED),
+        search_settings=wire_search.shown_settings(value.search_settings),
     )
+
+
+def collection_change(request: pb.UpdateCollectionRequest) -> tuple[str, str | None, SearchSettings | None, str]:
+    """Which collection is to have which description and settings, None where they stay, under which etag."""
+    description = request.description if request.HasField("description") else None
+    settings = wire_search.settings(request.search_settings) if request.HasField("search_settings") else None
+    return request.collection, description, settings, request.etag
 
 
 def _change(value: Change | None) -> pb.Reembedding | None:

@@ -6,31 +6,54 @@ from services.chassis.context import current
 from services.retriever import wire_values
 from services.retriever.documents.readers import finder
 from services.retriever.search.filters import AllOf, AnyOf, Condition, Filter, Negated, Operator
-from services.retriever.search.question import Found, Fusion, Hit, Mode, Paging, Passage, Question, Reranking, Shape
+from services.retriever.search.question import (
+    ExpansionKind,
+    Found,
+    Fusion,
+    Hit,
+    Mode,
+    Paging,
+    Passage,
+    Question,
+    Reranking,
+    Shape,
+)
+from services.retriever.search.settings import Hyde, SearchSettings, Stated
 
 DEFAULT_TOP_K = 10
 DEFAULT_PAGED = 200
 DEFAULT_RERANK_DEPTH = 40
 DEFAULT_SECTION = 2000
 _MODES = {
-    pb.SEARCH_MODE_UNSPECIFIED: Mode.HYBRID,
     pb.SEARCH_MODE_HYBRID: Mode.HYBRID,
     pb.SEARCH_MODE_DENSE: Mode.DENSE,
     pb.SEARCH_MODE_SPARSE: Mode.SPARSE,
 }
 _FUSIONS = {pb.FUSION_UNSPECIFIED: Fusion.SCORE, pb.FUSION_SCORE: Fusion.SCORE, pb.FUSION_RANK: Fusion.RANK}
+_HYDE = {
+    pb.HYDE_USE_OFF: Hyde.OFF,
+    pb.HYDE_USE_WEAK: Hyde.WEAK,
+    pb.HYDE_USE_ALWAYS: Hyde.ALWAYS,
+}
+_EXPANSIONS = {
+    ExpansionKind.HYDE: pb.EXPANSION_KIND_HYDE,
+    ExpansionKind.DECOMPOSITION: pb.EXPANSION_KIND_DECOMPOSITION,
+}
 _OPERATOR = "FILTER_OPERATOR_"
 
 
 def question(request: pb.SearchRequest, dense_weight: float) -> Question:
-    """What to find; ``dense_weight`` is for who states none.  Raises ROLE_MISSING for ids that a reader states."""
+    """What to find, as far as collections have no part in it; ``dense_weight`` is for who states none.
+
+    Raises ROLE_MISSING for ids that a reader states.
+    """
     return Question(
         collections=tuple(request.collections),
         queries=tuple(dict.fromkeys(query.strip() for query in request.queries)),
         top_k=request.top_k or (DEFAULT_PAGED if request.page_size else DEFAULT_TOP_K),
-        mode=_MODES[request.mode],
+        mode=Mode.HYBRID,
         fusion=_FUSIONS[request.fusion],
-        dense_weight=request.dense_weight if request.HasField("dense_weight") else dense_weight,
+        dense_weight=dense_weight,
         metadata_equals=dict(request.metadata_equals),
         documents=tuple(request.documents),
         viewer=finder(current(), request.as_readers),
@@ -41,9 +64,42 @@ def question(request: pb.SearchRequest, dense_weight: float) -> Question:
     )
 
 
+def stated(request: pb.SearchRequest) -> Stated:
+    """What the request says of what collections can have stored."""
+    return Stated(
+        mode=_MODES.get(request.mode),
+        dense_weight=request.dense_weight if request.HasField("dense_weight") else None,
+        rerank=request.rerank if request.HasField("rerank") else None,
+        rerank_depth=request.rerank_depth or DEFAULT_RERANK_DEPTH,
+        hyde=_HYDE.get(request.hyde),
+        decompose=request.decompose if request.HasField("decompose") else None,
+    )
+
+
+def settings(message: pb.SearchSettings) -> SearchSettings:
+    """What a collection is to have stored."""
+    return SearchSettings(
+        mode=_MODES.get(message.mode),
+        dense_weight=message.dense_weight if message.HasField("dense_weight") else None,
+        rerank=message.rerank,
+        hyde=_HYDE.get(message.hyde, Hyde.OFF),
+        decompose=message.decompose,
+    )
+
+
+def shown_settings(value: SearchSettings) -> pb.SearchSettings:
+    """What a collection has stored, as the API shows it."""
+    return pb.SearchSettings(
+        mode=next((number for number, mode in _MODES.items() if mode is value.mode), pb.SEARCH_MODE_UNSPECIFIED),
+        dense_weight=value.dense_weight,
+        rerank=value.rerank,
+        hyde=next(number for number, hyde in _HYDE.items() if hyde is value.hyde),
+        decompose=value.decompose,
+    )
+
+
 def _shape(request: pb.SearchRequest) -> Shape:
     return Shape(
-        rerank_depth=(request.rerank_depth or DEFAULT_RERANK_DEPTH) if request.rerank else 0,
         diversity=request.diversity_lambda if request.HasField("diversity_lambda") else None,
         collapse=request.collapse_duplicates,
         similarity=request.duplicate_similarity if request.HasField("duplicate_similarity") else 1.0,
@@ -87,6 +143,10 @@ def found(value: Found) -> pb.SearchResponse:
         next_page_token=value.next_page_token,
         rerank=None if outcome is None else _outcome(outcome),
         filters=value.filters,
+        expansions=[
+            pb.SearchExpansion(kind=_EXPANSIONS[it.kind], applied=it.applied, reason=it.reason, texts=it.texts)
+            for it in value.expansions
+        ],
     )
 
 

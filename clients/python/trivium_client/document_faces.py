@@ -27,6 +27,10 @@ class Collections:
         """Every collection, by id."""
         return self._loop.iterate(self._inner.list())
 
+    def update(self, collection: str, **changes: Any) -> nouns.Collection:
+        """Change its description or how it is searched."""
+        return self._loop.run(self._inner.update(collection, **changes))
+
     def delete(self, collection: str) -> int:
         """Delete a collection with all that is in it."""
         return self._loop.run(self._inner.delete(collection))

@@ -6,6 +6,22 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
+class SearchSettings:
+    """How a collection is searched where a request does not say.
+
+    `mode` is hybrid, dense or sparse, empty for the deployment's, as `dense_weight` is with None.  `hyde` is off, weak or
+    always: when a generator writes a passage that might answer, whose neighbours are found as well; `decompose` has it
+    break the question up.
+    """
+
+    mode: str = ""
+    dense_weight: float | None = None
+    rerank: bool = False
+    hyde: str = "off"
+    decompose: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Collection:
     """A set of documents that are searched together."""
 
@@ -14,6 +30,7 @@ class Collection:
     embedding_digest: str
     etag: str
     create_time: datetime | None
+    search_settings: SearchSettings = field(default_factory=SearchSettings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,30 @@ def collection(message: retriever_pb2.Collection) -> nouns.Collection:
         embedding_digest=message.embedding_digest,
         etag=message.etag,
         create_time=wire.time(message.create_time),
+        search_settings=settings(message.search_settings),
+    )
+
+
+def settings(message: retriever_pb2.SearchSettings) -> nouns.SearchSettings:
+    """From the wire."""
+    return nouns.SearchSettings(
+        mode=wire.word(retriever_pb2.SearchMode, message.mode) if message.mode else "",
+        # A float of the wire as people wrote it.
+        dense_weight=round(message.dense_weight, 6) if message.HasField("dense_weight") else None,
+        rerank=message.rerank,
+        hyde=wire.word(retriever_pb2.HydeUse, message.hyde) if message.hyde else "off",
+        decompose=message.decompose,
+    )
+
+
+def to_settings(settings: nouns.SearchSettings) -> retriever_pb2.SearchSettings:
+    """To the wire.  Raises ValueError for a word that is none."""
+    return retriever_pb2.SearchSettings(
+        mode=wire.number(retriever_pb2.SearchMode, settings.mode, "mode"),
+        dense_weight=settings.dense_weight,
+        rerank=settings.rerank,
+        hyde=wire.number(retriever_pb2.HydeUse, settings.hyde, "hyde"),
+        decompose=settings.decompose,
     )
 
 

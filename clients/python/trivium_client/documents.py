@@ -68,6 +68,26 @@ class Collections:
                 return
             request.page_token = page.next_page_token
 
+    async def update(
+        self,
+        collection: str,
+        *,
+        description: str | None = None,
+        search_settings: nouns.SearchSettings | None = None,
+        etag: str = "",
+    ) -> nouns.Collection:
+        """Change its description, or how it is searched where a request does not say; None leaves what is.
+
+        Raises PreconditionError for settings that need a generator where there is none, ConflictError when it changed
+        since `etag` was read.
+        """
+        settings = None if search_settings is None else document_wire.to_settings(search_settings)
+        request = pb.UpdateCollectionRequest(
+            collection=collection, description=description, search_settings=settings, etag=etag
+        )
+        response = await self._transport.call("retriever", self._stub().UpdateCollection, request)
+        return document_wire.collection(response.collection)
+
     async def delete(self, collection: str) -> int:
         """Delete a collection with all that is in it; returns how many documents that were."""
         request = pb.DeleteCollectionRequest(collection=collection)

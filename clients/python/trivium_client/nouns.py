@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from trivium_client.corpus_nouns import Citation, Group, MatchingDocument, Tally
-from trivium_client.document_nouns import Collection, Document, DocumentText, Hit, ListPlace, Span
+from trivium_client.document_nouns import Collection, Document, DocumentText, Hit, ListPlace, SearchSettings, Span
 from trivium_client.folder_nouns import FolderReport, RefusedFile
 from trivium_client.job_nouns import (
     Checkpoint,
@@ -81,6 +81,7 @@ __all__ = [
     "RecipeOrder",
     "RefusedFile",
     "Route",
+    "SearchSettings",
     "ServedModel",
     "Source",
     "SourceFailure",

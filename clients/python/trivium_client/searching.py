@@ -35,11 +35,13 @@ class Searching:
         *,
         collections: Sequence[str],
         top_k: int = 10,
-        mode: str = "hybrid",
+        mode: str = "",
         metadata_equals: Mapping[str, str] | None = None,
         where: Filter | None = None,
         as_readers: Sequence[str] = (),
-        rerank: bool = False,
+        rerank: bool | None = None,
+        hyde: str = "",
+        decompose: bool | None = None,
         diversity_lambda: float | None = None,
         collapse_duplicates: bool = False,
         duplicate_similarity: float | None = None,
@@ -48,6 +50,7 @@ class Searching:
     ) -> Sequence[nouns.Hit]:
         """Passages, best first; `mode` is hybrid, dense or sparse; several queries are fused by rank.
 
+        What is not said of `mode`, `rerank`, `hyde` and `decompose` is as the collections' `search_settings` have it.
         `where` is a filter (see `field`).  `as_readers` finds what these ids may read, beside your own: an application
         names its end user and their groups.  `rerank` looks at the best 40 again, as far as the deadline allows: hits
         without a `rerank_score` were not.  `diversity_lambda` below 1 prefers what is unlike (0.5 is a beginning).
@@ -57,7 +60,12 @@ class Searching:
         """
         request = _request(query, collections, mode, metadata_equals, where, as_readers)
         request.top_k = top_k
-        request.rerank, request.explain = rerank, explain
+        request.explain = explain
+        request.hyde = wire.number(pb.HydeUse, hyde, "hyde")
+        if rerank is not None:
+            request.rerank = rerank
+        if decompose is not None:
+            request.decompose = decompose
         request.collapse_duplicates = collapse_duplicates
         if diversity_lambda is not None:
             request.diversity_lambda = diversity_lambda
@@ -75,7 +83,7 @@ class Searching:
         collections: Sequence[str],
         most: int = _MOST,
         page_size: int = _PAGE,
-        mode: str = "hybrid",
+        mode: str = "",
         metadata_equals: Mapping[str, str] | None = None,
         where: Filter | None = None,
         as_readers: Sequence[str] = (),

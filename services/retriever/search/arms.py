@@ -14,11 +14,15 @@ from services.retriever.text.keywords import words
 
 @dataclass(slots=True)
 class Lists:
-    """What the arms found for one query, over all collections: ``near`` is ``dense`` filled up for fusion."""
+    """What the arms found for one query, over all collections: ``near`` is ``dense`` filled up for fusion.
+
+    ``weight`` is 1 for a query, less for what was expanded from one.
+    """
 
     dense: dict[int, float] = field(default_factory=dict)
     near: dict[int, float] = field(default_factory=dict)
     sparse: dict[int, float] = field(default_factory=dict)
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class Sought:
 
 
 def look(
-    index: Index, queries: Sequence[str], vectors: Sequence[Vector] | None, sought: Sought, watch: Stopwatch
+    index: Index, queries: Sequence[str], vectors: Sequence[Vector | None] | None, sought: Sought, watch: Stopwatch
 ) -> list[Lists]:
     """Both arms over every collection, for each query.  Blocks."""
     found = []
@@ -45,8 +49,9 @@ def look(
                     matching = index.keyword(number, wanted, sought.depth, only)
                     lists.sparse.update(matching)
             with watch.stage("dense"):
-                if vectors is not None:
-                    _near(index, number, vectors[place], matching, lists, only, sought.depth)
+                vector = vectors[place] if vectors is not None else None
+                if vector is not None:
+                    _near(index, number, vector, matching, lists, only, sought.depth)
         found.append(lists)
     return found
 

@@ -140,6 +140,23 @@ class Reranking:
     passages: int
 
 
+class ExpansionKind(StrEnum):
+    """A way to look for more than the question's own words."""
+
+    HYDE = "hyde"
+    DECOMPOSITION = "decomposition"
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """What became of one way: whether it had a part in the order, why not, and the texts that were looked for."""
+
+    kind: ExpansionKind
+    applied: bool
+    reason: str
+    texts: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """Hits, best first, the wall time of each stage in seconds, and where the next page begins ("" on the last)."""
@@ -149,3 +166,4 @@ class Found:
     next_page_token: str = ""
     reranking: Reranking | None = None
     filters: tuple[str, ...] = ()
+    expansions: tuple[Expansion, ...] = ()

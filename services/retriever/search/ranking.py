@@ -6,7 +6,7 @@ queries, nor on how often one is said.
 
 from collections.abc import Mapping, Sequence
 
-from services.retriever.search import fusion
+from services.retriever.search import combining, fusion
 from services.retriever.search.arms import Lists
 from services.retriever.search.question import Fusion, Mode, Place, Question, Ranked
 
@@ -14,31 +14,31 @@ _ARMS = ("dense", "sparse")
 
 
 def order(question: Question, lists: Sequence[Lists]) -> list[Ranked]:
-    """The fused order: a list for each query, and these by rank when there are several."""
-    each = [fusion.ordered(_total(_parts(question, it))) for it in lists]
-    several = fusion.by_rank([[hit.chunk for hit in one] for one in each]) if len(each) > 1 else {}
+    """The fused order: a list for each query, and these as ``combining`` says when there are several."""
+    each = [_total(_parts(question, it)) for it in lists]
+    asked = [it for it in lists if it.weight == 1.0]
     return [
         Ranked(
             hit.chunk,
             hit.score,
-            dense=_best(hit.chunk, [it.dense for it in lists]),
-            sparse=_best(hit.chunk, [it.sparse for it in lists]),
+            dense=_best(hit.chunk, [it.dense for it in asked]),
+            sparse=_best(hit.chunk, [it.sparse for it in asked]),
         )
-        for hit in (fusion.ordered(several) if several else each[0])
+        for hit in fusion.ordered(fusion.summed(combining.shares(each, [it.weight for it in lists], question.fusion)))
     ]
 
 
 def places(question: Question, lists: Sequence[Lists], chunks: Sequence[int]) -> dict[int, tuple[Place, ...]]:
     """By chunk its place in every list that holds it or counted it."""
     found: dict[int, list[Place]] = {chunk: [] for chunk in chunks}
-    for query, it in enumerate(lists):
-        parts = _parts(question, it)
+    all_parts = [_parts(question, it) for it in lists]
+    totals = [_total(parts) for parts in all_parts]
+    shares = combining.shares(totals, [it.weight for it in lists], question.fusion)
+    for query, (it, parts) in enumerate(zip(lists, all_parts, strict=True)):
         for arm, raw in zip(_ARMS, (it.dense, it.sparse), strict=True):
             _add(found, arm, query, raw, it.near if arm == "dense" else raw, parts.get(arm, {}))
         if len(lists) > 1:
-            fused = _total(parts)
-            ranked = fusion.by_rank([[hit.chunk for hit in fusion.ordered(fused)]])
-            _add(found, "query", query, fused, fused, ranked)
+            _add(found, "query", query, totals[query], totals[query], shares[query])
     return {chunk: tuple(its) for chunk, its in found.items()}
 
 

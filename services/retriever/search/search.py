@@ -19,10 +19,12 @@ from services.retriever.index.gates import Gates
 from services.retriever.index.index import Index, Vector
 from services.retriever.ingestion.embeddings import Embeddings
 from services.retriever.ingestion.publishing import model_changed
-from services.retriever.search import arms, filters, passages, ranking, selecting, shaping
+from services.retriever.search import arms, expansion, filters, passages, ranking, selecting, shaping
+from services.retriever.search.expansion import Expanded, Expander, Extra
 from services.retriever.search.pages import Pages
 from services.retriever.search.question import Found, Hit, Mode, Place, Question, Ranked
 from services.retriever.search.reranking import Reranker, Scores
+from services.retriever.search.settings import Hyde, Plan, SearchSettings, Stated, everything, planned
 from services.retriever.search.stopwatch import Stopwatch
 from services.retriever.store import CollectionRow
 
@@ -37,6 +39,35 @@ class QuestionVectors:
 
     digest: str
     each: list[Vector]
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """What is looked for: a question with its vectors, None where only keywords are, and what it was expanded to."""
+
+    plan: Plan
+    vectors: QuestionVectors | None
+    extras: tuple[Extra, ...] = ()
+
+    @property
+    def question(self) -> Question:
+        """The question as it is searched."""
+        return self.plan.question
+
+    @property
+    def queries(self) -> list[str]:
+        """What keywords are taken from, the queries first."""
+        return [*self.question.queries, *(extra.words for extra in self.extras)]
+
+    @property
+    def each(self) -> list[Vector | None] | None:
+        """A vector for each of these."""
+        return None if self.vectors is None else [*self.vectors.each, *(extra.vector for extra in self.extras)]
+
+    @property
+    def weights(self) -> list[float]:
+        """What each counts."""
+        return [*(1.0 for _ in self.question.queries), *(extra.weight for extra in self.extras)]
 
 
 class _ModelMoved(Exception):
@@ -55,58 +86,74 @@ class Search:
     depth: int
     pages: Pages
     reranker: Reranker
+    expander: Expander
 
-    async def search(self, tenant: str, question: Question) -> Found:
-        """Passages for the question.
+    async def search(self, tenant: str, question: Question, stated: Stated | None = None) -> Found:
+        """Passages for the question; ``stated`` is what its request says of how, all of it where there is none.
 
         Raises QUESTION_EMPTY, FILTER_INVALID, FILTER_TYPE_MISMATCH, PAGE_TOKEN_INVALID,
-        SEARCH_PAGES_EXPIRED, COLLECTION_NOT_FOUND, EMBEDDING_MODEL_CHANGED and, unless only
-        keywords are looked for, PEER_UNAVAILABLE.
+        SEARCH_PAGES_EXPIRED, COLLECTION_NOT_FOUND, EMBEDDING_MODEL_CHANGED, GENERATOR_NOT_SET and,
+        unless only keywords are looked for, PEER_UNAVAILABLE.
         """
         _check(question)
+        said = stated or everything(question)
+        if said.generates:
+            self.expander.generator.require()
         watch = Stopwatch()
         while True:
             try:
-                return await self._search(tenant, question, watch)
+                return await self._search(tenant, question, said, watch)
             except _ModelMoved:
                 # The collection changed over to another embedding model meanwhile: ask that one.
                 continue
 
-    async def _search(self, tenant: str, question: Question, watch: Stopwatch) -> Found:
+    async def _search(self, tenant: str, question: Question, stated: Stated, watch: Stopwatch) -> Found:
         rows = await self.database.read(
             lambda session: [catalog.require(session, tenant, name) for name in question.collections]
         )
         if question.paging.token:
             return await self._next_page(tenant, question, watch)
+        plan = planned(question, stated, [SearchSettings.unpacked(row.search_settings_json) for row in rows])
         with watch.stage("embed"):
-            vectors = await self._vectors(question, rows)
+            vectors = await self._vectors(plan.question, rows)
         numbers = list(dict.fromkeys(row.number for row in rows))
-        scores = await self._scores(tenant, question, numbers, vectors, watch) if question.shape.rerank_depth else None
+        sought = Sought(plan, vectors)
+        expanded = await self._expanded(numbers, sought, watch) if plan.expands else []
+        sought = replace(sought, extras=tuple(extra for it in expanded for extra in it.extras))
+        scores = await self._scores(tenant, numbers, sought, watch) if sought.question.shape.rerank_depth else None
         async with self.gates.search(numbers):
-            lists = await self._lists(question, numbers, vectors, watch)
+            lists = await self._lists(numbers, sought, watch)
             with watch.stage("fuse"):
-                order = ranking.order(question, lists)
-                order = await self.database.read(shaping.reader(tenant, question, order, scores))
+                order = ranking.order(sought.question, lists)
+                order = await self.database.read(shaping.reader(tenant, sought.question, order, scores))
                 found = await self._page(tenant, question, order[: question.top_k])
-        return _told(
-            question, lists, replace(found, seconds=watch.seconds, reranking=scores.outcome if scores else None)
+        whole = replace(
+            found,
+            seconds=watch.seconds,
+            reranking=scores.outcome if scores else None,
+            expansions=tuple(it.outcome for it in expanded),
         )
+        return _told(sought.question, lists, whole)
 
-    async def _scores(
-        self,
-        tenant: str,
-        question: Question,
-        numbers: list[int],
-        vectors: QuestionVectors | None,
-        watch: Stopwatch,
-    ) -> Scores:
+    async def _expanded(self, numbers: list[int], sought: Sought, watch: Stopwatch) -> list[Expanded]:
+        """What else to look for.  No gate is held while the generator writes, or ingestion would wait for it."""
+        weak = True
+        if sought.plan.hyde is Hyde.WEAK and sought.vectors is not None:
+            async with self.gates.search(numbers):
+                weak = expansion.weak(await self._lists(numbers, sought, watch))
+        with watch.stage("expand"):
+            digest = sought.vectors.digest if sought.vectors else ""
+            return await self.expander.expanded(sought.plan, digest, weak=weak)
+
+    async def _scores(self, tenant: str, numbers: list[int], sought: Sought, watch: Stopwatch) -> Scores:
         """What the reranker says of the best.
 
         The gate is open while it works, or ingestion would wait for it, and all other searches for that; so the
         lists are taken once more afterwards.
         """
+        question = sought.question
         async with self.gates.search(numbers):
-            order = ranking.order(question, await self._lists(question, numbers, vectors, watch))
+            order = ranking.order(question, await self._lists(numbers, sought, watch))
             chunks = [it.chunk for it in order[: question.shape.rerank_depth]]
             held = await self.database.read(lambda session: passages.materials(session, tenant, chunks))
         texts = list(dict.fromkeys(held[chunk].indexed_text for chunk in chunks if chunk in held))
@@ -125,19 +172,16 @@ class Search:
         each = [np.frombuffer(packed, dtype="<f2").astype(np.float32) for packed in answer.packed]
         return QuestionVectors(answer.digest, each)
 
-    async def _lists(
-        self, question: Question, numbers: list[int], vectors: QuestionVectors | None, watch: Stopwatch
-    ) -> list[arms.Lists]:
-        await self.database.read(lambda session: _require_model(session, numbers, vectors))
+    async def _lists(self, numbers: list[int], sought: Sought, watch: Stopwatch) -> list[arms.Lists]:
+        question = sought.question
+        await self.database.read(lambda session: _require_model(session, numbers, sought.vectors))
         allowed = await self.database.read(lambda session: selecting.allowed(session, numbers, question))
         depth = max(self.depth, question.top_k)
         if question.shape.looks_further:
             depth = max(depth, min(_FURTHER * depth, _DEEPEST))
-        sought = arms.Sought(allowed, depth, keywords=question.mode is not Mode.DENSE)
-        lists: list[arms.Lists] = await self.blocking(
-            arms.look, self.index, question.queries, vectors and vectors.each, sought, watch
-        )
-        return lists
+        where = arms.Sought(allowed, depth, keywords=question.mode is not Mode.DENSE)
+        lists: list[arms.Lists] = await self.blocking(arms.look, self.index, sought.queries, sought.each, where, watch)
+        return [replace(it, weight=weight) for it, weight in zip(lists, sought.weights, strict=True)]
 
     async def _page(self, tenant: str, question: Question, order: Sequence[Ranked]) -> Found:
         """The first page of an order, with what leads to the next."""

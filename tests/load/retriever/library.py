@@ -17,6 +17,7 @@ from services.retriever.documents.documents import Documents
 from services.retriever.documents.intake import Draft, Intake
 from services.retriever.documents.readers import SERVICE
 from services.retriever.documents.watching import Watching
+from services.retriever.generation import NoGenerator
 from services.retriever.index.embedded import EmbeddedIndex
 from services.retriever.index.gates import Gates
 from services.retriever.index.places import Kind
@@ -27,6 +28,7 @@ from services.retriever.ingestion.conversion import Conversions
 from services.retriever.ingestion.ingestion import Ingestion, Pace, Tools
 from services.retriever.ingestion.publishing import Publisher
 from services.retriever.ingestion.queue import Queue
+from services.retriever.search.expansion import Expander
 from services.retriever.search.pages import Pages
 from services.retriever.search.question import Fusion, Mode, Question, Shape
 from services.retriever.search.reranking import Reranker
@@ -133,6 +135,7 @@ async def opened(folder: Path, encoder: Encoder) -> AsyncIterator[Library]:
             depth=settings.search_depth,
             pages=Pages(b"bench", time.time, 1.0),
             reranker=Reranker(encoder, settings.rerank_weight, 3600.0),
+            expander=Expander(NoGenerator(), encoder, 3600.0),
         )
         working = asyncio.create_task(ingestion.run())
         try:

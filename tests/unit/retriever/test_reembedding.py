@@ -9,8 +9,10 @@ from sqlalchemy import select
 
 from services.chassis.errors import Failure, Reason
 from services.retriever.documents.readers import SERVICE
+from services.retriever.generation import NoGenerator
 from services.retriever.index.building import Builder
 from services.retriever.reembedding.reembedding import Reembedding
+from services.retriever.search.expansion import Expander
 from services.retriever.search.pages import Pages
 from services.retriever.search.question import Fusion, Mode, Question
 from services.retriever.search.reranking import Reranker
@@ -84,6 +86,7 @@ async def searched(house, query="mustard"):
         depth=100,
         pages=Pages(b"k" * 32, lambda: 0.0, 60),
         reranker=Reranker(house.embeddings, 0.0, 1.0),
+        expander=Expander(NoGenerator(), house.embeddings, 1.0),
     )
     return await search.search("ada", question(query))
 

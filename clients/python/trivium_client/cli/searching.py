@@ -29,10 +29,18 @@ def search(
         list[str] | None, typer.Option("--collection", "-c", help="Search here; may be repeated.")
     ] = None,
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, max=1000, help="Most passages.")] = 10,
-    mode: Annotated[str, typer.Option(help="hybrid, dense or sparse.")] = "hybrid",
+    mode: Annotated[str, typer.Option(help="hybrid, dense or sparse; else as the collection has it.")] = "",
     where: Where = None,
     as_reader: Reader = None,
-    rerank: Annotated[bool, typer.Option(help="Look at the best 40 again.")] = False,
+    rerank: Annotated[
+        bool | None, typer.Option(help="Look at the best 40 again; else as the collection has it.")
+    ] = None,
+    hyde: Annotated[
+        str, typer.Option(help="Also look for a passage that might answer: off, weak, always; else as the collection.")
+    ] = "",
+    decompose: Annotated[
+        bool | None, typer.Option(help="Break the question up as well; else as the collection has it.")
+    ] = None,
     diversity: Annotated[
         float | None, typer.Option("--diversity", min=0, max=1, help="Prefer what is unlike: 1 not at all, 0.5 some.")
     ] = None,
@@ -56,6 +64,8 @@ def search(
             where=all_of(where),
             as_readers=as_reader or [],
             rerank=rerank,
+            hyde=hyde,
+            decompose=decompose,
             diversity_lambda=diversity,
             collapse_duplicates=collapse,
             section_characters=section,

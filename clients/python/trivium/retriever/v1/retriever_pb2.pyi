@@ -21,6 +21,36 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _HydeUse:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _HydeUseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HydeUse.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    HYDE_USE_UNSPECIFIED: _HydeUse.ValueType  # 0
+    """Not stated."""
+    HYDE_USE_OFF: _HydeUse.ValueType  # 1
+    """Never."""
+    HYDE_USE_WEAK: _HydeUse.ValueType  # 2
+    """Where the question itself finds nothing near, or many passages equally near."""
+    HYDE_USE_ALWAYS: _HydeUse.ValueType  # 3
+    """For every question."""
+
+class HydeUse(_HydeUse, metaclass=_HydeUseEnumTypeWrapper):
+    """When a generator writes a passage that might answer the question, whose neighbours are looked for beside the question's
+    own (hypothetical document embeddings, arXiv 2212.10496).
+    """
+
+HYDE_USE_UNSPECIFIED: HydeUse.ValueType  # 0
+"""Not stated."""
+HYDE_USE_OFF: HydeUse.ValueType  # 1
+"""Never."""
+HYDE_USE_WEAK: HydeUse.ValueType  # 2
+"""Where the question itself finds nothing near, or many passages equally near."""
+HYDE_USE_ALWAYS: HydeUse.ValueType  # 3
+"""For every question."""
+Global___HydeUse: _TypeAlias = HydeUse  # noqa: Y015
+
 class _IndexKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -209,6 +239,30 @@ FILTER_OPERATOR_EXISTS: FilterOperator.ValueType  # 14
 """The field is there, with any type; takes no value."""
 Global___FilterOperator: _TypeAlias = FilterOperator  # noqa: Y015
 
+class _ExpansionKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ExpansionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExpansionKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EXPANSION_KIND_UNSPECIFIED: _ExpansionKind.ValueType  # 0
+    """Not stated."""
+    EXPANSION_KIND_HYDE: _ExpansionKind.ValueType  # 1
+    """A passage that might answer was written, and what is near it was found."""
+    EXPANSION_KIND_DECOMPOSITION: _ExpansionKind.ValueType  # 2
+    """The question was broken up."""
+
+class ExpansionKind(_ExpansionKind, metaclass=_ExpansionKindEnumTypeWrapper):
+    """A way to look for more than the question's own words."""
+
+EXPANSION_KIND_UNSPECIFIED: ExpansionKind.ValueType  # 0
+"""Not stated."""
+EXPANSION_KIND_HYDE: ExpansionKind.ValueType  # 1
+"""A passage that might answer was written, and what is near it was found."""
+EXPANSION_KIND_DECOMPOSITION: ExpansionKind.ValueType  # 2
+"""The question was broken up."""
+Global___ExpansionKind: _TypeAlias = ExpansionKind  # noqa: Y015
+
 class _KeywordMatch:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -291,6 +345,7 @@ class Collection(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     REEMBEDDING_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
+    SEARCH_SETTINGS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, tenants/{tenant}/collections/{collection}. Output only."""
     collection: _builtins.str
@@ -311,6 +366,10 @@ class Collection(_message.Message):
     def reembedding(self) -> Global___Reembedding:
         """The change of its embedding model that is under way, or that failed; unset when there is none. Output only."""
 
+    @_builtins.property
+    def search_settings(self) -> Global___SearchSettings:
+        """How it is searched where a request does not say."""
+
     def __init__(
         self,
         *,
@@ -322,14 +381,57 @@ class Collection(_message.Message):
         etag: _builtins.str = ...,
         reembedding: Global___Reembedding | None = ...,
         index: Global___IndexKind.ValueType = ...,
+        search_settings: Global___SearchSettings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "reembedding", b"reembedding"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "reembedding", b"reembedding", "search_settings", b"search_settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "create_time", b"create_time", "description", b"description", "embedding_digest", b"embedding_digest", "etag", b"etag", "index", b"index", "name", b"name", "reembedding", b"reembedding"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "create_time", b"create_time", "description", b"description", "embedding_digest", b"embedding_digest", "etag", b"etag", "index", b"index", "name", b"name", "reembedding", b"reembedding", "search_settings", b"search_settings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Collection: _TypeAlias = Collection  # noqa: Y015
+
+@_typing.final
+class SearchSettings(_message.Message):
+    """How a collection is searched where a request does not say. A search of several collections takes a mode and a weight
+    that they agree on, and reranks, writes a passage or breaks the question up where one of them would.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODE_FIELD_NUMBER: _builtins.int
+    DENSE_WEIGHT_FIELD_NUMBER: _builtins.int
+    RERANK_FIELD_NUMBER: _builtins.int
+    HYDE_FIELD_NUMBER: _builtins.int
+    DECOMPOSE_FIELD_NUMBER: _builtins.int
+    mode: Global___SearchMode.ValueType
+    """How passages are found; unspecified is both."""
+    dense_weight: _builtins.float
+    """Weight of vectors in SCORE fusion; unset is the deployment's."""
+    rerank: _builtins.bool
+    """Rerank the best."""
+    hyde: Global___HydeUse.ValueType
+    """When a passage that might answer is written and looked for as well; unspecified is never."""
+    decompose: _builtins.bool
+    """Whether the question is broken up into simpler ones, and a broader one, that are looked for as well."""
+    def __init__(
+        self,
+        *,
+        mode: Global___SearchMode.ValueType = ...,
+        dense_weight: _builtins.float | None = ...,
+        rerank: _builtins.bool = ...,
+        hyde: Global___HydeUse.ValueType = ...,
+        decompose: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "dense_weight", b"dense_weight"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "decompose", b"decompose", "dense_weight", b"dense_weight", "hyde", b"hyde", "mode", b"mode", "rerank", b"rerank"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dense_weight: _TypeAlias = _typing.Literal["dense_weight"]  # noqa: Y015
+    _WhichOneofArgType__dense_weight: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dense_weight) -> _WhichOneofReturnType__dense_weight | None: ...
+
+Global___SearchSettings: _TypeAlias = SearchSettings  # noqa: Y015
 
 @_typing.final
 class Reembedding(_message.Message):
@@ -783,24 +885,32 @@ class UpdateCollectionRequest(_message.Message):
     COLLECTION_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    SEARCH_SETTINGS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Required. Id."""
     description: _builtins.str
-    """New description."""
+    """New description; unset leaves it."""
     etag: _builtins.str
     """Etag that the caller saw; empty overwrites."""
+    @_builtins.property
+    def search_settings(self) -> Global___SearchSettings:
+        """How it is searched from now on, all of it; unset leaves it."""
+
     def __init__(
         self,
         *,
         collection: _builtins.str = ...,
-        description: _builtins.str = ...,
+        description: _builtins.str | None = ...,
         etag: _builtins.str = ...,
+        search_settings: Global___SearchSettings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "description", b"description", "search_settings", b"search_settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "description", b"description", "etag", b"etag"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "collection", b"collection", "description", b"description", "etag", b"etag", "search_settings", b"search_settings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
+    _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
 
 Global___UpdateCollectionRequest: _TypeAlias = UpdateCollectionRequest  # noqa: Y015
 
@@ -1546,17 +1656,19 @@ class SearchRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
+    HYDE_FIELD_NUMBER: _builtins.int
+    DECOMPOSE_FIELD_NUMBER: _builtins.int
     top_k: _builtins.int
     """Most hits, over all pages; default 10, with page_size 200."""
     mode: Global___SearchMode.ValueType
-    """How passages are found."""
+    """How passages are found; default as the collections say, else both."""
     fusion: Global___Fusion.ValueType
     """How two lists become one."""
     dense_weight: _builtins.float
-    """Weight of vectors in SCORE fusion; default 0.55."""
+    """Weight of vectors in SCORE fusion; default as the collections say, else 0.55."""
     rerank: _builtins.bool
     """Rerank the best by the embedder, against the first query, as far as time allows: without an answer in time the fused
-    order comes back and the response says so.
+    order comes back and the response says so. Default as the collections say.
     """
     rerank_depth: _builtins.int
     """Passages that are reranked; default 40."""
@@ -1580,6 +1692,12 @@ class SearchRequest(_message.Message):
     """
     explain: _builtins.bool
     """Say how each hit came to its place; on the first page."""
+    hyde: Global___HydeUse.ValueType
+    """When a passage that might answer the first query is written and looked for as well, as far as time allows; default as
+    the collections say.
+    """
+    decompose: _builtins.bool
+    """Whether the first query is broken up, as far as time allows; default as the collections say."""
     @_builtins.property
     def collections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Required. Collection ids, 1 to 16."""
@@ -1621,7 +1739,7 @@ class SearchRequest(_message.Message):
         documents: _abc.Iterable[_builtins.str] | None = ...,
         filter: Global___Filter | None = ...,
         as_readers: _abc.Iterable[_builtins.str] | None = ...,
-        rerank: _builtins.bool = ...,
+        rerank: _builtins.bool | None = ...,
         rerank_depth: _builtins.int = ...,
         diversity_lambda: _builtins.float | None = ...,
         collapse_duplicates: _builtins.bool = ...,
@@ -1631,23 +1749,33 @@ class SearchRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         explain: _builtins.bool = ...,
+        hyde: Global___HydeUse.ValueType = ...,
+        decompose: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "_diversity_lambda", b"_diversity_lambda", "_duplicate_similarity", b"_duplicate_similarity", "dense_weight", b"dense_weight", "diversity_lambda", b"diversity_lambda", "duplicate_similarity", b"duplicate_similarity", "filter", b"filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_decompose", b"_decompose", "_dense_weight", b"_dense_weight", "_diversity_lambda", b"_diversity_lambda", "_duplicate_similarity", b"_duplicate_similarity", "_rerank", b"_rerank", "decompose", b"decompose", "dense_weight", b"dense_weight", "diversity_lambda", b"diversity_lambda", "duplicate_similarity", b"duplicate_similarity", "filter", b"filter", "rerank", b"rerank"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "_diversity_lambda", b"_diversity_lambda", "_duplicate_similarity", b"_duplicate_similarity", "as_readers", b"as_readers", "collapse_duplicates", b"collapse_duplicates", "collections", b"collections", "dense_weight", b"dense_weight", "diversity_lambda", b"diversity_lambda", "documents", b"documents", "duplicate_similarity", b"duplicate_similarity", "expand_sections", b"expand_sections", "explain", b"explain", "filter", b"filter", "fusion", b"fusion", "metadata_equals", b"metadata_equals", "mode", b"mode", "page_size", b"page_size", "page_token", b"page_token", "queries", b"queries", "rerank", b"rerank", "rerank_depth", b"rerank_depth", "section_characters", b"section_characters", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decompose", b"_decompose", "_dense_weight", b"_dense_weight", "_diversity_lambda", b"_diversity_lambda", "_duplicate_similarity", b"_duplicate_similarity", "_rerank", b"_rerank", "as_readers", b"as_readers", "collapse_duplicates", b"collapse_duplicates", "collections", b"collections", "decompose", b"decompose", "dense_weight", b"dense_weight", "diversity_lambda", b"diversity_lambda", "documents", b"documents", "duplicate_similarity", b"duplicate_similarity", "expand_sections", b"expand_sections", "explain", b"explain", "filter", b"filter", "fusion", b"fusion", "hyde", b"hyde", "metadata_equals", b"metadata_equals", "mode", b"mode", "page_size", b"page_size", "page_token", b"page_token", "queries", b"queries", "rerank", b"rerank", "rerank_depth", b"rerank_depth", "section_characters", b"section_characters", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__decompose: _TypeAlias = _typing.Literal["decompose"]  # noqa: Y015
+    _WhichOneofArgType__decompose: _TypeAlias = _typing.Literal["_decompose", b"_decompose"]  # noqa: Y015
     _WhichOneofReturnType__dense_weight: _TypeAlias = _typing.Literal["dense_weight"]  # noqa: Y015
     _WhichOneofArgType__dense_weight: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight"]  # noqa: Y015
     _WhichOneofReturnType__diversity_lambda: _TypeAlias = _typing.Literal["diversity_lambda"]  # noqa: Y015
     _WhichOneofArgType__diversity_lambda: _TypeAlias = _typing.Literal["_diversity_lambda", b"_diversity_lambda"]  # noqa: Y015
     _WhichOneofReturnType__duplicate_similarity: _TypeAlias = _typing.Literal["duplicate_similarity"]  # noqa: Y015
     _WhichOneofArgType__duplicate_similarity: _TypeAlias = _typing.Literal["_duplicate_similarity", b"_duplicate_similarity"]  # noqa: Y015
+    _WhichOneofReturnType__rerank: _TypeAlias = _typing.Literal["rerank"]  # noqa: Y015
+    _WhichOneofArgType__rerank: _TypeAlias = _typing.Literal["_rerank", b"_rerank"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__decompose) -> _WhichOneofReturnType__decompose | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dense_weight) -> _WhichOneofReturnType__dense_weight | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__diversity_lambda) -> _WhichOneofReturnType__diversity_lambda | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__duplicate_similarity) -> _WhichOneofReturnType__duplicate_similarity | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rerank) -> _WhichOneofReturnType__rerank | None: ...
 
 Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
 
@@ -1948,7 +2076,7 @@ class ListPlace(_message.Message):
     list: _builtins.str
     """Which list: dense, sparse, query (the fused list of one of several queries) or rerank."""
     query: _builtins.int
-    """Index of the query that the list is of."""
+    """Index of the query that the list is of; behind the queries come the texts of the response's expansions, in their order."""
     rank: _builtins.int
     """Rank, from 1; 0 where the list does not hold it and its score counted all the same."""
     score: _builtins.float
@@ -2013,7 +2141,7 @@ class SearchTiming(_message.Message):
     STAGE_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """Stage: embed, dense, sparse, fuse, rerank."""
+    """Stage: embed, dense, sparse, fuse, rerank, expand (what a generator was asked for)."""
     seconds: _builtins.float
     """Wall time in seconds."""
     def __init__(
@@ -2041,6 +2169,7 @@ class SearchResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     RERANK_FIELD_NUMBER: _builtins.int
     FILTERS_FIELD_NUMBER: _builtins.int
+    EXPANSIONS_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Token of the next page; empty on the last, and without page_size."""
     @_builtins.property
@@ -2059,6 +2188,12 @@ class SearchResponse(_message.Message):
     def filters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Filters that were applied, in words; when explanations are asked for."""
 
+    @_builtins.property
+    def expansions(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchExpansion]:
+        """What was looked for beside the queries, or why not; for each way that was on, on the first page. Its lists are fused
+        with the queries' and never replace them.
+        """
+
     def __init__(
         self,
         *,
@@ -2067,14 +2202,51 @@ class SearchResponse(_message.Message):
         next_page_token: _builtins.str = ...,
         rerank: Global___RerankOutcome | None = ...,
         filters: _abc.Iterable[_builtins.str] | None = ...,
+        expansions: _abc.Iterable[Global___SearchExpansion] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rerank", b"rerank"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters", "hits", b"hits", "next_page_token", b"next_page_token", "rerank", b"rerank", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expansions", b"expansions", "filters", b"filters", "hits", b"hits", "next_page_token", b"next_page_token", "rerank", b"rerank", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SearchResponse: _TypeAlias = SearchResponse  # noqa: Y015
+
+@_typing.final
+class SearchExpansion(_message.Message):
+    """What was looked for beside the queries."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    APPLIED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    kind: Global___ExpansionKind.ValueType
+    """Which way."""
+    applied: _builtins.bool
+    """Whether it had a part in the order."""
+    reason: _builtins.str
+    """Why not."""
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Texts that were looked for."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___ExpansionKind.ValueType = ...,
+        applied: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "kind", b"kind", "reason", b"reason", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchExpansion: _TypeAlias = SearchExpansion  # noqa: Y015
 
 @_typing.final
 class GetStatisticsRequest(_message.Message):

@@ -190,7 +190,9 @@ class RetrieverServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateCollection(self, request, context):
-        """Changes a collection's description. Fails with ABORTED / ETAG_MISMATCH.
+        """Changes a collection's description, or how it is searched where a request does not say; what is unset stays. Fails
+        with ABORTED / ETAG_MISMATCH, FAILED_PRECONDITION / GENERATOR_NOT_SET for what a generator is needed for where the
+        retriever has none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -269,7 +271,8 @@ class RetrieverServiceServicer(object):
         is hidden from the caller moves scores a little and is never told of. Fails with INVALID_ARGUMENT / QUESTION_EMPTY,
         FILTER_INVALID, FILTER_TYPE_MISMATCH or PAGE_TOKEN_INVALID, OUT_OF_RANGE / SEARCH_PAGES_EXPIRED, NOT_FOUND /
         COLLECTION_NOT_FOUND, FAILED_PRECONDITION / EMBEDDING_MODEL_CHANGED, UNAVAILABLE / PEER_UNAVAILABLE when a dense search
-        finds no embedder.
+        finds no embedder, FAILED_PRECONDITION / GENERATOR_NOT_SET when the request itself asks for what needs a generator and
+        the retriever has none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,7 +42,10 @@ class RetrieverServiceStub:
     ListCollections: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.ListCollectionsRequest, _retriever_pb2.ListCollectionsResponse]
     """Lists the tenant's collections by id."""
     UpdateCollection: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.UpdateCollectionRequest, _retriever_pb2.UpdateCollectionResponse]
-    """Changes a collection's description. Fails with ABORTED / ETAG_MISMATCH."""
+    """Changes a collection's description, or how it is searched where a request does not say; what is unset stays. Fails
+    with ABORTED / ETAG_MISMATCH, FAILED_PRECONDITION / GENERATOR_NOT_SET for what a generator is needed for where the
+    retriever has none.
+    """
     DeleteCollection: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.DeleteCollectionRequest, _retriever_pb2.DeleteCollectionResponse]
     """Deletes a collection with all that is in it."""
     PutDocument: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.PutDocumentRequest, _retriever_pb2.PutDocumentResponse]
@@ -73,7 +76,8 @@ class RetrieverServiceStub:
     is hidden from the caller moves scores a little and is never told of. Fails with INVALID_ARGUMENT / QUESTION_EMPTY,
     FILTER_INVALID, FILTER_TYPE_MISMATCH or PAGE_TOKEN_INVALID, OUT_OF_RANGE / SEARCH_PAGES_EXPIRED, NOT_FOUND /
     COLLECTION_NOT_FOUND, FAILED_PRECONDITION / EMBEDDING_MODEL_CHANGED, UNAVAILABLE / PEER_UNAVAILABLE when a dense search
-    finds no embedder.
+    finds no embedder, FAILED_PRECONDITION / GENERATOR_NOT_SET when the request itself asks for what needs a generator and
+    the retriever has none.
     """
     GetStatistics: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.GetStatisticsRequest, _retriever_pb2.GetStatisticsResponse]
     """Counts what a collection holds."""
@@ -131,7 +135,10 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     ListCollections: _aio.UnaryUnaryMultiCallable[_retriever_pb2.ListCollectionsRequest, _retriever_pb2.ListCollectionsResponse]  # type: ignore[assignment]
     """Lists the tenant's collections by id."""
     UpdateCollection: _aio.UnaryUnaryMultiCallable[_retriever_pb2.UpdateCollectionRequest, _retriever_pb2.UpdateCollectionResponse]  # type: ignore[assignment]
-    """Changes a collection's description. Fails with ABORTED / ETAG_MISMATCH."""
+    """Changes a collection's description, or how it is searched where a request does not say; what is unset stays. Fails
+    with ABORTED / ETAG_MISMATCH, FAILED_PRECONDITION / GENERATOR_NOT_SET for what a generator is needed for where the
+    retriever has none.
+    """
     DeleteCollection: _aio.UnaryUnaryMultiCallable[_retriever_pb2.DeleteCollectionRequest, _retriever_pb2.DeleteCollectionResponse]  # type: ignore[assignment]
     """Deletes a collection with all that is in it."""
     PutDocument: _aio.UnaryUnaryMultiCallable[_retriever_pb2.PutDocumentRequest, _retriever_pb2.PutDocumentResponse]  # type: ignore[assignment]
@@ -162,7 +169,8 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     is hidden from the caller moves scores a little and is never told of. Fails with INVALID_ARGUMENT / QUESTION_EMPTY,
     FILTER_INVALID, FILTER_TYPE_MISMATCH or PAGE_TOKEN_INVALID, OUT_OF_RANGE / SEARCH_PAGES_EXPIRED, NOT_FOUND /
     COLLECTION_NOT_FOUND, FAILED_PRECONDITION / EMBEDDING_MODEL_CHANGED, UNAVAILABLE / PEER_UNAVAILABLE when a dense search
-    finds no embedder.
+    finds no embedder, FAILED_PRECONDITION / GENERATOR_NOT_SET when the request itself asks for what needs a generator and
+    the retriever has none.
     """
     GetStatistics: _aio.UnaryUnaryMultiCallable[_retriever_pb2.GetStatisticsRequest, _retriever_pb2.GetStatisticsResponse]  # type: ignore[assignment]
     """Counts what a collection holds."""
@@ -241,7 +249,10 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retriever_pb2.UpdateCollectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.UpdateCollectionResponse, _abc.Awaitable[_retriever_pb2.UpdateCollectionResponse]]:
-        """Changes a collection's description. Fails with ABORTED / ETAG_MISMATCH."""
+        """Changes a collection's description, or how it is searched where a request does not say; what is unset stays. Fails
+        with ABORTED / ETAG_MISMATCH, FAILED_PRECONDITION / GENERATOR_NOT_SET for what a generator is needed for where the
+        retriever has none.
+        """
 
     @_abc_1.abstractmethod
     def DeleteCollection(
@@ -332,7 +343,8 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         is hidden from the caller moves scores a little and is never told of. Fails with INVALID_ARGUMENT / QUESTION_EMPTY,
         FILTER_INVALID, FILTER_TYPE_MISMATCH or PAGE_TOKEN_INVALID, OUT_OF_RANGE / SEARCH_PAGES_EXPIRED, NOT_FOUND /
         COLLECTION_NOT_FOUND, FAILED_PRECONDITION / EMBEDDING_MODEL_CHANGED, UNAVAILABLE / PEER_UNAVAILABLE when a dense search
-        finds no embedder.
+        finds no embedder, FAILED_PRECONDITION / GENERATOR_NOT_SET when the request itself asks for what needs a generator and
+        the retriever has none.
         """
 
     @_abc_1.abstractmethod

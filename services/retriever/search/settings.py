@@ -1,0 +1,117 @@
+"""How a collection is searched where a request does not say.
+
+Invariant: what a request states wins over what its collections have stored, and that over
+the deployment's settings.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+
+from services.retriever.search.question import Mode, Question
+
+
+class Hyde(StrEnum):
+    """When a passage that might answer is written and looked for as well."""
+
+    OFF = "off"
+    WEAK = "weak"
+    ALWAYS = "always"
+
+
+_BY_USE = (Hyde.OFF, Hyde.WEAK, Hyde.ALWAYS)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSettings:
+    """What a collection has stored; a mode or weight of None is the deployment's."""
+
+    mode: Mode | None = None
+    dense_weight: float | None = None
+    rerank: bool = False
+    hyde: Hyde = Hyde.OFF
+    decompose: bool = False
+
+    @property
+    def generates(self) -> bool:
+        """Whether a generator is needed."""
+        return self.hyde is not Hyde.OFF or self.decompose
+
+    def packed(self) -> str:
+        """As the catalog keeps it."""
+        return json.dumps({name: value for name, value in asdict(self).items() if value is not None})
+
+    @classmethod
+    def unpacked(cls, text: str) -> "SearchSettings":
+        """From the catalog."""
+        found = json.loads(text)
+        mode = found.pop("mode", None)
+        return cls(mode=mode and Mode(mode), hyde=Hyde(found.pop("hyde", Hyde.OFF)), **found)
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What a request says of how to search; None leaves it to the collections.  ``rerank_depth`` is for either."""
+
+    mode: Mode | None = None
+    dense_weight: float | None = None
+    rerank: bool | None = None
+    rerank_depth: int = 0
+    hyde: Hyde | None = None
+    decompose: bool | None = None
+
+    @property
+    def generates(self) -> bool:
+        """Whether the request itself asks for what needs a generator."""
+        return self.hyde not in (None, Hyde.OFF) or bool(self.decompose)
+
+
+def everything(question: Question) -> Stated:
+    """All that the question itself says, which leaves nothing to what collections have stored."""
+    depth = question.shape.rerank_depth
+    return Stated(question.mode, question.dense_weight, bool(depth), depth, Hyde.OFF, decompose=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A question with what was left open decided, and how it is expanded."""
+
+    question: Question
+    hyde: Hyde
+    decompose: bool
+
+    @property
+    def expands(self) -> bool:
+        """Whether more than the question's own words is looked for."""
+        return self.hyde is not Hyde.OFF or self.decompose
+
+
+def planned(question: Question, stated: Stated, stored: Sequence[SearchSettings]) -> Plan:
+    """The question as it is searched in collections with these settings."""
+    joint = joined(stored)
+    rerank = joint.rerank if stated.rerank is None else stated.rerank
+    weight = stated.dense_weight if stated.dense_weight is not None else joint.dense_weight
+    whole = replace(
+        question,
+        mode=stated.mode or joint.mode or question.mode,
+        dense_weight=question.dense_weight if weight is None else weight,
+        shape=replace(question.shape, rerank_depth=stated.rerank_depth if rerank else 0),
+    )
+    return Plan(
+        whole,
+        joint.hyde if stated.hyde is None else stated.hyde,
+        joint.decompose if stated.decompose is None else stated.decompose,
+    )
+
+
+def joined(several: Sequence[SearchSettings]) -> SearchSettings:
+    """One for several collections: a mode and a weight that all have, and what one of them has on."""
+    modes, weights = {it.mode for it in several}, {it.dense_weight for it in several}
+    return SearchSettings(
+        mode=modes.pop() if len(modes) == 1 else None,
+        dense_weight=weights.pop() if len(weights) == 1 else None,
+        rerank=any(it.rerank for it in several),
+        hyde=max((it.hyde for it in several), key=_BY_USE.index, default=Hyde.OFF),
+        decompose=any(it.decompose for it in several),
+    )

@@ -1,0 +1,102 @@
+"""How a collection is searched where a request does not say, over the wire, in the SDK and on the command line."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from trivium.retriever.v1 import retriever_pb2 as pb
+from trivium_client import PreconditionError, Trivium
+from trivium_client.nouns import SearchSettings
+
+from tests.library import Library
+from tests.stack import refused
+
+COMMAND = [sys.executable, "-c", "from trivium_client.cli import main; main()", "docs", "settings"]
+TEXT = "Smoked herring is served with mustard."
+
+
+def update(reader, **fields):
+    return reader.api.UpdateCollection(pb.UpdateCollectionRequest(collection=reader.collection, **fields)).collection
+
+
+def test_what_an_update_does_not_name_stays_and_settings_are_replaced_whole(reader):
+    settings = pb.SearchSettings(mode=pb.SEARCH_MODE_SPARSE, hyde=pb.HYDE_USE_OFF, rerank=True, dense_weight=0.5)
+    assert update(reader, description="fish").search_settings == pb.SearchSettings(hyde=pb.HYDE_USE_OFF)
+    changed = update(reader, search_settings=settings)
+    assert (changed.description, changed.search_settings) == ("fish", settings)
+    assert update(reader, description="").search_settings == settings
+    shown = reader.api.GetCollection(pb.GetCollectionRequest(collection=reader.collection)).collection
+    assert (shown.description, shown.search_settings) == ("", settings)
+
+
+def test_a_search_follows_the_collection_where_it_states_nothing(reader):
+    reader.add("a.txt", TEXT)
+    update(reader, search_settings=pb.SearchSettings(mode=pb.SEARCH_MODE_SPARSE, rerank=True))
+    answer = reader.answer("herring")
+    assert answer.rerank.applied
+    assert not answer.hits[0].HasField("dense_score")
+    stated = reader.answer("herring", mode=pb.SEARCH_MODE_DENSE, rerank=False)
+    assert stated.hits[0].HasField("dense_score")
+    assert not stated.HasField("rerank")
+
+
+@pytest.fixture
+def alone(stack, tmp_path, embedder_address):
+    """A retriever whose generator is nowhere."""
+    library = Library(stack, tmp_path / "library", embedder_address, {"TRIVIUM_GENERATOR_ADDRESS": "127.0.0.1:9"})
+    yield library
+    library.close()
+
+
+def test_a_generator_that_is_away_costs_no_answer_and_is_named(alone):
+    reader = alone.newcomer()
+    reader.add("a.txt", TEXT)
+    plain = reader.answer("What is herring served with?")
+    assert not plain.expansions
+    update(reader, search_settings=pb.SearchSettings(hyde=pb.HYDE_USE_ALWAYS, decompose=True))
+    answer = reader.answer("What is herring served with?")
+    assert [hit.chunk for hit in answer.hits] == [hit.chunk for hit in plain.hits]
+    assert [(it.kind, it.applied) for it in answer.expansions] == [
+        (pb.EXPANSION_KIND_HYDE, False),
+        (pb.EXPANSION_KIND_DECOMPOSITION, False),
+    ]
+    assert all("generator" in it.reason for it in answer.expansions)
+
+
+def test_where_there_is_no_generator_what_needs_one_is_refused_and_says_what_to_set(stack, tmp_path, embedder_address):
+    library = Library(stack, tmp_path / "library", embedder_address, {"TRIVIUM_RETRIEVER_GENERATION": "false"})
+    try:
+        reader = library.newcomer()
+        with refused("GENERATOR_NOT_SET"):
+            update(reader, search_settings=pb.SearchSettings(hyde=pb.HYDE_USE_WEAK))
+        with refused("GENERATOR_NOT_SET"):
+            reader.search("herring", decompose=True)
+        assert update(reader, search_settings=pb.SearchSettings(rerank=True)).search_settings.rerank
+        key = stack.tenant_key(reader.tenant)
+        with (
+            Trivium(api_key=key, addresses={"retriever": library.process.address}) as client,
+            pytest.raises(PreconditionError, match="TRIVIUM_RETRIEVER_GENERATION=true"),
+        ):
+            client.docs.search("herring", collections=[reader.collection], hyde="always")
+    finally:
+        library.close()
+
+
+def test_the_sdk_and_the_command_line_change_what_they_name(library):
+    key = library.stack.tenant_key(library.stack.tenant())
+    address = library.process.address
+    with Trivium(api_key=key, addresses={"retriever": address}) as client:
+        client.collections.create("fish", "salt")
+        wanted = SearchSettings(mode="dense", dense_weight=0.7, hyde="weak")
+        assert client.collections.update("fish", search_settings=wanted).search_settings == wanted
+        environment = {**os.environ, "TRIVIUM_API_KEY": key, "TRIVIUM_RETRIEVER_ADDRESS": address}
+        command = [*COMMAND, "fish", "--mode", "", "--rerank", "--json"]
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        assert json.loads(ran.stdout)["rerank"] is True, ran.stderr
+        found = client.collections.get("fish")
+        assert (found.description, found.search_settings) == (
+            "salt",
+            SearchSettings(dense_weight=0.7, rerank=True, hyde="weak"),
+        )
