@@ -21,6 +21,7 @@ from services.retriever.documents.states import State
 from services.retriever.generation import Generator, NoGenerator
 from services.retriever.ingestion import holds
 from services.retriever.reembedding.state import Change, change_of
+from services.retriever.search import answerable
 from services.retriever.search.settings import SearchSettings
 from services.retriever.store import (
     ChunkRow,
@@ -48,6 +49,7 @@ class Collection:
     index_kind: str = ""
     change: Change | None = None
     search_settings: SearchSettings = field(default_factory=SearchSettings)
+    answerable_threshold: float = answerable.THRESHOLD
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +112,15 @@ class Collections:
         return await self._database.read(lambda session: [shown(session, row) for row in session.scalars(query)])
 
     async def update(
-        self, tenant: str, collection: str, description: str | None, settings: SearchSettings | None, etag: str
+        self,
+        tenant: str,
+        collection: str,
+        description: str | None,
+        settings: SearchSettings | None,
+        answerable_threshold: float | None,
+        etag: str,
     ) -> Collection:
-        """Another description, or another way to search; None leaves what is.
+        """Another description, way to search or threshold of answers; None leaves what is.
 
         Raises COLLECTION_NOT_FOUND, ETAG_MISMATCH, and GENERATOR_NOT_SET for what needs one where there is none.
         """
@@ -126,6 +134,8 @@ class Collections:
                 raise Failure(Reason.ETAG_MISMATCH, name=collection, etag=_etag(row), field="etag")
             row.description = row.description if description is None else description
             row.search_settings_json = row.search_settings_json if settings is None else settings.packed()
+            if answerable_threshold is not None:
+                row.answerable_threshold = answerable_threshold
             row.revision += 1
             return shown(session, row)
 
@@ -191,7 +201,13 @@ def shown(session: Session, row: CollectionRow) -> Collection:
         index_kind=row.index_kind,
         change=change_of(session, row.number),
         search_settings=SearchSettings.unpacked(row.search_settings_json),
+        answerable_threshold=threshold(row),
     )
+
+
+def threshold(row: CollectionRow) -> float:
+    """From which score on an answer counts as found in the collection."""
+    return answerable.THRESHOLD if row.answerable_threshold is None else row.answerable_threshold
 
 
 def _etag(row: CollectionRow) -> str:

@@ -70,6 +70,8 @@ class CollectionRow(Base):
     index_builds: Mapped[int] = mapped_column(_Number, default=0, server_default="0")
     # How it is searched where a request does not say (``search/settings.py``).
     search_settings_json: Mapped[str] = mapped_column(Text, default="{}", server_default="{}")
+    # From which score on an answer counts as found; the default where there is none.
+    answerable_threshold: Mapped[float | None] = mapped_column(Float, default=None)
 
 
 class DocumentRow(Base):

@@ -62,14 +62,18 @@ def collection(value: Collection) -> pb.Collection:
         reembedding=_change(value.change),
         index=_INDEXES.get(value.index_kind, pb.INDEX_KIND_UNSPECIFIED),
         search_settings=wire_search.shown_settings(value.search_settings),
+        answerable_threshold=value.answerable_threshold,
     )
 
 
-def collection_change(request: pb.UpdateCollectionRequest) -> tuple[str, str | None, SearchSettings | None, str]:
-    """Which collection is to have which description and settings, None where they stay, under which etag."""
+def collection_change(
+    request: pb.UpdateCollectionRequest,
+) -> tuple[str, str | None, SearchSettings | None, float | None, str]:
+    """Which collection is to have which description, settings and threshold, None where they stay, under which etag."""
     description = request.description if request.HasField("description") else None
     settings = wire_search.settings(request.search_settings) if request.HasField("search_settings") else None
-    return request.collection, description, settings, request.etag
+    threshold = request.answerable_threshold if request.HasField("answerable_threshold") else None
+    return request.collection, description, settings, threshold, request.etag
 
 
 def _change(value: Change | None) -> pb.Reembedding | None:

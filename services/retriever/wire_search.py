@@ -5,6 +5,7 @@ from trivium.retriever.v1 import retriever_pb2 as pb
 from services.chassis.context import current
 from services.retriever import wire_values
 from services.retriever.documents.readers import finder
+from services.retriever.search.answerable import Answerability
 from services.retriever.search.filters import AllOf, AnyOf, Condition, Filter, Negated, Operator
 from services.retriever.search.question import (
     ExpansionKind,
@@ -147,7 +148,12 @@ def found(value: Found) -> pb.SearchResponse:
             pb.SearchExpansion(kind=_EXPANSIONS[it.kind], applied=it.applied, reason=it.reason, texts=it.texts)
             for it in value.expansions
         ],
+        answerability=None if value.answerability is None else _answerability(value.answerability),
     )
+
+
+def _answerability(value: Answerability) -> pb.Answerability:
+    return pb.Answerability(score=value.score, threshold=value.threshold, answerable=value.answerable)
 
 
 def _outcome(value: Reranking) -> pb.RerankOutcome:

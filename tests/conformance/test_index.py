@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.retriever.index.embedded import EmbeddedIndex
-from services.retriever.index.index import Entry, Index
+from services.retriever.index.index import Entry, Frequencies, Index
 from services.retriever.index.places import Server
 from services.retriever.index.weaviate import WeaviateIndex
 from tests.conformance.indexes import DIMENSIONS, WORDS, Shelf, answers, entry, fill, packed, vector
@@ -245,6 +245,16 @@ def test_the_scores_are_bm25_of_this_collection(index: Index):
     assert list(index.keyword(1, ("herring", "mustard"), 5, None)) == [1, 2]
     # Half of them hold it: it weighs a millionth.
     assert all(0 < score < 1e-5 for score in index.keyword(1, ("boat",), 5, None).values())
+
+
+def test_it_says_in_how_many_chunks_a_word_is_up_to_half_of_them(index: Index):
+    assert index.frequencies(1, ("herring",)) == Frequencies(0, {"herring": 0})
+    texts = {1: "herring herring mustard", 2: "herring boats", 3: "a lamp", 4: "a boat, a lamp, a siren", 5: "a boat"}
+    index.replace(1, [entry(chunk, text=text) for chunk, text in texts.items()], [])
+    found = index.frequencies(1, ("herring", "boat", "a", "absent"))
+    assert found == Frequencies(5, {"herring": 2, "boat": 3, "a": 3, "absent": 0})
+    index.replace(1, [], [1])
+    assert index.frequencies(1, ("herring", "mustard")) == Frequencies(4, {"herring": 1, "mustard": 0})
 
 
 def test_thousands_of_chunks_come_and_go_in_one_change(index: Index):

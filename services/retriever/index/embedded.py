@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from services.retriever.index.graphs import Change, Graphs
-from services.retriever.index.index import Entry, Vector, collective
+from services.retriever.index.index import Entry, Frequencies, Vector, collective, counted_to
 from services.retriever.index.vectors import Block, Matrices, Matrix
 from services.retriever.search.fusion import ordered
 from services.retriever.text.keywords import fts_query, keyword_text, most_holders
@@ -154,11 +154,23 @@ class EmbeddedIndex:
         most = most_holders(chunks)
         if most is None:
             return words
+        counts = self._counts(collection, words, chunks)
+        return tuple(word for word in words if counts[word] <= most) or words
+
+    def frequencies(self, collection: int, words: Sequence[str]) -> Frequencies:
+        """As the Protocol says."""
+        if not self._has(collection):
+            return Frequencies(0, dict.fromkeys(words, 0))
+        _, chunks = self._state(collection)
+        return Frequencies(chunks, self._counts(collection, words, chunks))
+
+    def _counts(self, collection: int, words: Sequence[str], chunks: int) -> dict[str, int]:
+        """In how many chunks each word is, no further than from where on it tells nothing apart."""
         table = _table(collection)
         query = f"SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {table} MATCH ? LIMIT ?)"  # noqa: S608  # see _table
+        most = counted_to(chunks)
         with self._connection() as connection:
-            counts = {word: connection.execute(query, (fts_query((word,)), most + 1)).fetchone()[0] for word in words}
-        return tuple(word for word in words if counts[word] <= most) or words
+            return {word: connection.execute(query, (fts_query((word,)), most)).fetchone()[0] for word in words}
 
     def nearest(
         self, collection: int, vector: Vector, limit: int, allowed: Collection[int] | None

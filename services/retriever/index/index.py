@@ -24,6 +24,19 @@ class Entry:
     vector: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Frequencies:
+    """The chunks of a collection, and in how many of them each word is, counted no further than :func:`counted_to`."""
+
+    chunks: int
+    by_word: Mapping[str, int]
+
+
+def counted_to(chunks: int) -> int:
+    """Up to how many holders of a word are counted: from half of the chunks on it tells nothing apart."""
+    return chunks // 2 + 1
+
+
 class Index(Protocol):
     """Keyword and vector search over chunks.  All methods block; collections are numbers of the catalog.
 
@@ -56,6 +69,9 @@ class Index(Protocol):
         self, collection: int, vector: Vector, limit: int, allowed: Collection[int] | None
     ) -> Mapping[int, float]:
         """Cosine of the nearest chunks, best first.  ``vector`` has shape [dimensions]."""
+
+    def frequencies(self, collection: int, words: Sequence[str]) -> Frequencies:
+        """How rare the words are in the collection."""
 
     def similarities(self, collection: int, vector: Vector, chunks: Collection[int]) -> Mapping[int, float]:
         """Cosine of just these chunks, those it holds."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from services.chassis.errors import Code, Failure, Reason
-from services.retriever.index.index import Entry, Index, Vector
+from services.retriever.index.index import Entry, Frequencies, Index, Vector
 from services.retriever.index.places import Kind, Place
 
 _RETRY_AFTER_SECONDS = 1.0
@@ -161,6 +161,11 @@ class Router:
         """As the Protocol says."""
         with self._asking(collection) as (index, number):
             return index.nearest(number, vector, limit, allowed)
+
+    def frequencies(self, collection: int, words: Sequence[str]) -> Frequencies:
+        """As the Protocol says."""
+        with self._asking(collection) as (index, number):
+            return index.frequencies(number, words)
 
     def similarities(self, collection: int, vector: Vector, chunks: Collection[int]) -> Mapping[int, float]:
         """As the Protocol says."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from services.chassis.errors import Failure
-from services.retriever.index.index import Entry, Vector
+from services.retriever.index.index import Entry, Frequencies, Vector
 from services.retriever.index.places import Server
 from services.retriever.index.weaviate_link import Link
 from services.retriever.index.weaviate_schema import class_of, create
@@ -61,6 +61,10 @@ class WeaviateIndex:
     ) -> Mapping[int, float]:
         """As the Protocol says."""
         return self._ask(lambda shelf: shelf.nearest(collection, vector, limit, allowed))
+
+    def frequencies(self, collection: int, words: Sequence[str]) -> Frequencies:
+        """As the Protocol says."""
+        return self._ask(lambda shelf: shelf.frequencies(collection, words))
 
     def similarities(self, collection: int, vector: Vector, chunks: Collection[int]) -> Mapping[int, float]:
         """As the Protocol says."""

@@ -22,7 +22,7 @@ from weaviate.classes.query import Filter, Metrics
 from weaviate.classes.tenants import Tenant
 
 from services.retriever.index.bm25 import Bm25, Statistics
-from services.retriever.index.index import Entry, Vector, collective
+from services.retriever.index.index import Entry, Frequencies, Vector, collective, counted_to
 from services.retriever.index.vectors import Matrix
 from services.retriever.index.weaviate_link import away
 from services.retriever.index.weaviate_schema import VECTOR
@@ -138,8 +138,26 @@ class Shelf:
             int(it.properties["chunk"]) for it in objects if _in_order(phrase, it.properties["words"].split())
         )
 
+    def frequencies(self, collection: int, words: Sequence[str]) -> Frequencies:
+        """As the Protocol says."""
+        shard = self._shard(collection)
+        if shard is None:
+            return Frequencies(0, dict.fromkeys(words, 0))
+        phrases = {word: tuple(tokens) for word, tokens in zip(words, self.known.tokens.of(words), strict=True)}
+        statistics = self._statistics(shard, collection, [phrase for phrase in phrases.values() if phrase])
+        most = counted_to(statistics.chunks)
+        counts = {word: min(statistics.holders.get(phrase, 0), most) for word, phrase in phrases.items()}
+        return Frequencies(statistics.chunks, counts)
+
     def _formula(self, shard: Any, collection: int, phrases: Sequence[tuple[str, ...]]) -> Bm25:
         """The scores of the phrases in this collection; of those that tell chunks apart, as the embedded index has it."""
+        statistics = self._statistics(shard, collection, phrases)
+        most = most_holders(statistics.chunks)
+        telling = [phrase for phrase in phrases if most is None or statistics.holders[phrase] <= most]
+        return Bm25(statistics, tuple(telling or phrases))
+
+    def _statistics(self, shard: Any, collection: int, phrases: Sequence[tuple[str, ...]]) -> Statistics:
+        """Of the collection, these phrases among them."""
         statistics = self.known.statistics.get(collection)
         if statistics is None:
             totals = shard.aggregate.over_all(total_count=True, return_metrics=_total_words())
@@ -148,9 +166,7 @@ class Shelf:
         for phrase in phrases:
             if phrase not in statistics.holders:
                 statistics.holders[phrase] = _holders(shard, phrase)
-        most = most_holders(statistics.chunks)
-        telling = [phrase for phrase in phrases if most is None or statistics.holders[phrase] <= most]
-        return Bm25(statistics, tuple(telling or phrases))
+        return statistics
 
     def nearest(
         self, collection: int, vector: Vector, limit: int, allowed: Collection[int] | None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from services.retriever.documents.readers import Viewer
+from services.retriever.search.answerable import Answerability
 from services.retriever.search.filters import Filter
 
 
@@ -167,3 +168,4 @@ class Found:
     reranking: Reranking | None = None
     filters: tuple[str, ...] = ()
     expansions: tuple[Expansion, ...] = ()
+    answerability: Answerability | None = None

@@ -5,7 +5,7 @@ version's characters [start, end); vectors of two models are never compared.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,18 @@ from services.retriever.index.gates import Gates
 from services.retriever.index.index import Index, Vector
 from services.retriever.ingestion.embeddings import Embeddings
 from services.retriever.ingestion.publishing import model_changed
-from services.retriever.search import arms, expansion, filters, passages, ranking, selecting, shaping
+from services.retriever.search import (
+    answerable,
+    arms,
+    evidence,
+    expansion,
+    filters,
+    passages,
+    ranking,
+    selecting,
+    shaping,
+)
+from services.retriever.search.answerable import Answerability
 from services.retriever.search.expansion import Expanded, Expander, Extra
 from services.retriever.search.pages import Pages
 from services.retriever.search.question import Found, Hit, Mode, Place, Question, Ranked
@@ -27,6 +38,7 @@ from services.retriever.search.reranking import Reranker, Scores
 from services.retriever.search.settings import Hyde, Plan, SearchSettings, Stated, everything, planned
 from services.retriever.search.stopwatch import Stopwatch
 from services.retriever.store import CollectionRow
+from services.retriever.text.tokens import Tokens
 
 # Looked further by so much where passages may fall together, up to this.
 _FURTHER = 4
@@ -87,6 +99,7 @@ class Search:
     pages: Pages
     reranker: Reranker
     expander: Expander
+    tokens: Tokens = field(default_factory=Tokens)
 
     async def search(self, tenant: str, question: Question, stated: Stated | None = None) -> Found:
         """Passages for the question; ``stated`` is what its request says of how, all of it where there is none.
@@ -123,6 +136,7 @@ class Search:
         scores = await self._scores(tenant, numbers, sought, watch) if sought.question.shape.rerank_depth else None
         async with self.gates.search(numbers):
             lists = await self._lists(numbers, sought, watch)
+            answerability = await self._answerability(tenant, sought.question, rows, lists, watch)
             with watch.stage("fuse"):
                 order = ranking.order(sought.question, lists)
                 order = await self.database.read(shaping.reader(tenant, sought.question, order, scores))
@@ -132,8 +146,31 @@ class Search:
             seconds=watch.seconds,
             reranking=scores.outcome if scores else None,
             expansions=tuple(it.outcome for it in expanded),
+            answerability=answerability,
         )
         return _told(sought.question, lists, whole)
+
+    async def _answerability(
+        self,
+        tenant: str,
+        question: Question,
+        rows: list[CollectionRow],
+        lists: Sequence[arms.Lists],
+        watch: Stopwatch,
+    ) -> Answerability | None:
+        """Whether what was found seems to answer one of the queries; of hybrid searches, which have seen both lists."""
+        if question.mode is not Mode.HYBRID:
+            return None
+        with watch.stage("answerable"):
+            # Of the question's own words: what a generator wrote says nothing of the collection.
+            own = lists[: len(question.queries)]
+            looked = evidence.looked_at(own)
+            held = await self.database.read(lambda session: passages.materials(session, tenant, looked))
+            texts = {chunk: it.indexed_text for chunk, it in held.items()}
+            numbers = list(dict.fromkeys(row.number for row in rows))
+            each = await self.blocking(evidence.of_each, self.index, self.tokens, numbers, question.queries, own, texts)
+        threshold = min(catalog.threshold(row) for row in rows)
+        return answerable.judged(each, threshold)
 
     async def _expanded(self, numbers: list[int], sought: Sought, watch: Stopwatch) -> list[Expanded]:
         """What else to look for.  No gate is held while the generator writes, or ingestion would wait for it."""

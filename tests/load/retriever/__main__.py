@@ -1,81 +1,69 @@
-"""How well the retriever finds, on public sets: ``python -m tests.load.retriever``.
+"""How well, and at what cost, the retriever finds: ``python -m tests.load.retriever [--part NAME ...]``.
 
-nDCG@10 of keywords, vectors, both fused and both reranked, through the retriever's own parts and the real model, beside
-the baseline's lists and two plain fusions of them in the same run.  ``--set`` names sets; vectors are kept below
-``--cache`` between runs.  The last line is JSON: the plain keys hold what a search does by default.
+The retriever's own parts and the real model in this process; what is compared runs on the same work in the same run.
+Vectors are kept below ``--cache`` by what was embedded, so that a second run is quick.  The last line is JSON.  The parts:
+
+quality     nDCG@10 on public sets (``--set``) of keywords, vectors, both fused and both reranked, beside the lists of a
+            baseline and two plain fusions of them
+answerable  whether a search tells questions that the documents answer from those that they do not (``--fit``: weights)
+edits       what a one-sentence edit has embedded again
 """
 
 import argparse
 import asyncio
 import json
+import os
 import platform
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
+import psutil
 
 from services.ops.cache import CHECKOUT, cache_dir
-from tests.load.retriever.growth import edits
-from tests.load.retriever.quality import DEFAULT, Measured, measured
+from tests.load.retriever import abstention_figures, edits, report
+from tests.load.retriever.bench import Bench, Figures
 from tests.load.retriever.sets import SETS
 from tests.load.retriever.vectors import Encoder
 
-_OURS = ("sparse", "dense", DEFAULT, "rerank")
-_THEIRS = ("bm25", "minilm", "rrf", "convex")
+PARTS: dict[str, Callable[[Bench], Awaitable[Figures]]] = {
+    "quality": report.figures,
+    "answerable": abstention_figures.figures,
+    "edits": edits.figures,
+}
 
 
-async def run(names: Sequence[str], data: Path, cache: Path) -> list[Measured]:
-    """Every set, one after another."""
-    encoder = Encoder(cache)
+async def measure(asked: argparse.Namespace) -> Figures:
+    """All parts that are asked for, with one model."""
+    encoder = Encoder(asked.cache)
+    bench = Bench(asked.data, tuple(asked.set or SETS), encoder, asked.fit)
+    figures: Figures = {}
     try:
-        return [await measured(SETS[name](data), encoder) for name in names]
+        for part in asked.part or PARTS:
+            figures |= await PARTS[part](bench)
     finally:
         encoder.close()
-
-
-def told(found: Sequence[Measured]) -> None:
-    """Print the table."""
-    table = Table(title="nDCG@10; the last column is the default minus the baseline's convex fusion, 95 % interval")
-    for column in ("set", "questions", *_OURS, *_THEIRS, "gain"):
-        table.add_column(column, justify="left" if column == "set" else "right")
-    for it in found:
-        figures = [f"{it.mean(way):.3f}" for way in (*_OURS, *_THEIRS)]
-        table.add_row(it.name, str(len(it.ways[DEFAULT])), *figures, str(it.gain))
-    console = Console(width=max(150, Console().width))
-    console.print(table)
-    for it in found:
-        costs = ", ".join(f"{way} {seconds * 1000:.1f} ms" for way, seconds in it.search_seconds.items())
-        console.print(f"{it.name}: brought in within {it.fill_seconds:.1f} s; a search: {costs}")
-        for problem in it.failed:
-            console.print(f"  failed: {problem}")
-
-
-def figures(found: Sequence[Measured]) -> dict[str, object]:
-    """The line of JSON."""
-    answer: dict[str, object] = {"benchmark": "retriever", "machine": platform.processor() or platform.machine()}
-    answer |= {f"ndcg_{it.name}": round(it.mean(DEFAULT), 4) for it in found}
-    answer["ways"] = {it.name: {way: round(it.mean(way), 4) for way in it.ways} for it in found}
-    answer["gain_min"] = round(min(it.gain.low for it in found), 4)
-    answer["gain_mean"] = round(sum(it.gain.mean for it in found) / len(found), 4)
-    by_format = {it.name.rpartition("_")[2]: it.mean(DEFAULT) for it in found if it.name.startswith("multicorpus_")}
-    if "md" in by_format and len(by_format) > 1:
-        answer["format_loss_max"] = round(
-            max(by_format["md"] - by_format[kind] for kind in by_format if kind != "md"), 4
-        )
-    return answer
+    return figures
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--set", action="append", choices=SETS, help="a set; may be repeated; default: all")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", action="append", choices=PARTS, help="can be given more than once; all without it")
+    parser.add_argument("--set", action="append", choices=SETS, help="of quality; can be given more than once")
+    parser.add_argument("--fit", action="store_true", help="with answerable: print weights fitted anew")
     parser.add_argument("--data", type=Path, default=CHECKOUT.parent / "shared" / "data", help="folder of the sets")
     parser.add_argument("--cache", type=Path, default=cache_dir() / "bench-vectors", help="folder of the vectors")
-    wanted = parser.parse_args()
-    found = asyncio.run(run(wanted.set or list(SETS), wanted.data, wanted.cache))
-    told(found)
-    print(json.dumps(figures(found) | edits(wanted.data)))
+    asked = parser.parse_args()
+    figures = asyncio.run(measure(asked))
+    head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    about = {
+        "benchmark": "retriever",
+        "hardware": f"{psutil.cpu_count()} x {platform.processor() or platform.machine()}",
+        "load_average": round(os.getloadavg()[0], 2),
+        "commit": head.stdout.strip(),
+    }
+    print(json.dumps(about | figures))
 
 
 if __name__ == "__main__":

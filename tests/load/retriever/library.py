@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from services.retriever.config import RetrieverSettings
 from services.retriever.documents.documents import Documents
 from services.retriever.documents.intake import Draft, Intake
 from services.retriever.documents.readers import SERVICE
+from services.retriever.documents.removal import Removal
 from services.retriever.documents.watching import Watching
 from services.retriever.generation import NoGenerator
 from services.retriever.index.embedded import EmbeddedIndex
@@ -28,12 +29,13 @@ from services.retriever.ingestion.conversion import Conversions
 from services.retriever.ingestion.ingestion import Ingestion, Pace, Tools
 from services.retriever.ingestion.publishing import Publisher
 from services.retriever.ingestion.queue import Queue
+from services.retriever.search.answerable import Answerability
 from services.retriever.search.expansion import Expander
 from services.retriever.search.pages import Pages
-from services.retriever.search.question import Fusion, Mode, Question, Shape
+from services.retriever.search.question import Found, Fusion, Mode, Question, Shape
 from services.retriever.search.reranking import Reranker
 from services.retriever.search.search import Search
-from tests.load.retriever.sets import Corpus
+from tests.load.retriever.sets import Corpus, Source
 from tests.load.retriever.vectors import Encoder
 
 _TENANT = "bench"
@@ -53,39 +55,72 @@ class Library:
     collections: Collections
     intake: Intake
     watching: Watching
+    removal: Removal
     searching: Search
+    # The workers: when one has died, nothing that waits for it ends.
+    working: asyncio.Task[None]
     failed: list[str] = field(default_factory=list)
 
     async def fill(self, corpus: Corpus) -> None:
         """Bring a corpus in as a collection of its name, and wait until it is searchable."""
         key = IdempotencyKey(_TENANT, "bench", "", b"")
         await self.collections.create(_TENANT, corpus.name, "", key)
-        for it in corpus.documents:
-            draft = Draft(corpus.name, it.document, it.title, "", {}, {}, (), SERVICE)
+        await self.add(corpus.name, corpus.documents)
+
+    async def add(self, corpus: str, documents: Sequence[Source]) -> None:
+        """Bring documents in, and wait until they are searchable."""
+        key = IdempotencyKey(_TENANT, "bench", "", b"")
+        for it in documents:
+            draft = Draft(corpus, it.document, it.title, "", {}, {}, (), SERVICE)
             await self.intake.put(_TENANT, draft, it.content, key)
-        async for beat in self.watching.follow(_TENANT, corpus.name, ""):
+        await self._settled(corpus)
+
+    async def remove(self, corpus: str, document: str) -> None:
+        """Delete a document."""
+        await self.removal.document(_TENANT, corpus, document)
+
+    async def _settled(self, corpus: str) -> None:
+        """Wait until nothing is pending; raises what ended the worker, if something did."""
+        following = asyncio.ensure_future(self._follow(corpus))
+        await asyncio.wait({following, self.working}, return_when=asyncio.FIRST_COMPLETED)
+        if self.working.done():
+            following.cancel()
+            await self.working
+        await following
+
+    async def _follow(self, corpus: str) -> None:
+        async for beat in self.watching.follow(_TENANT, corpus, ""):
             if beat.document.state == "failed":
                 self.failed.append(f"{beat.document.document}: {beat.document.reason}")
 
     async def search(self, corpus: str, query: str, mode: Mode, *, rerank: int = 0) -> dict[str, float]:
         """Documents by their best passage's place, as scores that fall."""
+        found = await self._found(corpus, query, mode, _PASSAGES, Shape(rerank_depth=rerank))
+        places: dict[str, float] = {}
+        for place, hit in enumerate(found.hits):
+            places.setdefault(hit.passage.document, -float(place))
+        return places
+
+    async def answerability(self, corpus: str, query: str) -> Answerability:
+        """What a search says of whether the corpus answers the question."""
+        found = await self._found(corpus, query, Mode.HYBRID, 1, Shape())
+        assert found.answerability is not None
+        return found.answerability
+
+    async def _found(self, corpus: str, query: str, mode: Mode, most: int, shape: Shape) -> Found:
         question = Question(
             collections=(corpus,),
             queries=(query,),
-            top_k=_PASSAGES,
+            top_k=most,
             mode=mode,
             fusion=Fusion.SCORE,
             dense_weight=self.settings.dense_weight,
             metadata_equals={},
             documents=(),
             viewer=SERVICE,
-            shape=Shape(rerank_depth=rerank),
+            shape=shape,
         )
-        found = await self.searching.search(_TENANT, question)
-        places: dict[str, float] = {}
-        for place, hit in enumerate(found.hits):
-            places.setdefault(hit.passage.document, -float(place))
-        return places
+        return await self.searching.search(_TENANT, question)
 
 
 @asynccontextmanager
@@ -126,6 +161,7 @@ async def opened(folder: Path, encoder: Encoder) -> AsyncIterator[Library]:
             uploads=folder,
             limit_bytes=settings.max_document_bytes,
         )
+        removal = Removal(collections, documents, router, tools.gates, tools.changes, asyncio.to_thread)
         searching = Search(
             database=database,
             index=router,
@@ -139,7 +175,8 @@ async def opened(folder: Path, encoder: Encoder) -> AsyncIterator[Library]:
         )
         working = asyncio.create_task(ingestion.run())
         try:
-            yield Library(settings, collections, intake, Watching(database, tools.changes), searching)
+            watching = Watching(database, tools.changes)
+            yield Library(settings, collections, intake, watching, removal, searching, working)
         finally:
             working.cancel()
             await asyncio.gather(working, return_exceptions=True)

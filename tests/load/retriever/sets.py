@@ -107,6 +107,20 @@ def xquad(data: Path) -> JudgedSet:
     return JudgedSet("xquad", (Corpus("xquad", tuple(documents), tuple(questions)),))
 
 
+def xquad_halves(data: Path) -> tuple[Corpus, Corpus]:
+    """The articles in turn to two corpora, so that no article is in both."""
+    articles = json.loads((data / "qa-xquad-en" / "xquad.en.first32.json").read_text())["data"]
+    halves = []
+    for half in range(2):
+        documents, questions = [], []
+        for number, paragraph in enumerate(it for article in articles[half::2] for it in article["paragraphs"]):
+            name = f"p{number}.txt"
+            documents.append(Source(name, paragraph["context"].encode()))
+            questions += [Asked(qa["question"], frozenset({name})) for qa in paragraph["qas"]]
+        halves.append(Corpus(f"xquad-{half}", tuple(documents), tuple(questions)))
+    return halves[0], halves[1]
+
+
 def multicorpus(data: Path, kind: str) -> JudgedSet:
     """The documents of three organisations in one format, an index each."""
     folder = data / "docs-rag-multi-corpus"

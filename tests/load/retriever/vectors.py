@@ -28,7 +28,8 @@ class Encoder:
         self._tokenizer = model.FastTokenizer(resolved.path)
         self._limit = self._encoder.facts.max_tokens
         folder.mkdir(parents=True, exist_ok=True)
-        self._kept = sqlite3.connect(folder / "vectors.db", check_same_thread=False, isolation_level=None)
+        # Several runs may share the file: one waits for another's commit.
+        self._kept = sqlite3.connect(folder / "vectors.db", timeout=600, check_same_thread=False, isolation_level=None)
         self._kept.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID")
         self._states: dict[str, Matrix] = {}
         self.computed_tokens = 0

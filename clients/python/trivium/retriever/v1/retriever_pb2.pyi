@@ -345,6 +345,7 @@ class Collection(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     REEMBEDDING_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
+    ANSWERABLE_THRESHOLD_FIELD_NUMBER: _builtins.int
     SEARCH_SETTINGS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, tenants/{tenant}/collections/{collection}. Output only."""
@@ -358,6 +359,8 @@ class Collection(_message.Message):
     """Changes with every change."""
     index: Global___IndexKind.ValueType
     """The index that it is searched in. Output only."""
+    answerable_threshold: _builtins.float
+    """From which score on its answers count as found: Answerability.threshold of searches in it."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created."""
@@ -381,11 +384,12 @@ class Collection(_message.Message):
         etag: _builtins.str = ...,
         reembedding: Global___Reembedding | None = ...,
         index: Global___IndexKind.ValueType = ...,
+        answerable_threshold: _builtins.float = ...,
         search_settings: Global___SearchSettings | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "reembedding", b"reembedding", "search_settings", b"search_settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "create_time", b"create_time", "description", b"description", "embedding_digest", b"embedding_digest", "etag", b"etag", "index", b"index", "name", b"name", "reembedding", b"reembedding", "search_settings", b"search_settings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answerable_threshold", b"answerable_threshold", "collection", b"collection", "create_time", b"create_time", "description", b"description", "embedding_digest", b"embedding_digest", "etag", b"etag", "index", b"index", "name", b"name", "reembedding", b"reembedding", "search_settings", b"search_settings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -885,6 +889,7 @@ class UpdateCollectionRequest(_message.Message):
     COLLECTION_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    ANSWERABLE_THRESHOLD_FIELD_NUMBER: _builtins.int
     SEARCH_SETTINGS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Required. Id."""
@@ -892,6 +897,8 @@ class UpdateCollectionRequest(_message.Message):
     """New description; unset leaves it."""
     etag: _builtins.str
     """Etag that the caller saw; empty overwrites."""
+    answerable_threshold: _builtins.float
+    """From which score on answers count as found, 0 (always) to 1. Unset leaves it as it is."""
     @_builtins.property
     def search_settings(self) -> Global___SearchSettings:
         """How it is searched from now on, all of it; unset leaves it."""
@@ -902,14 +909,20 @@ class UpdateCollectionRequest(_message.Message):
         collection: _builtins.str = ...,
         description: _builtins.str | None = ...,
         etag: _builtins.str = ...,
+        answerable_threshold: _builtins.float | None = ...,
         search_settings: Global___SearchSettings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "description", b"description", "search_settings", b"search_settings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_answerable_threshold", b"_answerable_threshold", "_description", b"_description", "answerable_threshold", b"answerable_threshold", "description", b"description", "search_settings", b"search_settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "collection", b"collection", "description", b"description", "etag", b"etag", "search_settings", b"search_settings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_answerable_threshold", b"_answerable_threshold", "_description", b"_description", "answerable_threshold", b"answerable_threshold", "collection", b"collection", "description", b"description", "etag", b"etag", "search_settings", b"search_settings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__answerable_threshold: _TypeAlias = _typing.Literal["answerable_threshold"]  # noqa: Y015
+    _WhichOneofArgType__answerable_threshold: _TypeAlias = _typing.Literal["_answerable_threshold", b"_answerable_threshold"]  # noqa: Y015
     _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__answerable_threshold) -> _WhichOneofReturnType__answerable_threshold | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
 
 Global___UpdateCollectionRequest: _TypeAlias = UpdateCollectionRequest  # noqa: Y015
@@ -2141,7 +2154,7 @@ class SearchTiming(_message.Message):
     STAGE_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """Stage: embed, dense, sparse, fuse, rerank, expand (what a generator was asked for)."""
+    """Stage: embed, dense, sparse, answerable, fuse, rerank, expand (what a generator was asked for)."""
     seconds: _builtins.float
     """Wall time in seconds."""
     def __init__(
@@ -2169,6 +2182,7 @@ class SearchResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     RERANK_FIELD_NUMBER: _builtins.int
     FILTERS_FIELD_NUMBER: _builtins.int
+    ANSWERABILITY_FIELD_NUMBER: _builtins.int
     EXPANSIONS_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Token of the next page; empty on the last, and without page_size."""
@@ -2189,6 +2203,10 @@ class SearchResponse(_message.Message):
         """Filters that were applied, in words; when explanations are asked for."""
 
     @_builtins.property
+    def answerability(self) -> Global___Answerability:
+        """Whether the answer seems to be in the collections; on the first page of a hybrid search."""
+
+    @_builtins.property
     def expansions(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchExpansion]:
         """What was looked for beside the queries, or why not; for each way that was on, on the first page. Its lists are fused
         with the queries' and never replace them.
@@ -2202,15 +2220,49 @@ class SearchResponse(_message.Message):
         next_page_token: _builtins.str = ...,
         rerank: Global___RerankOutcome | None = ...,
         filters: _abc.Iterable[_builtins.str] | None = ...,
+        answerability: Global___Answerability | None = ...,
         expansions: _abc.Iterable[Global___SearchExpansion] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["rerank", b"rerank"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answerability", b"answerability", "rerank", b"rerank"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expansions", b"expansions", "filters", b"filters", "hits", b"hits", "next_page_token", b"next_page_token", "rerank", b"rerank", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answerability", b"answerability", "expansions", b"expansions", "filters", b"filters", "hits", b"hits", "next_page_token", b"next_page_token", "rerank", b"rerank", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SearchResponse: _TypeAlias = SearchResponse  # noqa: Y015
+
+@_typing.final
+class Answerability(_message.Message):
+    """Whether what may be searched seems to hold the answer: of the best passages' cosine and BM25, of the share of the
+    question's words, numbers and names that they hold, and of how far both lists agree. Reranking, pages and what becomes
+    of the order change nothing in it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCORE_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    ANSWERABLE_FIELD_NUMBER: _builtins.int
+    score: _builtins.float
+    """0 to 1; among questions of both kinds in equal number, roughly the share of those with this score that are answered."""
+    threshold: _builtins.float
+    """The collection's; of several collections the least."""
+    answerable: _builtins.bool
+    """Whether the score reaches the threshold."""
+    def __init__(
+        self,
+        *,
+        score: _builtins.float = ...,
+        threshold: _builtins.float = ...,
+        answerable: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answerable", b"answerable", "score", b"score", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Answerability: _TypeAlias = Answerability  # noqa: Y015
 
 @_typing.final
 class SearchExpansion(_message.Message):

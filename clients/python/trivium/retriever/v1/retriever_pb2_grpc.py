@@ -190,9 +190,9 @@ class RetrieverServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateCollection(self, request, context):
-        """Changes a collection's description, or how it is searched where a request does not say; what is unset stays. Fails
-        with ABORTED / ETAG_MISMATCH, FAILED_PRECONDITION / GENERATOR_NOT_SET for what a generator is needed for where the
-        retriever has none.
+        """Changes a collection's description, how it is searched where a request does not say, or from which score on answers
+        count as found; what is unset stays. Fails with ABORTED / ETAG_MISMATCH, FAILED_PRECONDITION / GENERATOR_NOT_SET for
+        what a generator is needed for where the retriever has none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

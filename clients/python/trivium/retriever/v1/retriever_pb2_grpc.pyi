@@ -42,9 +42,9 @@ class RetrieverServiceStub:
     ListCollections: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.ListCollectionsRequest, _retriever_pb2.ListCollectionsResponse]
     """Lists the tenant's collections by id."""
     UpdateCollection: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.UpdateCollectionRequest, _retriever_pb2.UpdateCollectionResponse]
-    """Changes a collection's description, or how it is searched where a request does not say; what is unset stays. Fails
-    with ABORTED / ETAG_MISMATCH, FAILED_PRECONDITION / GENERATOR_NOT_SET for what a generator is needed for where the
-    retriever has none.
+    """Changes a collection's description, how it is searched where a request does not say, or from which score on answers
+    count as found; what is unset stays. Fails with ABORTED / ETAG_MISMATCH, FAILED_PRECONDITION / GENERATOR_NOT_SET for
+    what a generator is needed for where the retriever has none.
     """
     DeleteCollection: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.DeleteCollectionRequest, _retriever_pb2.DeleteCollectionResponse]
     """Deletes a collection with all that is in it."""
@@ -135,9 +135,9 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     ListCollections: _aio.UnaryUnaryMultiCallable[_retriever_pb2.ListCollectionsRequest, _retriever_pb2.ListCollectionsResponse]  # type: ignore[assignment]
     """Lists the tenant's collections by id."""
     UpdateCollection: _aio.UnaryUnaryMultiCallable[_retriever_pb2.UpdateCollectionRequest, _retriever_pb2.UpdateCollectionResponse]  # type: ignore[assignment]
-    """Changes a collection's description, or how it is searched where a request does not say; what is unset stays. Fails
-    with ABORTED / ETAG_MISMATCH, FAILED_PRECONDITION / GENERATOR_NOT_SET for what a generator is needed for where the
-    retriever has none.
+    """Changes a collection's description, how it is searched where a request does not say, or from which score on answers
+    count as found; what is unset stays. Fails with ABORTED / ETAG_MISMATCH, FAILED_PRECONDITION / GENERATOR_NOT_SET for
+    what a generator is needed for where the retriever has none.
     """
     DeleteCollection: _aio.UnaryUnaryMultiCallable[_retriever_pb2.DeleteCollectionRequest, _retriever_pb2.DeleteCollectionResponse]  # type: ignore[assignment]
     """Deletes a collection with all that is in it."""
@@ -249,9 +249,9 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retriever_pb2.UpdateCollectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.UpdateCollectionResponse, _abc.Awaitable[_retriever_pb2.UpdateCollectionResponse]]:
-        """Changes a collection's description, or how it is searched where a request does not say; what is unset stays. Fails
-        with ABORTED / ETAG_MISMATCH, FAILED_PRECONDITION / GENERATOR_NOT_SET for what a generator is needed for where the
-        retriever has none.
+        """Changes a collection's description, how it is searched where a request does not say, or from which score on answers
+        count as found; what is unset stays. Fails with ABORTED / ETAG_MISMATCH, FAILED_PRECONDITION / GENERATOR_NOT_SET for
+        what a generator is needed for where the retriever has none.
         """
 
     @_abc_1.abstractmethod

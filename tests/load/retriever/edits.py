@@ -18,6 +18,7 @@ from services.retriever.config import RetrieverSettings
 from services.retriever.text.blocks import BlockKind, Outline, outline
 from services.retriever.text.chunking import Budget, Chunk, Measured, chunked, refined, texts_to_measure
 from services.retriever.text.texts import normalised
+from tests.load.retriever.bench import Bench, Figures
 from tests.load.retriever.sets import multicorpus
 
 _SPECIAL_TOKENS = 2
@@ -78,7 +79,12 @@ def _section(chunks: Sequence[Chunk], home: Chunk) -> list[str]:
     return [chunk.indexed_text for run in runs if home in run for chunk in run]
 
 
-def edits(data: Path, each: int = 5) -> dict[str, object]:
+async def figures(bench: Bench) -> Figures:
+    """The part ``edits``."""
+    return edits(bench.data)
+
+
+def edits(data: Path, each: int = 5) -> Figures:
     """``edit_ratio``, and chunks embedded again by an edit of a document without headings: their mean and the most."""
     splitter, chance = Splitter(), random.Random(11)
     structured: list[Edit] = []
