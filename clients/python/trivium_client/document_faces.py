@@ -1,6 +1,6 @@
 """The synchronous twins of `documents`; part of `synchronous`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,22 @@ class Collections:
     def delete(self, collection: str) -> int:
         """Delete a collection with all that is in it."""
         return self._loop.run(self._inner.delete(collection))
+
+    def reindex(self, collection: str, to: str = "") -> Iterator[nouns.IndexBuild]:
+        """Build a collection's index anew."""
+        return self._loop.iterate(self._inner.reindex(collection, to))
+
+    def reembed(self, collection: str, model: str) -> nouns.Collection:
+        """Have a collection's vectors computed by another model."""
+        return self._loop.run(self._inner.reembed(collection, model))
+
+    def reembedded(self, collection: str, told: Callable[[nouns.Reembedding], None] | None = None) -> nouns.Collection:
+        """Wait until no change of its model is under way."""
+        return self._loop.run(self._inner.reembedded(collection, told))
+
+    def cancel_reembedding(self, collection: str) -> nouns.Collection:
+        """End a change of its model."""
+        return self._loop.run(self._inner.cancel_reembedding(collection))
 
 
 class Documents:

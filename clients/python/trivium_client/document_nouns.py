@@ -22,8 +22,23 @@ class SearchSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Reembedding:
+    """A change of a collection's embedding model: `running`, or failed; `reason` says why it waits or failed.
+
+    `documents` are those that are searchable, `documents_done` those of them that have the new model's vectors.
+    """
+
+    model: str
+    embedding_digest: str
+    running: bool
+    reason: str
+    documents: int
+    documents_done: int
+
+
+@dataclass(frozen=True, slots=True)
 class Collection:
-    """A set of documents that are searched together."""
+    """A set of documents that are searched together; `index` is embedded or weaviate."""
 
     collection: str
     description: str
@@ -31,6 +46,18 @@ class Collection:
     etag: str
     create_time: datetime | None
     search_settings: SearchSettings = field(default_factory=SearchSettings)
+    index: str = ""
+    reembedding: Reembedding | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexBuild:
+    """How far a new build of an index is; `digest`, of all that was read back of it, is set once it serves."""
+
+    index: str
+    chunks_done: int
+    chunks: int
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

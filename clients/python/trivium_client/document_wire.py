@@ -16,6 +16,29 @@ def collection(message: retriever_pb2.Collection) -> nouns.Collection:
         etag=message.etag,
         create_time=wire.time(message.create_time),
         search_settings=settings(message.search_settings),
+        index=wire.word(retriever_pb2.IndexKind, message.index),
+        reembedding=_reembedding(message.reembedding) if message.HasField("reembedding") else None,
+    )
+
+
+def _reembedding(message: retriever_pb2.Reembedding) -> nouns.Reembedding:
+    return nouns.Reembedding(
+        model=message.model,
+        embedding_digest=message.embedding_digest,
+        running=message.running,
+        reason=message.reason,
+        documents=message.documents,
+        documents_done=message.documents_done,
+    )
+
+
+def index_build(message: retriever_pb2.ReindexResponse) -> nouns.IndexBuild:
+    """From the wire."""
+    return nouns.IndexBuild(
+        index=wire.word(retriever_pb2.IndexKind, message.index),
+        chunks_done=message.chunks_done,
+        chunks=message.chunks,
+        digest=message.digest,
     )
 
 

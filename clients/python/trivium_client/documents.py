@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from trivium.common.v1 import transfer_pb2
 from trivium.retriever.v1 import retriever_pb2 as pb
-from trivium.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
 
 from trivium_client import document_wire, folder_watch, nouns
 from trivium_client.counting import Counting
@@ -17,26 +15,16 @@ from trivium_client.errors import ConflictError
 from trivium_client.folder_files import Selection
 from trivium_client.folders import FolderPasses, Place
 from trivium_client.metadata import MetadataValue, header_fields
+from trivium_client.rebuilding import Rebuilding
 from trivium_client.searching import Searching
-from trivium_client.transport import Transport, new_request_id, upload
-
-if TYPE_CHECKING:
-    from trivium.retriever.v1.retriever_pb2_grpc import RetrieverServiceAsyncStub
-
+from trivium_client.transport import new_request_id, upload
 
 # Above this a document travels as a stream; the contract's bound on one message is 3 MiB.
 _INLINE_BYTES = 1 << 20
 
 
-class Collections:
+class Collections(Rebuilding):
     """Sets of documents that are searched together."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def _stub(self) -> RetrieverServiceAsyncStub:
-        stub: RetrieverServiceAsyncStub = self._transport.stub("retriever", RetrieverServiceStub)
-        return stub
 
     async def create(self, collection: str, description: str = "", *, exist_ok: bool = False) -> nouns.Collection:
         """Create a collection.  Raises ConflictError if it exists, unless `exist_ok`."""
@@ -49,12 +37,6 @@ class Collections:
             if not exist_ok:
                 raise
             return await self.get(collection)
-        return document_wire.collection(response.collection)
-
-    async def get(self, collection: str) -> nouns.Collection:
-        """One collection.  Raises NotFoundError, which names the nearest."""
-        request = pb.GetCollectionRequest(collection=collection)
-        response = await self._transport.call("retriever", self._stub().GetCollection, request)
         return document_wire.collection(response.collection)
 
     async def list(self) -> AsyncIterator[nouns.Collection]:

@@ -3,7 +3,17 @@
 from dataclasses import dataclass, field
 
 from trivium_client.corpus_nouns import Citation, Group, MatchingDocument, Tally
-from trivium_client.document_nouns import Collection, Document, DocumentText, Hit, ListPlace, SearchSettings, Span
+from trivium_client.document_nouns import (
+    Collection,
+    Document,
+    DocumentText,
+    Hit,
+    IndexBuild,
+    ListPlace,
+    Reembedding,
+    SearchSettings,
+    Span,
+)
 from trivium_client.folder_nouns import FolderReport, RefusedFile
 from trivium_client.job_nouns import (
     Checkpoint,
@@ -61,6 +71,7 @@ __all__ = [
     "FolderReport",
     "Group",
     "Hit",
+    "IndexBuild",
     "Job",
     "JobEstimate",
     "JobEvent",
@@ -79,6 +90,7 @@ __all__ = [
     "PublishedCheckpoint",
     "Recipe",
     "RecipeOrder",
+    "Reembedding",
     "RefusedFile",
     "Route",
     "SearchSettings",

@@ -35,9 +35,17 @@ class Desk:
         return {item.document: item for item in self.client.docs.list(self.collection)}
 
     def command(self, *arguments):
-        environment = {**os.environ, "TRIVIUM_API_KEY": self.key}
-        environment["TRIVIUM_RETRIEVER_ADDRESS"] = self.addresses["retriever"]
-        return [*COMMAND, "docs", "add", *map(str, arguments), "-c", self.collection], environment
+        return [*COMMAND, "docs", "add", *map(str, arguments), "-c", self.collection], self.environment
+
+    @property
+    def environment(self):
+        mine = {"TRIVIUM_API_KEY": self.key, "TRIVIUM_RETRIEVER_ADDRESS": self.addresses["retriever"]}
+        return {**os.environ, **mine}
+
+    def docs(self, *arguments):
+        """Any other of the commands about documents."""
+        command = [*COMMAND, "docs", *arguments]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120)
 
     def run(self, *arguments, answer=""):
         command, environment = self.command(*arguments)

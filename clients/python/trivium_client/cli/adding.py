@@ -29,6 +29,11 @@ Exclude = Annotated[list[str] | None, typer.Option(help="No files whose path fit
 Prefix = Annotated[str, typer.Option(help="What stands before the path in a document's id.")]
 Prune = Annotated[bool, typer.Option("--prune", help="Delete documents of the folder whose files are gone.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")]
+Reader = Annotated[
+    list[str] | None,
+    typer.Option(help="Id that may read them; may be repeated. Without any, documents keep those that they have."),
+]
+Everybody = Annotated[bool, typer.Option("--everybody", help="Everybody of the tenant may read them again.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Go on after every change, until interrupted.")]
 
 
@@ -42,6 +47,8 @@ class Wish:
     exclude: Sequence[str]
     prune: bool
     json: bool
+    # None leaves to each document those that it has.
+    readers: Sequence[str] | None = None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -51,6 +58,7 @@ class Wish:
             "prefix": self.prefix,
             "include": self.include,
             "exclude": self.exclude,
+            "readers": self.readers,
         }
 
 
@@ -63,6 +71,8 @@ def add(
     prune: Prune = False,
     yes: Yes = False,
     watch: Watch = False,
+    reader: Reader = None,
+    everybody: Everybody = False,
     wait: Annotated[bool, typer.Option(help="Return when everything is searchable.")] = True,
     json_wanted: Json = False,
 ) -> None:
@@ -74,7 +84,10 @@ def add(
 
     Example: trivium docs add handbook/ -c handbook
     """
-    wish = Wish(collection, prefix.strip("/"), include or (), exclude or (), prune, json_wanted)
+    if everybody and reader:
+        raise typer.BadParameter("name readers, or say --everybody", param_hint="--reader")
+    readers = () if everybody else reader
+    wish = Wish(collection, prefix.strip("/"), include or (), exclude or (), prune, json_wanted, readers)
     if watch:
         if len(paths) != 1 or not paths[0].is_dir():
             raise typer.BadParameter("--watch follows one folder", param_hint="paths")
@@ -108,19 +121,28 @@ def _brought(client: Trivium, paths: Sequence[Path], wish: Wish, *, wait: bool) 
 def _file(client: Trivium, path: Path, wish: Wish) -> FolderReport:
     name = f"{wish.prefix}/{path.name}" if wish.prefix else path.name
     try:
-        return FolderReport(stored=(_stored(client, path, name, wish.collection),))
+        return FolderReport(stored=(_stored(client, path, name, wish),))
     except InvalidRequestError as error:
         return FolderReport(refused=(RefusedFile(str(path), name, error.message),))
 
 
-def _stored(client: Trivium, file: Path, name: str, collection: str) -> Document:
+def _stored(client: Trivium, file: Path, name: str, wish: Wish) -> Document:
+    readers = _kept(client, name, wish.collection) if wish.readers is None else wish.readers
     try:
-        return client.docs.add(file, collection=collection, document=name)
+        return client.docs.add(file, collection=wish.collection, document=name, readers=readers)
     except NotFoundError as error:
         if error.reason != "COLLECTION_NOT_FOUND":
             raise
-    client.collections.create(collection, exist_ok=True)
-    return client.docs.add(file, collection=collection, document=name)
+    client.collections.create(wish.collection, exist_ok=True)
+    return client.docs.add(file, collection=wish.collection, document=name, readers=readers)
+
+
+def _kept(client: Trivium, name: str, collection: str) -> Sequence[str]:
+    """The readers of the document that there is: a new version opens it to nobody else."""
+    try:
+        return client.docs.get(name, collection=collection).readers
+    except NotFoundError:
+        return ()
 
 
 def _merged(reports: Iterable[FolderReport]) -> FolderReport:

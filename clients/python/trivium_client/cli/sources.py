@@ -1,6 +1,6 @@
 """`trivium docs source`: URLs and S3 prefixes that the server reads itself."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,6 +26,9 @@ def add(
     collection: Collection = "default",
     prune: Annotated[bool, typer.Option("--prune", help="Delete documents whose objects are gone.")] = False,
     refresh: Annotated[int, typer.Option(help="Read it again every so many seconds, at least 60; 0: never.")] = 0,
+    reader: Annotated[
+        list[str] | None, typer.Option(help="Id that may read what it brings; may be repeated. Without any: everybody.")
+    ] = None,
     wait: Annotated[bool, typer.Option(help="Return when it was read.")] = True,
     json_wanted: Json = False,
 ) -> None:
@@ -33,14 +36,20 @@ def add(
 
     Example: trivium docs source add s3://handbooks/ferries -c handbook
     """
+    options: dict[str, Any] = {
+        "collection": collection,
+        "prune": prune,
+        "refresh_seconds": refresh,
+        "readers": reader or (),
+    }
     with Trivium() as client:
         try:
-            source = client.sources.add(uri, collection=collection, prune=prune, refresh_seconds=refresh)
+            source = client.sources.add(uri, **options)
         except NotFoundError as error:
             if error.reason != "COLLECTION_NOT_FOUND":
                 raise
             client.collections.create(collection, exist_ok=True)
-            source = client.sources.add(uri, collection=collection, prune=prune, refresh_seconds=refresh)
+            source = client.sources.add(uri, **options)
         if wait:
             source = _waited(client, source.source)
     show_one(source, json_wanted=json_wanted)
