@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+# Registered with this one, which the settings name.
+pytest_plugins = ("tests.plugin_threads",)
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 
 
