@@ -11,13 +11,14 @@ from services.chassis import paging
 from services.chassis.errors import unimplemented
 from services.chassis.idempotency import key_for
 from services.chassis.interceptors.call import MethodPolicy
-from services.retriever import wire, wire_aggregate, wire_search, wire_sources
+from services.retriever import wire, wire_aggregate, wire_search, wire_sources, wire_tuning
 from services.retriever.documents.readers import WRITERS
 from services.retriever.verbs import Verbs
 
 _WRITES = (
     "CreateCollection", "UpdateCollection", "DeleteCollection", "PutDocument", "UploadDocument", "DeleteDocument",
     "IngestSource", "CancelSource", "DeleteSource", "Reembed", "CancelReembedding", "Reindex",
+    "Tune",
 )  # fmt: skip
 
 POLICIES = {name: MethodPolicy(roles=WRITERS) for name in _WRITES}
@@ -123,6 +124,12 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         question = wire_search.question(request, self._do.dense_weight)
         found = await self._do.search.search(wire.tenant(), question, wire_search.stated(request))
         return wire_search.found(found)
+
+    async def Tune(self, request: pb.TuneRequest, context: Any) -> AsyncIterator[pb.TuneResponse]:
+        asked = wire.tenant(), request.collection, wire_tuning.pairs(request), wire.viewer(())
+        async with aclosing(self._do.tuner.tune(*asked, apply=request.apply)) as steps:
+            async for step in steps:
+                yield wire_tuning.told(step)
 
     async def GetStatistics(self, request: pb.GetStatisticsRequest, context: Any) -> pb.GetStatisticsResponse:
         return wire.statistics(await self._do.collections.statistics(wire.tenant(), request.collection))

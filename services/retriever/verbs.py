@@ -46,6 +46,7 @@ from services.retriever.search.expansion import Expander
 from services.retriever.search.pages import Pages
 from services.retriever.search.reranking import Reranker
 from services.retriever.search.search import Search
+from services.retriever.search.trials import Tuner
 from services.retriever.sources.composition import open_sources
 from services.retriever.sources.sources import Sources
 from services.retriever.text.tokens import Tokens
@@ -61,6 +62,7 @@ class Verbs:
     removal: Removal
     watching: Watching
     search: Search
+    tuner: Tuner
     aggregates: Aggregates
     sources: Sources
     reembedding: Reembedding
@@ -108,23 +110,25 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
         builder = Builder(tools.index, runtime.blocking)
         reembedding = Reembedding(database, tools, ingestion, builder, now)
         await stack.enter_async_context(_running(runtime, reembedding.run(), "reembedding"))
+        search = Search(
+            database=database,
+            index=tools.index,
+            embeddings=tools.embeddings,
+            gates=tools.gates,
+            blocking=runtime.blocking,
+            depth=settings.search_depth,
+            pages=Pages(page_key, now, settings.pages_seconds),
+            reranker=Reranker(tools.embeddings, settings.rerank_weight, settings.rerank_seconds),
+            expander=Expander(generator, tools.embeddings, settings.expand_seconds),
+        )
         yield Verbs(
             collections=collections,
             documents=documents,
             intake=intake,
             removal=removal,
             watching=Watching(database, tools.changes),
-            search=Search(
-                database=database,
-                index=tools.index,
-                embeddings=tools.embeddings,
-                gates=tools.gates,
-                blocking=runtime.blocking,
-                depth=settings.search_depth,
-                pages=Pages(page_key, now, settings.pages_seconds),
-                reranker=Reranker(tools.embeddings, settings.rerank_weight, settings.rerank_seconds),
-                expander=Expander(generator, tools.embeddings, settings.expand_seconds),
-            ),
+            search=search,
+            tuner=Tuner(search, collections, documents, settings.dense_weight),
             aggregates=Aggregates(database, tools.index, tools.gates, runtime.blocking, Tokens()),
             sources=sources,
             reembedding=reembedding,

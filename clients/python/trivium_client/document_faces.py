@@ -100,6 +100,10 @@ class Documents:
         """Passages, best first."""
         return self._loop.run(self._inner.search(query, collections=collections, **options))
 
+    def tune(self, collection: str, pairs: Sequence[tuple[str, Sequence[str]]], **options: Any) -> nouns.TuningReport:
+        """Try ways to search on questions whose documents are known."""
+        return self._loop.run(self._inner.tune(collection, pairs, **options))
+
     def search_pages(
         self, query: str | Sequence[str], *, collections: Sequence[str], **options: Any
     ) -> Iterator[nouns.Hit]:

@@ -37,6 +37,35 @@ class Reembedding:
 
 
 @dataclass(frozen=True, slots=True)
+class TuningTrial:
+    """A way to search that was tried: means of nDCG@10, recall@10 and seconds a search, by documents.
+
+    `gain` is in nDCG@10 over what was taken before, `gain_low` to `gain_high` its 95 % interval; `note` says why it was
+    not measured, or in how many questions it had a part.
+    """
+
+    trial: str
+    search_settings: SearchSettings
+    ndcg: float
+    recall: float
+    gain: float
+    gain_low: float
+    gain_high: float
+    seconds: float
+    taken: bool
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class TuningReport:
+    """What tuning came to: every trial, the settings that the questions bear out, and whether the collection has them."""
+
+    trials: tuple[TuningTrial, ...]
+    search_settings: SearchSettings
+    applied: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Collection:
     """A set of documents that are searched together; `index` is embedded or weaviate."""
 

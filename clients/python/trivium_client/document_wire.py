@@ -54,6 +54,26 @@ def settings(message: retriever_pb2.SearchSettings) -> nouns.SearchSettings:
     )
 
 
+def tuning_report(message: retriever_pb2.TuningReport) -> nouns.TuningReport:
+    """From the wire."""
+    trials = (
+        nouns.TuningTrial(
+            trial=it.trial,
+            search_settings=settings(it.search_settings),
+            ndcg=it.ndcg,
+            recall=it.recall,
+            gain=it.gain,
+            gain_low=it.gain_low,
+            gain_high=it.gain_high,
+            seconds=it.seconds,
+            taken=it.taken,
+            note=it.note,
+        )
+        for it in message.trials
+    )
+    return nouns.TuningReport(tuple(trials), settings(message.search_settings), message.applied)
+
+
 def to_settings(settings: nouns.SearchSettings) -> retriever_pb2.SearchSettings:
     """To the wire.  Raises ValueError for a word that is none."""
     return retriever_pb2.SearchSettings(

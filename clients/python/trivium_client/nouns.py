@@ -13,6 +13,8 @@ from trivium_client.document_nouns import (
     Reembedding,
     SearchSettings,
     Span,
+    TuningReport,
+    TuningTrial,
 )
 from trivium_client.folder_nouns import FolderReport, RefusedFile
 from trivium_client.job_nouns import (
@@ -106,6 +108,8 @@ __all__ = [
     "Tally",
     "TierUsage",
     "TrainingSettings",
+    "TuningReport",
+    "TuningTrial",
     "Version",
     "VersionFile",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trivium.retriever.v1 import retriever_pb2 as pb
@@ -75,6 +75,29 @@ class Searching:
             request.expand_sections, request.section_characters = True, section_characters
         response = await self._transport.call("retriever", self._stub().Search, request)
         return [document_wire.hit(item) for item in response.hits]
+
+    async def tune(
+        self,
+        collection: str,
+        pairs: Sequence[tuple[str, Sequence[str]]],
+        *,
+        apply: bool = False,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> nouns.TuningReport:
+        """Try ways to search on 10 to 2,000 questions, each with the ids of the documents that answer it.
+
+        With `apply` the collection is searched from then on in the way that the questions bear out.  `progress` hears
+        (trial, questions asked, questions).  Raises NotFoundError for a document that is not there.
+        """
+        asked = [pb.TuningPair(question=question, documents=documents) for question, documents in pairs]
+        request = pb.TuneRequest(collection=collection, pairs=asked, apply=apply)
+        report = pb.TuningReport()
+        async for message in self._transport.stream("retriever", self._stub().Tune, request):
+            if message.WhichOneof("part") == "report":
+                report = message.report
+            elif progress is not None:
+                progress(message.progress.trial, message.progress.done, message.progress.total)
+        return document_wire.tuning_report(report)
 
     async def search_pages(
         self,

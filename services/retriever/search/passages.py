@@ -40,6 +40,19 @@ def materials(session: Session, tenant: str, chunks: Sequence[int]) -> dict[int,
     return found
 
 
+def documents(session: Session, tenant: str, chunks: Sequence[int]) -> dict[int, str]:
+    """By chunk the id of its document, for those that are served."""
+    found: dict[int, str] = {}
+    for first in range(0, len(chunks), _BATCH):
+        query = (
+            select(ChunkRow.chunk, DocumentRow.document)
+            .join(DocumentRow, DocumentRow.number == ChunkRow.document_number)
+            .where(ChunkRow.tenant == tenant, ChunkRow.chunk.in_(chunks[first : first + _BATCH]))
+        )
+        found.update((chunk, document) for chunk, document in session.execute(query))
+    return found
+
+
 def vectors(session: Session, tenant: str, chunks: Sequence[int]) -> dict[int, Vector]:
     """By chunk its vector, [dimensions] each."""
     found = {}

@@ -6,6 +6,7 @@ version's characters [start, end); vectors of two models are never compared.
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -171,6 +172,27 @@ class Search:
             each = await self.blocking(evidence.of_each, self.index, self.tokens, numbers, question.queries, own, texts)
         threshold = min(catalog.threshold(row) for row in rows)
         return answerable.judged(each, threshold)
+
+    async def raw(self, tenant: str, question: Question) -> tuple[arms.Lists, dict[int, str]]:
+        """The two lists of a question before fusion, over one collection, and the document of each chunk in them.
+
+        Raises as :meth:`search`.
+        """
+        _check(question)
+        plan = planned(question, everything(question), [])
+        while True:
+            rows = await self.database.read(
+                lambda session: [catalog.require(session, tenant, name) for name in question.collections]
+            )
+            sought = Sought(plan, await self._vectors(question, rows))
+            try:
+                async with self.gates.search([row.number for row in rows]):
+                    (lists,) = await self._lists([row.number for row in rows], sought, Stopwatch())
+                    chunks = list(lists.near.keys() | lists.sparse.keys())
+                    named = await self.database.read(partial(passages.documents, tenant=tenant, chunks=chunks))
+                    return lists, named
+            except _ModelMoved:
+                continue
 
     async def _expanded(self, numbers: list[int], sought: Sought, watch: Stopwatch) -> list[Expanded]:
         """What else to look for.  No gate is held while the generator writes, or ingestion would wait for it."""

@@ -5,23 +5,28 @@ a hybrid that loses to one of its own lists is worth nothing.
 """
 
 import math
+from collections.abc import Collection as AnyOf
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from services.retriever.search import fusion
 from services.retriever.search.question import Mode
 
-_CUT = 10
+CUT = 10
 _STEPS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """The two lists of one question, as ``arms`` gives them (``near`` filled up), and the chunks that answer it."""
+    """The two lists of one question, as ``arms`` gives them (``near`` filled up), and the chunks that answer it.
+
+    With ``documents``, the document of each chunk, a document stands where its best chunk does and ``gold`` are documents.
+    """
 
     near: Mapping[int, float]
     sparse: Mapping[int, float]
-    gold: frozenset[int]
+    gold: frozenset[int] | frozenset[str]
+    documents: Mapping[int, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +52,13 @@ def measured(examples: Sequence[Example], weight: float) -> Fit:
     return Fit(
         Mode.HYBRID,
         weight,
-        _mean([_ndcg(fusion.by_score(it.near, it.sparse, weight), it.gold) for it in examples]),
-        _mean([_ndcg(it.near, it.gold) for it in examples]),
-        _mean([_ndcg(it.sparse, it.gold) for it in examples]),
+        *(_mean(scores(examples, mode, weight)) for mode in (Mode.HYBRID, Mode.DENSE, Mode.SPARSE)),
     )
+
+
+def scores(examples: Sequence[Example], mode: Mode, weight: float) -> list[float]:
+    """nDCG@10 of each question."""
+    return [ndcg(_ranked(it, mode, weight), it.gold) for it in examples]
 
 
 def fitted(examples: Sequence[Example], default: float) -> Fit:
@@ -67,10 +75,22 @@ def fitted(examples: Sequence[Example], default: float) -> Fit:
     return replace(best, mode=mode, found=found)
 
 
-def _ndcg(scores: Mapping[int, float], gold: frozenset[int]) -> float:
-    ranked = fusion.ordered(scores)[:_CUT]
-    gained = math.fsum(1 / math.log2(place + 2) for place, hit in enumerate(ranked) if hit.chunk in gold)
-    ideal = math.fsum(1 / math.log2(place + 2) for place in range(min(len(gold), _CUT)))
+def _ranked(example: Example, mode: Mode, weight: float) -> list[int] | list[str]:
+    found = {
+        Mode.HYBRID: lambda: fusion.by_score(example.near, example.sparse, weight),
+        Mode.DENSE: lambda: dict(example.near),
+        Mode.SPARSE: lambda: dict(example.sparse),
+    }[mode]()
+    chunks = [hit.chunk for hit in fusion.ordered(found)]
+    if example.documents is None:
+        return chunks
+    return list(dict.fromkeys(example.documents[chunk] for chunk in chunks if chunk in example.documents))
+
+
+def ndcg(ranked: Sequence[object], gold: AnyOf[object]) -> float:
+    """nDCG@10 of things in order, each once, of which ``gold`` are right."""
+    gained = math.fsum(1 / math.log2(place + 2) for place, it in enumerate(ranked[:CUT]) if it in gold)
+    ideal = math.fsum(1 / math.log2(place + 2) for place in range(min(len(gold), CUT)))
     return gained / ideal if ideal else 0.0
 
 

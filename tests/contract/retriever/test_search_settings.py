@@ -100,3 +100,35 @@ def test_the_sdk_and_the_command_line_change_what_they_name(library):
             "salt",
             SearchSettings(dense_weight=0.7, rerank=True, hyde="weak"),
         )
+
+
+def test_a_collection_is_tuned_on_its_own_questions_from_the_command_line(alone, tmp_path):
+    reader = alone.newcomer()
+    for number in range(10):
+        reader.put(f"{number}.txt", f"Barrel {number} holds herring of the year {1900 + number}.")
+    reader.settled()
+    lines = [{"question": f"What is in barrel {number}?", "documents": [f"{number}.txt"]} for number in range(10)]
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text("\n".join(map(json.dumps, lines)))
+    environment = {
+        **os.environ,
+        "TRIVIUM_API_KEY": alone.stack.tenant_key(reader.tenant),
+        "TRIVIUM_RETRIEVER_ADDRESS": alone.process.address,
+    }
+
+    def tune(*options):
+        command = [*COMMAND[:-1], "tune", reader.collection, str(questions), *options]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+
+    ran = tune("--apply", "--json")
+    report = json.loads(ran.stdout)
+    trials = {it["trial"]: it for it in report["trials"]}
+    assert trials["default"]["taken"]
+    assert 0 < trials["default"]["ndcg"] <= 1
+    assert trials["default"]["seconds"] > 0
+    assert "generator" in trials["written passage always"]["note"]
+    assert report["applied"]
+    stored = reader.api.GetCollection(pb.GetCollectionRequest(collection=reader.collection)).collection.search_settings
+    assert stored.rerank == report["search_settings"]["rerank"]
+    questions.write_text('{"question": "What?"}')
+    assert "line 1" in tune().stderr

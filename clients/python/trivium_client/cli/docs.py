@@ -23,6 +23,7 @@ app.command(epilog=EPILOG)(counting.which)
 app.command(epilog=EPILOG)(tuning.settings)
 app.command(epilog=EPILOG)(rebuilding.reindex)
 app.command(epilog=EPILOG)(rebuilding.reembed)
+app.command(epilog=EPILOG)(tuning.tune)
 app.add_typer(sources.app, name="source")
 
 

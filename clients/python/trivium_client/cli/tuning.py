@@ -1,12 +1,15 @@
-"""`trivium docs settings`: how a collection is searched where a request does not say."""
+"""`trivium docs settings` and `trivium docs tune`: how a collection is searched where a request does not say."""
 
+import json
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from trivium_client import Trivium
-from trivium_client.cli.printing import Json, show_one
+from trivium_client.cli.printing import Json, as_json, bars, show, show_one
+from trivium_client.nouns import TuningTrial
 
 
 def settings(
@@ -34,3 +37,68 @@ def settings(
             wanted = replace(found.search_settings, **changes)
             found = client.collections.update(collection, search_settings=wanted, etag=found.etag)
     show_one({"collection": found.collection, **asdict(found.search_settings)}, json_wanted=json_wanted)
+
+
+def tune(
+    collection: Annotated[str, typer.Argument(help="Collection id.")],
+    questions: Annotated[
+        Path,
+        typer.Argument(
+            exists=True, dir_okay=False, help='JSON Lines: {"question": "...", "documents": ["leave.md"]}; 10 to 2,000.'
+        ),
+    ],
+    apply: Annotated[bool, typer.Option("--apply", help="Search the collection so from now on.")] = False,
+    json_wanted: Json = False,
+) -> None:
+    """Try ways to search on questions whose documents are known; one is taken where it is better beyond its interval.
+
+    Example: trivium docs tune handbook questions.jsonl --apply
+    """
+    pairs = [_pair(line, number) for number, line in enumerate(questions.read_text().splitlines(), 1) if line.strip()]
+    with Trivium() as client, bars() as progress:
+        task = progress.add_task("tuning", total=None)
+
+        def told(trial: str, done: int, total: int) -> None:
+            progress.update(task, description=trial, completed=done, total=total)
+
+        report = client.docs.tune(collection, pairs, apply=apply, progress=told)
+    if json_wanted:
+        typer.echo(as_json(report))
+        return
+    show([_row(trial) for trial in report.trials], _COLUMNS, json_wanted=False, empty="Nothing was tried.")
+    typer.echo(
+        f"{collection} is searched so now:" if report.applied else "These questions bear out (--apply stores it):"
+    )
+    show_one(asdict(report.search_settings), json_wanted=False)
+
+
+_COLUMNS = ("trial", "ndcg", "recall", "gain", "interval", "seconds", "taken", "note")
+
+
+def _row(trial: TuningTrial) -> dict[str, Any]:
+    if trial.note.startswith("not measured"):
+        return {"trial": trial.trial, "note": trial.note}
+    return {
+        "trial": trial.trial,
+        "ndcg": f"{trial.ndcg:.3f}",
+        "recall": f"{trial.recall:.3f}",
+        "gain": f"{trial.gain:+.3f}",
+        "interval": f"{trial.gain_low:+.3f} to {trial.gain_high:+.3f}",
+        "seconds": f"{trial.seconds:.3f}",
+        "taken": "yes" if trial.taken else "",
+        "note": trial.note,
+    }
+
+
+def _pair(line: str, number: int) -> tuple[str, list[str]]:
+    """One line of the file.  Raises typer.BadParameter that names it."""
+    try:
+        read = json.loads(line)
+        question, documents = read["question"], read.get("documents", read.get("document"))
+        documents = [documents] if isinstance(documents, str) else documents
+        if isinstance(question, str) and documents and all(isinstance(it, str) for it in documents):
+            return question, documents
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    problem = 'is not {"question": "...", "documents": ["..."]}'
+    raise typer.BadParameter(f"line {number} {problem}", param_hint="QUESTIONS")

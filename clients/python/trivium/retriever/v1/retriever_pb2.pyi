@@ -2301,6 +2301,224 @@ class SearchExpansion(_message.Message):
 Global___SearchExpansion: _TypeAlias = SearchExpansion  # noqa: Y015
 
 @_typing.final
+class TuningPair(_message.Message):
+    """A question and what answers it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUESTION_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    question: _builtins.str
+    """Required. The question."""
+    @_builtins.property
+    def documents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Required. Ids of the documents that answer it."""
+
+    def __init__(
+        self,
+        *,
+        question: _builtins.str = ...,
+        documents: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "question", b"question"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TuningPair: _TypeAlias = TuningPair  # noqa: Y015
+
+@_typing.final
+class TuneRequest(_message.Message):
+    """Asks which way to search answers these questions best."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    PAIRS_FIELD_NUMBER: _builtins.int
+    APPLY_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Required. Collection id."""
+    apply: _builtins.bool
+    """Store the settings that the report ends with."""
+    @_builtins.property
+    def pairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TuningPair]:
+        """Required. Questions with their documents, 10 to 2,000; under 50 only large differences show."""
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        pairs: _abc.Iterable[Global___TuningPair] | None = ...,
+        apply: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["apply", b"apply", "collection", b"collection", "pairs", b"pairs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TuneRequest: _TypeAlias = TuneRequest  # noqa: Y015
+
+@_typing.final
+class TuneResponse(_message.Message):
+    """How far tuning is, and what it came to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    REPORT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def progress(self) -> Global___TuningProgress:
+        """A trial goes on."""
+
+    @_builtins.property
+    def report(self) -> Global___TuningReport:
+        """All is measured; the last message."""
+
+    def __init__(
+        self,
+        *,
+        progress: Global___TuningProgress | None = ...,
+        report: Global___TuningReport | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["part", b"part", "progress", b"progress", "report", b"report"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["part", b"part", "progress", b"progress", "report", b"report"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["progress", "report"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___TuneResponse: _TypeAlias = TuneResponse  # noqa: Y015
+
+@_typing.final
+class TuningProgress(_message.Message):
+    """How far a trial is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRIAL_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    trial: _builtins.str
+    """What is tried."""
+    done: _builtins.int
+    """Questions that were asked."""
+    total: _builtins.int
+    """Questions that there are."""
+    def __init__(
+        self,
+        *,
+        trial: _builtins.str = ...,
+        done: _builtins.int = ...,
+        total: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "total", b"total", "trial", b"trial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TuningProgress: _TypeAlias = TuningProgress  # noqa: Y015
+
+@_typing.final
+class TuningTrial(_message.Message):
+    """A way that was tried."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRIAL_FIELD_NUMBER: _builtins.int
+    SEARCH_SETTINGS_FIELD_NUMBER: _builtins.int
+    NDCG_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
+    GAIN_FIELD_NUMBER: _builtins.int
+    GAIN_LOW_FIELD_NUMBER: _builtins.int
+    GAIN_HIGH_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    TAKEN_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    trial: _builtins.str
+    """What it adds to what was taken before."""
+    ndcg: _builtins.float
+    """Mean nDCG@10 by documents."""
+    recall: _builtins.float
+    """Mean part of the right documents among the first ten."""
+    gain: _builtins.float
+    """Mean difference in nDCG@10 to what was taken before. That of a fitted weight is measured on questions it was not
+    fitted on.
+    """
+    gain_low: _builtins.float
+    """Lower end of the difference's 95 % interval, by a paired bootstrap."""
+    gain_high: _builtins.float
+    """Upper end."""
+    seconds: _builtins.float
+    """Mean time of a search, in seconds."""
+    taken: _builtins.bool
+    """Whether it was taken."""
+    note: _builtins.str
+    """Why it was not measured, or in how many questions it had a part."""
+    @_builtins.property
+    def search_settings(self) -> Global___SearchSettings:
+        """All of its settings."""
+
+    def __init__(
+        self,
+        *,
+        trial: _builtins.str = ...,
+        search_settings: Global___SearchSettings | None = ...,
+        ndcg: _builtins.float = ...,
+        recall: _builtins.float = ...,
+        gain: _builtins.float = ...,
+        gain_low: _builtins.float = ...,
+        gain_high: _builtins.float = ...,
+        seconds: _builtins.float = ...,
+        taken: _builtins.bool = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["search_settings", b"search_settings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gain", b"gain", "gain_high", b"gain_high", "gain_low", b"gain_low", "ndcg", b"ndcg", "note", b"note", "recall", b"recall", "search_settings", b"search_settings", "seconds", b"seconds", "taken", b"taken", "trial", b"trial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TuningTrial: _TypeAlias = TuningTrial  # noqa: Y015
+
+@_typing.final
+class TuningReport(_message.Message):
+    """What tuning came to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRIALS_FIELD_NUMBER: _builtins.int
+    SEARCH_SETTINGS_FIELD_NUMBER: _builtins.int
+    APPLIED_FIELD_NUMBER: _builtins.int
+    applied: _builtins.bool
+    """Whether the collection has them now."""
+    @_builtins.property
+    def trials(self) -> _containers.RepeatedCompositeFieldContainer[Global___TuningTrial]:
+        """Every way in the order of the trials; the first is the deployment's default."""
+
+    @_builtins.property
+    def search_settings(self) -> Global___SearchSettings:
+        """The settings that the questions bear out."""
+
+    def __init__(
+        self,
+        *,
+        trials: _abc.Iterable[Global___TuningTrial] | None = ...,
+        search_settings: Global___SearchSettings | None = ...,
+        applied: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["search_settings", b"search_settings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "search_settings", b"search_settings", "trials", b"trials"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TuningReport: _TypeAlias = TuningReport  # noqa: Y015
+
+@_typing.final
 class GetStatisticsRequest(_message.Message):
     """Asks for counts."""
 

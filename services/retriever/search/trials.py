@@ -1,0 +1,287 @@
+"""Ways to search, tried on questions whose documents are known, and the best of them that the evidence bears.
+
+Invariant: a way is taken only when it is better than what was taken before beyond the 95 %
+interval of the difference; a weight is judged on questions that it was not fitted on.
+"""
+
+import math
+import time
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from services.chassis.errors import Failure
+from services.retriever.catalog import Collections
+from services.retriever.documents.documents import Documents
+from services.retriever.documents.readers import Viewer
+from services.retriever.generation import Generator, Turn, Writer, Written
+from services.retriever.search import tuning
+from services.retriever.search.question import Fusion, Mode, Question
+from services.retriever.search.search import Search
+from services.retriever.search.settings import Hyde, SearchSettings, Stated
+from services.retriever.search.tuning import Example
+
+_TOP_K = 50
+_RERANK_DEPTH = 40
+_DRAWS = 5000
+# What a text is waited for that decides whether its way is worth storing.
+_EXPAND_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A question and the documents that answer it."""
+
+    question: str
+    documents: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Of each question nDCG@10 and recall@10 by documents, and the mean seconds of a search."""
+
+    ndcg: tuple[float, ...]
+    recall: tuple[float, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A way that was tried: its means, and its gain in nDCG@10 over what was taken before with its 95 % interval.
+
+    ``note`` says why it was not measured, or on how few questions it had a part.
+    """
+
+    name: str
+    settings: SearchSettings
+    ndcg: float = 0.0
+    recall: float = 0.0
+    gain: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+    seconds: float = 0.0
+    taken: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How far the trial of this name is, in questions."""
+
+    name: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """All trials, the settings that the evidence bears, and whether the collection has them now."""
+
+    trials: tuple[Trial, ...]
+    settings: SearchSettings
+    applied: bool
+
+
+@dataclass(slots=True)
+class Remembering:
+    """Implements :class:`Generator`: what was written once is not written again; ``saved_seconds`` is what that saves."""
+
+    inner: Generator
+    saved_seconds: float = 0.0
+    _known: dict[tuple[object, ...], tuple[Written, float]] = field(default_factory=dict)
+
+    def require(self) -> None:
+        """As the Protocol says."""
+        self.inner.require()
+
+    async def writer(self) -> Writer:
+        """As the Protocol says."""
+        return await self.inner.writer()
+
+    async def tokens(self, turns: Sequence[Turn]) -> int:
+        """As the Protocol says."""
+        return await self.inner.tokens(turns)
+
+    async def complete(self, turns: Sequence[Turn], max_tokens: int, seed: int = 0) -> Written:
+        """As the Protocol says."""
+        key = (*turns, max_tokens, seed)
+        if key in self._known:
+            written, seconds = self._known[key]
+            self.saved_seconds += seconds
+            return written
+        began = time.perf_counter()
+        written = await self.inner.complete(turns, max_tokens, seed)
+        self._known[key] = written, time.perf_counter() - began
+        return written
+
+
+@dataclass(frozen=True, slots=True)
+class Tuner:
+    """The verb."""
+
+    search: Search
+    collections: Collections
+    documents: Documents
+    dense_weight: float
+
+    async def tune(
+        self, tenant: str, collection: str, pairs: Sequence[Pair], viewer: Viewer, *, apply: bool
+    ) -> AsyncGenerator[Step | Verdict]:
+        """Try every way in turn, each on top of what was taken before; the verdict comes last.
+
+        With ``apply`` the collection gets its settings: the best that are better beyond the interval, else the simplest.
+        Raises COLLECTION_NOT_FOUND, DOCUMENT_NOT_FOUND, QUESTION_EMPTY, PEER_UNAVAILABLE.
+        """
+        await self.collections.get(tenant, collection)
+        for document in sorted({document for pair in pairs for document in pair.documents}):
+            await self.documents.get(tenant, collection, document, viewer)
+        generator = Remembering(self.search.expander.generator)
+        expander = replace(self.search.expander, generator=generator, most_seconds=_EXPAND_SECONDS)
+        run = Run(
+            replace(self.search, expander=expander), generator, tenant, collection, pairs, viewer, self.dense_weight
+        )
+        async for step in run.trials():
+            yield step
+        wanted = run.settings
+        if apply:
+            await self.collections.update(tenant, collection, None, wanted, None, "")
+        yield Verdict(tuple(run.done), wanted, apply)
+
+
+@dataclass(slots=True)
+class Run:
+    """One tuning: what was tried, and what was taken so far."""
+
+    search: Search
+    generator: Remembering
+    tenant: str
+    collection: str
+    pairs: Sequence[Pair]
+    viewer: Viewer
+    dense_weight: float
+    settings: SearchSettings = field(default_factory=SearchSettings)
+    done: list[Trial] = field(default_factory=list)
+    _best: Measured | None = None
+    _note: str = ""
+
+    async def trials(self) -> AsyncGenerator[Step]:
+        """Everything, in the order of what it costs; the default first."""
+        simplest = SearchSettings()
+        for name, settings in (
+            ("default", simplest),
+            ("keywords alone", replace(simplest, mode=Mode.SPARSE)),
+            ("vectors alone", replace(simplest, mode=Mode.DENSE)),
+        ):
+            async for step in self._try(name, settings):
+                yield step
+        async for step in self._fit():
+            yield step
+        async for step in self._try("reranking", replace(self.settings, rerank=True)):
+            yield step
+        for name, changes in (
+            ("written passage where weak", {"hyde": Hyde.WEAK}),
+            ("written passage always", {"hyde": Hyde.ALWAYS}),
+            ("question broken up", {"decompose": True}),
+        ):
+            settings = replace(self.settings, **changes)
+            if (problem := await self._no_writer()) is not None:
+                self.done.append(Trial(name, settings, note=f"not measured: {problem}"))
+                continue
+            async for step in self._try(name, settings):
+                yield step
+
+    async def _no_writer(self) -> str | None:
+        try:
+            await self.generator.writer()
+        except Failure as failure:
+            return failure.sentence
+        return None
+
+    async def _try(self, name: str, settings: SearchSettings, judged: Sequence[float] = ()) -> AsyncGenerator[Step]:
+        """Measure, and take it where it is better beyond the interval.
+
+        ``judged`` are scores to judge it by, where those of the search itself would flatter it.
+        """
+        ndcg, recall, spent, expanded = [], [], 0.0, 0
+        for number, pair in enumerate(self.pairs):
+            yield Step(name, number, len(self.pairs))
+            self.generator.saved_seconds = 0.0
+            began = time.perf_counter()
+            found = await self.search.search(self.tenant, self._question(pair), _stated(settings, self.dense_weight))
+            spent += time.perf_counter() - began + self.generator.saved_seconds
+            expanded += any(it.applied for it in found.expansions)
+            ranked = list(dict.fromkeys(hit.passage.document for hit in found.hits))
+            ndcg.append(tuning.ndcg(ranked, pair.documents))
+            recall.append(len(pair.documents.intersection(ranked[: tuning.CUT])) / len(pair.documents))
+        yield Step(name, len(self.pairs), len(self.pairs))
+        measured = Measured(tuple(ndcg), tuple(recall), spent / len(self.pairs))
+        note = f"had a part in {expanded} of {len(self.pairs)} questions" if settings.generates else ""
+        self._judge(name, settings, measured, tuple(judged) or measured.ndcg, note)
+
+    def _judge(
+        self, name: str, settings: SearchSettings, measured: Measured, scores: Sequence[float], note: str
+    ) -> None:
+        gain, low, high = (0.0, 0.0, 0.0) if self._best is None else paired(scores, self._best.ndcg)
+        taken = self._best is None or low > 0
+        means = mean(measured.ndcg), mean(measured.recall)
+        self.done.append(Trial(name, settings, *means, gain, low, high, measured.seconds, taken, note))
+        if taken:
+            self.settings, self._best = settings, measured
+
+    async def _fit(self) -> AsyncGenerator[Step]:
+        """The weight of vectors: fitted on one half of the questions and judged on the other, both ways."""
+        examples = []
+        for number, pair in enumerate(self.pairs):
+            yield Step("fitting the weight", number, len(self.pairs))
+            examples.append(await self._example(pair))
+        halves = examples[::2], examples[1::2]
+        judged: list[float] = [0.0] * len(examples)
+        for first, (here, there) in enumerate((halves, halves[::-1])):
+            fit = tuning.fitted(there, self.dense_weight)
+            judged[first::2] = tuning.scores(here, fit.mode, fit.weight)
+        whole = tuning.fitted(examples, self.dense_weight)
+        simplest = SearchSettings()
+        settings = (
+            replace(simplest, dense_weight=whole.weight)
+            if whole.mode is Mode.HYBRID
+            else replace(simplest, mode=whole.mode)
+        )
+        name = f"weight {whole.weight:.2f}" if whole.mode is Mode.HYBRID else f"fitted: {whole.mode.value} alone"
+        async for step in self._try(name, settings, judged):
+            yield step
+
+    async def _example(self, pair: Pair) -> Example:
+        lists, documents = await self.search.raw(self.tenant, self._question(pair))
+        return Example(lists.near, lists.sparse, frozenset(pair.documents), documents)
+
+    def _question(self, pair: Pair) -> Question:
+        weight = self.dense_weight
+        return Question(
+            (self.collection,), (pair.question,), _TOP_K, Mode.HYBRID, Fusion.SCORE, weight, {}, (), self.viewer
+        )
+
+
+def _stated(settings: SearchSettings, dense_weight: float) -> Stated:
+    """All of it, so that what the collection has stored has no part."""
+    return Stated(
+        mode=settings.mode or Mode.HYBRID,
+        dense_weight=dense_weight if settings.dense_weight is None else settings.dense_weight,
+        rerank=settings.rerank,
+        rerank_depth=_RERANK_DEPTH,
+        hyde=settings.hyde,
+        decompose=settings.decompose,
+    )
+
+
+def paired(scores: Sequence[float], others: Sequence[float]) -> tuple[float, float, float]:
+    """The mean of the differences and its 95 % interval by the paired bootstrap, the same for the same scores."""
+    differences = np.asarray(scores) - np.asarray(others)
+    draws = np.random.default_rng(0).integers(len(differences), size=(_DRAWS, len(differences)))
+    low, high = np.quantile(differences[draws].mean(axis=1), (0.025, 0.975))
+    return float(differences.mean()), float(low), float(high)
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean of at least one value."""
+    return math.fsum(values) / len(values)
