@@ -1,6 +1,6 @@
 """What a reader of a format raises: what is wrong with the document, and what to do.
 
-It knows no service and survives pickling, because it crosses from the child process.
+It knows no service, because it is raised in the child process that reads.
 """
 
 

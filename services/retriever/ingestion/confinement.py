@@ -1,6 +1,7 @@
 """A process that reads what nobody vouches for gives up, for good, what reading does not need.
 
-By a filter in the kernel: no network, no other programs, no writing, renaming or deleting of files.  Where the filter
+By a filter in the kernel: no network, no other programs or processes, no writing, renaming or deleting of files; so
+when it is ended, all that it did has ended.  Where the filter
 cannot be had (another machine type, a kernel without it) the resource limits of the child remain.
 """
 
@@ -16,6 +17,10 @@ _SECCOMP_MODE_FILTER = 2
 _ALLOW = 0x7FFF0000
 _REFUSE = 0x00050000 | errno.EPERM
 _KILL = 0x80000000
+# The C library then starts a thread by the older call, whose flags a filter can read.
+_UNKNOWN = 0x00050000 | errno.ENOSYS
+_CLONE3 = 435
+_CLONE_THREAD = 0x00010000
 # Operations of the kernel's packet filter: load a word, jump if equal, if any bit is set, if at least; return.
 _LOAD, _EQUAL, _ANY_BIT, _AT_LEAST, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x06
 _NUMBER_AT, _ARCHITECTURE_AT, _ARGUMENTS_AT = 0, 4, 16
@@ -29,9 +34,11 @@ _WRITES = (
 class _Machine:
     """System call numbers of a kind of machine, from the kernel's own tables."""
 
-    def __init__(self, audit: int, refused: tuple[int, ...], opening: dict[int, int]) -> None:
+    def __init__(self, audit: int, refused: tuple[int, ...], opening: dict[int, int], clone: int) -> None:
         self.audit = audit
         self.refused = refused
+        # The call that starts a thread or, without its flag, a process.
+        self.clone = clone
         # By the call that opens a file: which of its arguments holds the flags.
         self.opening = opening
 
@@ -40,18 +47,20 @@ _MACHINES = {
     # socket, connect, sendto, sendmsg, bind, listen, socketpair, execve, rename, mkdir, rmdir, creat, link, unlink,
     # symlink, chmod, chown, truncate, ptrace, mknod, mount, unlinkat, renameat, linkat, symlinkat, mknodat, mkdirat,
     # fchmodat, fchownat, renameat2, execveat, process_vm_writev, io_uring_setup, pidfd_getfd, openat2, bpf, userfaultfd,
-    # unshare, setns, keyctl, kexec_load
+    # unshare, setns, keyctl, kexec_load, fork, vfork
     "x86_64": _Machine(
         0xC000003E,
         (41, 42, 44, 46, 49, 50, 53, 59, 82, 83, 84, 85, 86, 87, 88, 90, 92, 76, 101, 133, 165, 263, 264, 265, 266, 259,
-         258, 268, 260, 316, 322, 311, 425, 438, 437, 321, 323, 272, 308, 250, 246),
+         258, 268, 260, 316, 322, 311, 425, 438, 437, 321, 323, 272, 308, 250, 246, 57, 58),
         {2: 1, 257: 2},
+        56,
     ),
     "aarch64": _Machine(
         0xC00000B7,
         (198, 203, 206, 211, 200, 201, 199, 221, 117, 33, 40, 35, 38, 37, 36, 34, 53, 54, 45, 276, 281, 271, 425, 438,
          437, 280, 282, 97, 268, 219, 104),
         {56: 2},
+        220,
     ),
 }  # fmt: skip
 
@@ -95,6 +104,14 @@ def _instructions(machine: _Machine) -> list[bytes]:
             _step(_RETURN, _REFUSE),
             _step(_RETURN, _ALLOW),
         ]
+    code += [
+        _step(_EQUAL, _CLONE3, 0, 1),
+        _step(_RETURN, _UNKNOWN),
+        _step(_EQUAL, machine.clone, 0, 3),
+        _step(_LOAD, _ARGUMENTS_AT),
+        _step(_ANY_BIT, _CLONE_THREAD, 1, 0),
+        _step(_RETURN, _REFUSE),
+    ]
     return [*code, _step(_RETURN, _ALLOW)]
 
 

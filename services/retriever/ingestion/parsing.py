@@ -1,33 +1,28 @@
 """The leaf that reads and splits: in a child process with limits, because nobody vouches for a document.
 
-Invariant: whatever a document does to the child (time, memory, a crash), this process goes on, and the document alone
-fails, with a sentence that says so.
+Invariant: whatever a document does to the child (time, memory, a crash, taking it over), this process goes on, runs
+nothing that comes from there, and the document alone fails, with a sentence that says so.
 """
 
 import asyncio
-import math
-import multiprocessing
+import json
 import os
-import resource
 import signal
 import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing.process import BaseProcess
-from typing import Protocol, TypeVar
+from typing import Any, Protocol
 
 from services.chassis.errors import Failure, Reason
-from services.chassis.processes import die_with_parent
-from services.retriever.formats.convert import Raw, convert
+from services.retriever.formats.convert import Raw
 from services.retriever.formats.unreadable import Unreadable
 from services.retriever.formats.writer import Converted
-from services.retriever.ingestion.confinement import confine
-from services.retriever.text.blocks import Outline, outline
-
-T = TypeVar("T")
+from services.retriever.ingestion import answers
+from services.retriever.ingestion.answers import Answer, Kind, NotAsked, Rubbish
+from services.retriever.ingestion.reading import REQUEST
+from services.retriever.text.blocks import Outline
 
 
 class Parser(Protocol):
@@ -42,8 +37,13 @@ class Parser(Protocol):
 
 # A child that neither ends nor uses its time is stopped all the same.
 _WALL_FACTOR = 20
-# Of processor time, after which a library that never comes back to Python is killed.
-_GRACE_SECONDS = 2
+# A library that leaks does so for a while only.
+_MOST_DOCUMENTS = 1000
+# Its program: this process' paths, and of its environment nothing that is secret.
+_PROGRAM = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {module} import serve; serve({memory}, {parent})"
+)
+_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "TZ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,73 +54,134 @@ class Limits:
     memory_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is asked of the child.  ``text`` is what ``content`` says, where that is ours already."""
+
+    description: dict[str, Any]
+    content: bytes
+    most_characters: int
+    text: str | None = None
+
+
 @dataclass(slots=True)
 class ChildParser:
-    """Works in one child process, which is replaced when a document breaks it."""
+    """Works in one child process, which is replaced when a document breaks it.  ``module`` holds what it serves."""
 
     limits: Limits
-    _pool: ProcessPoolExecutor | None = None
+    module: str = "services.retriever.ingestion.reading"
+    _child: Process | None = None
+    _documents: int = 0
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def outline(self, name: str, text: str, *, markdown: bool) -> Outline:
         """As the Protocol says."""
-        return await self._do(lambda problem: _unparsed(name, problem), _parse, text, markdown)
+        described = {"outline": True, "markdown": markdown}
+        request = _Request(described, await asyncio.to_thread(text.encode), len(text), text)
+        try:
+            return (await self._do(lambda problem: _unparsed(name, problem), request)).outline
+        except Unreadable as error:
+            raise _unparsed(name, error.problem) from None
 
     async def convert(self, name: str, raw: Raw) -> Converted:
         """As the Protocol says."""
+        described = {
+            "outline": False,
+            "media_type": raw.media_type,
+            "charset": raw.charset,
+            "most_characters": raw.most_characters,
+        }
 
         def failed(problem: str) -> Failure:
             return _unreadable(name, Unreadable(problem, "Split it, or send its text."))
 
         try:
-            return await self._do(failed, convert, raw)
+            return await self._do(failed, _Request(described, raw.content, raw.most_characters))
         except Unreadable as error:
             raise _unreadable(name, error) from None
 
-    async def _do(self, failed: Callable[[str], Failure], work: Callable[..., T], *arguments: object) -> T:
-        """``work(*arguments)`` in the child; ``failed`` makes a failure of what went wrong with it."""
+    async def _do(self, failed: Callable[[str], Failure], request: _Request) -> Converted:
+        """What the child makes of it; ``failed`` makes a failure of what went wrong with it."""
+        out_of_time = f"it took more than {self.limits.seconds:g} s of processor time"
+        out_of_memory = f"it took more than {self.limits.memory_bytes} bytes of memory, or crashed"
         async with self._turn:
-            pool = self._pool or self._start()
-            working = asyncio.get_running_loop().run_in_executor(pool, _timed, self.limits.seconds, work, *arguments)
-            out_of_time = f"it took more than {self.limits.seconds:g} s of processor time"
             try:
                 async with asyncio.timeout(self.limits.seconds * _WALL_FACTOR):
-                    return await working
+                    answer = await self._answered(request)
+                if answer.kind is Kind.OUT_OF_TIME:
+                    raise TimeoutError
+                if answer.kind is Kind.OUT_OF_MEMORY:
+                    raise MemoryError
+                return await asyncio.to_thread(answers.converted, answer, request.text, request.most_characters)
             except TimeoutError:
                 await self.stop()
                 raise failed(out_of_time) from None
-            except (BrokenProcessPool, MemoryError, RecursionError):
-                children = await self.stop()
-                if any(child.exitcode == -signal.SIGPROF for child in children):
-                    raise failed(out_of_time) from None
-                raise failed(f"it took more than {self.limits.memory_bytes} bytes of memory, or crashed") from None
+            except (MemoryError, EOFError, ConnectionError):
+                ended = await self.stop()
+                raise failed(out_of_time if ended == -signal.SIGPROF else out_of_memory) from None
+            except Rubbish:
+                await self.stop()
+                raise failed("reading it ended in an answer that no reader gives") from None
             except asyncio.CancelledError:
                 await self.stop()
                 raise
 
-    async def stop(self) -> list[BaseProcess]:
-        """End the child, whatever it does; what it was."""
-        pool, self._pool = self._pool, None
-        if pool is None:
-            return []
-        # The pool has no public way to end a child that is busy; without this it would be waited for.
-        children = list((getattr(pool, "_processes", None) or {}).values())
-        for child in children:
-            child.kill()
-        await asyncio.to_thread(pool.shutdown, wait=True, cancel_futures=True)
-        return children
+    async def _answered(self, request: _Request) -> Answer:
+        """The answer of a child that no former document has left another one in.  Raises as :meth:`_asked`."""
+        try:
+            return await self._asked(request)
+        except NotAsked:
+            await self.stop()
+        try:
+            return await self._asked(request)
+        except NotAsked as error:
+            raise Rubbish from error
 
-    def _start(self) -> ProcessPoolExecutor:
-        self._pool = ProcessPoolExecutor(
-            max_workers=1,
-            # Forking a process that runs gRPC's threads is not safe.
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_limit,
-            initargs=(self.limits.memory_bytes, os.getpid()),
-            # A library that leaks does so for a while only.
-            max_tasks_per_child=1000,
+    async def _asked(self, request: _Request) -> Answer:
+        """The child's answer.  Raises Rubbish, NotAsked, and EOFError or ConnectionError where it died."""
+        child = self._child or await self._start()
+        assert child.stdin is not None
+        assert child.stdout is not None
+        description = json.dumps({**request.description, "seconds": self.limits.seconds}).encode()
+        token = os.urandom(16)
+        child.stdin.write(REQUEST.pack(token, len(description), len(request.content)) + description)
+        child.stdin.write(request.content)
+        await child.stdin.drain()
+        if await child.stdout.readexactly(len(token)) != token:
+            raise NotAsked
+        header = await child.stdout.readexactly(answers.HEADER.size)
+        kind, lengths = answers.lengths(header, request.most_characters)
+        text, heads, places = [await child.stdout.readexactly(length) for length in lengths]
+        self._documents += 1
+        if self._documents >= _MOST_DOCUMENTS:
+            await self.stop()
+        return Answer(Kind(kind), text, heads, places)
+
+    async def stop(self) -> int | None:
+        """End the child, whatever it does; how it had ended, None where there was none."""
+        child, self._child, self._documents = self._child, None, 0
+        if child is None:
+            return None
+        with suppress(ProcessLookupError):
+            child.kill()
+        # With what it still had to say, for as long as nobody reads that it counts as running.
+        await child.communicate()
+        return child.returncode
+
+    async def _start(self) -> Process:
+        program = _PROGRAM.format(module=self.module, memory=self.limits.memory_bytes, parent=os.getpid())
+        self._child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            program,
+            json.dumps(sys.path),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=DEVNULL,
+            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+            limit=1024 * 1024,
         )
-        return self._pool
+        return self._child
 
 
 @asynccontextmanager
@@ -131,40 +192,6 @@ async def opened(limits: Limits) -> AsyncIterator[ChildParser]:
         yield parser
     finally:
         await parser.stop()
-
-
-def _limit(memory_bytes: int, parent: int) -> None:
-    die_with_parent(parent)
-    sys.dont_write_bytecode = True
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.nice(5)
-    confine()
-
-
-def _timed(seconds: float, work: Callable[..., T], *arguments: object) -> T:
-    """Processor time is limited, not wall time: a busy machine must not fail a document."""
-    signal.signal(signal.SIGXCPU, _out_of_time)
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    soft = math.ceil(used.ru_utime + used.ru_stime + seconds)
-    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
-    # A library that never comes back to Python sees no handler: this signal has none, and kills.
-    signal.setitimer(signal.ITIMER_PROF, seconds + _GRACE_SECONDS)
-    try:
-        return work(*arguments)
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        resource.setrlimit(resource.RLIMIT_CPU, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-
-
-def _parse(text: str, markdown: bool) -> Outline:
-    return outline(text, markdown=markdown)
-
-
-def _out_of_time(*_: object) -> None:
-    raise TimeoutError
 
 
 def _unparsed(name: str, problem: str) -> Failure:

@@ -11,7 +11,9 @@ ROOMY = parsing.Limits(seconds=60, memory_bytes=1024**3)
 
 
 def children():
-    return [child.pid for child in psutil.Process(os.getpid()).children() if "spawn_main" in " ".join(child.cmdline())]
+    return [
+        child.pid for child in psutil.Process(os.getpid()).children() if "import serve" in " ".join(child.cmdline())
+    ]
 
 
 async def test_a_text_comes_back_as_blocks_and_the_child_ends_with_the_block():

@@ -18,7 +18,7 @@ MEGABYTE = 1024**2
 
 
 def children():
-    return [it for it in psutil.Process(os.getpid()).children() if "spawn_main" in " ".join(it.cmdline())]
+    return [it for it in psutil.Process(os.getpid()).children() if "import serve" in " ".join(it.cmdline())]
 
 
 def at_work():
