@@ -51,7 +51,7 @@ class RetrieverSettings(ServiceSettings):
     expand_seconds: float = Field(default=8.0, gt=0)
     # How long the pages of a search can be asked for.
     pages_seconds: float = Field(default=600.0, gt=0)
-    dense_weight: float = Field(default=0.55, ge=0, le=1)
+    dense_weight: float = Field(default=0.6, ge=0, le=1)
     # Hosts that URLs are fetched from, as globs with commas between; `public` opens every one with public addresses
     # only.  Empty fetches nothing.
     source_hosts: str = ""

@@ -43,6 +43,7 @@ from services.retriever.peers import RemoteEmbeddings
 from services.retriever.peers_generator import RemoteGenerator
 from services.retriever.reembedding.reembedding import Reembedding
 from services.retriever.search.expansion import Expander
+from services.retriever.search.looking import Looking
 from services.retriever.search.pages import Pages
 from services.retriever.search.reranking import Reranker
 from services.retriever.search.search import Search
@@ -112,11 +113,9 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
         await stack.enter_async_context(_running(runtime, reembedding.run(), "reembedding"))
         search = Search(
             database=database,
-            index=tools.index,
             embeddings=tools.embeddings,
             gates=tools.gates,
-            blocking=runtime.blocking,
-            depth=settings.search_depth,
+            looking=Looking(database, tools.index, runtime.blocking, settings.search_depth),
             pages=Pages(page_key, now, settings.pages_seconds),
             reranker=Reranker(tools.embeddings, settings.rerank_weight, settings.rerank_seconds),
             expander=Expander(generator, tools.embeddings, settings.expand_seconds),

@@ -62,6 +62,7 @@ def question(request: pb.SearchRequest, dense_weight: float) -> Question:
         shape=_shape(request),
         paging=Paging(request.page_size, request.page_token, _asked(request)),
         explain=request.explain,
+        feedback=request.feedback if request.HasField("feedback") else True,
     )
 
 

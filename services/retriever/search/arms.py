@@ -11,18 +11,41 @@ from services.retriever.index.index import Index, Vector
 from services.retriever.search.stopwatch import Stopwatch
 from services.retriever.text.keywords import words
 
+# Of the first look's order, so many stay where they are.
+KEPT = 2
+
+
+@dataclass(slots=True)
+class Again:
+    """What a second look found: how near chunks are to the widened vector, and which hold words of the first's best.
+
+    ``kept`` are the chunks that stay first, whatever it found.
+    """
+
+    near: dict[int, float] = field(default_factory=dict)
+    sparse: dict[int, float] = field(default_factory=dict)
+    kept: tuple[int, ...] = ()
+
 
 @dataclass(slots=True)
 class Lists:
     """What the arms found for one query, over all collections: ``near`` is ``dense`` filled up for fusion.
 
-    ``weight`` is 1 for a query, less for what was expanded from one.
+    ``weight`` is 1 for a query, less for what was expanded from one; ``documents`` has the document of each chunk, as far
+    as fusion wants to know them.
     """
 
     dense: dict[int, float] = field(default_factory=dict)
     near: dict[int, float] = field(default_factory=dict)
     sparse: dict[int, float] = field(default_factory=dict)
     weight: float = 1.0
+    documents: dict[int, int] = field(default_factory=dict)
+    again: Again | None = None
+
+    def chunks(self) -> set[int]:
+        """All that was found."""
+        found = {*self.near, *self.sparse}
+        return found if self.again is None else found.union(self.again.near, self.again.sparse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +55,15 @@ class Sought:
     allowed: Mapping[int, Collection[int] | None]
     depth: int
     keywords: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is looked for a second time: words, and a vector of shape [dimensions]."""
+
+    words: tuple[str, ...]
+    vector: Vector
+    kept: tuple[int, ...]
 
 
 def look(
@@ -54,6 +86,19 @@ def look(
                     _near(index, number, vector, matching, lists, only, sought.depth)
         found.append(lists)
     return found
+
+
+def look_again(index: Index, lists: Lists, wanted: Wanted, sought: Sought) -> None:
+    """Both arms over every collection once more, into ``lists.again``.  Blocks."""
+    again = Again(kept=wanted.kept)
+    for number, only in sought.allowed.items():
+        if wanted.words:
+            again.sparse.update(index.keyword(number, wanted.words, sought.depth, only))
+        again.near.update(index.nearest(number, wanted.vector, sought.depth, only))
+    known = {*lists.near, *lists.sparse, *again.sparse}.difference(again.near)
+    for number in sought.allowed:
+        again.near.update(index.similarities(number, wanted.vector, known))
+    lists.again = again
 
 
 def _near(

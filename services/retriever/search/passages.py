@@ -40,6 +40,16 @@ def materials(session: Session, tenant: str, chunks: Sequence[int]) -> dict[int,
     return found
 
 
+def document_numbers(session: Session, tenant: str, chunks: Sequence[int]) -> dict[int, int]:
+    """By chunk its document's number, for those that are served."""
+    found: dict[int, int] = {}
+    for first in range(0, len(chunks), _BATCH):
+        columns = ChunkRow.chunk, ChunkRow.document_number
+        query = select(*columns).where(ChunkRow.tenant == tenant, ChunkRow.chunk.in_(chunks[first : first + _BATCH]))
+        found.update((chunk, number) for chunk, number in session.execute(query))
+    return found
+
+
 def documents(session: Session, tenant: str, chunks: Sequence[int]) -> dict[int, str]:
     """By chunk the id of its document, for those that are served."""
     found: dict[int, str] = {}

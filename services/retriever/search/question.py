@@ -74,6 +74,8 @@ class Question:
     shape: Shape = field(default_factory=Shape)
     paging: Paging = field(default_factory=Paging)
     explain: bool = False
+    # Whether what is found first widens the question for a second look; where scores of both arms are fused.
+    feedback: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,20 +4,16 @@ Invariants: every hit is of a serving version that the viewer may read; its text
 version's characters [start, end); vectors of two models are never compared.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
 from services.retriever import catalog
 from services.retriever.index.gates import Gates
-from services.retriever.index.index import Index, Vector
 from services.retriever.ingestion.embeddings import Embeddings
 from services.retriever.ingestion.publishing import model_changed
 from services.retriever.search import (
@@ -32,75 +28,27 @@ from services.retriever.search import (
     shaping,
 )
 from services.retriever.search.answerable import Answerability
-from services.retriever.search.expansion import Expanded, Expander, Extra
+from services.retriever.search.expansion import Expanded, Expander
+from services.retriever.search.looking import Looking, ModelMoved, QuestionVectors, Sought
 from services.retriever.search.pages import Pages
 from services.retriever.search.question import Found, Hit, Mode, Place, Question, Ranked
 from services.retriever.search.reranking import Reranker, Scores
-from services.retriever.search.settings import Hyde, Plan, SearchSettings, Stated, everything, planned
+from services.retriever.search.settings import Hyde, SearchSettings, Stated, everything, planned
 from services.retriever.search.stopwatch import Stopwatch
 from services.retriever.store import CollectionRow
-from services.retriever.text.tokens import Tokens
-
-# Looked further by so much where passages may fall together, up to this.
-_FURTHER = 4
-_DEEPEST = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class QuestionVectors:
-    """A vector a query, [dimensions] each, and the model that they are of."""
-
-    digest: str
-    each: list[Vector]
-
-
-@dataclass(frozen=True, slots=True)
-class Sought:
-    """What is looked for: a question with its vectors, None where only keywords are, and what it was expanded to."""
-
-    plan: Plan
-    vectors: QuestionVectors | None
-    extras: tuple[Extra, ...] = ()
-
-    @property
-    def question(self) -> Question:
-        """The question as it is searched."""
-        return self.plan.question
-
-    @property
-    def queries(self) -> list[str]:
-        """What keywords are taken from, the queries first."""
-        return [*self.question.queries, *(extra.words for extra in self.extras)]
-
-    @property
-    def each(self) -> list[Vector | None] | None:
-        """A vector for each of these."""
-        return None if self.vectors is None else [*self.vectors.each, *(extra.vector for extra in self.extras)]
-
-    @property
-    def weights(self) -> list[float]:
-        """What each counts."""
-        return [*(1.0 for _ in self.question.queries), *(extra.weight for extra in self.extras)]
-
-
-class _ModelMoved(Exception):
-    """The collection changed its embedding model between question and answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """The verb.  ``depth`` is the least length of each arm's list."""
+    """The verb."""
 
     database: Database
-    index: Index
+    looking: Looking
     embeddings: Embeddings
     gates: Gates
-    blocking: Callable[..., Awaitable[Any]]
-    depth: int
     pages: Pages
     reranker: Reranker
     expander: Expander
-    tokens: Tokens = field(default_factory=Tokens)
 
     async def search(self, tenant: str, question: Question, stated: Stated | None = None) -> Found:
         """Passages for the question; ``stated`` is what its request says of how, all of it where there is none.
@@ -117,7 +65,7 @@ class Search:
         while True:
             try:
                 return await self._search(tenant, question, said, watch)
-            except _ModelMoved:
+            except ModelMoved:
                 # The collection changed over to another embedding model meanwhile: ask that one.
                 continue
 
@@ -136,12 +84,12 @@ class Search:
         sought = replace(sought, extras=tuple(extra for it in expanded for extra in it.extras))
         scores = await self._scores(tenant, numbers, sought, watch) if sought.question.shape.rerank_depth else None
         async with self.gates.search(numbers):
-            lists = await self._lists(numbers, sought, watch)
-            answerability = await self._answerability(tenant, sought.question, rows, lists, watch)
+            lists = await self.looking.lists(tenant, numbers, sought, watch)
             with watch.stage("fuse"):
                 order = ranking.order(sought.question, lists)
                 order = await self.database.read(shaping.reader(tenant, sought.question, order, scores))
                 found = await self._page(tenant, question, order[: question.top_k])
+            answerability = await self._answerability(tenant, sought.question, rows, lists, watch)
         whole = replace(
             found,
             seconds=watch.seconds,
@@ -169,7 +117,8 @@ class Search:
             held = await self.database.read(lambda session: passages.materials(session, tenant, looked))
             texts = {chunk: it.indexed_text for chunk, it in held.items()}
             numbers = list(dict.fromkeys(row.number for row in rows))
-            each = await self.blocking(evidence.of_each, self.index, self.tokens, numbers, question.queries, own, texts)
+            look = self.looking
+            each = await look.blocking(evidence.of_each, look.index, look.tokens, numbers, question.queries, own, texts)
         threshold = min(catalog.threshold(row) for row in rows)
         return answerable.judged(each, threshold)
 
@@ -187,11 +136,11 @@ class Search:
             sought = Sought(plan, await self._vectors(question, rows))
             try:
                 async with self.gates.search([row.number for row in rows]):
-                    (lists,) = await self._lists([row.number for row in rows], sought, Stopwatch())
+                    (lists,) = await self.looking.first([row.number for row in rows], sought, Stopwatch())
                     chunks = list(lists.near.keys() | lists.sparse.keys())
                     named = await self.database.read(partial(passages.documents, tenant=tenant, chunks=chunks))
                     return lists, named
-            except _ModelMoved:
+            except ModelMoved:
                 continue
 
     async def _expanded(self, numbers: list[int], sought: Sought, watch: Stopwatch) -> list[Expanded]:
@@ -199,7 +148,7 @@ class Search:
         weak = True
         if sought.plan.hyde is Hyde.WEAK and sought.vectors is not None:
             async with self.gates.search(numbers):
-                weak = expansion.weak(await self._lists(numbers, sought, watch))
+                weak = expansion.weak(await self.looking.first(numbers, sought, watch))
         with watch.stage("expand"):
             digest = sought.vectors.digest if sought.vectors else ""
             return await self.expander.expanded(sought.plan, digest, weak=weak)
@@ -212,7 +161,7 @@ class Search:
         """
         question = sought.question
         async with self.gates.search(numbers):
-            order = ranking.order(question, await self._lists(numbers, sought, watch))
+            order = ranking.order(question, await self.looking.lists(tenant, numbers, sought, watch))
             chunks = [it.chunk for it in order[: question.shape.rerank_depth]]
             held = await self.database.read(lambda session: passages.materials(session, tenant, chunks))
         texts = list(dict.fromkeys(held[chunk].indexed_text for chunk in chunks if chunk in held))
@@ -230,17 +179,6 @@ class Search:
                 raise model_changed(row, answer.digest)
         each = [np.frombuffer(packed, dtype="<f2").astype(np.float32) for packed in answer.packed]
         return QuestionVectors(answer.digest, each)
-
-    async def _lists(self, numbers: list[int], sought: Sought, watch: Stopwatch) -> list[arms.Lists]:
-        question = sought.question
-        await self.database.read(lambda session: _require_model(session, numbers, sought.vectors))
-        allowed = await self.database.read(lambda session: selecting.allowed(session, numbers, question))
-        depth = max(self.depth, question.top_k)
-        if question.shape.looks_further:
-            depth = max(depth, min(_FURTHER * depth, _DEEPEST))
-        where = arms.Sought(allowed, depth, keywords=question.mode is not Mode.DENSE)
-        lists: list[arms.Lists] = await self.blocking(arms.look, self.index, sought.queries, sought.each, where, watch)
-        return [replace(it, weight=weight) for it, weight in zip(lists, sought.weights, strict=True)]
 
     async def _page(self, tenant: str, question: Question, order: Sequence[Ranked]) -> Found:
         """The first page of an order, with what leads to the next."""
@@ -260,15 +198,6 @@ class Search:
         most = question.paging.size or len(order)
         tests = selecting.document_tests(question)
         return await self.database.read(lambda session: passages.hits(session, tenant, order, tests, most))
-
-
-def _require_model(session: Session, numbers: Sequence[int], vectors: QuestionVectors | None) -> None:
-    """Inside the gate, where nothing moves: the vectors are of the model that the collections have now."""
-    if vectors is None:
-        return
-    query = select(CollectionRow.embedding_digest).where(CollectionRow.number.in_(numbers))
-    if set(session.scalars(query)) - {"", vectors.digest}:
-        raise _ModelMoved
 
 
 def _check(question: Question) -> None:

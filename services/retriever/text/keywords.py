@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from services.retriever.search.function_words import is_function_word
+from services.retriever.text.function_words import is_function_word
 
 # Marks that belong to the letter before them; Python's \w leaves them out, and words of India would fall to pieces.
 _MARKS = (

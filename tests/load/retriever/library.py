@@ -31,6 +31,7 @@ from services.retriever.ingestion.publishing import Publisher
 from services.retriever.ingestion.queue import Queue
 from services.retriever.search.answerable import Answerability
 from services.retriever.search.expansion import Expander
+from services.retriever.search.looking import Looking
 from services.retriever.search.pages import Pages
 from services.retriever.search.question import Found, Fusion, Mode, Question, Shape
 from services.retriever.search.reranking import Reranker
@@ -164,11 +165,9 @@ async def opened(folder: Path, encoder: Encoder) -> AsyncIterator[Library]:
         removal = Removal(collections, documents, router, tools.gates, tools.changes, asyncio.to_thread)
         searching = Search(
             database=database,
-            index=router,
             embeddings=encoder,
             gates=tools.gates,
-            blocking=asyncio.to_thread,
-            depth=settings.search_depth,
+            looking=Looking(database, router, asyncio.to_thread, settings.search_depth),
             pages=Pages(b"bench", time.time, 1.0),
             reranker=Reranker(encoder, settings.rerank_weight, 3600.0),
             expander=Expander(NoGenerator(), encoder, 3600.0),

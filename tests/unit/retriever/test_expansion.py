@@ -13,6 +13,7 @@ from services.retriever.generation import NoGenerator
 from services.retriever.search import combining, expansion
 from services.retriever.search.arms import Lists
 from services.retriever.search.expansion import Expander
+from services.retriever.search.looking import Looking
 from services.retriever.search.pages import Pages
 from services.retriever.search.question import ExpansionKind, Fusion, Mode, Question
 from services.retriever.search.reranking import Reranker
@@ -38,11 +39,9 @@ def question(query=QUESTION, mode=Mode.HYBRID, **fields):
 def searching(house, scribe, most_seconds=5.0):
     return Search(
         database=house.database,
-        index=house.index,
+        looking=Looking(house.database, house.index, asyncio.to_thread, 100),
         embeddings=house.embeddings,
         gates=house.ingestion.tools.gates,
-        blocking=asyncio.to_thread,
-        depth=100,
         pages=Pages(b"k" * 32, lambda: 0.0, 60),
         reranker=Reranker(house.embeddings, 0.0, 1.0),
         expander=Expander(scribe, house.embeddings, most_seconds),

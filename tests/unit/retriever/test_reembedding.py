@@ -13,6 +13,7 @@ from services.retriever.generation import NoGenerator
 from services.retriever.index.building import Builder
 from services.retriever.reembedding.reembedding import Reembedding
 from services.retriever.search.expansion import Expander
+from services.retriever.search.looking import Looking
 from services.retriever.search.pages import Pages
 from services.retriever.search.question import Fusion, Mode, Question
 from services.retriever.search.reranking import Reranker
@@ -79,11 +80,9 @@ def question(query):
 async def searched(house, query="mustard"):
     search = Search(
         database=house.database,
-        index=house.index,
         embeddings=house.embeddings,
         gates=house.ingestion.tools.gates,
-        blocking=asyncio.to_thread,
-        depth=100,
+        looking=Looking(house.database, house.index, asyncio.to_thread, 100),
         pages=Pages(b"k" * 32, lambda: 0.0, 60),
         reranker=Reranker(house.embeddings, 0.0, 1.0),
         expander=Expander(NoGenerator(), house.embeddings, 1.0),

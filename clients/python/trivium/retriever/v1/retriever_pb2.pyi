@@ -1671,6 +1671,7 @@ class SearchRequest(_message.Message):
     EXPLAIN_FIELD_NUMBER: _builtins.int
     HYDE_FIELD_NUMBER: _builtins.int
     DECOMPOSE_FIELD_NUMBER: _builtins.int
+    FEEDBACK_FIELD_NUMBER: _builtins.int
     top_k: _builtins.int
     """Most hits, over all pages; default 10, with page_size 200."""
     mode: Global___SearchMode.ValueType
@@ -1678,7 +1679,7 @@ class SearchRequest(_message.Message):
     fusion: Global___Fusion.ValueType
     """How two lists become one."""
     dense_weight: _builtins.float
-    """Weight of vectors in SCORE fusion; default as the collections say, else 0.55."""
+    """Weight of vectors in SCORE fusion; default as the collections say, else 0.6."""
     rerank: _builtins.bool
     """Rerank the best by the embedder, against the first query, as far as time allows: without an answer in time the fused
     order comes back and the response says so. Default as the collections say.
@@ -1711,6 +1712,11 @@ class SearchRequest(_message.Message):
     """
     decompose: _builtins.bool
     """Whether the first query is broken up, as far as time allows; default as the collections say."""
+    feedback: _builtins.bool
+    """Look a second time, for what the three best passages say as well; the two best stay first. It finds more of what is
+    relevant where much is, and takes about as long as the first look. Default true; only where both arms' scores are
+    fused.
+    """
     @_builtins.property
     def collections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Required. Collection ids, 1 to 16."""
@@ -1764,10 +1770,11 @@ class SearchRequest(_message.Message):
         explain: _builtins.bool = ...,
         hyde: Global___HydeUse.ValueType = ...,
         decompose: _builtins.bool | None = ...,
+        feedback: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_decompose", b"_decompose", "_dense_weight", b"_dense_weight", "_diversity_lambda", b"_diversity_lambda", "_duplicate_similarity", b"_duplicate_similarity", "_rerank", b"_rerank", "decompose", b"decompose", "dense_weight", b"dense_weight", "diversity_lambda", b"diversity_lambda", "duplicate_similarity", b"duplicate_similarity", "filter", b"filter", "rerank", b"rerank"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_decompose", b"_decompose", "_dense_weight", b"_dense_weight", "_diversity_lambda", b"_diversity_lambda", "_duplicate_similarity", b"_duplicate_similarity", "_feedback", b"_feedback", "_rerank", b"_rerank", "decompose", b"decompose", "dense_weight", b"dense_weight", "diversity_lambda", b"diversity_lambda", "duplicate_similarity", b"duplicate_similarity", "feedback", b"feedback", "filter", b"filter", "rerank", b"rerank"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decompose", b"_decompose", "_dense_weight", b"_dense_weight", "_diversity_lambda", b"_diversity_lambda", "_duplicate_similarity", b"_duplicate_similarity", "_rerank", b"_rerank", "as_readers", b"as_readers", "collapse_duplicates", b"collapse_duplicates", "collections", b"collections", "decompose", b"decompose", "dense_weight", b"dense_weight", "diversity_lambda", b"diversity_lambda", "documents", b"documents", "duplicate_similarity", b"duplicate_similarity", "expand_sections", b"expand_sections", "explain", b"explain", "filter", b"filter", "fusion", b"fusion", "hyde", b"hyde", "metadata_equals", b"metadata_equals", "mode", b"mode", "page_size", b"page_size", "page_token", b"page_token", "queries", b"queries", "rerank", b"rerank", "rerank_depth", b"rerank_depth", "section_characters", b"section_characters", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decompose", b"_decompose", "_dense_weight", b"_dense_weight", "_diversity_lambda", b"_diversity_lambda", "_duplicate_similarity", b"_duplicate_similarity", "_feedback", b"_feedback", "_rerank", b"_rerank", "as_readers", b"as_readers", "collapse_duplicates", b"collapse_duplicates", "collections", b"collections", "decompose", b"decompose", "dense_weight", b"dense_weight", "diversity_lambda", b"diversity_lambda", "documents", b"documents", "duplicate_similarity", b"duplicate_similarity", "expand_sections", b"expand_sections", "explain", b"explain", "feedback", b"feedback", "filter", b"filter", "fusion", b"fusion", "hyde", b"hyde", "metadata_equals", b"metadata_equals", "mode", b"mode", "page_size", b"page_size", "page_token", b"page_token", "queries", b"queries", "rerank", b"rerank", "rerank_depth", b"rerank_depth", "section_characters", b"section_characters", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__decompose: _TypeAlias = _typing.Literal["decompose"]  # noqa: Y015
     _WhichOneofArgType__decompose: _TypeAlias = _typing.Literal["_decompose", b"_decompose"]  # noqa: Y015
@@ -1777,6 +1784,8 @@ class SearchRequest(_message.Message):
     _WhichOneofArgType__diversity_lambda: _TypeAlias = _typing.Literal["_diversity_lambda", b"_diversity_lambda"]  # noqa: Y015
     _WhichOneofReturnType__duplicate_similarity: _TypeAlias = _typing.Literal["duplicate_similarity"]  # noqa: Y015
     _WhichOneofArgType__duplicate_similarity: _TypeAlias = _typing.Literal["_duplicate_similarity", b"_duplicate_similarity"]  # noqa: Y015
+    _WhichOneofReturnType__feedback: _TypeAlias = _typing.Literal["feedback"]  # noqa: Y015
+    _WhichOneofArgType__feedback: _TypeAlias = _typing.Literal["_feedback", b"_feedback"]  # noqa: Y015
     _WhichOneofReturnType__rerank: _TypeAlias = _typing.Literal["rerank"]  # noqa: Y015
     _WhichOneofArgType__rerank: _TypeAlias = _typing.Literal["_rerank", b"_rerank"]  # noqa: Y015
     @_typing.overload
@@ -1787,6 +1796,8 @@ class SearchRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__diversity_lambda) -> _WhichOneofReturnType__diversity_lambda | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__duplicate_similarity) -> _WhichOneofReturnType__duplicate_similarity | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__feedback) -> _WhichOneofReturnType__feedback | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rerank) -> _WhichOneofReturnType__rerank | None: ...
 
@@ -2087,7 +2098,10 @@ class ListPlace(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     PART_FIELD_NUMBER: _builtins.int
     list: _builtins.str
-    """Which list: dense, sparse, query (the fused list of one of several queries) or rerank."""
+    """Which list: dense and sparse, feedback_dense and feedback_sparse of the second look (then dense adds nothing by
+    itself), document (what was found of the whole document), kept (what keeps the first look's best in its place), query
+    (the fused list of one of several queries) or rerank.
+    """
     query: _builtins.int
     """Index of the query that the list is of; behind the queries come the texts of the response's expansions, in their order."""
     rank: _builtins.int
@@ -2095,8 +2109,8 @@ class ListPlace(_message.Message):
     score: _builtins.float
     """Score in that list."""
     part: _builtins.float
-    """What that added to the fused score: the weighted, normalised score, or the reciprocal rank. The parts of the lists
-    dense and sparse add up to their query's fused score, those of the queries to the hit's.
+    """What that added to the fused score: the weighted, normalised score, or the reciprocal rank. The parts of the
+    lists above the query add up to their query's fused score, those of the queries to the hit's.
     """
     def __init__(
         self,

@@ -1,0 +1,64 @@
+"""What the best passages of a first look add to the question (pseudo-relevance feedback).
+
+Their mean moves the question's vector (Rocchio, 1971) and their most frequent words are looked for beside its own
+(as in RM3, Abdul-Jaleel et al., 2004).  Passages that are relevant say what relevant ones say; where only one is, the
+others mislead, so what the first look had first stays first.  Invariant: what is added depends on the question and on
+passages that its asker may read alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.retriever.index.index import Vector
+from services.retriever.text.function_words import is_function_word
+from services.retriever.text.keywords import keyword_text, words
+from services.retriever.text.tokens import Tokens
+
+# How many passages speak, and how many words of them are looked for.
+PASSAGES = 3
+_WORDS = 15
+# The passages' mean weighs as much as the question.
+_WEIGHT = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """A passage of the first look: its score there, the text that it is indexed by and its vector, [dimensions]."""
+
+    score: float
+    text: str
+    vector: Vector
+
+
+def widened_vector(vector: Vector, best: Sequence[Spoken]) -> Vector:
+    """The question's vector, moved towards the passages; length 1, shape [dimensions]."""
+    mean = np.sum([it.vector * np.float32(it.score) for it in best], axis=0, dtype=np.float32)
+    length = float(np.linalg.norm(mean))
+    if length == 0:
+        return vector
+    moved = vector + mean * np.float32(_WEIGHT / length)
+    found: Vector = (moved / np.linalg.norm(moved)).astype(np.float32)
+    return found
+
+
+def telling_words(query: str, best: Sequence[Spoken], tokens: Tokens) -> tuple[str, ...]:
+    """The words that take most of the passages, without the question's own: one form of each."""
+    own = {token for its in tokens.of(words(query)) for token in its}
+    share: dict[str, float] = {}
+    form: dict[str, str] = {}
+    for it in best:
+        said = [word for word in keyword_text(it.text).split() if not is_function_word(word, first=False)]
+        for word, stem in zip(said, _stems(said, tokens), strict=True):
+            if stem not in own:
+                share[stem] = share.get(stem, 0.0) + it.score / len(said)
+                form.setdefault(stem, word)
+    best_first = sorted(share, key=lambda stem: (-share[stem], stem))
+    return tuple(form[stem] for stem in best_first[:_WORDS])
+
+
+def _stems(said: Sequence[str], tokens: Tokens) -> list[str]:
+    distinct = list(dict.fromkeys(said))
+    stems = {word: its[0] if its else word for word, its in zip(distinct, tokens.of(distinct), strict=True)}
+    return [stems[word] for word in said]

@@ -1,0 +1,152 @@
+"""Takes the lists of a search: a first look, and a second that the best passages of the first one widen.
+
+Invariants: what is looked for is allowed before it is ranked; vectors of two models are never compared.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from services.chassis.database import Database
+from services.retriever.index.index import Index, Vector
+from services.retriever.search import arms, feedback, passages, ranking, selecting
+from services.retriever.search.expansion import Extra
+from services.retriever.search.feedback import Spoken
+from services.retriever.search.question import Fusion, Mode, Question
+from services.retriever.search.settings import Plan
+from services.retriever.search.stopwatch import Stopwatch
+from services.retriever.store import CollectionRow
+from services.retriever.text.tokens import Tokens
+
+# Looked further by so much where passages may fall together, up to this.
+_FURTHER = 4
+_DEEPEST = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionVectors:
+    """A vector a query, [dimensions] each, and the model that they are of."""
+
+    digest: str
+    each: list[Vector]
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """What is looked for: a question with its vectors, None where only keywords are, and what it was expanded to."""
+
+    plan: Plan
+    vectors: QuestionVectors | None
+    extras: tuple[Extra, ...] = ()
+
+    @property
+    def question(self) -> Question:
+        """The question as it is searched."""
+        return self.plan.question
+
+    @property
+    def queries(self) -> list[str]:
+        """What keywords are taken from, the queries first."""
+        return [*self.question.queries, *(extra.words for extra in self.extras)]
+
+    @property
+    def each(self) -> list[Vector | None] | None:
+        """A vector for each of these."""
+        return None if self.vectors is None else [*self.vectors.each, *(extra.vector for extra in self.extras)]
+
+    @property
+    def weights(self) -> list[float]:
+        """What each counts."""
+        return [*(1.0 for _ in self.question.queries), *(extra.weight for extra in self.extras)]
+
+
+class ModelMoved(Exception):
+    """The collection changed its embedding model between question and answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Looking:
+    """Over an index and the catalog.  ``depth`` is the least length of each arm's list."""
+
+    database: Database
+    index: Index
+    blocking: Callable[..., Awaitable[Any]]
+    depth: int
+    tokens: Tokens = field(default_factory=Tokens)
+
+    async def lists(self, tenant: str, numbers: list[int], sought: Sought, watch: Stopwatch) -> list[arms.Lists]:
+        """The lists of each query and of what it was expanded to; inside the gate.  Raises ModelMoved."""
+        question, vectors = sought.question, sought.vectors
+        where = await self._where(numbers, question)
+        lists = await self._first(numbers, sought, where, watch)
+        if question.mode is Mode.HYBRID and question.fusion is Fusion.SCORE:
+            await self._know_documents(tenant, lists)
+            if question.feedback and vectors is not None:
+                with watch.stage("feedback"):
+                    await self._look_again(tenant, question, vectors, where, lists[: len(question.queries)])
+                await self._know_documents(tenant, lists)
+        return lists
+
+    async def first(self, numbers: list[int], sought: Sought, watch: Stopwatch) -> list[arms.Lists]:
+        """The same without a second look."""
+        return await self._first(numbers, sought, await self._where(numbers, sought.question), watch)
+
+    async def _first(
+        self, numbers: list[int], sought: Sought, where: arms.Sought, watch: Stopwatch
+    ) -> list[arms.Lists]:
+        await self.database.read(lambda session: _require_model(session, numbers, sought.vectors))
+        lists: list[arms.Lists] = await self.blocking(arms.look, self.index, sought.queries, sought.each, where, watch)
+        return [replace(it, weight=weight) for it, weight in zip(lists, sought.weights, strict=True)]
+
+    async def _where(self, numbers: list[int], question: Question) -> arms.Sought:
+        allowed = await self.database.read(lambda session: selecting.allowed(session, numbers, question))
+        depth = max(self.depth, question.top_k)
+        if question.shape.looks_further:
+            depth = max(depth, min(_FURTHER * depth, _DEEPEST))
+        return arms.Sought(allowed, depth, keywords=question.mode is not Mode.DENSE)
+
+    async def _know_documents(self, tenant: str, lists: Sequence[arms.Lists]) -> None:
+        """Which document each chunk of the lists is of."""
+        found = sorted({chunk for it in lists for chunk in it.chunks() if chunk not in it.documents})
+        of = await self.database.read(lambda session: passages.document_numbers(session, tenant, found))
+        for it in lists:
+            it.documents.update((chunk, of[chunk]) for chunk in it.chunks() if chunk in of)
+
+    async def _look_again(
+        self,
+        tenant: str,
+        question: Question,
+        vectors: QuestionVectors,
+        where: arms.Sought,
+        lists: Sequence[arms.Lists],
+    ) -> None:
+        """Fill ``again`` of each query's lists."""
+        firsts = [ranking.order(question, [it])[: feedback.PASSAGES] for it in lists]
+        chunks = sorted({hit.chunk for first in firsts for hit in first})
+        held = await self.database.read(lambda session: passages.materials(session, tenant, chunks))
+        near = await self.database.read(lambda session: passages.vectors(session, tenant, chunks))
+        for it, query, vector, first in zip(lists, question.queries, vectors.each, firsts, strict=True):
+            best = [
+                Spoken(hit.score, held[hit.chunk].indexed_text, near[hit.chunk])
+                for hit in first
+                if hit.chunk in held and hit.chunk in near
+            ]
+            if best:
+                wanted = arms.Wanted(
+                    await self.blocking(feedback.telling_words, query, best, self.tokens),
+                    feedback.widened_vector(vector, best),
+                    kept=tuple(hit.chunk for hit in first[: arms.KEPT]),
+                )
+                await self.blocking(arms.look_again, self.index, it, wanted, where)
+
+
+def _require_model(session: Session, numbers: Sequence[int], vectors: QuestionVectors | None) -> None:
+    """Inside the gate, where nothing moves: the vectors are of the model that the collections have now."""
+    if vectors is None:
+        return
+    query = select(CollectionRow.embedding_digest).where(CollectionRow.number.in_(numbers))
+    if set(session.scalars(query)) - {"", vectors.digest}:
+        raise ModelMoved
