@@ -68,7 +68,7 @@ def test_several_queries_are_fused_by_rank(guided):
 
 def test_stages_are_timed(guided):
     answer = guided.answer("herring")
-    assert {timing.stage for timing in answer.timings} == {"embed", "dense", "sparse", "answerable", "fuse"}
+    assert {timing.stage for timing in answer.timings} == {"embed", "dense", "sparse", "feedback", "answerable", "fuse"}
     assert all(timing.seconds >= 0 for timing in answer.timings)
 
 

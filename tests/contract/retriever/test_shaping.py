@@ -219,10 +219,13 @@ def test_an_explanation_adds_up_and_comes_only_when_asked(guided):
     assert list(answer.filters) == ["document in ('guide.md')"]
     for hit in answer.hits:
         places = {place.list: place for place in hit.explanation.places}
-        assert places["dense"].part + (places["sparse"].part if "sparse" in places else 0) == pytest.approx(hit.score)
+        assert sum(place.part for place in places.values() if place.list != "rerank") == pytest.approx(hit.score)
+        assert "feedback_dense" in places
         assert ("sparse" in places) == hit.HasField("sparse_score")
         assert places["rerank"].score == pytest.approx(hit.rerank_score)
     assert list(guided.answer("herring", explain=True, **filtered).filters) == ["a = 'b'"]
+    (first, *_) = guided.search("smoked herring", explain=True, feedback=False)
+    assert {place.list for place in first.explanation.places} == {"dense", "sparse", "document"}
     several = guided.search("smoked herring", "flood gate", explain=True)
     for hit in several:
         parts = [place.part for place in hit.explanation.places if place.list == "query"]
