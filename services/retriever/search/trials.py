@@ -17,10 +17,10 @@ from services.retriever.documents.documents import Documents
 from services.retriever.documents.readers import Viewer
 from services.retriever.generation import Generator, Turn, Writer, Written
 from services.retriever.search import tuning
-from services.retriever.search.question import Fusion, Mode, Question
+from services.retriever.search.question import Found, Fusion, Mode, Question
 from services.retriever.search.search import Search
 from services.retriever.search.settings import Hyde, SearchSettings, Stated
-from services.retriever.search.tuning import Example
+from services.retriever.search.tuning import Example, Fit
 
 _TOP_K = 50
 _RERANK_DEPTH = 40
@@ -208,10 +208,10 @@ class Run:
             yield Step(name, number, len(self.pairs))
             self.generator.saved_seconds = 0.0
             began = time.perf_counter()
-            found = await self.search.search(self.tenant, self._question(pair), _stated(settings, self.dense_weight))
+            found = await self._search(pair, settings)
             spent += time.perf_counter() - began + self.generator.saved_seconds
             expanded += any(it.applied for it in found.expansions)
-            ranked = list(dict.fromkeys(hit.passage.document for hit in found.hits))
+            ranked = _documents(found)
             ndcg.append(tuning.ndcg(ranked, pair.documents))
             recall.append(len(pair.documents.intersection(ranked[: tuning.CUT])) / len(pair.documents))
         yield Step(name, len(self.pairs), len(self.pairs))
@@ -230,26 +230,29 @@ class Run:
             self.settings, self._best = settings, measured
 
     async def _fit(self) -> AsyncGenerator[Step]:
-        """The weight of vectors: fitted on one half of the questions and judged on the other, both ways."""
+        """The weight of vectors: fitted on one half of the questions and judged on the other, both ways.
+
+        Fitted on the plain fusion of both lists, which is quick, and judged by the search itself.
+        """
         examples = []
         for number, pair in enumerate(self.pairs):
             yield Step("fitting the weight", number, len(self.pairs))
             examples.append(await self._example(pair))
-        halves = examples[::2], examples[1::2]
-        judged: list[float] = [0.0] * len(examples)
-        for first, (here, there) in enumerate((halves, halves[::-1])):
-            fit = tuning.fitted(there, self.dense_weight)
-            judged[first::2] = tuning.scores(here, fit.mode, fit.weight)
+        judged = [0.0] * len(examples)
+        for first, others in enumerate((examples[1::2], examples[::2])):
+            settings = _weighted(tuning.fitted(others, self.dense_weight))
+            for number in range(first, len(examples), 2):
+                yield Step("judging the weight", number, len(self.pairs))
+                pair = self.pairs[number]
+                judged[number] = tuning.ndcg(_documents(await self._search(pair, settings)), pair.documents)
         whole = tuning.fitted(examples, self.dense_weight)
-        simplest = SearchSettings()
-        settings = (
-            replace(simplest, dense_weight=whole.weight)
-            if whole.mode is Mode.HYBRID
-            else replace(simplest, mode=whole.mode)
-        )
+        settings = _weighted(whole)
         name = f"weight {whole.weight:.2f}" if whole.mode is Mode.HYBRID else f"fitted: {whole.mode.value} alone"
         async for step in self._try(name, settings, judged):
             yield step
+
+    async def _search(self, pair: Pair, settings: SearchSettings) -> Found:
+        return await self.search.search(self.tenant, self._question(pair), _stated(settings, self.dense_weight))
 
     async def _example(self, pair: Pair) -> Example:
         lists, documents = await self.search.raw(self.tenant, self._question(pair))
@@ -260,6 +263,15 @@ class Run:
         return Question(
             (self.collection,), (pair.question,), _TOP_K, Mode.HYBRID, Fusion.SCORE, weight, {}, (), self.viewer
         )
+
+
+def _weighted(fit: Fit) -> SearchSettings:
+    return SearchSettings(dense_weight=fit.weight) if fit.mode is Mode.HYBRID else SearchSettings(mode=fit.mode)
+
+
+def _documents(found: Found) -> list[str]:
+    """In order, each once."""
+    return list(dict.fromkeys(hit.passage.document for hit in found.hits))
 
 
 def _stated(settings: SearchSettings, dense_weight: float) -> Stated:
