@@ -7,6 +7,7 @@ from pydantic import Field, SecretStr
 
 from services.chassis.config import ServiceSettings, environment
 from services.retriever.index.places import Kind
+from services.retriever.summaries.statements import Mode
 
 
 class RetrieverSettings(ServiceSettings):
@@ -49,6 +50,8 @@ class RetrieverSettings(ServiceSettings):
     generation: bool = True
     # Longest that a search waits for what a generator writes for it; its own deadline may allow less.
     expand_seconds: float = Field(default=8.0, gt=0)
+    # Who words summaries where a request does not say: extractive quotes, abstractive asks the generator.
+    summary_mode: Mode = Mode.EXTRACTIVE
     # How long the pages of a search can be asked for.
     pages_seconds: float = Field(default=600.0, gt=0)
     dense_weight: float = Field(default=0.6, ge=0, le=1)

@@ -8,10 +8,9 @@ from trivium.retriever.v1 import retriever_pb2 as pb
 from trivium.retriever.v1 import retriever_pb2_grpc
 
 from services.chassis import paging
-from services.chassis.errors import unimplemented
 from services.chassis.idempotency import key_for
 from services.chassis.interceptors.call import MethodPolicy
-from services.retriever import wire, wire_aggregate, wire_search, wire_sources, wire_tuning
+from services.retriever import wire, wire_aggregate, wire_search, wire_sources, wire_summaries, wire_tuning
 from services.retriever.documents.readers import WRITERS
 from services.retriever.verbs import Verbs
 
@@ -166,7 +165,9 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         asked = wire_aggregate.counting(request)
         return wire_aggregate.counted(request, asked, await self._do.aggregates.count(wire.tenant(), asked))
 
-    Summarize = unimplemented("summaries of a whole collection")
+    async def Summarize(self, request: pb.SummarizeRequest, context: Any) -> pb.SummarizeResponse:
+        asked = wire_summaries.asked(request, self._do.summary_mode)
+        return wire_summaries.summary(request, await self._do.summaries.summarize(wire.tenant(), asked))
 
     async def Reembed(self, request: pb.ReembedRequest, context: Any) -> pb.ReembedResponse:
         changing = await self._do.reembedding.start(wire.tenant(), request.collection, request.model)

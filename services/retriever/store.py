@@ -375,6 +375,33 @@ class HoldRow(Base):
     holder: Mapped[int] = mapped_column(_Number, primary_key=True, autoincrement=False)
 
 
+class SummaryRow(Base):
+    """What a node of a summary tree says.  ``key`` follows from all that it was computed from (``summaries/nodes``)."""
+
+    __tablename__ = "summary_nodes"
+    __table_args__ = (Index("ix_summary_nodes_collection", "collection_number", "mode"),)
+    key: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(128))
+    collection_number: Mapped[int] = mapped_column(_Number, ForeignKey("collections.number", ondelete="CASCADE"))
+    # Of a ``summaries.Mode``.
+    mode: Mapped[str] = mapped_column(String(16))
+    level: Mapped[int] = mapped_column(Integer)
+    statements_json: Mapped[str] = mapped_column(Text)
+
+
+class SummaryInputRow(Base):
+    """A document of which a node of a summary tree says something, or could: it goes when the document does."""
+
+    __tablename__ = "summary_inputs"
+    __table_args__ = (Index("ix_summary_inputs_document", "document_number"),)
+    key: Mapped[bytes] = mapped_column(
+        LargeBinary(32), ForeignKey("summary_nodes.key", ondelete="CASCADE"), primary_key=True
+    )
+    document_number: Mapped[int] = mapped_column(
+        _Number, ForeignKey("documents.number", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+
+
 def in_turn(session: Session, tenant: str) -> None:
     """Take the tenant's turn to write.  One turn a transaction, so turns cannot lock each other out."""
     take_turn(session, f"retriever/{tenant}")

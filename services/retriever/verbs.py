@@ -50,6 +50,10 @@ from services.retriever.search.search import Search
 from services.retriever.search.trials import Tuner
 from services.retriever.sources.composition import open_sources
 from services.retriever.sources.sources import Sources
+from services.retriever.summaries import building
+from services.retriever.summaries.answering import Summaries
+from services.retriever.summaries.statements import Mode
+from services.retriever.summaries.wording import Wording
 from services.retriever.text.tokens import Tokens
 
 
@@ -69,6 +73,8 @@ class Verbs:
     reembedding: Reembedding
     reindexing: Reindexing
     generator: Generator
+    summaries: Summaries
+    summary_mode: Mode
     dense_weight: float
 
 
@@ -133,6 +139,8 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
             reembedding=reembedding,
             reindexing=Reindexing(database, tools.index, tools.gates, builder),
             generator=generator,
+            summaries=_summaries(runtime, database, tools, generator),
+            summary_mode=settings.summary_mode,
             dense_weight=settings.dense_weight,
         )
 
@@ -140,6 +148,11 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
 def _generator(runtime: Runtime, settings: RetrieverSettings) -> Generator:
     """The generator, which need not be there before it is asked."""
     return RemoteGenerator(runtime.channel("generator")) if settings.generation else NoGenerator()
+
+
+def _summaries(runtime: Runtime, database: Database, tools: Tools, generator: Generator) -> Summaries:
+    nodes = building.Builder(database, Wording(generator, Tokens()), runtime.blocking)
+    return Summaries(database, nodes, tools.embeddings, generator)
 
 
 @asynccontextmanager

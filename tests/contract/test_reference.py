@@ -18,7 +18,6 @@ LATER = frozenset(
         "trivium.access.v1.AccessService/GetQuota",
         "trivium.access.v1.AccessService/ListProjects",
         "trivium.access.v1.AccessService/UpdateQuota",
-        "trivium.retriever.v1.RetrieverService/Summarize",
     }
 )
 

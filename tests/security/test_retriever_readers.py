@@ -107,6 +107,31 @@ def test_counts_are_of_what_may_be_read_alone(library, owner):
         counted(reading, as_readers=["anna"])
 
 
+def test_a_summary_says_nothing_of_what_may_not_be_read(library, owner):
+    member, _ = somebody(library, owner)
+
+    def said(reader, **fields):
+        answer = reader.api.Summarize(pb.SummarizeRequest(collection=owner.collection, **fields))
+        cited = {it.document for statement in answer.statements for it in statement.citations}
+        return cited, "77 crowns" in answer.text, answer.chunks, answer.nodes_computed + answer.nodes_reused
+
+    owner.add("plans.md", SECRET, readers=["anna"])
+    # Who may read it has its nodes computed first: nobody else is told of them.
+    assert said(member, as_readers=["anna"]) == ({"open.md", "plans.md"}, True, 2, 2)
+    for reader, fields in ((member, {}), (member, {"as_readers": ["ben"]}), (owner, {})):
+        for focus in ("", "What is the lighthouse sold for?"):
+            assert said(reader, focus=focus, **fields) == ({"open.md"}, False, 1, 1)
+    assert said(member, documents=["plans.md"]) == (set(), False, 0, 0)
+    # Another list counts at once, both ways.
+    owner.put("plans.md", SECRET)
+    assert said(member) == ({"open.md", "plans.md"}, True, 2, 1)
+    owner.put("plans.md", SECRET, readers=["anna"])
+    assert said(member) == ({"open.md"}, False, 1, 1)
+    reading, _ = somebody(library, owner, access_pb2.ROLE_READER)
+    with refused("ROLE_MISSING"):
+        said(reading, as_readers=["anna"])
+
+
 def test_filters_look_at_what_may_be_read_alone(library, owner):
     member, _ = somebody(library, owner)
     owner.add("plans.md", SECRET, readers=["anna"], typed_metadata={"price": pb.MetadataValue(number=77)})

@@ -35,6 +35,7 @@ def everything(collection, document, version):
         "DeleteDocument": pb.DeleteDocumentRequest(**one),
         "Search": pb.SearchRequest(collections=[collection], queries=["lighthouse"]),
         "Aggregate": pb.AggregateRequest(**named, keywords="lighthouse"),
+        "Summarize": pb.SummarizeRequest(**named),
         "GetStatistics": pb.GetStatisticsRequest(**named),
         "ListSources": pb.ListSourcesRequest(**named),
     }

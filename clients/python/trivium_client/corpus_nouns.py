@@ -49,3 +49,31 @@ class Tally:
     groups: tuple[Group, ...]
     groups_total: int
     words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """Something that is said of a collection, and of what; `generated` where the generator worded it."""
+
+    text: str
+    citations: tuple[Citation, ...]
+    generated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Statements, the most telling first, made from `chunks_read` of the `chunks` that you may read (`coverage`).
+
+    `nodes_computed` of the summary tree were computed for it, `nodes_reused` were there; `generator_digest` is empty
+    where the generator was not asked.
+    """
+
+    text: str
+    statements: tuple[Statement, ...]
+    coverage: float
+    chunks_read: int
+    chunks: int
+    nodes_computed: int
+    nodes_reused: int
+    embedding_digest: str
+    generator_digest: str

@@ -47,3 +47,20 @@ def tally(message: retriever_pb2.AggregateResponse) -> nouns.Tally:
 def _group(message: retriever_pb2.AggregateGroup) -> nouns.Group:
     value = metadata.value(message.value) if message.HasField("value") else None
     return nouns.Group(value, message.documents, message.passages)
+
+
+def summary(message: retriever_pb2.SummarizeResponse) -> nouns.Summary:
+    """From the wire."""
+    return nouns.Summary(
+        text=message.text,
+        statements=tuple(
+            nouns.Statement(it.text, tuple(map(citation, it.citations)), it.generated) for it in message.statements
+        ),
+        coverage=message.coverage,
+        chunks_read=message.chunks_read,
+        chunks=message.chunks,
+        nodes_computed=message.nodes_computed,
+        nodes_reused=message.nodes_reused,
+        embedding_digest=message.embedding_digest,
+        generator_digest=message.generator_digest,
+    )

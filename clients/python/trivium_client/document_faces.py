@@ -117,3 +117,7 @@ class Documents:
     def matching(self, keywords: str = "", *, collection: str, **options: Any) -> Iterator[nouns.MatchingDocument]:
         """Every document that `count` counts, by id."""
         return self._loop.iterate(self._inner.matching(keywords, collection=collection, **options))
+
+    def summarize(self, collection: str, **options: Any) -> nouns.Summary:
+        """What a collection says, or what it says to a focus."""
+        return self._loop.run(self._inner.summarize(collection, **options))

@@ -10,7 +10,7 @@ from trivium.common.v1 import transfer_pb2
 from trivium.retriever.v1 import retriever_pb2 as pb
 
 from trivium_client import document_wire, folder_watch, nouns
-from trivium_client.counting import Counting
+from trivium_client.corpus import Corpus
 from trivium_client.errors import ConflictError
 from trivium_client.folder_files import Selection
 from trivium_client.folders import FolderPasses, Place
@@ -77,7 +77,7 @@ class Collections(Rebuilding):
         return response.documents
 
 
-class Documents(Searching, Counting):
+class Documents(Searching, Corpus):
     """Documents of a collection: added at once, searchable when `watch` says ready."""
 
     async def add(

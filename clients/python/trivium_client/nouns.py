@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from trivium_client.corpus_nouns import Citation, Group, MatchingDocument, Tally
+from trivium_client.corpus_nouns import Citation, Group, MatchingDocument, Statement, Summary, Tally
 from trivium_client.document_nouns import (
     Collection,
     Document,
@@ -100,6 +100,8 @@ __all__ = [
     "Source",
     "SourceFailure",
     "Span",
+    "Statement",
+    "Summary",
     "Sweep",
     "SweepAxis",
     "SweepEstimate",

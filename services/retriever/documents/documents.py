@@ -21,6 +21,7 @@ from services.retriever.documents.readers import SERVICE, Viewer, may_read, read
 from services.retriever.documents.storing import Put
 from services.retriever.ingestion import holds
 from services.retriever.store import ChunkRow, DocumentRow, VersionRow, in_turn
+from services.retriever.summaries import nodes
 from services.retriever.text.texts import NormalisedText, UnreadSource
 
 # Most bytes of text that one answer carries.
@@ -203,6 +204,7 @@ class Documents:
             chunks = tuple(session.scalars(select(ChunkRow.chunk).where(mine)))
             digests = [*catalog.digests_of(session, mine), *holds.let_go(session, tenant, [row.number])]
             session.execute(delete(ChunkRow).where(mine))
+            nodes.forget(session, row.number)
             session.delete(row)
             session.flush()
             holds.release(session, tenant, digests)

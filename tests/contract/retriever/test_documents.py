@@ -214,8 +214,3 @@ def test_a_watch_shows_each_document_as_it_is_and_ends_when_nothing_is_pending(r
     assert seen[-1].pending == 0
     with refused("DOCUMENT_NOT_FOUND"):
         list(reader.watch("never.txt"))
-
-
-def test_what_comes_later_says_what_to_do_instead(reader):
-    with refused("NOT_YET_AVAILABLE"):
-        reader.api.Summarize(pb.SummarizeRequest(collection=reader.collection))

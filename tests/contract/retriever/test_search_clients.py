@@ -131,3 +131,17 @@ def test_the_command_line_counts_and_lists(desk):
     listed = desk.told("which", "herring", "-c", "fish", "--where", "price<10").stdout
     assert listed == "cheap.txt  1 passage, first [7, 14) herring\n"
     assert desk.told("which", "albatross", "-c", "fish").stdout == "No document is like that.\n"
+
+
+def test_the_sdk_and_the_command_line_summarise_with_citations(desk):
+    summary = desk.client.docs.summarize("fish", as_readers=["anna"])
+    assert (summary.coverage, summary.chunks) == (1.0, 4)
+    for statement in summary.statements:
+        for it in statement.citations:
+            span = it.span
+            held = desk.client.docs.text(span.document, collection="fish", start=span.start, end=span.end)
+            assert held.text == it.text
+    assert "board" in summary.text
+    shown = desk.told("summarize", "fish", "--focus", "the best herring", "--where", "price>10").stdout.splitlines()
+    assert shown[:2] == ["1. Smoked herring, the best.", "   dear.txt [0, 25)"]
+    assert shown[-1] == "From 1 of 1 passage; 1 node computed, 0 reused."

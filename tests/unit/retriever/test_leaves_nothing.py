@@ -6,8 +6,10 @@ from contextlib import closing
 import numpy as np
 import pytest
 
+from services.retriever.summaries.statements import Mode
 from tests.unit.retriever.conftest import opened
 from tests.unit.retriever.hashing import HashedEmbeddings
+from tests.unit.retriever.summarising import request, summaries
 
 CANARY = "zzyzxcanary"
 TEXT = f"# {CANARY}\n\n## Part\n\nThe {CANARY} sings at night.\n\n" + f"Many {CANARY} words. " * 300
@@ -51,7 +53,10 @@ async def test_a_word_of_a_deleted_document_is_in_no_row_and_no_list(tmp_path, e
         await house.ingested(f"{CANARY}.md", TEXT, **named)
         await house.ingested(f"{CANARY}.md", TEXT.replace("night", "dawn"), **named)
         await house.ingested(f"{CANARY}.md", f"The {CANARY} is short.", **named)
+        for mode in Mode:
+            await summaries(house).summarize("ada", request(mode))
         assert {table for table, _ in holding(catalog, CANARY)} >= {
+            "summary_nodes",
             "documents",
             "versions",
             "chunks",

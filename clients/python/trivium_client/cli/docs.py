@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from trivium_client import Trivium
-from trivium_client.cli import adding, counting, rebuilding, searching, sources, tuning
+from trivium_client.cli import adding, corpus, rebuilding, searching, sources, tuning
 from trivium_client.cli.adding import COLUMNS, Collection
 from trivium_client.cli.exits import EPILOG
 from trivium_client.cli.printing import Json, counted, drawn, show
@@ -18,8 +18,9 @@ app = typer.Typer(
 
 app.command(epilog=EPILOG)(adding.add)
 app.command(epilog=EPILOG)(searching.search)
-app.command(epilog=EPILOG)(counting.count)
-app.command(epilog=EPILOG)(counting.which)
+app.command(epilog=EPILOG)(corpus.count)
+app.command(epilog=EPILOG)(corpus.which)
+app.command(epilog=EPILOG)(corpus.summarize)
 app.command(epilog=EPILOG)(tuning.settings)
 app.command(epilog=EPILOG)(rebuilding.reindex)
 app.command(epilog=EPILOG)(rebuilding.reembed)

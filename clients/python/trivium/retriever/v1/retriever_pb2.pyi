@@ -291,6 +291,30 @@ KEYWORD_MATCH_ANY: KeywordMatch.ValueType  # 3
 """Any of them."""
 Global___KeywordMatch: _TypeAlias = KeywordMatch  # noqa: Y015
 
+class _SummaryMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SummaryModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SummaryMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SUMMARY_MODE_UNSPECIFIED: _SummaryMode.ValueType  # 0
+    """Not stated: as the deployment has it (TRIVIUM_RETRIEVER_SUMMARY_MODE)."""
+    SUMMARY_MODE_EXTRACTIVE: _SummaryMode.ValueType  # 1
+    """Nobody: statements are sentences as they are written."""
+    SUMMARY_MODE_ABSTRACTIVE: _SummaryMode.ValueType  # 2
+    """The generator, from such sentences; what it adds of its own is not taken."""
+
+class SummaryMode(_SummaryMode, metaclass=_SummaryModeEnumTypeWrapper):
+    """Who words a summary."""
+
+SUMMARY_MODE_UNSPECIFIED: SummaryMode.ValueType  # 0
+"""Not stated: as the deployment has it (TRIVIUM_RETRIEVER_SUMMARY_MODE)."""
+SUMMARY_MODE_EXTRACTIVE: SummaryMode.ValueType  # 1
+"""Nobody: statements are sentences as they are written."""
+SUMMARY_MODE_ABSTRACTIVE: SummaryMode.ValueType  # 2
+"""The generator, from such sentences; what it adds of its own is not taken."""
+Global___SummaryMode: _TypeAlias = SummaryMode  # noqa: Y015
+
 class _SourceState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -2850,23 +2874,83 @@ class SummarizeRequest(_message.Message):
 
     COLLECTION_FIELD_NUMBER: _builtins.int
     FOCUS_FIELD_NUMBER: _builtins.int
+    AS_READERS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Required. Collection id."""
     focus: _builtins.str
-    """What the summary is for."""
+    """What the summary is for: a question or a subject. Every passage is read for it."""
+    max_tokens: _builtins.int
+    """Most tokens of all statements together, by the collection's embedding model; one statement comes in any case. 0 gives
+    eight statements, whatever their length.
+    """
+    mode: Global___SummaryMode.ValueType
+    """Who words it."""
+    @_builtins.property
+    def as_readers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Summarise what these ids may read, beside the caller's own; as in Search."""
+
+    @_builtins.property
+    def filter(self) -> Global___Filter:
+        """Only documents that pass. What is computed for a part of a collection is not kept."""
+
+    @_builtins.property
+    def documents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these documents; empty means all."""
+
     def __init__(
         self,
         *,
         collection: _builtins.str = ...,
         focus: _builtins.str = ...,
+        as_readers: _abc.Iterable[_builtins.str] | None = ...,
+        filter: Global___Filter | None = ...,
+        documents: _abc.Iterable[_builtins.str] | None = ...,
+        max_tokens: _builtins.int = ...,
+        mode: Global___SummaryMode.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "focus", b"focus"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_readers", b"as_readers", "collection", b"collection", "documents", b"documents", "filter", b"filter", "focus", b"focus", "max_tokens", b"max_tokens", "mode", b"mode"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SummarizeRequest: _TypeAlias = SummarizeRequest  # noqa: Y015
+
+@_typing.final
+class SummaryStatement(_message.Message):
+    """Something that is said of a collection."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    CITATIONS_FIELD_NUMBER: _builtins.int
+    GENERATED_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The statement."""
+    generated: _builtins.bool
+    """Whether the generator worded it."""
+    @_builtins.property
+    def citations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Citation]:
+        """What it says it of, at least one; the first is the statement itself where it was not generated."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        citations: _abc.Iterable[Global___Citation] | None = ...,
+        generated: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["citations", b"citations", "generated", b"generated", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SummaryStatement: _TypeAlias = SummaryStatement  # noqa: Y015
 
 @_typing.final
 class SummarizeResponse(_message.Message):
@@ -2876,19 +2960,49 @@ class SummarizeResponse(_message.Message):
 
     TEXT_FIELD_NUMBER: _builtins.int
     COVERAGE_FIELD_NUMBER: _builtins.int
+    STATEMENTS_FIELD_NUMBER: _builtins.int
+    CHUNKS_READ_FIELD_NUMBER: _builtins.int
+    CHUNKS_FIELD_NUMBER: _builtins.int
+    NODES_COMPUTED_FIELD_NUMBER: _builtins.int
+    NODES_REUSED_FIELD_NUMBER: _builtins.int
+    EMBEDDING_DIGEST_FIELD_NUMBER: _builtins.int
+    GENERATOR_DIGEST_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """The summary."""
+    """The statements, one a line."""
     coverage: _builtins.float
-    """Share of the collection's chunks that it read, 0 to 1."""
+    """Share of the passages that the caller may read, and that pass, which it was made from, 0 to 1."""
+    chunks_read: _builtins.int
+    """Passages that it was made from."""
+    chunks: _builtins.int
+    """Passages that the caller may read and that pass."""
+    nodes_computed: _builtins.int
+    """Nodes of the trees that were computed for it."""
+    nodes_reused: _builtins.int
+    """Nodes that were there."""
+    embedding_digest: _builtins.str
+    """Digest of the embedding model whose vectors chose the statements, sha256:…."""
+    generator_digest: _builtins.str
+    """Digest of the generator's weights; empty where it was not asked."""
+    @_builtins.property
+    def statements(self) -> _containers.RepeatedCompositeFieldContainer[Global___SummaryStatement]:
+        """Statements, the most telling first."""
+
     def __init__(
         self,
         *,
         text: _builtins.str = ...,
         coverage: _builtins.float = ...,
+        statements: _abc.Iterable[Global___SummaryStatement] | None = ...,
+        chunks_read: _builtins.int = ...,
+        chunks: _builtins.int = ...,
+        nodes_computed: _builtins.int = ...,
+        nodes_reused: _builtins.int = ...,
+        embedding_digest: _builtins.str = ...,
+        generator_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coverage", b"coverage", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "chunks_read", b"chunks_read", "coverage", b"coverage", "embedding_digest", b"embedding_digest", "generator_digest", b"generator_digest", "nodes_computed", b"nodes_computed", "nodes_reused", b"nodes_reused", "statements", b"statements", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -312,7 +312,12 @@ class RetrieverServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Summarize(self, request, context):
-        """Summarises a whole collection. Filled in by a later release.
+        """Summarises all that the caller may read of a collection, or answers a focus from all of it: statements, each with the
+        characters that it says it of. Without a focus the answer comes from a tree of summaries whose nodes are kept: only
+        those above changed passages are computed again, and a deleted document leaves none. Cut off by a deadline, a
+        repeated call goes on where it was. Fails with NOT_FOUND / COLLECTION_NOT_FOUND, INVALID_ARGUMENT / FILTER_INVALID or
+        FILTER_TYPE_MISMATCH, FAILED_PRECONDITION / GENERATOR_NOT_SET or EMBEDDING_MODEL_CHANGED, UNAVAILABLE /
+        PEER_UNAVAILABLE where the generator, or for a focus or a bound the embedder, is away.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

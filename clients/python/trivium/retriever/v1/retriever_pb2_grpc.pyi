@@ -95,7 +95,13 @@ class RetrieverServiceStub:
     PAGE_TOKEN_INVALID, NOT_FOUND / COLLECTION_NOT_FOUND, UNAVAILABLE / PEER_UNAVAILABLE where the index is away.
     """
     Summarize: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.SummarizeRequest, _retriever_pb2.SummarizeResponse]
-    """Summarises a whole collection. Filled in by a later release."""
+    """Summarises all that the caller may read of a collection, or answers a focus from all of it: statements, each with the
+    characters that it says it of. Without a focus the answer comes from a tree of summaries whose nodes are kept: only
+    those above changed passages are computed again, and a deleted document leaves none. Cut off by a deadline, a
+    repeated call goes on where it was. Fails with NOT_FOUND / COLLECTION_NOT_FOUND, INVALID_ARGUMENT / FILTER_INVALID or
+    FILTER_TYPE_MISMATCH, FAILED_PRECONDITION / GENERATOR_NOT_SET or EMBEDDING_MODEL_CHANGED, UNAVAILABLE /
+    PEER_UNAVAILABLE where the generator, or for a focus or a bound the embedder, is away.
+    """
     IngestSource: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.IngestSourceRequest, _retriever_pb2.IngestSourceResponse]
     """Ingests a URL, or all objects below an S3 prefix, in the background, and returns as soon as that is durable. The same
     URI again reads it again: what did not change since is not fetched. Fails with NOT_FOUND / COLLECTION_NOT_FOUND,
@@ -195,7 +201,13 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     PAGE_TOKEN_INVALID, NOT_FOUND / COLLECTION_NOT_FOUND, UNAVAILABLE / PEER_UNAVAILABLE where the index is away.
     """
     Summarize: _aio.UnaryUnaryMultiCallable[_retriever_pb2.SummarizeRequest, _retriever_pb2.SummarizeResponse]  # type: ignore[assignment]
-    """Summarises a whole collection. Filled in by a later release."""
+    """Summarises all that the caller may read of a collection, or answers a focus from all of it: statements, each with the
+    characters that it says it of. Without a focus the answer comes from a tree of summaries whose nodes are kept: only
+    those above changed passages are computed again, and a deleted document leaves none. Cut off by a deadline, a
+    repeated call goes on where it was. Fails with NOT_FOUND / COLLECTION_NOT_FOUND, INVALID_ARGUMENT / FILTER_INVALID or
+    FILTER_TYPE_MISMATCH, FAILED_PRECONDITION / GENERATOR_NOT_SET or EMBEDDING_MODEL_CHANGED, UNAVAILABLE /
+    PEER_UNAVAILABLE where the generator, or for a focus or a bound the embedder, is away.
+    """
     IngestSource: _aio.UnaryUnaryMultiCallable[_retriever_pb2.IngestSourceRequest, _retriever_pb2.IngestSourceResponse]  # type: ignore[assignment]
     """Ingests a URL, or all objects below an S3 prefix, in the background, and returns as soon as that is durable. The same
     URI again reads it again: what did not change since is not fetched. Fails with NOT_FOUND / COLLECTION_NOT_FOUND,
@@ -400,7 +412,13 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retriever_pb2.SummarizeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.SummarizeResponse, _abc.Awaitable[_retriever_pb2.SummarizeResponse]]:
-        """Summarises a whole collection. Filled in by a later release."""
+        """Summarises all that the caller may read of a collection, or answers a focus from all of it: statements, each with the
+        characters that it says it of. Without a focus the answer comes from a tree of summaries whose nodes are kept: only
+        those above changed passages are computed again, and a deleted document leaves none. Cut off by a deadline, a
+        repeated call goes on where it was. Fails with NOT_FOUND / COLLECTION_NOT_FOUND, INVALID_ARGUMENT / FILTER_INVALID or
+        FILTER_TYPE_MISMATCH, FAILED_PRECONDITION / GENERATOR_NOT_SET or EMBEDDING_MODEL_CHANGED, UNAVAILABLE /
+        PEER_UNAVAILABLE where the generator, or for a focus or a bound the embedder, is away.
+        """
 
     @_abc_1.abstractmethod
     def IngestSource(

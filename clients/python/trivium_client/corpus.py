@@ -1,4 +1,4 @@
-"""Exact counts and lists over a collection.  Part of `documents`."""
+"""What is said of a whole collection: exact counts and lists, and summaries.  Part of `documents`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from trivium.retriever.v1.retriever_pb2_grpc import RetrieverServiceAsyncStub
 
 
-class Counting:
-    """The calls that count and list: from the index, never from a sample."""
+class Corpus:
+    """The calls about all of a collection: counts and lists from the index, never from a sample, and summaries."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -67,6 +67,34 @@ class Counting:
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
+
+    async def summarize(
+        self,
+        collection: str,
+        *,
+        focus: str = "",
+        mode: str = "",
+        max_tokens: int = 0,
+        where: Filter | None = None,
+        documents: Sequence[str] = (),
+        as_readers: Sequence[str] = (),
+    ) -> nouns.Summary:
+        """What a collection says, or what it says to the `focus`, each statement with its citations.
+
+        `mode` is extractive (sentences as they are written) or abstractive (worded by the generator); empty is the
+        deployment's.  Cut off by a deadline, it goes on where it was when it is called again.
+        """
+        fields: dict[str, Any] = {} if where is None else {"filter": where._message}
+        request = pb.SummarizeRequest(
+            collection=collection,
+            focus=focus,
+            mode=wire.number(pb.SummaryMode, mode, "mode"),
+            max_tokens=max_tokens,
+            documents=documents,
+            as_readers=as_readers,
+            **fields,
+        )
+        return corpus_wire.summary(await self._transport.call("retriever", self._stub().Summarize, request))
 
 
 def _request(

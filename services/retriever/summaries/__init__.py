@@ -1,0 +1,1 @@
+"""Summaries of whole collections: a tree over their chunks, and answers from it."""
