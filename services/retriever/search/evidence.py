@@ -16,8 +16,8 @@ from services.retriever.search.arms import Lists
 from services.retriever.text.keywords import keyword_text, words
 from services.retriever.text.tokens import Tokens
 
-# Of each list's best, so many passages are read.
-_LOOKED = 3
+# Of each list so many of the best passages are read: three tell no more, and take three times as long.
+_LOOKED = 1
 _NEXT = 10
 # BM25 of a word gets no higher than this, with k1 = 1.2, times its weight.
 _MOST_OF_A_WORD = 2.2

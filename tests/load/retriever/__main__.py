@@ -7,6 +7,10 @@ quality     nDCG@10 on public sets (``--set``) of keywords, vectors, both fused 
             baseline and two plain fusions of them
 answerable  whether a search tells questions that the documents answer from those that they do not (``--fit``: weights)
 edits       what a one-sentence edit has embedded again
+ingest      chunks a second through the whole ingestion, in processes of their own, over the embedder's own ceiling
+append      what new documents cost in a large collection, over the same share of its full build
+search      milliseconds a search among few and many passages, on both indexes, beside two floors; recall of HNSW
+growth      how each cost grows with the collection
 """
 
 import argparse
@@ -21,7 +25,7 @@ from pathlib import Path
 import psutil
 
 from services.ops.cache import CHECKOUT, cache_dir
-from tests.load.retriever import abstention_figures, edits, report
+from tests.load.retriever import abstention_figures, appending, edits, growth, ingesting, latency, report
 from tests.load.retriever.bench import Bench, Figures
 from tests.load.retriever.sets import SETS
 from tests.load.retriever.vectors import Encoder
@@ -30,13 +34,29 @@ PARTS: dict[str, Callable[[Bench], Awaitable[Figures]]] = {
     "quality": report.figures,
     "answerable": abstention_figures.figures,
     "edits": edits.figures,
+    "ingest": ingesting.figures,
+    "append": appending.figures,
+    "search": latency.figures,
+    "growth": growth.figures,
 }
 
 
 async def measure(asked: argparse.Namespace) -> Figures:
     """All parts that are asked for, with one model."""
     encoder = Encoder(asked.cache)
-    bench = Bench(asked.data, tuple(asked.set or SETS), encoder, asked.fit)
+    bench = Bench(
+        data=asked.data,
+        sets=tuple(asked.set or SETS),
+        encoder=encoder,
+        rerank=not asked.no_rerank,
+        fit=asked.fit,
+        sizes=asked.sizes,
+        growth=asked.growth,
+        append_chunks=asked.append_chunks,
+        rounds=asked.rounds,
+        documents=asked.documents,
+        weaviate=not asked.no_weaviate,
+    )
     figures: Figures = {}
     try:
         for part in asked.part or PARTS:
@@ -46,12 +66,24 @@ async def measure(asked: argparse.Namespace) -> Figures:
     return figures
 
 
+def _sizes(text: str) -> tuple[int, ...]:
+    """Numbers with commas between, rising."""
+    return tuple(sorted(int(each) for each in text.split(",")))
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", action="append", choices=PARTS, help="can be given more than once; all without it")
     parser.add_argument("--set", action="append", choices=SETS, help="of quality; can be given more than once")
+    parser.add_argument("--no-rerank", action="store_true", help="leave reranking out of quality: most of its time")
     parser.add_argument("--fit", action="store_true", help="with answerable: print weights fitted anew")
+    parser.add_argument("--sizes", type=_sizes, default=(10_000, 200_000), help="chunks of search")
+    parser.add_argument("--no-weaviate", action="store_true", help="leave Weaviate out of search")
+    parser.add_argument("--growth", type=_sizes, default=(1_000, 10_000, 50_000, 200_000), help="chunks of growth")
+    parser.add_argument("--append-chunks", type=int, default=20_000, help="of the collection that is appended to")
+    parser.add_argument("--rounds", type=int, default=3, help="of ingest, beside one that is not counted")
+    parser.add_argument("--documents", type=int, default=128, help="of a round of ingest")
     parser.add_argument("--data", type=Path, default=CHECKOUT.parent / "shared" / "data", help="folder of the sets")
     parser.add_argument("--cache", type=Path, default=cache_dir() / "bench-vectors", help="folder of the vectors")
     asked = parser.parse_args()

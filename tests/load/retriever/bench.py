@@ -10,9 +10,20 @@ Figures = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """The folder of the public sets, the names of those wanted, the model, and whether weights are to be fitted."""
+    """The folder of the public sets, the names of those wanted, the model, and how much is measured.
+
+    ``sizes`` are the chunks of ``search``, on Weaviate as well if that is wanted; ``growth`` those of that part;
+    ``append_chunks`` those of the collection that is appended to; ``rounds`` and ``documents`` are of ``ingest``.
+    """
 
     data: Path
     sets: tuple[str, ...]
     encoder: Encoder
+    rerank: bool
     fit: bool
+    sizes: tuple[int, ...]
+    growth: tuple[int, ...]
+    append_chunks: int
+    rounds: int
+    documents: int
+    weaviate: bool

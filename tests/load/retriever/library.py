@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +21,13 @@ from services.retriever.documents.watching import Watching
 from services.retriever.generation import NoGenerator
 from services.retriever.index.embedded import EmbeddedIndex
 from services.retriever.index.gates import Gates
+from services.retriever.index.index import Index
 from services.retriever.index.places import Kind
 from services.retriever.index.repair import repair
 from services.retriever.index.routing import Router
 from services.retriever.ingestion import parsing
 from services.retriever.ingestion.conversion import Conversions
+from services.retriever.ingestion.embeddings import Embeddings
 from services.retriever.ingestion.ingestion import Ingestion, Pace, Tools
 from services.retriever.ingestion.publishing import Publisher
 from services.retriever.ingestion.queue import Queue
@@ -37,9 +39,8 @@ from services.retriever.search.question import Found, Fusion, Mode, Question, Sh
 from services.retriever.search.reranking import Reranker
 from services.retriever.search.search import Search
 from tests.load.retriever.sets import Corpus, Source
-from tests.load.retriever.vectors import Encoder
 
-_TENANT = "bench"
+TENANT = "bench"
 _PASSAGES = 100
 
 
@@ -64,21 +65,21 @@ class Library:
 
     async def fill(self, corpus: Corpus) -> None:
         """Bring a corpus in as a collection of its name, and wait until it is searchable."""
-        key = IdempotencyKey(_TENANT, "bench", "", b"")
-        await self.collections.create(_TENANT, corpus.name, "", key)
+        key = IdempotencyKey(TENANT, "bench", "", b"")
+        await self.collections.create(TENANT, corpus.name, "", key)
         await self.add(corpus.name, corpus.documents)
 
     async def add(self, corpus: str, documents: Sequence[Source]) -> None:
         """Bring documents in, and wait until they are searchable."""
-        key = IdempotencyKey(_TENANT, "bench", "", b"")
+        key = IdempotencyKey(TENANT, "bench", "", b"")
         for it in documents:
             draft = Draft(corpus, it.document, it.title, "", {}, {}, (), SERVICE)
-            await self.intake.put(_TENANT, draft, it.content, key)
+            await self.intake.put(TENANT, draft, it.content, key)
         await self._settled(corpus)
 
     async def remove(self, corpus: str, document: str) -> None:
         """Delete a document."""
-        await self.removal.document(_TENANT, corpus, document)
+        await self.removal.document(TENANT, corpus, document)
 
     async def _settled(self, corpus: str) -> None:
         """Wait until nothing is pending; raises what ended the worker, if something did."""
@@ -90,7 +91,7 @@ class Library:
         await following
 
     async def _follow(self, corpus: str) -> None:
-        async for beat in self.watching.follow(_TENANT, corpus, ""):
+        async for beat in self.watching.follow(TENANT, corpus, ""):
             if beat.document.state == "failed":
                 self.failed.append(f"{beat.document.document}: {beat.document.reason}")
 
@@ -108,6 +109,10 @@ class Library:
         assert found.answerability is not None
         return found.answerability
 
+    async def found(self, corpus: str, query: str) -> Found:
+        """What a search with the default settings answers."""
+        return await self._found(corpus, query, Mode.HYBRID, 10, Shape())
+
     async def _found(self, corpus: str, query: str, mode: Mode, most: int, shape: Shape) -> Found:
         question = Question(
             collections=(corpus,),
@@ -121,28 +126,32 @@ class Library:
             viewer=SERVICE,
             shape=shape,
         )
-        return await self.searching.search(_TENANT, question)
+        return await self.searching.search(TENANT, question)
 
 
 @asynccontextmanager
-async def opened(folder: Path, encoder: Encoder) -> AsyncIterator[Library]:
-    """A retriever with its default settings over an empty folder, with the encoder."""
+async def opened(
+    folder: Path, embeddings: Embeddings, elsewhere: Callable[[str], Index] | None = None
+) -> AsyncIterator[Library]:
+    """A retriever with its default settings over a folder; ``elsewhere`` gives another index than its own by catalog."""
     settings = RetrieverSettings()
     limits = parsing.Limits(settings.parse_seconds, settings.parse_memory_bytes)
     async with (
         open_database(f"sqlite:///{folder / 'catalog.db'}", "services.retriever.migrations") as database,
         parsing.opened(limits) as parser,
     ):
-        index = EmbeddedIndex(folder / "index.db", await database.write(catalog.identity), settings.vector_cache_bytes)
+        identity = await database.write(catalog.identity)
+        index = EmbeddedIndex(folder / "index.db", identity, settings.vector_cache_bytes)
         await asyncio.to_thread(index.open)
-        router = Router({Kind.EMBEDDED: index}, Kind.EMBEDDED)
-        await asyncio.to_thread(repair, database, router, Kind.EMBEDDED)
+        kind = Kind.WEAVIATE if elsewhere else Kind.EMBEDDED
+        router = Router({kind: elsewhere(identity) if elsewhere else index}, kind)
+        await asyncio.to_thread(repair, database, router, kind)
         tools = Tools(
             queue=Queue(database),
             conversions=Conversions(database, time.time, settings.max_document_characters),
             publisher=Publisher(database),
             parser=parser,
-            embeddings=encoder,
+            embeddings=embeddings,
             index=router,
             gates=Gates(),
             changes=Changes(),
@@ -165,12 +174,12 @@ async def opened(folder: Path, encoder: Encoder) -> AsyncIterator[Library]:
         removal = Removal(collections, documents, router, tools.gates, tools.changes, asyncio.to_thread)
         searching = Search(
             database=database,
-            embeddings=encoder,
+            embeddings=embeddings,
             gates=tools.gates,
             looking=Looking(database, router, asyncio.to_thread, settings.search_depth),
             pages=Pages(b"bench", time.time, 1.0),
-            reranker=Reranker(encoder, settings.rerank_weight, 3600.0),
-            expander=Expander(NoGenerator(), encoder, 3600.0),
+            reranker=Reranker(embeddings, settings.rerank_weight, 3600.0),
+            expander=Expander(NoGenerator(), embeddings, 3600.0),
         )
         working = asyncio.create_task(ingestion.run())
         try:

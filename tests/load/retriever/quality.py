@@ -17,6 +17,12 @@ from tests.load.retriever.vectors import Encoder
 DEFAULT = "hybrid"
 CONVEX = "convex"
 _RERANKED = 40
+_WAYS = (
+    ("sparse", Mode.SPARSE, 0),
+    ("dense", Mode.DENSE, 0),
+    (DEFAULT, Mode.HYBRID, 0),
+    ("rerank", Mode.HYBRID, _RERANKED),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +45,8 @@ class Measured:
         return difference(self.ways[DEFAULT], self.ways[CONVEX])
 
 
-async def measured(judged: JudgedSet, encoder: Encoder) -> Measured:
-    """Every way over one set."""
+async def measured(judged: JudgedSet, encoder: Encoder, *, rerank: bool) -> Measured:
+    """Every way over one set; reranking, which takes most of the time, if it is wanted."""
     ways: dict[str, list[float]] = {}
     for corpus in judged.corpora:
         plain = baseline.measured(corpus, judged.passage_words, encoder)
@@ -54,20 +60,17 @@ async def measured(judged: JudgedSet, encoder: Encoder) -> Measured:
             for corpus in judged.corpora:
                 await library.fill(corpus)
             fill_seconds = time.perf_counter() - begun
-            ours, seconds = await _asked(judged, library)
+            ours, seconds = await _asked(judged, library, _WAYS if rerank else _WAYS[:-1])
     encoder.forget_states()
     return Measured(judged.name, {**ours, **ways}, fill_seconds, seconds, library.failed)
 
 
-async def _asked(judged: JudgedSet, library: Library) -> tuple[dict[str, list[float]], dict[str, float]]:
+async def _asked(
+    judged: JudgedSet, library: Library, ways: Sequence[tuple[str, Mode, int]]
+) -> tuple[dict[str, list[float]], dict[str, float]]:
     found: dict[str, list[float]] = {}
     seconds: dict[str, float] = {}
-    for way, mode, rerank in (
-        ("sparse", Mode.SPARSE, 0),
-        ("dense", Mode.DENSE, 0),
-        (DEFAULT, Mode.HYBRID, 0),
-        ("rerank", Mode.HYBRID, _RERANKED),
-    ):
+    for way, mode, rerank in ways:
         begun = time.perf_counter()
         found[way] = [
             ndcg(await library.search(corpus.name, asked.text, mode, rerank=rerank), asked.gold)

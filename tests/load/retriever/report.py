@@ -17,7 +17,7 @@ async def figures(bench: Bench) -> Figures:
     """nDCG@10 of every set, one after another: the plain keys hold what a search does by default."""
     found = []
     for name in bench.sets:
-        found.append(await measured(SETS[name](bench.data), bench.encoder))
+        found.append(await measured(SETS[name](bench.data), bench.encoder, rerank=bench.rerank))
         # As soon as it is known: a later set may take an hour.
         _told(found[-1:])
     if len(found) > 1:
@@ -31,7 +31,7 @@ def _told(found: Sequence[Measured]) -> None:
     for column in ("set", "questions", *_OURS, *_THEIRS, "gain"):
         table.add_column(column, justify="left" if column == "set" else "right")
     for it in found:
-        means = [f"{it.mean(way):.3f}" for way in (*_OURS, *_THEIRS)]
+        means = [f"{it.mean(way):.3f}" if way in it.ways else "" for way in (*_OURS, *_THEIRS)]
         table.add_row(it.name, str(len(it.ways[DEFAULT])), *means, str(it.gain))
     console = Console(width=max(150, Console().width))
     console.print(table)

@@ -89,6 +89,10 @@ class Encoder:
             known.update({key: (packed,) for key, packed in pairs})
         return np.stack([np.frombuffer(known[key][0], "<f4") for key in keys])
 
+    def compute(self, texts: Sequence[str]) -> None:
+        """What :meth:`vectors` does for texts that it does not know, for the time that it takes."""
+        self._computed(texts, Product.POOLED)
+
     def _computed(self, texts: Sequence[str], product: Product) -> list[Matrix]:
         ids = [self._cut(it) for it in self._tokenizer.ids(texts)]
         found: dict[int, Matrix] = {}
