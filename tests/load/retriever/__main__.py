@@ -25,6 +25,7 @@ from pathlib import Path
 import psutil
 
 from services.ops.cache import CHECKOUT, cache_dir
+from services.retriever.config import RetrieverSettings
 from tests.load.retriever import abstention_figures, appending, edits, growth, ingesting, latency, report
 from tests.load.retriever.bench import Bench, Figures
 from tests.load.retriever.sets import SETS
@@ -55,6 +56,7 @@ async def measure(asked: argparse.Namespace) -> Figures:
         append_chunks=asked.append_chunks,
         rounds=asked.rounds,
         documents=asked.documents,
+        workers=asked.workers,
         weaviate=not asked.no_weaviate,
     )
     figures: Figures = {}
@@ -84,6 +86,8 @@ def main() -> None:
     parser.add_argument("--append-chunks", type=int, default=20_000, help="of the collection that is appended to")
     parser.add_argument("--rounds", type=int, default=3, help="of ingest, beside one that is not counted")
     parser.add_argument("--documents", type=int, default=128, help="of a round of ingest")
+    workers = RetrieverSettings().ingestion_workers
+    parser.add_argument("--workers", type=int, default=workers, help="documents that ingest works on at once")
     parser.add_argument("--data", type=Path, default=CHECKOUT.parent / "shared" / "data", help="folder of the sets")
     parser.add_argument("--cache", type=Path, default=cache_dir() / "bench-vectors", help="folder of the vectors")
     asked = parser.parse_args()

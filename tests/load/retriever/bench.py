@@ -13,7 +13,7 @@ class Bench:
     """The folder of the public sets, the names of those wanted, the model, and how much is measured.
 
     ``sizes`` are the chunks of ``search``, on Weaviate as well if that is wanted; ``growth`` those of that part;
-    ``append_chunks`` those of the collection that is appended to; ``rounds`` and ``documents`` are of ``ingest``.
+    ``append_chunks`` those of the collection that is appended to; ``rounds``, ``documents`` and ``workers`` are of ``ingest``.
     """
 
     data: Path
@@ -26,4 +26,5 @@ class Bench:
     append_chunks: int
     rounds: int
     documents: int
+    workers: int
     weaviate: bool

@@ -32,10 +32,10 @@ _SECONDS = 900
 async def figures(bench: Bench) -> Figures:
     """``ingest_ratio``: its median over the rounds, with the least and the greatest."""
     sources = [it for corpus in multicorpus(bench.data, "md").corpora for it in corpus.documents][: bench.documents]
-    return await _measured(sources, bench.rounds)
+    return await _measured(sources, bench.rounds, bench.workers)
 
 
-async def _measured(sources: Sequence[Source], rounds: int) -> Figures:
+async def _measured(sources: Sequence[Source], rounds: int, workers: int) -> Figures:
     # Servers end with the thread that starts them, so it is this one that waits for them; nobody else is on its loop.
     ratios, rates, ceilings, shares = [], [], [], []
     with tempfile.TemporaryDirectory() as name:
@@ -44,7 +44,7 @@ async def _measured(sources: Sequence[Source], rounds: int) -> Figures:
         stack.registry.stop()
         settings = {"TRIVIUM_EMBEDDER_THREADS": "1", "TRIVIUM_EMBEDDER_CACHE_BYTES": "0"}
         embedder = Process("embedder", stack.data, {"TRIVIUM_ACCESS_ADDRESS": stack.access.address} | settings).start()
-        library = Library(stack, stack.data, embedder.address)
+        library = Library(stack, stack.data, embedder.address, {"TRIVIUM_RETRIEVER_INGESTION_WORKERS": str(workers)})
         try:
             for number in range(rounds + 1):
                 seconds, cpu_seconds, chunks = _ingested(library, embedder, sources)
@@ -63,6 +63,7 @@ async def _measured(sources: Sequence[Source], rounds: int) -> Figures:
     return {
         "ingest_ratio": round(statistics.median(ratios), 3),
         "ingest_ratio_spread": [round(min(ratios), 3), round(max(ratios), 3)],
+        "ingest_workers": workers,
         "ingest_chunks_a_second": round(statistics.median(rates), 2),
         "embedder_chunks_a_second": round(statistics.median(ceilings), 2),
         # How much of a core the embedder had: below 1 it waited, or somebody else had the core.
