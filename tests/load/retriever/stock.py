@@ -69,7 +69,9 @@ class Stock:
             entries.extend(Entry(row["chunk"], row["text"], packed[row["text"]]) for row in chunks)
 
         await self.library.searching.database.write(write)
-        await self.library.searching.blocking(self.library.searching.index.replace, self._number, entries, ())
+        await self.library.searching.looking.blocking(
+            self.library.searching.looking.index.replace, self._number, entries, ()
+        )
 
     def _document(self, number: int, texts: Sequence[str]) -> dict[str, Any]:
         version = _text_version(texts)
