@@ -363,6 +363,8 @@ class SourceObjectRow(Base):
     # Why it is no document; empty for one that is.
     problem: Mapped[str] = mapped_column(Text, default="")
     reading: Mapped[int] = mapped_column(_Number)
+    # The reading that counted it as stored; any other of its readings found it unchanged.
+    stored_in: Mapped[int] = mapped_column(_Number, default=0, server_default="0")
 
 
 class HoldRow(Base):

@@ -16,6 +16,7 @@ from services.retriever.documents import source_bytes
 from services.retriever.documents.media import MediaType
 from services.retriever.documents.states import State
 from services.retriever.ingestion import holds
+from services.retriever.sources import late_failures
 from services.retriever.store import CollectionRow, DocumentRow, VersionRow, in_turn
 
 
@@ -90,6 +91,8 @@ class Queue:
                     session.get_one(VersionRow, (row.number, row.newest_version)).state = state
                 elif state is State.FAILED:
                     source_bytes.forget(session, row)
+                if state is State.FAILED:
+                    late_failures.count(session, row)
                 holds.settle(session, job.tenant)
 
         await self.database.write(change)

@@ -8,10 +8,11 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
+from services.retriever.documents.states import State
 from services.retriever.sources.queue import Work, still_wanted
 from services.retriever.sources.reading import Remembered
 from services.retriever.store import DocumentRow, SourceObjectRow
@@ -85,11 +86,14 @@ class SourceObjects:
             row = still_wanted(session, work)
             if row is None:
                 raise NotWanted
+            unfit = 0
             for first in range(0, len(objects), _BATCH):
                 digests = [_digest(known.uri) for known in objects[first : first + _BATCH]]
                 mine = SourceObjectRow.source_number == work.number, SourceObjectRow.uri_digest.in_(digests)
                 session.execute(update(SourceObjectRow).where(*mine).values(reading=work.reading))
-            unfit = sum(1 for known in objects if known.problem)
+                # As it is now: a conversion may have failed since they were looked up.
+                amiss = select(func.count()).where(*mine, SourceObjectRow.problem != "")
+                unfit += int(session.scalar(amiss) or 0)
             row.found += len(objects)
             row.failed += unfit
             row.unchanged += len(objects) - unfit
@@ -104,6 +108,7 @@ class SourceObjects:
             if source is None:
                 raise NotWanted
             digest = _digest(outcome.uri)
+            problem = outcome.problem or _failed_already(session, work, outcome)
             row = session.get(SourceObjectRow, (work.number, digest))
             if row is None:
                 row = SourceObjectRow(source_number=work.number, uri_digest=digest, uri=outcome.uri, sha256="")
@@ -111,11 +116,13 @@ class SourceObjects:
             seen = outcome.remembered
             row.etag, row.modified, row.size_bytes = seen.etag, seen.modified, seen.size_bytes
             row.sha256 = outcome.sha256 or row.sha256
-            row.problem, row.reading = outcome.problem, work.reading
+            row.problem, row.reading = problem, work.reading
+            if not problem and not outcome.same:
+                row.stored_in = work.reading
             source.found += 1
-            source.failed += bool(outcome.problem)
-            source.unchanged += outcome.same
-            source.stored += not (outcome.problem or outcome.same)
+            source.failed += bool(problem)
+            source.unchanged += outcome.same and not problem
+            source.stored += not (problem or outcome.same)
             source.fetched_bytes += outcome.fetched_bytes
 
         await self.database.write(change)
@@ -143,6 +150,14 @@ class SourceObjects:
             source.deleted += known.intact
 
         await self.database.write(change)
+
+
+def _failed_already(session: Session, work: Work, outcome: Outcome) -> str:
+    """Why the document that was just stored came to nothing, where its conversion was quicker than this record."""
+    mine = DocumentRow.collection_number == work.collection_number, DocumentRow.document == outcome.uri
+    row = session.scalars(select(DocumentRow).where(*mine)).one_or_none()
+    failed = row is not None and row.state == State.FAILED and row.source_sha256 == outcome.sha256
+    return row.reason if row is not None and failed else ""
 
 
 def _known(row: SourceObjectRow, held_sha256: str | None) -> Known:

@@ -120,8 +120,7 @@ class SourceQueue:
                 session.execute(delete(SourceRow).where(SourceRow.number == row.number))
                 return
             row.read_at, row.tries = self.now(), 0
-            row.state = SourceState.FAILED if row.failed and row.failed == row.found else SourceState.READY
-            row.reason = f"{row.failed} of {row.found} could not be stored" if row.failed else ""
+            judge(row)
             self._again(row)
 
         await self.database.write(change)
@@ -146,6 +145,12 @@ class SourceQueue:
 
     def _again(self, row: SourceRow) -> None:
         row.due_at = self.now() + row.refresh_seconds if row.refresh_seconds else None
+
+
+def judge(row: SourceRow) -> None:
+    """What the counts of a reading come to."""
+    row.state = SourceState.FAILED if row.failed and row.failed == row.found else SourceState.READY
+    row.reason = f"{row.failed} of {row.found} could not be stored" if row.failed else ""
 
 
 def still_wanted(session: Session, work: Work) -> SourceRow | None:

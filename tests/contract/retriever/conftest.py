@@ -5,9 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.contract.retriever.places_to_read import keeper, objects, reading, site
 from tests.library import Library
 from tests.stack import Process, Stack
 from tests.tiny_encoder import build_encoder
+
+__all__ = ["keeper", "library", "objects", "reading", "site", "two_models"]
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgres"])
