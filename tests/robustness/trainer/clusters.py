@@ -48,6 +48,8 @@ _BARE = {"include_dashboard": False, "include_log_monitor": False, "no_monitor":
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_memory_monitor_refresh_ms": "0",
+    # A machine is dead after five of these in which nobody answers there; who answers late has as long as ever.
+    "RAY_health_check_period_ms": "500",
     "OMP_NUM_THREADS": "1",
 }
 
