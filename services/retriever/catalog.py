@@ -20,6 +20,7 @@ from services.chassis.nearest import nearest
 from services.retriever.documents.states import State
 from services.retriever.generation import Generator, NoGenerator
 from services.retriever.ingestion import holds
+from services.retriever.questions.rows import Progress, progress
 from services.retriever.reembedding.state import Change, change_of
 from services.retriever.search import answerable
 from services.retriever.search.settings import SearchSettings
@@ -33,6 +34,8 @@ from services.retriever.store import (
 )
 
 _MOST_NAMES = 10_000
+# What a new collection has none of.
+_UNSET_AT_FIRST = ("change", "search_settings", "questions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class Collection:
     change: Change | None = None
     search_settings: SearchSettings = field(default_factory=SearchSettings)
     answerable_threshold: float = answerable.THRESHOLD
+    questions: Progress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,8 @@ class Collections:
         self._database = database
         self._now = now
         self._generator = generator or NoGenerator()
+        # Called when settings may have changed.
+        self.updated: Callable[[], None] = lambda: None
 
     async def create(self, tenant: str, collection: str, description: str, key: IdempotencyKey) -> Collection:
         """A new collection.  Raises COLLECTION_EXISTS."""
@@ -91,8 +97,7 @@ class Collections:
             session.add(row)
             session.flush()
             new = asdict(shown(session, row))
-            # A new one has neither.
-            return json.dumps({name: value for name, value in new.items() if name not in ("change", "search_settings")})
+            return json.dumps({name: value for name, value in new.items() if name not in _UNSET_AT_FIRST})
 
         answer = await self._database.write(lambda session: once(session, key, lambda: effect(session)))
         return Collection(**json.loads(answer))
@@ -133,13 +138,17 @@ class Collections:
             if etag and etag != _etag(row):
                 raise Failure(Reason.ETAG_MISMATCH, name=collection, etag=_etag(row), field="etag")
             row.description = row.description if description is None else description
-            row.search_settings_json = row.search_settings_json if settings is None else settings.packed()
+            if settings is not None:
+                row.search_settings_json = settings.packed()
+                row.questions_per_chunk, row.questions_reason = settings.questions_per_chunk, ""
             if answerable_threshold is not None:
                 row.answerable_threshold = answerable_threshold
             row.revision += 1
             return shown(session, row)
 
-        return await self._database.write(change)
+        changed = await self._database.write(change)
+        self.updated()
+        return changed
 
     async def delete(self, tenant: str, number: int) -> int:
         """Delete the collection with this number and all that is in it; the documents that it had."""
@@ -202,6 +211,7 @@ def shown(session: Session, row: CollectionRow) -> Collection:
         change=change_of(session, row.number),
         search_settings=SearchSettings.unpacked(row.search_settings_json),
         answerable_threshold=threshold(row),
+        questions=progress(session, row),
     )
 
 

@@ -72,6 +72,9 @@ class CollectionRow(Base):
     search_settings_json: Mapped[str] = mapped_column(Text, default="{}", server_default="{}")
     # From which score on an answer counts as found; the default where there is none.
     answerable_threshold: Mapped[float | None] = mapped_column(Float, default=None)
+    # Questions that are written for each of its chunks, and why they wait.
+    questions_per_chunk: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    questions_reason: Mapped[str] = mapped_column(Text, default="", server_default="")
 
 
 class DocumentRow(Base):
@@ -302,6 +305,30 @@ class VectorRow(Base):
     text_digest: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
     # Little-endian binary16.
     vector: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class QuestionsRow(Base):
+    """Questions that a text answers, as a list of JSON: at most as many as were asked for."""
+
+    __tablename__ = "chunk_questions"
+    tenant: Mapped[str] = mapped_column(String(128), primary_key=True)
+    text_digest: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    asked: Mapped[int] = mapped_column(Integer)
+    # Of the weights that wrote them.
+    writer: Mapped[str] = mapped_column(String(80))
+    questions_json: Mapped[str] = mapped_column(Text)
+
+
+class QuestionVectorsRow(Base):
+    """The vectors of a text's questions, one behind the other; ``asked`` is that of the questions."""
+
+    __tablename__ = "question_vectors"
+    tenant: Mapped[str] = mapped_column(String(128), primary_key=True)
+    model_digest: Mapped[str] = mapped_column(String(80), primary_key=True)
+    text_digest: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    asked: Mapped[int] = mapped_column(Integer)
+    # Little-endian binary16.
+    vectors: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class SourceRow(Base):

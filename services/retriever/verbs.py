@@ -41,6 +41,8 @@ from services.retriever.ingestion.publishing import Publisher
 from services.retriever.ingestion.queue import Job, Queue
 from services.retriever.peers import RemoteEmbeddings
 from services.retriever.peers_generator import RemoteGenerator
+from services.retriever.questions.sets import QuestionSets
+from services.retriever.questions.writing import QuestionWriting
 from services.retriever.reembedding.reembedding import Reembedding
 from services.retriever.search.expansion import Expander
 from services.retriever.search.looking import Looking
@@ -117,11 +119,17 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
         builder = Builder(tools.index, runtime.blocking)
         reembedding = Reembedding(database, tools, ingestion, builder, now)
         await stack.enter_async_context(_running(runtime, reembedding.run(), "reembedding"))
+        sets = QuestionSets(database, tools.gates, settings.vector_cache_bytes)
+        writing = QuestionWriting(
+            database, generator, tools.embeddings, runtime.acting_for, sets.changed, settings.retry_seconds
+        )
+        collections.updated = writing.wake
+        await stack.enter_async_context(_running(runtime, writing.run(), "questions"))
         search = Search(
             database=database,
             embeddings=tools.embeddings,
             gates=tools.gates,
-            looking=Looking(database, tools.index, runtime.blocking, settings.search_depth),
+            looking=Looking(database, tools.index, runtime.blocking, settings.search_depth, questions=sets),
             pages=Pages(page_key, now, settings.pages_seconds),
             reranker=Reranker(tools.embeddings, settings.rerank_weight, settings.rerank_seconds),
             expander=Expander(generator, tools.embeddings, settings.expand_seconds),

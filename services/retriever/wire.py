@@ -20,6 +20,7 @@ from services.retriever.documents.states import State
 from services.retriever.documents.watching import Beat
 from services.retriever.index.places import Kind
 from services.retriever.index.reindexing import Progress
+from services.retriever.questions.rows import Progress as QuestionProgress
 from services.retriever.reembedding.state import Change
 from services.retriever.search.settings import SearchSettings
 
@@ -62,6 +63,7 @@ def collection(value: Collection) -> pb.Collection:
         reembedding=_change(value.change),
         index=_INDEXES.get(value.index_kind, pb.INDEX_KIND_UNSPECIFIED),
         search_settings=wire_search.shown_settings(value.search_settings),
+        questions=_questions(value.questions),
         answerable_threshold=value.answerable_threshold,
     )
 
@@ -74,6 +76,12 @@ def collection_change(
     settings = wire_search.settings(request.search_settings) if request.HasField("search_settings") else None
     threshold = request.answerable_threshold if request.HasField("answerable_threshold") else None
     return request.collection, description, settings, threshold, request.etag
+
+
+def _questions(value: QuestionProgress | None) -> pb.QuestionProgress | None:
+    if value is None:
+        return None
+    return pb.QuestionProgress(chunks=value.chunks, chunks_done=value.done, reason=value.reason)
 
 
 def _change(value: Change | None) -> pb.Reembedding | None:

@@ -39,6 +39,7 @@ _HYDE = {
 _EXPANSIONS = {
     ExpansionKind.HYDE: pb.EXPANSION_KIND_HYDE,
     ExpansionKind.DECOMPOSITION: pb.EXPANSION_KIND_DECOMPOSITION,
+    ExpansionKind.QUESTION_VECTORS: pb.EXPANSION_KIND_QUESTION_VECTORS,
 }
 _OPERATOR = "FILTER_OPERATOR_"
 
@@ -75,6 +76,7 @@ def stated(request: pb.SearchRequest) -> Stated:
         rerank_depth=request.rerank_depth or DEFAULT_RERANK_DEPTH,
         hyde=_HYDE.get(request.hyde),
         decompose=request.decompose if request.HasField("decompose") else None,
+        question_vectors=request.question_vectors if request.HasField("question_vectors") else None,
     )
 
 
@@ -86,6 +88,7 @@ def settings(message: pb.SearchSettings) -> SearchSettings:
         rerank=message.rerank,
         hyde=_HYDE.get(message.hyde, Hyde.OFF),
         decompose=message.decompose,
+        questions_per_chunk=message.questions_per_chunk,
     )
 
 
@@ -97,6 +100,7 @@ def shown_settings(value: SearchSettings) -> pb.SearchSettings:
         rerank=value.rerank,
         hyde=next(number for number, hyde in _HYDE.items() if hyde is value.hyde),
         decompose=value.decompose,
+        questions_per_chunk=value.questions_per_chunk,
     )
 
 

@@ -19,6 +19,8 @@ class SearchSettings:
     rerank: bool = False
     hyde: str = "off"
     decompose: bool = False
+    # Questions that are written for each chunk; 0: none.
+    questions_per_chunk: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,7 @@ def settings(message: retriever_pb2.SearchSettings) -> nouns.SearchSettings:
         rerank=message.rerank,
         hyde=wire.word(retriever_pb2.HydeUse, message.hyde) if message.hyde else "off",
         decompose=message.decompose,
+        questions_per_chunk=message.questions_per_chunk,
     )
 
 
@@ -82,6 +83,7 @@ def to_settings(settings: nouns.SearchSettings) -> retriever_pb2.SearchSettings:
         rerank=settings.rerank,
         hyde=wire.number(retriever_pb2.HydeUse, settings.hyde, "hyde"),
         decompose=settings.decompose,
+        questions_per_chunk=settings.questions_per_chunk,
     )
 
 

@@ -15,6 +15,7 @@ class _Gate:
     changing: bool = False
     waiting: int = 0
     searches: int = 0
+    changes: int = 0
     moved: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def until(self, open_now: Callable[[], bool]) -> None:
@@ -47,8 +48,14 @@ class Gates:
         try:
             yield
         finally:
+            gate.changes += 1
             gate.changing = False
             gate.move()
+
+    def changes(self, collection: int) -> int:
+        """How many changes have been inside; the same number twice, and nothing has moved in between."""
+        gate = self._gates.get(collection)
+        return 0 if gate is None else gate.changes
 
     @asynccontextmanager
     async def search(self, collections: Iterable[int]) -> AsyncIterator[None]:

@@ -1,4 +1,4 @@
-"""Which vectors are kept though no chunk uses them, so that nothing has to be embedded twice.
+"""Which vectors are kept though no chunk uses them, so that nothing has to be embedded twice.  Questions as well.
 
 A vector is kept while a chunk uses it, while the document that it was computed for has a
 version with its text (going back to that version embeds nothing, and neither does what a
@@ -16,9 +16,21 @@ from sqlalchemy import ColumnElement, Exists, delete, insert, or_, select
 from sqlalchemy.orm import Session
 
 from services.retriever.documents.states import State
-from services.retriever.store import ChunkRow, DocumentRow, HoldRow, NewChunkRow, ReembeddingRow, VectorRow
+from services.retriever.store import (
+    ChunkRow,
+    DocumentRow,
+    HoldRow,
+    NewChunkRow,
+    QuestionsRow,
+    QuestionVectorsRow,
+    ReembeddingRow,
+    VectorRow,
+)
 
 T = TypeVar("T")
+Kept = type[VectorRow] | type[QuestionsRow] | type[QuestionVectorsRow]
+# What goes with its text.
+_KEPT: tuple[Kept, ...] = (VectorRow, QuestionsRow, QuestionVectorsRow)
 _BATCH = 500
 # Holds for whatever document of the tenant comes next in its queue.
 _QUEUE = 0
@@ -86,7 +98,8 @@ def sweep(session: Session) -> None:
     busy = select(DocumentRow.tenant).where(DocumentRow.state.in_(State.unfinished()))
     session.execute(delete(HoldRow).where(HoldRow.holder == _QUEUE, HoldRow.tenant.not_in(busy)))
     changing = select(ReembeddingRow.tenant).where(ReembeddingRow.running)
-    session.execute(delete(VectorRow).where(VectorRow.tenant.not_in(busy.union(changing)), ~_used()))
+    for rows in _KEPT:
+        session.execute(delete(rows).where(rows.tenant.not_in(busy.union(changing)), ~_used(rows)))
 
 
 def _of(tenant: str, holder: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
@@ -100,23 +113,24 @@ def _busy(session: Session, tenant: str) -> bool:
 
 def _forget(session: Session, tenant: str, digests: Sequence[bytes]) -> None:
     for some in _batches(digests):
-        mine = VectorRow.tenant == tenant, VectorRow.text_digest.in_(some)
-        session.execute(delete(VectorRow).where(*mine, ~_used()))
+        for rows in _KEPT:
+            mine = rows.tenant == tenant, rows.text_digest.in_(some)
+            session.execute(delete(rows).where(*mine, ~_used(rows)))
 
 
 def _unused(session: Session, tenant: str, digests: Sequence[bytes]) -> Iterator[bytes]:
     for some in _batches(digests):
         mine = VectorRow.tenant == tenant, VectorRow.text_digest.in_(some)
-        yield from session.scalars(select(VectorRow.text_digest).where(*mine, ~_used()).distinct())
+        yield from session.scalars(select(VectorRow.text_digest).where(*mine, ~_used(VectorRow)).distinct())
 
 
-def _used() -> ColumnElement[bool]:
-    return or_(_reason(ChunkRow), _reason(HoldRow), _reason(NewChunkRow))
+def _used(kept: Kept) -> ColumnElement[bool]:
+    return or_(_reason(ChunkRow, kept), _reason(HoldRow, kept), _reason(NewChunkRow, kept))
 
 
-def _reason(rows: type[ChunkRow] | type[HoldRow] | type[NewChunkRow]) -> Exists:
-    found = select(rows.tenant).where(rows.tenant == VectorRow.tenant, rows.text_digest == VectorRow.text_digest)
-    return found.correlate(VectorRow).exists()
+def _reason(rows: type[ChunkRow] | type[HoldRow] | type[NewChunkRow], kept: Kept) -> Exists:
+    found = select(rows.tenant).where(rows.tenant == kept.tenant, rows.text_digest == kept.text_digest)
+    return found.correlate(kept).exists()
 
 
 def _batches(values: Iterable[T]) -> Iterator[list[T]]:

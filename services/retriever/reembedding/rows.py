@@ -22,6 +22,7 @@ from services.retriever.store import (
     CollectionRow,
     DocumentRow,
     NewChunkRow,
+    QuestionVectorsRow,
     ReembeddedRow,
     ReembeddingRow,
     VectorRow,
@@ -238,12 +239,17 @@ def _end(session: Session, row: CollectionRow, present: ReembeddingRow) -> None:
 
 def _forget_vectors(session: Session, tenant: str, digest: str) -> None:
     """Forget the tenant's vectors of a model that no collection with this model, nor a change to it, uses."""
+    for rows in (VectorRow, QuestionVectorsRow):
+        _forget(session, rows, tenant, digest)
+
+
+def _forget(session: Session, rows: type[VectorRow] | type[QuestionVectorsRow], tenant: str, digest: str) -> None:
     served = (
         select(ChunkRow.chunk)
         .join(CollectionRow, CollectionRow.number == ChunkRow.collection_number)
         .where(
-            ChunkRow.tenant == VectorRow.tenant,
-            ChunkRow.text_digest == VectorRow.text_digest,
+            ChunkRow.tenant == rows.tenant,
+            ChunkRow.text_digest == rows.text_digest,
             CollectionRow.embedding_digest == digest,
         )
     )
@@ -251,12 +257,10 @@ def _forget_vectors(session: Session, tenant: str, digest: str) -> None:
         select(NewChunkRow.chunk)
         .join(ReembeddingRow, ReembeddingRow.collection_number == NewChunkRow.collection_number)
         .where(
-            NewChunkRow.tenant == VectorRow.tenant,
-            NewChunkRow.text_digest == VectorRow.text_digest,
+            NewChunkRow.tenant == rows.tenant,
+            NewChunkRow.text_digest == rows.text_digest,
             ReembeddingRow.model_digest == digest,
         )
     )
-    mine = VectorRow.tenant == tenant, VectorRow.model_digest == digest
-    session.execute(
-        delete(VectorRow).where(*mine, ~served.correlate(VectorRow).exists(), ~coming.correlate(VectorRow).exists())
-    )
+    mine = rows.tenant == tenant, rows.model_digest == digest
+    session.execute(delete(rows).where(*mine, ~served.correlate(rows).exists(), ~coming.correlate(rows).exists()))

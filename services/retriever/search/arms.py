@@ -6,8 +6,9 @@ scores are the index's own.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from services.retriever.index.index import Index, Vector
+from services.retriever.index.index import Vector
 from services.retriever.search.stopwatch import Stopwatch
 from services.retriever.text.keywords import words
 
@@ -48,6 +49,23 @@ class Lists:
         return found if self.again is None else found.union(self.again.near, self.again.sparse)
 
 
+class Looked(Protocol):
+    """The part of an index that is looked at; its methods are those of :class:`services.retriever.index.index.Index`."""
+
+    def keyword(
+        self, collection: int, words: tuple[str, ...], limit: int, allowed: Collection[int] | None
+    ) -> Mapping[int, float]:
+        """As there."""
+
+    def nearest(
+        self, collection: int, vector: Vector, limit: int, allowed: Collection[int] | None
+    ) -> Mapping[int, float]:
+        """As there."""
+
+    def similarities(self, collection: int, vector: Vector, chunks: Collection[int]) -> Mapping[int, float]:
+        """As there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sought:
     """Where to look: collections with the chunks allowed in each (None: all), and how long a list may get."""
@@ -67,7 +85,7 @@ class Wanted:
 
 
 def look(
-    index: Index, queries: Sequence[str], vectors: Sequence[Vector | None] | None, sought: Sought, watch: Stopwatch
+    index: Looked, queries: Sequence[str], vectors: Sequence[Vector | None] | None, sought: Sought, watch: Stopwatch
 ) -> list[Lists]:
     """Both arms over every collection, for each query.  Blocks."""
     found = []
@@ -88,7 +106,7 @@ def look(
     return found
 
 
-def look_again(index: Index, lists: Lists, wanted: Wanted, sought: Sought) -> None:
+def look_again(index: Looked, lists: Lists, wanted: Wanted, sought: Sought) -> None:
     """Both arms over every collection once more, into ``lists.again``.  Blocks."""
     again = Again(kept=wanted.kept)
     for number, only in sought.allowed.items():
@@ -102,7 +120,7 @@ def look_again(index: Index, lists: Lists, wanted: Wanted, sought: Sought) -> No
 
 
 def _near(
-    index: Index,
+    index: Looked,
     number: int,
     vector: Vector,
     matching: Mapping[int, float],

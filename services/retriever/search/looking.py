@@ -3,7 +3,7 @@
 Invariants: what is looked for is allowed before it is ranked; vectors of two models are never compared.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,10 +12,11 @@ from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
 from services.retriever.index.index import Index, Vector
+from services.retriever.questions.sets import QuestionSets, WithQuestions
 from services.retriever.search import arms, feedback, passages, ranking, selecting
 from services.retriever.search.expansion import Extra
 from services.retriever.search.feedback import Spoken
-from services.retriever.search.question import Fusion, Mode, Question
+from services.retriever.search.question import Expansion, ExpansionKind, Fusion, Mode, Question
 from services.retriever.search.settings import Plan
 from services.retriever.search.stopwatch import Stopwatch
 from services.retriever.store import CollectionRow
@@ -41,6 +42,8 @@ class Sought:
     plan: Plan
     vectors: QuestionVectors | None
     extras: tuple[Extra, ...] = ()
+    # Of collections whose question vectors are looked at, how many a chunk.
+    questions: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def question(self) -> Question:
@@ -76,29 +79,51 @@ class Looking:
     blocking: Callable[..., Awaitable[Any]]
     depth: int
     tokens: Tokens = field(default_factory=Tokens)
+    # None where no collection has question vectors.
+    questions: QuestionSets | None = None
 
     async def lists(self, tenant: str, numbers: list[int], sought: Sought, watch: Stopwatch) -> list[arms.Lists]:
         """The lists of each query and of what it was expanded to; inside the gate.  Raises ModelMoved."""
         question, vectors = sought.question, sought.vectors
         where = await self._where(numbers, question)
-        lists = await self._first(numbers, sought, where, watch)
+        index = await self._looked(sought)
+        lists = await self._first(numbers, sought, where, index, watch)
         if question.mode is Mode.HYBRID and question.fusion is Fusion.SCORE:
             await self._know_documents(tenant, lists)
             if question.feedback and vectors is not None:
                 with watch.stage("feedback"):
-                    await self._look_again(tenant, question, vectors, where, lists[: len(question.queries)])
+                    await self._look_again(tenant, question, vectors, where, index, lists[: len(question.queries)])
                 await self._know_documents(tenant, lists)
         return lists
 
     async def first(self, numbers: list[int], sought: Sought, watch: Stopwatch) -> list[arms.Lists]:
         """The same without a second look."""
-        return await self._first(numbers, sought, await self._where(numbers, sought.question), watch)
+        where = await self._where(numbers, sought.question)
+        return await self._first(numbers, sought, where, await self._looked(sought), watch)
+
+    async def _looked(self, sought: Sought) -> arms.Looked:
+        """The index, and beside it the question vectors of collections that have some."""
+        if self.questions is None or not sought.questions:
+            return self.index
+        load = self.questions.of
+        sets = {number: await self.blocking(load, number, each) for number, each in sought.questions.items()}
+        return WithQuestions(self.index, sets)
+
+    def questioned(self, sought: Sought) -> list[Expansion]:
+        """Whether question vectors had a part, where they were to."""
+        if not sought.plan.question_vectors or self.questions is None:
+            return []
+        kind = ExpansionKind.QUESTION_VECTORS
+        if not sought.questions:
+            return [Expansion(kind, False, "only keywords are looked for, or nothing is there yet", ())]
+        applied = any(self.questions.known(number) for number in sought.questions)
+        return [Expansion(kind, applied, "" if applied else "no question is written yet", ())]
 
     async def _first(
-        self, numbers: list[int], sought: Sought, where: arms.Sought, watch: Stopwatch
+        self, numbers: list[int], sought: Sought, where: arms.Sought, index: arms.Looked, watch: Stopwatch
     ) -> list[arms.Lists]:
         await self.database.read(lambda session: _require_model(session, numbers, sought.vectors))
-        lists: list[arms.Lists] = await self.blocking(arms.look, self.index, sought.queries, sought.each, where, watch)
+        lists: list[arms.Lists] = await self.blocking(arms.look, index, sought.queries, sought.each, where, watch)
         return [replace(it, weight=weight) for it, weight in zip(lists, sought.weights, strict=True)]
 
     async def _where(self, numbers: list[int], question: Question) -> arms.Sought:
@@ -121,6 +146,7 @@ class Looking:
         question: Question,
         vectors: QuestionVectors,
         where: arms.Sought,
+        index: arms.Looked,
         lists: Sequence[arms.Lists],
     ) -> None:
         """Fill ``again`` of each query's lists."""
@@ -140,7 +166,12 @@ class Looking:
                     feedback.widened_vector(vector, best),
                     kept=tuple(hit.chunk for hit in first[: arms.KEPT]),
                 )
-                await self.blocking(arms.look_again, self.index, it, wanted, where)
+                await self.blocking(arms.look_again, index, it, wanted, where)
+
+
+def asked_of(rows: Sequence[CollectionRow]) -> dict[int, int]:
+    """Of collections that have question vectors, how many a chunk."""
+    return {row.number: row.questions_per_chunk for row in rows if row.questions_per_chunk}
 
 
 def _require_model(session: Session, numbers: Sequence[int], vectors: QuestionVectors | None) -> None:

@@ -148,6 +148,7 @@ class ExpansionKind(StrEnum):
 
     HYDE = "hyde"
     DECOMPOSITION = "decomposition"
+    QUESTION_VECTORS = "question vectors"
 
 
 @dataclass(frozen=True, slots=True)

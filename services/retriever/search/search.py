@@ -29,7 +29,7 @@ from services.retriever.search import (
 )
 from services.retriever.search.answerable import Answerability
 from services.retriever.search.expansion import Expanded, Expander
-from services.retriever.search.looking import Looking, ModelMoved, QuestionVectors, Sought
+from services.retriever.search.looking import Looking, ModelMoved, QuestionVectors, Sought, asked_of
 from services.retriever.search.pages import Pages
 from services.retriever.search.question import Found, Hit, Mode, Place, Question, Ranked
 from services.retriever.search.reranking import Reranker, Scores
@@ -79,7 +79,7 @@ class Search:
         with watch.stage("embed"):
             vectors = await self._vectors(plan.question, rows)
         numbers = list(dict.fromkeys(row.number for row in rows))
-        sought = Sought(plan, vectors)
+        sought = Sought(plan, vectors, questions=asked_of(rows) if plan.question_vectors and vectors else {})
         expanded = await self._expanded(numbers, sought, watch) if plan.expands else []
         sought = replace(sought, extras=tuple(extra for it in expanded for extra in it.extras))
         scores = await self._scores(tenant, numbers, sought, watch) if sought.question.shape.rerank_depth else None
@@ -94,7 +94,7 @@ class Search:
             found,
             seconds=watch.seconds,
             reranking=scores.outcome if scores else None,
-            expansions=tuple(it.outcome for it in expanded),
+            expansions=(*(it.outcome for it in expanded), *self.looking.questioned(sought)),
             answerability=answerability,
         )
         return _told(sought.question, lists, whole)

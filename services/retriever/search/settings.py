@@ -32,11 +32,18 @@ class SearchSettings:
     rerank: bool = False
     hyde: Hyde = Hyde.OFF
     decompose: bool = False
+    # Questions that are written for each chunk; 0 writes none and looks at none.
+    questions_per_chunk: int = 0
+
+    @property
+    def expands(self) -> bool:
+        """Whether a search asks the generator."""
+        return self.hyde is not Hyde.OFF or self.decompose
 
     @property
     def generates(self) -> bool:
         """Whether a generator is needed."""
-        return self.hyde is not Hyde.OFF or self.decompose
+        return self.expands or self.questions_per_chunk > 0
 
     def packed(self) -> str:
         """As the catalog keeps it."""
@@ -60,6 +67,8 @@ class Stated:
     rerank_depth: int = 0
     hyde: Hyde | None = None
     decompose: bool | None = None
+    # Whether the question vectors of collections that have some are looked at; None: they are.
+    question_vectors: bool | None = None
 
     @property
     def generates(self) -> bool:
@@ -70,7 +79,9 @@ class Stated:
 def everything(question: Question) -> Stated:
     """All that the question itself says, which leaves nothing to what collections have stored."""
     depth = question.shape.rerank_depth
-    return Stated(question.mode, question.dense_weight, bool(depth), depth, Hyde.OFF, decompose=False)
+    return Stated(
+        question.mode, question.dense_weight, bool(depth), depth, Hyde.OFF, decompose=False, question_vectors=False
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +91,7 @@ class Plan:
     question: Question
     hyde: Hyde
     decompose: bool
+    question_vectors: bool = False
 
     @property
     def expands(self) -> bool:
@@ -102,6 +114,7 @@ def planned(question: Question, stated: Stated, stored: Sequence[SearchSettings]
         whole,
         joint.hyde if stated.hyde is None else stated.hyde,
         joint.decompose if stated.decompose is None else stated.decompose,
+        stated.question_vectors is not False and any(it.questions_per_chunk for it in stored),
     )
 
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from services.chassis.errors import Failure
-from services.retriever.catalog import Collections
+from services.retriever.catalog import Collection, Collections
 from services.retriever.documents.documents import Documents
 from services.retriever.documents.readers import Viewer
-from services.retriever.generation import Generator, Turn, Writer, Written
 from services.retriever.search import tuning
-from services.retriever.search.question import Found, Fusion, Mode, Question
+from services.retriever.search.question import ExpansionKind, Found, Fusion, Mode, Question
+from services.retriever.search.remembering import Remembering
 from services.retriever.search.search import Search
 from services.retriever.search.settings import Hyde, SearchSettings, Stated
 from services.retriever.search.tuning import Example, Fit
@@ -83,39 +83,6 @@ class Verdict:
     applied: bool
 
 
-@dataclass(slots=True)
-class Remembering:
-    """Implements :class:`Generator`: what was written once is not written again; ``saved_seconds`` is what that saves."""
-
-    inner: Generator
-    saved_seconds: float = 0.0
-    _known: dict[tuple[object, ...], tuple[Written, float]] = field(default_factory=dict)
-
-    def require(self) -> None:
-        """As the Protocol says."""
-        self.inner.require()
-
-    async def writer(self) -> Writer:
-        """As the Protocol says."""
-        return await self.inner.writer()
-
-    async def tokens(self, turns: Sequence[Turn]) -> int:
-        """As the Protocol says."""
-        return await self.inner.tokens(turns)
-
-    async def complete(self, turns: Sequence[Turn], max_tokens: int, seed: int = 0) -> Written:
-        """As the Protocol says."""
-        key = (*turns, max_tokens, seed)
-        if key in self._known:
-            written, seconds = self._known[key]
-            self.saved_seconds += seconds
-            return written
-        began = time.perf_counter()
-        written = await self.inner.complete(turns, max_tokens, seed)
-        self._known[key] = written, time.perf_counter() - began
-        return written
-
-
 @dataclass(frozen=True, slots=True)
 class Tuner:
     """The verb."""
@@ -133,17 +100,26 @@ class Tuner:
         With ``apply`` the collection gets its settings: the best that are better beyond the interval, else the simplest.
         Raises COLLECTION_NOT_FOUND, DOCUMENT_NOT_FOUND, QUESTION_EMPTY, PEER_UNAVAILABLE.
         """
-        await self.collections.get(tenant, collection)
+        stored = await self.collections.get(tenant, collection)
         for document in sorted({document for pair in pairs for document in pair.documents}):
             await self.documents.get(tenant, collection, document, viewer)
         generator = Remembering(self.search.expander.generator)
         expander = replace(self.search.expander, generator=generator, most_seconds=_EXPAND_SECONDS)
         run = Run(
-            replace(self.search, expander=expander), generator, tenant, collection, pairs, viewer, self.dense_weight
+            replace(self.search, expander=expander),
+            generator,
+            tenant,
+            collection,
+            pairs,
+            viewer,
+            self.dense_weight,
+            stored,
         )
         async for step in run.trials():
             yield step
         wanted = run.settings
+        if run.undecided:
+            wanted = replace(wanted, questions_per_chunk=run.undecided)
         if apply:
             await self.collections.update(tenant, collection, None, wanted, None, "")
         yield Verdict(tuple(run.done), wanted, apply)
@@ -160,7 +136,9 @@ class Run:
     pairs: Sequence[Pair]
     viewer: Viewer
     dense_weight: float
+    stored: Collection
     settings: SearchSettings = field(default_factory=SearchSettings)
+    undecided: int = 0
     done: list[Trial] = field(default_factory=list)
     _best: Measured | None = None
     _note: str = ""
@@ -177,6 +155,8 @@ class Run:
                 yield step
         async for step in self._fit():
             yield step
+        async for step in self._questions():
+            yield step
         async for step in self._try("reranking", replace(self.settings, rerank=True)):
             yield step
         for name, changes in (
@@ -190,6 +170,22 @@ class Run:
                 continue
             async for step in self._try(name, settings):
                 yield step
+
+    async def _questions(self) -> AsyncGenerator[Step]:
+        """Question vectors, where all chunks have theirs; until then nobody can say what they are worth."""
+        settings = replace(self.settings, questions_per_chunk=self.stored.search_settings.questions_per_chunk)
+        progress = self.stored.questions
+        if progress is None:
+            note = "not measured: none are written; set questions_per_chunk first"
+        elif progress.done < progress.chunks:
+            note = f"not measured: written for {progress.done} of {progress.chunks} chunks"
+            # Not judged, so it stays as it is.
+            self.undecided = settings.questions_per_chunk
+        else:
+            async for step in self._try("question vectors", settings):
+                yield step
+            return
+        self.done.append(Trial("question vectors", settings, note=note))
 
     async def _no_writer(self) -> str | None:
         try:
@@ -210,13 +206,13 @@ class Run:
             began = time.perf_counter()
             found = await self._search(pair, settings)
             spent += time.perf_counter() - began + self.generator.saved_seconds
-            expanded += any(it.applied for it in found.expansions)
+            expanded += any(it.applied for it in found.expansions if it.kind is not ExpansionKind.QUESTION_VECTORS)
             ranked = _documents(found)
             ndcg.append(tuning.ndcg(ranked, pair.documents))
             recall.append(len(pair.documents.intersection(ranked[: tuning.CUT])) / len(pair.documents))
         yield Step(name, len(self.pairs), len(self.pairs))
         measured = Measured(tuple(ndcg), tuple(recall), spent / len(self.pairs))
-        note = f"had a part in {expanded} of {len(self.pairs)} questions" if settings.generates else ""
+        note = f"had a part in {expanded} of {len(self.pairs)} questions" if settings.expands else ""
         self._judge(name, settings, measured, tuple(judged) or measured.ndcg, note)
 
     def _judge(
@@ -283,6 +279,7 @@ def _stated(settings: SearchSettings, dense_weight: float) -> Stated:
         rerank_depth=_RERANK_DEPTH,
         hyde=settings.hyde,
         decompose=settings.decompose,
+        question_vectors=settings.questions_per_chunk > 0,
     )
 
 

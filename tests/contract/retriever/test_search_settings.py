@@ -11,7 +11,7 @@ from trivium_client import PreconditionError, Trivium
 from trivium_client.nouns import SearchSettings
 
 from tests.library import Library
-from tests.stack import refused
+from tests.stack import eventually, refused
 
 COMMAND = [sys.executable, "-c", "from trivium_client.cli import main; main()", "docs", "settings"]
 TEXT = "Smoked herring is served with mustard."
@@ -132,3 +132,16 @@ def test_a_collection_is_tuned_on_its_own_questions_from_the_command_line(alone,
     assert stored.rerank == report["search_settings"]["rerank"]
     questions.write_text('{"question": "What?"}')
     assert "line 1" in tune().stderr
+
+
+def test_questions_that_wait_for_a_generator_are_told_of_and_cost_no_answer(alone):
+    reader = alone.newcomer()
+    reader.add("a.txt", TEXT)
+    assert not update(reader, description="fish").HasField("questions")
+    changed = update(reader, search_settings=pb.SearchSettings(questions_per_chunk=2))
+    assert (changed.questions.chunks, changed.questions.chunks_done) == (1, 0)
+    (outcome,) = reader.answer("What is herring served with?").expansions
+    assert (outcome.kind, outcome.applied) == (pb.EXPANSION_KIND_QUESTION_VECTORS, False)
+    request = pb.GetCollectionRequest(collection=reader.collection)
+    eventually(lambda: "generator" in reader.api.GetCollection(request).collection.questions.reason, "it says why")
+    assert reader.answer("What is herring served with?", question_vectors=False).hits

@@ -105,6 +105,7 @@ async def test_without_a_generator_the_other_ways_are_measured_and_the_report_sa
     scribe.go_away()
     found = await verdict(filled, scribe, RIDDLES)
     notes = {trial.name: trial.note for trial in found.trials if trial.note}
+    assert notes.pop("question vectors").startswith("not measured: none are written")
     assert set(notes) == {"written passage where weak", "written passage always", "question broken up"}
     assert all(note.startswith("not measured: The service generator") for note in notes.values())
 

@@ -21,6 +21,9 @@ def settings(
         str | None, typer.Option(help="Also look for a passage that might answer: off, weak or always.")
     ] = None,
     decompose: Annotated[bool | None, typer.Option(help="Break the question up as well.")] = None,
+    questions_per_chunk: Annotated[
+        int | None, typer.Option(min=0, max=8, help="Questions that are written for each chunk, and looked at.")
+    ] = None,
     json_wanted: Json = False,
 ) -> None:
     """Show how a collection is searched where a request does not say, or change what is named.
@@ -29,6 +32,7 @@ def settings(
     """
     named: dict[str, Any] = {
         "mode": mode, "dense_weight": dense_weight, "rerank": rerank, "hyde": hyde, "decompose": decompose,
+        "questions_per_chunk": questions_per_chunk,
     }  # fmt: skip
     changes = {name: value for name, value in named.items() if value is not None}
     with Trivium() as client:

@@ -251,6 +251,8 @@ class _ExpansionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Expansi
     """A passage that might answer was written, and what is near it was found."""
     EXPANSION_KIND_DECOMPOSITION: _ExpansionKind.ValueType  # 2
     """The question was broken up."""
+    EXPANSION_KIND_QUESTION_VECTORS: _ExpansionKind.ValueType  # 3
+    """Questions that were written for chunks were looked at."""
 
 class ExpansionKind(_ExpansionKind, metaclass=_ExpansionKindEnumTypeWrapper):
     """A way to look for more than the question's own words."""
@@ -261,6 +263,8 @@ EXPANSION_KIND_HYDE: ExpansionKind.ValueType  # 1
 """A passage that might answer was written, and what is near it was found."""
 EXPANSION_KIND_DECOMPOSITION: ExpansionKind.ValueType  # 2
 """The question was broken up."""
+EXPANSION_KIND_QUESTION_VECTORS: ExpansionKind.ValueType  # 3
+"""Questions that were written for chunks were looked at."""
 Global___ExpansionKind: _TypeAlias = ExpansionKind  # noqa: Y015
 
 class _KeywordMatch:
@@ -371,6 +375,7 @@ class Collection(_message.Message):
     INDEX_FIELD_NUMBER: _builtins.int
     ANSWERABLE_THRESHOLD_FIELD_NUMBER: _builtins.int
     SEARCH_SETTINGS_FIELD_NUMBER: _builtins.int
+    QUESTIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, tenants/{tenant}/collections/{collection}. Output only."""
     collection: _builtins.str
@@ -397,6 +402,10 @@ class Collection(_message.Message):
     def search_settings(self) -> Global___SearchSettings:
         """How it is searched where a request does not say."""
 
+    @_builtins.property
+    def questions(self) -> Global___QuestionProgress:
+        """How far the questions of its chunks are; unset where none are written. Output only."""
+
     def __init__(
         self,
         *,
@@ -410,14 +419,45 @@ class Collection(_message.Message):
         index: Global___IndexKind.ValueType = ...,
         answerable_threshold: _builtins.float = ...,
         search_settings: Global___SearchSettings | None = ...,
+        questions: Global___QuestionProgress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "reembedding", b"reembedding", "search_settings", b"search_settings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "questions", b"questions", "reembedding", b"reembedding", "search_settings", b"search_settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answerable_threshold", b"answerable_threshold", "collection", b"collection", "create_time", b"create_time", "description", b"description", "embedding_digest", b"embedding_digest", "etag", b"etag", "index", b"index", "name", b"name", "reembedding", b"reembedding", "search_settings", b"search_settings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answerable_threshold", b"answerable_threshold", "collection", b"collection", "create_time", b"create_time", "description", b"description", "embedding_digest", b"embedding_digest", "etag", b"etag", "index", b"index", "name", b"name", "questions", b"questions", "reembedding", b"reembedding", "search_settings", b"search_settings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Collection: _TypeAlias = Collection  # noqa: Y015
+
+@_typing.final
+class QuestionProgress(_message.Message):
+    """How far the questions of a collection's chunks are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHUNKS_FIELD_NUMBER: _builtins.int
+    CHUNKS_DONE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    chunks: _builtins.int
+    """Chunks."""
+    chunks_done: _builtins.int
+    """Chunks whose questions can be searched."""
+    reason: _builtins.str
+    """Why the others wait; empty while they are written."""
+    def __init__(
+        self,
+        *,
+        chunks: _builtins.int = ...,
+        chunks_done: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "chunks_done", b"chunks_done", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuestionProgress: _TypeAlias = QuestionProgress  # noqa: Y015
 
 @_typing.final
 class SearchSettings(_message.Message):
@@ -432,6 +472,7 @@ class SearchSettings(_message.Message):
     RERANK_FIELD_NUMBER: _builtins.int
     HYDE_FIELD_NUMBER: _builtins.int
     DECOMPOSE_FIELD_NUMBER: _builtins.int
+    QUESTIONS_PER_CHUNK_FIELD_NUMBER: _builtins.int
     mode: Global___SearchMode.ValueType
     """How passages are found; unspecified is both."""
     dense_weight: _builtins.float
@@ -442,6 +483,10 @@ class SearchSettings(_message.Message):
     """When a passage that might answer is written and looked for as well; unspecified is never."""
     decompose: _builtins.bool
     """Whether the question is broken up into simpler ones, and a broader one, that are looked for as well."""
+    questions_per_chunk: _builtins.int
+    """Questions that the generator writes for each chunk, in the background and once for each text; a chunk is then as near
+    as the nearest of its text and its questions. 0 writes none and looks at none; what was written stays with its text.
+    """
     def __init__(
         self,
         *,
@@ -450,10 +495,11 @@ class SearchSettings(_message.Message):
         rerank: _builtins.bool = ...,
         hyde: Global___HydeUse.ValueType = ...,
         decompose: _builtins.bool = ...,
+        questions_per_chunk: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "dense_weight", b"dense_weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "decompose", b"decompose", "dense_weight", b"dense_weight", "hyde", b"hyde", "mode", b"mode", "rerank", b"rerank"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "decompose", b"decompose", "dense_weight", b"dense_weight", "hyde", b"hyde", "mode", b"mode", "questions_per_chunk", b"questions_per_chunk", "rerank", b"rerank"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dense_weight: _TypeAlias = _typing.Literal["dense_weight"]  # noqa: Y015
     _WhichOneofArgType__dense_weight: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight"]  # noqa: Y015
@@ -1695,6 +1741,7 @@ class SearchRequest(_message.Message):
     EXPLAIN_FIELD_NUMBER: _builtins.int
     HYDE_FIELD_NUMBER: _builtins.int
     DECOMPOSE_FIELD_NUMBER: _builtins.int
+    QUESTION_VECTORS_FIELD_NUMBER: _builtins.int
     FEEDBACK_FIELD_NUMBER: _builtins.int
     top_k: _builtins.int
     """Most hits, over all pages; default 10, with page_size 200."""
@@ -1736,6 +1783,8 @@ class SearchRequest(_message.Message):
     """
     decompose: _builtins.bool
     """Whether the first query is broken up, as far as time allows; default as the collections say."""
+    question_vectors: _builtins.bool
+    """Whether question vectors are looked at in collections that have some; default they are."""
     feedback: _builtins.bool
     """Look a second time, for what the three best passages say as well; the two best stay first. It finds more of what is
     relevant where much is, and takes about as long as the first look. Default true; only where both arms' scores are
@@ -1794,11 +1843,12 @@ class SearchRequest(_message.Message):
         explain: _builtins.bool = ...,
         hyde: Global___HydeUse.ValueType = ...,
         decompose: _builtins.bool | None = ...,
+        question_vectors: _builtins.bool | None = ...,
         feedback: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_decompose", b"_decompose", "_dense_weight", b"_dense_weight", "_diversity_lambda", b"_diversity_lambda", "_duplicate_similarity", b"_duplicate_similarity", "_feedback", b"_feedback", "_rerank", b"_rerank", "decompose", b"decompose", "dense_weight", b"dense_weight", "diversity_lambda", b"diversity_lambda", "duplicate_similarity", b"duplicate_similarity", "feedback", b"feedback", "filter", b"filter", "rerank", b"rerank"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_decompose", b"_decompose", "_dense_weight", b"_dense_weight", "_diversity_lambda", b"_diversity_lambda", "_duplicate_similarity", b"_duplicate_similarity", "_feedback", b"_feedback", "_question_vectors", b"_question_vectors", "_rerank", b"_rerank", "decompose", b"decompose", "dense_weight", b"dense_weight", "diversity_lambda", b"diversity_lambda", "duplicate_similarity", b"duplicate_similarity", "feedback", b"feedback", "filter", b"filter", "question_vectors", b"question_vectors", "rerank", b"rerank"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decompose", b"_decompose", "_dense_weight", b"_dense_weight", "_diversity_lambda", b"_diversity_lambda", "_duplicate_similarity", b"_duplicate_similarity", "_feedback", b"_feedback", "_rerank", b"_rerank", "as_readers", b"as_readers", "collapse_duplicates", b"collapse_duplicates", "collections", b"collections", "decompose", b"decompose", "dense_weight", b"dense_weight", "diversity_lambda", b"diversity_lambda", "documents", b"documents", "duplicate_similarity", b"duplicate_similarity", "expand_sections", b"expand_sections", "explain", b"explain", "feedback", b"feedback", "filter", b"filter", "fusion", b"fusion", "hyde", b"hyde", "metadata_equals", b"metadata_equals", "mode", b"mode", "page_size", b"page_size", "page_token", b"page_token", "queries", b"queries", "rerank", b"rerank", "rerank_depth", b"rerank_depth", "section_characters", b"section_characters", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decompose", b"_decompose", "_dense_weight", b"_dense_weight", "_diversity_lambda", b"_diversity_lambda", "_duplicate_similarity", b"_duplicate_similarity", "_feedback", b"_feedback", "_question_vectors", b"_question_vectors", "_rerank", b"_rerank", "as_readers", b"as_readers", "collapse_duplicates", b"collapse_duplicates", "collections", b"collections", "decompose", b"decompose", "dense_weight", b"dense_weight", "diversity_lambda", b"diversity_lambda", "documents", b"documents", "duplicate_similarity", b"duplicate_similarity", "expand_sections", b"expand_sections", "explain", b"explain", "feedback", b"feedback", "filter", b"filter", "fusion", b"fusion", "hyde", b"hyde", "metadata_equals", b"metadata_equals", "mode", b"mode", "page_size", b"page_size", "page_token", b"page_token", "queries", b"queries", "question_vectors", b"question_vectors", "rerank", b"rerank", "rerank_depth", b"rerank_depth", "section_characters", b"section_characters", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__decompose: _TypeAlias = _typing.Literal["decompose"]  # noqa: Y015
     _WhichOneofArgType__decompose: _TypeAlias = _typing.Literal["_decompose", b"_decompose"]  # noqa: Y015
@@ -1810,6 +1860,8 @@ class SearchRequest(_message.Message):
     _WhichOneofArgType__duplicate_similarity: _TypeAlias = _typing.Literal["_duplicate_similarity", b"_duplicate_similarity"]  # noqa: Y015
     _WhichOneofReturnType__feedback: _TypeAlias = _typing.Literal["feedback"]  # noqa: Y015
     _WhichOneofArgType__feedback: _TypeAlias = _typing.Literal["_feedback", b"_feedback"]  # noqa: Y015
+    _WhichOneofReturnType__question_vectors: _TypeAlias = _typing.Literal["question_vectors"]  # noqa: Y015
+    _WhichOneofArgType__question_vectors: _TypeAlias = _typing.Literal["_question_vectors", b"_question_vectors"]  # noqa: Y015
     _WhichOneofReturnType__rerank: _TypeAlias = _typing.Literal["rerank"]  # noqa: Y015
     _WhichOneofArgType__rerank: _TypeAlias = _typing.Literal["_rerank", b"_rerank"]  # noqa: Y015
     @_typing.overload
@@ -1822,6 +1874,8 @@ class SearchRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__duplicate_similarity) -> _WhichOneofReturnType__duplicate_similarity | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__feedback) -> _WhichOneofReturnType__feedback | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__question_vectors) -> _WhichOneofReturnType__question_vectors | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rerank) -> _WhichOneofReturnType__rerank | None: ...
 
