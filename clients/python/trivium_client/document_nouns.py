@@ -39,6 +39,15 @@ class Reembedding:
 
 
 @dataclass(frozen=True, slots=True)
+class QuestionProgress:
+    """How far the questions of a collection's chunks are; `reason` says why those that are not done wait."""
+
+    chunks: int
+    chunks_done: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class TuningTrial:
     """A way to search that was tried: means of nDCG@10, recall@10 and seconds a search, by documents.
 
@@ -77,6 +86,8 @@ class Collection:
     etag: str
     create_time: datetime | None
     search_settings: SearchSettings = field(default_factory=SearchSettings)
+    # None where no questions are written.
+    questions: QuestionProgress | None = None
     index: str = ""
     reembedding: Reembedding | None = None
 

@@ -16,6 +16,7 @@ def collection(message: retriever_pb2.Collection) -> nouns.Collection:
         etag=message.etag,
         create_time=wire.time(message.create_time),
         search_settings=settings(message.search_settings),
+        questions=_questions(message.questions) if message.HasField("questions") else None,
         index=wire.word(retriever_pb2.IndexKind, message.index),
         reembedding=_reembedding(message.reembedding) if message.HasField("reembedding") else None,
     )
@@ -40,6 +41,10 @@ def index_build(message: retriever_pb2.ReindexResponse) -> nouns.IndexBuild:
         chunks=message.chunks,
         digest=message.digest,
     )
+
+
+def _questions(message: retriever_pb2.QuestionProgress) -> nouns.QuestionProgress:
+    return nouns.QuestionProgress(message.chunks, message.chunks_done, message.reason)
 
 
 def settings(message: retriever_pb2.SearchSettings) -> nouns.SearchSettings:

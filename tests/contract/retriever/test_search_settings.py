@@ -145,3 +145,8 @@ def test_questions_that_wait_for_a_generator_are_told_of_and_cost_no_answer(alon
     request = pb.GetCollectionRequest(collection=reader.collection)
     eventually(lambda: "generator" in reader.api.GetCollection(request).collection.questions.reason, "it says why")
     assert reader.answer("What is herring served with?", question_vectors=False).hits
+    key = alone.stack.tenant_key(reader.tenant)
+    with Trivium(api_key=key, addresses={"retriever": alone.process.address}) as client:
+        told = client.collections.get(reader.collection).questions
+    assert told is not None
+    assert (told.chunks, told.chunks_done, "generator" in told.reason) == (1, 0, True)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
+from services.chassis.database import open_database
 from services.retriever.catalog import Collections
 from services.retriever.documents.readers import SERVICE
 from services.retriever.ingestion.embeddings import Vectors
@@ -19,9 +20,11 @@ from services.retriever.search.settings import SearchSettings, Stated
 from services.retriever.search.trials import Pair, Tuner
 from services.retriever.store import QuestionsRow, QuestionVectorsRow
 from tests.unit.retriever.conftest import opened
+from tests.unit.retriever.encoding import SECOND, TwoModels
 from tests.unit.retriever.hashing import HashedEmbeddings
 from tests.unit.retriever.test_expansion import searching
 from tests.unit.retriever.test_leaves_nothing import holding
+from tests.unit.retriever.test_reembedding import changing, ended
 from tests.unit.retriever.writing import Scribe
 
 EACH = 2
@@ -280,3 +283,55 @@ async def test_searches_go_on_while_the_generator_is_away_and_the_collection_say
     assert (await filled.written()).reason == ""
     asked = await filled.house.database.read(lambda session: session.scalars(select(QuestionsRow.questions_json)).all())
     assert all(len(json.loads(it)) == EACH for it in asked)
+
+
+class AskingTwo(HashedEmbeddings, TwoModels):
+    """Two models of vectors of chance."""
+
+    def __init__(self):
+        HashedEmbeddings.__init__(self)
+        self.by_second, self.asked_of, self.four = [], [], asyncio.Event()
+
+
+async def test_a_collection_that_changes_its_model_has_its_questions_embedded_again_and_none_written(tmp_path):
+    async with desk(tmp_path, AskingTwo(), Scribe(questions_of)) as made:
+        await made.house.create()
+        for name, text in TEXTS.items():
+            await made.house.ingested(name, text)
+        await made.want(EACH)
+        await made.written()
+        async with changing(made.house) as reembedding:
+            await reembedding.start("ada", "rules", "second")
+            assert (await ended(made.house)).embedding_digest == SECOND
+        await made.written()
+        assert len(made.scribe.asked) == len(TEXTS)
+        models = await made.house.database.read(
+            lambda session: session.scalars(select(QuestionVectorsRow.model_digest)).all()
+        )
+        assert models == [SECOND] * len(TEXTS)
+        assert {row.shape[0] for it in (await made.set_now()).places for block in it.blocks for row in block.rows} <= {
+            16
+        }
+
+
+async def test_after_a_kill_writing_goes_on_where_it_was(tmp_path):
+    scribe = Scribe(questions_of)
+    async with desk(tmp_path, Asking(), scribe) as made:
+        await made.house.create()
+        for name, text in TEXTS.items():
+            await made.house.ingested(name, text)
+        # Of five texts one is written; the worker ends while the others wait.
+        scribe.most = 1
+        await made.want(EACH)
+        await made.until(lambda it: bool(it.reason))
+    written = await kept(tmp_path)
+    assert len(written) == 1
+    again = Scribe(questions_of)
+    async with desk(tmp_path, Asking(), again) as made:
+        await made.written()
+    assert len(again.asked) == len(TEXTS) - len(written)
+
+
+async def kept(folder):
+    async with open_database(f"sqlite:///{folder / 'catalog.db'}", "services.retriever.migrations") as database:
+        return await database.read(lambda session: session.scalars(select(QuestionsRow.text_digest)).all())

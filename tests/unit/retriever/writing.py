@@ -16,6 +16,8 @@ class Scribe:
         self.say = say
         self.asked: list[str] = []
         self.problem: Failure | None = None
+        # Texts that it writes before it goes away.
+        self.most: int | None = None
         # Cleared, it writes nothing until it is set again.
         self.open = asyncio.Event()
         self.open.set()
@@ -34,6 +36,8 @@ class Scribe:
     async def complete(self, turns: Sequence[Turn], max_tokens: int, seed: int = 0) -> Written:
         self.asked.append(turns[-1].content)
         await self.open.wait()
+        if self.most is not None and len(self.asked) > self.most:
+            self.go_away()
         self._present()
         return Written(self.say(turns[-1].content), DIGEST, True)
 

@@ -40,7 +40,11 @@ def settings(
         if changes:
             wanted = replace(found.search_settings, **changes)
             found = client.collections.update(collection, search_settings=wanted, etag=found.etag)
-    show_one({"collection": found.collection, **asdict(found.search_settings)}, json_wanted=json_wanted)
+    shown: dict[str, Any] = {"collection": found.collection, **asdict(found.search_settings)}
+    if found.questions is not None:
+        shown["chunks_with_questions"] = f"{found.questions.chunks_done} of {found.questions.chunks}"
+        shown["reason"] = found.questions.reason
+    show_one(shown, json_wanted=json_wanted)
 
 
 def tune(
