@@ -1,4 +1,4 @@
-"""`trivium up|down|status|doctor|logs`: the suite on this machine.
+"""`trivium up|down|status|doctor|logs|backup|restore`: the suite on this machine.
 
 Joins the client's `trivium` through the entry point group `trivium.cli`, so the commands
 appear where the application is installed and nowhere else.
@@ -20,6 +20,7 @@ from trivium_client.cli.exits import EPILOG, Exit
 from services.chassis.config import ServiceSettings
 from services.chassis.processes import die_with_parent
 from services.ops import doctor as examination
+from services.ops.backup import command as backups
 from services.ops.supervisor import launching, record, view
 from services.ops.supervisor.doors import conflicts, settled
 from services.ops.supervisor.logfiles import Follower, tail
@@ -27,6 +28,9 @@ from services.ops.supervisor.plan import suite_programs
 from services.ops.supervisor.supervise import Supervisor
 
 app = typer.Typer(no_args_is_help=True, help="The suite on this machine.", epilog=EPILOG, rich_markup_mode="rich")
+
+app.command(epilog=EPILOG)(backups.backup)
+app.command(epilog=EPILOG)(backups.restore)
 
 # Under this the databases of the services would soon fail to write.
 FREE_BYTES_NEEDED = 500 * 10**6
