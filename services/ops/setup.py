@@ -72,7 +72,7 @@ def steps() -> list[Step]:
         Step("system packages", system_packages.WANTED, system_packages.install),
         Step("environment", f"{PYTHON_VERSION} {lock}", _install_lock),
         Step("this checkout", f"{PYTHON_VERSION} {lock} {projects}", _install_checkout),
-        Step("bytecode", f"{PYTHON_VERSION} {lock}", _compile_bytecode),
+        Step("bytecode", f"{PYTHON_VERSION} {lock} of all", _compile_bytecode),
         Step("models", f"{lock} {models}", _prepare_models),
         Step("native code", _digest(*NATIVE, *COMPILING), _compile_native_code),
     ]
@@ -105,10 +105,11 @@ def _install_checkout() -> None:
 def _compile_bytecode() -> None:
     """Compile what is installed: where PYTHONDONTWRITEBYTECODE is set, every process would compile it anew.
 
-    That was half of an engine's start, whose three processes load some seven thousand modules each.
+    That was half of an engine's start, whose three processes load some seven thousand modules each.  Not by uv, which
+    compiles what it has just installed and no more; a file that does not compile, as templates do, is nobody's fault.
     """
-    options = ["--quiet", "--offline", "--no-deps", "--compile-bytecode"]
-    _run(bootstrapped("uv"), "pip", "install", *options, "--python", venv_dir(), "--requirement", LOCK)
+    program = "import compileall, sysconfig; compileall.compile_dir(sysconfig.get_path('purelib'), quiet=2, workers=0)"
+    _run(venv_dir() / "bin" / "python", "-c", program)
 
 
 def _prepare_models() -> None:
