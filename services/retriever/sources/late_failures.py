@@ -26,7 +26,7 @@ def count(session: Session, document: DocumentRow) -> None:
         SourceObjectRow.problem == "",
     )
     rows = select(SourceObjectRow, SourceRow).join(SourceRow, SourceRow.number == SourceObjectRow.source_number)
-    for held, source in session.execute(rows.where(*mine)).tuples():
+    for held, source in session.execute(rows.where(*mine)):
         held.problem = document.reason
         if held.reading != source.reading:
             # The reading under way has not come to it yet, and counts it when it does.
