@@ -57,6 +57,7 @@ async def measure(asked: argparse.Namespace) -> Figures:
         rounds=asked.rounds,
         documents=asked.documents,
         workers=asked.workers,
+        short=asked.short,
         weaviate=not asked.no_weaviate,
     )
     figures: Figures = {}
@@ -88,6 +89,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=128, help="of a round of ingest")
     workers = RetrieverSettings().ingestion_workers
     parser.add_argument("--workers", type=int, default=workers, help="documents that ingest works on at once")
+    parser.add_argument("--short", action="store_true", help="documents of ingest are of a chunk or two each")
     parser.add_argument("--data", type=Path, default=CHECKOUT.parent / "shared" / "data", help="folder of the sets")
     parser.add_argument("--cache", type=Path, default=cache_dir() / "bench-vectors", help="folder of the vectors")
     asked = parser.parse_args()

@@ -13,7 +13,8 @@ class Bench:
     """The folder of the public sets, the names of those wanted, the model, and how much is measured.
 
     ``sizes`` are the chunks of ``search``, on Weaviate as well if that is wanted; ``growth`` those of that part;
-    ``append_chunks`` those of the collection that is appended to; ``rounds``, ``documents`` and ``workers`` are of ``ingest``.
+    ``append_chunks`` those of the collection that is appended to.  ``rounds``, ``documents`` and ``workers`` are of
+    ``ingest``, whose documents may be ``short``, of a chunk or two each.
     """
 
     data: Path
@@ -27,4 +28,5 @@ class Bench:
     rounds: int
     documents: int
     workers: int
+    short: bool
     weaviate: bool

@@ -22,7 +22,7 @@ from trivium.retriever.v1 import retriever_pb2
 from services.retriever.config import RetrieverSettings
 from tests.library import Library
 from tests.load.retriever.bench import Bench, Figures
-from tests.load.retriever.sets import Source, multicorpus
+from tests.load.retriever.sets import Source, multicorpus, xquad
 from tests.stack import Process, Stack
 
 _IN_FLIGHT = 4
@@ -31,7 +31,8 @@ _SECONDS = 900
 
 async def figures(bench: Bench) -> Figures:
     """``ingest_ratio``: its median over the rounds, with the least and the greatest."""
-    sources = [it for corpus in multicorpus(bench.data, "md").corpora for it in corpus.documents][: bench.documents]
+    judged = xquad(bench.data) if bench.short else multicorpus(bench.data, "md")
+    sources = [it for corpus in judged.corpora for it in corpus.documents][: bench.documents]
     return await _measured(sources, bench.rounds, bench.workers)
 
 
