@@ -162,6 +162,8 @@ def failures(service: str) -> Iterator[None]:
         away = peer.code in _AWAY if reason is None else peer.code is Code.UNAUTHENTICATED
         if away or (peer.code is Code.DEADLINE_EXCEEDED and not _hurried()):
             raise _away(service) from error
+        if reason is None and peer.code is Code.DEADLINE_EXCEEDED:
+            raise Failure(Reason.DEADLINE_EXCEEDED) from error
         if reason is None:
             raise Failure(Reason.INTERNAL, correlation_id=peer.correlation_id, peer=peer.code.name) from error
         # The text at fault is one that we sent, not a field of our caller's.

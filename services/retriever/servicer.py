@@ -20,7 +20,12 @@ _WRITES = (
     "Tune",
 )  # fmt: skip
 
-POLICIES = {name: MethodPolicy(roles=WRITERS) for name in _WRITES}
+# A tree is built, and worded, within the call; who is cut off goes on with the next.
+_SUMMARY_SECONDS = 600.0
+
+POLICIES = {name: MethodPolicy(roles=WRITERS) for name in _WRITES} | {
+    "Summarize": MethodPolicy(default_seconds=_SUMMARY_SECONDS, max_seconds=_SUMMARY_SECONDS)
+}
 
 
 class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):

@@ -1,11 +1,15 @@
 """The generator as the retriever asks it: a real server of its stub, whose answers the test chooses."""
 
+import asyncio
+import time
+
 import grpc
 import pytest
 from trivium.common.v1 import chat_pb2, receipt_pb2
 from trivium.generator.v1 import generator_pb2 as pb
 from trivium.generator.v1 import generator_pb2_grpc
 
+from services.chassis.context import Bearer, RequestContext, serving
 from services.chassis.errors import Failure, Reason
 from services.retriever.generation import NoGenerator, Speaker, Turn, Writer, Written
 from services.retriever.peers_generator import RemoteGenerator
@@ -101,3 +105,21 @@ async def test_without_a_generator_what_needs_one_says_what_to_set():
     with pytest.raises(Failure) as caught:
         await NoGenerator().complete(TURNS, 8)
     assert "TRIVIUM_RETRIEVER_GENERATION=true" in caught.value.sentence
+
+
+async def test_a_deadline_of_our_own_caller_that_ends_the_call_is_named_and_is_no_fault_of_ours(ask):
+    class Slow(Engines):
+        async def Generate(self, request, context):
+            await asyncio.Event().wait()
+            yield said("never")
+
+    generator = await ask(Slow())
+    asking = RequestContext(
+        "ada", "ada-key", frozenset(), Bearer(""), "c", time.monotonic() + 0.3, "/trivium.retriever.v1/Summarize"
+    )
+    failing = pytest.raises(Failure, match="within its deadline")
+    with serving(asking), failing as caught:
+        stub = generator._stub.Generate
+        generator._stub.Generate = lambda request: stub(request, timeout=0.2)
+        await generator.complete(TURNS, 8)
+    assert caught.value.reason is Reason.DEADLINE_EXCEEDED
