@@ -1,5 +1,7 @@
 """Fixtures of more than one folder; a folder's own stand in its own conftest."""
 
+from hypothesis import HealthCheck, settings
+
 from tests.fixtures_library import embedder_address, library, reader
 from tests.fixtures_stack import stack, user
 from tests.postgres import postgres, postgres_url
@@ -18,3 +20,7 @@ __all__ = [
     "user",
     "weaviate",
 ]
+
+# Examples are tried for what they show, not for how fast: beside a busy neighbour each may take seconds.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
