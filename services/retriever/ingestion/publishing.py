@@ -24,6 +24,7 @@ from services.retriever.index.index import Entry
 from services.retriever.ingestion import holds
 from services.retriever.ingestion.queue import Job, still_wanted
 from services.retriever.store import ChunkRow, CollectionRow, DocumentRow, VectorRow, VersionRow
+from services.retriever.summaries import nodes
 from services.retriever.text.chunking import Chunk
 
 _BATCH = 500
@@ -157,7 +158,9 @@ def _publish(session: Session, job: Job, finished: Finished) -> Swap | None:
         for number, chunk in numbered.items()
         if number not in former
     )
-    return Swap(add, tuple(number for number in former if number not in numbered))
+    gone = former.keys() - numbered.keys()
+    nodes.forget_passages(session, row.number, gone)
+    return Swap(add, tuple(number for number in former if number in gone))
 
 
 def _serve(session: Session, row: DocumentRow, job: Job, finished: Finished) -> None:

@@ -1,8 +1,8 @@
 """What nodes say, kept under keys that follow from all that it was computed from.
 
 Invariants: a node is found by who names its very leaves, and nobody else, so a row tells
-nobody what they may not read; a row goes in the transaction that takes one of its documents
-away, and none is written that has such a document.
+nobody what they may not read; a row goes in the transaction that takes away one of its documents,
+or a passage that it quotes, and none is written that has such a one.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from typing import TypeVar
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
-from services.retriever.store import DocumentRow, SummaryInputRow, SummaryRow, in_turn
+from services.retriever.store import ChunkRow, DocumentRow, SummaryInputRow, SummaryRow, in_turn
 from services.retriever.summaries.statements import Mode, Statement, decoded, encoded
 
 T = TypeVar("T")
@@ -74,10 +74,13 @@ def read(session: Session, tenant: str, keys: Sequence[bytes]) -> dict[bytes, tu
 
 
 def keep(session: Session, maker: Maker, made: Sequence[Made]) -> bool:
-    """Keep nodes; False, and nothing is kept, where a document of theirs is gone."""
+    """Keep nodes; False, and nothing is kept, where a document or a passage of theirs is gone."""
     in_turn(session, maker.tenant)
     documents = frozenset[int]().union(*(node.documents for node in made))
     if _existing(session, maker.collection_number, documents) < len(documents):
+        return False
+    quoted = {quote.chunk for node in made for statement in node.statements for quote in statement.quotes}
+    if _served(session, quoted) < len(quoted):
         return False
     known = present(session, maker.tenant, [node.key for node in made])
     fresh = {node.key: node for node in made if node.key not in known}
@@ -111,6 +114,24 @@ def forget(session: Session, document_number: int) -> None:
     """Forget every node that the document is below."""
     above = select(SummaryInputRow.key).where(SummaryInputRow.document_number == document_number)
     session.execute(delete(SummaryRow).where(SummaryRow.key.in_(above)))
+
+
+def forget_passages(session: Session, document_number: int, chunks: AnyOf[int]) -> None:
+    """Forget every node that quotes one of these chunks of the document."""
+    if not chunks:
+        return
+    query = select(SummaryRow.key, SummaryRow.statements_json).join(
+        SummaryInputRow, SummaryInputRow.key == SummaryRow.key
+    )
+    above = session.execute(query.where(SummaryInputRow.document_number == document_number))
+    quoting = [key for key, text in above if any(quote.chunk in chunks for it in decoded(text) for quote in it.quotes)]
+    for some in _batches(quoting):
+        session.execute(delete(SummaryRow).where(SummaryRow.key.in_(some)))
+
+
+def _served(session: Session, chunks: AnyOf[int]) -> int:
+    query = select(func.count()).select_from(ChunkRow)
+    return sum(int(session.scalar(query.where(ChunkRow.chunk.in_(some))) or 0) for some in _batches(chunks))
 
 
 def _existing(session: Session, collection_number: int, documents: AnyOf[int]) -> int:

@@ -4,8 +4,12 @@ import asyncio
 import random
 
 import pytest
+from sqlalchemy import select
 
-from services.retriever.summaries.statements import Mode
+from services.retriever.store import ChunkRow
+from services.retriever.summaries import nodes
+from services.retriever.summaries.nodes import Made, Maker
+from services.retriever.summaries.statements import Mode, Quote, Statement
 from tests.unit.retriever.conftest import opened
 from tests.unit.retriever.hashing import HashedEmbeddings
 from tests.unit.retriever.summarising import Joiner, request, rows, summaries
@@ -214,6 +218,38 @@ async def test_what_is_deleted_while_it_is_summarised_is_not_kept(house):
     summary = await asyncio.wait_for(running, 60)
     assert {cited.document for it in summary.statements for cited in it.citations} == {"new.md"}
     assert {name for row in (await rows(house)).values() for name in row[-1]} == {"new.md"}
+
+
+async def test_a_text_that_was_replaced_is_in_no_node_and_others_stay(house):
+    await fill(house, {f"d{at}.md": range(at * 12, at * 12 + 12) for at in range(3)})
+    told = summaries(house)
+    await told.summarize("ada", request())
+    before = await rows(house)
+    await house.ingested("d1.md", text(*range(500, 512)))
+    after = await rows(house)
+    assert after.keys() < before.keys()
+    assert {key for key, row in before.items() if "d1.md" not in row[-1]} <= after.keys()
+    for seed in range(12, 24):
+        for sentence in section(seed).splitlines()[2].split(".")[:-1]:
+            assert not any(sentence.strip() in str(row) for row in after.values())
+
+
+async def test_a_node_that_quotes_a_passage_that_is_gone_is_not_kept(house):
+    await fill(house, {"d.md": range(3)})
+    number = await house.collections.number("ada", "rules")
+    [document, chunk] = await house.database.read(
+        lambda session: session.execute(select(ChunkRow.document_number, ChunkRow.chunk)).first()
+    )
+    maker = Maker("ada", number, Mode.EXTRACTIVE, HashedEmbeddings().digest)
+
+    def keep(quoted):
+        node = Made(b"k" * 32, 1, (Statement("x", (Quote(quoted, 0, 1),)),), frozenset({document}))
+        return house.database.write(lambda session: nodes.keep(session, maker, [node]))
+
+    assert not await keep(chunk + 1)
+    assert not await rows(house)
+    assert await keep(chunk)
+    assert await rows(house)
 
 
 async def test_another_tenant_with_the_same_documents_shares_no_node(house):
