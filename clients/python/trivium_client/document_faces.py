@@ -96,7 +96,7 @@ class Documents:
         """Ingestion states until nothing is pending."""
         return self._loop.iterate(self._inner.watch(collection, document))
 
-    def search(self, query: str | Sequence[str], *, collections: Sequence[str], **options: Any) -> Sequence[nouns.Hit]:
+    def search(self, query: str | Sequence[str], *, collections: Sequence[str], **options: Any) -> nouns.Findings:
         """Passages, best first."""
         return self._loop.run(self._inner.search(query, collections=collections, **options))
 

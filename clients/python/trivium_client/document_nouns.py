@@ -1,8 +1,9 @@
 """Collections, documents and what a search finds in them.  As `nouns`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, overload
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,8 @@ class Collection:
     etag: str
     create_time: datetime | None
     search_settings: SearchSettings = field(default_factory=SearchSettings)
+    # From which score on the answer counts as found (`Findings.answerability`).
+    answerable_threshold: float = 0.5
     # None where no questions are written.
     questions: QuestionProgress | None = None
     index: str = ""
@@ -188,3 +191,46 @@ class Hit:
     places: tuple[ListPlace, ...] = ()
     first_page: int = 0
     last_page: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answerability:
+    """Whether the collections seem to hold the answer: a score from 0 to 1, and what it was held against."""
+
+    score: float
+    threshold: float
+    answerable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SearchExpansion:
+    """What was looked for beside the queries (`kind`: hyde, decomposition or question_vectors), or `reason` why not."""
+
+    kind: str
+    applied: bool
+    reason: str
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Findings(Sequence[Hit]):
+    """The hits of a search, best first, and what it says of them as a whole.
+
+    `answerability` is None where only one of keywords and vectors was looked for.
+    """
+
+    hits: tuple[Hit, ...]
+    answerability: Answerability | None = None
+    expansions: tuple[SearchExpansion, ...] = ()
+
+    def __len__(self) -> int:
+        """How many hits."""
+        return len(self.hits)
+
+    @overload
+    def __getitem__(self, at: int) -> Hit: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Hit]: ...
+    def __getitem__(self, at: int | slice) -> Hit | Sequence[Hit]:
+        """A hit, or some."""
+        return self.hits[at]

@@ -16,6 +16,7 @@ def collection(message: retriever_pb2.Collection) -> nouns.Collection:
         etag=message.etag,
         create_time=wire.time(message.create_time),
         search_settings=settings(message.search_settings),
+        answerable_threshold=message.answerable_threshold,
         questions=_questions(message.questions) if message.HasField("questions") else None,
         index=wire.word(retriever_pb2.IndexKind, message.index),
         reembedding=_reembedding(message.reembedding) if message.HasField("reembedding") else None,
@@ -132,6 +133,23 @@ def hit(message: retriever_pb2.Hit) -> nouns.Hit:
         last_page=message.last_page,
         places=tuple(
             nouns.ListPlace(it.list, it.query, it.rank, it.score, it.part) for it in message.explanation.places
+        ),
+    )
+
+
+def findings(message: retriever_pb2.SearchResponse) -> nouns.Findings:
+    """From the wire."""
+    told = message.answerability
+    return nouns.Findings(
+        hits=tuple(map(hit, message.hits)),
+        answerability=nouns.Answerability(told.score, told.threshold, told.answerable)
+        if message.HasField("answerability")
+        else None,
+        expansions=tuple(
+            nouns.SearchExpansion(
+                wire.word(retriever_pb2.ExpansionKind, it.kind), it.applied, it.reason, tuple(it.texts)
+            )
+            for it in message.expansions
         ),
     )
 

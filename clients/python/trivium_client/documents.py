@@ -56,16 +56,21 @@ class Collections(Rebuilding):
         *,
         description: str | None = None,
         search_settings: nouns.SearchSettings | None = None,
+        answerable_threshold: float | None = None,
         etag: str = "",
     ) -> nouns.Collection:
-        """Change its description, or how it is searched where a request does not say; None leaves what is.
+        """Change its description, how it is searched where a request does not say, or its threshold; None leaves what is.
 
         Raises PreconditionError for settings that need a generator where there is none, ConflictError when it changed
         since `etag` was read.
         """
         settings = None if search_settings is None else document_wire.to_settings(search_settings)
         request = pb.UpdateCollectionRequest(
-            collection=collection, description=description, search_settings=settings, etag=etag
+            collection=collection,
+            description=description,
+            search_settings=settings,
+            answerable_threshold=answerable_threshold,
+            etag=etag,
         )
         response = await self._transport.call("retriever", self._stub().UpdateCollection, request)
         return document_wire.collection(response.collection)

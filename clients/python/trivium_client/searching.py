@@ -46,8 +46,9 @@ class Searching:
         collapse_duplicates: bool = False,
         duplicate_similarity: float | None = None,
         section_characters: int = 0,
+        feedback: bool = True,
         explain: bool = False,
-    ) -> Sequence[nouns.Hit]:
+    ) -> nouns.Findings:
         """Passages, best first; `mode` is hybrid, dense or sparse; several queries are fused by rank.
 
         What is not said of `mode`, `rerank`, `hyde` and `decompose` is as the collections' `search_settings` have it.
@@ -55,8 +56,8 @@ class Searching:
         names its end user and their groups.  `rerank` looks at the best 40 again, as far as the deadline allows: hits
         without a `rerank_score` were not.  `diversity_lambda` below 1 prefers what is unlike (0.5 is a beginning).
         `collapse_duplicates` makes one hit of passages with the same text, and from a `duplicate_similarity` on of
-        similar ones.  `section_characters` widens hits within their sections up to so many.  `explain` tells the ranks
-        and scores of each list.
+        similar ones.  `section_characters` widens hits within their sections up to so many.  Without
+        `feedback` it looks once, and not again for what the best passages say.  `explain` tells the ranks and scores of each list.
         """
         request = _request(query, collections, mode, metadata_equals, where, as_readers)
         request.top_k = top_k
@@ -66,6 +67,7 @@ class Searching:
             request.rerank = rerank
         if decompose is not None:
             request.decompose = decompose
+        request.feedback = feedback
         request.collapse_duplicates = collapse_duplicates
         if diversity_lambda is not None:
             request.diversity_lambda = diversity_lambda
@@ -74,7 +76,7 @@ class Searching:
         if section_characters:
             request.expand_sections, request.section_characters = True, section_characters
         response = await self._transport.call("retriever", self._stub().Search, request)
-        return [document_wire.hit(item) for item in response.hits]
+        return document_wire.findings(response)
 
     async def tune(
         self,

@@ -87,7 +87,22 @@ def test_the_sdk_collapses_reranks_widens_and_explains(desk):
         frozenset({"dear.txt"}),
     }
     assert all(hit.rerank_score is not None for hit in hits)
-    assert {it.list for it in hits[0].places} == {"dense", "sparse", "query", "rerank"}
+    assert {it.list for it in hits[0].places} >= {"dense", "sparse", "feedback_dense", "query", "rerank"}
+    (hit, *_) = desk.client.docs.search("herring", collections=["fish"], feedback=False, explain=True)
+    assert {it.list for it in hit.places} == {"dense", "sparse", "document"}
+
+
+def test_the_sdk_and_the_command_line_say_when_the_answer_does_not_seem_to_be_there(desk):
+    found = desk.client.docs.search("Who repairs the observatory's telescope?", collections=["fish"])
+    assert found.hits
+    assert not found.answerability.answerable
+    assert found.answerability.threshold == desk.client.collections.get("fish").answerable_threshold == 0.5
+    shown = desk.told("search", "Who repairs the observatory's telescope?", "-c", "fish").stdout
+    assert shown.startswith("The answer does not seem to be here (0.0")
+    desk.client.collections.update("fish", answerable_threshold=0.0)
+    assert desk.client.docs.search("telescope", collections=["fish"]).answerability.answerable
+    assert desk.told("search", "telescope", "-c", "fish", "--explain").stdout.startswith("The answer seems to be here")
+    desk.client.collections.update("fish", answerable_threshold=0.5)
 
 
 def test_the_sdk_goes_on_page_after_page(desk):
@@ -102,7 +117,7 @@ def test_the_sdk_goes_on_page_after_page(desk):
 
 def test_the_command_line_searches_with_the_same_options(desk):
     answer = desk.run("--where", "price<10", "--where", "not lang", "--json")
-    assert [hit["span"]["document"] for hit in json.loads(answer.stdout)] == ["cheap.txt"]
+    assert [hit["span"]["document"] for hit in json.loads(answer.stdout)["hits"]] == ["cheap.txt"]
     shown = desk.run("--as", "anna", "--collapse", "--explain", "--rerank", "--section", "500").stdout
     assert "fish/board.txt [0, 29)" in shown
     assert "also in fish/" in shown

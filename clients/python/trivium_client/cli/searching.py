@@ -10,7 +10,7 @@ from trivium_client import Filter, Trivium, field
 from trivium_client.cli.printing import Json, as_json
 from trivium_client.filters import Field
 from trivium_client.metadata import MetadataValue
-from trivium_client.nouns import Hit
+from trivium_client.nouns import Findings, Hit
 
 _TEST = re.compile(r"(?P<field>[^<>=!~^:]+?)\s*(?P<operator><=|>=|!=|=|<|>|~|\^|:)\s*(?P<value>.*)", re.DOTALL)
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
@@ -45,6 +45,7 @@ def search(
         float | None, typer.Option("--diversity", min=0, max=1, help="Prefer what is unlike: 1 not at all, 0.5 some.")
     ] = None,
     collapse: Annotated[bool, typer.Option("--collapse", help="One hit for passages of the same text.")] = False,
+    feedback: Annotated[bool, typer.Option(help="Look again for what the best passages say.")] = True,
     section: Annotated[
         int, typer.Option("--section", min=0, max=20000, help="Widen hits in their sections to so many characters.")
     ] = 0,
@@ -56,7 +57,7 @@ def search(
     Example: trivium docs search "when is the gate closed" -c handbook --where "year>=2024" --explain
     """
     with Trivium() as client:
-        hits = client.docs.search(
+        found = client.docs.search(
             query,
             collections=collection or ["default"],
             top_k=top_k,
@@ -69,14 +70,14 @@ def search(
             diversity_lambda=diversity,
             collapse_duplicates=collapse,
             section_characters=section,
+            feedback=feedback,
             explain=explain,
         )
     if json_wanted:
-        typer.echo(as_json(list(hits)))
+        typer.echo(as_json({"hits": found.hits, "answerability": found.answerability, "expansions": found.expansions}))
         return
-    if not hits:
-        typer.echo("Nothing was found.")
-    for number, hit in enumerate(hits, start=1):
+    typer.echo(_introduction(found, explain=explain), nl=False)
+    for number, hit in enumerate(found, start=1):
         typer.echo(_shown(number, hit))
 
 
@@ -144,6 +145,24 @@ def _pages(hit: Hit) -> str:
     if not hit.first_page:
         return ""
     return f" page {hit.first_page}" + (f"-{hit.last_page}" if hit.last_page > hit.first_page else "")
+
+
+def _introduction(found: Findings, *, explain: bool) -> str:
+    """What is to be known before the hits are read."""
+    if not found:
+        return "Nothing was found.\n"
+    lines = []
+    sure = found.answerability
+    if sure is not None and not sure.answerable:
+        lines.append(
+            f"The answer does not seem to be here ({sure.score:.2f}, under {sure.threshold:.2f}); what is nearest:"
+        )
+    elif sure is not None and explain:
+        lines.append(f"The answer seems to be here ({sure.score:.2f}, at least {sure.threshold:.2f}).")
+    for it in found.expansions if explain else ():
+        kind = it.kind.replace("_", " ")
+        lines.append(f"{kind}: {'; '.join(it.texts) or 'had a part'}" if it.applied else f"{kind}: not, {it.reason}")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _shown(number: int, hit: Hit) -> str:
