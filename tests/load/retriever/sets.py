@@ -61,7 +61,8 @@ def scifact(data: Path) -> JudgedSet:
     with gzip.open(folder / "corpus.jsonl.gz", "rt") as lines:
         rows = [json.loads(line) for line in lines]
     documents = tuple(Source(f"{row['_id']}.txt", row["text"].encode(), row["title"]) for row in rows)
-    texts = {row["_id"]: row["text"] for row in map(json.loads, (folder / "queries.train.jsonl").open())}
+    with (folder / "queries.train.jsonl").open() as lines:
+        texts = {row["_id"]: row["text"] for row in map(json.loads, lines)}
     gold: dict[str, set[str]] = {}
     with (folder / "qrels" / "train.tsv").open() as lines:
         for row in csv.DictReader(lines, delimiter="\t"):
