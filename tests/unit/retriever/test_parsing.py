@@ -1,27 +1,19 @@
-import os
-
-import psutil
 import pytest
 
 from services.chassis.errors import Failure, Reason
 from services.retriever.ingestion import parsing
 from services.retriever.text.blocks import BlockKind
+from tests.unit.retriever.reader_processes import readers
 
 ROOMY = parsing.Limits(seconds=60, memory_bytes=1024**3)
-
-
-def children():
-    return [
-        child.pid for child in psutil.Process(os.getpid()).children() if "import serve" in " ".join(child.cmdline())
-    ]
 
 
 async def test_a_text_comes_back_as_blocks_and_the_child_ends_with_the_block():
     async with parsing.opened(ROOMY) as parser:
         outline = await parser.outline("a.md", "# One\n\nwords", markdown=True)
         assert [block.kind for block in outline.blocks] == [BlockKind.HEADING, BlockKind.PARAGRAPH]
-        assert children()
-    assert not children()
+        assert readers()
+    assert not readers()
 
 
 async def test_a_document_that_takes_too_much_processor_time_fails_alone():
@@ -46,8 +38,8 @@ async def test_a_document_that_takes_too_much_memory_fails_and_the_next_one_is_p
 async def test_a_child_that_was_killed_is_replaced():
     async with parsing.opened(ROOMY) as parser:
         await parser.outline("a.md", "words", markdown=True)
-        for pid in children():
-            psutil.Process(pid).kill()
+        for reader in readers():
+            reader.kill()
         with pytest.raises(Failure):
             await parser.outline("b.md", "words", markdown=True)
         assert (await parser.outline("c.md", "# C", markdown=True)).title == "C"

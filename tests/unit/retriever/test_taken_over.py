@@ -6,7 +6,6 @@ import pickle
 import struct
 from array import array
 
-import psutil
 import pytest
 
 from services.chassis.errors import Failure, Reason
@@ -15,6 +14,7 @@ from services.retriever.formats.convert import Raw
 from services.retriever.ingestion import answers, parsing
 from services.retriever.ingestion.answers import Answer, Kind
 from services.retriever.text.blocks import BlockKind
+from tests.unit.retriever.reader_processes import readers
 from tests.unit.retriever.taken_over import TAKES_OVER
 
 LIMITS = parsing.Limits(seconds=20, memory_bytes=1024**3)
@@ -156,7 +156,8 @@ async def test_the_reader_reaches_no_network_starts_nothing_and_writes_nothing(p
     assert "nothing stopped it" in await failure(parser, b"thread ")
     assert victim.read_text() == "stays"
     await reads_on(parser)
-    assert len(psutil.Process(os.getpid()).children()) <= 1
+    (reader,) = readers()
+    assert not reader.children()
 
 
 async def test_the_reader_is_told_no_secret_by_its_environment(parser, monkeypatch):

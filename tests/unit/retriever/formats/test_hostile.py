@@ -1,8 +1,5 @@
 """Damaged and hostile files, each of which must fail alone, with a reason, and leave the next one readable."""
 
-import os
-
-import psutil
 import pytest
 
 from services.chassis.errors import Failure, Reason
@@ -12,6 +9,7 @@ from services.retriever.ingestion import parsing
 from tests.unit.retriever.conftest import opened
 from tests.unit.retriever.formats import building
 from tests.unit.retriever.formats.hostile import BUILDERS, hostile_files
+from tests.unit.retriever.reader_processes import readers
 
 LIMITS = parsing.Limits(seconds=2, memory_bytes=1024**3)
 SEED = 20_260
@@ -72,5 +70,4 @@ async def test_no_child_is_left_behind_by_a_file_that_killed_it():
         file = next(it for it in hostile_files(len(BUILDERS), 3) if it.kind == "pdf_whose_forms_draw_one_another")
         with pytest.raises(Failure):
             await converted(parser, file.name, file.content)
-    mine = psutil.Process(os.getpid()).children()
-    assert not [child for child in mine if "import serve" in " ".join(child.cmdline())]
+    assert not readers()

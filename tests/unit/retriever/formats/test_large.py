@@ -1,7 +1,6 @@
 """Very large documents: read and split within bounded memory, and given up at once when nobody wants them."""
 
 import asyncio
-import os
 from typing import Any
 
 import psutil
@@ -13,16 +12,13 @@ from services.retriever.ingestion import parsing
 from services.retriever.text.chunking import Budget, Measured, chunked, refined, texts_to_measure
 from tests.stack import eventually
 from tests.unit.retriever.formats import building
+from tests.unit.retriever.reader_processes import readers
 
 MEGABYTE = 1024**2
 
 
-def children():
-    return [it for it in psutil.Process(os.getpid()).children() if "import serve" in " ".join(it.cmdline())]
-
-
 def at_work():
-    return any(child.cpu_times().user > 0.1 for child in children())
+    return any(child.cpu_times().user > 0.1 for child in readers())
 
 
 def long_text(size_bytes):
@@ -80,4 +76,4 @@ async def test_what_is_cancelled_stops_its_child_at_once(kind):
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-        assert not children()
+        assert not readers()
