@@ -27,7 +27,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from services.chassis.database import take_turn
 
 # SQLite numbers rows by itself only where the type is exactly INTEGER.
-_Number = BigInteger().with_variant(Integer(), "sqlite")
+Number = BigInteger().with_variant(Integer(), "sqlite")
 # Compared by code points, as SQLite and Python do, whatever the server's locale.
 _OrderedText = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 
@@ -52,22 +52,22 @@ class CollectionRow(Base):
         UniqueConstraint("tenant", "collection", name="uq_collections_name"),
         {"sqlite_autoincrement": True},
     )
-    number: Mapped[int] = mapped_column(_Number, primary_key=True, autoincrement=True)
+    number: Mapped[int] = mapped_column(Number, primary_key=True, autoincrement=True)
     tenant: Mapped[str] = mapped_column(String(128))
     collection: Mapped[str] = mapped_column(String(128))
     description: Mapped[str] = mapped_column(Text, default="")
     # Of the model that the vectors come from; empty until the first document is ready.
     embedding_digest: Mapped[str] = mapped_column(String(80), default="")
-    vectors_computed: Mapped[int] = mapped_column(_Number, default=0)
-    revision: Mapped[int] = mapped_column(_Number, default=1)
+    vectors_computed: Mapped[int] = mapped_column(Number, default=0)
+    revision: Mapped[int] = mapped_column(Number, default=1)
     # Of the last change of one of its documents.
-    change_sequence: Mapped[int] = mapped_column(_Number, default=0)
+    change_sequence: Mapped[int] = mapped_column(Number, default=0)
     created_at: Mapped[float] = mapped_column(Float)
     # Which index it is in, of ``index_places.Kind``; empty is the deployment's.
     index_kind: Mapped[str] = mapped_column(String(16), default="", server_default="")
     # The build of its index that serves, and how many were ever begun.
-    index_build: Mapped[int] = mapped_column(_Number, default=0, server_default="0")
-    index_builds: Mapped[int] = mapped_column(_Number, default=0, server_default="0")
+    index_build: Mapped[int] = mapped_column(Number, default=0, server_default="0")
+    index_builds: Mapped[int] = mapped_column(Number, default=0, server_default="0")
     # How it is searched where a request does not say (``search/settings.py``).
     search_settings_json: Mapped[str] = mapped_column(Text, default="{}", server_default="{}")
     # From which score on an answer counts as found; the default where there is none.
@@ -87,9 +87,9 @@ class DocumentRow(Base):
         Index("ix_documents_changes", "collection_number", "change_sequence"),
         {"sqlite_autoincrement": True},
     )
-    number: Mapped[int] = mapped_column(_Number, primary_key=True, autoincrement=True)
+    number: Mapped[int] = mapped_column(Number, primary_key=True, autoincrement=True)
     tenant: Mapped[str] = mapped_column(String(128))
-    collection_number: Mapped[int] = mapped_column(_Number, ForeignKey("collections.number", ondelete="CASCADE"))
+    collection_number: Mapped[int] = mapped_column(Number, ForeignKey("collections.number", ondelete="CASCADE"))
     document: Mapped[str] = mapped_column(String(512))
     # As the client gave it; empty takes the first heading.
     given_title: Mapped[str] = mapped_column(String(512), default="")
@@ -105,21 +105,21 @@ class DocumentRow(Base):
     source_sha256: Mapped[str] = mapped_column(String(64), default="", server_default="")
     # What else its sender said of bytes that are to be converted, and in how many parts they wait for it; 0: none do.
     source_charset: Mapped[str] = mapped_column(String(64), default="", server_default="")
-    source_parts: Mapped[int] = mapped_column(_Number, default=0, server_default="0")
+    source_parts: Mapped[int] = mapped_column(Number, default=0, server_default="0")
     serving_version: Mapped[str] = mapped_column(String(64), default="")
     state: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str] = mapped_column(Text, default="")
     # What is known to be amiss with a version that serves all the same.
     notice: Mapped[str] = mapped_column(Text, default="", server_default="")
     # Counts what was asked of it: ingestion that began for an older revision ends in nothing.
-    revision: Mapped[int] = mapped_column(_Number, default=1)
-    chunks: Mapped[int] = mapped_column(_Number, default=0)
-    chunks_embedded: Mapped[int] = mapped_column(_Number, default=0)
-    chunks_reused: Mapped[int] = mapped_column(_Number, default=0)
+    revision: Mapped[int] = mapped_column(Number, default=1)
+    chunks: Mapped[int] = mapped_column(Number, default=0)
+    chunks_embedded: Mapped[int] = mapped_column(Number, default=0)
+    chunks_reused: Mapped[int] = mapped_column(Number, default=0)
     queued_at: Mapped[float] = mapped_column(Float)
     updated_at: Mapped[float] = mapped_column(Float)
     # Rises inside the collection with every change, in the order of commits: what a watcher goes on from.
-    change_sequence: Mapped[int] = mapped_column(_Number, default=0)
+    change_sequence: Mapped[int] = mapped_column(Number, default=0)
 
 
 @event.listens_for(DocumentRow, "before_insert")
@@ -140,12 +140,12 @@ class MetadataRow(Base):
     __tablename__ = "document_values"
     __table_args__ = (Index("ix_document_values_name", "collection_number", "name", "kind"),)
     document_number: Mapped[int] = mapped_column(
-        _Number, ForeignKey("documents.number", ondelete="CASCADE"), primary_key=True
+        Number, ForeignKey("documents.number", ondelete="CASCADE"), primary_key=True
     )
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     place: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     tenant: Mapped[str] = mapped_column(String(128))
-    collection_number: Mapped[int] = mapped_column(_Number)
+    collection_number: Mapped[int] = mapped_column(Number)
     # The name of an ``attributes.Kind``.
     kind: Mapped[str] = mapped_column(String(8))
     text: Mapped[str | None] = mapped_column(_OrderedText)
@@ -154,7 +154,7 @@ class MetadataRow(Base):
     # Of a number; of a flag, 0 or 1.
     number: Mapped[float | None] = mapped_column(Double)
     # Of a moment.
-    micros: Mapped[int | None] = mapped_column(_Number)
+    micros: Mapped[int | None] = mapped_column(Number)
 
 
 class ReaderRow(Base):
@@ -163,11 +163,11 @@ class ReaderRow(Base):
     __tablename__ = "document_readers"
     __table_args__ = (Index("ix_document_readers_collection", "collection_number"),)
     document_number: Mapped[int] = mapped_column(
-        _Number, ForeignKey("documents.number", ondelete="CASCADE"), primary_key=True
+        Number, ForeignKey("documents.number", ondelete="CASCADE"), primary_key=True
     )
     reader: Mapped[str] = mapped_column(String(128), primary_key=True)
     tenant: Mapped[str] = mapped_column(String(128))
-    collection_number: Mapped[int] = mapped_column(_Number)
+    collection_number: Mapped[int] = mapped_column(Number)
 
 
 class SourcePartRow(Base):
@@ -175,9 +175,9 @@ class SourcePartRow(Base):
 
     __tablename__ = "source_parts"
     document_number: Mapped[int] = mapped_column(
-        _Number, ForeignKey("documents.number", ondelete="CASCADE"), primary_key=True
+        Number, ForeignKey("documents.number", ondelete="CASCADE"), primary_key=True
     )
-    part: Mapped[int] = mapped_column(_Number, primary_key=True)
+    part: Mapped[int] = mapped_column(Number, primary_key=True)
     tenant: Mapped[str] = mapped_column(String(128))
     content: Mapped[bytes] = mapped_column(LargeBinary)
 
@@ -187,20 +187,20 @@ class VersionRow(Base):
 
     __tablename__ = "versions"
     document_number: Mapped[int] = mapped_column(
-        _Number, ForeignKey("documents.number", ondelete="CASCADE"), primary_key=True
+        Number, ForeignKey("documents.number", ondelete="CASCADE"), primary_key=True
     )
     version: Mapped[str] = mapped_column(String(64), primary_key=True)
     tenant: Mapped[str] = mapped_column(String(128))
     # Order of storing inside the document.
-    sequence: Mapped[int] = mapped_column(_Number)
+    sequence: Mapped[int] = mapped_column(Number)
     text: Mapped[str] = mapped_column(Text)
-    characters: Mapped[int] = mapped_column(_Number)
+    characters: Mapped[int] = mapped_column(Number)
     source_sha256: Mapped[str] = mapped_column(String(64))
     state: Mapped[str] = mapped_column(String(16))
     created_at: Mapped[float] = mapped_column(Float)
     # Blocks and pages of a text that was converted (``layout.py``); none of one that is read as it came.
     layout: Mapped[bytes | None] = mapped_column(LargeBinary, nullable=True, default=None)
-    pages: Mapped[int] = mapped_column(_Number, default=0, server_default="0")
+    pages: Mapped[int] = mapped_column(Number, default=0, server_default="0")
 
 
 class ChunkRow(Base):
@@ -219,20 +219,20 @@ class ChunkRow(Base):
         Index("ix_chunks_vector", "tenant", "text_digest"),
         Index("ix_chunks_collection", "collection_number"),
     )
-    chunk: Mapped[int] = mapped_column(_Number, primary_key=True, autoincrement=False)
+    chunk: Mapped[int] = mapped_column(Number, primary_key=True, autoincrement=False)
     tenant: Mapped[str] = mapped_column(String(128))
-    collection_number: Mapped[int] = mapped_column(_Number, ForeignKey("collections.number", ondelete="CASCADE"))
-    document_number: Mapped[int] = mapped_column(_Number)
+    collection_number: Mapped[int] = mapped_column(Number, ForeignKey("collections.number", ondelete="CASCADE"))
+    document_number: Mapped[int] = mapped_column(Number)
     version: Mapped[str] = mapped_column(String(64))
-    start: Mapped[int] = mapped_column(_Number)
-    end: Mapped[int] = mapped_column(_Number)
+    start: Mapped[int] = mapped_column(Number)
+    end: Mapped[int] = mapped_column(Number)
     text: Mapped[str] = mapped_column(Text)
     # What stands before the text where it is embedded and indexed.
     context: Mapped[str] = mapped_column(Text)
     heading_path_json: Mapped[str] = mapped_column(Text)
     # Counted from 1; 0 where the document has no pages.
-    first_page: Mapped[int] = mapped_column(_Number, default=0, server_default="0")
-    last_page: Mapped[int] = mapped_column(_Number, default=0, server_default="0")
+    first_page: Mapped[int] = mapped_column(Number, default=0, server_default="0")
+    last_page: Mapped[int] = mapped_column(Number, default=0, server_default="0")
     text_digest: Mapped[bytes] = mapped_column(LargeBinary(32))
 
 
@@ -241,17 +241,17 @@ class ReembeddingRow(Base):
 
     __tablename__ = "reembeddings"
     collection_number: Mapped[int] = mapped_column(
-        _Number, ForeignKey("collections.number", ondelete="CASCADE"), primary_key=True, autoincrement=False
+        Number, ForeignKey("collections.number", ondelete="CASCADE"), primary_key=True, autoincrement=False
     )
     tenant: Mapped[str] = mapped_column(String(128))
     model: Mapped[str] = mapped_column(String(128))
     model_digest: Mapped[str] = mapped_column(String(80))
-    dimensions: Mapped[int] = mapped_column(_Number)
+    dimensions: Mapped[int] = mapped_column(Number)
     running: Mapped[bool] = mapped_column(Boolean)
     # Why it waits, or failed.
     reason: Mapped[str] = mapped_column(Text, default="")
     # Of the index that is built for it; 0 before there is one.
-    build: Mapped[int] = mapped_column(_Number, default=0)
+    build: Mapped[int] = mapped_column(Number, default=0)
     started_at: Mapped[float] = mapped_column(Float)
 
 
@@ -260,14 +260,14 @@ class ReembeddedRow(Base):
 
     __tablename__ = "reembedded_documents"
     document_number: Mapped[int] = mapped_column(
-        _Number, ForeignKey("documents.number", ondelete="CASCADE"), primary_key=True, autoincrement=False
+        Number, ForeignKey("documents.number", ondelete="CASCADE"), primary_key=True, autoincrement=False
     )
     collection_number: Mapped[int] = mapped_column(
-        _Number, ForeignKey("reembeddings.collection_number", ondelete="CASCADE"), index=True
+        Number, ForeignKey("reembeddings.collection_number", ondelete="CASCADE"), index=True
     )
     version: Mapped[str] = mapped_column(String(64))
     title: Mapped[str] = mapped_column(String(512))
-    chunks: Mapped[int] = mapped_column(_Number)
+    chunks: Mapped[int] = mapped_column(Number)
 
 
 class NewChunkRow(Base):
@@ -279,20 +279,20 @@ class NewChunkRow(Base):
         Index("ix_reembedded_chunks_vector", "tenant", "text_digest"),
         Index("ix_reembedded_chunks_collection", "collection_number"),
     )
-    chunk: Mapped[int] = mapped_column(_Number, primary_key=True, autoincrement=False)
+    chunk: Mapped[int] = mapped_column(Number, primary_key=True, autoincrement=False)
     tenant: Mapped[str] = mapped_column(String(128))
-    collection_number: Mapped[int] = mapped_column(_Number)
+    collection_number: Mapped[int] = mapped_column(Number)
     document_number: Mapped[int] = mapped_column(
-        _Number, ForeignKey("reembedded_documents.document_number", ondelete="CASCADE")
+        Number, ForeignKey("reembedded_documents.document_number", ondelete="CASCADE")
     )
     version: Mapped[str] = mapped_column(String(64))
-    start: Mapped[int] = mapped_column(_Number)
-    end: Mapped[int] = mapped_column(_Number)
+    start: Mapped[int] = mapped_column(Number)
+    end: Mapped[int] = mapped_column(Number)
     text: Mapped[str] = mapped_column(Text)
     context: Mapped[str] = mapped_column(Text)
     heading_path_json: Mapped[str] = mapped_column(Text)
-    first_page: Mapped[int] = mapped_column(_Number, default=0)
-    last_page: Mapped[int] = mapped_column(_Number, default=0)
+    first_page: Mapped[int] = mapped_column(Number, default=0)
+    last_page: Mapped[int] = mapped_column(Number, default=0)
     text_digest: Mapped[bytes] = mapped_column(LargeBinary(32))
 
 
@@ -307,93 +307,6 @@ class VectorRow(Base):
     vector: Mapped[bytes] = mapped_column(LargeBinary)
 
 
-class QuestionsRow(Base):
-    """Questions that a text answers, as a list of JSON: at most as many as were asked for."""
-
-    __tablename__ = "chunk_questions"
-    tenant: Mapped[str] = mapped_column(String(128), primary_key=True)
-    text_digest: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
-    asked: Mapped[int] = mapped_column(Integer)
-    # Of the weights that wrote them.
-    writer: Mapped[str] = mapped_column(String(80))
-    questions_json: Mapped[str] = mapped_column(Text)
-
-
-class QuestionVectorsRow(Base):
-    """The vectors of a text's questions, one behind the other; ``asked`` is that of the questions."""
-
-    __tablename__ = "question_vectors"
-    tenant: Mapped[str] = mapped_column(String(128), primary_key=True)
-    model_digest: Mapped[str] = mapped_column(String(80), primary_key=True)
-    text_digest: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
-    asked: Mapped[int] = mapped_column(Integer)
-    # Little-endian binary16.
-    vectors: Mapped[bytes] = mapped_column(LargeBinary)
-
-
-class SourceRow(Base):
-    """A place that documents are read from, and its own place in the queue: read when ``due_at`` has come."""
-
-    __tablename__ = "sources"
-    __table_args__ = (
-        UniqueConstraint("collection_number", "uri", name="uq_sources_uri"),
-        UniqueConstraint("source", name="uq_sources_id"),
-        Index("ix_sources_due", "due_at"),
-        {"sqlite_autoincrement": True},
-    )
-    number: Mapped[int] = mapped_column(_Number, primary_key=True, autoincrement=True)
-    source: Mapped[str] = mapped_column(String(64))
-    tenant: Mapped[str] = mapped_column(String(128))
-    collection_number: Mapped[int] = mapped_column(_Number, ForeignKey("collections.number", ondelete="CASCADE"))
-    uri: Mapped[str] = mapped_column(Text)
-    state: Mapped[str] = mapped_column(String(16))
-    reason: Mapped[str] = mapped_column(Text, default="")
-    prune: Mapped[bool] = mapped_column(Boolean, default=False)
-    # Who may read what it brings; who asked for it, and whether they manage every document: it stores as they would.
-    readers_json: Mapped[str] = mapped_column(Text, default="[]")
-    ordered_by: Mapped[str] = mapped_column(String(128), default="")
-    manages_all: Mapped[bool] = mapped_column(Boolean, default=False)
-    refresh_seconds: Mapped[int] = mapped_column(_Number, default=0)
-    # Counts what was asked of it: a reading that began for an older revision writes nothing more.
-    revision: Mapped[int] = mapped_column(_Number, default=1)
-    # Counts its readings: an object that one of them saw bears its number.
-    reading: Mapped[int] = mapped_column(_Number, default=0)
-    # Failures of the whole in a row, since it was asked for or read.
-    tries: Mapped[int] = mapped_column(_Number, default=0)
-    found: Mapped[int] = mapped_column(_Number, default=0)
-    stored: Mapped[int] = mapped_column(_Number, default=0)
-    unchanged: Mapped[int] = mapped_column(_Number, default=0)
-    failed: Mapped[int] = mapped_column(_Number, default=0)
-    deleted: Mapped[int] = mapped_column(_Number, default=0)
-    fetched_bytes: Mapped[int] = mapped_column(_Number, default=0)
-    created_at: Mapped[float] = mapped_column(Float)
-    read_at: Mapped[float | None] = mapped_column(Float, default=None)
-    due_at: Mapped[float | None] = mapped_column(Float, default=None)
-
-
-class SourceObjectRow(Base):
-    """An object of a source as it was last seen: enough to tell whether it has changed."""
-
-    __tablename__ = "source_objects"
-    __table_args__ = (Index("ix_source_objects_reading", "source_number", "reading"),)
-    source_number: Mapped[int] = mapped_column(
-        _Number, ForeignKey("sources.number", ondelete="CASCADE"), primary_key=True
-    )
-    # Of the URI, which is longer than what some databases index.
-    uri_digest: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
-    uri: Mapped[str] = mapped_column(Text)
-    etag: Mapped[str] = mapped_column(String(256), default="")
-    modified: Mapped[str] = mapped_column(String(64), default="")
-    size_bytes: Mapped[int] = mapped_column(_Number, default=-1)
-    # Of the bytes that became the document; empty while it has none of ours.
-    sha256: Mapped[str] = mapped_column(String(64), default="")
-    # Why it is no document; empty for one that is.
-    problem: Mapped[str] = mapped_column(Text, default="")
-    reading: Mapped[int] = mapped_column(_Number)
-    # The reading that counted it as stored; any other of its readings found it unchanged.
-    stored_in: Mapped[int] = mapped_column(_Number, default=0, server_default="0")
-
-
 class HoldRow(Base):
     """A reason to keep a vector that no chunk uses: ``holder`` is a document's number, or 0; see ``holds``."""
 
@@ -401,34 +314,7 @@ class HoldRow(Base):
     __table_args__ = (Index("ix_vector_holds_holder", "tenant", "holder"),)
     tenant: Mapped[str] = mapped_column(String(128), primary_key=True)
     text_digest: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
-    holder: Mapped[int] = mapped_column(_Number, primary_key=True, autoincrement=False)
-
-
-class SummaryRow(Base):
-    """What a node of a summary tree says.  ``key`` follows from all that it was computed from (``summaries/nodes``)."""
-
-    __tablename__ = "summary_nodes"
-    __table_args__ = (Index("ix_summary_nodes_collection", "collection_number", "mode"),)
-    key: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
-    tenant: Mapped[str] = mapped_column(String(128))
-    collection_number: Mapped[int] = mapped_column(_Number, ForeignKey("collections.number", ondelete="CASCADE"))
-    # Of a ``summaries.Mode``.
-    mode: Mapped[str] = mapped_column(String(16))
-    level: Mapped[int] = mapped_column(Integer)
-    statements_json: Mapped[str] = mapped_column(Text)
-
-
-class SummaryInputRow(Base):
-    """A document of which a node of a summary tree says something, or could: it goes when the document does."""
-
-    __tablename__ = "summary_inputs"
-    __table_args__ = (Index("ix_summary_inputs_document", "document_number"),)
-    key: Mapped[bytes] = mapped_column(
-        LargeBinary(32), ForeignKey("summary_nodes.key", ondelete="CASCADE"), primary_key=True
-    )
-    document_number: Mapped[int] = mapped_column(
-        _Number, ForeignKey("documents.number", ondelete="CASCADE"), primary_key=True, autoincrement=False
-    )
+    holder: Mapped[int] = mapped_column(Number, primary_key=True, autoincrement=False)
 
 
 def in_turn(session: Session, tenant: str) -> None:

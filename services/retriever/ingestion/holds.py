@@ -16,16 +16,8 @@ from sqlalchemy import ColumnElement, Exists, delete, insert, or_, select
 from sqlalchemy.orm import Session
 
 from services.retriever.documents.states import State
-from services.retriever.store import (
-    ChunkRow,
-    DocumentRow,
-    HoldRow,
-    NewChunkRow,
-    QuestionsRow,
-    QuestionVectorsRow,
-    ReembeddingRow,
-    VectorRow,
-)
+from services.retriever.store import ChunkRow, DocumentRow, HoldRow, NewChunkRow, ReembeddingRow, VectorRow
+from services.retriever.store_generated import QuestionsRow, QuestionVectorsRow
 
 T = TypeVar("T")
 Kept = type[VectorRow] | type[QuestionsRow] | type[QuestionVectorsRow]

@@ -11,14 +11,8 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Select, and_, delete, func, or_, select
 from sqlalchemy.orm import Session
 
-from services.retriever.store import (
-    ChunkRow,
-    CollectionRow,
-    HoldRow,
-    QuestionsRow,
-    QuestionVectorsRow,
-    in_turn,
-)
+from services.retriever.store import ChunkRow, CollectionRow, HoldRow, in_turn
+from services.retriever.store_generated import QuestionsRow, QuestionVectorsRow
 
 
 @dataclass(frozen=True, slots=True)

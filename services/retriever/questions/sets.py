@@ -22,7 +22,8 @@ from services.retriever.index.index import Vector
 from services.retriever.index.vectors import Matrix
 from services.retriever.search.arms import Looked
 from services.retriever.search.fusion import ordered
-from services.retriever.store import ChunkRow, CollectionRow, QuestionVectorsRow, VectorRow
+from services.retriever.store import ChunkRow, CollectionRow, VectorRow
+from services.retriever.store_generated import QuestionVectorsRow
 
 _BATCH = 500
 # Under this a question has little to do with its own chunk.

@@ -22,13 +22,13 @@ from services.retriever.store import (
     CollectionRow,
     DocumentRow,
     NewChunkRow,
-    QuestionVectorsRow,
     ReembeddedRow,
     ReembeddingRow,
     VectorRow,
     VersionRow,
     in_turn,
 )
+from services.retriever.store_generated import QuestionVectorsRow
 
 _COLUMNS = (
     "chunk", "tenant", "collection_number", "document_number", "version", "start", "end", "text", "context",

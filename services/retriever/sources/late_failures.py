@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from services.retriever.sources.queue import judge
 from services.retriever.sources.sources import SourceState
-from services.retriever.store import DocumentRow, SourceObjectRow, SourceRow
+from services.retriever.store import DocumentRow
+from services.retriever.store_sources import SourceObjectRow, SourceRow
 
 _AT_REST = (SourceState.READY, SourceState.FAILED)
 

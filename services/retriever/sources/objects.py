@@ -15,7 +15,8 @@ from services.chassis.database import Database
 from services.retriever.documents.states import State
 from services.retriever.sources.queue import Work, still_wanted
 from services.retriever.sources.reading import Remembered
-from services.retriever.store import DocumentRow, SourceObjectRow
+from services.retriever.store import DocumentRow
+from services.retriever.store_sources import SourceObjectRow
 
 _BATCH = 500
 

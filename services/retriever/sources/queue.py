@@ -16,7 +16,8 @@ from services.chassis.database import Database
 from services.chassis.errors import Code, Failure
 from services.retriever.documents.readers import Viewer
 from services.retriever.sources.sources import SourceState
-from services.retriever.store import CollectionRow, SourceRow, in_turn
+from services.retriever.store import CollectionRow, in_turn
+from services.retriever.store_sources import SourceRow
 
 _MOST_TRIES = 5
 _AWAY = (Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.DEADLINE_EXCEEDED)

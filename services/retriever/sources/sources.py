@@ -19,7 +19,8 @@ from services.retriever import catalog
 from services.retriever.documents.readers import NO_READERS, SERVICE, Viewer
 from services.retriever.sources.addresses import refused
 from services.retriever.sources.places import Places
-from services.retriever.store import CollectionRow, SourceObjectRow, SourceRow, in_turn
+from services.retriever.store import CollectionRow, in_turn
+from services.retriever.store_sources import SourceObjectRow, SourceRow
 
 _MOST_SOURCES = 1000
 _MOST_FAILURES = 100

@@ -16,7 +16,8 @@ from typing import TypeVar
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
-from services.retriever.store import ChunkRow, DocumentRow, SummaryInputRow, SummaryRow, in_turn
+from services.retriever.store import ChunkRow, DocumentRow, in_turn
+from services.retriever.store_generated import SummaryInputRow, SummaryRow
 from services.retriever.summaries.statements import Mode, Statement, decoded, encoded
 
 T = TypeVar("T")

@@ -9,7 +9,8 @@ from sqlalchemy import select
 
 from services.retriever.documents.readers import SERVICE
 from services.retriever.generation import Turn, Writer, Written
-from services.retriever.store import DocumentRow, SummaryInputRow, SummaryRow
+from services.retriever.store import DocumentRow
+from services.retriever.store_generated import SummaryInputRow, SummaryRow
 from services.retriever.summaries.answering import Summaries
 from services.retriever.summaries.building import Builder
 from services.retriever.summaries.question import Request

@@ -18,7 +18,7 @@ from services.retriever.questions.writing import QuestionWriting
 from services.retriever.search.question import ExpansionKind, Fusion, Mode, Question
 from services.retriever.search.settings import SearchSettings, Stated
 from services.retriever.search.trials import Pair, Tuner
-from services.retriever.store import QuestionsRow, QuestionVectorsRow
+from services.retriever.store_generated import QuestionsRow, QuestionVectorsRow
 from tests.unit.retriever.conftest import opened
 from tests.unit.retriever.encoding import SECOND, TwoModels
 from tests.unit.retriever.hashing import HashedEmbeddings

@@ -2,7 +2,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from services.chassis.database import make_engine, open_database
+from services.retriever import store_generated, store_sources
 from services.retriever.store import Base
+
+assert store_generated  # their tables are the catalog's too
+assert store_sources
 
 
 async def test_the_revisions_build_the_schema_that_the_code_uses(tmp_path):
