@@ -12,20 +12,17 @@ from services.retriever.index.index import Vector
 from services.retriever.search.stopwatch import Stopwatch
 from services.retriever.text.keywords import words
 
-# Of the first look's order, so many stay where they are.
-KEPT = 2
-
 
 @dataclass(slots=True)
 class Again:
     """What a second look found: how near chunks are to the widened vector, and which hold words of the first's best.
 
-    ``kept`` are the chunks that stay first, whatever it found.
+    ``kept`` are the chunks that stay first, whatever it found; those in one tuple tied.
     """
 
     near: dict[int, float] = field(default_factory=dict)
     sparse: dict[int, float] = field(default_factory=dict)
-    kept: tuple[int, ...] = ()
+    kept: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(slots=True)
@@ -81,7 +78,7 @@ class Wanted:
 
     words: tuple[str, ...]
     vector: Vector
-    kept: tuple[int, ...]
+    kept: tuple[tuple[int, ...], ...]
 
 
 def look(

@@ -24,8 +24,7 @@ def shares(fused: Sequence[Mapping[int, float]], weights: Sequence[float], way: 
 
 
 def _by_rank(scores: Mapping[int, float], weight: float) -> dict[int, float]:
-    ranked = fusion.by_rank([[hit.chunk for hit in fusion.ordered(scores)]])
-    return {chunk: weight * score for chunk, score in ranked.items()}
+    return {chunk: weight * score for chunk, score in fusion.by_rank([scores]).items()}
 
 
 def _spread(scores: Mapping[int, float], weight: float) -> dict[int, float]:

@@ -3,22 +3,27 @@
 Their mean moves the question's vector (Rocchio, 1971) and their most frequent words are looked for beside its own
 (as in RM3, Abdul-Jaleel et al., 2004).  Passages that are relevant say what relevant ones say; where only one is, the
 others mislead, so what the first look had first stays first.  Invariant: what is added depends on the question and on
-passages that its asker may read alone.
+passages that its asker may read alone, not on the order in which equally good ones stand.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from services.retriever.index.index import Vector
+from services.retriever.search import fusion
+from services.retriever.search.question import Ranked
 from services.retriever.text.function_words import is_function_word
 from services.retriever.text.keywords import keyword_text, words
 from services.retriever.text.tokens import Tokens
 
-# How many passages speak, and how many words of them are looked for.
-PASSAGES = 3
+# How many passages speak with those that tie, but no more than so many, and how many words of them are looked for.
+_PASSAGES = 3
+_MOST_PASSAGES = 24
 _WORDS = 15
+# So many of the first look's order stay first.
+_KEPT = 2
 # The passages' mean weighs as much as the question.
 _WEIGHT = 1.0
 
@@ -30,6 +35,22 @@ class Spoken:
     score: float
     text: str
     vector: Vector
+
+
+def best_passages(order: Sequence[Ranked]) -> list[Ranked]:
+    """The first look's, best first; none where more tie than can be told apart."""
+    return [hit for tied in fusion.leading(order, _PASSAGES, _MOST_PASSAGES) for hit in tied]
+
+
+def kept(order: Sequence[Ranked]) -> tuple[tuple[int, ...], ...]:
+    """The chunks that stay first, those that tie together."""
+    return tuple(tuple(hit.chunk for hit in tied) for tied in fusion.leading(order, _KEPT, _MOST_PASSAGES))
+
+
+def speaking(best: Sequence[Spoken]) -> list[Spoken]:
+    """A text speaks once, however many passages have it."""
+    once: Mapping[str, Spoken] = {it.text: it for it in sorted(best, key=lambda it: it.score)}
+    return sorted(once.values(), key=lambda it: (-it.score, it.text))
 
 
 def widened_vector(vector: Vector, best: Sequence[Spoken]) -> Vector:

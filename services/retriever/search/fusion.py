@@ -1,12 +1,14 @@
 """Two lists become one, by scores or by ranks.
 
-Invariant: the order depends on scores and places alone, never on the order in which
-a store happened to return ties.
+Invariant: scores depend on scores alone, never on the order of ties: neither on that in which a store happened to
+return them nor on the numbers of chunks, which a collection's name has a part in.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Protocol, TypeVar
 
 RANK_CONSTANT = 60
 # At right angles: nothing in common.  From -1, which no two texts reach, every cosine would come out near 1 and
@@ -25,10 +27,37 @@ class Scored:
     score: float
 
 
+class _Hit(Protocol):
+    @property
+    def score(self) -> float: ...
+
+
+_HitT = TypeVar("_HitT", bound=_Hit)
+
+
 def ordered(scores: Mapping[int, float]) -> list[Scored]:
-    """Best first; ties by chunk, which is the same in every index of the same documents."""
+    """Best first; ties by chunk, which is the same in every index of a collection.
+
+    In two collections of the same documents it is not: what scores are made of must not depend on the order of ties.
+    """
     found = (Scored(chunk, score) for chunk, score in scores.items())
     return sorted(found, key=lambda hit: (-hit.score, hit.chunk))
+
+
+def leading(ranked: Sequence[_HitT], count: int, most: int) -> list[list[_HitT]]:
+    """The first ``count``, those that tie with the last of them as well: a list for each score, best first.
+
+    Whole ties, so that it does not matter in which order they stand; one that would make more than ``most`` is left out.
+    """
+    found: list[list[_HitT]] = []
+    taken = 0
+    for _, tied in groupby(ranked, key=lambda hit: hit.score):
+        hits = list(tied)
+        if taken >= count or taken + len(hits) > most:
+            break
+        found.append(hits)
+        taken += len(hits)
+    return found
 
 
 def by_score(dense: Mapping[int, float], sparse: Mapping[int, float], dense_weight: float) -> dict[int, float]:
@@ -61,11 +90,16 @@ def summed(parts: Iterable[Mapping[int, float]]) -> dict[int, float]:
     return {chunk: math.fsum(scores) for chunk, scores in terms.items()}
 
 
-def by_rank(lists: Iterable[Sequence[int]]) -> dict[int, float]:
-    """Reciprocal ranks (Cormack, Clarke and Büttcher, 2009) with k = 60."""
-    return summed(
-        {chunk: 1 / (RANK_CONSTANT + place) for place, chunk in enumerate(ranked, start=1)} for ranked in lists
-    )
+def by_rank(lists: Iterable[Mapping[int, float]]) -> dict[int, float]:
+    """Reciprocal ranks (Cormack, Clarke and Büttcher, 2009) with k = 60; what ties has the same rank."""
+    return summed(_reciprocal_ranks(scores) for scores in lists)
+
+
+def _reciprocal_ranks(scores: Mapping[int, float]) -> dict[int, float]:
+    rank: dict[float, int] = {}
+    for place, score in enumerate(sorted(scores.values(), reverse=True), start=1):
+        rank.setdefault(score, place)
+    return {chunk: 1 / (RANK_CONSTANT + rank[score]) for chunk, score in scores.items()}
 
 
 def _normalised(scores: Mapping[int, float], least: float) -> dict[int, float]:

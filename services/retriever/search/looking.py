@@ -150,21 +150,25 @@ class Looking:
         lists: Sequence[arms.Lists],
     ) -> None:
         """Fill ``again`` of each query's lists."""
-        firsts = [ranking.order(question, [it])[: feedback.PASSAGES] for it in lists]
+        orders = [ranking.order(question, [it]) for it in lists]
+        firsts = [feedback.best_passages(order) for order in orders]
         chunks = sorted({hit.chunk for first in firsts for hit in first})
-        held = await self.database.read(lambda session: passages.materials(session, tenant, chunks))
-        near = await self.database.read(lambda session: passages.vectors(session, tenant, chunks))
-        for it, query, vector, first in zip(lists, question.queries, vectors.each, firsts, strict=True):
-            best = [
-                Spoken(hit.score, held[hit.chunk].indexed_text, near[hit.chunk])
-                for hit in first
-                if hit.chunk in held and hit.chunk in near
-            ]
+        held, near = await self.database.read(
+            lambda session: (passages.materials(session, tenant, chunks), passages.vectors(session, tenant, chunks))
+        )
+        for it, query, vector, order, first in zip(lists, question.queries, vectors.each, orders, firsts, strict=True):
+            best = feedback.speaking(
+                [
+                    Spoken(hit.score, held[hit.chunk].indexed_text, near[hit.chunk])
+                    for hit in first
+                    if hit.chunk in held and hit.chunk in near
+                ]
+            )
             if best:
                 wanted = arms.Wanted(
                     await self.blocking(feedback.telling_words, query, best, self.tokens),
                     feedback.widened_vector(vector, best),
-                    kept=tuple(hit.chunk for hit in first[: arms.KEPT]),
+                    feedback.kept(order),
                 )
                 await self.blocking(arms.look_again, index, it, wanted, where)
 

@@ -79,7 +79,7 @@ def _parts(question: Question, lists: Lists) -> dict[str, dict[int, float]]:
     if question.fusion is Fusion.SCORE:
         return _score_parts(lists, question.dense_weight)
     arms = (lists.dense, lists.sparse)
-    ranked = [fusion.by_rank([[hit.chunk for hit in fusion.ordered(arm)]]) for arm in arms]
+    ranked = [fusion.by_rank([arm]) for arm in arms]
     return dict(zip(_ARMS, ranked, strict=True))
 
 
@@ -110,15 +110,18 @@ def _times(scores: Mapping[int, float], weight: float) -> dict[int, float]:
     return {chunk: weight * score for chunk, score in scores.items()}
 
 
-def _lifts(scores: Mapping[int, float], kept: Sequence[int]) -> dict[int, float]:
-    """What brings the kept ones above all others, the first of them above all."""
-    best = max((score for chunk, score in scores.items() if chunk not in kept), default=0.0)
+def _lifts(scores: Mapping[int, float], kept: Sequence[Sequence[int]]) -> dict[int, float]:
+    """What brings the kept ones above all others, the first of them above all; those that tied, above the same."""
+    all_kept = {chunk for tied in kept for chunk in tied}
+    best = max((score for chunk, score in scores.items() if chunk not in all_kept), default=0.0)
     lifts: dict[int, float] = {}
-    for chunk in reversed(kept):
-        own = scores.get(chunk, 0.0)
-        best = max(own, best + _ABOVE)
-        if best > own:
-            lifts[chunk] = best - own
+    for tied in reversed(kept):
+        level = best + _ABOVE
+        for chunk in tied:
+            own = scores.get(chunk, 0.0)
+            if level > own:
+                lifts[chunk] = level - own
+            best = max(best, own, level)
     return lifts
 
 

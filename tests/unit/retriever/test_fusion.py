@@ -18,7 +18,18 @@ def test_a_cosine_below_0_counts_as_0_and_not_as_a_distance_from_minus_1():
 
 
 def test_ranks_are_added_as_reciprocals_with_sixty():
-    assert fusion.by_rank([[7, 8], [8]]) == pytest.approx({7: 1 / 61, 8: 1 / 62 + 1 / 61})
+    assert fusion.by_rank([{7: 0.9, 8: 0.5}, {8: 2.0}]) == pytest.approx({7: 1 / 61, 8: 1 / 62 + 1 / 61})
+
+
+def test_what_ties_has_the_same_rank_and_takes_its_places():
+    assert fusion.by_rank([{1: 0.9, 2: 0.5, 3: 0.5, 4: 0.1}]) == {1: 1 / 61, 2: 1 / 62, 3: 1 / 62, 4: 1 / 64}
+
+
+def test_the_first_few_are_taken_with_all_that_tie_with_the_last_of_them_or_with_none():
+    ranked = fusion.ordered({1: 0.9, 2: 0.5, 3: 0.5, 4: 0.1})
+    assert [[hit.chunk for hit in tied] for tied in fusion.leading(ranked, 2, 3)] == [[1], [2, 3]]
+    assert [[hit.chunk for hit in tied] for tied in fusion.leading(ranked, 2, 2)] == [[1]]
+    assert [[hit.chunk for hit in tied] for tied in fusion.leading(ranked, 9, 9)] == [[1], [2, 3], [4]]
 
 
 def test_an_empty_list_counts_for_nothing():

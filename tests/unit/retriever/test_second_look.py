@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from services.retriever.documents.readers import SERVICE
-from services.retriever.search import arms, feedback, neighbours, ranking
+from services.retriever.search import feedback, neighbours, ranking
 from services.retriever.search.arms import Again, Lists
 from services.retriever.search.feedback import Spoken
 from services.retriever.search.looking import Looking, QuestionVectors, Sought
@@ -66,25 +66,37 @@ def test_the_vector_moves_towards_the_passages_and_keeps_its_length():
     assert feedback.widened_vector(vector, [Spoken(0.0, "", other)]) is vector
 
 
-@given(near=SCORES, sparse=SCORES, more=SCORES, kept=st.lists(st.integers(1, 30), max_size=2, unique=True))
+def test_a_text_speaks_once_however_often_it_stands():
+    vector = np.zeros(2, np.float32)
+    said = [Spoken(0.4, "copied", vector), Spoken(0.7, "own", vector), Spoken(0.5, "copied", vector)]
+    assert [(it.score, it.text) for it in feedback.speaking(said)] == [(0.7, "own"), (0.5, "copied")]
+
+
+@given(near=SCORES, sparse=SCORES, more=SCORES, kept=st.lists(st.integers(1, 30), max_size=3, unique=True))
 def test_the_best_of_the_first_look_stay_first_in_their_order_and_the_parts_say_why(near, sparse, more, kept):
-    kept = tuple(chunk for chunk in kept if chunk in near)
+    seen = tuple(chunk for chunk in kept if chunk in near)
+    groups = tuple(tied for tied in (seen[:1], seen[1:]) if tied)
     chunks = {*near, *sparse, *more}
-    lists = Lists(near=near, sparse=sparse, documents={it: it % 5 for it in chunks}, again=Again(near, more, kept))
+    lists = Lists(near=near, sparse=sparse, documents={it: it % 5 for it in chunks}, again=Again(near, more, groups))
     order = ranking.order(question(), [lists])
-    assert tuple(hit.chunk for hit in order[: len(kept)]) == kept
+    place = 0
+    for group in groups:
+        assert {hit.chunk for hit in order[place : place + len(group)]} == set(group)
+        place += len(group)
     places = ranking.places(question(), [lists], [hit.chunk for hit in order])
     for hit in order:
         assert hit.score == pytest.approx(math.fsum(at.part for at in places[hit.chunk]))
 
 
-async def looked(house, asked):
+async def looked(house, asked, tenant="ada"):
     """What both looks of a question find, by document."""
-    number = await house.collections.number("ada", "rules")
+    number = await house.collections.number(tenant, "rules")
     answer = await house.embeddings.queries(asked.queries)
     vectors = QuestionVectors(answer.digest, [np.frombuffer(it, "<f2").astype(np.float32) for it in answer.packed])
     looking = Looking(house.database, house.index, asyncio.to_thread, 100)
-    [lists] = await looking.lists("ada", [number], Sought(Plan(asked, Hyde.OFF, decompose=False), vectors), Stopwatch())
+    [lists] = await looking.lists(
+        tenant, [number], Sought(Plan(asked, Hyde.OFF, decompose=False), vectors), Stopwatch()
+    )
     numbers = select(DocumentRow.number, DocumentRow.document)
     names = dict(await house.database.read(lambda session: session.execute(numbers).all()))
     return lists, {chunk: names[number] for chunk, number in lists.documents.items()}
@@ -116,7 +128,22 @@ async def test_a_word_of_the_best_passages_finds_what_the_question_has_no_word_o
     assert "lever.txt" in {names[chunk] for chunk in lists.again.sparse}
     order = ranking.order(asked, [lists])
     assert names[order[0].chunk] == "valve.txt"
-    assert [hit.chunk for hit in order[: arms.KEPT]] == list(lists.again.kept)
+    first, second = lists.again.kept
+    assert [hit.chunk for hit in order[:2]] == [*first, *second]
+
+
+async def test_the_same_documents_have_the_same_scores_under_every_name_of_their_collection(house):
+    """Copies tie, and the numbers of chunks, which order them, follow from the collection's name."""
+    copies = {f"{number}.txt": TEXTS["valve.txt"] for number in range(3)} | {"again.txt": TEXTS["lever.txt"]}
+    asked = question(query="glypt valve")
+    found = []
+    for tenant in ("bert", "cleo", "dora", "ellen"):
+        await house.create(tenant=tenant)
+        for document, content in (TEXTS | copies).items():
+            await house.ingested(document, content, tenant=tenant)
+        lists, names = await looked(house, asked, tenant)
+        found.append(sorted((names[hit.chunk], hit.score) for hit in ranking.order(asked, [lists])))
+    assert found[1:] == found[:-1]
 
 
 @pytest.mark.parametrize("asked", [question(feedback=False), question(mode=Mode.SPARSE), question(mode=Mode.DENSE)])
