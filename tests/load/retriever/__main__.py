@@ -11,6 +11,8 @@ ingest      chunks a second through the whole ingestion, in processes of their o
 append      what new documents cost in a large collection, over the same share of its full build
 search      milliseconds a search among few and many passages, on both indexes, beside two floors; recall of HNSW
 growth      how each cost grows with the collection
+expansions  what question vectors, reranking, a written passage and a question's parts gain and cost, by `trivium docs tune`
+            on a whole suite with the generator (``--set``, ``--questions``; only by name: it takes most of an hour a set)
 """
 
 import argparse
@@ -26,7 +28,7 @@ import psutil
 
 from services.ops.cache import CHECKOUT, cache_dir
 from services.retriever.config import RetrieverSettings
-from tests.load.retriever import abstention_figures, appending, edits, growth, ingesting, latency, report
+from tests.load.retriever import abstention_figures, appending, edits, expansions, growth, ingesting, latency, report
 from tests.load.retriever.bench import Bench, Figures
 from tests.load.retriever.sets import SETS
 from tests.load.retriever.vectors import Encoder
@@ -39,7 +41,9 @@ PARTS: dict[str, Callable[[Bench], Awaitable[Figures]]] = {
     "append": appending.figures,
     "search": latency.figures,
     "growth": growth.figures,
+    "expansions": expansions.figures,
 }
+_BY_NAME = frozenset({"expansions"})
 
 
 async def measure(asked: argparse.Namespace) -> Figures:
@@ -59,10 +63,11 @@ async def measure(asked: argparse.Namespace) -> Figures:
         workers=asked.workers,
         short=asked.short,
         weaviate=not asked.no_weaviate,
+        questions=asked.questions,
     )
     figures: Figures = {}
     try:
-        for part in asked.part or PARTS:
+        for part in asked.part or [part for part in PARTS if part not in _BY_NAME]:
             figures |= await PARTS[part](bench)
     finally:
         encoder.close()
@@ -77,7 +82,7 @@ def _sizes(text: str) -> tuple[int, ...]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", action="append", choices=PARTS, help="can be given more than once; all without it")
+    parser.add_argument("--part", action="append", choices=PARTS, help="can be given more than once")
     parser.add_argument("--set", action="append", choices=SETS, help="of quality; can be given more than once")
     parser.add_argument("--no-rerank", action="store_true", help="leave reranking out of quality: most of its time")
     parser.add_argument("--fit", action="store_true", help="with answerable: print weights fitted anew")
@@ -90,6 +95,7 @@ def main() -> None:
     workers = RetrieverSettings().ingestion_workers
     parser.add_argument("--workers", type=int, default=workers, help="documents that ingest works on at once")
     parser.add_argument("--short", action="store_true", help="documents of ingest are of a chunk or two each")
+    parser.add_argument("--questions", type=int, default=100, help="of a corpus in expansions, 10 to 2,000")
     parser.add_argument("--data", type=Path, default=CHECKOUT.parent / "shared" / "data", help="folder of the sets")
     parser.add_argument("--cache", type=Path, default=cache_dir() / "bench-vectors", help="folder of the vectors")
     asked = parser.parse_args()

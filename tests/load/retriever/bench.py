@@ -14,7 +14,8 @@ class Bench:
 
     ``sizes`` are the chunks of ``search``, on Weaviate as well if that is wanted; ``growth`` those of that part;
     ``append_chunks`` those of the collection that is appended to.  ``rounds``, ``documents`` and ``workers`` are of
-    ``ingest``, whose documents may be ``short``, of a chunk or two each.
+    ``ingest``, whose documents may be ``short``, of a chunk or two each; ``questions`` those that ``expansions`` asks of
+    a corpus.
     """
 
     data: Path
@@ -30,3 +31,4 @@ class Bench:
     workers: int
     short: bool
     weaviate: bool
+    questions: int
