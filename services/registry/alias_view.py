@@ -17,6 +17,7 @@ from services.registry import events
 from services.registry.callers import Caller
 from services.registry.events import EventKind
 from services.registry.lives import living
+from services.registry.manifests import Kind
 from services.registry.readiness import AliasState, Readiness, ReadinessState, Verdict, judge
 from services.registry.store import VersionRow
 from services.registry.store_aliases import AliasRow, CanaryRow, ReadinessRow
@@ -87,7 +88,12 @@ class AliasView:
         self._policy = policy
 
     def verdict(self, session: Session, tenant: str, version: str) -> Verdict:
-        """What the living generators make of a version."""
+        """What the living generators make of a version.
+
+        An encoder is none of theirs: it was checked whole when it came, and the embedder fetches what an alias names.
+        """
+        if session.get_one(VersionRow, (tenant, version)).kind == Kind.ENCODER.value:
+            return Verdict(AliasState.SERVING, "")
         alive_since = self.now() - self._policy.generator_ttl_seconds
         return judge(_words(session, tenant, version), living(session, alive_since), self._policy.min_ready)
 

@@ -27,7 +27,7 @@ def named(session: Session, caller: Caller, name: str, known: Sequence[Base], *,
 
     Without a reference it is what the alias prod serves, else the newest.  ``certain`` says that ``known`` is all
     that the deployment has; what is not known otherwise may be a base of it.  Raises MODEL_NOT_FOUND with the
-    nearest names, FIELD_INVALID for an adapter.
+    nearest names, FIELD_INVALID for an adapter or an encoder.
     """
     if any(name in (base.name, base.digest) for base in known):
         return None
@@ -45,7 +45,8 @@ def named(session: Session, caller: Caller, name: str, known: Sequence[Base], *,
         why = f"the model {model} has no full version; import or merge one"
         raise Failure(Reason.FIELD_INVALID, field="name", problem=why)
     if version.kind != Kind.FULL.value:
-        problem = f"{model}@{version.number} is an adapter, and only a full model can be a base"
+        what = "an encoder" if version.kind == Kind.ENCODER.value else "an adapter"
+        problem = f"{model}@{version.number} is {what}, and only a full model can be a base"
         raise Failure(Reason.FIELD_INVALID, field="name", problem=problem)
     return version
 

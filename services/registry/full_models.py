@@ -18,7 +18,10 @@ _LIVE = VersionRow.deleted_at.is_(None)
 
 
 def folder_digest(files: Sequence[File]) -> str:
-    """The digest of a full model, by which adapters name it as their base; of its folder, wherever it lies."""
+    """The digest of a full model, by which adapters name it as their base, or of an encoder, by which its vectors do.
+
+    It is that of the folder, wherever that lies.
+    """
     return digest_of({file.filename: file.sha256 for file in files})
 
 

@@ -28,6 +28,14 @@ class Kind(StrEnum):
 
     LORA = "LORA"
     FULL = "FULL"
+    ENCODER = "ENCODER"
+
+
+class EncoderRole(StrEnum):
+    """What an encoder makes: vectors of texts, or scores of pairs of texts."""
+
+    EMBEDDER = "EMBEDDER"
+    RERANKER = "RERANKER"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +89,7 @@ class Lineage:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """All that determines a version.  ``rank`` and ``parameters`` are read from the weights."""
+    """All that determines a version.  ``rank``, ``parameters`` and an encoder's ``role`` are read from its files."""
 
     tenant: str
     model: str
@@ -93,6 +101,7 @@ class Manifest:
     lineage: Lineage
     rank: int = 0
     parameters: int = 0
+    role: EncoderRole | None = None
 
     def canonical(self) -> str:
         """The one text of this manifest: sorted keys, no spaces, files by name.  Raises FIELD_INVALID."""
@@ -107,6 +116,7 @@ class Manifest:
             "tokenizer_digest": self.tokenizer_digest,
             "rank": self.rank,
             "parameters": self.parameters,
+            **({"role": self.role.value} if self.role is not None else {}),
             "files": [
                 {"filename": item.filename, "sha256": item.sha256, "size_bytes": item.size_bytes}
                 for item in sorted(self.files, key=lambda item: item.filename)
@@ -165,6 +175,7 @@ def parse(canonical: str) -> Manifest:
         lineage=_lineage(document["lineage"]),
         rank=document["rank"],
         parameters=document["parameters"],
+        role=EncoderRole(document["role"]) if "role" in document else None,
     )
 
 

@@ -62,7 +62,7 @@ class Merges:
         """A full version of ``target`` that computes what the adapter does over its base.
 
         The same merge again is the same version, whoever asks; at once it is done once.  Raises MODEL_NOT_FOUND,
-        VERSION_NOT_FOUND, FIELD_INVALID for a full model, BASE_MISMATCH when the base's files are not at hand,
+        VERSION_NOT_FOUND, FIELD_INVALID for what is no adapter, BASE_MISMATCH when the base's files are not at hand,
         WEIGHTS_REFUSED for what has no place in the base, DISK_FULL, REQUEST_ID_REUSED, and WORK_UNDER_WAY while it
         goes on.
         """
@@ -72,7 +72,9 @@ class Merges:
             return known
         adapter = await self._versions.get(Caller(caller.tenant, caller.principal), model, reference)
         if adapter.manifest.kind is not Kind.LORA:
-            problem = f"{model}@{adapter.number} is a full model already"
+            encoder = adapter.manifest.kind is Kind.ENCODER
+            what = "an encoder; only adapters are merged" if encoder else "a full model already"
+            problem = f"{model}@{adapter.number} is {what}"
             raise Failure(Reason.FIELD_INVALID, field="version", problem=problem)
         base = await self._publishing.base_of(caller, adapter.manifest.base_digest)
         if base is None or not (base.files or base.folder):

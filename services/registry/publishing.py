@@ -8,7 +8,7 @@ from services.chassis.errors import Failure, Reason
 from services.registry.bases import Base, Bases, module_shapes, require_base
 from services.registry.callers import Caller
 from services.registry.full_models import folder_digest
-from services.registry.inspection.full import CONFIG, TEMPLATE
+from services.registry.inspection.folder import CONFIG, TEMPLATE
 from services.registry.manifests import Kind, Manifest
 from services.registry.models import require_name
 from services.registry.replay import Replay
@@ -35,7 +35,7 @@ class Publishing:
         self._bases = bases
 
     async def publish_within(self, works: Works, caller: Caller, draft: Manifest, replay: Replay) -> Version:
-        """As :meth:`publish`, but the check of a full model may outlast the call.  Raises WORK_UNDER_WAY too."""
+        """As :meth:`publish`, but the check of a whole model may outlast the call.  Raises WORK_UNDER_WAY too."""
         if draft.kind is Kind.LORA:
             return await self.publish(caller, draft, replay)
 
@@ -46,7 +46,7 @@ class Publishing:
         return await works.join(replay.key, f"The check of {draft.model}", check, patience_seconds=_PATIENCE_SECONDS)
 
     async def publish(self, caller: Caller, draft: Manifest, replay: Replay) -> Version:
-        """Check the files that ``draft`` names and record the version; its rank and parameters are found here.
+        """Check the files that ``draft`` names and record the version; what its files say is found here.
 
         Raises FIELD_INVALID, BLOB_MISSING, SIZE_MISMATCH, BASE_MISMATCH, WEIGHTS_REFUSED, REQUEST_ID_REUSED.
         """
@@ -60,7 +60,7 @@ class Publishing:
             draft = replace(draft, base_digest=_own_digest(draft))
         await self._versions.require_uploaded(caller, draft)
         found = await self._verification.inspect(draft.kind, draft.files, await self._facts(base))
-        manifest = replace(draft, rank=found.rank, parameters=found.parameters)
+        manifest = replace(draft, rank=found.rank, parameters=found.parameters, role=found.role)
         own_base = "" if base is None else base.version
         return await self._versions.create(
             caller, manifest, replay, unservable_reason=found.unservable_reason, own_base=own_base
@@ -88,7 +88,7 @@ class Publishing:
 def _own_digest(draft: Manifest) -> str:
     digest = folder_digest(draft.files)
     if draft.base_digest not in ("", digest):
-        problem = f"a full model is named by its own files, {digest}; leave it empty"
+        problem = f"a full model or an encoder is named by its own files, {digest}; leave it empty"
         raise Failure(Reason.FIELD_INVALID, field="version.base_digest", problem=problem)
     return digest
 

@@ -4,7 +4,7 @@ Invariant: a version serves under an alias only after ``min_ready`` generators t
 are alive have said, in their present life, that they hold it: a process that was
 started again may serve another base, take a lower rank, and holds nothing yet.  A
 first target is no exception: without a generator nothing is known to load, so the
-alias waits and says so.
+alias waits and says so.  (What no generator serves, an encoder, waits for none: :mod:`alias_view`.)
 """
 
 from collections.abc import Sequence

@@ -16,7 +16,7 @@ from typing import Any
 
 from services.chassis.blobs import Blobs
 from services.chassis.errors import Failure, Reason
-from services.registry.manifests import File, Kind
+from services.registry.manifests import EncoderRole, File, Kind
 
 ROOT = Path(__file__).resolve().parents[2]
 _PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from services.registry.inspection.child import main; main()"
@@ -37,7 +37,7 @@ Shapes = Mapping[str, tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What the weights themselves say; ``rank`` is 0 for a full model.
+    """What the files themselves say; ``rank`` is 0 for all but an adapter, ``role`` None for all but an encoder.
 
     ``unservable_reason`` is why no engine loads an adapter as it is, empty for what engines load.
     """
@@ -45,6 +45,7 @@ class Findings:
     parameters: int
     rank: int = 0
     unservable_reason: str = ""
+    role: EncoderRole | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class Verification:
             parameters=int(verdict["parameters"]),
             rank=int(verdict.get("rank", 0)),
             unservable_reason=str(verdict.get("unservable", "")),
+            role=EncoderRole(verdict["role"]) if "role" in verdict else None,
         )
 
     async def glance(self, paths: Mapping[str, Path]) -> None:

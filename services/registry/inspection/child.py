@@ -1,8 +1,8 @@
 """The child's whole program: limits first, then the task from standard input, one verdict to standard output.
 
-The task is JSON: ``{"kind": "LORA" | "FULL", "files": {name: path}, "base_shapes": {...} | null}``; in place of the
-shapes, ``"base_config"`` may name the path of the base's checked ``config.json``.  A full model's numbers are all
-looked at up to ``"finite_bytes"``, beyond that a sample of as many.
+The task is JSON: ``{"kind": "LORA" | "FULL" | "ENCODER", "files": {name: path}, "base_shapes": {...} | null}``; in place of the
+shapes, ``"base_config"`` may name the path of the base's checked ``config.json``.  The numbers of a full model or an
+encoder are all looked at up to ``"finite_bytes"``, beyond that a sample of as many.
 The verdict is JSON: ``{"fit": true, "parameters": n, ...}`` or ``{"fit": false, "problem": "..."}``.
 Exit code 0 stands for a verdict, anything else for none.
 """
@@ -19,7 +19,9 @@ from pathlib import Path
 from services.registry.inspection import Unfit
 from services.registry.inspection.adapter import check_config, check_tensors, sorted_out
 from services.registry.inspection.documents import parse_all
-from services.registry.inspection.full import check_full, check_texts
+from services.registry.inspection.encoder import check_encoder, require_encoder_bounded
+from services.registry.inspection.folder import check_texts
+from services.registry.inspection.full import check_full
 from services.registry.inspection.layout import modules
 from services.registry.inspection.magnitudes import require_bounded
 from services.registry.inspection.tensors import Tensor, read_header, require_finite
@@ -68,12 +70,15 @@ def judge(task: Mapping[str, object]) -> dict[str, object]:
         # A template that an adapter brings is the file; what a tokenizer's configuration says beside it is not read.
         check_texts(files, {})
     else:
-        verdict = check_full(files, parsed, weights)
+        check = {"FULL": check_full, "ENCODER": check_encoder}[str(task["kind"])]
+        verdict = check(files, parsed, weights)
         share = _share(files, task.get("finite_bytes"))
     for name, tensors in weights.items():
         require_finite(name, files[name], tensors, share)
     if task["kind"] == "LORA":
         _require_bounded(parsed, weights, files)
+    elif task["kind"] == "ENCODER" and share:
+        require_encoder_bounded(files, parsed, weights)
     return {"fit": True, **verdict}
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from services.registry.inspection import Unfit
+from services.registry.inspection.encoder_layout import ENCODERS
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -62,6 +63,8 @@ def architecture(config: Mapping[str, object]) -> Architecture:
     name = names[0] if isinstance(names, list) and len(names) == 1 else None
     found = ARCHITECTURES.get(name) if isinstance(name, str) else None
     if found is None:
+        if name in ENCODERS:
+            raise Unfit(f"config.json: {name} is an encoder: publish it as one, of the kind ENCODER")
         known = ", ".join(ARCHITECTURES)
         raise Unfit(f"config.json: the architecture {str(names)[:80]} is not served; these are: {known}")
     if config.get("model_type") != found.model_type:

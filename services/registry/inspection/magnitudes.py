@@ -20,7 +20,7 @@ B of size one it would still pass; what exceeds the bound is 2^18 times weights 
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
@@ -60,6 +60,22 @@ def require_bounded(
                 raise Unfit(
                     f"{name}: the numbers of {module[:200]} are so large that answers could be infinite (up to 2^{sizes[0]} "
                     f"in A and 2^{sizes[1]} in B at a scale of {2**scale:g}); train it anew at a lower learning rate"
+                )
+
+
+def require_below(name: str, path: Path, tensors: Iterable[Tensor], exponent: int) -> None:
+    """Raise Unfit for the first tensor with a number of 2^``exponent`` or more; all of floats."""
+    ordered = list(tensors)
+    data_start = path.stat().st_size - max((tensor.end for tensor in ordered), default=0)
+    with path.open("rb") as file:
+        for tensor in ordered:
+            if tensor.dtype not in _ORDINARY or _exponent(file, data_start, tensor, exact=False) <= exponent:
+                continue
+            size = _exponent(file, data_start, tensor, exact=True)
+            if size > exponent:
+                raise Unfit(
+                    f"{name}: the numbers of {tensor.name[:200]} are so large that results could be infinite (up to "
+                    f"2^{size}, over 2^{exponent}); train it anew at a lower learning rate"
                 )
 
 

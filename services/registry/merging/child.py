@@ -18,7 +18,7 @@ from pathlib import Path
 from services.chassis.code_version import code_version
 from services.registry.inspection import Unfit
 from services.registry.inspection.child import end_with_parent
-from services.registry.inspection.full import CONFIG, INDEX
+from services.registry.inspection.folder import CONFIG, INDEX
 from services.registry.merging.model import Merged, described, planned
 from services.registry.merging.recipe import Recipe
 from services.registry.merging.weights import Writing, write

@@ -9,7 +9,8 @@ import numpy as np
 
 from services.registry.inspection import Unfit
 from services.registry.inspection.documents import parse_all
-from services.registry.inspection.full import CONFIG, INDEX, TOKENIZER_FILES
+from services.registry.inspection.folder import CONFIG, INDEX
+from services.registry.inspection.full import TOKENIZER_FILES
 from services.registry.inspection.layout import tensors as layout
 from services.registry.inspection.layout import tied
 from services.registry.merging.recipe import EMBEDDING, HEAD, Adapter, Recipe

@@ -33,6 +33,8 @@ class _VersionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VersionKi
     """A LoRA adapter for a base."""
     VERSION_KIND_FULL: _VersionKind.ValueType  # 2
     """All parameters of a model."""
+    VERSION_KIND_ENCODER: _VersionKind.ValueType  # 3
+    """A model of vectors (an embedder), or of the scores of pairs of texts (a reranker)."""
 
 class VersionKind(_VersionKind, metaclass=_VersionKindEnumTypeWrapper):
     """What a version's weights are."""
@@ -43,7 +45,33 @@ VERSION_KIND_LORA: VersionKind.ValueType  # 1
 """A LoRA adapter for a base."""
 VERSION_KIND_FULL: VersionKind.ValueType  # 2
 """All parameters of a model."""
+VERSION_KIND_ENCODER: VersionKind.ValueType  # 3
+"""A model of vectors (an embedder), or of the scores of pairs of texts (a reranker)."""
 Global___VersionKind: _TypeAlias = VersionKind  # noqa: Y015
+
+class _EncoderRole:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EncoderRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EncoderRole.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ENCODER_ROLE_UNSPECIFIED: _EncoderRole.ValueType  # 0
+    """It is no encoder."""
+    ENCODER_ROLE_EMBEDDER: _EncoderRole.ValueType  # 1
+    """A vector of a text: the mean over its tokens, of length 1."""
+    ENCODER_ROLE_RERANKER: _EncoderRole.ValueType  # 2
+    """A score of a question and a passage."""
+
+class EncoderRole(_EncoderRole, metaclass=_EncoderRoleEnumTypeWrapper):
+    """What an encoder makes."""
+
+ENCODER_ROLE_UNSPECIFIED: EncoderRole.ValueType  # 0
+"""It is no encoder."""
+ENCODER_ROLE_EMBEDDER: EncoderRole.ValueType  # 1
+"""A vector of a text: the mean over its tokens, of length 1."""
+ENCODER_ROLE_RERANKER: EncoderRole.ValueType  # 2
+"""A score of a question and a passage."""
+Global___EncoderRole: _TypeAlias = EncoderRole  # noqa: Y015
 
 class _AliasState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -609,6 +637,7 @@ class Version(_message.Message):
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     PURGE_TIME_FIELD_NUMBER: _builtins.int
     BASE_VERSION_FIELD_NUMBER: _builtins.int
+    ENCODER_ROLE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, tenants/{tenant}/models/{model}/versions/{version}. Output only."""
     model: _builtins.str
@@ -621,8 +650,8 @@ class Version(_message.Message):
     """What the weights are."""
     base_digest: _builtins.str
     """Digest of the base model that an adapter belongs to, sha256:…: a base of the deployment's, or a full model of the
-    tenant's own. Of a full model the digest of its own folder (names and bytes of its files), by which adapters on it
-    name it; filled in by the registry, so leave it empty.
+    tenant's own. Of a full model or an encoder the digest of its own folder (names and bytes of its files), by which
+    adapters on it and collections of its vectors name it; filled in by the registry, so leave it empty.
     """
     rank: _builtins.int
     """For an adapter: its rank. Output only, read from the weights."""
@@ -648,6 +677,8 @@ class Version(_message.Message):
     """Output only. For an adapter on a full model of the tenant's: that model's version, sha256:…; empty for an adapter on a
     base of the deployment's. Filled by GetVersion, empty in lists.
     """
+    encoder_role: Global___EncoderRole.ValueType
+    """Output only. For an encoder: what it makes, read from its configuration."""
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___VersionFile]:
         """Files, by name."""
@@ -699,10 +730,11 @@ class Version(_message.Message):
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         purge_time: _timestamp_pb2.Timestamp | None = ...,
         base_version: _builtins.str = ...,
+        encoder_role: Global___EncoderRole.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "lineage", b"lineage", "purge_time", b"purge_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_digest", b"base_digest", "base_version", b"base_version", "create_time", b"create_time", "delete_time", b"delete_time", "evaluations", b"evaluations", "files", b"files", "kind", b"kind", "lineage", b"lineage", "manifest", b"manifest", "model", b"model", "name", b"name", "number", b"number", "parameters", b"parameters", "purge_time", b"purge_time", "rank", b"rank", "tags", b"tags", "template_digest", b"template_digest", "tokenizer_digest", b"tokenizer_digest", "unservable_reason", b"unservable_reason", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_digest", b"base_digest", "base_version", b"base_version", "create_time", b"create_time", "delete_time", b"delete_time", "encoder_role", b"encoder_role", "evaluations", b"evaluations", "files", b"files", "kind", b"kind", "lineage", b"lineage", "manifest", b"manifest", "model", b"model", "name", b"name", "number", b"number", "parameters", b"parameters", "purge_time", b"purge_time", "rank", b"rank", "tags", b"tags", "template_digest", b"template_digest", "tokenizer_digest", b"tokenizer_digest", "unservable_reason", b"unservable_reason", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -277,7 +277,9 @@ class RegistryServiceServicer(object):
     def CreateVersion(self, request, context):
         """Creates a version from uploaded files: checks them (no pickle, finite numbers, shapes and rank, known base) and
         records the manifest. A full model is a folder as transformers saves it (config.json of an architecture that is
-        served, tokenizer.json, model.safetensors or shards with their index). The same content twice is the same version; if
+        served, tokenizer.json, model.safetensors or shards with their index), an encoder likewise (BERT, RoBERTa or
+        XLM-RoBERTa without a head, or under a classifier of one label; flat, and beside these files at most
+        sentence_bert_config.json with max_seq_length and other files of the tokenizer). The same content twice is the same version; if
         it was deleted, it is back. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED, FAILED_PRECONDITION / BASE_MISMATCH,
         FAILED_PRECONDITION / BLOB_MISSING. Work that outlasts one call fails with ABORTED / WORK_UNDER_WAY and goes on:
         repeat the call. Creates the model when it is new.
@@ -468,8 +470,7 @@ class RegistryServiceServicer(object):
         engine of its own. Also for adapters that no engine loads (Version.unservable_reason). Its tokenizer and chat template
         are the adapter's where it brings some, else the base's. Long work, as in ImportModel: ABORTED / WORK_UNDER_WAY says how
         far it is, any request for the same merge joins it, and one that was done is answered with its version. Fails with
-        NOT_FOUND / VERSION_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a
-        full model, FAILED_PRECONDITION / BASE_MISMATCH when the base's files are not here, INVALID_ARGUMENT / WEIGHTS_REFUSED
+        NOT_FOUND / VERSION_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for what is no adapter, FAILED_PRECONDITION / BASE_MISMATCH when the base's files are not here, INVALID_ARGUMENT / WEIGHTS_REFUSED
         for what has no place in the base, RESOURCE_EXHAUSTED / DISK_FULL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

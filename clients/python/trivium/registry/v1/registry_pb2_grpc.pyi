@@ -69,7 +69,9 @@ class RegistryServiceStub:
     CreateVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.CreateVersionRequest, _registry_pb2.CreateVersionResponse]
     """Creates a version from uploaded files: checks them (no pickle, finite numbers, shapes and rank, known base) and
     records the manifest. A full model is a folder as transformers saves it (config.json of an architecture that is
-    served, tokenizer.json, model.safetensors or shards with their index). The same content twice is the same version; if
+    served, tokenizer.json, model.safetensors or shards with their index), an encoder likewise (BERT, RoBERTa or
+    XLM-RoBERTa without a head, or under a classifier of one label; flat, and beside these files at most
+    sentence_bert_config.json with max_seq_length and other files of the tokenizer). The same content twice is the same version; if
     it was deleted, it is back. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED, FAILED_PRECONDITION / BASE_MISMATCH,
     FAILED_PRECONDITION / BLOB_MISSING. Work that outlasts one call fails with ABORTED / WORK_UNDER_WAY and goes on:
     repeat the call. Creates the model when it is new.
@@ -166,8 +168,7 @@ class RegistryServiceStub:
     engine of its own. Also for adapters that no engine loads (Version.unservable_reason). Its tokenizer and chat template
     are the adapter's where it brings some, else the base's. Long work, as in ImportModel: ABORTED / WORK_UNDER_WAY says how
     far it is, any request for the same merge joins it, and one that was done is answered with its version. Fails with
-    NOT_FOUND / VERSION_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a
-    full model, FAILED_PRECONDITION / BASE_MISMATCH when the base's files are not here, INVALID_ARGUMENT / WEIGHTS_REFUSED
+    NOT_FOUND / VERSION_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for what is no adapter, FAILED_PRECONDITION / BASE_MISMATCH when the base's files are not here, INVALID_ARGUMENT / WEIGHTS_REFUSED
     for what has no place in the base, RESOURCE_EXHAUSTED / DISK_FULL.
     """
     ImportModel: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ImportModelRequest, _registry_pb2.ImportModelResponse]
@@ -223,7 +224,9 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     CreateVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.CreateVersionRequest, _registry_pb2.CreateVersionResponse]  # type: ignore[assignment]
     """Creates a version from uploaded files: checks them (no pickle, finite numbers, shapes and rank, known base) and
     records the manifest. A full model is a folder as transformers saves it (config.json of an architecture that is
-    served, tokenizer.json, model.safetensors or shards with their index). The same content twice is the same version; if
+    served, tokenizer.json, model.safetensors or shards with their index), an encoder likewise (BERT, RoBERTa or
+    XLM-RoBERTa without a head, or under a classifier of one label; flat, and beside these files at most
+    sentence_bert_config.json with max_seq_length and other files of the tokenizer). The same content twice is the same version; if
     it was deleted, it is back. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED, FAILED_PRECONDITION / BASE_MISMATCH,
     FAILED_PRECONDITION / BLOB_MISSING. Work that outlasts one call fails with ABORTED / WORK_UNDER_WAY and goes on:
     repeat the call. Creates the model when it is new.
@@ -320,8 +323,7 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     engine of its own. Also for adapters that no engine loads (Version.unservable_reason). Its tokenizer and chat template
     are the adapter's where it brings some, else the base's. Long work, as in ImportModel: ABORTED / WORK_UNDER_WAY says how
     far it is, any request for the same merge joins it, and one that was done is answered with its version. Fails with
-    NOT_FOUND / VERSION_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a
-    full model, FAILED_PRECONDITION / BASE_MISMATCH when the base's files are not here, INVALID_ARGUMENT / WEIGHTS_REFUSED
+    NOT_FOUND / VERSION_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for what is no adapter, FAILED_PRECONDITION / BASE_MISMATCH when the base's files are not here, INVALID_ARGUMENT / WEIGHTS_REFUSED
     for what has no place in the base, RESOURCE_EXHAUSTED / DISK_FULL.
     """
     ImportModel: _aio.UnaryUnaryMultiCallable[_registry_pb2.ImportModelRequest, _registry_pb2.ImportModelResponse]  # type: ignore[assignment]
@@ -428,7 +430,9 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_registry_pb2.CreateVersionResponse, _abc.Awaitable[_registry_pb2.CreateVersionResponse]]:
         """Creates a version from uploaded files: checks them (no pickle, finite numbers, shapes and rank, known base) and
         records the manifest. A full model is a folder as transformers saves it (config.json of an architecture that is
-        served, tokenizer.json, model.safetensors or shards with their index). The same content twice is the same version; if
+        served, tokenizer.json, model.safetensors or shards with their index), an encoder likewise (BERT, RoBERTa or
+        XLM-RoBERTa without a head, or under a classifier of one label; flat, and beside these files at most
+        sentence_bert_config.json with max_seq_length and other files of the tokenizer). The same content twice is the same version; if
         it was deleted, it is back. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED, FAILED_PRECONDITION / BASE_MISMATCH,
         FAILED_PRECONDITION / BLOB_MISSING. Work that outlasts one call fails with ABORTED / WORK_UNDER_WAY and goes on:
         repeat the call. Creates the model when it is new.
@@ -657,8 +661,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         engine of its own. Also for adapters that no engine loads (Version.unservable_reason). Its tokenizer and chat template
         are the adapter's where it brings some, else the base's. Long work, as in ImportModel: ABORTED / WORK_UNDER_WAY says how
         far it is, any request for the same merge joins it, and one that was done is answered with its version. Fails with
-        NOT_FOUND / VERSION_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a
-        full model, FAILED_PRECONDITION / BASE_MISMATCH when the base's files are not here, INVALID_ARGUMENT / WEIGHTS_REFUSED
+        NOT_FOUND / VERSION_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for what is no adapter, FAILED_PRECONDITION / BASE_MISMATCH when the base's files are not here, INVALID_ARGUMENT / WEIGHTS_REFUSED
         for what has no place in the base, RESOURCE_EXHAUSTED / DISK_FULL.
         """
 
