@@ -12,7 +12,7 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from services.retriever.formats import charsets
 from services.retriever.formats.hypertext_tables import is_data, rows_of
-from services.retriever.formats.surroundings import Strictness, is_left_out
+from services.retriever.formats.surroundings import Strictness, is_box_title, is_left_out, is_self_link
 from services.retriever.formats.unreadable import Unreadable
 from services.retriever.formats.writer import Converted, Writer, on_one_line
 
@@ -26,6 +26,8 @@ _BLOCKS = frozenset(
         "nav", "ol", "p", "section", "summary", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "ul",
     }
 )  # fmt: skip
+# What a term or a title introduces does not stand below these.
+_ENDS = frozenset(("aside", "blockquote", "div", "dl", "section"))
 _LISTS = frozenset(("ul", "ol", "menu"))
 _BLANKS = re.compile(r"[ \t\n\r\f\xa0]+")
 # The sign at the end of a heading that links to itself.
@@ -81,6 +83,8 @@ class _Walk:
         # item has begun and not been written.
         self._lists: list[int] = []
         self._item = False
+        # A term of a list of definitions, or a box's title, until what it introduces is written.
+        self._lead = ""
 
     def run(self, root: LexborNode) -> None:
         """Everything under a node."""
@@ -93,7 +97,7 @@ class _Walk:
                 stack.pop()
             elif self._enter(child):
                 stack.append((child, _children(child)))
-        self._flush()
+        self._break()
 
     def _enter(self, node: LexborNode) -> bool:
         """Take the node; whether what is inside it is still to be walked."""
@@ -101,17 +105,18 @@ class _Walk:
         if tag == "-text":
             self._words.append(_BLANKS.sub(" ", node.text_content or ""))
             return False
+        if is_self_link(node, tag):
+            return False
         if is_left_out(node, tag, self._strictness):
             self.left_out += len(_BLANKS.sub(" ", node.text()))
             return False
         if tag in _HEADINGS:
-            self._flush()
-            self.writer.heading(_HEADINGS[tag], _SELF_LINK.sub("", node.text(separator="")))
+            self._heading(node, _HEADINGS[tag])
         elif tag == "pre":
-            self._flush()
+            self._break()
             self.writer.code(node.text(separator=""))
         elif tag == "table" and is_data(node):
-            self._flush()
+            self._break()
             rows, header = rows_of(node)
             self.writer.table(rows, header=header)
         elif tag == "br":
@@ -123,8 +128,19 @@ class _Walk:
             return True
         return False
 
+    def _heading(self, node: LexborNode, level: int) -> None:
+        """A heading, which what follows stands under; that of a box stands over the box alone."""
+        self._break()
+        words = _SELF_LINK.sub("", node.text(separator=""))
+        if is_box_title(node):
+            self._lead = words
+        else:
+            self.writer.heading(level, words)
+
     def _open(self, tag: str) -> None:
-        if tag in _BLOCKS:
+        if tag == "dt":
+            self._break()
+        elif tag in _BLOCKS:
             self._flush()
         if tag in _LISTS:
             self._lists.append(1 if tag == "ol" else 0)
@@ -132,7 +148,11 @@ class _Walk:
             self._item = True
 
     def _leave(self, tag: str) -> None:
-        if tag in _BLOCKS or tag in _LISTS:
+        if tag == "dt":
+            self._lead, self._words = "".join(self._words).strip(), []
+        elif tag in _ENDS:
+            self._break()
+        elif tag in _BLOCKS or tag in _LISTS:
             self._flush()
         if tag in _LISTS:
             self._lists.pop()
@@ -145,10 +165,20 @@ class _Walk:
         if words.count(" ") >= 2:
             self._words.append(f" {words} ")
 
+    def _break(self) -> None:
+        """Write what is pending, also a term that nothing followed."""
+        self._flush()
+        lead, self._lead = self._lead, ""
+        if lead:
+            self.writer.paragraph(lead)
+
     def _flush(self) -> None:
         text, self._words = "".join(self._words), []
         if not text.strip():
             return
+        if self._lead:
+            # With what it introduces, so that no chunk ends between the two.
+            text, self._lead = f"{self._lead}\n{text.lstrip()}", ""
         if self._item:
             number = self._lists[-1] if self._lists else 0
             self.writer.item(text, len(self._lists) - 1, number)

@@ -48,6 +48,11 @@ _IDS = re.compile(
 )
 _ASIDES_READ = re.compile(r"note|tip|warning|caution|important|admonition|footnote|callout", re.IGNORECASE)
 _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
+_BOXES = frozenset(
+    ["note", "tip", "hint", "warning", "caution", "important", "danger", "attention", "admonition", "callout"]
+)
+_BOX_DEPTH = 2
+_SIGNS = frozenset("#¶§🔗")
 _FARMS = frozenset(("ul", "ol", "table"))
 _LEAST_FARM_LINKS = 5
 _FARM_SHARE = 0.8
@@ -73,6 +78,23 @@ def is_left_out(node: LexborNode, tag: str, strictness: Strictness) -> bool:
     if _CLASSES.search(attributes.get("class") or "") or _IDS.fullmatch(attributes.get("id") or ""):
         return node.css_first("main, article, h1") is None
     return strictness is Strictness.FULL and tag in _FARMS and not _in_article(node) and _is_farm(node)
+
+
+def is_self_link(node: LexborNode, tag: str) -> bool:
+    """Whether the node is the sign beside a heading or a term that links to its own place."""
+    return tag == "a" and (node.attributes.get("href") or "").startswith("#") and node.text().strip() in _SIGNS
+
+
+def is_box_title(node: LexborNode) -> bool:
+    """Whether a heading names a box, a note or a warning, in the midst of a section that goes on below the box."""
+    parent = node.parent
+    for _ in range(_BOX_DEPTH):
+        if parent is None or parent.tag in ("body", "main", "article"):
+            return False
+        if parent.attributes.get("role") == "note" or not _BOXES.isdisjoint(_named(parent.attributes).lower().split()):
+            return True
+        parent = parent.parent
+    return False
 
 
 def _named(attributes: dict[str, str | None]) -> str:

@@ -202,6 +202,33 @@ def test_a_section_whose_title_is_a_word_of_navigation_is_read():
     assert read(f'{page}<div id="site-footer">Imprint</div>', MediaType.HTML).text.endswith("keeps values.")
 
 
+def test_a_term_stays_with_what_it_introduces():
+    page = (
+        "<dl><dt>wait (integer)</dt><dd><p>Seconds.</p><p>Ten.</p></dd><dt>-q<br>--quiet</dt><dd>Say less.</dd>"
+        "<dt>lone</dt><dt>code</dt><dd><pre>go</pre></dd><dt>last</dt></dl><p>Below.</p>"
+    )
+    found = read(page, MediaType.HTML)
+    pieces = ["wait (integer)\nSeconds.", "Ten.", "-q\n--quiet\nSay less.", "lone", "code", "go", "last", "Below."]
+    assert found.text == "\n\n".join(pieces)
+    assert_whole(found)
+
+
+def test_what_follows_a_note_stands_under_the_heading_above_it():
+    page = (
+        '<h2>Locks</h2><div class="note"><h3 class="title">Note</h3><p>One is enough.</p></div><p>They end.</p>'
+        '<div class="warning" id="w"><h3>Warning</h3></div><p>Early.</p><div class="release-note"><h3>Fees</h3>Two.</div>'
+    )
+    found = read(page, MediaType.HTML)
+    assert found.text == "## Locks\n\nNote\nOne is enough.\n\nThey end.\n\nWarning\n\nEarly.\n\n### Fees\n\nTwo."
+    paths = {block.heading_path for block in found.outline.blocks}
+    assert paths == {("Locks",), ("Locks", "Fees")}
+
+
+def test_the_sign_that_links_a_term_to_itself_is_left_out():
+    page = '<dl><dt>wait <a href="#wait">#</a></dt><dd>Ten. <a href="#more">#1</a> <a href="/channel">#</a></dd></dl>'
+    assert read(page, MediaType.HTML).text == "wait\nTen. #1 #"
+
+
 def test_a_page_says_its_own_charset():
     page = '<meta charset="windows-1252"><p>Fähre</p>'
     assert read(page.encode("cp1252"), MediaType.HTML).text == "Fähre"
