@@ -12,6 +12,7 @@ from typing import Protocol
 from gateway.generation import EngineState, Generator
 from gateway.names import BASE, canonical, served_name
 from services.chassis.context import current
+from services.chassis.errors import Failure, Reason
 
 # Names are described side by side, but not so many at once that the registry feels a listing.
 _CONCURRENT_LOOKUPS = 16
@@ -24,6 +25,7 @@ class ModelKind(Enum):
     BASE = "base"
     ADAPTER = "adapter"
     FULL = "full"
+    ENCODER = "encoder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ class Registry(Protocol):
         """What a name means now, for whom.  Raises MODEL_NOT_FOUND with the nearest name, ALIAS_NOT_SERVING."""
 
     async def aliases(self) -> list[ServedAlias]:
-        """The aliases of the caller's tenant that serve a version."""
+        """The aliases of the caller's tenant that serve a version, but those of encoders: they answer nothing."""
 
 
 class Router:
@@ -95,12 +97,16 @@ class Router:
     async def resolve(self, name: str, sticky_key: str = "") -> Route:
         """The route of a request.  The base needs no registry: nothing about it can move.
 
-        Without a ``sticky_key`` whoever holds the key that asks stays with one version of an alias that has canaries.
+        Raises as ``Registry.resolve``, FIELD_INVALID for an encoder.  Without a ``sticky_key`` whoever holds the key that asks stays with one version of an alias that has canaries.
         """
         requested = canonical(name)
         if requested == BASE:
             return Route(requested, BASE, ModelKind.BASE)
-        return await self._registry.resolve(requested, sticky_key or current().principal_id)
+        route = await self._registry.resolve(requested, sticky_key or current().principal_id)
+        if route.kind is ModelKind.ENCODER:
+            problem = f"{name} is an encoder, which answers nothing; name a model of text (ListModels has them)"
+            raise Failure(Reason.FIELD_INVALID, field="model", problem=problem)
+        return route
 
     async def models(self) -> list[ServedModel]:
         """What ``model`` may name for the caller, the base first."""

@@ -11,6 +11,7 @@ _PAGE_SIZE = 1000
 _KINDS = {
     model_pb2.VERSION_KIND_LORA: ModelKind.ADAPTER,
     model_pb2.VERSION_KIND_FULL: ModelKind.FULL,
+    model_pb2.VERSION_KIND_ENCODER: ModelKind.ENCODER,
 }
 
 
@@ -48,7 +49,7 @@ class RemoteRegistry:
             found += [
                 ServedAlias(item.model, item.alias, item.serving_version, item.update_time.seconds)
                 for item in answer.aliases
-                if item.serving_version
+                if item.serving_version and item.kind != model_pb2.VERSION_KIND_ENCODER
             ]
             token = answer.next_page_token
             if not token:

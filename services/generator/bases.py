@@ -25,6 +25,7 @@ from services.generator.pool import Pool
 from services.generator.verification import BaseRules
 
 FULL = "FULL"
+ENCODER = "ENCODER"
 # Hosts that are known beyond the deployment's own; the one that nobody asked for longest is forgotten first.
 _KNOWN = 16
 
@@ -132,8 +133,11 @@ class Bases:
         return target
 
     async def of(self, versions: Readable, facts: VersionFacts) -> Target:
-        """The target of a version whose facts are known.  Raises as :meth:`find`."""
+        """The target of a version whose facts are known.  Raises as :meth:`find`, FIELD_INVALID for an encoder."""
         manifest = read_manifest(facts)
+        if manifest.kind == ENCODER:
+            problem = f"{manifest.model} is an encoder, which answers nothing; name a model of text, and the encoder to the embedder"
+            raise Failure(Reason.FIELD_INVALID, field="version", problem=problem)
         if manifest.kind == FULL:
             return Target(await self._full(facts, manifest), facts.version, manifest.model)
         return Target(await self._base_of(versions, facts, manifest), facts.version, manifest.model, facts)

@@ -112,13 +112,13 @@ class RemoteRegistry:
         return await _version(self._stub, version)
 
     async def aliases(self) -> Sequence[AliasSeen]:
-        """Every tenant's aliases, all pages."""
+        """Every tenant's aliases of what generators serve, all pages."""
         seen: list[AliasSeen] = []
         request = registry_pb2.ListAliasesRequest(page_size=_PAGE)
         while True:
             with _answers():
                 page = await self._stub.ListAliases(request)
-            seen += [_alias(alias, "") for alias in page.aliases]
+            seen += [_alias(alias, "") for alias in page.aliases if _ours(alias)]
             if not page.next_page_token:
                 return seen
             request.page_token = page.next_page_token
@@ -128,7 +128,7 @@ class RemoteRegistry:
         with _answers():
             async for response in self._stub.Watch(registry_pb2.WatchRequest(after_sequence=after)):
                 event = response.event
-                told = event.HasField("alias")
+                told = event.HasField("alias") and _ours(event.alias)
                 yield Change(
                     sequence=event.sequence,
                     alias=_alias(event.alias, event.tenant) if told else None,
@@ -155,6 +155,11 @@ async def _version(stub: Any, version: str) -> VersionFacts:
     with _answers():
         answer = await stub.GetVersion(registry_pb2.GetVersionRequest(version=version))
     return VersionFacts(answer.version.version, answer.version.manifest, answer.version.base_version)
+
+
+def _ours(alias: model_pb2.Alias) -> bool:
+    """Whether an alias is of what generators serve; encoders are the embedder's."""
+    return alias.kind != model_pb2.VERSION_KIND_ENCODER
 
 
 def _alias(alias: model_pb2.Alias, tenant: str) -> AliasSeen:

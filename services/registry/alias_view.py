@@ -37,7 +37,10 @@ class Canary:
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """An alias as it is shown; ``serving`` is empty until a first target was ready, ``previous`` until a second was."""
+    """An alias as it is shown; ``serving`` is empty until a first target was ready, ``previous`` until a second was.
+
+    ``kind`` is what its target's weights are.
+    """
 
     tenant: str
     model: str
@@ -51,6 +54,7 @@ class Alias:
     readiness: tuple[Readiness, ...] = ()
     canaries: tuple[Canary, ...] = ()
     previous: str = ""
+    kind: Kind | None = None
 
     def snapshot(self) -> dict[str, Any]:
         """The alias as plain JSON, for an event or a stored response."""
@@ -58,14 +62,15 @@ class Alias:
 
     @staticmethod
     def restore(snapshot: dict[str, Any]) -> "Alias":
-        """Read back what :meth:`snapshot` wrote, in this release or before there were canaries."""
+        """Read back what :meth:`snapshot` wrote, in this release or before there were canaries, or kinds."""
         canaries = tuple(
             Canary(**{**shown, "state": AliasState(shown["state"]), "readiness": _restored(shown["readiness"])})
             for shown in snapshot.get("canaries", ())
         )
         state = AliasState(snapshot["state"])
         readiness = _restored(snapshot["readiness"])
-        return Alias(**{**snapshot, "state": state, "readiness": readiness, "canaries": canaries})
+        kind = Kind(snapshot["kind"]) if snapshot.get("kind") else None
+        return Alias(**{**snapshot, "state": state, "readiness": readiness, "canaries": canaries, "kind": kind})
 
 
 def _restored(words: list[dict[str, Any]]) -> tuple[Readiness, ...]:
@@ -92,7 +97,7 @@ class AliasView:
 
         An encoder is none of theirs: it was checked whole when it came, and the embedder fetches what an alias names.
         """
-        if session.get_one(VersionRow, (tenant, version)).kind == Kind.ENCODER.value:
+        if _kind(session, tenant, version) is Kind.ENCODER:
             return Verdict(AliasState.SERVING, "")
         alive_since = self.now() - self._policy.generator_ttl_seconds
         return judge(_words(session, tenant, version), living(session, alive_since), self._policy.min_ready)
@@ -113,6 +118,7 @@ class AliasView:
             readiness=_words(session, row.tenant, row.target),
             canaries=tuple(sorted((self._canary(session, item) for item in canaries), key=lambda item: item.number)),
             previous=_former(session, row),
+            kind=_kind(session, row.tenant, row.target),
         )
         if alias.state is not AliasState.PENDING:
             return alias
@@ -142,6 +148,11 @@ class AliasView:
             at=row.updated_at,
             alias=self.shown(session, row).snapshot(),
         )
+
+
+def _kind(session: Session, tenant: str, version: str) -> Kind:
+    """What a version's weights are; what an alias names is held, so it is there."""
+    return Kind(session.get_one(VersionRow, (tenant, version)).kind)
 
 
 def _former(session: Session, row: AliasRow) -> str:

@@ -16,7 +16,7 @@ from services.registry import events, full_models
 from services.registry.callers import Caller
 from services.registry.changes import By, ChangeKind, note_versions
 from services.registry.events import EventKind
-from services.registry.manifests import Manifest, version_id
+from services.registry.manifests import EncoderRole, Kind, Manifest, parse, version_id
 from services.registry.measurements import append_known
 from services.registry.models import ensure_model, require_model
 from services.registry.replay import Replay
@@ -100,6 +100,7 @@ class Versions:
     ) -> Version:
         """Record a version whose files were checked.  The same manifest twice is the same version.
 
+        Raises FIELD_INVALID for an encoder under the model of something else, and the other way about.
         ``own_base`` is the version of the tenant's that the adapter is tied to; VERSION_NOT_FOUND when it went
         meanwhile.
         """
@@ -126,6 +127,7 @@ class Versions:
             return version
         # Again, now under the write lock: a sweep may have come between the check and here.
         self._require_uploaded(session, caller, manifest)
+        _require_alike(session, caller, manifest)
         model = ensure_model(
             session, caller.tenant, manifest.model, self._now(), By(caller.principal, detail=_NEW_VERSION)
         )
@@ -194,6 +196,30 @@ class Versions:
             return shown_all(session, rows)
 
         return await self._database.read(transaction)
+
+
+def _require_alike(session: Session, caller: Caller, manifest: Manifest) -> None:
+    """Raise FIELD_INVALID unless a version makes what its model's others make: an alias moves to any of them.
+
+    The newest speaks for all, those that can be restored among them: each was held to the one before it.
+    """
+    of_model = (VersionRow.tenant == caller.tenant, VersionRow.model == manifest.model)
+    newest = session.scalars(select(VersionRow).where(*of_model).order_by(VersionRow.number.desc()).limit(1)).first()
+    if newest is None:
+        return
+    other = parse(newest.manifest)
+    if other.role is not manifest.role:
+        problem = (
+            f"{manifest.model}@{newest.number} is {_called(other)}, and this is {_called(manifest)}; "
+            "give it a model of its own"
+        )
+        raise Failure(Reason.FIELD_INVALID, field="version.model", problem=problem)
+
+
+def _called(manifest: Manifest) -> str:
+    if manifest.role is not None:
+        return "a reranker" if manifest.role is EncoderRole.RERANKER else "an embedder"
+    return "an adapter" if manifest.kind is Kind.LORA else "a full model"
 
 
 def _made(session: Session, caller: Caller, answer: Mapping[str, Any]) -> Version:

@@ -14,26 +14,15 @@ from services.registry.alias_view import Alias
 from services.registry.callers import Caller
 from services.registry.downloads import Piece
 from services.registry.events import Beat
-from services.registry.manifests import EncoderRole, Evaluation, File, Kind, Lineage, Manifest
+from services.registry.manifests import Evaluation, File, Lineage, Manifest
 from services.registry.measurements import Recorded
 from services.registry.models import Model, ModelChange, Retention
 from services.registry.resolution import Resolution
 from services.registry.uploads import Announcement, Progress
 from services.registry.version_view import Version
 from services.registry.wire_aliases import alias
+from services.registry.wire_kinds import KINDS, KINDS_BACK, ROLES
 from services.registry.wire_times import maybe_time, time
-
-KINDS = {
-    Kind.LORA: model_pb2.VERSION_KIND_LORA,
-    Kind.FULL: model_pb2.VERSION_KIND_FULL,
-    Kind.ENCODER: model_pb2.VERSION_KIND_ENCODER,
-}
-KINDS_BACK = {number: kind for kind, number in KINDS.items()}
-_ROLES = {
-    None: model_pb2.ENCODER_ROLE_UNSPECIFIED,
-    EncoderRole.EMBEDDER: model_pb2.ENCODER_ROLE_EMBEDDER,
-    EncoderRole.RERANKER: model_pb2.ENCODER_ROLE_RERANKER,
-}
 
 
 def caller(request: RequestContext) -> Caller:
@@ -154,7 +143,7 @@ def version(value: Version, *, whole: bool = False) -> model_pb2.Version:
         manifest=value.canonical if whole else "",
         unservable_reason=value.unservable_reason,
         base_version=value.base_version,
-        encoder_role=_ROLES[manifest.role],
+        encoder_role=ROLES[manifest.role],
         tags=value.tags,
         evaluations=[recorded(measured) for measured in value.evaluations],
         delete_time=maybe_time(value.deleted_at),
@@ -245,7 +234,7 @@ def resolution(value: Resolution) -> registry_pb2.ResolveModelResponse:
         model=value.model,
         version=value.version,
         number=value.number,
-        kind=model_pb2.VERSION_KIND_UNSPECIFIED if value.kind is None else KINDS[value.kind],
+        kind=KINDS[value.kind],
         alias=value.alias,
         base_digest=value.base_digest,
         resolved_name=value.resolved_name,

@@ -11,6 +11,7 @@ from services.registry.gate_keeping import Gate
 from services.registry.gates import Direction, ForgettingBound, Policy
 from services.registry.moves import Move
 from services.registry.readiness import Life, Readiness, ReadinessState, Report
+from services.registry.wire_kinds import KINDS
 from services.registry.wire_times import time
 
 _DIRECTIONS = {
@@ -35,6 +36,7 @@ def alias(value: Alias) -> model_pb2.Alias:
         tenant=value.tenant,
         canaries=[_canary(item) for item in value.canaries],
         previous_version=value.previous,
+        kind=KINDS[value.kind],
     )
 
 

@@ -8,7 +8,8 @@ from services.registry.holds import Wish
 from services.registry.lineage import Family, Node
 from services.registry.search import Found, Order, Wanted
 from services.registry.version_view import Version
-from services.registry.wire import KINDS_BACK, version
+from services.registry.wire import version
+from services.registry.wire_kinds import KINDS_BACK
 from services.registry.wire_times import time
 
 _ORDERS = {

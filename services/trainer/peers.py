@@ -218,6 +218,9 @@ class RegistryBases:
                 resolved = await self._stub.ResolveModel(registry_pb2.ResolveModelRequest(name=name))
                 version = resolved.version
             found = (await self._stub.GetVersion(registry_pb2.GetVersionRequest(version=version))).version
+        if found.kind == model_pb2.VERSION_KIND_ENCODER:
+            problem = f"{name} is an encoder, and training goes on from adapters alone"
+            raise Failure(Reason.FIELD_INVALID, field="start_version", problem=problem)
         if found.kind != model_pb2.VERSION_KIND_LORA:
             problem = f"{name} is a full model; name it as the base to go on from it"
             raise Failure(Reason.FIELD_INVALID, field="start_version", problem=problem)

@@ -6,9 +6,8 @@ Invariant: one request id for one effect, however often it has to be asked again
 from __future__ import annotations
 
 import asyncio
-import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,6 +17,7 @@ from trivium.registry.v1.registry_pb2_grpc import RegistryServiceStub
 
 from trivium_client import model_wire, nouns
 from trivium_client.errors import ConflictError, RequestTimeoutError
+from trivium_client.model_folders import belongs, kind_of, require_whole
 from trivium_client.transport import Transport, files_of, new_request_id, sha256_of, size_of, upload
 
 if TYPE_CHECKING:
@@ -35,37 +35,25 @@ SILENCE_SECONDS = 120.0
 # Between a call that timed out and the next: one that times out at once does not keep the processor busy.
 _AGAIN_SECONDS = 0.2
 
-# Weights as they were kept before safetensors.
-_PICKLE = re.compile(r"^(adapter_model|pytorch_model|model|consolidated)\b.*\.(bin|pt|pth|ckpt|pkl)$")
-_ADAPTER_CONFIG = "adapter_config.json"
-_TOKENIZER = frozenset({
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-    "merges.txt", "vocab.txt", "chat_template.jinja", "chat_template.json",
-})  # fmt: skip
-_FULL = _TOKENIZER | {"config.json", "generation_config.json", "model.safetensors.index.json"}
-
-
-def kind_of(folder: Path) -> str:
-    """`lora` for a folder in PEFT's layout, `full` for one as transformers saves it.  Raises ValueError for neither."""
-    if (folder / _ADAPTER_CONFIG).is_file():
-        return "lora"
-    if (folder / "config.json").is_file():
-        return "full"
-    raise ValueError(f"{folder} holds neither adapter_config.json nor config.json; it is no adapter and no model")
+_KINDS = {
+    "lora": model_pb2.VERSION_KIND_LORA,
+    "full": model_pb2.VERSION_KIND_FULL,
+    "encoder": model_pb2.VERSION_KIND_ENCODER,
+}
 
 
 async def add_folder(
     transport: Transport, model: str, folder: Path, *, base_digest: str, progress: Progress | None
 ) -> nouns.Version:
-    """Upload what of a folder belongs to an adapter or a full model, and make a version of it.
+    """Upload what of a folder belongs to an adapter, a full model or an encoder, and make a version of it.
 
     `progress` hears (bytes sent, whole bytes) over all files; an upload that was interrupted goes on where it stopped.
-    Raises ValueError for a folder of neither, and for one whose weights are a pickle.
+    Raises ValueError for a folder of none, and as `model_folders.require_whole`.
     """
-    full = kind_of(folder) == "full"
+    kind = kind_of(folder)
     there = files_of(folder)
-    paths = [path for path in there if (_of_model if full else _of_adapter)(path.name)]
-    _refuse_pickles(folder, [path.name for path in there], "model.safetensors" if full else "adapter_model.safetensors")
+    paths = [path for path in there if belongs(kind, path.name)]
+    require_whole(folder, kind, [path.name for path in there])
     whole, sent = sum(map(size_of, paths)), 0
     files = []
     for path in paths:
@@ -79,8 +67,8 @@ async def add_folder(
         sent += size_of(path)
         heard(size_of(path), 0)
         files.append(model_pb2.VersionFile(filename=path.name, sha256=sha256_of(path), size_bytes=size_of(path)))
-    kind = model_pb2.VERSION_KIND_FULL if full else model_pb2.VERSION_KIND_LORA
-    version = model_pb2.Version(model=model, kind=kind, base_digest="" if full else base_digest, files=files)
+    named = base_digest if kind == "lora" else ""
+    version = model_pb2.Version(model=model, kind=_KINDS[kind], base_digest=named, files=files)
     request = registry_pb2.CreateVersionRequest(version=version, request_id=new_request_id())
     create = _stub(transport).CreateVersion
     response = await until_done(lambda: transport.call("registry", create, request), f"The new version of {model}")
@@ -188,24 +176,6 @@ def _given_up(what: str, waited_seconds: float, cause: str, last: str) -> Reques
 def _seconds(seconds: float) -> str:
     """For people: whole from ten on."""
     return f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.3g}"
-
-
-def _refuse_pickles(folder: Path, names: Sequence[str], wanted: str) -> None:
-    """Raise ValueError where the weights are a pickle and nothing else: whoever reads one runs what it says."""
-    pickle = next(filter(_PICKLE.match, names), None)
-    if pickle is not None and not any(name.endswith(".safetensors") for name in names):
-        raise ValueError(
-            f"{folder} holds {pickle}, a pickle, which is never read, and no {wanted}; load it where you trust it and "
-            "write it anew: model.save_pretrained(FOLDER, safe_serialization=True)"
-        )
-
-
-def _of_adapter(name: str) -> bool:
-    return name in (_ADAPTER_CONFIG, "adapter_model.safetensors") or name in _TOKENIZER
-
-
-def _of_model(name: str) -> bool:
-    return name in _FULL or (name.startswith("model") and name.endswith(".safetensors"))
 
 
 def _stub(transport: Transport) -> RegistryServiceAsyncStub:

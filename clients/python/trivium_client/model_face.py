@@ -40,7 +40,7 @@ class Models(GovernanceFace, ServingFace):
         return self._loop.run(self._inner.add_version(model, folder, base_digest=base_digest))
 
     def add_folder(self, model: str, folder: str | Path, **options: Any) -> nouns.Version:
-        """Upload a LoRA adapter or a full model, whichever the folder holds."""
+        """Upload a LoRA adapter, a full model or an encoder, whichever the folder holds."""
         return self._loop.run(self._inner.add_folder(model, folder, **options))
 
     def import_model(self, uri: str, model: str, **options: Any) -> nouns.Version:

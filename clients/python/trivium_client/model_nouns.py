@@ -46,7 +46,9 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """An immutable version; `version` is sha256:… of its manifest, `kind` lora or full.
+    """An immutable version; `version` is sha256:… of its manifest, `kind` lora, full or encoder.
+
+    `role` is what an encoder makes: embedder or reranker; empty for anything else.
 
     `unservable_reason` says why no engine loads it as it is; `merge` makes a full model of it that one does.
     `base_version` is that of an own full model that an adapter belongs to; `base_digest` of a full model is its own, and
@@ -85,6 +87,7 @@ class Version:
     dataset_rows: int = 0
     seed: int = 0
     libraries: dict[str, str] = field(default_factory=dict)
+    role: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,10 @@ class Canary:
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """A name for a version; `state` is serving, pending or failed, and `reason` says why it does not serve its target."""
+    """A name for a version; `state` is serving, pending or failed, and `reason` says why it does not serve its target.
+
+    `kind` is that of its target: lora, full or encoder.
+    """
 
     model: str
     alias: str
@@ -112,6 +118,7 @@ class Alias:
     update_time: datetime | None
     previous_version: str = ""
     canaries: tuple[Canary, ...] = ()
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,7 @@ def version(message: model_pb2.Version) -> nouns.Version:
         dataset_rows=message.lineage.dataset_rows,
         seed=message.lineage.seed,
         libraries=dict(message.lineage.libraries),
+        role=wire.word(model_pb2.EncoderRole, message.encoder_role),
     )
 
 
@@ -96,6 +97,7 @@ def alias(message: model_pb2.Alias) -> nouns.Alias:
             )
             for canary in message.canaries
         ),
+        kind=wire.word(model_pb2.VersionKind, message.kind),
     )
 
 

@@ -72,9 +72,9 @@ class Models(Governance, Serving):
         base_digest: str = "",
         progress: Callable[[int, int], None] | None = None,
     ) -> nouns.Version:
-        """Upload a LoRA adapter in PEFT's layout or a full model as transformers saves it, whichever the folder holds.
+        """Upload a LoRA adapter in PEFT's layout, a full model or an encoder as transformers saves it: what the folder holds.
 
-        What belongs to neither stays.  An adapter needs `base_digest`.  `progress` hears (bytes sent, whole bytes).
+        What belongs to none stays.  An encoder's vectors are the mean over a text's tokens, of length 1.  An adapter needs `base_digest`.  `progress` hears (bytes sent, whole bytes).
         Raises InvalidRequestError or PreconditionError with the reason when it is refused, ValueError for another folder.
         """
         return await importing.add_folder(

@@ -144,3 +144,23 @@ def test_another_tenants_encoder_is_not_there(stack: Stack, user: User):
         list(stranger.api.DownloadBlob(pb.DownloadBlobRequest(sha256=file.sha256)))
     own = publish_encoder(stranger, made=made)
     assert (own.base_digest, own.version == version.version) == (version.base_digest, False)
+
+
+def test_under_one_model_all_versions_make_the_same(user: User):
+    publish_encoder(user, "finder")
+    publish_encoder(user, "judge", EncoderFiles(RERANKER))
+    user.publish("desk")
+    with refused("FIELD_INVALID") as failures:
+        user.publish("finder")
+    assert "finder@1 is an embedder, and this is an adapter" in failures[0].message
+    with refused("FIELD_INVALID") as failures:
+        publish_encoder(user, "finder", EncoderFiles(RERANKER))
+    assert "and this is a reranker" in failures[0].message
+    for model in ("desk", "judge"):
+        with refused("FIELD_INVALID"):
+            publish_encoder(user, model)
+    user.api.DeleteVersion(pb.DeleteVersionRequest(model="finder", version="1"))
+    with refused("FIELD_INVALID"):
+        user.publish("finder")
+    user.api.DeleteVersion(pb.DeleteVersionRequest(model="finder", version="1", purge=True))
+    assert user.publish("finder").kind == model_pb2.VERSION_KIND_LORA

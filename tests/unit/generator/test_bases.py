@@ -384,3 +384,11 @@ async def test_a_full_model_beyond_the_budget_is_refused_whether_anybody_waits_f
         await world.fleet.warm("t", prepared, pending=False)
     assert caught.value.reason is Reason.ENGINE_TOO_LARGE
     assert not world.fleet.holds(version)
+
+
+async def test_an_encoder_answers_nothing_and_none_of_it_is_fetched(world):
+    encoder = world.registry.add("t", "finder", "ENCODER", "sha256:own", {"model.safetensors": b"w"})
+    assert await world.refusal("t", encoder) is Reason.FIELD_INVALID
+    with pytest.raises(Failure, match="finder is an encoder"):
+        await world.fleet.obtain(await world.registry.facts(encoder))
+    assert world.registry.downloads == 0

@@ -14,7 +14,7 @@ from trivium_client.governance_nouns import Family, FoundVersion, Relative
 
 app = typer.Typer(epilog=EPILOG)
 
-_OF_FOUND = ("model", "number", "version", "kind", "tags", "value", "job", "create_time")
+_OF_FOUND = ("model", "number", "version", "kind", "role", "tags", "value", "job", "create_time")
 
 
 @app.command(epilog=EPILOG)
@@ -24,7 +24,7 @@ def search(
     base_digest: Annotated[str, typer.Option("--base-digest", help="The same by its digest.")] = "",
     task: Annotated[str, typer.Option("--task", help="Task of its model.")] = "",
     with_tag: Annotated[str, typer.Option("--tag", help="A tag that it has.")] = "",
-    kind: Annotated[str, typer.Option("--kind", help="lora or full.")] = "",
+    kind: Annotated[str, typer.Option("--kind", help="lora, full or encoder.")] = "",
     metric: Annotated[str, typer.Option("--metric", help="A metric that was measured.")] = "",
     least: Annotated[float | None, typer.Option("--least", help="Least value of the metric.")] = None,
     most: Annotated[float | None, typer.Option("--most", help="Most value of the metric.")] = None,
@@ -52,7 +52,9 @@ def search(
             order=order,
         )
         rows = [_flat(item) for item in found]
-    columns = _OF_FOUND if metric else tuple(column for column in _OF_FOUND if column != "value")
+    absent = [] if metric else ["value"]
+    absent += [] if any(row.role for row in rows) else ["role"]
+    columns = [column for column in _OF_FOUND if column not in absent]
     show(rows, columns, json_wanted=json_wanted, empty="No version is like that.")
 
 
@@ -64,6 +66,7 @@ class _Row:
     number: int
     version: str
     kind: str
+    role: str
     tags: tuple[str, ...]
     value: float | None
     job: str
@@ -77,6 +80,7 @@ def _flat(found: FoundVersion) -> _Row:
         version.number,
         version.version,
         version.kind,
+        version.role,
         version.tags,
         found.value,
         version.job,

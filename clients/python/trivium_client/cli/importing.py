@@ -8,7 +8,7 @@ import typer
 from trivium_client import Trivium
 from trivium_client.cli.naming import version_of
 from trivium_client.cli.printing import Json, as_json, bars, say
-from trivium_client.importing import kind_of
+from trivium_client.model_folders import kind_of
 from trivium_client.nouns import Version
 
 _REMOTE = ("hf:", "file:")
@@ -22,7 +22,9 @@ def import_version(
     base_digest: Annotated[str, typer.Option("--base-digest", help="The same by its digest.")] = "",
     json_wanted: Json = False,
 ) -> None:
-    """Make a version of a LoRA adapter in PEFT's layout, or of a full model as transformers saves it.
+    """Make a version of a LoRA adapter in PEFT's layout, of a full model or of an encoder as transformers saves it.
+
+    An encoder is an embedder (vectors: the mean over a text's tokens) or a reranker (a classifier of one label).
 
     Example: trivium models import ./my-adapter --name desk
     """
@@ -32,7 +34,7 @@ def import_version(
     with Trivium() as client:
         if wanted.startswith(_REMOTE):
             if base or base_digest:
-                raise typer.BadParameter("a full model is its own base", param_hint="--base")
+                raise typer.BadParameter("only an adapter has a base", param_hint="--base")
             _say(_fetched(client, wanted, model), json_wanted)
             return
         path = Path(wanted)
@@ -43,7 +45,7 @@ def import_version(
         if kind_of(path) == "lora":
             digest = base_digest or client.models.base_digest(base or "base")
         elif base or base_digest:
-            raise typer.BadParameter("a full model is its own base", param_hint="--base")
+            raise typer.BadParameter("only an adapter has a base", param_hint="--base")
         else:
             digest = ""
         _say(_uploaded(client, model, path, digest), json_wanted)
@@ -72,13 +74,18 @@ def _say(made: Version, json_wanted: bool) -> None:
     if json_wanted:
         typer.echo(as_json(made))
         return
-    what = "a full model" if made.kind == "full" else f"an adapter of rank {made.rank}"
-    say(f"{made.model}@{made.number} is {made.version}, {what}.")
+    say(f"{made.model}@{made.number} is {made.version}, {_called(made)}.")
     if made.unservable_reason:
         typer.echo(f"No engine loads it as it is: {made.unservable_reason}.", err=True)
         typer.echo(f"Make a full model of it: trivium models merge {made.model}@{made.number} --into NAME", err=True)
     else:
         typer.echo(f"Serve it with: trivium models alias {made.model} {made.number}", err=True)
+
+
+def _called(made: Version) -> str:
+    if made.kind == "encoder":
+        return "an encoder, an embedder" if made.role == "embedder" else f"an encoder, a {made.role}"
+    return "a full model" if made.kind == "full" else f"an adapter of rank {made.rank}"
 
 
 def _fetched(client: Trivium, uri: str, model: str) -> Version:

@@ -70,7 +70,9 @@ def show_model(
     show_one(replace(described, card=""), json_wanted=False)
     if described.card:
         typer.echo(f"\n{document(described.card)}\n")
-    of_version = ["number", "version", "kind", "rank", "tags", "job", "trained_tokens", "create_time"]
+    # All versions of a model are of one family: adapters have ranks, encoders what they make.
+    facts = "role" if any(version.role for version in versions) else "rank"
+    of_version = ["number", "version", "kind", facts, "tags", "job", "trained_tokens", "create_time"]
     of_version += ["purge_time"] if deleted else []
     show(versions, of_version, json_wanted=False, empty="It has no version.")
     of_alias = ("alias", "state", "serving_version", "target_version", "reason")
@@ -90,7 +92,7 @@ def alias(
     wait: Annotated[bool, typer.Option(help="Return when it serves, or could not.")] = True,
     json_wanted: Json = False,
 ) -> None:
-    """Move an alias to a version that passes its gates; it serves as soon as a generator is ready for it.
+    """Move an alias to a version that passes its gates; it serves as soon as a generator is ready for it, an encoder at once.
 
     Gates are asked of every version, also of one that served before; `rollback` goes past them.
 

@@ -758,6 +758,7 @@ class Alias(_message.Message):
     TENANT_FIELD_NUMBER: _builtins.int
     CANARIES_FIELD_NUMBER: _builtins.int
     PREVIOUS_VERSION_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model id."""
     alias: _builtins.str
@@ -776,6 +777,8 @@ class Alias(_message.Message):
     """Output only. Tenant that owns it."""
     previous_version: _builtins.str
     """Output only. Version that served before the one that serves now, sha256:…; worth keeping loaded for a rollback."""
+    kind: Global___VersionKind.ValueType
+    """Output only. What the target's weights are. An encoder serves at once, for no generator loads it."""
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it last changed."""
@@ -803,10 +806,11 @@ class Alias(_message.Message):
         tenant: _builtins.str = ...,
         canaries: _abc.Iterable[Global___Canary] | None = ...,
         previous_version: _builtins.str = ...,
+        kind: Global___VersionKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "canaries", b"canaries", "etag", b"etag", "model", b"model", "previous_version", b"previous_version", "readiness", b"readiness", "reason", b"reason", "serving_version", b"serving_version", "state", b"state", "target_version", b"target_version", "tenant", b"tenant", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "canaries", b"canaries", "etag", b"etag", "kind", b"kind", "model", b"model", "previous_version", b"previous_version", "readiness", b"readiness", "reason", b"reason", "serving_version", b"serving_version", "state", b"state", "target_version", b"target_version", "tenant", b"tenant", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

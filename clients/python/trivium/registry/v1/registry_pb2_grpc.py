@@ -282,7 +282,8 @@ class RegistryServiceServicer(object):
         sentence_bert_config.json with max_seq_length and other files of the tokenizer). The same content twice is the same version; if
         it was deleted, it is back. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED, FAILED_PRECONDITION / BASE_MISMATCH,
         FAILED_PRECONDITION / BLOB_MISSING. Work that outlasts one call fails with ABORTED / WORK_UNDER_WAY and goes on:
-        repeat the call. Creates the model when it is new.
+        repeat the call. Creates the model when it is new; all versions of a model are adapters and full models, or embedders,
+        or rerankers (INVALID_ARGUMENT / FIELD_INVALID).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -357,10 +358,10 @@ class RegistryServiceServicer(object):
 
     def SetAlias(self, request, context):
         """Gives an alias a new target. The serving version moves when enough generators report ready: at once, in the same
-        transaction, when they hold it already. Fails with ABORTED / ETAG_MISMATCH when `etag` is set and no longer true,
-        FAILED_PRECONDITION / GATE_NOT_PASSED when a gate of the model refuses the version; gates are asked again when it is
-        about to serve, and of every version, also of one that served before: only `rollback` goes past them. Refusals stand
-        among the alias's moves.
+        transaction, when they hold it already, or when it is an encoder, which no generator loads. Fails with ABORTED /
+        ETAG_MISMATCH when `etag` is set and no longer true, FAILED_PRECONDITION / GATE_NOT_PASSED when a gate of the model
+        refuses the version; gates are asked again when it is about to serve, and of every version, also of one that served
+        before: only `rollback` goes past them. Refusals stand among the alias's moves.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

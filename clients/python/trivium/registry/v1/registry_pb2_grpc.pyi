@@ -74,7 +74,8 @@ class RegistryServiceStub:
     sentence_bert_config.json with max_seq_length and other files of the tokenizer). The same content twice is the same version; if
     it was deleted, it is back. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED, FAILED_PRECONDITION / BASE_MISMATCH,
     FAILED_PRECONDITION / BLOB_MISSING. Work that outlasts one call fails with ABORTED / WORK_UNDER_WAY and goes on:
-    repeat the call. Creates the model when it is new.
+    repeat the call. Creates the model when it is new; all versions of a model are adapters and full models, or embedders,
+    or rerankers (INVALID_ARGUMENT / FIELD_INVALID).
     """
     GetVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetVersionRequest, _registry_pb2.GetVersionResponse]
     """Returns one version by number, digest or unique digest prefix. Fails with NOT_FOUND / VERSION_NOT_FOUND,
@@ -112,10 +113,10 @@ class RegistryServiceStub:
     """
     SetAlias: _grpc.UnaryUnaryMultiCallable[_registry_pb2.SetAliasRequest, _registry_pb2.SetAliasResponse]
     """Gives an alias a new target. The serving version moves when enough generators report ready: at once, in the same
-    transaction, when they hold it already. Fails with ABORTED / ETAG_MISMATCH when `etag` is set and no longer true,
-    FAILED_PRECONDITION / GATE_NOT_PASSED when a gate of the model refuses the version; gates are asked again when it is
-    about to serve, and of every version, also of one that served before: only `rollback` goes past them. Refusals stand
-    among the alias's moves.
+    transaction, when they hold it already, or when it is an encoder, which no generator loads. Fails with ABORTED /
+    ETAG_MISMATCH when `etag` is set and no longer true, FAILED_PRECONDITION / GATE_NOT_PASSED when a gate of the model
+    refuses the version; gates are asked again when it is about to serve, and of every version, also of one that served
+    before: only `rollback` goes past them. Refusals stand among the alias's moves.
     """
     GetAlias: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetAliasRequest, _registry_pb2.GetAliasResponse]
     """Returns an alias. Fails with NOT_FOUND / ALIAS_NOT_FOUND."""
@@ -229,7 +230,8 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     sentence_bert_config.json with max_seq_length and other files of the tokenizer). The same content twice is the same version; if
     it was deleted, it is back. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED, FAILED_PRECONDITION / BASE_MISMATCH,
     FAILED_PRECONDITION / BLOB_MISSING. Work that outlasts one call fails with ABORTED / WORK_UNDER_WAY and goes on:
-    repeat the call. Creates the model when it is new.
+    repeat the call. Creates the model when it is new; all versions of a model are adapters and full models, or embedders,
+    or rerankers (INVALID_ARGUMENT / FIELD_INVALID).
     """
     GetVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetVersionRequest, _registry_pb2.GetVersionResponse]  # type: ignore[assignment]
     """Returns one version by number, digest or unique digest prefix. Fails with NOT_FOUND / VERSION_NOT_FOUND,
@@ -267,10 +269,10 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """
     SetAlias: _aio.UnaryUnaryMultiCallable[_registry_pb2.SetAliasRequest, _registry_pb2.SetAliasResponse]  # type: ignore[assignment]
     """Gives an alias a new target. The serving version moves when enough generators report ready: at once, in the same
-    transaction, when they hold it already. Fails with ABORTED / ETAG_MISMATCH when `etag` is set and no longer true,
-    FAILED_PRECONDITION / GATE_NOT_PASSED when a gate of the model refuses the version; gates are asked again when it is
-    about to serve, and of every version, also of one that served before: only `rollback` goes past them. Refusals stand
-    among the alias's moves.
+    transaction, when they hold it already, or when it is an encoder, which no generator loads. Fails with ABORTED /
+    ETAG_MISMATCH when `etag` is set and no longer true, FAILED_PRECONDITION / GATE_NOT_PASSED when a gate of the model
+    refuses the version; gates are asked again when it is about to serve, and of every version, also of one that served
+    before: only `rollback` goes past them. Refusals stand among the alias's moves.
     """
     GetAlias: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetAliasRequest, _registry_pb2.GetAliasResponse]  # type: ignore[assignment]
     """Returns an alias. Fails with NOT_FOUND / ALIAS_NOT_FOUND."""
@@ -435,7 +437,8 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         sentence_bert_config.json with max_seq_length and other files of the tokenizer). The same content twice is the same version; if
         it was deleted, it is back. Fails with INVALID_ARGUMENT / WEIGHTS_REFUSED, FAILED_PRECONDITION / BASE_MISMATCH,
         FAILED_PRECONDITION / BLOB_MISSING. Work that outlasts one call fails with ABORTED / WORK_UNDER_WAY and goes on:
-        repeat the call. Creates the model when it is new.
+        repeat the call. Creates the model when it is new; all versions of a model are adapters and full models, or embedders,
+        or rerankers (INVALID_ARGUMENT / FIELD_INVALID).
         """
 
     @_abc_1.abstractmethod
@@ -527,10 +530,10 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.SetAliasResponse, _abc.Awaitable[_registry_pb2.SetAliasResponse]]:
         """Gives an alias a new target. The serving version moves when enough generators report ready: at once, in the same
-        transaction, when they hold it already. Fails with ABORTED / ETAG_MISMATCH when `etag` is set and no longer true,
-        FAILED_PRECONDITION / GATE_NOT_PASSED when a gate of the model refuses the version; gates are asked again when it is
-        about to serve, and of every version, also of one that served before: only `rollback` goes past them. Refusals stand
-        among the alias's moves.
+        transaction, when they hold it already, or when it is an encoder, which no generator loads. Fails with ABORTED /
+        ETAG_MISMATCH when `etag` is set and no longer true, FAILED_PRECONDITION / GATE_NOT_PASSED when a gate of the model
+        refuses the version; gates are asked again when it is about to serve, and of every version, also of one that served
+        before: only `rollback` goes past them. Refusals stand among the alias's moves.
         """
 
     @_abc_1.abstractmethod
