@@ -131,7 +131,8 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
 
     async def Tune(self, request: pb.TuneRequest, context: Any) -> AsyncIterator[pb.TuneResponse]:
         asked = wire.tenant(), request.collection, wire_tuning.pairs(request), wire.viewer(())
-        async with aclosing(self._do.tuner.tune(*asked, apply=request.apply)) as steps:
+        trying = self._do.tuner.tune(*asked, unanswerable=tuple(request.unanswerable), apply=request.apply)
+        async with aclosing(trying) as steps:
             async for step in steps:
                 yield wire_tuning.told(step)
 

@@ -3,6 +3,7 @@
 from trivium.retriever.v1 import retriever_pb2 as pb
 
 from services.retriever import wire_search
+from services.retriever.search.calibrating import Calibration
 from services.retriever.search.trials import Pair, Step, Trial, Verdict
 
 
@@ -20,7 +21,21 @@ def told(value: Step | Verdict) -> pb.TuneResponse:
             trials=[_trial(it) for it in value.trials],
             search_settings=wire_search.shown_settings(value.settings),
             applied=value.applied,
+            calibration=None if value.calibration is None else _calibration(value.calibration),
         )
+    )
+
+
+def _calibration(value: Calibration) -> pb.Calibration:
+    return pb.Calibration(
+        threshold=value.threshold,
+        auc=value.auc,
+        answered=value.answered,
+        refused=value.refused,
+        gain=value.gain,
+        gain_low=value.low,
+        gain_high=value.high,
+        taken=value.taken,
     )
 
 

@@ -69,12 +69,34 @@ class TuningTrial:
 
 
 @dataclass(frozen=True, slots=True)
+class Calibration:
+    """The threshold from which on a search says that the answer is there, on questions it was not fitted on.
+
+    `answered` is the part of the questions with an answer that reach it, `refused` that of the others which do not;
+    `gain` is their mean over that of the default threshold, `gain_low` to `gain_high` its 95 % interval.
+    """
+
+    threshold: float
+    auc: float
+    answered: float
+    refused: float
+    gain: float
+    gain_low: float
+    gain_high: float
+    taken: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TuningReport:
-    """What tuning came to: every trial, the settings that the questions bear out, and whether the collection has them."""
+    """What tuning came to: every trial, the settings that the questions bear out, and whether the collection has them.
+
+    `calibration` is None unless there were questions that the documents do not answer.
+    """
 
     trials: tuple[TuningTrial, ...]
     search_settings: SearchSettings
     applied: bool
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True, slots=True)

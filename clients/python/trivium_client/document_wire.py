@@ -78,7 +78,22 @@ def tuning_report(message: retriever_pb2.TuningReport) -> nouns.TuningReport:
         )
         for it in message.trials
     )
-    return nouns.TuningReport(tuple(trials), settings(message.search_settings), message.applied)
+    told = calibration(message.calibration) if message.HasField("calibration") else None
+    return nouns.TuningReport(tuple(trials), settings(message.search_settings), message.applied, told)
+
+
+def calibration(message: retriever_pb2.Calibration) -> nouns.Calibration:
+    """From the wire."""
+    return nouns.Calibration(
+        threshold=message.threshold,
+        auc=message.auc,
+        answered=message.answered,
+        refused=message.refused,
+        gain=message.gain,
+        gain_low=message.gain_low,
+        gain_high=message.gain_high,
+        taken=message.taken,
+    )
 
 
 def to_settings(settings: nouns.SearchSettings) -> retriever_pb2.SearchSettings:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from trivium_client.corpus_nouns import Citation, Group, MatchingDocument, Statement, Summary, Tally
 from trivium_client.document_nouns import (
     Answerability,
+    Calibration,
     Collection,
     Document,
     DocumentText,
@@ -62,6 +63,7 @@ __all__ = [
     "AliasMove",
     "Answerability",
     "ApiKey",
+    "Calibration",
     "Canary",
     "Checkpoint",
     "Citation",

@@ -83,16 +83,18 @@ class Searching:
         collection: str,
         pairs: Sequence[tuple[str, Sequence[str]]],
         *,
+        unanswerable: Sequence[str] = (),
         apply: bool = False,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> nouns.TuningReport:
         """Try ways to search on 10 to 2,000 questions, each with the ids of the documents that answer it.
 
-        With `apply` the collection is searched from then on in the way that the questions bear out.  `progress` hears
-        (trial, questions asked, questions).  Raises NotFoundError for a document that is not there.
+        With 10 to 2,000 that are `unanswerable` from these documents, the threshold from which on an answer seems to be
+        there is fitted too.  With `apply` the collection is searched from then on in the way that the questions bear out.
+        `progress` hears (trial, questions asked, questions).  Raises NotFoundError for a document that is not there.
         """
         asked = [pb.TuningPair(question=question, documents=documents) for question, documents in pairs]
-        request = pb.TuneRequest(collection=collection, pairs=asked, apply=apply)
+        request = pb.TuneRequest(collection=collection, pairs=asked, unanswerable=unanswerable, apply=apply)
         report = pb.TuningReport()
         async for message in self._transport.stream("retriever", self._stub().Tune, request):
             if message.WhichOneof("part") == "report":

@@ -66,7 +66,7 @@ def judged(each: Sequence[Features], threshold: float) -> Answerability:
     return Answerability(score(best), threshold, best)
 
 
-def fit(features: Sequence[Features], answerable: Sequence[bool]) -> float:
+def fit(scores: Sequence[float], answerable: Sequence[bool]) -> float:
     """The threshold that tells a collection's own questions apart best: the most of both kinds' shares that are right.
 
     Half way between two neighbouring scores; of equals the nearest to the default.  Raises ValueError unless there are
@@ -74,7 +74,6 @@ def fit(features: Sequence[Features], answerable: Sequence[bool]) -> float:
     """
     if len(set(answerable)) < 2:
         raise ValueError("both answerable and unanswerable questions are needed")
-    scores = [score(it) for it in features]
     yes = sorted(found for found, known in zip(scores, answerable, strict=True) if known)
     no = sorted(found for found, known in zip(scores, answerable, strict=True) if not known)
     distinct = sorted({0.0, *scores, 1.0})

@@ -4,18 +4,17 @@ Invariant: a way is taken only when it is better than what was taken before beyo
 interval of the difference; a weight is judged on questions that it was not fitted on.
 """
 
-import math
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field, replace
-
-import numpy as np
 
 from services.chassis.errors import Failure
 from services.retriever.catalog import Collection, Collections
 from services.retriever.documents.documents import Documents
 from services.retriever.documents.readers import Viewer
 from services.retriever.search import tuning
+from services.retriever.search.calibrating import Calibration, calibrated
+from services.retriever.search.intervals import mean, paired
 from services.retriever.search.question import ExpansionKind, Found, Fusion, Mode, Question
 from services.retriever.search.remembering import Remembering
 from services.retriever.search.search import Search
@@ -24,7 +23,6 @@ from services.retriever.search.tuning import Example, Fit
 
 _TOP_K = 50
 _RERANK_DEPTH = 40
-_DRAWS = 5000
 # What a text is waited for that decides whether its way is worth storing.
 _EXPAND_SECONDS = 60.0
 
@@ -76,10 +74,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """All trials, the settings that the evidence bears, and whether the collection has them now."""
+    """All trials, the settings and the threshold that the evidence bears, and whether the collection has them now."""
 
     trials: tuple[Trial, ...]
     settings: SearchSettings
+    calibration: Calibration | None
     applied: bool
 
 
@@ -93,11 +92,19 @@ class Tuner:
     dense_weight: float
 
     async def tune(
-        self, tenant: str, collection: str, pairs: Sequence[Pair], viewer: Viewer, *, apply: bool
+        self,
+        tenant: str,
+        collection: str,
+        pairs: Sequence[Pair],
+        viewer: Viewer,
+        *,
+        unanswerable: Sequence[str] = (),
+        apply: bool,
     ) -> AsyncGenerator[Step | Verdict]:
         """Try every way in turn, each on top of what was taken before; the verdict comes last.
 
-        With ``apply`` the collection gets its settings: the best that are better beyond the interval, else the simplest.
+        With ``apply`` the collection gets its settings: the best that are better beyond the interval, else the simplest;
+        and where ``unanswerable`` has questions that its documents do not answer, the threshold that tells them apart.
         Raises COLLECTION_NOT_FOUND, DOCUMENT_NOT_FOUND, QUESTION_EMPTY, PEER_UNAVAILABLE.
         """
         stored = await self.collections.get(tenant, collection)
@@ -117,12 +124,16 @@ class Tuner:
         )
         async for step in run.trials():
             yield step
+        if unanswerable:
+            async for step in run.calibrate(unanswerable):
+                yield step
         wanted = run.settings
         if run.undecided:
             wanted = replace(wanted, questions_per_chunk=run.undecided)
         if apply:
-            await self.collections.update(tenant, collection, None, wanted, None, "")
-        yield Verdict(tuple(run.done), wanted, apply)
+            threshold = run.calibration.threshold if run.calibration else None
+            await self.collections.update(tenant, collection, None, wanted, threshold, "")
+        yield Verdict(tuple(run.done), wanted, run.calibration, apply)
 
 
 @dataclass(slots=True)
@@ -140,6 +151,7 @@ class Run:
     settings: SearchSettings = field(default_factory=SearchSettings)
     undecided: int = 0
     done: list[Trial] = field(default_factory=list)
+    calibration: Calibration | None = None
     _best: Measured | None = None
     _note: str = ""
 
@@ -170,6 +182,17 @@ class Run:
                 continue
             async for step in self._try(name, settings):
                 yield step
+
+    async def calibrate(self, unanswerable: Sequence[str]) -> AsyncGenerator[Step]:
+        """Fit the threshold of answers; scores are of the question itself, whatever way of searching was taken."""
+        asked = [*(pair.question for pair in self.pairs), *unanswerable]
+        scores = []
+        for number, question in enumerate(asked):
+            yield Step("answerability", number, len(asked))
+            found = await self.search.search(self.tenant, self._question(question, top_k=1))
+            scores.append(0.0 if found.answerability is None else found.answerability.score)
+        yield Step("answerability", len(asked), len(asked))
+        self.calibration = calibrated(scores[: len(self.pairs)], scores[len(self.pairs) :])
 
     async def _questions(self) -> AsyncGenerator[Step]:
         """Question vectors, where all chunks have theirs; until then nobody can say what they are worth."""
@@ -248,17 +271,16 @@ class Run:
             yield step
 
     async def _search(self, pair: Pair, settings: SearchSettings) -> Found:
-        return await self.search.search(self.tenant, self._question(pair), _stated(settings, self.dense_weight))
+        question = self._question(pair.question)
+        return await self.search.search(self.tenant, question, _stated(settings, self.dense_weight))
 
     async def _example(self, pair: Pair) -> Example:
-        lists, documents = await self.search.raw(self.tenant, self._question(pair))
+        lists, documents = await self.search.raw(self.tenant, self._question(pair.question))
         return Example(lists.near, lists.sparse, frozenset(pair.documents), documents)
 
-    def _question(self, pair: Pair) -> Question:
+    def _question(self, query: str, top_k: int = _TOP_K) -> Question:
         weight = self.dense_weight
-        return Question(
-            (self.collection,), (pair.question,), _TOP_K, Mode.HYBRID, Fusion.SCORE, weight, {}, (), self.viewer
-        )
+        return Question((self.collection,), (query,), top_k, Mode.HYBRID, Fusion.SCORE, weight, {}, (), self.viewer)
 
 
 def _weighted(fit: Fit) -> SearchSettings:
@@ -281,16 +303,3 @@ def _stated(settings: SearchSettings, dense_weight: float) -> Stated:
         decompose=settings.decompose,
         question_vectors=settings.questions_per_chunk > 0,
     )
-
-
-def paired(scores: Sequence[float], others: Sequence[float]) -> tuple[float, float, float]:
-    """The mean of the differences and its 95 % interval by the paired bootstrap, the same for the same scores."""
-    differences = np.asarray(scores) - np.asarray(others)
-    draws = np.random.default_rng(0).integers(len(differences), size=(_DRAWS, len(differences)))
-    low, high = np.quantile(differences[draws].mean(axis=1), (0.025, 0.975))
-    return float(differences.mean()), float(low), float(high)
-
-
-def mean(values: Sequence[float]) -> float:
-    """The mean of at least one value."""
-    return math.fsum(values) / len(values)

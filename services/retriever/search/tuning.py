@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from services.retriever.search import fusion
+from services.retriever.search.intervals import mean
 from services.retriever.search.question import Mode
 
 CUT = 10
@@ -52,7 +53,7 @@ def measured(examples: Sequence[Example], weight: float) -> Fit:
     return Fit(
         Mode.HYBRID,
         weight,
-        *(_mean(scores(examples, mode, weight)) for mode in (Mode.HYBRID, Mode.DENSE, Mode.SPARSE)),
+        *(mean(scores(examples, mode, weight)) for mode in (Mode.HYBRID, Mode.DENSE, Mode.SPARSE)),
     )
 
 
@@ -92,7 +93,3 @@ def ndcg(ranked: Sequence[object], gold: AnyOf[object]) -> float:
     gained = math.fsum(1 / math.log2(place + 2) for place, it in enumerate(ranked[:CUT]) if it in gold)
     ideal = math.fsum(1 / math.log2(place + 2) for place in range(min(len(gold), CUT)))
     return gained / ideal if ideal else 0.0
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)

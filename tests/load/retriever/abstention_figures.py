@@ -74,7 +74,7 @@ def _held_out(found: Sequence[Case]) -> dict[str, float]:
     """A threshold fitted on own questions and near-misses, every other one, and what it does to the rest."""
     learnt, rest = found[::2], found[1::2]
     known = [it for it in learnt if it.kind is not Kind.FOREIGN]
-    threshold = fit([it.features for it in known], [it.kind is Kind.OWN for it in known])
+    threshold = fit([score(it.features) for it in known], [it.kind is Kind.OWN for it in known])
     return {"threshold": round(threshold, 4), **_answered(rest, threshold)}
 
 

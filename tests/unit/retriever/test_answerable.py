@@ -55,19 +55,19 @@ def test_a_fitted_threshold_is_never_worse_than_the_default_on_its_own_questions
     features, answerable = zip(*known, strict=True)
     if len(set(answerable)) < 2:
         with pytest.raises(ValueError, match="both"):
-            fit(features, answerable)
+            fit([score(it) for it in features], answerable)
         return
 
     def right(threshold):
         shares = [[(score(it) >= threshold) is yes for it, yes in known if yes is kind] for kind in (True, False)]
         return sum(sum(share) / len(share) for share in shares)
 
-    assert right(fit(features, answerable)) >= right(0.5) - 1e-9
+    assert right(fit([score(it) for it in features], answerable)) >= right(0.5) - 1e-9
 
 
 def test_a_fitted_threshold_lies_between_the_kinds_that_it_tells_apart():
     weak, strong = replace(NOTHING, cosine=0.2), Features(*[0.9] * len(fields(Features)))
-    assert score(weak) < fit([weak, strong], [False, True]) < score(strong)
+    assert score(weak) < fit([score(weak), score(strong)], [False, True]) < score(strong)
 
 
 def test_of_several_queries_the_one_that_finds_most_counts():

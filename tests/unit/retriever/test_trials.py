@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from services.chassis.errors import Failure, Reason
 from services.retriever.documents.readers import SERVICE
-from services.retriever.search import trials
+from services.retriever.search import intervals
 from services.retriever.search.question import Mode
 from services.retriever.search.settings import Hyde, SearchSettings
 from services.retriever.search.trials import Pair, Tuner, Verdict
@@ -120,8 +120,8 @@ async def test_an_answer_that_is_not_there_is_named_before_anything_is_tried(fil
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=30))
 def test_of_equal_scores_there_is_no_gain_and_the_same_scores_have_the_same_interval(pairs):
     scores, others = [one for one, _ in pairs], [other for _, other in pairs]
-    gain, low, high = trials.paired(scores, others)
+    gain, low, high = intervals.paired(scores, others)
     assert low <= high
     assert min(one - other for one, other in pairs) - 1e-9 <= low
-    assert trials.paired(scores, scores) == (0.0, 0.0, 0.0)
-    assert trials.paired(scores, others) == (gain, low, high)
+    assert intervals.paired(scores, scores) == (0.0, 0.0, 0.0)
+    assert intervals.paired(scores, others) == (gain, low, high)

@@ -1,7 +1,7 @@
 """`trivium docs settings` and `trivium docs tune`: how a collection is searched where a request does not say."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +9,7 @@ import typer
 
 from trivium_client import Trivium
 from trivium_client.cli.printing import Json, as_json, bars, show, show_one
-from trivium_client.nouns import TuningTrial
+from trivium_client.nouns import Calibration, TuningTrial
 
 
 def settings(
@@ -52,7 +52,10 @@ def tune(
     questions: Annotated[
         Path,
         typer.Argument(
-            exists=True, dir_okay=False, help='JSON Lines: {"question": "...", "documents": ["leave.md"]}; 10 to 2,000.'
+            exists=True,
+            dir_okay=False,
+            help='JSON Lines: {"question": "...", "documents": ["leave.md"]}; 10 to 2,000. With 10 or more whose documents '
+            "are [], which no document answers, the threshold of answers is fitted as well.",
         ),
     ],
     apply: Annotated[bool, typer.Option("--apply", help="Search the collection so from now on.")] = False,
@@ -60,42 +63,71 @@ def tune(
 ) -> None:
     """Try ways to search on questions whose documents are known; one is taken where it is better beyond its interval.
 
+    Questions that no document answers calibrate when `trivium docs search` says that the answer is not there.
+
     Example: trivium docs tune handbook questions.jsonl --apply
     """
-    pairs = [_pair(line, number) for number, line in enumerate(questions.read_text().splitlines(), 1) if line.strip()]
+    lines = enumerate(questions.read_text().splitlines(), 1)
+    asked = [_pair(line, number) for number, line in lines if line.strip()]
+    pairs = [(question, documents) for question, documents in asked if documents]
+    unanswerable = [question for question, documents in asked if not documents]
     with Trivium() as client, bars() as progress:
         task = progress.add_task("tuning", total=None)
 
         def told(trial: str, done: int, total: int) -> None:
             progress.update(task, description=trial, completed=done, total=total)
 
-        report = client.docs.tune(collection, pairs, apply=apply, progress=told)
+        report = client.docs.tune(collection, pairs, unanswerable=unanswerable, apply=apply, progress=told)
     if json_wanted:
         typer.echo(as_json(report))
         return
-    show([_row(trial) for trial in report.trials], _COLUMNS, json_wanted=False, empty="Nothing was tried.")
+    columns = [field.name for field in fields(_Row)]
+    show([_Row.of(trial) for trial in report.trials], columns, json_wanted=False, empty="Nothing was tried.")
     typer.echo(
         f"{collection} is searched so now:" if report.applied else "These questions bear out (--apply stores it):"
     )
     show_one(asdict(report.search_settings), json_wanted=False)
+    if report.calibration is not None:
+        typer.echo(_calibrated(report.calibration))
 
 
-_COLUMNS = ("trial", "ndcg", "recall", "gain", "interval", "seconds", "taken", "note")
+def _calibrated(found: Calibration) -> str:
+    """What the threshold does, on questions that it was not fitted on."""
+    chosen = "fitted" if found.taken else "the default: no other is better beyond its interval"
+    return (
+        f"The answer counts as being there from {found.threshold:.2f} on ({chosen}): so {found.answered:.0%} of your "
+        f"questions with an answer are answered and {found.refused:.0%} of the others refused (AUC {found.auc:.3f}; a "
+        f"fitted threshold gains {found.gain:+.3f}, {found.gain_low:+.3f} to {found.gain_high:+.3f})."
+    )
 
 
-def _row(trial: TuningTrial) -> dict[str, Any]:
-    if trial.note.startswith("not measured"):
-        return {"trial": trial.trial, "note": trial.note}
-    return {
-        "trial": trial.trial,
-        "ndcg": f"{trial.ndcg:.3f}",
-        "recall": f"{trial.recall:.3f}",
-        "gain": f"{trial.gain:+.3f}",
-        "interval": f"{trial.gain_low:+.3f} to {trial.gain_high:+.3f}",
-        "seconds": f"{trial.seconds:.3f}",
-        "taken": "yes" if trial.taken else "",
-        "note": trial.note,
-    }
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A trial as the table shows it; only its name and the reason where it was not measured."""
+
+    trial: str
+    ndcg: str = ""
+    recall: str = ""
+    gain: str = ""
+    interval: str = ""
+    seconds: str = ""
+    taken: str = ""
+    note: str = ""
+
+    @classmethod
+    def of(cls, trial: TuningTrial) -> "_Row":
+        if trial.note.startswith("not measured"):
+            return cls(trial.trial, note=trial.note)
+        return cls(
+            trial=trial.trial,
+            ndcg=f"{trial.ndcg:.3f}",
+            recall=f"{trial.recall:.3f}",
+            gain=f"{trial.gain:+.3f}",
+            interval=f"{trial.gain_low:+.3f} to {trial.gain_high:+.3f}",
+            seconds=f"{trial.seconds:.3f}",
+            taken="yes" if trial.taken else "",
+            note=trial.note,
+        )
 
 
 def _pair(line: str, number: int) -> tuple[str, list[str]]:
@@ -104,7 +136,7 @@ def _pair(line: str, number: int) -> tuple[str, list[str]]:
         read = json.loads(line)
         question, documents = read["question"], read.get("documents", read.get("document"))
         documents = [documents] if isinstance(documents, str) else documents
-        if isinstance(question, str) and documents and all(isinstance(it, str) for it in documents):
+        if isinstance(question, str) and isinstance(documents, list) and all(isinstance(it, str) for it in documents):
             return question, documents
     except (ValueError, KeyError, TypeError, AttributeError):
         pass

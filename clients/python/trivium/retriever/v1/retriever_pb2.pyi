@@ -2429,13 +2429,20 @@ class TuneRequest(_message.Message):
     COLLECTION_FIELD_NUMBER: _builtins.int
     PAIRS_FIELD_NUMBER: _builtins.int
     APPLY_FIELD_NUMBER: _builtins.int
+    UNANSWERABLE_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Required. Collection id."""
     apply: _builtins.bool
-    """Store the settings that the report ends with."""
+    """Store the settings that the report ends with, and the threshold of its calibration."""
     @_builtins.property
     def pairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TuningPair]:
         """Required. Questions with their documents, 10 to 2,000; under 50 only large differences show."""
+
+    @_builtins.property
+    def unanswerable(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Questions that the collection's documents do not answer, 10 to 2,000, best such as are asked and near the mark: the
+        threshold from which on a search says that the answer is there is fitted on both kinds. None leaves it as it is.
+        """
 
     def __init__(
         self,
@@ -2443,10 +2450,11 @@ class TuneRequest(_message.Message):
         collection: _builtins.str = ...,
         pairs: _abc.Iterable[Global___TuningPair] | None = ...,
         apply: _builtins.bool = ...,
+        unanswerable: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["apply", b"apply", "collection", b"collection", "pairs", b"pairs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["apply", b"apply", "collection", b"collection", "pairs", b"pairs", "unanswerable", b"unanswerable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2585,6 +2593,7 @@ class TuningReport(_message.Message):
     TRIALS_FIELD_NUMBER: _builtins.int
     SEARCH_SETTINGS_FIELD_NUMBER: _builtins.int
     APPLIED_FIELD_NUMBER: _builtins.int
+    CALIBRATION_FIELD_NUMBER: _builtins.int
     applied: _builtins.bool
     """Whether the collection has them now."""
     @_builtins.property
@@ -2595,20 +2604,81 @@ class TuningReport(_message.Message):
     def search_settings(self) -> Global___SearchSettings:
         """The settings that the questions bear out."""
 
+    @_builtins.property
+    def calibration(self) -> Global___Calibration:
+        """How well searches tell that an answer is there; unset without questions that have none."""
+
     def __init__(
         self,
         *,
         trials: _abc.Iterable[Global___TuningTrial] | None = ...,
         search_settings: Global___SearchSettings | None = ...,
         applied: _builtins.bool = ...,
+        calibration: Global___Calibration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["search_settings", b"search_settings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "search_settings", b"search_settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "search_settings", b"search_settings", "trials", b"trials"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "calibration", b"calibration", "search_settings", b"search_settings", "trials", b"trials"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TuningReport: _TypeAlias = TuningReport  # noqa: Y015
+
+@_typing.final
+class Calibration(_message.Message):
+    """The threshold of `Answerability.score`, fitted on questions of both kinds. What it does is measured on questions that it
+    was not fitted on.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    AUC_FIELD_NUMBER: _builtins.int
+    ANSWERED_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    GAIN_FIELD_NUMBER: _builtins.int
+    GAIN_LOW_FIELD_NUMBER: _builtins.int
+    GAIN_HIGH_FIELD_NUMBER: _builtins.int
+    TAKEN_FIELD_NUMBER: _builtins.int
+    threshold: _builtins.float
+    """The threshold that the questions bear out: the fitted one where it is better than the default beyond the interval,
+    else the default, 0.5.
+    """
+    auc: _builtins.float
+    """The chance that of two questions the one which the documents answer has the higher score: 0.5 is guessing, 1 never
+    wrong.
+    """
+    answered: _builtins.float
+    """Part of the questions with an answer that are at or over the threshold."""
+    refused: _builtins.float
+    """Part of the questions without one that are under it."""
+    gain: _builtins.float
+    """Mean of both parts by a fitted threshold, less that by the default."""
+    gain_low: _builtins.float
+    """Lower end of the difference's 95 % interval, by a paired bootstrap."""
+    gain_high: _builtins.float
+    """Upper end."""
+    taken: _builtins.bool
+    """Whether it was taken."""
+    def __init__(
+        self,
+        *,
+        threshold: _builtins.float = ...,
+        auc: _builtins.float = ...,
+        answered: _builtins.float = ...,
+        refused: _builtins.float = ...,
+        gain: _builtins.float = ...,
+        gain_low: _builtins.float = ...,
+        gain_high: _builtins.float = ...,
+        taken: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "auc", b"auc", "gain", b"gain", "gain_high", b"gain_high", "gain_low", b"gain_low", "refused", b"refused", "taken", b"taken", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Calibration: _TypeAlias = Calibration  # noqa: Y015
 
 @_typing.final
 class GetStatisticsRequest(_message.Message):
