@@ -1,4 +1,4 @@
-"""Where full models are imported from: ``file:PATH`` of folders that the deployment opens, ``hf:ORG/NAME@REVISION``.
+"""Where full models and encoders are imported from: ``file:PATH`` of folders that the deployment opens, ``hf:ORG/NAME@REVISION``.
 
 Invariant: a caller's text opens no file outside of the folders that the settings name, by no path, link or kind of
 file; and what cannot be read looks like what is not there.
@@ -12,34 +12,42 @@ import stat
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from services.chassis.errors import Failure, Reason
 from services.chassis.processes import Child, spawn
-from services.registry.inspection.full import belongs
+from services.registry.inspection import encoder, full
+from services.registry.inspection.folder import CONFIG
+from services.registry.inspection.source import DESCRIBING
 
 _REPOSITORY = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")
 _REVISION = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")
 _PICKLE = re.compile(r"^(pytorch_model|model|consolidated)\b.{0,200}\.(bin|pt|pth|ckpt|pkl)$")
 _PASSED = ("PATH", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE")
 _ROOT = Path(__file__).resolve().parents[2]
+_MOST_DESCRIBING_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a source holds of a full model: its files' lengths by name, and the URI that pins them.
+    """What a source holds of a full model or an encoder: its files' lengths by name, and the URI that pins them.
 
-    ``pickle`` is weights beside them that are never read, empty for none.
+    ``beside`` are those that only describe it and are never taken, by their paths; ``pickle`` is weights beside them that
+    are never read, empty for none.
     """
 
     uri: str
     sizes: Mapping[str, int]
     pickle: str = ""
+    beside: Mapping[str, int] = field(default_factory=dict)
 
     def require_weights(self) -> None:
-        """Raise MODEL_SOURCE_INVALID, with what to do, where there is nothing of a model or its weights are a pickle."""
+        """Raise MODEL_SOURCE_INVALID, with what to do.
+
+        That is where there is nothing of a model, its weights are a pickle, or what describes it is no description.
+        """
         if self.pickle and not any(name.endswith(".safetensors") for name in self.sizes):
             raise invalid(
                 self.uri,
@@ -47,7 +55,10 @@ class Found:
                 "and write it anew: model.save_pretrained(FOLDER, safe_serialization=True)",
             )
         if not self.sizes:
-            raise invalid(self.uri, "it holds no file of a full model")
+            raise invalid(self.uri, "it holds no file of a full model or an encoder")
+        for name, size_bytes in self.beside.items():
+            if size_bytes > _MOST_DESCRIBING_BYTES:
+                raise invalid(self.uri, f"{name} has over {_MOST_DESCRIBING_BYTES} bytes")
 
 
 class Opened(Protocol):
@@ -58,10 +69,13 @@ class Opened(Protocol):
         """What it holds."""
 
     def present(self) -> Mapping[str, Path]:
-        """Files that can be looked at before anything is copied, by name; empty when they are elsewhere."""
+        """Files that can be looked at before anything is copied, those beside the model too; empty when elsewhere."""
 
     def fetched(self) -> AsyncIterator[tuple[str, BinaryIO]]:
-        """Each file, open at its beginning.  Raises MODEL_SOURCE_INVALID."""
+        """Each file, open at its beginning; where none is present, what describes the model before its weights.
+
+        Raises MODEL_SOURCE_INVALID.
+        """
 
 
 class Sources:
@@ -104,11 +118,12 @@ class _Folder:
         self._uri = uri
         self._paths = paths
         self._roots = roots
-        self.found = Found(uri, {name: path.stat().st_size for name, path in paths.items()}, pickle)
+        sizes = {name: path.stat().st_size for name, path in paths.items()}
+        self.found = Found(uri, *_parted(sizes, pickle))
 
     @classmethod
     def read(cls, uri: str, folder: Path, folders: Sequence[Path]) -> "_Folder":
-        """List what of the folder belongs to a full model.  Blocks."""
+        """List what of the folder belongs to a model or describes it.  Blocks."""
         roots = [Path(os.path.realpath(root)) for root in folders]
         real = Path(os.path.realpath(folder))
         if not folder.is_absolute() or not _inside(real, roots) or not real.is_dir():
@@ -119,10 +134,10 @@ class _Folder:
             raise invalid(uri, f"it is no folder below {named} (TRIVIUM_REGISTRY_IMPORT_FOLDERS)")
         paths = {}
         entries = sorted(os.listdir(real))
-        for entry in entries:
-            if belongs(entry):
-                with _opened(uri, entry, real / entry, roots) as file:
-                    paths[entry] = Path(os.path.realpath(f"/proc/self/fd/{file.fileno()}"))
+        describing = [name for name in DESCRIBING if os.path.lexists(real / name)]
+        for entry in (*filter(_belongs, entries), *describing):
+            with _opened(uri, entry, real / entry, roots) as file:
+                paths[entry] = Path(os.path.realpath(f"/proc/self/fd/{file.fileno()}"))
         return cls(uri, paths, roots, _pickle(entries))
 
     def present(self) -> Mapping[str, Path]:
@@ -130,8 +145,10 @@ class _Folder:
         return self._paths
 
     async def fetched(self) -> AsyncIterator[tuple[str, BinaryIO]]:
-        """As they lie there; each is held to its place once more, for it may have been exchanged since."""
+        """The model's, as they lie there; each is held to its place once more: it may have been exchanged since."""
         for name, path in self._paths.items():
+            if name in self.found.beside:
+                continue
             with _opened(self._uri, name, path, self._roots) as file:
                 yield name, file
 
@@ -156,6 +173,17 @@ def _pickle(names: Sequence[str]) -> str:
     return next(filter(_PICKLE.match, names), "")
 
 
+def _belongs(filename: str) -> bool:
+    """Whether a whole model of either kind may hold a file of this name; which it is, is not known yet."""
+    return full.belongs(filename) or encoder.belongs(filename)
+
+
+def _parted(sizes: Mapping[str, int], pickle: str) -> tuple[dict[str, int], str, dict[str, int]]:
+    """The last three fields of what was found: the model's files apart from those that describe it."""
+    beside = {name: size_bytes for name, size_bytes in sizes.items() if name in DESCRIBING}
+    return {name: size_bytes for name, size_bytes in sizes.items() if name not in beside}, pickle, beside
+
+
 def _inside(path: Path, roots: Sequence[Path]) -> bool:
     return any(path == root or path.is_relative_to(root) for root in roots)
 
@@ -174,8 +202,9 @@ class _Hub:
         return {}
 
     async def fetched(self) -> AsyncIterator[tuple[str, BinaryIO]]:
-        """As they arrive, the small ones first: a configuration that is refused spares the weights."""
-        wanted = sorted(self.found.sizes, key=lambda name: (self.found.sizes[name], name))
+        """As they arrive, what describes the model and the small ones first: what is refused spares the weights."""
+        sizes = self.found.sizes
+        wanted = [*self.found.beside, *sorted(sizes, key=lambda name: (name != CONFIG, sizes[name], name))]
         await _tell(self._child, {"wanted": wanted})
         for name in wanted:
             await _hear(self._uri, self._child)
@@ -197,9 +226,10 @@ async def _hub(uri: str, repository: str, revision: str, scratch: Path) -> Async
     try:
         await _tell(child, {"repository": repository, "revision": revision, "folder": str(scratch)})
         listed = await _hear(uri, child)
-        sizes = {str(name): int(size_bytes) for name, size_bytes in listed["files"] if belongs(str(name))}
-        pickle = _pickle([str(name) for name, _ in listed["files"]])
-        yield _Hub(uri, Found(f"hf:{repository}@{listed['commit']}", sizes, pickle), child, scratch)
+        sizes = {str(name): int(size_bytes) for name, size_bytes in listed["files"]}
+        wanted = {name: size for name, size in sizes.items() if _belongs(name) or name in DESCRIBING}
+        found = Found(f"hf:{repository}@{listed['commit']}", *_parted(wanted, _pickle(list(sizes))))
+        yield _Hub(uri, found, child, scratch)
     finally:
         await asyncio.shield(child.kill())
 

@@ -1,4 +1,4 @@
-"""Full models from folders and from the hub: fetched, checked and kept as versions like any other.
+"""Full models and encoders from folders and from the hub: fetched, checked and kept as versions like any other.
 
 Invariant: an import is a version or nothing.  Its files become blobs one by one, which the sweep takes when no
 version comes to name them; so an import that was cut off is begun again, and nothing of it is met meanwhile.
@@ -18,6 +18,8 @@ from services.chassis.errors import Failure, Reason
 from services.chassis.files import disk_full_named, require_space
 from services.registry.callers import Caller
 from services.registry.import_sources import Opened, Sources
+from services.registry.inspection import encoder, full
+from services.registry.inspection.folder import CONFIG, is_weights
 from services.registry.manifests import File, Kind, Lineage, Manifest
 from services.registry.models import require_name
 from services.registry.publishing import Publishing
@@ -28,6 +30,8 @@ from services.registry.version_view import Version
 from services.registry.versions import Versions
 from services.registry.works import Progress, Works
 
+# What a version of each kind holds of a source.
+_TAKEN = {Kind.FULL: full.belongs, Kind.ENCODER: encoder.belongs}
 _BLOCK_BYTES = 4 * 1024 * 1024
 _MIB = 1024 * 1024
 
@@ -79,37 +83,59 @@ class Importing:
                 await asyncio.to_thread(lambda: scratch.mkdir(parents=True, exist_ok=True))
             progress.say("its files are listed")
             async with self._sources.opened(uri, scratch) as source:
-                files = await self._taken(caller, source, scratch, progress)
+                kind, files = await self._taken(caller, source, scratch, progress)
                 lineage = Lineage(base_uri=source.found.uri)
         finally:
             self._under_way.discard(scratch)
-        draft = Manifest(caller.tenant, model, Kind.FULL, "", "", "", files, lineage)
+        draft = Manifest(caller.tenant, model, kind, "", "", "", files, lineage)
         progress.say("its files are checked")
         version = await self._publishing.publish(caller, draft, replay)
         await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
         return version
 
-    async def _taken(self, caller: Caller, source: Opened, scratch: Path, progress: Progress) -> tuple[File, ...]:
-        sizes = source.found.sizes
+    async def _taken(
+        self, caller: Caller, source: Opened, scratch: Path, progress: Progress
+    ) -> tuple[Kind, tuple[File, ...]]:
+        """What the source is, and of its files those that a version of that kind takes, each a blob now."""
+        sizes = {**source.found.sizes, **source.found.beside}
         source.found.require_weights()
-        for name, size_bytes in sizes.items():
+        for name, size_bytes in source.found.sizes.items():
             self._uploads.require_size(name, size_bytes)
         whole = sum(sizes.values())
         await asyncio.to_thread(require_space, self._folder, whole, "the blobs")
-        if source.present():
-            await self._verification.glance(source.present())
+        kind = await self._glanced(source)
         files, done = [], 0
+        told: dict[str, Path] = {}
         async for name, file in source.fetched():
-            staged, before = scratch / f"{name}.staged", done
+            if kind is None and is_weights(name):
+                kind = await self._verification.kind_of(told)
+            staged, before = scratch / f"{name.replace('/', '_')}.staged", done
 
             def copied(length: int, before: int = before) -> None:
                 progress.say(f"{(before + length) // _MIB} of {whole // _MIB} MiB are here")
 
             sha256, size_bytes = await asyncio.to_thread(_copied, file, staged, sizes[name], copied)
-            await self._uploads.take(caller, File(name, sha256, size_bytes), staged)
-            files.append(File(name, sha256, size_bytes))
             done += size_bytes
-        return tuple(files)
+            if name == CONFIG or name in source.found.beside:
+                told[name] = staged.with_suffix(".told")
+                await asyncio.to_thread(shutil.copyfile, staged, told[name])
+            if name not in source.found.beside:
+                await self._uploads.take(caller, File(name, sha256, size_bytes), staged)
+                files.append(File(name, sha256, size_bytes))
+        kind = kind or await self._verification.kind_of(told)
+        return kind, tuple(file for file in files if _TAKEN[kind](file.filename))
+
+    async def _glanced(self, source: Opened) -> Kind | None:
+        """What a source is whose files can be looked at, once these are sound; None for one that is elsewhere."""
+        present = source.present()
+        if not present:
+            return None
+        beside = source.found.beside
+        told = {name: path for name, path in present.items() if name == CONFIG or name in beside}
+        kind = await self._verification.kind_of(told)
+        taken = {name: path for name, path in present.items() if name not in beside and _TAKEN[kind](name)}
+        await self._verification.glance(kind, taken)
+        return kind
 
     def discard_remains(self, older_than: float) -> None:
         """Remove what imports left that nobody took up since ``older_than`` (Unix seconds).  Blocks."""

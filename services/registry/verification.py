@@ -28,6 +28,7 @@ ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1",
 }
 _OUTPUT_BYTES = 64 * 1024
+_SOURCE = "SOURCE"
 # Of a full model so many bytes of numbers are looked at, of a larger one a sample of as many, at no slower a pace.
 FINITE_BYTES = 4 * 1024**3
 _SLOW_BYTES_PER_SECOND = 32 * 1024**2
@@ -82,15 +83,19 @@ class Verification:
             role=EncoderRole(verdict["role"]) if "role" in verdict else None,
         )
 
-    async def glance(self, paths: Mapping[str, Path]) -> None:
-        """Check a full model's files where they lie, all but its numbers: before they are copied.
+    async def kind_of(self, paths: Mapping[str, Path]) -> Kind:
+        """Whether a source is a full model or an encoder, by the files that describe it.  Raises WEIGHTS_REFUSED."""
+        told = {name: str(path) for name, path in paths.items()}
+        async with self._slots[Kind.ENCODER]:
+            return Kind(_passed(await self._ask({"kind": _SOURCE, "files": told}, 0))["kind"])
+
+    async def glance(self, kind: Kind, paths: Mapping[str, Path]) -> None:
+        """Check a whole model's files where they lie, all but its numbers: before they are copied.
 
         Raises WEIGHTS_REFUSED.  What is kept is inspected once more: these files may change.
         """
-        async with self._slots[Kind.FULL]:
-            verdict = await self._ask({**_task(Kind.FULL, paths), "finite_bytes": 0}, 0)
-        if not verdict.get("fit"):
-            raise Failure(Reason.WEIGHTS_REFUSED, problem=str(verdict.get("problem", "")))
+        async with self._slots[kind]:
+            _passed(await self._ask({**_task(kind, paths), "finite_bytes": 0}, 0))
 
     async def _ask(self, task: Mapping[str, object], size_bytes: int) -> dict[str, Any]:
         timeout_seconds = self._timeout_seconds + min(size_bytes, FINITE_BYTES) / _SLOW_BYTES_PER_SECOND
@@ -112,6 +117,13 @@ class Verification:
             return {"fit": False, "problem": "the check ran out of memory or time on these files"}
         verdict: dict[str, Any] = json.loads(output)
         return verdict
+
+
+def _passed(verdict: dict[str, Any]) -> dict[str, Any]:
+    """A verdict on a source.  Raises WEIGHTS_REFUSED."""
+    if not verdict.get("fit"):
+        raise Failure(Reason.WEIGHTS_REFUSED, problem=str(verdict.get("problem", "")))
+    return verdict
 
 
 def _task(kind: Kind, paths: Mapping[str, Path]) -> dict[str, object]:

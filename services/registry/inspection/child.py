@@ -1,8 +1,9 @@
 """The child's whole program: limits first, then the task from standard input, one verdict to standard output.
 
-The task is JSON: ``{"kind": "LORA" | "FULL" | "ENCODER", "files": {name: path}, "base_shapes": {...} | null}``; in place of the
+The task is JSON: ``{"kind": "LORA" | "FULL" | "ENCODER" | "SOURCE", "files": {name: path}, "base_shapes": {...} | null}``; in place of the
 shapes, ``"base_config"`` may name the path of the base's checked ``config.json``.  The numbers of a full model or an
-encoder are all looked at up to ``"finite_bytes"``, beyond that a sample of as many.
+encoder are all looked at up to ``"finite_bytes"``, beyond that a sample of as many.  Of a source only what it says of
+itself is read, and the verdict's ``"kind"`` is what it is to be checked as.
 The verdict is JSON: ``{"fit": true, "parameters": n, ...}`` or ``{"fit": false, "problem": "..."}``.
 Exit code 0 stands for a verdict, anything else for none.
 """
@@ -24,6 +25,7 @@ from services.registry.inspection.folder import check_texts
 from services.registry.inspection.full import check_full
 from services.registry.inspection.layout import modules
 from services.registry.inspection.magnitudes import require_bounded
+from services.registry.inspection.source import kind_of
 from services.registry.inspection.tensors import Tensor, read_header, require_finite
 
 _MEMORY_BYTES = 1536 * 1024 * 1024
@@ -63,6 +65,8 @@ def judge(task: Mapping[str, object]) -> dict[str, object]:
     for name, content in parsed.items():
         if name not in _VOCABULARIES:
             _refuse_remote_code(name, content)
+    if task["kind"] == "SOURCE":
+        return {"fit": True, "kind": kind_of(parsed)}
     weights = {name: read_header(name, path) for name, path in files.items() if name.endswith(".safetensors")}
     share = 1.0
     if task["kind"] == "LORA":

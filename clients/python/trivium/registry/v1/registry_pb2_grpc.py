@@ -479,8 +479,9 @@ class RegistryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ImportModel(self, request, context):
-        """Imports a full model from a folder of the registry's machine (below one that the deployment opens) or from the hub, at
-        the commit that the revision means now. Long work: a call that waits in vain fails with ABORTED / WORK_UNDER_WAY and
+        """Imports a full model or an encoder from a folder of the registry's machine (below one that the deployment opens) or
+        from the hub, at the commit that the revision means now. Which it is, `config.json` says; an encoder whose source does
+        more than pool by the mean of its tokens is refused. Long work: a call that waits in vain fails with ABORTED / WORK_UNDER_WAY and
         says how far it is; the same request joins it, also after a deadline, and is answered with the version once it is
         there. Fails with FAILED_PRECONDITION / MODEL_SOURCE_INVALID, INVALID_ARGUMENT / WEIGHTS_REFUSED, RESOURCE_EXHAUSTED /
         BLOB_TOO_LARGE, RESOURCE_EXHAUSTED / DISK_FULL.

@@ -173,8 +173,9 @@ class RegistryServiceStub:
     for what has no place in the base, RESOURCE_EXHAUSTED / DISK_FULL.
     """
     ImportModel: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ImportModelRequest, _registry_pb2.ImportModelResponse]
-    """Imports a full model from a folder of the registry's machine (below one that the deployment opens) or from the hub, at
-    the commit that the revision means now. Long work: a call that waits in vain fails with ABORTED / WORK_UNDER_WAY and
+    """Imports a full model or an encoder from a folder of the registry's machine (below one that the deployment opens) or
+    from the hub, at the commit that the revision means now. Which it is, `config.json` says; an encoder whose source does
+    more than pool by the mean of its tokens is refused. Long work: a call that waits in vain fails with ABORTED / WORK_UNDER_WAY and
     says how far it is; the same request joins it, also after a deadline, and is answered with the version once it is
     there. Fails with FAILED_PRECONDITION / MODEL_SOURCE_INVALID, INVALID_ARGUMENT / WEIGHTS_REFUSED, RESOURCE_EXHAUSTED /
     BLOB_TOO_LARGE, RESOURCE_EXHAUSTED / DISK_FULL.
@@ -329,8 +330,9 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     for what has no place in the base, RESOURCE_EXHAUSTED / DISK_FULL.
     """
     ImportModel: _aio.UnaryUnaryMultiCallable[_registry_pb2.ImportModelRequest, _registry_pb2.ImportModelResponse]  # type: ignore[assignment]
-    """Imports a full model from a folder of the registry's machine (below one that the deployment opens) or from the hub, at
-    the commit that the revision means now. Long work: a call that waits in vain fails with ABORTED / WORK_UNDER_WAY and
+    """Imports a full model or an encoder from a folder of the registry's machine (below one that the deployment opens) or
+    from the hub, at the commit that the revision means now. Which it is, `config.json` says; an encoder whose source does
+    more than pool by the mean of its tokens is refused. Long work: a call that waits in vain fails with ABORTED / WORK_UNDER_WAY and
     says how far it is; the same request joins it, also after a deadline, and is answered with the version once it is
     there. Fails with FAILED_PRECONDITION / MODEL_SOURCE_INVALID, INVALID_ARGUMENT / WEIGHTS_REFUSED, RESOURCE_EXHAUSTED /
     BLOB_TOO_LARGE, RESOURCE_EXHAUSTED / DISK_FULL.
@@ -674,8 +676,9 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.ImportModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.ImportModelResponse, _abc.Awaitable[_registry_pb2.ImportModelResponse]]:
-        """Imports a full model from a folder of the registry's machine (below one that the deployment opens) or from the hub, at
-        the commit that the revision means now. Long work: a call that waits in vain fails with ABORTED / WORK_UNDER_WAY and
+        """Imports a full model or an encoder from a folder of the registry's machine (below one that the deployment opens) or
+        from the hub, at the commit that the revision means now. Which it is, `config.json` says; an encoder whose source does
+        more than pool by the mean of its tokens is refused. Long work: a call that waits in vain fails with ABORTED / WORK_UNDER_WAY and
         says how far it is; the same request joins it, also after a deadline, and is answered with the version once it is
         there. Fails with FAILED_PRECONDITION / MODEL_SOURCE_INVALID, INVALID_ARGUMENT / WEIGHTS_REFUSED, RESOURCE_EXHAUSTED /
         BLOB_TOO_LARGE, RESOURCE_EXHAUSTED / DISK_FULL.
