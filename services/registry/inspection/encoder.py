@@ -9,6 +9,7 @@ from pathlib import Path
 
 from services.registry.inspection import Unfit
 from services.registry.inspection.encoder_layout import (
+    RERANKER,
     check_computing,
     encoder,
     largest_exponent,
@@ -37,6 +38,7 @@ LENGTH = "sentence_bert_config.json"
 ENCODER_FILES = VOCABULARY_FILES | {CONFIG, INDEX, LENGTH}
 _WHAT = "an encoder"
 _LENGTH_KEY = "max_seq_length"
+_TABLES = ("word_embeddings", "token_type_embeddings")
 
 
 def belongs(filename: str) -> bool:
@@ -64,8 +66,10 @@ def check_encoder(
         wanted |= over_first
     parameters = check_shapes(wanted, floats, lambda _: False)
     _check_counters(found, counters)
-    words = wanted[f"{encoder(config).prefix}embeddings.word_embeddings.weight"]
-    check_tokenizer(parsed, words[0], _WHAT)
+    words, segments = (wanted[f"{encoder(config).prefix}embeddings.{name}.weight"] for name in _TABLES)
+    # Of one segment none is asked for, and an embedder reads no pairs.
+    told_apart = segments[0] if encoder(config).role == RERANKER and segments[0] > 1 else 0
+    check_tokenizer(parsed, words[0], _WHAT, told_apart)
     _check_length(config, parsed)
     check_texts(files, parsed)
     return {"parameters": parameters, "role": encoder(config).role}

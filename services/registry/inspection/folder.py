@@ -100,8 +100,11 @@ def require_floats(tensors: Mapping[str, Tensor]) -> None:
             raise Unfit(f"tensor {name[:200]} has dtype {tensor.dtype}")
 
 
-def check_tokenizer(parsed: Mapping[str, object], vocabulary: int, what: str) -> None:
-    """Check that a tokenizer is there, and that the model has a row for each of its tokens.  Raises Unfit."""
+def check_tokenizer(parsed: Mapping[str, object], vocabulary: int, what: str, segments: int = 0) -> None:
+    """Check that a tokenizer is there, and that the model has a row for each token and segment that it gives.
+
+    ``segments`` are how many the model tells apart; 0 where nobody asks the tokenizer for them.  Raises Unfit.
+    """
     tokenizer = parsed.get(TOKENIZER)
     if not isinstance(tokenizer, dict):
         raise Unfit(f"{what} needs {TOKENIZER}; AutoTokenizer.from_pretrained(…).save_pretrained writes it")
@@ -123,6 +126,22 @@ def check_tokenizer(parsed: Mapping[str, object], vocabulary: int, what: str) ->
         raise Unfit(f"{TOKENIZER}: a token has no number")
     if numbers and max(numbers) >= vocabulary:
         raise Unfit(f"{TOKENIZER}: it has a token {max(numbers)}, the model has {vocabulary} tokens")
+    _check_post_processor(tokenizer.get("post_processor"), vocabulary, segments)
+
+
+def _check_post_processor(content: object, vocabulary: int, segments: int) -> None:
+    """What it puts around a text has numbers of its own, which no reader holds to the vocabulary."""
+    pending: list[tuple[str, object]] = [("", content)]
+    while pending:
+        key, item = pending.pop()
+        if isinstance(item, dict):
+            pending.extend(item.items())
+        elif isinstance(item, list):
+            pending.extend((key, part) for part in item)
+        elif isinstance(item, int) and not isinstance(item, bool):
+            most = vocabulary if key != "type_id" else segments
+            if item < 0 or (most and item >= most):
+                raise Unfit(f"{TOKENIZER}: its post_processor gives {key or 'a number'} {item}, the model has {most}")
 
 
 def check_texts(files: Mapping[str, Path], parsed: Mapping[str, object]) -> None:

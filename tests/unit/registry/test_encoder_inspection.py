@@ -66,6 +66,19 @@ def tokens_up_to(number: int) -> bytes:
     return json.dumps(tokenizer).encode()
 
 
+def processed(architecture: str = "BertModel", **post_processor: Any) -> dict[str, bytes]:
+    files = EncoderFiles(architecture).files()
+    tokenizer = {**json.loads(files["tokenizer.json"]), "post_processor": post_processor}
+    return {**files, "tokenizer.json": json.dumps(tokenizer).encode()}
+
+
+def template(token: int = 2, segment: int = 0) -> dict[str, Any]:
+    """A post-processor that puts a token before a text and calls it of a segment."""
+    one = [{"SpecialToken": {"id": "[CLS]", "type_id": segment}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    known = {"[CLS]": {"id": "[CLS]", "ids": [token], "tokens": ["[CLS]"]}}
+    return {"type": "TemplateProcessing", "single": one, "pair": one, "special_tokens": known}
+
+
 ONES = np.ones((8,), np.float32)
 HUGE = struct.pack("<Q", 1 << 31) + b"{}" + bytes(64)
 HOSTILE: dict[str, tuple[dict[str, bytes], str]] = {
@@ -135,6 +148,10 @@ HOSTILE: dict[str, tuple[dict[str, bytes], str]] = {
     "no tokenizer": (without("tokenizer.json"), "an encoder needs tokenizer.json"),
     "a tokenizer of another kind": (with_json("tokenizer.json", {"model": {"type": "Code"}}), "none of BPE"),
     "a token beyond the model": ({**EncoderFiles().files(), "tokenizer.json": tokens_up_to(16)}, "has a token 16"),
+    "a token put before texts beyond the model": (processed(**template(token=16)), "gives ids 16"),
+    "an end beyond the model": (processed(type="BertProcessing", sep=["[SEP]", 99], cls=["[CLS]", 2]), "gives sep 99"),
+    "a token deep in a sequence": (processed(type="Sequence", processors=[template(token=-1)]), "gives ids -1"),
+    "a segment beyond the model": (processed(RERANKER, **template(segment=2)), "gives type_id 2"),
     "a vocabulary that is no text": ({**EncoderFiles().files(), "vocab.txt": b"\xff\xfe"}, "not UTF-8"),
     "a length beyond the positions": (with_json("sentence_bert_config.json", {"max_seq_length": 33}), "from 1 to 32"),
     "a length of none": (with_json("sentence_bert_config.json", {"max_seq_length": 0}), "from 1 to 32"),
@@ -160,6 +177,11 @@ def test_a_whole_encoder_is_taken_counted_and_told_what_it_makes(tmp_path: Path,
     counted = sum(value.size for value in made.weights().values())
     role = "RERANKER" if architecture.endswith("Classification") else "EMBEDDER"
     assert judged(tmp_path / "m", made.files()) == {"fit": True, "parameters": counted, "role": role}
+
+
+def test_segments_matter_only_to_who_tells_them_apart(tmp_path: Path) -> None:
+    assert judged(tmp_path / "embedder", processed(**template(segment=2)))["fit"]
+    assert judged(tmp_path / "reranker", processed(RERANKER, **template(segment=1)))["fit"]
 
 
 def test_an_embedder_may_come_without_the_layer_that_is_not_used(tmp_path: Path) -> None:
