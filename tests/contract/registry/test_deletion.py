@@ -8,6 +8,7 @@ from trivium.registry.v1 import model_pb2
 from trivium.registry.v1 import registry_pb2 as pb
 
 from tests.adapters import Adapter
+from tests.encoder_files import EncoderFiles
 from tests.stack import Stack, User, download, eventually, pages, refused
 
 
@@ -290,6 +291,16 @@ def test_a_retention_policy_takes_what_exceeds_it_and_nothing_that_is_needed(qui
     user.api.DeleteVersion(pb.DeleteVersionRequest(model="marker", version=marker))
     eventually(lambda: not _restorable(user, marker), "a sweep has passed")
     assert listed(user) == [9, 8, 5, 4, 3, 2, 1]
+
+
+def test_a_retention_policy_leaves_the_encoders_that_an_alias_serves_and_served(quick: Stack):
+    user, encoder = quick.newcomer(), {"kind": model_pb2.VERSION_KIND_ENCODER, "base_digest": ""}
+    versions = [user.publish("fares", EncoderFiles(seed=seed).files(), **encoder).version for seed in range(4)]
+    for version in versions[:2]:
+        user.point("fares", version)
+    policy = model_pb2.Retention(keep_last=1)
+    user.api.UpdateModel(pb.UpdateModelRequest(model="fares", retention=policy))
+    eventually(lambda: listed(user) == [4, 2, 1], "what exceeds the policy went")
 
 
 def _restorable(user: User, version: str) -> bool:
