@@ -4,9 +4,12 @@ Invariant: every row names its tenant; a version's text never changes; the chunk
 document are those of its serving version and no others.
 """
 
+from collections.abc import Sequence
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    ColumnElement,
     Connection,
     Double,
     Float,
@@ -19,6 +22,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     event,
+    func,
     update,
 )
 from sqlalchemy.dialects import postgresql
@@ -234,6 +238,14 @@ class ChunkRow(Base):
     first_page: Mapped[int] = mapped_column(Number, default=0, server_default="0")
     last_page: Mapped[int] = mapped_column(Number, default=0, server_default="0")
     text_digest: Mapped[bytes] = mapped_column(LargeBinary(32))
+
+
+def by_number(tenant: str, chunks: Sequence[int]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Chunks of a tenant by their numbers.
+
+    The function keeps the tenant's index out of it: for more than a few numbers SQLite would read all of the tenant's chunks.
+    """
+    return func.coalesce(ChunkRow.tenant, "") == tenant, ChunkRow.chunk.in_(chunks)
 
 
 class ReembeddingRow(Base):

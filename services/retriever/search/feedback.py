@@ -22,6 +22,8 @@ from services.retriever.text.tokens import Tokens
 _PASSAGES = 3
 _MOST_PASSAGES = 24
 _WORDS = 15
+# Chunks that may hold one of the words, counted once a word: what a second look costs grows with the collection no more.
+_MOST_HOLDERS = 10_000
 # So many of the first look's order stay first.
 _KEPT = 2
 # The passages' mean weighs as much as the question.
@@ -77,6 +79,18 @@ def telling_words(query: str, best: Sequence[Spoken], tokens: Tokens) -> tuple[s
                 form.setdefault(stem, word)
     best_first = sorted(share, key=lambda stem: (-share[stem], stem))
     return tuple(form[stem] for stem in best_first[:_WORDS])
+
+
+def affordable(words: Sequence[str], holders: Mapping[str, int]) -> tuple[str, ...]:
+    """Of the words those that the fewest chunks hold, which tell most, as far as ``_MOST_HOLDERS`` goes; in their order."""
+    kept: set[str] = set()
+    left = _MOST_HOLDERS
+    for word in sorted(words, key=lambda word: holders[word]):
+        left -= holders[word]
+        if left < 0:
+            break
+        kept.add(word)
+    return tuple(word for word in words if word in kept)
 
 
 def _stems(said: Sequence[str], tokens: Tokens) -> list[str]:

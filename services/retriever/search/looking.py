@@ -165,12 +165,15 @@ class Looking:
                 ]
             )
             if best:
-                wanted = arms.Wanted(
-                    await self.blocking(feedback.telling_words, query, best, self.tokens),
-                    feedback.widened_vector(vector, best),
-                    feedback.kept(order),
-                )
+                words = await self.blocking(self._words_of, query, best, where)
+                wanted = arms.Wanted(words, feedback.widened_vector(vector, best), feedback.kept(order))
                 await self.blocking(arms.look_again, index, it, wanted, where)
+
+    def _words_of(self, query: str, best: Sequence[Spoken], where: arms.Sought) -> tuple[str, ...]:
+        """What a second look takes of the passages, as far as it can be looked for quickly.  Blocks."""
+        words = feedback.telling_words(query, best, self.tokens)
+        counted = [self.index.frequencies(number, words).by_word for number in where.allowed]
+        return feedback.affordable(words, {word: sum(each[word] for each in counted) for word in words})
 
 
 def asked_of(rows: Sequence[CollectionRow]) -> dict[int, int]:

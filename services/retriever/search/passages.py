@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from services.retriever.index.index import Vector
 from services.retriever.search.question import Hit, Passage, Ranked
-from services.retriever.store import ChunkRow, CollectionRow, DocumentRow, VectorRow, VersionRow
+from services.retriever.store import ChunkRow, CollectionRow, DocumentRow, VectorRow, VersionRow, by_number
 
 _BATCH = 500
 
@@ -34,7 +34,7 @@ def materials(session: Session, tenant: str, chunks: Sequence[int]) -> dict[int,
     found = {}
     for first in range(0, len(chunks), _BATCH):
         columns = ChunkRow.chunk, ChunkRow.document_number, ChunkRow.version, ChunkRow.text, ChunkRow.context
-        query = select(*columns).where(ChunkRow.tenant == tenant, ChunkRow.chunk.in_(chunks[first : first + _BATCH]))
+        query = select(*columns).where(*by_number(tenant, chunks[first : first + _BATCH]))
         for chunk, number, version, text, context in session.execute(query):
             found[chunk] = Material(number, version, text, f"{context}\n{text}" if context else text)
     return found
@@ -45,7 +45,7 @@ def document_numbers(session: Session, tenant: str, chunks: Sequence[int]) -> di
     found: dict[int, int] = {}
     for first in range(0, len(chunks), _BATCH):
         columns = ChunkRow.chunk, ChunkRow.document_number
-        query = select(*columns).where(ChunkRow.tenant == tenant, ChunkRow.chunk.in_(chunks[first : first + _BATCH]))
+        query = select(*columns).where(*by_number(tenant, chunks[first : first + _BATCH]))
         found.update((chunk, number) for chunk, number in session.execute(query))
     return found
 
@@ -57,7 +57,7 @@ def documents(session: Session, tenant: str, chunks: Sequence[int]) -> dict[int,
         query = (
             select(ChunkRow.chunk, DocumentRow.document)
             .join(DocumentRow, DocumentRow.number == ChunkRow.document_number)
-            .where(ChunkRow.tenant == tenant, ChunkRow.chunk.in_(chunks[first : first + _BATCH]))
+            .where(*by_number(tenant, chunks[first : first + _BATCH]))
         )
         found.update((chunk, document) for chunk, document in session.execute(query))
     return found
@@ -76,7 +76,7 @@ def vectors(session: Session, tenant: str, chunks: Sequence[int]) -> dict[int, V
                 & (VectorRow.model_digest == CollectionRow.embedding_digest)
                 & (VectorRow.text_digest == ChunkRow.text_digest),
             )
-            .where(ChunkRow.tenant == tenant, ChunkRow.chunk.in_(chunks[first : first + _BATCH]))
+            .where(*by_number(tenant, chunks[first : first + _BATCH]))
         )
         for chunk, packed in session.execute(query):
             found[chunk] = np.frombuffer(packed, dtype="<f2").astype(np.float32)
@@ -140,7 +140,7 @@ def _rows(
             select(ChunkRow, DocumentRow.document, DocumentRow.title, CollectionRow.collection)
             .join(DocumentRow, DocumentRow.number == ChunkRow.document_number)
             .join(CollectionRow, CollectionRow.number == ChunkRow.collection_number)
-            .where(ChunkRow.tenant == tenant, ChunkRow.chunk.in_(chunks[first : first + _BATCH]), *tests)
+            .where(*by_number(tenant, chunks[first : first + _BATCH]), *tests)
         )
         for row, document, title, collection in session.execute(query):
             passage = Passage(collection, document, row.version, row.chunk, row.start, row.end)

@@ -21,7 +21,7 @@ from services.retriever.generation import Generator
 from services.retriever.ingestion.embeddings import Embeddings
 from services.retriever.search import filters
 from services.retriever.search.passages import vectors
-from services.retriever.store import ChunkRow, DocumentRow
+from services.retriever.store import ChunkRow, DocumentRow, by_number
 from services.retriever.summaries.building import MOST_STATEMENTS, Builder, Grown, Moved, Order
 from services.retriever.summaries.extracting import Focus, chosen
 from services.retriever.summaries.groves import Forest, forest
@@ -181,7 +181,7 @@ def _rows(session: Session, tenant: str, viewer: Viewer, chunks: Iterable[int]) 
         query = (
             select(ChunkRow, DocumentRow.document)
             .join(DocumentRow, DocumentRow.number == ChunkRow.document_number)
-            .where(ChunkRow.tenant == tenant, ChunkRow.chunk.in_(wanted[first : first + _BATCH]), readable(viewer))
+            .where(*by_number(tenant, wanted[first : first + _BATCH]), readable(viewer))
         )
         found.update((row.chunk, (row, document)) for row, document in session.execute(query))
     return found

@@ -59,6 +59,13 @@ def test_no_more_words_than_fifteen():
     assert len(feedback.telling_words("q", best, Tokens())) == 15
 
 
+def test_words_that_many_chunks_hold_are_left_out_where_all_would_take_long():
+    holders = {"ferry": 6_000, "tariff": 3_000, "mooring": 900, "the": 100_000}
+    assert feedback.affordable(("the", "ferry", "tariff", "mooring"), holders) == ("ferry", "tariff", "mooring")
+    assert feedback.affordable(("ferry", "tariff", "mooring"), holders | {"mooring": 1_001}) == ("tariff", "mooring")
+    assert feedback.affordable((), {}) == ()
+
+
 def test_the_vector_moves_towards_the_passages_and_keeps_its_length():
     vector, other = np.array([1.0, 0.0], np.float32), np.array([0.0, 1.0], np.float32)
     moved = feedback.widened_vector(vector, [Spoken(0.7, "", other)])
