@@ -221,7 +221,7 @@ class Reason(Enum):
     )
     EMBEDDING_MODEL_NOT_FOUND = Entry(
         Code.NOT_FOUND,
-        "No embedding model is named {name}; this embedder serves {known}.",
+        "No embedding model is named {name}{fate}; this embedder serves {known}.",
         "trivium.embedder.v1.EmbeddingModel",
     )
     EMBEDDING_QUEUE_FULL = Entry(
@@ -262,7 +262,8 @@ class Reason(Enum):
     EMBEDDING_MODEL_CHANGED = Entry(
         Code.FAILED_PRECONDITION,
         "The collection {name} holds vectors of the model {pinned}; the embedder now serves {serving}. Vectors of two "
-        "models cannot be compared: serve the first one again, or have the collection embedded anew by Reembed.",
+        "models cannot be compared: serve the first one again (one of your own that was deleted: `trivium models restore`), "
+        "or have the collection embedded anew by Reembed (`trivium docs reembed`).",
         "trivium.retriever.v1.Collection",
     )
     FILTER_INVALID = Entry(Code.INVALID_ARGUMENT, "The filter on {name} cannot be applied: {problem}.")

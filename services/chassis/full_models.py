@@ -54,7 +54,10 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class FullModel:
-    """A version of kind FULL; ``digest`` (``sha256:…``) is its folder's, which adapters on it name as their base."""
+    """A version that is a whole model's folder; ``digest`` (``sha256:…``) is that folder's.
+
+    Of kind FULL, then adapters on it name the digest as their base, or of kind ENCODER.
+    """
 
     version: str
     name: str
@@ -68,14 +71,14 @@ class FullModel:
         return sum(file.size_bytes for file in self.files)
 
     @classmethod
-    def of_manifest(cls, version: str, manifest: str) -> FullModel:
-        """Read a manifest (canonical JSON) whose digest is the version's id.  Raises WEIGHTS_REFUSED."""
+    def of_manifest(cls, version: str, manifest: str, kind: str = "FULL") -> FullModel:
+        """Read a manifest (canonical JSON) of a kind, whose digest is the version's id.  Raises WEIGHTS_REFUSED."""
         actual = f"sha256:{hashlib.sha256(manifest.encode()).hexdigest()}"
         if actual != version:
             raise _refused(f"the manifest has digest {actual}, not {version}")
         document = json.loads(manifest)
-        if document["kind"] != "FULL":
-            raise _refused(f"{version} is no full model")
+        if document["kind"] != kind:
+            raise _refused(f"{version} is of kind {document['kind']}, not {kind}")
         files = tuple(ModelFile(**file) for file in document["files"])
         if not all(_FILENAME.match(file.filename) and _SHA256.match(file.sha256) for file in files):
             raise _refused("a file's name or digest in the manifest is none")

@@ -8,6 +8,7 @@ from trivium.embedder.v1 import embedder_pb2_grpc
 from services.chassis.runtime import Runtime
 from services.chassis.server import Registration, run
 from services.embedder.config import EmbedderSettings
+from services.embedder.peers import RemoteRegistry
 from services.embedder.servicer import EmbedderServicer
 from services.embedder.serving import opened
 
@@ -16,11 +17,12 @@ from services.embedder.serving import opened
 async def build(runtime: Runtime) -> AsyncIterator[list[Registration]]:
     """The embedder's registrations, for as long as its models are in memory."""
     assert isinstance(runtime.settings, EmbedderSettings)
-    async with opened(runtime, runtime.settings) as verbs:
+    registry = RemoteRegistry(runtime) if runtime.settings.has_registry else None
+    async with opened(runtime, runtime.settings, registry) as verbs:
         yield [
             Registration(
                 add_to_server=embedder_pb2_grpc.add_EmbedderServiceServicer_to_server,
-                servicer=EmbedderServicer(verbs.embedder, verbs.reranker),
+                servicer=EmbedderServicer(verbs),
                 service="trivium.embedder.v1.EmbedderService",
             )
         ]

@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 
 import numpy as np
@@ -103,6 +103,11 @@ class Counters:
     padding: int = 0
     shared: int = 0
     dropped: int = 0
+
+    def add(self, other: "Counters") -> None:
+        """Count what another queue has done as well."""
+        for counted in fields(self):
+            setattr(self, counted.name, getattr(self, counted.name) + getattr(other, counted.name))
 
 
 Compute = Callable[[Batch], Awaitable[Sequence[Vector]]]

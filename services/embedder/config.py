@@ -82,6 +82,14 @@ class EmbedderSettings(ServiceSettings):
     queue_tokens: int = Field(default=1_000_000, ge=1)
     # Bytes on disk of vectors that were computed, so that they need not be again; the oldest used go first.  0 keeps none.
     cache_bytes: int = Field(default=1024**3, ge=0)
+    # Encoders and rerankers of tenants' own, out of the registry, that are in memory at once, over all tenants; 0 serves
+    # none.  Beyond, the longest unused goes of the tenant that has most, and where all are in use the next waits.  Without
+    # TRIVIUM_REGISTRY_ADDRESS in the environment there is no registry to have them from.
+    tenant_models: int = Field(default=8, ge=0)
+    # What their files may have together, in GiB; a model's memory is about that.
+    tenant_models_gib: float = Field(default=4.0, gt=0)
+    # How long the registry's word on one is believed: deleted there, it is served no longer than that.
+    tenant_models_believed_seconds: float = Field(default=5.0, gt=0, le=60)
     # Requests of one stream that are worked on at once, so that the engine never waits for the wire.
     stream_ahead: int = Field(default=4, ge=1)
 
@@ -92,6 +100,11 @@ class EmbedderSettings(ServiceSettings):
                 "OpenVINO computes on the processor here: leave the device at cpu, or take the engine torch"
             )
         return self
+
+    @property
+    def has_registry(self) -> bool:
+        """Whether the registry's address was set, rather than left at what it would be on one machine."""
+        return "registry_address" in self.model_fields_set
 
     def default_model(self) -> ModelSetting:
         """The model that an empty name means."""

@@ -30,6 +30,11 @@ class PairTokenizer:
         self._fast.no_padding()
         self._fast.no_truncation()
 
+    @property
+    def vocabulary(self) -> int:
+        """Every token's id is below this."""
+        return max(self._fast.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
     def pairs(self, query: str, passages: Sequence[str], limit: int) -> list[TokenIds]:
         """Each passage with the query, as ids and segments, special tokens included, never cut behind.  Blocks.
 

@@ -5,8 +5,10 @@ tokens is that of the whole text; nothing is shortened in silence.
 """
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
 from services.chassis.errors import Failure, Reason
 from services.embedder.batching import Batcher, Flow, Product, TokenIds, Vector
@@ -41,10 +43,14 @@ class Prefixes:
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """Who asks, and until when (on the monotonic clock; None is for ever)."""
+    """Who asks, and until when (on the monotonic clock; None is for ever).
+
+    ``tenant`` is empty for a service that acts for none: it has no models of its own.
+    """
 
     owner: str
     deadline: float | None = None
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +111,25 @@ class EncodingModel:
         return wanted
 
 
+class OwnEncoders(Protocol):
+    """The encoders that tenants have in the registry."""
+
+    def encoder(self, asking: Asking, name: str, known: Sequence[str]) -> AbstractAsyncContextManager[EncodingModel]:
+        """The asking tenant's encoder of this name or digest, in memory for as long as the block lasts.
+
+        Raises EMBEDDING_MODEL_NOT_FOUND, which names those ``known`` beside, and whatever keeps it from being had.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Embedder:
-    """The encoders, and before them what was computed already."""
+    """The encoders, and before them what was computed already; beyond the deployment's the asking tenant's own."""
 
     encoders: Shelf[EncodingModel]
     cache: VectorCache
     blocking: Blocking
     stream_ahead: int
+    own: OwnEncoders | None = None
 
     async def embed(self, asking: Asking, wanted: Wanted, *, patient: bool = False) -> Embedded:
         """Vectors of the texts.
@@ -120,7 +137,10 @@ class Embedder:
         Raises EMBEDDING_MODEL_NOT_FOUND, MODEL_SOURCE_INVALID, TEXT_EMPTY, FIELD_INVALID
         (dimensions), and EMBEDDING_QUEUE_FULL unless patient.
         """
-        model = await self.encoders.require(wanted.model)
+        async with chosen(self.encoders, self.own, asking, wanted.model) as model:
+            return await self._embedded(model, asking, wanted, patient)
+
+    async def _embedded(self, model: EncodingModel, asking: Asking, wanted: Wanted, patient: bool) -> Embedded:
         dimensions = model.dimensions(wanted.dimensions)
         require_words(wanted.texts)
         prefix = model.prefixes.of(wanted.use)
@@ -163,10 +183,28 @@ class Embedder:
 
         return in_order(requests, answer, self.stream_ahead)
 
-    async def count(self, model: str, texts: Sequence[str]) -> Counted:
+    async def count(self, asking: Asking, model: str, texts: Sequence[str]) -> Counted:
         """Tokens of each text, special tokens included.  Raises EMBEDDING_MODEL_NOT_FOUND, MODEL_SOURCE_INVALID."""
-        named = await self.encoders.require(model)
-        return Counted(named.facts, tuple(map(len, await self.blocking(named.tokenizer.ids, texts))))
+        async with chosen(self.encoders, self.own, asking, model) as named:
+            return Counted(named.facts, tuple(map(len, await self.blocking(named.tokenizer.ids, texts))))
+
+
+@asynccontextmanager
+async def chosen(
+    encoders: Shelf[EncodingModel], own: OwnEncoders | None, asking: Asking, model: str, others: Sequence[str] = ()
+) -> AsyncIterator[EncodingModel]:
+    """The encoder that a name means to whoever asks: the deployment's first, so that no tenant takes a name away.
+
+    Raises EMBEDDING_MODEL_NOT_FOUND, which names ``others`` beside the encoders, and MODEL_SOURCE_INVALID.
+    """
+    place = await encoders.named(model)
+    if place is not None:
+        yield await place.ready()
+    elif own is not None:
+        async with own.encoder(asking, model, [*encoders.names(), *others]) as found:
+            yield found
+    else:
+        yield await encoders.require(model, others)
 
 
 def require_words(texts: Sequence[str]) -> None:

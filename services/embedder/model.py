@@ -66,6 +66,11 @@ class FastTokenizer:
         self._fast.no_padding()
         self._fast.no_truncation()
 
+    @property
+    def vocabulary(self) -> int:
+        """Every token's id is below this."""
+        return max(self._fast.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
     def ids(self, texts: Sequence[str]) -> list[TokenIds]:
         """As the Protocol says."""
         return [tuple(encoding.ids) for encoding in self._fast.encode_batch_fast(list(texts))]

@@ -40,6 +40,10 @@ class Trial:
         return self.cosine >= _LEAST_COSINE and self.gain >= _LEAST_GAIN
 
 
+# Runs the exact encoder and the fast one on one sample.
+Compare = Callable[[Encoder, Encoder], Trial]
+
+
 def processor_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Whether the processor computes in bfloat16 natively."""
     if not cpuinfo.is_file():
@@ -50,15 +54,20 @@ def processor_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return False
 
 
-def choose(wanted: Precision, load: Loader, has_bfloat16: bool) -> tuple[Encoder, Trial | None]:
-    """The encoder to serve with, and what its trial found if there was one.  Blocks for seconds."""
+def choose(
+    wanted: Precision, load: Loader, has_bfloat16: bool, beside: Compare | None = None
+) -> tuple[Encoder, Trial | None]:
+    """The encoder to serve with, and what its trial found if there was one.  Blocks for seconds.
+
+    ``beside`` runs the two beside each other where that is not to be done here and now.
+    """
     if wanted is Precision.BFLOAT16:
         return load("bfloat16"), None
     exact = load("float32")
     if wanted is Precision.FLOAT32 or not has_bfloat16:
         return exact, None
     fast = load("bfloat16")
-    trial = compare(exact, fast)
+    trial = (beside or compare)(exact, fast)
     return (fast if trial.passed else exact), trial
 
 

@@ -22,6 +22,7 @@ from services.embedder.model import Encoder, ordinary_ids
 
 BUDGETS = (512, 1024, 2048, 4096, 8192)
 _SECONDS = 2.0
+_MOST = 1000
 # Passages of a retriever are about this long.
 _LENGTH = 128
 # A larger batch is taken only where it is faster by so much: smaller ones keep questions waiting less.
@@ -61,11 +62,12 @@ def recall(path: Path, on: str) -> Finding | None:
 
 
 def remember(path: Path, on: str, finding: Finding) -> None:
-    """Remember a finding for later starts, if the disk lets us."""
-    findings = {**_read(path), on: asdict(finding)}
+    """Remember a finding for later starts, if the disk lets us; of very many the oldest is forgotten."""
+    found = {**_read(path), on: asdict(finding)}
+    findings = dict(list(found.items())[-_MOST:])
     with suppress(OSError, Failure):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(findings, indent=1, sort_keys=True).encode())
+        write_atomically(path, json.dumps(findings, indent=1).encode())
 
 
 def _read(path: Path) -> Mapping[str, object]:

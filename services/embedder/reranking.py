@@ -1,12 +1,14 @@
 """Passages to an order, by how well they answer a query.
 
 By default late interaction over the encoder's own token vectors, which needs no second
-model; a cross-encoder of the settings where the request names one.  Invariant: what is
-cut at a model's limit is reported, passage by passage.
+model; a cross-encoder, of the settings or of the asking tenant's own, where the request
+names one.  Invariant: what is cut at a model's limit is reported, passage by passage.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -35,13 +37,26 @@ class PairModel:
     batcher: Batcher
 
 
+class OwnRankers(Protocol):
+    """The cross-encoders, and the encoders, that tenants have in the registry."""
+
+    def ranker(
+        self, asking: Asking, name: str, known: Sequence[str]
+    ) -> AbstractAsyncContextManager[EncodingModel | PairModel]:
+        """The asking tenant's model of this name or digest, in memory for as long as the block lasts.
+
+        Raises EMBEDDING_MODEL_NOT_FOUND, which names those ``known`` beside, and whatever keeps it from being had.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Reranker:
-    """The encoders, of which the default ranks when none is named, and the cross-encoders."""
+    """The encoders, of which the default ranks when none is named, and the cross-encoders; then the tenant's own."""
 
     encoders: Shelf[EncodingModel]
     pairs: Shelf[PairModel]
     blocking: Blocking
+    own: OwnRankers | None = None
 
     async def rank(self, asking: Asking, model: str, query: str, passages: Sequence[str]) -> Ranked:
         """Scores of the passages; in [-1, 1] by late interaction, in [0, 1] by a cross-encoder.
@@ -50,11 +65,20 @@ class Reranker:
         """
         require_words([query])
         require_words(passages)
-        place = await self.pairs.named(model) if model else None
-        if place is not None:
-            return await self._by_pairs(await place.ready(), asking, query, passages)
-        encoder = await self.encoders.require(model, self.pairs.names())
-        return await self._by_tokens(encoder, asking, query, passages)
+        pairs = await self.pairs.named(model) if model else None
+        if pairs is not None:
+            return await self._by_pairs(await pairs.ready(), asking, query, passages)
+        encoder = await self.encoders.named(model)
+        if encoder is not None:
+            return await self._by_tokens(await encoder.ready(), asking, query, passages)
+        if self.own is None:
+            return await self._by_tokens(
+                await self.encoders.require(model, self.pairs.names()), asking, query, passages
+            )
+        async with self.own.ranker(asking, model, [*self.encoders.names(), *self.pairs.names()]) as own:
+            if isinstance(own, PairModel):
+                return await self._by_pairs(own, asking, query, passages)
+            return await self._by_tokens(own, asking, query, passages)
 
     async def _by_tokens(self, model: EncodingModel, asking: Asking, query: str, passages: Sequence[str]) -> Ranked:
         """ColBERT's MaxSim (Khattab and Zaharia, 2020).

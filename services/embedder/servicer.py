@@ -9,16 +9,17 @@ from trivium.embedder.v1 import embedder_pb2_grpc
 
 from services.chassis.context import current
 from services.embedder import wire
-from services.embedder.embedding import Embedder, Wanted
-from services.embedder.reranking import Reranker
+from services.embedder.embedding import Wanted
+from services.embedder.serving import Verbs
 
 
 class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
     """Serves ``trivium.embedder.v1``."""
 
-    def __init__(self, embedder: Embedder, reranker: Reranker) -> None:
-        self._embedder = embedder
-        self._reranker = reranker
+    def __init__(self, verbs: Verbs) -> None:
+        self._embedder = verbs.embedder
+        self._reranker = verbs.reranker
+        self._models = verbs.models
 
     async def Embed(self, request: pb.EmbedRequest, context: object) -> pb.EmbedResponse:
         embedded = await self._embedder.embed(wire.asking(current()), wire.to_wanted(request))
@@ -38,7 +39,7 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
             yield pb.EmbedStreamResponse(response=wire.from_embedded(embedded, dtypes.popleft()))
 
     async def CountTokens(self, request: pb.CountTokensRequest, context: object) -> pb.CountTokensResponse:
-        counted = await self._embedder.count(request.model, request.texts)
+        counted = await self._embedder.count(wire.asking(current()), request.model, request.texts)
         return pb.CountTokensResponse(token_counts=counted.token_counts, model_digest=counted.facts.digest)
 
     async def Rerank(self, request: pb.RerankRequest, context: object) -> pb.RerankResponse:
@@ -49,4 +50,10 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
     async def ListEmbeddingModels(
         self, request: pb.ListEmbeddingModelsRequest, context: object
     ) -> pb.ListEmbeddingModelsResponse:
-        return wire.from_shelves(self._reranker.encoders, self._reranker.pairs)
+        asking = None if request.deployment_only else wire.asking(current())
+        return wire.from_models(await self._models.listed(asking))
+
+    async def GetEmbeddingModel(
+        self, request: pb.GetEmbeddingModelRequest, context: object
+    ) -> pb.GetEmbeddingModelResponse:
+        return wire.from_meant(await self._models.meant(wire.asking(current()), request.model))

@@ -7,29 +7,35 @@ NOT_SERVING from a batch that failed until one that succeeds.
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.chassis import resources
+from services.chassis import models, resources
 from services.chassis.errors import Failure
 from services.chassis.executor import Executor
 from services.chassis.files import write_atomically
+from services.chassis.full_models import FullModels
 from services.chassis.runtime import Runtime
-from services.embedder.batching import Batcher
+from services.embedder.batching import Counters
 from services.embedder.cache import VectorCache
 from services.embedder.cache_file import VectorFile
 from services.embedder.config import EmbedderSettings
 from services.embedder.embedding import Embedder
+from services.embedder.listing import Models
 from services.embedder.loading import Workshop
+from services.embedder.own_loading import OwnLoading, describe
+from services.embedder.own_models import NoOwnModels, OwnModels, Room
+from services.embedder.own_versions import OwnVersions, Registry
 from services.embedder.reranking import Reranker
 from services.embedder.shelf import Shelf
 
 # As many calls as a service takes at once, each with a few requests of a stream.
 _CACHE_WAITING = 4096
 _SECRET_BYTES = 32
+_GIB = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +44,15 @@ class Verbs:
 
     embedder: Embedder
     reranker: Reranker
+    models: Models
 
 
 @asynccontextmanager
-async def opened(runtime: Runtime, settings: EmbedderSettings) -> AsyncIterator[Verbs]:
-    """The default model behind its queue, the others on call.  Raises MODEL_SOURCE_INVALID, EMBEDDING_ENGINE_MISSING."""
+async def opened(runtime: Runtime, settings: EmbedderSettings, registry: Registry | None) -> AsyncIterator[Verbs]:
+    """The default model behind its queue, the others on call, and tenants' own out of the registry if there is one.
+
+    Raises MODEL_SOURCE_INVALID, EMBEDDING_ENGINE_MISSING.
+    """
     share = resources.shares()[resources.Role.EMBEDDER]
     # Read by OpenMP when torch is imported, which nobody has done yet.
     os.environ.update(share.environment())
@@ -55,14 +65,40 @@ async def opened(runtime: Runtime, settings: EmbedderSettings) -> AsyncIterator[
         encoders = Shelf((default, *(workshop.encoder_place(each, others) for each in settings.models)))
         pairs = Shelf(tuple(workshop.pairs_place(each, others) for each in settings.rerankers))
         runtime.spawn(_describe(encoders, pairs), "describe models")
-        _publish(runtime, workshop.batchers)
-        async with _opened_cache(runtime, settings) as cache:
+        _publish(runtime, workshop)
+        async with _opened_cache(runtime, settings) as cache, _own_models(workshop, registry) as own:
             yield Verbs(
-                Embedder(encoders, cache, runtime.blocking, settings.stream_ahead),
-                Reranker(encoders, pairs, runtime.blocking),
+                Embedder(encoders, cache, runtime.blocking, settings.stream_ahead, own),
+                Reranker(encoders, pairs, runtime.blocking, own),
+                Models(encoders, pairs, own),
             )
     finally:
         await asyncio.to_thread(engine.close)
+
+
+@asynccontextmanager
+async def _own_models(workshop: Workshop, registry: Registry | None) -> AsyncIterator[OwnModels | NoOwnModels]:
+    """The models of tenants' own."""
+    runtime, settings = workshop.runtime, workshop.settings
+    if registry is None or not settings.tenant_models:
+        variable = "REGISTRY_ADDRESS" if registry is None else "EMBEDDER_TENANT_MODELS"
+        yield NoOwnModels(f"and tenants' own are not served here, by TRIVIUM_{variable}")
+        return
+    found = models.ModelSettings()
+    cache = FullModels(found.models_dir, max_bytes=found.model_cache_bytes)
+    loader = Executor(1, name="embedder-loader")
+    loading = OwnLoading(workshop, registry, cache, loader, _complain_of_batches(runtime))
+    monotonic = runtime.clock.monotonic
+    versions = OwnVersions(registry, describe, settings.tenant_models_believed_seconds, monotonic)
+    room = Room(settings.tenant_models, int(settings.tenant_models_gib * _GIB))
+    own = OwnModels(versions, loading.load, room, monotonic)
+    _show(runtime, {"tenant_models": ("Models of tenants' own in memory.", own.held)})
+    try:
+        yield own
+    finally:
+        await own.close()
+        # Before the engine is, which what is being loaded may wait for.
+        await asyncio.to_thread(loader.close)
 
 
 async def _describe(*shelves: Shelf[Any]) -> None:
@@ -138,21 +174,24 @@ def _complain_of_batches(runtime: Runtime) -> Callable[[BaseException | None], N
     return report
 
 
-def _publish(runtime: Runtime, batchers: Sequence[Batcher]) -> None:
-    """Show the queues' counters to whoever scrapes, over all models."""
+def _publish(runtime: Runtime, workshop: Workshop) -> None:
+    """Show the queues' counters to whoever scrapes, over all models, also those that are no longer in memory."""
 
-    def total(count: Callable[[Batcher], int]) -> Callable[[], int]:
-        return lambda: sum(map(count, batchers))
+    def waiting() -> int:
+        return sum(batcher.waiting_tokens for batcher in workshop.batchers)
+
+    def total(count: Callable[[Counters], int]) -> Callable[[], int]:
+        return lambda: count(workshop.closed) + sum(count(batcher.counters) for batcher in workshop.batchers)
 
     _show(
         runtime,
         {
-            "waiting_tokens": ("Padded tokens in the queues.", total(lambda it: it.waiting_tokens)),
-            "batches": ("Batches computed.", total(lambda it: it.counters.batches)),
-            "tokens": ("Tokens computed, without padding.", total(lambda it: it.counters.tokens)),
-            "padding_tokens": ("Padding computed.", total(lambda it: it.counters.padding)),
-            "shared_texts": ("Texts answered by a twin's vector.", total(lambda it: it.counters.shared)),
-            "dropped_texts": ("Texts whose caller had gone.", total(lambda it: it.counters.dropped)),
+            "waiting_tokens": ("Padded tokens in the queues.", waiting),
+            "batches": ("Batches computed.", total(lambda it: it.batches)),
+            "tokens": ("Tokens computed, without padding.", total(lambda it: it.tokens)),
+            "padding_tokens": ("Padding computed.", total(lambda it: it.padding)),
+            "shared_texts": ("Texts answered by a twin's vector.", total(lambda it: it.shared)),
+            "dropped_texts": ("Texts whose caller had gone.", total(lambda it: it.dropped)),
         },
     )
 

@@ -90,13 +90,18 @@ class Shelf(Generic[Loaded]):
         """
         place = await self.named(model)
         if place is None:
-            known = ", ".join([*self.names(), *others])
-            raise Failure(Reason.EMBEDDING_MODEL_NOT_FOUND, name=model, known=known, field="model")
+            raise unknown(model, [*self.names(), *others])
         return await place.ready()
 
     def names(self) -> list[str]:
         """What the models are called."""
         return [place.facts.name if place.facts else place.called for place in self.places]
+
+
+def unknown(model: str, known: Sequence[str], fate: str = "") -> Failure:
+    """What is said of a name that means nothing here; ``fate`` goes on after it and tells what became of it."""
+    listed = ", ".join(known)
+    return Failure(Reason.EMBEDDING_MODEL_NOT_FOUND, name=model, fate=fate, known=listed, field="model")
 
 
 async def _tried(place: Place[Loaded]) -> None:

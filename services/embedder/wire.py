@@ -10,8 +10,12 @@ from services.chassis.context import RequestContext
 from services.chassis.errors import Failure, Reason
 from services.embedder.batching import Vector
 from services.embedder.embedding import Asking, Embedded, EncodingModel, Use, Wanted
+from services.embedder.listing import Catalogue
+from services.embedder.model import EncoderFacts
+from services.embedder.own_models import Listed
+from services.embedder.own_versions import Role, Unfit
 from services.embedder.reranking import PairModel, Ranked
-from services.embedder.shelf import Place, Shelf
+from services.embedder.shelf import Place
 
 _ELEMENTS: dict[tensor_pb2.Dtype.ValueType, tuple[tensor_pb2.Dtype.ValueType, "np.dtype[Any]"]] = {
     tensor_pb2.DTYPE_UNSPECIFIED: (tensor_pb2.DTYPE_FLOAT32, np.dtype("<f4")),
@@ -24,7 +28,7 @@ _GREATEST_INT8 = 127
 
 def asking(request: RequestContext) -> Asking:
     """Who asks.  A service without a tenant is a tenant of its own here."""
-    return Asking(request.tenant_id or request.principal_id, request.deadline_seconds)
+    return Asking(request.tenant_id or request.principal_id, request.deadline_seconds, request.tenant_id)
 
 
 def to_wanted(request: pb.EmbedRequest) -> Wanted:
@@ -68,19 +72,51 @@ def from_ranked(ranked: Ranked) -> pb.RerankResponse:
     return pb.RerankResponse(scores=ranked.scores, truncated=ranked.truncated, model_digest=ranked.facts.digest)
 
 
-def from_shelves(encoders: Shelf[EncodingModel], pairs: Shelf[PairModel]) -> pb.ListEmbeddingModelsResponse:
+def from_models(catalogue: Catalogue) -> pb.ListEmbeddingModelsResponse:
     """All models, the default first."""
+    own = [*map(from_own, catalogue.own)]
     return pb.ListEmbeddingModelsResponse(
-        models=[from_encoder(place) for place in encoders.places],
-        rerankers=[from_pairs(place) for place in pairs.places],
+        models=[*map(from_encoder, catalogue.encoders), *(it for it in own if isinstance(it, pb.EmbeddingModel))],
+        rerankers=[*map(from_pairs, catalogue.pairs), *(it for it in own if isinstance(it, pb.RerankingModel))],
+        own_problem=catalogue.problem,
     )
+
+
+def from_meant(catalogue: Catalogue) -> pb.GetEmbeddingModelResponse:
+    """The one model that is in a catalogue."""
+    found: pb.EmbeddingModel | pb.RerankingModel
+    found, *_ = [
+        *map(from_encoder, catalogue.encoders),
+        *map(from_pairs, catalogue.pairs),
+        *map(from_own, catalogue.own),
+    ]
+    if isinstance(found, pb.RerankingModel):
+        return pb.GetEmbeddingModelResponse(reranker=found)
+    return pb.GetEmbeddingModelResponse(model=found)
+
+
+def from_own(listed: Listed) -> pb.EmbeddingModel | pb.RerankingModel:
+    """A model of the tenant's own; one that cannot be served is shown as an embedding model."""
+    own = listed.version
+    if isinstance(own, Unfit):
+        return pb.EmbeddingModel(
+            model=own.name, digest=own.files.digest, version=own.files.version, problem=own.problem
+        )
+    facts = listed.loaded.facts if listed.loaded is not None else own.facts
+    shown = pairs_of(facts) if own.role is Role.RERANKER else encoder_of(facts)
+    shown.model, shown.version, shown.loaded = own.facts.name, own.files.version, listed.loaded is not None
+    return shown
 
 
 def from_encoder(place: Place[EncodingModel]) -> pb.EmbeddingModel:
     """An encoder, as far as it is known."""
-    facts = place.facts
-    if facts is None:
-        return pb.EmbeddingModel(model=place.called, problem=_problem(place))
+    shown = encoder_of(place.facts) if place.facts is not None else pb.EmbeddingModel(model=place.called)
+    shown.loaded, shown.problem = place.loaded is not None, _problem(place)
+    return shown
+
+
+def encoder_of(facts: EncoderFacts) -> pb.EmbeddingModel:
+    """What is to be known of an encoder."""
     return pb.EmbeddingModel(
         model=facts.name,
         digest=facts.digest,
@@ -88,23 +124,20 @@ def from_encoder(place: Place[EncodingModel]) -> pb.EmbeddingModel:
         max_tokens=facts.max_tokens,
         compute_dtype=facts.compute_dtype,
         normalised=facts.normalised,
-        loaded=place.loaded is not None,
-        problem=_problem(place),
     )
 
 
 def from_pairs(place: Place[PairModel]) -> pb.RerankingModel:
     """A cross-encoder, as far as it is known."""
-    facts = place.facts
-    if facts is None:
-        return pb.RerankingModel(model=place.called, problem=_problem(place))
+    shown = pairs_of(place.facts) if place.facts is not None else pb.RerankingModel(model=place.called)
+    shown.loaded, shown.problem = place.loaded is not None, _problem(place)
+    return shown
+
+
+def pairs_of(facts: EncoderFacts) -> pb.RerankingModel:
+    """What is to be known of a cross-encoder."""
     return pb.RerankingModel(
-        model=facts.name,
-        digest=facts.digest,
-        max_tokens=facts.max_tokens,
-        compute_dtype=facts.compute_dtype,
-        loaded=place.loaded is not None,
-        problem=_problem(place),
+        model=facts.name, digest=facts.digest, max_tokens=facts.max_tokens, compute_dtype=facts.compute_dtype
     )
 
 

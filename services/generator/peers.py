@@ -6,17 +6,17 @@ asks under the caller's own identity; ``RemoteRegistry`` under the service's.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import grpc
 from trivium.registry.v1 import model_pb2, registry_pb2, registry_pb2_grpc
 
 from services.chassis.context import current
-from services.chassis.errors import Code, Failure, Reason
+from services.chassis.errors import Failure, Reason
+from services.chassis.peer_answers import answers
 from services.chassis.runtime import Runtime
-from services.chassis.status import PeerFailure, from_rpc_error
 from services.chassis.streams import Chunk
 from services.generator.adapter_files import VersionFacts
 from services.generator.aliases import AliasSeen, Change
@@ -29,28 +29,6 @@ _WORDS = {
     Word.FAILED: model_pb2.READINESS_STATE_FAILED,
 }
 _PAGE = 1000
-
-
-@contextmanager
-def _answers() -> Iterator[None]:
-    """Turn what the registry refuses with, inside the block, into a Failure."""
-    try:
-        yield
-    except grpc.aio.AioRpcError as error:
-        raise _failure(from_rpc_error(error)) from error
-
-
-def _failure(peer: PeerFailure) -> Failure:
-    reason = Reason.__members__.get(peer.reason)
-    if reason is not None and reason.value.code not in (Code.UNAUTHENTICATED, Code.INTERNAL):
-        hidden = {"field", "reason", "correlation_id", "retry_after_seconds", "violations"}
-        variables: dict[str, Any] = {name: value for name, value in peer.variables.items() if name not in hidden}
-        return Failure(reason, retry_after_seconds=peer.retry_after_seconds, **variables)
-    if peer.code is Code.DEADLINE_EXCEEDED:
-        return Failure(Reason.DEADLINE_EXCEEDED)
-    if peer.code is Code.CANCELLED:
-        return Failure(Reason.CALL_CANCELLED)
-    return Failure(Reason.PEER_UNAVAILABLE, retry_after_seconds=1.0, service="registry")
 
 
 class RegistryVersions:
@@ -77,7 +55,7 @@ class RegistryVersions:
     async def full_model(self, name: str) -> str:
         """The version of the caller's tenant that ``base:NAME`` means; empty when there is none."""
         try:
-            with _answers():
+            with answers("registry"):
                 answer = await self._stub.ResolveModel(registry_pb2.ResolveModelRequest(name=f"base:{name}"))
         except Failure as failure:
             if failure.reason in (Reason.MODEL_NOT_FOUND, Reason.VERSION_NOT_FOUND, Reason.FIELD_INVALID):
@@ -103,7 +81,7 @@ class RemoteRegistry:
     async def download(self, sha256: str, offset: int) -> AsyncIterator[Chunk]:
         """A file's bytes from an offset, whole chunks as they come."""
         request = registry_pb2.DownloadBlobRequest(sha256=sha256, offset_bytes=offset)
-        with _answers():
+        with answers("registry"):
             async for response in self._stub.DownloadBlob(request):
                 yield response.chunk
 
@@ -116,7 +94,7 @@ class RemoteRegistry:
         seen: list[AliasSeen] = []
         request = registry_pb2.ListAliasesRequest(page_size=_PAGE)
         while True:
-            with _answers():
+            with answers("registry"):
                 page = await self._stub.ListAliases(request)
             seen += [_alias(alias, "") for alias in page.aliases if _ours(alias)]
             if not page.next_page_token:
@@ -125,7 +103,7 @@ class RemoteRegistry:
 
     async def changes(self, after: int) -> AsyncIterator[Change]:
         """The registry's stream of changes, in its order."""
-        with _answers():
+        with answers("registry"):
             async for response in self._stub.Watch(registry_pb2.WatchRequest(after_sequence=after)):
                 event = response.event
                 told = event.HasField("alias") and _ours(event.alias)
@@ -147,12 +125,12 @@ class RemoteRegistry:
             state=_WORDS[word],
             reason=reason[:2000],
         )
-        with _answers():
+        with answers("registry"):
             await self._stub.ReportReadiness(request)
 
 
 async def _version(stub: Any, version: str) -> VersionFacts:
-    with _answers():
+    with answers("registry"):
         answer = await stub.GetVersion(registry_pb2.GetVersionRequest(version=version))
     return VersionFacts(answer.version.version, answer.version.manifest, answer.version.base_version)
 

@@ -4,8 +4,10 @@ Invariant: what leaves this module is a domain value or a Failure; a peer that c
 reached is named.
 """
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from typing import TypeVar
 
 import grpc
 from trivium.common.v1 import tensor_pb2
@@ -16,6 +18,8 @@ from services.chassis.context import current_or_none
 from services.chassis.errors import Code, Failure, Reason
 from services.chassis.status import from_rpc_error
 from services.retriever.ingestion.embeddings import EncoderFacts, Vectors
+
+T = TypeVar("T")
 
 _EMBEDDER = "embedder"
 _RETRY_SECONDS = 1.0
@@ -34,7 +38,8 @@ class RemoteEmbeddings:
         self._channel = channel
         self._stub: embedder_pb2_grpc.EmbedderServiceAsyncStub = embedder_pb2_grpc.EmbedderServiceStub(channel)
         self._digest = digest
-        # Of models by digest, as they were listed last; the same for every model of this embedder.
+        # What to call the model with a digest: by its name where the deployment listed it last, else by the digest, which
+        # means something to the tenant that has such a model of its own.  The same for every model of this embedder.
         self._names: dict[str, str] = {} if names is None else names
 
     def of(self, digest: str) -> "RemoteEmbeddings":
@@ -43,51 +48,79 @@ class RemoteEmbeddings:
 
     async def find(self, model: str) -> EncoderFacts:
         """As the Protocol says."""
-        models = await self._models()
-        for found in models:
-            if model in (found.name, found.digest):
-                return found
-        known = ", ".join(found.name for found in models)
-        raise Failure(Reason.EMBEDDING_MODEL_NOT_FOUND, name=model, known=known, field="model")
+        with failures(_EMBEDDER):
+            answer = await self._stub.GetEmbeddingModel(pb.GetEmbeddingModelRequest(model=model))
+        if answer.WhichOneof("kind") != "model":
+            problem = f"{answer.reranker.model} is a reranker; a collection is embedded by an embedding model"
+            raise Failure(Reason.FIELD_INVALID, field="model", problem=problem)
+        return _facts(answer.model)
 
     async def facts(self) -> EncoderFacts:
         """As the Protocol says."""
-        models = await self._models()
-        return next((found for found in models if found.digest == self._digest), models[0])
+        models = await self._deployed()
+        for found in models:
+            if found.digest == self._digest:
+                return found
+        try:
+            return await self.find(self._digest) if self._digest else models[0]
+        except Failure as failure:
+            if failure.reason is not Reason.EMBEDDING_MODEL_NOT_FOUND:
+                raise
+            return models[0]
 
-    async def _models(self) -> list[EncoderFacts]:
-        """The models, the default first; never none."""
+    async def _deployed(self) -> list[EncoderFacts]:
+        """The deployment's models, the default first; never none."""
         with failures(_EMBEDDER):
-            answer = await self._stub.ListEmbeddingModels(pb.ListEmbeddingModelsRequest())
+            answer = await self._stub.ListEmbeddingModels(pb.ListEmbeddingModelsRequest(deployment_only=True))
         if not answer.models:
             raise _away(_EMBEDDER)
-        models = [EncoderFacts(it.digest, it.dimensions, it.max_tokens, it.model) for it in answer.models]
+        models = [_facts(it) for it in answer.models]
         self._names.clear()
         # The default needs no name, and under none it answers whichever it is.
         self._names.update({it.digest: it.name for it in models[1:]} | {models[0].digest: ""})
         return models
 
-    async def _name(self) -> str:
-        """What to call the model that is asked for."""
+    async def _by_name(self, ask: Callable[[str], Awaitable[T]]) -> T:
+        """What the model says when it is asked by its name; where there is none of this digest, the default says it."""
         if self._digest and self._digest not in self._names:
-            await self._models()
-        return self._names.get(self._digest, "")
+            await self._deployed()
+            self._names.setdefault(self._digest, self._digest)
+        name = self._names.get(self._digest, "")
+        try:
+            with failures(_EMBEDDER):
+                return await ask(name)
+        except Failure as failure:
+            if failure.reason is not Reason.EMBEDDING_MODEL_NOT_FOUND or not name:
+                raise
+        # It was never the deployment's, or is no longer, and the tenant has none.
+        if name != self._digest:
+            self._names.pop(self._digest, None)
+        with failures(_EMBEDDER):
+            return await ask("")
 
     async def count(self, texts: Sequence[str]) -> list[int]:
         """As the Protocol says."""
         counts: list[int] = []
-        name = await self._name()
         for batch in _batches(texts, _MOST_COUNTED):
             # The empty text is the special tokens alone.
-            with failures(_EMBEDDER):
-                answer = await self._stub.CountTokens(pb.CountTokensRequest(model=name, texts=["", *batch]))
-            special, *whole = answer.token_counts
+            special, *whole = (await self._by_name(partial(self._counted, ["", *batch]))).token_counts
             counts += [max(0, tokens - special) for tokens in whole]
         return counts
 
+    async def _counted(self, texts: Sequence[str], name: str) -> pb.CountTokensResponse:
+        return await self._stub.CountTokens(pb.CountTokensRequest(model=name, texts=texts))
+
     async def documents(self, texts: Sequence[str]) -> Vectors:
         """As the Protocol says."""
-        name = await self._name()
+        vectors, digests = await self._by_name(partial(self._streamed, texts))
+        if len(digests) != 1 or len(vectors) != len(texts):
+            # It went away, or came back with another model, between two batches: the next try sees one of them.
+            self._names.clear()
+            raise _away(_EMBEDDER)
+        return Vectors(digests.pop(), tuple(vectors))
+
+    async def _streamed(self, texts: Sequence[str], name: str) -> tuple[list[bytes], set[str]]:
+        """The rows of the texts, and the models that computed them."""
 
         async def requests() -> AsyncIterator[pb.EmbedStreamRequest]:
             for batch in _batches(texts, _MOST_EMBEDDED):
@@ -95,32 +128,33 @@ class RemoteEmbeddings:
 
         digests: set[str] = set()
         packed: list[bytes] = []
-        with failures(_EMBEDDER):
-            # The stream, unlike the single call, waits its turn in a full queue.
-            async for answer in self._stub.EmbedStream(requests()):
-                digests.add(answer.response.model_digest)
-                packed += _rows(answer.response.embeddings)
-        if len(digests) != 1 or len(packed) != len(texts):
-            # It went away, or came back with another model, between two batches: the next try sees one of them.
-            self._names.clear()
-            raise _away(_EMBEDDER)
-        return Vectors(digests.pop(), tuple(packed))
+        # The stream, unlike the single call, waits its turn in a full queue.
+        async for answer in self._stub.EmbedStream(requests()):
+            digests.add(answer.response.model_digest)
+            packed += _rows(answer.response.embeddings)
+        return packed, digests
 
     async def queries(self, texts: Sequence[str]) -> Vectors:
         """As the Protocol says."""
-        name = await self._name()
-        with failures(_EMBEDDER):
-            answer = await self._stub.Embed(_request(texts, pb.TEXT_ROLE_QUERY, name))
-        if self._digest not in ("", answer.model_digest) and self._names.pop(self._digest, None) is not None:
+        answer = await self._by_name(partial(self._asked, texts))
+        if self._digest not in ("", answer.model_digest) and self._names.get(self._digest) != self._digest:
             # Another model bears the name, or is the default, since we looked: look once more.
+            self._names.pop(self._digest, None)
             return await self.queries(texts)
         return Vectors(answer.model_digest, tuple(_rows(answer.embeddings)))
 
-    async def rerank(self, query: str, passages: Sequence[str]) -> list[float]:
+    async def _asked(self, texts: Sequence[str], name: str) -> pb.EmbedResponse:
+        return await self._stub.Embed(_request(texts, pb.TEXT_ROLE_QUERY, name))
+
+    async def rerank(self, query: str, passages: Sequence[str], model: str = "") -> list[float]:
         """As the Protocol says."""
         with failures(_EMBEDDER):
-            answer = await self._stub.Rerank(pb.RerankRequest(query=query, passages=passages))
+            answer = await self._stub.Rerank(pb.RerankRequest(query=query, passages=passages, model=model))
         return list(answer.scores)
+
+
+def _facts(model: pb.EmbeddingModel) -> EncoderFacts:
+    return EncoderFacts(model.digest, model.dimensions, model.max_tokens, model.model)
 
 
 def _request(texts: Sequence[str], role: pb.TextRole.ValueType, model: str) -> pb.EmbedRequest:

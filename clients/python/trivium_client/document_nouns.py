@@ -18,6 +18,7 @@ class SearchSettings:
     mode: str = ""
     dense_weight: float | None = None
     rerank: bool = False
+    rerank_model: str = ""
     hyde: str = "off"
     decompose: bool = False
     # Questions that are written for each chunk; 0: none.

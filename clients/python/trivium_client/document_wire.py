@@ -55,6 +55,7 @@ def settings(message: retriever_pb2.SearchSettings) -> nouns.SearchSettings:
         # A float of the wire as people wrote it.
         dense_weight=round(message.dense_weight, 6) if message.HasField("dense_weight") else None,
         rerank=message.rerank,
+        rerank_model=message.rerank_model,
         hyde=wire.word(retriever_pb2.HydeUse, message.hyde) if message.hyde else "off",
         decompose=message.decompose,
         questions_per_chunk=message.questions_per_chunk,
@@ -102,6 +103,7 @@ def to_settings(settings: nouns.SearchSettings) -> retriever_pb2.SearchSettings:
         mode=wire.number(retriever_pb2.SearchMode, settings.mode, "mode"),
         dense_weight=settings.dense_weight,
         rerank=settings.rerank,
+        rerank_model=settings.rerank_model,
         hyde=wire.number(retriever_pb2.HydeUse, settings.hyde, "hyde"),
         decompose=settings.decompose,
         questions_per_chunk=settings.questions_per_chunk,

@@ -47,9 +47,9 @@ class Rebuilding:
             yield document_wire.index_build(message)
 
     async def reembed(self, collection: str, model: str) -> nouns.Collection:
-        """Have a collection's vectors computed by another model (name or digest) in the background; see `reembedded`.
+        """Have a collection's vectors computed by another model in the background; see `reembedded`.
 
-        The old ones serve until all are there.  The model that serves ends a change that is under way.  Raises
+        It goes by name or digest, one of your own in the registry by MODEL@NUMBER.  The old ones serve until all are there.  The model that serves ends a change that is under way.  Raises
         NotFoundError for a collection or a model that there is none of.
         """
         request = pb.ReembedRequest(collection=collection, model=model)

@@ -40,6 +40,7 @@ class Searching:
         where: Filter | None = None,
         as_readers: Sequence[str] = (),
         rerank: bool | None = None,
+        rerank_model: str = "",
         hyde: str = "",
         decompose: bool | None = None,
         diversity_lambda: float | None = None,
@@ -51,10 +52,12 @@ class Searching:
     ) -> nouns.Findings:
         """Passages, best first; `mode` is hybrid, dense or sparse; several queries are fused by rank.
 
-        What is not said of `mode`, `rerank`, `hyde` and `decompose` is as the collections' `search_settings` have it.
+        What is not said of `mode`, `rerank`, `rerank_model`, `hyde` and `decompose` is as the collections'
+        `search_settings` have it.
         `where` is a filter (see `field`).  `as_readers` finds what these ids may read, beside your own: an application
         names its end user and their groups.  `rerank` looks at the best 40 again, as far as the deadline allows: hits
-        without a `rerank_score` were not.  `diversity_lambda` below 1 prefers what is unlike (0.5 is a beginning).
+        without a `rerank_score` were not; naming a `rerank_model` (MODEL@NUMBER of an own one, or one of the embedder's)
+        asks for that.  `diversity_lambda` below 1 prefers what is unlike (0.5 is a beginning).
         `collapse_duplicates` makes one hit of passages with the same text, and from a `duplicate_similarity` on of
         similar ones.  `section_characters` widens hits within their sections up to so many.  Without
         `feedback` it looks once, and not again for what the best passages say.  `explain` tells the ranks and scores of each list.
@@ -63,6 +66,7 @@ class Searching:
         request.top_k = top_k
         request.explain = explain
         request.hyde = wire.number(pb.HydeUse, hyde, "hyde")
+        request.rerank_model = rerank_model
         if rerank is not None:
             request.rerank = rerank
         if decompose is not None:

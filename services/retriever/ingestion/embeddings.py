@@ -24,7 +24,7 @@ class Vectors:
 
 
 class Embeddings(Protocol):
-    """Texts to vectors, for the tenant of the current request.
+    """Texts to vectors, for the tenant of the current request, whose own models count beside the deployment's.
 
     All raise PEER_UNAVAILABLE (or another failure of code UNAVAILABLE) while there is no embedder.
     """
@@ -36,7 +36,10 @@ class Embeddings(Protocol):
         """
 
     async def find(self, model: str) -> EncoderFacts:
-        """The model of this name or digest.  Raises EMBEDDING_MODEL_NOT_FOUND with those that there are."""
+        """The model of this name or digest.
+
+        Raises EMBEDDING_MODEL_NOT_FOUND with those that there are, FIELD_INVALID for a reranker.
+        """
 
     async def facts(self) -> EncoderFacts:
         """The model that serves."""
@@ -50,5 +53,9 @@ class Embeddings(Protocol):
     async def queries(self, texts: Sequence[str]) -> Vectors:
         """Vectors of questions."""
 
-    async def rerank(self, query: str, passages: Sequence[str]) -> list[float]:
-        """How well each passage, at most 200 of them, answers the question; higher is better."""
+    async def rerank(self, query: str, passages: Sequence[str], model: str = "") -> list[float]:
+        """How well each passage, at most 200 of them, answers the question; higher is better.
+
+        By the reranker, or the token vectors of the embedding model, of this name or digest; empty is the default.
+        Raises EMBEDDING_MODEL_NOT_FOUND.
+        """

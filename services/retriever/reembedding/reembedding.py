@@ -108,7 +108,9 @@ class Reembedding:
             # Something newer came, or it is gone: whoever looks next sees that.
             return True
         if finished.model_digest != task.model_digest:
-            raise Failure(Reason.EMBEDDING_MODEL_NOT_FOUND, name=task.model_digest, known=finished.model_digest)
+            # Where it is a tenant's own that is there no more, the embedder says what became of it.
+            await self.tools.embeddings.find(task.model_digest)
+            raise Failure(Reason.PEER_UNAVAILABLE, service="embedder")
         texts = {text_digest(chunk.indexed_text): chunk.indexed_text for chunk in finished.chunks}
         unknown = await self.tools.publisher.unknown(job, task.model_digest, texts.keys())
         todo = [digest for digest in texts if digest in unknown]

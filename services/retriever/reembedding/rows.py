@@ -30,6 +30,8 @@ from services.retriever.store import (
 )
 from services.retriever.store_generated import QuestionVectorsRow
 
+# MODEL@NUMBER may be longer than its column; it is for people, the digest is what counts.
+_MOST_NAME = 128
 _COLUMNS = (
     "chunk", "tenant", "collection_number", "document_number", "version", "start", "end", "text", "context",
     "heading_path_json", "first_page", "last_page", "text_digest",
@@ -63,7 +65,7 @@ def begin(session: Session, tenant: str, collection: str, facts: EncoderFacts, n
         ReembeddingRow(
             collection_number=row.number,
             tenant=tenant,
-            model=facts.name,
+            model=facts.name[:_MOST_NAME],
             model_digest=facts.digest,
             dimensions=facts.dimensions,
             running=True,

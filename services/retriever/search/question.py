@@ -31,12 +31,15 @@ class Fusion(StrEnum):
 class Shape:
     """What becomes of the fused order; by default nothing.
 
-    ``rerank_depth`` passages are reranked; ``diversity`` is the lambda of maximal marginal
+    ``rerank_depth`` passages are reranked, by ``rerank_model`` (empty: the embedder's default; ``rerank_model_needed``
+    where the question itself names it, and fails without it); ``diversity`` is the lambda of maximal marginal
     relevance; ``similarity`` is the Jaccard index from which passages count as one;
     ``section_characters`` is the most of a widened hit.
     """
 
     rerank_depth: int = 0
+    rerank_model: str = ""
+    rerank_model_needed: bool = False
     diversity: float | None = None
     collapse: bool = False
     similarity: float = 1.0

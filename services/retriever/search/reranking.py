@@ -1,7 +1,8 @@
 """The best of an order looked at once more, as far as time allows.
 
 Invariant: a search never fails, and is never late, because its reranking is: without an
-answer in time the fused order stands, and the outcome says so.
+answer in time, or without the model that a collection has stored, the fused order stands,
+and the outcome says so.  Only a model that the question itself names has to be there.
 """
 
 import asyncio
@@ -17,6 +18,8 @@ from services.retriever.search.question import Ranked, Reranking
 _RESERVE_SECONDS = 0.25
 _LEAST_SECONDS = 0.02
 _GIVEN_UP = {Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED, Code.CANCELLED}
+# What the embedder says of a model that it does not have, or cannot load.
+_NO_MODEL = {Code.NOT_FOUND, Code.FAILED_PRECONDITION, Code.INVALID_ARGUMENT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,11 @@ class Reranker:
     weight: float
     most_seconds: float
 
-    async def scores(self, query: str, texts: Sequence[str]) -> Scores:
-        """What the reranker says of these texts, if it does in time."""
+    async def scores(self, query: str, texts: Sequence[str], model: str = "", *, needed: bool = False) -> Scores:
+        """What the reranker (of this name or digest, else the default) says of these texts, if it does in time.
+
+        Raises EMBEDDING_MODEL_NOT_FOUND, or what keeps the model from being had, only where it is ``needed``.
+        """
         seconds = self._seconds()
         if not texts:
             return _without("nothing was found")
@@ -66,11 +72,12 @@ class Reranker:
             return _without("no time was left for it before the deadline")
         try:
             async with asyncio.timeout(seconds):
-                found = await self.embeddings.rerank(query, texts)
+                found = await self.embeddings.rerank(query, texts, model)
         except TimeoutError:
             return _without(f"it took more than the {seconds:.2f} s that were left for it")
         except Failure as failure:
-            if failure.code not in _GIVEN_UP:
+            spared = model and not needed and failure.code in _NO_MODEL
+            if failure.code not in _GIVEN_UP and not spared:
                 raise
             return _without(failure.sentence)
         return Scores(Reranking(True, "", len(texts)), self.weight, dict(zip(texts, found, strict=True)))

@@ -54,8 +54,9 @@ class Search:
         """Passages for the question; ``stated`` is what its request says of how, all of it where there is none.
 
         Raises QUESTION_EMPTY, FILTER_INVALID, FILTER_TYPE_MISMATCH, PAGE_TOKEN_INVALID,
-        SEARCH_PAGES_EXPIRED, COLLECTION_NOT_FOUND, EMBEDDING_MODEL_CHANGED, GENERATOR_NOT_SET and,
-        unless only keywords are looked for, PEER_UNAVAILABLE.
+        SEARCH_PAGES_EXPIRED, COLLECTION_NOT_FOUND, EMBEDDING_MODEL_CHANGED, GENERATOR_NOT_SET,
+        EMBEDDING_MODEL_NOT_FOUND for a reranker that is named and not there and, unless only keywords
+        are looked for, PEER_UNAVAILABLE.
         """
         _check(question)
         said = stated or everything(question)
@@ -166,7 +167,10 @@ class Search:
             held = await self.database.read(lambda session: passages.materials(session, tenant, chunks))
         texts = list(dict.fromkeys(held[chunk].indexed_text for chunk in chunks if chunk in held))
         with watch.stage("rerank"):
-            return await self.reranker.scores(question.queries[0], texts)
+            shape = question.shape
+            return await self.reranker.scores(
+                question.queries[0], texts, shape.rerank_model, needed=shape.rerank_model_needed
+            )
 
     async def _vectors(self, question: Question, rows: list[CollectionRow]) -> QuestionVectors | None:
         """A vector a query; None when vectors are not asked for or there is nothing to compare."""

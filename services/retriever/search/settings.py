@@ -30,6 +30,8 @@ class SearchSettings:
     mode: Mode | None = None
     dense_weight: float | None = None
     rerank: bool = False
+    # Name or digest of what reranks; empty is the embedder's default.
+    rerank_model: str = ""
     hyde: Hyde = Hyde.OFF
     decompose: bool = False
     # Questions that are written for each chunk; 0 writes none and looks at none.
@@ -65,6 +67,8 @@ class Stated:
     dense_weight: float | None = None
     rerank: bool | None = None
     rerank_depth: int = 0
+    # Naming one asks for reranking, unless that is refused; empty leaves it to the collections.
+    rerank_model: str = ""
     hyde: Hyde | None = None
     decompose: bool | None = None
     # Whether the question vectors of collections that have some are looked at; None: they are.
@@ -78,9 +82,16 @@ class Stated:
 
 def everything(question: Question) -> Stated:
     """All that the question itself says, which leaves nothing to what collections have stored."""
-    depth = question.shape.rerank_depth
+    depth, model = question.shape.rerank_depth, question.shape.rerank_model
     return Stated(
-        question.mode, question.dense_weight, bool(depth), depth, Hyde.OFF, decompose=False, question_vectors=False
+        question.mode,
+        question.dense_weight,
+        bool(depth),
+        depth,
+        model,
+        Hyde.OFF,
+        decompose=False,
+        question_vectors=False,
     )
 
 
@@ -102,13 +113,18 @@ class Plan:
 def planned(question: Question, stated: Stated, stored: Sequence[SearchSettings]) -> Plan:
     """The question as it is searched in collections with these settings."""
     joint = joined(stored)
-    rerank = joint.rerank if stated.rerank is None else stated.rerank
+    rerank = (joint.rerank or bool(stated.rerank_model)) if stated.rerank is None else stated.rerank
     weight = stated.dense_weight if stated.dense_weight is not None else joint.dense_weight
     whole = replace(
         question,
         mode=stated.mode or joint.mode or question.mode,
         dense_weight=question.dense_weight if weight is None else weight,
-        shape=replace(question.shape, rerank_depth=stated.rerank_depth if rerank else 0),
+        shape=replace(
+            question.shape,
+            rerank_depth=stated.rerank_depth if rerank else 0,
+            rerank_model=stated.rerank_model or joint.rerank_model,
+            rerank_model_needed=bool(stated.rerank_model),
+        ),
     )
     return Plan(
         whole,
@@ -119,12 +135,14 @@ def planned(question: Question, stated: Stated, stored: Sequence[SearchSettings]
 
 
 def joined(several: Sequence[SearchSettings]) -> SearchSettings:
-    """One for several collections: a mode and a weight that all have, and what one of them has on."""
+    """One for several collections: a mode, a weight and a reranker that all have, and what one of them has on."""
     modes, weights = {it.mode for it in several}, {it.dense_weight for it in several}
+    rerankers = {it.rerank_model for it in several}
     return SearchSettings(
         mode=modes.pop() if len(modes) == 1 else None,
         dense_weight=weights.pop() if len(weights) == 1 else None,
         rerank=any(it.rerank for it in several),
+        rerank_model=rerankers.pop() if len(rerankers) == 1 else "",
         hyde=max((it.hyde for it in several), key=_BY_USE.index, default=Hyde.OFF),
         decompose=any(it.decompose for it in several),
     )

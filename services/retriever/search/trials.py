@@ -299,6 +299,7 @@ def _stated(settings: SearchSettings, dense_weight: float) -> Stated:
         dense_weight=dense_weight if settings.dense_weight is None else settings.dense_weight,
         rerank=settings.rerank,
         rerank_depth=_RERANK_DEPTH,
+        rerank_model=settings.rerank_model,
         hyde=settings.hyde,
         decompose=settings.decompose,
         question_vectors=settings.questions_per_chunk > 0,

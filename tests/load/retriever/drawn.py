@@ -82,7 +82,7 @@ class DrawnEmbeddings:
         """As the Protocol says."""
         return Vectors(_DIGEST, tuple(row.tobytes() for row in self.vectors(texts)))
 
-    async def rerank(self, query: str, passages: Sequence[str]) -> list[float]:
+    async def rerank(self, query: str, passages: Sequence[str], model: str = "") -> list[float]:
         """As the Protocol says; all alike."""
         return [0.0 for _ in passages]
 

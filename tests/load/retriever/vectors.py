@@ -64,7 +64,7 @@ class Encoder:
         """As the Protocol says."""
         return await self.documents(texts)
 
-    async def rerank(self, query: str, passages: Sequence[str]) -> list[float]:
+    async def rerank(self, query: str, passages: Sequence[str], model: str = "") -> list[float]:
         """As the Protocol says, by late interaction; a passage's token vectors are computed once a run."""
         missing = [text for text in dict.fromkeys([query, *passages]) if text not in self._states]
         for text, states in zip(missing, self._computed(missing, Product.TOKENS), strict=True):

@@ -86,7 +86,7 @@ async def test_identical_texts_are_computed_once_within_a_request_in_flight_and_
     asked = [embedder.embed(ADA, wanted(*TEXTS, *TEXTS)) for _ in range(4)]
     answers = await asyncio.gather(*asked)
     await embedder.embed(ADA, wanted(*TEXTS))
-    counted = sum((await embedder.count("", TEXTS)).token_counts)
+    counted = sum((await embedder.count(ADA, "", TEXTS)).token_counts)
     assert batcher.counters.tokens == counted
     assert all(np.array_equal(answer.vectors, answers[0].vectors) for answer in answers)
 

@@ -51,7 +51,7 @@ async def test_a_request_that_cannot_be_served_says_why(embedder, asked, reason)
 
 
 async def test_counts_include_the_special_tokens(embedder):
-    assert (await embedder.count("", ["", "ferry", "ferry ferry"])).token_counts == (2, 3, 4)
+    assert (await embedder.count(ADA, "", ["", "ferry", "ferry ferry"])).token_counts == (2, 3, 4)
 
 
 async def test_reranking_prefers_the_passage_that_answers(reranker):

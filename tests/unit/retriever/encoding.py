@@ -54,7 +54,7 @@ class LocalEmbeddings:
         self._present()
         return self._vectors(texts)
 
-    async def rerank(self, query: str, passages: Sequence[str]) -> list[float]:
+    async def rerank(self, query: str, passages: Sequence[str], model: str = "") -> list[float]:
         self._present()
         asked, *said = [np.frombuffer(it, "<f2").astype(np.float32) for it in self._vectors([query, *passages]).packed]
         return [float(asked @ it) for it in said]
@@ -88,7 +88,7 @@ class TwoModels(LocalEmbeddings):
     async def find(self, model: str) -> EncoderFacts:
         found = {"first": await self.facts(), "second": await Second(self).facts(), SECOND: await Second(self).facts()}
         if model not in found:
-            raise Failure(Reason.EMBEDDING_MODEL_NOT_FOUND, name=model, known="first, second", field="model")
+            raise Failure(Reason.EMBEDDING_MODEL_NOT_FOUND, name=model, fate="", known="first, second", field="model")
         return found[model]
 
     async def queries(self, texts: Sequence[str]) -> Vectors:
@@ -127,7 +127,7 @@ class Second:
         self._both.asked_of.append(SECOND)
         return self._turned(self._both._vectors(texts))
 
-    async def rerank(self, query: str, passages: Sequence[str]) -> list[float]:
+    async def rerank(self, query: str, passages: Sequence[str], model: str = "") -> list[float]:
         return await self._both.rerank(query, passages)
 
     @staticmethod

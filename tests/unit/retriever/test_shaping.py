@@ -290,7 +290,7 @@ class Judge(RemoteEmbeddings):
     def __init__(self, problem=None):
         self.problem = problem
 
-    async def rerank(self, query, texts):
+    async def rerank(self, query, texts, model=""):
         if self.problem is not None:
             await self.problem()
         return [float(len(text)) for text in texts]

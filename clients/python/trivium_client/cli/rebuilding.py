@@ -42,7 +42,9 @@ def reindex(
 
 def reembed(
     collection: CollectionId,
-    model: Annotated[str, typer.Argument(help="Name or digest of an embedding model that the embedder lists.")] = "",
+    model: Annotated[
+        str, typer.Argument(help="An embedding model: the deployment's, or your own (MODEL@NUMBER).")
+    ] = "",
     cancel: Annotated[bool, typer.Option("--cancel", help="End a change that is under way, or that failed.")] = False,
     wait: Annotated[bool, typer.Option(help="Return when the new model serves; it goes on without.")] = True,
     json_wanted: Json = False,

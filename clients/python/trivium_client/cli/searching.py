@@ -35,6 +35,9 @@ def search(
     rerank: Annotated[
         bool | None, typer.Option(help="Look at the best 40 again; else as the collection has it.")
     ] = None,
+    rerank_model: Annotated[
+        str, typer.Option(help="What looks again: a reranker of your own (MODEL@NUMBER), or of the embedder's.")
+    ] = "",
     hyde: Annotated[
         str, typer.Option(help="Also look for a passage that might answer: off, weak, always; else as the collection.")
     ] = "",
@@ -65,6 +68,7 @@ def search(
             where=all_of(where),
             as_readers=as_reader or [],
             rerank=rerank,
+            rerank_model=rerank_model,
             hyde=hyde,
             decompose=decompose,
             diversity_lambda=diversity,

@@ -17,6 +17,10 @@ def settings(
     mode: Annotated[str | None, typer.Option(help="hybrid, dense or sparse; empty: the deployment's.")] = None,
     dense_weight: Annotated[float | None, typer.Option(min=0, max=1, help="Weight of vectors beside keywords.")] = None,
     rerank: Annotated[bool | None, typer.Option(help="Look at the best 40 again.")] = None,
+    rerank_model: Annotated[
+        str | None,
+        typer.Option(help="What looks again: a reranker of your own (MODEL@NUMBER); empty: the embedder's default."),
+    ] = None,
     hyde: Annotated[
         str | None, typer.Option(help="Also look for a passage that might answer: off, weak or always.")
     ] = None,
@@ -31,8 +35,8 @@ def settings(
     Example: trivium docs settings handbook --hyde weak
     """
     named: dict[str, Any] = {
-        "mode": mode, "dense_weight": dense_weight, "rerank": rerank, "hyde": hyde, "decompose": decompose,
-        "questions_per_chunk": questions_per_chunk,
+        "mode": mode, "dense_weight": dense_weight, "rerank": rerank, "rerank_model": rerank_model, "hyde": hyde,
+        "decompose": decompose, "questions_per_chunk": questions_per_chunk,
     }  # fmt: skip
     changes = {name: value for name, value in named.items() if value is not None}
     with Trivium() as client:

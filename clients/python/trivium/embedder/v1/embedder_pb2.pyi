@@ -58,8 +58,9 @@ class EmbeddingModel(_message.Message):
     NORMALISED_FIELD_NUMBER: _builtins.int
     LOADED_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """Name, for instance all-minilm-l6-v2."""
+    """Name, for instance all-minilm-l6-v2, or MODEL@NUMBER of one of the tenant's own."""
     digest: _builtins.str
     """Digest of its folder, sha256:…; vectors of two digests must not be mixed."""
     dimensions: _builtins.int
@@ -74,6 +75,8 @@ class EmbeddingModel(_message.Message):
     """True once it is in memory; a request that names it loads it."""
     problem: _builtins.str
     """Why it cannot be used; empty when it can."""
+    version: _builtins.str
+    """Version in the registry, sha256:…, of one of the tenant's own; empty for the deployment's."""
     def __init__(
         self,
         *,
@@ -85,10 +88,11 @@ class EmbeddingModel(_message.Message):
         normalised: _builtins.bool = ...,
         loaded: _builtins.bool = ...,
         problem: _builtins.str = ...,
+        version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_dtype", b"compute_dtype", "digest", b"digest", "dimensions", b"dimensions", "loaded", b"loaded", "max_tokens", b"max_tokens", "model", b"model", "normalised", b"normalised", "problem", b"problem"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_dtype", b"compute_dtype", "digest", b"digest", "dimensions", b"dimensions", "loaded", b"loaded", "max_tokens", b"max_tokens", "model", b"model", "normalised", b"normalised", "problem", b"problem", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -106,8 +110,9 @@ class RerankingModel(_message.Message):
     COMPUTE_DTYPE_FIELD_NUMBER: _builtins.int
     LOADED_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """Name, for Rerank."""
+    """Name, for Rerank; MODEL@NUMBER of one of the tenant's own."""
     digest: _builtins.str
     """Digest of its folder, sha256:…."""
     max_tokens: _builtins.int
@@ -118,6 +123,8 @@ class RerankingModel(_message.Message):
     """True once it is in memory; a request that names it loads it."""
     problem: _builtins.str
     """Why it cannot be used; empty when it can."""
+    version: _builtins.str
+    """Version in the registry, sha256:…, of one of the tenant's own; empty for the deployment's."""
     def __init__(
         self,
         *,
@@ -127,10 +134,11 @@ class RerankingModel(_message.Message):
         compute_dtype: _builtins.str = ...,
         loaded: _builtins.bool = ...,
         problem: _builtins.str = ...,
+        version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_dtype", b"compute_dtype", "digest", b"digest", "loaded", b"loaded", "max_tokens", b"max_tokens", "model", b"model", "problem", b"problem"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_dtype", b"compute_dtype", "digest", b"digest", "loaded", b"loaded", "max_tokens", b"max_tokens", "model", b"model", "problem", b"problem", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -400,12 +408,17 @@ class ListEmbeddingModelsRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    DEPLOYMENT_ONLY_FIELD_NUMBER: _builtins.int
+    deployment_only: _builtins.bool
+    """Lists the deployment's alone, without asking the registry."""
     def __init__(
         self,
+        *,
+        deployment_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment_only", b"deployment_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -419,6 +432,9 @@ class ListEmbeddingModelsResponse(_message.Message):
 
     MODELS_FIELD_NUMBER: _builtins.int
     RERANKERS_FIELD_NUMBER: _builtins.int
+    OWN_PROBLEM_FIELD_NUMBER: _builtins.int
+    own_problem: _builtins.str
+    """Why those of the tenant's own are missing; empty when they are listed. At most the newest hundred are."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmbeddingModel]:
         """Models, the default first."""
@@ -432,11 +448,66 @@ class ListEmbeddingModelsResponse(_message.Message):
         *,
         models: _abc.Iterable[Global___EmbeddingModel] | None = ...,
         rerankers: _abc.Iterable[Global___RerankingModel] | None = ...,
+        own_problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "rerankers", b"rerankers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "own_problem", b"own_problem", "rerankers", b"rerankers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListEmbeddingModelsResponse: _TypeAlias = ListEmbeddingModelsResponse  # noqa: Y015
+
+@_typing.final
+class GetEmbeddingModelRequest(_message.Message):
+    """Asks what a name means."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name or digest; empty means the default."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetEmbeddingModelRequest: _TypeAlias = GetEmbeddingModelRequest  # noqa: Y015
+
+@_typing.final
+class GetEmbeddingModelResponse(_message.Message):
+    """Carries what a name means."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    RERANKER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> Global___EmbeddingModel:
+        """An embedding model."""
+
+    @_builtins.property
+    def reranker(self) -> Global___RerankingModel:
+        """A cross-encoder."""
+
+    def __init__(
+        self,
+        *,
+        model: Global___EmbeddingModel | None = ...,
+        reranker: Global___RerankingModel | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "model", b"model", "reranker", b"reranker"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "model", b"model", "reranker", b"reranker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["model", "reranker"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___GetEmbeddingModelResponse: _TypeAlias = GetEmbeddingModelResponse  # noqa: Y015

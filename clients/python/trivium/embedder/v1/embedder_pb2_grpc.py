@@ -27,6 +27,11 @@ if _version_not_supported:
 
 class EmbedderServiceStub(object):
     """Embedder turns texts into vectors. The same text under the same model gives the same vector, whatever else is in flight.
+
+    A model is the deployment's, or an encoder of the caller's tenant's own in the registry (VERSION_KIND_ENCODER). Such a one is
+    named as models are everywhere, MODEL@NUMBER, MODEL@ALIAS or MODEL, or by the digest of its version or of its folder; it is
+    fetched and loaded when first named. A name of the deployment's means the deployment's model. What the registry says is
+    believed for a few seconds: a version that was deleted there is served no longer.
     """
 
     def __init__(self, channel):
@@ -60,17 +65,30 @@ class EmbedderServiceStub(object):
                 request_serializer=trivium_dot_embedder_dot_v1_dot_embedder__pb2.ListEmbeddingModelsRequest.SerializeToString,
                 response_deserializer=trivium_dot_embedder_dot_v1_dot_embedder__pb2.ListEmbeddingModelsResponse.FromString,
                 _registered_method=True)
+        self.GetEmbeddingModel = channel.unary_unary(
+                '/trivium.embedder.v1.EmbedderService/GetEmbeddingModel',
+                request_serializer=trivium_dot_embedder_dot_v1_dot_embedder__pb2.GetEmbeddingModelRequest.SerializeToString,
+                response_deserializer=trivium_dot_embedder_dot_v1_dot_embedder__pb2.GetEmbeddingModelResponse.FromString,
+                _registered_method=True)
 
 
 class EmbedderServiceServicer(object):
     """Embedder turns texts into vectors. The same text under the same model gives the same vector, whatever else is in flight.
+
+    A model is the deployment's, or an encoder of the caller's tenant's own in the registry (VERSION_KIND_ENCODER). Such a one is
+    named as models are everywhere, MODEL@NUMBER, MODEL@ALIAS or MODEL, or by the digest of its version or of its folder; it is
+    fetched and loaded when first named. A name of the deployment's means the deployment's model. What the registry says is
+    believed for a few seconds: a version that was deleted there is served no longer.
     """
 
     def Embed(self, request, context):
         """Embeds up to 2048 texts; what a tenant had embedded before under the same model and role is not computed again.
         Fails with INVALID_ARGUMENT / TEXT_EMPTY, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, FAILED_PRECONDITION / MODEL_SOURCE_INVALID
         and FAILED_PRECONDITION / EMBEDDING_ENGINE_MISSING for a model that cannot be loaded here,
-        UNAVAILABLE / EMBEDDING_QUEUE_FULL with a retry hint.
+        UNAVAILABLE / EMBEDDING_QUEUE_FULL with a retry hint. For a model of the tenant's own also with
+        FAILED_PRECONDITION / ALIAS_NOT_SERVING, INVALID_ARGUMENT / FIELD_INVALID where it is a reranker,
+        UNAVAILABLE / PEER_UNAVAILABLE without the registry (what is in memory answers on, by digest), and
+        UNAVAILABLE / NOT_READY where all models of tenants' that fit in memory are in use.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -92,14 +110,24 @@ class EmbedderServiceServicer(object):
 
     def Rerank(self, request, context):
         """Orders passages by how well they answer a query: by late interaction of an embedding model's token vectors, or by a
-        cross-encoder where `model` names one. Fails with NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, INVALID_ARGUMENT / TEXT_EMPTY.
+        cross-encoder where `model` names one. Fails with NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, INVALID_ARGUMENT / TEXT_EMPTY,
+        and for a model of the tenant's own like Embed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListEmbeddingModels(self, request, context):
-        """Lists the embedding models, the default first, and the cross-encoders; each but the default is loaded when first named.
+        """Lists the embedding models, the default first, and the cross-encoders, of each kind the deployment's before those of the
+        caller's tenant's own, the newest of these first; each but the default is loaded when first named.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetEmbeddingModel(self, request, context):
+        """Says what a name or digest means to the caller now, without loading it. Fails with NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND,
+        FAILED_PRECONDITION / MODEL_SOURCE_INVALID, FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / PEER_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -133,6 +161,11 @@ def add_EmbedderServiceServicer_to_server(servicer, server):
                     request_deserializer=trivium_dot_embedder_dot_v1_dot_embedder__pb2.ListEmbeddingModelsRequest.FromString,
                     response_serializer=trivium_dot_embedder_dot_v1_dot_embedder__pb2.ListEmbeddingModelsResponse.SerializeToString,
             ),
+            'GetEmbeddingModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetEmbeddingModel,
+                    request_deserializer=trivium_dot_embedder_dot_v1_dot_embedder__pb2.GetEmbeddingModelRequest.FromString,
+                    response_serializer=trivium_dot_embedder_dot_v1_dot_embedder__pb2.GetEmbeddingModelResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'trivium.embedder.v1.EmbedderService', rpc_method_handlers)
@@ -143,6 +176,11 @@ def add_EmbedderServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class EmbedderService(object):
     """Embedder turns texts into vectors. The same text under the same model gives the same vector, whatever else is in flight.
+
+    A model is the deployment's, or an encoder of the caller's tenant's own in the registry (VERSION_KIND_ENCODER). Such a one is
+    named as models are everywhere, MODEL@NUMBER, MODEL@ALIAS or MODEL, or by the digest of its version or of its folder; it is
+    fetched and loaded when first named. A name of the deployment's means the deployment's model. What the registry says is
+    believed for a few seconds: a version that was deleted there is served no longer.
     """
 
     @staticmethod
@@ -270,6 +308,33 @@ class EmbedderService(object):
             '/trivium.embedder.v1.EmbedderService/ListEmbeddingModels',
             trivium_dot_embedder_dot_v1_dot_embedder__pb2.ListEmbeddingModelsRequest.SerializeToString,
             trivium_dot_embedder_dot_v1_dot_embedder__pb2.ListEmbeddingModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetEmbeddingModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.embedder.v1.EmbedderService/GetEmbeddingModel',
+            trivium_dot_embedder_dot_v1_dot_embedder__pb2.GetEmbeddingModelRequest.SerializeToString,
+            trivium_dot_embedder_dot_v1_dot_embedder__pb2.GetEmbeddingModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

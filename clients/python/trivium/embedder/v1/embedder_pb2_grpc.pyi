@@ -27,7 +27,13 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EmbedderServiceStub:
-    """Embedder turns texts into vectors. The same text under the same model gives the same vector, whatever else is in flight."""
+    """Embedder turns texts into vectors. The same text under the same model gives the same vector, whatever else is in flight.
+
+    A model is the deployment's, or an encoder of the caller's tenant's own in the registry (VERSION_KIND_ENCODER). Such a one is
+    named as models are everywhere, MODEL@NUMBER, MODEL@ALIAS or MODEL, or by the digest of its version or of its folder; it is
+    fetched and loaded when first named. A name of the deployment's means the deployment's model. What the registry says is
+    believed for a few seconds: a version that was deleted there is served no longer.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -37,7 +43,10 @@ class EmbedderServiceStub:
     """Embeds up to 2048 texts; what a tenant had embedded before under the same model and role is not computed again.
     Fails with INVALID_ARGUMENT / TEXT_EMPTY, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, FAILED_PRECONDITION / MODEL_SOURCE_INVALID
     and FAILED_PRECONDITION / EMBEDDING_ENGINE_MISSING for a model that cannot be loaded here,
-    UNAVAILABLE / EMBEDDING_QUEUE_FULL with a retry hint.
+    UNAVAILABLE / EMBEDDING_QUEUE_FULL with a retry hint. For a model of the tenant's own also with
+    FAILED_PRECONDITION / ALIAS_NOT_SERVING, INVALID_ARGUMENT / FIELD_INVALID where it is a reranker,
+    UNAVAILABLE / PEER_UNAVAILABLE without the registry (what is in memory answers on, by digest), and
+    UNAVAILABLE / NOT_READY where all models of tenants' that fit in memory are in use.
     """
     EmbedStream: _grpc.StreamStreamMultiCallable[_embedder_pb2.EmbedStreamRequest, _embedder_pb2.EmbedStreamResponse]
     """Embeds without bound: one response for each request, in order, with the queue's back-pressure. Each fails like Embed."""
@@ -45,21 +54,37 @@ class EmbedderServiceStub:
     """Counts tokens under the embedding model, so that a caller can cut texts before they are truncated."""
     Rerank: _grpc.UnaryUnaryMultiCallable[_embedder_pb2.RerankRequest, _embedder_pb2.RerankResponse]
     """Orders passages by how well they answer a query: by late interaction of an embedding model's token vectors, or by a
-    cross-encoder where `model` names one. Fails with NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, INVALID_ARGUMENT / TEXT_EMPTY.
+    cross-encoder where `model` names one. Fails with NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, INVALID_ARGUMENT / TEXT_EMPTY,
+    and for a model of the tenant's own like Embed.
     """
     ListEmbeddingModels: _grpc.UnaryUnaryMultiCallable[_embedder_pb2.ListEmbeddingModelsRequest, _embedder_pb2.ListEmbeddingModelsResponse]
-    """Lists the embedding models, the default first, and the cross-encoders; each but the default is loaded when first named."""
+    """Lists the embedding models, the default first, and the cross-encoders, of each kind the deployment's before those of the
+    caller's tenant's own, the newest of these first; each but the default is loaded when first named.
+    """
+    GetEmbeddingModel: _grpc.UnaryUnaryMultiCallable[_embedder_pb2.GetEmbeddingModelRequest, _embedder_pb2.GetEmbeddingModelResponse]
+    """Says what a name or digest means to the caller now, without loading it. Fails with NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND,
+    FAILED_PRECONDITION / MODEL_SOURCE_INVALID, FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / PEER_UNAVAILABLE.
+    """
 
 @_typing.type_check_only
 class EmbedderServiceAsyncStub(EmbedderServiceStub):
-    """Embedder turns texts into vectors. The same text under the same model gives the same vector, whatever else is in flight."""
+    """Embedder turns texts into vectors. The same text under the same model gives the same vector, whatever else is in flight.
+
+    A model is the deployment's, or an encoder of the caller's tenant's own in the registry (VERSION_KIND_ENCODER). Such a one is
+    named as models are everywhere, MODEL@NUMBER, MODEL@ALIAS or MODEL, or by the digest of its version or of its folder; it is
+    fetched and loaded when first named. A name of the deployment's means the deployment's model. What the registry says is
+    believed for a few seconds: a version that was deleted there is served no longer.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Embed: _aio.UnaryUnaryMultiCallable[_embedder_pb2.EmbedRequest, _embedder_pb2.EmbedResponse]  # type: ignore[assignment]
     """Embeds up to 2048 texts; what a tenant had embedded before under the same model and role is not computed again.
     Fails with INVALID_ARGUMENT / TEXT_EMPTY, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, FAILED_PRECONDITION / MODEL_SOURCE_INVALID
     and FAILED_PRECONDITION / EMBEDDING_ENGINE_MISSING for a model that cannot be loaded here,
-    UNAVAILABLE / EMBEDDING_QUEUE_FULL with a retry hint.
+    UNAVAILABLE / EMBEDDING_QUEUE_FULL with a retry hint. For a model of the tenant's own also with
+    FAILED_PRECONDITION / ALIAS_NOT_SERVING, INVALID_ARGUMENT / FIELD_INVALID where it is a reranker,
+    UNAVAILABLE / PEER_UNAVAILABLE without the registry (what is in memory answers on, by digest), and
+    UNAVAILABLE / NOT_READY where all models of tenants' that fit in memory are in use.
     """
     EmbedStream: _aio.StreamStreamMultiCallable[_embedder_pb2.EmbedStreamRequest, _embedder_pb2.EmbedStreamResponse]  # type: ignore[assignment]
     """Embeds without bound: one response for each request, in order, with the queue's back-pressure. Each fails like Embed."""
@@ -67,13 +92,26 @@ class EmbedderServiceAsyncStub(EmbedderServiceStub):
     """Counts tokens under the embedding model, so that a caller can cut texts before they are truncated."""
     Rerank: _aio.UnaryUnaryMultiCallable[_embedder_pb2.RerankRequest, _embedder_pb2.RerankResponse]  # type: ignore[assignment]
     """Orders passages by how well they answer a query: by late interaction of an embedding model's token vectors, or by a
-    cross-encoder where `model` names one. Fails with NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, INVALID_ARGUMENT / TEXT_EMPTY.
+    cross-encoder where `model` names one. Fails with NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, INVALID_ARGUMENT / TEXT_EMPTY,
+    and for a model of the tenant's own like Embed.
     """
     ListEmbeddingModels: _aio.UnaryUnaryMultiCallable[_embedder_pb2.ListEmbeddingModelsRequest, _embedder_pb2.ListEmbeddingModelsResponse]  # type: ignore[assignment]
-    """Lists the embedding models, the default first, and the cross-encoders; each but the default is loaded when first named."""
+    """Lists the embedding models, the default first, and the cross-encoders, of each kind the deployment's before those of the
+    caller's tenant's own, the newest of these first; each but the default is loaded when first named.
+    """
+    GetEmbeddingModel: _aio.UnaryUnaryMultiCallable[_embedder_pb2.GetEmbeddingModelRequest, _embedder_pb2.GetEmbeddingModelResponse]  # type: ignore[assignment]
+    """Says what a name or digest means to the caller now, without loading it. Fails with NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND,
+    FAILED_PRECONDITION / MODEL_SOURCE_INVALID, FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / PEER_UNAVAILABLE.
+    """
 
 class EmbedderServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Embedder turns texts into vectors. The same text under the same model gives the same vector, whatever else is in flight."""
+    """Embedder turns texts into vectors. The same text under the same model gives the same vector, whatever else is in flight.
+
+    A model is the deployment's, or an encoder of the caller's tenant's own in the registry (VERSION_KIND_ENCODER). Such a one is
+    named as models are everywhere, MODEL@NUMBER, MODEL@ALIAS or MODEL, or by the digest of its version or of its folder; it is
+    fetched and loaded when first named. A name of the deployment's means the deployment's model. What the registry says is
+    believed for a few seconds: a version that was deleted there is served no longer.
+    """
 
     @_abc_1.abstractmethod
     def Embed(
@@ -84,7 +122,10 @@ class EmbedderServiceServicer(metaclass=_abc_1.ABCMeta):
         """Embeds up to 2048 texts; what a tenant had embedded before under the same model and role is not computed again.
         Fails with INVALID_ARGUMENT / TEXT_EMPTY, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, FAILED_PRECONDITION / MODEL_SOURCE_INVALID
         and FAILED_PRECONDITION / EMBEDDING_ENGINE_MISSING for a model that cannot be loaded here,
-        UNAVAILABLE / EMBEDDING_QUEUE_FULL with a retry hint.
+        UNAVAILABLE / EMBEDDING_QUEUE_FULL with a retry hint. For a model of the tenant's own also with
+        FAILED_PRECONDITION / ALIAS_NOT_SERVING, INVALID_ARGUMENT / FIELD_INVALID where it is a reranker,
+        UNAVAILABLE / PEER_UNAVAILABLE without the registry (what is in memory answers on, by digest), and
+        UNAVAILABLE / NOT_READY where all models of tenants' that fit in memory are in use.
         """
 
     @_abc_1.abstractmethod
@@ -110,7 +151,8 @@ class EmbedderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_embedder_pb2.RerankResponse, _abc.Awaitable[_embedder_pb2.RerankResponse]]:
         """Orders passages by how well they answer a query: by late interaction of an embedding model's token vectors, or by a
-        cross-encoder where `model` names one. Fails with NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, INVALID_ARGUMENT / TEXT_EMPTY.
+        cross-encoder where `model` names one. Fails with NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, INVALID_ARGUMENT / TEXT_EMPTY,
+        and for a model of the tenant's own like Embed.
         """
 
     @_abc_1.abstractmethod
@@ -119,6 +161,18 @@ class EmbedderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embedder_pb2.ListEmbeddingModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embedder_pb2.ListEmbeddingModelsResponse, _abc.Awaitable[_embedder_pb2.ListEmbeddingModelsResponse]]:
-        """Lists the embedding models, the default first, and the cross-encoders; each but the default is loaded when first named."""
+        """Lists the embedding models, the default first, and the cross-encoders, of each kind the deployment's before those of the
+        caller's tenant's own, the newest of these first; each but the default is loaded when first named.
+        """
+
+    @_abc_1.abstractmethod
+    def GetEmbeddingModel(
+        self,
+        request: _embedder_pb2.GetEmbeddingModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_embedder_pb2.GetEmbeddingModelResponse, _abc.Awaitable[_embedder_pb2.GetEmbeddingModelResponse]]:
+        """Says what a name or digest means to the caller now, without loading it. Fails with NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND,
+        FAILED_PRECONDITION / MODEL_SOURCE_INVALID, FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / PEER_UNAVAILABLE.
+        """
 
 def add_EmbedderServiceServicer_to_server(servicer: EmbedderServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -461,8 +461,8 @@ Global___QuestionProgress: _TypeAlias = QuestionProgress  # noqa: Y015
 
 @_typing.final
 class SearchSettings(_message.Message):
-    """How a collection is searched where a request does not say. A search of several collections takes a mode and a weight
-    that they agree on, and reranks, writes a passage or breaks the question up where one of them would.
+    """How a collection is searched where a request does not say. A search of several collections takes a mode, a weight and a
+    reranker that they agree on, and reranks, writes a passage or breaks the question up where one of them would.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -473,6 +473,7 @@ class SearchSettings(_message.Message):
     HYDE_FIELD_NUMBER: _builtins.int
     DECOMPOSE_FIELD_NUMBER: _builtins.int
     QUESTIONS_PER_CHUNK_FIELD_NUMBER: _builtins.int
+    RERANK_MODEL_FIELD_NUMBER: _builtins.int
     mode: Global___SearchMode.ValueType
     """How passages are found; unspecified is both."""
     dense_weight: _builtins.float
@@ -487,6 +488,11 @@ class SearchSettings(_message.Message):
     """Questions that the generator writes for each chunk, in the background and once for each text; a chunk is then as near
     as the nearest of its text and its questions. 0 writes none and looks at none; what was written stays with its text.
     """
+    rerank_model: _builtins.str
+    """Name or digest of what reranks where `rerank` is on, as the embedder's Rerank takes it: a reranker of the tenant's own in
+    the registry, MODEL@NUMBER, or one of the deployment's; empty is the embedder's default. Without it searches keep the
+    fused order, and say why.
+    """
     def __init__(
         self,
         *,
@@ -496,10 +502,11 @@ class SearchSettings(_message.Message):
         hyde: Global___HydeUse.ValueType = ...,
         decompose: _builtins.bool = ...,
         questions_per_chunk: _builtins.int = ...,
+        rerank_model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "dense_weight", b"dense_weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "decompose", b"decompose", "dense_weight", b"dense_weight", "hyde", b"hyde", "mode", b"mode", "questions_per_chunk", b"questions_per_chunk", "rerank", b"rerank"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "decompose", b"decompose", "dense_weight", b"dense_weight", "hyde", b"hyde", "mode", b"mode", "questions_per_chunk", b"questions_per_chunk", "rerank", b"rerank", "rerank_model", b"rerank_model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dense_weight: _TypeAlias = _typing.Literal["dense_weight"]  # noqa: Y015
     _WhichOneofArgType__dense_weight: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight"]  # noqa: Y015
@@ -1731,6 +1738,7 @@ class SearchRequest(_message.Message):
     AS_READERS_FIELD_NUMBER: _builtins.int
     RERANK_FIELD_NUMBER: _builtins.int
     RERANK_DEPTH_FIELD_NUMBER: _builtins.int
+    RERANK_MODEL_FIELD_NUMBER: _builtins.int
     DIVERSITY_LAMBDA_FIELD_NUMBER: _builtins.int
     COLLAPSE_DUPLICATES_FIELD_NUMBER: _builtins.int
     DUPLICATE_SIMILARITY_FIELD_NUMBER: _builtins.int
@@ -1757,6 +1765,10 @@ class SearchRequest(_message.Message):
     """
     rerank_depth: _builtins.int
     """Passages that are reranked; default 40."""
+    rerank_model: _builtins.str
+    """Name or digest of what reranks, as the embedder's Rerank takes it: for instance MODEL@NUMBER of a reranker of the
+    tenant's own. Default as the collections say. Naming one asks for reranking where `rerank` is unset.
+    """
     diversity_lambda: _builtins.float
     """Maximal marginal relevance: 1 is relevance alone, 0 is difference from what was chosen before alone. Unset is off: it
     makes answers broader and each less likely to be the best.
@@ -1833,6 +1845,7 @@ class SearchRequest(_message.Message):
         as_readers: _abc.Iterable[_builtins.str] | None = ...,
         rerank: _builtins.bool | None = ...,
         rerank_depth: _builtins.int = ...,
+        rerank_model: _builtins.str = ...,
         diversity_lambda: _builtins.float | None = ...,
         collapse_duplicates: _builtins.bool = ...,
         duplicate_similarity: _builtins.float | None = ...,
@@ -1848,7 +1861,7 @@ class SearchRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_decompose", b"_decompose", "_dense_weight", b"_dense_weight", "_diversity_lambda", b"_diversity_lambda", "_duplicate_similarity", b"_duplicate_similarity", "_feedback", b"_feedback", "_question_vectors", b"_question_vectors", "_rerank", b"_rerank", "decompose", b"decompose", "dense_weight", b"dense_weight", "diversity_lambda", b"diversity_lambda", "duplicate_similarity", b"duplicate_similarity", "feedback", b"feedback", "filter", b"filter", "question_vectors", b"question_vectors", "rerank", b"rerank"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decompose", b"_decompose", "_dense_weight", b"_dense_weight", "_diversity_lambda", b"_diversity_lambda", "_duplicate_similarity", b"_duplicate_similarity", "_feedback", b"_feedback", "_question_vectors", b"_question_vectors", "_rerank", b"_rerank", "as_readers", b"as_readers", "collapse_duplicates", b"collapse_duplicates", "collections", b"collections", "decompose", b"decompose", "dense_weight", b"dense_weight", "diversity_lambda", b"diversity_lambda", "documents", b"documents", "duplicate_similarity", b"duplicate_similarity", "expand_sections", b"expand_sections", "explain", b"explain", "feedback", b"feedback", "filter", b"filter", "fusion", b"fusion", "hyde", b"hyde", "metadata_equals", b"metadata_equals", "mode", b"mode", "page_size", b"page_size", "page_token", b"page_token", "queries", b"queries", "question_vectors", b"question_vectors", "rerank", b"rerank", "rerank_depth", b"rerank_depth", "section_characters", b"section_characters", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decompose", b"_decompose", "_dense_weight", b"_dense_weight", "_diversity_lambda", b"_diversity_lambda", "_duplicate_similarity", b"_duplicate_similarity", "_feedback", b"_feedback", "_question_vectors", b"_question_vectors", "_rerank", b"_rerank", "as_readers", b"as_readers", "collapse_duplicates", b"collapse_duplicates", "collections", b"collections", "decompose", b"decompose", "dense_weight", b"dense_weight", "diversity_lambda", b"diversity_lambda", "documents", b"documents", "duplicate_similarity", b"duplicate_similarity", "expand_sections", b"expand_sections", "explain", b"explain", "feedback", b"feedback", "filter", b"filter", "fusion", b"fusion", "hyde", b"hyde", "metadata_equals", b"metadata_equals", "mode", b"mode", "page_size", b"page_size", "page_token", b"page_token", "queries", b"queries", "question_vectors", b"question_vectors", "rerank", b"rerank", "rerank_depth", b"rerank_depth", "rerank_model", b"rerank_model", "section_characters", b"section_characters", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__decompose: _TypeAlias = _typing.Literal["decompose"]  # noqa: Y015
     _WhichOneofArgType__decompose: _TypeAlias = _typing.Literal["_decompose", b"_decompose"]  # noqa: Y015
@@ -3537,7 +3550,9 @@ class ReembedRequest(_message.Message):
     collection: _builtins.str
     """Required. Collection id."""
     model: _builtins.str
-    """Required. Name or digest of an embedding model that the embedder lists."""
+    """Required. Name or digest of an embedding model: of the deployment's, or of the tenant's own in the registry
+    (MODEL@NUMBER, MODEL@ALIAS, MODEL). A name that moves is read now; the collection keeps the digest.
+    """
     def __init__(
         self,
         *,

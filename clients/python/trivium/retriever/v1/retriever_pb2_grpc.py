@@ -277,7 +277,7 @@ class RetrieverServiceServicer(object):
         FILTER_INVALID, FILTER_TYPE_MISMATCH or PAGE_TOKEN_INVALID, OUT_OF_RANGE / SEARCH_PAGES_EXPIRED, NOT_FOUND /
         COLLECTION_NOT_FOUND, FAILED_PRECONDITION / EMBEDDING_MODEL_CHANGED, UNAVAILABLE / PEER_UNAVAILABLE when a dense search
         finds no embedder, FAILED_PRECONDITION / GENERATOR_NOT_SET when the request itself asks for what needs a generator and
-        the retriever has none.
+        the retriever has none, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND for a `rerank_model` of the request that is not there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -365,7 +365,8 @@ class RetrieverServiceServicer(object):
         """Has the collection's vectors computed by another embedding model, in the background and beside the old ones, which
         serve until all are there and verified; then the collection changes over at once. Collection.reembedding tells how far
         it is. It survives a kill; asked for a third model it begins anew, and for the model that serves it ends. Fails with
-        NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, UNAVAILABLE / PEER_UNAVAILABLE.
+        NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a reranker,
+        UNAVAILABLE / PEER_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -77,7 +77,7 @@ class RetrieverServiceStub:
     FILTER_INVALID, FILTER_TYPE_MISMATCH or PAGE_TOKEN_INVALID, OUT_OF_RANGE / SEARCH_PAGES_EXPIRED, NOT_FOUND /
     COLLECTION_NOT_FOUND, FAILED_PRECONDITION / EMBEDDING_MODEL_CHANGED, UNAVAILABLE / PEER_UNAVAILABLE when a dense search
     finds no embedder, FAILED_PRECONDITION / GENERATOR_NOT_SET when the request itself asks for what needs a generator and
-    the retriever has none.
+    the retriever has none, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND for a `rerank_model` of the request that is not there.
     """
     Tune: _grpc.UnaryStreamMultiCallable[_retriever_pb2.TuneRequest, _retriever_pb2.TuneResponse]
     """Tries ways to search a collection on questions whose documents are known: keywords, vectors, their weight, reranking,
@@ -121,7 +121,8 @@ class RetrieverServiceStub:
     """Has the collection's vectors computed by another embedding model, in the background and beside the old ones, which
     serve until all are there and verified; then the collection changes over at once. Collection.reembedding tells how far
     it is. It survives a kill; asked for a third model it begins anew, and for the model that serves it ends. Fails with
-    NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, UNAVAILABLE / PEER_UNAVAILABLE.
+    NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a reranker,
+    UNAVAILABLE / PEER_UNAVAILABLE.
     """
     CancelReembedding: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.CancelReembeddingRequest, _retriever_pb2.CancelReembeddingResponse]
     """Ends a change of embedding model that is under way, or forgets that one failed. The collection stays as it is. Fails
@@ -183,7 +184,7 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     FILTER_INVALID, FILTER_TYPE_MISMATCH or PAGE_TOKEN_INVALID, OUT_OF_RANGE / SEARCH_PAGES_EXPIRED, NOT_FOUND /
     COLLECTION_NOT_FOUND, FAILED_PRECONDITION / EMBEDDING_MODEL_CHANGED, UNAVAILABLE / PEER_UNAVAILABLE when a dense search
     finds no embedder, FAILED_PRECONDITION / GENERATOR_NOT_SET when the request itself asks for what needs a generator and
-    the retriever has none.
+    the retriever has none, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND for a `rerank_model` of the request that is not there.
     """
     Tune: _aio.UnaryStreamMultiCallable[_retriever_pb2.TuneRequest, _retriever_pb2.TuneResponse]  # type: ignore[assignment]
     """Tries ways to search a collection on questions whose documents are known: keywords, vectors, their weight, reranking,
@@ -227,7 +228,8 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     """Has the collection's vectors computed by another embedding model, in the background and beside the old ones, which
     serve until all are there and verified; then the collection changes over at once. Collection.reembedding tells how far
     it is. It survives a kill; asked for a third model it begins anew, and for the model that serves it ends. Fails with
-    NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, UNAVAILABLE / PEER_UNAVAILABLE.
+    NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a reranker,
+    UNAVAILABLE / PEER_UNAVAILABLE.
     """
     CancelReembedding: _aio.UnaryUnaryMultiCallable[_retriever_pb2.CancelReembeddingRequest, _retriever_pb2.CancelReembeddingResponse]  # type: ignore[assignment]
     """Ends a change of embedding model that is under way, or forgets that one failed. The collection stays as it is. Fails
@@ -370,7 +372,7 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         FILTER_INVALID, FILTER_TYPE_MISMATCH or PAGE_TOKEN_INVALID, OUT_OF_RANGE / SEARCH_PAGES_EXPIRED, NOT_FOUND /
         COLLECTION_NOT_FOUND, FAILED_PRECONDITION / EMBEDDING_MODEL_CHANGED, UNAVAILABLE / PEER_UNAVAILABLE when a dense search
         finds no embedder, FAILED_PRECONDITION / GENERATOR_NOT_SET when the request itself asks for what needs a generator and
-        the retriever has none.
+        the retriever has none, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND for a `rerank_model` of the request that is not there.
         """
 
     @_abc_1.abstractmethod
@@ -474,7 +476,8 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         """Has the collection's vectors computed by another embedding model, in the background and beside the old ones, which
         serve until all are there and verified; then the collection changes over at once. Collection.reembedding tells how far
         it is. It survives a kill; asked for a third model it begins anew, and for the model that serves it ends. Fails with
-        NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, UNAVAILABLE / PEER_UNAVAILABLE.
+        NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a reranker,
+        UNAVAILABLE / PEER_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
