@@ -2,7 +2,7 @@
 
 from hypothesis import HealthCheck, settings
 
-from tests.fixtures_library import embedder_address, library, reader
+from tests.fixtures_library import embedder_address, library, own_encoders, reader
 from tests.fixtures_stack import stack, user
 from tests.postgres import postgres, postgres_url
 from tests.s3 import bucket, s3
@@ -12,6 +12,7 @@ __all__ = [
     "bucket",
     "embedder_address",
     "library",
+    "own_encoders",
     "postgres",
     "postgres_url",
     "reader",

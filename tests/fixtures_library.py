@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.library import Library, Reader
+from tests.own_encoders import Encoders
 from tests.stack import Process, Stack
 
 
@@ -29,3 +30,11 @@ def library(stack: Stack, embedder_address: str) -> Iterator[Library]:
 def reader(library: Library) -> Reader:
     """Somebody in a new tenant, with an empty collection."""
     return library.newcomer()
+
+
+@pytest.fixture(scope="session")
+def own_encoders(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encoders]:
+    """An embedder with a registry, and a retriever over it, that serve the whole session."""
+    running = Encoders(stack, tmp_path_factory.mktemp("own-encoders"))
+    yield running
+    running.close()

@@ -18,7 +18,7 @@ import numpy as np
 from services.chassis.errors import Failure, Reason
 from services.chassis.models import ResolvedModel
 from services.chassis.processor import processor
-from services.embedder.batching import Batch, Product, TokenIds, Vector
+from services.embedder.batching import LENGTH_STEP, Batch, Product, TokenIds, Vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,9 @@ class EncoderFacts:
     compute_dtype: str = ""
     build: str = ""
     normalised: bool = True
+
+
+_COUNTED_FROM_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet"})
 
 
 class Tokenizer(Protocol):
@@ -141,12 +144,19 @@ def described(model: ResolvedModel, *, name: str = "", max_tokens: int = 0) -> E
 
 
 def positions_of(model: ResolvedModel, config: Mapping[str, Any]) -> int:
-    """The positions that a configuration has.  Raises MODEL_SOURCE_INVALID unless it is that of an encoder."""
+    """The most tokens that have positions.  Raises MODEL_SOURCE_INVALID unless the configuration is that of an encoder.
+
+    RoBERTa counts them from behind the padding's id, so its first ones are no token's, and padding needs none; of others
+    as many as a padded sequence has, too.
+    """
     numbers = [config.get(name) for name in ("max_position_embeddings", "hidden_size", "vocab_size")]
     if not all(isinstance(number, int) and number > 0 for number in numbers):
         problem = "its config.json does not describe an encoder"
         raise Failure(Reason.MODEL_SOURCE_INVALID, uri=model.uri, name=model.uri, problem=problem)
-    return int(config["max_position_embeddings"])
+    positions = int(config["max_position_embeddings"])
+    if config.get("model_type") not in _COUNTED_FROM_PADDING:
+        return positions - positions % LENGTH_STEP or positions
+    return positions - int(config.get("pad_token_id", 1) or 0) - 1
 
 
 def load(

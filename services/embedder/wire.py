@@ -84,12 +84,12 @@ def from_models(catalogue: Catalogue) -> pb.ListEmbeddingModelsResponse:
 
 def from_meant(catalogue: Catalogue) -> pb.GetEmbeddingModelResponse:
     """The one model that is in a catalogue."""
-    found: pb.EmbeddingModel | pb.RerankingModel
-    found, *_ = [
+    shown: list[pb.EmbeddingModel | pb.RerankingModel] = [
         *map(from_encoder, catalogue.encoders),
         *map(from_pairs, catalogue.pairs),
         *map(from_own, catalogue.own),
     ]
+    found = shown[0]
     if isinstance(found, pb.RerankingModel):
         return pb.GetEmbeddingModelResponse(reranker=found)
     return pb.GetEmbeddingModelResponse(model=found)

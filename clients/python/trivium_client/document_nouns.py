@@ -18,11 +18,11 @@ class SearchSettings:
     mode: str = ""
     dense_weight: float | None = None
     rerank: bool = False
-    rerank_model: str = ""
     hyde: str = "off"
     decompose: bool = False
     # Questions that are written for each chunk; 0: none.
     questions_per_chunk: int = 0
+    rerank_model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

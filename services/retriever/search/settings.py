@@ -30,12 +30,12 @@ class SearchSettings:
     mode: Mode | None = None
     dense_weight: float | None = None
     rerank: bool = False
-    # Name or digest of what reranks; empty is the embedder's default.
-    rerank_model: str = ""
     hyde: Hyde = Hyde.OFF
     decompose: bool = False
     # Questions that are written for each chunk; 0 writes none and looks at none.
     questions_per_chunk: int = 0
+    # Name or digest of what reranks; empty is the embedder's default.
+    rerank_model: str = ""
 
     @property
     def expands(self) -> bool:

@@ -5,21 +5,23 @@ import shutil
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 from services.chassis import models
 from services.chassis.executor import Executor
 from services.chassis.full_models import FullModels
+from services.chassis.runtime import Runtime
 from services.embedder import model
 from services.embedder.batching import Batch, Product, padded_length
 from services.embedder.cache import VectorCache
 from services.embedder.config import EmbedderSettings, ModelSetting, Precision
-from services.embedder.embedding import Asking, Embedder, Use, Wanted
+from services.embedder.embedding import Asking, Embedder, EncodingModel, Use, Wanted
 from services.embedder.listing import Models
 from services.embedder.loading import Workshop
 from services.embedder.own_loading import OwnLoading, describe
 from services.embedder.own_models import OwnModels, Room
 from services.embedder.own_versions import OwnVersions
-from services.embedder.reranking import Reranker
+from services.embedder.reranking import PairModel, Reranker
 from services.embedder.shelf import Shelf
 from tests.tiny_encoder import build_cross_encoder, build_encoder
 from tests.unit.embedder.tenants_registry import TenantsRegistry
@@ -60,7 +62,7 @@ class World:
             blocking=asyncio.to_thread, spawn=self._spawn, log=SimpleNamespace(info=lambda *_, **__: None)
         )
         settings = EmbedderSettings(threads=1, batch_tokens=1024, data_dir=self.folder)
-        self.workshop = Workshop(runtime, settings, self.engine, 1)
+        self.workshop = Workshop(cast(Runtime, runtime), settings, self.engine, 1)
         setting = ModelSetting(uri=f"file:{self.encoder(1)}", name="tiny", precision=Precision.FLOAT32)
         place = self.workshop.encoder_place(setting, lambda _: None)
         await place.ready()
@@ -69,7 +71,8 @@ class World:
         )
         versions = OwnVersions(self.registry, describe, BELIEVED_SECONDS, lambda: self.now)
         self.own = OwnModels(versions, loading.load, room, lambda: self.now, patience_seconds=0.05)
-        encoders, pairs = Shelf((place,)), Shelf(())
+        encoders: Shelf[EncodingModel] = Shelf((place,))
+        pairs: Shelf[PairModel] = Shelf(())
         self.embedder = Embedder(encoders, VectorCache(b"s", None, asyncio.to_thread), asyncio.to_thread, 4, self.own)
         self.reranker = Reranker(encoders, pairs, asyncio.to_thread, self.own)
         self.models = Models(encoders, pairs, self.own)

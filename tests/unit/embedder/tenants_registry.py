@@ -29,13 +29,14 @@ class TenantsRegistry:
 
     def publish(self, tenant: str, model: str, folder: Path, *, kind: str = "ENCODER") -> tuple[str, str]:
         """A folder as the next version of a model; its version and its folder's digest."""
-        files = []
+        files, digests = [], {}
         for path in sorted(path for path in folder.iterdir() if path.is_file()):
             content = path.read_bytes()
             sha256 = hashlib.sha256(content).hexdigest()
             self._blobs[sha256] = content
+            digests[path.name] = sha256
             files.append({"filename": path.name, "sha256": sha256, "size_bytes": len(content)})
-        digest = digest_of({file["filename"]: file["sha256"] for file in files})
+        digest = digest_of(digests)
         mine = self._numbers.setdefault(tenant, {})
         number = 1 + sum(name.startswith(f"{model}@") for name in mine)
         document = {"tenant": tenant, "model": model, "kind": kind, "base_digest": digest, "files": files, "n": number}

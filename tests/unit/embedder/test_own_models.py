@@ -9,9 +9,11 @@ import pytest
 
 from services.chassis import models
 from services.chassis.errors import Failure, Reason
-from services.embedder import cross_encoder, model, own_loading
+from services.embedder import cross_encoder, model
+from services.embedder.batching import Batch, Product, padded_length
+from services.embedder.embedding import Asking
 from services.embedder.own_versions import Role
-from tests.unit.embedder.own_world import ADA, BELIEVED_SECONDS, BEN, TEXT, Asking, opened, plain
+from tests.unit.embedder.own_world import ADA, BELIEVED_SECONDS, BEN, TEXT, opened, plain
 
 PASSAGES = ["a single crossing costs six crowns", "the fog horn sounds twice", "boat ferry"]
 
@@ -49,8 +51,8 @@ async def test_a_tenants_reranker_scores_as_its_folder_does_and_gives_no_vectors
     alone = cross_encoder.load(resolved, cross_encoder.described(resolved), dtype="float32", threads=1)
     tokens = cross_encoder.PairTokenizer(folder).pairs(TEXT, PASSAGES, alone.facts.max_tokens)
     for score, ids in zip(ranked.scores, tokens, strict=True):
-        padded = own_loading.padded_length(len(ids))
-        assert score == alone.compute(own_loading.Batch(own_loading.Product.SCORE, padded, (ids,)))[0][0]
+        padded = padded_length(len(ids))
+        assert score == alone.compute(Batch(Product.SCORE, padded, (ids,)))[0][0]
     with pytest.raises(Failure) as failed:
         await world.embed(ADA, "sorter@1")
     assert failed.value.reason is Reason.FIELD_INVALID
@@ -67,7 +69,11 @@ async def test_to_another_tenant_it_is_as_if_it_had_never_been(world):
     await world.embed(ADA, "support@1")
     asked = world.registry.asked.copy()
     for asking in (BEN, Asking("services/gateway")):
-        for name, never in (("support@1", "nothing@1"), (version, f"sha256:{'0' * 64}"), (digest, f"sha256:{'1' * 64}")):
+        for name, never in (
+            ("support@1", "nothing@1"),
+            (version, f"sha256:{'0' * 64}"),
+            (digest, f"sha256:{'1' * 64}"),
+        ):
             with pytest.raises(Failure) as real:
                 await world.embed(asking, name)
             with pytest.raises(Failure) as unreal:
@@ -136,8 +142,7 @@ async def test_one_in_use_is_never_unloaded_and_who_finds_no_room_is_told_to_com
             assert failed.value.retry_after_seconds
             world.own.patience_seconds = 30
             waiting = asyncio.create_task(world.embed(ADA, "support@2"))
-            while not world.own._freed._waiters:
-                await asyncio.sleep(0)
+            await asyncio.sleep(0)
             assert world.in_memory() == {"support@1"}
         assert (await waiting).facts.name == "support@2"
         assert world.in_memory() == {"support@2"}
@@ -152,32 +157,42 @@ async def test_one_larger_than_all_the_room_says_so(tmp_path, monkeypatch):
         assert "TRIVIUM_EMBEDDER_TENANT_MODELS_GIB" in failed.value.sentence
 
 
-async def test_it_is_loaded_once_however_many_ask_and_whoever_of_them_goes_away(world):
-    world.registry.publish("ada", "support", world.encoder(7))
-    first = asyncio.create_task(world.embed(ADA, "support@1"))
-    while not world.own._seats:
-        await asyncio.sleep(0)
-    others = [asyncio.create_task(world.embed(ADA, "support@1")) for _ in range(4)]
-    first.cancel()
-    assert len({(await other).facts.name for other in others}) == 1
-    # Each file once, and before that the two that describe it, for each of those who asked at once.
-    assert world.registry.asked["download"] <= len(world.registry._blobs) + 2 * 5
-    assert len([it for it in world.workshop.batchers if it.counters.batches]) == 1
-
-
-async def test_while_one_is_being_loaded_others_are_computed(world, monkeypatch):
-    world.registry.publish("ada", "support", world.encoder(7))
-    reading, go_on = threading.Event(), threading.Event()
+@pytest.fixture
+def slowly(monkeypatch):
+    """Loading stands still: set when it has begun, and to be set so that it goes on."""
+    begun, go_on = threading.Event(), threading.Event()
     load = model.load
 
     def slow(*given, **named):
-        reading.set()
+        begun.set()
         assert go_on.wait(60)
         return load(*given, **named)
 
     monkeypatch.setattr(model, "load", slow)
+    yield begun, go_on
+    go_on.set()
+
+
+async def test_it_is_loaded_once_however_many_ask_and_whoever_of_them_goes_away(world, slowly):
+    begun, go_on = slowly
+    world.registry.publish("ada", "support", world.encoder(7))
+    first = asyncio.create_task(world.embed(ADA, "support@1"))
+    assert await asyncio.to_thread(begun.wait, 60)
+    others = [asyncio.create_task(world.embed(ADA, "support@1", f"boat {number}")) for number in range(4)]
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    go_on.set()
+    assert {(await other).facts.name for other in others} == {"support@1"}
+    # The deployment's and this one.
+    assert len(world.workshop.batchers) == 2
+
+
+async def test_while_one_is_being_loaded_others_are_computed(world, slowly):
+    begun, go_on = slowly
+    world.registry.publish("ada", "support", world.encoder(7))
     loading = asyncio.create_task(world.embed(ADA, "support@1"))
-    assert await asyncio.to_thread(reading.wait, 60)
+    assert await asyncio.to_thread(begun.wait, 60)
     assert (await world.embed(ADA, "", "another text")).facts.name == "tiny"
     assert not loading.done()
     go_on.set()
@@ -298,3 +313,18 @@ async def test_an_adapter_is_no_encoder(world):
         await world.embed(ADA, "support@1")
     assert failed.value.reason is Reason.EMBEDDING_MODEL_NOT_FOUND
     assert "no encoder" in failed.value.sentence
+
+
+@pytest.mark.parametrize(
+    ("config", "most"),
+    [
+        ({"max_position_embeddings": 512}, 512),
+        # A sequence of 97 tokens is padded to 112.
+        ({"max_position_embeddings": 100}, 96),
+        ({"max_position_embeddings": 514, "model_type": "roberta", "pad_token_id": 1}, 512),
+        ({"max_position_embeddings": 514, "model_type": "xlm-roberta"}, 512),
+    ],
+)
+def test_a_text_is_as_long_as_tokens_and_their_padding_have_positions(config, most, tmp_path):
+    resolved = models.ResolvedModel(tmp_path, "sha256:0", "x", models.ModelKind.EMBEDDER, "x")
+    assert model.positions_of(resolved, {"hidden_size": 8, "vocab_size": 9, **config}) == most

@@ -189,6 +189,25 @@ def test_collections_that_are_searched_together_agree_or_the_deployment_says():
     plan = planned(question(), Stated(), [one, other])
     assert (plan.question.mode, plan.question.dense_weight) == (Mode.DENSE, 0.55)
     assert SearchSettings.unpacked(one.packed()) == one
+    assert SearchSettings.unpacked('{"rerank": true}') == SearchSettings(rerank=True)
+
+
+def test_a_reranker_that_is_named_reranks_unless_that_is_refused_and_one_that_is_stored_where_reranking_is_on():
+    stored = SearchSettings(rerank=True, rerank_model="sorter@1")
+
+    def shape(stated, *settings):
+        found = planned(question(), dataclasses.replace(stated, rerank_depth=5), settings).question.shape
+        return found.rerank_depth, found.rerank_model, found.rerank_model_needed
+
+    assert SearchSettings.unpacked(stored.packed()) == stored
+    assert shape(Stated(), stored) == (5, "sorter@1", False)
+    assert shape(Stated(), stored, stored) == (5, "sorter@1", False)
+    assert shape(Stated(), stored, SearchSettings()) == (5, "", False)
+    assert shape(Stated(rerank=False), stored)[0] == 0
+    assert shape(Stated(rerank_model="other@2"), stored) == (5, "other@2", True)
+    assert shape(Stated(rerank_model="other@2"), SearchSettings()) == (5, "other@2", True)
+    assert shape(Stated(rerank_model="other@2", rerank=False), stored)[0] == 0
+    assert shape(Stated(), dataclasses.replace(stored, rerank=False))[0] == 0
     assert SearchSettings.unpacked("{}") == SearchSettings()
 
 

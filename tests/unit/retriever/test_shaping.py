@@ -326,3 +326,15 @@ async def test_a_reranker_that_is_late_or_away_leaves_the_fused_order_and_says_s
 
     with pytest.raises(Failure):
         await Reranker(Judge(broken), 1.0, 1.0).scores("q", ["x"])
+
+
+async def test_a_stored_reranker_that_is_not_there_leaves_the_fused_order_and_one_that_is_asked_for_fails_the_search():
+    async def unknown():
+        raise Failure(Reason.EMBEDDING_MODEL_NOT_FOUND, name="sorter@1", fate=": it is deleted", known="tiny")
+
+    spared = await Reranker(Judge(unknown), 1.0, 1.0).scores("q", ["x"], "sorter@1")
+    assert not spared.outcome.applied
+    assert "sorter@1: it is deleted" in spared.outcome.reason
+    with pytest.raises(Failure) as caught:
+        await Reranker(Judge(unknown), 1.0, 1.0).scores("q", ["x"], "sorter@1", needed=True)
+    assert caught.value.reason is Reason.EMBEDDING_MODEL_NOT_FOUND

@@ -1,0 +1,175 @@
+"""A collection is embedded by its tenant's own model, and its searches are reranked by its tenant's own reranker."""
+
+import grpc
+import numpy as np
+import pytest
+from trivium.embedder.v1 import embedder_pb2
+from trivium.registry.v1 import registry_pb2
+from trivium.retriever.v1 import retriever_pb2 as pb
+
+from services.chassis.status import from_rpc_error
+from tests.own_encoders import Encoders, Person
+from tests.stack import eventually, refused
+
+QUERY = "the ferry leaves at nine"
+DOCUMENTS = {
+    "a.md": "# Ferry\n\nThe ferry leaves at nine.",
+    "b.md": "# Nine\n\nAt nine the.",
+    "c.md": "# Ferry\n\nFerry ferry at the ferry.",
+    "d.md": "# Leaves\n\nNine leaves leaves.",
+}
+
+
+@pytest.fixture(scope="module")
+def person(own_encoders: Encoders) -> Person:
+    """Somebody with documents, two embedders and a reranker of their own."""
+    made = own_encoders.newcomer()
+    for document, content in DOCUMENTS.items():
+        made.reader.put(document, content)
+    made.reader.settled()
+    made.publish("support", seed=3)
+    made.publish("support", seed=4, architecture="RobertaModel")
+    made.publish("sorter", seed=5, architecture="BertForSequenceClassification")
+    return made
+
+
+def collection(person: Person) -> pb.Collection:
+    found: pb.Collection = person.reader.api.GetCollection(
+        pb.GetCollectionRequest(collection=person.reader.collection)
+    ).collection
+    return found
+
+
+def changed(person: Person, model: str) -> str:
+    """Have the collection embedded by a model, wait until it serves; its digest."""
+    person.reader.api.Reembed(pb.ReembedRequest(collection=person.reader.collection, model=model))
+
+    def serving() -> pb.Collection | None:
+        found = collection(person)
+        assert found.reembedding.running or not found.reembedding.reason, found.reembedding.reason
+        return None if found.HasField("reembedding") else found
+
+    return str(eventually(serving, "the other model serves").embedding_digest)
+
+
+def ranked(person: Person, **fields: object) -> list[tuple[str, float]]:
+    hits = person.reader.search(QUERY, **{"mode": pb.SEARCH_MODE_DENSE, **fields})
+    return sorted((hit.document, hit.dense_score) for hit in hits)
+
+
+def vectors(person: Person, model: str, *texts: str) -> np.ndarray:
+    answer = person.embedder.Embed(embedder_pb2.EmbedRequest(model=model, texts=texts))
+    return np.frombuffer(answer.embeddings.data, "<f4").reshape(answer.embeddings.shape)
+
+
+def test_a_collection_goes_to_an_own_model_and_to_another_and_back_and_answers_as_before(person):
+    first = collection(person).embedding_digest
+    by_first = ranked(person)
+    digests, answers = [], []
+    for name in ("support@1", "support@2"):
+        digests.append(changed(person, name))
+        answers.append(ranked(person))
+        meant = person.embedder.GetEmbeddingModel(embedder_pb2.GetEmbeddingModelRequest(model=name)).model
+        assert (meant.digest, meant.model, meant.dimensions, meant.loaded) == (digests[-1], name, 8, True)
+        # What the search compared is what this very model says.
+        asked = vectors(person, name, QUERY)[0]
+        assert dict(answers[-1])["a.md"] == pytest.approx(
+            float(asked @ vectors(person, name, "Ferry\nThe ferry leaves at nine.")[0]), abs=2e-3
+        )
+    assert len({first, *digests}) == 3
+    assert changed(person, digests[0]) == digests[0]
+    assert ranked(person) == answers[0]
+    assert changed(person, first) == first
+    assert ranked(person) == by_first
+
+
+def test_an_alias_names_a_model_and_the_collection_keeps_the_digest_that_it_meant(person):
+    two, one = (it for it in listed(person).models if it.version)
+    assert [two.model, one.model] == ["support@2", "support@1"]
+    person.registry.point("support", one.version)
+    assert changed(person, "support") == one.digest
+    person.registry.point("support", two.version)
+    assert collection(person).embedding_digest == one.digest
+    person.reader.add("e.md", "# Nine\n\nLeaves at nine.")
+    assert {document for document, _ in ranked(person)} >= {"e.md"}
+    person.reader.delete("e.md")
+
+
+def listed(person: Person) -> embedder_pb2.ListEmbeddingModelsResponse:
+    answer: embedder_pb2.ListEmbeddingModelsResponse = person.embedder.ListEmbeddingModels(
+        embedder_pb2.ListEmbeddingModelsRequest()
+    )
+    return answer
+
+
+def test_own_models_are_listed_beside_the_deployments_by_what_they_are_for(person):
+    answer = listed(person)
+    assert [it.model for it in answer.models] == ["tiny", "support@2", "support@1"]
+    assert [it.model for it in answer.rerankers] == ["sorter@1"]
+    assert (answer.own_problem, answer.models[0].version) == ("", "")
+    alone = person.embedder.ListEmbeddingModels(embedder_pb2.ListEmbeddingModelsRequest(deployment_only=True))
+    assert ([it.model for it in alone.models], list(alone.rerankers)) == (["tiny"], [])
+
+
+def test_a_search_is_reranked_by_the_reranker_that_it_names_or_that_the_collection_has(person):
+    asked = person.reader.answer(QUERY, mode=pb.SEARCH_MODE_SPARSE, rerank_model="sorter@1")
+    assert asked.rerank.applied
+    texts = [f"{' › '.join(hit.heading_path)}\n{hit.text}" for hit in asked.hits]
+    scores = person.embedder.Rerank(embedder_pb2.RerankRequest(query=QUERY, passages=texts, model="sorter@1")).scores
+    assert [hit.rerank_score for hit in asked.hits] == pytest.approx(list(scores), abs=1e-6)
+    plain = person.reader.answer(QUERY, mode=pb.SEARCH_MODE_SPARSE, rerank=True)
+    assert {hit.rerank_score for hit in plain.hits} != {hit.rerank_score for hit in asked.hits}
+    with refused("EMBEDDING_MODEL_NOT_FOUND"):
+        person.reader.search(QUERY, rerank_model="sorter@2")
+    assert not person.reader.answer(QUERY, rerank_model="sorter@2", rerank=False).HasField("rerank")
+    update = pb.UpdateCollectionRequest(
+        collection=person.reader.collection,
+        search_settings=pb.SearchSettings(rerank=True, rerank_model="sorter@1"),
+    )
+    stored = person.reader.api.UpdateCollection(update).collection
+    assert stored.search_settings.rerank_model == "sorter@1"
+    by_stored = person.reader.answer(QUERY, mode=pb.SEARCH_MODE_SPARSE)
+    assert [hit.rerank_score for hit in by_stored.hits] == [hit.rerank_score for hit in asked.hits]
+    with refused("FIELD_INVALID"):
+        changed(person, "sorter@1")
+    (sorter,) = listed(person).rerankers
+    person.delete(person.registry.api.GetVersion(registry_pb2.GetVersionRequest(version=sorter.version)).version)
+
+    def without() -> pb.SearchResponse | None:
+        answer = person.reader.answer(QUERY, mode=pb.SEARCH_MODE_SPARSE)
+        return None if answer.rerank.applied else answer
+
+    # A search does not fail for a reranker that is there no more.
+    answer = eventually(without, "the deleted reranker is believed in no longer")
+    assert "trivium models restore sorter@1" in answer.rerank.reason
+    assert answer.hits
+
+
+def reason(person: Person) -> str:
+    """How a search by vectors ends; empty when it succeeds."""
+    try:
+        ranked(person)
+    except grpc.RpcError as error:
+        return from_rpc_error(error).reason
+    return ""
+
+
+def test_a_collection_whose_model_was_deleted_says_what_to_do_and_answers_again_once_it_is_restored(own_encoders):
+    person = own_encoders.newcomer()
+    person.reader.add("a.md", DOCUMENTS["a.md"])
+    version = person.publish("mine", seed=6)
+    assert changed(person, "mine@1") == version.base_digest
+    before = ranked(person)
+    person.delete(version)
+
+    eventually(lambda: reason(person) == "EMBEDDING_MODEL_CHANGED", "the deleted model is believed in no longer")
+    with refused("EMBEDDING_MODEL_CHANGED") as failures:
+        ranked(person)
+    assert "trivium models restore" in failures[0].message
+    assert "trivium docs reembed" in failures[0].message
+    assert len(person.reader.search("ferry", mode=pb.SEARCH_MODE_SPARSE)) == 1
+    with refused("EMBEDDING_MODEL_NOT_FOUND") as failures:
+        vectors(person, "mine@1", "ferry")
+    assert "trivium models restore mine@1" in failures[0].message
+    person.restore(version)
+    assert ranked(person) == before

@@ -1,0 +1,110 @@
+"""An embedder that has a registry to have tenants' own models from, a retriever over it, and people who publish some."""
+
+import json
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from trivium.embedder.v1 import embedder_pb2_grpc
+from trivium.registry.v1 import model_pb2, registry_pb2
+
+from tests.encoder_files import EncoderFiles
+from tests.library import Library, Reader
+from tests.stack import RECONNECTS, Api, Process, Stack, User
+from tests.tiny_encoder import build_encoder
+
+BELIEVED_SECONDS = 0.5
+
+
+class Encoders:
+    """The two services over a stack's access and registry; the default model is a tiny one."""
+
+    def __init__(self, stack: Stack, data: Path, environment: Mapping[str, str] | None = None) -> None:
+        self.stack = stack
+        settings = {
+            "TRIVIUM_ACCESS_ADDRESS": stack.access.address,
+            "TRIVIUM_REGISTRY_ADDRESS": stack.registry.address,
+            "TRIVIUM_EMBEDDER_TENANT_MODELS_BELIEVED_SECONDS": str(BELIEVED_SECONDS),
+            "TRIVIUM_EMBEDDING_MODEL": f"file:{build_encoder(data / 'tiny')}",
+            "TRIVIUM_MODEL_CACHE_DIR": str(data / "models"),
+            "TRIVIUM_EMBEDDER_THREADS": "1",
+            # Nothing to try out at the start.
+            "TRIVIUM_EMBEDDER_PRECISION": "float32",
+            "TRIVIUM_EMBEDDER_BATCH_TOKENS": "2048",
+            "TRIVIUM_DRAIN_SECONDS": "1",
+            "TRIVIUM_SERVICE_KEY_FILE": str(_service_key(stack)),
+            **(environment or {}),
+        }
+        self.embedder = Process("embedder", data, settings).start()
+        self.embedder.keep_port()
+        self._channel = grpc.insecure_channel(self.embedder.address, RECONNECTS)
+        self.library = Library(
+            stack, data, self.embedder.address, {"TRIVIUM_SERVICE_KEY_FILE": str(_service_key(stack))}
+        )
+
+    def close(self) -> None:
+        """End both."""
+        self._channel.close()
+        self.library.close()
+        self.embedder.stop()
+
+    def restart_embedder(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Kill -9 it, start it again at the same address."""
+        self.embedder.kill()
+        meanwhile()
+        self.embedder.start()
+
+    def embedder_api(self, credential: str) -> Api:
+        """The embedder, as the holder of a credential."""
+        return Api(embedder_pb2_grpc.EmbedderServiceStub(self._channel), credential)
+
+    def figure(self, name: str) -> float:
+        """A figure of the running embedder."""
+        address = json.loads(self.embedder.run_file.read_text())["metrics_listen"]
+        with urllib.request.urlopen(f"http://{address}/metrics") as answer:
+            lines = answer.read().decode().splitlines()
+        return next(float(line.split()[-1]) for line in lines if line.startswith(f"trivium_embedder_{name} "))
+
+    def newcomer(self) -> "Person":
+        """Somebody in a tenant of their own, with an empty collection."""
+        tenant = self.stack.tenant()
+        key = self.stack.tenant_key(tenant)
+        reader = Reader(self.library.api(key), tenant)
+        reader.create(reader.collection)
+        return Person(tenant, User(self.stack.registry_api(key), tenant), reader, self.embedder_api(key))
+
+
+def _service_key(stack: Stack) -> Path:
+    """The key file of the stack whose access it is."""
+    while stack._beside is not None:
+        stack = stack._beside
+    return stack.data / "keys" / "service.key"
+
+
+@dataclass(frozen=True)
+class Person:
+    """A tenant with what is theirs in the registry, the retriever and the embedder."""
+
+    tenant: str
+    registry: User
+    reader: Reader
+    embedder: Api
+
+    def publish(self, model: str, seed: int, architecture: str = "BertModel") -> model_pb2.Version:
+        """A tiny encoder as the next version of a model."""
+        files = EncoderFiles(architecture, seed=seed).files()
+        kind = model_pb2.VERSION_KIND_ENCODER
+        version: model_pb2.Version = self.registry.publish(model, files, kind=kind, base_digest="")
+        return version
+
+    def delete(self, version: model_pb2.Version) -> None:
+        """Delete a version; it can be restored."""
+        self.registry.api.DeleteVersion(registry_pb2.DeleteVersionRequest(model=version.model, version=version.version))
+
+    def restore(self, version: model_pb2.Version) -> None:
+        """Bring it back."""
+        self.registry.api.RestoreVersion(
+            registry_pb2.RestoreVersionRequest(model=version.model, version=version.version)
+        )
