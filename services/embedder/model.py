@@ -214,8 +214,13 @@ def torch_module(model: ResolvedModel, dtype: str) -> tuple[Any, int]:
 
 
 def _max_tokens(folder: Path, positions: int) -> int:
-    """The length that the model was trained at, which may be less than what it has positions for."""
-    trained = folder_json(folder / "sentence_bert_config.json").get("max_seq_length", positions)
+    """The length that the model was trained at, which may be less than what it has positions for.
+
+    Sentence-transformers kept it in a file of its own, and keeps it with the tokenizer since its version 6.
+    """
+    trained = folder_json(folder / "sentence_bert_config.json").get("max_seq_length")
+    if trained is None:
+        trained = folder_json(folder / "tokenizer_config.json").get("model_max_length") or positions
     return min(int(trained), positions)
 
 

@@ -13,6 +13,7 @@ from services.embedder import cross_encoder, model
 from services.embedder.batching import Batch, Product, padded_length
 from services.embedder.embedding import Asking
 from services.embedder.own_versions import Role
+from tests.tiny_encoder import build_encoder
 from tests.unit.embedder.own_world import ADA, BELIEVED_SECONDS, BEN, TEXT, opened, plain
 
 PASSAGES = ["a single crossing costs six crowns", "the fog horn sounds twice", "boat ferry"]
@@ -328,3 +329,27 @@ async def test_an_adapter_is_no_encoder(world):
 def test_a_text_is_as_long_as_tokens_and_their_padding_have_positions(config, most, tmp_path):
     resolved = models.ResolvedModel(tmp_path, "sha256:0", "x", models.ModelKind.EMBEDDER, "x")
     assert model.positions_of(resolved, {"hidden_size": 8, "vocab_size": 9, **config}) == most
+
+
+@pytest.mark.parametrize(
+    ("written", "most"),
+    [
+        ({"sentence_bert_config.json": {"max_seq_length": 24}, "tokenizer_config.json": {"model_max_length": 32}}, 24),
+        ({"sentence_bert_config.json": {}, "tokenizer_config.json": {"model_max_length": 32}}, 32),
+        # What transformers writes where nobody said.
+        ({"sentence_bert_config.json": {}, "tokenizer_config.json": {"model_max_length": 10**30}}, 64),
+        ({}, 64),
+    ],
+)
+def test_a_text_is_as_long_as_those_that_the_model_was_trained_with(untold, written, most):
+    for filename, content in written.items():
+        (untold / filename).write_text(json.dumps(content))
+    found = models.ResolvedModel(untold, "sha256:0", "x", models.ModelKind.EMBEDDER, "x")
+    assert model.described(found).max_tokens == most
+
+
+@pytest.fixture
+def untold(tmp_path):
+    folder = build_encoder(tmp_path / "encoder")
+    (folder / "sentence_bert_config.json").unlink()
+    return folder
