@@ -55,12 +55,16 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Texts to embed.  An empty model is the default one, others go by name or digest; 0 dimensions keeps all."""
+    """Texts to embed.  An empty model is the default one, others go by name or digest; 0 dimensions keeps all.
+
+    With ``no_store`` nothing is remembered of them.
+    """
 
     model: str
     texts: tuple[str, ...]
     use: Use
     dimensions: int = 0
+    no_store: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +152,7 @@ class Embedder:
         keys, found = await self.cache.find(space, [prefix + text for text in wanted.texts])
         missing = {key: prefix + text for key, text in zip(keys, wanted.texts, strict=True) if key not in found}
         if missing:
-            flow = Flow(asking.owner, urgent=wanted.use is Use.QUERY)
-            found |= await self._computed(model, flow, asking.deadline, missing, patient)
+            found |= await self._computed(model, asking, wanted, missing, patient)
         rows = [found[key] for key in keys]
         return Embedded(
             model.facts,
@@ -159,20 +162,22 @@ class Embedder:
         )
 
     async def _computed(
-        self, model: EncodingModel, flow: Flow, deadline: float | None, missing: Mapping[bytes, str], patient: bool
+        self, model: EncodingModel, asking: Asking, wanted: Wanted, missing: Mapping[bytes, str], patient: bool
     ) -> Mapping[bytes, Kept]:
-        """The vectors of texts that were not kept, by their keys; now they are."""
+        """The vectors of texts that were not kept, by their keys; now they are, unless they are not to be stored."""
         whole = dict(zip(missing, await self.blocking(model.tokenizer.ids, list(missing.values())), strict=True))
         # Computed for another request since we asked.
         found = self.cache.recent(list(whole))
         left = {key: ids for key, ids in whole.items() if key not in found}
         if not left:
             return found
+        flow = Flow(asking.owner, urgent=wanted.use is Use.QUERY)
         vectors = await model.batcher.submit(
-            flow, Product.POOLED, model.cut(list(left.values())), deadline=deadline, patient=patient
+            flow, Product.POOLED, model.cut(list(left.values())), deadline=asking.deadline, patient=patient
         )
         computed = {key: Kept(vector.copy(), len(left[key])) for key, vector in zip(left, vectors, strict=True)}
-        self.cache.keep(computed)
+        if not wanted.no_store:
+            self.cache.keep(computed)
         return found | computed
 
     def embed_all(self, asking: Asking, requests: AsyncIterable[Wanted]) -> AsyncIterator[Embedded]:

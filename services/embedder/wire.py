@@ -35,7 +35,7 @@ def to_wanted(request: pb.EmbedRequest) -> Wanted:
     """What to embed.  Raises FIELD_INVALID for an element type that vectors are not sent in."""
     require_dtype(request.dtype)
     use = Use.QUERY if request.role == pb.TEXT_ROLE_QUERY else Use.DOCUMENT
-    return Wanted(request.model, tuple(request.texts), use, request.dimensions)
+    return Wanted(request.model, tuple(request.texts), use, request.dimensions, request.no_store)
 
 
 def require_dtype(dtype: tensor_pb2.Dtype.ValueType) -> None:

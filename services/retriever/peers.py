@@ -124,7 +124,8 @@ class RemoteEmbeddings:
 
         async def requests() -> AsyncIterator[pb.EmbedStreamRequest]:
             for batch in _batches(texts, _MOST_EMBEDDED):
-                yield pb.EmbedStreamRequest(request=_request(batch, pb.TEXT_ROLE_DOCUMENT, name))
+                # The catalog keeps them, and drops them with their texts.
+                yield pb.EmbedStreamRequest(request=_request(batch, pb.TEXT_ROLE_DOCUMENT, name, no_store=True))
 
         digests: set[str] = set()
         packed: list[bytes] = []
@@ -134,17 +135,17 @@ class RemoteEmbeddings:
             packed += _rows(answer.response.embeddings)
         return packed, digests
 
-    async def queries(self, texts: Sequence[str]) -> Vectors:
+    async def queries(self, texts: Sequence[str], *, no_store: bool = False) -> Vectors:
         """As the Protocol says."""
-        answer = await self._by_name(partial(self._asked, texts))
+        answer = await self._by_name(partial(self._asked, texts, no_store))
         if self._digest not in ("", answer.model_digest) and self._names.get(self._digest) != self._digest:
             # Another model bears the name, or is the default, since we looked: look once more.
             self._names.pop(self._digest, None)
-            return await self.queries(texts)
+            return await self.queries(texts, no_store=no_store)
         return Vectors(answer.model_digest, tuple(_rows(answer.embeddings)))
 
-    async def _asked(self, texts: Sequence[str], name: str) -> pb.EmbedResponse:
-        return await self._stub.Embed(_request(texts, pb.TEXT_ROLE_QUERY, name))
+    async def _asked(self, texts: Sequence[str], no_store: bool, name: str) -> pb.EmbedResponse:
+        return await self._stub.Embed(_request(texts, pb.TEXT_ROLE_QUERY, name, no_store=no_store))
 
     async def rerank(self, query: str, passages: Sequence[str], model: str = "") -> list[float]:
         """As the Protocol says."""
@@ -157,8 +158,8 @@ def _facts(model: pb.EmbeddingModel) -> EncoderFacts:
     return EncoderFacts(model.digest, model.dimensions, model.max_tokens, model.model)
 
 
-def _request(texts: Sequence[str], role: pb.TextRole.ValueType, model: str) -> pb.EmbedRequest:
-    return pb.EmbedRequest(model=model, texts=texts, role=role, dtype=tensor_pb2.DTYPE_FLOAT16)
+def _request(texts: Sequence[str], role: pb.TextRole.ValueType, model: str, *, no_store: bool) -> pb.EmbedRequest:
+    return pb.EmbedRequest(model=model, texts=texts, role=role, dtype=tensor_pb2.DTYPE_FLOAT16, no_store=no_store)
 
 
 def _rows(tensor: tensor_pb2.Tensor) -> list[bytes]:

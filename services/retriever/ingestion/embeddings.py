@@ -48,10 +48,10 @@ class Embeddings(Protocol):
         """Tokens of each text, without the special ones."""
 
     async def documents(self, texts: Sequence[str]) -> Vectors:
-        """Vectors of passages.  Waits where the embedder's queue is full."""
+        """Vectors of passages, which the embedder does not remember.  Waits where its queue is full."""
 
-    async def queries(self, texts: Sequence[str]) -> Vectors:
-        """Vectors of questions."""
+    async def queries(self, texts: Sequence[str], *, no_store: bool = False) -> Vectors:
+        """Vectors of questions; with ``no_store`` the embedder remembers none of them."""
 
     async def rerank(self, query: str, passages: Sequence[str], model: str = "") -> list[float]:
         """How well each passage, at most 200 of them, answers the question; higher is better.

@@ -90,7 +90,7 @@ class QuestionWriting:
     async def _embed(self, task: Unembedded) -> None:
         packed = b""
         if task.questions:
-            answer = await self.embeddings.of(task.model_digest).queries(task.questions)
+            answer = await self.embeddings.of(task.model_digest).queries(task.questions, no_store=True)
             if answer.digest != task.model_digest:
                 raise Failure(Reason.PEER_UNAVAILABLE, service="embedder")
             packed = b"".join(answer.packed)

@@ -1,11 +1,14 @@
 """A collection's vectors come from one model, whatever the embedder serves later."""
 
+import sqlite3
+from contextlib import closing
+
 from sqlalchemy import update
 from trivium.retriever.v1 import retriever_pb2 as pb
 
 from services.chassis.database import make_engine
 from services.retriever.store import CollectionRow
-from tests.stack import refused
+from tests.stack import eventually, refused
 
 OTHER = "sha256:" + "0" * 64
 
@@ -27,3 +30,24 @@ def test_vectors_of_two_models_are_never_compared(library, reader):
     assert failed.state == pb.INGESTION_STATE_FAILED
     assert "two models cannot be compared" in failed.reason
     assert reader.statistics().failed == 1
+
+
+def test_the_embedder_remembers_questions_and_nothing_of_documents(two_models):
+    """The catalog keeps the vectors of documents and drops them with their texts: no cache may hold what it dropped."""
+    reader = two_models.newcomer()
+
+    def remembered():
+        with closing(sqlite3.connect(two_models.data / "embedder" / "vectors.db", timeout=10)) as file:
+            return file.execute("SELECT count(*) FROM vectors").fetchone()[0]
+
+    reader.add("a.txt", "The eastern gate is red.")
+    reader.search("Which colour has the eastern gate?")
+    start = eventually(remembered, "something is written")
+    reader.search("Is the eastern gate closed at night?")
+    eventually(lambda: remembered() > start, "the last question is written, and so all before it")
+    before = remembered()
+    reader.add("b.txt", "The western gate is blue, and nobody knows why.")
+    reader.delete("b.txt")
+    reader.search("Who painted the western gate?")
+    eventually(lambda: remembered() > before, "the second question is written")
+    assert remembered() == before + 1

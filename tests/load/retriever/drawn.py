@@ -78,7 +78,7 @@ class DrawnEmbeddings:
         self.computed += len(texts)
         return Vectors(_DIGEST, tuple(row.tobytes() for row in self.vectors(texts)))
 
-    async def queries(self, texts: Sequence[str]) -> Vectors:
+    async def queries(self, texts: Sequence[str], *, no_store: bool = False) -> Vectors:
         """As the Protocol says."""
         return Vectors(_DIGEST, tuple(row.tobytes() for row in self.vectors(texts)))
 

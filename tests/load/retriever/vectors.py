@@ -60,7 +60,7 @@ class Encoder:
         packed = tuple(row.astype("<f2").tobytes() for row in self.vectors(texts))
         return Vectors(self._encoder.facts.digest, packed)
 
-    async def queries(self, texts: Sequence[str]) -> Vectors:
+    async def queries(self, texts: Sequence[str], *, no_store: bool = False) -> Vectors:
         """As the Protocol says."""
         return await self.documents(texts)
 

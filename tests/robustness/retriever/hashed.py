@@ -59,6 +59,6 @@ class HashedEmbeddings:
         self._pass_point("answered")
         return Vectors(DIGEST, vectors)
 
-    async def queries(self, texts: Sequence[str]) -> Vectors:
+    async def queries(self, texts: Sequence[str], *, no_store: bool = False) -> Vectors:
         """As the Protocol says."""
         return Vectors(DIGEST, tuple(vector(text) for text in texts))

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -89,6 +90,23 @@ async def test_identical_texts_are_computed_once_within_a_request_in_flight_and_
     counted = sum((await embedder.count(ADA, "", TEXTS)).token_counts)
     assert batcher.counters.tokens == counted
     assert all(np.array_equal(answer.vectors, answers[0].vectors) for answer in answers)
+
+
+async def test_nothing_is_left_of_texts_that_are_not_to_be_stored(embedder, batcher, vector_file):
+    secret = replace(wanted("a secret", "another"), no_store=True)
+    twice = await asyncio.gather(embedder.embed(ADA, secret), embedder.embed(ADA, secret))
+    once = batcher.counters.tokens
+    await embedder.cache.flush()
+    keys, found = await embedder.cache.find(
+        Space("ada", embedder.encoders.places[0].facts.build, "document"), secret.texts
+    )
+    assert not found
+    assert not vector_file.find(keys)
+    # What others have stored is used all the same.
+    assert np.array_equal((await embedder.embed(ADA, wanted(*secret.texts))).vectors, twice[0].vectors)
+    assert batcher.counters.tokens == 2 * once
+    await embedder.embed(ADA, secret)
+    assert batcher.counters.tokens == 2 * once
 
 
 def test_a_file_stays_within_its_bytes_and_what_was_used_longest_ago_goes_first(tmp_path):

@@ -50,7 +50,7 @@ class LocalEmbeddings:
         self.embedded += texts
         return self._vectors(texts)
 
-    async def queries(self, texts: Sequence[str]) -> Vectors:
+    async def queries(self, texts: Sequence[str], *, no_store: bool = False) -> Vectors:
         self._present()
         return self._vectors(texts)
 
@@ -91,7 +91,7 @@ class TwoModels(LocalEmbeddings):
             raise Failure(Reason.EMBEDDING_MODEL_NOT_FOUND, name=model, fate="", known="first, second", field="model")
         return found[model]
 
-    async def queries(self, texts: Sequence[str]) -> Vectors:
+    async def queries(self, texts: Sequence[str], *, no_store: bool = False) -> Vectors:
         self.asked_of.append(self.digest)
         return await super().queries(texts)
 
@@ -122,7 +122,7 @@ class Second:
             self._both.four.set()
         return self._turned(found)
 
-    async def queries(self, texts: Sequence[str]) -> Vectors:
+    async def queries(self, texts: Sequence[str], *, no_store: bool = False) -> Vectors:
         self._both._present()
         self._both.asked_of.append(SECOND)
         return self._turned(self._both._vectors(texts))

@@ -38,7 +38,7 @@ class Asking(HashedEmbeddings):
         super().__init__()
         self.questions = []
 
-    async def queries(self, texts):
+    async def queries(self, texts, *, no_store=False):
         self.questions += texts
         return await super().queries(texts)
 

@@ -155,6 +155,7 @@ class EmbedRequest(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     DTYPE_FIELD_NUMBER: _builtins.int
     DIMENSIONS_FIELD_NUMBER: _builtins.int
+    NO_STORE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name or digest of a model; empty means the default."""
     role: Global___TextRole.ValueType
@@ -165,6 +166,10 @@ class EmbedRequest(_message.Message):
     """
     dimensions: _builtins.int
     """Keep only the first dimensions and normalise again; 0 keeps all. Only for models trained for it."""
+    no_store: _builtins.bool
+    """Keep nothing of these texts once they are answered: for a caller that keeps the vectors itself, and must be able to
+    delete them with their texts. What is kept already is still used.
+    """
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Required. Texts, 1 to 2048, each at most 64 KiB."""
@@ -177,10 +182,11 @@ class EmbedRequest(_message.Message):
         role: Global___TextRole.ValueType = ...,
         dtype: _tensor_pb2.Dtype.ValueType = ...,
         dimensions: _builtins.int = ...,
+        no_store: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimensions", b"dimensions", "dtype", b"dtype", "model", b"model", "role", b"role", "texts", b"texts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimensions", b"dimensions", "dtype", b"dtype", "model", b"model", "no_store", b"no_store", "role", b"role", "texts", b"texts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
