@@ -94,10 +94,7 @@ class Person:
 
     def publish(self, model: str, seed: int, architecture: str = "BertModel") -> model_pb2.Version:
         """A tiny encoder as the next version of a model."""
-        files = EncoderFiles(architecture, seed=seed).files()
-        kind = model_pb2.VERSION_KIND_ENCODER
-        version: model_pb2.Version = self.registry.publish(model, files, kind=kind, base_digest="")
-        return version
+        return published(self.registry, model, seed, architecture)
 
     def delete(self, version: model_pb2.Version) -> None:
         """Delete a version; it can be restored."""
@@ -108,3 +105,11 @@ class Person:
         self.registry.api.RestoreVersion(
             registry_pb2.RestoreVersionRequest(model=version.model, version=version.version)
         )
+
+
+def published(user: User, model: str, seed: int, architecture: str = "BertModel") -> model_pb2.Version:
+    """A tiny encoder as the next version of somebody's model."""
+    files = EncoderFiles(architecture, seed=seed).files()
+    kind = model_pb2.VERSION_KIND_ENCODER
+    version: model_pb2.Version = user.publish(model, files, kind=kind, base_digest="")
+    return version

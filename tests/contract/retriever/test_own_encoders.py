@@ -1,5 +1,7 @@
 """A collection is embedded by its tenant's own model, and its searches are reranked by its tenant's own reranker."""
 
+import json
+
 import grpc
 import numpy as np
 import pytest
@@ -8,8 +10,9 @@ from trivium.registry.v1 import registry_pb2
 from trivium.retriever.v1 import retriever_pb2 as pb
 
 from services.chassis.status import from_rpc_error
-from tests.own_encoders import Encoders, Person
-from tests.stack import eventually, refused
+from tests.contract.retriever.desk import Desk
+from tests.own_encoders import Encoders, Person, published
+from tests.stack import User, eventually, refused
 
 QUERY = "the ferry leaves at nine"
 DOCUMENTS = {
@@ -173,3 +176,26 @@ def test_a_collection_whose_model_was_deleted_says_what_to_do_and_answers_again_
     assert "trivium models restore mine@1" in failures[0].message
     person.restore(version)
     assert ranked(person) == before
+
+
+def test_own_models_embed_and_rerank_from_the_command_line(own_encoders):
+    desk = Desk(own_encoders.library)
+    user = User(own_encoders.stack.registry_api(desk.key), "")
+    version = published(user, "support", 31)
+    published(user, "sorter", 32, "BertForSequenceClassification")
+    desk.client.collections.create(desk.collection)
+    desk.client.docs.add_text(DOCUMENTS["a.md"], collection=desk.collection, document="a.md")
+    desk.settle()
+    changed = desk.docs("reembed", desk.collection, "support@1")
+    assert changed.returncode == 0, changed.stderr
+    assert changed.stdout == f"{desk.collection} is searched by {version.base_digest}.\n"
+    stored = desk.docs("settings", desk.collection, "--rerank", "--rerank-model", "sorter@1", "--json")
+    assert (json.loads(stored.stdout)["rerank"], json.loads(stored.stdout)["rerank_model"]) == (True, "sorter@1")
+    found = desk.docs("search", "ferry", "-c", desk.collection, "--rerank-model", "sorter@1", "--json")
+    by_stored = desk.docs("search", "ferry", "-c", desk.collection, "--json")
+    (hit,), (other,) = (json.loads(answer.stdout)["hits"] for answer in (found, by_stored))
+    assert hit["rerank_score"] == other["rerank_score"] is not None
+    refused = desk.docs("reembed", desk.collection, "support@2")
+    assert refused.returncode != 0
+    assert "No embedding model is named support@2" in refused.stderr
+    desk.client.close()

@@ -231,6 +231,12 @@ async def test_without_the_registry_what_is_in_memory_answers_by_digest_and_noth
             await world.embed(asking, name)
         assert failed.value.reason is Reason.PEER_UNAVAILABLE
     assert "registry" in (await world.models.listed(ADA)).problem
+    # Its folder is still here, and nobody says that it may still be served.
+    world.own._unload(("ada", digest))
+    world.now += 10 * BELIEVED_SECONDS
+    with pytest.raises(Failure) as failed:
+        await world.embed(ADA, digest)
+    assert failed.value.reason is Reason.PEER_UNAVAILABLE
     world.registry.away = False
     assert (await world.embed(ADA, cold)).facts.digest == cold
 
