@@ -27,7 +27,10 @@ def _search(person: Person, model: str) -> Any:
 
 
 CALLS: dict[str, Callable[[Person, str], Any]] = {
-    "Embed": lambda person, model: person.embedder.Embed(pb.EmbedRequest(texts=[TEXT], model=model)),
+    # As a question, whose vector is kept.
+    "Embed": lambda person, model: person.embedder.Embed(
+        pb.EmbedRequest(texts=[TEXT], model=model, role=pb.TEXT_ROLE_QUERY)
+    ),
     "EmbedStream": _stream,
     "CountTokens": lambda person, model: person.embedder.CountTokens(pb.CountTokensRequest(texts=[TEXT], model=model)),
     "Rerank": lambda person, model: person.embedder.Rerank(pb.RerankRequest(query=TEXT, passages=[TEXT], model=model)),
