@@ -1,4 +1,4 @@
-"""`trivium up|down|status|doctor|logs|backup|restore`: the suite on this machine.
+"""`trivium up|down|status|doctor|logs|backup|restore|train-encoder`: the suite on this machine.
 
 Joins the client's `trivium` through the entry point group `trivium.cli`, so the commands
 appear where the application is installed and nowhere else.
@@ -26,11 +26,13 @@ from services.ops.supervisor.doors import conflicts, settled
 from services.ops.supervisor.logfiles import Follower, tail
 from services.ops.supervisor.plan import suite_programs
 from services.ops.supervisor.supervise import Supervisor
+from services.ops.tuning import command as tuning
 
 app = typer.Typer(no_args_is_help=True, help="The suite on this machine.", epilog=EPILOG, rich_markup_mode="rich")
 
 app.command(epilog=EPILOG)(backups.backup)
 app.command(epilog=EPILOG)(backups.restore)
+app.command(epilog=EPILOG)(tuning.train_encoder)
 
 # Under this the databases of the services would soon fail to write.
 FREE_BYTES_NEEDED = 500 * 10**6

@@ -7,6 +7,7 @@ from pydantic import Field, SecretStr
 
 from services.chassis.config import ServiceSettings, environment
 from services.retriever.index.places import Kind
+from services.retriever.search import mixing
 from services.retriever.summaries.statements import Mode
 
 
@@ -44,7 +45,7 @@ class RetrieverSettings(ServiceSettings):
     # Each arm's list before fusion: at least this long.
     search_depth: int = Field(default=100, ge=1, le=1000)
     # What a reranker's scores count beside the fused ones.
-    rerank_weight: float = Field(default=0.5, ge=0, le=1)
+    rerank_weight: float = Field(default=mixing.WEIGHT, ge=0, le=1)
     # Longest that a search waits for reranking; its own deadline may allow less.
     rerank_seconds: float = Field(default=3.0, gt=0)
     # Whether there is a generator to ask, at TRIVIUM_GENERATOR_ADDRESS; what needs one is refused where there is none.

@@ -43,7 +43,13 @@ _KINDS = {
 
 
 async def add_folder(
-    transport: Transport, model: str, folder: Path, *, base_digest: str, progress: Progress | None
+    transport: Transport,
+    model: str,
+    folder: Path,
+    *,
+    base_digest: str,
+    lineage: nouns.Lineage | None = None,
+    progress: Progress | None,
 ) -> nouns.Version:
     """Upload what of a folder belongs to an adapter, a full model or an encoder, and make a version of it.
 
@@ -69,6 +75,8 @@ async def add_folder(
         files.append(model_pb2.VersionFile(filename=path.name, sha256=sha256_of(path), size_bytes=size_of(path)))
     named = base_digest if kind == "lora" else ""
     version = model_pb2.Version(model=model, kind=_KINDS[kind], base_digest=named, files=files)
+    if lineage is not None:
+        version.lineage.CopyFrom(model_wire.lineage_to_wire(lineage))
     request = registry_pb2.CreateVersionRequest(version=version, request_id=new_request_id())
     create = _stub(transport).CreateVersion
     response = await until_done(lambda: transport.call("registry", create, request), f"The new version of {model}")

@@ -45,6 +45,27 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
+class Lineage:
+    """Where an uploaded version comes from, as whoever made it says; `config` is what JSON can hold.
+
+    `base_digest` is that of the model that it began as, `parent_version` that version of yours; `dataset_digest` and
+    `dataset_rows` are of what it was trained on.  `evaluations` count as recorded with it.
+    """
+
+    base_digest: str = ""
+    base_uri: str = ""
+    parent_version: str = ""
+    dataset_digest: str = ""
+    dataset_rows: int = 0
+    config: dict[str, Any] = field(default_factory=dict)
+    libraries: dict[str, str] = field(default_factory=dict)
+    seed: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    code_version: str = ""
+    evaluations: tuple[Evaluation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Version:
     """An immutable version; `version` is sha256:… of its manifest, `kind` lora, full or encoder.
 

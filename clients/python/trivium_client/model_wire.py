@@ -62,6 +62,33 @@ def version(message: model_pb2.Version) -> nouns.Version:
     )
 
 
+def lineage_to_wire(lineage: nouns.Lineage) -> model_pb2.Lineage:
+    """To the wire.  Raises ValueError for a configuration that JSON does not hold."""
+    message = model_pb2.Lineage(
+        base_digest=lineage.base_digest,
+        base_uri=lineage.base_uri,
+        parent_version=lineage.parent_version,
+        dataset_digest=lineage.dataset_digest,
+        dataset_rows=lineage.dataset_rows,
+        libraries=lineage.libraries,
+        seed=lineage.seed,
+        metrics=lineage.metrics,
+        code_version=lineage.code_version,
+        evaluations=[
+            model_pb2.Evaluation(
+                metric=it.metric,
+                value=it.value,
+                dataset_digest=it.dataset_digest,
+                dataset_rows=it.dataset_rows,
+                note=it.note,
+            )
+            for it in lineage.evaluations
+        ],
+    )
+    message.config.update(lineage.config)
+    return message
+
+
 def evaluation(message: model_pb2.Evaluation) -> nouns.Evaluation:
     """From the wire."""
     return nouns.Evaluation(

@@ -70,15 +70,17 @@ class Models(Governance, Serving):
         folder: str | Path,
         *,
         base_digest: str = "",
+        lineage: nouns.Lineage | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> nouns.Version:
         """Upload a LoRA adapter in PEFT's layout, a full model or an encoder as transformers saves it: what the folder holds.
 
-        What belongs to none stays.  An encoder's vectors are the mean over a text's tokens, of length 1.  An adapter needs `base_digest`.  `progress` hears (bytes sent, whole bytes).
+        What belongs to none stays.  An encoder's vectors are the mean over a text's tokens, of length 1.  An adapter
+        needs `base_digest`; `lineage` says where the version comes from.  `progress` hears (bytes sent, whole bytes).
         Raises InvalidRequestError or PreconditionError with the reason when it is refused, ValueError for another folder.
         """
         return await importing.add_folder(
-            self._transport, model, Path(folder), base_digest=base_digest, progress=progress
+            self._transport, model, Path(folder), base_digest=base_digest, lineage=lineage, progress=progress
         )
 
     async def import_model(

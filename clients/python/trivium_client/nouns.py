@@ -41,7 +41,7 @@ from trivium_client.job_nouns import (
     SweepRange,
     TrainingSettings,
 )
-from trivium_client.model_nouns import Alias, AliasMove, Canary, Evaluation, Model, Version, VersionFile
+from trivium_client.model_nouns import Alias, AliasMove, Canary, Evaluation, Lineage, Model, Version, VersionFile
 from trivium_client.serving_nouns import Adapter, Engine, Route, ServedModel, TierUsage
 from trivium_client.source_nouns import Source, SourceFailure
 from trivium_client.training_nouns import (
@@ -89,6 +89,7 @@ __all__ = [
     "LabelRows",
     "LeftOutRows",
     "LengthBucket",
+    "Lineage",
     "ListPlace",
     "LoraSettings",
     "MatchingDocument",

@@ -38,6 +38,7 @@ class Searching:
         mode: str = "",
         metadata_equals: Mapping[str, str] | None = None,
         where: Filter | None = None,
+        documents: Sequence[str] = (),
         as_readers: Sequence[str] = (),
         rerank: bool | None = None,
         rerank_model: str = "",
@@ -53,16 +54,16 @@ class Searching:
         """Passages, best first; `mode` is hybrid, dense or sparse; several queries are fused by rank.
 
         What is not said of `mode`, `rerank`, `rerank_model`, `hyde` and `decompose` is as the collections'
-        `search_settings` have it.
-        `where` is a filter (see `field`).  `as_readers` finds what these ids may read, beside your own: an application
-        names its end user and their groups.  `rerank` looks at the best 40 again, as far as the deadline allows: hits
-        without a `rerank_score` were not; naming a `rerank_model` (MODEL@NUMBER of an own one, or one of the embedder's)
-        asks for that.  `diversity_lambda` below 1 prefers what is unlike (0.5 is a beginning).
-        `collapse_duplicates` makes one hit of passages with the same text, and from a `duplicate_similarity` on of
-        similar ones.  `section_characters` widens hits within their sections up to so many.  Without
-        `feedback` it looks once, and not again for what the best passages say.  `explain` tells the ranks and scores of each list.
+        `search_settings` have it.  `where` is a filter (see `field`); `documents` are the ids that alone are searched,
+        where there are any.  `as_readers` finds what these ids may read, beside your own: an application names its end
+        user and their groups.  `rerank` looks at the best 40 again, as far as the deadline allows: hits without a
+        `rerank_score` were not; naming a `rerank_model` (MODEL@NUMBER of an own one, or one of the embedder's) asks for
+        that.  `diversity_lambda` below 1 prefers what is unlike (0.5 is a beginning).  `collapse_duplicates` makes one
+        hit of passages with the same text, and from a `duplicate_similarity` on of similar ones.  `section_characters`
+        widens hits within their sections up to so many.  Without `feedback` it looks once, and not again for what the
+        best passages say.  `explain` tells the ranks and scores of each list.
         """
-        request = _request(query, collections, mode, metadata_equals, where, as_readers)
+        request = _request(query, collections, mode, metadata_equals, where, documents, as_readers)
         request.top_k = top_k
         request.explain = explain
         request.hyde = wire.number(pb.HydeUse, hyde, "hyde")
@@ -117,6 +118,7 @@ class Searching:
         mode: str = "",
         metadata_equals: Mapping[str, str] | None = None,
         where: Filter | None = None,
+        documents: Sequence[str] = (),
         as_readers: Sequence[str] = (),
     ) -> AsyncIterator[nouns.Hit]:
         """Hits one by one, up to `most` (1,000), fetched page after page, of the order that the first page saw.
@@ -124,7 +126,7 @@ class Searching:
         What is deleted or hidden meanwhile is left out.  Raises PreconditionError or another TriviumError with the
         reason SEARCH_PAGES_EXPIRED when the next page is asked for more than ten minutes after the first.
         """
-        request = _request(query, collections, mode, metadata_equals, where, as_readers)
+        request = _request(query, collections, mode, metadata_equals, where, documents, as_readers)
         request.top_k, request.page_size = most, page_size
         while True:
             page = await self._transport.call("retriever", self._stub().Search, request)
@@ -141,6 +143,7 @@ def _request(
     mode: str,
     metadata_equals: Mapping[str, str] | None,
     where: Filter | None,
+    documents: Sequence[str],
     as_readers: Sequence[str],
 ) -> pb.SearchRequest:
     fields: dict[str, Any] = {} if where is None else {"filter": where._message}
@@ -149,6 +152,7 @@ def _request(
         queries=[query] if isinstance(query, str) else query,
         mode=wire.number(pb.SearchMode, mode, "mode"),
         metadata_equals=dict(metadata_equals or {}),
+        documents=documents,
         as_readers=as_readers,
         **fields,
     )

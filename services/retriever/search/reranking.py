@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from services.chassis.context import current_or_none
 from services.chassis.errors import Code, Failure
 from services.retriever.ingestion.embeddings import Embeddings
+from services.retriever.search import mixing
 from services.retriever.search.question import Ranked, Reranking
 
 # Left to look once more, read the hits and answer.
@@ -47,9 +48,7 @@ class Scores:
 
     def mixed(self, head: Sequence[Ranked]) -> list[float]:
         """Both scores of reranked places as one, each spread over [0, 1] first."""
-        new = _spread([it.rerank or 0.0 for it in head])
-        old = _spread([it.score for it in head])
-        return [self.weight * one + (1 - self.weight) * other for one, other in zip(new, old, strict=True)]
+        return mixing.mixed([it.rerank or 0.0 for it in head], [it.score for it in head], self.weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +89,3 @@ class Reranker:
 
 def _without(reason: str) -> Scores:
     return Scores(Reranking(False, reason, 0))
-
-
-def _spread(scores: Sequence[float]) -> list[float]:
-    least, greatest = min(scores), max(scores)
-    return [(score - least) / (greatest - least) if greatest > least else 1.0 for score in scores]

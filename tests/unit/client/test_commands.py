@@ -15,7 +15,7 @@ from services.ops.cache import CHECKOUT
 REFERENCE = CHECKOUT / "clients" / "python" / "README.md"
 DOCUMENTS = (CHECKOUT / "README.md", REFERENCE, CHECKOUT / "protos" / "README.md")
 # Those of the suite, which the client alone does not have.
-OF_THE_SUITE = {"up", "down", "status", "doctor", "logs", "backup", "restore"}
+OF_THE_SUITE = {"up", "down", "status", "doctor", "logs", "backup", "restore", "train-encoder"}
 # How the files end that a line may name.
 ENDINGS = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".md"}
 

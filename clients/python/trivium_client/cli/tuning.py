@@ -1,6 +1,5 @@
 """`trivium docs settings` and `trivium docs tune`: how a collection is searched where a request does not say."""
 
-import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +8,7 @@ import typer
 
 from trivium_client import Trivium
 from trivium_client.cli.printing import Json, as_json, bars, show, show_one
+from trivium_client.cli.question_lines import pairs_of
 from trivium_client.nouns import Calibration, TuningTrial
 
 
@@ -71,8 +71,7 @@ def tune(
 
     Example: trivium docs tune handbook questions.jsonl --apply
     """
-    lines = enumerate(questions.read_text().splitlines(), 1)
-    asked = [_pair(line, number) for number, line in lines if line.strip()]
+    asked = pairs_of(questions)
     pairs = [(question, documents) for question, documents in asked if documents]
     unanswerable = [question for question, documents in asked if not documents]
     with Trivium() as client, bars() as progress:
@@ -132,17 +131,3 @@ class _Row:
             taken="yes" if trial.taken else "",
             note=trial.note,
         )
-
-
-def _pair(line: str, number: int) -> tuple[str, list[str]]:
-    """One line of the file.  Raises typer.BadParameter that names it."""
-    try:
-        read = json.loads(line)
-        question, documents = read["question"], read.get("documents", read.get("document"))
-        documents = [documents] if isinstance(documents, str) else documents
-        if isinstance(question, str) and isinstance(documents, list) and all(isinstance(it, str) for it in documents):
-            return question, documents
-    except (ValueError, KeyError, TypeError, AttributeError):
-        pass
-    problem = 'is not {"question": "...", "documents": ["..."]}'
-    raise typer.BadParameter(f"line {number} {problem}", param_hint="QUESTIONS")
