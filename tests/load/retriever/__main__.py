@@ -6,6 +6,9 @@ Vectors are kept below ``--cache`` by what was embedded, so that a second run is
 quality     nDCG@10 on public sets (``--set``) of keywords, vectors, both fused and both reranked, beside the lists of a
             baseline and two plain fusions of them
 answerable  whether a search tells questions that the documents answer from those that they do not (``--fit``: weights)
+manual      a manual of 1,144 pages and 20 reports whole: what fails, and whether thirty questions find the passage that
+            holds their fact
+cited       the same through a whole suite, where a model answers from what is found and cites it (only by name)
 edits       what a one-sentence edit has embedded again
 ingest      chunks a second through the whole ingestion, in processes of their own, over the embedder's own ceiling
 append      what new documents cost in a large collection, over the same share of its full build
@@ -28,7 +31,18 @@ import psutil
 
 from services.ops.cache import CHECKOUT, cache_dir
 from services.retriever.config import RetrieverSettings
-from tests.load.retriever import abstention_figures, appending, edits, expansions, growth, ingesting, latency, report
+from tests.load.retriever import (
+    abstention_figures,
+    appending,
+    edits,
+    expansions,
+    growth,
+    ingesting,
+    latency,
+    manual,
+    manual_cited,
+    report,
+)
 from tests.load.retriever.bench import Bench, Figures
 from tests.load.retriever.sets import SETS
 from tests.load.retriever.vectors import Encoder
@@ -36,6 +50,8 @@ from tests.load.retriever.vectors import Encoder
 PARTS: dict[str, Callable[[Bench], Awaitable[Figures]]] = {
     "quality": report.figures,
     "answerable": abstention_figures.figures,
+    "manual": manual.figures,
+    "cited": manual_cited.figures,
     "edits": edits.figures,
     "ingest": ingesting.figures,
     "append": appending.figures,
@@ -43,7 +59,7 @@ PARTS: dict[str, Callable[[Bench], Awaitable[Figures]]] = {
     "growth": growth.figures,
     "expansions": expansions.figures,
 }
-_BY_NAME = frozenset({"expansions"})
+_BY_NAME = frozenset({"cited", "expansions"})
 
 
 async def measure(asked: argparse.Namespace) -> Figures:

@@ -141,6 +141,15 @@ def _organisation(folder: Path, name: str, kind: str) -> Corpus:
     return Corpus(name, documents, tuple(Asked(text, frozenset(found)) for text, found in gold.items()))
 
 
+def manual_and_reports(data: Path) -> tuple[Source, ...]:
+    """The pages of a reference manual, then reports; nobody published questions about them."""
+    found: list[Source] = []
+    for archive, kind in (("docs-postgresql-17/html.tar.gz", "html"), ("docs-ntsb-pdf/ntsb-pdf.tar.gz", "pdf")):
+        with tarfile.open(data / archive) as opened:
+            found += _members(opened, kind)
+    return tuple(found)
+
+
 def _members(archive: tarfile.TarFile, kind: str) -> Iterator[Source]:
     for member in sorted(archive.getmembers(), key=lambda it: it.name):
         if member.isfile() and member.name.endswith(f".{kind}"):

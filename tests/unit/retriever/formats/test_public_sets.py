@@ -1,6 +1,5 @@
 """The readers on documents that nobody wrote for them: one corpus in four formats, real reports, a real manual."""
 
-import os
 import re
 import tarfile
 from collections import Counter
@@ -8,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from services.ops.cache import CHECKOUT
 from services.retriever.documents.media import MediaType, Source, of
 from services.retriever.formats.convert import Raw, convert
+from tests.public_sets import public_sets
 
-DATA = CHECKOUT.parent / "shared" / "data"
 ORGANISATIONS = ("aventro-motors", "cendara-university", "velvera-technologies")
 WORD = re.compile(r"[^\W_]+")
 
@@ -20,13 +18,7 @@ WORD = re.compile(r"[^\W_]+")
 @pytest.fixture(scope="module")
 def data():
     """The folder of the public sets."""
-    # A worktree may lie deeper than a checkout.
-    for folder in (DATA, *(parent / "shared" / "data" for parent in CHECKOUT.parents)):
-        if folder.is_dir():
-            return folder
-    if os.environ.get("CI"):
-        pytest.fail(f"the public sets are not at {DATA}")
-    pytest.skip(f"needs the public sets at {DATA}")
+    return public_sets()
 
 
 def files_of(archive: Path):
