@@ -30,6 +30,12 @@ def test_the_place_is_that_of_the_first_passage_of_the_right_document_with_the_f
     assert judged(FARE, CONTENT, found[:2]).place == 0
 
 
+def test_another_document_that_says_the_same_answers_as_well() -> None:
+    also = Posed(FARE.question, FARE.document, FARE.fact, FARE.where, ("tickets.html",))
+    assert judged(also, CONTENT, [seen("other.html", page=0), seen("tickets.html")]).place == 2
+    assert judged(FARE, CONTENT, [seen("tickets.html")]).place == 0
+
+
 def test_a_passage_that_is_not_the_stored_characters_is_counted_wherever_it_stands() -> None:
     verdict = judged(FARE, CONTENT, [seen(), seen("other.pdf", stored="A ticket is 8 crowns.")])
     assert (verdict.place, verdict.offsets_wrong) == (1, 1)
