@@ -121,6 +121,7 @@ def test_an_embedder_learns_the_words_of_the_house_and_is_published_with_what_wa
     )
     out, err = running.communicate(timeout=LIMIT_SECONDS)
     assert running.returncode == 0, err
+    assert not err
     told = json.loads(out)
     assert told["passages"] == len(NAMES) * len(FACTS)
     assert told["better"]

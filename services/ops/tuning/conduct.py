@@ -46,42 +46,45 @@ def libraries() -> dict[str, str]:
 @contextmanager
 def reproducible(settings: Settings) -> Iterator[None]:
     """Inside, torch computes the same for the same seed, in so many threads; afterwards it is as it was before."""
-    import numpy as np
-    import torch
-    import transformers
+    with _quiet():
+        import numpy as np
+        import torch
+        import transformers
 
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    drawn = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    torch.set_num_threads(settings.threads)
-    torch.use_deterministic_algorithms(True)
-    transformers.set_seed(settings.seed)
-    try:
-        with _quiet():
+        threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+        drawn = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        torch.set_num_threads(settings.threads)
+        torch.use_deterministic_algorithms(True)
+        transformers.set_seed(settings.seed)
+        try:
             yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(strict)
-        random.setstate(drawn[0])
-        np.random.set_state(drawn[1])
-        torch.set_rng_state(drawn[2])
+        finally:
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(strict)
+            random.setstate(drawn[0])
+            np.random.set_state(drawn[1])
+            torch.set_rng_state(drawn[2])
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Libraries draw no bars and say nothing that is no error; what is to be told is told by us."""
-    from transformers.utils import logging as messages
-
-    shown, level = messages.is_progress_bar_enabled(), logging.root.manager.disable
-    messages.disable_progress_bar()
+    """Libraries draw no bars and say nothing that is no error, while they are imported either; what is told, we tell."""
+    level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        from transformers.utils import logging as messages
+
+        shown = messages.is_progress_bar_enabled()
+        messages.disable_progress_bar()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            if shown:
+                messages.enable_progress_bar()
     finally:
         logging.disable(level)
-        if shown:
-            messages.enable_progress_bar()
 
 
 def arguments(settings: Settings, scratch: Path, **more: Any) -> dict[str, Any]:
