@@ -1,7 +1,7 @@
 """An embedder learns to put a question beside the passage that answers it, and further from those that only seem to.
 
-By MultipleNegativesRankingLoss: for each question the passages of all others of its batch, and the mined ones, are
-wrong (Henderson et al., arXiv 1705.00652, section 4.4).
+By the ranking loss of multiple negatives: for each question the passages of all others of its batch, and the mined
+ones, are wrong (Henderson et al., arXiv 1705.00652, section 4.4).
 """
 
 import math
@@ -17,6 +17,8 @@ from services.ops.tuning.mining import Lesson
 from services.ops.tuning.passages import Told
 
 _BATCH = 32
+# Texts whose activations are held at once: memory does not grow with the batch (Gao et al., arXiv 2101.06983).
+_TOGETHER = 8
 
 
 class TunedEmbedder:
@@ -47,7 +49,7 @@ class TunedEmbedder:
         """Learn the lessons; the mean loss.  Blocks for minutes.  Inside `conduct.reproducible`."""
         from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
         from sentence_transformers.base.sampler import DefaultBatchSampler
-        from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+        from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss
 
         class Trainer(SentenceTransformerTrainer):
             def add_model_card_callback(self, default_args_dict: Any) -> None:
@@ -66,7 +68,7 @@ class TunedEmbedder:
             model=self.library,
             args=SentenceTransformerTrainingArguments(**conduct.arguments(settings, scratch, batch_sampler=Planned)),
             train_dataset=conduct.columns([_row(it) for it in lessons]),
-            loss=MultipleNegativesRankingLoss(self.library),
+            loss=CachedMultipleNegativesRankingLoss(self.library, mini_batch_size=_TOGETHER),
         )
         return conduct.run(trainer, told)
 
