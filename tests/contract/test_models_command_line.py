@@ -364,4 +364,4 @@ def test_an_import_says_what_was_made_and_refuses_a_base_for_a_full_model(user: 
     assert "Serve it with: trivium models alias desk 1" in made.err
     assert "rank" in models("show", "desk@1").out
     refused = models("import", "hf:org/name@main", "--name", "own", "--base", "base")
-    assert (refused.code, "its own base" in refused.err) == (2, True)
+    assert (refused.code, "only an adapter has a base" in refused.err) == (2, True)
