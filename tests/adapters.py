@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,11 @@ from typing import Any
 Entry = tuple[str, Sequence[int], bytes]
 
 BASE_DIGEST = f"sha256:{'ba5e' * 16}"
+
+
+def noise(size: int) -> bytes:
+    """Content that nobody has uploaded; of random bytes one in ten thousand begins as a pickle does, and is refused."""
+    return b"\0" + os.urandom(size - 1)
 
 
 def digest(content: bytes) -> str:

@@ -1,12 +1,11 @@
 """A registry whose blobs lie in a bucket of a real S3 server: the same promises, and what an outage does."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.adapters import digest
+from tests.adapters import digest, noise
 from tests.s3 import S3
 from tests.stack import Stack, User, download, refused
 
@@ -48,7 +47,7 @@ def test_versions_are_made_of_files_in_the_bucket_and_outlive_the_registrys_deat
 
 
 def test_a_bucket_that_is_away_is_named_and_an_upload_that_failed_so_succeeds_afterwards(server: S3, owner: User):
-    kept, content = os.urandom(1000), os.urandom(2_000_000)
+    kept, content = noise(1000), noise(2_000_000)
     owner.upload("kept.safetensors", kept)
     server.stop()
     with refused("PEER_UNAVAILABLE") as failures:

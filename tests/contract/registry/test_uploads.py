@@ -1,7 +1,6 @@
 """Uploads resume, are checked, and are read back; downloads start anywhere."""
 
 import itertools
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ import grpc
 import pytest
 from trivium.registry.v1 import registry_pb2 as pb
 
-from tests.adapters import digest
+from tests.adapters import digest, noise
 from tests.stack import CHUNK_BYTES, Stack, User, download, eventually, refused, upload
 
 
@@ -20,7 +19,7 @@ def status(user: User, content: bytes):
 
 
 def test_an_upload_is_complete_and_reads_back_from_any_offset(user: User):
-    content = os.urandom(3 * CHUNK_BYTES + 17)
+    content = noise(3 * CHUNK_BYTES + 17)
     assert status(user, content).committed_bytes == 0
     done = user.upload("weights.safetensors", content)
     assert done.complete
@@ -38,7 +37,7 @@ def test_an_empty_file_can_be_stored(user: User):
 
 
 def test_an_interrupted_upload_resumes_at_the_committed_offset(user: User):
-    content = os.urandom(5 * CHUNK_BYTES)
+    content = noise(5 * CHUNK_BYTES)
     with refused("SIZE_MISMATCH"):
         user.upload("weights.safetensors", content, until=2 * CHUNK_BYTES)
     committed = status(user, content).committed_bytes
@@ -51,7 +50,7 @@ def test_an_interrupted_upload_resumes_at_the_committed_offset(user: User):
 
 
 def test_a_client_that_vanishes_leaves_what_it_sent(user: User):
-    content = os.urandom(4 * CHUNK_BYTES)
+    content = noise(4 * CHUNK_BYTES)
     gone = threading.Event()
 
     def half():
@@ -79,7 +78,7 @@ def test_a_client_that_vanishes_leaves_what_it_sent(user: User):
 
 
 def test_wrong_bytes_are_refused_and_nothing_is_kept(user: User):
-    content, announced = os.urandom(1000), digest(b"something else")
+    content, announced = noise(1000), digest(b"something else")
     with refused("DIGEST_MISMATCH"):
         user.upload("weights.safetensors", content, sha256=announced)
     kept = user.api.GetUpload(pb.GetUploadRequest(sha256=announced)).status
@@ -94,14 +93,14 @@ def test_more_bytes_than_announced_are_refused(user: User):
 
 
 def test_the_same_content_twice_is_received_once(user: User):
-    content = os.urandom(2 * CHUNK_BYTES)
+    content = noise(2 * CHUNK_BYTES)
     user.upload("weights.safetensors", content)
     # The second time only the header is needed.
     assert user.upload("weights.safetensors", content, until=0).complete
 
 
 def test_two_calls_do_not_grow_the_same_file(user: User):
-    content = os.urandom(4 * CHUNK_BYTES)
+    content = noise(4 * CHUNK_BYTES)
     finish = threading.Event()
 
     def slow():
@@ -171,7 +170,7 @@ def going_on(user: User, content: bytes, chunks: int, **header: Any) -> Iterator
 
 def test_unfinished_uploads_of_a_tenant_take_no_more_than_its_part_of_the_disk(narrow: Stack):
     user, other = narrow.newcomer(), narrow.newcomer()
-    left, wanted, small = (os.urandom(count * CHUNK_BYTES) for count in (3, 3, 2))
+    left, wanted, small = (noise(count * CHUNK_BYTES) for count in (3, 3, 2))
     with refused("SIZE_MISMATCH"):
         user.upload("left.safetensors", left, until=2 * CHUNK_BYTES)
     with refused("STAGED_BYTES_EXHAUSTED") as failures:
@@ -191,7 +190,7 @@ def test_unfinished_uploads_of_a_tenant_take_no_more_than_its_part_of_the_disk(n
 
 def test_an_upload_that_goes_on_takes_all_that_it_announced_or_has_here(narrow: Stack):
     user = narrow.newcomer()
-    slow, small = os.urandom(3 * CHUNK_BYTES), os.urandom(2 * CHUNK_BYTES)
+    slow, small = noise(3 * CHUNK_BYTES), noise(2 * CHUNK_BYTES)
 
     def committed() -> bool:
         return bool(status(user, slow).committed_bytes)
@@ -201,7 +200,7 @@ def test_an_upload_that_goes_on_takes_all_that_it_announced_or_has_here(narrow: 
         with refused("STAGED_BYTES_EXHAUSTED"):
             user.upload("small.safetensors", small)
     assert user.upload("small.safetensors", small).complete
-    left, more = os.urandom(4 * CHUNK_BYTES), os.urandom(2 * CHUNK_BYTES)
+    left, more = noise(4 * CHUNK_BYTES), noise(2 * CHUNK_BYTES)
     with refused("SIZE_MISMATCH"):
         user.upload("left.safetensors", left, until=3 * CHUNK_BYTES)
     with going_on(user, left, 0, size=1, resume=3 * CHUNK_BYTES), refused("STAGED_BYTES_EXHAUSTED"):
@@ -209,7 +208,7 @@ def test_an_upload_that_goes_on_takes_all_that_it_announced_or_has_here(narrow: 
 
 
 def test_equal_content_of_two_tenants_is_stored_once(stack: Stack, user: User):
-    content = os.urandom(1000)
+    content = noise(1000)
     user.upload("a.safetensors", content)
     stack.newcomer().upload("a.safetensors", content)
     assert len(list((stack.place.blobs / "sha256").rglob(digest(content)))) == 1

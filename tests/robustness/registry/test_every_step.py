@@ -7,7 +7,6 @@ and a repeat with the same ``request_id`` ends well.
 """
 
 import itertools
-import os
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ import pytest
 from trivium.registry.v1 import registry_pb2 as pb
 
 from services.chassis.steps import Step
-from tests.adapters import Adapter, digest
+from tests.adapters import Adapter, digest, noise
 from tests.stack import CHUNK_BYTES, Stack, User, download, eventually, refused
 from tests.worlds import BUCKET, FOLDER
 
@@ -89,7 +88,7 @@ class Upload:
     kept: bytes = b""
 
     def prepare(self, mortal: Mortal) -> None:
-        self.kept, self.content, self.resume = self.content, os.urandom(CHUNK_BYTES + 1000), 0
+        self.kept, self.content, self.resume = self.content, noise(CHUNK_BYTES + 1000), 0
 
     def attempt(self, user: User) -> Any:
         return user.upload("weights.safetensors", self.content, resume=self.resume)

@@ -1,7 +1,6 @@
 """Promises 1 and 2 under SIGKILL: what access and the registry acknowledged is there afterwards, once."""
 
 import contextlib
-import os
 import random
 import threading
 import uuid
@@ -17,7 +16,7 @@ from trivium.registry.v1 import model_pb2
 from trivium.registry.v1 import registry_pb2 as pb
 
 from services.chassis.status import from_rpc_error
-from tests.adapters import Adapter, digest
+from tests.adapters import Adapter, digest, noise
 from tests.stack import CHUNK_BYTES, Stack, User, download, eventually, refused, upload
 
 KILLS = 3
@@ -111,7 +110,7 @@ def _verify(history: History) -> None:
 
 def test_an_upload_resumes_over_a_kill(killed: Stack):
     user = killed.newcomer()
-    content = os.urandom(6 * CHUNK_BYTES)
+    content = noise(6 * CHUNK_BYTES)
     wait = threading.Event()
 
     def half():
