@@ -23,6 +23,7 @@ from tests.load.retriever.bench import Bench, Figures
 from tests.load.retriever.sets import SETS, Asked, Corpus
 
 _QUESTIONS_PER_CHUNK = 2
+# Nothing streams how far the writing of questions is; a look a second costs it nothing.
 _POLL_SECONDS = 1.0
 
 
