@@ -9,11 +9,12 @@ DIMENSIONS = 32
 MAX_TOKENS = 48
 
 
-def build_encoder(folder: Path, *, seed: int = 1, mean: bool = True) -> Path:
-    """A sentence encoder: BERT of two layers and 32 dimensions, trained at 48 tokens, random weights by ``seed``."""
-    from transformers import BertModel
+def build_encoder(folder: Path, *, seed: int = 1, mean: bool = True, kind: str = "Bert") -> Path:
+    """A sentence encoder of two layers and 32 dimensions, of a ``kind`` as transformers spells it, with random weights.
 
-    _build(folder, BertModel, seed)
+    Trained at 48 tokens, it says.  ``seed`` gives other weights.
+    """
+    _build(folder, f"{kind}Model", seed)
     (folder / "1_Pooling").mkdir(exist_ok=True)
     (folder / "1_Pooling" / "config.json").write_text(f'{{"pooling_mode_mean_tokens": {str(mean).lower()}}}')
     (folder / "sentence_bert_config.json").write_text(f'{{"max_seq_length": {MAX_TOKENS}}}')
@@ -22,16 +23,14 @@ def build_encoder(folder: Path, *, seed: int = 1, mean: bool = True) -> Path:
 
 def build_cross_encoder(folder: Path, *, seed: int = 2, labels: int = 1) -> Path:
     """A sequence classifier over pairs, of the same size."""
-    from transformers import BertForSequenceClassification
-
-    _build(folder, BertForSequenceClassification, seed, num_labels=labels)
+    _build(folder, "BertForSequenceClassification", seed, num_labels=labels)
     return folder
 
 
-def _build(folder: Path, kind: type, seed: int, **more: int) -> None:
+def _build(folder: Path, name: str, seed: int, **more: int) -> None:
     import torch
+    import transformers
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import BertConfig
 
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = {word: number for number, word in enumerate([*_SPECIAL, *WORDS.split()])}
@@ -43,13 +42,15 @@ def _build(folder: Path, kind: type, seed: int, **more: int) -> None:
     )
     tokenizer.add_special_tokens(list(_SPECIAL))
     tokenizer.save(str(folder / "tokenizer.json"))
-    config = BertConfig(
+    kind = getattr(transformers, name)
+    config = kind.config_class(
         vocab_size=len(vocabulary),
         hidden_size=DIMENSIONS,
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=64,
         max_position_embeddings=64,
+        pad_token_id=0,
         # Wide, so that words, segments and order show in what comes out.
         initializer_range=0.4,
         **more,

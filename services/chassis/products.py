@@ -20,7 +20,7 @@ from torch.nn import functional
 # Rows of a block.  All others must give the bits of the reference, which is large enough to cost little a row and small
 # enough to hold a block's logits in memory.
 _REFERENCE = 256
-_SIZES = (16, 32, 64, 128, _REFERENCE, 512)
+_SIZES = (16, 32, 64, 96, 128, 192, _REFERENCE, 512)
 # With AMX, bfloat16 is multiplied this many elements of a sum at a time.  Where a row does not divide into them, what
 # is left over is taken together with the beginning of the next row, that part times zero.
 _AT_ONCE = 32

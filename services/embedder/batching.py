@@ -1,14 +1,15 @@
 """One queue in front of the model: what is computed together, and whose turn it is.
 
-A batch holds sequences of one padded length only, so a text is always computed in the
-same shape and gets the same vector whatever else is in flight; and no batch pays for
-the longest of strangers.  Turns are start-time fair queueing (Goyal, Vin and Cheng,
+A model that pads gets sequences of one padded length only, so a text is always computed in
+the same shape and gets the same vector whatever else is in flight, and no batch pays for the
+longest of strangers; one that does not gets any lengths together.  Turns are start-time fair queueing (Goyal, Vin and Cheng,
 1996): each tenant has a flow for questions and one for documents, a question counts an
 eighth of its tokens, and nobody starves.  Invariant: a tenant's text that waits or is
 being computed is computed no second time, and nothing is whose caller has gone.
 """
 
 import asyncio
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,6 +28,9 @@ TokenIds = tuple[int, ...]
 LENGTH_STEP = 16
 _URGENT_WEIGHT = 8.0
 _RETRY_SECONDS = 1.0
+# Who has less time left than this many times what stands before it is expected to take is refused: the queue of one who
+# asks too much stays shorter than the deadline, instead of at it, where every second one is admitted and comes too late.
+_MARGIN = 2.0
 # What the batches before the last have less say than it has in what a token takes.
 _LEARNING = 0.2
 
@@ -41,11 +45,15 @@ class Product(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Sequences to be computed together, all padded to ``length`` tokens."""
+    """Sequences to be computed together."""
 
     product: Product
-    length: int
     sequences: tuple[TokenIds, ...]
+
+    @property
+    def length(self) -> int:
+        """The tokens that a model pads each sequence to, if it pads."""
+        return padded_length(max(map(len, self.sequences)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,7 @@ class Flow:
 class _Lane:
     flow: Flow
     product: Product
+    # 0 where any lengths go together.
     length: int
 
 
@@ -78,7 +87,7 @@ class _Waiting:
     number: int
     flow: Flow
     work: _Work
-    length: int
+    cost: int
     deadline: float | None
     answer: asyncio.Future[Vector]
     # Computed with a twin, wherever it still stands in its lane.
@@ -122,11 +131,15 @@ def padded_length(tokens: int) -> int:
 
 @dataclass(slots=True)
 class Batcher:
-    """The queue.  :meth:`run` feeds ``compute`` one batch after the other; it is started once."""
+    """The queue.  :meth:`run` feeds ``compute`` one batch after the other; it is started once.
+
+    ``pads``: the model pads sequences, so each costs its padded length, and only those of one padded length go together.
+    """
 
     compute: Compute
     batch_tokens: int
     queue_tokens: int
+    pads: bool = True
     report: Report = lambda _: None
     clock: Callable[[], float] = time.monotonic
     counters: Counters = field(default_factory=Counters)
@@ -155,10 +168,10 @@ class Batcher:
         """The products of ``sequences``, in order.  ``deadline`` is on the clock's axis.
 
         When too much waits already, or what stands before it in its own flow takes longer than it
-        has time, a patient caller waits, any other gets EMBEDDING_QUEUE_FULL at once.
+        may take of its time, a patient caller waits, any other gets EMBEDDING_QUEUE_FULL at once.
         Raises DEADLINE_EXCEEDED for what expired while waiting.
         """
-        wanted = sum(padded_length(len(ids)) for ids in sequences)
+        wanted = sum(map(self._cost, sequences))
         if not patient:
             self._refuse_what_comes_too_late(flow, deadline)
         await self._admit(wanted, patient)
@@ -185,13 +198,13 @@ class Batcher:
     def _refuse_what_comes_too_late(self, flow: Flow, deadline: float | None) -> None:
         ahead = self._held[flow]
         expected = ahead * self._spent_seconds / max(self._spent_tokens, 1.0)
-        left = expected if deadline is None else deadline - self.clock()
-        if 0 < left < expected:
+        left = math.inf if deadline is None else deadline - self.clock()
+        if 0 < left < _MARGIN * expected:
             raise Failure(
                 Reason.EMBEDDING_QUEUE_FULL,
                 retry_after_seconds=expected,
                 waiting=ahead,
-                limit=int(ahead * left / expected),
+                limit=int(ahead * left / expected / _MARGIN),
             )
 
     async def _admit(self, wanted: int, patient: bool) -> None:
@@ -213,21 +226,24 @@ class Batcher:
 
     def _enqueue(self, flow: Flow, product: Product, ids: TokenIds, deadline: float | None) -> asyncio.Future[Vector]:
         answer: asyncio.Future[Vector] = asyncio.get_running_loop().create_future()
-        work, length = _Work(flow.owner, product, ids), padded_length(len(ids))
+        work, cost = _Work(flow.owner, product, ids), self._cost(ids)
         start = max(self._virtual, self._finish.get(flow, 0.0))
         self._number += 1
-        entry = _Waiting(start, self._number, flow, work, length, deadline, answer)
+        entry = _Waiting(start, self._number, flow, work, cost, deadline, answer)
         if work in self._computing:
             self._computing[work].append(entry)
             return answer
-        self._finish[flow] = start + length / (_URGENT_WEIGHT if flow.urgent else 1.0)
-        self._lanes.setdefault(_Lane(flow, product, length), deque()).append(entry)
+        self._finish[flow] = start + cost / (_URGENT_WEIGHT if flow.urgent else 1.0)
+        self._lanes.setdefault(_Lane(flow, product, cost if self.pads else 0), deque()).append(entry)
         self._twins.setdefault(work, {})[entry.number] = entry
-        self.waiting_tokens += length
-        self._held[flow] += length
+        self.waiting_tokens += cost
+        self._held[flow] += cost
         return answer
 
-    def _take(self) -> tuple[Product, int, dict[_Work, list[_Waiting]]] | None:
+    def _cost(self, ids: TokenIds) -> int:
+        return padded_length(len(ids)) if self.pads else len(ids)
+
+    def _take(self) -> tuple[Product, dict[_Work, list[_Waiting]]] | None:
         """The next batch: the lane whose turn it is, filled up from lanes of the same shape; twins come along."""
         now = self.clock()
         self._drop_dead_heads(now)
@@ -238,16 +254,16 @@ class Batcher:
         self._virtual = self._lanes[first][0].rank
         shape = (first.product, first.length)
         lanes = [entries for lane, entries in self._lanes.items() if (lane.product, lane.length) == shape]
-        room = max(1, self.batch_tokens // first.length)
+        room = self.batch_tokens
         groups: dict[_Work, list[_Waiting]] = {}
-        while len(groups) < room:
-            source = min((entries for entries in lanes if entries), key=lambda it: it[0], default=None)
-            if source is None:
+        while source := min((entries for entries in lanes if entries), key=lambda it: it[0], default=None):
+            if groups and source[0].cost > room:
                 break
             entry = source.popleft()
             if not entry.taken and (alive := self._with_twins(entry.work, now)):
                 groups[entry.work] = alive
-        return *shape, groups
+                room -= entry.cost
+        return first.product, groups
 
     def _with_twins(self, work: _Work, now: float) -> list[_Waiting]:
         """Take all who wait for ``work`` out of the count, and return those who still want it."""
@@ -277,20 +293,20 @@ class Batcher:
             del self._twins[entry.work]
 
     def _leave(self, entry: _Waiting) -> None:
-        self.waiting_tokens -= entry.length
-        self._held[entry.flow] -= entry.length
+        self.waiting_tokens -= entry.cost
+        self._held[entry.flow] -= entry.cost
         if not self._held[entry.flow]:
             del self._held[entry.flow]
 
-    async def _answer(self, product: Product, length: int, groups: dict[_Work, list[_Waiting]]) -> None:
+    async def _answer(self, product: Product, groups: dict[_Work, list[_Waiting]]) -> None:
         if not groups:
             return
-        batch = Batch(product, length, tuple(work.ids for work in groups))
+        batch = Batch(product, tuple(work.ids for work in groups))
         self._computing = groups
         began = self.clock()
         computing = asyncio.ensure_future(self.compute(batch))
         await asyncio.wait([computing])
-        self._learn(self.clock() - began, length * len(groups))
+        self._learn(self.clock() - began, sum(map(self._cost, batch.sequences)))
         self._computing = {}
         error = computing.exception()
         self.report(error)
@@ -313,5 +329,5 @@ class Batcher:
         tokens = sum(map(len, batch.sequences))
         self.counters.batches += 1
         self.counters.tokens += tokens
-        self.counters.padding += batch.length * len(batch.sequences) - tokens
+        self.counters.padding += sum(map(self._cost, batch.sequences)) - tokens
         self.counters.shared += answered - len(batch.sequences)

@@ -57,6 +57,7 @@ class CrossEncoder:
         from torch import nn
 
         self.facts = facts
+        self.pads = True
         self._module = module.to(device)
         self._pad_id = pad_id
         self._device = device

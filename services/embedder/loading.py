@@ -33,6 +33,7 @@ class Computes(Protocol):
     """What a queue feeds."""
 
     facts: EncoderFacts
+    pads: bool
 
     def compute(self, batch: Batch) -> Sequence[Vector]:
         """One array a sequence.  Blocks."""
@@ -60,7 +61,7 @@ class Workshop:
     closed: Counters = field(default_factory=Counters)
     # Loading changes what is torch's alone: whoever loads has it.
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    # Padded tokens of a batch that were found best for the model that was loaded first, the default.
+    # Tokens of a batch that were found best for the model that was loaded first, the default.
     budget: int = 0
 
     @property
@@ -191,7 +192,7 @@ class Workshop:
         async def compute(batch: Batch) -> Sequence[Vector]:
             return await self.engine.run(encoder.compute, batch)
 
-        batcher = Batcher(compute, batch_tokens, self.settings.queue_tokens, report=report)
+        batcher = Batcher(compute, batch_tokens, self.settings.queue_tokens, encoder.pads, report)
         self.batchers.append(batcher)
         running = self.runtime.spawn(batcher.run(), f"queue of {encoder.facts.name}")
 

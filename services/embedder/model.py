@@ -1,9 +1,9 @@
 """The leaf that computes: a sentence encoder of the BERT family in torch.
 
-Invariant: the same token ids at the same padded length give the same bits, whatever
-the other rows of the batch are: linear layers multiply in blocks in which a row's bits
-are its own, and callers keep to one padded length a text.  Only safetensors and JSON
-are read.
+Invariant: the same token ids give the same bits, whatever the other sequences of the batch
+are: linear layers multiply in blocks in which a row's bits are its own, and a sequence is
+attended in a shape of its own (:mod:`services.embedder.ragged`) or, where a model pads, at
+the one padded length that callers keep to.  Only safetensors and JSON are read.
 """
 
 import json
@@ -40,6 +40,8 @@ class EncoderFacts:
     normalised: bool = True
 
 
+# A part of the build: raised when the bits of vectors change by how they are computed.
+_ATTENTION = "ragged 1"
 _COUNTED_FROM_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet"})
 
 
@@ -51,9 +53,10 @@ class Tokenizer(Protocol):
 
 
 class Encoder(Protocol):
-    """Token ids to vectors."""
+    """Token ids to vectors.  ``pads``: as :class:`services.embedder.batching.Batcher` says."""
 
     facts: EncoderFacts
+    pads: bool
 
     def compute(self, batch: Batch) -> list[Vector]:
         """One array a sequence: [dimensions] of length 1, or [tokens, dimensions] with rows of length 1.  Blocks."""
@@ -82,23 +85,51 @@ class FastTokenizer:
 class TorchEncoder:
     """An encoder in memory.  Made and used in one thread, whose torch threads it sets.
 
-    It takes `module` over: how its linear layers multiply is replaced.  The path to another
-    ``device`` than "cpu" is the same but for copies there and back.
+    It takes `module` over: how its linear layers multiply is replaced, and how it attends.  On another
+    ``device`` than "cpu" it pads: there a call costs more than the padding.
     """
 
     def __init__(self, facts: EncoderFacts, module: Any, pad_id: int, device: str = "cpu") -> None:
         from torch import nn
 
+        from services.embedder import ragged
+
         self.facts = facts
+        self.pads = device != "cpu" or not ragged.takes(module.config)
         self._module = module.to(device)
         self._pad_id = pad_id
         self._device = device
         for layer in module.modules():
             if isinstance(layer, nn.Linear):
                 layer.forward = partial(linear, layer)
+        if not self.pads:
+            ragged.register()
+            module.config._attn_implementation = ragged.NAME  # transformers has no other way
 
     def compute(self, batch: Batch) -> list[Vector]:
         """As the Protocol says."""
+        import torch
+
+        with torch.inference_mode():
+            return self._padded(batch) if self.pads else self._ragged(batch)
+
+    def _ragged(self, batch: Batch) -> list[Vector]:
+        import torch
+
+        from services.embedder import ragged
+
+        row = ragged.row_of(batch.sequences, ragged.first_position(self._module.config))
+        # [tokens, d_model]; pooling in float32, whatever the model computes in.
+        output = self._module(input_ids=row.ids, position_ids=row.positions, spans=row.spans)
+        hidden = output.last_hidden_state[0].float()
+        found: list[Vector] = []
+        for span in row.spans:
+            states = hidden[span.first : span.last].view(span.count, span.length, -1)
+            wanted = states if batch.product is Product.TOKENS else states.mean(1)
+            found += list(torch.nn.functional.normalize(wanted, dim=-1).numpy())
+        return [vector for _, vector in sorted(zip(row.order, found, strict=True), key=lambda it: it[0])]
+
+    def _padded(self, batch: Batch) -> list[Vector]:
         import torch
 
         # Both have one row a sequence and one column a position.
@@ -108,15 +139,14 @@ class TorchEncoder:
             ids[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
             mask[row, : len(sequence)] = 1
         ids, mask = ids.to(self._device), mask.to(self._device)
-        with torch.inference_mode():
-            # hidden: [rows, length, d_model]; pooling in float32, whatever the model computes in.
-            hidden = self._module(input_ids=ids, attention_mask=mask).last_hidden_state.float()
-            if batch.product is Product.TOKENS:
-                rows = torch.nn.functional.normalize(hidden, dim=-1).cpu().numpy()
-                return [rows[row, : len(sequence)] for row, sequence in enumerate(batch.sequences)]
-            weight = mask.unsqueeze(-1).float()
-            pooled = (hidden * weight).sum(1) / weight.sum(1)
-            return list(torch.nn.functional.normalize(pooled, dim=-1).cpu().numpy())
+        # One vector a token, padding too: [rows, length, d_model].
+        hidden = self._module(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+        if batch.product is Product.TOKENS:
+            rows = torch.nn.functional.normalize(hidden, dim=-1).cpu().numpy()
+            return [rows[row, : len(sequence)] for row, sequence in enumerate(batch.sequences)]
+        weight = mask.unsqueeze(-1).float()
+        pooled = (hidden * weight).sum(1) / weight.sum(1)
+        return list(torch.nn.functional.normalize(pooled, dim=-1).cpu().numpy())
 
 
 def linear(layer: Any, x: Any) -> Any:
@@ -174,7 +204,7 @@ def load(
     built = replace(
         facts,
         compute_dtype=dtype,
-        build=build_of(model, dtype, threads, device),
+        build=f"{build_of(model, dtype, threads, device)} {_ATTENTION}",
     )
     return TorchEncoder(built, module, pad_id, device)
 

@@ -31,6 +31,7 @@ class OpenVinoEncoder:
 
     def __init__(self, facts: EncoderFacts, compiled: Any, pad_id: int) -> None:
         self.facts = facts
+        self.pads = True
         self._request = compiled.create_infer_request()
         self._pad_id = pad_id
 

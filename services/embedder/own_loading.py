@@ -3,7 +3,7 @@
 The weights are read in a thread of their own, in float32; the engine's thread, which serves
 everybody, is taken only for what computes: the self-test, and the change to bfloat16, during
 which nothing else may be computed (transformers switches torch's default type meanwhile).
-How large a batch is best is not tried, which would keep everybody waiting for two seconds:
+How large a batch is best is not tried, which would keep everybody waiting for seconds:
 a tenant's model takes what was found for the default.  Invariant: a model that is handed out
 has computed numbers, and was held against itself in float32 before it computes in less.
 """
@@ -23,7 +23,7 @@ from services.chassis.executor import Executor
 from services.chassis.full_models import FullModel, FullModels
 from services.chassis.models import ModelKind, ResolvedModel
 from services.embedder import cross_encoder, model, precision
-from services.embedder.batching import Batch, Product, Report, padded_length
+from services.embedder.batching import Batch, Product, Report
 from services.embedder.config import Precision
 from services.embedder.embedding import EncodingModel, Prefixes
 from services.embedder.loading import Chosen, Computes, Workshop
@@ -134,7 +134,7 @@ def _tested(encoder: Computes, product: Product) -> None:
     """Have it compute something.  Blocks, in the engine's thread.  Raises MODEL_SOURCE_INVALID unless numbers come out."""
     facts = encoder.facts
     length = min(_TESTED_TOKENS, facts.max_tokens)
-    batch = Batch(product, padded_length(length), ordinary_ids(facts.vocabulary, _TESTED_ROWS, length))
+    batch = Batch(product, ordinary_ids(facts.vocabulary, _TESTED_ROWS, length))
     try:
         found = np.stack(encoder.compute(batch))
     except (IndexError, RuntimeError, TypeError, ValueError) as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from services.embedder.batching import Batch, Product, padded_length
+from services.embedder.batching import Batch, Product
 from services.embedder.config import Precision
 from services.embedder.model import Encoder, ordinary_ids
 
@@ -74,7 +74,7 @@ def choose(
 def compare(exact: Encoder, fast: Encoder) -> Trial:
     """Run both on the same sample, the first time unmeasured."""
     length = min(_LENGTH, exact.facts.max_tokens)
-    batch = Batch(Product.POOLED, padded_length(length), ordinary_ids(exact.facts.vocabulary, _ROWS, length))
+    batch = Batch(Product.POOLED, ordinary_ids(exact.facts.vocabulary, _ROWS, length))
     cosine = float(np.min(np.sum(np.stack(exact.compute(batch)) * np.stack(fast.compute(batch)), axis=1)))
     return Trial(cosine, _cost(exact, batch) / max(_cost(fast, batch), 1e-9))
 

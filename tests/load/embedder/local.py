@@ -85,7 +85,7 @@ async def embedder(found: Models, encoder: model.Encoder | None = None) -> Async
     async def compute(batch: Batch) -> Sequence[Vector]:
         return await engine.run(used.compute, batch)
 
-    batcher = Batcher(compute, found.batch_tokens, 1_000_000)
+    batcher = Batcher(compute, found.batch_tokens, 1_000_000, used.pads)
     running = asyncio.create_task(batcher.run())
     loaded = EncodingModel(used.facts, found.tokenizer, batcher, Prefixes(), shortens=False)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from services.embedder import model, openvino_encoder, precision
-from services.embedder.batching import Batch, Product, Vector, padded_length
+from services.embedder.batching import Batch, Product, Vector
 from services.embedder.embedding import Embedder
 from tests.load.embedder import local
 from tests.load.embedder.figures import Bench, Figures, alternating, ratio, table
@@ -104,7 +104,7 @@ async def single_query(bench: Bench) -> Figures:
 
     async def bare() -> None:
         (ids,) = tokenizer.ids([next(texts)])
-        encoder.compute(Batch(Product.POOLED, padded_length(len(ids)), (ids,)))
+        encoder.compute(Batch(Product.POOLED, (ids,)))
 
     async def served() -> None:
         await bench.served.embed([next(texts)], query=True)

@@ -109,7 +109,7 @@ class Encoder:
     def _run(self, places: Sequence[int], ids: Sequence[TokenIds], product: Product, found: dict[int, Matrix]) -> None:
         some = tuple(ids[place] for place in places)
         self.computed_tokens += sum(map(len, some))
-        rows = self._encoder.compute(Batch(product, padded_length(max(map(len, some))), some))
+        rows = self._encoder.compute(Batch(product, some))
         found.update(zip(places, rows, strict=True))
 
     def _cut(self, ids: TokenIds) -> TokenIds:

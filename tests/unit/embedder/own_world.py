@@ -12,7 +12,7 @@ from services.chassis.executor import Executor
 from services.chassis.full_models import FullModels
 from services.chassis.runtime import Runtime
 from services.embedder import model
-from services.embedder.batching import Batch, Product, padded_length
+from services.embedder.batching import Batch, Product
 from services.embedder.cache import VectorCache
 from services.embedder.config import EmbedderSettings, ModelSetting, Precision
 from services.embedder.embedding import Asking, Embedder, EncodingModel, Use, Wanted
@@ -110,4 +110,4 @@ def plain(folder: Path, text: str = TEXT):
     resolved = models.resolve(f"file:{folder}", cache=folder.parent / "plain")
     encoder = model.load(resolved, dtype="float32", threads=1)
     (ids,) = model.FastTokenizer(resolved.path).ids([text])
-    return encoder.compute(Batch(Product.POOLED, padded_length(len(ids)), (ids,)))[0]
+    return encoder.compute(Batch(Product.POOLED, (ids,)))[0]

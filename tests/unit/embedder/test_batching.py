@@ -78,6 +78,21 @@ async def test_a_batch_stays_within_the_token_budget_but_one_long_text_is_never_
     await asyncio.gather(*waiting)
     for batch in bench.batches:
         assert batch.length * len(batch.sequences) <= 64 or len(batch.sequences) == 1
+    # No more batches than that takes: the one before, three of four and half of one, and the long one.
+    assert len(bench.batches) == 1 + 3 + 1
+
+
+async def test_without_padding_any_lengths_go_together_in_the_order_of_turns_and_within_the_budget():
+    bench = Bench(pads=False)
+    await blocked(bench)
+    waiting = bench.submit(ADA, text(1, 10), text(2, 30), text(3, 17), text(4, 9), text(5, 3))
+    await bench.queued()
+    assert bench.batcher.waiting_tokens == 10 + 30 + 17 + 9 + 3
+    bench.gate.set()
+    await waiting
+    assert [[ids[0] for ids in batch.sequences] for batch in bench.batches] == [[999], [1, 2, 3], [4, 5]]
+    assert bench.batcher.waiting_tokens == bench.batcher.counters.padding == 0
+    bench.running.cancel()
 
 
 async def test_answers_come_in_the_order_of_the_texts(bench):
@@ -246,7 +261,7 @@ async def test_what_would_be_answered_too_late_is_refused_at_once_by_what_stands
     await blocked(bench)
     waiting = bench.submit(ADA, *(text(n) for n in range(10)))
     await bench.queued()
-    for late in (20.0, 100.0, 16.0 + 159):
+    for late in (20.0, 100.0, 16.0 + 2 * 159):
         with pytest.raises(Failure) as refused:
             await asyncio.wait_for(bench.submit(ADA, text(77), deadline=late), 5)
         assert refused.value.reason is Reason.EMBEDDING_QUEUE_FULL

@@ -8,7 +8,7 @@ import pytest
 from services.chassis import models
 from services.chassis.errors import Failure, Reason
 from services.embedder import cross_encoder
-from services.embedder.batching import Batch, Batcher, Product, padded_length
+from services.embedder.batching import Batch, Batcher, Product
 from services.embedder.embedding import Asking
 from services.embedder.reranking import PairModel, Reranker
 from services.embedder.shelf import Place, Shelf
@@ -118,5 +118,5 @@ def test_a_classifier_of_several_labels_is_no_reranker(tmp_path):
 
 def test_a_single_pair_is_padded_to_its_shape(encoder, folder):
     (ids,) = cross_encoder.PairTokenizer(folder.path).pairs(QUERY, ["boat"], 64)
-    batch = Batch(Product.SCORE, padded_length(len(ids)), (ids,))
+    batch = Batch(Product.SCORE, (ids,))
     assert encoder.compute(batch)[0].shape == (1,)

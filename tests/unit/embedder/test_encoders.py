@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from services.chassis import models
 from services.chassis.errors import Failure, Reason
@@ -65,16 +66,41 @@ def sequences(any_model):
 
 
 def alone(encoder, ids, product=Product.POOLED):
-    return encoder.compute(Batch(product, padded_length(len(ids)), (ids,)))[0]
+    return encoder.compute(Batch(product, (ids,)))[0]
 
 
-def test_a_text_gets_the_same_bits_alone_and_among_others(encoder, sequences):
-    shapes: dict[int, list] = {}
+@pytest.mark.parametrize("product", [Product.POOLED, Product.TOKENS])
+def test_a_text_gets_the_same_bits_alone_and_among_others(encoder, sequences, product):
+    companies: dict[int, list] = {}
     for ids in sequences:
-        shapes.setdefault(padded_length(len(ids)), []).append(ids)
-    for length, group in shapes.items():
-        together = encoder.compute(Batch(Product.POOLED, length, tuple(group)))
-        assert all(np.array_equal(alone(encoder, ids), it) for ids, it in zip(group, together, strict=True))
+        companies.setdefault(padded_length(len(ids)) if encoder.pads else 0, []).append(ids)
+    for company in companies.values():
+        together = encoder.compute(Batch(product, tuple(company)))
+        assert all(np.array_equal(alone(encoder, ids, product), it) for ids, it in zip(company, together, strict=True))
+
+
+def test_torch_pads_on_a_graphics_card_alone(tiny, monkeypatch):
+    monkeypatch.setattr("torch.nn.Module.to", lambda module, *_: module)
+    module, pad_id = model.torch_module(tiny, "float32")
+    assert not model.TorchEncoder(model.described(tiny), module, pad_id).pads
+    module, pad_id = model.torch_module(tiny, "float32")
+    assert model.TorchEncoder(model.described(tiny), module, pad_id, "cuda").pads
+
+
+@pytest.mark.parametrize("kind", ["Bert", "Roberta", "XLMRoberta"])
+def test_a_row_of_many_sequences_says_what_padded_ones_say(kind, tmp_path):
+    """By transformers' own attention and masks, each sequence padded to more than it needs."""
+    folder = build_encoder(tmp_path / kind, kind=kind)
+    resolved = models.resolve(f"file:{folder}", cache=tmp_path / "cache")
+    ids = model.FastTokenizer(folder).ids(TEXTS[:16])
+    row = model.load(resolved, dtype="float32", threads=1).compute(Batch(Product.TOKENS, tuple(ids)))
+    plain, pad_id = model.torch_module(resolved, "float32")
+    with torch.inference_mode():
+        for tokens, states in zip(ids, row, strict=True):
+            padded = torch.tensor([[*tokens, *[pad_id] * 3]])
+            hidden = plain(input_ids=padded, attention_mask=torch.tensor([[1] * len(tokens) + [0] * 3]))
+            expected = torch.nn.functional.normalize(hidden.last_hidden_state[0, : len(tokens)], dim=-1)
+            assert np.allclose(states, expected.numpy(), atol=1e-5)
 
 
 def test_a_vector_has_the_announced_dimensions_and_length_one(encoder, sequences):
@@ -96,7 +122,7 @@ def test_token_vectors_are_one_a_token_of_length_one_and_stay_when_the_next_batc
 
 def test_padding_changes_nothing_but_the_last_digits(encoder, sequences):
     ids = sequences[0]
-    longer = encoder.compute(Batch(Product.POOLED, padded_length(len(ids)) + 16, (ids,)))[0]
+    longer, _ = encoder.compute(Batch(Product.POOLED, (ids, sequences[-1])))
     assert float(longer @ alone(encoder, ids)) > 0.99999
 
 

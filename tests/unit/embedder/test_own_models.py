@@ -10,7 +10,7 @@ import pytest
 from services.chassis import models
 from services.chassis.errors import Failure, Reason
 from services.embedder import cross_encoder, model
-from services.embedder.batching import Batch, Product, padded_length
+from services.embedder.batching import Batch, Product
 from services.embedder.embedding import Asking
 from services.embedder.own_versions import Role
 from tests.tiny_encoder import build_encoder
@@ -52,8 +52,7 @@ async def test_a_tenants_reranker_scores_as_its_folder_does_and_gives_no_vectors
     alone = cross_encoder.load(resolved, cross_encoder.described(resolved), dtype="float32", threads=1)
     tokens = cross_encoder.PairTokenizer(folder).pairs(TEXT, PASSAGES, alone.facts.max_tokens)
     for score, ids in zip(ranked.scores, tokens, strict=True):
-        padded = padded_length(len(ids))
-        assert score == alone.compute(Batch(Product.SCORE, padded, (ids,)))[0][0]
+        assert score == alone.compute(Batch(Product.SCORE, (ids,)))[0][0]
     with pytest.raises(Failure) as failed:
         await world.embed(ADA, "sorter@1")
     assert failed.value.reason is Reason.FIELD_INVALID

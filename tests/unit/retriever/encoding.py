@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from services.chassis.errors import Failure, Reason
-from services.embedder.batching import Batch, Product, padded_length
+from services.embedder.batching import Batch, Product
 from services.embedder.model import FastTokenizer, TorchEncoder
 from services.retriever.ingestion.embeddings import Embeddings, EncoderFacts, Vectors
 
@@ -63,7 +63,7 @@ class LocalEmbeddings:
         limit = self._encoder.facts.max_tokens
         packed = []
         for ids in self._tokenizer.ids(texts):
-            batch = Batch(Product.POOLED, padded_length(min(len(ids), limit)), (ids[:limit],))
+            batch = Batch(Product.POOLED, (ids[:limit],))
             packed.append(self._encoder.compute(batch)[0].astype(np.float16).tobytes())
         return Vectors(self.digest, tuple(packed))
 

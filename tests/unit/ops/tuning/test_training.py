@@ -73,15 +73,14 @@ def served_vectors(path: Path, texts: list[str]) -> np.ndarray:
     resolved = models.resolve(f"file:{path}")
     encoder = model.load(resolved, dtype="float32", threads=1)
     ids = model.FastTokenizer(path).ids(texts)
-    length = max(map(len, ids))
-    return np.stack(encoder.compute(Batch(Product.POOLED, length, tuple(ids))))
+    return np.stack(encoder.compute(Batch(Product.POOLED, tuple(ids))))
 
 
 def served_scores(path: Path, question: str, passages: list[str]) -> list[float]:
     resolved = models.resolve(f"file:{path}")
     encoder = cross_encoder.load(resolved, cross_encoder.described(resolved), dtype="float32", threads=1)
     pairs = cross_encoder.PairTokenizer(path).pairs(question, passages, encoder.facts.max_tokens)
-    rows = encoder.compute(Batch(Product.SCORE, max(map(len, pairs)), tuple(pairs)))
+    rows = encoder.compute(Batch(Product.SCORE, tuple(pairs)))
     return [float(row[0]) for row in rows]
 
 
