@@ -151,6 +151,8 @@ class Batcher:
     _held: Counter[Flow] = field(default_factory=Counter)
     _spent_seconds: float = 0.0
     _spent_tokens: float = 0.0
+    # When the batch before ended, while there is work.
+    _busy_since: float | None = None
     _virtual: float = 0.0
     _number: int = 0
     _filled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -190,6 +192,7 @@ class Batcher:
             work = self._take()
             if work is None:
                 self._filled.clear()
+                self._busy_since = None
             else:
                 await self._answer(*work)
             async with self._room:
@@ -303,10 +306,12 @@ class Batcher:
             return
         batch = Batch(product, tuple(work.ids for work in groups))
         self._computing = groups
-        began = self.clock()
+        # Where one batch follows another, what lies between them is part of what a token takes.
+        began = self.clock() if self._busy_since is None else self._busy_since
         computing = asyncio.ensure_future(self.compute(batch))
         await asyncio.wait([computing])
-        self._learn(self.clock() - began, sum(map(self._cost, batch.sequences)))
+        self._busy_since = self.clock()
+        self._learn(self._busy_since - began, sum(map(self._cost, batch.sequences)))
         self._computing = {}
         error = computing.exception()
         self.report(error)
