@@ -10,13 +10,14 @@ import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
-from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy import ColumnElement, and_, delete, func, select
 from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey, once
 from services.chassis.nearest import nearest
+from services.retriever.documents.readers import Viewer, readable
 from services.retriever.documents.states import State
 from services.retriever.generation import Generator, NoGenerator
 from services.retriever.ingestion import holds
@@ -171,24 +172,27 @@ class Collections:
 
         return await self._database.write(change)
 
-    async def statistics(self, tenant: str, collection: str) -> Statistics:
-        """Counts of the collection.  Raises COLLECTION_NOT_FOUND."""
+    async def statistics(self, tenant: str, collection: str, viewer: Viewer) -> Statistics:
+        """Counts of what the viewer may read of the collection.  Raises COLLECTION_NOT_FOUND."""
 
         def query(session: Session) -> Statistics:
             row = require(session, tenant, collection)
-            mine = DocumentRow.collection_number == row.number
+            everybodys = DocumentRow.collection_number == row.number
+            mine = and_(everybodys, readable(viewer))
+            documents = count(session, DocumentRow, mine)
             characters = (
                 select(func.coalesce(func.sum(VersionRow.characters), 0))
                 .join(DocumentRow, DocumentRow.number == VersionRow.document_number)
                 .where(mine, DocumentRow.serving_version == VersionRow.version)
             )
             return Statistics(
-                documents=count(session, DocumentRow, mine),
-                chunks=count(session, ChunkRow, ChunkRow.collection_number == row.number),
+                documents=documents,
+                chunks=count(session, ChunkRow, ChunkRow.document_number.in_(select(DocumentRow.number).where(mine))),
                 characters=int(session.scalar(characters) or 0),
                 pending=count(session, DocumentRow, mine, DocumentRow.state.in_(State.unfinished())),
                 failed=count(session, DocumentRow, mine, DocumentRow.state == State.FAILED),
-                vectors_computed=row.vectors_computed,
+                # Kept for the collection as a whole: it would tell of what is hidden.
+                vectors_computed=row.vectors_computed if documents == count(session, DocumentRow, everybodys) else 0,
             )
 
         return await self._database.read(query)

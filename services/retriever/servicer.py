@@ -137,7 +137,9 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
                 yield wire_tuning.told(step)
 
     async def GetStatistics(self, request: pb.GetStatisticsRequest, context: Any) -> pb.GetStatisticsResponse:
-        return wire.statistics(await self._do.collections.statistics(wire.tenant(), request.collection))
+        return wire.statistics(
+            await self._do.collections.statistics(wire.tenant(), request.collection, wire.viewer(()))
+        )
 
     async def IngestSource(self, request: pb.IngestSourceRequest, context: Any) -> pb.IngestSourceResponse:
         queued = await self._do.sources.ingest(wire.tenant(), wire_sources.order(request), key_for(request))

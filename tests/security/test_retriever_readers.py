@@ -107,6 +107,20 @@ def test_counts_are_of_what_may_be_read_alone(library, owner):
         counted(reading, as_readers=["anna"])
 
 
+def test_statistics_are_of_what_may_be_read_alone(library, owner):
+    member, _ = somebody(library, owner)
+    before = member.statistics()
+    assert (before.documents, before.chunks, before.vectors_computed) == (1, 1, 1)
+    owner.add("plans.md", SECRET, readers=["anna"])
+    owner.add("broken.pdf", b"%PDF-1.4 broken", readers=["anna"])
+    after = member.statistics()
+    assert after.vectors_computed == 0
+    after.vectors_computed = 1
+    assert after == before
+    whole = owner.statistics()
+    assert (whole.documents, whole.chunks, whole.failed, whole.vectors_computed) == (3, 2, 1, 2)
+
+
 def test_a_summary_says_nothing_of_what_may_not_be_read(library, owner):
     member, _ = somebody(library, owner)
 

@@ -2717,7 +2717,7 @@ Global___GetStatisticsRequest: _TypeAlias = GetStatisticsRequest  # noqa: Y015
 
 @_typing.final
 class GetStatisticsResponse(_message.Message):
-    """Carries counts."""
+    """Carries counts of what the caller may read."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2738,7 +2738,7 @@ class GetStatisticsResponse(_message.Message):
     failed: _builtins.int
     """Documents that failed."""
     vectors_computed: _builtins.int
-    """Vectors computed since the collection was created."""
+    """Vectors computed since the collection was created; 0 where a document is hidden from the caller."""
     def __init__(
         self,
         *,
