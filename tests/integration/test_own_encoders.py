@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -25,8 +25,8 @@ from services.ops.tuning.questions import Split, digest, gathered, split
 from services.ops.tuning.recipe import Wish, followed
 from services.ops.tuning.refusal import Untrainable
 from services.ops.tuning.role import Role
-from tests.library import Library
-from tests.stack import eventually
+from tests.own_encoders import Encoders
+from tests.stack import Stack, eventually
 from tests.tiny_encoder import build_encoder
 
 NAMES = {
@@ -71,13 +71,13 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(library: Library, embedder_address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def house(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     folder = tmp_path_factory.mktemp("house")
-    stack = library.stack
+    services = Encoders(stack, folder / "services", {"TRIVIUM_EMBEDDING_MODEL": models.DEFAULT_EMBEDDING})
     key = stack.tenant_key(stack.tenant())
     addresses = {
-        "access": stack.access.address, "registry": stack.registry.address, "embedder": embedder_address,
-        "retriever": library.process.address,
+        "access": stack.access.address, "registry": stack.registry.address, "embedder": services.embedder.address,
+        "retriever": services.library.process.address,
     }  # fmt: skip
     named = {f"TRIVIUM_{name.upper()}_ADDRESS": address for name, address in addresses.items()}
     # A data folder of its own: nothing serves there, so that training need not give way to the test's own services.
@@ -95,6 +95,7 @@ def house(library: Library, embedder_address: str, tmp_path_factory: pytest.Temp
         questions = folder / "questions.jsonl"
         questions.write_text("\n".join(lines))
         yield House(client, "house", {**os.environ, **named, **own}, questions)
+    services.close()
 
 
 @pytest.fixture(scope="module")
@@ -105,20 +106,32 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def wish(house: House, **changes: object) -> Wish:
     settings = Settings(epochs=1, batch_size=8, learning_rate=1e-4, negatives=2, seed=0, threads=1)
-    given = {"collection": house.collection, "pairs": house.pairs, "role": Role.EMBEDDER} | changes
-    return Wish(base=models.DEFAULT_EMBEDDING, settings=settings, **given)  # type: ignore[arg-type]  # as Wish says
+    given = {"collection": house.collection, "pairs": house.pairs, "role": Role.EMBEDDER}
+    base = {"base": models.DEFAULT_EMBEDDING}
+    return Wish(settings=settings, **(given | base | changes))  # type: ignore[arg-type]  # as Wish says
 
 
 def unheard(what: str, done: int, whole: int) -> None:
     """Nobody looks."""
 
 
-def test_an_embedder_learns_the_words_of_the_house_and_is_published_with_what_was_measured(
+def firsts(house: House) -> int:
+    """How many held-out questions have a document that answers them first, by vectors alone."""
+    found = 0
+    for question in house.parts.held_out:
+        hits = house.client.docs.search(question.text, collections=["house"], mode="dense", top_k=1).hits
+        found += hits[0].span.document in question.documents
+    return found
+
+
+def test_an_embedder_learns_the_words_of_the_house_and_serves_it_published_with_what_was_measured(
     house: House, tmp_path: Path
 ) -> None:
+    before = firsts(house)
     running = house.command(
-        "--model", "house-words", "--epochs", "3", "--learning-rate", "3e-4", "--threads", "1", "--json"
-    )
+        "--model", "house-words", "--epochs", "3", "--learning-rate", "3e-4", "--threads", "1", "--json",
+        "--out", str(tmp_path / "kept"),
+    )  # fmt: skip
     out, err = running.communicate(timeout=LIMIT_SECONDS)
     assert running.returncode == 0, err
     assert not err
@@ -142,6 +155,26 @@ def test_an_embedder_learns_the_words_of_the_house_and_is_published_with_what_wa
     house.client.models.download(told["version"], tmp_path / "back", model="house-words")
     read = model.described(models.resolve(f"file:{tmp_path / 'back'}"))
     assert (read.digest, read.max_tokens) == (version.base_digest, 256)
+    kept = model.described(models.resolve(f"file:{tmp_path / 'kept'}"))
+    assert kept == replace(read, name=kept.name)
+
+    house.client.collections.reembed("house", "house-words@1")
+    assert house.client.collections.reembedded("house").embedding_digest == version.base_digest
+    assert firsts(house) > before + 2
+
+
+def test_a_dry_run_judges_what_there_is_and_trains_nothing(house: House, tiny: str) -> None:
+    # Of any two questions some other joins their documents: only shared do they stand on both sides.
+    chained = [
+        *house.pairs[:20],
+        ("What of the house?", [document for _, each in house.pairs[:20] for document in each]),
+    ]
+    with pytest.raises(Untrainable, match="--share-documents"):
+        followed(house.client, wish(house, base=tiny, pairs=chained), unheard)
+    told = followed(house.client, wish(house, base=tiny, pairs=chained, share_documents=True), unheard)
+    assert [it.name for it in told.before] == ["base"]
+    assert len(told.split.training) + len(told.split.held_out) == 21
+    assert told.comparison is told.version is None
 
 
 def test_what_is_not_better_is_published_when_that_is_asked_for_and_what_is_killed_never(
