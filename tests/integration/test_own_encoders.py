@@ -174,7 +174,7 @@ def test_a_dry_run_judges_what_there_is_and_trains_nothing(house: House, tiny: s
     told = followed(house.client, wish(house, base=tiny, pairs=chained, share_documents=True), unheard)
     assert [it.name for it in told.before] == ["base"]
     assert len(told.split.training) + len(told.split.held_out) == 21
-    assert told.comparison is told.version is None
+    assert (told.comparison, told.version) == (None, None)
 
 
 def test_what_is_not_better_is_published_when_that_is_asked_for_and_what_is_killed_never(

@@ -157,11 +157,12 @@ def test_an_index_on_weaviate_after_any_of_10_sequences_with_kills_is_a_fresh_on
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 def test_an_index_after_any_of_2000_sequences_with_kills_is_a_fresh_ones(mothers, folder):
     assert run(mothers, folder, 2000).deaths > 600
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_an_index_on_weaviate_after_any_of_200_sequences_with_kills_is_a_fresh_ones(mothers, folder, weaviate):
     assert run(mothers, folder, 200, weaviate.server).deaths >= 200
