@@ -34,6 +34,7 @@ from services.retriever.catalog import Collections
 from services.retriever.changes import Changes
 from services.retriever.documents.documents import Documents
 from services.retriever.documents.media import Source
+from services.retriever.documents.readers import SERVICE
 from services.retriever.documents.removal import Removal
 from services.retriever.documents.storing import Put
 from services.retriever.index.gates import Gates
@@ -215,7 +216,7 @@ class House:
             number = await self.collections.number(TENANT, collection)
             while True:
                 changed = self.tools.changes.next(number)
-                if not (await self.collections.statistics(TENANT, collection)).pending:
+                if not (await self.collections.statistics(TENANT, collection, SERVICE)).pending:
                     break
                 await asyncio.wait_for(changed.wait(), 30)
             # As a search does: the catalog says ready a moment before the index has followed.

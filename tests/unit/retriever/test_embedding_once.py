@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 from sqlalchemy import select
 
+from services.retriever.documents.readers import SERVICE
 from services.retriever.store import ChunkRow, HoldRow, VectorRow
 from tests.unit.retriever.conftest import opened
 from tests.unit.retriever.hashing import HashedEmbeddings
@@ -129,8 +130,8 @@ async def test_tenants_with_the_same_documents_share_no_chunk_number_and_no_coun
     numbers = [await house.collections.number(tenant, "rules") for tenant in ("ada", "ben")]
     mine, others = (house.index.members(number) for number in numbers)
     assert not mine & others
-    counted = [await house.collections.statistics(tenant, "rules") for tenant in ("ada", "ben")]
+    counted = [await house.collections.statistics(tenant, "rules", SERVICE) for tenant in ("ada", "ben")]
     assert counted[0] == counted[1]
     await house.removal.document("ada", "rules", "rules.md")
     assert house.index.members(numbers[1]) == others
-    assert (await house.collections.statistics("ben", "rules")) == counted[1]
+    assert (await house.collections.statistics("ben", "rules", SERVICE)) == counted[1]
