@@ -75,10 +75,10 @@ class EmbedderSettings(ServiceSettings):
     device: Device = Device.CPU
     # 0 takes the embedder's share of the machine.
     threads: int = Field(default=0, ge=0)
-    # Padded tokens of one batch; 0 tries which is fastest, once for each model and machine.  On a processor larger
-    # is soon slower: the activations leave the cache.
+    # Tokens of one batch, with padding where a model pads; 0 tries which is fastest, once for each model and machine.
+    # On a processor larger is soon slower: the activations leave the cache.
     batch_tokens: int = Field(default=0, ge=0)
-    # Padded tokens that may wait before one model; beyond, unary calls are refused and streams wait.
+    # The same that may wait before one model; beyond, unary calls are refused and streams wait.
     queue_tokens: int = Field(default=1_000_000, ge=1)
     # Bytes on disk of vectors that were computed, so that they need not be again; the oldest used go first.  0 keeps none.
     cache_bytes: int = Field(default=1024**3, ge=0)

@@ -186,7 +186,7 @@ def _publish(runtime: Runtime, workshop: Workshop) -> None:
     _show(
         runtime,
         {
-            "waiting_tokens": ("Padded tokens in the queues.", waiting),
+            "waiting_tokens": ("Tokens in the queues, with padding where a model pads.", waiting),
             "batches": ("Batches computed.", total(lambda it: it.batches)),
             "tokens": ("Tokens computed, without padding.", total(lambda it: it.tokens)),
             "padding_tokens": ("Padding computed.", total(lambda it: it.padding)),
