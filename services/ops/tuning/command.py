@@ -77,7 +77,7 @@ def train_encoder(
 
     Example: trivium train-encoder handbook questions.jsonl --model handbook-embedder
     """
-    if bool(model) == dry_run:
+    if not model and not dry_run:
         raise typer.BadParameter("say --model NAME, or --dry-run", param_hint="--model")
     if out is not None and out.exists():
         raise typer.BadParameter(f"{out} exists; name a new folder", param_hint="--out")
@@ -85,7 +85,7 @@ def train_encoder(
         collection, _answered(questions), role,
         {"epochs": epochs, "batch_size": batch, "learning_rate": learning_rate or _RATE[role],
          "negatives": negatives or _NEGATIVES[role], "seed": seed, "threads": threads},
-        {"base": base or ModelSettings().embedding_model, "model": model, "held_out": held_out,
+        {"base": base or ModelSettings().embedding_model, "model": "" if dry_run else model, "held_out": held_out,
          "share_documents": share_documents, "publish_anyway": publish_anyway, "out": out},
     )  # fmt: skip
     _tell(outcome, wish, json_wanted=json_wanted)

@@ -72,6 +72,9 @@ def test_the_command_line_imports_shows_finds_and_exports_encoders(own: Stack, k
     imported = command(own, key, "import", str(written(tmp_path / "in", made)), "--name", "judge")
     assert imported.stdout.startswith("judge@1 is sha256:"), imported.stderr
     assert imported.stdout.rstrip().endswith("an encoder, a reranker.")
+    assert "trivium docs settings COLLECTION --rerank --rerank-model judge@1" in imported.stderr
+    vectors = command(own, key, "import", str(written(tmp_path / "vectors", EncoderFiles())), "--name", "finds")
+    assert "trivium docs reembed COLLECTION finds@1" in vectors.stderr
     moved = command(own, key, "alias", "judge", "1", "--json")
     assert json.loads(moved.stdout)["state"] == "serving", moved.stderr
     for shown in (command(own, key, "show", "judge"), command(own, key, "search", "--kind", "encoder")):

@@ -79,7 +79,16 @@ def _say(made: Version, json_wanted: bool) -> None:
         typer.echo(f"No engine loads it as it is: {made.unservable_reason}.", err=True)
         typer.echo(f"Make a full model of it: trivium models merge {made.model}@{made.number} --into NAME", err=True)
     else:
-        typer.echo(f"Serve it with: trivium models alias {made.model} {made.number}", err=True)
+        typer.echo(_used(made), err=True)
+
+
+def _used(made: Version) -> str:
+    name = f"{made.model}@{made.number}"
+    if made.kind != "encoder":
+        return f"Serve it with: trivium models alias {made.model} {made.number}"
+    if made.role == "embedder":
+        return f"Search a collection by it with: trivium docs reembed COLLECTION {name}"
+    return f"Rerank a collection's searches by it with: trivium docs settings COLLECTION --rerank --rerank-model {name}"
 
 
 def _called(made: Version) -> str:

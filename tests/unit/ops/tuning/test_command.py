@@ -31,11 +31,25 @@ def ran(tmp_path: Path, *arguments: str, lines: str = LINE) -> Result:
     return CliRunner().invoke(app, ["train-encoder", "handbook", str(questions), *arguments])
 
 
-@pytest.mark.parametrize("arguments", [(), ("--model", "mine", "--dry-run")])
-def test_a_model_to_publish_or_a_dry_run_is_asked_for(tmp_path, arguments):
-    ended = ran(tmp_path, *arguments)
+def test_a_model_to_publish_or_a_dry_run_is_asked_for(tmp_path):
+    ended = ran(tmp_path)
     assert ended.exit_code == Exit.USAGE
     assert "or --dry-run" in ended.output
+
+
+def test_a_dry_run_takes_the_command_as_it_was_and_publishes_nothing(tmp_path, monkeypatch):
+    base = Base("file:x", "x", "sha256:1", tmp_path, Role.EMBEDDER, 48, 64)
+    judged = recipe.Outcome(Split((), ()), Library("handbook", (), 0), base, (Judged("base", (0.4,), (0.4,)),))
+    wishes: list[recipe.Wish] = []
+
+    def followed(_client: object, wish: recipe.Wish, _told: object) -> recipe.Outcome:
+        wishes.append(wish)
+        return judged
+
+    monkeypatch.setattr(recipe, "followed", followed)
+    ended = ran(tmp_path, "--model", "mine", "--dry-run")
+    assert ended.exit_code == Exit.OK
+    assert [wish.model for wish in wishes] == [""]
 
 
 @pytest.mark.parametrize(
