@@ -266,6 +266,12 @@ class Reason(Enum):
         "or have the collection embedded anew by Reembed (`trivium docs reembed`).",
         "trivium.retriever.v1.Collection",
     )
+    EMBEDDING_MODELS_DIFFER = Entry(
+        Code.INVALID_ARGUMENT,
+        "The collections {name} and {other} hold vectors of two models, which cannot be compared: search each by itself, or "
+        "have one embedded by the other's model (`trivium docs reembed {other} {digest}`).",
+        "trivium.retriever.v1.Collection",
+    )
     FILTER_INVALID = Entry(Code.INVALID_ARGUMENT, "The filter on {name} cannot be applied: {problem}.")
     FILTER_TYPE_MISMATCH = Entry(
         Code.INVALID_ARGUMENT,

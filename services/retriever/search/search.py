@@ -54,8 +54,8 @@ class Search:
         """Passages for the question; ``stated`` is what its request says of how, all of it where there is none.
 
         Raises QUESTION_EMPTY, FILTER_INVALID, FILTER_TYPE_MISMATCH, PAGE_TOKEN_INVALID,
-        SEARCH_PAGES_EXPIRED, COLLECTION_NOT_FOUND, EMBEDDING_MODEL_CHANGED, GENERATOR_NOT_SET,
-        EMBEDDING_MODEL_NOT_FOUND for a reranker that is named and not there and, unless only keywords
+        SEARCH_PAGES_EXPIRED, COLLECTION_NOT_FOUND, EMBEDDING_MODEL_CHANGED, EMBEDDING_MODELS_DIFFER,
+        GENERATOR_NOT_SET, EMBEDDING_MODEL_NOT_FOUND for a reranker that is named and not there and, unless only keywords
         are looked for, PEER_UNAVAILABLE.
         """
         _check(question)
@@ -177,6 +177,7 @@ class Search:
         pinned = [row for row in rows if row.embedding_digest]
         if question.mode is Mode.SPARSE or not pinned:
             return None
+        _require_one_model(pinned)
         answer = await self.embeddings.of(pinned[0].embedding_digest).queries(question.queries)
         for row in pinned:
             if row.embedding_digest != answer.digest:
@@ -202,6 +203,19 @@ class Search:
         most = question.paging.size or len(order)
         tests = selecting.document_tests(question)
         return await self.database.read(lambda session: passages.hits(session, tenant, order, tests, most))
+
+
+def _require_one_model(pinned: Sequence[CollectionRow]) -> None:
+    """Raises EMBEDDING_MODELS_DIFFER for collections whose vectors cannot be compared."""
+    first, *others = pinned
+    for other in others:
+        if other.embedding_digest != first.embedding_digest:
+            raise Failure(
+                Reason.EMBEDDING_MODELS_DIFFER,
+                name=first.collection,
+                other=other.collection,
+                digest=first.embedding_digest,
+            )
 
 
 def _check(question: Question) -> None:

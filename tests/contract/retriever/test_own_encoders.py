@@ -178,6 +178,33 @@ def test_a_collection_whose_model_was_deleted_says_what_to_do_and_answers_again_
     assert ranked(person) == before
 
 
+def test_collections_of_two_models_are_not_searched_together_but_for_keywords(own_encoders):
+    person = own_encoders.newcomer()
+    person.reader.add("a.md", DOCUMENTS["a.md"])
+    person.reader.create("others")
+    person.reader.add("b.md", DOCUMENTS["c.md"], collection="others")
+    both = [person.reader.collection, "others"]
+    assert len(person.reader.search("ferry", collections=both)) == 2
+    digest = person.publish("mine", seed=8).base_digest
+    assert changed(person, "mine@1") == digest
+    with refused("EMBEDDING_MODELS_DIFFER") as failures:
+        person.reader.search("ferry", collections=both)
+    assert "search each by itself" in failures[0].message
+    assert f"trivium docs reembed others {digest}" in failures[0].message
+    assert len(person.reader.search("ferry", collections=both, mode=pb.SEARCH_MODE_SPARSE)) == 2
+    person.reader.api.Reembed(pb.ReembedRequest(collection="others", model=digest))
+    eventually(lambda: not refusal(person, both), "both have one model")
+
+
+def refusal(person: Person, collections: list[str]) -> str:
+    """How a search of these ends; empty when it succeeds."""
+    try:
+        person.reader.search("ferry", collections=collections)
+    except grpc.RpcError as error:
+        return from_rpc_error(error).reason
+    return ""
+
+
 def test_own_models_embed_and_rerank_from_the_command_line(own_encoders):
     desk = Desk(own_encoders.library)
     user = User(own_encoders.stack.registry_api(desk.key), "")

@@ -274,8 +274,8 @@ class RetrieverServiceServicer(object):
     def Search(self, request, context):
         """Finds passages that the caller may read. Statistics of keywords are those of the whole collection, so a document that
         is hidden from the caller moves scores a little and is never told of. Fails with INVALID_ARGUMENT / QUESTION_EMPTY,
-        FILTER_INVALID, FILTER_TYPE_MISMATCH or PAGE_TOKEN_INVALID, OUT_OF_RANGE / SEARCH_PAGES_EXPIRED, NOT_FOUND /
-        COLLECTION_NOT_FOUND, FAILED_PRECONDITION / EMBEDDING_MODEL_CHANGED, UNAVAILABLE / PEER_UNAVAILABLE when a dense search
+        FILTER_INVALID, FILTER_TYPE_MISMATCH, PAGE_TOKEN_INVALID or, for collections of two models unless only keywords are
+        looked for, EMBEDDING_MODELS_DIFFER, OUT_OF_RANGE / SEARCH_PAGES_EXPIRED, NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION / EMBEDDING_MODEL_CHANGED, UNAVAILABLE / PEER_UNAVAILABLE when a dense search
         finds no embedder, FAILED_PRECONDITION / GENERATOR_NOT_SET when the request itself asks for what needs a generator and
         the retriever has none, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND for a `rerank_model` of the request that is not there.
         """
