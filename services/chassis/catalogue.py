@@ -68,9 +68,14 @@ class Reason(Enum):
 
     # Any RPC: who asks
     CREDENTIAL_EXPIRED = Entry(Code.UNAUTHENTICATED, "The credential has expired. Obtain a new one.")
-    CREDENTIAL_INVALID = Entry(Code.UNAUTHENTICATED, "The credential is not valid.")
+    CREDENTIAL_INVALID = Entry(
+        Code.UNAUTHENTICATED,
+        "The credential is not valid. Use a key of this deployment; the command line and the SDK take it from TRIVIUM_API_KEY.",
+    )
     CREDENTIAL_MISSING = Entry(
-        Code.UNAUTHENTICATED, "A credential is required: metadata 'authorization' with 'Bearer KEY'."
+        Code.UNAUTHENTICATED,
+        "A credential is required: metadata 'authorization' with 'Bearer KEY'; the command line and the SDK take KEY from "
+        "TRIVIUM_API_KEY.",
     )
     ROLE_MISSING = Entry(Code.PERMISSION_DENIED, "This needs one of the roles {required}.")
 
@@ -235,7 +240,7 @@ class Reason(Enum):
     )
     COLLECTION_NOT_FOUND = Entry(
         Code.NOT_FOUND,
-        "No collection is named {name}. Names like it: {nearest}.",
+        "No collection is named {name}. Names like it: {nearest}. `trivium docs list` shows all.",
         "trivium.retriever.v1.Collection",
     )
     DOCUMENT_EMPTY = Entry(Code.INVALID_ARGUMENT, "The document {name} holds no text: nothing in it could be found.")
@@ -282,6 +287,11 @@ class Reason(Enum):
         Code.FAILED_PRECONDITION,
         "This needs a generator, and the retriever was told that there is none: set TRIVIUM_RETRIEVER_GENERATION=true and "
         "TRIVIUM_GENERATOR_ADDRESS to where one serves, and start the retriever again.",
+    )
+    INDEX_NOT_SET = Entry(
+        Code.FAILED_PRECONDITION,
+        "There is no {name} index here: set TRIVIUM_RETRIEVER_WEAVIATE_URL to where a server listens, and start the "
+        "retriever again.",
     )
     SEARCH_PAGES_EXPIRED = Entry(
         Code.OUT_OF_RANGE,

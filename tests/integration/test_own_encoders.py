@@ -134,7 +134,9 @@ def test_an_embedder_learns_the_words_of_the_house_and_serves_it_published_with_
     )  # fmt: skip
     out, err = running.communicate(timeout=LIMIT_SECONDS)
     assert running.returncode == 0, err
-    assert not err
+    # Nobody watches a terminal: what it is at stands in a line now and then.
+    assert "trivium:" not in err
+    assert "Traceback" not in err
     told = json.loads(out)
     assert told["passages"] == len(NAMES) * len(FACTS)
     assert told["better"]

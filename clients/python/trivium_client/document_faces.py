@@ -96,7 +96,7 @@ class Documents:
         """Ingestion states until nothing is pending."""
         return self._loop.iterate(self._inner.watch(collection, document))
 
-    def search(self, query: str | Sequence[str], *, collections: Sequence[str], **options: Any) -> nouns.Findings:
+    def search(self, query: str | Sequence[str], *, collections: str | Sequence[str], **options: Any) -> nouns.Findings:
         """Passages, best first."""
         return self._loop.run(self._inner.search(query, collections=collections, **options))
 
@@ -105,7 +105,7 @@ class Documents:
         return self._loop.run(self._inner.tune(collection, pairs, **options))
 
     def search_pages(
-        self, query: str | Sequence[str], *, collections: Sequence[str], **options: Any
+        self, query: str | Sequence[str], *, collections: str | Sequence[str], **options: Any
     ) -> Iterator[nouns.Hit]:
         """Hits one by one, fetched page after page."""
         return self._loop.iterate(self._inner.search_pages(query, collections=collections, **options))

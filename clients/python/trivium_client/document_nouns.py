@@ -236,15 +236,25 @@ class SearchExpansion:
 
 
 @dataclass(frozen=True, slots=True)
+class Reranking:
+    """What became of reranking: whether the order is the reranker's, else why not, and how many passages it read."""
+
+    applied: bool
+    reason: str
+    passages: int
+
+
+@dataclass(frozen=True, slots=True)
 class Findings(Sequence[Hit]):
     """The hits of a search, best first, and what it says of them as a whole.
 
-    `answerability` is None where only one of keywords and vectors was looked for.
+    `answerability` is None where only one of keywords and vectors was looked for, `reranking` where nobody asked for it.
     """
 
     hits: tuple[Hit, ...]
     answerability: Answerability | None = None
     expansions: tuple[SearchExpansion, ...] = ()
+    reranking: Reranking | None = None
 
     def __len__(self) -> int:
         """How many hits."""

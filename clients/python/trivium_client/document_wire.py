@@ -168,6 +168,9 @@ def findings(message: retriever_pb2.SearchResponse) -> nouns.Findings:
             )
             for it in message.expansions
         ),
+        reranking=nouns.Reranking(message.rerank.applied, message.rerank.reason, message.rerank.passages)
+        if message.HasField("rerank")
+        else None,
     )
 
 

@@ -141,7 +141,7 @@ class Documents(Searching, Corpus):
         prefix: str = "",
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
-        metadata: Mapping[str, str] | None = None,
+        metadata: Mapping[str, MetadataValue] | None = None,
         readers: Sequence[str] | None = None,
         prune: bool = False,
         uploads: int = 4,
@@ -150,8 +150,8 @@ class Documents(Searching, Corpus):
         """Store a folder's files, each under its path inside it, behind `prefix`; those that are there already stay.
 
         A file whose bytes the server has is not sent; one that is refused is named in the report, the others go on.
-        `include` and `exclude` are globs over paths (see `folder_files.Selection`).  `readers` are as `add` has them;
-        None leaves to each document those that it has.  `prune` deletes the documents
+        `include` and `exclude` are globs over paths (see `folder_files.Selection`).  `metadata` are set beside what a
+        document has already.  `readers` are as `add` has them; None leaves to each document those that it has.  `prune` deletes the documents
         that came from this folder and whose files are gone, once what was stored is searchable, so that a file with a
         new name has nothing embedded again.  `progress` hears (phase, done, whole) in files, `uploads` go at once.
         Raises NotADirectoryError, and TriviumError where going on is of no use.
@@ -167,7 +167,7 @@ class Documents(Searching, Corpus):
         prefix: str = "",
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
-        metadata: Mapping[str, str] | None = None,
+        metadata: Mapping[str, MetadataValue] | None = None,
         readers: Sequence[str] | None = None,
         prune: bool = False,
         uploads: int = 4,
@@ -188,7 +188,7 @@ class Documents(Searching, Corpus):
         prefix: str,
         include: Sequence[str],
         exclude: Sequence[str],
-        metadata: Mapping[str, str] | None,
+        metadata: Mapping[str, MetadataValue] | None,
         readers: Sequence[str] | None,
         uploads: int,
         progress: Callable[[str, int, int], None] | None,

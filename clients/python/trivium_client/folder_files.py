@@ -41,8 +41,13 @@ class Selection:
             return False
         if self.include:
             return _any(self.include, relative)
-        hidden = any(fnmatch.fnmatchcase(part, glob) for part in relative.split("/") for glob in _LEFT_OUT)
-        return not hidden and Path(relative).suffix.lower() in ENDINGS
+        return not _hidden(relative) and Path(relative).suffix.lower() in ENDINGS
+
+    def passes_over(self, relative: str) -> bool:
+        """Whether the file is left out for its ending alone: nobody said so, and it is no hidden one."""
+        return (
+            not self.include and not self.takes(relative) and not _any(self.exclude, relative) and not _hidden(relative)
+        )
 
     def enters(self, relative: str) -> bool:
         """Whether anything below the folder at this path can be wanted."""
@@ -78,12 +83,25 @@ def files_below(folder: Path, selection: Selection) -> list[Found]:
     return sorted(found, key=lambda file: file.relative)
 
 
+def left_out(folder: Path, selection: Selection) -> list[str]:
+    """Paths inside the folder of the files that no ending marks as a document."""
+    return sorted(relative for relative, _ in _every(folder, selection) if selection.passes_over(relative))
+
+
+def _hidden(relative: str) -> bool:
+    return any(fnmatch.fnmatchcase(part, glob) for part in relative.split("/") for glob in _LEFT_OUT)
+
+
 def _walked(folder: Path, selection: Selection) -> Iterator[tuple[str, Path]]:
+    return ((relative, path) for relative, path in _every(folder, selection) if selection.takes(relative))
+
+
+def _every(folder: Path, selection: Selection) -> Iterator[tuple[str, Path]]:
     for here, folders, names in os.walk(folder):
         base = Path(here).relative_to(folder).as_posix()
         before = "" if base == "." else f"{base}/"
         folders[:] = [name for name in folders if selection.enters(before + name)]
-        yield from ((before + name, Path(here) / name) for name in names if selection.takes(before + name))
+        yield from ((before + name, Path(here) / name) for name in names)
 
 
 def _any(globs: Sequence[str], relative: str) -> bool:

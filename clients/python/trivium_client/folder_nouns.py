@@ -20,7 +20,7 @@ class FolderReport:
 
     `stored` documents are new or changed, as they were acknowledged; `unchanged` files were not sent.  `missing` are
     documents that came from this folder and whose files are gone, `pruned` those of them that were deleted.  `waits`
-    says what a pass that is followed by another one waits for.
+    says what a pass that is followed by another one waits for, `left_out` which files no ending marks as a document.
     """
 
     stored: tuple[Document, ...] = ()
@@ -29,6 +29,7 @@ class FolderReport:
     missing: tuple[str, ...] = ()
     pruned: tuple[str, ...] = ()
     waits: str = ""
+    left_out: tuple[str, ...] = ()
 
     @property
     def silent(self) -> bool:

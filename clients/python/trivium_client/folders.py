@@ -26,7 +26,8 @@ from trivium_client.errors import (
     TriviumError,
     UnavailableError,
 )
-from trivium_client.folder_files import Found, Selection, files_below
+from trivium_client.folder_files import Found, Selection, files_below, left_out
+from trivium_client.metadata import MetadataValue, as_held
 from trivium_client.transport import sha256_of
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class Place:
     collection: str
     prefix: str = ""
     selection: Selection = field(default_factory=Selection)
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    # Beside what a document has already.
+    metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
     # None leaves to each document those that it has.
     readers: tuple[str, ...] | None = None
 
@@ -107,6 +109,7 @@ class FolderPasses:
             refused=tuple(sorted([*unread, *refused], key=lambda file: file.path)),
             missing=missing,
             pruned=pruned,
+            left_out=tuple(await asyncio.to_thread(left_out, self.place.folder, self.place.selection)),
         )
 
     def forget(self) -> None:
@@ -146,12 +149,13 @@ class FolderPasses:
             document is not None
             and document.source_sha256 == self._digests[file.relative][1]
             and document.state != "failed"
-            and document.metadata == self._metadata()
+            and _holds(document, self._metadata(document))
             and self.place.readers in (None, document.readers)
         )
 
-    def _metadata(self) -> dict[str, str]:
-        return {**self.place.metadata, FOLDER: self.place.label}
+    def _metadata(self, held: nouns.Document | None) -> dict[str, MetadataValue]:
+        before = {**held.metadata, **held.typed_metadata} if held else {}
+        return {**before, **self.place.metadata, FOLDER: self.place.label}
 
     async def _stored(self, files: Sequence[Found]) -> tuple[list[nouns.Document], list[nouns.RefusedFile]]:
         stored: list[nouns.Document] = []
@@ -200,7 +204,7 @@ class FolderPasses:
         held = self._known.get(name) if self._known else None
         readers = place.readers if place.readers is not None else held.readers if held else ()
         return await self.docs.add(
-            file.path, collection=place.collection, document=name, metadata=self._metadata(), readers=readers
+            file.path, collection=place.collection, document=name, metadata=self._metadata(held), readers=readers
         )
 
     def _news(self, file: Found) -> bool:
@@ -269,6 +273,10 @@ async def each(
         for task in workers:
             task.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
+
+
+def _holds(document: nouns.Document, metadata: Mapping[str, MetadataValue]) -> bool:
+    return {**document.metadata, **document.typed_metadata} == {name: as_held(it) for name, it in metadata.items()}
 
 
 def _sentence(error: Exception) -> str:

@@ -46,6 +46,11 @@ def value(held: pb.MetadataValue) -> Any:
     return getattr(held, kind) if kind else ""
 
 
+def as_held(given: MetadataValue) -> Any:
+    """A value as the server gives it back.  Raises TypeError."""
+    return given if isinstance(given, str) else value(message(given))
+
+
 def header_fields(metadata: Mapping[str, MetadataValue] | None) -> dict[str, Any]:
     """The two fields of a document's header that carry metadata: texts, and what has another type."""
     given = dict(metadata or {})

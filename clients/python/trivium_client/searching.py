@@ -33,7 +33,7 @@ class Searching:
         self,
         query: str | Sequence[str],
         *,
-        collections: Sequence[str],
+        collections: str | Sequence[str],
         top_k: int = 10,
         mode: str = "",
         metadata_equals: Mapping[str, str] | None = None,
@@ -112,7 +112,7 @@ class Searching:
         self,
         query: str | Sequence[str],
         *,
-        collections: Sequence[str],
+        collections: str | Sequence[str],
         most: int = _MOST,
         page_size: int = _PAGE,
         mode: str = "",
@@ -139,7 +139,7 @@ class Searching:
 
 def _request(
     query: str | Sequence[str],
-    collections: Sequence[str],
+    collections: str | Sequence[str],
     mode: str,
     metadata_equals: Mapping[str, str] | None,
     where: Filter | None,
@@ -148,7 +148,7 @@ def _request(
 ) -> pb.SearchRequest:
     fields: dict[str, Any] = {} if where is None else {"filter": where._message}
     return pb.SearchRequest(
-        collections=collections,
+        collections=[collections] if isinstance(collections, str) else collections,
         queries=[query] if isinstance(query, str) else query,
         mode=wire.number(pb.SearchMode, mode, "mode"),
         metadata_equals=dict(metadata_equals or {}),

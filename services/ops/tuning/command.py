@@ -154,6 +154,8 @@ def _tell(outcome: "Outcome", wish: "Wish", *, json_wanted: bool) -> None:
         typer.echo(f"{lost} of documents with more than 1,000 were not looked at.", err=True)
     if outcome.comparison is not None:
         _conclude(outcome, wish, quiet=json_wanted)
+    elif not json_wanted:
+        typer.echo("Nothing was trained. To train, repeat it with --model NAME in place of --dry-run.")
 
 
 def _conclude(outcome: "Outcome", wish: "Wish", *, quiet: bool) -> None:

@@ -46,11 +46,12 @@ class Reindexing:
         """Build the collection's index anew, in the index of this kind or where it is; progress as it goes.
 
         Who stops listening stops it, and the old build stays.  Raises COLLECTION_NOT_FOUND,
-        COLLECTION_REEMBEDDING, PEER_UNAVAILABLE, INDEX_NOT_VERIFIED.
+        COLLECTION_REEMBEDDING, INDEX_NOT_SET, PEER_UNAVAILABLE, INDEX_NOT_VERIFIED.
         """
         number = await self.database.read(lambda session: catalog.require(session, tenant, collection).number)
         wanted_kind = kind or self.router.place(number).kind
-        self.router.index(wanted_kind)
+        if wanted_kind not in self.router.indexes:
+            raise Failure(Reason.INDEX_NOT_SET, name=wanted_kind.value)
         place, model = await self.database.write(partial(_begin, number=number, kind=wanted_kind))
         reports: asyncio.Queue[Progress] = asyncio.Queue()
 

@@ -51,9 +51,9 @@ def require_fitting(session: Session, tree: Filter, visible: Truth) -> None:
 
 def _mismatch(condition: Condition, stored: set[Kind]) -> Failure:
     if stored == {Kind.TEXTS}:
-        remedy = "Use CONTAINS_ANY or CONTAINS_ALL for a list"
+        remedy = "Use CONTAINS_ANY or CONTAINS_ALL (on the command line FIELD:TEXT) for a list"
     elif condition.stored_kind is Kind.TEXTS:
-        remedy = "Use IN, EQUAL or another operator for single values"
+        remedy = "Use IN, EQUAL (on the command line FIELD=VALUE) or another operator for single values"
     else:
         remedy = (
             f"Give a value of type {' or '.join(sorted(stored))}, or store the field anew with the type that you mean"

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import threading
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,75 @@ def test_a_changed_file_keeps_the_readers_of_its_document_until_others_are_named
     held = desk.documents().values()
     assert {item.readers for item in held} == {("everybody", "night-watch")}
     assert desk.bring(folder, readers=["night-watch", "everybody"]).stored == ()
+
+
+def test_metadata_stay_with_a_document_whoever_brings_its_file_until_others_are_named(desk, folder):
+    told = {"year": 2026, "kind": "rule", "since": date(2026, 5, 1), "labels": ["hr", "all"], "open": True}
+    desk.client.docs.add_text("# Leave\n", collection=desk.collection, document="leave.md", metadata=told)
+    desk.client.docs.add(folder / "leave.md", collection=desk.collection, metadata=told)
+    desk.settle()
+
+    def held():
+        it = desk.documents()["leave.md"]
+        return {**it.metadata, **it.typed_metadata}
+
+    before = held()
+    assert before["year"] == 2026
+    assert desk.run(folder / "leave.md").returncode == 0
+    assert held() == before
+    # A folder marks what is its own, and keeps the rest.
+    assert sent(desk.bring(folder))[0] == "leave.md"
+    mark = held()["folder"]
+    assert held() == {**before, "folder": mark}
+    assert desk.bring(folder).stored == ()
+    # A file of it that comes by itself stays the folder's, to be pruned with it.
+    (folder / "leave.md").write_text("# Leave\n\nForty days.\n")
+    ran = desk.run(folder / "leave.md", "--metadata", "year=2027", "--metadata", 'code="7"', "--metadata", "note=a b")
+    assert ran.returncode == 0, ran.stderr
+    assert held() == {**before, "folder": mark, "year": 2027, "code": "7", "note": "a b"}
+    assert len(sent(desk.bring(folder, metadata={"year": 2028}))) == 3
+    assert {item.typed_metadata["year"] for item in desk.documents().values()} == {2028}
+    assert desk.bring(folder, metadata={"year": 2028}).stored == ()
+    (folder / "leave.md").unlink()
+    assert desk.bring(folder, prune=True).pruned == ("leave.md",)
+    refused = desk.run(folder, "--metadata", "year")
+    assert (refused.returncode, "NAME=VALUE" in refused.stderr) == (2, True)
+
+
+def test_two_files_that_would_be_one_document_are_not_brought(desk, folder, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "leave.md").write_text("# Leave\n\nNone.\n")
+    for paths in ((folder / "leave.md", other / "leave.md"), (folder, other)):
+        ran = desk.run(*paths)
+        assert ran.returncode == 2
+        # Words of a sentence that the terminal's width breaks.
+        assert "--prefix" in ran.stderr
+    assert desk.run(folder / "leave.md", folder).returncode == 0
+    assert len(desk.documents()) == 3
+
+
+def test_files_of_no_kind_that_is_read_are_named(desk, folder):
+    assert desk.bring(folder).left_out == ("quay/gate.step",)
+    ran = desk.run(folder)
+    assert "Left out 1 file that no ending marks as a document (--include names them): quay/gate.step" in ran.stderr
+    assert desk.bring(folder, exclude=["*.step"]).left_out == ()
+
+
+def test_what_fails_counts_once_and_says_why_whenever_it_is_listed(desk, tmp_path):
+    (tmp_path / "whole.md").write_text("# Whole\n")
+    (tmp_path / "half.pdf").write_bytes(b"%PDF-1.4 half")
+    ran = desk.run(tmp_path / "whole.md", tmp_path / "half.pdf")
+    assert ran.returncode == 4
+    assert "1 stored, 0 unchanged, 1 refused, 0 deleted" in ran.stderr
+    reason = desk.documents()["half.pdf"].reason
+    assert reason
+    assert reason[:20] in desk.docs("list", "-c", desk.collection).stdout
+
+
+def test_without_a_terminal_a_folder_that_is_pruned_and_followed_wants_a_yes(desk, folder):
+    ran = desk.run(folder, "--watch", "--prune")
+    assert (ran.returncode, "--yes" in ran.stderr) == (2, True)
 
 
 def test_a_deletion_is_shown_and_asked_about(desk, folder):

@@ -42,9 +42,9 @@ def test_a_new_build_is_verified_and_answers_as_the_old_one(filled):
 
 def test_what_cannot_be_reindexed_is_refused_and_goes_on_serving(filled):
     before = passages(filled)
-    with refused("PEER_UNAVAILABLE") as failures:
+    with refused("INDEX_NOT_SET") as failures:
         reindexed(filled, index=pb.INDEX_KIND_WEAVIATE)
-    assert failures[0].variables["service"] == "weaviate"
+    assert "set TRIVIUM_RETRIEVER_WEAVIATE_URL" in failures[0].message
     with refused("COLLECTION_NOT_FOUND"):
         list(filled.api.Reindex(pb.ReindexRequest(collection="absent")))
     assert passages(filled) == before

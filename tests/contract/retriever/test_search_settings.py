@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -132,6 +133,42 @@ def test_a_collection_is_tuned_on_its_own_questions_from_the_command_line(alone,
     assert stored.rerank == report["search_settings"]["rerank"]
     questions.write_text('{"question": "What?"}')
     assert "line 1" in tune().stderr
+
+    def said():
+        """Without the frame that breaks sentences."""
+        ran = tune()
+        return ran.returncode, re.sub(r"[│\s]+", " ", ran.stderr)
+
+    # As an editor of another system saves it: with a mark in front.
+    questions.write_text("\n".join(map(json.dumps, lines[:3])), encoding="utf-8-sig")
+    code, text = said()
+    assert code == 2
+    assert "3 questions with documents and 0 without; at least 10 with documents" in text
+    lines[4]["documents"] = ["gone.txt"]
+    questions.write_text("\n".join(map(json.dumps, lines)))
+    code, text = said()
+    assert code == 3
+    assert 'No document is named gone.txt. It answers the question "What is in barrel 4?"' in text
+
+
+def test_settings_show_what_the_collection_is_embedded_by_and_set_its_threshold(alone):
+    reader = alone.newcomer()
+    reader.add("a.txt", TEXT)
+    environment = {
+        **os.environ,
+        "TRIVIUM_API_KEY": alone.stack.tenant_key(reader.tenant),
+        "TRIVIUM_RETRIEVER_ADDRESS": alone.process.address,
+    }
+
+    def settings(*options):
+        command = [*COMMAND, reader.collection, *options, "--json"]
+        return json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120).stdout)
+
+    held = reader.api.GetCollection(pb.GetCollectionRequest(collection=reader.collection)).collection
+    before = settings()
+    assert (before["embedding_digest"], before["answerable_threshold"]) == (held.embedding_digest, 0.5)
+    assert settings("--threshold", "0.25")["answerable_threshold"] == 0.25
+    assert settings() == {**before, "answerable_threshold": 0.25}
 
 
 def test_questions_that_wait_for_a_generator_are_told_of_and_cost_no_answer(alone):

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, field
 
 import pytest
-from trivium_client.cli.printing import counted, fitted, table, told
+from trivium_client.cli.printing import bars, counted, fitted, table, told
 from trivium_client.nouns import PreferenceSettings
 
 JOB = "0192f0c1-7a3e-7c41-9d55-0b5f3c8e2a17"
@@ -125,3 +125,14 @@ def test_a_sentence_too_long_for_the_terminal_names_versions_as_short_as_command
 
 def test_one_is_not_many() -> None:
     assert [counted(count, "row") for count in (0, 1, 2)] == ["0 rows", "1 row", "2 rows"]
+
+
+def test_work_without_a_terminal_says_every_now_and_then_how_far_it_is(monkeypatch, capsys) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    with bars() as progress:
+        task = progress.add_task("tuning", total=None)
+        for seconds, done in ((0.0, 1), (14.0, 2), (15.0, 3), (29.0, 4), (31.0, 5)):
+            now = 100.0 + seconds
+            progress.update(task, description=f"trial {done}", completed=done, total=9)
+    assert capsys.readouterr().err.splitlines() == ["trial 3: 3 of 9", "trial 5: 5 of 9"]

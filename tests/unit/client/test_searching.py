@@ -6,8 +6,11 @@ import pytest
 import typer
 from trivium.retriever.v1 import retriever_pb2 as pb
 from trivium_client import field, metadata
+from trivium_client.cli.searching import _introduction
 from trivium_client.cli.searching import test as where
 from trivium_client.filters import Filter
+from trivium_client.nouns import Findings, Hit, Reranking, Span
+from trivium_client.searching import _request
 
 
 def condition(tree: Filter) -> tuple[str, str, list[object], bool]:
@@ -89,3 +92,35 @@ def test_the_command_line_takes_tests_as_people_write_them(text, expected):
 def test_an_empty_test_is_refused():
     with pytest.raises(typer.BadParameter, match="name a field"):
         where(" ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "not", "not ", ">=2024", "year>=", "year>>2024", "year == 2024", "year=<2024", "labels:",
+        "year>=2024 and year<2026", "year<2000 or  year>2020",
+    ],
+)  # fmt: skip
+def test_what_is_no_test_is_refused_and_never_a_text_to_look_for(text):
+    with pytest.raises(typer.BadParameter, match=r"year>=2024|--where"):
+        where(text)
+
+
+def test_signs_of_a_value_stand_in_quotes():
+    assert condition(where("note='a and b<c'")) == ("note", "EQUAL", ["a and b<c"], False)
+    assert condition(where("note='>5'")) == ("note", "EQUAL", [">5"], False)
+    assert condition(where("note=''")) == ("note", "EQUAL", [""], False)
+
+
+def test_one_collection_may_be_named_as_a_text():
+    assert _request("fish", "harbour", "", None, None, (), ()).collections == ["harbour"]
+
+
+def test_a_search_that_was_not_reranked_says_why_and_one_that_was_says_nothing():
+    hit = Hit(Span("c", "d", "v", 0, 1), "text", "title", (), 1.0)
+    for reranking, said in (
+        (Reranking(False, "No model is named so", 0), "Not reranked: No model is named so\n"),
+        (Reranking(True, "", 40), ""),
+        (None, ""),
+    ):
+        assert _introduction(Findings((hit,), reranking=reranking), explain=False) == said

@@ -3,9 +3,10 @@
 Invariant: what is refused is told by name at the end and ends nothing else; nothing is deleted that was not shown.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,9 +16,14 @@ from rich.progress import Progress
 from trivium_client import InvalidRequestError, NotFoundError, Trivium
 from trivium_client.cli.exits import Exit
 from trivium_client.cli.printing import Json, as_json, bars, counted, show
+from trivium_client.cli.values import value_of
+from trivium_client.folder_files import Selection, files_below
+from trivium_client.metadata import MetadataValue
 from trivium_client.nouns import Document, FolderReport, RefusedFile
 
 COLUMNS = ("document", "state", "chunks", "title", "update_time")
+# Of files that are left out so many are named.
+_MOST_LEFT_OUT = 5
 # Of a deletion so many names are printed before it is asked about; `--json` has all.
 _MOST_NAMED = 50
 
@@ -32,6 +38,13 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")
 Reader = Annotated[
     list[str] | None,
     typer.Option(help="Id that may read them; may be repeated. Without any, documents keep those that they have."),
+]
+Metadata = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="NAME=VALUE that searches filter by; may be repeated. Numbers, dates, true and false are taken as such, unless "
+        "in quotes. Other names keep what the documents have."
+    ),
 ]
 Everybody = Annotated[bool, typer.Option("--everybody", help="Everybody of the tenant may read them again.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Go on after every change, until interrupted.")]
@@ -49,6 +62,7 @@ class Wish:
     json: bool
     # None leaves to each document those that it has.
     readers: Sequence[str] | None = None
+    metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -59,6 +73,7 @@ class Wish:
             "include": self.include,
             "exclude": self.exclude,
             "readers": self.readers,
+            "metadata": self.metadata,
         }
 
 
@@ -73,6 +88,7 @@ def add(
     watch: Watch = False,
     reader: Reader = None,
     everybody: Everybody = False,
+    metadata: Metadata = None,
     wait: Annotated[bool, typer.Option(help="Return when everything is searchable.")] = True,
     json_wanted: Json = False,
 ) -> None:
@@ -80,18 +96,22 @@ def add(
 
     A document's id is its path inside the folder. What the server holds already is not sent; what is refused is named
     at the end, the others are added all the same. Hidden files, and those that no ending marks as a document, are left
-    out unless --include names them.
+    out unless --include names them. Metadata and readers that a document has stay, unless you name others.
 
     Example: trivium docs add handbook/ -c handbook
     """
     if everybody and reader:
         raise typer.BadParameter("name readers, or say --everybody", param_hint="--reader")
     readers = () if everybody else reader
-    wish = Wish(collection, prefix.strip("/"), include or (), exclude or (), prune, json_wanted, readers)
+    named = dict(map(_named, metadata or ()))
+    wish = Wish(collection, prefix.strip("/"), include or (), exclude or (), prune, json_wanted, readers, named)
+    _require_apart(paths, wish)
     if watch:
         if len(paths) != 1 or not paths[0].is_dir():
             raise typer.BadParameter("--watch follows one folder", param_hint="paths")
         if prune and not yes and not json_wanted:
+            if not sys.stdin.isatty():
+                raise typer.BadParameter("nobody can be asked here; say --yes as well", param_hint="--prune")
             typer.confirm(f"Delete documents of {paths[0]} whenever their files are gone?", abort=True)
         _follow(paths[0], wish)
         return
@@ -99,6 +119,27 @@ def add(
         report, gone = _brought(client, paths, wish, wait=wait or prune)
         pruned = _pruned(client, gone, wish, yes=yes) if prune else ()
         _finish(client, report, pruned, wish)
+
+
+def _named(given: str) -> tuple[str, MetadataValue]:
+    """One `--metadata`.  Raises typer.BadParameter."""
+    name, equals, text = given.partition("=")
+    if not equals or not name.strip():
+        raise typer.BadParameter(f"{given!r} is not NAME=VALUE, as in --metadata year=2026", param_hint="--metadata")
+    return name.strip(), value_of(text)
+
+
+def _require_apart(paths: Sequence[Path], wish: Wish) -> None:
+    """Raises typer.BadParameter for two files that would be one document: the second would take the first one's place."""
+    selection = Selection(tuple(wish.include), tuple(wish.exclude))
+    seen: dict[str, Path] = {}
+    for path in paths if len(paths) > 1 else ():
+        files = {it.relative: it.path for it in files_below(path, selection)} if path.is_dir() else {path.name: path}
+        for name, file in files.items():
+            before = seen.setdefault(name, file)
+            if before.resolve() != file.resolve():
+                problem = f"{before} and {file} would both be the document {name}; add them apart, each with a --prefix"
+                raise typer.BadParameter(problem, param_hint="paths")
 
 
 def _brought(client: Trivium, paths: Sequence[Path], wish: Wish, *, wait: bool) -> tuple[FolderReport, tuple[str, ...]]:
@@ -127,22 +168,25 @@ def _file(client: Trivium, path: Path, wish: Wish) -> FolderReport:
 
 
 def _stored(client: Trivium, file: Path, name: str, wish: Wish) -> Document:
-    readers = _kept(client, name, wish.collection) if wish.readers is None else wish.readers
+    held = _held(client, name, wish.collection)
+    readers = wish.readers if wish.readers is not None else held.readers if held else ()
+    before = {**held.metadata, **held.typed_metadata} if held else {}
+    given = {"readers": readers, "metadata": {**before, **wish.metadata}}
     try:
-        return client.docs.add(file, collection=wish.collection, document=name, readers=readers)
+        return client.docs.add(file, collection=wish.collection, document=name, **given)
     except NotFoundError as error:
         if error.reason != "COLLECTION_NOT_FOUND":
             raise
     client.collections.create(wish.collection, exist_ok=True)
-    return client.docs.add(file, collection=wish.collection, document=name, readers=readers)
+    return client.docs.add(file, collection=wish.collection, document=name, **given)
 
 
-def _kept(client: Trivium, name: str, collection: str) -> Sequence[str]:
-    """The readers of the document that there is: a new version opens it to nobody else."""
+def _held(client: Trivium, name: str, collection: str) -> Document | None:
+    """The document that there is: a new version opens it to nobody else, and says of it what the one before said."""
     try:
-        return client.docs.get(name, collection=collection).readers
+        return client.docs.get(name, collection=collection)
     except NotFoundError:
-        return ()
+        return None
 
 
 def _merged(reports: Iterable[FolderReport]) -> FolderReport:
@@ -152,6 +196,7 @@ def _merged(reports: Iterable[FolderReport]) -> FolderReport:
         unchanged=sum(report.unchanged for report in reports),
         refused=tuple(item for report in reports for item in report.refused),
         missing=tuple(item for report in reports for item in report.missing),
+        left_out=tuple(item for report in reports for item in report.left_out),
     )
 
 
@@ -176,17 +221,29 @@ def _finish(client: Trivium, report: FolderReport, pruned: Sequence[str], wish: 
     """The documents as they are now, what was refused, the totals, and the exit status."""
     names = {document.document for document in report.stored}
     now = [document for document in client.docs.list(wish.collection) if document.document in names] if names else []
-    nothing = "Nothing was added." if not report.unchanged else "Nothing has changed."
+    nothing = "Nothing has changed." if report.unchanged and not pruned else "Nothing was added."
     show(now, COLUMNS, json_wanted=wish.json, empty=nothing)
     failed = [document for document in now if document.state == "failed"]
+    _tell_left_out(report.left_out)
     for file in report.refused:
         typer.echo(f"{file.path}: {file.reason}", err=True)
     for document in failed:
         typer.echo(f"{document.document}: {document.reason}", err=True)
     if report.unchanged or pruned or report.refused:
-        typer.echo(_totals(len(names), report.unchanged, len(report.refused) + len(failed), len(pruned)), err=True)
+        refused = len(report.refused) + len(failed)
+        typer.echo(_totals(len(names) - len(failed), report.unchanged, refused, len(pruned)), err=True)
     if report.refused or failed:
         raise typer.Exit(Exit.REFUSED)
+
+
+def _tell_left_out(files: Sequence[str]) -> None:
+    if files:
+        more = ", ..." if len(files) > _MOST_LEFT_OUT else ""
+        named = ", ".join(files[:_MOST_LEFT_OUT])
+        what = (
+            "files that no ending marks as documents" if len(files) > 1 else "file that no ending marks as a document"
+        )
+        typer.echo(f"Left out {len(files)} {what} (--include names them): {named}{more}", err=True)
 
 
 def _totals(stored: int, unchanged: int, refused: int, deleted: int) -> str:

@@ -41,7 +41,8 @@ def list_documents(collection: Collection = "", json_wanted: Json = False) -> No
             show(drawn(client.collections.list()), columns, json_wanted=json_wanted, empty=empty)
             return
         documents = drawn(client.docs.list(collection))
-    show(documents, COLUMNS, json_wanted=json_wanted, empty=f"{collection} holds no document.")
+    why = ("reason",) if any(document.reason for document in documents) else ()
+    show(documents, (*COLUMNS, *why), json_wanted=json_wanted, empty=f"{collection} holds no document.")
 
 
 @app.command(epilog=EPILOG)

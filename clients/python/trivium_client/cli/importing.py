@@ -75,6 +75,8 @@ def _say(made: Version, json_wanted: bool) -> None:
         typer.echo(as_json(made))
         return
     say(f"{made.model}@{made.number} is {made.version}, {_called(made)}.")
+    if made.kind == "encoder":
+        say(f"Collections that it embeds name it {made.base_digest}.")
     if made.unservable_reason:
         typer.echo(f"No engine loads it as it is: {made.unservable_reason}.", err=True)
         typer.echo(f"Make a full model of it: trivium models merge {made.model}@{made.number} --into NAME", err=True)

@@ -1,4 +1,4 @@
-"""How results are shown: a table to people, one JSON object or one a line to programs, bars on a terminal only.
+"""How results are shown: a table to people, one JSON object or one a line to programs, bars on a terminal.
 
 Invariant: what somebody could copy stands whole on one line.  A row that is too long for the
 terminal goes on in a second line, between two cells; only free text is cut, with an ellipsis, or
@@ -13,6 +13,7 @@ import re
 import shutil
 import sys
 import textwrap
+import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Annotated, Any
@@ -20,7 +21,7 @@ from typing import Annotated, Any
 import typer
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -31,6 +32,8 @@ _LEAST_FREE_TEXT = 20
 # Eight digits or more of a version's digest name it; twelve leave no other in sight.
 _VERSION_DIGITS = 12
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+# Of work that has no terminal to draw on.
+_LINE_SECONDS = 15.0
 _GAP = "  "
 _INDENT = "    "
 
@@ -231,9 +234,26 @@ class _Done(MofNCompleteColumn):
         return Text() if task.total is None else super().render(task)
 
 
+class _Bars(Progress):
+    """Bars on a terminal; elsewhere a line now and then, so that a log shows that something goes on."""
+
+    _told: float | None = None
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        """As rich has it."""
+        super().update(task_id, **changes)
+        now = time.monotonic()
+        self._told = now if self._told is None else self._told
+        if self.disable and now - self._told >= _LINE_SECONDS:
+            self._told = now
+            task = next(task for task in self.tasks if task.id == task_id)
+            whole = f": {task.completed:.0f} of {task.total:.0f}" if task.total else ""
+            typer.echo(f"{task.description}{whole}", err=True)
+
+
 def bars() -> Progress:
-    """Progress bars on a terminal; nothing elsewhere, so that logs and pipes stay clean."""
-    return Progress(
+    """Progress bars on a terminal; elsewhere a line to standard error every 15 seconds."""
+    return _Bars(
         TextColumn("{task.description}"),
         BarColumn(),
         _Done(),

@@ -12,7 +12,11 @@ def pairs_of(path: Path) -> list[tuple[str, list[str]]]:
     A line is {"question": "...", "documents": ["leave.md"]}, or "document" with one id; no documents are those of a
     question that none answers.  Raises typer.BadParameter that names the first line that is none.
     """
-    return [_pair(line, number) for number, line in enumerate(path.read_text().splitlines(), 1) if line.strip()]
+    return [
+        _pair(line, number)
+        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1)
+        if line.strip()
+    ]
 
 
 def _pair(line: str, number: int) -> tuple[str, list[str]]:

@@ -1,19 +1,20 @@
 """`trivium docs search`: passages of collections, with what led to them."""
 
 import re
-from datetime import date, datetime
 from typing import Annotated
 
 import typer
 
 from trivium_client import Filter, Trivium, field
 from trivium_client.cli.printing import Json, as_json
+from trivium_client.cli.values import unquoted, value_of
 from trivium_client.filters import Field
-from trivium_client.metadata import MetadataValue
 from trivium_client.nouns import Findings, Hit
 
 _TEST = re.compile(r"(?P<field>[^<>=!~^:]+?)\s*(?P<operator><=|>=|!=|=|<|>|~|\^|:)\s*(?P<value>.*)", re.DOTALL)
-_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
+_SIGNS = "<>=!~^:"
+# What begins a value but belongs to no test, and a second test behind `and`: both would be looked for as texts.
+_NO_VALUE = re.compile(r"[<>=!~^:]|.*\s(and|or)\s+\S+\s*[<>=!~^:]", re.DOTALL)
 _WHERE = (
     "Only documents whose metadata pass; repeated: all of them. FIELD=VALUE, and so with != < <= > >=; FIELD~TEXT "
     "contains it, FIELD^TEXT begins with it, whatever the case; FIELD:TEXT is a list with it; FIELD alone is there. "
@@ -78,7 +79,8 @@ def search(
             explain=explain,
         )
     if json_wanted:
-        typer.echo(as_json({"hits": found.hits, "answerability": found.answerability, "expansions": found.expansions}))
+        said = {"answerability": found.answerability, "expansions": found.expansions, "reranking": found.reranking}
+        typer.echo(as_json({"hits": found.hits, **said}))
         return
     typer.echo(_introduction(found, explain=explain), nl=False)
     for number, hit in enumerate(found, start=1):
@@ -90,23 +92,29 @@ def test(text: str) -> Filter:
     wanted = text.strip()
     if wanted.startswith("not "):
         return ~test(wanted.removeprefix("not "))
-    if not wanted:
+    if not wanted or wanted == "not" or wanted[0] in _SIGNS:
         raise typer.BadParameter("name a field, as in --where 'year>=2024'", param_hint="--where")
     match = _TEST.fullmatch(wanted)
     if match is None:
         return field(wanted).exists()
-    return _compared(field(match["field"]), match["operator"], match["value"])
+    given = match["value"]
+    if not given or (given == unquoted(given) and _NO_VALUE.match(given)):
+        problem = (
+            f"{text!r} is no test: it is FIELD, one of = != < <= > >= ~ ^ : and a value, in quotes where that has signs"
+        )
+        raise typer.BadParameter(f"{problem}; for several tests repeat --where", param_hint="--where")
+    return _compared(field(match["field"]), match["operator"], given)
 
 
 def _compared(named: Field, operator: str, text: str) -> Filter:
-    bare = _unquoted(text)
+    bare = unquoted(text)
     if operator == "~":
         return named.contains(bare, ignore_case=True)
     if operator == "^":
         return named.begins_with(bare, ignore_case=True)
     if operator == ":":
         return named.contains_any(bare)
-    value = _value(text)
+    value = value_of(text)
     return {
         "=": named == value,
         "!=": named != value,
@@ -115,26 +123,6 @@ def _compared(named: Field, operator: str, text: str) -> Filter:
         ">": named > value,
         ">=": named >= value,
     }[operator]
-
-
-def _value(text: str) -> MetadataValue:
-    if text != _unquoted(text):
-        return _unquoted(text)
-    if text in ("true", "false"):
-        return text == "true"
-    if _NUMBER.fullmatch(text):
-        return float(text)
-    for read in (date.fromisoformat, datetime.fromisoformat):
-        try:
-            return read(text)
-        except ValueError:
-            continue
-    return text
-
-
-def _unquoted(text: str) -> str:
-    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
-    return text[1:-1] if quoted else text
 
 
 def all_of(where: list[str] | None) -> Filter | None:
@@ -163,6 +151,8 @@ def _introduction(found: Findings, *, explain: bool) -> str:
         )
     elif sure is not None and explain:
         lines.append(f"The answer seems to be here ({sure.score:.2f}, at least {sure.threshold:.2f}).")
+    if found.reranking is not None and not found.reranking.applied:
+        lines.append(f"Not reranked: {found.reranking.reason}")
     for it in found.expansions if explain else ():
         kind = it.kind.replace("_", " ")
         lines.append(f"{kind}: {'; '.join(it.texts) or 'had a part'}" if it.applied else f"{kind}: not, {it.reason}")

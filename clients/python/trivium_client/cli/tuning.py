@@ -6,10 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from trivium_client import Trivium
-from trivium_client.cli.printing import Json, as_json, bars, show, show_one
+from trivium_client import NotFoundError, Trivium
+from trivium_client.cli.exits import Exit
+from trivium_client.cli.printing import Json, as_json, bars, counted, show, show_one
 from trivium_client.cli.question_lines import pairs_of
 from trivium_client.nouns import Calibration, TuningTrial
+
+# As the contract has it: fewer tell nothing.
+_LEAST = 10
 
 
 def settings(
@@ -28,6 +32,9 @@ def settings(
     questions_per_chunk: Annotated[
         int | None, typer.Option(min=0, max=8, help="Questions that are written for each chunk, and looked at.")
     ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Answerability from which on the answer counts as being there.")
+    ] = None,
     json_wanted: Json = False,
 ) -> None:
     """Show how a collection is searched where a request does not say, or change what is named.
@@ -41,10 +48,17 @@ def settings(
     changes = {name: value for name, value in named.items() if value is not None}
     with Trivium() as client:
         found = client.collections.get(collection)
-        if changes:
-            wanted = replace(found.search_settings, **changes)
-            found = client.collections.update(collection, search_settings=wanted, etag=found.etag)
-    shown: dict[str, Any] = {"collection": found.collection, **asdict(found.search_settings)}
+        if changes or threshold is not None:
+            wanted = replace(found.search_settings, **changes) if changes else None
+            found = client.collections.update(
+                collection, search_settings=wanted, answerable_threshold=threshold, etag=found.etag
+            )
+    shown: dict[str, Any] = {
+        "collection": found.collection,
+        "embedding_digest": found.embedding_digest,
+        **asdict(found.search_settings),
+        "answerable_threshold": found.answerable_threshold,
+    }
     if found.questions is not None:
         shown["chunks_with_questions"] = f"{found.questions.chunks_done} of {found.questions.chunks}"
         shown["reason"] = found.questions.reason
@@ -74,13 +88,25 @@ def tune(
     asked = pairs_of(questions)
     pairs = [(question, documents) for question, documents in asked if documents]
     unanswerable = [question for question, documents in asked if not documents]
+    if len(pairs) < _LEAST or 0 < len(unanswerable) < _LEAST:
+        problem = f"{questions} has {counted(len(pairs), 'question')} with documents and {len(unanswerable)} without"
+        wanted = f"at least {_LEAST} with documents are wanted, and of those without none or at least {_LEAST}"
+        raise typer.BadParameter(f"{problem}; {wanted}", param_hint="QUESTIONS")
     with Trivium() as client, bars() as progress:
         task = progress.add_task("tuning", total=None)
 
         def told(trial: str, done: int, total: int) -> None:
             progress.update(task, description=trial, completed=done, total=total)
 
-        report = client.docs.tune(collection, pairs, unanswerable=unanswerable, apply=apply, progress=told)
+        try:
+            report = client.docs.tune(collection, pairs, unanswerable=unanswerable, apply=apply, progress=told)
+        except NotFoundError as error:
+            if error.reason != "DOCUMENT_NOT_FOUND":
+                raise
+            asking = next((question for question, names in pairs if error.variables.get("name") in names), "")
+            where = f'It answers the question "{asking}"; `trivium docs list -c {collection}` shows what there is.'
+            typer.echo(f"trivium: {error.message} {where}", err=True)
+            raise typer.Exit(Exit.NOT_FOUND) from None
     if json_wanted:
         typer.echo(as_json(report))
         return

@@ -50,6 +50,7 @@ def test_a_dry_run_takes_the_command_as_it_was_and_publishes_nothing(tmp_path, m
     ended = ran(tmp_path, "--model", "mine", "--dry-run")
     assert ended.exit_code == Exit.OK
     assert [wish.model for wish in wishes] == [""]
+    assert "--model NAME in place of --dry-run" in ended.output
 
 
 @pytest.mark.parametrize(
