@@ -145,6 +145,7 @@ def test_a_changed_file_keeps_the_readers_of_its_document_until_others_are_named
 
 def test_metadata_stay_with_a_document_whoever_brings_its_file_until_others_are_named(desk, folder):
     told = {"year": 2026, "kind": "rule", "since": date(2026, 5, 1), "labels": ["hr", "all"], "open": True}
+    desk.client.collections.create(desk.collection)
     desk.client.docs.add_text("# Leave\n", collection=desk.collection, document="leave.md", metadata=told)
     desk.client.docs.add(folder / "leave.md", collection=desk.collection, metadata=told)
     desk.settle()

@@ -4,7 +4,7 @@ import asyncio
 import json
 
 import pytest
-from trivium_client import AsyncTrivium, NotFoundError, UnavailableError
+from trivium_client import AsyncTrivium, NotFoundError, PreconditionError
 from trivium_client.nouns import Reembedding
 
 from tests.contract.retriever.desk import Desk
@@ -58,14 +58,14 @@ def test_an_index_moves_to_weaviate_and_back_by_command_and_is_searched_as_befor
         library.close()
 
 
-def test_an_index_that_there_is_none_of_is_refused_in_words_and_one_that_is_away_by_its_exit_code(desk):
+def test_an_index_that_there_is_none_of_is_refused_in_words_and_one_that_is_not_set_with_what_to_set(desk):
     unknown = desk.docs("reindex", desk.collection, "--to", "pinecone")
     assert unknown.returncode == 2
     assert "embedded, weaviate" in " ".join(unknown.stderr.split())
-    away = desk.docs("reindex", desk.collection, "--to", "weaviate")
-    assert away.returncode == 6
-    assert "weaviate" in away.stderr
-    with pytest.raises(UnavailableError):
+    unset = desk.docs("reindex", desk.collection, "--to", "weaviate")
+    assert unset.returncode == 4
+    assert "TRIVIUM_RETRIEVER_WEAVIATE_URL" in unset.stderr
+    with pytest.raises(PreconditionError):
         list(desk.client.collections.reindex(desk.collection, "weaviate"))
     with pytest.raises(ValueError, match="embedded, weaviate"):
         list(desk.client.collections.reindex(desk.collection, "pinecone"))

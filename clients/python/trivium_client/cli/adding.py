@@ -229,7 +229,7 @@ def _finish(client: Trivium, report: FolderReport, pruned: Sequence[str], wish: 
         typer.echo(f"{file.path}: {file.reason}", err=True)
     for document in failed:
         typer.echo(f"{document.document}: {document.reason}", err=True)
-    if report.unchanged or pruned or report.refused:
+    if report.unchanged or pruned or report.refused or failed:
         refused = len(report.refused) + len(failed)
         typer.echo(_totals(len(names) - len(failed), report.unchanged, refused, len(pruned)), err=True)
     if report.refused or failed:

@@ -3,7 +3,7 @@
 import resource
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,12 @@ def made() -> Iterator[Make]:
 
 
 def child(base: Path) -> psutil.Process:
-    """The encoding process for this base that was started last."""
-    ours = (each for each in psutil.Process().children() if each.cmdline()[-1:] == [str(base)])
+    """The encoding process for this base that was started last; other tests' children may have ended meanwhile."""
+    ours = []
+    for each in psutil.Process().children():
+        with suppress(psutil.Error):
+            if each.cmdline()[-1:] == [str(base)]:
+                ours.append(each)
     return max(ours, key=lambda each: each.create_time())
 
 

@@ -383,8 +383,8 @@ class RetrieverServiceServicer(object):
     def Reindex(self, request, context):
         """Builds a collection's index anew from the catalog, in the same index or another, while the old one serves; streams how
         far it is. The last message comes when the new one was read back, agreed by count and by digest, and serves. Who
-        cancels stops it. Fails with NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION / COLLECTION_REEMBEDDING,
-        ABORTED / INDEX_NOT_VERIFIED, UNAVAILABLE / PEER_UNAVAILABLE where that index is away or not configured.
+        cancels stops it. Fails with NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION / COLLECTION_REEMBEDDING or, for an
+        index that is not configured, INDEX_NOT_SET, ABORTED / INDEX_NOT_VERIFIED, UNAVAILABLE / PEER_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -131,8 +131,8 @@ class RetrieverServiceStub:
     Reindex: _grpc.UnaryStreamMultiCallable[_retriever_pb2.ReindexRequest, _retriever_pb2.ReindexResponse]
     """Builds a collection's index anew from the catalog, in the same index or another, while the old one serves; streams how
     far it is. The last message comes when the new one was read back, agreed by count and by digest, and serves. Who
-    cancels stops it. Fails with NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION / COLLECTION_REEMBEDDING,
-    ABORTED / INDEX_NOT_VERIFIED, UNAVAILABLE / PEER_UNAVAILABLE where that index is away or not configured.
+    cancels stops it. Fails with NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION / COLLECTION_REEMBEDDING or, for an
+    index that is not configured, INDEX_NOT_SET, ABORTED / INDEX_NOT_VERIFIED, UNAVAILABLE / PEER_UNAVAILABLE.
     """
 
 @_typing.type_check_only
@@ -238,8 +238,8 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     Reindex: _aio.UnaryStreamMultiCallable[_retriever_pb2.ReindexRequest, _retriever_pb2.ReindexResponse]  # type: ignore[assignment]
     """Builds a collection's index anew from the catalog, in the same index or another, while the old one serves; streams how
     far it is. The last message comes when the new one was read back, agreed by count and by digest, and serves. Who
-    cancels stops it. Fails with NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION / COLLECTION_REEMBEDDING,
-    ABORTED / INDEX_NOT_VERIFIED, UNAVAILABLE / PEER_UNAVAILABLE where that index is away or not configured.
+    cancels stops it. Fails with NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION / COLLECTION_REEMBEDDING or, for an
+    index that is not configured, INDEX_NOT_SET, ABORTED / INDEX_NOT_VERIFIED, UNAVAILABLE / PEER_UNAVAILABLE.
     """
 
 class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -498,8 +498,8 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_retriever_pb2.ReindexResponse], _abc.AsyncIterator[_retriever_pb2.ReindexResponse]]:
         """Builds a collection's index anew from the catalog, in the same index or another, while the old one serves; streams how
         far it is. The last message comes when the new one was read back, agreed by count and by digest, and serves. Who
-        cancels stops it. Fails with NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION / COLLECTION_REEMBEDDING,
-        ABORTED / INDEX_NOT_VERIFIED, UNAVAILABLE / PEER_UNAVAILABLE where that index is away or not configured.
+        cancels stops it. Fails with NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION / COLLECTION_REEMBEDDING or, for an
+        index that is not configured, INDEX_NOT_SET, ABORTED / INDEX_NOT_VERIFIED, UNAVAILABLE / PEER_UNAVAILABLE.
         """
 
 def add_RetrieverServiceServicer_to_server(servicer: RetrieverServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
