@@ -42,7 +42,8 @@ class EncoderFacts:
 
 # A part of the build: raised when the bits of vectors change by how they are computed.
 _ATTENTION = "ragged 1"
-_COUNTED_FROM_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet"})
+# Kinds of encoders whose first position is the one behind the padding's id.
+COUNTED_FROM_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet"})
 
 
 class Tokenizer(Protocol):
@@ -184,7 +185,7 @@ def positions_of(model: ResolvedModel, config: Mapping[str, Any]) -> int:
         problem = "its config.json does not describe an encoder"
         raise Failure(Reason.MODEL_SOURCE_INVALID, uri=model.uri, name=model.uri, problem=problem)
     positions = int(config["max_position_embeddings"])
-    if config.get("model_type") not in _COUNTED_FROM_PADDING:
+    if config.get("model_type") not in COUNTED_FROM_PADDING:
         return positions - positions % LENGTH_STEP or positions
     return positions - int(config.get("pad_token_id", 1) or 0) - 1
 

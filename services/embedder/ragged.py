@@ -16,11 +16,11 @@ from torch.nn import functional
 from transformers import AttentionInterface
 
 from services.embedder.batching import TokenIds
+from services.embedder.model import COUNTED_FROM_PADDING
 
 NAME = "trivium_ragged"
-# Kinds of encoders whose layers see a token's place by its position's embedding alone, and take positions as given:
-# the first token's position, counted from the padding's id where that has one.
-_FIRST_POSITION = {"bert": None, "roberta": 1, "xlm-roberta": 1, "camembert": 1}
+# Kinds of encoders whose layers see a token's place by its position's embedding alone, and take positions as given.
+_KINDS = frozenset({"bert", "roberta", "xlm-roberta", "camembert"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +49,12 @@ class Row:
 
 def takes(config: Any) -> bool:
     """Whether a model of this configuration computes rows of many sequences."""
-    return config.model_type in _FIRST_POSITION and getattr(config, "position_embedding_type", "absolute") == "absolute"
+    return config.model_type in _KINDS and getattr(config, "position_embedding_type", "absolute") == "absolute"
 
 
 def first_position(config: Any) -> int:
     """The position of a sequence's first token."""
-    behind = _FIRST_POSITION[config.model_type]
-    return 0 if behind is None else int(config.pad_token_id or 0) + behind
+    return int(config.pad_token_id or 0) + 1 if config.model_type in COUNTED_FROM_PADDING else 0
 
 
 def row_of(sequences: Sequence[TokenIds], first: int) -> Row:
