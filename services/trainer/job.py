@@ -31,6 +31,11 @@ class State(StrEnum):
         return self in (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
     @property
+    def keeps_checkpoints(self) -> bool:
+        """Whether its checkpoints are anybody's: of a job that succeeded they go as soon as its trainer comes to it."""
+        return self is not State.SUCCEEDED
+
+    @property
     def holds_child(self) -> bool:
         """Whether a training process belongs to the state."""
         return self in (State.RUNNING, State.PAUSING, State.CANCELLING)

@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 from services.chassis import processes
@@ -26,7 +26,7 @@ from services.chassis.logs import Log
 from services.trainer import checkpoints, exports
 from services.trainer.base_folder import require_unchanged
 from services.trainer.checkpoints import Checkpoint
-from services.trainer.job import Job, Move, State
+from services.trainer.job import Job, Move
 from services.trainer.jobs import Jobs
 from services.trainer.publisher import Publisher, PublishPostponed, PublishRefused
 from services.trainer.work import CHECKPOINTS, RESULT, Exit, Line, Work
@@ -165,6 +165,8 @@ class Publications:
         return Published(**json.loads(stored))
 
     async def _made(self, job: Job, wanted: Wanted) -> Published:
+        if not job.state.keeps_checkpoints:
+            raise _missing(job, wanted.step, f"none: its result is the version {job.version}")
         async with self._linked(job, wanted.step) as checkpoint:
             step = checkpoint.progress.step
             taken = replace(
@@ -189,7 +191,7 @@ class Publications:
         try:
             found = await self._blocking(checkpoints.link, root, folder, step)
             if found is None:
-                await self._missing(job, root, step)
+                raise _missing(job, step, await self._keeps(job, root))
             if exports.exported(found) is None:
                 problem = "an earlier release wrote it; have the job go on, and publish the next one that it writes"
                 raise Failure(Reason.CHECKPOINT_UNFIT, step=found.progress.step, problem=problem)
@@ -200,18 +202,14 @@ class Publications:
         finally:
             await self._blocking(partial(shutil.rmtree, folder, ignore_errors=True))
 
-    async def _missing(self, job: Job, root: Path, step: int) -> NoReturn:
+    async def _keeps(self, job: Job, root: Path) -> str:
+        """Which checkpoints there are instead of the one that is not, in words."""
         kept = [str(found.progress.step) for found in await self._blocking(checkpoints.kept, root)]
         if kept:
-            text = f"those of the steps {', '.join(kept)}"
-        elif job.state is State.SUCCEEDED:
-            text = f"none: its result is the version {job.version}"
-        elif job.state.finished:
-            text = "none: what it left was removed, or it had written none"
-        else:
-            every = job.order.settings.checkpoint_steps
-            text = f"none yet: it writes one after every {every} steps, and when it is paused"
-        raise Failure(Reason.CHECKPOINT_NOT_FOUND, name=job.job, step=f" of step {step}" if step else "", kept=text)
+            return f"those of the steps {', '.join(kept)}"
+        if job.state.finished:
+            return "none: what it left was removed, or it had written none"
+        return f"none yet: it writes one after every {job.order.settings.checkpoint_steps} steps, and when it is paused"
 
     async def _export(self, job: Job, checkpoint: Checkpoint) -> None:
         """Write the version's files beside the checkpoint.  Raises DISK_FULL, and as fetching the base does."""
@@ -261,3 +259,7 @@ class Publications:
             raise Failure(Reason.PEER_UNAVAILABLE, retry_after_seconds=_RETRY_SECONDS, service="registry") from why
         except PublishRefused as refusal:
             raise refusal.failure from refusal
+
+
+def _missing(job: Job, step: int, kept: str) -> Failure:
+    return Failure(Reason.CHECKPOINT_NOT_FOUND, name=job.job, step=f" of step {step}" if step else "", kept=kept)

@@ -171,6 +171,8 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         self, request: training_pb2.ListCheckpointsRequest, context: Any
     ) -> training_pb2.ListCheckpointsResponse:
         found = await self._jobs.get(wire.tenant(), request.job)
+        if not found.state.keeps_checkpoints:
+            return training_pb2.ListCheckpointsResponse()
         kept = await self._runtime.blocking(checkpoints.kept, self._folder / found.job / CHECKPOINTS)
         return training_pb2.ListCheckpointsResponse(checkpoints=[wire_jobs.checkpoint(entry) for entry in kept])
 

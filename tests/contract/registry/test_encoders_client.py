@@ -75,6 +75,7 @@ def test_the_command_line_imports_shows_finds_and_exports_encoders(own: Stack, k
     assert "trivium docs settings COLLECTION --rerank --rerank-model judge@1" in imported.stderr
     vectors = command(own, key, "import", str(written(tmp_path / "vectors", EncoderFiles())), "--name", "finds")
     assert "trivium docs reembed COLLECTION finds@1" in vectors.stderr
+    assert "Collections that it embeds name it sha256:" in vectors.stdout
     moved = command(own, key, "alias", "judge", "1", "--json")
     assert json.loads(moved.stdout)["state"] == "serving", moved.stderr
     for shown in (command(own, key, "show", "judge"), command(own, key, "search", "--kind", "encoder")):

@@ -13,7 +13,7 @@ import pytest
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey
 from services.chassis.logs import logger
-from services.trainer.job import Job
+from services.trainer.job import Job, State
 from services.trainer.publications import Places, Publications, Wanted
 from tests.stack import eventually
 from tests.unit.trainer.scripted import World
@@ -123,3 +123,16 @@ async def test_tenants_versions_are_made_ready_in_turn(slow: Slow) -> None:
         async with asyncio.timeout(30):
             await asyncio.gather(*asked)
     assert slow.made == ["a1", "b1", "c1", "a2", "b2", "a3"]
+
+
+async def test_a_job_that_succeeded_keeps_no_checkpoint_also_while_its_folder_waits_to_be_cleared(slow: Slow) -> None:
+    done = replace(slow._by_name["a1"], state=State.SUCCEEDED, version="sha256:abc")
+    slow._by_name = {"a1": done}
+    slow.go.set()
+    async with slow.at_work():
+        with pytest.raises(Failure) as refused:
+            async with asyncio.timeout(30):
+                await slow.asked("a1")
+    assert refused.value.reason == Reason.CHECKPOINT_NOT_FOUND
+    assert "sha256:abc" in str(refused.value)
+    assert not slow.made

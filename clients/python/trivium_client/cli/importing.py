@@ -75,7 +75,7 @@ def _say(made: Version, json_wanted: bool) -> None:
         typer.echo(as_json(made))
         return
     say(f"{made.model}@{made.number} is {made.version}, {_called(made)}.")
-    if made.kind == "encoder":
+    if made.role == "embedder":
         say(f"Collections that it embeds name it {made.base_digest}.")
     if made.unservable_reason:
         typer.echo(f"No engine loads it as it is: {made.unservable_reason}.", err=True)
