@@ -54,6 +54,7 @@ from services.retriever.sources.composition import open_sources
 from services.retriever.sources.sources import Sources
 from services.retriever.summaries import building
 from services.retriever.summaries.answering import Summaries
+from services.retriever.summaries.grounding import Grounding
 from services.retriever.summaries.statements import Mode
 from services.retriever.summaries.wording import Wording
 from services.retriever.text.tokens import Tokens
@@ -159,7 +160,7 @@ def _generator(runtime: Runtime, settings: RetrieverSettings) -> Generator:
 
 
 def _summaries(runtime: Runtime, database: Database, tools: Tools, generator: Generator) -> Summaries:
-    nodes = building.Builder(database, Wording(generator, Tokens()), runtime.blocking)
+    nodes = building.Builder(database, Wording(generator, Grounding(Tokens())), runtime.blocking)
     return Summaries(database, nodes, tools.embeddings, generator)
 
 

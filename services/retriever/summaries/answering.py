@@ -72,7 +72,8 @@ class Summaries:
         order = await self._order(tenant, asked, trees)
         grown = await self.builder.grown(trees, order)
         statements = await self._answer(asked, grown, order, tenant)
-        told = await self.database.read(lambda session: _told(session, tenant, asked.viewer, statements))
+        cited = await self.database.read(lambda session: _told(session, tenant, asked.viewer, statements))
+        told: list[Told] = await self.builder.blocking(self.builder.wording.grounding.told, cited)
         if asked.max_tokens:
             told = await self._fitting(told, asked.max_tokens, trees.embedding_digest)
         read = sum(len(tree.grove.leaves) for tree in grown)

@@ -5,21 +5,15 @@ its words are those of the statements; else the first of them stands as it was. 
 a worded statement cites what each of its sources cites.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.retriever.generation import Generator, Speaker, Turn
+from services.retriever.summaries.grounding import Grounding
 from services.retriever.summaries.statements import Statement
 from services.retriever.text.keywords import words
-from services.retriever.text.tokens import Tokens
 
 _MOST_TOKENS = 80
-_LONGEST = 500
-# Of the words of a text, so many must be its sources' own.
-_LEAST_SHARE = 0.7
-_NUMBER = re.compile(r"\d+(?:[.,:/-]\d+)*")
-_NAME = re.compile(r"(?<=[\w,;:] )[^\W\d_a-zß-öø-ÿ]\w+")
 _TASK = (
     "Write one short sentence that says what both statements say. Use their own words, names and numbers, and add "
     "nothing. Answer with the sentence alone."
@@ -31,7 +25,7 @@ class Wording:
     """Asks the generator."""
 
     generator: Generator
-    tokens: Tokens
+    grounding: Grounding
 
     async def worded(self, statements: Sequence[Statement], most: int, focus: str = "") -> tuple[Statement, ...]:
         """At most ``most`` statements that say what these do; the first ones, each with what is most like it.
@@ -54,20 +48,10 @@ class Wording:
             return sources[0]
         written = await self.generator.complete(_prompt(sources, focus), _MOST_TOKENS)
         text = " ".join(written.text.split()).strip('"“” ')
-        if not written.complete or not self.grounded(text, [source.text for source in sources]):
+        if not written.complete or not self.grounding.holds(text, [source.text for source in sources]):
             return sources[0]
         quotes = dict.fromkeys(quote for source in sources for quote in source.quotes)
         return Statement(text, tuple(quotes), generated=True)
-
-    def grounded(self, text: str, sources: Sequence[str]) -> bool:
-        """Whether the text has numbers, names and words of the sources alone, but for a few of the words."""
-        given = " ".join(sources)
-        if not text or len(text) > _LONGEST or not set(_NUMBER.findall(text)) <= set(_NUMBER.findall(given)):
-            return False
-        if not {name.casefold() for name in _NAME.findall(text)} <= set(re.findall(r"\w+", given.casefold())):
-            return False
-        said, held = self.tokens.of([" ".join(words(text)), " ".join(re.findall(r"\w+", given.casefold()))])
-        return bool(said) and sum(token in set(held) for token in said) >= _LEAST_SHARE * len(said)
 
 
 def _alike(first: set[str], second: set[str]) -> float:

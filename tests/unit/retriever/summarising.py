@@ -13,6 +13,7 @@ from services.retriever.store import DocumentRow
 from services.retriever.store_generated import SummaryInputRow, SummaryRow
 from services.retriever.summaries.answering import Summaries
 from services.retriever.summaries.building import Builder
+from services.retriever.summaries.grounding import Grounding
 from services.retriever.summaries.question import Request
 from services.retriever.summaries.statements import Mode
 from services.retriever.summaries.wording import Wording
@@ -56,7 +57,7 @@ def summaries(house, generator=None):
     scribe = generator or Joiner()
     return Summaries(
         house.database,
-        Builder(house.database, Wording(scribe, Tokens()), asyncio.to_thread),
+        Builder(house.database, Wording(scribe, Grounding(Tokens())), asyncio.to_thread),
         house.embeddings,
         scribe,
     )

@@ -5,6 +5,8 @@ import pytest
 
 from services.retriever.generation import Written
 from services.retriever.summaries.extracting import Focus, chosen, quotations
+from services.retriever.summaries.grounding import Grounding
+from services.retriever.summaries.question import Cited, Told
 from services.retriever.summaries.statements import Quote, Statement, decoded, encoded
 from services.retriever.summaries.wording import Wording
 from services.retriever.text.tokens import Tokens
@@ -74,10 +76,32 @@ SOURCES = ("The gate closes at 22:30 on Fridays.", "Ada keeps the gate of Hoorn 
 )
 async def test_what_is_worded_is_taken_where_numbers_names_and_words_are_those_of_its_sources(text, taken):
     sources = tuple(Statement(it, (Quote(at, 0, len(it)),)) for at, it in enumerate(SOURCES))
-    (worded,) = await Wording(Scribe(lambda _: text), Tokens()).worded(sources, 1)
+    (worded,) = await Wording(Scribe(lambda _: text), Grounding(Tokens())).worded(sources, 1)
     assert worded == (
         Statement(text, (*sources[0].quotes, *sources[1].quotes), generated=True) if taken else sources[0]
     )
+
+
+def test_a_text_is_of_the_sources_that_its_words_are_from_and_of_no_other():
+    grounding = Grounding(Tokens())
+    given = ["The lamp burns all night.", *SOURCES, "The gate of Hoorn is old."]
+    assert grounding.supporting("The gate closes at 22:30 on Fridays.", given) == (1,)
+    assert grounding.supporting("Ada keeps the gate, which closes on Fridays at 22:30.", given) == (1, 2)
+    assert grounding.supporting("Ada keeps the gate of Hoorn.", given) == (2,)
+    assert grounding.supporting("门 在 十点 关", ["灯 整夜 亮", "门 在 十点 关 了"]) == (1,)
+
+
+def test_a_statement_cites_what_supports_it_and_one_that_went_too_far_is_what_it_cites_first():
+    grounding = Grounding(Tokens())
+    cited = tuple(Cited("d", "v", at, 0, len(it), it) for at, it in enumerate(("The lamp burns all night.", *SOURCES)))
+    worded = Told("The gate of Hoorn, kept by Ada since 1984, closes at 22:30.", cited, generated=True)
+    gone_far = Told("The gate of Hoorn is a lamp of 1999.", cited, generated=True)
+    assert grounding.told([worded, gone_far]) == [
+        Told(worded.text, cited[1:], generated=True),
+        Told(cited[0].text, cited[:1], generated=False),
+    ]
+    written = Told("As it is written.", cited, generated=False)
+    assert grounding.told([written, written]) == [written]
 
 
 async def test_a_text_that_was_cut_off_is_not_taken():
@@ -86,11 +110,11 @@ async def test_a_text_that_was_cut_off_is_not_taken():
             return Written(SOURCES[0], DIGEST, False)
 
     sources = tuple(Statement(it, (Quote(at, 0, len(it)),)) for at, it in enumerate(SOURCES))
-    assert await Wording(Cut(), Tokens()).worded(sources, 1) == sources[:1]
+    assert await Wording(Cut(), Grounding(Tokens())).worded(sources, 1) == sources[:1]
 
 
 async def test_the_focus_and_both_sources_are_told_to_the_generator():
     scribe = Scribe()
     sources = tuple(Statement(it, (Quote(at, 0, len(it)),)) for at, it in enumerate(SOURCES))
-    await Wording(scribe, Tokens()).worded(sources, 1, "When does it close?")
+    await Wording(scribe, Grounding(Tokens())).worded(sources, 1, "When does it close?")
     assert all(it in scribe.asked[0] for it in (*SOURCES, "When does it close?"))
