@@ -179,7 +179,10 @@ def test_what_is_deleted_is_restored_and_what_is_held_is_not_deleted(stack: Stac
     assert models("rm", "desk", "--all", "--force").code == 0
     assert models("show", "desk").code == 3
     assert models("restore", "desk", "--json").json["model"] == "desk"
-    assert models("rm", "desk@1", "--purge", "--force").code == 0
+    unasked = models("rm", "desk@1", "--purge", "--force")
+    assert (unasked.code, "--yes" in unasked.err) == (2, True)
+    assert models("show", "desk@1").code == 0
+    assert models("rm", "desk@1", "--purge", "--force", "--yes").code == 0
     assert models("restore", "desk@1").code == 3
     kept = models("keep", "desk", "--last", "3", "--json").json
     assert (kept["keep_last"], kept["keep_days"]) == (3, 0)
@@ -194,7 +197,7 @@ def test_who_deleted_restored_and_purged_what_is_listed_with_the_reason(user: Us
     user.publish("desk")
     assert models("rm", "desk@1", "--why", "a leak").code == 0
     assert models("restore", "desk@1", "--why", "none after all").code == 0
-    assert models("rm", "desk@1", "--purge", "--why", "one after all").code == 0
+    assert models("rm", "desk@1", "--purge", "--yes", "--why", "one after all").code == 0
     assert models("rm", "desk", "--all", "--why", "moved house").code == 0
     told = models("moves", "desk", "--deletions", "--json").json
     assert [(item["kind"], item["version_number"], item["reason"], item["detail"]) for item in told] == [

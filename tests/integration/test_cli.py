@@ -48,7 +48,7 @@ def test_documents_are_added_listed_asked_about_and_removed(suite: Suite, tmp_pa
     assert trivium(suite, "docs", "rm", "ferry.md", "-c", collection).code == 0
     listed = trivium(suite, "docs", "list", "-c", collection, "--json")
     assert [document["document"] for document in listed.json] == ["fares.md"]
-    assert trivium(suite, "docs", "rm", "--all", "-c", collection, "--json").json == {"deleted": 1}
+    assert trivium(suite, "docs", "rm", "--all", "-c", collection, "--yes", "--json").json == {"deleted": 1}
 
 
 def test_a_collection_is_not_made_for_files_that_are_refused(suite: Suite, tmp_path: Path, collection: str) -> None:

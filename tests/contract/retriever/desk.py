@@ -1,6 +1,7 @@
 """Somebody at a desk: the SDK, the command line, a collection."""
 
 import os
+import pty
 import subprocess
 import sys
 import uuid
@@ -42,11 +43,24 @@ class Desk:
         mine = {"TRIVIUM_API_KEY": self.key, "TRIVIUM_RETRIEVER_ADDRESS": self.addresses["retriever"]}
         return {**os.environ, **mine}
 
-    def docs(self, *arguments):
-        """Any other of the commands about documents."""
-        command = [*COMMAND, "docs", *arguments]
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120)
+    def docs(self, *arguments, answer=""):
+        """Any other of the commands about documents; with an answer, somebody types it at a terminal."""
+        return _ran([*COMMAND, "docs", *arguments], self.environment, answer)
 
     def run(self, *arguments, answer=""):
         command, environment = self.command(*arguments)
-        return subprocess.run(command, env=environment, input=answer, capture_output=True, text=True, timeout=120)
+        return _ran(command, environment, answer)
+
+
+def _ran(command, environment, answer):
+    options = {"env": environment, "capture_output": True, "text": True, "timeout": 120}
+    if not answer:
+        return subprocess.run(command, input="", **options)
+    typing, terminal = pty.openpty()
+    try:
+        # A terminal keeps what is typed until somebody reads.
+        os.write(typing, answer.encode())
+        return subprocess.run(command, stdin=terminal, **options)
+    finally:
+        os.close(typing)
+        os.close(terminal)

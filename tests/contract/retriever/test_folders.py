@@ -208,9 +208,26 @@ def test_what_fails_counts_once_and_says_why_whenever_it_is_listed(desk, tmp_pat
     assert reason[:20] in desk.docs("list", "-c", desk.collection).stdout
 
 
-def test_without_a_terminal_a_folder_that_is_pruned_and_followed_wants_a_yes(desk, folder):
-    ran = desk.run(folder, "--watch", "--prune")
+@pytest.mark.parametrize("how", [(), ("--watch",), ("--watch", "--json")], ids=" ".join)
+def test_without_a_terminal_a_folder_that_is_pruned_wants_a_yes(desk, folder, how):
+    ran = desk.run(folder, "--prune", *how)
     assert (ran.returncode, "--yes" in ran.stderr) == (2, True)
+    assert not list(desk.client.collections.list())
+
+
+def test_a_collection_is_deleted_once_somebody_knows_how_much_is_in_it_and_agrees(desk, folder):
+    desk.bring(folder)
+    everything = ("rm", "--all", "-c", desk.collection)
+    alone = desk.docs(*everything)
+    assert (alone.returncode, "--yes" in alone.stderr) == (2, True)
+    kept = desk.docs(*everything, answer="n\n")
+    assert (kept.returncode, kept.stdout.strip()) == (1, "")
+    assert f"Delete the collection {desk.collection} with 3 documents?" in kept.stderr
+    assert len(desk.documents()) == 3
+    assert desk.docs(*everything, answer="y\n").stdout.strip() == "Deleted 3 documents."
+    desk.bring(folder)
+    said = desk.docs(*everything, "--yes")
+    assert (said.returncode, said.stdout, said.stderr) == (0, "Deleted 3 documents.\n", "")
 
 
 def test_a_deletion_is_shown_and_asked_about(desk, folder):
@@ -234,7 +251,7 @@ def test_a_file_that_is_left_out_by_a_glob_is_not_gone(desk, folder):
 def test_a_folder_is_followed_through_changes_and_a_restart_of_the_server(stack, embedder_address, tmp_path, folder):
     library = Library(stack, tmp_path / "library", embedder_address)
     desk = Desk(library)
-    command, environment = desk.command(folder, "--watch", "--prune", "--json")
+    command, environment = desk.command(folder, "--watch", "--prune", "--yes", "--json")
     following = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, bufsize=1)
     assert following.stdout is not None
     lines, reports = following.stdout, list[dict[str, Any]]()

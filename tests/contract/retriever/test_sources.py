@@ -158,7 +158,9 @@ def test_the_command_line_adds_lists_shows_and_removes(reading, site):
     assert (broken.returncode, "it answers 404" in broken.stderr) == (4, True)
     closed = run("add", "http://169.254.169.254/latest")
     assert (closed.returncode, "SOURCE_HOSTS" in closed.stderr) == (4, True)
-    assert run("remove", site.url(path), "--documents").stdout == "Removed the source, and 1 document.\n"
+    unasked = run("remove", site.url(path), "--documents")
+    assert (unasked.returncode, "--yes" in unasked.stderr, len(desk.documents())) == (2, True, 1)
+    assert run("remove", site.url(path), "--documents", "--yes").stdout == "Removed the source, and 1 document.\n"
     assert desk.documents() == {}
     desk.client.close()
 

@@ -3,7 +3,6 @@
 Invariant: what is refused is told by name at the end and ends nothing else; nothing is deleted that was not shown.
 """
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import typer
 from rich.progress import Progress
 
 from trivium_client import InvalidRequestError, NotFoundError, Trivium
+from trivium_client.cli.consent import Yes, require_consent, require_somebody
 from trivium_client.cli.exits import Exit
 from trivium_client.cli.printing import Json, as_json, bars, counted, show
 from trivium_client.cli.values import value_of
@@ -34,7 +34,6 @@ Include = Annotated[
 Exclude = Annotated[list[str] | None, typer.Option(help="No files whose path fits this glob; may be repeated.")]
 Prefix = Annotated[str, typer.Option(help="What stands before the path in a document's id.")]
 Prune = Annotated[bool, typer.Option("--prune", help="Delete documents of the folder whose files are gone.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")]
 Reader = Annotated[
     list[str] | None,
     typer.Option(help="Id that may read them; may be repeated. Without any, documents keep those that they have."),
@@ -109,12 +108,13 @@ def add(
     if watch:
         if len(paths) != 1 or not paths[0].is_dir():
             raise typer.BadParameter("--watch follows one folder", param_hint="paths")
-        if prune and not yes and not json_wanted:
-            if not sys.stdin.isatty():
-                raise typer.BadParameter("nobody can be asked here; say --yes as well", param_hint="--prune")
-            typer.confirm(f"Delete documents of {paths[0]} whenever their files are gone?", abort=True)
+        if prune:
+            require_consent(f"Delete documents of {paths[0]} whenever their files are gone?", "--prune", yes=yes)
         _follow(paths[0], wish)
         return
+    if prune:
+        # Before anything is stored: whether it works without a yes is not to depend on what is gone today.
+        require_somebody("--prune", yes=yes)
     with Trivium() as client:
         report, gone = _brought(client, paths, wish, wait=wait or prune)
         pruned = _pruned(client, gone, wish, yes=yes) if prune else ()

@@ -7,6 +7,7 @@ import typer
 from trivium_client import Trivium
 from trivium_client.cli import adding, corpus, rebuilding, searching, sources, tuning
 from trivium_client.cli.adding import COLUMNS, Collection
+from trivium_client.cli.consent import Yes, require_consent, require_somebody
 from trivium_client.cli.exits import EPILOG
 from trivium_client.cli.printing import Json, counted, drawn, show
 
@@ -50,9 +51,10 @@ def rm(
     documents: Annotated[list[str] | None, typer.Argument(help="Document ids, as `docs list` shows them.")] = None,
     collection: Collection = "default",
     everything: Annotated[bool, typer.Option("--all", help="The collection itself, with all that is in it.")] = False,
+    yes: Yes = False,
     json_wanted: Json = False,
 ) -> None:
-    """Delete documents with all their versions.
+    """Delete documents with all their versions; --all asks first.
 
     Example: trivium docs rm leave.md -c handbook
     """
@@ -60,6 +62,10 @@ def rm(
         raise typer.BadParameter("name documents, or say --all", param_hint="documents")
     with Trivium() as client:
         if everything:
+            require_somebody("--all", yes=yes)
+            if not yes:
+                held = counted(sum(1 for _ in client.docs.list(collection)), "document")
+                require_consent(f"Delete the collection {collection} with {held}?", "--all", yes=yes)
             count = client.collections.delete(collection)
         else:
             for document in documents or []:

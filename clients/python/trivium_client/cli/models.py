@@ -8,6 +8,7 @@ import typer
 
 from trivium_client import NotFoundError, Trivium
 from trivium_client.cli import gates
+from trivium_client.cli.consent import Yes, require_consent
 from trivium_client.cli.exits import EPILOG
 from trivium_client.cli.naming import alias_of, end_moved, standing, version_of
 from trivium_client.cli.printing import Json, as_json, bars, counted, document, drawn, say, show, show_one
@@ -164,16 +165,21 @@ def rm(
     everything: Annotated[bool, typer.Option("--all", help="The model with all its versions.")] = False,
     purge: Annotated[bool, typer.Option("--purge", help="For good at once, also what was deleted before.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also while a generator holds it ready.")] = False,
+    yes: Yes = False,
     why: Why = "",
     json_wanted: Json = False,
 ) -> None:
     """Delete a version that nothing uses, an alias, or a whole model; `restore` brings versions and models back.
+
+    --purge asks first: nothing brings those back.
 
     Example: trivium models rm desk@2
     """
     model, _, reference = name.partition("@")
     if (everything and (reference or of_alias)) or not (everything or reference):
         raise typer.BadParameter("say NAME@VERSION, NAME@ALIAS --alias or NAME --all", param_hint="name")
+    if purge:
+        require_consent(f"Delete {name} for good?", "--purge", yes=yes)
     with Trivium() as client:
         if everything:
             client.models.delete(model, purge=purge, force=force, reason=why)

@@ -6,6 +6,7 @@ import typer
 
 from trivium_client import NotFoundError, Trivium
 from trivium_client.cli.adding import Collection
+from trivium_client.cli.consent import Yes, require_consent
 from trivium_client.cli.exits import EPILOG, Exit
 from trivium_client.cli.ids import source_id
 from trivium_client.cli.printing import Json, bars, counted, drawn, show, show_one
@@ -97,14 +98,17 @@ def remove(
     source: SourceId,
     collection: Collection = "default",
     documents: Annotated[bool, typer.Option("--documents", help="Delete what it brought, too.")] = False,
+    yes: Yes = False,
     json_wanted: Json = False,
 ) -> None:
-    """Forget a source; what it brought stays, or goes with `--documents`.
+    """Forget a source; what it brought stays, or goes with `--documents`, which asks first.
 
     Example: trivium docs source remove s3://handbooks/ferries -c handbook
     """
     with Trivium() as client:
         wanted = source_id(client, source, collection)
+        if documents:
+            require_consent(f"Delete {source} with all documents that it brought?", "--documents", yes=yes)
         count = client.sources.delete(wanted, documents=documents)
         if count:
             _gone(client, wanted)
