@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from trivium.gateway.v1 import gateway_pb2 as pb
 from trivium.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
@@ -19,6 +19,7 @@ from trivium_client.sources import Sources
 from trivium_client.sweeps import Recipes, Sweeps
 from trivium_client.training import Datasets
 from trivium_client.transport import Transport, new_request_id
+from trivium_client.twins import gathered
 
 if TYPE_CHECKING:
     from trivium.gateway.v1.gateway_pb2_grpc import GatewayServiceAsyncStub
@@ -146,28 +147,12 @@ class AsyncTrivium:
         async for message in self._transport.stream("gateway", self._stub().Complete, request):
             yield answers_wire.part(message)
 
-    async def answer(self, question: str, **options: Any) -> answers.Answer:
-        """`ask`, whole: takes the same options."""
-        return await whole(self.ask(question, **options))
-
-    async def reply(self, messages: Iterable[answers.Message], **options: Any) -> answers.Answer:
-        """`chat`, whole: takes the same options."""
-        return await whole(self.chat(messages, **options))
-
-    async def continuation(self, prompt: str, **options: Any) -> answers.Answer:
-        """`complete`, whole: takes the same options."""
-        return await whole(self.complete(prompt, **options))
+    answer = gathered(ask, "answer")
+    reply = gathered(chat, "reply")
+    continuation = gathered(complete, "continuation")
 
     async def receipt(self, request_id: str) -> answers.Receipt:
         """The receipt of an earlier request.  Raises NotFoundError."""
         request = pb.GetReceiptRequest(request_id=request_id)
         response = await self._transport.call("gateway", self._stub().GetReceipt, request)
         return answers_wire.receipt(response.receipt)
-
-
-async def whole(parts: AsyncIterator[answers.Part]) -> answers.Answer:
-    """One answer from its parts."""
-    gathering = answers.Gathering()
-    async for part in parts:
-        gathering.add(part)
-    return gathering.answer()

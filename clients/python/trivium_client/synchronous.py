@@ -1,26 +1,32 @@
 """The SDK for ordinary code: the asynchronous one, driven on an event loop in a thread of its own.
 
-Invariant: no call is implemented here or in the faces; each hands over to its asynchronous
-twin, so the two cannot differ.
+Invariant: no call is implemented or even declared here or in `faces`; each is made of its asynchronous twin, so the two
+cannot differ.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from trivium_client import answers
-from trivium_client.administration_faces import Keys, Tenants
 from trivium_client.asynchronous import AsyncTrivium
 from trivium_client.connection import Connection
-from trivium_client.document_faces import Collections, Documents
-from trivium_client.job_faces import Jobs, Recipes, Sweeps
+from trivium_client.faces import (
+    Collections,
+    Datasets,
+    Documents,
+    Jobs,
+    Keys,
+    Models,
+    Recipes,
+    Sources,
+    Sweeps,
+    Tenants,
+)
 from trivium_client.loop import Loop
-from trivium_client.model_face import Models
-from trivium_client.source_face import Sources
-from trivium_client.training_faces import Datasets
+from trivium_client.twins import Face, awaited, iterated
 
 
-class Trivium:
+class Trivium(Face[AsyncTrivium]):
     """One constructor that reads the environment; `with` closes the channels.
 
     `addresses` maps service names to host:port, `data_dir` is a local suite's folder; see
@@ -35,20 +41,20 @@ class Trivium:
         data_dir: str | Path | None = None,
     ) -> None:
         self._closed = False
-        self._loop = Loop()
+        loop = Loop()
         # A channel belongs to the loop that it was made on.
-        self._inner = self._loop.run(_made(api_key, addresses, data_dir))
+        super().__init__(loop, loop.run(_made(api_key, addresses, data_dir)))
         self.connection: Connection = self._inner.connection
-        self.collections = Collections(self._loop, self._inner)
-        self.docs = Documents(self._loop, self._inner)
-        self.sources = Sources(self._loop, self._inner)
-        self.data = Datasets(self._loop, self._inner)
-        self.jobs = Jobs(self._loop, self._inner)
-        self.sweeps = Sweeps(self._loop, self._inner)
-        self.recipes = Recipes(self._loop, self._inner)
-        self.models = Models(self._loop, self._inner)
-        self.keys = Keys(self._loop, self._inner)
-        self.tenants = Tenants(self._loop, self._inner)
+        self.collections = Collections(self._loop, self._inner.collections)
+        self.docs = Documents(self._loop, self._inner.docs)
+        self.sources = Sources(self._loop, self._inner.sources)
+        self.data = Datasets(self._loop, self._inner.data)
+        self.jobs = Jobs(self._loop, self._inner.jobs)
+        self.sweeps = Sweeps(self._loop, self._inner.sweeps)
+        self.recipes = Recipes(self._loop, self._inner.recipes)
+        self.models = Models(self._loop, self._inner.models)
+        self.keys = Keys(self._loop, self._inner.keys)
+        self.tenants = Tenants(self._loop, self._inner.tenants)
 
     def __enter__(self) -> Self:
         return self
@@ -66,33 +72,13 @@ class Trivium:
         finally:
             self._loop.stop()
 
-    def ask(self, question: str, **options: Any) -> Iterator[answers.Part]:
-        """See `AsyncTrivium.ask`."""
-        return self._loop.iterate(self._inner.ask(question, **options))
-
-    def chat(self, messages: Iterable[answers.Message], **options: Any) -> Iterator[answers.Part]:
-        """See `AsyncTrivium.chat`."""
-        return self._loop.iterate(self._inner.chat(messages, **options))
-
-    def complete(self, prompt: str, **options: Any) -> Iterator[answers.Part]:
-        """See `AsyncTrivium.complete`."""
-        return self._loop.iterate(self._inner.complete(prompt, **options))
-
-    def answer(self, question: str, **options: Any) -> answers.Answer:
-        """`ask`, whole."""
-        return self._loop.run(self._inner.answer(question, **options))
-
-    def reply(self, messages: Iterable[answers.Message], **options: Any) -> answers.Answer:
-        """`chat`, whole."""
-        return self._loop.run(self._inner.reply(messages, **options))
-
-    def continuation(self, prompt: str, **options: Any) -> answers.Answer:
-        """`complete`, whole."""
-        return self._loop.run(self._inner.continuation(prompt, **options))
-
-    def receipt(self, request_id: str) -> answers.Receipt:
-        """See `AsyncTrivium.receipt`."""
-        return self._loop.run(self._inner.receipt(request_id))
+    ask = iterated(AsyncTrivium.ask)
+    chat = iterated(AsyncTrivium.chat)
+    complete = iterated(AsyncTrivium.complete)
+    answer = awaited(AsyncTrivium.answer)
+    reply = awaited(AsyncTrivium.reply)
+    continuation = awaited(AsyncTrivium.continuation)
+    receipt = awaited(AsyncTrivium.receipt)
 
 
 async def _made(api_key: str | None, addresses: Mapping[str, str] | None, data_dir: str | Path | None) -> AsyncTrivium:

@@ -1,12 +1,13 @@
-"""The synchronous face says what the asynchronous one says, and the words of enums survive both ways."""
+"""The synchronous face takes and says what the asynchronous one does, and the words of enums survive both ways."""
 
 import asyncio
 import concurrent.futures
 import gc
 import inspect
+import pydoc
 import signal
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 from trivium.trainer.v1 import training_pb2
@@ -17,8 +18,20 @@ from trivium_client.nouns import LoraSettings, TrainingSettings
 NAMESPACES = ("collections", "docs", "sources", "data", "jobs", "sweeps", "recipes", "models", "keys", "tenants")
 
 
+# What comes back of a call in place of what its twin returns.
+RETURNED = {"AsyncIterator": "Iterator", "AsyncGenerator": "Generator"}
+
+
 def public(kind: object) -> set[str]:
     return {name for name, _ in inspect.getmembers(kind, callable) if not name.startswith("_")}
+
+
+def pairs(client: Trivium) -> Iterator[tuple[str, Callable[..., object], Callable[..., object]]]:
+    """Every call by its name, and its asynchronous twin."""
+    faces = {"": client, **{namespace: getattr(client, namespace) for namespace in NAMESPACES}}
+    for namespace, face in faces.items():
+        for name in sorted(public(type(face)) - {"close"}):
+            yield f"{namespace}.{name}".removeprefix("."), getattr(face, name), getattr(face._inner, name)
 
 
 def test_every_call_of_the_asynchronous_sdk_is_in_the_synchronous_one() -> None:
@@ -27,6 +40,34 @@ def test_every_call_of_the_asynchronous_sdk_is_in_the_synchronous_one() -> None:
         for namespace in NAMESPACES:
             face = getattr(client, namespace)
             assert public(face) == public(face._inner), namespace
+
+
+def test_every_call_has_the_signature_and_the_help_of_its_asynchronous_twin() -> None:
+    with Trivium(api_key="k") as client:
+        for name, call, twin in pairs(client):
+            mine, other = inspect.signature(call), inspect.signature(twin)
+            assert list(mine.parameters.values()) == list(other.parameters.values()), name
+            kind, bracket, what = other.return_annotation.partition("[")
+            assert mine.return_annotation == RETURNED.get(kind, kind) + bracket + what, name
+            loose = [it for it in mine.parameters.values() if it.kind in (it.VAR_KEYWORD, it.VAR_POSITIONAL)]
+            # Those that a typed dictionary names are known to editors and type checkers.
+            assert all(str(it.annotation).startswith("Unpack[") for it in loose), name
+            assert inspect.getdoc(call) == inspect.getdoc(twin), name
+            assert not inspect.iscoroutinefunction(call), name
+        shown = pydoc.plain(pydoc.render_doc(client.docs.add))
+        assert "add(path: 'str | Path', *, collection: 'str', document: 'str' = ''" in shown
+        assert "Store a file as a document" in shown
+
+
+def test_an_argument_that_there_is_not_is_refused_before_anything_is_asked() -> None:
+    """Once by the type checker, which complains of an ignored error that is none, and once at run time."""
+    with Trivium(api_key="k") as client:
+        with pytest.raises(TypeError, match="colection"):
+            client.docs.add("leave.md", colection="handbook")  # type: ignore[call-arg]  # a misspelt argument
+        with pytest.raises(TypeError, match="readers"):
+            client.docs.search_pages("leave", collections="handbook", readers=())  # type: ignore[call-arg]  # not its own
+        with pytest.raises(TypeError, match="modle"):
+            client.answer("How many days?", modle="desk")  # type: ignore[call-arg]  # a misspelt argument
 
 
 def test_leaving_an_iterator_early_closes_its_source() -> None:

@@ -171,14 +171,18 @@ def _stored(client: Trivium, file: Path, name: str, wish: Wish) -> Document:
     held = _held(client, name, wish.collection)
     readers = wish.readers if wish.readers is not None else held.readers if held else ()
     before = {**held.metadata, **held.typed_metadata} if held else {}
-    given = {"readers": readers, "metadata": {**before, **wish.metadata}}
+    metadata = {**before, **wish.metadata}
+
+    def stored() -> Document:
+        return client.docs.add(file, collection=wish.collection, document=name, readers=readers, metadata=metadata)
+
     try:
-        return client.docs.add(file, collection=wish.collection, document=name, **given)
+        return stored()
     except NotFoundError as error:
         if error.reason != "COLLECTION_NOT_FOUND":
             raise
     client.collections.create(wish.collection, exist_ok=True)
-    return client.docs.add(file, collection=wish.collection, document=name, **given)
+    return stored()
 
 
 def _held(client: Trivium, name: str, collection: str) -> Document | None:
