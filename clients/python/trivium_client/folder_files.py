@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,34 +67,44 @@ class Found:
     stamp: tuple[int, int, int]
 
 
-def files_below(folder: Path, selection: Selection) -> list[Found]:
-    """The wanted files of a folder, by path.  A link that leads out of the folder is not followed."""
+@dataclass(frozen=True, slots=True)
+class Below:
+    """What one walk through a folder finds: the wanted files, and the paths of those that no ending marks as documents."""
+
+    files: tuple[Found, ...]
+    left_out: tuple[str, ...]
+
+
+def below(folder: Path, selection: Selection) -> Below:
+    """The files of a folder, by path.  A link that leads out of the folder is not followed."""
     inside = folder.resolve()
-    found = []
-    for relative, path in _walked(folder, selection):
-        try:
-            if path.is_symlink() and not path.resolve().is_relative_to(inside):
-                continue
-            state = path.stat()
-        except (OSError, RuntimeError):
-            # It went away, or its links go round in a circle.
-            continue
-        if path.is_file():
-            found.append(Found(relative, path, (state.st_mtime_ns, state.st_size, state.st_ino)))
-    return sorted(found, key=lambda file: file.relative)
+    found: list[Found] = []
+    passed: list[str] = []
+    for relative, path in _every(folder, selection):
+        if selection.takes(relative):
+            if file := _found(relative, path, inside):
+                found.append(file)
+        elif selection.passes_over(relative):
+            passed.append(relative)
+    return Below(tuple(sorted(found, key=lambda file: file.relative)), tuple(sorted(passed)))
 
 
-def left_out(folder: Path, selection: Selection) -> list[str]:
-    """Paths inside the folder of the files that no ending marks as a document."""
-    return sorted(relative for relative, _ in _every(folder, selection) if selection.passes_over(relative))
+def _found(relative: str, path: Path, inside: Path) -> Found | None:
+    """The file; None for what is none, is no longer there or lies elsewhere."""
+    try:
+        if path.is_symlink() and not path.resolve().is_relative_to(inside):
+            return None
+        state = path.stat()
+    except (OSError, RuntimeError):
+        # It went away, or its links go round in a circle.
+        return None
+    if not stat.S_ISREG(state.st_mode):
+        return None
+    return Found(relative, path, (state.st_mtime_ns, state.st_size, state.st_ino))
 
 
 def _hidden(relative: str) -> bool:
     return any(fnmatch.fnmatchcase(part, glob) for part in relative.split("/") for glob in _LEFT_OUT)
-
-
-def _walked(folder: Path, selection: Selection) -> Iterator[tuple[str, Path]]:
-    return ((relative, path) for relative, path in _every(folder, selection) if selection.takes(relative))
 
 
 def _every(folder: Path, selection: Selection) -> Iterator[tuple[str, Path]]:

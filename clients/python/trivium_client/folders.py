@@ -26,7 +26,7 @@ from trivium_client.errors import (
     TriviumError,
     UnavailableError,
 )
-from trivium_client.folder_files import Found, Selection, files_below, left_out
+from trivium_client.folder_files import Found, Selection, below
 from trivium_client.metadata import MetadataValue, as_held
 from trivium_client.transport import sha256_of
 
@@ -95,10 +95,10 @@ class FolderPasses:
 
     async def bring(self, *, prune: bool) -> nouns.FolderReport:
         """Send what is new or changed, then delete what is gone if that is wanted.  Raises TriviumError, OSError."""
-        files = await asyncio.to_thread(files_below, self.place.folder, self.place.selection)
+        there = await asyncio.to_thread(below, self.place.folder, self.place.selection)
         known = await self._listed()
-        unread = await self._digested(files)
-        wanted = [file for file in files if file.relative in self._digests]
+        unread = await self._digested(there.files)
+        wanted = [file for file in there.files if file.relative in self._digests]
         changed = [file for file in wanted if not self._same(file, known.get(self.place.document(file.relative)))]
         stored, refused = await self._stored(changed)
         missing = tuple(await asyncio.to_thread(self._missing, sorted(known)))
@@ -109,7 +109,7 @@ class FolderPasses:
             refused=tuple(sorted([*unread, *refused], key=lambda file: file.path)),
             missing=missing,
             pruned=pruned,
-            left_out=tuple(await asyncio.to_thread(left_out, self.place.folder, self.place.selection)),
+            left_out=there.left_out,
         )
 
     def forget(self) -> None:

@@ -17,7 +17,7 @@ from trivium_client.cli.consent import Yes, require_consent, require_somebody
 from trivium_client.cli.exits import Exit
 from trivium_client.cli.printing import Json, as_json, bars, counted, show
 from trivium_client.cli.values import value_of
-from trivium_client.folder_files import Selection, files_below
+from trivium_client.folder_files import Selection, below
 from trivium_client.metadata import MetadataValue
 from trivium_client.nouns import Document, FolderReport, RefusedFile
 
@@ -134,7 +134,7 @@ def _require_apart(paths: Sequence[Path], wish: Wish) -> None:
     selection = Selection(tuple(wish.include), tuple(wish.exclude))
     seen: dict[str, Path] = {}
     for path in paths if len(paths) > 1 else ():
-        files = {it.relative: it.path for it in files_below(path, selection)} if path.is_dir() else {path.name: path}
+        files = {it.relative: it.path for it in below(path, selection).files} if path.is_dir() else {path.name: path}
         for name, file in files.items():
             before = seen.setdefault(name, file)
             if before.resolve() != file.resolve():
