@@ -1,8 +1,8 @@
 """From a durable document to a searchable version.
 
 Invariants: only text that has no vector yet is embedded, and once where several documents
-bring it; what was computed survives a kill; an absent embedder makes documents wait, and
-say so, and never fails them.
+bring it; what was computed survives a kill; an absent embedder, or the absence of the model
+that the collection has, makes documents wait, and say so, and never fails them.
 """
 
 import asyncio
@@ -16,8 +16,9 @@ from services.retriever.changes import Changes
 from services.retriever.documents.layout import Layout, unpacked
 from services.retriever.index.gates import Gates
 from services.retriever.index.routing import Router
+from services.retriever.ingestion.aside import Aside
 from services.retriever.ingestion.conversion import Conversions
-from services.retriever.ingestion.embeddings import Embeddings
+from services.retriever.ingestion.embeddings import Embeddings, EncoderFacts
 from services.retriever.ingestion.flights import Flights
 from services.retriever.ingestion.parsing import Parser
 from services.retriever.ingestion.publishing import Finished, Publisher, VectorsMissing, text_digest
@@ -30,7 +31,14 @@ T = TypeVar("T")
 ActingFor = Callable[[str], AbstractAsyncContextManager[object]]
 # Failures of peers, as the domain sees them; raised by what ``acting_for`` and ``Embeddings`` do.
 WAIT_FOR = {Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.UNAUTHENTICATED, Code.RESOURCE_EXHAUSTED}
+# What is said where the model of a collection that has one is not to be had: deleted, served no longer, or damaged.
+_WITHOUT_MODEL = {
+    Reason.EMBEDDING_MODEL_CHANGED, Reason.EMBEDDING_MODEL_NOT_FOUND, Reason.MODEL_SOURCE_INVALID,
+    Reason.EMBEDDING_ENGINE_MISSING,
+}  # fmt: skip
 _FIRST_RETRY_SECONDS = 0.2
+# A model comes back by somebody's hand, and a collection has its own: looked for more rarely than an embedder.
+_RARER = 4
 # [CLS] and [SEP].
 _SPECIAL_TOKENS = 2
 
@@ -70,6 +78,10 @@ class Ingestion:
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
     _languages: Languages = field(default_factory=Languages)
     _flights: Flights = field(default_factory=Flights)
+    _aside: Aside = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._aside = Aside(self.pace.retry_seconds * _RARER, self.wake)
 
     def wake(self) -> None:
         """Something may wait."""
@@ -80,7 +92,7 @@ class Ingestion:
         retry_seconds = _FIRST_RETRY_SECONDS
         while True:
             self._woken.clear()
-            job = await self.tools.queue.claim()
+            job = await self.tools.queue.claim(self._aside.collections)
             if job is None:
                 await self._woken.wait()
             elif await self._work(job):
@@ -98,22 +110,35 @@ class Ingestion:
             async with tools.acting_for(job.tenant):
                 await self._ingest(job)
         except Failure as failure:
-            tools.report("document_waits" if failure.code in WAIT_FOR else "document_failed", job, failure)
-            if failure.code in WAIT_FOR:
-                await tools.queue.put_back(job, f"Waits: {failure.sentence}")
-                return False
-            if _outdated(job, failure):
-                await tools.queue.put_back(job, "")
-                return True
-            await tools.queue.fail(job, failure)
+            return await self._stumbled(job, failure)
         finally:
             tools.changes.tell(job.collection_number)
         return True
 
+    async def _stumbled(self, job: Job, failure: Failure) -> bool:
+        """Settle a job that came to nothing; False when it has to wait for a peer."""
+        queue, waits = self.tools.queue, f"Waits: {failure.sentence}"
+        here = failure.code not in WAIT_FOR
+        alone = here and bool(job.pinned_digest) and failure.reason in _WITHOUT_MODEL and not _outdated(job, failure)
+        self.tools.report("document_failed" if here and not alone else "document_waits", job, failure)
+        if not here:
+            await queue.put_back(job, waits)
+        elif _outdated(job, failure):
+            await queue.put_back(job, "")
+        elif alone:
+            self._aside.put(job.collection_number)
+            await queue.put_back(job, waits)
+            await queue.tell(job.tenant, job.collection_number, waits)
+        else:
+            await queue.fail(job, failure)
+        return here
+
     async def _ingest(self, claimed: Job) -> None:
         job = await self._read(claimed) if claimed.unread else claimed
-        finished = None if job is None else await self.finished(job)
-        if job is None or finished is None:
+        if job is None:
+            return
+        finished = await self.finished(job, await self._encoder(job))
+        if finished is None:
             return
         by_digest = {text_digest(chunk.indexed_text): chunk.indexed_text for chunk in finished.chunks}
         while await self._embed(job, finished.model_digest, by_digest):
@@ -121,13 +146,22 @@ class Ingestion:
                 await self._publish(job, finished)
                 return
 
-    async def finished(self, job: Job) -> Finished | None:
+    async def _encoder(self, job: Job) -> EncoderFacts:
+        """The model that the job is for.  Raises EMBEDDING_MODEL_CHANGED where it is not there, and PEER_UNAVAILABLE."""
+        facts = await self.tools.embeddings.of(job.pinned_digest).facts()
+        pinned = job.pinned_digest
+        if pinned not in ("", facts.digest):
+            serving = facts.digest
+            raise Failure(Reason.EMBEDDING_MODEL_CHANGED, name=job.collection, pinned=pinned, serving=serving)
+        self._aside.served(job.collection_number)
+        return facts
+
+    async def finished(self, job: Job, facts: EncoderFacts) -> Finished | None:
         """The chunks of a job under the model that it is for, whose vectors are yet to come; None when it is not wanted.
 
         Raises PEER_UNAVAILABLE.
         """
         embeddings = self.tools.embeddings.of(job.pinned_digest)
-        facts = await embeddings.facts()
         budget = Budget.within(facts.max_tokens, self.pace.max_chunk_tokens, _SPECIAL_TOKENS)
         layout = await self._layout(job)
         if layout is None:

@@ -4,6 +4,7 @@ Invariant: a document is claimed once at a time; a claim that a kill left behind
 pending again at the next start; tenants take turns, and inside one the oldest is first.
 """
 
+from collections.abc import Collection as AnyOf
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,6 +19,9 @@ from services.retriever.documents.states import State
 from services.retriever.ingestion import holds
 from services.retriever.sources import late_failures
 from services.retriever.store import CollectionRow, DocumentRow, VersionRow, in_turn
+
+# Of a collection whose documents all wait for one thing so many say so at once; the others do with the next try.
+_MOST_TOLD = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +57,20 @@ class Queue:
         running = update(DocumentRow).where(DocumentRow.state == State.RUNNING).values(state=State.PENDING)
         await self.database.write(lambda session: session.execute(running))
 
-    async def claim(self) -> Job | None:
-        """The next job, marked as running; None when nothing waits."""
-        while (tenant := await self.database.read(self._next_tenant)) is not None:
-            job = await self.database.write(partial(_claim, tenant=tenant))
+    async def claim(self, but: AnyOf[int] = ()) -> Job | None:
+        """The next job, marked as running; None when nothing waits.  ``but``: numbers of collections to leave alone."""
+        while (tenant := await self.database.read(partial(self._next_tenant, but=but))) is not None:
+            job = await self.database.write(partial(_claim, tenant=tenant, but=but))
             if job is not None:
                 self._last_tenant = tenant
                 return job
             # Another worker took the tenant's last one in between.
         return None
 
-    def _next_tenant(self, session: Session) -> str | None:
+    def _next_tenant(self, session: Session, but: AnyOf[int]) -> str | None:
         waiting = select(DocumentRow.tenant).where(DocumentRow.state == State.PENDING)
+        if but:
+            waiting = waiting.where(DocumentRow.collection_number.not_in(but))
         first = waiting.order_by(DocumentRow.tenant).limit(1)
         return session.scalar(first.where(DocumentRow.tenant > self._last_tenant)) or session.scalar(first)
 
@@ -76,6 +82,18 @@ class Queue:
     async def put_back(self, job: Job, reason: str) -> None:
         """The job waits for something; it says for what and keeps its place."""
         await self._settle(job, State.PENDING, reason)
+
+    async def tell(self, tenant: str, collection_number: int, reason: str) -> None:
+        """Why the documents of the collection wait, to those that say nothing, or something else."""
+        mine = DocumentRow.collection_number == collection_number, DocumentRow.state == State.PENDING
+        query = select(DocumentRow).where(*mine, DocumentRow.reason != reason).limit(_MOST_TOLD)
+
+        def change(session: Session) -> None:
+            in_turn(session, tenant)
+            for row in session.scalars(query):
+                row.reason = reason
+
+        await self.database.write(change)
 
     async def fail(self, job: Job, failure: Failure) -> None:
         """The job cannot be done.  The former version stays searchable."""
@@ -98,9 +116,11 @@ class Queue:
         await self.database.write(change)
 
 
-def _claim(session: Session, tenant: str) -> Job | None:
+def _claim(session: Session, tenant: str, but: AnyOf[int]) -> Job | None:
     in_turn(session, tenant)
     oldest = select(DocumentRow).where(DocumentRow.state == State.PENDING, DocumentRow.tenant == tenant)
+    if but:
+        oldest = oldest.where(DocumentRow.collection_number.not_in(but))
     first = oldest.order_by(DocumentRow.queued_at, DocumentRow.number).limit(1)
     row = session.scalars(first).one_or_none()
     if row is None:

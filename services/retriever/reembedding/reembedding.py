@@ -103,14 +103,15 @@ class Reembedding:
 
     async def _document(self, task: Task, job: Job, embeddings: Embeddings) -> bool:
         """Chunks and vectors of one document's serving version, beside; False when nobody wants them any more."""
-        finished = await self.ingestion.finished(job)
-        if finished is None:
-            # Something newer came, or it is gone: whoever looks next sees that.
-            return True
-        if finished.model_digest != task.model_digest:
+        facts = await embeddings.facts()
+        if facts.digest != task.model_digest:
             # Where it is a tenant's own that is there no more, the embedder says what became of it.
             await self.tools.embeddings.find(task.model_digest)
             raise Failure(Reason.PEER_UNAVAILABLE, service="embedder")
+        finished = await self.ingestion.finished(job, facts)
+        if finished is None:
+            # Something newer came, or it is gone: whoever looks next sees that.
+            return True
         texts = {text_digest(chunk.indexed_text): chunk.indexed_text for chunk in finished.chunks}
         unknown = await self.tools.publisher.unknown(job, task.model_digest, texts.keys())
         todo = [digest for digest in texts if digest in unknown]

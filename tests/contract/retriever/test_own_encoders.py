@@ -178,6 +178,27 @@ def test_a_collection_whose_model_was_deleted_says_what_to_do_and_answers_again_
     assert ranked(person) == before
 
 
+def test_a_document_that_is_added_while_its_model_is_deleted_waits_and_is_ready_once_that_is_restored(own_encoders):
+    person = own_encoders.newcomer()
+    person.reader.add("a.md", DOCUMENTS["a.md"])
+    version = person.publish("mine", seed=12)
+    assert changed(person, "mine@1") == version.base_digest
+    person.delete(version)
+    eventually(lambda: reason(person) == "EMBEDDING_MODEL_CHANGED", "the deleted model is believed in no longer")
+    person.reader.put("b.md", DOCUMENTS["b.md"])
+    person.reader.create("others")
+
+    def waits() -> bool:
+        found = person.reader.get("b.md")
+        return found.state == pb.INGESTION_STATE_PENDING and "trivium models restore" in found.reason
+
+    eventually(waits, "it says why it waits")
+    assert person.reader.add("c.md", DOCUMENTS["c.md"], collection="others").state == pb.INGESTION_STATE_READY
+    person.restore(version)
+    eventually(lambda: person.reader.get("b.md").state == pb.INGESTION_STATE_READY, "it is ready by itself")
+    assert {document for document, _ in ranked(person)} == {"a.md", "b.md"}
+
+
 def test_collections_of_two_models_are_not_searched_together_but_for_keywords(own_encoders):
     person = own_encoders.newcomer()
     person.reader.add("a.md", DOCUMENTS["a.md"])

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from services.chassis.errors import Failure, Reason
+from services.retriever.ingestion.aside import Aside
 from services.retriever.ingestion.queue import Queue
 from services.retriever.store import ChunkRow, CollectionRow, VectorRow
 from tests.unit.retriever.conftest import opened
@@ -196,18 +197,75 @@ async def test_tenants_share_no_vectors(house):
     assert document.chunks_embedded == 3
 
 
-async def test_vectors_of_another_model_are_refused_and_the_old_version_stays(house):
+async def waiting(house, *documents):
+    """The documents, once all of them say why they wait."""
+    number = await house.collections.number("ada", "rules")
+    while True:
+        changed = house.changes.next(number)
+        found = [await house.documents.get("ada", "rules", document) for document in documents]
+        if all(it.state == "pending" and it.reason for it in found):
+            return found
+        await asyncio.wait_for(changed.wait(), 30)
+
+
+async def test_documents_whose_model_is_gone_wait_and_say_so_and_are_ready_once_it_is_back(house):
     first = await house.ingested("rules.md", RULES)
+    known, house.embeddings.digest = house.embeddings.digest, "sha256:" + "0" * 64
+    house.embeddings.embedded.clear()
+    await house.put("rules.md", "new words")
+    await house.put("more.md", "more words")
+    old, new = await waiting(house, "rules.md", "more.md")
+    assert old.reason == new.reason
+    assert old.reason.startswith("Waits: ")
+    assert "serve the first one again" in old.reason
+    assert old.serving_version == first.serving_version
+    # Nothing was computed that could not be used.
+    assert house.embeddings.embedded == []
+    house.embeddings.digest = known
+    for name in ("rules.md", "more.md"):
+        done = await house.settled(name)
+        assert (done.state, done.reason) == ("ready", "")
+    assert ("document_failed", "rules.md") not in house.reports
+
+
+async def test_documents_whose_model_is_gone_hold_up_no_other_collection(house):
+    await house.ingested("rules.md", RULES)
     house.embeddings.digest = "sha256:" + "0" * 64
-    document = await house.ingested("rules.md", "new words")
-    assert document.state == "failed"
-    assert "serve the first one again" in document.reason
-    assert document.serving_version == first.serving_version
-    house.embeddings.digest = first_digest = (await rows(house, CollectionRow.embedding_digest))[0][0]
-    assert first_digest.startswith("sha256:")
-    again = await house.put("rules.md", "new words")
-    assert not again.new_version
-    assert (await house.settled("rules.md")).state == "ready"
+    await house.put("rules.md", "new words")
+    await waiting(house, "rules.md")
+    await house.create("others")
+    for n in range(3):
+        assert (await house.ingested(f"{n}.md", f"words {n}", collection="others")).state == "ready"
+    assert (await waiting(house, "rules.md"))[0].reason
+
+
+async def test_documents_whose_model_is_gone_take_the_model_that_their_collection_goes_to(house):
+    await house.ingested("rules.md", RULES)
+    house.embeddings.digest = other = "sha256:" + "0" * 64
+    await house.put("more.md", "more words")
+    await waiting(house, "more.md")
+
+    def changed(session):
+        session.scalars(select(CollectionRow)).one().embedding_digest = other
+
+    await house.database.write(changed)
+    assert (await house.settled("more.md")).state == "ready"
+
+
+def test_what_is_left_alone_is_tried_again_after_ever_longer_waits_until_it_is_served():
+    timers, tries = [], []
+    aside = Aside(0.7, lambda: tries.append(1), lambda *timer: timers.append(timer))
+    for number in range(5):
+        if number == 4:
+            aside.served(7)
+        aside.put(7)
+        # Somebody else found the same.
+        aside.put(7)
+        assert (aside.collections, len(timers), len(tries)) == ({7}, number + 1, number)
+        _, back, collection = timers[-1]
+        back(collection)
+        assert (aside.collections, len(tries)) == (frozenset(), number + 1)
+    assert [seconds for seconds, _, _ in timers] == [0.2, 0.4, 0.7, 0.7, 0.2]
 
 
 async def test_a_model_that_changes_between_two_calls_makes_the_document_begin_again(house):

@@ -302,6 +302,9 @@ def _phases(progress: Progress) -> Iterator[Any]:
 def _wait(client: Trivium, collection: str, progress: Progress) -> None:
     task = progress.add_task("ingesting", total=None)
     most = 0
-    for _, pending in client.docs.watch(collection):
+    for document, pending in client.docs.watch(collection):
         most = max(most, pending)
-        progress.update(task, total=most, completed=most - pending)
+        # It may wait for what only somebody else brings back, as a model that was deleted.
+        waits = document.reason and document.state in ("pending", "running")
+        what = f"ingesting ({document.reason})" if waits else "ingesting"
+        progress.update(task, description=what, total=most, completed=most - pending)

@@ -84,7 +84,9 @@ class _IngestionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Ingest
     INGESTION_STATE_UNSPECIFIED: _IngestionState.ValueType  # 0
     """Not stated."""
     INGESTION_STATE_PENDING: _IngestionState.ValueType  # 1
-    """Durable, waits for its turn."""
+    """Durable, waits for its turn, or for what it cannot do without: the embedder, an index, the model that its collection
+    has. `reason` then says for what, and it goes on by itself.
+    """
     INGESTION_STATE_RUNNING: _IngestionState.ValueType  # 2
     """Is being split and embedded."""
     INGESTION_STATE_READY: _IngestionState.ValueType  # 3
@@ -100,7 +102,9 @@ class IngestionState(_IngestionState, metaclass=_IngestionStateEnumTypeWrapper):
 INGESTION_STATE_UNSPECIFIED: IngestionState.ValueType  # 0
 """Not stated."""
 INGESTION_STATE_PENDING: IngestionState.ValueType  # 1
-"""Durable, waits for its turn."""
+"""Durable, waits for its turn, or for what it cannot do without: the embedder, an index, the model that its collection
+has. `reason` then says for what, and it goes on by itself.
+"""
 INGESTION_STATE_RUNNING: IngestionState.ValueType  # 2
 """Is being split and embedded."""
 INGESTION_STATE_READY: IngestionState.ValueType  # 3
