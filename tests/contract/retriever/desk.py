@@ -47,6 +47,11 @@ class Desk:
         """Any other of the commands about documents; with an answer, somebody types it at a terminal."""
         return _ran([*COMMAND, "docs", *arguments], self.environment, answer)
 
+    def models(self, registry, *arguments, answer="", **environment):
+        """`trivium models ...` over the registry at an address."""
+        known = {**self.environment, "TRIVIUM_REGISTRY_ADDRESS": registry, **environment}
+        return _ran([*COMMAND, "models", *arguments], known, answer)
+
     def run(self, *arguments, answer=""):
         command, environment = self.command(*arguments)
         return _ran(command, environment, answer)

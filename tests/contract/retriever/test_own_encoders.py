@@ -247,3 +247,33 @@ def test_own_models_embed_and_rerank_from_the_command_line(own_encoders):
     assert refused.returncode != 0
     assert "No embedding model is named support@2" in refused.stderr
     desk.client.close()
+
+
+def test_who_deletes_an_encoder_is_told_which_collections_stand_on_it_and_is_asked(own_encoders):
+    desk = Desk(own_encoders.library)
+    registry, user = own_encoders.stack.registry.address, User(own_encoders.stack.registry_api(desk.key), "")
+    support, twin = published(user, "support", 41), published(user, "twin", 41)
+    published(user, "sorter", 42, "BertForSequenceClassification")
+    desk.client.collections.create(desk.collection)
+    desk.client.docs.add_text(DOCUMENTS["a.md"], collection=desk.collection, document="a.md")
+    desk.settle()
+    assert desk.docs("reembed", desk.collection, "support@1").returncode == 0
+    assert desk.docs("settings", desk.collection, "--rerank", "--rerank-model", "sorter@1").returncode == 0
+    # While another version has the same files, nothing ends.
+    assert support.base_digest == twin.base_digest
+    quiet = desk.models(registry, "rm", "twin@1")
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "Deleted twin@1.\n", "")
+    minded = desk.models(registry, "rm", "support@1", answer="n\n")
+    assert minded.returncode != 0
+    assert f"{desk.collection} is embedded by support@1" in minded.stderr
+    assert f"trivium docs reembed {desk.collection} MODEL" in minded.stderr
+    unasked = desk.models(registry, "rm", "sorter", "--all")
+    assert unasked.returncode == 2
+    assert f"{desk.collection} is reranked by sorter" in unasked.stderr
+    assert "say --yes as well" in unasked.stderr
+    away = desk.models(registry, "rm", "sorter@1", TRIVIUM_RETRIEVER_ADDRESS="127.0.0.1:1")
+    assert (away.returncode, away.stdout) == (0, "Deleted sorter@1.\n")
+    assert "embedded or reranked by sorter@1 could not be looked up" in away.stderr
+    agreed = desk.models(registry, "rm", "support@1", answer="y\n")
+    assert (agreed.returncode, agreed.stdout.strip()) == (0, "Deleted support@1.")
+    desk.client.close()

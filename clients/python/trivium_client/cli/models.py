@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from trivium_client import NotFoundError, Trivium
-from trivium_client.cli import gates
-from trivium_client.cli.consent import Yes, require_consent
+from trivium_client.cli import dependents, gates
+from trivium_client.cli.consent import Yes, require_consent, require_somebody
 from trivium_client.cli.exits import EPILOG
 from trivium_client.cli.naming import alias_of, end_moved, standing, version_of
 from trivium_client.cli.printing import Json, as_json, bars, counted, document, drawn, say, show, show_one
@@ -171,7 +171,8 @@ def rm(
 ) -> None:
     """Delete a version that nothing uses, an alias, or a whole model; `restore` brings versions and models back.
 
-    --purge asks first: nothing brings those back.
+    --purge asks first: nothing brings those back. So it does of an encoder that collections of yours are embedded or
+    reranked by, which it names.
 
     Example: trivium models rm desk@2
     """
@@ -179,8 +180,13 @@ def rm(
     if (everything and (reference or of_alias)) or not (everything or reference):
         raise typer.BadParameter("say NAME@VERSION, NAME@ALIAS --alias or NAME --all", param_hint="name")
     if purge:
-        require_consent(f"Delete {name} for good?", "--purge", yes=yes)
+        require_somebody("--purge", yes=yes)
     with Trivium() as client:
+        look = dependents.of_alias if of_alias else dependents.of_versions
+        broken = dependents.told(client, look(client, model, reference))
+        if purge or broken:
+            lasting = " for good" if purge else " all the same"
+            require_consent(f"Delete {name}{lasting}?", "--purge" if purge else "name", yes=yes)
         if everything:
             client.models.delete(model, purge=purge, force=force, reason=why)
         elif of_alias:
