@@ -7,7 +7,7 @@ and the names that it suggests are the tenant's own.
 import json
 import secrets
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 
 from sqlalchemy import ColumnElement, and_, delete, func, select
@@ -69,13 +69,28 @@ class Statistics:
     vectors_computed: int
 
 
-class Collections:
-    """The verbs on collections.  ``now`` gives Unix time in seconds."""
+async def _any(model: str) -> None:
+    """Takes every name."""
 
-    def __init__(self, database: Database, now: Callable[[], float], generator: Generator | None = None) -> None:
+
+class Collections:
+    """The verbs on collections.  ``now`` gives Unix time in seconds.
+
+    ``require_ranker`` raises EMBEDDING_MODEL_NOT_FOUND for a name or digest that reranks nothing for the caller, and
+    PEER_UNAVAILABLE where nobody can tell.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        now: Callable[[], float],
+        generator: Generator | None = None,
+        require_ranker: Callable[[str], Awaitable[None]] = _any,
+    ) -> None:
         self._database = database
         self._now = now
         self._generator = generator or NoGenerator()
+        self._require_ranker = require_ranker
         # Called when settings may have changed.
         self.updated: Callable[[], None] = lambda: None
 
@@ -128,10 +143,11 @@ class Collections:
     ) -> Collection:
         """Another description, way to search or threshold of answers; None leaves what is.
 
-        Raises COLLECTION_NOT_FOUND, ETAG_MISMATCH, and GENERATOR_NOT_SET for what needs one where there is none.
+        Raises COLLECTION_NOT_FOUND, ETAG_MISMATCH, GENERATOR_NOT_SET for what needs one where there is none, and as
+        ``require_ranker`` for what is to rerank from now on.
         """
-        if settings is not None and settings.generates:
-            self._generator.require()
+        if settings is not None:
+            await self._require_parts(tenant, collection, settings)
 
         def change(session: Session) -> Collection:
             in_turn(session, tenant)
@@ -150,6 +166,15 @@ class Collections:
         changed = await self._database.write(change)
         self.updated()
         return changed
+
+    async def _require_parts(self, tenant: str, collection: str, settings: SearchSettings) -> None:
+        """Raise unless what the settings name is there; what the collection reranks by already may have gone since."""
+        if settings.generates:
+            self._generator.require()
+        if settings.rerank_model:
+            stored = (await self.get(tenant, collection)).search_settings
+            if settings.rerank_model != stored.rerank_model:
+                await self._require_ranker(settings.rerank_model)
 
     async def delete(self, tenant: str, number: int) -> int:
         """Delete the collection with this number and all that is in it; the documents that it had."""

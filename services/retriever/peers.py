@@ -55,6 +55,11 @@ class RemoteEmbeddings:
             raise Failure(Reason.FIELD_INVALID, field="model", problem=problem)
         return _facts(answer.model)
 
+    async def require_ranker(self, model: str) -> None:
+        """Raise EMBEDDING_MODEL_NOT_FOUND unless the caller may rerank by this name or digest, or what is wrong with it."""
+        with failures(_EMBEDDER):
+            await self._stub.GetEmbeddingModel(pb.GetEmbeddingModelRequest(model=model))
+
     async def facts(self) -> EncoderFacts:
         """As the Protocol says."""
         models = await self._deployed()

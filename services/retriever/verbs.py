@@ -93,12 +93,13 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
         )
         router = await stack.enter_async_context(_router(runtime, settings, database))
         parser = await stack.enter_async_context(parsing.opened(limits))
+        embeddings = RemoteEmbeddings(runtime.channel("embedder"))
         tools = Tools(
             queue=Queue(database),
             conversions=Conversions(database, partial(_now, runtime), settings.max_document_characters),
             publisher=Publisher(database),
             parser=parser,
-            embeddings=RemoteEmbeddings(runtime.channel("embedder")),
+            embeddings=embeddings,
             index=router,
             gates=Gates(),
             changes=Changes(),
@@ -112,7 +113,8 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
         await stack.enter_async_context(_running(runtime, mending.run(), "mending"))
         now = partial(_now, runtime)
         generator = _generator(runtime, settings)
-        collections, documents = Collections(database, now, generator), Documents(database, now)
+        collections = Collections(database, now, generator, embeddings.require_ranker)
+        documents = Documents(database, now)
         intake = _intake(runtime, settings, collections, documents, tools, ingestion)
         removal = Removal(collections, documents, tools.index, tools.gates, tools.changes, runtime.blocking)
         stack.push_async_callback(removal.finish)

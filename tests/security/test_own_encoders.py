@@ -26,6 +26,12 @@ def _search(person: Person, model: str) -> Any:
     return person.reader.search("ferry", mode=retriever_pb2.SEARCH_MODE_SPARSE, rerank_model=model)
 
 
+def _settings(person: Person, model: str) -> Any:
+    settings = retriever_pb2.SearchSettings(rerank=True, rerank_model=model)
+    update = retriever_pb2.UpdateCollectionRequest(collection=person.reader.collection, search_settings=settings)
+    return person.reader.api.UpdateCollection(update)
+
+
 CALLS: dict[str, Callable[[Person, str], Any]] = {
     # As a question, whose vector is kept.
     "Embed": lambda person, model: person.embedder.Embed(
@@ -41,6 +47,7 @@ CALLS: dict[str, Callable[[Person, str], Any]] = {
         retriever_pb2.ReembedRequest(collection=person.reader.collection, model=model)
     ),
     "Search": _search,
+    "UpdateCollection": _settings,
 }
 
 

@@ -148,6 +148,44 @@ def test_a_search_is_reranked_by_the_reranker_that_it_names_or_that_the_collecti
     assert answer.hits
 
 
+def test_what_a_collection_is_to_be_reranked_by_has_to_be_there_when_it_is_set(own_encoders):
+    person = own_encoders.newcomer()
+
+    def stored(model: str, dense_weight: float | None = None) -> pb.SearchSettings:
+        settings = pb.SearchSettings(rerank=True, rerank_model=model, dense_weight=dense_weight)
+        update = pb.UpdateCollectionRequest(collection=person.reader.collection, search_settings=settings)
+        found: pb.SearchSettings = person.reader.api.UpdateCollection(update).collection.search_settings
+        return found
+
+    version = person.publish("sorter", seed=9, architecture="BertForSequenceClassification")
+    assert stored("sorter@1").rerank_model == "sorter@1"
+    for name in ("nonexist", "sorter@2", "sha256:" + "0" * 64):
+        with refused("EMBEDDING_MODEL_NOT_FOUND") as failures:
+            stored(name)
+        assert name in failures[0].message
+        assert "tiny" in failures[0].message
+    assert collection(person).search_settings.rerank_model == "sorter@1"
+    assert stored("tiny").rerank_model == "tiny"
+    assert stored("sorter@1").rerank_model == "sorter@1"
+    person.delete(version)
+    eventually(lambda: gone(person, "sorter@1"), "the deleted reranker is believed in no longer")
+    # Whoever changes something else is not held up by what has gone since.
+    assert stored("sorter@1", dense_weight=0.25).dense_weight == 0.25
+    stored("")
+    with refused("EMBEDDING_MODEL_NOT_FOUND") as failures:
+        stored("sorter@1")
+    assert "trivium models restore sorter@1" in failures[0].message
+
+
+def gone(person: Person, model: str) -> bool:
+    """Whether the embedder knows nothing of a model."""
+    try:
+        person.embedder.GetEmbeddingModel(embedder_pb2.GetEmbeddingModelRequest(model=model))
+    except grpc.RpcError as error:
+        return from_rpc_error(error).reason == "EMBEDDING_MODEL_NOT_FOUND"
+    return False
+
+
 def reason(person: Person) -> str:
     """How a search by vectors ends; empty when it succeeds."""
     try:
@@ -243,6 +281,10 @@ def test_own_models_embed_and_rerank_from_the_command_line(own_encoders):
     by_stored = desk.docs("search", "ferry", "-c", desk.collection, "--json")
     (hit,), (other,) = (json.loads(answer.stdout)["hits"] for answer in (found, by_stored))
     assert hit["rerank_score"] == other["rerank_score"] is not None
+    refused = desk.docs("settings", desk.collection, "--rerank", "--rerank-model", "nonexist")
+    assert refused.returncode == 3
+    assert "nonexist" in refused.stderr
+    assert "tiny" in refused.stderr
     refused = desk.docs("reembed", desk.collection, "support@2")
     assert refused.returncode != 0
     assert "No embedding model is named support@2" in refused.stderr

@@ -43,6 +43,16 @@ def test_a_search_follows_the_collection_where_it_states_nothing(reader):
     assert not stated.HasField("rerank")
 
 
+def test_a_reranker_that_nobody_can_look_for_is_not_taken(stack, tmp_path):
+    library = Library(stack, tmp_path / "library", "127.0.0.1:9")
+    reader = library.newcomer()
+    with refused("PEER_UNAVAILABLE"):
+        update(reader, search_settings=pb.SearchSettings(rerank=True, rerank_model="sorter@1"))
+    # What names none needs nobody.
+    assert update(reader, search_settings=pb.SearchSettings(rerank=True)).search_settings.rerank_model == ""
+    library.close()
+
+
 @pytest.fixture
 def alone(stack, tmp_path, embedder_address):
     """A retriever whose generator is nowhere."""

@@ -494,8 +494,8 @@ class SearchSettings(_message.Message):
     """
     rerank_model: _builtins.str
     """Name or digest of what reranks where `rerank` is on, as the embedder's Rerank takes it: a reranker of the tenant's own in
-    the registry, MODEL@NUMBER, or one of the deployment's; empty is the embedder's default. Without it searches keep the
-    fused order, and say why.
+    the registry, MODEL@NUMBER, or one of the deployment's; empty is the embedder's default. It has to be there when it is
+    set; when it has gone since, searches keep the fused order, and say why.
     """
     def __init__(
         self,

@@ -197,7 +197,9 @@ class RetrieverServiceServicer(object):
     def UpdateCollection(self, request, context):
         """Changes a collection's description, how it is searched where a request does not say, or from which score on answers
         count as found; what is unset stays. Fails with ABORTED / ETAG_MISMATCH, FAILED_PRECONDITION / GENERATOR_NOT_SET for
-        what a generator is needed for where the retriever has none.
+        what a generator is needed for where the retriever has none and, for another `rerank_model` than the collection has,
+        NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND where the caller has none of that name, UNAVAILABLE / PEER_UNAVAILABLE where no
+        embedder can tell.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

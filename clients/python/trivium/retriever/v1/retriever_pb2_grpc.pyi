@@ -44,7 +44,9 @@ class RetrieverServiceStub:
     UpdateCollection: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.UpdateCollectionRequest, _retriever_pb2.UpdateCollectionResponse]
     """Changes a collection's description, how it is searched where a request does not say, or from which score on answers
     count as found; what is unset stays. Fails with ABORTED / ETAG_MISMATCH, FAILED_PRECONDITION / GENERATOR_NOT_SET for
-    what a generator is needed for where the retriever has none.
+    what a generator is needed for where the retriever has none and, for another `rerank_model` than the collection has,
+    NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND where the caller has none of that name, UNAVAILABLE / PEER_UNAVAILABLE where no
+    embedder can tell.
     """
     DeleteCollection: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.DeleteCollectionRequest, _retriever_pb2.DeleteCollectionResponse]
     """Deletes a collection with all that is in it."""
@@ -151,7 +153,9 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     UpdateCollection: _aio.UnaryUnaryMultiCallable[_retriever_pb2.UpdateCollectionRequest, _retriever_pb2.UpdateCollectionResponse]  # type: ignore[assignment]
     """Changes a collection's description, how it is searched where a request does not say, or from which score on answers
     count as found; what is unset stays. Fails with ABORTED / ETAG_MISMATCH, FAILED_PRECONDITION / GENERATOR_NOT_SET for
-    what a generator is needed for where the retriever has none.
+    what a generator is needed for where the retriever has none and, for another `rerank_model` than the collection has,
+    NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND where the caller has none of that name, UNAVAILABLE / PEER_UNAVAILABLE where no
+    embedder can tell.
     """
     DeleteCollection: _aio.UnaryUnaryMultiCallable[_retriever_pb2.DeleteCollectionRequest, _retriever_pb2.DeleteCollectionResponse]  # type: ignore[assignment]
     """Deletes a collection with all that is in it."""
@@ -279,7 +283,9 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_retriever_pb2.UpdateCollectionResponse, _abc.Awaitable[_retriever_pb2.UpdateCollectionResponse]]:
         """Changes a collection's description, how it is searched where a request does not say, or from which score on answers
         count as found; what is unset stays. Fails with ABORTED / ETAG_MISMATCH, FAILED_PRECONDITION / GENERATOR_NOT_SET for
-        what a generator is needed for where the retriever has none.
+        what a generator is needed for where the retriever has none and, for another `rerank_model` than the collection has,
+        NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND where the caller has none of that name, UNAVAILABLE / PEER_UNAVAILABLE where no
+        embedder can tell.
         """
 
     @_abc_1.abstractmethod
