@@ -155,7 +155,7 @@ class Reason(Enum):
         Code.RESOURCE_EXHAUSTED, "{name} has {limit} {what}, the most there may be. Remove some, or use another."
     )
     MODEL_EXISTS = Entry(Code.ALREADY_EXISTS, "A model is already named {name}.", "trivium.registry.v1.Model")
-    MODEL_IN_USE = Entry(Code.FAILED_PRECONDITION, "The model {name} is used by {user}. Remove that first.")
+    MODEL_IN_USE = Entry(Code.FAILED_PRECONDITION, "The model {name} is used by {user}. {remedy}.")
     MODEL_NOT_FOUND = Entry(
         Code.NOT_FOUND, "No model is named {name}. Names like it: {nearest}.", "trivium.registry.v1.Model"
     )
@@ -190,7 +190,7 @@ class Reason(Enum):
         Code.FAILED_PRECONDITION,
         "{name} is held ready by {holders}. Wait until it is unloaded there, or force the deletion: what runs finishes.",
     )
-    VERSION_IN_USE = Entry(Code.FAILED_PRECONDITION, "The version {name} is used by {user}. Remove that first.")
+    VERSION_IN_USE = Entry(Code.FAILED_PRECONDITION, "The version {name} is used by {user}. {remedy}.")
     VERSION_NOT_FOUND = Entry(Code.NOT_FOUND, "No version is named {name}{fate}.", "trivium.registry.v1.Version")
     VERSION_PROTECTED = Entry(
         Code.FAILED_PRECONDITION,

@@ -18,11 +18,11 @@ from services.registry import full_models
 from services.registry.callers import Caller
 from services.registry.changes import By, ChangeKind, note_model, note_versions
 from services.registry.events import EventKind
-from services.registry.holds import Holds, Wish, child_of_any
+from services.registry.holds import Holds, Wish, aliases_in, child_of_any, without_first
 from services.registry.models import Model, require_model, revive
 from services.registry.models import shown as shown_model
 from services.registry.store import FileRow, MeasurementRow, ModelRow, ParentRow, TagRow, VersionRow
-from services.registry.store_aliases import AliasRow, GateRow, ReadinessRow
+from services.registry.store_aliases import GateRow, ReadinessRow
 from services.registry.version_view import Version, find_version, shown
 from services.registry.versions import record, revive_version
 
@@ -126,10 +126,9 @@ class Deletion:
         return await self._database.write(transaction)
 
     def _require_free_model(self, session: Session, row: ModelRow, versions: Sequence[VersionRow], wish: Wish) -> None:
-        of_model = (AliasRow.tenant == row.tenant, AliasRow.model == row.model)
-        alias = session.scalars(select(AliasRow).where(*of_model).limit(1)).first()
-        if alias is not None:
-            raise Failure(Reason.MODEL_IN_USE, name=row.model, user=f"the alias {alias.alias}")
+        use = aliases_in(session, row.tenant, row.model)
+        if use is not None:
+            raise Failure(Reason.MODEL_IN_USE, name=row.model, user=use.what, remedy=use.remedy)
         own = select(VersionRow.version).where(VersionRow.tenant == row.tenant, VersionRow.model == row.model)
         foreign = VersionRow.model != row.model
         if not wish.purge:
@@ -137,12 +136,16 @@ class Deletion:
         child = child_of_any(session, row.tenant, own, foreign)
         if child is not None:
             state = "" if child.deleted_at is None else " (deleted, but not purged)"
-            user = f"{child.model}@{child.number}, made from it{state}"
-            raise Failure(Reason.MODEL_IN_USE, name=row.model, user=user)
+            user, remedy = (
+                f"{child.model}@{child.number}",
+                without_first(f"{child.model}@{child.number}", purge=wish.purge),
+            )
+            raise Failure(Reason.MODEL_IN_USE, name=row.model, user=f"{user}, made from it{state}", remedy=remedy)
         for version in versions:
             tied = full_models.tied_to(session, version, own, deleted=wish.purge)
             if tied:
-                raise Failure(Reason.MODEL_IN_USE, name=row.model, user=tied)
+                remedy = without_first("NAME@VERSION", purge=wish.purge)
+                raise Failure(Reason.MODEL_IN_USE, name=row.model, user=tied, remedy=remedy)
         holders = [] if wish.force else self._holds.ready_on(session, row.tenant, own)
         if holders:
             raise Failure(Reason.VERSION_HELD, name=row.model, holders=", ".join(holders[:5]))

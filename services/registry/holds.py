@@ -13,6 +13,17 @@ from services.registry.readiness import Life, ReadinessState
 from services.registry.store import ParentRow, VersionRow
 from services.registry.store_aliases import AliasRow, CanaryRow, ReadinessRow
 
+# Of the aliases of a version so many are named.
+_MOST_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What needs a version, and what ends that."""
+
+    what: str
+    remedy: str
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -33,10 +44,11 @@ class Holds:
     def require_free(self, session: Session, row: VersionRow, wish: Wish) -> None:
         """Raise VERSION_IN_USE or VERSION_HELD, naming who holds the version and what helps."""
         name = f"{row.model}@{row.number}"
-        user = _alias_of(session, row) or _child_of(session, row, deleted=wish.purge)
-        user = user or full_models.tied_to(session, row, deleted=wish.purge)
-        if user:
-            raise Failure(Reason.VERSION_IN_USE, name=name, user=user)
+        use = _aliases_of(session, row) or _child_of(session, row, deleted=wish.purge)
+        tied = "" if use else full_models.tied_to(session, row, deleted=wish.purge)
+        use = use or (Use(tied, without_first("NAME@VERSION", purge=wish.purge)) if tied else None)
+        if use is not None:
+            raise Failure(Reason.VERSION_IN_USE, name=name, user=use.what, remedy=use.remedy)
         if wish.force:
             return
         holders = self.ready_on(session, row.tenant, [row.version])
@@ -70,21 +82,62 @@ def child_of_any(
     ).first()
 
 
-def _alias_of(session: Session, row: VersionRow) -> str:
+def _aliases_of(session: Session, row: VersionRow) -> Use | None:
+    """The aliases that serve it or are to, else those whose canary it is."""
     serves_or_will = or_(AliasRow.target == row.version, AliasRow.serving == row.version)
-    alias = session.scalars(select(AliasRow).where(AliasRow.tenant == row.tenant, serves_or_will).limit(1)).first()
-    if alias is not None:
-        verb = "serves it" if alias.serving == row.version else "is to serve it"
-        return f"the alias {alias.model}@{alias.alias}, which {verb}"
+    query = select(AliasRow).where(AliasRow.tenant == row.tenant, serves_or_will)
+    aliases = session.scalars(query.order_by(AliasRow.model, AliasRow.alias).limit(_MOST_NAMED + 1)).all()
+    if aliases:
+        serving = [
+            (_named(it), "which serves it" if it.serving == row.version else "which is to serve it") for it in aliases
+        ]
+        which, first = "it" if len(aliases) == 1 else "each", _named(aliases[0])
+        remedy = f"Move {which} to another version (`trivium models alias {first} VERSION`, SetAlias), or {_without(which, first)}"
+        return Use(_listed(serving), remedy)
     of_version = (CanaryRow.tenant == row.tenant, CanaryRow.version == row.version)
-    canary = session.scalars(select(CanaryRow).where(*of_version).limit(1)).first()
-    return "" if canary is None else f"the alias {canary.model}@{canary.alias}, whose canary it is"
+    trying = select(CanaryRow).where(*of_version).order_by(CanaryRow.model, CanaryRow.alias)
+    canaries = session.scalars(trying.limit(_MOST_NAMED + 1)).all()
+    if not canaries:
+        return None
+    ending = f"`trivium models canary {_named(canaries[0])} {row.number} 0`, SetCanary with 0 percent"
+    return Use(_listed([(_named(it), "whose canary it is") for it in canaries]), f"End that first ({ending})")
 
 
-def _child_of(session: Session, row: VersionRow, *, deleted: bool) -> str:
+def aliases_in(session: Session, tenant: str, model: str) -> Use | None:
+    """A model's aliases."""
+    query = select(AliasRow).where(AliasRow.tenant == tenant, AliasRow.model == model).order_by(AliasRow.alias)
+    aliases = session.scalars(query.limit(_MOST_NAMED + 1)).all()
+    if not aliases:
+        return None
+    remedy = _without("it" if len(aliases) == 1 else "each", _named(aliases[0]))
+    return Use(_listed([(_named(it), "") for it in aliases]), remedy[0].upper() + remedy[1:])
+
+
+def _named(row: AliasRow | CanaryRow) -> str:
+    return f"{row.model}@{row.alias}"
+
+
+def _listed(aliases: Sequence[tuple[str, str]]) -> str:
+    """Names of aliases, each with what it has to do with the version."""
+    told = ", ".join(f"{name}, {how}" if how else name for name, how in aliases[:_MOST_NAMED])
+    if len(aliases) == 1:
+        return f"the alias {told}"
+    return f"the aliases {told}" + (", and more" if len(aliases) > _MOST_NAMED else "")
+
+
+def _without(which: str, alias: str) -> str:
+    return f"delete {which} (`trivium models rm {alias} --alias`, DeleteAlias)"
+
+
+def without_first(name: str, *, purge: bool) -> str:
+    """What ends the need of a version for good, or for as long as it can be restored."""
+    return f"Delete what needs it first (`trivium models rm {name}{' --purge' if purge else ''}`, DeleteVersion)"
+
+
+def _child_of(session: Session, row: VersionRow, *, deleted: bool) -> Use | None:
     """A version that was made from it; with ``deleted`` one that could still be restored counts too."""
     child = child_of_any(session, row.tenant, [row.version], true() if deleted else VersionRow.deleted_at.is_(None))
     if child is None:
-        return ""
-    state = "" if child.deleted_at is None else " (deleted, but not purged)"
-    return f"its child {child.model}@{child.number}{state}"
+        return None
+    name, state = f"{child.model}@{child.number}", "" if child.deleted_at is None else " (deleted, but not purged)"
+    return Use(f"its child {name}{state}", without_first(name, purge=deleted))

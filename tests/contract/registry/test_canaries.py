@@ -157,6 +157,7 @@ def test_ending_a_canary_and_deleting_the_alias_set_its_version_free(three):
     with refused("VERSION_IN_USE") as failures:
         user.api.DeleteVersion(pb.DeleteVersionRequest(model="fares", version=one, force=True))
     assert "fares@prod, whose canary it is" in failures[0].message
+    assert "`trivium models canary fares@prod 2 0`, SetCanary" in failures[0].message
     assert states(share(user, one, 0)) == [(two, 20, SERVING)]
     user.api.DeleteVersion(pb.DeleteVersionRequest(model="fares", version=one, force=True))
     user.api.DeleteAlias(pb.DeleteAliasRequest(model="fares", alias="prod"))

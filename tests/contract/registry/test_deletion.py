@@ -98,10 +98,33 @@ def test_force_does_not_pass_an_alias_or_a_child(user: User):
     parent = user.publish("fares").version
     child = user.publish("fares", lineage={"parent_version": parent}).version
     user.point("fares", child)
-    for version, holder in ((parent, "its child fares@2"), (child, "the alias fares@prod, which is to serve it")):
+    for version, *told in (
+        (parent, "its child fares@2", "`trivium models rm fares@2`, DeleteVersion"),
+        (child, "the alias fares@prod, which is to serve it", "`trivium models rm fares@prod --alias`, DeleteAlias"),
+    ):
         with refused("VERSION_IN_USE") as failures:
             delete(user, version, force=True)
-        assert holder in failures[0].message
+        for words in told:
+            assert words in failures[0].message
+
+
+def test_every_alias_that_points_to_a_version_is_named_with_what_moves_or_deletes_it(user: User):
+    version = user.publish("fares").version
+    for alias in ("next", "prod", "trial"):
+        user.point("fares", version, alias=alias)
+    with refused("VERSION_IN_USE") as failures:
+        delete(user, version)
+    assert failures[0].message == (
+        "The version fares@1 is used by the aliases fares@next, which is to serve it, fares@prod, which is to serve it, "
+        "fares@trial, which is to serve it. Move each to another version (`trivium models alias fares@next VERSION`, "
+        "SetAlias), or delete each (`trivium models rm fares@next --alias`, DeleteAlias)."
+    )
+    with refused("MODEL_IN_USE") as failures:
+        user.api.DeleteModel(pb.DeleteModelRequest(model="fares"))
+    assert failures[0].message == (
+        "The model fares is used by the aliases fares@next, fares@prod, fares@trial. Delete each (`trivium models rm "
+        "fares@next --alias`, DeleteAlias)."
+    )
 
 
 def test_every_parent_is_held_by_what_was_made_from_it(user: User):
@@ -123,6 +146,7 @@ def test_a_child_comes_back_after_its_parent_and_goes_for_good_before_it(user: U
     with refused("VERSION_IN_USE") as failures:
         delete(user, parent, purge=True)
     assert "its child fares@2 (deleted, but not purged)" in failures[0].message
+    assert "`trivium models rm fares@2 --purge`" in failures[0].message
     delete(user, child, purge=True)
     delete(user, parent, purge=True)
     assert listed(user, deleted=True) == []
