@@ -178,7 +178,7 @@ def document(value: Document) -> pb.Document:
         newest_version=value.newest_version,
         state=_STATES[State(value.state)],
         reason=value.reason,
-        media_type=value.media_type,
+        media_type=_media_type(value),
         metadata=dict(value.metadata),
         update_time=_time(value.updated_at),
         chunks=value.chunks,
@@ -189,6 +189,11 @@ def document(value: Document) -> pb.Document:
         readers=value.readers,
         typed_metadata={name: wire_values.shown(it) for name, it in decoded(value.attributes_json).items()},
     )
+
+
+def _media_type(value: Document) -> str:
+    """With the charset, unless it is the one that holds where none is named."""
+    return f"{value.media_type}; charset={value.charset}" if value.charset not in ("", "utf-8") else value.media_type
 
 
 def put_response(value: Stored) -> pb.PutDocumentResponse:

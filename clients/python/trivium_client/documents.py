@@ -9,7 +9,7 @@ from pathlib import Path
 from trivium.common.v1 import transfer_pb2
 from trivium.retriever.v1 import retriever_pb2 as pb
 
-from trivium_client import document_wire, folder_watch, nouns
+from trivium_client import charsets, document_wire, folder_watch, nouns
 from trivium_client.corpus import Corpus
 from trivium_client.errors import ConflictError
 from trivium_client.folder_files import Selection
@@ -94,19 +94,23 @@ class Documents(Searching, Corpus):
         title: str = "",
         metadata: Mapping[str, MetadataValue] | None = None,
         readers: Sequence[str] = (),
+        charset: str = "",
         progress: Callable[[int, int], None] | None = None,
     ) -> nouns.Document:
         """Store a file as a document (id: its name), or a new version of one; returns once it is durable.
 
         `metadata` are texts, numbers, booleans, dates, times and lists of texts; searches filter by them.  `readers`
-        are the ids that may read it; without any, everybody of the tenant may.
-        Raises InvalidRequestError for a file that is not text, is empty or is too large.
+        are the ids that may read it; without any, everybody of the tenant may.  `charset` is that of a text that is not
+        UTF-8, such as latin-1.
+        Raises ValueError for a charset that there is not, InvalidRequestError for a file that is not text, is empty or is
+        too large.
         """
         path = Path(path)
         header = pb.DocumentHeader(
             collection=collection,
             document=document or path.name,
             title=title,
+            media_type=charsets.media_type(charset),
             readers=readers,
             request_id=new_request_id(),
             **header_fields(metadata),
@@ -143,6 +147,7 @@ class Documents(Searching, Corpus):
         exclude: Sequence[str] = (),
         metadata: Mapping[str, MetadataValue] | None = None,
         readers: Sequence[str] | None = None,
+        charset: str = "",
         prune: bool = False,
         uploads: int = 4,
         progress: Callable[[str, int, int], None] | None = None,
@@ -151,12 +156,16 @@ class Documents(Searching, Corpus):
 
         A file whose bytes the server has is not sent; one that is refused is named in the report, the others go on.
         `include` and `exclude` are globs over paths (see `folder_files.Selection`).  `metadata` are set beside what a
-        document has already.  `readers` are as `add` has them; None leaves to each document those that it has.  `prune` deletes the documents
-        that came from this folder and whose files are gone, once what was stored is searchable, so that a file with a
-        new name has nothing embedded again.  `progress` hears (phase, done, whole) in files, `uploads` go at once.
-        Raises NotADirectoryError, and TriviumError where going on is of no use.
+        document has already.  `readers` are as `add` has them; None leaves to each document those that it has.  `prune`
+        deletes the documents that came from this folder and whose files are gone, once what was stored is searchable, so
+        that a file with a new name has nothing embedded again.  `progress` hears (phase, done, whole) in files, `uploads`
+        go at once.
+        `charset` is that of the texts among them that are not UTF-8; those that were read under another one are sent again.
+        Raises NotADirectoryError, ValueError for a charset that there is not, and TriviumError where going on is of no use.
         """
-        passes = self._passes(folder, collection, prefix, include, exclude, metadata, readers, uploads, progress)
+        selection = Selection(tuple(include), tuple(exclude))
+        place = _place(folder, collection, prefix, selection, metadata, readers, charset)
+        passes = FolderPasses(self, Collections(self._transport), place, uploads, progress or _unheard)
         return await passes.bring(prune=prune)
 
     async def follow_folder(
@@ -169,6 +178,7 @@ class Documents(Searching, Corpus):
         exclude: Sequence[str] = (),
         metadata: Mapping[str, MetadataValue] | None = None,
         readers: Sequence[str] | None = None,
+        charset: str = "",
         prune: bool = False,
         uploads: int = 4,
     ) -> AsyncIterator[nouns.FolderReport]:
@@ -176,30 +186,12 @@ class Documents(Searching, Corpus):
 
         While the server is away, a report says so (`waits`), and the pass is tried again.
         """
-        passes = self._passes(folder, collection, prefix, include, exclude, metadata, readers, uploads, None)
+        selection = Selection(tuple(include), tuple(exclude))
+        place = _place(folder, collection, prefix, selection, metadata, readers, charset)
+        passes = FolderPasses(self, Collections(self._transport), place, uploads)
         async with aclosing(folder_watch.follow(passes, prune=prune)) as reports:
             async for report in reports:
                 yield report
-
-    def _passes(
-        self,
-        folder: str | Path,
-        collection: str,
-        prefix: str,
-        include: Sequence[str],
-        exclude: Sequence[str],
-        metadata: Mapping[str, MetadataValue] | None,
-        readers: Sequence[str] | None,
-        uploads: int,
-        progress: Callable[[str, int, int], None] | None,
-    ) -> FolderPasses:
-        path = Path(folder)
-        if not path.is_dir():
-            raise NotADirectoryError(f"{path} is not a folder")
-        selection = Selection(tuple(include), tuple(exclude))
-        whom = None if readers is None else tuple(sorted(set(readers)))
-        place = Place(path, collection, prefix.strip("/"), selection, dict(metadata or {}), whom)
-        return FolderPasses(self, Collections(self._transport), place, uploads, progress or _unheard)
 
     async def add_text(
         self,
@@ -264,6 +256,23 @@ class Documents(Searching, Corpus):
         request = pb.WatchIngestionRequest(collection=collection, document=document)
         async for message in self._transport.stream("retriever", self._stub().WatchIngestion, request):
             yield document_wire.document(message.document), message.pending
+
+
+def _place(
+    folder: str | Path,
+    collection: str,
+    prefix: str,
+    selection: Selection,
+    metadata: Mapping[str, MetadataValue] | None,
+    readers: Sequence[str] | None,
+    charset: str,
+) -> Place:
+    path = Path(folder)
+    if not path.is_dir():
+        raise NotADirectoryError(f"{path} is not a folder")
+    whom = None if readers is None else tuple(sorted(set(readers)))
+    named = charsets.known_as(charset)
+    return Place(path, collection, prefix.strip("/"), selection, dict(metadata or {}), whom, named)
 
 
 def _unheard(phase: str, done: int, whole: int) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from trivium_client import nouns
+from trivium_client.charsets import is_read_as
 from trivium_client.errors import (
     ConflictError,
     InvalidRequestError,
@@ -58,6 +59,8 @@ class Place:
     metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
     # None leaves to each document those that it has.
     readers: tuple[str, ...] | None = None
+    # Of the texts in it, by its one name; empty where they are UTF-8.
+    charset: str = ""
 
     def __post_init__(self) -> None:
         if FOLDER in self.metadata:
@@ -151,6 +154,7 @@ class FolderPasses:
             and document.state != "failed"
             and _holds(document, self._metadata(document))
             and self.place.readers in (None, document.readers)
+            and (not self.place.charset or is_read_as(document.media_type, self.place.charset))
         )
 
     def _metadata(self, held: nouns.Document | None) -> dict[str, MetadataValue]:
@@ -204,7 +208,12 @@ class FolderPasses:
         held = self._known.get(name) if self._known else None
         readers = place.readers if place.readers is not None else held.readers if held else ()
         return await self.docs.add(
-            file.path, collection=place.collection, document=name, metadata=self._metadata(held), readers=readers
+            file.path,
+            collection=place.collection,
+            document=name,
+            metadata=self._metadata(held),
+            readers=readers,
+            charset=place.charset,
         )
 
     def _news(self, file: Found) -> bool:

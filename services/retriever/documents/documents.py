@@ -50,6 +50,8 @@ class Document:
     readers: tuple[str, ...] = ()
     # As ``attributes.encoded`` writes it.
     attributes_json: str = "{}"
+    # That which was named for the bytes; empty where nobody named one.
+    charset: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +226,7 @@ def shown(row: DocumentRow, collection: str) -> Document:
         state=row.state,
         reason=row.reason,
         media_type=row.media_type,
+        charset=row.source_charset,
         metadata=json.loads(row.metadata_json),
         updated_at=row.updated_at,
         chunks=row.chunks,

@@ -8,7 +8,7 @@ from email.message import Message
 from enum import StrEnum
 
 from services.chassis.errors import Failure, Reason
-from services.retriever.formats.charsets import CONVERT
+from services.retriever.formats.charsets import CONVERT, known_as
 
 
 class MediaType(StrEnum):
@@ -42,12 +42,15 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What a document is; ``charset`` is empty where nobody named one."""
+    """What a document is; ``charset`` is empty where nobody named one, or where the kind has none."""
 
     media_type: MediaType
     charset: str
 
 
+# Columns hold no more; a name that long is none.
+_MOST_CHARSET = 64
+_WITHOUT_CHARSET = frozenset({MediaType.PDF, MediaType.DOCX, MediaType.PPTX})
 _ALIASES = {
     "text/x-markdown": MediaType.MARKDOWN,
     "application/xhtml+xml": MediaType.HTML,
@@ -104,17 +107,26 @@ def of(source: Source) -> Declared:
     """What the document is.  Raises DOCUMENT_NOT_TEXT."""
     header = Message()
     header["content-type"] = source.media_type or "application/octet-stream"
-    kind = header.get_content_type()
+    kind, charset = header.get_content_type(), _charset(str(header.get_content_charset() or ""))
     if kind not in _UNTOLD:
         known = _ALIASES.get(kind) or next((it for it in MediaType if it == kind), None)
         if known is None:
             raise not_text(source.name, f"the media type {kind} is not read in this version", CONVERT)
-        return _not_binary(source, Declared(known, str(header.get_content_charset() or "")))
+        return _not_binary(source, _declared(known, charset))
     ending = _ending(source.name)
     if ending in _REFUSED_ENDINGS:
         problem, remedy = _REFUSED_ENDINGS[ending]
         raise not_text(source.name, problem, remedy)
-    return _not_binary(source, Declared(_ENDINGS.get(ending) or _by_signature(source.content), ""))
+    return _not_binary(source, _declared(_ENDINGS.get(ending) or _by_signature(source.content), charset))
+
+
+def _declared(kind: MediaType, charset: str) -> Declared:
+    return Declared(kind, "" if kind in _WITHOUT_CHARSET else charset)
+
+
+def _charset(named: str) -> str:
+    """By its one name, so that what is stored does not depend on which of them was said; what is none, to be refused."""
+    return known_as(named) or "".join(filter(str.isprintable, named))[:_MOST_CHARSET]
 
 
 def by_ending(name: str) -> MediaType | None:

@@ -19,6 +19,7 @@ def put_text(session: Session, row: DocumentRow, title: str, text: NormalisedTex
     same = (row.given_title, row.media_type) == (title, text.media_type) and not new
     waits = row.source_parts > 0
     _describe(row, title, text)
+    row.source_charset = text.charset
     if not same or waits or row.state == State.FAILED:
         _queue(row, now)
     session.flush()

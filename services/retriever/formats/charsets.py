@@ -20,9 +20,12 @@ _BOMS = (
 # document can keep busy for hours.
 _CHARSETS = frozenset(
     {
-        "ascii", "big5", "cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1257", "euc_jp", "euc_kr", "gb18030",
-        "gbk", "iso8859-1", "iso8859-2", "iso8859-5", "iso8859-9", "iso8859-15", "koi8-r", "koi8-u", "mac-roman",
-        "shift_jis", "utf-16", "utf-16-be", "utf-16-le", "utf-32", "utf-32-be", "utf-32-le", "utf-8", "utf-8-sig",
+        "ascii", "big5", "big5hkscs", "cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257",
+        "cp1258", "cp437", "cp850", "cp852", "cp855", "cp858", "cp862", "cp866", "cp874", "cp932", "cp949", "cp950",
+        "euc_jp", "euc_kr", "gb18030", "gb2312", "gbk", "iso8859-1", "iso8859-2", "iso8859-3", "iso8859-4", "iso8859-5",
+        "iso8859-6", "iso8859-7", "iso8859-8", "iso8859-9", "iso8859-10", "iso8859-13", "iso8859-14", "iso8859-15",
+        "iso8859-16", "koi8-r", "koi8-u", "mac-cyrillic", "mac-greek", "mac-latin2", "mac-roman", "shift_jis",
+        "tis-620", "utf-16", "utf-16-be", "utf-16-le", "utf-32", "utf-32-be", "utf-32-le", "utf-8", "utf-8-sig",
     }
 )  # fmt: skip
 CONVERT = "Convert it to Markdown or plain text first."
@@ -36,19 +39,26 @@ def decoded(content: bytes, charset: str) -> str:
     """The characters.  A byte order mark counts before ``charset``, which may be empty.  Raises Unreadable."""
     boms = (name for bom, name in _BOMS if content.startswith(bom))
     encoding = next(boms, "") or charset or "utf-8"
+    if known_as(encoding) not in _CHARSETS:
+        raise Unreadable(
+            f"the charset {encoding} is not read", f"Send UTF-8, or one of {', '.join(sorted(_CHARSETS))}."
+        )
     try:
-        if codecs.lookup(encoding).name not in _CHARSETS:
-            raise LookupError(encoding)
         text = content.decode(encoding)
         text.encode()  # a lone surrogate decodes under some charsets, and can be stored under none
-    except LookupError:
-        remedy = f"Send UTF-8, or one of {', '.join(sorted(_CHARSETS))}."
-        raise Unreadable(f"the charset {encoding} is not read", remedy) from None
     except UnicodeEncodeError:
         raise Unreadable(f"as {encoding} it holds half a character", CONVERT) from None
     except UnicodeDecodeError as error:
         raise Unreadable(f"byte {error.start} is not {encoding}", _encoding_remedy(content)) from None
     return text
+
+
+def known_as(charset: str) -> str:
+    """The one name of a charset that has many; empty for what is none."""
+    try:
+        return codecs.lookup(charset).name
+    except (LookupError, ValueError):
+        return ""
 
 
 def require_readable(text: str) -> None:
@@ -65,7 +75,10 @@ def _encoding_remedy(content: bytes) -> str:
     """What to do about bytes of another encoding.  A guess is good enough to help, not to store."""
     if b"\x00" in content[:_SAMPLE_BYTES]:
         return BINARY
-    guess = from_bytes(content[:_SAMPLE_BYTES]).best()
-    if guess is None:
-        return "Send UTF-8."
-    return f"Send UTF-8, or name the charset in the media type; it looks like 'text/plain; charset={guess.encoding}'."
+    guesses = (codecs.lookup(guess.encoding).name for guess in from_bytes(content[:_SAMPLE_BYTES]))
+    guess = next((name for name in guesses if name in _CHARSETS), "")
+    seems, name = (f", which seems to be {guess}", guess) if guess else ("", "NAME")
+    return (
+        f"Send UTF-8, or name its charset{seems}: trivium docs add --charset {name}, docs.add(..., charset={name!r}), "
+        f"in the API the media type 'text/plain; charset={name}'."
+    )

@@ -18,12 +18,16 @@ from services.retriever.formats.unreadable import Unreadable
 
 @dataclass(frozen=True, slots=True)
 class NormalisedText:
-    """The text of a version.  ``version`` is its SHA-256, ``source_sha256`` that of the bytes, both hexadecimal."""
+    """The text of a version.  ``version`` is its SHA-256, ``source_sha256`` that of the bytes, both hexadecimal.
+
+    ``charset`` is that which was named for the bytes; empty where nobody named one.
+    """
 
     text: str
     version: str
     source_sha256: str
     media_type: MediaType
+    charset: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ def read(source: Source, limit_bytes: int) -> NormalisedText | UnreadSource:
         raise media.not_text(source.name, error.problem, error.remedy) from None
     if not text.strip():
         raise Failure(Reason.DOCUMENT_EMPTY, name=source.name)
-    return NormalisedText(text, version_of(text), sha256, declared.media_type)
+    return NormalisedText(text, version_of(text), sha256, declared.media_type, declared.charset)
 
 
 def require_size(name: str, size_bytes: int, limit_bytes: int) -> None:

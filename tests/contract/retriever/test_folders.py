@@ -15,6 +15,7 @@ import pytest
 from tests.contract.retriever.desk import Desk
 from tests.library import Library
 from tests.stack import eventually
+from tests.unit.retriever.formats import building
 
 
 @pytest.fixture
@@ -175,6 +176,36 @@ def test_metadata_stay_with_a_document_whoever_brings_its_file_until_others_are_
     assert desk.bring(folder, prune=True).pruned == ("leave.md",)
     refused = desk.run(folder, "--metadata", "year")
     assert (refused.returncode, "NAME=VALUE" in refused.stderr) == (2, True)
+
+
+def test_texts_of_another_charset_are_read_once_it_is_named(desk, tmp_path):
+    letters = tmp_path / "letters"
+    letters.mkdir()
+    told = "Die Fähre fährt täglich über die Förde."
+    (letters / "ferry.txt").write_bytes(told.encode("latin-1"))
+    (letters / "ferry.html").write_bytes(f"<p>{told}</p>".encode("latin-1"))
+    (letters / "plan.pdf").write_bytes(building.pdf("A mooring costs fourteen crowns. " * 20))
+    refused = desk.run(letters)
+    assert refused.returncode == 4
+    assert refused.stderr.count("trivium docs add --charset ") == 2
+    assert desk.run(letters, "--charset", "latin-99").returncode == 2
+
+    named = desk.run(letters, "--charset", "latin-1", "--json")
+    assert named.returncode == 0, named.stderr
+    assert {item["document"] for item in json.loads(named.stdout)} == {"ferry.txt", "ferry.html"}
+    for name in ("ferry.txt", "ferry.html"):
+        assert desk.client.docs.text(name, collection=desk.collection).text.strip() == told
+        assert desk.documents()[name].media_type.endswith("; charset=iso8859-1")
+    assert (desk.bring(letters, charset="ISO-8859-1").unchanged, desk.bring(letters).unchanged) == (3, 3)
+
+    other = desk.bring(letters, charset="cp437")
+    assert (sent(other), other.unchanged) == (["ferry.html", "ferry.txt"], 1)
+    assert desk.client.docs.text("ferry.txt", collection=desk.collection).text == told.encode("latin-1").decode("cp437")
+    # One file of it, and by hand.
+    assert desk.run(letters / "ferry.txt", "--charset", "latin1").returncode == 0
+    assert desk.client.docs.text("ferry.txt", collection=desk.collection).text == told
+    again = desk.client.docs.add(letters / "ferry.txt", collection=desk.collection, document="own", charset="latin1")
+    assert (again.document, again.media_type) == ("own", "text/plain; charset=iso8859-1")
 
 
 def test_two_files_that_would_be_one_document_are_not_brought(desk, folder, tmp_path):

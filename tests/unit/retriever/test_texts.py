@@ -1,4 +1,5 @@
 import hashlib
+import re
 import unicodedata
 
 import pytest
@@ -46,6 +47,16 @@ def test_a_declared_charset_is_believed():
     assert text_of(Source("a", "text/plain; charset=windows-1252", "Fähre".encode("cp1252"))).text == "Fähre"
 
 
+def test_a_charset_alone_leaves_the_kind_to_the_name():
+    said = "application/octet-stream; charset=latin-1"
+    text = text_of(Source("a.md", said, "# Fähre".encode("latin-1")))
+    assert (text.text, text.media_type, text.charset) == ("# Fähre", MediaType.MARKDOWN, "iso8859-1")
+    page = read(Source("a.html", said, b"x"), LIMIT)
+    assert (page.media_type, page.charset) == (MediaType.HTML, "iso8859-1")
+    # What says itself how it is written has none.
+    assert read(Source("a.pdf", said, b"%PDF-1.7"), LIMIT).charset == ""
+
+
 def test_the_media_type_follows_from_the_name_when_none_is_given():
     assert text_of(Source("a/b.MD", "", b"x")).media_type is MediaType.MARKDOWN
     assert text_of(Source("a/b", "", b"x")).media_type is MediaType.PLAIN
@@ -55,7 +66,20 @@ def test_bytes_of_another_encoding_are_refused_with_the_place_and_a_guess():
     failure = refusal("Die Fähre fährt über die Förde, täglich außer sonntags.".encode("cp1252"))
     assert failure.reason is Reason.DOCUMENT_NOT_TEXT
     assert "byte 5 is not utf-8" in failure.sentence
-    assert "charset=" in failure.sentence
+    (seems,) = set(re.findall(r"--charset ([\w-]+)", failure.sentence))
+    assert f"docs.add(..., charset='{seems}')" in failure.sentence
+    said = f"text/plain; charset={seems}"
+    assert f"'{said}'" in failure.sentence
+    # What is proposed is read.
+    assert text_of(Source("a.txt", said, "Die Fähre fährt.".encode("cp1252"))).charset == seems
+
+
+@pytest.mark.parametrize(
+    ("charset", "text"),
+    [("cp850", "Größe"), ("cp1255", "שלום"), ("iso-8859-7", "Θάλασσα"), ("cp866", "Паром"), ("cp932", "渡し船")],
+)
+def test_texts_of_old_machines_are_read(charset, text):
+    assert text_of(Source("a.txt", f"text/plain; charset={charset}", text.encode(charset))).text == text
 
 
 @pytest.mark.parametrize(
@@ -103,8 +127,11 @@ def test_formats_that_are_not_read_say_which_one_is(name):
     assert "Save it as ." in failure.sentence
 
 
-def test_an_unknown_charset_is_refused_by_name():
-    assert "klingon" in refusal(b"x", media_type="text/plain; charset=klingon").sentence
+@pytest.mark.parametrize("name", ["klingon", "k" * 100, "cp\x00"])
+def test_an_unknown_charset_is_refused_by_name(name):
+    failure = refusal(b"x", media_type=f"text/plain; charset={name}")
+    assert failure.reason is Reason.DOCUMENT_NOT_TEXT
+    assert f"the charset {name[:64].strip(chr(0))} is not read" in failure.sentence
 
 
 def test_a_document_over_the_limit_is_refused_with_both_sizes():

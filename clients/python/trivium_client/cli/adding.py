@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import Progress
 
-from trivium_client import InvalidRequestError, NotFoundError, Trivium
+from trivium_client import InvalidRequestError, NotFoundError, Trivium, charsets
 from trivium_client.cli.consent import Yes, require_consent, require_somebody
 from trivium_client.cli.exits import Exit
 from trivium_client.cli.printing import Json, as_json, bars, counted, show
@@ -45,6 +45,7 @@ Metadata = Annotated[
         "in quotes. Other names keep what the documents have."
     ),
 ]
+Charset = Annotated[str, typer.Option(help="Of texts that are not UTF-8, such as latin-1.")]
 Everybody = Annotated[bool, typer.Option("--everybody", help="Everybody of the tenant may read them again.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Go on after every change, until interrupted.")]
 
@@ -62,6 +63,7 @@ class Wish:
     # None leaves to each document those that it has.
     readers: Sequence[str] | None = None
     metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
+    charset: str = ""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -73,6 +75,7 @@ class Wish:
             "exclude": self.exclude,
             "readers": self.readers,
             "metadata": self.metadata,
+            "charset": self.charset,
         }
 
 
@@ -88,6 +91,7 @@ def add(
     reader: Reader = None,
     everybody: Everybody = False,
     metadata: Metadata = None,
+    charset: Charset = "",
     wait: Annotated[bool, typer.Option(help="Return when everything is searchable.")] = True,
     json_wanted: Json = False,
 ) -> None:
@@ -103,7 +107,8 @@ def add(
         raise typer.BadParameter("name readers, or say --everybody", param_hint="--reader")
     readers = () if everybody else reader
     named = dict(map(_named, metadata or ()))
-    wish = Wish(collection, prefix.strip("/"), include or (), exclude or (), prune, json_wanted, readers, named)
+    as_texts, prefix = _known(charset), prefix.strip("/")
+    wish = Wish(collection, prefix, include or (), exclude or (), prune, json_wanted, readers, named, as_texts)
     _require_apart(paths, wish)
     if watch:
         if len(paths) != 1 or not paths[0].is_dir():
@@ -127,6 +132,14 @@ def _named(given: str) -> tuple[str, MetadataValue]:
     if not equals or not name.strip():
         raise typer.BadParameter(f"{given!r} is not NAME=VALUE, as in --metadata year=2026", param_hint="--metadata")
     return name.strip(), value_of(text)
+
+
+def _known(charset: str) -> str:
+    """The one name of `--charset`.  Raises typer.BadParameter."""
+    try:
+        return charsets.known_as(charset)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--charset") from None
 
 
 def _require_apart(paths: Sequence[Path], wish: Wish) -> None:
@@ -171,10 +184,12 @@ def _stored(client: Trivium, file: Path, name: str, wish: Wish) -> Document:
     held = _held(client, name, wish.collection)
     readers = wish.readers if wish.readers is not None else held.readers if held else ()
     before = {**held.metadata, **held.typed_metadata} if held else {}
-    metadata = {**before, **wish.metadata}
+    metadata, charset = {**before, **wish.metadata}, wish.charset
 
     def stored() -> Document:
-        return client.docs.add(file, collection=wish.collection, document=name, readers=readers, metadata=metadata)
+        return client.docs.add(
+            file, collection=wish.collection, document=name, readers=readers, metadata=metadata, charset=charset
+        )
 
     try:
         return stored()

@@ -639,7 +639,7 @@ class Document(_message.Message):
     reason: _builtins.str
     """Why it waits or failed."""
     media_type: _builtins.str
-    """Media type."""
+    """Media type, with the charset that was named for its bytes, unless that is UTF-8."""
     chunks: _builtins.int
     """Chunks of the serving version."""
     chunks_embedded: _builtins.int
@@ -1140,6 +1140,8 @@ class DocumentHeader(_message.Message):
     media_type: _builtins.str
     """text/markdown, text/plain, text/html, text/csv, text/tab-separated-values, application/json, application/x-ndjson,
     application/pdf, or the types of .docx and .pptx; default from the id's ending, else from how the bytes begin.
+    A parameter charset names that of the bytes, which is UTF-8 otherwise: text/plain; charset=latin-1, or with the kind by
+    default application/octet-stream; charset=latin-1. A byte order mark counts before it; PDF, .docx and .pptx have none.
     """
     request_id: _builtins.str
     """UUID; a repeat returns the first response."""
