@@ -36,7 +36,7 @@ from services.retriever.store import (
 
 _MOST_NAMES = 10_000
 # What a new collection has none of.
-_UNSET_AT_FIRST = ("change", "search_settings", "questions")
+_UNSET_AT_FIRST = ("change", "search_settings", "questions", "former_threshold")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,8 @@ class Collection:
     change: Change | None = None
     search_settings: SearchSettings = field(default_factory=SearchSettings)
     answerable_threshold: float = answerable.THRESHOLD
+    # What it was under the model before, whose scores do not compare; None where nothing was lost, or another is stored.
+    former_threshold: float | None = None
     questions: Progress | None = None
 
 
@@ -159,7 +161,7 @@ class Collections:
                 row.search_settings_json = settings.packed()
                 row.questions_per_chunk, row.questions_reason = settings.questions_per_chunk, ""
             if answerable_threshold is not None:
-                row.answerable_threshold = answerable_threshold
+                row.answerable_threshold, row.former_threshold = answerable_threshold, None
             row.revision += 1
             return shown(session, row)
 
@@ -240,6 +242,7 @@ def shown(session: Session, row: CollectionRow) -> Collection:
         change=change_of(session, row.number),
         search_settings=SearchSettings.unpacked(row.search_settings_json),
         answerable_threshold=threshold(row),
+        former_threshold=row.former_threshold,
         questions=progress(session, row),
     )
 
@@ -247,6 +250,16 @@ def shown(session: Session, row: CollectionRow) -> Collection:
 def threshold(row: CollectionRow) -> float:
     """From which score on an answer counts as found in the collection."""
     return answerable.THRESHOLD if row.answerable_threshold is None else row.answerable_threshold
+
+
+def forget_threshold(row: CollectionRow) -> None:
+    """Back to the default with another embedding model: a score leans on cosines, which do not compare between two.
+
+    So the threshold goes whether it was fitted or set by hand; what it was is kept to be shown.
+    """
+    if threshold(row) != answerable.THRESHOLD:
+        row.former_threshold = row.answerable_threshold
+    row.answerable_threshold = None
 
 
 def _etag(row: CollectionRow) -> str:

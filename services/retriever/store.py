@@ -76,6 +76,8 @@ class CollectionRow(Base):
     search_settings_json: Mapped[str] = mapped_column(Text, default="{}", server_default="{}")
     # From which score on an answer counts as found; the default where there is none.
     answerable_threshold: Mapped[float | None] = mapped_column(Float, default=None)
+    # What that was until a change of embedding model ended it; none where nothing was, or another is since.
+    former_threshold: Mapped[float | None] = mapped_column(Float, default=None)
     # Questions that are written for each of its chunks, and why they wait.
     questions_per_chunk: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     questions_reason: Mapped[str] = mapped_column(Text, default="", server_default="")

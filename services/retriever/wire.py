@@ -65,6 +65,7 @@ def collection(value: Collection) -> pb.Collection:
         search_settings=wire_search.shown_settings(value.search_settings),
         questions=_questions(value.questions),
         answerable_threshold=value.answerable_threshold,
+        former_answerable_threshold=value.former_threshold,
     )
 
 

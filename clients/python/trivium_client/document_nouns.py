@@ -112,6 +112,8 @@ class Collection:
     search_settings: SearchSettings = field(default_factory=SearchSettings)
     # From which score on the answer counts as found (`Findings.answerability`).
     answerable_threshold: float = 0.5
+    # What that was under the embedding model before, whose scores do not compare; None since another was stored.
+    former_answerable_threshold: float | None = None
     # None where no questions are written.
     questions: QuestionProgress | None = None
     index: str = ""

@@ -17,6 +17,9 @@ def collection(message: retriever_pb2.Collection) -> nouns.Collection:
         create_time=wire.time(message.create_time),
         search_settings=settings(message.search_settings),
         answerable_threshold=message.answerable_threshold,
+        former_answerable_threshold=message.former_answerable_threshold
+        if message.HasField("former_answerable_threshold")
+        else None,
         questions=_questions(message.questions) if message.HasField("questions") else None,
         index=wire.word(retriever_pb2.IndexKind, message.index),
         reembedding=_reembedding(message.reembedding) if message.HasField("reembedding") else None,

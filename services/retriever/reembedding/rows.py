@@ -187,7 +187,10 @@ def entries(session: Session, task: Task, chunks: list[int]) -> list[Entry]:
 
 
 def flip(session: Session, task: Task, place: Place) -> bool:
-    """Change the collection over, chunks, model and index as one; False when something came meanwhile."""
+    """Change the collection over, chunks, model and index as one; False when something came meanwhile.
+
+    Its threshold of answers, which was one of the former model's scores, goes with that.
+    """
     in_turn(session, task.tenant)
     present = _present(session, task)
     if present is None or session.scalars(undone(task.collection).limit(1)).one_or_none() is not None:
@@ -203,6 +206,7 @@ def flip(session: Session, task: Task, place: Place) -> bool:
             document.chunks = done.chunks
     former, row.embedding_digest = row.embedding_digest, task.model_digest
     row.index_kind, row.index_build = place.kind.value, place.build
+    catalog.forget_threshold(row)
     row.revision += 1
     session.flush()
     session.delete(present)

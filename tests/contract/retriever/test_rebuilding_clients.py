@@ -90,6 +90,29 @@ def test_a_collection_changes_its_model_by_command_and_back_in_the_sdk(desk):
     assert places(desk) == before
 
 
+def test_the_threshold_of_answers_goes_with_the_model_whose_scores_it_was_fitted_on_and_that_is_said(desk):
+    first = desk.client.collections.update(desk.collection, answerable_threshold=0.25)
+    assert first.former_answerable_threshold is None
+    changed = desk.docs("reembed", desk.collection, "other")
+    assert changed.returncode == 0, changed.stderr
+    said = f"{desk.collection} said that the answer is there from 0.25 on"
+    tuning = f"trivium docs tune {desk.collection} QUESTIONS --apply"
+    for words in (said, tuning):
+        assert words in changed.stderr
+    found = desk.client.collections.get(desk.collection)
+    assert (found.answerable_threshold, found.former_answerable_threshold) == (0.5, 0.25)
+    asked = desk.client.docs.search("a crossing of 3 crowns", collections=[desk.collection])
+    assert asked.answerability.threshold == 0.5
+    shown = desk.docs("settings", desk.collection, "--json")
+    assert json.loads(shown.stdout)["former_answerable_threshold"] == 0.25
+    assert tuning in shown.stderr
+    # Who changes something else has still to be told; whoever stores another threshold has not.
+    assert tuning in desk.docs("settings", desk.collection, "--no-rerank").stderr
+    stored = desk.docs("settings", desk.collection, "--threshold", "0.4", "--json")
+    assert "former_answerable_threshold" not in json.loads(stored.stdout)
+    assert stored.stderr == ""
+
+
 def test_a_model_that_is_not_listed_is_named_and_a_change_can_be_cancelled_at_any_time(desk):
     refused = desk.docs("reembed", desk.collection, "absent")
     assert refused.returncode == 3

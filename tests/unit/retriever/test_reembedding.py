@@ -117,6 +117,30 @@ async def test_a_collection_changes_over_to_the_state_of_a_fresh_build_under_the
         assert await state(fresh) == await state(filled)
 
 
+@pytest.mark.parametrize("stored", [None, 0.5, 0.3])
+async def test_the_threshold_of_answers_goes_at_the_flip_and_not_before(filled, embeddings, stored):
+    await filled.collections.update("ada", "rules", None, None, stored, "")
+    before = 0.5 if stored is None else stored
+    embeddings.open.clear()
+    async with changing(filled) as reembedding:
+        started = await reembedding.start("ada", "rules", "second")
+        assert (started.answerable_threshold, started.former_threshold) == (before, None)
+        cancelled = await reembedding.cancel("ada", "rules")
+        assert (cancelled.answerable_threshold, cancelled.former_threshold) == (before, None)
+        embeddings.open.set()
+        await reembedding.start("ada", "rules", "second")
+        after = await ended(filled)
+        assert after.embedding_digest == SECOND
+        lost = before if before != 0.5 else None
+        assert (after.answerable_threshold, after.former_threshold) == (0.5, lost)
+        # Back to the first model it is told of still; only another threshold ends that.
+        await reembedding.start("ada", "rules", "first")
+        back = await ended(filled)
+    assert (back.answerable_threshold, back.former_threshold) == (0.5, lost)
+    again = await filled.collections.update("ada", "rules", None, None, 0.6, "")
+    assert (again.answerable_threshold, again.former_threshold) == (0.6, None)
+
+
 async def test_questions_are_asked_of_the_collections_model(filled, embeddings):
     await searched(filled)
     async with changing(filled) as reembedding:

@@ -10,6 +10,7 @@ import typer
 from trivium_client import Trivium
 from trivium_client.cli.exits import Exit
 from trivium_client.cli.printing import Json, as_json, bars, counted
+from trivium_client.cli.tuning import tell_former_threshold
 from trivium_client.nouns import Collection, Reembedding
 
 CollectionId = Annotated[str, typer.Argument(metavar="COLLECTION", help="The collection.")]
@@ -51,6 +52,8 @@ def reembed(
 ) -> None:
     """Have a collection's vectors computed by another model; the old ones serve until all are there.
 
+    The threshold of answers, fitted or set, was one of the old model's scores, and goes back to the default.
+
     Example: trivium docs reembed handbook all-MiniLM-L6-v2
     """
     if cancel == bool(model):
@@ -66,6 +69,7 @@ def reembed(
             found = _waited(client, collection)
     if found.embedding_digest == wanted:
         _tell(found, f"{collection} is searched by {wanted}.", json_wanted=json_wanted)
+        tell_former_threshold(found)
     elif found.reembedding and found.reembedding.running:
         _tell(found, f"{collection} is on its way to {wanted}.", json_wanted=json_wanted)
     else:

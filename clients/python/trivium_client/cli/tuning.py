@@ -10,7 +10,7 @@ from trivium_client import NotFoundError, Trivium
 from trivium_client.cli.exits import Exit
 from trivium_client.cli.printing import Json, as_json, bars, counted, show, show_one
 from trivium_client.cli.question_lines import pairs_of
-from trivium_client.nouns import Calibration, TuningTrial
+from trivium_client.nouns import Calibration, Collection, TuningTrial
 
 # As the contract has it: fewer tell nothing.
 _LEAST = 10
@@ -59,10 +59,26 @@ def settings(
         **asdict(found.search_settings),
         "answerable_threshold": found.answerable_threshold,
     }
+    if found.former_answerable_threshold is not None:
+        shown["former_answerable_threshold"] = found.former_answerable_threshold
     if found.questions is not None:
         shown["chunks_with_questions"] = f"{found.questions.chunks_done} of {found.questions.chunks}"
         shown["reason"] = found.questions.reason
     show_one(shown, json_wanted=json_wanted)
+    tell_former_threshold(found)
+
+
+def tell_former_threshold(found: Collection) -> None:
+    """Say on standard error, where it is so, that a change of embedding model ended the threshold of answers."""
+    former = found.former_answerable_threshold
+    if former is None:
+        return
+    typer.echo(
+        f"{found.collection} said that the answer is there from {former:.2f} on under its former embedding model; scores of "
+        f"two models do not compare, so it is {found.answerable_threshold:.2f} again. Fit it, and how the collection is "
+        f"searched, anew: trivium docs tune {found.collection} QUESTIONS --apply",
+        err=True,
+    )
 
 
 def tune(

@@ -378,6 +378,7 @@ class Collection(_message.Message):
     REEMBEDDING_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
     ANSWERABLE_THRESHOLD_FIELD_NUMBER: _builtins.int
+    FORMER_ANSWERABLE_THRESHOLD_FIELD_NUMBER: _builtins.int
     SEARCH_SETTINGS_FIELD_NUMBER: _builtins.int
     QUESTIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
@@ -394,6 +395,10 @@ class Collection(_message.Message):
     """The index that it is searched in. Output only."""
     answerable_threshold: _builtins.float
     """From which score on its answers count as found: Answerability.threshold of searches in it."""
+    former_answerable_threshold: _builtins.float
+    """The threshold that the collection had under another embedding model. Scores of two models do not compare, so the change
+    went back to the default; Tune fits one again. Unset where none was lost, and since another was stored. Output only.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created."""
@@ -422,14 +427,17 @@ class Collection(_message.Message):
         reembedding: Global___Reembedding | None = ...,
         index: Global___IndexKind.ValueType = ...,
         answerable_threshold: _builtins.float = ...,
+        former_answerable_threshold: _builtins.float | None = ...,
         search_settings: Global___SearchSettings | None = ...,
         questions: Global___QuestionProgress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "questions", b"questions", "reembedding", b"reembedding", "search_settings", b"search_settings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_former_answerable_threshold", b"_former_answerable_threshold", "create_time", b"create_time", "former_answerable_threshold", b"former_answerable_threshold", "questions", b"questions", "reembedding", b"reembedding", "search_settings", b"search_settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answerable_threshold", b"answerable_threshold", "collection", b"collection", "create_time", b"create_time", "description", b"description", "embedding_digest", b"embedding_digest", "etag", b"etag", "index", b"index", "name", b"name", "questions", b"questions", "reembedding", b"reembedding", "search_settings", b"search_settings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_former_answerable_threshold", b"_former_answerable_threshold", "answerable_threshold", b"answerable_threshold", "collection", b"collection", "create_time", b"create_time", "description", b"description", "embedding_digest", b"embedding_digest", "etag", b"etag", "former_answerable_threshold", b"former_answerable_threshold", "index", b"index", "name", b"name", "questions", b"questions", "reembedding", b"reembedding", "search_settings", b"search_settings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__former_answerable_threshold: _TypeAlias = _typing.Literal["former_answerable_threshold"]  # noqa: Y015
+    _WhichOneofArgType__former_answerable_threshold: _TypeAlias = _typing.Literal["_former_answerable_threshold", b"_former_answerable_threshold"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__former_answerable_threshold) -> _WhichOneofReturnType__former_answerable_threshold | None: ...
 
 Global___Collection: _TypeAlias = Collection  # noqa: Y015
 

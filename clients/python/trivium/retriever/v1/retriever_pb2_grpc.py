@@ -365,8 +365,8 @@ class RetrieverServiceServicer(object):
 
     def Reembed(self, request, context):
         """Has the collection's vectors computed by another embedding model, in the background and beside the old ones, which
-        serve until all are there and verified; then the collection changes over at once. Collection.reembedding tells how far
-        it is. It survives a kill; asked for a third model it begins anew, and for the model that serves it ends. Fails with
+        serve until all are there and verified; then the collection changes over at once, and its threshold of answers goes
+        back to the default (Collection.former_answerable_threshold). Collection.reembedding tells how far it is. It survives a kill; asked for a third model it begins anew, and for the model that serves it ends. Fails with
         NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a reranker,
         UNAVAILABLE / PEER_UNAVAILABLE.
         """

@@ -121,8 +121,8 @@ class RetrieverServiceStub:
     """
     Reembed: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.ReembedRequest, _retriever_pb2.ReembedResponse]
     """Has the collection's vectors computed by another embedding model, in the background and beside the old ones, which
-    serve until all are there and verified; then the collection changes over at once. Collection.reembedding tells how far
-    it is. It survives a kill; asked for a third model it begins anew, and for the model that serves it ends. Fails with
+    serve until all are there and verified; then the collection changes over at once, and its threshold of answers goes
+    back to the default (Collection.former_answerable_threshold). Collection.reembedding tells how far it is. It survives a kill; asked for a third model it begins anew, and for the model that serves it ends. Fails with
     NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a reranker,
     UNAVAILABLE / PEER_UNAVAILABLE.
     """
@@ -230,8 +230,8 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     """
     Reembed: _aio.UnaryUnaryMultiCallable[_retriever_pb2.ReembedRequest, _retriever_pb2.ReembedResponse]  # type: ignore[assignment]
     """Has the collection's vectors computed by another embedding model, in the background and beside the old ones, which
-    serve until all are there and verified; then the collection changes over at once. Collection.reembedding tells how far
-    it is. It survives a kill; asked for a third model it begins anew, and for the model that serves it ends. Fails with
+    serve until all are there and verified; then the collection changes over at once, and its threshold of answers goes
+    back to the default (Collection.former_answerable_threshold). Collection.reembedding tells how far it is. It survives a kill; asked for a third model it begins anew, and for the model that serves it ends. Fails with
     NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a reranker,
     UNAVAILABLE / PEER_UNAVAILABLE.
     """
@@ -480,8 +480,8 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.ReembedResponse, _abc.Awaitable[_retriever_pb2.ReembedResponse]]:
         """Has the collection's vectors computed by another embedding model, in the background and beside the old ones, which
-        serve until all are there and verified; then the collection changes over at once. Collection.reembedding tells how far
-        it is. It survives a kill; asked for a third model it begins anew, and for the model that serves it ends. Fails with
+        serve until all are there and verified; then the collection changes over at once, and its threshold of answers goes
+        back to the default (Collection.former_answerable_threshold). Collection.reembedding tells how far it is. It survives a kill; asked for a third model it begins anew, and for the model that serves it ends. Fails with
         NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a reranker,
         UNAVAILABLE / PEER_UNAVAILABLE.
         """
