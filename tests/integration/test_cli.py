@@ -12,6 +12,7 @@ import pytest
 
 from services.ops.cache import CHECKOUT
 from services.ops.supervisor import Suite
+from tests.encoder_files import EncoderFiles
 from tests.integration.command_line import on_a_terminal, trivium
 from tests.integration.gateway.stock import Served, serve_adapter
 
@@ -62,6 +63,19 @@ def test_a_collection_is_not_made_for_files_that_are_refused(suite: Suite, tmp_p
     assert trivium(suite, "docs", "add", str(tmp_path), "-c", collection, "--no-wait").code == 4
     listed = trivium(suite, "docs", "list", "-c", collection, "--json").json
     assert [document["document"] for document in listed] == ["pier.md"]
+
+
+def test_an_encoder_is_listed_with_its_role_once_it_is_imported(suite: Suite, tmp_path: Path) -> None:
+    for name, content in EncoderFiles().files().items():
+        (tmp_path / name).write_bytes(content)
+    model = f"finder-{uuid.uuid4().hex[:8]}"
+    made = trivium(suite, "models", "import", str(tmp_path), "--name", model, "--json")
+    assert made.code == 0, made.err
+    served, *_ = listed = trivium(suite, "models", "list", "--json").json
+    assert (served["name"], served["role"]) == ("base", "")
+    (mine,) = [row for row in listed if row["name"].startswith(model)]
+    expected = (f"{model}@1", "encoder", "embedder", made.json["version"])
+    assert (mine["name"], mine["kind"], mine["role"], mine["version"]) == expected
 
 
 def test_other_rows_under_a_name_are_its_next_version_and_names_may_share_bytes(suite: Suite, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`trivium models`: what can be asked, and which version each name means."""
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,7 +31,9 @@ def list_models(
     deleted: Annotated[bool, typer.Option("--deleted", help="As --all, with those that can be restored.")] = False,
     json_wanted: Json = False,
 ) -> None:
-    """List the names that `--model` accepts, and the version that each serves.
+    """List the names that `--model` accepts with the version that each serves, then the newest version of your encoders.
+
+    An encoder's name is one that `docs reembed` takes (role embedder) or `docs settings --rerank-model` (reranker).
 
     Example: trivium models list --all
     """
@@ -42,8 +45,31 @@ def list_models(
             empty = "There is no model. Make one with: trivium train start, or trivium models import"
             show(models, columns, json_wanted=json_wanted, empty=empty)
             return
-        served = client.models.served()
-    show(served, ("name", "kind", "version"), json_wanted=json_wanted, empty="There is no model.")
+        served = [_Named(it.name, it.kind, it.version, it.base_digest) for it in client.models.served()]
+        encoders = list(_encoders(client))
+    columns = ["name", "kind", "role", "version"] if encoders else ["name", "kind", "version"]
+    show([*served, *encoders], columns, json_wanted=json_wanted, empty="There is no model.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """What can be named, and for what: text is asked of it, or texts are compared by it (`role`)."""
+
+    name: str
+    kind: str
+    version: str
+    base_digest: str
+    role: str = ""
+
+
+def _encoders(client: Trivium) -> Iterator[_Named]:
+    """The newest version of each model of encoders: an alias is not needed to use one, and no gateway knows of it."""
+    seen = set()
+    for found in client.models.search(kind="encoder"):
+        it = found.version
+        if it.model not in seen:
+            seen.add(it.model)
+            yield _Named(f"{it.model}@{it.number}", it.kind, it.version, it.base_digest, it.role)
 
 
 @app.command("show", epilog=EPILOG)
