@@ -226,7 +226,7 @@ class Reason(Enum):
     )
     EMBEDDING_MODEL_NOT_FOUND = Entry(
         Code.NOT_FOUND,
-        "No embedding model is named {name}{fate}; this embedder serves {known}.",
+        "No embedding model or reranker is named {name}{fate}; this embedder serves {known}.",
         "trivium.embedder.v1.EmbeddingModel",
     )
     EMBEDDING_QUEUE_FULL = Entry(

@@ -29,6 +29,8 @@ KIND = "ENCODER"
 _DESCRIBING = ("config.json", "sentence_bert_config.json", "tokenizer_config.json")
 _MOST_DESCRIBING_BYTES = 1 << 20
 _MOST_LISTED = 100
+# Of a tenant's own so many are named to somebody who names none of them.
+_MOST_NAMED = 10
 _DESCRIBED_AT_ONCE = 8
 # Names and versions that are remembered over all tenants; those unused for longest go first.
 _REMEMBERED = 4096
@@ -87,6 +89,9 @@ class Registry(Protocol):
     async def newest(self, most: int) -> Sequence[str]:
         """The caller's encoder versions, the newest first."""
 
+    async def names(self, most: int) -> Sequence[str]:
+        """MODEL@NUMBER of the caller's encoder versions, the newest first."""
+
     def download(self, sha256: str, offset: int) -> AsyncIterator[Chunk]:
         """A file's bytes from an offset."""
 
@@ -121,8 +126,8 @@ class OwnVersions:
     async def find(self, asking: Asking, name: str, known: Sequence[str]) -> OwnVersion:
         """The tenant's encoder of this name, digest of a version, or digest of a folder.
 
-        Raises EMBEDDING_MODEL_NOT_FOUND with those ``known`` beside and what became of it, ALIAS_NOT_SERVING,
-        MODEL_SOURCE_INVALID, PEER_UNAVAILABLE.
+        Raises EMBEDDING_MODEL_NOT_FOUND with those ``known`` beside, the tenant's newest and what became of it,
+        ALIAS_NOT_SERVING, MODEL_SOURCE_INVALID, PEER_UNAVAILABLE.
         """
         if not asking.tenant:
             raise unknown(name, known)
@@ -135,7 +140,8 @@ class OwnVersions:
         except Failure as failure:
             if failure.reason is not Reason.VERSION_NOT_FOUND:
                 raise
-            raise unknown(name, known, await self._fate(asking.tenant, name, failure)) from failure
+            fate = await self._fate(asking.tenant, name, failure)
+            raise unknown(name, [*known, *await self._names(name)], fate) from failure
         self.believe(asking.tenant, name, own)
         return own
 
@@ -221,6 +227,16 @@ class OwnVersions:
         if hashlib.sha256(content).hexdigest() != file.sha256:
             raise Failure(Reason.DIGEST_MISMATCH, actual=hashlib.sha256(content).hexdigest(), announced=file.sha256)
         return content
+
+    async def _names(self, name: str) -> Sequence[str]:
+        """What the tenant may have meant; nobody mistypes a digest."""
+        if _DIGEST.match(name):
+            return []
+        try:
+            return await self.registry.names(_MOST_NAMED)
+        except Failure:
+            # That there is no such name is known all the same.
+            return []
 
     async def _fate(self, tenant: str, name: str, failure: Failure) -> str:
         """What became of what a name meant, in the registry's words; and it is forgotten that it meant that."""

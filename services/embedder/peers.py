@@ -87,12 +87,19 @@ class RemoteRegistry:
 
     async def newest(self, most: int) -> Sequence[str]:
         """As the Protocol says."""
-        found: list[str] = []
+        return [version.version for version in await self._encoders(most)]
+
+    async def names(self, most: int) -> Sequence[str]:
+        """As the Protocol says."""
+        return [f"{version.model}@{version.number}" for version in await self._encoders(most)]
+
+    async def _encoders(self, most: int) -> Sequence[model_pb2.Version]:
+        found: list[model_pb2.Version] = []
         request = registry_pb2.SearchVersionsRequest(kind=model_pb2.VERSION_KIND_ENCODER, page_size=min(most, _PAGE))
         while len(found) < most:
             with answers(_REGISTRY):
                 page = await self._stub.SearchVersions(request, timeout=_SECONDS)
-            found += [it.version.version for it in page.found]
+            found += [it.version for it in page.found]
             if not page.next_page_token:
                 break
             request.page_token = page.next_page_token

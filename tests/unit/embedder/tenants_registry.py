@@ -83,6 +83,11 @@ class TenantsRegistry:
         self.asked["newest"] += 1
         return [it.version for it in self._live() if json.loads(it.manifest)["kind"] == "ENCODER"][:most]
 
+    async def names(self, most: int) -> list[str]:
+        self.asked["names"] += 1
+        found = [json.loads(it.manifest) for it in self._live()]
+        return [f"{it['model']}@{it['n']}" for it in found if it["kind"] == "ENCODER"][:most]
+
     async def download(self, sha256: str, offset: int):
         self.asked["download"] += 1
         self._live()

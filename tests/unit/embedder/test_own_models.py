@@ -84,6 +84,25 @@ async def test_to_another_tenant_it_is_as_if_it_had_never_been(world):
     assert world.registry.asked["download"] == asked["download"]
 
 
+async def test_who_names_a_model_that_is_none_is_told_of_the_deployments_and_of_their_own(world):
+    world.registry.publish("ada", "support", world.encoder(7))
+    gone, _ = world.registry.publish("ada", "support", world.encoder(8))
+    world.registry.delete(gone)
+    world.registry.publish("ben", "theirs", world.encoder(9))
+    for rank in (False, True):
+        with pytest.raises(Failure) as failed:
+            await (world.reranker.rank(ADA, "suport@1", TEXT, PASSAGES) if rank else world.embed(ADA, "suport@1"))
+        known = failed.value.variables["known"].split(", ")
+        assert "tiny" in known
+        assert known[-1] == "support@1"
+        assert not {"support@2", "theirs@1"} & set(known)
+        assert "No embedding model or reranker is named suport@1" in failed.value.sentence
+    asked = world.registry.asked["names"]
+    with pytest.raises(Failure):
+        await world.embed(ADA, f"sha256:{'0' * 64}")
+    assert world.registry.asked["names"] == asked
+
+
 async def test_the_same_bytes_of_two_tenants_are_one_folder_and_two_models_in_memory(world):
     folder = world.encoder(7)
     world.registry.publish("ada", "support", folder)
