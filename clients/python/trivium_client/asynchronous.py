@@ -71,7 +71,7 @@ class AsyncTrivium:
         question: str,
         *,
         model: str = "base",
-        collections: Sequence[str] = (),
+        collections: str | Sequence[str] = (),
         history: Iterable[answers.Message] = (),
         top_k: int = 0,
         sampling: answers.Sampling | None = None,
@@ -90,7 +90,7 @@ class AsyncTrivium:
         request = pb.AskRequest(
             model=model,
             question=question,
-            collections=collections,
+            collections=[collections] if isinstance(collections, str) else collections,
             history=answers_wire.messages_to_wire(history),
             top_k=top_k,
             sampling=answers_wire.sampling_to_wire(sampling),

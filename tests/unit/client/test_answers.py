@@ -1,10 +1,13 @@
 """What is asked for goes onto the wire whole, and an answer is made of all of its parts."""
 
+from collections.abc import AsyncIterator
+
 import pytest
 from trivium.common.v1 import chat_pb2
 from trivium.gateway.v1 import gateway_pb2
-from trivium_client import ServerError, answers_wire
+from trivium_client import AsyncTrivium, ServerError, answers_wire
 from trivium_client.answers import Gathering, Sampling, Shape, Text, TokenLogprob
+from trivium_client.transport import Transport
 
 
 def test_every_field_of_the_sampling_reaches_the_wire() -> None:
@@ -81,3 +84,20 @@ def test_an_answer_that_broke_off_is_none() -> None:
     gathering.add(Text("half"))
     with pytest.raises(ServerError, match="broke off"):
         gathering.answer()
+
+
+async def test_one_collection_can_be_named_without_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[gateway_pb2.AskRequest] = []
+
+    async def stream(
+        self: object, service: str, call: object, request: gateway_pb2.AskRequest
+    ) -> AsyncIterator[object]:
+        sent.append(request)
+        return
+        yield
+
+    monkeypatch.setattr(Transport, "stream", stream)
+    async with AsyncTrivium(api_key="key", addresses={"gateway": "127.0.0.1:1"}) as client:
+        for named in ("harbour", ["harbour", "town"]):
+            assert not [part async for part in client.ask("Who pays?", collections=named)]
+    assert [list(it.collections) for it in sent] == [["harbour"], ["harbour", "town"]]
