@@ -48,7 +48,7 @@ class Measured:
 class Trial:
     """A way that was tried: its means, and its gain in nDCG@10 over what was taken before with its 95 % interval.
 
-    ``note`` says why it was not measured, or on how few questions it had a part.
+    ``note`` says why it was not measured, on how few questions it had a part, or of which ones the gain is.
     """
 
     name: str
@@ -235,7 +235,9 @@ class Run:
             recall.append(len(pair.documents.intersection(ranked[: tuning.CUT])) / len(pair.documents))
         yield Step(name, len(self.pairs), len(self.pairs))
         measured = Measured(tuple(ndcg), tuple(recall), spent / len(self.pairs))
-        note = f"had a part in {expanded} of {len(self.pairs)} questions" if settings.expands else ""
+        note = "the gain is of questions that it was not fitted on" if judged else ""
+        if settings.expands:
+            note = f"had a part in {expanded} of {len(self.pairs)} questions"
         self._judge(name, settings, measured, tuple(judged) or measured.ndcg, note)
 
     def _judge(

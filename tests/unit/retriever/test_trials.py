@@ -106,6 +106,8 @@ async def test_without_a_generator_the_other_ways_are_measured_and_the_report_sa
     found = await verdict(filled, scribe, RIDDLES)
     notes = {trial.name: trial.note for trial in found.trials if trial.note}
     assert notes.pop("question vectors").startswith("not measured: none are written")
+    (weight,) = [name for name in notes if name.startswith("weight ")]
+    assert notes.pop(weight) == "the gain is of questions that it was not fitted on"
     assert set(notes) == {"written passage where weak", "written passage always", "question broken up"}
     assert all(note.startswith("not measured: The service generator") for note in notes.values())
 
