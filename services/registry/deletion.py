@@ -136,11 +136,9 @@ class Deletion:
         child = child_of_any(session, row.tenant, own, foreign)
         if child is not None:
             state = "" if child.deleted_at is None else " (deleted, but not purged)"
-            user, remedy = (
-                f"{child.model}@{child.number}",
-                without_first(f"{child.model}@{child.number}", purge=wish.purge),
-            )
-            raise Failure(Reason.MODEL_IN_USE, name=row.model, user=f"{user}, made from it{state}", remedy=remedy)
+            name = f"{child.model}@{child.number}"
+            remedy = without_first(name, purge=wish.purge)
+            raise Failure(Reason.MODEL_IN_USE, name=row.model, user=f"{name}, made from it{state}", remedy=remedy)
         for version in versions:
             tied = full_models.tied_to(session, version, own, deleted=wish.purge)
             if tied:

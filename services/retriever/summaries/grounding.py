@@ -33,8 +33,9 @@ class Grounding:
             return False
         if not {name.casefold() for name in _NAME.findall(text)} <= set(re.findall(r"\w+", given.casefold())):
             return False
-        said, held = self.tokens.of([" ".join(words(text)), keyword_text(given)])
-        return bool(said) and sum(token in set(held) for token in said) >= _LEAST_SHARE * len(said)
+        said, heard = self.tokens.of([" ".join(words(text)), keyword_text(given)])
+        held = set(heard)
+        return bool(said) and sum(token in held for token in said) >= _LEAST_SHARE * len(said)
 
     def supporting(self, text: str, sources: Sequence[str]) -> tuple[int, ...]:
         """Which sources the words of the text are from, in their order: the fewest, those with most of it first."""

@@ -2,7 +2,7 @@
 
 A generator may be small: what it writes is taken only if its numbers, its names and most of
 its words are those of the statements; else the first of them stands as it was.  Invariant:
-a worded statement cites what each of its sources cites.
+a worded statement carries what each of its sources cites; `grounding` leaves of these what an answer shows.
 """
 
 from collections.abc import Sequence

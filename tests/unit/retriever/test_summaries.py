@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 
 import pytest
 from sqlalchemy import select
@@ -13,6 +14,7 @@ from services.retriever.summaries.statements import Mode, Quote, Statement
 from tests.unit.retriever.conftest import opened
 from tests.unit.retriever.hashing import HashedEmbeddings
 from tests.unit.retriever.summarising import Joiner, request, rows, summaries
+from tests.unit.retriever.writing import Scribe
 
 NOUNS = ("herring", "mustard", "gate", "lamp", "keeper", "bread", "siren", "boat", "quay", "barometer")
 VERBS = ("guards", "warms", "follows", "hides", "measures", "sells", "paints", "repairs")
@@ -170,6 +172,16 @@ async def test_the_generator_words_what_is_cited_and_nothing_else(house):
     assert all(it.text == it.citations[0].text for it in honest.statements)
     # Nodes of the model that was are gone.
     assert len(await rows(house)) == honest.nodes_computed
+
+
+async def test_a_worded_statement_cites_only_what_its_words_are_from(house):
+    await fill(house, {f"d{at}.md": range(at * 12, at * 12 + 12) for at in range(3)})
+    first_alone = Scribe(lambda asked: re.findall(r"^Statement 1: (.*)", asked, re.MULTILINE)[0])
+    summary = await summaries(house, first_alone).summarize("ada", request(Mode.ABSTRACTIVE))
+    worded = [it for it in summary.statements if it.generated]
+    assert worded
+    for it in worded:
+        assert [cited.text for cited in it.citations] == [it.text]
 
 
 async def test_a_focus_is_worded_from_what_was_found_for_it(house):
