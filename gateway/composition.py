@@ -13,11 +13,12 @@ from gateway.peers.spool import FolderSpool
 from gateway.receipts import Recorder
 from gateway.routing import Router
 from gateway.servicer import GatewayServicer
+from gateway.servicers import Servicers
 from services.chassis.runtime import Runtime
 
 
-def compose(runtime: Runtime) -> GatewayServicer:
-    """The servicer that both skins call, and the background that records receipts late."""
+def compose(runtime: Runtime) -> Servicers:
+    """What both skins call, and the background that records receipts late."""
 
     def acting_for(tenant: str, principal: str) -> AbstractAsyncContextManager[object]:
         return runtime.acting_for(tenant, on_behalf_of=principal)
@@ -32,4 +33,4 @@ def compose(runtime: Runtime) -> GatewayServicer:
     clock = runtime.clock.monotonic
     asker = Asker(router, RemoteRetriever(runtime.channel("retriever")), generator, answerer, clock, runtime.new_id)
     chatter = Chatter(router, answerer, clock, runtime.new_id)
-    return GatewayServicer(asker, chatter, router, ledger)
+    return Servicers(GatewayServicer(asker, chatter, router, ledger))

@@ -1,65 +1,33 @@
 """The routes of the HTTP skin.  Each hands its bytes to the layers; none decides anything."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from gateway.http import errors
+from gateway.http import chat, completions, errors, models
 from gateway.http.admission import HEALTH, Admission
-from gateway.http.chat import ChatExchange
-from gateway.http.completions import CompletionExchange
-from gateway.http.models import ModelExchange, ModelsExchange, ReceiptExchange
-from gateway.http.transport import Door, Exchange
-from gateway.servicer import GatewayServicer
+from gateway.http.routes import Route
+from gateway.http.transport import Asked, Door
+from gateway.servicers import Servicers
 from services.chassis.interceptors.dispatch import Dispatcher
 from services.chassis.runtime import Runtime
 
-CHAT = "/v1/chat/completions"
-COMPLETIONS = "/v1/completions"
-MODELS = "/v1/models"
-RECEIPTS = "/v1/trivium/receipts"
+# By noun.  Of two routes that fit a path the first is taken.
+ROUTES: tuple[Route, ...] = (*chat.ROUTES, *completions.ROUTES, *models.ROUTES)
 
 
-def create_app(runtime: Runtime, servicer: GatewayServicer) -> FastAPI:
+def create_app(runtime: Runtime, servicers: Servicers) -> FastAPI:
     """The application.  Its documentation pages are off: OpenAI's own reference describes it."""
     app = FastAPI(title="Trivium", docs_url=None, redoc_url=None, openapi_url=None)
     # As many again as there may be calls: requests whose bodies are still to come.
     app.add_middleware(Admission, limit=2 * runtime.settings.max_calls, new_id=runtime.new_id)
     dispatcher = Dispatcher(runtime.layers.ordered)
-    limit = runtime.settings.max_message_bytes
 
-    def door(path: str, exchange: Callable[[GatewayServicer, str], Exchange]) -> Door:
-        return Door(path, lambda request_id: exchange(servicer, request_id), dispatcher, {})
-
-    chat, completions = door(CHAT, ChatExchange), door(COMPLETIONS, CompletionExchange)
-    models, model, receipt = (
-        door(MODELS, ModelsExchange),
-        door(MODELS + "/{name}", ModelExchange),
-        door(RECEIPTS, ReceiptExchange),
-    )
-
-    @app.post(CHAT)
-    async def _chat(request: Request) -> Response:
-        return chat.response(runtime.new_id(), request.headers, await _body(request, limit))
-
-    @app.post(COMPLETIONS)
-    async def _completions(request: Request) -> Response:
-        return completions.response(runtime.new_id(), request.headers, await _body(request, limit))
-
-    @app.get(MODELS)
-    async def _models(request: Request) -> Response:
-        return models.response(runtime.new_id(), request.headers, b"")
-
-    @app.get(MODELS + "/{name:path}")
-    async def _model(request: Request, name: str) -> Response:
-        return model.response(runtime.new_id(), request.headers, name.encode())
-
-    @app.get(RECEIPTS + "/{request_id}")
-    async def _receipt(request: Request, request_id: str) -> Response:
-        return receipt.response(runtime.new_id(), request.headers, request_id.encode())
+    for route in ROUTES:
+        app.add_route(route.path, _endpoint(route, servicers, dispatcher, runtime), methods=[route.verb])
 
     @app.get(HEALTH)
     async def _health() -> Response:
@@ -75,6 +43,19 @@ def create_app(runtime: Runtime, servicer: GatewayServicer) -> FastAPI:
         return Response(answer.body, answer.status, headers, media_type="application/json")
 
     return app
+
+
+def _endpoint(
+    route: Route, servicers: Servicers, dispatcher: Dispatcher, runtime: Runtime
+) -> Callable[[Request], Awaitable[Response]]:
+    door = Door(route.path, lambda request_id: route.exchange(servicers, request_id), dispatcher, {})
+    limit = runtime.settings.max_message_bytes
+
+    async def answer(request: Request) -> Response:
+        asked = Asked(await _body(request, limit), request.path_params, request.query_params)
+        return door.response(runtime.new_id(), request.headers, asked)
+
+    return answer
 
 
 # A caller that stalls in its body holds memory before anybody knows who it is.

@@ -11,7 +11,9 @@ from trivium.gateway.v1 import gateway_pb2
 from gateway.http import rendering
 from gateway.http.generating import DONE, GeneratingExchange, event
 from gateway.http.requests import of_chat
+from gateway.http.routes import Route
 from gateway.http.schemas import ChatCompletion, parse
+from gateway.http.transport import Asked
 from services.chassis.interceptors.call import ServicerContext
 
 Event = gateway_pb2.AskResponse | gateway_pb2.ChatResponse
@@ -20,9 +22,9 @@ Event = gateway_pb2.AskResponse | gateway_pb2.ChatResponse
 class ChatExchange(GeneratingExchange):
     """A turn, or a question with sources, as one answer or as chunks."""
 
-    def parse(self, raw: bytes) -> gateway_pb2.ChatRequest | gateway_pb2.AskRequest:
+    def parse(self, asked: Asked) -> gateway_pb2.ChatRequest | gateway_pb2.AskRequest:
         """As Exchange."""
-        body = parse(ChatCompletion, raw)
+        body = parse(ChatCompletion, asked.body)
         request = of_chat(body, self.request_id)
         self._begin(body, request.request_id, logprobs=body.logprobs)
         return request
@@ -146,3 +148,6 @@ class ChatExchange(GeneratingExchange):
             "model": self._model,
             "system_fingerprint": fingerprint,
         }
+
+
+ROUTES = (Route("POST", "/v1/chat/completions", ChatExchange),)

@@ -12,21 +12,23 @@ from trivium.gateway.v1 import gateway_pb2
 from gateway.http import rendering
 from gateway.http.generating import DONE, GeneratingExchange, event
 from gateway.http.requests import of_completion
+from gateway.http.routes import Route
 from gateway.http.schemas import TextCompletion, parse
-from gateway.servicer import GatewayServicer
+from gateway.http.transport import Asked
+from gateway.servicers import Servicers
 from services.chassis.interceptors.call import ServicerContext
 
 
 class CompletionExchange(GeneratingExchange):
     """A continued text, as one answer or as chunks; counts the characters told so far of each choice."""
 
-    def __init__(self, servicer: GatewayServicer, request_id: str) -> None:
-        super().__init__(servicer, request_id)
+    def __init__(self, servicers: Servicers, request_id: str) -> None:
+        super().__init__(servicers, request_id)
         self._characters: Counter[int] = Counter()
 
-    def parse(self, raw: bytes) -> gateway_pb2.CompleteRequest:
+    def parse(self, asked: Asked) -> gateway_pb2.CompleteRequest:
         """As Exchange."""
-        body = parse(TextCompletion, raw)
+        body = parse(TextCompletion, asked.body)
         request = of_completion(body, self.request_id)
         self._begin(body, request.request_id, logprobs=body.logprobs is not None)
         return request
@@ -102,3 +104,6 @@ class CompletionExchange(GeneratingExchange):
             "top_logprobs": [{rival.token: rendering.logprob(rival) for rival in item.top} for item in tokens],
             "text_offset": offsets,
         }
+
+
+ROUTES = (Route("POST", "/v1/completions", CompletionExchange),)

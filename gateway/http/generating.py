@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway.http.requests import is_uuid
 from gateway.http.schemas import Generation
-from gateway.servicer import GatewayServicer
+from gateway.servicers import Servicers
 
 DONE = b"data: [DONE]\n\n"
 
@@ -20,11 +20,11 @@ def event(payload: dict[str, Any]) -> bytes:
 class GeneratingExchange:
     """One request: its own id, its model as it was named, and what it wants told."""
 
-    def __init__(self, servicer: GatewayServicer, request_id: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, servicers: Servicers, request_id: str, clock: Callable[[], float] = time.time) -> None:
         self.request_id = request_id
         self.stream = False
         self.sent: dict[str, str] = {}
-        self._servicer = servicer
+        self._servicer = servicers.gateway
         self._created = int(clock())
         self._model = ""
         self._usage_wanted = False

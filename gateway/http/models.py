@@ -8,7 +8,9 @@ from google.protobuf.message import Message
 from trivium.gateway.v1 import gateway_pb2
 
 from gateway.http import rendering
-from gateway.servicer import GatewayServicer
+from gateway.http.routes import Route
+from gateway.http.transport import Asked
+from gateway.servicers import Servicers
 from services.chassis.interceptors.call import ServicerContext
 
 _KINDS = {
@@ -23,16 +25,16 @@ class _Lookup:
 
     stream = False
 
-    def __init__(self, servicer: GatewayServicer, request_id: str) -> None:
+    def __init__(self, servicers: Servicers, request_id: str) -> None:
         self.request_id = request_id
         self.sent: dict[str, str] = {}
-        self._servicer = servicer
+        self._servicer = servicers.gateway
 
 
 class ModelsExchange(_Lookup):
     """What ``model`` may name."""
 
-    def parse(self, _: bytes) -> Message:
+    def parse(self, _: Asked) -> Message:
         """As Exchange."""
         return gateway_pb2.ListModelsRequest()
 
@@ -45,9 +47,9 @@ class ModelsExchange(_Lookup):
 class ModelExchange(_Lookup):
     """What one name means; any name that ``model`` accepts may be asked for."""
 
-    def parse(self, raw: bytes) -> Message:
+    def parse(self, asked: Asked) -> Message:
         """As Exchange."""
-        return gateway_pb2.ExplainRouteRequest(model=raw.decode())
+        return gateway_pb2.ExplainRouteRequest(model=asked.path["name"])
 
     async def answer(self, message: gateway_pb2.ExplainRouteRequest, context: ServicerContext) -> AsyncGenerator[bytes]:
         """As Exchange."""
@@ -58,9 +60,9 @@ class ModelExchange(_Lookup):
 class ReceiptExchange(_Lookup):
     """What an earlier answer was made of."""
 
-    def parse(self, raw: bytes) -> Message:
+    def parse(self, asked: Asked) -> Message:
         """As Exchange."""
-        return gateway_pb2.GetReceiptRequest(request_id=raw.decode())
+        return gateway_pb2.GetReceiptRequest(request_id=asked.path["request_id"])
 
     async def answer(self, message: gateway_pb2.GetReceiptRequest, context: ServicerContext) -> AsyncGenerator[bytes]:
         """As Exchange."""
@@ -80,3 +82,11 @@ def _model(model: gateway_pb2.ServedModel) -> dict[str, Any]:
             "base_digest": model.base_digest,
         },
     }
+
+
+ROUTES = (
+    Route("GET", "/v1/models", ModelsExchange),
+    # A name may hold slashes and colons.
+    Route("GET", "/v1/models/{name:path}", ModelExchange),
+    Route("GET", "/v1/trivium/receipts/{request_id}", ReceiptExchange),
+)

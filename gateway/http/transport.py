@@ -8,7 +8,7 @@ list; and when its client goes away the call is cancelled, and with it all work 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol, cast
 
 import anyio
@@ -28,6 +28,15 @@ _BUFFERED_CHUNKS = 16
 _CARRIED_HEADERS = ("authorization", "traceparent")
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request said: its body, the parts of its path by their names in the route, and its query."""
+
+    body: bytes = b""
+    path: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+
+
 class Exchange(Protocol):
     """One HTTP request on its way through: JSON in, JSON or server-sent events out."""
 
@@ -37,7 +46,7 @@ class Exchange(Protocol):
     # After ``parse`` the caller's names of fields that have several.
     sent: dict[str, str]
 
-    def parse(self, raw: bytes) -> Message:
+    def parse(self, asked: Asked) -> Message:
         """The call's request.  Raises FIELD_INVALID or PARAMETER_UNSUPPORTED by name."""
 
     def answer(self, message: Any, context: ServicerContext) -> AsyncGenerator[bytes]:
@@ -89,7 +98,7 @@ class Door:
     dispatcher: Dispatcher
     metrics: dict[str, Any]
 
-    def method(self, exchange: Exchange) -> Method:
+    def method(self, exchange: Exchange, asked: Asked) -> Method:
         """The method of one request: its codec holds the request's own state."""
         return Method(
             path=self.path,
@@ -98,19 +107,19 @@ class Door:
             request_streams=False,
             response_streams=True,
             request_type="JSON",
-            parse=exchange.parse,
+            parse=lambda _: exchange.parse(asked),
             serialize=cast("Callable[[Message], bytes]", _as_it_is),
             behaviour=exchange.answer,
             policy=MethodPolicy(),
             metrics=self.metrics,
         )
 
-    def response(self, request_id: str, headers: Mapping[str, str], raw: bytes) -> "CallResponse":
+    def response(self, request_id: str, headers: Mapping[str, str], asked: Asked) -> "CallResponse":
         """The answer to one request, computed as it is sent."""
         exchange = self.exchange(request_id)
         metadata = {name: headers[name] for name in _CARRIED_HEADERS if name in headers}
         metadata[CORRELATION_KEY] = request_id
-        return CallResponse(self.method(exchange), exchange, self.dispatcher, metadata, raw)
+        return CallResponse(self.method(exchange, asked), exchange, self.dispatcher, metadata, asked.body)
 
 
 def _as_it_is(chunk: bytes) -> bytes:

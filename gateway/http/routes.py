@@ -1,0 +1,16 @@
+"""One row an HTTP route: which verb on which path is which exchange."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.http.transport import Exchange
+from gateway.servicers import Servicers
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route.  ``path`` is a template: ``{name}`` is one segment, ``{name:path}`` all that is left."""
+
+    verb: str
+    path: str
+    exchange: Callable[[Servicers, str], Exchange]

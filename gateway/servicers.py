@@ -1,0 +1,25 @@
+"""The gateway's gRPC services by name, one field each: what both skins call."""
+
+from dataclasses import dataclass
+
+from trivium.gateway.v1 import gateway_pb2_grpc
+
+from gateway.servicer import GatewayServicer
+from services.chassis.server import Registration
+
+
+@dataclass(frozen=True, slots=True)
+class Servicers:
+    """One servicer a service of ``trivium.gateway.v1``; its registration stands beside it in :meth:`registrations`."""
+
+    gateway: GatewayServicer
+
+    def registrations(self) -> list[Registration]:
+        """Every service, as the server hangs it up."""
+        return [
+            Registration(
+                gateway_pb2_grpc.add_GatewayServiceServicer_to_server,
+                self.gateway,
+                "trivium.gateway.v1.GatewayService",
+            ),
+        ]
