@@ -3,10 +3,18 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from trivium.access.v1 import access_pb2_grpc
+from trivium.access.v1 import access_pb2_grpc, quota_pb2_grpc, usage_pb2_grpc
 
 from services.access.config import AccessSettings
 from services.access.servicer import POLICIES, PUBLIC, AccessServicer
+from services.access.servicer_metering import (
+    QUOTA_POLICIES,
+    QUOTA_SERVICE,
+    USAGE_POLICIES,
+    USAGE_SERVICE,
+    QuotaServicer,
+    UsageServicer,
+)
 from services.access.verbs import open_verbs
 from services.chassis.runtime import Runtime
 from services.chassis.server import Registration, run
@@ -19,7 +27,12 @@ async def build(runtime: Runtime) -> AsyncIterator[list[Registration]]:
     """Open the leaves of access and hang its servicer over them."""
     async with open_verbs(runtime) as verbs:
         add = access_pb2_grpc.add_AccessServiceServicer_to_server
-        yield [Registration(add, AccessServicer(verbs), SERVICE, policies=POLICIES, public=PUBLIC)]
+        quotas, usage = QuotaServicer(verbs), UsageServicer(verbs)
+        yield [
+            Registration(add, AccessServicer(verbs), SERVICE, policies=POLICIES, public=PUBLIC),
+            Registration(quota_pb2_grpc.add_QuotaServiceServicer_to_server, quotas, QUOTA_SERVICE, QUOTA_POLICIES),
+            Registration(usage_pb2_grpc.add_UsageServiceServicer_to_server, usage, USAGE_SERVICE, USAGE_POLICIES),
+        ]
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from typing import Any
 from trivium.access.v1 import access_pb2 as pb
 from trivium.access.v1 import access_pb2_grpc
 
-from services.access import wire
+from services.access import wire, wire_metering
 from services.access.tenants import tenant_asked_for
 from services.access.verbs import Verbs
 from services.chassis import paging
@@ -26,6 +26,7 @@ POLICIES = {
     "CreateKey": _OWNERS,
     "ListKeys": _OWNERS,
     "RevokeKey": _OWNERS,
+    "UpdateQuota": _ADMINS,
     "ListAuditEvents": _OWNERS,
 }
 
@@ -85,6 +86,15 @@ class AccessServicer(access_pb2_grpc.AccessServiceServicer):
     async def RevokeKey(self, request: pb.RevokeKeyRequest, context: Any) -> pb.RevokeKeyResponse:
         return pb.RevokeKeyResponse(key=wire.key(await self._do.keys.revoke(current(), request.key)))
 
+    async def GetQuota(self, request: pb.GetQuotaRequest, context: Any) -> pb.GetQuotaResponse:
+        quota = await self._do.quotas.get(tenant_asked_for(current(), request.tenant))
+        return pb.GetQuotaResponse(quota=wire_metering.quota(quota))
+
+    async def UpdateQuota(self, request: pb.UpdateQuotaRequest, context: Any) -> pb.UpdateQuotaResponse:
+        wanted = wire_metering.of_quota(request.quota)
+        quota = await self._do.quotas.update(current(), request.tenant, wanted)
+        return pb.UpdateQuotaResponse(quota=wire_metering.quota(quota))
+
     async def RecordUsage(self, request: pb.RecordUsageRequest, context: Any) -> pb.RecordUsageResponse:
         await self._do.usage.record(wire.usage(current(), request.record))
         return pb.RecordUsageResponse()
@@ -110,5 +120,3 @@ class AccessServicer(access_pb2_grpc.AccessServiceServicer):
     CreateProject = unimplemented("projects inside a tenant")
     ListProjects = unimplemented("projects inside a tenant")
     DeleteProject = unimplemented("projects inside a tenant")
-    GetQuota = unimplemented("quotas of a tenant")
-    UpdateQuota = unimplemented("quotas of a tenant")

@@ -51,7 +51,55 @@ class UsageRow(Base):
     prompt_tokens: Mapped[int] = mapped_column(_Big)
     completion_tokens: Mapped[int] = mapped_column(_Big)
     created_at: Mapped[int] = mapped_column(_Big)
-    __table_args__ = (Index("ix_usage_sequence", "tenant", "sequence", unique=True),)
+    # As the request named it, without alias or version; empty in records from before there were prices.
+    model: Mapped[str] = mapped_column(String(256), server_default="")
+    project: Mapped[str] = mapped_column(_Id, server_default="")
+    micros: Mapped[int] = mapped_column(_Big, server_default="0")
+    __table_args__ = (
+        Index("ix_usage_sequence", "tenant", "sequence", unique=True),
+        Index("ix_usage_created_at", "tenant", "created_at"),
+    )
+
+
+class QuotaRow(Base):
+    """The limits of a tenant, as :mod:`services.access.quotas` packs them; none where there is no row."""
+
+    __tablename__ = "quotas"
+    tenant: Mapped[str] = mapped_column(_Id, ForeignKey("tenants.tenant", name="fk_quotas_tenant"), primary_key=True)
+    quota: Mapped[str] = mapped_column(Text)
+    updated_at: Mapped[int] = mapped_column(_Big)
+
+
+class BucketRow(Base):
+    """A limit a minute: how much nobody has been given, in millionths, at a moment."""
+
+    __tablename__ = "buckets"
+    tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
+    meter: Mapped[str] = mapped_column(String(320), primary_key=True)
+    level_millionths: Mapped[int] = mapped_column(_Big)
+    filled_at: Mapped[int] = mapped_column(_Big)
+
+
+class HoldingRow(Base):
+    """What one life of a gateway holds of a limit of places or of a month, until a moment."""
+
+    __tablename__ = "holdings"
+    tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
+    meter: Mapped[str] = mapped_column(String(320), primary_key=True)
+    gateway: Mapped[str] = mapped_column(_Id, primary_key=True)
+    amount: Mapped[int] = mapped_column(_Big)
+    expires_at: Mapped[int] = mapped_column(_Big)
+
+
+class SpendingRow(Base):
+    """What a scope used in a month (year * 12 + month - 1, UTC): raised in the transaction that records usage."""
+
+    __tablename__ = "spending"
+    tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
+    scope: Mapped[str] = mapped_column(String(300), primary_key=True)
+    month: Mapped[int] = mapped_column(Integer, primary_key=True)
+    tokens: Mapped[int] = mapped_column(_Big)
+    micros: Mapped[int] = mapped_column(_Big)
 
 
 class AuditRow(Base):
@@ -81,11 +129,16 @@ def in_turn(session: Session, tenant: str) -> None:
 
 def next_number(session: Session, name: str) -> int:
     """Raise a counter by one and return it.  Nobody else raises it until the transaction ends."""
+    return next_numbers(session, name, 1)
+
+
+def next_numbers(session: Session, name: str, count: int) -> int:
+    """Raise a counter by ``count`` and return the first of the numbers that are the caller's."""
     take_turn(session, f"access/counters/{name}")
     row = session.get(CounterRow, name)
     if row is None:
         row = CounterRow(name=name, value=0)
         session.add(row)
-    row.value += 1
+    row.value += count
     session.flush()
-    return row.value
+    return row.value - count + 1

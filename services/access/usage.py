@@ -1,23 +1,29 @@
 """What requests used, and the receipts that let an answer be computed again.
 
-Invariant: one record a request id inside a tenant; the first one stays.
+Invariant: one record a request id inside a tenant; the first one stays, and what it used
+is added to its month in the same transaction.
 """
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from services.access.store import UsageRow, in_turn, next_number
-from services.access.tenants import require_tenant
+from services.access.allowances import Spent, spend
+from services.access.quotas import OWN, Quota, quota_of
+from services.access.store import TenantRow, UsageRow, in_turn, next_numbers
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What one request used.  ``receipt`` is opaque here; ``created_at`` is Unix microseconds, 0 before it is kept."""
+    """What one request used.  ``receipt`` is opaque here; ``created_at`` is Unix microseconds, 0 before it is kept.
+
+    ``model`` is the name that the request gave, without alias or version; ``micros`` is what it cost.
+    """
 
     tenant: str
     request_id: str
@@ -28,9 +34,13 @@ class Usage:
     completion_tokens: int
     created_at: int = 0
     sequence: int = 0
+    model: str = ""
+    project: str = ""
+    micros: int = 0
 
 
-def _shown(row: UsageRow) -> Usage:
+def shown(row: UsageRow) -> Usage:
+    """The domain's view of a row."""
     return Usage(
         tenant=row.tenant,
         request_id=row.request_id,
@@ -41,6 +51,9 @@ def _shown(row: UsageRow) -> Usage:
         completion_tokens=row.completion_tokens,
         created_at=row.created_at,
         sequence=row.sequence,
+        model=row.model,
+        project=row.project,
+        micros=row.micros,
     )
 
 
@@ -56,30 +69,61 @@ class UsageLedger:
 
         Raises REQUEST_ID_REUSED when the id came with another receipt, TENANT_NOT_FOUND.
         """
+        (refusal,) = await self.record_all([usage])
+        if refusal is not None:
+            raise refusal
 
-        def transaction(session: Session) -> None:
-            in_turn(session, usage.tenant)
-            require_tenant(session, usage.tenant)
-            kept = session.get(UsageRow, (usage.tenant, usage.request_id))
-            if kept is not None:
-                if kept.receipt != usage.receipt:
-                    raise Failure(Reason.REQUEST_ID_REUSED, field="record.request_id", request_id=usage.request_id)
-                return
-            session.add(
-                UsageRow(
-                    tenant=usage.tenant,
-                    request_id=usage.request_id,
-                    sequence=next_number(session, f"usage/{usage.tenant}"),
-                    principal=usage.principal,
-                    method=usage.method,
-                    receipt=usage.receipt,
-                    prompt_tokens=usage.prompt_tokens,
-                    completion_tokens=usage.completion_tokens,
-                    created_at=self._now(),
-                )
-            )
+    async def record_all(self, records: Sequence[Usage]) -> list[Failure | None]:
+        """Keep many records in one transaction; why each was not kept, None where it was, in their order."""
 
-        await self._database.write(transaction)
+        def transaction(session: Session) -> list[Failure | None]:
+            by_tenant: dict[str, list[tuple[int, Usage]]] = defaultdict(list)
+            for place, usage in enumerate(records):
+                by_tenant[usage.tenant].append((place, usage))
+            refusals: list[Failure | None] = [None] * len(records)
+            # One order everywhere, or two transactions would wait for each other.
+            for tenant in sorted(by_tenant):
+                in_turn(session, tenant)
+                for place, refusal in self._record(session, tenant, by_tenant[tenant]):
+                    refusals[place] = refusal
+            return refusals
+
+        return await self._database.write(transaction)
+
+    def _record(
+        self, session: Session, tenant: str, placed: Sequence[tuple[int, Usage]]
+    ) -> list[tuple[int, Failure | None]]:
+        if session.get(TenantRow, tenant) is None:
+            return [(place, Failure(Reason.TENANT_NOT_FOUND, name=tenant)) for place, _ in placed]
+        ids = [usage.request_id for _, usage in placed]
+        same = (UsageRow.tenant == tenant, UsageRow.request_id.in_(ids))
+        rows = session.execute(select(UsageRow.request_id, UsageRow.receipt).where(*same))
+        kept: dict[str, bytes] = dict(rows.tuples().all())
+        refusals: list[tuple[int, Failure | None]] = []
+        new: list[Usage] = []
+        for place, usage in placed:
+            first = kept.get(usage.request_id)
+            if first is None:
+                kept[usage.request_id] = usage.receipt
+                new.append(usage)
+            elif first != usage.receipt:
+                reused = Failure(Reason.REQUEST_ID_REUSED, field="record.request_id", request_id=usage.request_id)
+                refusals.append((place, reused))
+        if new:
+            self._add(session, tenant, new)
+        return refusals
+
+    def _add(self, session: Session, tenant: str, new: Sequence[Usage]) -> None:
+        quota, at = quota_of(session, tenant), self._now()
+        first = next_numbers(session, f"usage/{tenant}", len(new))
+        sums: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+        for sequence, usage in enumerate(new, first):
+            row = _row(usage, quota, sequence, at)
+            session.add(row)
+            for scope in _scopes(row):
+                sums[scope][0] += row.prompt_tokens + row.completion_tokens
+                sums[scope][1] += row.micros
+        spend(session, tenant, at, [Spent(scope, tokens, micros) for scope, (tokens, micros) in sums.items()])
 
     async def receipt(self, tenant: str, request_id: str) -> bytes:
         """The receipt of one of the tenant's requests.  Raises RECEIPT_NOT_FOUND."""
@@ -99,6 +143,28 @@ class UsageLedger:
             rows = select(UsageRow).where(UsageRow.tenant == tenant)
             if before is not None:
                 rows = rows.where(UsageRow.sequence < before)
-            return [_shown(row) for row in session.scalars(rows.order_by(UsageRow.sequence.desc()).limit(limit))]
+            return [shown(row) for row in session.scalars(rows.order_by(UsageRow.sequence.desc()).limit(limit))]
 
         return await self._database.read(query)
+
+
+def _scopes(row: UsageRow) -> list[str]:
+    scopes = [OWN, f"key:{row.principal}", f"model:{row.model}"]
+    return [*scopes, f"project:{row.project}"] if row.project else scopes
+
+
+def _row(usage: Usage, quota: Quota, sequence: int, at: int) -> UsageRow:
+    return UsageRow(
+        tenant=usage.tenant,
+        request_id=usage.request_id,
+        sequence=sequence,
+        principal=usage.principal,
+        method=usage.method,
+        receipt=usage.receipt,
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        created_at=at,
+        model=usage.model,
+        project=usage.project,
+        micros=quota.cost(usage.model, usage.prompt_tokens, usage.completion_tokens),
+    )

@@ -5,16 +5,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from services.access.allowances import Allowances
 from services.access.assertions import Assertions, SigningKeys
 from services.access.audit import Audit
 from services.access.authenticator import Exchange, LocalAuthenticator
 from services.access.config import AccessSettings
 from services.access.first_start import FirstStart
 from services.access.keys import Keys
+from services.access.quotas import Quotas
 from services.access.revocations import Revocations
 from services.access.secret_files import read_or_create
 from services.access.tenants import Tenants
 from services.access.usage import UsageLedger
+from services.access.usage_export import UsageExport
 from services.chassis.database import open_database
 from services.chassis.runtime import Runtime
 
@@ -31,7 +34,10 @@ class Verbs:
     exchange: Exchange
     signing: SigningKeys
     revocations: Revocations
+    quotas: Quotas
+    allowances: Allowances
     usage: UsageLedger
+    export: UsageExport
     audit: Audit
 
 
@@ -71,7 +77,10 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
             exchange=Exchange(keys, tenants, assertions),
             signing=signing,
             revocations=Revocations(keys, lifetime_seconds=settings.assertion_seconds, now=microseconds),
+            quotas=Quotas(database, microseconds),
+            allowances=Allowances(database, microseconds),
             usage=UsageLedger(database, microseconds),
+            export=UsageExport(database),
             audit=Audit(database),
         )
 

@@ -108,6 +108,9 @@ def usage(asking: RequestContext, record: access_pb2.UsageRecord) -> Usage:
         receipt=record.receipt.SerializeToString(deterministic=True),
         prompt_tokens=record.receipt.usage.prompt_tokens,
         completion_tokens=record.receipt.usage.completion_tokens,
+        # An alias and a version are parts of the name behind an @.
+        model=(record.receipt.requested_model.partition("@")[0] or "base")[:256],
+        project=record.project if by_service else "",
     )
 
 
@@ -125,6 +128,7 @@ def usage_record(value: Usage) -> access_pb2.UsageRecord:
         method=value.method,
         receipt=receipt(value.receipt),
         create_time=_time(value.created_at),
+        project=value.project,
     )
 
 

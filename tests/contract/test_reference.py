@@ -15,14 +15,14 @@ LATER = frozenset(
     {
         "trivium.access.v1.AccessService/CreateProject",
         "trivium.access.v1.AccessService/DeleteProject",
-        "trivium.access.v1.AccessService/GetQuota",
         "trivium.access.v1.AccessService/ListProjects",
-        "trivium.access.v1.AccessService/UpdateQuota",
     }
 )
 
 SERVICERS = {
     "trivium.access.v1.AccessService": "services.access.servicer:AccessServicer",
+    "trivium.access.v1.QuotaService": "services.access.servicer_metering:QuotaServicer",
+    "trivium.access.v1.UsageService": "services.access.servicer_metering:UsageServicer",
     "trivium.registry.v1.RegistryService": "services.registry.servicer:RegistryServicer",
     "trivium.embedder.v1.EmbedderService": "services.embedder.servicer:EmbedderServicer",
     "trivium.retriever.v1.RetrieverService": "services.retriever.servicer:RetrieverServicer",

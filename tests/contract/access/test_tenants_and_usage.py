@@ -112,8 +112,6 @@ def test_usage_is_listed_newest_first_in_pages(stack: Stack):
         ("CreateProject", pb.CreateProjectRequest(project="p")),
         ("ListProjects", pb.ListProjectsRequest()),
         ("DeleteProject", pb.DeleteProjectRequest(project="p")),
-        ("GetQuota", pb.GetQuotaRequest()),
-        ("UpdateQuota", pb.UpdateQuotaRequest(tenant="t", quota=pb.Quota())),
     ],
 )
 def test_what_comes_later_says_so(stack: Stack, rpc: str, request_):

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from trivium.access.v1 import quota_pb2 as _quota_pb2
 from trivium.common.v1 import receipt_pb2 as _receipt_pb2
 import builtins as _builtins
 import sys
@@ -978,16 +979,38 @@ class Quota(_message.Message):
     CONCURRENT_JOBS_FIELD_NUMBER: _builtins.int
     TRAINED_TOKENS_PER_DAY_FIELD_NUMBER: _builtins.int
     STORED_BYTES_FIELD_NUMBER: _builtins.int
+    CONCURRENT_REQUESTS_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_MONTH_FIELD_NUMBER: _builtins.int
+    MICROS_PER_MONTH_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    PRICES_FIELD_NUMBER: _builtins.int
     requests_per_minute: _builtins.int
-    """Requests a minute."""
+    """Requests that generate, a minute."""
     tokens_per_minute: _builtins.int
     """Generated and prompt tokens a minute."""
     concurrent_jobs: _builtins.int
-    """Training jobs at once."""
+    """Training jobs at once. Refused: nothing enforces it yet."""
     trained_tokens_per_day: _builtins.int
-    """Trained tokens a day."""
+    """Trained tokens a day. Refused: nothing enforces it yet."""
     stored_bytes: _builtins.int
-    """Bytes stored over all services."""
+    """Bytes stored over all services. Refused: nothing enforces it yet."""
+    concurrent_requests: _builtins.int
+    """Requests that generate, at once."""
+    tokens_per_month: _builtins.int
+    """Prompt and generated tokens a calendar month (UTC)."""
+    micros_per_month: _builtins.int
+    """Cost a calendar month (UTC) by `prices`, in millionths of the deployment's unit of money."""
+    weight: _builtins.int
+    """Share of a gateway's places under overload, beside the weights of the other tenants; default 1."""
+    @_builtins.property
+    def limits(self) -> _containers.RepeatedCompositeFieldContainer[_quota_pb2.Limit]:
+        """Limits of single keys, models and projects, beside the tenant's own."""
+
+    @_builtins.property
+    def prices(self) -> _containers.RepeatedCompositeFieldContainer[_quota_pb2.Price]:
+        """What tokens cost, for budgets and exports."""
+
     def __init__(
         self,
         *,
@@ -996,23 +1019,41 @@ class Quota(_message.Message):
         concurrent_jobs: _builtins.int | None = ...,
         trained_tokens_per_day: _builtins.int | None = ...,
         stored_bytes: _builtins.int | None = ...,
+        concurrent_requests: _builtins.int | None = ...,
+        tokens_per_month: _builtins.int | None = ...,
+        micros_per_month: _builtins.int | None = ...,
+        weight: _builtins.int | None = ...,
+        limits: _abc.Iterable[_quota_pb2.Limit] | None = ...,
+        prices: _abc.Iterable[_quota_pb2.Price] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_concurrent_jobs", b"_concurrent_jobs", "_requests_per_minute", b"_requests_per_minute", "_stored_bytes", b"_stored_bytes", "_tokens_per_minute", b"_tokens_per_minute", "_trained_tokens_per_day", b"_trained_tokens_per_day", "concurrent_jobs", b"concurrent_jobs", "requests_per_minute", b"requests_per_minute", "stored_bytes", b"stored_bytes", "tokens_per_minute", b"tokens_per_minute", "trained_tokens_per_day", b"trained_tokens_per_day"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_concurrent_jobs", b"_concurrent_jobs", "_concurrent_requests", b"_concurrent_requests", "_micros_per_month", b"_micros_per_month", "_requests_per_minute", b"_requests_per_minute", "_stored_bytes", b"_stored_bytes", "_tokens_per_minute", b"_tokens_per_minute", "_tokens_per_month", b"_tokens_per_month", "_trained_tokens_per_day", b"_trained_tokens_per_day", "_weight", b"_weight", "concurrent_jobs", b"concurrent_jobs", "concurrent_requests", b"concurrent_requests", "micros_per_month", b"micros_per_month", "requests_per_minute", b"requests_per_minute", "stored_bytes", b"stored_bytes", "tokens_per_minute", b"tokens_per_minute", "tokens_per_month", b"tokens_per_month", "trained_tokens_per_day", b"trained_tokens_per_day", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrent_jobs", b"_concurrent_jobs", "_requests_per_minute", b"_requests_per_minute", "_stored_bytes", b"_stored_bytes", "_tokens_per_minute", b"_tokens_per_minute", "_trained_tokens_per_day", b"_trained_tokens_per_day", "concurrent_jobs", b"concurrent_jobs", "requests_per_minute", b"requests_per_minute", "stored_bytes", b"stored_bytes", "tokens_per_minute", b"tokens_per_minute", "trained_tokens_per_day", b"trained_tokens_per_day"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrent_jobs", b"_concurrent_jobs", "_concurrent_requests", b"_concurrent_requests", "_micros_per_month", b"_micros_per_month", "_requests_per_minute", b"_requests_per_minute", "_stored_bytes", b"_stored_bytes", "_tokens_per_minute", b"_tokens_per_minute", "_tokens_per_month", b"_tokens_per_month", "_trained_tokens_per_day", b"_trained_tokens_per_day", "_weight", b"_weight", "concurrent_jobs", b"concurrent_jobs", "concurrent_requests", b"concurrent_requests", "limits", b"limits", "micros_per_month", b"micros_per_month", "prices", b"prices", "requests_per_minute", b"requests_per_minute", "stored_bytes", b"stored_bytes", "tokens_per_minute", b"tokens_per_minute", "tokens_per_month", b"tokens_per_month", "trained_tokens_per_day", b"trained_tokens_per_day", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__concurrent_jobs: _TypeAlias = _typing.Literal["concurrent_jobs"]  # noqa: Y015
     _WhichOneofArgType__concurrent_jobs: _TypeAlias = _typing.Literal["_concurrent_jobs", b"_concurrent_jobs"]  # noqa: Y015
+    _WhichOneofReturnType__concurrent_requests: _TypeAlias = _typing.Literal["concurrent_requests"]  # noqa: Y015
+    _WhichOneofArgType__concurrent_requests: _TypeAlias = _typing.Literal["_concurrent_requests", b"_concurrent_requests"]  # noqa: Y015
+    _WhichOneofReturnType__micros_per_month: _TypeAlias = _typing.Literal["micros_per_month"]  # noqa: Y015
+    _WhichOneofArgType__micros_per_month: _TypeAlias = _typing.Literal["_micros_per_month", b"_micros_per_month"]  # noqa: Y015
     _WhichOneofReturnType__requests_per_minute: _TypeAlias = _typing.Literal["requests_per_minute"]  # noqa: Y015
     _WhichOneofArgType__requests_per_minute: _TypeAlias = _typing.Literal["_requests_per_minute", b"_requests_per_minute"]  # noqa: Y015
     _WhichOneofReturnType__stored_bytes: _TypeAlias = _typing.Literal["stored_bytes"]  # noqa: Y015
     _WhichOneofArgType__stored_bytes: _TypeAlias = _typing.Literal["_stored_bytes", b"_stored_bytes"]  # noqa: Y015
     _WhichOneofReturnType__tokens_per_minute: _TypeAlias = _typing.Literal["tokens_per_minute"]  # noqa: Y015
     _WhichOneofArgType__tokens_per_minute: _TypeAlias = _typing.Literal["_tokens_per_minute", b"_tokens_per_minute"]  # noqa: Y015
+    _WhichOneofReturnType__tokens_per_month: _TypeAlias = _typing.Literal["tokens_per_month"]  # noqa: Y015
+    _WhichOneofArgType__tokens_per_month: _TypeAlias = _typing.Literal["_tokens_per_month", b"_tokens_per_month"]  # noqa: Y015
     _WhichOneofReturnType__trained_tokens_per_day: _TypeAlias = _typing.Literal["trained_tokens_per_day"]  # noqa: Y015
     _WhichOneofArgType__trained_tokens_per_day: _TypeAlias = _typing.Literal["_trained_tokens_per_day", b"_trained_tokens_per_day"]  # noqa: Y015
+    _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
+    _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__concurrent_jobs) -> _WhichOneofReturnType__concurrent_jobs | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__concurrent_requests) -> _WhichOneofReturnType__concurrent_requests | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__micros_per_month) -> _WhichOneofReturnType__micros_per_month | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__requests_per_minute) -> _WhichOneofReturnType__requests_per_minute | None: ...
     @_typing.overload
@@ -1020,7 +1061,11 @@ class Quota(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tokens_per_minute) -> _WhichOneofReturnType__tokens_per_minute | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tokens_per_month) -> _WhichOneofReturnType__tokens_per_month | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__trained_tokens_per_day) -> _WhichOneofReturnType__trained_tokens_per_day | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
 
 Global___Quota: _TypeAlias = Quota  # noqa: Y015
 
@@ -1134,6 +1179,7 @@ class UsageRecord(_message.Message):
     METHOD_FIELD_NUMBER: _builtins.int
     RECEIPT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Request id; unique in the tenant. What a request used that its caller cancelled stands under the id followed by
     ~cancelled- and digits, since the same id may still be asked again.
@@ -1144,6 +1190,8 @@ class UsageRecord(_message.Message):
     """Principal that asked."""
     method: _builtins.str
     """Method, for instance /trivium.gateway.v1.GatewayService/Ask."""
+    project: _builtins.str
+    """Project of the key; empty without one."""
     @_builtins.property
     def receipt(self) -> _receipt_pb2.Receipt:
         """Receipt of the generation."""
@@ -1161,10 +1209,11 @@ class UsageRecord(_message.Message):
         method: _builtins.str = ...,
         receipt: _receipt_pb2.Receipt | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "receipt", b"receipt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "method", b"method", "principal", b"principal", "receipt", b"receipt", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "method", b"method", "principal", b"principal", "project", b"project", "receipt", b"receipt", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1179,7 +1228,7 @@ class RecordUsageRequest(_message.Message):
     RECORD_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def record(self) -> Global___UsageRecord:
-        """Required. The record; its tenant, principal and create_time are taken from the credential and the clock."""
+        """Required. The record; its tenant, principal, project and create_time are taken from the credential and the clock."""
 
     def __init__(
         self,

@@ -245,14 +245,16 @@ class AccessServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetQuota(self, request, context):
-        """Returns the limits of a tenant. Filled in by a later release.
+        """Returns the limits of a tenant; only admin may ask for another's. Fails with NOT_FOUND / TENANT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateQuota(self, request, context):
-        """Changes the limits of a tenant. Role admin. Filled in by a later release.
+        """Changes the limits of a tenant, all of them: what is unset is no limit. Every gateway keeps to the new ones within
+        five seconds. Role admin. Fails with NOT_FOUND / TENANT_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for two limits
+        or prices of one name, and for a limit that nothing enforces.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -70,9 +70,12 @@ class AccessServiceStub:
     DeleteProject: _grpc.UnaryUnaryMultiCallable[_access_pb2.DeleteProjectRequest, _access_pb2.DeleteProjectResponse]
     """Deletes an empty project. Filled in by a later release."""
     GetQuota: _grpc.UnaryUnaryMultiCallable[_access_pb2.GetQuotaRequest, _access_pb2.GetQuotaResponse]
-    """Returns the limits of a tenant. Filled in by a later release."""
+    """Returns the limits of a tenant; only admin may ask for another's. Fails with NOT_FOUND / TENANT_NOT_FOUND."""
     UpdateQuota: _grpc.UnaryUnaryMultiCallable[_access_pb2.UpdateQuotaRequest, _access_pb2.UpdateQuotaResponse]
-    """Changes the limits of a tenant. Role admin. Filled in by a later release."""
+    """Changes the limits of a tenant, all of them: what is unset is no limit. Every gateway keeps to the new ones within
+    five seconds. Role admin. Fails with NOT_FOUND / TENANT_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for two limits
+    or prices of one name, and for a limit that nothing enforces.
+    """
     RecordUsage: _grpc.UnaryUnaryMultiCallable[_access_pb2.RecordUsageRequest, _access_pb2.RecordUsageResponse]
     """Records what one request used, with its receipt. Idempotent by the receipt's request_id inside the tenant. Role
     service, or the caller's own tenant.
@@ -128,9 +131,12 @@ class AccessServiceAsyncStub(AccessServiceStub):
     DeleteProject: _aio.UnaryUnaryMultiCallable[_access_pb2.DeleteProjectRequest, _access_pb2.DeleteProjectResponse]  # type: ignore[assignment]
     """Deletes an empty project. Filled in by a later release."""
     GetQuota: _aio.UnaryUnaryMultiCallable[_access_pb2.GetQuotaRequest, _access_pb2.GetQuotaResponse]  # type: ignore[assignment]
-    """Returns the limits of a tenant. Filled in by a later release."""
+    """Returns the limits of a tenant; only admin may ask for another's. Fails with NOT_FOUND / TENANT_NOT_FOUND."""
     UpdateQuota: _aio.UnaryUnaryMultiCallable[_access_pb2.UpdateQuotaRequest, _access_pb2.UpdateQuotaResponse]  # type: ignore[assignment]
-    """Changes the limits of a tenant. Role admin. Filled in by a later release."""
+    """Changes the limits of a tenant, all of them: what is unset is no limit. Every gateway keeps to the new ones within
+    five seconds. Role admin. Fails with NOT_FOUND / TENANT_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for two limits
+    or prices of one name, and for a limit that nothing enforces.
+    """
     RecordUsage: _aio.UnaryUnaryMultiCallable[_access_pb2.RecordUsageRequest, _access_pb2.RecordUsageResponse]  # type: ignore[assignment]
     """Records what one request used, with its receipt. Idempotent by the receipt's request_id inside the tenant. Role
     service, or the caller's own tenant.
@@ -273,7 +279,7 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.GetQuotaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.GetQuotaResponse, _abc.Awaitable[_access_pb2.GetQuotaResponse]]:
-        """Returns the limits of a tenant. Filled in by a later release."""
+        """Returns the limits of a tenant; only admin may ask for another's. Fails with NOT_FOUND / TENANT_NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def UpdateQuota(
@@ -281,7 +287,10 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.UpdateQuotaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.UpdateQuotaResponse, _abc.Awaitable[_access_pb2.UpdateQuotaResponse]]:
-        """Changes the limits of a tenant. Role admin. Filled in by a later release."""
+        """Changes the limits of a tenant, all of them: what is unset is no limit. Every gateway keeps to the new ones within
+        five seconds. Role admin. Fails with NOT_FOUND / TENANT_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for two limits
+        or prices of one name, and for a limit that nothing enforces.
+        """
 
     @_abc_1.abstractmethod
     def RecordUsage(

@@ -1,0 +1,135 @@
+"""Quotas: set by admins, read by their tenant, leased by gateways; usage recorded in batches and exported."""
+
+import uuid
+
+import grpc
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from trivium.access.v1 import access_pb2 as pb
+from trivium.access.v1 import quota_pb2, quota_pb2_grpc, usage_pb2, usage_pb2_grpc
+from trivium.common.v1 import receipt_pb2
+
+from tests.stack import Api, Stack, refused
+
+
+@pytest.fixture
+def admin(stack: Stack) -> Api:
+    return stack.access_api(stack.key("admin"))
+
+
+def quotas_api(stack: Stack, credential: str) -> Api:
+    return Api(quota_pb2_grpc.QuotaServiceStub(grpc.insecure_channel(stack.access.address)), credential)
+
+
+def usage_api(stack: Stack, credential: str) -> Api:
+    return Api(usage_pb2_grpc.UsageServiceStub(grpc.insecure_channel(stack.access.address)), credential)
+
+
+def record(tenant: str, request_id: str, tokens: int = 7, model: str = "m", key: str = "k") -> pb.UsageRecord:
+    usage = receipt_pb2.Usage(prompt_tokens=tokens, completion_tokens=3)
+    receipt = receipt_pb2.Receipt(request_id=request_id, requested_model=model, usage=usage)
+    return pb.UsageRecord(method="/m", tenant=tenant, principal=key, receipt=receipt)
+
+
+QUOTA = pb.Quota(
+    requests_per_minute=60,
+    tokens_per_month=1000,
+    weight=3,
+    limits=[quota_pb2.Limit(key="k", concurrent_requests=2), quota_pb2.Limit(model="m", tokens_per_minute=9)],
+    prices=[quota_pb2.Price(model="m", prompt_micros=1_000_000, completion_micros=2_000_000)],
+)
+
+
+def test_an_admin_sets_limits_and_their_tenant_reads_them(stack: Stack, admin: Api):
+    tenant = stack.tenant()
+    owner = stack.access_api(stack.tenant_key(tenant))
+    assert owner.GetQuota(pb.GetQuotaRequest()).quota == pb.Quota()
+    assert admin.UpdateQuota(pb.UpdateQuotaRequest(tenant=tenant, quota=QUOTA)).quota == QUOTA
+    admin.UpdateQuota(pb.UpdateQuotaRequest(tenant=tenant, quota=QUOTA))
+    assert owner.GetQuota(pb.GetQuotaRequest()).quota == QUOTA
+    events = owner.ListAuditEvents(pb.ListAuditEventsRequest()).events
+    assert [event.action for event in events].count("quota.updated") == 1
+    with refused("ROLE_MISSING"):
+        owner.UpdateQuota(pb.UpdateQuotaRequest(tenant=tenant, quota=pb.Quota()))
+    other = stack.access_api(stack.tenant_key(stack.tenant()))
+    for name in (tenant, "not-there"):
+        with refused("TENANT_NOT_FOUND"):
+            other.GetQuota(pb.GetQuotaRequest(tenant=name))
+    with refused("TENANT_NOT_FOUND"):
+        admin.UpdateQuota(pb.UpdateQuotaRequest(tenant="not-there", quota=QUOTA))
+
+
+def test_a_limit_that_nothing_keeps_is_refused_by_name(stack: Stack, admin: Api):
+    tenant = stack.tenant()
+    with refused("FIELD_INVALID") as failures:
+        admin.UpdateQuota(pb.UpdateQuotaRequest(tenant=tenant, quota=pb.Quota(stored_bytes=1)))
+    assert failures[0].violations[0].field == "quota.stored_bytes"
+
+
+def test_a_gateway_hears_the_limits_and_is_given_parts_of_them(stack: Stack, admin: Api):
+    tenant = stack.tenant()
+    admin.UpdateQuota(pb.UpdateQuotaRequest(tenant=tenant, quota=QUOTA))
+    gateways = quotas_api(stack, stack.key("service"))
+    meter = quota_pb2.Meter(unit=quota_pb2.UNIT_REQUESTS)
+    holding = quota_pb2.Holding(meter=meter, wanted=50)
+    asked = quota_pb2.TenantHoldings(tenant=tenant, holdings=[holding])
+    given = [
+        gateways.LeaseAllowances(quota_pb2.LeaseAllowancesRequest(gateway=gateway, tenants=[asked])).tenants[0]
+        for gateway in ("a", "b")
+    ]
+    assert [terms.grants[0].granted for terms in given] == [50, 10]
+    assert given[0].weight == 3
+    assert [limit.WhichOneof("of") for limit in given[0].limits] == [None, "key", "model"]
+    unknown = quota_pb2.LeaseAllowancesRequest(gateway="a", tenants=[quota_pb2.TenantHoldings(tenant="not-there")])
+    assert gateways.LeaseAllowances(unknown).tenants[0].weight == 1
+    with refused("ROLE_MISSING"):
+        quotas_api(stack, stack.tenant_key(tenant)).LeaseAllowances(unknown)
+
+
+def test_records_in_one_call_count_once_each_and_one_that_is_refused_holds_up_no_other(stack: Stack):
+    tenant = stack.tenant()
+    gateway = usage_api(stack, stack.key("service"))
+    ids = [str(uuid.uuid4()) for _ in range(3)]
+    records = [record(tenant, ids[0]), record("not-there", ids[1]), record(tenant, ids[1]), record(tenant, ids[0])]
+    request = usage_pb2.RecordUsagesRequest(records=records)
+    for _ in range(2):
+        assert list(gateway.RecordUsages(request).refusals) == ["", "TENANT_NOT_FOUND", "", ""]
+    other = usage_pb2.RecordUsagesRequest(records=[record(tenant, ids[0], tokens=8), record(tenant, ids[2])])
+    assert list(gateway.RecordUsages(other).refusals) == ["REQUEST_ID_REUSED", ""]
+    kept = stack.access_api(stack.tenant_key(tenant)).ListUsage(pb.ListUsageRequest()).records
+    assert sorted(item.request_id for item in kept) == sorted(ids)
+    with refused("ROLE_MISSING"):
+        usage_api(stack, stack.tenant_key(tenant)).RecordUsages(request)
+
+
+def test_usage_is_exported_by_line_and_in_sums_that_agree(stack: Stack, admin: Api):
+    tenant = stack.tenant()
+    admin.UpdateQuota(pb.UpdateQuotaRequest(tenant=tenant, quota=QUOTA))
+    records = [
+        record(tenant, str(uuid.uuid4()), tokens=number, model="m@prod" if number % 2 else "", key=f"k{number % 3}")
+        for number in range(12)
+    ]
+    usage_api(stack, stack.key("service")).RecordUsages(usage_pb2.RecordUsagesRequest(records=records))
+    reader = usage_api(stack, stack.tenant_key(tenant))
+
+    def export(*groups: "usage_pb2.UsageGroup.ValueType", **fields):
+        request = usage_pb2.ExportUsageRequest(group_by=groups, **fields)
+        return [line for part in reader.ExportUsage(request) for line in part.lines]
+
+    lines = export()
+    assert [line.request_id for line in lines] == [item.receipt.request_id for item in records]
+    assert lines[1].cost_micros == 1 * 1 + 3 * 2
+    assert lines[0].cost_micros == 0
+    by_model = export(usage_pb2.USAGE_GROUP_MODEL)
+    assert [(line.model, line.requests) for line in by_model] == [("base", 6), ("m", 6)]
+    for groups in ([usage_pb2.USAGE_GROUP_KEY, usage_pb2.USAGE_GROUP_DAY], [usage_pb2.USAGE_GROUP_PROJECT]):
+        sums = export(*groups)
+        for name in ("requests", "prompt_tokens", "completion_tokens", "cost_micros"):
+            assert sum(getattr(line, name) for line in sums) == sum(getattr(line, name) for line in lines)
+    assert export(usage_pb2.USAGE_GROUP_DAY)[0].day == lines[0].day
+    moment = lines[6].create_time
+    assert export(end_time=moment) + export(start_time=moment) == lines
+    with refused("FIELD_INVALID"):
+        export(start_time=Timestamp(seconds=2), end_time=Timestamp(seconds=1))
+    with refused("TENANT_NOT_FOUND"):
+        export(tenant=stack.tenant())
