@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from services.chassis.processes import die_with_parent
 
-SERVICES = ("access", "registry")
+SERVICES = ("access", "registry", "files")
 # Loaded by the services only once they run.
 _LATER = ("alembic.runtime.environment", "alembic.script", "psycopg", "sqlalchemy.dialects.sqlite", "uvloop")
 # Loaded by a trainer's workers, which take seconds for it.

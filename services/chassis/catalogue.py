@@ -113,6 +113,11 @@ class Reason(Enum):
     UPLOAD_TOO_SLOW = Entry(
         Code.DEADLINE_EXCEEDED, "The upload fell under {floor_bytes} bytes/s. Resume it from the committed offset."
     )
+    UPLOAD_UNFINISHED = Entry(
+        Code.INVALID_ARGUMENT,
+        "The upload ended after {size_bytes} bytes without its end, which says length and digest. Nothing was kept; send it "
+        "again.",
+    )
 
     # Access
     KEY_NOT_FOUND = Entry(Code.NOT_FOUND, "No key has the id {name}.", "trivium.access.v1.Key")
@@ -313,6 +318,31 @@ class Reason(Enum):
     )
     SPAN_OUT_OF_RANGE = Entry(
         Code.OUT_OF_RANGE, "Characters [{start}, {end}) are not all inside the version, which has {characters}."
+    )
+
+    # Files and stored responses
+    CONVERSATION_TOO_LONG = Entry(
+        Code.OUT_OF_RANGE,
+        "The conversation that ends with {name} has more than {limit} responses. Begin a new one.",
+        "trivium.files.v1.Response",
+    )
+    FILE_NOT_FOUND = Entry(Code.NOT_FOUND, "No file has the id {name}.", "trivium.files.v1.File")
+    FILE_TOO_LARGE = Entry(
+        Code.RESOURCE_EXHAUSTED, "The file {name} has more than {limit_bytes} bytes, the most of one file. Split it."
+    )
+    FILES_EXHAUSTED = Entry(
+        Code.RESOURCE_EXHAUSTED,
+        "The tenant keeps {files} files of {held_bytes} bytes, and this one has {size_bytes}; together they may be {limit} "
+        "files of {limit_bytes} bytes. Delete some.",
+    )
+    RESPONSE_EXISTS = Entry(
+        Code.ALREADY_EXISTS, "Another response is already stored under {name}.", "trivium.files.v1.Response"
+    )
+    RESPONSE_NOT_FOUND = Entry(Code.NOT_FOUND, "No response has the id {name}.", "trivium.files.v1.Response")
+    RESPONSES_EXHAUSTED = Entry(
+        Code.RESOURCE_EXHAUSTED,
+        "The tenant's stored responses have {held_bytes} bytes, and this one has {size_bytes}; together they may have "
+        "{limit_bytes}. Delete some, or ask without storing the answer.",
     )
 
     # Training

@@ -21,6 +21,7 @@ PORTS = {
     "embedder": 50054,
     "retriever": 50055,
     "generator": 50056,
+    "files": 50057,
 }
 
 _SECRET_NAME = re.compile(r"secret|password|token|credential|(^|_)key$", re.IGNORECASE)
@@ -68,6 +69,7 @@ class ServiceSettings(BaseSettings):
     embedder_address: str = Field(default="127.0.0.1:50054", validation_alias=_shared("TRIVIUM_EMBEDDER_ADDRESS"))
     retriever_address: str = Field(default="127.0.0.1:50055", validation_alias=_shared("TRIVIUM_RETRIEVER_ADDRESS"))
     generator_address: str = Field(default="127.0.0.1:50056", validation_alias=_shared("TRIVIUM_GENERATOR_ADDRESS"))
+    files_address: str = Field(default="127.0.0.1:50057", validation_alias=_shared("TRIVIUM_FILES_ADDRESS"))
 
     tls_cert_file: Path | None = Field(default=None, validation_alias=_shared("TRIVIUM_TLS_CERT_FILE"))
     tls_key_file: Path | None = Field(default=None, validation_alias=_shared("TRIVIUM_TLS_KEY_FILE"))

@@ -56,6 +56,14 @@ class Received:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """The end of an upload whose length nobody knew before: what all that came must be."""
+
+    size_bytes: int
+    sha256: str
+
+
 def partial_path(target: Path) -> Path:
     """Where an unfinished upload to ``target`` grows."""
     return target.with_name(target.name + ".partial")
@@ -100,6 +108,37 @@ async def receive(
         await asyncio.shield(asyncio.to_thread(upload.suspend))
         raise
     return await asyncio.to_thread(upload.finish, expected_size, sha256)
+
+
+async def receive_sealed(
+    parts: AsyncIterable[Chunk | Seal],
+    target: Path,
+    admit: Callable[[int], None],
+    *,
+    floor_bytes_per_second: int = FLOOR_BYTES_PER_SECOND,
+    clock: Callable[[], float] = time.monotonic,
+) -> Received:
+    """Write the chunks until a seal says what they must be, and give the file its name.
+
+    ``admit`` is told of each new length before it is written, and raises to refuse it.  Raises CHUNK_OFFSET_WRONG,
+    SIZE_MISMATCH, DIGEST_MISMATCH, UPLOAD_UNFINISHED, UPLOAD_TOO_SLOW and DISK_FULL; whatever it ends with, nothing
+    half-written stays.
+    """
+    upload = await asyncio.to_thread(_Upload.begin, target, 0)
+    pace = _Pace(floor_bytes_per_second, clock)
+    try:
+        async for part in parts:
+            if isinstance(part, Seal):
+                return await asyncio.to_thread(upload.finish, part.size_bytes, part.sha256)
+            if part.offset_bytes != upload.size:
+                raise Failure(Reason.CHUNK_OFFSET_WRONG, offset=part.offset_bytes, expected=upload.size)
+            admit(upload.size + len(part.data))
+            await asyncio.to_thread(upload.append, part.data)
+            pace.count(len(part.data))
+        raise Failure(Reason.UPLOAD_UNFINISHED, size_bytes=upload.size)
+    except BaseException:
+        await asyncio.shield(asyncio.to_thread(upload.discard))
+        raise
 
 
 class _Pace:
@@ -174,6 +213,13 @@ class _Upload:
                 self.file.close()
             except OSError:
                 self.size = committed_bytes(self.target)
+
+    def discard(self) -> None:
+        """Keep nothing."""
+        try:
+            self.file.close()
+        finally:
+            partial_path(self.target).unlink(missing_ok=True)
 
     def finish(self, expected_size: int, sha256: str) -> Received:
         if self.size != expected_size:

@@ -29,6 +29,8 @@ SERVICERS = {
     "trivium.trainer.v1.DatasetService": "services.trainer.servicer:DatasetServicer",
     "trivium.trainer.v1.TrainingService": "services.trainer.servicer:TrainingServicer",
     "trivium.generator.v1.GeneratorService": "services.generator.servicer:GeneratorServicer",
+    "trivium.files.v1.FileService": "services.files.servicer:FileServicer",
+    "trivium.files.v1.ResponseService": "services.files.servicer:ResponseServicer",
     "trivium.gateway.v1.GatewayService": "gateway.servicer:GatewayServicer",
 }
 

@@ -9,10 +9,16 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
-# Who names something is taken before what it names: jobs before versions, documents and versions before tenants.
-DATABASES = ("trainer/trainer.db", "retriever/retriever.db", "registry/registry.db", "access/access.db")
+# Who names something is taken before what it names: jobs before versions, documents, files and versions before tenants.
+DATABASES = (
+    "trainer/trainer.db",
+    "retriever/retriever.db",
+    "registry/registry.db",
+    "files/files.db",
+    "access/access.db",
+)
 # Immutable, by content digest.
-BLOBS = ("registry/blobs/sha256", "trainer/blobs/sha256")
+BLOBS = ("registry/blobs/sha256", "trainer/blobs/sha256", "files/blobs/sha256")
 # Replaced whole or only added to.  Not here: logs, caches, uploads that nobody finished, and every index, which is
 # built anew from its catalog.
 FILES = (

@@ -29,7 +29,7 @@ class Program:
 
 
 def suite_programs() -> tuple[Program, ...]:
-    """Return the seven services.
+    """Return the eight services.
 
     The generator needs access alone and takes longest, so it starts second and the others
     come up while it loads; it waits for the registry by itself.
@@ -46,7 +46,8 @@ def suite_programs() -> tuple[Program, ...]:
         service("embedder", ("access",), Role.EMBEDDER, 300.0),
         service("retriever", ("access", "embedder")),
         service("trainer", ("access", "registry")),
-        service("gateway", ("access", "registry", "retriever")),
+        service("files", ("access",)),
+        service("gateway", ("access", "registry", "retriever", "files")),
     )
 
 

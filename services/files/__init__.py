@@ -1,0 +1,1 @@
+"""files: files with a purpose, batches of requests, and the responses that conversations go on from."""

@@ -1,0 +1,68 @@
+"""Uploads: bytes come without a word of how many, and count only when the end says length and digest and both are right.
+
+Invariant: of an upload that fails or whose caller goes away nothing is kept; what a kill leaves lies in the staging
+folder until the sweep.
+"""
+
+import asyncio
+import hashlib
+import uuid
+from collections.abc import AsyncIterable
+from pathlib import Path
+
+from services.chassis.blobs import Blobs
+from services.chassis.errors import Failure, Reason
+from services.chassis.files import require_space
+from services.chassis.idempotency import IdempotencyKey
+from services.chassis.streams import Chunk, Seal, receive_sealed
+from services.files.files import Content, File, Files, Wish, repeatable
+
+
+class Receiving:
+    """Receives files into a staging folder beside the blobs."""
+
+    def __init__(self, files: Files, blobs: Blobs, staging: Path, max_file_bytes: int) -> None:
+        self._files = files
+        self._blobs = blobs
+        self._staging = staging
+        self._max_file_bytes = max_file_bytes
+        self._under_way: set[Path] = set()
+
+    async def receive(self, tenant: str, wish: Wish, parts: AsyncIterable[Chunk | Seal], key: IdempotencyKey) -> File:
+        """Take one file whole and keep it.
+
+        Raises FILE_TOO_LARGE, DISK_FULL, what ``chassis.streams.receive_sealed`` raises, and what ``Files.enter`` does.
+        """
+        await asyncio.to_thread(require_space, self._staging, 0, "the files")
+        # A tenant's id is hashed: it is no path.
+        folder = self._staging / hashlib.sha256(tenant.encode()).hexdigest()[:32]
+        target = folder / uuid.uuid4().hex
+
+        def admit(size_bytes: int) -> None:
+            if size_bytes > self._max_file_bytes:
+                raise Failure(
+                    Reason.FILE_TOO_LARGE, name=wish.filename, size_bytes=size_bytes, limit_bytes=self._max_file_bytes
+                )
+
+        self._under_way.add(target)
+        try:
+            received = await receive_sealed(parts, target, admit)
+            content = Content(received.sha256, received.size_bytes)
+            # To the end, also when the caller goes away: the bytes are its own and complete.
+            return await asyncio.shield(self._keep(tenant, wish, target, content, key))
+        finally:
+            self._under_way.discard(target)
+
+    async def _keep(self, tenant: str, wish: Wish, staged: Path, content: Content, key: IdempotencyKey) -> File:
+        await self._blobs.adopt(staged, content.sha256)
+        return await self._files.enter(tenant, wish, content, repeatable(key, content))
+
+    def clear(self, older_than: float) -> None:
+        """Remove what a kill left, untouched since a time (Unix seconds).  Blocks."""
+        for path in self._staging.glob("*/*"):
+            target = path.with_suffix("")
+            try:
+                if target not in self._under_way and path.stat().st_mtime < older_than:
+                    path.unlink()
+            except FileNotFoundError:
+                continue

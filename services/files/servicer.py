@@ -1,0 +1,93 @@
+"""The RPCs of files: wire to domain, call, domain to wire."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from trivium.files.v1 import file_pb2, file_pb2_grpc, response_pb2, response_pb2_grpc
+
+from services.chassis import paging
+from services.chassis.context import Role, current
+from services.chassis.idempotency import key_for
+from services.chassis.interceptors.call import MethodPolicy
+from services.files import wire, wire_responses
+from services.files.verbs import Verbs
+
+_WRITERS = MethodPolicy(roles=frozenset({Role.MEMBER, Role.OWNER, Role.ADMIN}))
+
+FILE_POLICIES = {"CreateFile": _WRITERS, "DeleteFile": _WRITERS}
+RESPONSE_POLICIES = {"PutResponse": _WRITERS, "DeleteResponse": _WRITERS}
+
+
+class FileServicer(file_pb2_grpc.FileServiceServicer):
+    """Serves files."""
+
+    def __init__(self, verbs: Verbs) -> None:
+        self._do = verbs
+
+    async def CreateFile(
+        self, request: AsyncIterator[file_pb2.CreateFileRequest], context: Any
+    ) -> file_pb2.CreateFileResponse:
+        header = await wire.header(request)
+        made = await self._do.receiving.receive(
+            current().tenant_id, wire.wish(header), wire.parts(request), key_for(header)
+        )
+        return file_pb2.CreateFileResponse(file=wire.file(made))
+
+    async def GetFile(self, request: file_pb2.GetFileRequest, context: Any) -> file_pb2.GetFileResponse:
+        return file_pb2.GetFileResponse(file=wire.file(await self._do.files.get(current().tenant_id, request.file)))
+
+    async def ListFiles(self, request: file_pb2.ListFilesRequest, context: Any) -> file_pb2.ListFilesResponse:
+        size = paging.size_of(request.page_size)
+        found = await self._do.files.page(current().tenant_id, wire.selection(request), size + 1)
+        return wire.listed(found, size)
+
+    async def DeleteFile(self, request: file_pb2.DeleteFileRequest, context: Any) -> file_pb2.DeleteFileResponse:
+        await self._do.files.delete(current().tenant_id, request.file)
+        return file_pb2.DeleteFileResponse()
+
+    async def ReadFile(
+        self, request: file_pb2.ReadFileRequest, context: Any
+    ) -> AsyncIterator[file_pb2.ReadFileResponse]:
+        async with aclosing(self._do.files.read(current().tenant_id, request.file, request.offset_bytes)) as pieces:
+            async for piece in pieces:
+                yield wire.piece(piece)
+
+
+class ResponseServicer(response_pb2_grpc.ResponseServiceServicer):
+    """Serves stored responses."""
+
+    def __init__(self, verbs: Verbs) -> None:
+        self._do = verbs
+
+    async def PutResponse(
+        self, request: response_pb2.PutResponseRequest, context: Any
+    ) -> response_pb2.PutResponseResponse:
+        kept = await self._do.responses.put(current().tenant_id, wire_responses.turn(request))
+        return response_pb2.PutResponseResponse(response=wire_responses.response(kept, whole=False))
+
+    async def GetResponse(
+        self, request: response_pb2.GetResponseRequest, context: Any
+    ) -> response_pb2.GetResponseResponse:
+        found = await self._do.responses.get(current().tenant_id, request.response)
+        return response_pb2.GetResponseResponse(response=wire_responses.response(found))
+
+    async def ReadConversation(
+        self, request: response_pb2.ReadConversationRequest, context: Any
+    ) -> AsyncIterator[response_pb2.ReadConversationResponse]:
+        tenant = current().tenant_id
+        for response in await self._do.responses.conversation(tenant, request.response):
+            for message in wire_responses.messages(await self._do.responses.turn(tenant, response)):
+                yield message
+
+    async def DeleteResponse(
+        self, request: response_pb2.DeleteResponseRequest, context: Any
+    ) -> response_pb2.DeleteResponseResponse:
+        await self._do.responses.delete(current().tenant_id, request.response)
+        return response_pb2.DeleteResponseResponse()
+
+    async def ListInputItems(
+        self, request: response_pb2.ListInputItemsRequest, context: Any
+    ) -> response_pb2.ListInputItemsResponse:
+        found = await self._do.responses.items(current().tenant_id, request.response)
+        return wire_responses.listed(request, found)

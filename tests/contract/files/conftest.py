@@ -1,0 +1,28 @@
+"""The service of files in both worlds: SQLite with a folder, PostgreSQL with a bucket."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.filing import Filing, Keeper
+from tests.stack import Stack
+from tests.worlds import BUCKET, FOLDER
+
+
+@pytest.fixture(scope="session", params=[FOLDER, BUCKET])
+def filing(request: pytest.FixtureRequest, stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filing]:
+    """A service that serves the whole session; each test takes tenants of its own."""
+    settings = {"TRIVIUM_FILES_MAX_FILE_BYTES": str(8 * 1024**2), "TRIVIUM_FILES_MAX_FILES_PER_TENANT": "20"}
+    if request.param == BUCKET:
+        postgres, s3 = request.getfixturevalue("postgres"), request.getfixturevalue("s3")
+        place = {"TRIVIUM_FILES_DATABASE_URL": postgres.database(), "TRIVIUM_FILES_BLOBS_URL": s3.bucket()}
+        settings.update({**s3.environment, **place})
+    running = Filing(tmp_path_factory.mktemp("files"), stack, settings)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def keeper(filing: Filing) -> Keeper:
+    """Somebody in a new tenant."""
+    return filing.newcomer()

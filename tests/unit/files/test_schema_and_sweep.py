@@ -1,0 +1,117 @@
+"""The schema is what the code expects, and the sweep removes what has expired and what no row names, and nothing else."""
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, inspect
+
+from services.chassis.blobs import ObjectBlobs, open_blobs
+from services.chassis.database import Database, open_database
+from services.chassis.errors import Failure
+from services.chassis.idempotency import IdempotencyKey
+from services.chassis.streams import Piece, Seal
+from services.files.files import Files, Limits, Purpose, Wish
+from services.files.garbage import Garbage
+from services.files.receiving import Receiving
+from services.files.responses import InputItem, Response, Responses, Turn
+from services.files.store import Base
+from tests.adapters import digest
+
+HOUR = 3600.0
+NOBODY = IdempotencyKey("t", "CreateFile", "", b"")
+
+
+class Shop:
+    """The verbs over a folder and SQLite, with a clock of the test's."""
+
+    def __init__(self, database: Database, blobs: ObjectBlobs, folder: Path) -> None:
+        self.now = 1_800_000_000.0
+        self._ids = iter(range(10**6))
+        self.files = Files(database, blobs, Limits(100, 1000), lambda: self.now, lambda: f"{next(self._ids):032}")
+        self.receiving = Receiving(self.files, blobs, folder / "staging", 500)
+        self.responses = Responses(database, 100, lambda: self.now)
+        self.blobs = blobs
+        self._database = database
+
+    async def store(self, content: bytes, seconds: float | None = None, purpose: Purpose = Purpose.USER_DATA) -> str:
+        async def parts() -> AsyncIterator[Piece | Seal]:
+            yield Piece(0, content)
+            yield Seal(len(content), digest(content))
+
+        wish = Wish("f", purpose, expires_after_seconds=seconds)
+        return (await self.receiving.receive("t", wish, parts(), NOBODY)).file
+
+    async def sweep(self, grace_seconds: float = -10 * 365 * 24 * HOUR) -> dict[str, int]:
+        """With a grace so long in the past that a blob of this moment counts as old."""
+        garbage = Garbage(self._database, self.blobs, self.receiving, grace_seconds, lambda: self.now)
+        return await garbage.sweep()
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
+    folder = tmp_path / "blobs"
+    async with open_database(f"sqlite:///{tmp_path}/files.db", "services.files.migrations", turn="files") as database:
+        yield Shop(database, open_blobs("", folder), folder)
+
+
+async def test_the_revisions_make_the_tables_that_the_code_expects(tmp_path: Path):
+    url = f"sqlite:///{tmp_path}/made.db"
+    async with open_database(url, "services.files.migrations"):
+        pass
+    wanted = create_engine(f"sqlite:///{tmp_path}/wanted.db")
+    Base.metadata.create_all(wanted)
+    found, expected = inspect(create_engine(url)), inspect(wanted)
+    for table in expected.get_table_names():
+        for look in ("get_columns", "get_pk_constraint", "get_foreign_keys", "get_indexes"):
+            ours, theirs = (getattr(each, look)(table) for each in (found, expected))
+            assert str(ours) == str(theirs), (table, look)
+
+
+async def test_the_sweep_removes_expired_files_and_the_bytes_that_no_file_has_any_more(shop: Shop):
+    short, long = await shop.store(b"short", HOUR), await shop.store(b"long")
+    same, other = await shop.store(b"same", HOUR), await shop.store(b"same")
+    assert await shop.sweep() == {"expired": 0, "blobs": 0}
+    shop.now += HOUR
+    for gone in (short, same):
+        with pytest.raises(Failure):
+            await shop.files.get("t", gone)
+    assert await shop.sweep() == {"expired": 2, "blobs": 1}
+    assert not shop.blobs.holds_now(digest(b"short"))
+    for kept, content in ((long, b"long"), (other, b"same")):
+        assert b"".join([piece.content async for piece in shop.files.read("t", kept, 0)]) == content
+
+
+async def test_the_sweep_leaves_bytes_that_are_on_their_way_to_a_row(shop: Shop):
+    shop.now = time.time()
+    await shop.files.delete("t", await shop.store(b"young"))
+    assert await shop.sweep(HOUR) == {"expired": 0, "blobs": 0}
+    assert shop.blobs.holds_now(digest(b"young"))
+
+
+async def test_what_a_tenant_keeps_is_counted_down_by_deletion_and_by_expiry(shop: Shop):
+    for _ in range(3):
+        await shop.store(b"x" * 500, HOUR)
+        deleted = await shop.store(b"y" * 500)
+        with pytest.raises(Failure, match="FILES_EXHAUSTED"):
+            await shop.store(b"z")
+        await shop.files.delete("t", deleted)
+        await shop.store(b"z" * 500, HOUR)
+        shop.now += HOUR
+        assert (await shop.sweep())["expired"] == 2
+
+
+async def test_responses_expire_and_make_room(shop: Shop):
+    turn = Turn(Response("resp_1", "", "m", b"x" * 60), (InputItem("i", b"y" * 40),))
+    await shop.responses.put("t", turn)
+    with pytest.raises(Failure, match="RESPONSES_EXHAUSTED"):
+        await shop.responses.put("t", Turn(Response("resp_2", "", "m", b"x"), ()))
+    shop.now += 30 * 24 * HOUR
+    with pytest.raises(Failure, match="RESPONSE_NOT_FOUND"):
+        await shop.responses.get("t", "resp_1")
+    # Before the sweep its id is free already.
+    await shop.responses.put("t", turn)
+    shop.now += 30 * 24 * HOUR
+    assert (await shop.sweep())["expired"] == 1
+    await shop.responses.put("t", Turn(Response("resp_2", "", "m", b"x" * 100), ()))
