@@ -98,7 +98,7 @@ class UsageLedger:
         ids = [usage.request_id for _, usage in placed]
         same = (UsageRow.tenant == tenant, UsageRow.request_id.in_(ids))
         rows = session.execute(select(UsageRow.request_id, UsageRow.receipt).where(*same))
-        kept: dict[str, bytes] = dict(rows.tuples().all())
+        kept: dict[str, bytes] = {row.request_id: row.receipt for row in rows}
         refusals: list[tuple[int, Failure | None]] = []
         new: list[Usage] = []
         for place, usage in placed:
