@@ -15,7 +15,11 @@ from services.chassis.status import from_rpc_error
 from tests.stack import Api, Process, Stack, eventually
 
 CHUNK_BYTES = 512 * 1024
-_QUICK = {"TRIVIUM_DRAIN_SECONDS": "1", "TRIVIUM_RETRIEVER_RETRY_SECONDS": "0.5"}
+_QUICK = {
+    "TRIVIUM_DRAIN_SECONDS": "1",
+    "TRIVIUM_RETRIEVER_RETRY_SECONDS": "0.5",
+    "TRIVIUM_RETRIEVER_EXPIRY_SECONDS": "0.3",
+}
 
 
 class Library:

@@ -243,10 +243,18 @@ class Reason(Enum):
     COLLECTION_EXISTS = Entry(
         Code.ALREADY_EXISTS, "A collection is already named {name}.", "trivium.retriever.v1.Collection"
     )
+    COLLECTION_EXPIRED = Entry(
+        Code.FAILED_PRECONDITION,
+        "The collection {name} expired: nobody used it for its time, and its documents are gone. Make another one.",
+        "trivium.retriever.v1.Collection",
+    )
     COLLECTION_NOT_FOUND = Entry(
         Code.NOT_FOUND,
         "No collection is named {name}. Names like it: {nearest}. `trivium docs list` shows all.",
         "trivium.retriever.v1.Collection",
+    )
+    DOCUMENT_BATCH_NOT_FOUND = Entry(
+        Code.NOT_FOUND, "The collection has no batch named {name}.", "trivium.retriever.v1.DocumentBatch"
     )
     DOCUMENT_EMPTY = Entry(Code.INVALID_ARGUMENT, "The document {name} holds no text: nothing in it could be found.")
     DOCUMENT_ID_TAKEN = Entry(

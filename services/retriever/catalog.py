@@ -8,7 +8,7 @@ import json
 import secrets
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 
 from sqlalchemy import ColumnElement, and_, delete, func, select
 from sqlalchemy.orm import Session
@@ -17,12 +17,15 @@ from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey, once
 from services.chassis.nearest import nearest
+from services.retriever import listing
+from services.retriever.collection import Change, Collection, Draft, Statistics, apply, packed
 from services.retriever.documents.readers import Viewer, readable
 from services.retriever.documents.states import State
 from services.retriever.generation import Generator, NoGenerator
 from services.retriever.ingestion import holds
-from services.retriever.questions.rows import Progress, progress
-from services.retriever.reembedding.state import Change, change_of
+from services.retriever.listing import Asked, Page
+from services.retriever.questions.rows import progress
+from services.retriever.reembedding.state import change_of
 from services.retriever.search import answerable
 from services.retriever.search.settings import SearchSettings
 from services.retriever.store import (
@@ -37,38 +40,6 @@ from services.retriever.store import (
 _MOST_NAMES = 10_000
 # What a new collection has none of.
 _UNSET_AT_FIRST = ("change", "search_settings", "questions", "former_threshold")
-
-
-@dataclass(frozen=True, slots=True)
-class Collection:
-    """A collection as it is shown.  ``created_at`` is Unix time in seconds."""
-
-    tenant: str
-    collection: str
-    description: str
-    embedding_digest: str
-    created_at: float
-    etag: str
-    # Empty is the deployment's index.
-    index_kind: str = ""
-    change: Change | None = None
-    search_settings: SearchSettings = field(default_factory=SearchSettings)
-    answerable_threshold: float = answerable.THRESHOLD
-    # What it was under the model before, whose scores do not compare; None where nothing was lost, or another is stored.
-    former_threshold: float | None = None
-    questions: Progress | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """What a collection holds: documents by state, chunks and characters that are searchable."""
-
-    documents: int
-    chunks: int
-    characters: int
-    pending: int
-    failed: int
-    vectors_computed: int
 
 
 async def _any(model: str) -> None:
@@ -96,21 +67,26 @@ class Collections:
         # Called when settings may have changed.
         self.updated: Callable[[], None] = lambda: None
 
-    async def create(self, tenant: str, collection: str, description: str, key: IdempotencyKey) -> Collection:
+    async def create(self, tenant: str, draft: Draft, key: IdempotencyKey) -> Collection:
         """A new collection.  Raises COLLECTION_EXISTS."""
 
         def effect(session: Session) -> str:
             in_turn(session, tenant)
-            if find(session, tenant, collection) is not None:
-                raise Failure(Reason.COLLECTION_EXISTS, name=collection, field="collection")
+            if find(session, tenant, draft.collection) is not None:
+                raise Failure(Reason.COLLECTION_EXISTS, name=draft.collection, field="collection")
+            now = self._now()
             row = CollectionRow(
                 tenant=tenant,
-                collection=collection,
-                description=description,
+                collection=draft.collection,
+                description=draft.description,
+                title=draft.title,
+                metadata_json=packed(draft.metadata),
+                expire_after_seconds=draft.expire_after_seconds,
                 embedding_digest="",
                 vectors_computed=0,
                 revision=1,
-                created_at=self._now(),
+                created_at=now,
+                last_active_at=now,
             )
             session.add(row)
             session.flush()
@@ -124,44 +100,37 @@ class Collections:
         """The tenant's collection.  Raises COLLECTION_NOT_FOUND."""
         return await self._database.read(lambda session: shown(session, require(session, tenant, collection)))
 
-    async def page(self, tenant: str, after: str, most: int) -> list[Collection]:
-        """Collections by id, those behind ``after``."""
-        query = (
-            select(CollectionRow)
-            .where(CollectionRow.tenant == tenant, CollectionRow.collection > after)
-            .order_by(CollectionRow.collection)
-            .limit(most)
-        )
-        return await self._database.read(lambda session: [shown(session, row) for row in session.scalars(query)])
+    async def page(self, tenant: str, asked: Asked) -> Page[Collection]:
+        """A page of the collections.  Raises COLLECTION_NOT_FOUND for an entry that is not there, FIELD_INVALID."""
+        rows = select(CollectionRow).where(CollectionRow.tenant == tenant)
 
-    async def update(
-        self,
-        tenant: str,
-        collection: str,
-        description: str | None,
-        settings: SearchSettings | None,
-        answerable_threshold: float | None,
-        etag: str,
-    ) -> Collection:
-        """Another description, way to search or threshold of answers; None leaves what is.
+        def query(session: Session) -> Page[Collection]:
+            def number_of(collection: str) -> int:
+                return require(session, tenant, collection).number
 
-        Raises COLLECTION_NOT_FOUND, ETAG_MISMATCH, GENERATOR_NOT_SET for what needs one where there is none, and as
+            found = listing.page(session, rows, CollectionRow.collection, CollectionRow.number, asked, number_of)
+            return Page(tuple(shown(session, row) for row in found.entries), found.next)
+
+        return await self._database.read(query)
+
+    async def update(self, tenant: str, collection: str, wanted: Change) -> Collection:
+        """Change the collection, which counts as use of it.
+
+        Raises COLLECTION_NOT_FOUND, COLLECTION_EXPIRED, ETAG_MISMATCH, GENERATOR_NOT_SET for what needs one where there is none, and as
         ``require_ranker`` for what is to rerank from now on.
         """
-        if settings is not None:
-            await self._require_parts(tenant, collection, settings)
+        if wanted.settings is not None:
+            await self._require_parts(tenant, collection, wanted.settings)
 
         def change(session: Session) -> Collection:
             in_turn(session, tenant)
             row = require(session, tenant, collection)
-            if etag and etag != _etag(row):
+            if row.expired_at is not None:
+                raise Failure(Reason.COLLECTION_EXPIRED, name=collection, field="collection")
+            if wanted.etag and wanted.etag != _etag(row):
                 raise Failure(Reason.ETAG_MISMATCH, name=collection, etag=_etag(row), field="etag")
-            row.description = row.description if description is None else description
-            if settings is not None:
-                row.search_settings_json = settings.packed()
-                row.questions_per_chunk, row.questions_reason = settings.questions_per_chunk, ""
-            if answerable_threshold is not None:
-                row.answerable_threshold, row.former_threshold = answerable_threshold, None
+            apply(row, wanted)
+            row.last_active_at = self._now()
             row.revision += 1
             return shown(session, row)
 
@@ -186,15 +155,7 @@ class Collections:
             documents = count(session, DocumentRow, DocumentRow.collection_number == number)
             row = session.get(CollectionRow, number)
             if row is not None and row.tenant == tenant:
-                mine = ChunkRow.collection_number == number
-                all_documents = select(DocumentRow.number).where(DocumentRow.collection_number == number)
-                held = holds.let_go(session, tenant, list(session.scalars(all_documents)))
-                digests = digests_of(session, mine)
-                session.execute(delete(ChunkRow).where(mine))
-                session.execute(delete(DocumentRow).where(DocumentRow.collection_number == number))
-                session.delete(row)
-                session.flush()
-                holds.release(session, tenant, digests + held)
+                empty(session, tenant, number, row)
             return documents
 
         return await self._database.write(change)
@@ -207,6 +168,7 @@ class Collections:
             everybodys = DocumentRow.collection_number == row.number
             mine = and_(everybodys, readable(viewer))
             documents = count(session, DocumentRow, mine)
+            source_bytes = select(func.coalesce(func.sum(DocumentRow.source_bytes), 0)).where(mine)
             characters = (
                 select(func.coalesce(func.sum(VersionRow.characters), 0))
                 .join(DocumentRow, DocumentRow.number == VersionRow.document_number)
@@ -218,6 +180,7 @@ class Collections:
                 characters=int(session.scalar(characters) or 0),
                 pending=count(session, DocumentRow, mine, DocumentRow.state.in_(State.unfinished())),
                 failed=count(session, DocumentRow, mine, DocumentRow.state == State.FAILED),
+                source_bytes=int(session.scalar(source_bytes) or 0),
                 # Kept for the collection as a whole: it would tell of what is hidden.
                 vectors_computed=row.vectors_computed if documents == count(session, DocumentRow, everybodys) else 0,
             )
@@ -227,6 +190,20 @@ class Collections:
     async def number(self, tenant: str, collection: str) -> int:
         """The collection's number.  Raises COLLECTION_NOT_FOUND."""
         return await self._database.read(lambda session: require(session, tenant, collection).number)
+
+
+def empty(session: Session, tenant: str, number: int, row: CollectionRow | None = None) -> None:
+    """Delete all documents of the collection with this number, and ``row`` with them: vectors that nobody needs go last."""
+    mine = ChunkRow.collection_number == number
+    all_documents = select(DocumentRow.number).where(DocumentRow.collection_number == number)
+    held = holds.let_go(session, tenant, list(session.scalars(all_documents)))
+    digests = digests_of(session, mine)
+    session.execute(delete(ChunkRow).where(mine))
+    session.execute(delete(DocumentRow).where(DocumentRow.collection_number == number))
+    if row is not None:
+        session.delete(row)
+    session.flush()
+    holds.release(session, tenant, digests + held)
 
 
 def shown(session: Session, row: CollectionRow) -> Collection:
@@ -244,6 +221,11 @@ def shown(session: Session, row: CollectionRow) -> Collection:
         answerable_threshold=threshold(row),
         former_threshold=row.former_threshold,
         questions=progress(session, row),
+        title=row.title,
+        metadata=json.loads(row.metadata_json),
+        expire_after_seconds=row.expire_after_seconds,
+        last_active_at=row.last_active_at,
+        expired_at=row.expired_at,
     )
 
 

@@ -25,6 +25,8 @@ class RetrieverSettings(ServiceSettings):
     ingestion_workers: int = Field(default=4, ge=1, le=16)
     # Texts of one request to the embedder.
     embed_texts: int = Field(default=128, ge=1, le=2048)
+    # How often collections that nobody used for their time are looked for, and use is written down.
+    expiry_seconds: float = Field(default=30.0, gt=0)
     # Longest that ingestion waits before it tries an absent embedder again.
     retry_seconds: float = Field(default=5.0, gt=0)
     # A document is parsed in a child process that may take this much processor time and memory.

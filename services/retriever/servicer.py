@@ -10,14 +10,23 @@ from trivium.retriever.v1 import retriever_pb2_grpc
 from services.chassis import paging
 from services.chassis.idempotency import key_for
 from services.chassis.interceptors.call import MethodPolicy
-from services.retriever import wire, wire_aggregate, wire_search, wire_sources, wire_summaries, wire_tuning
+from services.retriever import (
+    wire,
+    wire_aggregate,
+    wire_batches,
+    wire_listing,
+    wire_search,
+    wire_sources,
+    wire_summaries,
+    wire_tuning,
+)
 from services.retriever.documents.readers import WRITERS
 from services.retriever.verbs import Verbs
 
 _WRITES = (
     "CreateCollection", "UpdateCollection", "DeleteCollection", "PutDocument", "UploadDocument", "DeleteDocument",
     "IngestSource", "CancelSource", "DeleteSource", "Reembed", "CancelReembedding", "Reindex",
-    "Tune",
+    "Tune", "UpdateDocument", "CreateDocumentBatch", "CancelDocumentBatch",
 )  # fmt: skip
 
 # A tree is built, and worded, within the call; who is cut off goes on with the next.
@@ -35,9 +44,8 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         self._do = verbs
 
     async def CreateCollection(self, request: pb.CreateCollectionRequest, context: Any) -> pb.CreateCollectionResponse:
-        created = await self._do.collections.create(
-            wire.tenant(), request.collection, request.description, key_for(request)
-        )
+        draft = wire.collection_draft(request)
+        created = await self._do.collections.create(wire.tenant(), draft, key_for(request))
         return pb.CreateCollectionResponse(collection=wire.collection(created))
 
     async def GetCollection(self, request: pb.GetCollectionRequest, context: Any) -> pb.GetCollectionResponse:
@@ -45,16 +53,13 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         return pb.GetCollectionResponse(collection=wire.collection(found))
 
     async def ListCollections(self, request: pb.ListCollectionsRequest, context: Any) -> pb.ListCollectionsResponse:
-        size = paging.size_of(request.page_size)
-        (after,) = paging.decode(request.page_token, [str]) or ("",)
-        found = await self._do.collections.page(wire.tenant(), str(after), size + 1)
-        more = paging.encode([found[size - 1].collection]) if len(found) > size else ""
-        return pb.ListCollectionsResponse(
-            collections=[wire.collection(item) for item in found[:size]], next_page_token=more
-        )
+        page = await self._do.collections.page(wire.tenant(), wire_listing.asked(request))
+        shown = [wire.collection(item) for item in page.entries]
+        return pb.ListCollectionsResponse(collections=shown, next_page_token=wire_listing.token(request, page))
 
     async def UpdateCollection(self, request: pb.UpdateCollectionRequest, context: Any) -> pb.UpdateCollectionResponse:
-        changed = await self._do.collections.update(wire.tenant(), *wire.collection_change(request))
+        wanted = wire.collection_change(request)
+        changed = await self._do.collections.update(wire.tenant(), request.collection, wanted)
         return pb.UpdateCollectionResponse(collection=wire.collection(changed))
 
     async def DeleteCollection(self, request: pb.DeleteCollectionRequest, context: Any) -> pb.DeleteCollectionResponse:
@@ -87,11 +92,12 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         return pb.GetDocumentResponse(document=wire.document(found))
 
     async def ListDocuments(self, request: pb.ListDocumentsRequest, context: Any) -> pb.ListDocumentsResponse:
-        size, viewer = paging.size_of(request.page_size), wire.viewer(request.as_readers)
-        (after,) = paging.decode(request.page_token, [str], request.collection) or ("",)
-        found = await self._do.documents.page(wire.tenant(), request.collection, str(after), size + 1, viewer)
-        more = paging.encode([found[size - 1].document], request.collection) if len(found) > size else ""
-        return pb.ListDocumentsResponse(documents=[wire.document(item) for item in found[:size]], next_page_token=more)
+        viewer, states = wire.viewer(request.as_readers), wire_batches.states(request.states)
+        asked = wire_listing.asked(request, request.collection)
+        page = await self._do.documents.page(wire.tenant(), request.collection, asked, states, viewer)
+        shown = [wire.document(item) for item in page.entries]
+        more = wire_listing.token(request, page, request.collection)
+        return pb.ListDocumentsResponse(documents=shown, next_page_token=more)
 
     async def ListDocumentVersions(
         self, request: pb.ListDocumentVersionsRequest, context: Any
@@ -110,6 +116,41 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         viewer = wire.viewer(request.as_readers)
         excerpt = await self._do.documents.text(wire.tenant(), request.collection, request.document, *span, viewer)
         return wire.excerpt(excerpt)
+
+    async def UpdateDocument(self, request: pb.UpdateDocumentRequest, context: Any) -> pb.UpdateDocumentResponse:
+        named = wire.tenant(), request.collection, request.document
+        wanted = dict(request.metadata), wire.attributes(request)
+        changed = await self._do.documents.describe(*named, *wanted, wire.viewer(()))
+        return pb.UpdateDocumentResponse(document=wire.document(changed))
+
+    async def CreateDocumentBatch(
+        self, request: pb.CreateDocumentBatchRequest, context: Any
+    ) -> pb.CreateDocumentBatchResponse:
+        brought = request.documents, wire_batches.refused(request)
+        made = await self._do.batches.create(
+            wire.tenant(), request.collection, *brought, key_for(request), wire.viewer(())
+        )
+        return pb.CreateDocumentBatchResponse(batch=wire_batches.batch(made))
+
+    async def GetDocumentBatch(self, request: pb.GetDocumentBatchRequest, context: Any) -> pb.GetDocumentBatchResponse:
+        found = await self._do.batches.get(wire.tenant(), request.collection, request.batch, wire.viewer(()))
+        return pb.GetDocumentBatchResponse(batch=wire_batches.batch(found))
+
+    async def CancelDocumentBatch(
+        self, request: pb.CancelDocumentBatchRequest, context: Any
+    ) -> pb.CancelDocumentBatchResponse:
+        left = await self._do.batches.cancel(wire.tenant(), request.collection, request.batch, wire.viewer(()))
+        return pb.CancelDocumentBatchResponse(batch=wire_batches.batch(left))
+
+    async def ListBatchDocuments(
+        self, request: pb.ListBatchDocumentsRequest, context: Any
+    ) -> pb.ListBatchDocumentsResponse:
+        viewer, states = wire.viewer(request.as_readers), wire_batches.states(request.states)
+        named = request.collection, request.batch
+        asked = wire_listing.asked(request, *named, of_a_batch=True)
+        page = await self._do.batches.page(wire.tenant(), *named, asked, states, viewer)
+        shown = [wire.document(item) for item in page.entries]
+        return pb.ListBatchDocumentsResponse(documents=shown, next_page_token=wire_listing.token(request, page, *named))
 
     async def DeleteDocument(self, request: pb.DeleteDocumentRequest, context: Any) -> pb.DeleteDocumentResponse:
         viewer = wire.viewer(())

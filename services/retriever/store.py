@@ -81,6 +81,12 @@ class CollectionRow(Base):
     # Questions that are written for each of its chunks, and why they wait.
     questions_per_chunk: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     questions_reason: Mapped[str] = mapped_column(Text, default="", server_default="")
+    title: Mapped[str] = mapped_column(Text, default="", server_default="")
+    metadata_json: Mapped[str] = mapped_column(Text, default="{}", server_default="{}")
+    # Seconds without use after which it expires, 0 for never; when it was last used, and when it expired (``expiry``).
+    expire_after_seconds: Mapped[int] = mapped_column(Number, default=0, server_default="0")
+    last_active_at: Mapped[float] = mapped_column(Float, default=0.0, server_default="0")
+    expired_at: Mapped[float | None] = mapped_column(Float, default=None)
 
 
 class DocumentRow(Base):
@@ -109,6 +115,7 @@ class DocumentRow(Base):
     newest_version: Mapped[str] = mapped_column(String(64))
     # Of the bytes that came last; several byte strings may be one normalised text.
     source_sha256: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    source_bytes: Mapped[int] = mapped_column(Number, default=0, server_default="0")
     # What else its sender said of bytes that are to be converted, and in how many parts they wait for it; 0: none do.
     source_charset: Mapped[str] = mapped_column(String(64), default="", server_default="")
     source_parts: Mapped[int] = mapped_column(Number, default=0, server_default="0")

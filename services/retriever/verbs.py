@@ -21,10 +21,12 @@ from services.retriever.aggregates.counting import Aggregates
 from services.retriever.catalog import Collections
 from services.retriever.changes import Changes
 from services.retriever.config import RetrieverSettings
+from services.retriever.documents.batches import Batches
 from services.retriever.documents.documents import Documents
 from services.retriever.documents.intake import Intake
 from services.retriever.documents.removal import Removal
 from services.retriever.documents.watching import Watching
+from services.retriever.expiry import Activity, Expiry
 from services.retriever.generation import Generator, NoGenerator
 from services.retriever.index.building import Builder
 from services.retriever.index.gates import Gates
@@ -71,6 +73,7 @@ class Verbs:
     watching: Watching
     search: Search
     tuner: Tuner
+    batches: Batches
     aggregates: Aggregates
     sources: Sources
     reembedding: Reembedding
@@ -115,8 +118,11 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
         generator = _generator(runtime, settings)
         collections = Collections(database, now, generator, embeddings.require_ranker)
         documents = Documents(database, now)
-        intake = _intake(runtime, settings, collections, documents, tools, ingestion)
-        removal = Removal(collections, documents, tools.index, tools.gates, tools.changes, runtime.blocking)
+        activity = Activity(now)
+        intake = _intake(runtime, settings, collections, documents, tools, ingestion, activity)
+        removal = Removal(
+            collections, documents, tools.index, tools.gates, tools.changes, runtime.blocking, activity.used
+        )
         stack.push_async_callback(removal.finish)
         sources = await stack.enter_async_context(open_sources(runtime, settings, database, intake, removal))
         builder = Builder(tools.index, runtime.blocking)
@@ -136,7 +142,12 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
             pages=Pages(page_key, now, settings.pages_seconds),
             reranker=Reranker(tools.embeddings, settings.rerank_weight, settings.rerank_seconds),
             expander=Expander(generator, tools.embeddings, settings.expand_seconds),
+            used=activity.used,
         )
+        expiry = Expiry(
+            database, activity, tools.index, tools.gates, tools.changes, runtime.blocking, settings.expiry_seconds
+        )
+        await stack.enter_async_context(_running(runtime, expiry.run(), "expiry"))
         yield Verbs(
             collections=collections,
             documents=documents,
@@ -144,6 +155,7 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
             removal=removal,
             watching=Watching(database, tools.changes),
             search=search,
+            batches=Batches(database, removal, now, runtime.new_id),
             tuner=Tuner(search, collections, documents, settings.dense_weight),
             aggregates=Aggregates(database, tools.index, tools.gates, runtime.blocking, Tokens()),
             sources=sources,
@@ -235,6 +247,7 @@ def _intake(
     documents: Documents,
     tools: Tools,
     ingestion: Ingestion,
+    activity: Activity,
 ) -> Intake:
     return Intake(
         collections=collections,
@@ -245,6 +258,7 @@ def _intake(
         new_id=runtime.new_id,
         uploads=_emptied(settings.service_dir / "uploads"),
         limit_bytes=settings.max_document_bytes,
+        used=activity.used,
     )
 
 

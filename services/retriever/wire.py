@@ -10,9 +10,10 @@ from trivium.retriever.v1 import retriever_pb2 as pb
 from services.chassis.context import current
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey, key_for
+from services.retriever import collection as collections
 from services.retriever import wire_search, wire_values
-from services.retriever.catalog import Collection, Statistics
-from services.retriever.documents.attributes import decoded
+from services.retriever.collection import Collection, Statistics
+from services.retriever.documents.attributes import Value, decoded
 from services.retriever.documents.documents import Document, Excerpt, Stored, Version
 from services.retriever.documents.intake import Announced, Draft, with_content
 from services.retriever.documents.readers import Viewer, manager
@@ -22,9 +23,8 @@ from services.retriever.index.places import Kind
 from services.retriever.index.reindexing import Progress
 from services.retriever.questions.rows import Progress as QuestionProgress
 from services.retriever.reembedding.state import Change
-from services.retriever.search.settings import SearchSettings
 
-_STATES = {
+STATES = {
     State.PENDING: pb.INGESTION_STATE_PENDING,
     State.RUNNING: pb.INGESTION_STATE_RUNNING,
     State.READY: pb.INGESTION_STATE_READY,
@@ -45,7 +45,8 @@ def viewer(as_readers: Iterable[str]) -> Viewer:
     return manager(current(), as_readers)
 
 
-def _time(seconds: float) -> Timestamp:
+def time(seconds: float) -> Timestamp:
+    """Unix time in seconds as a timestamp."""
     stamp = Timestamp()
     stamp.FromMicroseconds(int(seconds * 1e6))
     return stamp
@@ -58,7 +59,7 @@ def collection(value: Collection) -> pb.Collection:
         collection=value.collection,
         description=value.description,
         embedding_digest=value.embedding_digest,
-        create_time=_time(value.created_at),
+        create_time=time(value.created_at),
         etag=value.etag,
         reembedding=_change(value.change),
         index=_INDEXES.get(value.index_kind, pb.INDEX_KIND_UNSPECIFIED),
@@ -66,17 +67,33 @@ def collection(value: Collection) -> pb.Collection:
         questions=_questions(value.questions),
         answerable_threshold=value.answerable_threshold,
         former_answerable_threshold=value.former_threshold,
+        title=value.title,
+        metadata=value.metadata,
+        expire_after_seconds=value.expire_after_seconds,
+        last_active_time=time(value.last_active_at),
+        expire_time=None if value.expires_at is None else time(value.expires_at),
+        expired=value.expired_at is not None,
     )
 
 
-def collection_change(
-    request: pb.UpdateCollectionRequest,
-) -> tuple[str, str | None, SearchSettings | None, float | None, str]:
-    """Which collection is to have which description, settings and threshold, None where they stay, under which etag."""
-    description = request.description if request.HasField("description") else None
-    settings = wire_search.settings(request.search_settings) if request.HasField("search_settings") else None
-    threshold = request.answerable_threshold if request.HasField("answerable_threshold") else None
-    return request.collection, description, settings, threshold, request.etag
+def collection_draft(request: pb.CreateCollectionRequest) -> collections.Draft:
+    """What a new collection is to be."""
+    return collections.Draft(
+        request.collection, request.description, request.title, dict(request.metadata), request.expire_after_seconds
+    )
+
+
+def collection_change(request: pb.UpdateCollectionRequest) -> collections.Change:
+    """What is to be another, under which etag."""
+    return collections.Change(
+        description=request.description if request.HasField("description") else None,
+        title=request.title if request.HasField("title") else None,
+        metadata=dict(request.metadata.values) if request.HasField("metadata") else None,
+        expire_after_seconds=request.expire_after_seconds if request.HasField("expire_after_seconds") else None,
+        settings=wire_search.settings(request.search_settings) if request.HasField("search_settings") else None,
+        answerable_threshold=request.answerable_threshold if request.HasField("answerable_threshold") else None,
+        etag=request.etag,
+    )
 
 
 def _questions(value: QuestionProgress | None) -> pb.QuestionProgress | None:
@@ -119,6 +136,7 @@ def statistics(value: Statistics) -> pb.GetStatisticsResponse:
         pending=value.pending,
         failed=value.failed,
         vectors_computed=value.vectors_computed,
+        source_bytes=value.source_bytes,
     )
 
 
@@ -130,10 +148,16 @@ def draft(header: pb.DocumentHeader) -> Draft:
         header.title,
         header.media_type,
         dict(header.metadata),
-        {name: wire_values.value(message) for name, message in header.typed_metadata.items()},
+        attributes(header),
         tuple(header.readers),
         viewer(()),
+        header.filename,
     )
+
+
+def attributes(message: pb.DocumentHeader | pb.UpdateDocumentRequest) -> dict[str, Value]:
+    """Typed metadata as it came."""
+    return {name: wire_values.value(it) for name, it in message.typed_metadata.items()}
 
 
 def put_key(request: pb.PutDocumentRequest) -> IdempotencyKey:
@@ -177,15 +201,16 @@ def document(value: Document) -> pb.Document:
         title=value.title,
         serving_version=value.serving_version,
         newest_version=value.newest_version,
-        state=_STATES[State(value.state)],
+        state=STATES[State(value.state)],
         reason=value.reason,
         media_type=_media_type(value),
         metadata=dict(value.metadata),
-        update_time=_time(value.updated_at),
+        update_time=time(value.updated_at),
         chunks=value.chunks,
         chunks_embedded=value.chunks_embedded,
         chunks_reused=value.chunks_reused,
         source_sha256=value.source_sha256,
+        source_bytes=value.source_bytes,
         notice=value.notice,
         readers=value.readers,
         typed_metadata={name: wire_values.shown(it) for name, it in decoded(value.attributes_json).items()},
@@ -213,8 +238,8 @@ def version(value: Version) -> pb.DocumentVersion:
         version=value.version,
         characters=value.characters,
         source_sha256=value.source_sha256,
-        create_time=_time(value.created_at),
-        state=_STATES[State(value.state)],
+        create_time=time(value.created_at),
+        state=STATES[State(value.state)],
         pages=value.pages,
     )
 

@@ -63,6 +63,7 @@ def question(request: pb.SearchRequest, dense_weight: float) -> Question:
         shape=_shape(request),
         paging=Paging(request.page_size, request.page_token, _asked(request)),
         explain=request.explain,
+        with_metadata=request.with_metadata,
         feedback=request.feedback if request.HasField("feedback") else True,
     )
 
@@ -190,6 +191,7 @@ def _hit(value: Hit) -> pb.Hit:
         last_page=value.pages[1],
         rerank_score=ranked.rerank,
         duplicates=[_passage(it) for it in value.duplicates],
+        metadata={name: wire_values.shown(it) for name, it in value.metadata.items()},
         merged_chunks=[_chunk(it) for it in ranked.merged],
         explanation=pb.HitExplanation(places=places) if places else None,
     )

@@ -6,7 +6,7 @@ resolving; what is deleted is in no list any more when the deletion is acknowled
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from sqlalchemy import delete, func, select
@@ -15,11 +15,15 @@ from sqlalchemy.orm import Session
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey, once
-from services.retriever import catalog
+from services.retriever import catalog, listing
 from services.retriever.documents import storing
+from services.retriever.documents.attributes import Attributes
 from services.retriever.documents.readers import SERVICE, Viewer, may_read, readable
+from services.retriever.documents.states import State
 from services.retriever.documents.storing import Put
+from services.retriever.expiry import require_live
 from services.retriever.ingestion import holds
+from services.retriever.listing import Asked, Page
 from services.retriever.store import ChunkRow, DocumentRow, VersionRow, in_turn
 from services.retriever.summaries import nodes
 from services.retriever.text.texts import NormalisedText, UnreadSource
@@ -52,6 +56,8 @@ class Document:
     attributes_json: str = "{}"
     # That which was named for the bytes; empty where nobody named one.
     charset: str = ""
+    # Of its newest version as it came.
+    source_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,21 +128,49 @@ class Documents:
         )
 
     async def page(
-        self, tenant: str, collection: str, after: str, most: int, viewer: Viewer = SERVICE
-    ) -> list[Document]:
-        """Documents by id, those behind ``after``.  Raises COLLECTION_NOT_FOUND."""
+        self, tenant: str, collection: str, asked: Asked, states: Sequence[State] = (), viewer: Viewer = SERVICE
+    ) -> Page[Document]:
+        """A page of the documents, of those in one of the states if there are some.
 
-        def query(session: Session) -> list[Document]:
+        Raises COLLECTION_NOT_FOUND, DOCUMENT_NOT_FOUND for an entry to go on from that is not there, FIELD_INVALID.
+        """
+
+        def query(session: Session) -> Page[Document]:
             number = catalog.require(session, tenant, collection).number
-            rows = (
-                select(DocumentRow)
-                .where(DocumentRow.collection_number == number, DocumentRow.document > after, readable(viewer))
-                .order_by(DocumentRow.document)
-                .limit(most)
-            )
-            return [shown(row, collection) for row in session.scalars(rows)]
+            rows = select(DocumentRow).where(DocumentRow.collection_number == number, readable(viewer))
+            if states:
+                rows = rows.where(DocumentRow.state.in_(states))
+
+            def number_of(document: str) -> int:
+                return require(session, tenant, collection, document, viewer).number
+
+            found = listing.page(session, rows, DocumentRow.document, DocumentRow.number, asked, number_of)
+            return Page(tuple(shown(row, collection) for row in found.entries), found.next)
 
         return await self._database.read(query)
+
+    async def describe(
+        self,
+        tenant: str,
+        collection: str,
+        document: str,
+        metadata: Mapping[str, str],
+        attributes: Attributes,
+        viewer: Viewer = SERVICE,
+    ) -> Document:
+        """Give the document other metadata, all of it; searches filter by it from then on.
+
+        Raises as :meth:`get`, COLLECTION_EXPIRED, and FIELD_INVALID as ``attributes.merged``.
+        """
+
+        def change(session: Session) -> Document:
+            in_turn(session, tenant)
+            require_live(session, tenant, collection)
+            row = require(session, tenant, collection, document, viewer)
+            storing.describe(session, row, metadata, attributes)
+            return shown(row, collection)
+
+        return await self._database.write(change)
 
     async def versions(
         self,
@@ -233,6 +267,7 @@ def shown(row: DocumentRow, collection: str) -> Document:
         chunks_embedded=row.chunks_embedded,
         chunks_reused=row.chunks_reused,
         source_sha256=row.source_sha256,
+        source_bytes=row.source_bytes,
         notice=row.notice,
         readers=tuple(json.loads(row.readers_json)),
         attributes_json=row.attributes_json,

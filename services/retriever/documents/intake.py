@@ -7,7 +7,7 @@ can only fail themselves.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,13 @@ class Draft:
     readers: tuple[str, ...]
     # Who stores it.
     viewer: Viewer
+    # What it is called where it comes from; empty is its id.
+    filename: str = ""
+
+    @property
+    def name(self) -> str:
+        """By which its ending and messages go."""
+        return self.filename or self.document
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,10 @@ class Announced:
     size_bytes: int
     sha256: str
     offset_bytes: int
+
+
+def _nobody(_: Iterable[int]) -> None:
+    """Counts no use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,8 @@ class Intake:
     new_id: Callable[[], str]
     uploads: Path
     limit_bytes: int
+    # Told the numbers of collections that are stored in.
+    used: Callable[[Iterable[int]], None] = _nobody
 
     async def put(self, tenant: str, draft: Draft, content: bytes, key: IdempotencyKey) -> Stored:
         """Store a document or its next version.
@@ -67,7 +80,7 @@ class Intake:
         Raises COLLECTION_NOT_FOUND, DOCUMENT_TOO_LARGE, DOCUMENT_NOT_TEXT, DOCUMENT_EMPTY,
         DOCUMENT_ID_TAKEN, FIELD_INVALID and REQUEST_ID_REUSED.
         """
-        source = Source(draft.document, draft.media_type, content)
+        source = Source(draft.name, draft.media_type, content)
         # Before the collection is looked for: who makes one on COLLECTION_NOT_FOUND makes none for refused bytes.
         text = await self.blocking(texts.read, source, self.limit_bytes)
         number = await self.collections.number(tenant, draft.collection)
@@ -81,6 +94,7 @@ class Intake:
             draft.viewer,
         )
         stored = await self.documents.put(tenant, named, text, key)
+        self.used((number,))
         self.wake()
         self.changes.tell(number)
         return stored
@@ -92,7 +106,7 @@ class Intake:
 
         An upload that breaks off leaves nothing: a document is small enough to be sent again.
         """
-        texts.require_size(draft.document, announced.size_bytes, self.limit_bytes)
+        texts.require_size(draft.name, announced.size_bytes, self.limit_bytes)
         await self.collections.number(tenant, draft.collection)
         target = self.uploads / self.new_id()
         try:

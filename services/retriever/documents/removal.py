@@ -5,7 +5,7 @@ an index that kept what the catalog lost would score its collection differently.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,10 @@ from services.retriever.documents.documents import Documents
 from services.retriever.documents.readers import SERVICE, Viewer
 from services.retriever.index.gates import Gates
 from services.retriever.index.index import Index
+
+
+def _nobody(_: Iterable[int]) -> None:
+    """Counts no use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,8 @@ class Removal:
     gates: Gates
     changes: Changes
     blocking: Callable[..., Awaitable[Any]]
+    # Told the numbers of collections that lost a document.
+    used: Callable[[Iterable[int]], None] = _nobody
     _under_way: set[asyncio.Task[int]] = field(default_factory=set)
 
     async def document(self, tenant: str, collection: str, document: str, viewer: Viewer = SERVICE) -> int:
@@ -41,6 +47,7 @@ class Removal:
         async with self.gates.change(number):
             removed = await self.documents.delete(tenant, collection, document, viewer)
             await self.blocking(self.index.replace, removed.collection_number, (), removed.chunks)
+        self.used((number,))
         self.changes.tell(number)
         return len(removed.chunks)
 

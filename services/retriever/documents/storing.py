@@ -12,11 +12,11 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
 from services.chassis.errors import Failure, Reason
-from services.retriever import catalog
 from services.retriever.documents import attributes, versioning
 from services.retriever.documents.attributes import Attributes, Moment, Value, folded, kind_of
 from services.retriever.documents.readers import SERVICE, Viewer, may_read
 from services.retriever.documents.states import State
+from services.retriever.expiry import require_live
 from services.retriever.store import DocumentRow, MetadataRow, ReaderRow, in_turn
 from services.retriever.text.texts import NormalisedText, UnreadSource
 
@@ -39,11 +39,11 @@ def store(
 ) -> tuple[DocumentRow, bool]:
     """Write the rows of a put; the document's, and whether what it says is another thing than before.
 
-    Raises COLLECTION_NOT_FOUND, DOCUMENT_ID_TAKEN and what ``attributes.merged`` raises.
+    Raises COLLECTION_NOT_FOUND, COLLECTION_EXPIRED, DOCUMENT_ID_TAKEN and what ``attributes.merged`` raises.
     """
     values = attributes.merged(put.metadata, put.attributes)
     in_turn(session, tenant)
-    collection = catalog.require(session, tenant, put.collection)
+    collection = require_live(session, tenant, put.collection)
     row = find(session, collection.number, put.document)
     if row is None:
         row = _begun(tenant, collection.number, put, text, now)
@@ -61,6 +61,14 @@ def store(
     _set_values(session, row, values)
     _set_readers(session, row, put.readers)
     return row, new_version
+
+
+def describe(session: Session, row: DocumentRow, metadata: Mapping[str, str], given: Attributes) -> None:
+    """Give a document other metadata, all of it; nothing of it is queued.  Raises what ``attributes.merged`` raises."""
+    values = attributes.merged(metadata, given)
+    row.metadata_json, row.attributes_json = _sorted(metadata), attributes.encoded(given)
+    session.flush()
+    _set_values(session, row, values)
 
 
 def _begun(

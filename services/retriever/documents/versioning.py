@@ -90,6 +90,7 @@ def store_version(
 
 def _describe(row: DocumentRow, title: str, text: NormalisedText | UnreadSource) -> None:
     row.given_title, row.media_type, row.source_sha256 = title, text.media_type, text.source_sha256
+    row.source_bytes = text.source_bytes
 
 
 def _queue(row: DocumentRow, now: float) -> None:

@@ -15,7 +15,8 @@ from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
-from services.retriever.catalog import Collection, shown
+from services.retriever.catalog import shown
+from services.retriever.collection import Collection
 from services.retriever.index.building import Builder, Catalogued
 from services.retriever.index.routing import Router
 from services.retriever.ingestion.embeddings import Embeddings

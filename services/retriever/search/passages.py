@@ -12,6 +12,7 @@ import numpy as np
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
+from services.retriever.documents.attributes import decoded, merged
 from services.retriever.index.index import Vector
 from services.retriever.search.question import Hit, Passage, Ranked
 from services.retriever.store import ChunkRow, CollectionRow, DocumentRow, VectorRow, VersionRow, by_number
@@ -91,10 +92,19 @@ class _Shown:
     heading_path: tuple[str, ...]
     document_number: int
     pages: tuple[int, int]
+    # Plain and typed, as they are stored.
+    metadata_json: str
+    attributes_json: str
 
 
 def hits(
-    session: Session, tenant: str, order: Sequence[Ranked], tests: Sequence[ColumnElement[bool]], most: int
+    session: Session,
+    tenant: str,
+    order: Sequence[Ranked],
+    tests: Sequence[ColumnElement[bool]],
+    most: int,
+    *,
+    with_metadata: bool = False,
 ) -> tuple[list[Hit], int]:
     """The first ``most`` of the order that are served and pass, and how much of the order that took."""
     found: list[Hit] = []
@@ -103,12 +113,12 @@ def hits(
         some = order[taken : taken + most - len(found)]
         named = [chunk for it in some for chunk in (it.chunk, *it.duplicates)]
         rows = _rows(session, tenant, named, tests)
-        found += [_hit(session, it, rows) for it in some if it.chunk in rows]
+        found += [_hit(session, it, rows, with_metadata) for it in some if it.chunk in rows]
         taken += len(some)
     return found, taken
 
 
-def _hit(session: Session, ranked: Ranked, rows: dict[int, _Shown]) -> Hit:
+def _hit(session: Session, ranked: Ranked, rows: dict[int, _Shown], with_metadata: bool) -> Hit:
     shown = rows[ranked.chunk]
     passage, text, pages = shown.passage, shown.text, shown.pages
     if ranked.window is not None and ranked.window[0] != passage.version:
@@ -121,7 +131,8 @@ def _hit(session: Session, ranked: Ranked, rows: dict[int, _Shown]) -> Hit:
         passage = Passage(passage.collection, passage.document, passage.version, passage.chunk, start, end)
         pages = _pages(session, shown.document_number, start, end)
     duplicates = tuple(rows[chunk].passage for chunk in ranked.duplicates if chunk in rows)
-    return Hit(passage, text, shown.title, shown.heading_path, ranked, duplicates, pages=pages)
+    metadata = merged(json.loads(shown.metadata_json), decoded(shown.attributes_json)) if with_metadata else {}
+    return Hit(passage, text, shown.title, shown.heading_path, ranked, duplicates, pages=pages, metadata=metadata)
 
 
 def _pages(session: Session, document_number: int, start: int, end: int) -> tuple[int, int]:
@@ -137,14 +148,23 @@ def _rows(
     found = {}
     for first in range(0, len(chunks), _BATCH):
         query = (
-            select(ChunkRow, DocumentRow.document, DocumentRow.title, CollectionRow.collection)
+            select(ChunkRow, DocumentRow, CollectionRow.collection)
             .join(DocumentRow, DocumentRow.number == ChunkRow.document_number)
             .join(CollectionRow, CollectionRow.number == ChunkRow.collection_number)
             .where(*by_number(tenant, chunks[first : first + _BATCH]), *tests)
         )
-        for row, document, title, collection in session.execute(query):
-            passage = Passage(collection, document, row.version, row.chunk, row.start, row.end)
+        for row, document, collection in session.execute(query):
+            passage = Passage(collection, document.document, row.version, row.chunk, row.start, row.end)
             path = tuple(json.loads(row.heading_path_json))
             pages = row.first_page, row.last_page
-            found[row.chunk] = _Shown(passage, row.text, title, path, row.document_number, pages)
+            found[row.chunk] = _Shown(
+                passage,
+                row.text,
+                document.title,
+                path,
+                row.document_number,
+                pages,
+                document.metadata_json,
+                document.attributes_json,
+            )
     return found

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from services.retriever.documents.attributes import Value
 from services.retriever.documents.readers import Viewer
 from services.retriever.search.answerable import Answerability
 from services.retriever.search.filters import Filter
@@ -79,6 +80,8 @@ class Question:
     explain: bool = False
     # Whether what is found first widens the question for a second look; where scores of both arms are fused.
     feedback: bool = True
+    # Whether each hit bears its document's metadata.
+    with_metadata: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,8 @@ class Hit:
     places: tuple[Place, ...] = ()
     # First and last, counted from 1; 0 where the document has no pages.
     pages: tuple[int, int] = (0, 0)
+    # Of its document, plain and typed, where it was asked for.
+    metadata: Mapping[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ Invariants: every hit is of a serving version that the viewer may read; its text
 version's characters [start, end); vectors of two models are never compared.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -13,6 +13,7 @@ import numpy as np
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
 from services.retriever import catalog
+from services.retriever.expiry import require_live
 from services.retriever.index.gates import Gates
 from services.retriever.ingestion.embeddings import Embeddings
 from services.retriever.ingestion.publishing import model_changed
@@ -38,6 +39,10 @@ from services.retriever.search.stopwatch import Stopwatch
 from services.retriever.store import CollectionRow
 
 
+def _nobody(_: Iterable[int]) -> None:
+    """Counts no use."""
+
+
 @dataclass(frozen=True, slots=True)
 class Search:
     """The verb."""
@@ -49,12 +54,14 @@ class Search:
     pages: Pages
     reranker: Reranker
     expander: Expander
+    # Told the numbers of collections that are searched.
+    used: Callable[[Iterable[int]], None] = _nobody
 
     async def search(self, tenant: str, question: Question, stated: Stated | None = None) -> Found:
         """Passages for the question; ``stated`` is what its request says of how, all of it where there is none.
 
         Raises QUESTION_EMPTY, FILTER_INVALID, FILTER_TYPE_MISMATCH, PAGE_TOKEN_INVALID,
-        SEARCH_PAGES_EXPIRED, COLLECTION_NOT_FOUND, EMBEDDING_MODEL_CHANGED, EMBEDDING_MODELS_DIFFER,
+        SEARCH_PAGES_EXPIRED, COLLECTION_NOT_FOUND, COLLECTION_EXPIRED, EMBEDDING_MODEL_CHANGED, EMBEDDING_MODELS_DIFFER,
         GENERATOR_NOT_SET, EMBEDDING_MODEL_NOT_FOUND for a reranker that is named and not there and, unless only keywords
         are looked for, PEER_UNAVAILABLE.
         """
@@ -72,8 +79,9 @@ class Search:
 
     async def _search(self, tenant: str, question: Question, stated: Stated, watch: Stopwatch) -> Found:
         rows = await self.database.read(
-            lambda session: [catalog.require(session, tenant, name) for name in question.collections]
+            lambda session: [require_live(session, tenant, name) for name in question.collections]
         )
+        self.used(row.number for row in rows)
         if question.paging.token:
             return await self._next_page(tenant, question, watch)
         plan = planned(question, stated, [SearchSettings.unpacked(row.search_settings_json) for row in rows])
@@ -202,7 +210,9 @@ class Search:
     async def _hits(self, tenant: str, question: Question, order: Sequence[Ranked]) -> tuple[list[Hit], int]:
         most = question.paging.size or len(order)
         tests = selecting.document_tests(question)
-        return await self.database.read(lambda session: passages.hits(session, tenant, order, tests, most))
+        return await self.database.read(
+            lambda session: passages.hits(session, tenant, order, tests, most, with_metadata=question.with_metadata)
+        )
 
 
 def _require_one_model(pinned: Sequence[CollectionRow]) -> None:

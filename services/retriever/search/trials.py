@@ -9,7 +9,8 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field, replace
 
 from services.chassis.errors import Failure
-from services.retriever.catalog import Collection, Collections
+from services.retriever.catalog import Collections
+from services.retriever.collection import Change, Collection
 from services.retriever.documents.documents import Documents
 from services.retriever.documents.readers import Viewer
 from services.retriever.search import tuning
@@ -132,7 +133,7 @@ class Tuner:
             wanted = replace(wanted, questions_per_chunk=run.undecided)
         if apply:
             threshold = run.calibration.threshold if run.calibration else None
-            await self.collections.update(tenant, collection, None, wanted, threshold, "")
+            await self.collections.update(tenant, collection, Change(settings=wanted, answerable_threshold=threshold))
         yield Verdict(tuple(run.done), wanted, run.calibration, apply)
 
 

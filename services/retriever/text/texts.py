@@ -28,6 +28,8 @@ class NormalisedText:
     source_sha256: str
     media_type: MediaType
     charset: str = ""
+    # Of the bytes that it was read from.
+    source_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,11 @@ class UnreadSource:
     source_sha256: str
     media_type: MediaType
     charset: str
+
+    @property
+    def source_bytes(self) -> int:
+        """How many there are."""
+        return len(self.content)
 
 
 def read(source: Source, limit_bytes: int) -> NormalisedText | UnreadSource:
@@ -60,7 +67,7 @@ def read(source: Source, limit_bytes: int) -> NormalisedText | UnreadSource:
         raise media.not_text(source.name, error.problem, error.remedy) from None
     if not text.strip():
         raise Failure(Reason.DOCUMENT_EMPTY, name=source.name)
-    return NormalisedText(text, version_of(text), sha256, declared.media_type, declared.charset)
+    return NormalisedText(text, version_of(text), sha256, declared.media_type, declared.charset, len(source.content))
 
 
 def require_size(name: str, size_bytes: int, limit_bytes: int) -> None:

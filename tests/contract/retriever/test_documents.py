@@ -214,3 +214,12 @@ def test_a_watch_shows_each_document_as_it_is_and_ends_when_nothing_is_pending(r
     assert seen[-1].pending == 0
     with refused("DOCUMENT_NOT_FOUND"):
         list(reader.watch("never.txt"))
+
+
+def test_the_name_of_a_file_says_what_it_is_where_the_id_does_not(reader):
+    reader.put("file-1", "<h1>Tides</h1><p>Herring.</p>", filename="tides.html")
+    found = reader.settled("file-1")
+    assert (found.state, found.media_type) == (pb.INGESTION_STATE_READY, "text/html")
+    with refused("DOCUMENT_NOT_TEXT") as failures:
+        reader.put("file-2", b"x", filename="tides.docm")
+    assert failures[0].variables["name"] == "tides.docm"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from services.chassis.database import open_database
 from services.chassis.idempotency import IdempotencyKey
-from services.retriever import catalog
+from services.retriever import catalog, collection
 from services.retriever.catalog import Collections
 from services.retriever.changes import Changes
 from services.retriever.config import RetrieverSettings
@@ -66,7 +66,7 @@ class Library:
     async def fill(self, corpus: Corpus) -> None:
         """Bring a corpus in as a collection of its name, and wait until it is searchable."""
         key = IdempotencyKey(TENANT, "bench", "", b"")
-        await self.collections.create(TENANT, corpus.name, "", key)
+        await self.collections.create(TENANT, collection.Draft(corpus.name), key)
         await self.add(corpus.name, corpus.documents)
 
     async def add(self, corpus: str, documents: Sequence[Source]) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
 from services.chassis.idempotency import IdempotencyKey
+from services.retriever.collection import Draft
 from services.retriever.documents.states import State
 from services.retriever.index.index import Entry
 from services.retriever.store import ChunkRow, CollectionRow, DocumentRow, VectorRow, VersionRow
@@ -36,7 +37,7 @@ class Stock:
     async def grow(self, chunks: int) -> None:
         """Fill up to so many chunks."""
         if not self._number and not self.passages:
-            await self.library.collections.create(TENANT, self.name, "", IdempotencyKey(TENANT, "bench", "", b""))
+            await self.library.collections.create(TENANT, Draft(self.name), IdempotencyKey(TENANT, "bench", "", b""))
         if not self._number:
             self._number = await self.library.collections.number(TENANT, self.name)
         for wanted in range(len(self.passages), chunks, _AT_ONCE):

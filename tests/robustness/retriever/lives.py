@@ -32,6 +32,7 @@ from services.chassis.processes import die_with_parent
 from services.retriever import catalog
 from services.retriever.catalog import Collections
 from services.retriever.changes import Changes
+from services.retriever.collection import Draft
 from services.retriever.documents.documents import Documents
 from services.retriever.documents.media import Source
 from services.retriever.documents.readers import SERVICE
@@ -305,7 +306,7 @@ async def _led(life: Life) -> None:
 async def _collections(house: House) -> None:
     for collection in COLLECTIONS:
         try:
-            await house.collections.create(TENANT, collection, "", _key())
+            await house.collections.create(TENANT, Draft(collection), _key())
         except Failure as failure:
             if failure.reason is not Reason.COLLECTION_EXISTS:
                 raise

@@ -13,6 +13,7 @@ from services.embedder import model
 from services.retriever import catalog
 from services.retriever.catalog import Collections
 from services.retriever.changes import Changes
+from services.retriever.collection import Draft
 from services.retriever.documents.documents import Documents
 from services.retriever.documents.media import Source
 from services.retriever.documents.removal import Removal
@@ -87,7 +88,7 @@ class House:
 
     async def create(self, collection="rules", tenant="ada"):
         key = IdempotencyKey(tenant, "create", "", b"")
-        return await self.collections.create(tenant, collection, "", key)
+        return await self.collections.create(tenant, Draft(collection), key)
 
 
 @asynccontextmanager

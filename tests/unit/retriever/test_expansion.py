@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.chassis.errors import Failure, Reason
+from services.retriever.collection import Change
 from services.retriever.documents.readers import SERVICE
 from services.retriever.generation import NoGenerator
 from services.retriever.search import combining, expansion
@@ -154,7 +155,7 @@ async def test_without_a_text_in_time_the_plain_answer_comes_and_says_why(filled
 async def test_what_a_collection_has_stored_is_done_and_what_a_request_states_wins(filled):
     scribe = Scribe(lambda asked: SICKNESS)
     collections = type(filled.collections)(filled.database, lambda: 0.0, scribe)
-    stored = await collections.update("ada", "rules", None, SearchSettings(hyde=Hyde.ALWAYS, rerank=True), None, "")
+    stored = await collections.update("ada", "rules", Change(settings=SearchSettings(hyde=Hyde.ALWAYS, rerank=True)))
     assert stored.search_settings == SearchSettings(hyde=Hyde.ALWAYS, rerank=True)
     search = searching(filled, scribe)
     open_ = Stated(rerank_depth=5)
@@ -172,11 +173,11 @@ async def test_where_there_is_no_generator_what_asks_for_one_is_refused_and_what
         await search.search("ada", question(), Stated(hyde=Hyde.WEAK))
     assert caught.value.reason is Reason.GENERATOR_NOT_SET
     with pytest.raises(Failure) as caught:
-        await filled.collections.update("ada", "rules", None, SearchSettings(decompose=True), None, "")
+        await filled.collections.update("ada", "rules", Change(settings=SearchSettings(decompose=True)))
     assert caught.value.reason is Reason.GENERATOR_NOT_SET
     # Stored while there was one.
     collections = type(filled.collections)(filled.database, lambda: 0.0, Scribe())
-    await collections.update("ada", "rules", None, SearchSettings(decompose=True), None, "")
+    await collections.update("ada", "rules", Change(settings=SearchSettings(decompose=True)))
     found = await search.search("ada", question(), Stated())
     assert "TRIVIUM_RETRIEVER_GENERATION" in found.expansions[0].reason
     assert found.hits

@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from services.chassis.database import open_database
 from services.retriever.catalog import Collections
+from services.retriever.collection import Change
 from services.retriever.documents.readers import SERVICE
 from services.retriever.ingestion.embeddings import Vectors
 from services.retriever.questions.sets import QuestionSet, QuestionSets, WithQuestions, finds_back
@@ -76,7 +77,7 @@ class Desk:
         self.collections.updated = self.writing.wake
 
     async def want(self, each):
-        return await self.collections.update("ada", "rules", None, SearchSettings(questions_per_chunk=each), None, "")
+        return await self.collections.update("ada", "rules", Change(settings=SearchSettings(questions_per_chunk=each)))
 
     async def progress(self):
         return (await self.collections.get("ada", "rules")).questions

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from services.chassis.errors import Failure, Reason
+from services.retriever.collection import Change
 from services.retriever.documents.readers import SERVICE
 from services.retriever.generation import NoGenerator
 from services.retriever.index.building import Builder
@@ -119,7 +120,7 @@ async def test_a_collection_changes_over_to_the_state_of_a_fresh_build_under_the
 
 @pytest.mark.parametrize("stored", [None, 0.5, 0.3])
 async def test_the_threshold_of_answers_goes_at_the_flip_and_not_before(filled, embeddings, stored):
-    await filled.collections.update("ada", "rules", None, None, stored, "")
+    await filled.collections.update("ada", "rules", Change(answerable_threshold=stored))
     before = 0.5 if stored is None else stored
     embeddings.open.clear()
     async with changing(filled) as reembedding:
@@ -137,7 +138,7 @@ async def test_the_threshold_of_answers_goes_at_the_flip_and_not_before(filled, 
         await reembedding.start("ada", "rules", "first")
         back = await ended(filled)
     assert (back.answerable_threshold, back.former_threshold) == (0.5, lost)
-    again = await filled.collections.update("ada", "rules", None, None, 0.6, "")
+    again = await filled.collections.update("ada", "rules", Change(answerable_threshold=0.6))
     assert (again.answerable_threshold, again.former_threshold) == (0.6, None)
 
 

@@ -2,9 +2,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from services.chassis.database import make_engine, open_database
-from services.retriever import store_generated, store_sources
+from services.retriever import store_batches, store_generated, store_sources
 from services.retriever.store import Base
 
+assert store_batches
 assert store_generated  # their tables are the catalog's too
 assert store_sources
 

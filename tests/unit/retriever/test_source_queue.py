@@ -10,6 +10,7 @@ from services.chassis.database import open_database
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey
 from services.retriever.catalog import Collections
+from services.retriever.collection import Draft
 from services.retriever.sources.addresses import Policy
 from services.retriever.sources.buckets import Buckets
 from services.retriever.sources.fetching import Bounds, Fetcher
@@ -48,7 +49,7 @@ async def opened(url):
     clock = Clock()
     async with open_database(url, "services.retriever.migrations") as database:
         for tenant in ("ada", "bob"):
-            await Collections(database, clock).create(tenant, "rules", "", IdempotencyKey(tenant, "c", "", b""))
+            await Collections(database, clock).create(tenant, Draft("rules"), IdempotencyKey(tenant, "c", "", b""))
         places = Places(Fetcher(Policy(("public",)), Bounds(1, 1, 1)), Buckets((), 1, 1))
         sources = Sources(database, places, clock, lambda: str(uuid.uuid4()), lambda: None, lambda number: None)
         yield Office(clock, SourceQueue(database, clock, 2.0), sources)

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.chassis.errors import Failure, Reason
+from services.retriever.collection import Change
 from services.retriever.documents.readers import SERVICE
 from services.retriever.search import intervals
 from services.retriever.search.question import Mode
@@ -93,7 +94,7 @@ async def test_where_keywords_answer_and_vectors_mislead_the_weight_follows_and_
 
 async def test_where_nothing_is_better_the_simplest_is_stored_in_place_of_what_was(filled):
     pairs = [Pair(text, frozenset([name])) for name, text in TEXTS.items()]
-    await filled.collections.update("ada", "rules", None, SearchSettings(mode=Mode.DENSE, rerank=True), None, "")
+    await filled.collections.update("ada", "rules", Change(settings=SearchSettings(mode=Mode.DENSE, rerank=True)))
     found = await verdict(filled, Scribe(lambda asked: "no line"), pairs, apply=True)
     assert by_name(found)["default"].ndcg == 1.0
     assert [trial.name for trial in found.trials if trial.taken] == ["default"]

@@ -115,6 +115,62 @@ INGESTION_STATE_SUPERSEDED: IngestionState.ValueType  # 5
 """Of a version alone: a newer one has taken its place. Its text stays, for citations."""
 Global___IngestionState: _TypeAlias = IngestionState  # noqa: Y015
 
+class _ListOrder:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ListOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ListOrder.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LIST_ORDER_UNSPECIFIED: _ListOrder.ValueType  # 0
+    """Not stated: by id, in a batch by its own order."""
+    LIST_ORDER_OLDEST_FIRST: _ListOrder.ValueType  # 1
+    """By when it was made, the oldest first."""
+    LIST_ORDER_NEWEST_FIRST: _ListOrder.ValueType  # 2
+    """By when it was made, the newest first."""
+
+class ListOrder(_ListOrder, metaclass=_ListOrderEnumTypeWrapper):
+    """The order of a list."""
+
+LIST_ORDER_UNSPECIFIED: ListOrder.ValueType  # 0
+"""Not stated: by id, in a batch by its own order."""
+LIST_ORDER_OLDEST_FIRST: ListOrder.ValueType  # 1
+"""By when it was made, the oldest first."""
+LIST_ORDER_NEWEST_FIRST: ListOrder.ValueType  # 2
+"""By when it was made, the newest first."""
+Global___ListOrder: _TypeAlias = ListOrder  # noqa: Y015
+
+class _BatchState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BatchStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BatchState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BATCH_STATE_UNSPECIFIED: _BatchState.ValueType  # 0
+    """Not stated."""
+    BATCH_STATE_RUNNING: _BatchState.ValueType  # 1
+    """Some of its documents wait or run."""
+    BATCH_STATE_COMPLETED: _BatchState.ValueType  # 2
+    """None do, and some are searchable, or it has none."""
+    BATCH_STATE_FAILED: _BatchState.ValueType  # 3
+    """None do, and none is searchable."""
+    BATCH_STATE_CANCELLED: _BatchState.ValueType  # 4
+    """It was cancelled."""
+
+class BatchState(_BatchState, metaclass=_BatchStateEnumTypeWrapper):
+    """How far a batch is."""
+
+BATCH_STATE_UNSPECIFIED: BatchState.ValueType  # 0
+"""Not stated."""
+BATCH_STATE_RUNNING: BatchState.ValueType  # 1
+"""Some of its documents wait or run."""
+BATCH_STATE_COMPLETED: BatchState.ValueType  # 2
+"""None do, and some are searchable, or it has none."""
+BATCH_STATE_FAILED: BatchState.ValueType  # 3
+"""None do, and none is searchable."""
+BATCH_STATE_CANCELLED: BatchState.ValueType  # 4
+"""It was cancelled."""
+Global___BatchState: _TypeAlias = BatchState  # noqa: Y015
+
 class _SearchMode:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -369,6 +425,26 @@ class Collection(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     COLLECTION_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
@@ -376,6 +452,12 @@ class Collection(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     REEMBEDDING_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    EXPIRE_AFTER_SECONDS_FIELD_NUMBER: _builtins.int
+    LAST_ACTIVE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRED_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
     ANSWERABLE_THRESHOLD_FIELD_NUMBER: _builtins.int
     FORMER_ANSWERABLE_THRESHOLD_FIELD_NUMBER: _builtins.int
@@ -391,6 +473,12 @@ class Collection(_message.Message):
     """Digest of the embedding model that its vectors come from, sha256:…; empty until the first document."""
     etag: _builtins.str
     """Changes with every change."""
+    title: _builtins.str
+    """Name for people; several may have the same."""
+    expire_after_seconds: _builtins.int
+    """Seconds without use after which it expires; 0: never. A search, a stored or deleted document and a change of it are use."""
+    expired: _builtins.bool
+    """Whether it has expired: its documents are gone for good, and it can only be looked at and deleted. Output only."""
     index: Global___IndexKind.ValueType
     """The index that it is searched in. Output only."""
     answerable_threshold: _builtins.float
@@ -406,6 +494,18 @@ class Collection(_message.Message):
     @_builtins.property
     def reembedding(self) -> Global___Reembedding:
         """The change of its embedding model that is under way, or that failed; unset when there is none. Output only."""
+
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Metadata of the user's own."""
+
+    @_builtins.property
+    def last_active_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was last used, to the minute. Output only."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it expires if it is not used before, or when it did; unset where it never does. Output only."""
 
     @_builtins.property
     def search_settings(self) -> Global___SearchSettings:
@@ -425,15 +525,21 @@ class Collection(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
         reembedding: Global___Reembedding | None = ...,
+        title: _builtins.str = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        expire_after_seconds: _builtins.int = ...,
+        last_active_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        expired: _builtins.bool = ...,
         index: Global___IndexKind.ValueType = ...,
         answerable_threshold: _builtins.float = ...,
         former_answerable_threshold: _builtins.float | None = ...,
         search_settings: Global___SearchSettings | None = ...,
         questions: Global___QuestionProgress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_former_answerable_threshold", b"_former_answerable_threshold", "create_time", b"create_time", "former_answerable_threshold", b"former_answerable_threshold", "questions", b"questions", "reembedding", b"reembedding", "search_settings", b"search_settings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_former_answerable_threshold", b"_former_answerable_threshold", "create_time", b"create_time", "expire_time", b"expire_time", "former_answerable_threshold", b"former_answerable_threshold", "last_active_time", b"last_active_time", "questions", b"questions", "reembedding", b"reembedding", "search_settings", b"search_settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_former_answerable_threshold", b"_former_answerable_threshold", "answerable_threshold", b"answerable_threshold", "collection", b"collection", "create_time", b"create_time", "description", b"description", "embedding_digest", b"embedding_digest", "etag", b"etag", "former_answerable_threshold", b"former_answerable_threshold", "index", b"index", "name", b"name", "questions", b"questions", "reembedding", b"reembedding", "search_settings", b"search_settings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_former_answerable_threshold", b"_former_answerable_threshold", "answerable_threshold", b"answerable_threshold", "collection", b"collection", "create_time", b"create_time", "description", b"description", "embedding_digest", b"embedding_digest", "etag", b"etag", "expire_after_seconds", b"expire_after_seconds", "expire_time", b"expire_time", "expired", b"expired", "former_answerable_threshold", b"former_answerable_threshold", "index", b"index", "last_active_time", b"last_active_time", "metadata", b"metadata", "name", b"name", "questions", b"questions", "reembedding", b"reembedding", "search_settings", b"search_settings", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__former_answerable_threshold: _TypeAlias = _typing.Literal["former_answerable_threshold"]  # noqa: Y015
     _WhichOneofArgType__former_answerable_threshold: _TypeAlias = _typing.Literal["_former_answerable_threshold", b"_former_answerable_threshold"]  # noqa: Y015
@@ -632,6 +738,7 @@ class Document(_message.Message):
     READERS_FIELD_NUMBER: _builtins.int
     TYPED_METADATA_FIELD_NUMBER: _builtins.int
     SOURCE_SHA256_FIELD_NUMBER: _builtins.int
+    SOURCE_BYTES_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Collection id."""
     document: _builtins.str
@@ -658,6 +765,8 @@ class Document(_message.Message):
     """What is amiss although it serves: pages without text, a script that the embedding model does not know."""
     source_sha256: _builtins.str
     """SHA-256 of the newest bytes as they came: who holds a file of this digest need not send it again."""
+    source_bytes: _builtins.int
+    """Bytes of the newest version as they came; its characters where it was stored by a release that did not count them."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Metadata of the user's own."""
@@ -694,10 +803,11 @@ class Document(_message.Message):
         readers: _abc.Iterable[_builtins.str] | None = ...,
         typed_metadata: _abc.Mapping[_builtins.str, Global___MetadataValue] | None = ...,
         source_sha256: _builtins.str = ...,
+        source_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "chunks_embedded", b"chunks_embedded", "chunks_reused", b"chunks_reused", "collection", b"collection", "document", b"document", "media_type", b"media_type", "metadata", b"metadata", "newest_version", b"newest_version", "notice", b"notice", "readers", b"readers", "reason", b"reason", "serving_version", b"serving_version", "source_sha256", b"source_sha256", "state", b"state", "title", b"title", "typed_metadata", b"typed_metadata", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "chunks_embedded", b"chunks_embedded", "chunks_reused", b"chunks_reused", "collection", b"collection", "document", b"document", "media_type", b"media_type", "metadata", b"metadata", "newest_version", b"newest_version", "notice", b"notice", "readers", b"readers", "reason", b"reason", "serving_version", b"serving_version", "source_bytes", b"source_bytes", "source_sha256", b"source_sha256", "state", b"state", "title", b"title", "typed_metadata", b"typed_metadata", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -821,25 +931,59 @@ class CreateCollectionRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     COLLECTION_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    EXPIRE_AFTER_SECONDS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Required. Id."""
     description: _builtins.str
     """Sentence for people."""
     request_id: _builtins.str
     """UUID; a repeat returns the first response."""
+    title: _builtins.str
+    """Name for people."""
+    expire_after_seconds: _builtins.int
+    """Seconds without use after which it expires, at most ten years; 0: never."""
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Metadata of the user's own, at most 64 pairs."""
+
     def __init__(
         self,
         *,
         collection: _builtins.str = ...,
         description: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        title: _builtins.str = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        expire_after_seconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "description", b"description", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "description", b"description", "expire_after_seconds", b"expire_after_seconds", "metadata", b"metadata", "request_id", b"request_id", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -923,19 +1067,31 @@ class ListCollectionsRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Most entries to return; default 100, at most 1000."""
     page_token: _builtins.str
-    """Where to go on."""
+    """Where to go on, with the request otherwise the same."""
+    order: Global___ListOrder.ValueType
+    """In which order; by id where it is unspecified."""
+    after: _builtins.str
+    """Begin behind the entry with this id. Not beside `before`."""
+    before: _builtins.str
+    """End before the entry with this id: the last ones ahead of it, in the same order."""
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        order: Global___ListOrder.ValueType = ...,
+        after: _builtins.str = ...,
+        before: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "order", b"order", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -953,7 +1109,7 @@ class ListCollectionsResponse(_message.Message):
     """Token of the next page; empty on the last."""
     @_builtins.property
     def collections(self) -> _containers.RepeatedCompositeFieldContainer[Global___Collection]:
-        """Collections by id."""
+        """Collections in the order that was asked for."""
 
     def __init__(
         self,
@@ -978,6 +1134,9 @@ class UpdateCollectionRequest(_message.Message):
     COLLECTION_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    EXPIRE_AFTER_SECONDS_FIELD_NUMBER: _builtins.int
     ANSWERABLE_THRESHOLD_FIELD_NUMBER: _builtins.int
     SEARCH_SETTINGS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
@@ -986,8 +1145,16 @@ class UpdateCollectionRequest(_message.Message):
     """New description; unset leaves it."""
     etag: _builtins.str
     """Etag that the caller saw; empty overwrites."""
+    title: _builtins.str
+    """New name for people; unset leaves it."""
+    expire_after_seconds: _builtins.int
+    """Seconds without use after which it expires, at most ten years; 0: never. Unset leaves it."""
     answerable_threshold: _builtins.float
     """From which score on answers count as found, 0 (always) to 1. Unset leaves it as it is."""
+    @_builtins.property
+    def metadata(self) -> Global___CollectionMetadata:
+        """New metadata, all of it; unset leaves it."""
+
     @_builtins.property
     def search_settings(self) -> Global___SearchSettings:
         """How it is searched from now on, all of it; unset leaves it."""
@@ -998,23 +1165,78 @@ class UpdateCollectionRequest(_message.Message):
         collection: _builtins.str = ...,
         description: _builtins.str | None = ...,
         etag: _builtins.str = ...,
+        title: _builtins.str | None = ...,
+        metadata: Global___CollectionMetadata | None = ...,
+        expire_after_seconds: _builtins.int | None = ...,
         answerable_threshold: _builtins.float | None = ...,
         search_settings: Global___SearchSettings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_answerable_threshold", b"_answerable_threshold", "_description", b"_description", "answerable_threshold", b"answerable_threshold", "description", b"description", "search_settings", b"search_settings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_answerable_threshold", b"_answerable_threshold", "_description", b"_description", "_expire_after_seconds", b"_expire_after_seconds", "_title", b"_title", "answerable_threshold", b"answerable_threshold", "description", b"description", "expire_after_seconds", b"expire_after_seconds", "metadata", b"metadata", "search_settings", b"search_settings", "title", b"title"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_answerable_threshold", b"_answerable_threshold", "_description", b"_description", "answerable_threshold", b"answerable_threshold", "collection", b"collection", "description", b"description", "etag", b"etag", "search_settings", b"search_settings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_answerable_threshold", b"_answerable_threshold", "_description", b"_description", "_expire_after_seconds", b"_expire_after_seconds", "_title", b"_title", "answerable_threshold", b"answerable_threshold", "collection", b"collection", "description", b"description", "etag", b"etag", "expire_after_seconds", b"expire_after_seconds", "metadata", b"metadata", "search_settings", b"search_settings", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__answerable_threshold: _TypeAlias = _typing.Literal["answerable_threshold"]  # noqa: Y015
     _WhichOneofArgType__answerable_threshold: _TypeAlias = _typing.Literal["_answerable_threshold", b"_answerable_threshold"]  # noqa: Y015
     _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
+    _WhichOneofReturnType__expire_after_seconds: _TypeAlias = _typing.Literal["expire_after_seconds"]  # noqa: Y015
+    _WhichOneofArgType__expire_after_seconds: _TypeAlias = _typing.Literal["_expire_after_seconds", b"_expire_after_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__title: _TypeAlias = _typing.Literal["title"]  # noqa: Y015
+    _WhichOneofArgType__title: _TypeAlias = _typing.Literal["_title", b"_title"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__answerable_threshold) -> _WhichOneofReturnType__answerable_threshold | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expire_after_seconds) -> _WhichOneofReturnType__expire_after_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__title) -> _WhichOneofReturnType__title | None: ...
 
 Global___UpdateCollectionRequest: _TypeAlias = UpdateCollectionRequest  # noqa: Y015
+
+@_typing.final
+class CollectionMetadata(_message.Message):
+    """Metadata of a collection."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ValuesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Values by name, at most 64."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CollectionMetadata: _TypeAlias = CollectionMetadata  # noqa: Y015
 
 @_typing.final
 class UpdateCollectionResponse(_message.Message):
@@ -1139,6 +1361,7 @@ class DocumentHeader(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     READERS_FIELD_NUMBER: _builtins.int
     TYPED_METADATA_FIELD_NUMBER: _builtins.int
+    FILENAME_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Required. Collection id."""
     document: _builtins.str
@@ -1153,6 +1376,8 @@ class DocumentHeader(_message.Message):
     """
     request_id: _builtins.str
     """UUID; a repeat returns the first response."""
+    filename: _builtins.str
+    """Name of the file that it is, whose ending counts instead of the id's and by which messages call it. It is not kept."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Metadata that searches can filter by, at most 64 pairs."""
@@ -1179,10 +1404,11 @@ class DocumentHeader(_message.Message):
         request_id: _builtins.str = ...,
         readers: _abc.Iterable[_builtins.str] | None = ...,
         typed_metadata: _abc.Mapping[_builtins.str, Global___MetadataValue] | None = ...,
+        filename: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "document", b"document", "media_type", b"media_type", "metadata", b"metadata", "readers", b"readers", "request_id", b"request_id", "title", b"title", "typed_metadata", b"typed_metadata"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "document", b"document", "filename", b"filename", "media_type", b"media_type", "metadata", b"metadata", "readers", b"readers", "request_id", b"request_id", "title", b"title", "typed_metadata", b"typed_metadata"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1401,13 +1627,27 @@ class ListDocumentsRequest(_message.Message):
     COLLECTION_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
     AS_READERS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Required. Collection id."""
     page_size: _builtins.int
     """Most entries to return; default 100, at most 1000."""
     page_token: _builtins.str
-    """Where to go on."""
+    """Where to go on, with the request otherwise the same."""
+    order: Global___ListOrder.ValueType
+    """In which order; by id where it is unspecified."""
+    after: _builtins.str
+    """Begin behind the entry with this id. Not beside `before`."""
+    before: _builtins.str
+    """End before the entry with this id: the last ones ahead of it, in the same order."""
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[Global___IngestionState.ValueType]:
+        """Only documents of these states; empty means all."""
+
     @_builtins.property
     def as_readers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Look as these ids and the caller's own, instead of as who manages documents: an application that asks for its end
@@ -1420,11 +1660,15 @@ class ListDocumentsRequest(_message.Message):
         collection: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        order: Global___ListOrder.ValueType = ...,
+        after: _builtins.str = ...,
+        before: _builtins.str = ...,
+        states: _abc.Iterable[Global___IngestionState.ValueType] | None = ...,
         as_readers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_readers", b"as_readers", "collection", b"collection", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "as_readers", b"as_readers", "before", b"before", "collection", b"collection", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "states", b"states"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1442,7 +1686,7 @@ class ListDocumentsResponse(_message.Message):
     """Token of the next page; empty on the last."""
     @_builtins.property
     def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___Document]:
-        """Documents by id."""
+        """Documents in the order that was asked for."""
 
     def __init__(
         self,
@@ -1605,6 +1849,437 @@ class GetDocumentTextResponse(_message.Message):
 Global___GetDocumentTextResponse: _TypeAlias = GetDocumentTextResponse  # noqa: Y015
 
 @_typing.final
+class UpdateDocumentRequest(_message.Message):
+    """Asks for other metadata of a document."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class TypedMetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___MetadataValue: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___MetadataValue | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    TYPED_METADATA_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Required. Collection id."""
+    document: _builtins.str
+    """Required. Document id."""
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Texts, at most 64 pairs."""
+
+    @_builtins.property
+    def typed_metadata(self) -> _containers.MessageMap[_builtins.str, Global___MetadataValue]:
+        """Values with types, at most 64; a name may not stand in `metadata` as well."""
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        document: _builtins.str = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        typed_metadata: _abc.Mapping[_builtins.str, Global___MetadataValue] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "document", b"document", "metadata", b"metadata", "typed_metadata", b"typed_metadata"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateDocumentRequest: _TypeAlias = UpdateDocumentRequest  # noqa: Y015
+
+@_typing.final
+class UpdateDocumentResponse(_message.Message):
+    """Carries the changed document."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def document(self) -> Global___Document:
+        """The document."""
+
+    def __init__(
+        self,
+        *,
+        document: Global___Document | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateDocumentResponse: _TypeAlias = UpdateDocumentResponse  # noqa: Y015
+
+@_typing.final
+class DocumentBatch(_message.Message):
+    """Documents that were brought together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BATCH_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
+    READY_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    GONE_FIELD_NUMBER: _builtins.int
+    batch: _builtins.str
+    """Id, of the server's making."""
+    collection: _builtins.str
+    """Collection id."""
+    state: Global___BatchState.ValueType
+    """How far it is."""
+    pending: _builtins.int
+    """Documents that wait or run."""
+    ready: _builtins.int
+    """Documents that are searchable in their newest version."""
+    failed: _builtins.int
+    """Documents that failed, or were refused."""
+    gone: _builtins.int
+    """Documents that are not there any more."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was made."""
+
+    def __init__(
+        self,
+        *,
+        batch: _builtins.str = ...,
+        collection: _builtins.str = ...,
+        state: Global___BatchState.ValueType = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        pending: _builtins.int = ...,
+        ready: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        gone: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "collection", b"collection", "create_time", b"create_time", "failed", b"failed", "gone", b"gone", "pending", b"pending", "ready", b"ready", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DocumentBatch: _TypeAlias = DocumentBatch  # noqa: Y015
+
+@_typing.final
+class RefusedDocument(_message.Message):
+    """A document that was refused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    document: _builtins.str
+    """Required. Id that it was to have, 1 to 512 characters."""
+    reason: _builtins.str
+    """Why."""
+    def __init__(
+        self,
+        *,
+        document: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefusedDocument: _TypeAlias = RefusedDocument  # noqa: Y015
+
+@_typing.final
+class CreateDocumentBatchRequest(_message.Message):
+    """Asks to remember a batch. One with nothing in it is completed from the start."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Required. Collection id."""
+    request_id: _builtins.str
+    """UUID; a repeat returns the first response."""
+    @_builtins.property
+    def documents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of documents that are stored, at most 2,000."""
+
+    @_builtins.property
+    def refused(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefusedDocument]:
+        """Documents that were to be in it, at most 2,000."""
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        documents: _abc.Iterable[_builtins.str] | None = ...,
+        refused: _abc.Iterable[Global___RefusedDocument] | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "documents", b"documents", "refused", b"refused", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateDocumentBatchRequest: _TypeAlias = CreateDocumentBatchRequest  # noqa: Y015
+
+@_typing.final
+class CreateDocumentBatchResponse(_message.Message):
+    """Carries the batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BATCH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def batch(self) -> Global___DocumentBatch:
+        """The batch."""
+
+    def __init__(
+        self,
+        *,
+        batch: Global___DocumentBatch | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateDocumentBatchResponse: _TypeAlias = CreateDocumentBatchResponse  # noqa: Y015
+
+@_typing.final
+class GetDocumentBatchRequest(_message.Message):
+    """Asks for a batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Required. Collection id."""
+    batch: _builtins.str
+    """Required. Batch id."""
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        batch: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "collection", b"collection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDocumentBatchRequest: _TypeAlias = GetDocumentBatchRequest  # noqa: Y015
+
+@_typing.final
+class GetDocumentBatchResponse(_message.Message):
+    """Carries the batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BATCH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def batch(self) -> Global___DocumentBatch:
+        """The batch."""
+
+    def __init__(
+        self,
+        *,
+        batch: Global___DocumentBatch | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDocumentBatchResponse: _TypeAlias = GetDocumentBatchResponse  # noqa: Y015
+
+@_typing.final
+class CancelDocumentBatchRequest(_message.Message):
+    """Asks to cancel a batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Required. Collection id."""
+    batch: _builtins.str
+    """Required. Batch id."""
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        batch: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "collection", b"collection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelDocumentBatchRequest: _TypeAlias = CancelDocumentBatchRequest  # noqa: Y015
+
+@_typing.final
+class CancelDocumentBatchResponse(_message.Message):
+    """Carries the batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BATCH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def batch(self) -> Global___DocumentBatch:
+        """The batch."""
+
+    def __init__(
+        self,
+        *,
+        batch: Global___DocumentBatch | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelDocumentBatchResponse: _TypeAlias = CancelDocumentBatchResponse  # noqa: Y015
+
+@_typing.final
+class ListBatchDocumentsRequest(_message.Message):
+    """Asks for the documents of a batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    AS_READERS_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Required. Collection id."""
+    batch: _builtins.str
+    """Required. Batch id."""
+    page_size: _builtins.int
+    """Most entries to return; default 100, at most 1000."""
+    page_token: _builtins.str
+    """Where to go on, with the request otherwise the same."""
+    order: Global___ListOrder.ValueType
+    """In which order; the newest first turns it round."""
+    after: _builtins.str
+    """Begin behind the entry with this id. Not beside `before`."""
+    before: _builtins.str
+    """End before the entry with this id: the last ones ahead of it, in the same order."""
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[Global___IngestionState.ValueType]:
+        """Only documents of these states; empty means all."""
+
+    @_builtins.property
+    def as_readers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Look as these ids and the caller's own, instead of as who manages documents: an application that asks for its end
+        users names them and their groups. Only for roles that may write.
+        """
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        batch: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        order: Global___ListOrder.ValueType = ...,
+        after: _builtins.str = ...,
+        before: _builtins.str = ...,
+        states: _abc.Iterable[Global___IngestionState.ValueType] | None = ...,
+        as_readers: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "as_readers", b"as_readers", "batch", b"batch", "before", b"before", "collection", b"collection", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "states", b"states"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBatchDocumentsRequest: _TypeAlias = ListBatchDocumentsRequest  # noqa: Y015
+
+@_typing.final
+class ListBatchDocumentsResponse(_message.Message):
+    """A page of documents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last."""
+    @_builtins.property
+    def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___Document]:
+        """Documents; of one that was refused only collection, id, state and reason are set."""
+
+    def __init__(
+        self,
+        *,
+        documents: _abc.Iterable[Global___Document] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBatchDocumentsResponse: _TypeAlias = ListBatchDocumentsResponse  # noqa: Y015
+
+@_typing.final
 class DeleteDocumentRequest(_message.Message):
     """Asks to delete a document."""
 
@@ -1765,6 +2440,7 @@ class SearchRequest(_message.Message):
     DECOMPOSE_FIELD_NUMBER: _builtins.int
     QUESTION_VECTORS_FIELD_NUMBER: _builtins.int
     FEEDBACK_FIELD_NUMBER: _builtins.int
+    WITH_METADATA_FIELD_NUMBER: _builtins.int
     top_k: _builtins.int
     """Most hits, over all pages; default 10, with page_size 200."""
     mode: Global___SearchMode.ValueType
@@ -1816,6 +2492,8 @@ class SearchRequest(_message.Message):
     relevant where much is, and takes about as long as the first look. Default true; only where both arms' scores are
     fused.
     """
+    with_metadata: _builtins.bool
+    """Whether each hit bears its document's metadata."""
     @_builtins.property
     def collections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Required. Collection ids, 1 to 16."""
@@ -1872,10 +2550,11 @@ class SearchRequest(_message.Message):
         decompose: _builtins.bool | None = ...,
         question_vectors: _builtins.bool | None = ...,
         feedback: _builtins.bool | None = ...,
+        with_metadata: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_decompose", b"_decompose", "_dense_weight", b"_dense_weight", "_diversity_lambda", b"_diversity_lambda", "_duplicate_similarity", b"_duplicate_similarity", "_feedback", b"_feedback", "_question_vectors", b"_question_vectors", "_rerank", b"_rerank", "decompose", b"decompose", "dense_weight", b"dense_weight", "diversity_lambda", b"diversity_lambda", "duplicate_similarity", b"duplicate_similarity", "feedback", b"feedback", "filter", b"filter", "question_vectors", b"question_vectors", "rerank", b"rerank"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decompose", b"_decompose", "_dense_weight", b"_dense_weight", "_diversity_lambda", b"_diversity_lambda", "_duplicate_similarity", b"_duplicate_similarity", "_feedback", b"_feedback", "_question_vectors", b"_question_vectors", "_rerank", b"_rerank", "as_readers", b"as_readers", "collapse_duplicates", b"collapse_duplicates", "collections", b"collections", "decompose", b"decompose", "dense_weight", b"dense_weight", "diversity_lambda", b"diversity_lambda", "documents", b"documents", "duplicate_similarity", b"duplicate_similarity", "expand_sections", b"expand_sections", "explain", b"explain", "feedback", b"feedback", "filter", b"filter", "fusion", b"fusion", "hyde", b"hyde", "metadata_equals", b"metadata_equals", "mode", b"mode", "page_size", b"page_size", "page_token", b"page_token", "queries", b"queries", "question_vectors", b"question_vectors", "rerank", b"rerank", "rerank_depth", b"rerank_depth", "rerank_model", b"rerank_model", "section_characters", b"section_characters", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decompose", b"_decompose", "_dense_weight", b"_dense_weight", "_diversity_lambda", b"_diversity_lambda", "_duplicate_similarity", b"_duplicate_similarity", "_feedback", b"_feedback", "_question_vectors", b"_question_vectors", "_rerank", b"_rerank", "as_readers", b"as_readers", "collapse_duplicates", b"collapse_duplicates", "collections", b"collections", "decompose", b"decompose", "dense_weight", b"dense_weight", "diversity_lambda", b"diversity_lambda", "documents", b"documents", "duplicate_similarity", b"duplicate_similarity", "expand_sections", b"expand_sections", "explain", b"explain", "feedback", b"feedback", "filter", b"filter", "fusion", b"fusion", "hyde", b"hyde", "metadata_equals", b"metadata_equals", "mode", b"mode", "page_size", b"page_size", "page_token", b"page_token", "queries", b"queries", "question_vectors", b"question_vectors", "rerank", b"rerank", "rerank_depth", b"rerank_depth", "rerank_model", b"rerank_model", "section_characters", b"section_characters", "top_k", b"top_k", "with_metadata", b"with_metadata"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__decompose: _TypeAlias = _typing.Literal["decompose"]  # noqa: Y015
     _WhichOneofArgType__decompose: _TypeAlias = _typing.Literal["_decompose", b"_decompose"]  # noqa: Y015
@@ -2020,6 +2699,27 @@ class Hit(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___MetadataValue: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___MetadataValue | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     COLLECTION_FIELD_NUMBER: _builtins.int
     DOCUMENT_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
@@ -2038,6 +2738,7 @@ class Hit(_message.Message):
     DUPLICATES_FIELD_NUMBER: _builtins.int
     MERGED_CHUNKS_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Collection id."""
     document: _builtins.str
@@ -2084,6 +2785,10 @@ class Hit(_message.Message):
     def explanation(self) -> Global___HitExplanation:
         """How it came to its place; when asked."""
 
+    @_builtins.property
+    def metadata(self) -> _containers.MessageMap[_builtins.str, Global___MetadataValue]:
+        """Metadata of its document, plain and typed; when asked."""
+
     def __init__(
         self,
         *,
@@ -2105,10 +2810,11 @@ class Hit(_message.Message):
         duplicates: _abc.Iterable[Global___Passage] | None = ...,
         merged_chunks: _abc.Iterable[_builtins.str] | None = ...,
         explanation: Global___HitExplanation | None = ...,
+        metadata: _abc.Mapping[_builtins.str, Global___MetadataValue] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_score", b"_dense_score", "_rerank_score", b"_rerank_score", "_sparse_score", b"_sparse_score", "dense_score", b"dense_score", "explanation", b"explanation", "rerank_score", b"rerank_score", "sparse_score", b"sparse_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_score", b"_dense_score", "_rerank_score", b"_rerank_score", "_sparse_score", b"_sparse_score", "chunk", b"chunk", "collection", b"collection", "dense_score", b"dense_score", "document", b"document", "duplicates", b"duplicates", "end", b"end", "explanation", b"explanation", "first_page", b"first_page", "heading_path", b"heading_path", "last_page", b"last_page", "merged_chunks", b"merged_chunks", "rerank_score", b"rerank_score", "score", b"score", "sparse_score", b"sparse_score", "start", b"start", "text", b"text", "title", b"title", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_score", b"_dense_score", "_rerank_score", b"_rerank_score", "_sparse_score", b"_sparse_score", "chunk", b"chunk", "collection", b"collection", "dense_score", b"dense_score", "document", b"document", "duplicates", b"duplicates", "end", b"end", "explanation", b"explanation", "first_page", b"first_page", "heading_path", b"heading_path", "last_page", b"last_page", "merged_chunks", b"merged_chunks", "metadata", b"metadata", "rerank_score", b"rerank_score", "score", b"score", "sparse_score", b"sparse_score", "start", b"start", "text", b"text", "title", b"title", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dense_score: _TypeAlias = _typing.Literal["dense_score"]  # noqa: Y015
     _WhichOneofArgType__dense_score: _TypeAlias = _typing.Literal["_dense_score", b"_dense_score"]  # noqa: Y015
@@ -2741,6 +3447,7 @@ class GetStatisticsResponse(_message.Message):
     PENDING_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
     VECTORS_COMPUTED_FIELD_NUMBER: _builtins.int
+    SOURCE_BYTES_FIELD_NUMBER: _builtins.int
     documents: _builtins.int
     """Documents."""
     chunks: _builtins.int
@@ -2753,6 +3460,8 @@ class GetStatisticsResponse(_message.Message):
     """Documents that failed."""
     vectors_computed: _builtins.int
     """Vectors computed since the collection was created; 0 where a document is hidden from the caller."""
+    source_bytes: _builtins.int
+    """Bytes of the documents as they came."""
     def __init__(
         self,
         *,
@@ -2762,10 +3471,11 @@ class GetStatisticsResponse(_message.Message):
         pending: _builtins.int = ...,
         failed: _builtins.int = ...,
         vectors_computed: _builtins.int = ...,
+        source_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["characters", b"characters", "chunks", b"chunks", "documents", b"documents", "failed", b"failed", "pending", b"pending", "vectors_computed", b"vectors_computed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["characters", b"characters", "chunks", b"chunks", "documents", b"documents", "failed", b"failed", "pending", b"pending", "source_bytes", b"source_bytes", "vectors_computed", b"vectors_computed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -91,10 +91,35 @@ class RetrieverServiceStub(object):
                 request_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.GetDocumentTextRequest.SerializeToString,
                 response_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.GetDocumentTextResponse.FromString,
                 _registered_method=True)
+        self.UpdateDocument = channel.unary_unary(
+                '/trivium.retriever.v1.RetrieverService/UpdateDocument',
+                request_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.UpdateDocumentRequest.SerializeToString,
+                response_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.UpdateDocumentResponse.FromString,
+                _registered_method=True)
         self.DeleteDocument = channel.unary_unary(
                 '/trivium.retriever.v1.RetrieverService/DeleteDocument',
                 request_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.DeleteDocumentRequest.SerializeToString,
                 response_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.DeleteDocumentResponse.FromString,
+                _registered_method=True)
+        self.CreateDocumentBatch = channel.unary_unary(
+                '/trivium.retriever.v1.RetrieverService/CreateDocumentBatch',
+                request_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.CreateDocumentBatchRequest.SerializeToString,
+                response_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.CreateDocumentBatchResponse.FromString,
+                _registered_method=True)
+        self.GetDocumentBatch = channel.unary_unary(
+                '/trivium.retriever.v1.RetrieverService/GetDocumentBatch',
+                request_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.GetDocumentBatchRequest.SerializeToString,
+                response_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.GetDocumentBatchResponse.FromString,
+                _registered_method=True)
+        self.CancelDocumentBatch = channel.unary_unary(
+                '/trivium.retriever.v1.RetrieverService/CancelDocumentBatch',
+                request_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.CancelDocumentBatchRequest.SerializeToString,
+                response_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.CancelDocumentBatchResponse.FromString,
+                _registered_method=True)
+        self.ListBatchDocuments = channel.unary_unary(
+                '/trivium.retriever.v1.RetrieverService/ListBatchDocuments',
+                request_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.ListBatchDocumentsRequest.SerializeToString,
+                response_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.ListBatchDocumentsResponse.FromString,
                 _registered_method=True)
         self.WatchIngestion = channel.unary_stream(
                 '/trivium.retriever.v1.RetrieverService/WatchIngestion',
@@ -188,15 +213,16 @@ class RetrieverServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListCollections(self, request, context):
-        """Lists the tenant's collections by id.
+        """Lists the tenant's collections by id, or by age. Fails with NOT_FOUND / COLLECTION_NOT_FOUND for an `after` or
+        `before` that is not there, INVALID_ARGUMENT / PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateCollection(self, request, context):
-        """Changes a collection's description, how it is searched where a request does not say, or from which score on answers
-        count as found; what is unset stays. Fails with ABORTED / ETAG_MISMATCH, FAILED_PRECONDITION / GENERATOR_NOT_SET for
+        """Changes a collection's title, description, metadata or expiry, how it is searched where a request does not say, or from which score on answers
+        count as found; what is unset stays. Fails with ABORTED / ETAG_MISMATCH, FAILED_PRECONDITION / COLLECTION_EXPIRED, FAILED_PRECONDITION / GENERATOR_NOT_SET for
         what a generator is needed for where the retriever has none and, for another `rerank_model` than the collection has,
         NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND where the caller has none of that name, UNAVAILABLE / PEER_UNAVAILABLE where no
         embedder can tell.
@@ -217,7 +243,7 @@ class RetrieverServiceServicer(object):
         rest. The same bytes again make no new version. Markdown and plain text are a version at once; other formats are
         converted in the background, and `newest_version` stays what it was until then; what cannot be read ends FAILED with
         the reason. Fails with INVALID_ARGUMENT / DOCUMENT_NOT_TEXT, DOCUMENT_EMPTY or DOCUMENT_TOO_LARGE, ALREADY_EXISTS /
-        DOCUMENT_ID_TAKEN.
+        DOCUMENT_ID_TAKEN, FAILED_PRECONDITION / COLLECTION_EXPIRED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -238,7 +264,8 @@ class RetrieverServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListDocuments(self, request, context):
-        """Lists a collection's documents by id, those that are not hidden from the caller.
+        """Lists a collection's documents by id, or by age, those that are not hidden from the caller. Fails with NOT_FOUND /
+        DOCUMENT_NOT_FOUND for an `after` or `before` that is not there, INVALID_ARGUMENT / PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -259,8 +286,50 @@ class RetrieverServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateDocument(self, request, context):
+        """Gives a document other metadata, all of it, at once; nothing is embedded again. Fails with NOT_FOUND /
+        DOCUMENT_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a name that is in both maps, FAILED_PRECONDITION /
+        COLLECTION_EXPIRED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteDocument(self, request, context):
         """Deletes a document with all its versions; nothing of it is found from then on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateDocumentBatch(self, request, context):
+        """Remembers documents that were brought together, and those that were to be and were refused, so that how far they are
+        can be asked for as one. Fails with NOT_FOUND / DOCUMENT_NOT_FOUND for a document that is not stored,
+        FAILED_PRECONDITION / COLLECTION_EXPIRED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDocumentBatch(self, request, context):
+        """Returns a batch with how many of its documents are how far now. Fails with NOT_FOUND / DOCUMENT_BATCH_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelDocumentBatch(self, request, context):
+        """Deletes those of a batch's documents of which no version is searchable yet; the others stay. Repeated, it goes on
+        where it was. Fails with NOT_FOUND / DOCUMENT_BATCH_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBatchDocuments(self, request, context):
+        """Lists the documents of a batch in its order, those that were refused as FAILED. Fails with NOT_FOUND /
+        DOCUMENT_BATCH_NOT_FOUND or, for an `after` or `before` that is not in it, DOCUMENT_NOT_FOUND, INVALID_ARGUMENT /
+        PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -277,7 +346,7 @@ class RetrieverServiceServicer(object):
         """Finds passages that the caller may read. Statistics of keywords are those of the whole collection, so a document that
         is hidden from the caller moves scores a little and is never told of. Fails with INVALID_ARGUMENT / QUESTION_EMPTY,
         FILTER_INVALID, FILTER_TYPE_MISMATCH, PAGE_TOKEN_INVALID or, for collections of two models unless only keywords are
-        looked for, EMBEDDING_MODELS_DIFFER, OUT_OF_RANGE / SEARCH_PAGES_EXPIRED, NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION / EMBEDDING_MODEL_CHANGED, UNAVAILABLE / PEER_UNAVAILABLE when a dense search
+        looked for, EMBEDDING_MODELS_DIFFER, OUT_OF_RANGE / SEARCH_PAGES_EXPIRED, NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION / COLLECTION_EXPIRED or EMBEDDING_MODEL_CHANGED, UNAVAILABLE / PEER_UNAVAILABLE when a dense search
         finds no embedder, FAILED_PRECONDITION / GENERATOR_NOT_SET when the request itself asks for what needs a generator and
         the retriever has none, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND for a `rerank_model` of the request that is not there.
         """
@@ -450,10 +519,35 @@ def add_RetrieverServiceServicer_to_server(servicer, server):
                     request_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.GetDocumentTextRequest.FromString,
                     response_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.GetDocumentTextResponse.SerializeToString,
             ),
+            'UpdateDocument': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateDocument,
+                    request_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.UpdateDocumentRequest.FromString,
+                    response_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.UpdateDocumentResponse.SerializeToString,
+            ),
             'DeleteDocument': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteDocument,
                     request_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.DeleteDocumentRequest.FromString,
                     response_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.DeleteDocumentResponse.SerializeToString,
+            ),
+            'CreateDocumentBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateDocumentBatch,
+                    request_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.CreateDocumentBatchRequest.FromString,
+                    response_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.CreateDocumentBatchResponse.SerializeToString,
+            ),
+            'GetDocumentBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDocumentBatch,
+                    request_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.GetDocumentBatchRequest.FromString,
+                    response_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.GetDocumentBatchResponse.SerializeToString,
+            ),
+            'CancelDocumentBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelDocumentBatch,
+                    request_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.CancelDocumentBatchRequest.FromString,
+                    response_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.CancelDocumentBatchResponse.SerializeToString,
+            ),
+            'ListBatchDocuments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBatchDocuments,
+                    request_deserializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.ListBatchDocumentsRequest.FromString,
+                    response_serializer=trivium_dot_retriever_dot_v1_dot_retriever__pb2.ListBatchDocumentsResponse.SerializeToString,
             ),
             'WatchIngestion': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchIngestion,
@@ -836,6 +930,33 @@ class RetrieverService(object):
             _registered_method=True)
 
     @staticmethod
+    def UpdateDocument(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.retriever.v1.RetrieverService/UpdateDocument',
+            trivium_dot_retriever_dot_v1_dot_retriever__pb2.UpdateDocumentRequest.SerializeToString,
+            trivium_dot_retriever_dot_v1_dot_retriever__pb2.UpdateDocumentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def DeleteDocument(request,
             target,
             options=(),
@@ -852,6 +973,114 @@ class RetrieverService(object):
             '/trivium.retriever.v1.RetrieverService/DeleteDocument',
             trivium_dot_retriever_dot_v1_dot_retriever__pb2.DeleteDocumentRequest.SerializeToString,
             trivium_dot_retriever_dot_v1_dot_retriever__pb2.DeleteDocumentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateDocumentBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.retriever.v1.RetrieverService/CreateDocumentBatch',
+            trivium_dot_retriever_dot_v1_dot_retriever__pb2.CreateDocumentBatchRequest.SerializeToString,
+            trivium_dot_retriever_dot_v1_dot_retriever__pb2.CreateDocumentBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDocumentBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.retriever.v1.RetrieverService/GetDocumentBatch',
+            trivium_dot_retriever_dot_v1_dot_retriever__pb2.GetDocumentBatchRequest.SerializeToString,
+            trivium_dot_retriever_dot_v1_dot_retriever__pb2.GetDocumentBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelDocumentBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.retriever.v1.RetrieverService/CancelDocumentBatch',
+            trivium_dot_retriever_dot_v1_dot_retriever__pb2.CancelDocumentBatchRequest.SerializeToString,
+            trivium_dot_retriever_dot_v1_dot_retriever__pb2.CancelDocumentBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBatchDocuments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.retriever.v1.RetrieverService/ListBatchDocuments',
+            trivium_dot_retriever_dot_v1_dot_retriever__pb2.ListBatchDocumentsRequest.SerializeToString,
+            trivium_dot_retriever_dot_v1_dot_retriever__pb2.ListBatchDocumentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

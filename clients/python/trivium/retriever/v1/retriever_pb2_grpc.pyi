@@ -40,10 +40,12 @@ class RetrieverServiceStub:
     GetCollection: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.GetCollectionRequest, _retriever_pb2.GetCollectionResponse]
     """Returns a collection. Fails with NOT_FOUND / COLLECTION_NOT_FOUND and the nearest names."""
     ListCollections: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.ListCollectionsRequest, _retriever_pb2.ListCollectionsResponse]
-    """Lists the tenant's collections by id."""
+    """Lists the tenant's collections by id, or by age. Fails with NOT_FOUND / COLLECTION_NOT_FOUND for an `after` or
+    `before` that is not there, INVALID_ARGUMENT / PAGE_TOKEN_INVALID.
+    """
     UpdateCollection: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.UpdateCollectionRequest, _retriever_pb2.UpdateCollectionResponse]
-    """Changes a collection's description, how it is searched where a request does not say, or from which score on answers
-    count as found; what is unset stays. Fails with ABORTED / ETAG_MISMATCH, FAILED_PRECONDITION / GENERATOR_NOT_SET for
+    """Changes a collection's title, description, metadata or expiry, how it is searched where a request does not say, or from which score on answers
+    count as found; what is unset stays. Fails with ABORTED / ETAG_MISMATCH, FAILED_PRECONDITION / COLLECTION_EXPIRED, FAILED_PRECONDITION / GENERATOR_NOT_SET for
     what a generator is needed for where the retriever has none and, for another `rerank_model` than the collection has,
     NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND where the caller has none of that name, UNAVAILABLE / PEER_UNAVAILABLE where no
     embedder can tell.
@@ -55,29 +57,52 @@ class RetrieverServiceStub:
     rest. The same bytes again make no new version. Markdown and plain text are a version at once; other formats are
     converted in the background, and `newest_version` stays what it was until then; what cannot be read ends FAILED with
     the reason. Fails with INVALID_ARGUMENT / DOCUMENT_NOT_TEXT, DOCUMENT_EMPTY or DOCUMENT_TOO_LARGE, ALREADY_EXISTS /
-    DOCUMENT_ID_TAKEN.
+    DOCUMENT_ID_TAKEN, FAILED_PRECONDITION / COLLECTION_EXPIRED.
     """
     UploadDocument: _grpc.StreamUnaryMultiCallable[_retriever_pb2.UploadDocumentRequest, _retriever_pb2.UploadDocumentResponse]
     """Adds a document larger than one message: the header first, then chunks. Fails like PutDocument, and with DIGEST_MISMATCH."""
     GetDocument: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.GetDocumentRequest, _retriever_pb2.GetDocumentResponse]
     """Returns a document. Fails with NOT_FOUND / DOCUMENT_NOT_FOUND, also where it is hidden from the caller."""
     ListDocuments: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.ListDocumentsRequest, _retriever_pb2.ListDocumentsResponse]
-    """Lists a collection's documents by id, those that are not hidden from the caller."""
+    """Lists a collection's documents by id, or by age, those that are not hidden from the caller. Fails with NOT_FOUND /
+    DOCUMENT_NOT_FOUND for an `after` or `before` that is not there, INVALID_ARGUMENT / PAGE_TOKEN_INVALID.
+    """
     ListDocumentVersions: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.ListDocumentVersionsRequest, _retriever_pb2.ListDocumentVersionsResponse]
     """Lists a document's versions, newest first."""
     GetDocumentText: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.GetDocumentTextRequest, _retriever_pb2.GetDocumentTextResponse]
     """Returns characters [start, end) of a document version: what a citation resolves to. Fails with NOT_FOUND /
     DOCUMENT_VERSION_NOT_FOUND, OUT_OF_RANGE / SPAN_OUT_OF_RANGE.
     """
+    UpdateDocument: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.UpdateDocumentRequest, _retriever_pb2.UpdateDocumentResponse]
+    """Gives a document other metadata, all of it, at once; nothing is embedded again. Fails with NOT_FOUND /
+    DOCUMENT_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a name that is in both maps, FAILED_PRECONDITION /
+    COLLECTION_EXPIRED.
+    """
     DeleteDocument: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.DeleteDocumentRequest, _retriever_pb2.DeleteDocumentResponse]
     """Deletes a document with all its versions; nothing of it is found from then on."""
+    CreateDocumentBatch: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.CreateDocumentBatchRequest, _retriever_pb2.CreateDocumentBatchResponse]
+    """Remembers documents that were brought together, and those that were to be and were refused, so that how far they are
+    can be asked for as one. Fails with NOT_FOUND / DOCUMENT_NOT_FOUND for a document that is not stored,
+    FAILED_PRECONDITION / COLLECTION_EXPIRED.
+    """
+    GetDocumentBatch: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.GetDocumentBatchRequest, _retriever_pb2.GetDocumentBatchResponse]
+    """Returns a batch with how many of its documents are how far now. Fails with NOT_FOUND / DOCUMENT_BATCH_NOT_FOUND."""
+    CancelDocumentBatch: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.CancelDocumentBatchRequest, _retriever_pb2.CancelDocumentBatchResponse]
+    """Deletes those of a batch's documents of which no version is searchable yet; the others stay. Repeated, it goes on
+    where it was. Fails with NOT_FOUND / DOCUMENT_BATCH_NOT_FOUND.
+    """
+    ListBatchDocuments: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.ListBatchDocumentsRequest, _retriever_pb2.ListBatchDocumentsResponse]
+    """Lists the documents of a batch in its order, those that were refused as FAILED. Fails with NOT_FOUND /
+    DOCUMENT_BATCH_NOT_FOUND or, for an `after` or `before` that is not in it, DOCUMENT_NOT_FOUND, INVALID_ARGUMENT /
+    PAGE_TOKEN_INVALID.
+    """
     WatchIngestion: _grpc.UnaryStreamMultiCallable[_retriever_pb2.WatchIngestionRequest, _retriever_pb2.WatchIngestionResponse]
     """Streams the ingestion state of one document or of a collection, first as it is, then each change, until nothing is pending."""
     Search: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.SearchRequest, _retriever_pb2.SearchResponse]
     """Finds passages that the caller may read. Statistics of keywords are those of the whole collection, so a document that
     is hidden from the caller moves scores a little and is never told of. Fails with INVALID_ARGUMENT / QUESTION_EMPTY,
     FILTER_INVALID, FILTER_TYPE_MISMATCH, PAGE_TOKEN_INVALID or, for collections of two models unless only keywords are
-    looked for, EMBEDDING_MODELS_DIFFER, OUT_OF_RANGE / SEARCH_PAGES_EXPIRED, NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION / EMBEDDING_MODEL_CHANGED, UNAVAILABLE / PEER_UNAVAILABLE when a dense search
+    looked for, EMBEDDING_MODELS_DIFFER, OUT_OF_RANGE / SEARCH_PAGES_EXPIRED, NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION / COLLECTION_EXPIRED or EMBEDDING_MODEL_CHANGED, UNAVAILABLE / PEER_UNAVAILABLE when a dense search
     finds no embedder, FAILED_PRECONDITION / GENERATOR_NOT_SET when the request itself asks for what needs a generator and
     the retriever has none, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND for a `rerank_model` of the request that is not there.
     """
@@ -149,10 +174,12 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     GetCollection: _aio.UnaryUnaryMultiCallable[_retriever_pb2.GetCollectionRequest, _retriever_pb2.GetCollectionResponse]  # type: ignore[assignment]
     """Returns a collection. Fails with NOT_FOUND / COLLECTION_NOT_FOUND and the nearest names."""
     ListCollections: _aio.UnaryUnaryMultiCallable[_retriever_pb2.ListCollectionsRequest, _retriever_pb2.ListCollectionsResponse]  # type: ignore[assignment]
-    """Lists the tenant's collections by id."""
+    """Lists the tenant's collections by id, or by age. Fails with NOT_FOUND / COLLECTION_NOT_FOUND for an `after` or
+    `before` that is not there, INVALID_ARGUMENT / PAGE_TOKEN_INVALID.
+    """
     UpdateCollection: _aio.UnaryUnaryMultiCallable[_retriever_pb2.UpdateCollectionRequest, _retriever_pb2.UpdateCollectionResponse]  # type: ignore[assignment]
-    """Changes a collection's description, how it is searched where a request does not say, or from which score on answers
-    count as found; what is unset stays. Fails with ABORTED / ETAG_MISMATCH, FAILED_PRECONDITION / GENERATOR_NOT_SET for
+    """Changes a collection's title, description, metadata or expiry, how it is searched where a request does not say, or from which score on answers
+    count as found; what is unset stays. Fails with ABORTED / ETAG_MISMATCH, FAILED_PRECONDITION / COLLECTION_EXPIRED, FAILED_PRECONDITION / GENERATOR_NOT_SET for
     what a generator is needed for where the retriever has none and, for another `rerank_model` than the collection has,
     NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND where the caller has none of that name, UNAVAILABLE / PEER_UNAVAILABLE where no
     embedder can tell.
@@ -164,29 +191,52 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     rest. The same bytes again make no new version. Markdown and plain text are a version at once; other formats are
     converted in the background, and `newest_version` stays what it was until then; what cannot be read ends FAILED with
     the reason. Fails with INVALID_ARGUMENT / DOCUMENT_NOT_TEXT, DOCUMENT_EMPTY or DOCUMENT_TOO_LARGE, ALREADY_EXISTS /
-    DOCUMENT_ID_TAKEN.
+    DOCUMENT_ID_TAKEN, FAILED_PRECONDITION / COLLECTION_EXPIRED.
     """
     UploadDocument: _aio.StreamUnaryMultiCallable[_retriever_pb2.UploadDocumentRequest, _retriever_pb2.UploadDocumentResponse]  # type: ignore[assignment]
     """Adds a document larger than one message: the header first, then chunks. Fails like PutDocument, and with DIGEST_MISMATCH."""
     GetDocument: _aio.UnaryUnaryMultiCallable[_retriever_pb2.GetDocumentRequest, _retriever_pb2.GetDocumentResponse]  # type: ignore[assignment]
     """Returns a document. Fails with NOT_FOUND / DOCUMENT_NOT_FOUND, also where it is hidden from the caller."""
     ListDocuments: _aio.UnaryUnaryMultiCallable[_retriever_pb2.ListDocumentsRequest, _retriever_pb2.ListDocumentsResponse]  # type: ignore[assignment]
-    """Lists a collection's documents by id, those that are not hidden from the caller."""
+    """Lists a collection's documents by id, or by age, those that are not hidden from the caller. Fails with NOT_FOUND /
+    DOCUMENT_NOT_FOUND for an `after` or `before` that is not there, INVALID_ARGUMENT / PAGE_TOKEN_INVALID.
+    """
     ListDocumentVersions: _aio.UnaryUnaryMultiCallable[_retriever_pb2.ListDocumentVersionsRequest, _retriever_pb2.ListDocumentVersionsResponse]  # type: ignore[assignment]
     """Lists a document's versions, newest first."""
     GetDocumentText: _aio.UnaryUnaryMultiCallable[_retriever_pb2.GetDocumentTextRequest, _retriever_pb2.GetDocumentTextResponse]  # type: ignore[assignment]
     """Returns characters [start, end) of a document version: what a citation resolves to. Fails with NOT_FOUND /
     DOCUMENT_VERSION_NOT_FOUND, OUT_OF_RANGE / SPAN_OUT_OF_RANGE.
     """
+    UpdateDocument: _aio.UnaryUnaryMultiCallable[_retriever_pb2.UpdateDocumentRequest, _retriever_pb2.UpdateDocumentResponse]  # type: ignore[assignment]
+    """Gives a document other metadata, all of it, at once; nothing is embedded again. Fails with NOT_FOUND /
+    DOCUMENT_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a name that is in both maps, FAILED_PRECONDITION /
+    COLLECTION_EXPIRED.
+    """
     DeleteDocument: _aio.UnaryUnaryMultiCallable[_retriever_pb2.DeleteDocumentRequest, _retriever_pb2.DeleteDocumentResponse]  # type: ignore[assignment]
     """Deletes a document with all its versions; nothing of it is found from then on."""
+    CreateDocumentBatch: _aio.UnaryUnaryMultiCallable[_retriever_pb2.CreateDocumentBatchRequest, _retriever_pb2.CreateDocumentBatchResponse]  # type: ignore[assignment]
+    """Remembers documents that were brought together, and those that were to be and were refused, so that how far they are
+    can be asked for as one. Fails with NOT_FOUND / DOCUMENT_NOT_FOUND for a document that is not stored,
+    FAILED_PRECONDITION / COLLECTION_EXPIRED.
+    """
+    GetDocumentBatch: _aio.UnaryUnaryMultiCallable[_retriever_pb2.GetDocumentBatchRequest, _retriever_pb2.GetDocumentBatchResponse]  # type: ignore[assignment]
+    """Returns a batch with how many of its documents are how far now. Fails with NOT_FOUND / DOCUMENT_BATCH_NOT_FOUND."""
+    CancelDocumentBatch: _aio.UnaryUnaryMultiCallable[_retriever_pb2.CancelDocumentBatchRequest, _retriever_pb2.CancelDocumentBatchResponse]  # type: ignore[assignment]
+    """Deletes those of a batch's documents of which no version is searchable yet; the others stay. Repeated, it goes on
+    where it was. Fails with NOT_FOUND / DOCUMENT_BATCH_NOT_FOUND.
+    """
+    ListBatchDocuments: _aio.UnaryUnaryMultiCallable[_retriever_pb2.ListBatchDocumentsRequest, _retriever_pb2.ListBatchDocumentsResponse]  # type: ignore[assignment]
+    """Lists the documents of a batch in its order, those that were refused as FAILED. Fails with NOT_FOUND /
+    DOCUMENT_BATCH_NOT_FOUND or, for an `after` or `before` that is not in it, DOCUMENT_NOT_FOUND, INVALID_ARGUMENT /
+    PAGE_TOKEN_INVALID.
+    """
     WatchIngestion: _aio.UnaryStreamMultiCallable[_retriever_pb2.WatchIngestionRequest, _retriever_pb2.WatchIngestionResponse]  # type: ignore[assignment]
     """Streams the ingestion state of one document or of a collection, first as it is, then each change, until nothing is pending."""
     Search: _aio.UnaryUnaryMultiCallable[_retriever_pb2.SearchRequest, _retriever_pb2.SearchResponse]  # type: ignore[assignment]
     """Finds passages that the caller may read. Statistics of keywords are those of the whole collection, so a document that
     is hidden from the caller moves scores a little and is never told of. Fails with INVALID_ARGUMENT / QUESTION_EMPTY,
     FILTER_INVALID, FILTER_TYPE_MISMATCH, PAGE_TOKEN_INVALID or, for collections of two models unless only keywords are
-    looked for, EMBEDDING_MODELS_DIFFER, OUT_OF_RANGE / SEARCH_PAGES_EXPIRED, NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION / EMBEDDING_MODEL_CHANGED, UNAVAILABLE / PEER_UNAVAILABLE when a dense search
+    looked for, EMBEDDING_MODELS_DIFFER, OUT_OF_RANGE / SEARCH_PAGES_EXPIRED, NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION / COLLECTION_EXPIRED or EMBEDDING_MODEL_CHANGED, UNAVAILABLE / PEER_UNAVAILABLE when a dense search
     finds no embedder, FAILED_PRECONDITION / GENERATOR_NOT_SET when the request itself asks for what needs a generator and
     the retriever has none, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND for a `rerank_model` of the request that is not there.
     """
@@ -273,7 +323,9 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retriever_pb2.ListCollectionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.ListCollectionsResponse, _abc.Awaitable[_retriever_pb2.ListCollectionsResponse]]:
-        """Lists the tenant's collections by id."""
+        """Lists the tenant's collections by id, or by age. Fails with NOT_FOUND / COLLECTION_NOT_FOUND for an `after` or
+        `before` that is not there, INVALID_ARGUMENT / PAGE_TOKEN_INVALID.
+        """
 
     @_abc_1.abstractmethod
     def UpdateCollection(
@@ -281,8 +333,8 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retriever_pb2.UpdateCollectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.UpdateCollectionResponse, _abc.Awaitable[_retriever_pb2.UpdateCollectionResponse]]:
-        """Changes a collection's description, how it is searched where a request does not say, or from which score on answers
-        count as found; what is unset stays. Fails with ABORTED / ETAG_MISMATCH, FAILED_PRECONDITION / GENERATOR_NOT_SET for
+        """Changes a collection's title, description, metadata or expiry, how it is searched where a request does not say, or from which score on answers
+        count as found; what is unset stays. Fails with ABORTED / ETAG_MISMATCH, FAILED_PRECONDITION / COLLECTION_EXPIRED, FAILED_PRECONDITION / GENERATOR_NOT_SET for
         what a generator is needed for where the retriever has none and, for another `rerank_model` than the collection has,
         NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND where the caller has none of that name, UNAVAILABLE / PEER_UNAVAILABLE where no
         embedder can tell.
@@ -306,7 +358,7 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         rest. The same bytes again make no new version. Markdown and plain text are a version at once; other formats are
         converted in the background, and `newest_version` stays what it was until then; what cannot be read ends FAILED with
         the reason. Fails with INVALID_ARGUMENT / DOCUMENT_NOT_TEXT, DOCUMENT_EMPTY or DOCUMENT_TOO_LARGE, ALREADY_EXISTS /
-        DOCUMENT_ID_TAKEN.
+        DOCUMENT_ID_TAKEN, FAILED_PRECONDITION / COLLECTION_EXPIRED.
         """
 
     @_abc_1.abstractmethod
@@ -331,7 +383,9 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retriever_pb2.ListDocumentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.ListDocumentsResponse, _abc.Awaitable[_retriever_pb2.ListDocumentsResponse]]:
-        """Lists a collection's documents by id, those that are not hidden from the caller."""
+        """Lists a collection's documents by id, or by age, those that are not hidden from the caller. Fails with NOT_FOUND /
+        DOCUMENT_NOT_FOUND for an `after` or `before` that is not there, INVALID_ARGUMENT / PAGE_TOKEN_INVALID.
+        """
 
     @_abc_1.abstractmethod
     def ListDocumentVersions(
@@ -352,12 +406,63 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def UpdateDocument(
+        self,
+        request: _retriever_pb2.UpdateDocumentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.UpdateDocumentResponse, _abc.Awaitable[_retriever_pb2.UpdateDocumentResponse]]:
+        """Gives a document other metadata, all of it, at once; nothing is embedded again. Fails with NOT_FOUND /
+        DOCUMENT_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for a name that is in both maps, FAILED_PRECONDITION /
+        COLLECTION_EXPIRED.
+        """
+
+    @_abc_1.abstractmethod
     def DeleteDocument(
         self,
         request: _retriever_pb2.DeleteDocumentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.DeleteDocumentResponse, _abc.Awaitable[_retriever_pb2.DeleteDocumentResponse]]:
         """Deletes a document with all its versions; nothing of it is found from then on."""
+
+    @_abc_1.abstractmethod
+    def CreateDocumentBatch(
+        self,
+        request: _retriever_pb2.CreateDocumentBatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.CreateDocumentBatchResponse, _abc.Awaitable[_retriever_pb2.CreateDocumentBatchResponse]]:
+        """Remembers documents that were brought together, and those that were to be and were refused, so that how far they are
+        can be asked for as one. Fails with NOT_FOUND / DOCUMENT_NOT_FOUND for a document that is not stored,
+        FAILED_PRECONDITION / COLLECTION_EXPIRED.
+        """
+
+    @_abc_1.abstractmethod
+    def GetDocumentBatch(
+        self,
+        request: _retriever_pb2.GetDocumentBatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.GetDocumentBatchResponse, _abc.Awaitable[_retriever_pb2.GetDocumentBatchResponse]]:
+        """Returns a batch with how many of its documents are how far now. Fails with NOT_FOUND / DOCUMENT_BATCH_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def CancelDocumentBatch(
+        self,
+        request: _retriever_pb2.CancelDocumentBatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.CancelDocumentBatchResponse, _abc.Awaitable[_retriever_pb2.CancelDocumentBatchResponse]]:
+        """Deletes those of a batch's documents of which no version is searchable yet; the others stay. Repeated, it goes on
+        where it was. Fails with NOT_FOUND / DOCUMENT_BATCH_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ListBatchDocuments(
+        self,
+        request: _retriever_pb2.ListBatchDocumentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.ListBatchDocumentsResponse, _abc.Awaitable[_retriever_pb2.ListBatchDocumentsResponse]]:
+        """Lists the documents of a batch in its order, those that were refused as FAILED. Fails with NOT_FOUND /
+        DOCUMENT_BATCH_NOT_FOUND or, for an `after` or `before` that is not in it, DOCUMENT_NOT_FOUND, INVALID_ARGUMENT /
+        PAGE_TOKEN_INVALID.
+        """
 
     @_abc_1.abstractmethod
     def WatchIngestion(
@@ -376,7 +481,7 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         """Finds passages that the caller may read. Statistics of keywords are those of the whole collection, so a document that
         is hidden from the caller moves scores a little and is never told of. Fails with INVALID_ARGUMENT / QUESTION_EMPTY,
         FILTER_INVALID, FILTER_TYPE_MISMATCH, PAGE_TOKEN_INVALID or, for collections of two models unless only keywords are
-        looked for, EMBEDDING_MODELS_DIFFER, OUT_OF_RANGE / SEARCH_PAGES_EXPIRED, NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION / EMBEDDING_MODEL_CHANGED, UNAVAILABLE / PEER_UNAVAILABLE when a dense search
+        looked for, EMBEDDING_MODELS_DIFFER, OUT_OF_RANGE / SEARCH_PAGES_EXPIRED, NOT_FOUND / COLLECTION_NOT_FOUND, FAILED_PRECONDITION / COLLECTION_EXPIRED or EMBEDDING_MODEL_CHANGED, UNAVAILABLE / PEER_UNAVAILABLE when a dense search
         finds no embedder, FAILED_PRECONDITION / GENERATOR_NOT_SET when the request itself asks for what needs a generator and
         the retriever has none, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND for a `rerank_model` of the request that is not there.
         """
