@@ -15,12 +15,13 @@ from services.chassis.errors import Failure
 from services.trainer.data.dataset_rows import Dataset, find
 from services.trainer.data.report import FEW_STEPS, few_steps
 from services.trainer.job import Order
-from services.trainer.jobs import Jobs, examples, settled_order, step_tokens, steps
+from services.trainer.jobs import Jobs
 from services.trainer.needs import Architecture
 from services.trainer.ordering import memory_parts
 from services.trainer.rough_speed import Rough
 from services.trainer.row_needs import Data
 from services.trainer.settings import Objective
+from services.trainer.settling import examples, settled_order, step_tokens, steps
 from services.trainer.solo.needs import trained_parameters
 from services.trainer.speeds import Kind, kind_of, speeds
 

@@ -66,7 +66,8 @@ class Order:
     from, empty where that is not known; ``start_version`` the adapter that training starts from, empty for a new one.
     ``deadline`` is in Unix seconds, 0 for none; ``depends_on`` are jobs that must succeed first.  ``job_bytes`` and
     ``base_bytes`` are what it takes in memory, by `needs`, and ``row_bytes`` those of the job's that its rows are;
-    ``step_tokens`` are those of a step, in the mean, as far as the dataset tells.
+    ``step_tokens`` are those of a step, in the mean, as far as the dataset tells.  ``labels`` are what callers wrote on it,
+    by name in ascending order: nothing is done by them, and they alone may change.
     """
 
     model: str
@@ -94,6 +95,7 @@ class Order:
     # Of each of its processes: settled with the order, since the bits of the result depend on it; 0 in earlier releases.
     threads: int = 0
     step_tokens: float = 0.0
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

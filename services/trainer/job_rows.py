@@ -162,6 +162,7 @@ def order_from(stored: dict[str, Any]) -> Order:
         priority=Priority(order.priority),
         depends_on=tuple(order.depends_on),
         warnings=tuple(order.warnings),
+        labels=tuple((name, value) for name, value in order.labels),
     )
 
 

@@ -3,9 +3,10 @@
 Invariant: who changes a job sees what everybody before it decided.
 """
 
-from collections.abc import Awaitable, Callable, Set
-from dataclasses import replace
-from datetime import UTC, datetime
+import json
+from collections.abc import Awaitable, Callable, Mapping, Set
+from dataclasses import asdict, replace
+from datetime import datetime
 
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
@@ -13,15 +14,23 @@ from sqlalchemy.orm import Session
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey, once
-from services.trainer.data.dataset_rows import Dataset
-from services.trainer.data.dataset_rows import find as find_dataset
-from services.trainer.data.encoding import mismatch
-from services.trainer.data.rows import Format
 from services.trainer.job import Event, EventKind, Job, Move, Order, Progress, State
-from services.trainer.job_rows import add, event_of, find, job_of, move, release, require_few, take_queue, tell
-from services.trainer.settings import Objective
+from services.trainer.job_rows import (
+    add,
+    event_of,
+    find,
+    job_of,
+    move,
+    order_from,
+    release,
+    require_few,
+    take_queue,
+    tell,
+)
+from services.trainer.settling import examples, settled_order, steps
 from services.trainer.store import EventRow, JobRow
 
+_MOST_LABELS = 64
 # As many are looked at for how fast jobs train here.
 _RECENT_JOBS = 200
 
@@ -80,13 +89,21 @@ class Jobs:
         """Return a job.  Raises JOB_NOT_FOUND."""
         return await self._database.read(lambda session: job_of(find(session, tenant, job)))
 
-    async def page(self, tenant: str, size: int, after: tuple[float, str] | None) -> list[Job]:
-        """At most `size` jobs, newest first, from behind `after` (creation time, id)."""
-        query = select(JobRow).where(JobRow.tenant == tenant)
-        if after is not None:
-            query = query.where(tuple_(JobRow.created_at, JobRow.job) < after)
-        query = query.order_by(JobRow.created_at.desc(), JobRow.job.desc()).limit(size)
-        return await self._database.read(lambda session: [job_of(row) for row in session.scalars(query)])
+    async def page(self, tenant: str, size: int, after: tuple[float, str] | None, behind: str = "") -> list[Job]:
+        """At most `size` jobs, newest first, from behind `after` (creation time, id), or from behind the job `behind`.
+
+        Raises JOB_NOT_FOUND for the latter.
+        """
+
+        def query(session: Session) -> list[Job]:
+            begin = (find(session, tenant, behind).created_at, behind) if behind else after
+            found = select(JobRow).where(JobRow.tenant == tenant)
+            if begin is not None:
+                found = found.where(tuple_(JobRow.created_at, JobRow.job) < begin)
+            found = found.order_by(JobRow.created_at.desc(), JobRow.job.desc()).limit(size)
+            return [job_of(row) for row in session.scalars(found)]
+
+        return await self._database.read(query)
 
     async def unfinished(self) -> list[Job]:
         """Every tenant's jobs that have not ended, in the order in which they were queued."""
@@ -113,6 +130,22 @@ class Jobs:
             lambda session: {job: (State(state), ended_at or 0.0) for job, state, ended_at in session.execute(query)}
         )
         return {name: found.get(name) for name in names if name not in found or found[name][0].finished}
+
+    async def label(self, tenant: str, job: str, labels: Mapping[str, str]) -> Job:
+        """Write labels on a job; one with an empty value is taken away.  Raises JOB_NOT_FOUND, FIELD_INVALID."""
+
+        def change(session: Session) -> Job:
+            row = find(session, tenant, job, locked=True)
+            order = order_from(json.loads(row.order))
+            kept = {name: value for name, value in order.labels if name not in labels}
+            written = kept | {name: value for name, value in labels.items() if value}
+            if len(written) > _MOST_LABELS:
+                problem = f"the job would have {len(written)}, at most {_MOST_LABELS} fit: take some away"
+                raise Failure(Reason.FIELD_INVALID, field="labels", problem=problem)
+            row.order = json.dumps(asdict(replace(order, labels=tuple(sorted(written.items())))))
+            return job_of(row)
+
+        return await self._database.write(change)
 
     async def cancel(self, tenant: str, job: str) -> Job:
         """Ask for the end of a job.  Raises JOB_NOT_FOUND, JOB_FINISHED; cancelling twice is no error."""
@@ -204,6 +237,18 @@ class Jobs:
 
         return await self._database.read(query)
 
+    async def past(self, tenant: str, job: str, before: int, size: int) -> list[Event]:
+        """At most `size` events below sequence `before` (0: from the newest), newest first.  Raises JOB_NOT_FOUND."""
+
+        def query(session: Session) -> list[Event]:
+            find(session, tenant, job)
+            found = select(EventRow).where(EventRow.tenant == tenant, EventRow.job == job)
+            if before:
+                found = found.where(EventRow.sequence < before)
+            return [event_of(row) for row in session.scalars(found.order_by(EventRow.sequence.desc()).limit(size))]
+
+        return await self._database.read(query)
+
     async def _ended_or_not(self, change: Callable[[Session], tuple[Job, bool]]) -> Job:
         """The job that `change` returns; it also says whether the job has ended by it."""
         job, ended = await self._database.write(change)
@@ -228,73 +273,3 @@ def _too_far(row: JobRow) -> Failure:
             "end, however long the registry is away, and delete the version if it is not wanted."
         )
     return Failure(Reason.JOB_FINISHED, name=row.job, state=row.state, remedy=remedy)
-
-
-def examples(dataset: Dataset, order: Order) -> int:
-    """What the dataset's rows become, as far as its counts tell: a long text pieces, a pair two answers under KTO."""
-    settings = order.settings
-    if settings.objective is Objective.CONTINUED and dataset.max_row_tokens > settings.max_row_tokens > 1:
-        # A piece repeats the last token of the one before it.
-        return max(dataset.rows, -(-dataset.tokens // (settings.max_row_tokens - 1)))
-    judged_pairs = settings.objective is Objective.KTO and dataset.format is Format.PREFERENCE
-    return dataset.rows * (2 if judged_pairs else 1)
-
-
-def steps(count: int, order: Order) -> int:
-    """Steps that so many examples take; the training process corrects it when it leaves rows out."""
-    settings = order.settings
-    taken = min(count, settings.sample_rows) if settings.sample_rows else count
-    if not order.validation_dataset:
-        taken -= round(taken * settings.validation_ratio)
-    planned = settings.epochs * -(-taken // settings.batch_rows)
-    return min(planned, settings.max_steps) if settings.max_steps else planned
-
-
-def step_tokens(dataset: Dataset, order: Order) -> float:
-    """Tokens of a step, in the mean, as far as the dataset's counts tell."""
-    settings, count = order.settings, examples(dataset, order)
-    # Both sides of a pair go through the model, and each is cut by itself.
-    sides = 2 if settings.objective is Objective.DPO else 1
-    return min(settings.batch_rows, count) * min(dataset.tokens / max(1, count), sides * settings.max_row_tokens)
-
-
-def settled_order(
-    session: Session, tenant: str, order: Order, now: float, *, for_use: bool = True, within: str = ""
-) -> tuple[Order, Dataset]:
-    """The order with what only the tables know, and its dataset; it is queued at ``now`` (Unix seconds).
-
-    `for_use`: the datasets stay while the job does; without it nothing is held, and a read will do.  `within` is where the
-    order stands in its request.  Raises DATASET_NOT_FOUND, JOB_NOT_FOUND for one that is to be waited for, FIELD_INVALID
-    for rows that the objective does not take, for a job that nothing can follow and for a deadline that has passed.
-    """
-    _require_future(order, now, f"{within}deadline")
-    dataset = find_dataset(session, tenant, order.dataset, for_use=for_use)
-    _require_fit(dataset, order, f"{within}dataset")
-    settled = replace(
-        order, dataset=dataset.key, dataset_digest=dataset.digest, step_tokens=step_tokens(dataset, order)
-    )
-    if order.validation_dataset:
-        held_out = find_dataset(session, tenant, order.validation_dataset, for_use=for_use)
-        _require_fit(held_out, order, f"{within}validation_dataset")
-        settled = replace(settled, validation_dataset=held_out.key, validation_dataset_digest=held_out.digest)
-    for name in order.depends_on:
-        state = State(find(session, tenant, name).state)
-        if state in (State.FAILED, State.CANCELLED):
-            problem = f"the job {name} has {state.value}: nothing can follow it"
-            raise Failure(Reason.FIELD_INVALID, field=f"{within}depends_on", problem=problem)
-    return settled, dataset
-
-
-def _require_future(order: Order, now: float, field: str) -> None:
-    if order.deadline and order.deadline <= now:
-        moment = f"{datetime.fromtimestamp(order.deadline, UTC):%Y-%m-%d %H:%M:%S} UTC"
-        raise Failure(
-            Reason.FIELD_INVALID, field=field, problem=f"{moment} has passed: give a later one, or leave it out"
-        )
-
-
-def _require_fit(dataset: Dataset, order: Order, field: str) -> None:
-    """Rows of a template are made of records; all others must be of a format that the objective takes."""
-    problem = mismatch(dataset.format, order.settings.objective)
-    if problem and not (dataset.format is Format.RECORDS and order.recipe):
-        raise Failure(Reason.FIELD_INVALID, field=field, problem=f"{dataset.key}: {problem}")

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from services.trainer.data.dataset_rows import Dataset
 from services.trainer.data.rows import Format
 from services.trainer.job import Order
-from services.trainer.jobs import examples
 from services.trainer.needs import pass_tokens
 from services.trainer.settings import Objective
+from services.trainer.settling import examples
 from services.trainer.work import REMEMBERED_LINES
 
 # The token itself, and whether it is learned; where a sequence ends.

@@ -32,7 +32,8 @@ _MAY_TRAIN = MethodPolicy(roles=frozenset({Role.OWNER, Role.MEMBER}))
 DATASET_POLICIES = dict.fromkeys(("UploadDataset", "DeleteDataset"), _MAY_TRAIN)
 _PREVIEW_ROWS = 5
 JOB_POLICIES = dict.fromkeys(
-    ("CreateJob", "CancelJob", "PauseJob", "ResumeJob", "PublishCheckpoint", "CreateSweep", "CancelSweep"), _MAY_TRAIN
+    ("CreateJob", "UpdateJob", "CancelJob", "PauseJob", "ResumeJob", "PublishCheckpoint", "CreateSweep", "CancelSweep"),
+    _MAY_TRAIN,
 )
 
 
@@ -146,11 +147,18 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
 
     async def ListJobs(self, request: training_pb2.ListJobsRequest, context: Any) -> training_pb2.ListJobsResponse:
         size = paging.size_of(request.page_size)
-        found = await self._jobs.page(wire.tenant(), size, wire.position(request.page_token))
+        begin = wire.position(request.page_token)
+        found = await self._jobs.page(wire.tenant(), size, begin, request.after_job)
+        fitting = paging.fitting(await self._explained(found))
+        full = size if len(fitting) == len(found) else len(fitting)
         return training_pb2.ListJobsResponse(
-            jobs=await self._explained(found),
-            next_page_token=wire.next_token([(entry.create_time, entry.job) for entry in found], size),
+            jobs=fitting,
+            next_page_token=wire.next_token([(entry.create_time, entry.job) for entry in found[: len(fitting)]], full),
         )
+
+    async def UpdateJob(self, request: training_pb2.UpdateJobRequest, context: Any) -> training_pb2.UpdateJobResponse:
+        labelled = await self._jobs.label(wire.tenant(), request.job, request.labels)
+        return training_pb2.UpdateJobResponse(job=self._job(labelled))
 
     async def CancelJob(self, request: training_pb2.CancelJobRequest, context: Any) -> training_pb2.CancelJobResponse:
         return training_pb2.CancelJobResponse(job=self._job(await self._jobs.cancel(wire.tenant(), request.job)))
@@ -165,7 +173,14 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         self, request: training_pb2.WatchJobRequest, context: Any
     ) -> AsyncIterator[training_pb2.WatchJobResponse]:
         async for event in follow(self._jobs, self._bell, wire.tenant(), request.job, request.after_sequence):
-            yield wire_jobs.event(event)
+            yield training_pb2.WatchJobResponse(event=wire_jobs.event(event))
+
+    async def ListJobEvents(
+        self, request: training_pb2.ListJobEventsRequest, context: Any
+    ) -> training_pb2.ListJobEventsResponse:
+        size = paging.size_of(request.page_size)
+        found = await self._jobs.past(wire.tenant(), request.job, request.before_sequence, size)
+        return training_pb2.ListJobEventsResponse(events=[wire_jobs.event(event) for event in found])
 
     async def ListCheckpoints(
         self, request: training_pb2.ListCheckpointsRequest, context: Any

@@ -54,6 +54,7 @@ def order(request: training_pb2.CreateJobRequest, base: Chosen, start: Start | N
         depends_on=tuple(request.depends_on),
         processes=request.processes or 1,
         recipe=request.recipe,
+        labels=tuple(sorted(request.labels.items())),
     )
 
 
@@ -114,6 +115,7 @@ def job(value: Job, verdict: Verdict | None = None) -> training_pb2.Job:
         evaluation=measures.evaluation,
         best_step=value.progress.best_step,
         warnings=order.warnings,
+        labels=dict(order.labels),
     )
     if value.error_reason:
         answer.error.CopyFrom(training_pb2.JobError(reason=value.error_reason, message=value.error_message))
@@ -134,25 +136,23 @@ def _queue(answer: training_pb2.Job, value: Job, verdict: Verdict | None) -> Non
         answer.estimated_end_time.FromDatetime(ends)
 
 
-def event(value: Event) -> training_pb2.WatchJobResponse:
+def event(value: Event) -> training_pb2.JobEvent:
     """An event on the wire."""
-    return training_pb2.WatchJobResponse(
-        event=training_pb2.JobEvent(
-            sequence=value.sequence,
-            kind=_KINDS[value.kind],
-            state=STATES[value.state],
-            step=value.progress.step,
-            total_steps=value.progress.total_steps,
-            loss=value.progress.loss,
-            learning_rate=value.learning_rate,
-            gradient_norm=value.gradient_norm,
-            trained_tokens=value.progress.trained_tokens,
-            message=value.message,
-            create_time=timestamp(value.create_time),
-            evaluation=value.evaluation,
-            tokens_per_second=value.tokens_per_second,
-            memory_bytes=value.memory_bytes,
-        )
+    return training_pb2.JobEvent(
+        sequence=value.sequence,
+        kind=_KINDS[value.kind],
+        state=STATES[value.state],
+        step=value.progress.step,
+        total_steps=value.progress.total_steps,
+        loss=value.progress.loss,
+        learning_rate=value.learning_rate,
+        gradient_norm=value.gradient_norm,
+        trained_tokens=value.progress.trained_tokens,
+        message=value.message,
+        create_time=timestamp(value.create_time),
+        evaluation=value.evaluation,
+        tokens_per_second=value.tokens_per_second,
+        memory_bytes=value.memory_bytes,
     )
 
 

@@ -4,14 +4,11 @@ Invariant: a row that comes out of here can be trained on; every record that can
 field concerned and what to do.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 
 from services.trainer.data.rows import (
     FIELDS,
     MAX_DEPTH,
-    MAX_TURNS,
-    ROLES,
     TOOLS,
     AnyRow,
     Format,
@@ -24,15 +21,19 @@ from services.trainer.data.rows import (
     Turn,
     named,
 )
+from services.trainer.data.turns import answered, filled, kind_of, messages, turns_of, whole
 
-# As OpenAI's files call what an assistant does instead of saying something.
-_CALLS = ("tool_calls", "function_call")
-_SHAPES = 'the row needs "messages", or "prompt" and "completion", or "text", or "chosen" and "rejected"'
+# A pair as OpenAI's files name its three parts.
+_INPUT, _PREFERRED, _NOT_PREFERRED = _PAIR = ("input", "preferred_output", "non_preferred_output")
+_SHAPES = (
+    'the row needs "messages", or "prompt" and "completion", or "text", or "chosen" and "rejected", or "input", '
+    '"preferred_output" and "non_preferred_output"'
+)
 
 
 def recognised(fields: Mapping[str, object]) -> Format:
     """Return the format that the record's field names mean.  Raises Malformed."""
-    if "chosen" in fields or "rejected" in fields:
+    if any(name in fields for name in ("chosen", "rejected", _PREFERRED, _NOT_PREFERRED)):
         return Format.PREFERENCE
     if "messages" in fields:
         return Format.CHAT
@@ -59,26 +60,27 @@ def row_of(line: int, fields: Mapping[str, object], kind: Format) -> AnyRow:
     if kind not in (Format.TEXT, Format.RECORDS):
         _require_no_tools(fields)
     if kind is Format.CHAT:
-        return Row(line, _answered(_messages(fields["messages"], "messages")))
+        return Row(line, answered(messages(fields["messages"], "messages")))
     if kind is Format.PROMPT_COMPLETION:
         prompt, completion = _prompted(fields)
-        return Row(line, _answered(prompt + completion))
+        return Row(line, answered(prompt + completion))
     if kind is Format.UNPAIRED_PREFERENCE:
         return _judgement(line, fields)
     if kind is Format.PREFERENCE:
         return _preference(line, fields)
     if kind is Format.TEXT:
-        return Text(line, _filled(fields["text"], "text"))
+        return Text(line, filled(fields["text"], "text"))
     return _labelled(line, fields)
 
 
-def _require_no_tools(fields: Mapping[str, object]) -> None:
+def _require_no_tools(fields: Mapping[str, object], within: str = "") -> None:
     for name in TOOLS:
         value = fields.get(name)
         # In CSV and Parquet they are often JSON in a text.
         if value and not (isinstance(value, str) and value.strip() in ("", "[]", "null")):
             raise Malformed(
-                name, f"{name} are not put into the prompt; write them into the system message, or leave {name} out"
+                within + name,
+                f"{name} are not put into the prompt; write them into the system message, or leave {name} out",
             )
 
 
@@ -87,7 +89,7 @@ def _prompted(fields: Mapping[str, object]) -> tuple[tuple[Turn, ...], tuple[Tur
         raise Malformed("completion", 'the row has a "prompt" and no "completion"; add what should be answered')
     if "prompt" not in fields:
         raise Malformed("prompt", 'the row has a "completion" and no "prompt"; add what is answered')
-    return _side(fields["prompt"], "prompt", "user"), _side(fields["completion"], "completion", "assistant")
+    return turns_of(fields["prompt"], "prompt", "user"), turns_of(fields["completion"], "completion", "assistant")
 
 
 def _judgement(line: int, fields: Mapping[str, object]) -> Judgement:
@@ -97,18 +99,20 @@ def _judgement(line: int, fields: Mapping[str, object]) -> Judgement:
         raise Malformed(
             "label", f"the label must be true or false, this is {kind_of(label)}; true is for a good answer"
         )
-    _answered(prompt + completion, said_from=len(prompt))
+    answered(prompt + completion, said_from=len(prompt))
     return Judgement(line, prompt, completion, label)
 
 
 def _preference(line: int, fields: Mapping[str, object]) -> Preference:
+    if _PREFERRED in fields or _NOT_PREFERRED in fields:
+        return _preferred(line, fields)
     for side, other in (("chosen", "rejected"), ("rejected", "chosen")):
         if side not in fields:
             raise Malformed(side, f'the row has "{other}" and no "{side}"; a pair needs both')
-    chosen = _side(fields["chosen"], "chosen", "assistant")
-    rejected = _side(fields["rejected"], "rejected", "assistant")
+    chosen = turns_of(fields["chosen"], "chosen", "assistant")
+    rejected = turns_of(fields["rejected"], "rejected", "assistant")
     if "prompt" in fields:
-        prompt = _side(fields["prompt"], "prompt", "user")
+        prompt = turns_of(fields["prompt"], "prompt", "user")
         # Some sets repeat the prompt's messages in front of both answers.
         if chosen[: len(prompt)] == prompt == rejected[: len(prompt)]:
             chosen, rejected = chosen[len(prompt) :], rejected[len(prompt) :]
@@ -117,8 +121,24 @@ def _preference(line: int, fields: Mapping[str, object]) -> Preference:
     for side, turns in (("chosen", chosen), ("rejected", rejected)):
         if not turns:
             raise Malformed(side, f"nothing follows the prompt in {side}; write the answer or drop the row")
-        _answered(prompt + turns, field=side, said_from=len(prompt))
+        answered(prompt + turns, field=side, said_from=len(prompt))
     return Preference(line, prompt, chosen, rejected)
+
+
+def _preferred(line: int, fields: Mapping[str, object]) -> Preference:
+    """A pair in OpenAI's shape, whose prompt stands in an object with the tools that it would have."""
+    for name in _PAIR:
+        if name not in fields:
+            raise Malformed(name, f"a pair in this shape has {', '.join(_PAIR)}; add {name}")
+    asked = fields[_INPUT]
+    if not isinstance(asked, dict):
+        raise Malformed(_INPUT, f'the input is an object {{"messages": […]}}, this is {kind_of(asked)}')
+    _require_no_tools(asked, f"{_INPUT}.")
+    prompt = messages(asked.get("messages"), f"{_INPUT}.messages")
+    better, worse = (messages(fields[name], name) for name in (_PREFERRED, _NOT_PREFERRED))
+    for name, answer in ((_PREFERRED, better), (_NOT_PREFERRED, worse)):
+        answered(prompt + answer, field=name, said_from=len(prompt))
+    return Preference(line, prompt, better, worse)
 
 
 def _shared(
@@ -152,8 +172,8 @@ def _labelled(line: int, fields: Mapping[str, object]) -> Labelled:
     kept = {name: fields[name] for name in FIELDS if name in fields}
     names = ("text",) if "text" in kept else ("question", "answer")
     for name in names:
-        _filled(kept[name], name)
-    if "label" in kept and not (isinstance(kept["label"], bool | int) or _filled(kept["label"], "label")):
+        filled(kept[name], name)
+    if "label" in kept and not (isinstance(kept["label"], bool | int) or filled(kept["label"], "label")):
         raise Malformed("label", f"the label must be a text or a whole number, this is {kind_of(kept['label'])}")
     if "output" in kept and not isinstance(kept["output"], dict | list | str):
         raise Malformed("output", f"the output must be an object, this is {kind_of(kept['output'])}")
@@ -175,86 +195,3 @@ def _context(value: object) -> None:
 def _shallow(value: object, depth: int) -> bool:
     entries = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return depth > 0 and all(_shallow(entry, depth - 1) for entry in entries)
-
-
-def _answered(turns: tuple[Turn, ...], *, field: str = "messages", said_from: int = 0) -> tuple[Turn, ...]:
-    """Return the turns if from `said_from` on the assistant says something.  Raises Malformed."""
-    if len(turns) > MAX_TURNS:
-        raise Malformed(
-            field, f"the row has {len(turns)} messages, at most {MAX_TURNS} fit; split the conversation into rows"
-        )
-    if not any(turn.role == "assistant" and turn.content.strip() for turn in turns[said_from:]):
-        raise Malformed(field, "no message of the role assistant has content; there is nothing to learn")
-    if turns[-1].role != "assistant":
-        raise Malformed(field, f"the last message is of the role {turns[-1].role}; end with the assistant's answer")
-    if turns[0].role == "assistant":
-        raise Malformed(field, "the assistant speaks first; begin with what it answers to")
-    return turns
-
-
-def _side(value: object, field: str, role: str) -> tuple[Turn, ...]:
-    if isinstance(value, str):
-        return (Turn(role, _filled(value, field)),)
-    return _messages(value, field)
-
-
-def _filled(value: object, field: str) -> str:
-    if not isinstance(value, str):
-        raise Malformed(field, f"a text is needed, this is {kind_of(value)}")
-    if not value.strip():
-        raise Malformed(field, "the text is empty; write it or drop the row")
-    return whole(value, field)
-
-
-def _messages(value: object, field: str) -> tuple[Turn, ...]:
-    if not isinstance(value, list) or not value:
-        raise Malformed(field, f"a list with at least one message is needed, this is {kind_of(value)}")
-    return tuple(_turn(entry, f"{field}[{index}]") for index, entry in enumerate(value))
-
-
-def _turn(entry: object, field: str) -> Turn:
-    if not isinstance(entry, dict):
-        raise Malformed(field, f'a message is an object with "role" and "content", this is {kind_of(entry)}')
-    role, content = entry.get("role"), entry.get("content")
-    if role not in ROLES:
-        said = json.dumps(role[:40]) if isinstance(role, str) else kind_of(role)
-        raise Malformed(f"{field}.role", f"the role is {said}, it must be one of {', '.join(ROLES)}")
-    _require_all_learned(entry, role, field)
-    if not isinstance(content, str):
-        raise Malformed(f"{field}.content", f"the content must be text, this is {kind_of(content)}")
-    return Turn(role, whole(content, f"{field}.content"))
-
-
-def _require_all_learned(entry: Mapping[str, object], role: str, field: str) -> None:
-    """Raise Malformed for what a message does beside saying something: lost unsaid, it would teach the model silence."""
-    for name in _CALLS:
-        if entry.get(name):
-            raise Malformed(
-                f"{field}.{name}",
-                "calls of tools are not trained on; write the call into the content as the text to be said, or drop the row",
-            )
-    if role == "assistant" and entry.get("weight") not in (None, 1):
-        raise Malformed(
-            f"{field}.weight",
-            "answers are learned with the same weight; leave it out and choose the supervision last_answer to learn the "
-            "last one alone, or drop the row",
-        )
-
-
-def whole(text: str, field: str) -> str:
-    """Return the text.  Raises Malformed for half a character, which JSON can write and no tokenizer takes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        half = f"\\u{ord(text[error.start]):04x}"
-        raise Malformed(field, f"{half} is half a character; write both halves or the character itself") from error
-    return text
-
-
-def kind_of(value: object) -> str:
-    """What JSON calls a value, with an article."""
-    if value is None:
-        return "missing"
-    if isinstance(value, list):
-        return "a list" if value else "an empty list"
-    return {"dict": "an object", "str": "a text", "bool": "true or false"}.get(type(value).__name__, "a number")

@@ -112,11 +112,16 @@ class ChatEncoder:
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
         if supervision is Supervision.LAST_ANSWER:
             said_from = max(said_from, len(messages) - 1)
+        answers = [turn for turn in turns if turn.role == "assistant"]
         text, spans = self._marks(messages, said_from) if self._marked else self._found(messages, said_from)
+        if len(spans) != len(answers) and not all(turn.learned for turn in answers):
+            # The marks of the template do not tell which answer is which.
+            text, spans = self._found(messages, said_from)
+        silent = [span for turn, span in zip(answers, spans, strict=False) if not turn.learned]
         if supervision is Supervision.ALL:
             spans = [(0, len(text))]
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        said = marked(spans, len(text))
+        said = marked(spans, len(text), but=silent)
         supervised = tuple(bool(said[start]) for start, _ in encoded["offset_mapping"])
         return Example(tuple(encoded["input_ids"]), supervised)
 
@@ -142,12 +147,15 @@ class ChatEncoder:
         return tuple(itertools.takewhile(marks.__contains__, reversed(learned)))
 
     def _found(self, messages: list[dict[str, str]], said_from: int) -> tuple[str, list[tuple[int, int]]]:
-        """The text, and the characters that the assistant says in it, by rendering what comes before each turn."""
+        """The text, and of each answer the characters that the assistant says, by rendering what comes before it.
+
+        Of an answer before turn `said_from` there are none.
+        """
         text = self._render(messages).rstrip()
         return text, [
-            self._span(messages, index, text)
+            self._span(messages, index, text) if index >= said_from else (0, 0)
             for index, message in enumerate(messages)
-            if index >= said_from and message["role"] == "assistant"
+            if message["role"] == "assistant"
         ]
 
     def _span(self, messages: list[dict[str, str]], index: int, text: str) -> tuple[int, int]:
@@ -173,7 +181,7 @@ class ChatEncoder:
                 **self.tokenizer.special_tokens_map,
             )
         spans = [(max(_behind_breaks(text, start), begin), len(text[:end].rstrip())) for start, end in marks]
-        return text.rstrip(), [(start, end) for start, end in spans if end > start]
+        return text.rstrip(), spans
 
     def _render(self, messages: list[dict[str, str]], *, generation: bool = False) -> str:
         if not self.tokenizer.chat_template:
@@ -201,11 +209,16 @@ def _behind_breaks(text: str, start: int) -> int:
     return start
 
 
-def marked(spans: Sequence[tuple[int, int]], length: int) -> bytearray:
-    """Say for each of `length` characters, and for the end, whether a span [begin, end) holds it: 1 or 0."""
+def marked(spans: Sequence[tuple[int, int]], length: int, but: Sequence[tuple[int, int]] = ()) -> bytearray:
+    """Say for each of `length` characters, and for the end, whether a span [begin, end) holds it: 1 or 0.
+
+    What one of `but` holds counts as held by none.
+    """
     mask = bytearray(length + 1)
-    for begin, end in spans:
-        mask[begin:end] = b"\1" * max(0, end - begin)
+    for mark, ranges in ((b"\1", spans), (b"\0", but)):
+        for begin, end in ranges:
+            if end > begin:
+                mask[begin:end] = mark * (end - begin)
     return mask
 
 

@@ -29,10 +29,11 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message of a conversation."""
+    """One message of a conversation; what is not ``learned`` is read and never taught."""
 
     role: str
     content: str
+    learned: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from services.chassis.idempotency import IdempotencyKey, once
 from services.trainer.job import Job, State
 from services.trainer.job_rows import find as find_job
 from services.trainer.job_rows import job_of, move, require_few, take_queue
-from services.trainer.jobs import examples, settled_order, steps
+from services.trainer.settling import examples, settled_order, steps
 from services.trainer.store import JobRow, SweepMemberRow, SweepRow
 from services.trainer.sweeping.record import lineage, require_sound
 from services.trainer.sweeping.settling import cancelled, settle

@@ -2,6 +2,7 @@ import importlib.metadata
 import json
 import re
 import uuid
+from typing import Any
 
 import grpc
 import httpx
@@ -274,3 +275,58 @@ def test_jobs_are_listed_newest_first(caller: Caller) -> None:
     times = [job.create_time.ToNanoseconds() for job in page.jobs]
     assert times == sorted(times, reverse=True)
     assert len({job.job for job in page.jobs}) == len(page.jobs) > 0
+
+
+def test_a_list_of_jobs_goes_on_behind_a_job_that_is_named(caller: Caller) -> None:
+    def page(**fields: Any) -> list[str]:
+        answer = caller.training.ListJobs(training_pb2.ListJobsRequest(**fields), metadata=caller.metadata)
+        return [job.job for job in answer.jobs]
+
+    every = page(page_size=1000)
+    assert page(page_size=1000, after_job=every[0]) == every[1:]
+    assert page(after_job=every[-1]) == []
+    with pytest.raises(grpc.RpcError) as missing:
+        page(after_job="absent")
+    assert failed(missing.value)[:2] == (grpc.StatusCode.NOT_FOUND, "JOB_NOT_FOUND")
+    first = caller.training.ListJobs(training_pb2.ListJobsRequest(page_size=1), metadata=caller.metadata)
+    with pytest.raises(grpc.RpcError) as both:
+        page(after_job=every[0], page_token=first.next_page_token)
+    assert failed(both.value)[0] is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_events_that_were_are_listed_newest_first_and_page_by_page(caller: Caller, done: training_pb2.Job) -> None:
+    def page(**fields: Any) -> list[training_pb2.JobEvent]:
+        request = training_pb2.ListJobEventsRequest(job=done.job, **fields)
+        return list(caller.training.ListJobEvents(request, metadata=caller.metadata).events)
+
+    told = list(caller.watch(done.job))
+    assert page(page_size=1000) == told[::-1]
+    newest = page(page_size=2)
+    assert newest == told[:-3:-1]
+    assert page(page_size=1000, before_sequence=newest[-1].sequence) == told[-3::-1]
+    assert page(before_sequence=1) == []
+    with pytest.raises(grpc.RpcError) as missing:
+        caller.training.ListJobEvents(training_pb2.ListJobEventsRequest(job="absent"), metadata=caller.metadata)
+    assert failed(missing.value)[:2] == (grpc.StatusCode.NOT_FOUND, "JOB_NOT_FOUND")
+
+
+def test_what_callers_write_on_a_job_is_read_back_and_may_change_when_it_has_ended(
+    caller: Caller, dataset: str
+) -> None:
+    job = caller.create(model="labelled", dataset=dataset, settings=LONG, labels={"team": "boats", "file": "f1"})
+    assert dict(job.labels) == {"team": "boats", "file": "f1"}
+    caller.training.CancelJob(training_pb2.CancelJobRequest(job=job.job), metadata=caller.metadata)
+    caller.finished(job.job)
+
+    def written(**labels: str) -> dict[str, str]:
+        request = training_pb2.UpdateJobRequest(job=job.job, labels=labels)
+        return dict(caller.training.UpdateJob(request, metadata=caller.metadata).job.labels)
+
+    assert written(team="", result="f2") == {"file": "f1", "result": "f2"} == dict(caller.get(job.job).labels)
+    with pytest.raises(grpc.RpcError) as full:
+        written(**{f"n{number}": "x" for number in range(63)})
+    assert failed(full.value)[1] == "FIELD_INVALID"
+    assert dict(caller.get(job.job).labels) == {"file": "f1", "result": "f2"}
+    with pytest.raises(grpc.RpcError) as missing:
+        caller.training.UpdateJob(training_pb2.UpdateJobRequest(job="absent"), metadata=caller.metadata)
+    assert failed(missing.value)[:2] == (grpc.StatusCode.NOT_FOUND, "JOB_NOT_FOUND")

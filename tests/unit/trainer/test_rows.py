@@ -108,8 +108,9 @@ def test_a_malformed_line_is_named_with_what_to_do(line: bytes, says: str) -> No
     [
         ("tool_calls", [{"type": "function", "function": {"name": "look"}}], "write the call into the content"),
         ("function_call", {"name": "look", "arguments": "{}"}, "write the call into the content"),
-        ("weight", 0, "choose the supervision last_answer"),
-        ("weight", [1], "choose the supervision last_answer"),
+        ("weight", 0.5, "is 1, or 0 for one that is not learned"),
+        ("weight", True, "is 1, or 0 for one that is not learned"),
+        ("weight", [1], "is 1, or 0 for one that is not learned"),
     ],
 )
 @pytest.mark.parametrize("content", ["I look.", "", None])
@@ -121,6 +122,60 @@ def test_what_a_message_does_beside_saying_something_is_never_lost_unsaid(
     found = wrong(messages=turns)
     assert (found.field, says in found.message) == (f"messages[1].{name}", True)
     assert wrong(prompt="Who?", completion=[answer]).field == f"completion[0].{name}"
+
+
+def test_an_answer_of_weight_0_is_read_and_not_learned() -> None:
+    turns = [{"role": "user", "content": "Who?"}, {**ANSWER, "weight": 0}, {"role": "user", "content": "And?"}, ANSWER]
+    found = row(messages=turns)
+    assert isinstance(found, Row)
+    assert [turn.learned for turn in found.turns] == [True, False, True, True]
+    nothing = wrong(messages=[turns[0], turns[1]])
+    assert "every answer has the weight 0" in nothing.message
+
+
+def test_contents_in_parts_and_the_developers_role_are_read_as_openai_writes_them() -> None:
+    parts = [{"type": "text", "text": "Be "}, {"type": "text", "text": "brief."}]
+    found = row(messages=[{"role": "developer", "content": parts}, {"role": "user", "content": "Who?"}, ANSWER])
+    assert isinstance(found, Row)
+    assert found.turns[0] == Turn("system", "Be brief.")
+    image = [{"type": "image_url", "image_url": {"url": "x"}}]
+    refused = wrong(messages=[{"role": "user", "content": image}, ANSWER])
+    assert (refused.field, "those of text are read" in refused.message) == ("messages[0].content[0]", True)
+
+
+PAIR: dict[str, object] = {
+    "input": {"messages": [{"role": "user", "content": "Who?"}], "tools": [], "parallel_tool_calls": True},
+    "preferred_output": [ANSWER],
+    "non_preferred_output": [{"role": "assistant", "content": "Nobody."}],
+}
+
+
+def test_a_pair_in_openais_shape_is_a_pair() -> None:
+    assert row(**PAIR) == Preference(
+        1, (Turn("user", "Who?"),), (Turn("assistant", "Ada."),), (Turn("assistant", "Nobody."),)
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "field", "says"),
+    [
+        ({"input": None}, "input", "an object"),
+        ({"input": {"messages": []}}, "input.messages", "an empty list"),
+        ({"input": {"messages": [{"role": "user", "content": "a"}], "tools": [{}]}}, "input.tools", "system message"),
+        ({"preferred_output": []}, "preferred_output", "an empty list"),
+        ({"non_preferred_output": [{"role": "user", "content": "a"}]}, "non_preferred_output", "nothing to learn"),
+        ({"non_preferred_output": [{**ANSWER, "weight": 0}]}, "non_preferred_output", "the weight 0"),
+    ],
+)
+def test_a_fault_in_a_pair_of_openais_shape_names_its_part(changed: dict[str, object], field: str, says: str) -> None:
+    found = wrong(**{**PAIR, **changed})
+    assert (found.field, says in found.message) == (field, True)
+
+
+@pytest.mark.parametrize("part", list(PAIR))
+def test_a_part_that_a_pair_of_openais_shape_lacks_is_named(part: str) -> None:
+    found = wrong(**{name: value for name, value in PAIR.items() if name != part})
+    assert found.field == part
 
 
 def test_what_files_say_where_there_is_nothing_to_lose_is_passed_over() -> None:

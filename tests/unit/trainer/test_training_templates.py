@@ -1,5 +1,6 @@
 """Templates with marks: TRL's, a base's own, and that both ways of finding what is said agree."""
 
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -43,6 +44,30 @@ def test_marks_of_trl_and_rendering_find_the_same(base: Path, name: str, supervi
     found = encoder.encode(CONVERSATION, supervision)
     assert parts(encoder, found) == parts(encoder, rendering.encode(CONVERSATION, supervision))
     assert encoder.encode(CONVERSATION, said_from=3) == rendering.encode(CONVERSATION, said_from=3)
+
+
+@pytest.mark.parametrize("name", ["", *PLAIN])
+def test_an_answer_of_weight_0_is_not_learned_however_answers_are_found(base: Path, name: str) -> None:
+    encoder = loaded(base, (SHIPPED / f"{name}.jinja").read_text() if name else TEMPLATE)
+    silent = [turn if index != 1 else replace(turn, learned=False) for index, turn in enumerate(CONVERSATION)]
+    whole, one = encoder.encode(CONVERSATION), encoder.encode(silent)
+    assert one.tokens == whole.tokens
+    assert "I do." not in parts(encoder, one)[1]
+    # The other answer is learned as it was, and of everything all but the silent one.
+    assert parts(encoder, one)[1] == parts(encoder, encoder.encode(CONVERSATION, said_from=3))[1]
+    everything = encoder.encode(silent, Supervision.ALL)
+    assert "I do." not in parts(encoder, everything)[1]
+    assert everything.supervised_tokens > one.supervised_tokens
+
+
+def test_answers_that_marks_do_not_tell_apart_are_found_by_rendering(base: Path) -> None:
+    # It marks each answer twice.
+    twice = "{% for m in messages %}[{{ m.role }}]{% if m.role == 'assistant' %}{% generation %}{{ m.content }}"
+    twice += "{% endgeneration %}{% generation %}${% endgeneration %}{% else %}{{ m.content }}{% endif %}{% endfor %}"
+    twice += "{% if add_generation_prompt %}[assistant]{% endif %}"
+    encoder = loaded(base, twice)
+    silent = [turn if index != 1 else replace(turn, learned=False) for index, turn in enumerate(CONVERSATION)]
+    assert parts(encoder, encoder.encode(silent))[1] == "You do.$"
 
 
 def test_marks_are_right_where_a_longer_conversation_is_no_continuation(base: Path) -> None:

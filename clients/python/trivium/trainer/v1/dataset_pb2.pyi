@@ -37,7 +37,9 @@ class _DatasetFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Dataset
     DATASET_FORMAT_TEXT: _DatasetFormat.ValueType  # 3
     """{"text"}: continued training."""
     DATASET_FORMAT_PREFERENCE: _DatasetFormat.ValueType  # 4
-    """{"prompt", "chosen", "rejected"}, texts or lists of messages; without a prompt, what both sides begin with."""
+    """{"prompt", "chosen", "rejected"}, texts or lists of messages; without a prompt, what both sides begin with. Or, as
+    OpenAI writes it, {"input": {"messages": […]}, "preferred_output": […], "non_preferred_output": […]}.
+    """
     DATASET_FORMAT_UNPAIRED_PREFERENCE: _DatasetFormat.ValueType  # 5
     """{"prompt", "completion", "label"}: true for an answer as it is wanted, false for one that is not."""
     DATASET_FORMAT_RECORDS: _DatasetFormat.ValueType  # 6
@@ -46,7 +48,8 @@ class _DatasetFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Dataset
 class DatasetFormat(_DatasetFormat, metaclass=_DatasetFormatEnumTypeWrapper):
     """How rows are written. A file is JSON Lines, CSV with a header, or Parquet, told apart by content; columns are fields
     of the same names, and a cell of CSV that can only be a list of messages or an object is JSON. What a message says is
-    its content: calls of tools, an answer's weight other than 1, and tools beside a conversation are refused by their line.
+    its content, a text or parts of text; an answer of weight 0 is read and not learned. Calls of tools, other weights, and
+    tools beside a conversation are refused by their line.
     """
 
 DATASET_FORMAT_UNSPECIFIED: DatasetFormat.ValueType  # 0
@@ -58,7 +61,9 @@ DATASET_FORMAT_PROMPT_COMPLETION: DatasetFormat.ValueType  # 2
 DATASET_FORMAT_TEXT: DatasetFormat.ValueType  # 3
 """{"text"}: continued training."""
 DATASET_FORMAT_PREFERENCE: DatasetFormat.ValueType  # 4
-"""{"prompt", "chosen", "rejected"}, texts or lists of messages; without a prompt, what both sides begin with."""
+"""{"prompt", "chosen", "rejected"}, texts or lists of messages; without a prompt, what both sides begin with. Or, as
+OpenAI writes it, {"input": {"messages": […]}, "preferred_output": […], "non_preferred_output": […]}.
+"""
 DATASET_FORMAT_UNPAIRED_PREFERENCE: DatasetFormat.ValueType  # 5
 """{"prompt", "completion", "label"}: true for an answer as it is wanted, false for one that is not."""
 DATASET_FORMAT_RECORDS: DatasetFormat.ValueType  # 6

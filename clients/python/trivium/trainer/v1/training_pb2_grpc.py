@@ -51,6 +51,11 @@ class TrainingServiceStub(object):
                 request_serializer=trivium_dot_trainer_dot_v1_dot_training__pb2.ListJobsRequest.SerializeToString,
                 response_deserializer=trivium_dot_trainer_dot_v1_dot_training__pb2.ListJobsResponse.FromString,
                 _registered_method=True)
+        self.UpdateJob = channel.unary_unary(
+                '/trivium.trainer.v1.TrainingService/UpdateJob',
+                request_serializer=trivium_dot_trainer_dot_v1_dot_training__pb2.UpdateJobRequest.SerializeToString,
+                response_deserializer=trivium_dot_trainer_dot_v1_dot_training__pb2.UpdateJobResponse.FromString,
+                _registered_method=True)
         self.CancelJob = channel.unary_unary(
                 '/trivium.trainer.v1.TrainingService/CancelJob',
                 request_serializer=trivium_dot_trainer_dot_v1_dot_training__pb2.CancelJobRequest.SerializeToString,
@@ -70,6 +75,11 @@ class TrainingServiceStub(object):
                 '/trivium.trainer.v1.TrainingService/WatchJob',
                 request_serializer=trivium_dot_trainer_dot_v1_dot_training__pb2.WatchJobRequest.SerializeToString,
                 response_deserializer=trivium_dot_trainer_dot_v1_dot_training__pb2.WatchJobResponse.FromString,
+                _registered_method=True)
+        self.ListJobEvents = channel.unary_unary(
+                '/trivium.trainer.v1.TrainingService/ListJobEvents',
+                request_serializer=trivium_dot_trainer_dot_v1_dot_training__pb2.ListJobEventsRequest.SerializeToString,
+                response_deserializer=trivium_dot_trainer_dot_v1_dot_training__pb2.ListJobEventsResponse.FromString,
                 _registered_method=True)
         self.ListCheckpoints = channel.unary_unary(
                 '/trivium.trainer.v1.TrainingService/ListCheckpoints',
@@ -156,7 +166,16 @@ class TrainingServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """Lists the tenant's jobs, newest first.
+        """Lists the tenant's jobs, newest first; a page may hold fewer than asked. Fails with NOT_FOUND / JOB_NOT_FOUND for one to
+        go on behind.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateJob(self, request, context):
+        """Changes what is written on a job, ended or not: its labels, and nothing else. Fails with NOT_FOUND / JOB_NOT_FOUND,
+        and INVALID_ARGUMENT / FIELD_INVALID for more labels than a job may have.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -189,6 +208,13 @@ class TrainingServiceServicer(object):
     def WatchJob(self, request, context):
         """Streams a job's events after a sequence number, first those that were, then those that come, until the job ends. Fails
         with NOT_FOUND / JOB_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListJobEvents(self, request, context):
+        """Lists a job's events that were, newest first; WatchJob has them as they come. Fails with NOT_FOUND / JOB_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -298,6 +324,11 @@ def add_TrainingServiceServicer_to_server(servicer, server):
                     request_deserializer=trivium_dot_trainer_dot_v1_dot_training__pb2.ListJobsRequest.FromString,
                     response_serializer=trivium_dot_trainer_dot_v1_dot_training__pb2.ListJobsResponse.SerializeToString,
             ),
+            'UpdateJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateJob,
+                    request_deserializer=trivium_dot_trainer_dot_v1_dot_training__pb2.UpdateJobRequest.FromString,
+                    response_serializer=trivium_dot_trainer_dot_v1_dot_training__pb2.UpdateJobResponse.SerializeToString,
+            ),
             'CancelJob': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelJob,
                     request_deserializer=trivium_dot_trainer_dot_v1_dot_training__pb2.CancelJobRequest.FromString,
@@ -317,6 +348,11 @@ def add_TrainingServiceServicer_to_server(servicer, server):
                     servicer.WatchJob,
                     request_deserializer=trivium_dot_trainer_dot_v1_dot_training__pb2.WatchJobRequest.FromString,
                     response_serializer=trivium_dot_trainer_dot_v1_dot_training__pb2.WatchJobResponse.SerializeToString,
+            ),
+            'ListJobEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListJobEvents,
+                    request_deserializer=trivium_dot_trainer_dot_v1_dot_training__pb2.ListJobEventsRequest.FromString,
+                    response_serializer=trivium_dot_trainer_dot_v1_dot_training__pb2.ListJobEventsResponse.SerializeToString,
             ),
             'ListCheckpoints': grpc.unary_unary_rpc_method_handler(
                     servicer.ListCheckpoints,
@@ -463,6 +499,33 @@ class TrainingService(object):
             _registered_method=True)
 
     @staticmethod
+    def UpdateJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.trainer.v1.TrainingService/UpdateJob',
+            trivium_dot_trainer_dot_v1_dot_training__pb2.UpdateJobRequest.SerializeToString,
+            trivium_dot_trainer_dot_v1_dot_training__pb2.UpdateJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CancelJob(request,
             target,
             options=(),
@@ -560,6 +623,33 @@ class TrainingService(object):
             '/trivium.trainer.v1.TrainingService/WatchJob',
             trivium_dot_trainer_dot_v1_dot_training__pb2.WatchJobRequest.SerializeToString,
             trivium_dot_trainer_dot_v1_dot_training__pb2.WatchJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListJobEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.trainer.v1.TrainingService/ListJobEvents',
+            trivium_dot_trainer_dot_v1_dot_training__pb2.ListJobEventsRequest.SerializeToString,
+            trivium_dot_trainer_dot_v1_dot_training__pb2.ListJobEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -54,7 +54,13 @@ class TrainingServiceStub:
     GetJob: _grpc.UnaryUnaryMultiCallable[_training_pb2.GetJobRequest, _training_pb2.GetJobResponse]
     """Returns a job. Fails with NOT_FOUND / JOB_NOT_FOUND."""
     ListJobs: _grpc.UnaryUnaryMultiCallable[_training_pb2.ListJobsRequest, _training_pb2.ListJobsResponse]
-    """Lists the tenant's jobs, newest first."""
+    """Lists the tenant's jobs, newest first; a page may hold fewer than asked. Fails with NOT_FOUND / JOB_NOT_FOUND for one to
+    go on behind.
+    """
+    UpdateJob: _grpc.UnaryUnaryMultiCallable[_training_pb2.UpdateJobRequest, _training_pb2.UpdateJobResponse]
+    """Changes what is written on a job, ended or not: its labels, and nothing else. Fails with NOT_FOUND / JOB_NOT_FOUND,
+    and INVALID_ARGUMENT / FIELD_INVALID for more labels than a job may have.
+    """
     CancelJob: _grpc.UnaryUnaryMultiCallable[_training_pb2.CancelJobRequest, _training_pb2.CancelJobResponse]
     """Ends a job at its next step. Fails with NOT_FOUND / JOB_NOT_FOUND, and FAILED_PRECONDITION / JOB_FINISHED for one that
     has ended or whose version is being registered, which may have been done already; ending a cancelled one is no error.
@@ -70,6 +76,8 @@ class TrainingServiceStub:
     """Streams a job's events after a sequence number, first those that were, then those that come, until the job ends. Fails
     with NOT_FOUND / JOB_NOT_FOUND.
     """
+    ListJobEvents: _grpc.UnaryUnaryMultiCallable[_training_pb2.ListJobEventsRequest, _training_pb2.ListJobEventsResponse]
+    """Lists a job's events that were, newest first; WatchJob has them as they come. Fails with NOT_FOUND / JOB_NOT_FOUND."""
     ListCheckpoints: _grpc.UnaryUnaryMultiCallable[_training_pb2.ListCheckpointsRequest, _training_pb2.ListCheckpointsResponse]
     """Lists a job's checkpoints that are kept, newest first. The last two are, until the job has succeeded, and of one that
     failed or was cancelled for a day more, while the disk has room. Fails with NOT_FOUND / JOB_NOT_FOUND.
@@ -140,7 +148,13 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     GetJob: _aio.UnaryUnaryMultiCallable[_training_pb2.GetJobRequest, _training_pb2.GetJobResponse]  # type: ignore[assignment]
     """Returns a job. Fails with NOT_FOUND / JOB_NOT_FOUND."""
     ListJobs: _aio.UnaryUnaryMultiCallable[_training_pb2.ListJobsRequest, _training_pb2.ListJobsResponse]  # type: ignore[assignment]
-    """Lists the tenant's jobs, newest first."""
+    """Lists the tenant's jobs, newest first; a page may hold fewer than asked. Fails with NOT_FOUND / JOB_NOT_FOUND for one to
+    go on behind.
+    """
+    UpdateJob: _aio.UnaryUnaryMultiCallable[_training_pb2.UpdateJobRequest, _training_pb2.UpdateJobResponse]  # type: ignore[assignment]
+    """Changes what is written on a job, ended or not: its labels, and nothing else. Fails with NOT_FOUND / JOB_NOT_FOUND,
+    and INVALID_ARGUMENT / FIELD_INVALID for more labels than a job may have.
+    """
     CancelJob: _aio.UnaryUnaryMultiCallable[_training_pb2.CancelJobRequest, _training_pb2.CancelJobResponse]  # type: ignore[assignment]
     """Ends a job at its next step. Fails with NOT_FOUND / JOB_NOT_FOUND, and FAILED_PRECONDITION / JOB_FINISHED for one that
     has ended or whose version is being registered, which may have been done already; ending a cancelled one is no error.
@@ -156,6 +170,8 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     """Streams a job's events after a sequence number, first those that were, then those that come, until the job ends. Fails
     with NOT_FOUND / JOB_NOT_FOUND.
     """
+    ListJobEvents: _aio.UnaryUnaryMultiCallable[_training_pb2.ListJobEventsRequest, _training_pb2.ListJobEventsResponse]  # type: ignore[assignment]
+    """Lists a job's events that were, newest first; WatchJob has them as they come. Fails with NOT_FOUND / JOB_NOT_FOUND."""
     ListCheckpoints: _aio.UnaryUnaryMultiCallable[_training_pb2.ListCheckpointsRequest, _training_pb2.ListCheckpointsResponse]  # type: ignore[assignment]
     """Lists a job's checkpoints that are kept, newest first. The last two are, until the job has succeeded, and of one that
     failed or was cancelled for a day more, while the disk has room. Fails with NOT_FOUND / JOB_NOT_FOUND.
@@ -241,7 +257,19 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _training_pb2.ListJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_training_pb2.ListJobsResponse, _abc.Awaitable[_training_pb2.ListJobsResponse]]:
-        """Lists the tenant's jobs, newest first."""
+        """Lists the tenant's jobs, newest first; a page may hold fewer than asked. Fails with NOT_FOUND / JOB_NOT_FOUND for one to
+        go on behind.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateJob(
+        self,
+        request: _training_pb2.UpdateJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_training_pb2.UpdateJobResponse, _abc.Awaitable[_training_pb2.UpdateJobResponse]]:
+        """Changes what is written on a job, ended or not: its labels, and nothing else. Fails with NOT_FOUND / JOB_NOT_FOUND,
+        and INVALID_ARGUMENT / FIELD_INVALID for more labels than a job may have.
+        """
 
     @_abc_1.abstractmethod
     def CancelJob(
@@ -281,6 +309,14 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         """Streams a job's events after a sequence number, first those that were, then those that come, until the job ends. Fails
         with NOT_FOUND / JOB_NOT_FOUND.
         """
+
+    @_abc_1.abstractmethod
+    def ListJobEvents(
+        self,
+        request: _training_pb2.ListJobEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_training_pb2.ListJobEventsResponse, _abc.Awaitable[_training_pb2.ListJobEventsResponse]]:
+        """Lists a job's events that were, newest first; WatchJob has them as they come. Fails with NOT_FOUND / JOB_NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def ListCheckpoints(
