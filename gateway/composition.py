@@ -5,7 +5,9 @@ from contextlib import AbstractAsyncContextManager
 from gateway.answering import Answerer
 from gateway.ask import Asker
 from gateway.chat import Chatter
+from gateway.files.servicer import FileServicer
 from gateway.peers.access import RemoteLedger
+from gateway.peers.files import RemoteFiles
 from gateway.peers.generator import RemoteGenerator
 from gateway.peers.registry import RemoteRegistry
 from gateway.peers.retriever import RemoteRetriever
@@ -33,4 +35,5 @@ def compose(runtime: Runtime) -> Servicers:
     clock = runtime.clock.monotonic
     asker = Asker(router, RemoteRetriever(runtime.channel("retriever")), generator, answerer, clock, runtime.new_id)
     chatter = Chatter(router, answerer, clock, runtime.new_id)
-    return Servicers(GatewayServicer(asker, chatter, router, ledger))
+    files = FileServicer(RemoteFiles(runtime.channel("files")))
+    return Servicers(GatewayServicer(asker, chatter, router, ledger), files)

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from trivium.gateway.v1 import gateway_pb2_grpc
+from trivium.gateway.v1 import files_pb2_grpc, gateway_pb2_grpc
 
+from gateway.files.servicer import FileServicer
 from gateway.servicer import GatewayServicer
 from services.chassis.server import Registration
 
@@ -13,6 +14,7 @@ class Servicers:
     """One servicer a service of ``trivium.gateway.v1``; its registration stands beside it in :meth:`registrations`."""
 
     gateway: GatewayServicer
+    files: FileServicer
 
     def registrations(self) -> list[Registration]:
         """Every service, as the server hangs it up."""
@@ -21,5 +23,8 @@ class Servicers:
                 gateway_pb2_grpc.add_GatewayServiceServicer_to_server,
                 self.gateway,
                 "trivium.gateway.v1.GatewayService",
+            ),
+            Registration(
+                files_pb2_grpc.add_FileServiceServicer_to_server, self.files, "trivium.gateway.v1.FileService"
             ),
         ]

@@ -1,5 +1,6 @@
 """The service of files as a real process beside a stack's access, and a client that keeps files in it."""
 
+import json
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +12,8 @@ from trivium.files.v1 import file_pb2, file_pb2_grpc, response_pb2, response_pb2
 
 from tests.adapters import digest
 from tests.stack import CHUNK_BYTES, RECONNECTS, Api, Process, Stack
+
+_NOBODY = "127.0.0.1:9"
 
 
 class Filing:
@@ -56,13 +59,44 @@ class Filing:
             Api(file_pb2_grpc.FileServiceStub(channel), credential),
             Api(response_pb2_grpc.ResponseServiceStub(channel), credential),
             tenant,
+            credential,
         )
+
+
+class Edge:
+    """A gateway process over a service of files; no other peer of it runs, unless the environment names one."""
+
+    def __init__(self, data: Path, filing: Filing, environment: Mapping[str, str] | None = None) -> None:
+        data.mkdir(parents=True, exist_ok=True)
+        settings = {
+            "TRIVIUM_ACCESS_ADDRESS": filing.stack.access.address,
+            "TRIVIUM_FILES_ADDRESS": filing.process.address,
+            "TRIVIUM_SERVICE_KEY_FILE": str(filing.stack.data / "keys" / "service.key"),
+            "TRIVIUM_GATEWAY_HTTP_LISTEN": "127.0.0.1:0",
+            "TRIVIUM_DRAIN_SECONDS": "1",
+            **{
+                f"TRIVIUM_{name}_ADDRESS": _NOBODY
+                for name in ("REGISTRY", "RETRIEVER", "GENERATOR", "EMBEDDER", "TRAINER")
+            },
+            **(environment or {}),
+        }
+        self.process = Process("gateway", data, settings).start()
+
+    @property
+    def http(self) -> str:
+        """Where it serves HTTP."""
+        return f"http://{json.loads(self.process.run_file.read_text())['http_listen']}"
+
+    def close(self) -> None:
+        """End it."""
+        self.process.stop()
 
 
 class Keeper:
     """Files and responses in somebody's hands."""
 
-    def __init__(self, files: Api, responses: Api, tenant: str) -> None:
+    def __init__(self, files: Api, responses: Api, tenant: str, credential: str) -> None:
+        self.credential = credential
         self.files = files
         self.responses = responses
         self.tenant = tenant

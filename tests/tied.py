@@ -20,7 +20,7 @@ from services.chassis.processes import die_with_parent
 
 die_with_parent({parent})
 importlib.import_module("{prelude}")
-runpy.run_module("services.{name}", run_name="__main__", alter_sys=True)
+runpy.run_module("{module}", run_name="__main__", alter_sys=True)
 """
 
 
@@ -49,7 +49,8 @@ def start_service(name: str, *, prelude: str = "", **options: Any) -> "subproces
     """
     if name in SERVICES:
         return _zygote().start(name, prelude=prelude, **options)
-    program = _SERVICE.format(parent=_parent(), name=name, prelude=prelude or "runpy")
+    module = name if name == "gateway" else f"services.{name}"
+    program = _SERVICE.format(parent=_parent(), module=module, prelude=prelude or "runpy")
     return subprocess.Popen([sys.executable, "-c", program], **options)
 
 

@@ -7,16 +7,16 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from gateway.http import chat, completions, errors, models
+from gateway.http import chat, completions, errors, files, models
 from gateway.http.admission import HEALTH, Admission
 from gateway.http.routes import Route
-from gateway.http.transport import Asked, Door
+from gateway.http.transport import Asked, Door, body_stream
 from gateway.servicers import Servicers
 from services.chassis.interceptors.dispatch import Dispatcher
 from services.chassis.runtime import Runtime
 
 # By noun.  Of two routes that fit a path the first is taken.
-ROUTES: tuple[Route, ...] = (*chat.ROUTES, *completions.ROUTES, *models.ROUTES)
+ROUTES: tuple[Route, ...] = (*chat.ROUTES, *completions.ROUTES, *models.ROUTES, *files.ROUTES)
 
 
 def create_app(runtime: Runtime, servicers: Servicers) -> FastAPI:
@@ -48,10 +48,15 @@ def create_app(runtime: Runtime, servicers: Servicers) -> FastAPI:
 def _endpoint(
     route: Route, servicers: Servicers, dispatcher: Dispatcher, runtime: Runtime
 ) -> Callable[[Request], Awaitable[Response]]:
-    door = Door(route.path, lambda request_id: route.exchange(servicers, request_id), dispatcher, {})
+    door = Door(route.path, lambda request_id: route.exchange(servicers, request_id), dispatcher, {}, route.media_type)
     limit = runtime.settings.max_message_bytes
 
     async def answer(request: Request) -> Response:
+        if route.streamed:
+            into, stream = body_stream()
+            kind = request.headers.get("content-type", "")
+            asked = Asked(b"", request.path_params, request.query_params, stream, kind)
+            return door.response(runtime.new_id(), request.headers, asked, into)
         asked = Asked(await _body(request, limit), request.path_params, request.query_params)
         return door.response(runtime.new_id(), request.headers, asked)
 

@@ -9,8 +9,14 @@ from gateway.servicers import Servicers
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route.  ``path`` is a template: ``{name}`` is one segment, ``{name:path}`` all that is left."""
+    """A route.  ``path`` is a template: ``{name}`` is one segment, ``{name:path}`` all that is left.
+
+    Of a ``streamed`` one the body is read while it is answered, and has no limit of ours here.  ``media_type`` is that
+    of an answer which is no stream of events.
+    """
 
     verb: str
     path: str
     exchange: Callable[[Servicers, str], Exchange]
+    streamed: bool = False
+    media_type: str = "application/json"

@@ -6,13 +6,13 @@ list; and when its client goes away the call is cancelled, and with it all work 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol, cast
 
 import anyio
-from anyio.streams.memory import MemoryObjectSendStream
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 from starlette.responses import Response
@@ -30,11 +30,21 @@ _CARRIED_HEADERS = ("authorization", "traceparent")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a request said: its body, the parts of its path by their names in the route, and its query."""
+    """What a request said: its body, the parts of its path by their names in the route, and its query.
+
+    Where the route's body is streamed, ``stream`` is it and ``body`` is empty.
+    """
 
     body: bytes = b""
     path: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
+    stream: AsyncIterable[bytes] = field(default_factory=lambda: body_stream()[1])
+    content_type: str = ""
+
+
+def body_stream() -> tuple[MemoryObjectSendStream[bytes], MemoryObjectReceiveStream[bytes]]:
+    """The two ends of a body that is read while it is answered; the writer waits for the reader."""
+    return anyio.create_memory_object_stream[bytes](_BUFFERED_CHUNKS)
 
 
 class Exchange(Protocol):
@@ -97,6 +107,7 @@ class Door:
     exchange: Callable[[str], Exchange]
     dispatcher: Dispatcher
     metrics: dict[str, Any]
+    media_type: str = "application/json"
 
     def method(self, exchange: Exchange, asked: Asked) -> Method:
         """The method of one request: its codec holds the request's own state."""
@@ -114,12 +125,19 @@ class Door:
             metrics=self.metrics,
         )
 
-    def response(self, request_id: str, headers: Mapping[str, str], asked: Asked) -> "CallResponse":
-        """The answer to one request, computed as it is sent."""
+    def response(
+        self,
+        request_id: str,
+        headers: Mapping[str, str],
+        asked: Asked,
+        body: MemoryObjectSendStream[bytes] | None = None,
+    ) -> "CallResponse":
+        """The answer to one request, computed as it is sent; ``body`` takes the body of a route that is streamed."""
         exchange = self.exchange(request_id)
         metadata = {name: headers[name] for name in _CARRIED_HEADERS if name in headers}
         metadata[CORRELATION_KEY] = request_id
-        return CallResponse(self.method(exchange, asked), exchange, self.dispatcher, metadata, asked.body)
+        method = self.method(exchange, asked)
+        return CallResponse(method, exchange, self.dispatcher, metadata, asked.body, self.media_type, body)
 
 
 def _as_it_is(chunk: bytes) -> bytes:
@@ -136,8 +154,12 @@ class CallResponse(Response):
         dispatcher: Dispatcher,
         metadata: Mapping[str, str],
         raw: bytes,
+        media_type: str,
+        body: MemoryObjectSendStream[bytes] | None,
     ) -> None:
         super().__init__()
+        self._success_type = media_type
+        self._into = body
         self._method = method
         self._exchange = exchange
         self._chain: Proceed = dispatcher.around(method)
@@ -154,7 +176,7 @@ class CallResponse(Response):
                 await self._chain(Call(self._method, self._raw, rpc))
 
         serving = asyncio.create_task(serve(), name=self._method.path)
-        gone = asyncio.create_task(_disconnected(receive))
+        gone = asyncio.create_task(_heard(receive, self._into))
         gone.add_done_callback(lambda _: serving.cancel())
         started = False
         try:
@@ -177,6 +199,9 @@ class CallResponse(Response):
         except Refused as refused:
             error = of_status(refused.status, self._exchange.request_id, self._exchange.sent)
             last = error.body
+            if started and not self._exchange.stream:
+                # Of an answer that is cut off the end is left out, so that nobody takes it for a whole one.
+                return
             if started:
                 # The status line has gone; what the clients of streams look for is an event.
                 last = b"data: " + error.body + b"\n\n"
@@ -192,7 +217,8 @@ class CallResponse(Response):
             await send({"type": "http.response.body", "body": last, "more_body": False})
 
     def _start(self, status: int, extra: Mapping[str, str]) -> dict[str, Any]:
-        kind = "text/event-stream; charset=utf-8" if self._exchange.stream else "application/json"
+        kind = "text/event-stream; charset=utf-8" if self._exchange.stream else self._success_type
+        kind = kind if status == 200 else "application/json"
         headers = {
             "content-type": kind,
             "cache-control": "no-store",
@@ -206,7 +232,16 @@ class CallResponse(Response):
         return {"type": "http.response.start", "status": status, "headers": raw}
 
 
-async def _disconnected(receive: Receive) -> None:
-    """Return when the client has gone."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
+async def _heard(receive: Receive, body: MemoryObjectSendStream[bytes] | None) -> None:
+    """Pass a streamed body on, then return when the client has gone.
+
+    What comes when nobody takes it any more is read away: the client hears its answer only when it has sent all.
+    """
+    while (message := await receive())["type"] != "http.disconnect":
+        if body is None or message["type"] != "http.request":
+            continue
+        with suppress(anyio.BrokenResourceError):
+            await body.send(message.get("body", b""))
+        if not message.get("more_body", False):
+            body.close()
+            body = None

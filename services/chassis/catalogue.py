@@ -336,7 +336,7 @@ class Reason(Enum):
     )
     FILE_NOT_FOUND = Entry(Code.NOT_FOUND, "No file has the id {name}.", "trivium.files.v1.File")
     FILE_TOO_LARGE = Entry(
-        Code.RESOURCE_EXHAUSTED, "The file {name} has more than {limit_bytes} bytes, the most of one file. Split it."
+        Code.RESOURCE_EXHAUSTED, "The file has more than {limit_bytes} bytes, the most that one may have. Split it."
     )
     FILES_EXHAUSTED = Entry(
         Code.RESOURCE_EXHAUSTED,

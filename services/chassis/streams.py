@@ -124,9 +124,11 @@ async def receive_sealed(
     SIZE_MISMATCH, DIGEST_MISMATCH, UPLOAD_UNFINISHED, UPLOAD_TOO_SLOW and DISK_FULL; whatever it ends with, nothing
     half-written stays.
     """
-    upload = await asyncio.to_thread(_Upload.begin, target, 0)
+    opening = asyncio.create_task(asyncio.to_thread(_Upload.begin, target, 0))
     pace = _Pace(floor_bytes_per_second, clock)
     try:
+        # A thread that opens the file goes on when its caller is cancelled: what it opens is waited for, below.
+        upload = await asyncio.shield(opening)
         async for part in parts:
             if isinstance(part, Seal):
                 return await asyncio.to_thread(upload.finish, part.size_bytes, part.sha256)
@@ -137,8 +139,15 @@ async def receive_sealed(
             pace.count(len(part.data))
         raise Failure(Reason.UPLOAD_UNFINISHED, size_bytes=upload.size)
     except BaseException:
-        await asyncio.shield(asyncio.to_thread(upload.discard))
+        await asyncio.shield(_discarded(opening))
         raise
+
+
+async def _discarded(opening: "asyncio.Task[_Upload]") -> None:
+    """Keep nothing of an upload; one that could not be opened left nothing."""
+    await asyncio.wait([opening])
+    if opening.exception() is None:
+        await asyncio.to_thread(opening.result().discard)
 
 
 class _Pace:

@@ -8,7 +8,6 @@ from trivium.files.v1 import file_pb2, file_pb2_grpc, response_pb2, response_pb2
 
 from services.chassis import paging
 from services.chassis.context import Role, current
-from services.chassis.idempotency import key_for
 from services.chassis.interceptors.call import MethodPolicy
 from services.files import wire, wire_responses
 from services.files.verbs import Verbs
@@ -28,10 +27,7 @@ class FileServicer(file_pb2_grpc.FileServiceServicer):
     async def CreateFile(
         self, request: AsyncIterator[file_pb2.CreateFileRequest], context: Any
     ) -> file_pb2.CreateFileResponse:
-        header = await wire.header(request)
-        made = await self._do.receiving.receive(
-            current().tenant_id, wire.wish(header), wire.parts(request), key_for(header)
-        )
+        made = await self._do.receiving.receive(current().tenant_id, wire.parts(request))
         return file_pb2.CreateFileResponse(file=wire.file(made))
 
     async def GetFile(self, request: file_pb2.GetFileRequest, context: Any) -> file_pb2.GetFileResponse:

@@ -7,9 +7,10 @@ from trivium.common.v1 import transfer_pb2
 from trivium.files.v1 import file_pb2 as pb
 
 from services.chassis import paging
-from services.chassis.errors import Failure, Reason
+from services.chassis.idempotency import key_for
 from services.chassis.streams import Chunk, Seal
 from services.files.files import File, Piece, Purpose, Selection, Wish
+from services.files.receiving import Announced
 
 _PURPOSES = {
     Purpose.FINE_TUNE: pb.PURPOSE_FINE_TUNE,
@@ -32,31 +33,21 @@ def time(seconds: float | None) -> Timestamp | None:
     return stamp
 
 
-async def header(requests: AsyncIterator[pb.CreateFileRequest]) -> pb.FileHeader:
-    """The header that opens an upload.  Raises REQUEST_STREAM_EMPTY, FIELD_INVALID."""
-    async for request in requests:
-        if request.WhichOneof("part") != "header":
-            raise Failure(Reason.FIELD_INVALID, field="header", problem="the first message of a file is its header")
-        return request.header
-    raise Failure(Reason.REQUEST_STREAM_EMPTY)
-
-
-def wish(message: pb.FileHeader) -> Wish:
-    """What a new file is to be."""
-    expires = float(message.expires_after_seconds) if message.expires_after_seconds else None
-    return Wish(message.filename, _PURPOSES_BACK[message.purpose], message.media_type, expires)
-
-
-async def parts(requests: AsyncIterable[pb.CreateFileRequest]) -> AsyncIterator[Chunk | Seal]:
-    """The chunks behind the header, and the end.  Raises FIELD_INVALID."""
+async def parts(requests: AsyncIterable[pb.CreateFileRequest]) -> AsyncIterator[Announced | Chunk | Seal]:
+    """The messages of an upload."""
     async for request in requests:
         kind = request.WhichOneof("part")
         if kind == "header":
-            raise Failure(Reason.FIELD_INVALID, field="header", problem="stands once, before the first chunk")
-        if kind == "end":
+            yield Announced(_wish(request.header), key_for(request.header))
+        elif kind == "end":
             yield Seal(request.end.size_bytes, request.end.sha256)
         else:
             yield request.chunk
+
+
+def _wish(message: pb.FileHeader) -> Wish:
+    expires = float(message.expires_after_seconds) if message.expires_after_seconds else None
+    return Wish(message.filename, _PURPOSES_BACK[message.purpose], message.media_type, expires)
 
 
 def file(value: File) -> pb.File:

@@ -31,6 +31,7 @@ SERVICERS = {
     "trivium.generator.v1.GeneratorService": "services.generator.servicer:GeneratorServicer",
     "trivium.files.v1.FileService": "services.files.servicer:FileServicer",
     "trivium.files.v1.ResponseService": "services.files.servicer:ResponseServicer",
+    "trivium.gateway.v1.FileService": "gateway.files.servicer:FileServicer",
     "trivium.gateway.v1.GatewayService": "gateway.servicer:GatewayServicer",
 }
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
+import openai
 import pytest
 
-from tests.filing import Filing, Keeper
+from tests.filing import Edge, Filing, Keeper
 from tests.stack import Stack
 from tests.worlds import BUCKET, FOLDER
 
@@ -26,3 +27,18 @@ def filing(request: pytest.FixtureRequest, stack: Stack, tmp_path_factory: pytes
 def keeper(filing: Filing) -> Keeper:
     """Somebody in a new tenant."""
     return filing.newcomer()
+
+
+@pytest.fixture(scope="session")
+def edge(filing: Filing, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    """A gateway over it."""
+    running = Edge(tmp_path_factory.mktemp("gateway"), filing)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def client(edge: Edge, keeper: Keeper) -> Iterator[openai.OpenAI]:
+    """OpenAI's own client, with the key of somebody in a new tenant."""
+    with openai.OpenAI(base_url=f"{edge.http}/v1", api_key=keeper.credential, timeout=60, max_retries=0) as opened:
+        yield opened

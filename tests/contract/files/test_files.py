@@ -50,8 +50,9 @@ def test_messages_of_an_upload_out_of_their_order_are_refused(keeper: Keeper):
     with refused("FIELD_INVALID"):
         keeper.files.CreateFile(iter([chunk, end]))
     with refused("FIELD_INVALID"):
-        keeper.files.CreateFile(iter([header, header]))
-    with refused("REQUEST_STREAM_EMPTY"):
+        keeper.files.CreateFile(iter([header, chunk, header, end]))
+    assert keeper.read(keeper.files.CreateFile(iter([chunk, header, end])).file.file) == b"abc"
+    with refused("UPLOAD_UNFINISHED"):
         keeper.files.CreateFile(iter([]))
     chunk.chunk.offset_bytes = 1
     with refused("CHUNK_OFFSET_WRONG"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.chassis.errors import Failure, Reason
-from services.chassis.streams import Piece, committed_bytes, partial_path, receive, send
+from services.chassis.streams import Piece, Seal, committed_bytes, partial_path, receive, receive_sealed, send
 
 CONTENT = os.urandom(1_000_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -131,3 +131,59 @@ async def test_a_download_begins_at_its_offset(tmp_path: Path) -> None:
     with pytest.raises(Failure) as failure:
         await anext(send(tmp_path / "blob", len(CONTENT) + 1))
     assert failure.value.reason is Reason.OFFSET_BEYOND_END
+
+
+async def sealed(items: Iterable[Piece | Seal]) -> AsyncIterator[Piece | Seal]:
+    for item in items:
+        yield item
+
+
+def left(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+def everything(_: int) -> None:
+    """Admit any length."""
+
+
+async def test_an_upload_of_unknown_length_is_kept_when_its_seal_fits(tmp_path: Path) -> None:
+    target = tmp_path / "a" / "blob"
+    lengths: list[int] = []
+    received = await receive_sealed(sealed([*pieces(CONTENT), Seal(len(CONTENT), DIGEST)]), target, lengths.append)
+    assert target.read_bytes() == CONTENT
+    assert (received.size_bytes, received.sha256) == (len(CONTENT), DIGEST)
+    assert lengths == [300_000, 600_000, 900_000, 1_000_000]
+
+
+@pytest.mark.parametrize(
+    ("seal", "reason"),
+    [
+        ([], Reason.UPLOAD_UNFINISHED),
+        ([Seal(len(CONTENT), "0" * 64)], Reason.DIGEST_MISMATCH),
+        ([Seal(1, DIGEST)], Reason.SIZE_MISMATCH),
+        ([Piece(7, b"x")], Reason.CHUNK_OFFSET_WRONG),
+    ],
+)
+async def test_of_an_upload_whose_seal_does_not_fit_nothing_stays(
+    tmp_path: Path, seal: list[Piece | Seal], reason: Reason
+) -> None:
+    with pytest.raises(Failure) as refused:
+        await receive_sealed(sealed([*pieces(CONTENT), *seal]), tmp_path / "blob", everything)
+    assert refused.value.reason is reason
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_whenever_an_upload_with_a_seal_is_cancelled_nothing_stays(tmp_path: Path, turns: int) -> None:
+    async def endless() -> AsyncIterator[Piece]:
+        for piece in pieces(CONTENT):
+            yield piece
+        await asyncio.Event().wait()
+
+    uploading = asyncio.create_task(receive_sealed(endless(), tmp_path / "blob", everything))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    uploading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await uploading
+    assert left(tmp_path) == []

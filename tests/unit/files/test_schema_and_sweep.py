@@ -14,7 +14,7 @@ from services.chassis.idempotency import IdempotencyKey
 from services.chassis.streams import Piece, Seal
 from services.files.files import Files, Limits, Purpose, Wish
 from services.files.garbage import Garbage
-from services.files.receiving import Receiving
+from services.files.receiving import Announced, Receiving
 from services.files.responses import InputItem, Response, Responses, Turn
 from services.files.store import Base
 from tests.adapters import digest
@@ -36,12 +36,12 @@ class Shop:
         self._database = database
 
     async def store(self, content: bytes, seconds: float | None = None, purpose: Purpose = Purpose.USER_DATA) -> str:
-        async def parts() -> AsyncIterator[Piece | Seal]:
+        async def parts() -> AsyncIterator[Announced | Piece | Seal]:
+            yield Announced(Wish("f", purpose, expires_after_seconds=seconds), NOBODY)
             yield Piece(0, content)
             yield Seal(len(content), digest(content))
 
-        wish = Wish("f", purpose, expires_after_seconds=seconds)
-        return (await self.receiving.receive("t", wish, parts(), NOBODY)).file
+        return (await self.receiving.receive("t", parts())).file
 
     async def sweep(self, grace_seconds: float = -10 * 365 * 24 * HOUR) -> dict[str, int]:
         """With a grace so long in the past that a blob of this moment counts as old."""

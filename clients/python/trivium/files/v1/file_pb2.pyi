@@ -145,7 +145,7 @@ Global___File: _TypeAlias = File  # noqa: Y015
 
 @_typing.final
 class FileHeader(_message.Message):
-    """First message of a file: what is coming."""
+    """What a new file is to be."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -220,7 +220,7 @@ class CreateFileRequest(_message.Message):
     END_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def header(self) -> Global___FileHeader:
-        """What is coming."""
+        """What the file is to be."""
 
     @_builtins.property
     def chunk(self) -> _transfer_pb2.Chunk:

@@ -36,12 +36,14 @@ class FileServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> FileServiceAsyncStub: ...
     CreateFile: _grpc.StreamUnaryMultiCallable[_file_pb2.CreateFileRequest, _file_pb2.CreateFileResponse]
-    """Stores a file: the header first, then chunks in order, then the end, which says how long the whole is and its digest.
+    """Stores a file: a header, before the chunks or behind them, chunks in order, then the end, which says how long the whole
+    is and its digest.
     The file is there when length and digest match, and only then: of a stream that ends before its end nothing is kept.
     Roles member, owner, admin. Fails with RESOURCE_EXHAUSTED / FILE_TOO_LARGE, RESOURCE_EXHAUSTED / FILES_EXHAUSTED when
     the tenant's files would be more than it may keep, INVALID_ARGUMENT / SIZE_MISMATCH, INVALID_ARGUMENT /
     DIGEST_MISMATCH, INVALID_ARGUMENT / UPLOAD_UNFINISHED, OUT_OF_RANGE / CHUNK_OFFSET_WRONG, DEADLINE_EXCEEDED /
-    UPLOAD_TOO_SLOW, RESOURCE_EXHAUSTED / DISK_FULL, ABORTED / UPLOAD_IN_PROGRESS.
+    UPLOAD_TOO_SLOW, RESOURCE_EXHAUSTED / DISK_FULL, ABORTED / UPLOAD_IN_PROGRESS, INVALID_ARGUMENT / FIELD_INVALID for a
+    stream without one header.
     """
     GetFile: _grpc.UnaryUnaryMultiCallable[_file_pb2.GetFileRequest, _file_pb2.GetFileResponse]
     """Describes a file. Fails with NOT_FOUND / FILE_NOT_FOUND."""
@@ -65,12 +67,14 @@ class FileServiceAsyncStub(FileServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateFile: _aio.StreamUnaryMultiCallable[_file_pb2.CreateFileRequest, _file_pb2.CreateFileResponse]  # type: ignore[assignment]
-    """Stores a file: the header first, then chunks in order, then the end, which says how long the whole is and its digest.
+    """Stores a file: a header, before the chunks or behind them, chunks in order, then the end, which says how long the whole
+    is and its digest.
     The file is there when length and digest match, and only then: of a stream that ends before its end nothing is kept.
     Roles member, owner, admin. Fails with RESOURCE_EXHAUSTED / FILE_TOO_LARGE, RESOURCE_EXHAUSTED / FILES_EXHAUSTED when
     the tenant's files would be more than it may keep, INVALID_ARGUMENT / SIZE_MISMATCH, INVALID_ARGUMENT /
     DIGEST_MISMATCH, INVALID_ARGUMENT / UPLOAD_UNFINISHED, OUT_OF_RANGE / CHUNK_OFFSET_WRONG, DEADLINE_EXCEEDED /
-    UPLOAD_TOO_SLOW, RESOURCE_EXHAUSTED / DISK_FULL, ABORTED / UPLOAD_IN_PROGRESS.
+    UPLOAD_TOO_SLOW, RESOURCE_EXHAUSTED / DISK_FULL, ABORTED / UPLOAD_IN_PROGRESS, INVALID_ARGUMENT / FIELD_INVALID for a
+    stream without one header.
     """
     GetFile: _aio.UnaryUnaryMultiCallable[_file_pb2.GetFileRequest, _file_pb2.GetFileResponse]  # type: ignore[assignment]
     """Describes a file. Fails with NOT_FOUND / FILE_NOT_FOUND."""
@@ -97,12 +101,14 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_file_pb2.CreateFileRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_file_pb2.CreateFileResponse, _abc.Awaitable[_file_pb2.CreateFileResponse]]:
-        """Stores a file: the header first, then chunks in order, then the end, which says how long the whole is and its digest.
+        """Stores a file: a header, before the chunks or behind them, chunks in order, then the end, which says how long the whole
+        is and its digest.
         The file is there when length and digest match, and only then: of a stream that ends before its end nothing is kept.
         Roles member, owner, admin. Fails with RESOURCE_EXHAUSTED / FILE_TOO_LARGE, RESOURCE_EXHAUSTED / FILES_EXHAUSTED when
         the tenant's files would be more than it may keep, INVALID_ARGUMENT / SIZE_MISMATCH, INVALID_ARGUMENT /
         DIGEST_MISMATCH, INVALID_ARGUMENT / UPLOAD_UNFINISHED, OUT_OF_RANGE / CHUNK_OFFSET_WRONG, DEADLINE_EXCEEDED /
-        UPLOAD_TOO_SLOW, RESOURCE_EXHAUSTED / DISK_FULL, ABORTED / UPLOAD_IN_PROGRESS.
+        UPLOAD_TOO_SLOW, RESOURCE_EXHAUSTED / DISK_FULL, ABORTED / UPLOAD_IN_PROGRESS, INVALID_ARGUMENT / FIELD_INVALID for a
+        stream without one header.
         """
 
     @_abc_1.abstractmethod

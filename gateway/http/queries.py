@@ -1,0 +1,48 @@
+"""What lists over HTTP share: their query, of which nothing is ignored, and their frame."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trivium.files.v1 import file_pb2
+
+from services.chassis.errors import Failure, Reason
+
+_ORDERS = {"asc": file_pb2.ORDER_ASCENDING, "desc": file_pb2.ORDER_DESCENDING}
+
+
+def only(query: Mapping[str, str], *names: str) -> None:
+    """Raise PARAMETER_UNSUPPORTED for a parameter that is none of these."""
+    for name in query:
+        if name not in names:
+            raise Failure(Reason.PARAMETER_UNSUPPORTED, field=name, why=" here")
+
+
+def limit(query: Mapping[str, str], most: int) -> int:
+    """``limit``, 0 where it is not given.  Raises FIELD_INVALID."""
+    text = query.get("limit")
+    if text is None:
+        return 0
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= most:
+        raise Failure(Reason.FIELD_INVALID, field="limit", problem=f"must be a whole number from 1 to {most}")
+    return int(text)
+
+
+def order(query: Mapping[str, str]) -> file_pb2.Order.ValueType:
+    """``order``.  Raises FIELD_INVALID."""
+    text = query.get("order")
+    if text is None:
+        return file_pb2.ORDER_UNSPECIFIED
+    if text not in _ORDERS:
+        raise Failure(Reason.FIELD_INVALID, field="order", problem="must be asc or desc")
+    return _ORDERS[text]
+
+
+def page(entries: Sequence[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
+    """A page as OpenAI's clients go through it."""
+    return {
+        "object": "list",
+        "data": list(entries),
+        "first_id": entries[0]["id"] if entries else None,
+        "last_id": entries[-1]["id"] if entries else None,
+        "has_more": has_more,
+    }
