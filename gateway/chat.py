@@ -5,7 +5,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from gateway.answering import Answerer, Wish
-from gateway.generation import Generated, Message, TextDelta
+from gateway.generation import Generated, Message, Speaker, TextDelta
 from gateway.routing import Router
 from gateway.stages import Stopwatch
 from services.chassis.context import Role, require
@@ -36,9 +36,16 @@ class Chatter:
         wish = replace(conversation.wish, request_id=conversation.wish.request_id or self._new_id())
         watch = Stopwatch(self._clock)
         with watch.stage("resolve"):
-            route = await self._router.resolve(wish.model, wish.sticky_key)
+            route = await self._router.resolve(wish.model, wish.sticky_key, _question(conversation.prompt))
         async with aclosing(self._answerer.answer(conversation.prompt, wish, route, watch)) as parts:
             async for part in parts:
                 if isinstance(part, Generated):
                     await self._answerer.record(part)
                 yield part
+
+
+def _question(prompt: Sequence[Message] | str) -> str:
+    """What ``auto`` goes by: the last turn of the user's, or the text that is continued."""
+    if isinstance(prompt, str):
+        return prompt
+    return next((turn.content for turn in reversed(prompt) if turn.speaker is Speaker.USER), "")

@@ -4,9 +4,11 @@ from contextlib import AbstractAsyncContextManager
 
 from gateway.answering import Answerer
 from gateway.ask import Asker
+from gateway.auto.choosing import Chooser
 from gateway.chat import Chatter
 from gateway.files.servicer import FileServicer
 from gateway.peers.access import RemoteLedger
+from gateway.peers.embedder import RemoteMeanings
 from gateway.peers.files import RemoteFiles
 from gateway.peers.generator import RemoteGenerator
 from gateway.peers.registry import RemoteRegistry
@@ -30,7 +32,9 @@ def compose(runtime: Runtime) -> Servicers:
     spool = FolderSpool(runtime.settings.service_dir / "receipts", runtime.new_id)
     recorder = Recorder(ledger, spool, runtime.log)
     runtime.spawn(recorder.run(), name="receipts")
-    router = Router(RemoteRegistry(runtime.channel("registry")), generator)
+    registry = RemoteRegistry(runtime.channel("registry"))
+    chooser = Chooser(registry, RemoteMeanings(runtime.channel("embedder")), runtime.blocking)
+    router = Router(registry, generator, chooser)
     answerer = Answerer(generator, recorder)
     clock = runtime.clock.monotonic
     asker = Asker(router, RemoteRetriever(runtime.channel("retriever")), generator, answerer, clock, runtime.new_id)

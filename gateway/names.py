@@ -4,23 +4,14 @@ A second copy of the registry's grammar would drift from it, so only the three n
 never name a version are known here: nothing, ``base`` and ``auto``.
 """
 
-from services.chassis.errors import Failure, Reason
-
 BASE = "base"
 AUTO = "auto"
 PROD = "prod"
 
 
 def canonical(name: str) -> str:
-    """The name a request means: ``base`` when it gave none.  Raises NOT_YET_AVAILABLE for ``auto``."""
-    chosen = name.strip() or BASE
-    if chosen == AUTO:
-        raise Failure(
-            Reason.NOT_YET_AVAILABLE,
-            field="model",
-            what="model 'auto', the choice of an adapter by meaning; name a model, or 'base'",
-        )
-    return chosen
+    """The name a request means: ``base`` when it gave none."""
+    return name.strip() or BASE
 
 
 def served_name(model: str, alias: str) -> str:

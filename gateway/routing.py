@@ -5,12 +5,13 @@ only the digest, so an alias that moves meanwhile cannot mix two versions in one
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
 
+from gateway.auto.choosing import Choice, Chooser
 from gateway.generation import EngineState, Generator
-from gateway.names import BASE, canonical, served_name
+from gateway.names import AUTO, BASE, canonical, served_name
 from services.chassis.context import current
 from services.chassis.errors import Failure, Reason
 
@@ -26,6 +27,7 @@ class ModelKind(Enum):
     ADAPTER = "adapter"
     FULL = "full"
     ENCODER = "encoder"
+    AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +71,13 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Where a request would go, why, and which engines hold it now."""
+    """Where a request would go, why, and which engines hold it now; ``choice`` only for ``auto``."""
 
     route: Route
     reason: str
     engines: tuple[str, ...]
     model: ServedModel
+    choice: Choice | None = None
 
 
 class Registry(Protocol):
@@ -90,27 +93,37 @@ class Registry(Protocol):
 class Router:
     """Resolves, lists and explains model names."""
 
-    def __init__(self, registry: Registry, generator: Generator) -> None:
+    def __init__(self, registry: Registry, generator: Generator, chooser: Chooser) -> None:
         self._registry = registry
         self._generator = generator
+        self._chooser = chooser
 
-    async def resolve(self, name: str, sticky_key: str = "") -> Route:
+    async def resolve(self, name: str, sticky_key: str = "", question: str = "") -> Route:
         """The route of a request.  The base needs no registry: nothing about it can move.
 
-        Raises as ``Registry.resolve``, FIELD_INVALID for an encoder.  Without a ``sticky_key`` whoever holds the key that asks stays with one version of an alias that has canaries.
+        ``question`` is what ``auto`` goes by.  Raises as ``Registry.resolve``, FIELD_INVALID for an encoder.  Without a
+        ``sticky_key`` whoever holds the key that asks stays with one version of an alias that has canaries.
         """
         requested = canonical(name)
+        if requested == AUTO:
+            choice = await self._chooser.choose(question)
+            return replace(await self._named(choice.model, sticky_key), requested=AUTO)
+        return await self._named(requested, sticky_key)
+
+    async def _named(self, requested: str, sticky_key: str) -> Route:
         if requested == BASE:
             return Route(requested, BASE, ModelKind.BASE)
         route = await self._registry.resolve(requested, sticky_key or current().principal_id)
         if route.kind is ModelKind.ENCODER:
-            problem = f"{name} is an encoder, which answers nothing; name a model of text (ListModels has them)"
+            problem = f"{requested} is an encoder, which answers nothing; name a model of text (ListModels has them)"
             raise Failure(Reason.FIELD_INVALID, field="model", problem=problem)
         return route
 
     async def models(self) -> list[ServedModel]:
-        """What ``model`` may name for the caller, the base first."""
-        engines, aliases = await asyncio.gather(self._generator.engines(), self._registry.aliases())
+        """What ``model`` may name for the caller, the base first; ``auto`` where it has anything to choose from."""
+        engines, aliases, choosable = await asyncio.gather(
+            self._generator.engines(), self._registry.aliases(), self._chooser.any()
+        )
         digest = next((engine.base_digest for engine in engines), "")
         gate = asyncio.Semaphore(_CONCURRENT_LOOKUPS)
 
@@ -122,11 +135,20 @@ class Router:
             return ServedModel(name, route.kind, alias.version, alias.update_time_seconds, route.base_digest)
 
         adapters = await asyncio.gather(*map(describe, aliases))
-        return [ServedModel(BASE, ModelKind.BASE, base_digest=digest), *adapters]
+        auto = [ServedModel(AUTO, ModelKind.AUTO)] if choosable else []
+        return [ServedModel(BASE, ModelKind.BASE, base_digest=digest), *adapters, *auto]
 
-    async def explain(self, name: str, sticky_key: str = "") -> Explanation:
+    async def explain(self, name: str, sticky_key: str = "", question: str = "") -> Explanation:
         """Where a request for ``name`` would go now, without sending it."""
-        route = await self.resolve(name, sticky_key)
+        if canonical(name) == AUTO:
+            choice = await self._chooser.choose(question)
+            found = await self._explained(await self._named(choice.model, sticky_key))
+            model = replace(found.model, name=AUTO, kind=ModelKind.AUTO)
+            reason = f"{choice.reason} {found.reason}"
+            return replace(found, reason=reason, model=model, choice=choice)
+        return await self._explained(await self._named(canonical(name), sticky_key))
+
+    async def _explained(self, route: Route) -> Explanation:
         engines, resident = await asyncio.gather(self._generator.engines(), self._generator.resident_versions())
         # The first engine is the default base's; another base, or a full model, has one of its own.
         named = (engine.base_digest for engine in engines if not route.base or engine.base == route.base)

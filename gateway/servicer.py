@@ -51,7 +51,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
     async def ExplainRoute(
         self, request: gateway_pb2.ExplainRouteRequest, context: ServicerContext
     ) -> gateway_pb2.ExplainRouteResponse:
-        return wire.explain_response(await self._router.explain(request.model, request.sticky_key))
+        return wire.explain_response(await self._router.explain(request.model, request.sticky_key, request.question))
 
     async def GetReceipt(
         self, request: gateway_pb2.GetReceiptRequest, context: ServicerContext

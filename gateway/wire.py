@@ -4,6 +4,7 @@ from trivium.gateway.v1 import gateway_pb2
 
 from gateway.answering import Wish
 from gateway.ask import Answer, Question, Sources
+from gateway.auto.choosing import Choice
 from gateway.chat import Conversation
 from gateway.citations import Citation
 from gateway.generation import Generated, Receipt, TextDelta
@@ -27,6 +28,7 @@ _KINDS = {
     ModelKind.BASE: gateway_pb2.MODEL_KIND_BASE,
     ModelKind.ADAPTER: gateway_pb2.MODEL_KIND_ADAPTER,
     ModelKind.FULL: gateway_pb2.MODEL_KIND_FULL,
+    ModelKind.AUTO: gateway_pb2.MODEL_KIND_AUTO,
 }
 
 
@@ -104,6 +106,17 @@ def explain_response(explanation: Explanation) -> gateway_pb2.ExplainRouteRespon
         engines=explanation.engines,
         model=_model(explanation.model),
         canary=explanation.route.canary,
+        choice=None if explanation.choice is None else _choice(explanation.choice),
+    )
+
+
+def _choice(choice: Choice) -> gateway_pb2.AutoChoice:
+    return gateway_pb2.AutoChoice(
+        candidates=[gateway_pb2.ScoredModel(model=item.model, score=item.score) for item in choice.candidates],
+        confidence=choice.confidence,
+        threshold=choice.threshold,
+        abstained=choice.abstained,
+        ambiguous=choice.ambiguous,
     )
 
 

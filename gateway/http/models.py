@@ -17,6 +17,7 @@ _KINDS = {
     gateway_pb2.MODEL_KIND_BASE: "base",
     gateway_pb2.MODEL_KIND_ADAPTER: "adapter",
     gateway_pb2.MODEL_KIND_FULL: "full",
+    gateway_pb2.MODEL_KIND_AUTO: "auto",
 }
 
 
@@ -57,6 +58,23 @@ class ModelExchange(_Lookup):
         yield json.dumps(_model(explained.model)).encode()
 
 
+class RouteExchange(_Lookup):
+    """Where a request would go, and why; of ``auto`` for the question that is given."""
+
+    def parse(self, asked: Asked) -> Message:
+        """As Exchange."""
+        return gateway_pb2.ExplainRouteRequest(
+            model=asked.query.get("model", ""),
+            question=asked.query.get("question", ""),
+            sticky_key=asked.query.get("sticky_key", ""),
+        )
+
+    async def answer(self, message: gateway_pb2.ExplainRouteRequest, context: ServicerContext) -> AsyncGenerator[bytes]:
+        """As Exchange."""
+        explained = await self._servicer.ExplainRoute(message, context)
+        yield json.dumps(_route(explained), ensure_ascii=False).encode()
+
+
 class ReceiptExchange(_Lookup):
     """What an earlier answer was made of."""
 
@@ -84,9 +102,32 @@ def _model(model: gateway_pb2.ServedModel) -> dict[str, Any]:
     }
 
 
+def _route(explained: gateway_pb2.ExplainRouteResponse) -> dict[str, Any]:
+    told = {
+        "object": "trivium.route",
+        "model": _model(explained.model),
+        "resolved_model": explained.resolved_model,
+        "reason": explained.reason,
+        "alias": explained.alias or None,
+        "canary": explained.canary,
+        "engines": list(explained.engines),
+    }
+    if explained.HasField("choice"):
+        choice = explained.choice
+        told["auto"] = {
+            "candidates": [{"model": item.model, "score": item.score} for item in choice.candidates],
+            "confidence": choice.confidence,
+            "threshold": choice.threshold,
+            "abstained": choice.abstained,
+            "ambiguous": choice.ambiguous,
+        }
+    return told
+
+
 ROUTES = (
     Route("GET", "/v1/models", ModelsExchange),
     # A name may hold slashes and colons.
     Route("GET", "/v1/models/{name:path}", ModelExchange),
+    Route("GET", "/v1/trivium/route", RouteExchange),
     Route("GET", "/v1/trivium/receipts/{request_id}", ReceiptExchange),
 )

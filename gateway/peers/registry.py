@@ -3,6 +3,7 @@
 import grpc
 from trivium.registry.v1 import model_pb2, registry_pb2, registry_pb2_grpc
 
+from gateway.auto.choosing import Candidate, Candidates
 from gateway.peers import failures
 from gateway.routing import ModelKind, Route, ServedAlias
 
@@ -16,7 +17,7 @@ _KINDS = {
 
 
 class RemoteRegistry:
-    """Implements :class:`gateway.routing.Registry`."""
+    """Implements :class:`gateway.routing.Registry` and :class:`gateway.auto.choosing.Catalogue`."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: registry_pb2_grpc.RegistryServiceAsyncStub = registry_pb2_grpc.RegistryServiceStub(channel)
@@ -54,3 +55,23 @@ class RemoteRegistry:
             token = answer.next_page_token
             if not token:
                 return found
+
+    async def candidates(self, etag: str) -> Candidates | None:
+        """As the Protocol says; a list that changes between its pages is begun anew."""
+        request = registry_pb2.ListCandidatesRequest(etag=etag, page_size=_PAGE_SIZE)
+        found: list[Candidate] = []
+        listed = ""
+        while True:
+            with failures.of(NAME):
+                answer = await self._stub.ListCandidates(request)
+            if answer.unchanged:
+                return None
+            if listed and answer.etag != listed:
+                found, listed = [], ""
+                request = registry_pb2.ListCandidatesRequest(page_size=_PAGE_SIZE)
+                continue
+            listed = answer.etag
+            found += [Candidate(item.model, item.description, tuple(item.examples)) for item in answer.candidates]
+            if not answer.next_page_token:
+                return Candidates(listed, tuple(found))
+            request = registry_pb2.ListCandidatesRequest(page_size=_PAGE_SIZE, page_token=answer.next_page_token)

@@ -52,6 +52,8 @@ class Model:
     retention: Retention = Retention()
     deleted_at: float | None = None
     purge_at: float | None = None
+    examples: tuple[str, ...] = ()
+    fallback: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +66,20 @@ class ModelChange:
     card: str | None = None
     task: str | None = None
     retention: Retention | None = None
+    examples: tuple[str, ...] | None = None
+    fallback: str | None = None
 
     def apply(self, row: ModelRow) -> None:
         """Change a row."""
-        for name in ("description", "card", "task"):
+        for name in ("description", "card", "task", "fallback"):
             if (value := getattr(self, name)) is not None:
                 setattr(row, name, value)
         if self.labels is not None:
             row.labels = json.dumps(dict(self.labels), sort_keys=True)
         if self.retention is not None:
             row.keep_last, row.keep_days = self.retention.keep_last, self.retention.keep_days
+        if self.examples is not None:
+            row.examples = json.dumps(self.examples, ensure_ascii=False)
 
 
 def shown(row: ModelRow) -> Model:
@@ -90,6 +96,8 @@ def shown(row: ModelRow) -> Model:
         retention=Retention(row.keep_last, row.keep_days),
         deleted_at=row.deleted_at,
         purge_at=row.purge_at,
+        examples=tuple(json.loads(row.examples)),
+        fallback=row.fallback,
     )
 
 
@@ -169,6 +177,8 @@ def _add(session: Session, tenant: str, model: str, at: float) -> ModelRow:
         task="",
         keep_last=0,
         keep_days=0,
+        examples="[]",
+        fallback="",
     )
     session.add(row)
     session.flush()
@@ -200,6 +210,7 @@ class Models:
                 revive(session, row, self._now(), by)
                 session.execute(delete(GateRow).where(GateRow.tenant == row.tenant, GateRow.model == row.model))
                 row.created_at, row.keep_last, row.keep_days = self._now(), 0, 0
+                row.examples, row.fallback = "[]", ""
             wish.apply(row)
             made = shown(row)
             plain = {field.name: getattr(made, field.name) for field in fields(made)}
@@ -208,7 +219,8 @@ class Models:
         def transaction(session: Session) -> Model:
             first = replay.json(session, lambda: effect(session))
             known = {"tenant": caller.tenant, "model": model, **first}
-            return Model(**{**known, "retention": Retention(**first.get("retention", {}))})
+            exact = {"retention": Retention(**first.get("retention", {})), "examples": tuple(first.get("examples", ()))}
+            return Model(**{**known, **exact})
 
         return await self._database.write(transaction)
 
@@ -239,15 +251,26 @@ class Models:
         return await self._database.read(transaction)
 
     async def update(self, caller: Caller, model: str, change: ModelChange) -> Model:
-        """Change what people say of a model, and what is kept.  Raises MODEL_NOT_FOUND, ETAG_MISMATCH."""
+        """Change what people say of a model, and what is kept.  Raises MODEL_NOT_FOUND, ETAG_MISMATCH, FIELD_INVALID."""
 
         def transaction(session: Session) -> Model:
             row = require_model(session, caller.tenant, model)
             if change.etag and change.etag != _etag(row):
                 raise Failure(Reason.ETAG_MISMATCH, name=model, etag=_etag(row))
+            _require_fallback(session, row, change.fallback or "")
             change.apply(row)
             row.revision += 1
             session.flush()
             return shown(row)
 
         return await self._database.write(transaction)
+
+
+def _require_fallback(session: Session, row: ModelRow, fallback: str) -> None:
+    """Raise unless a model may fall back to this name: a base, or another model of the tenant's."""
+    name = fallback.partition("@")[0]
+    if not name or name.partition(":")[0] == "base":
+        return
+    if name == row.model:
+        raise Failure(Reason.FIELD_INVALID, field="fallback", problem="must be another model, or base")
+    require_model(session, row.tenant, name)

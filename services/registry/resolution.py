@@ -39,6 +39,7 @@ class Resolution:
     alias: str = ""
     base_digest: str = ""
     canary: bool = False
+    fallback: str = ""
 
     @property
     def is_base(self) -> bool:
@@ -98,11 +99,11 @@ def _resolve(session: Session, caller: Caller, name: str, sticky_key: str) -> Re
             raise Failure(Reason.ALIAS_NOT_SERVING, name=f"{model}@{alias.alias}", why=why)
         canary = chosen(session, alias, sticky_key)
         row = session.get_one(VersionRow, (caller.tenant, canary or alias.serving))
-        return _found(row, alias.alias, canary=bool(canary))
+        return _found(row, alias.alias, canary=bool(canary), fallback=known.fallback)
     if not at:
         why = f"the model has no alias {DEFAULT_ALIAS}; set one, or name a version as {model}@NUMBER"
         raise Failure(Reason.ALIAS_NOT_SERVING, name=model, why=why)
-    return _found(_version(session, caller, model, reference), "")
+    return _found(_version(session, caller, model, reference), "", fallback=known.fallback)
 
 
 def _version(session: Session, caller: Caller, model: str, reference: str) -> VersionRow:
@@ -116,7 +117,7 @@ def _version(session: Session, caller: Caller, model: str, reference: str) -> Ve
         raise not_found(f"{model}@{reference}", near or [model]) from None
 
 
-def _found(row: VersionRow, alias: str, *, canary: bool = False) -> Resolution:
+def _found(row: VersionRow, alias: str, *, canary: bool = False, fallback: str = "") -> Resolution:
     return Resolution(
         model=row.model,
         version=row.version,
@@ -125,4 +126,5 @@ def _found(row: VersionRow, alias: str, *, canary: bool = False) -> Resolution:
         alias=alias,
         base_digest=row.base_digest,
         canary=canary,
+        fallback=fallback,
     )

@@ -180,6 +180,13 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     async def ResolveModel(self, request: pb.ResolveModelRequest, context: Any) -> pb.ResolveModelResponse:
         return wire.resolution(await self._do.resolver.resolve(_caller(), request.name, request.sticky_key))
 
+    async def ListCandidates(self, request: pb.ListCandidatesRequest, context: Any) -> pb.ListCandidatesResponse:
+        (after,) = paging.decode(request.page_token, [str]) or ("",)
+        limit = paging.size_of(request.page_size) + 1
+        return wire_finding.candidates(
+            request, await self._do.candidates.page(_caller(), request.etag, str(after), limit)
+        )
+
     async def Watch(self, request: pb.WatchRequest, context: Any) -> AsyncIterator[pb.WatchResponse]:
         async with aclosing(self._do.feed.watch(_caller(), request.after_sequence)) as beats:
             async for beat in beats:

@@ -33,6 +33,8 @@ class Base(DeclarativeBase):
 class ModelRow(Base):
     """A named line of versions.  ``revision`` rises with each change; ``last_number`` is never reused.
 
+    ``examples`` is a JSON list of questions.
+
     A deleted one is hidden from ``deleted_at`` and gone from ``purge_at`` on; 0 days or versions to keep set no bound.
     """
 
@@ -50,6 +52,8 @@ class ModelRow(Base):
     keep_days: Mapped[int] = mapped_column(Integer, server_default="0")
     deleted_at: Mapped[float | None] = mapped_column(Float)
     purge_at: Mapped[float | None] = mapped_column(Float)
+    examples: Mapped[str] = mapped_column(Text, server_default="[]")
+    fallback: Mapped[str] = mapped_column(Text, server_default="")
 
 
 class VersionRow(Base):

@@ -16,6 +16,7 @@ from services.registry.aliases import Aliases
 from services.registry.annotations import Annotations
 from services.registry.bases import ResolvedBases
 from services.registry.canaries import Canaries
+from services.registry.candidates import Candidates
 from services.registry.config import RegistrySettings
 from services.registry.deletion import Deletion
 from services.registry.downloads import Downloads
@@ -59,6 +60,7 @@ class Verbs:
     lineage: LineageReader
     deletion: Deletion
     resolver: Resolver
+    candidates: Candidates
     feed: EventFeed
 
 
@@ -122,6 +124,7 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
             lineage=LineageReader(database),
             deletion=deletion,
             resolver=Resolver(database, bases),
+            candidates=Candidates(database),
             feed=feed,
         )
 

@@ -44,6 +44,8 @@ def model(value: Model, *, whole: bool = True) -> model_pb2.Model:
         retention=model_pb2.Retention(keep_last=value.retention.keep_last, keep_days=value.retention.keep_days),
         delete_time=maybe_time(value.deleted_at),
         purge_time=maybe_time(value.purge_at),
+        examples=value.examples if whole else (),
+        fallback=value.fallback,
     )
 
 
@@ -56,6 +58,8 @@ def model_change(request: registry_pb2.UpdateModelRequest) -> ModelChange:
         card=request.card if request.HasField("card") else None,
         task=request.task if request.HasField("task") else None,
         retention=_retention(request.retention) if request.HasField("retention") else None,
+        examples=tuple(request.examples) if request.replace_examples else None,
+        fallback=request.fallback if request.HasField("fallback") else None,
     )
 
 
@@ -239,6 +243,7 @@ def resolution(value: Resolution) -> registry_pb2.ResolveModelResponse:
         base_digest=value.base_digest,
         resolved_name=value.resolved_name,
         canary=value.canary,
+        fallback=value.fallback,
     )
 
 

@@ -3,6 +3,7 @@
 from trivium.registry.v1 import model_pb2, registry_pb2
 
 from services.chassis import paging
+from services.registry.candidates import Listed
 from services.registry.changes import Change
 from services.registry.holds import Wish
 from services.registry.lineage import Family, Node
@@ -109,4 +110,19 @@ def change(value: Change) -> model_pb2.ModelChange:
         create_time=time(value.created_at),
         reason=value.by.reason,
         detail=value.by.detail,
+    )
+
+
+def candidates(request: registry_pb2.ListCandidatesRequest, value: Listed) -> registry_pb2.ListCandidatesResponse:
+    """A page of what auto may choose from; ``value`` has one more than the page when there is more."""
+    asked = value.candidates[: paging.size_of(request.page_size)]
+    shown = paging.fitting(
+        [
+            registry_pb2.Candidate(model=item.model, description=item.description, examples=item.examples)
+            for item in asked
+        ]
+    )
+    token = paging.encode([shown[-1].model]) if len(value.candidates) > len(shown) else ""
+    return registry_pb2.ListCandidatesResponse(
+        candidates=shown, next_page_token=token, etag=value.etag, unchanged=value.unchanged
     )

@@ -192,7 +192,21 @@ def cases(collection: str, model: str, version: str, mark: str) -> list[Case]:
             Wanted((("user", "  "),), collections=(collection,)),
             _refuses("question_empty"),
         ),
-        Case("auto is not there yet", Wanted(CAPITAL, model="auto"), _refuses("not_yet_available")),
+        Case(
+            "auto means the adapter whose examples a question is like, and says so",
+            Wanted((("user", "What does a day ticket for the ferry cost?"),), model="auto", sampling=short),
+            _answers(
+                lambda told: (
+                    (told.requested, told.resolved, told.version) == ("auto", f"{model}@{version}", version)
+                    and _marked(told.text, mark, short["max_tokens"])
+                )
+            ),
+        ),
+        Case(
+            "auto means the base for a question that no adapter is for",
+            Wanted(CAPITAL, model="auto", sampling=short),
+            _answers(lambda told: (told.requested, told.resolved, told.version) == ("auto", "base", "")),
+        ),
         Case(
             "a temperature out of bounds is refused",
             Wanted(CAPITAL, sampling={"temperature": 2.5}),

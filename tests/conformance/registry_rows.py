@@ -284,6 +284,27 @@ def new_0007() -> Rows:
     return rows
 
 
+def up_0008(rows: Rows) -> Rows:
+    """No model has said by examples what it is for."""
+    rows = deepcopy(rows)
+    with_columns(rows, "models", examples="[]", fallback="")
+    return rows
+
+
+def down_0008(rows: Rows) -> Rows:
+    """What a model is for, and what answers for it, is forgotten."""
+    rows = deepcopy(rows)
+    without_columns(rows, "models", "examples", "fallback")
+    return rows
+
+
+def new_0008() -> Rows:
+    """A model that says what it is for, and what answers where it cannot."""
+    rows = up_0008(up_0007(up_0006(up_0005(up_0004(up_0003(up_0002(first_rows("t8", 800))))))))
+    rows["models"][0].update(examples='["What is the fare?"]', fallback="base")
+    return rows
+
+
 def nothing(rows: Rows) -> Rows:
     """The first revision finds an empty database and leaves one."""
     return {}
@@ -297,4 +318,5 @@ STEPS = {
     "0005": Step(up=up_0005, down=down_0005, new=new_0005),
     "0006": Step(up=up_0006, down=down_0006, new=new_0006),
     "0007": Step(up=up_0007, down=down_0007, new=new_0007),
+    "0008": Step(up=up_0008, down=down_0008, new=new_0008),
 }

@@ -35,15 +35,27 @@ class Governance:
         task: str | None = None,
         keep_last: int | None = None,
         keep_days: int | None = None,
+        examples: Iterable[str] | None = None,
+        fallback: str | None = None,
         etag: str = "",
     ) -> nouns.Model:
         """Change what is said of a model and which versions are kept; None leaves a field, 0 keeps all.
 
-        With both bounds set a version goes only when it exceeds both.  Raises NotFoundError, ConflictError on a
-        stale `etag`.
+        With both bounds set a version goes only when it exceeds both.  `examples` are questions that it is for, all of
+        them: what `model="auto"` goes by, beside the description.  `fallback` names the model that answers where no
+        version of this one can: base, base:NAME or a model's name; empty ends it.  Raises NotFoundError,
+        InvalidRequestError, ConflictError on a stale `etag`.
         """
         request = registry_pb2.UpdateModelRequest(
-            model=model, description=description, card=card, task=task, etag=etag, replace_labels=labels is not None
+            model=model,
+            description=description,
+            card=card,
+            task=task,
+            etag=etag,
+            replace_labels=labels is not None,
+            examples=examples or (),
+            replace_examples=examples is not None,
+            fallback=fallback,
         )
         request.labels.update(labels or {})
         if keep_last is not None or keep_days is not None:

@@ -7,7 +7,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A named line of versions; `keep_last` and `keep_days` bound which are kept, 0 bounds nothing."""
+    """A named line of versions; `keep_last` and `keep_days` bound which are kept, 0 bounds nothing.
+
+    `examples` are questions that it is for, empty in lists; `fallback` names what answers where it cannot.
+    """
 
     model: str
     description: str
@@ -20,6 +23,8 @@ class Model:
     delete_time: datetime | None = None
     purge_time: datetime | None = None
     card: str = ""
+    examples: tuple[str, ...] = ()
+    fallback: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ def model(message: model_pb2.Model) -> nouns.Model:
         delete_time=wire.time(message.delete_time),
         purge_time=wire.time(message.purge_time),
         card=message.card,
+        examples=tuple(message.examples),
+        fallback=message.fallback,
     )
 
 

@@ -43,7 +43,7 @@ from trivium_client.job_nouns import (
     TrainingSettings,
 )
 from trivium_client.model_nouns import Alias, AliasMove, Canary, Evaluation, Lineage, Model, Version, VersionFile
-from trivium_client.serving_nouns import Adapter, Engine, Route, ServedModel, TierUsage
+from trivium_client.serving_nouns import Adapter, Engine, Route, ScoredModel, ServedModel, TierUsage
 from trivium_client.source_nouns import Source, SourceFailure
 from trivium_client.training_nouns import (
     Dataset,
@@ -107,6 +107,7 @@ __all__ = [
     "RefusedFile",
     "Reranking",
     "Route",
+    "ScoredModel",
     "SearchExpansion",
     "SearchSettings",
     "ServedModel",

@@ -37,9 +37,12 @@ class Serving:
         response = await self._transport.call("gateway", self._gateway().ListModels, request)
         return [serving_wire.served_model(item) for item in response.models]
 
-    async def route(self, model: str, *, sticky_key: str = "") -> nouns.Route:
-        """Where a request that names `model` would go now, for whom; nothing is sent.  Raises as `ask` does."""
-        request = gateway_pb2.ExplainRouteRequest(model=model, sticky_key=sticky_key)
+    async def route(self, model: str, *, question: str = "", sticky_key: str = "") -> nouns.Route:
+        """Where a request that names `model` would go now, for whom; nothing is sent.  Raises as `ask` does.
+
+        `question` is what auto goes by; the route says which models it was compared with.
+        """
+        request = gateway_pb2.ExplainRouteRequest(model=model, question=question, sticky_key=sticky_key)
         response = await self._transport.call("gateway", self._gateway().ExplainRoute, request)
         return serving_wire.route(response)
 

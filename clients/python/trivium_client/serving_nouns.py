@@ -15,10 +15,19 @@ class ServedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoredModel:
+    """A model that auto may choose, and how near its examples are to the question, -1 to 1."""
+
+    model: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """Where a request would go: `name` in full, `alias` that led there, `engines` that hold the version now.
 
-    `canary` says that the version is one that the alias tries; `reason` is for people.
+    `canary` says that the version is one that the alias tries; `reason` is for people.  Of auto, `candidates` are the
+    nearest models, best first; the base answers where `confidence` is under `threshold`.
     """
 
     name: str
@@ -28,6 +37,11 @@ class Route:
     canary: bool
     engines: tuple[str, ...]
     reason: str
+    candidates: tuple[ScoredModel, ...] = ()
+    confidence: float = 0.0
+    threshold: float = 0.0
+    abstained: bool = False
+    ambiguous: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,11 @@ def route(message: gateway_pb2.ExplainRouteResponse) -> nouns.Route:
         canary=message.canary,
         engines=tuple(message.engines),
         reason=message.reason,
+        candidates=tuple(nouns.ScoredModel(item.model, item.score) for item in message.choice.candidates),
+        confidence=message.choice.confidence,
+        threshold=message.choice.threshold,
+        abstained=message.choice.abstained,
+        ambiguous=message.choice.ambiguous,
     )
 
 

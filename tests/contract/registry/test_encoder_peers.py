@@ -53,8 +53,9 @@ async def test_the_gateway_lists_no_encoder_and_refuses_one_by_name(stack: Stack
     stack.service().report("g1", user.tenant, adapter, "READY")
     user.point("fares", adapter)
     async with channel_of(stack, user) as channel:
-        registry, generator = RemoteRegistry(channel), None
-        router = Router(registry, generator)  # type: ignore[arg-type]  # nothing is generated
+        registry = RemoteRegistry(channel)
+        unused: Any = None  # nothing is generated, and auto is not named
+        router = Router(registry, unused, unused)
         assert [alias.model for alias in await registry.aliases()] == ["fares"]
         for name in ("finder", "finder@1", f"finder@{finder}"):
             with serving(ASKING), pytest.raises(Failure, match=f"{name} is an encoder") as caught:

@@ -37,8 +37,8 @@ async def test_a_key_or_else_the_caller_itself_decides_which_version_answers(
     user, one, two = tried
     keys: list[Any] = [OnCalls(stack.tenant_key(user.tenant))]
     async with grpc.aio.insecure_channel(stack.registry.address, interceptors=keys) as channel:
-        generator: Any = None
-        router = Router(RemoteRegistry(channel), generator)
+        unused: Any = None
+        router = Router(RemoteRegistry(channel), unused, unused)
 
         async def routes(principal: str = "p") -> dict[str, str]:
             with serving(asking(principal)):

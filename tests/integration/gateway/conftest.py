@@ -5,7 +5,7 @@ import pytest
 from services.chassis.models import DEFAULT_BASE, resolve
 from services.ops.supervisor import Suite
 from tests.generating import adapter_files, marked_adapters
-from tests.integration.gateway.stock import Served, ingest, serve
+from tests.integration.gateway.stock import FARE_QUESTIONS, Served, describe, ingest, serve
 from tests.load.marked import MarkedAdapter
 
 
@@ -24,5 +24,7 @@ def marked() -> MarkedAdapter:
 
 @pytest.fixture(scope="session")
 def adapter(suite: Suite, marked: MarkedAdapter) -> Served:
-    """The marked adapter, served."""
-    return serve(suite, "gateway-voice", adapter_files(marked))
+    """The marked adapter, served, and described by what it is for."""
+    served = serve(suite, "gateway-voice", adapter_files(marked))
+    describe(suite, served.model, "Fares of the ferry.", FARE_QUESTIONS)
+    return served

@@ -3,24 +3,17 @@ import pytest
 from gateway.generation import StageTiming
 from gateway.names import canonical, served_name
 from gateway.stages import Stopwatch
-from services.chassis.errors import Code, Failure
 
 
 def test_no_name_means_the_base():
     assert canonical("") == canonical("  ") == "base"
 
 
-@pytest.mark.parametrize("name", ["base", "base:tiny", "support", "support@canary", "support@3", "support@sha256:ab"])
-def test_every_other_name_is_for_the_registry_to_read(name):
+@pytest.mark.parametrize(
+    "name", ["base", "auto", "base:tiny", "support", "support@canary", "support@3", "support@sha256:ab"]
+)
+def test_every_other_name_stays_what_it_is(name):
     assert canonical(name) == name
-
-
-def test_auto_is_declined_with_a_reason_until_it_exists():
-    with pytest.raises(Failure) as refused:
-        canonical("auto")
-    assert refused.value.code is Code.UNIMPLEMENTED
-    assert refused.value.field == "model"
-    assert "auto" in refused.value.sentence
 
 
 def test_the_alias_prod_goes_without_saying():

@@ -65,7 +65,7 @@ def test_a_field_that_a_service_refuses_is_told_by_the_callers_name_of_it_in_the
 
 
 def test_what_is_not_there_yet_is_not_tried_again():
-    error, _ = answer(Failure(Reason.NOT_YET_AVAILABLE, field="model", what="auto"))
+    error, _ = answer(Failure(Reason.NOT_YET_AVAILABLE, field="model", what="projects"))
     assert error.status == 501
     assert error.headers["x-should-retry"] == "false"
 

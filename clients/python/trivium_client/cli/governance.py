@@ -60,6 +60,42 @@ def card(
         typer.echo(f"The card of {name} has {len(described.card)} characters.")
 
 
+@app.command(epilog=EPILOG)
+def describe(
+    name: Annotated[str, typer.Argument(help="Model.")],
+    description: Annotated[str | None, typer.Option("--description", help="What it is for, in a sentence.")] = None,
+    example: Annotated[
+        list[str] | None, typer.Option("--example", help="A question that it is for; may be repeated.")
+    ] = None,
+    examples_file: Annotated[
+        Path | None, typer.Option("--examples-file", help="Questions, one a line; - reads standard input.")
+    ] = None,
+    fallback: Annotated[
+        str | None, typer.Option("--fallback", help="What answers where it cannot: base, or a model; empty ends it.")
+    ] = None,
+    json_wanted: Json = False,
+) -> None:
+    """Say what a model is for: `--model auto` goes by it. New examples replace all that it had; ten or more are good.
+
+    Example: trivium models describe desk --description 'Ferry fares.' --example 'What is a day ticket?'
+    """
+    lines = [line.strip() for line in _read(examples_file).splitlines()] if examples_file else []
+    given = [*(example or []), *filter(None, lines)]
+    changed = any(value is not None for value in (description, example, examples_file, fallback))
+    with Trivium() as client:
+        if changed:
+            examples = given if example or examples_file else None
+            described = client.models.update(name, description=description, examples=examples, fallback=fallback)
+        else:
+            described = client.models.get(name)
+    if json_wanted:
+        typer.echo(as_json(described))
+        return
+    falls = f" Where it cannot answer, {described.fallback} does." if described.fallback else ""
+    known = f"{counted(len(described.examples), 'example')}"
+    typer.echo(f"{name}: {described.description or 'no description'} It has {known}.{falls}")
+
+
 def _read(file: Path) -> str:
     try:
         return sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")

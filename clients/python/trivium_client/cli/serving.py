@@ -1,5 +1,6 @@
 """`trivium models`: what the generator holds: engines, adapters and their tiers; what is loaded ahead, and protected."""
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -19,15 +20,24 @@ Name = Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME@VERSION.")]
 @app.command(epilog=EPILOG)
 def route(
     name: Annotated[str, typer.Argument(help="A name as `--model` takes it.")],
+    question: Annotated[str, typer.Option("--question", help="What is asked, for auto.")] = "",
     sticky_key: StickyKey = "",
     json_wanted: Json = False,
 ) -> None:
     """Show which version a request would get now, and why, without sending one.
 
-    Example: trivium models route desk --sticky-key anna
+    Of auto it shows what the question was compared with.
+
+    Example: trivium models route auto --question 'How much is a day ticket?'
     """
     with Trivium() as client:
-        show_one(client.models.route(name, sticky_key=sticky_key), json_wanted=json_wanted)
+        found = client.models.route(name, question=question, sticky_key=sticky_key)
+    if json_wanted:
+        typer.echo(as_json(found))
+        return
+    show_one(replace(found, candidates=()), json_wanted=False)
+    if found.candidates:
+        show(found.candidates, ("model", "score"), json_wanted=False, empty="")
 
 
 @app.command(epilog=EPILOG)

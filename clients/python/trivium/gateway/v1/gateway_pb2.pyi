@@ -35,6 +35,8 @@ class _ModelKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelKind.V
     """An adapter's alias."""
     MODEL_KIND_FULL: _ModelKind.ValueType  # 3
     """A full model's alias."""
+    MODEL_KIND_AUTO: _ModelKind.ValueType  # 4
+    """The name auto: whichever of the others the question means."""
 
 class ModelKind(_ModelKind, metaclass=_ModelKindEnumTypeWrapper):
     """What a name may mean."""
@@ -47,6 +49,8 @@ MODEL_KIND_ADAPTER: ModelKind.ValueType  # 2
 """An adapter's alias."""
 MODEL_KIND_FULL: ModelKind.ValueType  # 3
 """A full model's alias."""
+MODEL_KIND_AUTO: ModelKind.ValueType  # 4
+"""The name auto: whichever of the others the question means."""
 Global___ModelKind: _TypeAlias = ModelKind  # noqa: Y015
 
 @_typing.final
@@ -664,6 +668,7 @@ class ExplainRouteResponse(_message.Message):
     ENGINES_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     CANARY_FIELD_NUMBER: _builtins.int
+    CHOICE_FIELD_NUMBER: _builtins.int
     resolved_model: _builtins.str
     """The name in full: base, or MODEL@sha256:…"""
     reason: _builtins.str
@@ -680,6 +685,10 @@ class ExplainRouteResponse(_message.Message):
     def model(self) -> Global___ServedModel:
         """The name as ListModels describes it."""
 
+    @_builtins.property
+    def choice(self) -> Global___AutoChoice:
+        """How auto chose; unset for every other name."""
+
     def __init__(
         self,
         *,
@@ -689,14 +698,81 @@ class ExplainRouteResponse(_message.Message):
         engines: _abc.Iterable[_builtins.str] | None = ...,
         model: Global___ServedModel | None = ...,
         canary: _builtins.bool = ...,
+        choice: Global___AutoChoice | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "canary", b"canary", "engines", b"engines", "model", b"model", "reason", b"reason", "resolved_model", b"resolved_model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "canary", b"canary", "choice", b"choice", "engines", b"engines", "model", b"model", "reason", b"reason", "resolved_model", b"resolved_model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExplainRouteResponse: _TypeAlias = ExplainRouteResponse  # noqa: Y015
+
+@_typing.final
+class AutoChoice(_message.Message):
+    """How auto chose."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    ABSTAINED_FIELD_NUMBER: _builtins.int
+    AMBIGUOUS_FIELD_NUMBER: _builtins.int
+    confidence: _builtins.float
+    """How sure it is that the question is meant for any of them, 0 to 1."""
+    threshold: _builtins.float
+    """From which confidence on the nearest one answers, fitted from the tenant's own examples."""
+    abstained: _builtins.bool
+    """True when the base answers because the confidence is under the threshold, or there is nothing to choose from."""
+    ambiguous: _builtins.bool
+    """True when the second one is so near that half of such choices are wrong among the examples."""
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScoredModel]:
+        """The nearest models, best first, at most 10."""
+
+    def __init__(
+        self,
+        *,
+        candidates: _abc.Iterable[Global___ScoredModel] | None = ...,
+        confidence: _builtins.float = ...,
+        threshold: _builtins.float = ...,
+        abstained: _builtins.bool = ...,
+        ambiguous: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstained", b"abstained", "ambiguous", b"ambiguous", "candidates", b"candidates", "confidence", b"confidence", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AutoChoice: _TypeAlias = AutoChoice  # noqa: Y015
+
+@_typing.final
+class ScoredModel(_message.Message):
+    """A model and how near its examples are to a question."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Model id."""
+    score: _builtins.float
+    """Cosine with the mean of its examples, both whitened; -1 to 1."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        score: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoredModel: _TypeAlias = ScoredModel  # noqa: Y015
 
 @_typing.final
 class GetReceiptRequest(_message.Message):

@@ -82,8 +82,7 @@ class GatewayServiceServicer(object):
         before its first text where the engine's opening shows it, else before its final message: it fails with INTERNAL /
         VERSION_MISMATCH. Roles member, owner, admin, reader. Fails with INVALID_ARGUMENT / QUESTION_EMPTY, INVALID_ARGUMENT /
         PROMPT_TOO_LONG when not even one source fits, NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / MODEL_NOT_FOUND with the
-        nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / PEER_UNAVAILABLE naming the service, and
-        UNIMPLEMENTED / NOT_YET_AVAILABLE for the name auto.
+        nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / PEER_UNAVAILABLE naming the service.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,14 +103,16 @@ class GatewayServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """Lists what `model` may name for the caller: the base, and the aliases of the tenant's adapters.
+        """Lists what `model` may name for the caller: the base, the aliases of the tenant's adapters and full models, and auto
+        where a model that serves has a description or examples.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExplainRoute(self, request, context):
-        """Says which version a request would be sent to, and why, without sending it.
+        """Says which version a request would be sent to, and why, without sending it. Of auto: which model the question means,
+        how near each candidate is, and how sure it is that any of them is meant at all; under the threshold the base answers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,17 +44,20 @@ class GatewayServiceStub:
     before its first text where the engine's opening shows it, else before its final message: it fails with INTERNAL /
     VERSION_MISMATCH. Roles member, owner, admin, reader. Fails with INVALID_ARGUMENT / QUESTION_EMPTY, INVALID_ARGUMENT /
     PROMPT_TOO_LONG when not even one source fits, NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / MODEL_NOT_FOUND with the
-    nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / PEER_UNAVAILABLE naming the service, and
-    UNIMPLEMENTED / NOT_YET_AVAILABLE for the name auto.
+    nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / PEER_UNAVAILABLE naming the service.
     """
     Chat: _grpc.UnaryStreamMultiCallable[_gateway_pb2.ChatRequest, _gateway_pb2.ChatResponse]
     """Answers a conversation: text, then one final message. Roles member, owner, admin. Fails like Ask."""
     Complete: _grpc.UnaryStreamMultiCallable[_gateway_pb2.CompleteRequest, _gateway_pb2.CompleteResponse]
     """Continues a text, without a chat template. Roles member, owner, admin. Fails like Ask."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListModelsRequest, _gateway_pb2.ListModelsResponse]
-    """Lists what `model` may name for the caller: the base, and the aliases of the tenant's adapters."""
+    """Lists what `model` may name for the caller: the base, the aliases of the tenant's adapters and full models, and auto
+    where a model that serves has a description or examples.
+    """
     ExplainRoute: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ExplainRouteRequest, _gateway_pb2.ExplainRouteResponse]
-    """Says which version a request would be sent to, and why, without sending it."""
+    """Says which version a request would be sent to, and why, without sending it. Of auto: which model the question means,
+    how near each candidate is, and how sure it is that any of them is meant at all; under the threshold the base answers.
+    """
     GetReceipt: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.GetReceiptRequest, _gateway_pb2.GetReceiptResponse]
     """Returns the receipt of an earlier request of the caller's tenant. Fails with NOT_FOUND / RECEIPT_NOT_FOUND."""
 
@@ -74,17 +77,20 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     before its first text where the engine's opening shows it, else before its final message: it fails with INTERNAL /
     VERSION_MISMATCH. Roles member, owner, admin, reader. Fails with INVALID_ARGUMENT / QUESTION_EMPTY, INVALID_ARGUMENT /
     PROMPT_TOO_LONG when not even one source fits, NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / MODEL_NOT_FOUND with the
-    nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / PEER_UNAVAILABLE naming the service, and
-    UNIMPLEMENTED / NOT_YET_AVAILABLE for the name auto.
+    nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / PEER_UNAVAILABLE naming the service.
     """
     Chat: _aio.UnaryStreamMultiCallable[_gateway_pb2.ChatRequest, _gateway_pb2.ChatResponse]  # type: ignore[assignment]
     """Answers a conversation: text, then one final message. Roles member, owner, admin. Fails like Ask."""
     Complete: _aio.UnaryStreamMultiCallable[_gateway_pb2.CompleteRequest, _gateway_pb2.CompleteResponse]  # type: ignore[assignment]
     """Continues a text, without a chat template. Roles member, owner, admin. Fails like Ask."""
     ListModels: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListModelsRequest, _gateway_pb2.ListModelsResponse]  # type: ignore[assignment]
-    """Lists what `model` may name for the caller: the base, and the aliases of the tenant's adapters."""
+    """Lists what `model` may name for the caller: the base, the aliases of the tenant's adapters and full models, and auto
+    where a model that serves has a description or examples.
+    """
     ExplainRoute: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ExplainRouteRequest, _gateway_pb2.ExplainRouteResponse]  # type: ignore[assignment]
-    """Says which version a request would be sent to, and why, without sending it."""
+    """Says which version a request would be sent to, and why, without sending it. Of auto: which model the question means,
+    how near each candidate is, and how sure it is that any of them is meant at all; under the threshold the base answers.
+    """
     GetReceipt: _aio.UnaryUnaryMultiCallable[_gateway_pb2.GetReceiptRequest, _gateway_pb2.GetReceiptResponse]  # type: ignore[assignment]
     """Returns the receipt of an earlier request of the caller's tenant. Fails with NOT_FOUND / RECEIPT_NOT_FOUND."""
 
@@ -107,8 +113,7 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         before its first text where the engine's opening shows it, else before its final message: it fails with INTERNAL /
         VERSION_MISMATCH. Roles member, owner, admin, reader. Fails with INVALID_ARGUMENT / QUESTION_EMPTY, INVALID_ARGUMENT /
         PROMPT_TOO_LONG when not even one source fits, NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / MODEL_NOT_FOUND with the
-        nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / PEER_UNAVAILABLE naming the service, and
-        UNIMPLEMENTED / NOT_YET_AVAILABLE for the name auto.
+        nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / PEER_UNAVAILABLE naming the service.
         """
 
     @_abc_1.abstractmethod
@@ -133,7 +138,9 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.ListModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.ListModelsResponse, _abc.Awaitable[_gateway_pb2.ListModelsResponse]]:
-        """Lists what `model` may name for the caller: the base, and the aliases of the tenant's adapters."""
+        """Lists what `model` may name for the caller: the base, the aliases of the tenant's adapters and full models, and auto
+        where a model that serves has a description or examples.
+        """
 
     @_abc_1.abstractmethod
     def ExplainRoute(
@@ -141,7 +148,9 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.ExplainRouteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.ExplainRouteResponse, _abc.Awaitable[_gateway_pb2.ExplainRouteResponse]]:
-        """Says which version a request would be sent to, and why, without sending it."""
+        """Says which version a request would be sent to, and why, without sending it. Of auto: which model the question means,
+        how near each candidate is, and how sure it is that any of them is meant at all; under the threshold the base answers.
+        """
 
     @_abc_1.abstractmethod
     def GetReceipt(

@@ -318,6 +318,8 @@ class Model(_message.Message):
     RETENTION_FIELD_NUMBER: _builtins.int
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     PURGE_TIME_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
+    FALLBACK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, tenants/{tenant}/models/{model}. Output only."""
     model: _builtins.str
@@ -330,6 +332,10 @@ class Model(_message.Message):
     """Card for people: what it is for, what it was trained on, where it fails. Markdown. Empty in lists."""
     task: _builtins.str
     """What it is for, for instance summarisation."""
+    fallback: _builtins.str
+    """Model name that answers where this one's versions cannot: base, base:NAME, or another model's name; empty means that
+    the request fails. The answer says that it happened, and its receipt names the weights that answered.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it was created."""
@@ -350,6 +356,10 @@ class Model(_message.Message):
     def purge_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When a deleted model is gone for good."""
 
+    @_builtins.property
+    def examples(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Questions that it is for: with the description what the gateway's `auto` compares a question with. Empty in lists."""
+
     def __init__(
         self,
         *,
@@ -364,10 +374,12 @@ class Model(_message.Message):
         retention: Global___Retention | None = ...,
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         purge_time: _timestamp_pb2.Timestamp | None = ...,
+        examples: _abc.Iterable[_builtins.str] | None = ...,
+        fallback: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "purge_time", b"purge_time", "retention", b"retention"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "create_time", b"create_time", "delete_time", b"delete_time", "description", b"description", "etag", b"etag", "labels", b"labels", "model", b"model", "name", b"name", "purge_time", b"purge_time", "retention", b"retention", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "create_time", b"create_time", "delete_time", b"delete_time", "description", b"description", "etag", b"etag", "examples", b"examples", "fallback", b"fallback", "labels", b"labels", "model", b"model", "name", b"name", "purge_time", b"purge_time", "retention", b"retention", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

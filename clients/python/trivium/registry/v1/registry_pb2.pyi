@@ -311,6 +311,9 @@ class UpdateModelRequest(_message.Message):
     CARD_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
     RETENTION_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
+    REPLACE_EXAMPLES_FIELD_NUMBER: _builtins.int
+    FALLBACK_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Required. Id."""
     description: _builtins.str
@@ -323,6 +326,10 @@ class UpdateModelRequest(_message.Message):
     """New card, Markdown, at most 64 KiB; unset leaves it."""
     task: _builtins.str
     """New task; unset leaves it."""
+    replace_examples: _builtins.bool
+    """Whether `examples` replaces what was there."""
+    fallback: _builtins.str
+    """New fallback; unset leaves it, an empty one ends it."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """New labels, all of them, when replace_labels is set."""
@@ -330,6 +337,10 @@ class UpdateModelRequest(_message.Message):
     @_builtins.property
     def retention(self) -> _model_pb2.Retention:
         """New retention policy; unset leaves it, an empty one keeps all."""
+
+    @_builtins.property
+    def examples(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """New examples, all of them, when replace_examples is set; 2,000 characters each."""
 
     def __init__(
         self,
@@ -342,21 +353,28 @@ class UpdateModelRequest(_message.Message):
         card: _builtins.str | None = ...,
         task: _builtins.str | None = ...,
         retention: _model_pb2.Retention | None = ...,
+        examples: _abc.Iterable[_builtins.str] | None = ...,
+        replace_examples: _builtins.bool = ...,
+        fallback: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_card", b"_card", "_description", b"_description", "_task", b"_task", "card", b"card", "description", b"description", "retention", b"retention", "task", b"task"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_card", b"_card", "_description", b"_description", "_fallback", b"_fallback", "_task", b"_task", "card", b"card", "description", b"description", "fallback", b"fallback", "retention", b"retention", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_card", b"_card", "_description", b"_description", "_task", b"_task", "card", b"card", "description", b"description", "etag", b"etag", "labels", b"labels", "model", b"model", "replace_labels", b"replace_labels", "retention", b"retention", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_card", b"_card", "_description", b"_description", "_fallback", b"_fallback", "_task", b"_task", "card", b"card", "description", b"description", "etag", b"etag", "examples", b"examples", "fallback", b"fallback", "labels", b"labels", "model", b"model", "replace_examples", b"replace_examples", "replace_labels", b"replace_labels", "retention", b"retention", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__card: _TypeAlias = _typing.Literal["card"]  # noqa: Y015
     _WhichOneofArgType__card: _TypeAlias = _typing.Literal["_card", b"_card"]  # noqa: Y015
     _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
+    _WhichOneofReturnType__fallback: _TypeAlias = _typing.Literal["fallback"]  # noqa: Y015
+    _WhichOneofArgType__fallback: _TypeAlias = _typing.Literal["_fallback", b"_fallback"]  # noqa: Y015
     _WhichOneofReturnType__task: _TypeAlias = _typing.Literal["task"]  # noqa: Y015
     _WhichOneofArgType__task: _TypeAlias = _typing.Literal["_task", b"_task"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__card) -> _WhichOneofReturnType__card | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fallback) -> _WhichOneofReturnType__fallback | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__task) -> _WhichOneofReturnType__task | None: ...
 
@@ -1589,6 +1607,7 @@ class ResolveModelResponse(_message.Message):
     BASE_DIGEST_FIELD_NUMBER: _builtins.int
     RESOLVED_NAME_FIELD_NUMBER: _builtins.int
     CANARY_FIELD_NUMBER: _builtins.int
+    FALLBACK_FIELD_NUMBER: _builtins.int
     is_base: _builtins.bool
     """True when the base itself is meant; then model and version are empty."""
     base: _builtins.str
@@ -1609,6 +1628,8 @@ class ResolveModelResponse(_message.Message):
     """The name in full: base, or MODEL@sha256:…"""
     canary: _builtins.bool
     """True when a canary was chosen and not the version that the alias serves."""
+    fallback: _builtins.str
+    """Model name that answers where this version cannot, as the model's owner says; empty when none is to."""
     def __init__(
         self,
         *,
@@ -1622,14 +1643,113 @@ class ResolveModelResponse(_message.Message):
         base_digest: _builtins.str = ...,
         resolved_name: _builtins.str = ...,
         canary: _builtins.bool = ...,
+        fallback: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "base", b"base", "base_digest", b"base_digest", "canary", b"canary", "is_base", b"is_base", "kind", b"kind", "model", b"model", "number", b"number", "resolved_name", b"resolved_name", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "base", b"base", "base_digest", b"base_digest", "canary", b"canary", "fallback", b"fallback", "is_base", b"is_base", "kind", b"kind", "model", b"model", "number", b"number", "resolved_name", b"resolved_name", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResolveModelResponse: _TypeAlias = ResolveModelResponse  # noqa: Y015
+
+@_typing.final
+class ListCandidatesRequest(_message.Message):
+    """Asks what auto may choose from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ETAG_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    etag: _builtins.str
+    """Etag of the list that the caller has; empty sends all."""
+    page_size: _builtins.int
+    """Most entries to return; default 100, at most 1000."""
+    page_token: _builtins.str
+    """Where to go on."""
+    def __init__(
+        self,
+        *,
+        etag: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCandidatesRequest: _TypeAlias = ListCandidatesRequest  # noqa: Y015
+
+@_typing.final
+class Candidate(_message.Message):
+    """One model that auto may choose."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Model id, which as a name means its alias prod."""
+    description: _builtins.str
+    """Sentence for people."""
+    @_builtins.property
+    def examples(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Questions that it is for."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        description: _builtins.str = ...,
+        examples: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "examples", b"examples", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Candidate: _TypeAlias = Candidate  # noqa: Y015
+
+@_typing.final
+class ListCandidatesResponse(_message.Message):
+    """A page of candidates."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    UNCHANGED_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last."""
+    etag: _builtins.str
+    """Names the whole list as it is now: it changes with any of it. Pages of one list have one etag."""
+    unchanged: _builtins.bool
+    """True when the caller's etag is this one; then there are no candidates here."""
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Candidate]:
+        """Candidates by model."""
+
+    def __init__(
+        self,
+        *,
+        candidates: _abc.Iterable[Global___Candidate] | None = ...,
+        next_page_token: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        unchanged: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "etag", b"etag", "next_page_token", b"next_page_token", "unchanged", b"unchanged"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCandidatesResponse: _TypeAlias = ListCandidatesResponse  # noqa: Y015
 
 @_typing.final
 class WatchRequest(_message.Message):

@@ -156,6 +156,11 @@ class RegistryServiceStub(object):
                 request_serializer=trivium_dot_registry_dot_v1_dot_registry__pb2.ResolveModelRequest.SerializeToString,
                 response_deserializer=trivium_dot_registry_dot_v1_dot_registry__pb2.ResolveModelResponse.FromString,
                 _registered_method=True)
+        self.ListCandidates = channel.unary_unary(
+                '/trivium.registry.v1.RegistryService/ListCandidates',
+                request_serializer=trivium_dot_registry_dot_v1_dot_registry__pb2.ListCandidatesRequest.SerializeToString,
+                response_deserializer=trivium_dot_registry_dot_v1_dot_registry__pb2.ListCandidatesResponse.FromString,
+                _registered_method=True)
         self.Watch = channel.unary_stream(
                 '/trivium.registry.v1.RegistryService/Watch',
                 request_serializer=trivium_dot_registry_dot_v1_dot_registry__pb2.WatchRequest.SerializeToString,
@@ -230,8 +235,8 @@ class RegistryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateModel(self, request, context):
-        """Changes description, labels, card, task and retention. Fails with ABORTED / ETAG_MISMATCH when somebody changed it
-        before.
+        """Changes description, labels, card, task, retention, examples and fallback. Fails with ABORTED / ETAG_MISMATCH when
+        somebody changed it before, NOT_FOUND / MODEL_NOT_FOUND when there is no model that it is to fall back to.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -411,6 +416,14 @@ class RegistryServiceServicer(object):
         base:NAME@VERSION pins one. An alias with canaries means one of
         several versions: the same one for the same `sticky_key`, drawn anew without one. Fails with NOT_FOUND /
         MODEL_NOT_FOUND and the nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCandidates(self, request, context):
+        """Lists what `auto` may choose from, by model: the tenant's models whose alias prod serves a version of text, and that
+        have a description or examples. What its etag names already is not sent again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -620,6 +633,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.ResolveModel,
                     request_deserializer=trivium_dot_registry_dot_v1_dot_registry__pb2.ResolveModelRequest.FromString,
                     response_serializer=trivium_dot_registry_dot_v1_dot_registry__pb2.ResolveModelResponse.SerializeToString,
+            ),
+            'ListCandidates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCandidates,
+                    request_deserializer=trivium_dot_registry_dot_v1_dot_registry__pb2.ListCandidatesRequest.FromString,
+                    response_serializer=trivium_dot_registry_dot_v1_dot_registry__pb2.ListCandidatesResponse.SerializeToString,
             ),
             'Watch': grpc.unary_stream_rpc_method_handler(
                     servicer.Watch,
@@ -1317,6 +1335,33 @@ class RegistryService(object):
             '/trivium.registry.v1.RegistryService/ResolveModel',
             trivium_dot_registry_dot_v1_dot_registry__pb2.ResolveModelRequest.SerializeToString,
             trivium_dot_registry_dot_v1_dot_registry__pb2.ResolveModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCandidates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.registry.v1.RegistryService/ListCandidates',
+            trivium_dot_registry_dot_v1_dot_registry__pb2.ListCandidatesRequest.SerializeToString,
+            trivium_dot_registry_dot_v1_dot_registry__pb2.ListCandidatesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,8 +42,8 @@ class RegistryServiceStub:
     ListModels: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListModelsRequest, _registry_pb2.ListModelsResponse]
     """Lists the tenant's models by id."""
     UpdateModel: _grpc.UnaryUnaryMultiCallable[_registry_pb2.UpdateModelRequest, _registry_pb2.UpdateModelResponse]
-    """Changes description, labels, card, task and retention. Fails with ABORTED / ETAG_MISMATCH when somebody changed it
-    before.
+    """Changes description, labels, card, task, retention, examples and fallback. Fails with ABORTED / ETAG_MISMATCH when
+    somebody changed it before, NOT_FOUND / MODEL_NOT_FOUND when there is no model that it is to fall back to.
     """
     DeleteModel: _grpc.UnaryUnaryMultiCallable[_registry_pb2.DeleteModelRequest, _registry_pb2.DeleteModelResponse]
     """Deletes a model that has no alias, with its versions. It is hidden at once and gone for good after the deployment's
@@ -140,6 +140,10 @@ class RegistryServiceStub:
     several versions: the same one for the same `sticky_key`, drawn anew without one. Fails with NOT_FOUND /
     MODEL_NOT_FOUND and the nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING.
     """
+    ListCandidates: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListCandidatesRequest, _registry_pb2.ListCandidatesResponse]
+    """Lists what `auto` may choose from, by model: the tenant's models whose alias prod serves a version of text, and that
+    have a description or examples. What its etag names already is not sent again.
+    """
     Watch: _grpc.UnaryStreamMultiCallable[_registry_pb2.WatchRequest, _registry_pb2.WatchResponse]
     """Streams changes after a sequence number, first those that were, then those that come. Role service sees every tenant,
     and counts every tenant's events; others count their own. 0 begins with the oldest event that is kept. Fails with
@@ -199,8 +203,8 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     ListModels: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListModelsRequest, _registry_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the tenant's models by id."""
     UpdateModel: _aio.UnaryUnaryMultiCallable[_registry_pb2.UpdateModelRequest, _registry_pb2.UpdateModelResponse]  # type: ignore[assignment]
-    """Changes description, labels, card, task and retention. Fails with ABORTED / ETAG_MISMATCH when somebody changed it
-    before.
+    """Changes description, labels, card, task, retention, examples and fallback. Fails with ABORTED / ETAG_MISMATCH when
+    somebody changed it before, NOT_FOUND / MODEL_NOT_FOUND when there is no model that it is to fall back to.
     """
     DeleteModel: _aio.UnaryUnaryMultiCallable[_registry_pb2.DeleteModelRequest, _registry_pb2.DeleteModelResponse]  # type: ignore[assignment]
     """Deletes a model that has no alias, with its versions. It is hidden at once and gone for good after the deployment's
@@ -297,6 +301,10 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     several versions: the same one for the same `sticky_key`, drawn anew without one. Fails with NOT_FOUND /
     MODEL_NOT_FOUND and the nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING.
     """
+    ListCandidates: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListCandidatesRequest, _registry_pb2.ListCandidatesResponse]  # type: ignore[assignment]
+    """Lists what `auto` may choose from, by model: the tenant's models whose alias prod serves a version of text, and that
+    have a description or examples. What its etag names already is not sent again.
+    """
     Watch: _aio.UnaryStreamMultiCallable[_registry_pb2.WatchRequest, _registry_pb2.WatchResponse]  # type: ignore[assignment]
     """Streams changes after a sequence number, first those that were, then those that come. Role service sees every tenant,
     and counts every tenant's events; others count their own. 0 begins with the oldest event that is kept. Fails with
@@ -377,8 +385,8 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.UpdateModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.UpdateModelResponse, _abc.Awaitable[_registry_pb2.UpdateModelResponse]]:
-        """Changes description, labels, card, task and retention. Fails with ABORTED / ETAG_MISMATCH when somebody changed it
-        before.
+        """Changes description, labels, card, task, retention, examples and fallback. Fails with ABORTED / ETAG_MISMATCH when
+        somebody changed it before, NOT_FOUND / MODEL_NOT_FOUND when there is no model that it is to fall back to.
         """
 
     @_abc_1.abstractmethod
@@ -594,6 +602,16 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         base:NAME@VERSION pins one. An alias with canaries means one of
         several versions: the same one for the same `sticky_key`, drawn anew without one. Fails with NOT_FOUND /
         MODEL_NOT_FOUND and the nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING.
+        """
+
+    @_abc_1.abstractmethod
+    def ListCandidates(
+        self,
+        request: _registry_pb2.ListCandidatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.ListCandidatesResponse, _abc.Awaitable[_registry_pb2.ListCandidatesResponse]]:
+        """Lists what `auto` may choose from, by model: the tenant's models whose alias prod serves a version of text, and that
+        have a description or examples. What its etag names already is not sent again.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,1 @@
+"""The model name ``auto``: an adapter chosen by what the question means."""
