@@ -9,8 +9,10 @@ from gateway.chat import Chatter
 from gateway.files.servicer import FileServicer
 from gateway.peers.access import RemoteLedger
 from gateway.peers.embedder import RemoteMeanings
+from gateway.peers.file_contents import RemoteFileContents
 from gateway.peers.files import RemoteFiles
 from gateway.peers.generator import RemoteGenerator
+from gateway.peers.library import RemoteLibrary
 from gateway.peers.registry import RemoteRegistry
 from gateway.peers.retriever import RemoteRetriever
 from gateway.peers.spool import FolderSpool
@@ -18,6 +20,9 @@ from gateway.receipts import Recorder
 from gateway.routing import Router
 from gateway.servicer import GatewayServicer
 from gateway.servicers import Servicers
+from gateway.vector_stores.filing import Filing
+from gateway.vector_stores.servicer import VectorStoreServicer
+from gateway.vector_stores.stores import Stores
 from services.chassis.runtime import Runtime
 
 
@@ -40,4 +45,11 @@ def compose(runtime: Runtime) -> Servicers:
     asker = Asker(router, RemoteRetriever(runtime.channel("retriever")), generator, answerer, clock, runtime.new_id)
     chatter = Chatter(router, answerer, clock, runtime.new_id)
     files = FileServicer(RemoteFiles(runtime.channel("files")))
-    return Servicers(GatewayServicer(asker, chatter, router, ledger), files)
+    return Servicers(GatewayServicer(asker, chatter, router, ledger), files, vector_stores(runtime))
+
+
+def vector_stores(runtime: Runtime) -> VectorStoreServicer:
+    """Vector stores over the retriever and the service of files."""
+    library = RemoteLibrary(runtime.channel("retriever"))
+    filing = Filing(library, RemoteFileContents(runtime.channel("files")))
+    return VectorStoreServicer(Stores(library, filing, runtime.new_id), filing)

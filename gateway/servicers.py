@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
-from trivium.gateway.v1 import files_pb2_grpc, gateway_pb2_grpc
+from trivium.gateway.v1 import files_pb2_grpc, gateway_pb2_grpc, vector_stores_pb2_grpc
 
 from gateway.files.servicer import FileServicer
 from gateway.servicer import GatewayServicer
+from gateway.vector_stores.servicer import VectorStoreServicer
 from services.chassis.server import Registration
 
 
@@ -15,6 +16,7 @@ class Servicers:
 
     gateway: GatewayServicer
     files: FileServicer
+    vector_stores: VectorStoreServicer
 
     def registrations(self) -> list[Registration]:
         """Every service, as the server hangs it up."""
@@ -26,5 +28,10 @@ class Servicers:
             ),
             Registration(
                 files_pb2_grpc.add_FileServiceServicer_to_server, self.files, "trivium.gateway.v1.FileService"
+            ),
+            Registration(
+                vector_stores_pb2_grpc.add_VectorStoreServiceServicer_to_server,
+                self.vector_stores,
+                "trivium.gateway.v1.VectorStoreService",
             ),
         ]

@@ -11,12 +11,13 @@ from gateway.http import chat, completions, errors, files, models
 from gateway.http.admission import HEALTH, Admission
 from gateway.http.routes import Route
 from gateway.http.transport import Asked, Door, body_stream
+from gateway.http.vector_stores import routes as vector_stores
 from gateway.servicers import Servicers
 from services.chassis.interceptors.dispatch import Dispatcher
 from services.chassis.runtime import Runtime
 
 # By noun.  Of two routes that fit a path the first is taken.
-ROUTES: tuple[Route, ...] = (*chat.ROUTES, *completions.ROUTES, *models.ROUTES, *files.ROUTES)
+ROUTES: tuple[Route, ...] = (*chat.ROUTES, *completions.ROUTES, *models.ROUTES, *files.ROUTES, *vector_stores.ROUTES)
 
 
 def create_app(runtime: Runtime, servicers: Servicers) -> FastAPI:
@@ -48,7 +49,14 @@ def create_app(runtime: Runtime, servicers: Servicers) -> FastAPI:
 def _endpoint(
     route: Route, servicers: Servicers, dispatcher: Dispatcher, runtime: Runtime
 ) -> Callable[[Request], Awaitable[Response]]:
-    door = Door(route.path, lambda request_id: route.exchange(servicers, request_id), dispatcher, {}, route.media_type)
+    door = Door(
+        route.path,
+        lambda request_id: route.exchange(servicers, request_id),
+        dispatcher,
+        {},
+        route.media_type,
+        route.headers,
+    )
     limit = runtime.settings.max_message_bytes
 
     async def answer(request: Request) -> Response:

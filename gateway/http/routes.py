@@ -20,3 +20,5 @@ class Route:
     exchange: Callable[[Servicers, str], Exchange]
     streamed: bool = False
     media_type: str = "application/json"
+    # They go with every answer that is no refusal.
+    headers: tuple[tuple[str, str], ...] = ()

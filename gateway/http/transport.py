@@ -108,6 +108,7 @@ class Door:
     dispatcher: Dispatcher
     metrics: dict[str, Any]
     media_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
 
     def method(self, exchange: Exchange, asked: Asked) -> Method:
         """The method of one request: its codec holds the request's own state."""
@@ -137,7 +138,7 @@ class Door:
         metadata = {name: headers[name] for name in _CARRIED_HEADERS if name in headers}
         metadata[CORRELATION_KEY] = request_id
         method = self.method(exchange, asked)
-        return CallResponse(method, exchange, self.dispatcher, metadata, asked.body, self.media_type, body)
+        return CallResponse(method, exchange, self.dispatcher, metadata, asked.body, self, body)
 
 
 def _as_it_is(chunk: bytes) -> bytes:
@@ -154,11 +155,12 @@ class CallResponse(Response):
         dispatcher: Dispatcher,
         metadata: Mapping[str, str],
         raw: bytes,
-        media_type: str,
+        door: Door,
         body: MemoryObjectSendStream[bytes] | None,
     ) -> None:
         super().__init__()
-        self._success_type = media_type
+        self._success_type = door.media_type
+        self._answered_with = dict(door.headers)
         self._into = body
         self._method = method
         self._exchange = exchange
@@ -183,7 +185,7 @@ class CallResponse(Response):
             async with source:
                 async for chunk in source:
                     if not started:
-                        await send(self._start(200, {}))
+                        await send(self._start(200, self._answered_with))
                         started = True
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await self._finish(serving, send, started)

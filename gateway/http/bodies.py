@@ -1,0 +1,67 @@
+"""Bodies and queries of requests about things that are kept: read strictly, and refused by name where they say too much."""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from services.chassis.errors import Failure, Reason
+
+Text = Annotated[str, Field(strict=True)]
+Count = Annotated[int, Field(strict=True)]
+Number = Annotated[float, Field(strict=True)]
+_INT32 = 1 << 31
+
+
+class Body(BaseModel):
+    """What a request may say; anything else is refused by its name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Schema = TypeVar("Schema", bound=Body)
+
+
+def read(schema: type[Schema], raw: bytes) -> Schema:
+    """The body in ``raw``; an empty one says nothing.
+
+    Raises BODY_NOT_DECODABLE, FIELD_INVALID, or PARAMETER_UNSUPPORTED by name.
+    """
+    try:
+        body = json.loads(raw) if raw.strip() else {}
+    except (ValueError, RecursionError):
+        raise Failure(Reason.BODY_NOT_DECODABLE, type="JSON") from None
+    if not isinstance(body, dict):
+        raise Failure(Reason.BODY_NOT_DECODABLE, type="a JSON object")
+    return checked(schema, body)
+
+
+def checked(schema: type[Schema], said: Mapping[str, Any]) -> Schema:
+    """What was said, as the schema has it.  Raises FIELD_INVALID, or PARAMETER_UNSUPPORTED by name."""
+    try:
+        return schema.model_validate(said)
+    except ValidationError as error:
+        raise _refusal(error) from None
+
+
+def int32(value: int | None, field: str) -> int:
+    """The value, if the wire can carry it; 0 for None.  Raises FIELD_INVALID."""
+    if value is not None and not -_INT32 <= value < _INT32:
+        raise Failure(Reason.FIELD_INVALID, field=field, problem="is out of range")
+    return value or 0
+
+
+def _refusal(error: ValidationError) -> Failure:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    # Branches of a union (names of classes and types) stand in the path; the request has no such names.
+    parts = [part for part in first["loc"] if isinstance(part, int) or part == part.lower()]
+    parts = [part for part in parts if isinstance(part, int) or part.replace("_", "").isidentifier()]
+    parts = [part for part in parts if part not in _TYPES]
+    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".")
+    if first["type"] == "extra_forbidden":
+        return Failure(Reason.PARAMETER_UNSUPPORTED, field=field, why="")
+    return Failure(Reason.FIELD_INVALID, field=field, problem=first["msg"])
+
+
+_TYPES = frozenset({"str", "constrained-str", "int", "constrained-int", "float", "constrained-float", "bool"})

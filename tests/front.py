@@ -1,0 +1,77 @@
+"""The gateway as a real process over a retriever and a service of files, without an engine, and a client at its two doors."""
+
+import json
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+from trivium.files.v1 import file_pb2
+from trivium.gateway.v1 import vector_stores_pb2_grpc
+
+from tests.filing import Filing, Keeper
+from tests.library import Library
+from tests.stack import RECONNECTS, Api, Process, Stack
+
+# Nobody listens there: what needs an engine is not tested here.
+_NOBODY = "127.0.0.1:9"
+
+
+class Front:
+    """A gateway process.  It shares access with a stack, and has the retriever and the files of who gives them."""
+
+    def __init__(self, data: Path, stack: Stack, library: Library, filing: Filing) -> None:
+        self.stack = stack
+        self.filing = filing
+        self.process = Process(
+            "gateway",
+            data,
+            {
+                "TRIVIUM_ACCESS_ADDRESS": stack.access.address,
+                "TRIVIUM_SERVICE_KEY_FILE": str(stack.data / "keys" / "service.key"),
+                "TRIVIUM_RETRIEVER_ADDRESS": library.process.address,
+                "TRIVIUM_FILES_ADDRESS": filing.process.address,
+                "TRIVIUM_GENERATOR_ADDRESS": _NOBODY,
+                "TRIVIUM_REGISTRY_ADDRESS": stack.registry.address,
+                "TRIVIUM_GATEWAY_HTTP_LISTEN": "127.0.0.1:0",
+                "TRIVIUM_DRAIN_SECONDS": "1",
+            },
+        ).start()
+        self.http = f"http://{json.loads(self.process.run_file.read_text())['http_listen']}/v1"
+        self._channel = grpc.insecure_channel(self.process.address, RECONNECTS)
+
+    def close(self) -> None:
+        """End it."""
+        self._channel.close()
+        self.process.stop()
+
+    def newcomer(self) -> "Visitor":
+        """Somebody in a tenant of their own."""
+        tenant = self.stack.tenant()
+        key = self.stack.tenant_key(tenant)
+        stores = Api(vector_stores_pb2_grpc.VectorStoreServiceStub(self._channel), key)
+        return Visitor(key, stores, self.filing.keeper(key, tenant), self.http)
+
+
+class Visitor:
+    """The gateway in somebody's hands, by gRPC (``stores``) and by HTTP."""
+
+    def __init__(self, key: str, stores: Api, keeper: Keeper, http: str) -> None:
+        self.key = key
+        self.stores = stores
+        self.keeper = keeper
+        self._http = http
+
+    def file(self, content: str | bytes, filename: str = "") -> str:
+        """Store a file; its id."""
+        name = filename or f"{uuid.uuid4().hex[:8]}.md"
+        return self.keeper.upload(
+            content.encode() if isinstance(content, str) else content, name, purpose=file_pb2.PURPOSE_ASSISTANTS
+        ).file
+
+    def ask(self, verb: str, path: str, body: Any = None, **query: str) -> httpx.Response:
+        """One request by HTTP."""
+        headers: Mapping[str, str] = {"authorization": f"Bearer {self.key}"}
+        return httpx.request(verb, self._http + path, json=body, params=query, headers=headers, timeout=60)
