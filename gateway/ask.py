@@ -15,7 +15,6 @@ from gateway.generation import Generated, Generator, Message, PromptSize, TextDe
 from gateway.retrieval import DEFAULT_TOP_K, Fitted, Retriever, Source, fit
 from gateway.routing import Route, Router
 from gateway.stages import Stopwatch
-from services.chassis.context import Role, require
 from services.chassis.errors import Failure, Reason
 
 
@@ -69,10 +68,9 @@ class Asker:
     async def ask(self, question: Question) -> AsyncGenerator[Sources | TextDelta | Answer]:
         """Sources, then text as it comes, then the answer's end.
 
-        Raises QUESTION_EMPTY, FIELD_INVALID, ROLE_MISSING, MODEL_NOT_FOUND, COLLECTION_NOT_FOUND,
+        Raises QUESTION_EMPTY, FIELD_INVALID, MODEL_NOT_FOUND, COLLECTION_NOT_FOUND,
         PROMPT_TOO_LONG, VERSION_MISMATCH, and PEER_UNAVAILABLE naming the service.
         """
-        require(Role.READER, Role.MEMBER, Role.OWNER, Role.ADMIN, Role.SERVICE)
         if not question.text.strip():
             raise Failure(Reason.QUESTION_EMPTY, field="question")
         if (question.wish.sampling.n or 1) > 1:

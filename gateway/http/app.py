@@ -13,6 +13,7 @@ from gateway.http.routes import Route
 from gateway.http.transport import Asked, Door, body_stream
 from gateway.http.vector_stores import routes as vector_stores
 from gateway.servicers import Servicers
+from services.chassis import permissions
 from services.chassis.interceptors.dispatch import Dispatcher
 from services.chassis.runtime import Runtime
 
@@ -49,6 +50,7 @@ def create_app(runtime: Runtime, servicers: Servicers) -> FastAPI:
 def _endpoint(
     route: Route, servicers: Servicers, dispatcher: Dispatcher, runtime: Runtime
 ) -> Callable[[Request], Awaitable[Response]]:
+    permission = None if route.rpc is None else permissions.of_method(route.rpc)
     door = Door(
         route.path,
         lambda request_id: route.exchange(servicers, request_id),
@@ -56,6 +58,7 @@ def _endpoint(
         {},
         route.media_type,
         route.headers,
+        permission,
     )
     limit = runtime.settings.max_message_bytes
 

@@ -223,8 +223,9 @@ def _seconds(heard: forms.Field) -> int:
     return int(heard.value)
 
 
+_SERVICE = pb.DESCRIPTOR.services_by_name["FileService"]
 ROUTES = (
-    Route("POST", "/v1/files", CreateExchange, streamed=True),
+    Route("POST", "/v1/files", CreateExchange, streamed=True, rpc=_SERVICE.methods_by_name["CreateFile"]),
     Route("GET", "/v1/files", ListExchange),
     Route("GET", "/v1/files/{file}", GetExchange),
     Route("DELETE", "/v1/files/{file}", DeleteExchange),

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from google.protobuf.descriptor import MethodDescriptor
+
 from gateway.http.transport import Exchange
 from gateway.servicers import Servicers
 
@@ -12,7 +14,8 @@ class Route:
     """A route.  ``path`` is a template: ``{name}`` is one segment, ``{name:path}`` all that is left.
 
     Of a ``streamed`` one the body is read while it is answered, and has no limit of ours here.  ``media_type`` is that
-    of an answer which is no stream of events.
+    of an answer which is no stream of events.  Who may ask is told by the contract of the RPC whose request the exchange
+    parses; ``rpc`` names the RPC where there is no request before the body has come.
     """
 
     verb: str
@@ -22,3 +25,4 @@ class Route:
     media_type: str = "application/json"
     # They go with every answer that is no refusal.
     headers: tuple[tuple[str, str], ...] = ()
+    rpc: MethodDescriptor | None = None

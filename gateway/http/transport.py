@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.http.errors import REQUEST_ID, of_status
 from services.chassis.interceptors.call import Call, Method, MethodPolicy, Proceed, ServicerContext
 from services.chassis.interceptors.dispatch import Dispatcher
+from services.chassis.permissions import Permission
 from services.chassis.status import CORRELATION_KEY, DETAILS_KEY
 
 # Chunks that may wait for a slow reader before the generation does.
@@ -109,6 +110,7 @@ class Door:
     metrics: dict[str, Any]
     media_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
+    permission: Permission | None = None
 
     def method(self, exchange: Exchange, asked: Asked) -> Method:
         """The method of one request: its codec holds the request's own state."""
@@ -123,6 +125,7 @@ class Door:
             serialize=cast("Callable[[Message], bytes]", _as_it_is),
             behaviour=exchange.answer,
             policy=MethodPolicy(),
+            permission=self.permission,
             metrics=self.metrics,
         )
 

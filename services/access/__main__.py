@@ -6,11 +6,9 @@ from contextlib import asynccontextmanager
 from trivium.access.v1 import access_pb2_grpc, quota_pb2_grpc, usage_pb2_grpc
 
 from services.access.config import AccessSettings
-from services.access.servicer import POLICIES, PUBLIC, AccessServicer
+from services.access.servicer import AccessServicer
 from services.access.servicer_metering import (
-    QUOTA_POLICIES,
     QUOTA_SERVICE,
-    USAGE_POLICIES,
     USAGE_SERVICE,
     QuotaServicer,
     UsageServicer,
@@ -29,9 +27,9 @@ async def build(runtime: Runtime) -> AsyncIterator[list[Registration]]:
         add = access_pb2_grpc.add_AccessServiceServicer_to_server
         quotas, usage = QuotaServicer(verbs), UsageServicer(verbs)
         yield [
-            Registration(add, AccessServicer(verbs), SERVICE, policies=POLICIES, public=PUBLIC),
-            Registration(quota_pb2_grpc.add_QuotaServiceServicer_to_server, quotas, QUOTA_SERVICE, QUOTA_POLICIES),
-            Registration(usage_pb2_grpc.add_UsageServiceServicer_to_server, usage, USAGE_SERVICE, USAGE_POLICIES),
+            Registration(add, AccessServicer(verbs), SERVICE),
+            Registration(quota_pb2_grpc.add_QuotaServiceServicer_to_server, quotas, QUOTA_SERVICE),
+            Registration(usage_pb2_grpc.add_UsageServiceServicer_to_server, usage, USAGE_SERVICE),
         ]
 
 

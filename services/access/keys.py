@@ -28,7 +28,7 @@ _ID_BYTES = 8
 _SECRET_BYTES = 32
 # What a principal may hand on.  Admin alone makes admins and services.
 _GRANTS = {
-    Role.OWNER: frozenset({Role.READER, Role.MEMBER, Role.OWNER}),
+    Role.OWNER: frozenset({Role.VIEWER, Role.MEMBER, Role.DEVELOPER, Role.OWNER}),
     Role.ADMIN: frozenset(Role),
 }
 

@@ -9,26 +9,9 @@ from services.access import wire, wire_metering
 from services.access.tenants import tenant_asked_for
 from services.access.verbs import Verbs
 from services.chassis import paging
-from services.chassis.context import Role, current
+from services.chassis.context import current
 from services.chassis.errors import unimplemented
 from services.chassis.idempotency import key_for
-from services.chassis.interceptors.call import MethodPolicy
-
-_ADMINS = MethodPolicy(roles=frozenset({Role.ADMIN}))
-_OWNERS = MethodPolicy(roles=frozenset({Role.OWNER, Role.ADMIN}))
-
-PUBLIC = frozenset({"ExchangeKey", "GetSigningKeys"})
-POLICIES = {
-    "IssueAssertion": MethodPolicy(roles=frozenset({Role.SERVICE})),
-    "CreateTenant": _ADMINS,
-    "ListTenants": _ADMINS,
-    "DisableTenant": _ADMINS,
-    "CreateKey": _OWNERS,
-    "ListKeys": _OWNERS,
-    "RevokeKey": _OWNERS,
-    "UpdateQuota": _ADMINS,
-    "ListAuditEvents": _OWNERS,
-}
 
 
 class AccessServicer(access_pb2_grpc.AccessServiceServicer):

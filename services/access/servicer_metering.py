@@ -8,15 +8,10 @@ from trivium.access.v1 import quota_pb2, quota_pb2_grpc, usage_pb2, usage_pb2_gr
 from services.access import wire, wire_metering
 from services.access.tenants import tenant_asked_for
 from services.access.verbs import Verbs
-from services.chassis.context import Role, current
-from services.chassis.interceptors.call import MethodPolicy
-
-_SERVICES = MethodPolicy(roles=frozenset({Role.SERVICE}))
+from services.chassis.context import current
 
 QUOTA_SERVICE = "trivium.access.v1.QuotaService"
 USAGE_SERVICE = "trivium.access.v1.UsageService"
-QUOTA_POLICIES = {"LeaseAllowances": _SERVICES}
-USAGE_POLICIES = {"RecordUsages": _SERVICES}
 
 
 class QuotaServicer(quota_pb2_grpc.QuotaServiceServicer):

@@ -17,13 +17,15 @@ from services.chassis.credentials import ALGORITHM
 from services.chassis.errors import Failure, Reason
 
 _ROLES = {
-    Role.READER: access_pb2.ROLE_READER,
+    Role.VIEWER: access_pb2.ROLE_VIEWER,
     Role.MEMBER: access_pb2.ROLE_MEMBER,
+    Role.DEVELOPER: access_pb2.ROLE_DEVELOPER,
     Role.OWNER: access_pb2.ROLE_OWNER,
     Role.ADMIN: access_pb2.ROLE_ADMIN,
     Role.SERVICE: access_pb2.ROLE_SERVICE,
 }
-_ROLES_BACK = {number: role for role, number in _ROLES.items()}
+# Reader is the former name of viewer.
+_ROLES_BACK = {number: role for role, number in _ROLES.items()} | {access_pb2.ROLE_READER: Role.VIEWER}
 
 
 def _time(microseconds: int | None) -> Timestamp | None:

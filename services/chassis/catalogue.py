@@ -78,6 +78,9 @@ class Reason(Enum):
         "TRIVIUM_API_KEY.",
     )
     ROLE_MISSING = Entry(Code.PERMISSION_DENIED, "This needs one of the roles {required}.")
+    SCOPE_MISSING = Entry(
+        Code.PERMISSION_DENIED, "This credential is narrowed, and this needs one of the scopes {required}."
+    )
 
     # Any RPC: time and load
     CALL_CANCELLED = Entry(Code.CANCELLED, "The call was cancelled.")

@@ -15,13 +15,39 @@ from services.chassis.errors import Failure, Reason
 
 
 class Role(StrEnum):
-    """What a principal may do; a key carries one or more."""
+    """What a principal may do; a key carries one or more.  The order is the ladder's; SERVICE stands beside it."""
 
-    ADMIN = "admin"
-    OWNER = "owner"
+    VIEWER = "viewer"
     MEMBER = "member"
-    READER = "reader"
+    DEVELOPER = "developer"
+    OWNER = "owner"
+    ADMIN = "admin"
     SERVICE = "service"
+
+
+_LADDER = (Role.VIEWER, Role.MEMBER, Role.DEVELOPER, Role.OWNER, Role.ADMIN)
+
+
+def at_least(role: Role) -> frozenset[Role]:
+    """A role of the ladder and those above it, each of which may do what it may."""
+    return frozenset(_LADDER[_LADDER.index(role) :])
+
+
+class Scope(StrEnum):
+    """What a credential may be narrowed to; one with none is not narrowed."""
+
+    INFERENCE = "inference"
+    MODELS_READ = "models.read"
+    MODELS_WRITE = "models.write"
+    DOCUMENTS_READ = "documents.read"
+    DOCUMENTS_WRITE = "documents.write"
+    TRAINING_READ = "training.read"
+    TRAINING_WRITE = "training.write"
+    FILES_READ = "files.read"
+    FILES_WRITE = "files.write"
+    ACCOUNT_READ = "account.read"
+    ACCOUNT_WRITE = "account.write"
+    USAGE_READ = "usage.read"
 
 
 @dataclass(slots=True)
@@ -36,6 +62,7 @@ class Identity:
     """What a verified credential says.  ``expires_at`` is Unix time in seconds.
 
     ``actor`` names the service that acts with this identity to finish work accepted from it.
+    ``scopes`` narrow it where there are some; ``project`` is the one of its key, empty without.
     """
 
     tenant_id: str
@@ -44,6 +71,8 @@ class Identity:
     assertion: str = field(default="", repr=False)
     expires_at: float = 0.0
     actor: str = ""
+    scopes: frozenset[Scope] = frozenset()
+    project: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +87,9 @@ class RequestContext:
     deadline_seconds: float | None
     method: str
     traceparent: str = ""
+    scopes: frozenset[Scope] = frozenset()
+    project: str = ""
+    actor: str = ""
 
     @property
     def assertion(self) -> str:
@@ -106,10 +138,12 @@ def serving(request: RequestContext) -> Iterator[RequestContext]:
         _current.reset(token)
 
 
-def require(*roles: Role | str) -> RequestContext:
-    """Return the current call if its principal holds one of the roles, else raise ROLE_MISSING."""
+def require(*roles: Role) -> RequestContext:
+    """Return the current call if its principal holds one of the roles, else raise ROLE_MISSING.
+
+    For what depends on the request's content alone; what an RPC asks of everybody stands in its contract.
+    """
     request = current()
-    wanted = tuple(Role(role) for role in roles)
-    if request.roles.isdisjoint(wanted):
-        raise Failure(Reason.ROLE_MISSING, required=", ".join(wanted))
+    if not request.has(*roles):
+        raise Failure(Reason.ROLE_MISSING, required=", ".join(sorted(roles)))
     return request

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from services.chassis.context import Identity, Role
+from services.chassis.context import Identity, Role, Scope
 from services.chassis.errors import Failure, Reason
 from services.chassis.revocations import Revocations
 
@@ -83,10 +83,13 @@ class AssertionVerifier:
 def identity_of(claims: Mapping[str, Any], token: str) -> Identity:
     """The identity in verified claims.  Raises CREDENTIAL_INVALID if they are not as access issues them."""
     lifetime = float(claims["exp"]) - float(claims["iat"])
-    names = claims.get("roles", [])
-    if lifetime > MAX_LIFETIME_SECONDS or not isinstance(names, list):
+    names, scopes = claims.get("roles", []), claims.get("scopes", [])
+    if lifetime > MAX_LIFETIME_SECONDS or not isinstance(names, list) or not isinstance(scopes, list):
         raise Failure(Reason.CREDENTIAL_INVALID)
-    known = {role.value for role in Role}
+    known, narrow = {role.value for role in Role}, {scope.value for scope in Scope}
+    if scopes and narrow.isdisjoint(scopes):
+        # None that this build knows: to drop them would widen what was narrowed.
+        raise Failure(Reason.CREDENTIAL_INVALID)
     return Identity(
         tenant_id=str(claims.get("tid", "")),
         principal_id=str(claims["sub"]),
@@ -95,6 +98,8 @@ def identity_of(claims: Mapping[str, Any], token: str) -> Identity:
         assertion=token,
         expires_at=float(claims["exp"]),
         actor=_actor(claims.get("act")),
+        scopes=frozenset(Scope(name) for name in scopes if name in narrow),
+        project=str(claims.get("prj", "")),
     )
 
 

@@ -37,16 +37,12 @@ _FLUSH_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A servicer, the generated function that adds it, and what its methods are allowed.
-
-    ``public`` names methods that need no credential.
-    """
+    """A servicer, the generated function that adds it, and how long its methods may take."""
 
     add_to_server: Callable[[Any, Any], None]
     servicer: object
     service: str
     policies: Mapping[str, MethodPolicy] = field(default_factory=dict)
-    public: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +147,7 @@ async def open_servers(runtime: Runtime, registrations: list[Registration]) -> S
 def _wrapped(registration: Registration, dispatcher: Dispatcher) -> grpc.GenericRpcHandler:
     collector = MethodCollector()
     registration.add_to_server(registration.servicer, collector)
-    policies = dict(registration.policies)
-    for name in registration.public:
-        policies[name] = MethodPolicy(public=True)
-    return dispatcher.handlers(registration.service, collector.methods[registration.service], policies)
+    return dispatcher.handlers(registration.service, collector.methods[registration.service], registration.policies)
 
 
 async def drain(server: Serving) -> None:

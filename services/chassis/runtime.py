@@ -149,7 +149,7 @@ class Runtime:
             return await self.access.assertion_for(tenant, on_behalf_of)
 
         async with self.access.renewed(obtain) as bearer:
-            with serving(self._work_context(tenant, on_behalf_of, Role.MEMBER, bearer)) as request:
+            with serving(self._work_context(tenant, on_behalf_of, Role.DEVELOPER, bearer)) as request:
                 yield request
 
     @asynccontextmanager

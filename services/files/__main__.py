@@ -8,7 +8,7 @@ from trivium.files.v1 import file_pb2_grpc, response_pb2_grpc
 from services.chassis.runtime import Runtime
 from services.chassis.server import Registration, run
 from services.files.config import FilesSettings
-from services.files.servicer import FILE_POLICIES, RESPONSE_POLICIES, FileServicer, ResponseServicer
+from services.files.servicer import FileServicer, ResponseServicer
 from services.files.verbs import open_verbs
 
 FILES = "trivium.files.v1.FileService"
@@ -21,13 +21,8 @@ async def build(runtime: Runtime) -> AsyncIterator[list[Registration]]:
     async with open_verbs(runtime) as verbs:
         files, responses = FileServicer(verbs), ResponseServicer(verbs)
         yield [
-            Registration(file_pb2_grpc.add_FileServiceServicer_to_server, files, FILES, policies=FILE_POLICIES),
-            Registration(
-                response_pb2_grpc.add_ResponseServiceServicer_to_server,
-                responses,
-                RESPONSES,
-                policies=RESPONSE_POLICIES,
-            ),
+            Registration(file_pb2_grpc.add_FileServiceServicer_to_server, files, FILES),
+            Registration(response_pb2_grpc.add_ResponseServiceServicer_to_server, responses, RESPONSES),
         ]
 
 

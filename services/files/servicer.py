@@ -7,15 +7,9 @@ from typing import Any
 from trivium.files.v1 import file_pb2, file_pb2_grpc, response_pb2, response_pb2_grpc
 
 from services.chassis import paging
-from services.chassis.context import Role, current
-from services.chassis.interceptors.call import MethodPolicy
+from services.chassis.context import current
 from services.files import wire, wire_responses
 from services.files.verbs import Verbs
-
-_WRITERS = MethodPolicy(roles=frozenset({Role.MEMBER, Role.OWNER, Role.ADMIN}))
-
-FILE_POLICIES = {"CreateFile": _WRITERS, "DeleteFile": _WRITERS}
-RESPONSE_POLICIES = {"PutResponse": _WRITERS, "DeleteResponse": _WRITERS}
 
 
 class FileServicer(file_pb2_grpc.FileServiceServicer):

@@ -8,24 +8,18 @@ from typing import Any
 
 from trivium.generator.v1 import generator_pb2, generator_pb2_grpc
 
-from services.chassis.context import Role, current, require
+from services.chassis.context import current
 from services.chassis.interceptors.call import MethodPolicy
 from services.chassis.runtime import Clock
 from services.generator import wire, wire_engines
 from services.generator.verbs import Verbs
 
 SERVICE = "trivium.generator.v1.GeneratorService"
-_USERS = frozenset({Role.READER, Role.MEMBER, Role.OWNER, Role.ADMIN, Role.SERVICE})
-_STEWARDS = frozenset({Role.MEMBER, Role.OWNER, Role.ADMIN, Role.SERVICE})
 POLICIES = {
-    "Generate": MethodPolicy(default_seconds=600.0, max_seconds=3600.0, roles=_USERS),
-    "Tokenize": MethodPolicy(roles=_USERS),
-    "ListEngines": MethodPolicy(roles=_USERS),
-    "LoadAdapter": MethodPolicy(default_seconds=120.0, max_seconds=600.0, roles=_USERS),
-    "UnloadAdapter": MethodPolicy(default_seconds=120.0, max_seconds=600.0, roles=_STEWARDS),
-    "ListAdapters": MethodPolicy(roles=_USERS),
-    "PinAdapter": MethodPolicy(roles=_STEWARDS),
-    "WatchAdapters": MethodPolicy(long_lived=True, roles=_USERS),
+    "Generate": MethodPolicy(default_seconds=600.0, max_seconds=3600.0),
+    "LoadAdapter": MethodPolicy(default_seconds=120.0, max_seconds=600.0),
+    "UnloadAdapter": MethodPolicy(default_seconds=120.0, max_seconds=600.0),
+    "WatchAdapters": MethodPolicy(long_lived=True),
 }
 
 
@@ -86,7 +80,7 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
     async def WatchAdapters(
         self, request: generator_pb2.WatchAdaptersRequest, context: Any
     ) -> AsyncIterator[generator_pb2.WatchAdaptersResponse]:
-        async for changes in self._verbs.changes(require(*_USERS)):
+        async for changes in self._verbs.changes(current()):
             for message in wire_engines.to_changes(changes, self._clock.now(), self._clock.monotonic()):
                 yield message
 

@@ -8,7 +8,7 @@ from trivium.registry.v1 import registry_pb2 as pb
 from trivium.registry.v1 import registry_pb2_grpc
 
 from services.chassis import paging
-from services.chassis.context import Role, current
+from services.chassis.context import current
 from services.chassis.idempotency import key_for
 from services.chassis.interceptors.call import MethodPolicy
 from services.registry import wire, wire_aliases, wire_finding
@@ -16,20 +16,10 @@ from services.registry.callers import Caller
 from services.registry.replay import Replay
 from services.registry.verbs import Verbs
 
-_READERS = frozenset(Role)
-_WRITERS = frozenset({Role.MEMBER, Role.OWNER, Role.ADMIN})
-_WRITES = (
-    "CreateModel", "UpdateModel", "DeleteModel", "UploadBlob", "GetUpload", "DeleteVersion", "SetAlias", "DeleteAlias",
-    "SetCanary", "CreateGate", "DeleteGate", "MergeVersion", "ImportModel", "RestoreModel", "RestoreVersion",
-    "TagVersion", "RecordEvaluation",
-)  # fmt: skip
-
 POLICIES = {
-    **{name: MethodPolicy(roles=_WRITERS) for name in _WRITES},
     # The inspection of a large model reads all of it.
-    "CreateVersion": MethodPolicy(roles=_WRITERS, default_seconds=180),
-    "ReportReadiness": MethodPolicy(roles=frozenset({Role.SERVICE})),
-    "Watch": MethodPolicy(roles=_READERS, long_lived=True),
+    "CreateVersion": MethodPolicy(default_seconds=180),
+    "Watch": MethodPolicy(long_lived=True),
 }
 
 

@@ -20,21 +20,12 @@ from services.retriever import (
     wire_summaries,
     wire_tuning,
 )
-from services.retriever.documents.readers import WRITERS
 from services.retriever.verbs import Verbs
-
-_WRITES = (
-    "CreateCollection", "UpdateCollection", "DeleteCollection", "PutDocument", "UploadDocument", "DeleteDocument",
-    "IngestSource", "CancelSource", "DeleteSource", "Reembed", "CancelReembedding", "Reindex",
-    "Tune", "UpdateDocument", "CreateDocumentBatch", "CancelDocumentBatch",
-)  # fmt: skip
 
 # A tree is built, and worded, within the call; who is cut off goes on with the next.
 _SUMMARY_SECONDS = 600.0
 
-POLICIES = {name: MethodPolicy(roles=WRITERS) for name in _WRITES} | {
-    "Summarize": MethodPolicy(default_seconds=_SUMMARY_SECONDS, max_seconds=_SUMMARY_SECONDS)
-}
+POLICIES = {"Summarize": MethodPolicy(default_seconds=_SUMMARY_SECONDS, max_seconds=_SUMMARY_SECONDS)}
 
 
 class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):

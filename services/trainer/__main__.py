@@ -11,7 +11,7 @@ from services.chassis.sole_process import sole_process
 from services.trainer.composition import open_verbs
 from services.trainer.config import TrainerSettings
 from services.trainer.peers import RegistryBases, RegistryPublisher
-from services.trainer.servicer import DATASET_POLICIES, JOB_POLICIES, DatasetServicer, TrainingServicer
+from services.trainer.servicer import DatasetServicer, TrainingServicer
 
 
 @asynccontextmanager
@@ -24,13 +24,11 @@ async def build(runtime: Runtime) -> AsyncIterator[list[Registration]]:
                     dataset_pb2_grpc.add_DatasetServiceServicer_to_server,
                     DatasetServicer(verbs),
                     "trivium.trainer.v1.DatasetService",
-                    policies=DATASET_POLICIES,
                 ),
                 Registration(
                     training_pb2_grpc.add_TrainingServiceServicer_to_server,
                     TrainingServicer(verbs, runtime),
                     "trivium.trainer.v1.TrainingService",
-                    policies=JOB_POLICIES,
                 ),
             ]
 

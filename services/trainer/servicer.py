@@ -8,9 +8,8 @@ from protovalidate import Validator
 from trivium.trainer.v1 import dataset_pb2, dataset_pb2_grpc, training_pb2, training_pb2_grpc
 
 from services.chassis import paging
-from services.chassis.context import Role, current
+from services.chassis.context import current
 from services.chassis.idempotency import key_for
-from services.chassis.interceptors.call import MethodPolicy
 from services.chassis.runtime import Runtime
 from services.chassis.streams import Chunk
 from services.trainer import checkpoints, wire, wire_datasets, wire_jobs, wire_recipes, wire_sweeps
@@ -28,13 +27,7 @@ from services.trainer.sweeping.sweep import Asked
 from services.trainer.watching import follow
 from services.trainer.work import CHECKPOINTS
 
-_MAY_TRAIN = MethodPolicy(roles=frozenset({Role.OWNER, Role.MEMBER}))
-DATASET_POLICIES = dict.fromkeys(("UploadDataset", "DeleteDataset"), _MAY_TRAIN)
 _PREVIEW_ROWS = 5
-JOB_POLICIES = dict.fromkeys(
-    ("CreateJob", "UpdateJob", "CancelJob", "PauseJob", "ResumeJob", "PublishCheckpoint", "CreateSweep", "CancelSweep"),
-    _MAY_TRAIN,
-)
 
 
 class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):

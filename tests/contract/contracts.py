@@ -10,7 +10,7 @@ from pathlib import Path
 
 PROTOS = Path(__file__).parents[2] / "protos"
 _RPC = re.compile(
-    r"(?P<comment>(?:  //[^\n]*\n)+)  rpc (?P<method>\w+)\((?:stream )?\w+\) returns \((?:stream )?\w+\);"
+    r"(?P<comment>(?:  //[^\n]*\n)+)  rpc (?P<method>\w+)\((?:stream )?\w+\) returns \((?:stream )?\w+\)[; ]"
 )
 _SERVICE = re.compile(r"^service (\w+) \{\n(.*?)^\}", re.MULTILINE | re.DOTALL)
 _PACKAGE = re.compile(r"^package ([\w.]+);", re.MULTILINE)

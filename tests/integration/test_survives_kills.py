@@ -32,7 +32,7 @@ def test_a_killed_service_comes_back_with_everything_that_it_acknowledged(
         client.docs.add_text(f"# Kept\n\nThe word is {name}.\n", collection=name, document="kept.md")
         dataset = client.data.upload(rows, name=name)
         job = client.jobs.create(model=name, dataset=name, alias="")
-        key = client.keys.create(roles=["reader"], display_name=name)
+        key = client.keys.create(roles=["viewer"], display_name=name)
 
         pid = suite.pid(service)
         children = psutil.Process(pid).children(recursive=True)

@@ -24,7 +24,7 @@ def owner(library):
 
 def somebody(library, owner, *roles):
     """Another key of the tenant, and its principal's id."""
-    key = library.stack.tenant_key(owner.tenant, *(roles or (access_pb2.ROLE_MEMBER,)))
+    key = library.stack.tenant_key(owner.tenant, *(roles or (access_pb2.ROLE_DEVELOPER,)))
     reader = Reader(library.api(key), owner.tenant)
     reader.collection = owner.collection
     return reader, principal(library, key)

@@ -26,7 +26,7 @@ class Keys:
         return stub
 
     async def create(
-        self, *, roles: Sequence[str] = ("member",), display_name: str = "", tenant: str = ""
+        self, *, roles: Sequence[str] = ("developer",), display_name: str = "", tenant: str = ""
     ) -> nouns.ApiKey:
         """Create a key; its `secret` is shown this once.  Only role admin may name another tenant."""
         request = pb.CreateKeyRequest(

@@ -9,7 +9,7 @@ _NOBODY = Identity(tenant_id="", principal_id="", roles=frozenset())
 
 
 class AuthLayer:
-    """Verifies the bearer, checks the method's roles and makes the call the current request."""
+    """Verifies the bearer, checks what the contract asks of it and makes the call the current request."""
 
     def __init__(self, authenticator: Authenticator) -> None:
         # A service that verifies by its own means (access) puts its own here while it starts.
@@ -17,10 +17,11 @@ class AuthLayer:
 
     async def __call__(self, proceed: Proceed, call: Call) -> None:
         """Refuse without a valid credential, unless the method is public."""
-        policy = call.method.policy
-        identity = _NOBODY if policy.public else await self.authenticator.authenticate(bearer_of(call))
-        if policy.roles and identity.roles.isdisjoint(policy.roles):
-            raise Failure(Reason.ROLE_MISSING, required=", ".join(sorted(policy.roles)))
+        permission = call.permission
+        public = permission is not None and permission.public
+        identity = _NOBODY if public else await self.authenticator.authenticate(bearer_of(call))
+        if permission is not None:
+            permission.check(identity)
         call.identity = identity
         call.context = RequestContext(
             tenant_id=identity.tenant_id,
@@ -31,6 +32,9 @@ class AuthLayer:
             deadline_seconds=call.deadline,
             method=call.method.path,
             traceparent=call.traceparent,
+            scopes=identity.scopes,
+            project=identity.project,
+            actor=identity.actor,
         )
         enter(call.context)
         await proceed(call)

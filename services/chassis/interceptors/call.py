@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import grpc
 from google.protobuf.message import Message
 
-from services.chassis.context import Identity, RequestContext, Role
+from services.chassis.context import Identity, RequestContext
+from services.chassis.permissions import Permission
 
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
 # What a read answers at the end of a stream.
@@ -24,21 +25,22 @@ class MethodPolicy:
     """What one RPC is allowed.  None takes the deployment's setting for its kind.
 
     ``long_lived`` marks a watch: it has no imposed deadline and no idle limit, and is
-    ended as soon as the server drains instead of holding it up.  ``roles`` is checked
-    before the request is parsed.
+    ended as soon as the server drains instead of holding it up.  Who may call stands in the
+    contract (``chassis.permissions``), not here.
     """
 
     default_seconds: float | None = None
     max_seconds: float | None = None
     long_lived: bool = False
-    public: bool = False
-    roles: frozenset[Role] = frozenset()
     idle_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One RPC: its names, its kind, its wire functions and the servicer's function."""
+    """One RPC: its names, its kind, its wire functions and the servicer's function.
+
+    ``permission`` is None for a door that serves several RPCs: the request that it makes says which.
+    """
 
     path: str
     service: str
@@ -50,6 +52,7 @@ class Method:
     serialize: Callable[[Message], bytes]
     behaviour: Callable[[Any, ServicerContext], Any]
     policy: MethodPolicy
+    permission: Permission | None = None
     metrics: dict[str, Any] = field(default_factory=dict, compare=False)
 
     @property
@@ -69,6 +72,7 @@ class Call:
         "imposed",
         "metadata",
         "method",
+        "permission",
         "raw",
         "request",
         "response",
@@ -98,6 +102,8 @@ class Call:
         self.imposed = False
         self.identity: Identity | None = None
         self.context: RequestContext | None = None
+        # What the RPC asks of its caller; of a door that serves several it is known with the request.
+        self.permission = method.permission
         # Name of the status code, written by the errors layer, read by telemetry.
         self.status = "OK"
 

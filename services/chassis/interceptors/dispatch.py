@@ -14,6 +14,7 @@ import grpc
 from google.protobuf import message_factory, symbol_database
 from google.protobuf.message import Message
 
+from services.chassis import permissions
 from services.chassis.interceptors.call import Call, Layer, Method, MethodPolicy, Proceed, ServicerContext
 from services.chassis.interceptors.handler import answer_once, answer_stream
 
@@ -96,6 +97,7 @@ def _method(service: str, name: str, handler: Any, policy: MethodPolicy | None) 
         parse=handler.request_deserializer,
         serialize=handler.response_serializer,
         behaviour=behaviour,
+        permission=permissions.of_method(descriptor),
         policy=policy or MethodPolicy(long_lived=handler.response_streaming and name.startswith("Watch")),
     )
 

@@ -11,6 +11,7 @@ from typing import Any
 from google.protobuf.message import DecodeError, Message
 from protovalidate import ValidationError, Validator
 
+from services.chassis import permissions
 from services.chassis.config import ServiceSettings
 from services.chassis.errors import Failure, Reason, Violation
 from services.chassis.interceptors.call import EOF, Call, Method, Proceed
@@ -35,6 +36,8 @@ class ValidationLayer:
         if not call.method.request_streams:
             try:
                 call.request = request = call.method.parse(call.raw)
+                if call.permission is None:
+                    _authorise(call, request)
                 self.validate(request)
             except (DecodeError, ValidationError) as error:
                 raise refusal(call.method, error) from None
@@ -124,6 +127,13 @@ class RequestStream:
         """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
+
+
+def _authorise(call: Call, request: Message) -> None:
+    """Check what is asked by the RPC that takes this request, before its rules tell anything.  Raises ROLE_MISSING."""
+    assert call.identity is not None
+    call.permission = permissions.of_request(request.DESCRIPTOR)
+    call.permission.check(call.identity)
 
 
 def refusal(method: Method, error: DecodeError | ValidationError) -> Failure:

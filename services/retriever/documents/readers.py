@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, or_, select, true
 from sqlalchemy.orm import Session
 
-from services.chassis.context import RequestContext, Role, require
+from services.chassis.context import RequestContext, Role, at_least, require
 from services.retriever.store import DocumentRow, ReaderRow
 
-WRITERS = frozenset({Role.MEMBER, Role.OWNER, Role.ADMIN})
+_WRITERS = at_least(Role.DEVELOPER)
 _MANAGERS = (Role.OWNER, Role.ADMIN)
 NO_READERS = "[]"
 
@@ -54,7 +54,7 @@ def finder(asking: RequestContext, as_readers: Iterable[str]) -> Viewer:
 def _stated(as_readers: Iterable[str]) -> frozenset[str]:
     stated = frozenset(as_readers)
     if stated:
-        require(*WRITERS)
+        require(*_WRITERS)
     return stated
 
 

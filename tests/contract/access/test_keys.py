@@ -79,7 +79,7 @@ def test_a_key_is_shown_once_also_when_its_request_is_repeated(stack: Stack, adm
     assert first.api_key.startswith(f"tv_{first.key.key}_")
     assert (again.key, again.api_key) == (first.key, "")
     with refused("REQUEST_ID_REUSED"):
-        create(admin, pb.ROLE_READER, tenant=tenant, request_id=request_id)
+        create(admin, pb.ROLE_VIEWER, tenant=tenant, request_id=request_id)
 
 
 def test_nothing_on_disk_or_in_the_log_holds_the_text_of_a_key(stack: Stack, admin: Api):
@@ -94,13 +94,13 @@ def test_nothing_on_disk_or_in_the_log_holds_the_text_of_a_key(stack: Stack, adm
 def test_nobody_hands_on_more_than_he_has(stack: Stack):
     tenant = stack.tenant()
     owner = stack.access_api(stack.tenant_key(tenant, pb.ROLE_OWNER))
-    assert create(owner, pb.ROLE_READER, pb.ROLE_MEMBER, pb.ROLE_OWNER).api_key
+    assert create(owner, pb.ROLE_VIEWER, pb.ROLE_MEMBER, pb.ROLE_OWNER).api_key
     for role in (pb.ROLE_ADMIN, pb.ROLE_SERVICE):
         with refused("KEY_ROLES_EXCEEDED"):
             create(owner, role)
     member = stack.access_api(stack.tenant_key(tenant, pb.ROLE_MEMBER))
     with refused("ROLE_MISSING"):
-        create(member, pb.ROLE_READER)
+        create(member, pb.ROLE_VIEWER)
     with refused("ROLE_MISSING"):
         member.ListKeys(pb.ListKeysRequest())
 
@@ -145,7 +145,11 @@ def test_a_service_acts_for_a_tenant_as_member_and_says_on_whose_behalf(stack: S
     tenant = stack.tenant()
     service = stack.access_api(stack.key("service"))
     issued = service.IssueAssertion(pb.IssueAssertionRequest(tenant=tenant, on_behalf_of="somebody")).assertion
-    assert (issued.tenant, issued.principal, list(issued.roles)) == (tenant, "somebody", [pb.ROLE_MEMBER])
+    assert (issued.tenant, issued.principal, list(issued.roles)) == (
+        tenant,
+        "somebody",
+        [pb.ROLE_MEMBER, pb.ROLE_DEVELOPER],
+    )
     registry = stack.registry_api(issued.token)
     model = registry.CreateModel(registry_pb2.CreateModelRequest(model="m")).model
     assert model.name == f"tenants/{tenant}/models/m"

@@ -45,7 +45,7 @@ def test_only_an_admin_sees_other_tenants(stack: Stack):
         with refused("TENANT_NOT_FOUND"):
             owner.ListKeys(pb.ListKeysRequest(tenant=name))
         with refused("TENANT_NOT_FOUND"):
-            owner.CreateKey(pb.CreateKeyRequest(tenant=name, roles=[pb.ROLE_READER]))
+            owner.CreateKey(pb.CreateKeyRequest(tenant=name, roles=[pb.ROLE_VIEWER]))
     assert len(set(messages)) == 1
     for call, request in (
         (owner.CreateTenant, pb.CreateTenantRequest(tenant="x")),
@@ -67,7 +67,7 @@ def test_another_tenants_key_is_not_found(stack: Stack):
 
 def test_usage_is_recorded_once_with_its_receipt(stack: Stack):
     tenant = stack.tenant()
-    user = stack.access_api(stack.tenant_key(tenant, pb.ROLE_READER))
+    user = stack.access_api(stack.tenant_key(tenant, pb.ROLE_VIEWER))
     request_id = str(uuid.uuid4())
     for _ in range(2):
         user.RecordUsage(record(request_id, tenant="somebody-else", principal="somebody"))

@@ -47,16 +47,17 @@ class Held:
 class KnownKeys:
     """Knows two tenants by fixed credentials and counts how often it is asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, *roles: Role) -> None:
         self.asked = 0
+        self.roles = frozenset(roles or {Role.DEVELOPER})
 
     async def authenticate(self, credential: str) -> Identity:
-        """``key-of-TENANT`` is a member of TENANT."""
+        """``key-of-TENANT`` is a developer of TENANT, or has the roles that the test gives."""
         self.asked += 1
         if not credential.startswith("key-of-"):
             raise Failure(Reason.CREDENTIAL_INVALID)
         tenant = credential.removeprefix("key-of-")
-        return Identity(tenant, f"{tenant}/somebody", frozenset({Role.MEMBER}), assertion=credential)
+        return Identity(tenant, f"{tenant}/somebody", self.roles, assertion=credential)
 
 
 @dataclass

@@ -117,7 +117,7 @@ async def test_background_work_acts_for_a_tenant_and_as_the_service(tmp_path: Pa
         async with runtime.acting_for("default", on_behalf_of="somebody") as request:
             assert (request.tenant_id, current()) == ("default", request)
             me = await stub.WhoAmI(access_pb2.WhoAmIRequest())
-            assert (me.tenant, list(me.roles)) == ("default", [access_pb2.ROLE_MEMBER])
+            assert (me.tenant, list(me.roles)) == ("default", [access_pb2.ROLE_MEMBER, access_pb2.ROLE_DEVELOPER])
         async with runtime.as_service():
             me = await stub.WhoAmI(access_pb2.WhoAmIRequest())
             assert access_pb2.ROLE_SERVICE in me.roles

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
-from services.chassis.context import Role, current
+from services.chassis.context import current
 from services.chassis.errors import Failure, Reason
 from services.chassis.interceptors.call import MethodPolicy
 from tests.contract.chassis.echo import (
@@ -65,8 +65,9 @@ async def test_an_unknown_caller_learns_nothing_about_the_request(tmp_path: Path
 
 @every_kind
 async def test_a_role_is_checked_before_the_request_is_parsed(tmp_path: Path, kind: Kind) -> None:
-    policies = {kind.method: MethodPolicy(roles=frozenset({Role.OWNER}))}
-    async with served(tmp_path, policies=policies) as server:
+    nobody = KnownKeys()
+    nobody.roles = frozenset()
+    async with served(tmp_path, authenticator=nobody) as server:
         failure = await refused(server, kind, b"\xff\xff\xff")
     assert (failure.code, failure.reason) == (grpc.StatusCode.PERMISSION_DENIED, "ROLE_MISSING")
 
@@ -232,10 +233,3 @@ async def test_admission_comes_before_parsing(tmp_path: Path, kind: Kind) -> Non
         assert (await refused(server, kind, b"\xff\xff\xff")).reason == "OVERLOADED"
         held.go.set()
         await first
-
-
-async def test_a_public_method_needs_no_credential(tmp_path: Path) -> None:
-    keys = KnownKeys()
-    async with served(tmp_path, policies={"Embed": MethodPolicy(public=True)}, authenticator=keys) as server:
-        await send(server, KINDS[0], metadata=())
-    assert keys.asked == 0

@@ -67,8 +67,8 @@ def test_another_tenants_source_and_a_missing_one_look_the_same(keeper, reading,
 def test_what_a_source_brings_has_its_readers_and_hides_behind_them(keeper, reading, site):
     path = f"/{uuid.uuid4().hex}.md"
     site.pages[path] = (PAGE, '"1"')
-    first = Reader(reading.api(reading.stack.tenant_key(keeper.tenant, access_pb2.ROLE_MEMBER)), keeper.tenant)
-    second = Reader(reading.api(reading.stack.tenant_key(keeper.tenant, access_pb2.ROLE_MEMBER)), keeper.tenant)
+    first = Reader(reading.api(reading.stack.tenant_key(keeper.tenant, access_pb2.ROLE_DEVELOPER)), keeper.tenant)
+    second = Reader(reading.api(reading.stack.tenant_key(keeper.tenant, access_pb2.ROLE_DEVELOPER)), keeper.tenant)
     first.collection = second.collection = keeper.collection
     source = read(first, site.url(path), readers=["night-watch"]).source
     assert list(keeper.settled(site.url(path)).readers) == ["night-watch"]

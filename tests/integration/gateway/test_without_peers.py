@@ -78,7 +78,7 @@ def bearer(token):
 async def test_a_missing_peer_is_named_with_a_retry_hint(alone, request_, missing):
     stub, _, sign = alone
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        async for _ in stub.Ask(request_, metadata=bearer(sign("reader")), timeout=60):
+        async for _ in stub.Ask(request_, metadata=bearer(sign("viewer")), timeout=60):
             pass
     failure = from_rpc_error(refused.value)
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -110,12 +110,20 @@ async def test_a_deadline_holds_whoever_is_missing(alone):
     assert time.monotonic() - began < 5
 
 
-async def test_a_reader_may_ask_and_may_not_chat(alone):
-    stub, _, sign = alone
+async def test_a_viewer_may_ask_and_may_not_chat(alone):
+    stub, client, sign = alone
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        async for _ in stub.Chat(gateway_pb2.ChatRequest(messages=HELLO), metadata=bearer(sign("reader")), timeout=60):
+        async for _ in stub.Chat(gateway_pb2.ChatRequest(messages=HELLO), metadata=bearer(sign("viewer")), timeout=60):
             pass
     assert from_rpc_error(refused.value).reason == "ROLE_MISSING"
+    headers = {"authorization": f"Bearer {sign('viewer')}"}
+    turn = {"model": "base", "messages": [{"role": "user", "content": "q"}]}
+    for path, chatting in (("/v1/chat/completions", turn), ("/v1/completions", {"model": "base", "prompt": "q"})):
+        answer = await client.post(path, json=chatting, headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "role_missing")
+    # The same door, asked for something that a viewer may: it goes on and misses its peer.
+    asked = turn | {"trivium": {"collection": "c"}}
+    assert (await client.post("/v1/chat/completions", json=asked, headers=headers)).status_code == 503
 
 
 async def test_who_asks_is_settled_before_what_is_asked(alone):

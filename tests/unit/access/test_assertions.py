@@ -56,12 +56,12 @@ def test_an_assertion_from_before_a_rotation_still_verifies(tmp_path: Path):
     # With the real clock: the library that verifies has no other.
     keys = SigningKeys(tmp_path, rotate_days=1, now_seconds=time.time)
     keys.refresh()
-    issued = Assertions(keys, lifetime_seconds=600, now_seconds=time.time).issue("p", "t", frozenset({Role.READER}))
+    issued = Assertions(keys, lifetime_seconds=600, now_seconds=time.time).issue("p", "t", frozenset({Role.VIEWER}))
     later = SigningKeys(tmp_path, rotate_days=1, now_seconds=lambda: time.time() + 2 * DAY)
     assert later.refresh()
     key = later.public()[jwt.get_unverified_header(issued.token)["kid"]]
     claims = jwt.decode(issued.token, key, algorithms=["EdDSA"])
-    assert (claims["sub"], claims["tid"], claims["roles"]) == ("p", "t", ["reader"])
+    assert (claims["sub"], claims["tid"], claims["roles"]) == ("p", "t", ["viewer"])
 
 
 def test_who_acts_for_somebody_is_named(tmp_path: Path, clock: Clock):

@@ -20,7 +20,7 @@ def request_of(*roles: Role) -> RequestContext:
 
 async def test_blocking_work_keeps_the_request_and_leaves_the_loop() -> None:
     executor = Executor(1, name="t")
-    with serving(request_of(Role.READER)):
+    with serving(request_of(Role.VIEWER)):
         tenant, thread = await executor.run(lambda: (current().tenant_id, threading.current_thread()))
     assert tenant == "acme"
     assert thread is not threading.main_thread()
@@ -83,7 +83,7 @@ async def test_background_work_that_fails_is_seen() -> None:
 
 def test_a_role_is_required_by_name() -> None:
     with serving(request_of(Role.MEMBER)):
-        assert require("member", "owner").tenant_id == "acme"
+        assert require(Role.MEMBER, Role.OWNER).tenant_id == "acme"
         with pytest.raises(Failure) as failure:
             require(Role.ADMIN)
     assert failure.value.reason is Reason.ROLE_MISSING

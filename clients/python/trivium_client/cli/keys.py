@@ -9,22 +9,25 @@ from trivium_client.cli.exits import EPILOG
 from trivium_client.cli.printing import Json, as_json, drawn, show, show_one
 
 app = typer.Typer(
-    no_args_is_help=True, help="API keys of the tenant.\n\nExample: trivium keys create --role reader", epilog=EPILOG
+    no_args_is_help=True, help="API keys of the tenant.\n\nExample: trivium keys create --role viewer", epilog=EPILOG
 )
 
 
 @app.command(epilog=EPILOG)
 def create(
-    role: Annotated[list[str] | None, typer.Option("--role", help="reader, member or owner; may be repeated.")] = None,
+    role: Annotated[
+        list[str] | None,
+        typer.Option("--role", help="viewer, member, developer or owner; each may do what those before it may."),
+    ] = None,
     name: Annotated[str, typer.Option("--name", "-n", help="Name for people.")] = "",
     json_wanted: Json = False,
 ) -> None:
     """Create a key and print it, this once.
 
-    Example: trivium keys create --role reader --name dashboard
+    Example: trivium keys create --role viewer --name dashboard
     """
     with Trivium() as client:
-        key = client.keys.create(roles=role or ["member"], display_name=name)
+        key = client.keys.create(roles=role or ["developer"], display_name=name)
     typer.echo(as_json(key) if json_wanted else key.secret)
 
 

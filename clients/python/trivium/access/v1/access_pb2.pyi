@@ -31,31 +31,45 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     ROLE_UNSPECIFIED: _Role.ValueType  # 0
     """Not stated; refused."""
     ROLE_READER: _Role.ValueType  # 1
-    """May ask and read."""
+    """The former name of viewer: taken in requests and means the same, never given in answers."""
     ROLE_MEMBER: _Role.ValueType  # 2
-    """May also add documents and datasets, train, and move aliases."""
+    """May do what a viewer may, and chat and complete. Keys that were made with it while it could also train hold
+    developer beside it.
+    """
     ROLE_OWNER: _Role.ValueType  # 3
-    """May also manage the tenant's keys."""
+    """May do what a developer may, and manage the tenant's users, projects and keys."""
     ROLE_ADMIN: _Role.ValueType  # 4
-    """May manage every tenant."""
+    """May do what an owner may, in the tenant of the key, and manage every tenant."""
     ROLE_SERVICE: _Role.ValueType  # 5
     """A Trivium service: may act for a tenant."""
+    ROLE_DEVELOPER: _Role.ValueType  # 6
+    """May do what a member may, and add documents and datasets, train, and move aliases."""
+    ROLE_VIEWER: _Role.ValueType  # 7
+    """May read, and ask questions of collections."""
 
 class Role(_Role, metaclass=_RoleEnumTypeWrapper):
-    """What a principal may do."""
+    """What a principal may do. Viewer, member, developer, owner and admin are a ladder (trivium.common.v1.Rank): each may do
+    what those before it may. What an RPC asks for stands at the RPC, in its permission option.
+    """
 
 ROLE_UNSPECIFIED: Role.ValueType  # 0
 """Not stated; refused."""
 ROLE_READER: Role.ValueType  # 1
-"""May ask and read."""
+"""The former name of viewer: taken in requests and means the same, never given in answers."""
 ROLE_MEMBER: Role.ValueType  # 2
-"""May also add documents and datasets, train, and move aliases."""
+"""May do what a viewer may, and chat and complete. Keys that were made with it while it could also train hold
+developer beside it.
+"""
 ROLE_OWNER: Role.ValueType  # 3
-"""May also manage the tenant's keys."""
+"""May do what a developer may, and manage the tenant's users, projects and keys."""
 ROLE_ADMIN: Role.ValueType  # 4
-"""May manage every tenant."""
+"""May do what an owner may, in the tenant of the key, and manage every tenant."""
 ROLE_SERVICE: Role.ValueType  # 5
 """A Trivium service: may act for a tenant."""
+ROLE_DEVELOPER: Role.ValueType  # 6
+"""May do what a member may, and add documents and datasets, train, and move aliases."""
+ROLE_VIEWER: Role.ValueType  # 7
+"""May read, and ask questions of collections."""
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
 @_typing.final
@@ -271,7 +285,7 @@ class IssueAssertionResponse(_message.Message):
     ASSERTION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def assertion(self) -> Global___Assertion:
-        """The assertion, with role member and the tenant asked for."""
+        """The assertion, with role developer (and member beside it) and the tenant asked for."""
 
     def __init__(
         self,

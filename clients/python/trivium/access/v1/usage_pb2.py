@@ -25,9 +25,10 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from trivium.access.v1 import access_pb2 as trivium_dot_access_dot_v1_dot_access__pb2
+from trivium.common.v1 import permission_pb2 as trivium_dot_common_dot_v1_dot_permission__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtrivium/access/v1/usage.proto\x12\x11trivium.access.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1etrivium/access/v1/access.proto\"S\n\x13RecordUsagesRequest\x12<\n\x07records\x18\x01 \x03(\x0b\x32\x1e.trivium.access.v1.UsageRecordB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x04\"(\n\x14RecordUsagesResponse\x12\x10\n\x08refusals\x18\x01 \x03(\t\"\xd1\x01\n\x12\x45xportUsageRequest\x12\x17\n\x06tenant\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x44\n\x08group_by\x18\x04 \x03(\x0e\x32\x1d.trivium.access.v1.UsageGroupB\x13\xbaH\x10\x92\x01\r\x10\x04\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\"\xf3\x01\n\tUsageLine\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07project\x18\x04 \x01(\t\x12\x0b\n\x03\x64\x61y\x18\x05 \x01(\t\x12\x0e\n\x06method\x18\x06 \x01(\t\x12\x10\n\x08requests\x18\x07 \x01(\x03\x12\x15\n\rprompt_tokens\x18\x08 \x01(\x03\x12\x19\n\x11\x63ompletion_tokens\x18\t \x01(\x03\x12\x13\n\x0b\x63ost_micros\x18\n \x01(\x03\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"B\n\x13\x45xportUsageResponse\x12+\n\x05lines\x18\x01 \x03(\x0b\x32\x1c.trivium.access.v1.UsageLine*\x83\x01\n\nUsageGroup\x12\x1b\n\x17USAGE_GROUP_UNSPECIFIED\x10\x00\x12\x13\n\x0fUSAGE_GROUP_KEY\x10\x01\x12\x15\n\x11USAGE_GROUP_MODEL\x10\x02\x12\x17\n\x13USAGE_GROUP_PROJECT\x10\x03\x12\x13\n\x0fUSAGE_GROUP_DAY\x10\x04\x32\xcf\x01\n\x0cUsageService\x12_\n\x0cRecordUsages\x12&.trivium.access.v1.RecordUsagesRequest\x1a\'.trivium.access.v1.RecordUsagesResponse\x12^\n\x0b\x45xportUsage\x12%.trivium.access.v1.ExportUsageRequest\x1a&.trivium.access.v1.ExportUsageResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtrivium/access/v1/usage.proto\x12\x11trivium.access.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1etrivium/access/v1/access.proto\x1a\"trivium/common/v1/permission.proto\"S\n\x13RecordUsagesRequest\x12<\n\x07records\x18\x01 \x03(\x0b\x32\x1e.trivium.access.v1.UsageRecordB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x04\"(\n\x14RecordUsagesResponse\x12\x10\n\x08refusals\x18\x01 \x03(\t\"\xd1\x01\n\x12\x45xportUsageRequest\x12\x17\n\x06tenant\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x44\n\x08group_by\x18\x04 \x03(\x0e\x32\x1d.trivium.access.v1.UsageGroupB\x13\xbaH\x10\x92\x01\r\x10\x04\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\"\xf3\x01\n\tUsageLine\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07project\x18\x04 \x01(\t\x12\x0b\n\x03\x64\x61y\x18\x05 \x01(\t\x12\x0e\n\x06method\x18\x06 \x01(\t\x12\x10\n\x08requests\x18\x07 \x01(\x03\x12\x15\n\rprompt_tokens\x18\x08 \x01(\x03\x12\x19\n\x11\x63ompletion_tokens\x18\t \x01(\x03\x12\x13\n\x0b\x63ost_micros\x18\n \x01(\x03\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"B\n\x13\x45xportUsageResponse\x12+\n\x05lines\x18\x01 \x03(\x0b\x32\x1c.trivium.access.v1.UsageLine*\x83\x01\n\nUsageGroup\x12\x1b\n\x17USAGE_GROUP_UNSPECIFIED\x10\x00\x12\x13\n\x0fUSAGE_GROUP_KEY\x10\x01\x12\x15\n\x11USAGE_GROUP_MODEL\x10\x02\x12\x17\n\x13USAGE_GROUP_PROJECT\x10\x03\x12\x13\n\x0fUSAGE_GROUP_DAY\x10\x04\x32\xe4\x01\n\x0cUsageService\x12g\n\x0cRecordUsages\x12&.trivium.access.v1.RecordUsagesRequest\x1a\'.trivium.access.v1.RecordUsagesResponse\"\x06\x9a\xb8\x18\x02\x10\x01\x12k\n\x0b\x45xportUsage\x12%.trivium.access.v1.ExportUsageRequest\x1a&.trivium.access.v1.ExportUsageResponse\"\x0b\x9a\xb8\x18\x07\x08\x01\x10\x01\x1a\x01\x0c\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,18 +41,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPORTUSAGEREQUEST'].fields_by_name['tenant']._serialized_options = b'\272H\004r\002\030?'
   _globals['_EXPORTUSAGEREQUEST'].fields_by_name['group_by']._loaded_options = None
   _globals['_EXPORTUSAGEREQUEST'].fields_by_name['group_by']._serialized_options = b'\272H\020\222\001\r\020\004\030\001\"\007\202\001\004\020\001 \000'
-  _globals['_USAGEGROUP']._serialized_start=800
-  _globals['_USAGEGROUP']._serialized_end=931
-  _globals['_RECORDUSAGESREQUEST']._serialized_start=146
-  _globals['_RECORDUSAGESREQUEST']._serialized_end=229
-  _globals['_RECORDUSAGESRESPONSE']._serialized_start=231
-  _globals['_RECORDUSAGESRESPONSE']._serialized_end=271
-  _globals['_EXPORTUSAGEREQUEST']._serialized_start=274
-  _globals['_EXPORTUSAGEREQUEST']._serialized_end=483
-  _globals['_USAGELINE']._serialized_start=486
-  _globals['_USAGELINE']._serialized_end=729
-  _globals['_EXPORTUSAGERESPONSE']._serialized_start=731
-  _globals['_EXPORTUSAGERESPONSE']._serialized_end=797
-  _globals['_USAGESERVICE']._serialized_start=934
-  _globals['_USAGESERVICE']._serialized_end=1141
+  _globals['_USAGESERVICE'].methods_by_name['RecordUsages']._loaded_options = None
+  _globals['_USAGESERVICE'].methods_by_name['RecordUsages']._serialized_options = b'\232\270\030\002\020\001'
+  _globals['_USAGESERVICE'].methods_by_name['ExportUsage']._loaded_options = None
+  _globals['_USAGESERVICE'].methods_by_name['ExportUsage']._serialized_options = b'\232\270\030\007\010\001\020\001\032\001\014'
+  _globals['_USAGEGROUP']._serialized_start=836
+  _globals['_USAGEGROUP']._serialized_end=967
+  _globals['_RECORDUSAGESREQUEST']._serialized_start=182
+  _globals['_RECORDUSAGESREQUEST']._serialized_end=265
+  _globals['_RECORDUSAGESRESPONSE']._serialized_start=267
+  _globals['_RECORDUSAGESRESPONSE']._serialized_end=307
+  _globals['_EXPORTUSAGEREQUEST']._serialized_start=310
+  _globals['_EXPORTUSAGEREQUEST']._serialized_end=519
+  _globals['_USAGELINE']._serialized_start=522
+  _globals['_USAGELINE']._serialized_end=765
+  _globals['_EXPORTUSAGERESPONSE']._serialized_start=767
+  _globals['_EXPORTUSAGERESPONSE']._serialized_end=833
+  _globals['_USAGESERVICE']._serialized_start=970
+  _globals['_USAGESERVICE']._serialized_end=1198
 # @@protoc_insertion_point(module_scope)

@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from trivium.common.v1 import permission_pb2 as trivium_dot_common_dot_v1_dot_permission__pb2
 from trivium.common.v1 import transfer_pb2 as trivium_dot_common_dot_v1_dot_transfer__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btrivium/files/v1/file.proto\x12\x10trivium.files.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a trivium/common/v1/transfer.proto\"\xec\x01\n\x04\x46ile\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x10\n\x08\x66ilename\x18\x02 \x01(\t\x12*\n\x07purpose\x18\x03 \x01(\x0e\x32\x19.trivium.files.v1.Purpose\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12\x12\n\nmedia_type\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd3\x01\n\nFileHeader\x12\x1c\n\x08\x66ilename\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12\x38\n\x07purpose\x18\x02 \x01(\x0e\x32\x19.trivium.files.v1.PurposeB\x0c\xbaH\t\x82\x01\x06\x10\x01 \x00 \x06\x12\x1b\n\nmedia_type\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x7f\x12/\n\x15\x65xpires_after_seconds\x18\x04 \x01(\x03\x42\x10\xbaH\r\"\x08\x18\x80\x9a\x9e\x01(\x90\x1c\xd8\x01\x01\x12\x1f\n\nrequest_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"M\n\x07\x46ileEnd\x12\x1b\n\nsize_bytes\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12%\n\x06sha256\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\"\xa7\x01\n\x11\x43reateFileRequest\x12.\n\x06header\x18\x01 \x01(\x0b\x32\x1c.trivium.files.v1.FileHeaderH\x00\x12)\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x18.trivium.common.v1.ChunkH\x00\x12(\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x19.trivium.files.v1.FileEndH\x00\x42\r\n\x04part\x12\x05\xbaH\x02\x08\x01\":\n\x12\x43reateFileResponse\x12$\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x16.trivium.files.v1.File\")\n\x0eGetFileRequest\x12\x17\n\x04\x66ile\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"7\n\x0fGetFileResponse\x12$\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x16.trivium.files.v1.File\"\xb1\x01\n\x10ListFilesRequest\x12\x34\n\x07purpose\x18\x01 \x01(\x0e\x32\x19.trivium.files.v1.PurposeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x00\x12\x16\n\x05\x61\x66ter\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x30\n\x05order\x18\x04 \x01(\x0e\x32\x17.trivium.files.v1.OrderB\x08\xbaH\x05\x82\x01\x02\x10\x01\"L\n\x11ListFilesResponse\x12%\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x16.trivium.files.v1.File\x12\x10\n\x08has_more\x18\x02 \x01(\x08\",\n\x11\x44\x65leteFileRequest\x12\x17\n\x04\x66ile\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"\x14\n\x12\x44\x65leteFileResponse\"I\n\x0fReadFileRequest\x12\x17\n\x04\x66ile\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1d\n\x0coffset_bytes\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"O\n\x10ReadFileResponse\x12\'\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x18.trivium.common.v1.Chunk\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03*\xc7\x01\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x15\n\x11PURPOSE_FINE_TUNE\x10\x01\x12\x11\n\rPURPOSE_BATCH\x10\x02\x12\x16\n\x12PURPOSE_ASSISTANTS\x10\x03\x12\x15\n\x11PURPOSE_USER_DATA\x10\x04\x12\x11\n\rPURPOSE_EVALS\x10\x05\x12\x18\n\x14PURPOSE_BATCH_OUTPUT\x10\x06\x12\x1d\n\x19PURPOSE_FINE_TUNE_RESULTS\x10\x07*I\n\x05Order\x12\x15\n\x11ORDER_UNSPECIFIED\x10\x00\x12\x13\n\x0fORDER_ASCENDING\x10\x01\x12\x14\n\x10ORDER_DESCENDING\x10\x02\x32\xbc\x03\n\x0b\x46ileService\x12Y\n\nCreateFile\x12#.trivium.files.v1.CreateFileRequest\x1a$.trivium.files.v1.CreateFileResponse(\x01\x12N\n\x07GetFile\x12 .trivium.files.v1.GetFileRequest\x1a!.trivium.files.v1.GetFileResponse\x12T\n\tListFiles\x12\".trivium.files.v1.ListFilesRequest\x1a#.trivium.files.v1.ListFilesResponse\x12W\n\nDeleteFile\x12#.trivium.files.v1.DeleteFileRequest\x1a$.trivium.files.v1.DeleteFileResponse\x12S\n\x08ReadFile\x12!.trivium.files.v1.ReadFileRequest\x1a\".trivium.files.v1.ReadFileResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btrivium/files/v1/file.proto\x12\x10trivium.files.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"trivium/common/v1/permission.proto\x1a trivium/common/v1/transfer.proto\"\xec\x01\n\x04\x46ile\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x10\n\x08\x66ilename\x18\x02 \x01(\t\x12*\n\x07purpose\x18\x03 \x01(\x0e\x32\x19.trivium.files.v1.Purpose\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12\x12\n\nmedia_type\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd3\x01\n\nFileHeader\x12\x1c\n\x08\x66ilename\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12\x38\n\x07purpose\x18\x02 \x01(\x0e\x32\x19.trivium.files.v1.PurposeB\x0c\xbaH\t\x82\x01\x06\x10\x01 \x00 \x06\x12\x1b\n\nmedia_type\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x7f\x12/\n\x15\x65xpires_after_seconds\x18\x04 \x01(\x03\x42\x10\xbaH\r\"\x08\x18\x80\x9a\x9e\x01(\x90\x1c\xd8\x01\x01\x12\x1f\n\nrequest_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"M\n\x07\x46ileEnd\x12\x1b\n\nsize_bytes\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12%\n\x06sha256\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\"\xa7\x01\n\x11\x43reateFileRequest\x12.\n\x06header\x18\x01 \x01(\x0b\x32\x1c.trivium.files.v1.FileHeaderH\x00\x12)\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x18.trivium.common.v1.ChunkH\x00\x12(\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x19.trivium.files.v1.FileEndH\x00\x42\r\n\x04part\x12\x05\xbaH\x02\x08\x01\":\n\x12\x43reateFileResponse\x12$\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x16.trivium.files.v1.File\")\n\x0eGetFileRequest\x12\x17\n\x04\x66ile\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"7\n\x0fGetFileResponse\x12$\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x16.trivium.files.v1.File\"\xb1\x01\n\x10ListFilesRequest\x12\x34\n\x07purpose\x18\x01 \x01(\x0e\x32\x19.trivium.files.v1.PurposeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x00\x12\x16\n\x05\x61\x66ter\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x30\n\x05order\x18\x04 \x01(\x0e\x32\x17.trivium.files.v1.OrderB\x08\xbaH\x05\x82\x01\x02\x10\x01\"L\n\x11ListFilesResponse\x12%\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x16.trivium.files.v1.File\x12\x10\n\x08has_more\x18\x02 \x01(\x08\",\n\x11\x44\x65leteFileRequest\x12\x17\n\x04\x66ile\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"\x14\n\x12\x44\x65leteFileResponse\"I\n\x0fReadFileRequest\x12\x17\n\x04\x66ile\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1d\n\x0coffset_bytes\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"O\n\x10ReadFileResponse\x12\'\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x18.trivium.common.v1.Chunk\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03*\xc7\x01\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x15\n\x11PURPOSE_FINE_TUNE\x10\x01\x12\x11\n\rPURPOSE_BATCH\x10\x02\x12\x16\n\x12PURPOSE_ASSISTANTS\x10\x03\x12\x15\n\x11PURPOSE_USER_DATA\x10\x04\x12\x11\n\rPURPOSE_EVALS\x10\x05\x12\x18\n\x14PURPOSE_BATCH_OUTPUT\x10\x06\x12\x1d\n\x19PURPOSE_FINE_TUNE_RESULTS\x10\x07*I\n\x05Order\x12\x15\n\x11ORDER_UNSPECIFIED\x10\x00\x12\x13\n\x0fORDER_ASCENDING\x10\x01\x12\x14\n\x10ORDER_DESCENDING\x10\x02\x32\x83\x04\n\x0b\x46ileService\x12\x66\n\nCreateFile\x12#.trivium.files.v1.CreateFileRequest\x1a$.trivium.files.v1.CreateFileResponse\"\x0b\x9a\xb8\x18\x07\x08\x02\x1a\x01\t(\x01(\x01\x12]\n\x07GetFile\x12 .trivium.files.v1.GetFileRequest\x1a!.trivium.files.v1.GetFileResponse\"\r\x9a\xb8\x18\t\x08\x01\x10\x01\x1a\x03\x08\x07\x05\x12\x63\n\tListFiles\x12\".trivium.files.v1.ListFilesRequest\x1a#.trivium.files.v1.ListFilesResponse\"\r\x9a\xb8\x18\t\x08\x01\x10\x01\x1a\x03\x08\x07\x05\x12\x64\n\nDeleteFile\x12#.trivium.files.v1.DeleteFileRequest\x1a$.trivium.files.v1.DeleteFileResponse\"\x0b\x9a\xb8\x18\x07\x08\x02\x1a\x01\t(\x01\x12\x62\n\x08ReadFile\x12!.trivium.files.v1.ReadFileRequest\x1a\".trivium.files.v1.ReadFileResponse\"\r\x9a\xb8\x18\t\x08\x01\x10\x01\x1a\x03\x08\x07\x05\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -66,36 +67,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_READFILEREQUEST'].fields_by_name['file']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_READFILEREQUEST'].fields_by_name['offset_bytes']._loaded_options = None
   _globals['_READFILEREQUEST'].fields_by_name['offset_bytes']._serialized_options = b'\272H\004\"\002(\000'
-  _globals['_PURPOSE']._serialized_start=1490
-  _globals['_PURPOSE']._serialized_end=1689
-  _globals['_ORDER']._serialized_start=1691
-  _globals['_ORDER']._serialized_end=1764
-  _globals['_FILE']._serialized_start=146
-  _globals['_FILE']._serialized_end=382
-  _globals['_FILEHEADER']._serialized_start=385
-  _globals['_FILEHEADER']._serialized_end=596
-  _globals['_FILEEND']._serialized_start=598
-  _globals['_FILEEND']._serialized_end=675
-  _globals['_CREATEFILEREQUEST']._serialized_start=678
-  _globals['_CREATEFILEREQUEST']._serialized_end=845
-  _globals['_CREATEFILERESPONSE']._serialized_start=847
-  _globals['_CREATEFILERESPONSE']._serialized_end=905
-  _globals['_GETFILEREQUEST']._serialized_start=907
-  _globals['_GETFILEREQUEST']._serialized_end=948
-  _globals['_GETFILERESPONSE']._serialized_start=950
-  _globals['_GETFILERESPONSE']._serialized_end=1005
-  _globals['_LISTFILESREQUEST']._serialized_start=1008
-  _globals['_LISTFILESREQUEST']._serialized_end=1185
-  _globals['_LISTFILESRESPONSE']._serialized_start=1187
-  _globals['_LISTFILESRESPONSE']._serialized_end=1263
-  _globals['_DELETEFILEREQUEST']._serialized_start=1265
-  _globals['_DELETEFILEREQUEST']._serialized_end=1309
-  _globals['_DELETEFILERESPONSE']._serialized_start=1311
-  _globals['_DELETEFILERESPONSE']._serialized_end=1331
-  _globals['_READFILEREQUEST']._serialized_start=1333
-  _globals['_READFILEREQUEST']._serialized_end=1406
-  _globals['_READFILERESPONSE']._serialized_start=1408
-  _globals['_READFILERESPONSE']._serialized_end=1487
-  _globals['_FILESERVICE']._serialized_start=1767
-  _globals['_FILESERVICE']._serialized_end=2211
+  _globals['_FILESERVICE'].methods_by_name['CreateFile']._loaded_options = None
+  _globals['_FILESERVICE'].methods_by_name['CreateFile']._serialized_options = b'\232\270\030\007\010\002\032\001\t(\001'
+  _globals['_FILESERVICE'].methods_by_name['GetFile']._loaded_options = None
+  _globals['_FILESERVICE'].methods_by_name['GetFile']._serialized_options = b'\232\270\030\t\010\001\020\001\032\003\010\007\005'
+  _globals['_FILESERVICE'].methods_by_name['ListFiles']._loaded_options = None
+  _globals['_FILESERVICE'].methods_by_name['ListFiles']._serialized_options = b'\232\270\030\t\010\001\020\001\032\003\010\007\005'
+  _globals['_FILESERVICE'].methods_by_name['DeleteFile']._loaded_options = None
+  _globals['_FILESERVICE'].methods_by_name['DeleteFile']._serialized_options = b'\232\270\030\007\010\002\032\001\t(\001'
+  _globals['_FILESERVICE'].methods_by_name['ReadFile']._loaded_options = None
+  _globals['_FILESERVICE'].methods_by_name['ReadFile']._serialized_options = b'\232\270\030\t\010\001\020\001\032\003\010\007\005'
+  _globals['_PURPOSE']._serialized_start=1526
+  _globals['_PURPOSE']._serialized_end=1725
+  _globals['_ORDER']._serialized_start=1727
+  _globals['_ORDER']._serialized_end=1800
+  _globals['_FILE']._serialized_start=182
+  _globals['_FILE']._serialized_end=418
+  _globals['_FILEHEADER']._serialized_start=421
+  _globals['_FILEHEADER']._serialized_end=632
+  _globals['_FILEEND']._serialized_start=634
+  _globals['_FILEEND']._serialized_end=711
+  _globals['_CREATEFILEREQUEST']._serialized_start=714
+  _globals['_CREATEFILEREQUEST']._serialized_end=881
+  _globals['_CREATEFILERESPONSE']._serialized_start=883
+  _globals['_CREATEFILERESPONSE']._serialized_end=941
+  _globals['_GETFILEREQUEST']._serialized_start=943
+  _globals['_GETFILEREQUEST']._serialized_end=984
+  _globals['_GETFILERESPONSE']._serialized_start=986
+  _globals['_GETFILERESPONSE']._serialized_end=1041
+  _globals['_LISTFILESREQUEST']._serialized_start=1044
+  _globals['_LISTFILESREQUEST']._serialized_end=1221
+  _globals['_LISTFILESRESPONSE']._serialized_start=1223
+  _globals['_LISTFILESRESPONSE']._serialized_end=1299
+  _globals['_DELETEFILEREQUEST']._serialized_start=1301
+  _globals['_DELETEFILEREQUEST']._serialized_end=1345
+  _globals['_DELETEFILERESPONSE']._serialized_start=1347
+  _globals['_DELETEFILERESPONSE']._serialized_end=1367
+  _globals['_READFILEREQUEST']._serialized_start=1369
+  _globals['_READFILEREQUEST']._serialized_end=1442
+  _globals['_READFILERESPONSE']._serialized_start=1444
+  _globals['_READFILERESPONSE']._serialized_end=1523
+  _globals['_FILESERVICE']._serialized_start=1803
+  _globals['_FILESERVICE']._serialized_end=2318
 # @@protoc_insertion_point(module_scope)

@@ -72,7 +72,7 @@ class FileServiceServicer(object):
         """Stores a file: a header, before the chunks or behind them, chunks in order, then the end, which says how long the whole
         is and its digest.
         The file is there when length and digest match, and only then: of a stream that ends before its end nothing is kept.
-        Roles member, owner, admin. Fails with RESOURCE_EXHAUSTED / FILE_TOO_LARGE, RESOURCE_EXHAUSTED / FILES_EXHAUSTED when
+        Role member. Fails with RESOURCE_EXHAUSTED / FILE_TOO_LARGE, RESOURCE_EXHAUSTED / FILES_EXHAUSTED when
         the tenant's files would be more than it may keep, INVALID_ARGUMENT / SIZE_MISMATCH, INVALID_ARGUMENT /
         DIGEST_MISMATCH, INVALID_ARGUMENT / UPLOAD_UNFINISHED, OUT_OF_RANGE / CHUNK_OFFSET_WRONG, DEADLINE_EXCEEDED /
         UPLOAD_TOO_SLOW, RESOURCE_EXHAUSTED / DISK_FULL, ABORTED / UPLOAD_IN_PROGRESS, INVALID_ARGUMENT / FIELD_INVALID for a
@@ -97,7 +97,7 @@ class FileServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteFile(self, request, context):
-        """Deletes a file. A batch that runs, and a job that trains, keeps what it reads. Roles member, owner, admin. Fails with
+        """Deletes a file. A batch that runs, and a job that trains, keeps what it reads. Role member. Fails with
         NOT_FOUND / FILE_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

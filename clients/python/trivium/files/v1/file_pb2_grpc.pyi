@@ -39,7 +39,7 @@ class FileServiceStub:
     """Stores a file: a header, before the chunks or behind them, chunks in order, then the end, which says how long the whole
     is and its digest.
     The file is there when length and digest match, and only then: of a stream that ends before its end nothing is kept.
-    Roles member, owner, admin. Fails with RESOURCE_EXHAUSTED / FILE_TOO_LARGE, RESOURCE_EXHAUSTED / FILES_EXHAUSTED when
+    Role member. Fails with RESOURCE_EXHAUSTED / FILE_TOO_LARGE, RESOURCE_EXHAUSTED / FILES_EXHAUSTED when
     the tenant's files would be more than it may keep, INVALID_ARGUMENT / SIZE_MISMATCH, INVALID_ARGUMENT /
     DIGEST_MISMATCH, INVALID_ARGUMENT / UPLOAD_UNFINISHED, OUT_OF_RANGE / CHUNK_OFFSET_WRONG, DEADLINE_EXCEEDED /
     UPLOAD_TOO_SLOW, RESOURCE_EXHAUSTED / DISK_FULL, ABORTED / UPLOAD_IN_PROGRESS, INVALID_ARGUMENT / FIELD_INVALID for a
@@ -50,7 +50,7 @@ class FileServiceStub:
     ListFiles: _grpc.UnaryUnaryMultiCallable[_file_pb2.ListFilesRequest, _file_pb2.ListFilesResponse]
     """Lists files by the time at which they were created."""
     DeleteFile: _grpc.UnaryUnaryMultiCallable[_file_pb2.DeleteFileRequest, _file_pb2.DeleteFileResponse]
-    """Deletes a file. A batch that runs, and a job that trains, keeps what it reads. Roles member, owner, admin. Fails with
+    """Deletes a file. A batch that runs, and a job that trains, keeps what it reads. Role member. Fails with
     NOT_FOUND / FILE_NOT_FOUND.
     """
     ReadFile: _grpc.UnaryStreamMultiCallable[_file_pb2.ReadFileRequest, _file_pb2.ReadFileResponse]
@@ -70,7 +70,7 @@ class FileServiceAsyncStub(FileServiceStub):
     """Stores a file: a header, before the chunks or behind them, chunks in order, then the end, which says how long the whole
     is and its digest.
     The file is there when length and digest match, and only then: of a stream that ends before its end nothing is kept.
-    Roles member, owner, admin. Fails with RESOURCE_EXHAUSTED / FILE_TOO_LARGE, RESOURCE_EXHAUSTED / FILES_EXHAUSTED when
+    Role member. Fails with RESOURCE_EXHAUSTED / FILE_TOO_LARGE, RESOURCE_EXHAUSTED / FILES_EXHAUSTED when
     the tenant's files would be more than it may keep, INVALID_ARGUMENT / SIZE_MISMATCH, INVALID_ARGUMENT /
     DIGEST_MISMATCH, INVALID_ARGUMENT / UPLOAD_UNFINISHED, OUT_OF_RANGE / CHUNK_OFFSET_WRONG, DEADLINE_EXCEEDED /
     UPLOAD_TOO_SLOW, RESOURCE_EXHAUSTED / DISK_FULL, ABORTED / UPLOAD_IN_PROGRESS, INVALID_ARGUMENT / FIELD_INVALID for a
@@ -81,7 +81,7 @@ class FileServiceAsyncStub(FileServiceStub):
     ListFiles: _aio.UnaryUnaryMultiCallable[_file_pb2.ListFilesRequest, _file_pb2.ListFilesResponse]  # type: ignore[assignment]
     """Lists files by the time at which they were created."""
     DeleteFile: _aio.UnaryUnaryMultiCallable[_file_pb2.DeleteFileRequest, _file_pb2.DeleteFileResponse]  # type: ignore[assignment]
-    """Deletes a file. A batch that runs, and a job that trains, keeps what it reads. Roles member, owner, admin. Fails with
+    """Deletes a file. A batch that runs, and a job that trains, keeps what it reads. Role member. Fails with
     NOT_FOUND / FILE_NOT_FOUND.
     """
     ReadFile: _aio.UnaryStreamMultiCallable[_file_pb2.ReadFileRequest, _file_pb2.ReadFileResponse]  # type: ignore[assignment]
@@ -104,7 +104,7 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
         """Stores a file: a header, before the chunks or behind them, chunks in order, then the end, which says how long the whole
         is and its digest.
         The file is there when length and digest match, and only then: of a stream that ends before its end nothing is kept.
-        Roles member, owner, admin. Fails with RESOURCE_EXHAUSTED / FILE_TOO_LARGE, RESOURCE_EXHAUSTED / FILES_EXHAUSTED when
+        Role member. Fails with RESOURCE_EXHAUSTED / FILE_TOO_LARGE, RESOURCE_EXHAUSTED / FILES_EXHAUSTED when
         the tenant's files would be more than it may keep, INVALID_ARGUMENT / SIZE_MISMATCH, INVALID_ARGUMENT /
         DIGEST_MISMATCH, INVALID_ARGUMENT / UPLOAD_UNFINISHED, OUT_OF_RANGE / CHUNK_OFFSET_WRONG, DEADLINE_EXCEEDED /
         UPLOAD_TOO_SLOW, RESOURCE_EXHAUSTED / DISK_FULL, ABORTED / UPLOAD_IN_PROGRESS, INVALID_ARGUMENT / FIELD_INVALID for a
@@ -133,7 +133,7 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _file_pb2.DeleteFileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_file_pb2.DeleteFileResponse, _abc.Awaitable[_file_pb2.DeleteFileResponse]]:
-        """Deletes a file. A batch that runs, and a job that trains, keeps what it reads. Roles member, owner, admin. Fails with
+        """Deletes a file. A batch that runs, and a job that trains, keeps what it reads. Role member. Fails with
         NOT_FOUND / FILE_NOT_FOUND.
         """
 

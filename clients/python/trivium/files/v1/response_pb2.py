@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from trivium.common.v1 import permission_pb2 as trivium_dot_common_dot_v1_dot_permission__pb2
 from trivium.files.v1 import file_pb2 as trivium_dot_files_dot_v1_dot_file__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftrivium/files/v1/response.proto\x12\x10trivium.files.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1btrivium/files/v1/file.proto\"@\n\tInputItem\x12\x17\n\x04item\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1a\n\x07payload\x18\x02 \x01(\x0c\x42\t\xbaH\x06z\x04\x18\x80\x80@\"\xfc\x01\n\x0eStoredResponse\x12.\n\x08response\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{1,64}$\x12\"\n\x11previous_response\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x17\n\x05model\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1b\n\x07payload\x18\x04 \x01(\x0c\x42\n\xbaH\x07z\x05\x18\x80\x80\xc0\x01\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8d\x01\n\x12PutResponseRequest\x12:\n\x08response\x18\x01 \x01(\x0b\x32 .trivium.files.v1.StoredResponseB\x06\xbaH\x03\xc8\x01\x01\x12;\n\x0binput_items\x18\x02 \x03(\x0b\x32\x1b.trivium.files.v1.InputItemB\t\xbaH\x06\x92\x01\x03\x10\x80\x08\"I\n\x13PutResponseResponse\x12\x32\n\x08response\x18\x01 \x01(\x0b\x32 .trivium.files.v1.StoredResponse\"1\n\x12GetResponseRequest\x12\x1b\n\x08response\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"I\n\x13GetResponseResponse\x12\x32\n\x08response\x18\x01 \x01(\x0b\x32 .trivium.files.v1.StoredResponse\"6\n\x17ReadConversationRequest\x12\x1b\n\x08response\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"\x93\x01\n\x18ReadConversationResponse\x12\x32\n\x08response\x18\x01 \x01(\x0b\x32 .trivium.files.v1.StoredResponse\x12\x30\n\x0binput_items\x18\x02 \x03(\x0b\x32\x1b.trivium.files.v1.InputItem\x12\x11\n\tcontinues\x18\x03 \x01(\x08\"4\n\x15\x44\x65leteResponseRequest\x12\x1b\n\x08response\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"\x18\n\x16\x44\x65leteResponseResponse\"\x9c\x01\n\x15ListInputItemsRequest\x12\x1b\n\x08response\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1c\n\tpage_size\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x16\n\x05\x61\x66ter\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x30\n\x05order\x18\x04 \x01(\x0e\x32\x17.trivium.files.v1.OrderB\x08\xbaH\x05\x82\x01\x02\x10\x01\"\\\n\x16ListInputItemsResponse\x12\x30\n\x0binput_items\x18\x01 \x03(\x0b\x32\x1b.trivium.files.v1.InputItem\x12\x10\n\x08has_more\x18\x02 \x01(\x08\x32\x80\x04\n\x0fResponseService\x12Z\n\x0bPutResponse\x12$.trivium.files.v1.PutResponseRequest\x1a%.trivium.files.v1.PutResponseResponse\x12Z\n\x0bGetResponse\x12$.trivium.files.v1.GetResponseRequest\x1a%.trivium.files.v1.GetResponseResponse\x12k\n\x10ReadConversation\x12).trivium.files.v1.ReadConversationRequest\x1a*.trivium.files.v1.ReadConversationResponse0\x01\x12\x63\n\x0e\x44\x65leteResponse\x12\'.trivium.files.v1.DeleteResponseRequest\x1a(.trivium.files.v1.DeleteResponseResponse\x12\x63\n\x0eListInputItems\x12\'.trivium.files.v1.ListInputItemsRequest\x1a(.trivium.files.v1.ListInputItemsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftrivium/files/v1/response.proto\x12\x10trivium.files.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"trivium/common/v1/permission.proto\x1a\x1btrivium/files/v1/file.proto\"@\n\tInputItem\x12\x17\n\x04item\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1a\n\x07payload\x18\x02 \x01(\x0c\x42\t\xbaH\x06z\x04\x18\x80\x80@\"\xfc\x01\n\x0eStoredResponse\x12.\n\x08response\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{1,64}$\x12\"\n\x11previous_response\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x17\n\x05model\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1b\n\x07payload\x18\x04 \x01(\x0c\x42\n\xbaH\x07z\x05\x18\x80\x80\xc0\x01\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8d\x01\n\x12PutResponseRequest\x12:\n\x08response\x18\x01 \x01(\x0b\x32 .trivium.files.v1.StoredResponseB\x06\xbaH\x03\xc8\x01\x01\x12;\n\x0binput_items\x18\x02 \x03(\x0b\x32\x1b.trivium.files.v1.InputItemB\t\xbaH\x06\x92\x01\x03\x10\x80\x08\"I\n\x13PutResponseResponse\x12\x32\n\x08response\x18\x01 \x01(\x0b\x32 .trivium.files.v1.StoredResponse\"1\n\x12GetResponseRequest\x12\x1b\n\x08response\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"I\n\x13GetResponseResponse\x12\x32\n\x08response\x18\x01 \x01(\x0b\x32 .trivium.files.v1.StoredResponse\"6\n\x17ReadConversationRequest\x12\x1b\n\x08response\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"\x93\x01\n\x18ReadConversationResponse\x12\x32\n\x08response\x18\x01 \x01(\x0b\x32 .trivium.files.v1.StoredResponse\x12\x30\n\x0binput_items\x18\x02 \x03(\x0b\x32\x1b.trivium.files.v1.InputItem\x12\x11\n\tcontinues\x18\x03 \x01(\x08\"4\n\x15\x44\x65leteResponseRequest\x12\x1b\n\x08response\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"\x18\n\x16\x44\x65leteResponseResponse\"\x9c\x01\n\x15ListInputItemsRequest\x12\x1b\n\x08response\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1c\n\tpage_size\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x16\n\x05\x61\x66ter\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x30\n\x05order\x18\x04 \x01(\x0e\x32\x17.trivium.files.v1.OrderB\x08\xbaH\x05\x82\x01\x02\x10\x01\"\\\n\x16ListInputItemsResponse\x12\x30\n\x0binput_items\x18\x01 \x03(\x0b\x32\x1b.trivium.files.v1.InputItem\x12\x10\n\x08has_more\x18\x02 \x01(\x08\x32\xc4\x04\n\x0fResponseService\x12\x66\n\x0bPutResponse\x12$.trivium.files.v1.PutResponseRequest\x1a%.trivium.files.v1.PutResponseResponse\"\n\x9a\xb8\x18\x06\x08\x02\x1a\x02\t\x01\x12h\n\x0bGetResponse\x12$.trivium.files.v1.GetResponseRequest\x1a%.trivium.files.v1.GetResponseResponse\"\x0c\x9a\xb8\x18\x08\x08\x01\x10\x01\x1a\x02\x08\x01\x12y\n\x10ReadConversation\x12).trivium.files.v1.ReadConversationRequest\x1a*.trivium.files.v1.ReadConversationResponse\"\x0c\x9a\xb8\x18\x08\x08\x01\x10\x01\x1a\x02\x08\x01\x30\x01\x12q\n\x0e\x44\x65leteResponse\x12\'.trivium.files.v1.DeleteResponseRequest\x1a(.trivium.files.v1.DeleteResponseResponse\"\x0c\x9a\xb8\x18\x08\x08\x02\x1a\x02\t\x01(\x01\x12q\n\x0eListInputItems\x12\'.trivium.files.v1.ListInputItemsRequest\x1a(.trivium.files.v1.ListInputItemsResponse\"\x0c\x9a\xb8\x18\x08\x08\x01\x10\x01\x1a\x02\x08\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -64,30 +65,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTINPUTITEMSREQUEST'].fields_by_name['after']._serialized_options = b'\272H\004r\002\030@'
   _globals['_LISTINPUTITEMSREQUEST'].fields_by_name['order']._loaded_options = None
   _globals['_LISTINPUTITEMSREQUEST'].fields_by_name['order']._serialized_options = b'\272H\005\202\001\002\020\001'
-  _globals['_INPUTITEM']._serialized_start=144
-  _globals['_INPUTITEM']._serialized_end=208
-  _globals['_STOREDRESPONSE']._serialized_start=211
-  _globals['_STOREDRESPONSE']._serialized_end=463
-  _globals['_PUTRESPONSEREQUEST']._serialized_start=466
-  _globals['_PUTRESPONSEREQUEST']._serialized_end=607
-  _globals['_PUTRESPONSERESPONSE']._serialized_start=609
-  _globals['_PUTRESPONSERESPONSE']._serialized_end=682
-  _globals['_GETRESPONSEREQUEST']._serialized_start=684
-  _globals['_GETRESPONSEREQUEST']._serialized_end=733
-  _globals['_GETRESPONSERESPONSE']._serialized_start=735
-  _globals['_GETRESPONSERESPONSE']._serialized_end=808
-  _globals['_READCONVERSATIONREQUEST']._serialized_start=810
-  _globals['_READCONVERSATIONREQUEST']._serialized_end=864
-  _globals['_READCONVERSATIONRESPONSE']._serialized_start=867
-  _globals['_READCONVERSATIONRESPONSE']._serialized_end=1014
-  _globals['_DELETERESPONSEREQUEST']._serialized_start=1016
-  _globals['_DELETERESPONSEREQUEST']._serialized_end=1068
-  _globals['_DELETERESPONSERESPONSE']._serialized_start=1070
-  _globals['_DELETERESPONSERESPONSE']._serialized_end=1094
-  _globals['_LISTINPUTITEMSREQUEST']._serialized_start=1097
-  _globals['_LISTINPUTITEMSREQUEST']._serialized_end=1253
-  _globals['_LISTINPUTITEMSRESPONSE']._serialized_start=1255
-  _globals['_LISTINPUTITEMSRESPONSE']._serialized_end=1347
-  _globals['_RESPONSESERVICE']._serialized_start=1350
-  _globals['_RESPONSESERVICE']._serialized_end=1862
+  _globals['_RESPONSESERVICE'].methods_by_name['PutResponse']._loaded_options = None
+  _globals['_RESPONSESERVICE'].methods_by_name['PutResponse']._serialized_options = b'\232\270\030\006\010\002\032\002\t\001'
+  _globals['_RESPONSESERVICE'].methods_by_name['GetResponse']._loaded_options = None
+  _globals['_RESPONSESERVICE'].methods_by_name['GetResponse']._serialized_options = b'\232\270\030\010\010\001\020\001\032\002\010\001'
+  _globals['_RESPONSESERVICE'].methods_by_name['ReadConversation']._loaded_options = None
+  _globals['_RESPONSESERVICE'].methods_by_name['ReadConversation']._serialized_options = b'\232\270\030\010\010\001\020\001\032\002\010\001'
+  _globals['_RESPONSESERVICE'].methods_by_name['DeleteResponse']._loaded_options = None
+  _globals['_RESPONSESERVICE'].methods_by_name['DeleteResponse']._serialized_options = b'\232\270\030\010\010\002\032\002\t\001(\001'
+  _globals['_RESPONSESERVICE'].methods_by_name['ListInputItems']._loaded_options = None
+  _globals['_RESPONSESERVICE'].methods_by_name['ListInputItems']._serialized_options = b'\232\270\030\010\010\001\020\001\032\002\010\001'
+  _globals['_INPUTITEM']._serialized_start=180
+  _globals['_INPUTITEM']._serialized_end=244
+  _globals['_STOREDRESPONSE']._serialized_start=247
+  _globals['_STOREDRESPONSE']._serialized_end=499
+  _globals['_PUTRESPONSEREQUEST']._serialized_start=502
+  _globals['_PUTRESPONSEREQUEST']._serialized_end=643
+  _globals['_PUTRESPONSERESPONSE']._serialized_start=645
+  _globals['_PUTRESPONSERESPONSE']._serialized_end=718
+  _globals['_GETRESPONSEREQUEST']._serialized_start=720
+  _globals['_GETRESPONSEREQUEST']._serialized_end=769
+  _globals['_GETRESPONSERESPONSE']._serialized_start=771
+  _globals['_GETRESPONSERESPONSE']._serialized_end=844
+  _globals['_READCONVERSATIONREQUEST']._serialized_start=846
+  _globals['_READCONVERSATIONREQUEST']._serialized_end=900
+  _globals['_READCONVERSATIONRESPONSE']._serialized_start=903
+  _globals['_READCONVERSATIONRESPONSE']._serialized_end=1050
+  _globals['_DELETERESPONSEREQUEST']._serialized_start=1052
+  _globals['_DELETERESPONSEREQUEST']._serialized_end=1104
+  _globals['_DELETERESPONSERESPONSE']._serialized_start=1106
+  _globals['_DELETERESPONSERESPONSE']._serialized_end=1130
+  _globals['_LISTINPUTITEMSREQUEST']._serialized_start=1133
+  _globals['_LISTINPUTITEMSREQUEST']._serialized_end=1289
+  _globals['_LISTINPUTITEMSRESPONSE']._serialized_start=1291
+  _globals['_LISTINPUTITEMSRESPONSE']._serialized_end=1383
+  _globals['_RESPONSESERVICE']._serialized_start=1386
+  _globals['_RESPONSESERVICE']._serialized_end=1966
 # @@protoc_insertion_point(module_scope)

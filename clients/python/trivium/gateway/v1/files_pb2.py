@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from trivium.common.v1 import permission_pb2 as trivium_dot_common_dot_v1_dot_permission__pb2
 from trivium.common.v1 import transfer_pb2 as trivium_dot_common_dot_v1_dot_transfer__pb2
 from trivium.files.v1 import file_pb2 as trivium_dot_files_dot_v1_dot_file__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etrivium/gateway/v1/files.proto\x12\x12trivium.gateway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a trivium/common/v1/transfer.proto\x1a\x1btrivium/files/v1/file.proto\"\xa7\x01\n\x11\x43reateFileRequest\x12.\n\x06header\x18\x01 \x01(\x0b\x32\x1c.trivium.files.v1.FileHeaderH\x00\x12)\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x18.trivium.common.v1.ChunkH\x00\x12(\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x19.trivium.files.v1.FileEndH\x00\x42\r\n\x04part\x12\x05\xbaH\x02\x08\x01\":\n\x12\x43reateFileResponse\x12$\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x16.trivium.files.v1.File\")\n\x0eGetFileRequest\x12\x17\n\x04\x66ile\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"7\n\x0fGetFileResponse\x12$\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x16.trivium.files.v1.File\"\xb1\x01\n\x10ListFilesRequest\x12\x34\n\x07purpose\x18\x01 \x01(\x0e\x32\x19.trivium.files.v1.PurposeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x00\x12\x16\n\x05\x61\x66ter\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x30\n\x05order\x18\x04 \x01(\x0e\x32\x17.trivium.files.v1.OrderB\x08\xbaH\x05\x82\x01\x02\x10\x01\"L\n\x11ListFilesResponse\x12%\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x16.trivium.files.v1.File\x12\x10\n\x08has_more\x18\x02 \x01(\x08\",\n\x11\x44\x65leteFileRequest\x12\x17\n\x04\x66ile\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"\x14\n\x12\x44\x65leteFileResponse\"I\n\x0fReadFileRequest\x12\x17\n\x04\x66ile\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1d\n\x0coffset_bytes\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"O\n\x10ReadFileResponse\x12\'\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x18.trivium.common.v1.Chunk\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x32\xd0\x03\n\x0b\x46ileService\x12]\n\nCreateFile\x12%.trivium.gateway.v1.CreateFileRequest\x1a&.trivium.gateway.v1.CreateFileResponse(\x01\x12R\n\x07GetFile\x12\".trivium.gateway.v1.GetFileRequest\x1a#.trivium.gateway.v1.GetFileResponse\x12X\n\tListFiles\x12$.trivium.gateway.v1.ListFilesRequest\x1a%.trivium.gateway.v1.ListFilesResponse\x12[\n\nDeleteFile\x12%.trivium.gateway.v1.DeleteFileRequest\x1a&.trivium.gateway.v1.DeleteFileResponse\x12W\n\x08ReadFile\x12#.trivium.gateway.v1.ReadFileRequest\x1a$.trivium.gateway.v1.ReadFileResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etrivium/gateway/v1/files.proto\x12\x12trivium.gateway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\"trivium/common/v1/permission.proto\x1a trivium/common/v1/transfer.proto\x1a\x1btrivium/files/v1/file.proto\"\xa7\x01\n\x11\x43reateFileRequest\x12.\n\x06header\x18\x01 \x01(\x0b\x32\x1c.trivium.files.v1.FileHeaderH\x00\x12)\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x18.trivium.common.v1.ChunkH\x00\x12(\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x19.trivium.files.v1.FileEndH\x00\x42\r\n\x04part\x12\x05\xbaH\x02\x08\x01\":\n\x12\x43reateFileResponse\x12$\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x16.trivium.files.v1.File\")\n\x0eGetFileRequest\x12\x17\n\x04\x66ile\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"7\n\x0fGetFileResponse\x12$\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x16.trivium.files.v1.File\"\xb1\x01\n\x10ListFilesRequest\x12\x34\n\x07purpose\x18\x01 \x01(\x0e\x32\x19.trivium.files.v1.PurposeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x00\x12\x16\n\x05\x61\x66ter\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x30\n\x05order\x18\x04 \x01(\x0e\x32\x17.trivium.files.v1.OrderB\x08\xbaH\x05\x82\x01\x02\x10\x01\"L\n\x11ListFilesResponse\x12%\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x16.trivium.files.v1.File\x12\x10\n\x08has_more\x18\x02 \x01(\x08\",\n\x11\x44\x65leteFileRequest\x12\x17\n\x04\x66ile\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"\x14\n\x12\x44\x65leteFileResponse\"I\n\x0fReadFileRequest\x12\x17\n\x04\x66ile\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1d\n\x0coffset_bytes\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"O\n\x10ReadFileResponse\x12\'\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x18.trivium.common.v1.Chunk\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x32\x91\x04\n\x0b\x46ileService\x12j\n\nCreateFile\x12%.trivium.gateway.v1.CreateFileRequest\x1a&.trivium.gateway.v1.CreateFileResponse\"\x0b\x9a\xb8\x18\x07\x08\x02\x1a\x01\t(\x01(\x01\x12_\n\x07GetFile\x12\".trivium.gateway.v1.GetFileRequest\x1a#.trivium.gateway.v1.GetFileResponse\"\x0b\x9a\xb8\x18\x07\x08\x01\x10\x01\x1a\x01\x08\x12\x65\n\tListFiles\x12$.trivium.gateway.v1.ListFilesRequest\x1a%.trivium.gateway.v1.ListFilesResponse\"\x0b\x9a\xb8\x18\x07\x08\x01\x10\x01\x1a\x01\x08\x12h\n\nDeleteFile\x12%.trivium.gateway.v1.DeleteFileRequest\x1a&.trivium.gateway.v1.DeleteFileResponse\"\x0b\x9a\xb8\x18\x07\x08\x02\x1a\x01\t(\x01\x12\x64\n\x08ReadFile\x12#.trivium.gateway.v1.ReadFileRequest\x1a$.trivium.gateway.v1.ReadFileResponse\"\x0b\x9a\xb8\x18\x07\x08\x01\x10\x01\x1a\x01\x08\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,26 +53,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_READFILEREQUEST'].fields_by_name['file']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_READFILEREQUEST'].fields_by_name['offset_bytes']._loaded_options = None
   _globals['_READFILEREQUEST'].fields_by_name['offset_bytes']._serialized_options = b'\272H\004\"\002(\000'
-  _globals['_CREATEFILEREQUEST']._serialized_start=147
-  _globals['_CREATEFILEREQUEST']._serialized_end=314
-  _globals['_CREATEFILERESPONSE']._serialized_start=316
-  _globals['_CREATEFILERESPONSE']._serialized_end=374
-  _globals['_GETFILEREQUEST']._serialized_start=376
-  _globals['_GETFILEREQUEST']._serialized_end=417
-  _globals['_GETFILERESPONSE']._serialized_start=419
-  _globals['_GETFILERESPONSE']._serialized_end=474
-  _globals['_LISTFILESREQUEST']._serialized_start=477
-  _globals['_LISTFILESREQUEST']._serialized_end=654
-  _globals['_LISTFILESRESPONSE']._serialized_start=656
-  _globals['_LISTFILESRESPONSE']._serialized_end=732
-  _globals['_DELETEFILEREQUEST']._serialized_start=734
-  _globals['_DELETEFILEREQUEST']._serialized_end=778
-  _globals['_DELETEFILERESPONSE']._serialized_start=780
-  _globals['_DELETEFILERESPONSE']._serialized_end=800
-  _globals['_READFILEREQUEST']._serialized_start=802
-  _globals['_READFILEREQUEST']._serialized_end=875
-  _globals['_READFILERESPONSE']._serialized_start=877
-  _globals['_READFILERESPONSE']._serialized_end=956
-  _globals['_FILESERVICE']._serialized_start=959
-  _globals['_FILESERVICE']._serialized_end=1423
+  _globals['_FILESERVICE'].methods_by_name['CreateFile']._loaded_options = None
+  _globals['_FILESERVICE'].methods_by_name['CreateFile']._serialized_options = b'\232\270\030\007\010\002\032\001\t(\001'
+  _globals['_FILESERVICE'].methods_by_name['GetFile']._loaded_options = None
+  _globals['_FILESERVICE'].methods_by_name['GetFile']._serialized_options = b'\232\270\030\007\010\001\020\001\032\001\010'
+  _globals['_FILESERVICE'].methods_by_name['ListFiles']._loaded_options = None
+  _globals['_FILESERVICE'].methods_by_name['ListFiles']._serialized_options = b'\232\270\030\007\010\001\020\001\032\001\010'
+  _globals['_FILESERVICE'].methods_by_name['DeleteFile']._loaded_options = None
+  _globals['_FILESERVICE'].methods_by_name['DeleteFile']._serialized_options = b'\232\270\030\007\010\002\032\001\t(\001'
+  _globals['_FILESERVICE'].methods_by_name['ReadFile']._loaded_options = None
+  _globals['_FILESERVICE'].methods_by_name['ReadFile']._serialized_options = b'\232\270\030\007\010\001\020\001\032\001\010'
+  _globals['_CREATEFILEREQUEST']._serialized_start=183
+  _globals['_CREATEFILEREQUEST']._serialized_end=350
+  _globals['_CREATEFILERESPONSE']._serialized_start=352
+  _globals['_CREATEFILERESPONSE']._serialized_end=410
+  _globals['_GETFILEREQUEST']._serialized_start=412
+  _globals['_GETFILEREQUEST']._serialized_end=453
+  _globals['_GETFILERESPONSE']._serialized_start=455
+  _globals['_GETFILERESPONSE']._serialized_end=510
+  _globals['_LISTFILESREQUEST']._serialized_start=513
+  _globals['_LISTFILESREQUEST']._serialized_end=690
+  _globals['_LISTFILESRESPONSE']._serialized_start=692
+  _globals['_LISTFILESRESPONSE']._serialized_end=768
+  _globals['_DELETEFILEREQUEST']._serialized_start=770
+  _globals['_DELETEFILEREQUEST']._serialized_end=814
+  _globals['_DELETEFILERESPONSE']._serialized_start=816
+  _globals['_DELETEFILERESPONSE']._serialized_end=836
+  _globals['_READFILEREQUEST']._serialized_start=838
+  _globals['_READFILEREQUEST']._serialized_end=911
+  _globals['_READFILERESPONSE']._serialized_start=913
+  _globals['_READFILERESPONSE']._serialized_end=992
+  _globals['_FILESERVICE']._serialized_start=995
+  _globals['_FILESERVICE']._serialized_end=1524
 # @@protoc_insertion_point(module_scope)

@@ -68,7 +68,7 @@ class FileServiceServicer(object):
 
     def CreateFile(self, request_iterator, context):
         """Stores a file: a header, before the chunks or behind them, chunks in order, then the end, which says length and digest.
-        Roles member, owner, admin. Fails with RESOURCE_EXHAUSTED / FILE_TOO_LARGE, RESOURCE_EXHAUSTED / FILES_EXHAUSTED,
+        Role member. Fails with RESOURCE_EXHAUSTED / FILE_TOO_LARGE, RESOURCE_EXHAUSTED / FILES_EXHAUSTED,
         INVALID_ARGUMENT / SIZE_MISMATCH, INVALID_ARGUMENT / DIGEST_MISMATCH, INVALID_ARGUMENT / UPLOAD_UNFINISHED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -90,7 +90,7 @@ class FileServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteFile(self, request, context):
-        """Deletes a file; what runs keeps what it reads. Roles member, owner, admin. Fails with NOT_FOUND / FILE_NOT_FOUND.
+        """Deletes a file; what runs keeps what it reads. Role member. Fails with NOT_FOUND / FILE_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

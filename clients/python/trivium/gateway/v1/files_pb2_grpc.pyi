@@ -35,7 +35,7 @@ class FileServiceStub:
     def __new__(cls, channel: _aio.Channel) -> FileServiceAsyncStub: ...
     CreateFile: _grpc.StreamUnaryMultiCallable[_files_pb2.CreateFileRequest, _files_pb2.CreateFileResponse]
     """Stores a file: a header, before the chunks or behind them, chunks in order, then the end, which says length and digest.
-    Roles member, owner, admin. Fails with RESOURCE_EXHAUSTED / FILE_TOO_LARGE, RESOURCE_EXHAUSTED / FILES_EXHAUSTED,
+    Role member. Fails with RESOURCE_EXHAUSTED / FILE_TOO_LARGE, RESOURCE_EXHAUSTED / FILES_EXHAUSTED,
     INVALID_ARGUMENT / SIZE_MISMATCH, INVALID_ARGUMENT / DIGEST_MISMATCH, INVALID_ARGUMENT / UPLOAD_UNFINISHED.
     """
     GetFile: _grpc.UnaryUnaryMultiCallable[_files_pb2.GetFileRequest, _files_pb2.GetFileResponse]
@@ -43,7 +43,7 @@ class FileServiceStub:
     ListFiles: _grpc.UnaryUnaryMultiCallable[_files_pb2.ListFilesRequest, _files_pb2.ListFilesResponse]
     """Lists files by the time at which they were created."""
     DeleteFile: _grpc.UnaryUnaryMultiCallable[_files_pb2.DeleteFileRequest, _files_pb2.DeleteFileResponse]
-    """Deletes a file; what runs keeps what it reads. Roles member, owner, admin. Fails with NOT_FOUND / FILE_NOT_FOUND."""
+    """Deletes a file; what runs keeps what it reads. Role member. Fails with NOT_FOUND / FILE_NOT_FOUND."""
     ReadFile: _grpc.UnaryStreamMultiCallable[_files_pb2.ReadFileRequest, _files_pb2.ReadFileResponse]
     """Streams a file's bytes from an offset. Fails with NOT_FOUND / FILE_NOT_FOUND, OUT_OF_RANGE / OFFSET_BEYOND_END."""
 
@@ -54,7 +54,7 @@ class FileServiceAsyncStub(FileServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateFile: _aio.StreamUnaryMultiCallable[_files_pb2.CreateFileRequest, _files_pb2.CreateFileResponse]  # type: ignore[assignment]
     """Stores a file: a header, before the chunks or behind them, chunks in order, then the end, which says length and digest.
-    Roles member, owner, admin. Fails with RESOURCE_EXHAUSTED / FILE_TOO_LARGE, RESOURCE_EXHAUSTED / FILES_EXHAUSTED,
+    Role member. Fails with RESOURCE_EXHAUSTED / FILE_TOO_LARGE, RESOURCE_EXHAUSTED / FILES_EXHAUSTED,
     INVALID_ARGUMENT / SIZE_MISMATCH, INVALID_ARGUMENT / DIGEST_MISMATCH, INVALID_ARGUMENT / UPLOAD_UNFINISHED.
     """
     GetFile: _aio.UnaryUnaryMultiCallable[_files_pb2.GetFileRequest, _files_pb2.GetFileResponse]  # type: ignore[assignment]
@@ -62,7 +62,7 @@ class FileServiceAsyncStub(FileServiceStub):
     ListFiles: _aio.UnaryUnaryMultiCallable[_files_pb2.ListFilesRequest, _files_pb2.ListFilesResponse]  # type: ignore[assignment]
     """Lists files by the time at which they were created."""
     DeleteFile: _aio.UnaryUnaryMultiCallable[_files_pb2.DeleteFileRequest, _files_pb2.DeleteFileResponse]  # type: ignore[assignment]
-    """Deletes a file; what runs keeps what it reads. Roles member, owner, admin. Fails with NOT_FOUND / FILE_NOT_FOUND."""
+    """Deletes a file; what runs keeps what it reads. Role member. Fails with NOT_FOUND / FILE_NOT_FOUND."""
     ReadFile: _aio.UnaryStreamMultiCallable[_files_pb2.ReadFileRequest, _files_pb2.ReadFileResponse]  # type: ignore[assignment]
     """Streams a file's bytes from an offset. Fails with NOT_FOUND / FILE_NOT_FOUND, OUT_OF_RANGE / OFFSET_BEYOND_END."""
 
@@ -76,7 +76,7 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_files_pb2.CreateFileResponse, _abc.Awaitable[_files_pb2.CreateFileResponse]]:
         """Stores a file: a header, before the chunks or behind them, chunks in order, then the end, which says length and digest.
-        Roles member, owner, admin. Fails with RESOURCE_EXHAUSTED / FILE_TOO_LARGE, RESOURCE_EXHAUSTED / FILES_EXHAUSTED,
+        Role member. Fails with RESOURCE_EXHAUSTED / FILE_TOO_LARGE, RESOURCE_EXHAUSTED / FILES_EXHAUSTED,
         INVALID_ARGUMENT / SIZE_MISMATCH, INVALID_ARGUMENT / DIGEST_MISMATCH, INVALID_ARGUMENT / UPLOAD_UNFINISHED.
         """
 
@@ -102,7 +102,7 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _files_pb2.DeleteFileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_files_pb2.DeleteFileResponse, _abc.Awaitable[_files_pb2.DeleteFileResponse]]:
-        """Deletes a file; what runs keeps what it reads. Roles member, owner, admin. Fails with NOT_FOUND / FILE_NOT_FOUND."""
+        """Deletes a file; what runs keeps what it reads. Role member. Fails with NOT_FOUND / FILE_NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def ReadFile(

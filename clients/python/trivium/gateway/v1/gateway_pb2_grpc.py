@@ -80,7 +80,7 @@ class GatewayServiceServicer(object):
         request_id computes the answer again, with the same seed, and is recorded once. Cancelling the call ends the work;
         what it used until then is recorded under an id of its own. An answer of other weights than the name's is ended
         before its first text where the engine's opening shows it, else before its final message: it fails with INTERNAL /
-        VERSION_MISMATCH. Roles member, owner, admin, reader. Fails with INVALID_ARGUMENT / QUESTION_EMPTY, INVALID_ARGUMENT /
+        VERSION_MISMATCH. Role member, reader. Fails with INVALID_ARGUMENT / QUESTION_EMPTY, INVALID_ARGUMENT /
         PROMPT_TOO_LONG when not even one source fits, NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / MODEL_NOT_FOUND with the
         nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / PEER_UNAVAILABLE naming the service.
         """
@@ -89,14 +89,14 @@ class GatewayServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Chat(self, request, context):
-        """Answers a conversation: text, then one final message. Roles member, owner, admin. Fails like Ask.
+        """Answers a conversation: text, then one final message. Role member. Fails like Ask.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Complete(self, request, context):
-        """Continues a text, without a chat template. Roles member, owner, admin. Fails like Ask.
+        """Continues a text, without a chat template. Role member. Fails like Ask.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

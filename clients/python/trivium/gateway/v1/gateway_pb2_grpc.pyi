@@ -42,14 +42,14 @@ class GatewayServiceStub:
     request_id computes the answer again, with the same seed, and is recorded once. Cancelling the call ends the work;
     what it used until then is recorded under an id of its own. An answer of other weights than the name's is ended
     before its first text where the engine's opening shows it, else before its final message: it fails with INTERNAL /
-    VERSION_MISMATCH. Roles member, owner, admin, reader. Fails with INVALID_ARGUMENT / QUESTION_EMPTY, INVALID_ARGUMENT /
+    VERSION_MISMATCH. Role member, reader. Fails with INVALID_ARGUMENT / QUESTION_EMPTY, INVALID_ARGUMENT /
     PROMPT_TOO_LONG when not even one source fits, NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / MODEL_NOT_FOUND with the
     nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / PEER_UNAVAILABLE naming the service.
     """
     Chat: _grpc.UnaryStreamMultiCallable[_gateway_pb2.ChatRequest, _gateway_pb2.ChatResponse]
-    """Answers a conversation: text, then one final message. Roles member, owner, admin. Fails like Ask."""
+    """Answers a conversation: text, then one final message. Role member. Fails like Ask."""
     Complete: _grpc.UnaryStreamMultiCallable[_gateway_pb2.CompleteRequest, _gateway_pb2.CompleteResponse]
-    """Continues a text, without a chat template. Roles member, owner, admin. Fails like Ask."""
+    """Continues a text, without a chat template. Role member. Fails like Ask."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListModelsRequest, _gateway_pb2.ListModelsResponse]
     """Lists what `model` may name for the caller: the base, the aliases of the tenant's adapters and full models, and auto
     where a model that serves has a description or examples.
@@ -75,14 +75,14 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     request_id computes the answer again, with the same seed, and is recorded once. Cancelling the call ends the work;
     what it used until then is recorded under an id of its own. An answer of other weights than the name's is ended
     before its first text where the engine's opening shows it, else before its final message: it fails with INTERNAL /
-    VERSION_MISMATCH. Roles member, owner, admin, reader. Fails with INVALID_ARGUMENT / QUESTION_EMPTY, INVALID_ARGUMENT /
+    VERSION_MISMATCH. Role member, reader. Fails with INVALID_ARGUMENT / QUESTION_EMPTY, INVALID_ARGUMENT /
     PROMPT_TOO_LONG when not even one source fits, NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / MODEL_NOT_FOUND with the
     nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / PEER_UNAVAILABLE naming the service.
     """
     Chat: _aio.UnaryStreamMultiCallable[_gateway_pb2.ChatRequest, _gateway_pb2.ChatResponse]  # type: ignore[assignment]
-    """Answers a conversation: text, then one final message. Roles member, owner, admin. Fails like Ask."""
+    """Answers a conversation: text, then one final message. Role member. Fails like Ask."""
     Complete: _aio.UnaryStreamMultiCallable[_gateway_pb2.CompleteRequest, _gateway_pb2.CompleteResponse]  # type: ignore[assignment]
-    """Continues a text, without a chat template. Roles member, owner, admin. Fails like Ask."""
+    """Continues a text, without a chat template. Role member. Fails like Ask."""
     ListModels: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListModelsRequest, _gateway_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists what `model` may name for the caller: the base, the aliases of the tenant's adapters and full models, and auto
     where a model that serves has a description or examples.
@@ -111,7 +111,7 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request_id computes the answer again, with the same seed, and is recorded once. Cancelling the call ends the work;
         what it used until then is recorded under an id of its own. An answer of other weights than the name's is ended
         before its first text where the engine's opening shows it, else before its final message: it fails with INTERNAL /
-        VERSION_MISMATCH. Roles member, owner, admin, reader. Fails with INVALID_ARGUMENT / QUESTION_EMPTY, INVALID_ARGUMENT /
+        VERSION_MISMATCH. Role member, reader. Fails with INVALID_ARGUMENT / QUESTION_EMPTY, INVALID_ARGUMENT /
         PROMPT_TOO_LONG when not even one source fits, NOT_FOUND / COLLECTION_NOT_FOUND, NOT_FOUND / MODEL_NOT_FOUND with the
         nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / PEER_UNAVAILABLE naming the service.
         """
@@ -122,7 +122,7 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.ChatRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_gateway_pb2.ChatResponse], _abc.AsyncIterator[_gateway_pb2.ChatResponse]]:
-        """Answers a conversation: text, then one final message. Roles member, owner, admin. Fails like Ask."""
+        """Answers a conversation: text, then one final message. Role member. Fails like Ask."""
 
     @_abc_1.abstractmethod
     def Complete(
@@ -130,7 +130,7 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.CompleteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_gateway_pb2.CompleteResponse], _abc.AsyncIterator[_gateway_pb2.CompleteResponse]]:
-        """Continues a text, without a chat template. Roles member, owner, admin. Fails like Ask."""
+        """Continues a text, without a chat template. Role member. Fails like Ask."""
 
     @_abc_1.abstractmethod
     def ListModels(

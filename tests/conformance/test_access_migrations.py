@@ -1,0 +1,63 @@
+"""The revisions of access's schema keep what a key may do, in both worlds."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.script import ScriptDirectory
+
+from services.access import migrations
+from services.chassis.database import make_engine
+from tests.worlds import BUCKET, FOLDER
+
+OLD = {"reads": "reader", "writes": "member", "owns": "member,owner", "admin": "admin,owner", "service": "service"}
+NEW = {
+    "reads": "viewer",
+    "writes": "developer,member",
+    "owns": "developer,member,owner",
+    "admin": "admin,owner",
+    "service": "service",
+}
+
+
+@pytest.fixture(params=[FOLDER, BUCKET])
+def connection(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Connection]:
+    on_disk = request.param == FOLDER
+    url = f"sqlite:///{tmp_path}/access.db" if on_disk else str(request.getfixturevalue("postgres_url"))
+    engine = make_engine(url)
+    with engine.connect() as opened:
+        yield opened
+    engine.dispose()
+
+
+def walk(connection: sa.Connection, target: str, *, down: bool = False) -> None:
+    folder = str(Path(migrations.__path__[0]))
+    files = ScriptDirectory(folder, version_locations=[folder])
+    steps = files._downgrade_revs if down else files._upgrade_revs
+    with EnvironmentContext(Config(), files, fn=lambda revision, _: steps(target, revision)) as environment:
+        with connection.begin():
+            environment.configure(connection=connection, render_as_batch=True)
+            environment.run_migrations()
+
+
+def roles_in(connection: sa.Connection) -> dict[str, str]:
+    with connection.begin():
+        return {row.key: row.roles for row in connection.execute(sa.text("SELECT key, roles FROM keys"))}
+
+
+def test_whoever_could_train_still_can_after_members_may_do_less(connection: sa.Connection) -> None:
+    walk(connection, "0002")
+    with connection.begin():
+        connection.execute(sa.text("INSERT INTO tenants (tenant, display_name, created_at) VALUES ('a', 'A', 1)"))
+        for key, roles in OLD.items():
+            row = (
+                "INSERT INTO keys (key, tenant, display_name, roles, hash, created_at) VALUES (:k, 'a', '', :r, :h, 1)"
+            )
+            connection.execute(sa.text(row), {"k": key, "r": roles, "h": bytes(32)})
+    walk(connection, "0003")
+    assert roles_in(connection) == NEW
+    walk(connection, "0002", down=True)
+    assert roles_in(connection) == OLD
