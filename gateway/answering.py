@@ -23,6 +23,7 @@ from gateway.generation import (
     TextDelta,
 )
 from gateway.receipts import Recorder, attested, seeded
+from gateway.replicas.affinity import affinity
 from gateway.routing import Route
 from gateway.stages import Stopwatch
 from services.chassis.context import current
@@ -80,6 +81,7 @@ class Answerer:
             sampling=seeded(wish.sampling, wish.request_id),
             shape=wish.shape,
             sources=sources,
+            affinity=affinity(prompt, wish.sticky_key, route.version),
         )
         begun = _Begun()
         try:

@@ -7,13 +7,16 @@ from gateway.ask import Asker
 from gateway.auto.choosing import Chooser
 from gateway.chat import Chatter
 from gateway.files.servicer import FileServicer
+from gateway.generation import Generator
 from gateway.peers.access import RemoteLedger
 from gateway.peers.embedder import RemoteMeanings
 from gateway.peers.file_contents import RemoteFileContents
 from gateway.peers.files import RemoteFiles
 from gateway.peers.generator import RemoteGenerator
 from gateway.peers.library import RemoteLibrary
+from gateway.peers.pool import Pool, several
 from gateway.peers.registry import RemoteRegistry
+from gateway.peers.replicas import ReplicatedGenerator
 from gateway.peers.retriever import RemoteRetriever
 from gateway.peers.spool import FolderSpool
 from gateway.receipts import Recorder
@@ -32,7 +35,7 @@ def compose(runtime: Runtime) -> Servicers:
     def acting_for(tenant: str, principal: str) -> AbstractAsyncContextManager[object]:
         return runtime.acting_for(tenant, on_behalf_of=principal)
 
-    generator = RemoteGenerator(runtime.channel("generator"))
+    generator = _generator(runtime)
     ledger = RemoteLedger(runtime.channel("access"), acting_for)
     spool = FolderSpool(runtime.settings.service_dir / "receipts", runtime.new_id)
     recorder = Recorder(ledger, spool, runtime.log)
@@ -46,6 +49,17 @@ def compose(runtime: Runtime) -> Servicers:
     chatter = Chatter(router, answerer, clock, runtime.new_id)
     files = FileServicer(RemoteFiles(runtime.channel("files")))
     return Servicers(GatewayServicer(asker, chatter, router, ledger), files, vector_stores(runtime))
+
+
+def _generator(runtime: Runtime) -> Generator:
+    """The one generator, or several of which each request goes to the one that suits it."""
+    address = runtime.settings.address("generator")
+    if not several(address):
+        return RemoteGenerator(runtime.channel("generator"))
+    clock, connect = runtime.clock.monotonic, runtime.channels.alone
+    pool = Pool(address, connect, runtime.as_service, runtime.spawn, clock, runtime.log)
+    runtime.spawn(pool.run(), name="replicas")
+    return ReplicatedGenerator(pool)
 
 
 def vector_stores(runtime: Runtime) -> VectorStoreServicer:

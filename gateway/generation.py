@@ -182,7 +182,8 @@ class Generated:
 class GenerationRequest:
     """What goes to the generator.  ``prompt`` is a conversation, or text that no template touches.
 
-    ``version`` is a digest, empty for the base alone: the generator never hears an alias.
+    ``version`` is a digest, empty for the base alone: the generator never hears an alias.  What has the same ``affinity``
+    begins alike and does well to go to the same replica; the generator does not hear it either.
     """
 
     prompt: Sequence[Message] | str
@@ -193,6 +194,7 @@ class GenerationRequest:
     sampling: Sampling = Sampling()
     shape: Shape | None = None
     sources: tuple[SourceSpan, ...] = ()
+    affinity: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from gateway.peers.messages import (
 )
 
 NAME = "generator"
-_STATES = {
+STATES = {
     generator_pb2.ENGINE_STATE_STOPPED: EngineState.STOPPED,
     generator_pb2.ENGINE_STATE_QUEUED: EngineState.QUEUED,
     generator_pb2.ENGINE_STATE_STARTING: EngineState.STARTING,
@@ -70,7 +70,7 @@ class RemoteGenerator:
         with failures.of(NAME):
             answer = await self._stub.ListEngines(generator_pb2.ListEnginesRequest())
         return [
-            Engine(item.engine, _STATES.get(item.state, EngineState.UNSPECIFIED), item.base, item.base_digest)
+            Engine(item.engine, STATES.get(item.state, EngineState.UNSPECIFIED), item.base, item.base_digest)
             for item in answer.engines
         ]
 

@@ -20,11 +20,14 @@ from services.chassis.tls import channel_credentials, is_loopback
 Metadata = Sequence[tuple[str, str | bytes]]
 
 
-def channel_options(settings: ServiceSettings) -> list[tuple[str, Any]]:
-    """Options of every channel: keepalive 30 s / 10 s, 4 MiB, the shared service config."""
+def channel_options(settings: ServiceSettings, *, retries: bool = True, host: str = "") -> list[tuple[str, Any]]:
+    """Options of every channel: keepalive 30 s / 10 s, 4 MiB, the shared service config.
+
+    ``host`` is the name in the peer's certificate where the address is not it.
+    """
     options: list[tuple[str, Any]] = [
         ("grpc.service_config", service_config()),
-        ("grpc.enable_retries", 1),
+        ("grpc.enable_retries", int(retries)),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
@@ -35,8 +38,8 @@ def channel_options(settings: ServiceSettings) -> list[tuple[str, Any]]:
         ("grpc.max_reconnect_backoff_ms", 500),
         ("grpc.min_reconnect_backoff_ms", 2_000),
     ]
-    if settings.tls_peer_name:
-        options.append(("grpc.ssl_target_name_override", settings.tls_peer_name))
+    if settings.tls_peer_name or host:
+        options.append(("grpc.ssl_target_name_override", settings.tls_peer_name or host))
     return options
 
 
@@ -45,18 +48,19 @@ def service_config() -> str:
     return (importlib.resources.files("trivium") / "service_config.json").read_text()
 
 
-def open_channel(address: str, settings: ServiceSettings) -> grpc.aio.Channel:
-    """A plain channel to ``address``: mutual TLS where certificates are set.
+def open_channel(address: str, settings: ServiceSettings, *, retries: bool = True, host: str = "") -> grpc.aio.Channel:
+    """A plain channel to ``address``: mutual TLS where certificates are set, with the name ``host`` in the peer's.
 
     Raises ValueError for a peer on another machine without certificates.
     """
     target = address if "://" in address or address.startswith("unix:") else f"dns:///{address}"
     credentials = channel_credentials(settings)
     if credentials is not None:
-        return grpc.aio.secure_channel(target, credentials, options=channel_options(settings))
+        options = channel_options(settings, retries=retries, host=host)
+        return grpc.aio.secure_channel(target, credentials, options=options)
     if not is_loopback(address):
         raise ValueError(f"{address} is not on this machine: calls to it need certificates (TRIVIUM_TLS_*)")
-    return grpc.aio.insecure_channel(target, options=channel_options(settings))
+    return grpc.aio.insecure_channel(target, options=channel_options(settings, retries=retries))
 
 
 class ContextChannel(grpc.aio.Channel):
@@ -157,6 +161,14 @@ class Channels:
         if service not in self._context:
             self._context[service] = ContextChannel(self.plain(service), self._settings.deadline_margin_seconds)
         return self._context[service]
+
+    def alone(self, address: str, host: str = "") -> ContextChannel:
+        """A channel of its own to one of several replicas, for whoever closes it.
+
+        Without the transport's retries: another replica answers sooner than this one comes back.
+        """
+        plain = open_channel(address, self._settings, retries=False, host=host)
+        return ContextChannel(plain, self._settings.deadline_margin_seconds)
 
     async def close(self) -> None:
         """Close them all; calls in flight are cancelled."""

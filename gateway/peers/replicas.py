@@ -1,0 +1,215 @@
+"""Several generators as one: each watched, the request sent to one of them, and once to another before its first token.
+
+Invariant: an answer is of one replica alone.  Once anything of it has been passed on, its
+failure is the answer's; before that another one may answer, and the caller hears of nothing.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import TypeVar
+
+import grpc
+from trivium.generator.v1 import generator_pb2, generator_pb2_grpc
+
+from gateway.generation import (
+    Engine,
+    EngineState,
+    Generated,
+    GenerationRequest,
+    Message,
+    Opening,
+    PromptSize,
+    TextDelta,
+)
+from gateway.peers.generator import NAME, STATES, RemoteGenerator
+from gateway.replicas.choice import Nearness, Replica, chosen
+from gateway.replicas.ejection import Ejection
+from gateway.replicas.known import EngineLoad, Known
+from services.chassis.errors import Code, Failure, Reason
+
+Answered = TypeVar("Answered")
+AsService = Callable[[], AbstractAsyncContextManager[object]]
+
+_NEARNESS = {
+    generator_pb2.TIER_SLOT: Nearness.SLOT,
+    generator_pb2.TIER_MEMORY: Nearness.MEMORY,
+    generator_pb2.TIER_FILE: Nearness.FILE,
+}
+_FIRST_PAUSE_SECONDS = 0.2
+_LONGEST_PAUSE_SECONDS = 2.0
+# What says that a replica itself is broken; one that is only full, or starting, is not.
+_FAULTS = {Reason.PEER_UNAVAILABLE, Reason.INTERNAL}
+
+
+class WatchedGenerator:
+    """One replica: what it says of itself, and whether it fails."""
+
+    def __init__(self, address: str, channel: grpc.aio.Channel, clock: Callable[[], float]) -> None:
+        self.address = address
+        self.channel = channel
+        self.known = Known()
+        self.ejection = Ejection(clock)
+        self.generator = RemoteGenerator(channel)
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._stub: generator_pb2_grpc.GeneratorServiceAsyncStub = generator_pb2_grpc.GeneratorServiceStub(channel)
+
+    def view(self, version: str, base: str) -> Replica:
+        """The replica as a choice sees it."""
+        usable = self.known.takes_requests and self.ejection.usable
+        return Replica(self.address, self.known.load, self.known.nearness(version, base), usable)
+
+    async def watch(self, as_service: AsService, pause: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
+        """Hear what changes there, for as long as the server lives."""
+        seconds = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                async with as_service():
+                    self.known.begin()
+                    async for change in self._stub.WatchAdapters(generator_pb2.WatchAdaptersRequest()):
+                        self._hear(change)
+                        seconds = _FIRST_PAUSE_SECONDS
+                self.known.lost()
+            except grpc.aio.AioRpcError:
+                self.known.lost()
+            except Failure:
+                # Our own credential is not there yet: that says nothing of the replica.
+                pass
+            await pause(seconds)
+            seconds = min(seconds * 2, _LONGEST_PAUSE_SECONDS)
+
+    def _hear(self, change: generator_pb2.WatchAdaptersResponse) -> None:
+        if change.HasField("adapter"):
+            nearness = _NEARNESS.get(change.adapter.tier, Nearness.REMOTE)
+            self.known.adapter(change.adapter.version, nearness)
+        if change.HasField("engine"):
+            engine = change.engine
+            state = STATES.get(engine.state, EngineState.UNSPECIFIED)
+            answers = engine.running + engine.waiting
+            load = EngineLoad(state, engine.base, engine.base_digest, engine.version, answers)
+            self.known.engine(engine.engine, load)
+        if change.caught_up:
+            self.known.caught_up()
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Opening | TextDelta | Generated]:
+        """As Generator; an answer without an end is a failure."""
+        self.known.outstanding += 1
+        self.idle.clear()
+        trial = self.ejection.sent()
+        try:
+            async with aclosing(self.generator.generate(request)) as parts:
+                async for part in parts:
+                    if isinstance(part, Generated):
+                        self.ejection.succeeded()
+                        yield part
+                        return
+                    yield part
+            raise Failure(Reason.PEER_UNAVAILABLE, retry_after_seconds=1.0, service=NAME)
+        except Failure as failure:
+            self._judge(failure)
+            raise
+        finally:
+            self.known.outstanding -= 1
+            if not self.known.outstanding:
+                self.idle.set()
+            self.ejection.ended(trial)
+
+    async def ask(self, call: Callable[[RemoteGenerator], Awaitable[Answered]]) -> Answered:
+        """One unary call."""
+        trial = self.ejection.sent()
+        try:
+            answer = await call(self.generator)
+            self.ejection.succeeded()
+            return answer
+        except Failure as failure:
+            self._judge(failure)
+            raise
+        finally:
+            self.ejection.ended(trial)
+
+    def _judge(self, failure: Failure) -> None:
+        if failure.reason in _FAULTS:
+            self.ejection.failed()
+        elif failure.code is not Code.UNAVAILABLE:
+            self.ejection.succeeded()
+
+
+class ReplicatedGenerator:
+    """Implements :class:`gateway.generation.Generator` over those that ``replicas`` names now."""
+
+    def __init__(
+        self,
+        replicas: Callable[[], Sequence[WatchedGenerator]],
+        draw: Callable[[int], int] = secrets.randbelow,
+    ) -> None:
+        self._replicas = replicas
+        self._draw = draw
+
+    def _pick(self, version: str, base: str, key: str, tried: Sequence[str]) -> WatchedGenerator | None:
+        there = {replica.address: replica for replica in self._replicas()}
+        views = [replica.view(version, base) for replica in there.values()]
+        address = chosen(views, key, self._draw, tried)
+        return None if address is None else there[address]
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Opening | TextDelta | Generated]:
+        """As the Protocol says; what fails before its first token is asked of one other replica."""
+        tried: list[str] = []
+        while True:
+            replica = self._require(self._pick(request.version, request.base, request.affinity, tried))
+            told = False
+            try:
+                async with aclosing(replica.generate(request)) as parts:
+                    async for part in parts:
+                        told = told or not isinstance(part, Opening)
+                        yield part
+                return
+            except Failure as failure:
+                tried.append(replica.address)
+                if told or not self._goes_on(failure, tried):
+                    raise
+
+    async def size(self, messages: Sequence[Message], base: str, version: str) -> PromptSize:
+        """As the Protocol says."""
+        return await self._asked(lambda generator: generator.size(messages, base, version), version, base)
+
+    async def _asked(self, call: Callable[[RemoteGenerator], Awaitable[Answered]], version: str, base: str) -> Answered:
+        tried: list[str] = []
+        while True:
+            replica = self._require(self._pick(version, base, "", tried))
+            try:
+                return await replica.ask(call)
+            except Failure as failure:
+                tried.append(replica.address)
+                if not self._goes_on(failure, tried):
+                    raise
+
+    def _goes_on(self, failure: Failure, tried: Sequence[str]) -> bool:
+        """Whether another replica is asked: once, and only where this one could not take the request."""
+        others = any(replica.address not in tried for replica in self._replicas())
+        return failure.code is Code.UNAVAILABLE and len(tried) == 1 and others
+
+    def _require(self, replica: WatchedGenerator | None) -> WatchedGenerator:
+        if replica is None:
+            raise Failure(Reason.PEER_UNAVAILABLE, retry_after_seconds=1.0, service=NAME)
+        return replica
+
+    async def engines(self) -> list[Engine]:
+        """Those of every replica that can be reached."""
+        return [engine for found in await self._of_all(RemoteGenerator.engines) for engine in found]
+
+    async def resident_versions(self) -> frozenset[str]:
+        """What any replica holds."""
+        return frozenset().union(*await self._of_all(RemoteGenerator.resident_versions))
+
+    async def _of_all(self, call: Callable[[RemoteGenerator], Awaitable[Answered]]) -> list[Answered]:
+        """Raises the first failure when every replica fails."""
+        asked = [replica.ask(call) for replica in self._replicas()]
+        results = await asyncio.gather(*asked, return_exceptions=True)
+        found = [result for result in results if not isinstance(result, BaseException)]
+        failures = [result for result in results if isinstance(result, BaseException)]
+        for failure in failures:
+            if not found or not isinstance(failure, Failure):
+                raise failure
+        return found

@@ -1,0 +1,1 @@
+"""Which of several generators a request goes to."""
