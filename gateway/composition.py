@@ -7,6 +7,10 @@ from gateway.ask import Asker
 from gateway.auto.choosing import Chooser
 from gateway.chat import Chatter
 from gateway.files.servicer import FileServicer
+from gateway.fine_tuning.materials import Materials
+from gateway.fine_tuning.results import Results
+from gateway.fine_tuning.servicer import FineTuningServicer
+from gateway.fine_tuning.tuner import Tuner
 from gateway.generation import Generator
 from gateway.peers.access import RemoteLedger
 from gateway.peers.embedder import RemoteMeanings
@@ -19,6 +23,8 @@ from gateway.peers.registry import RemoteRegistry
 from gateway.peers.replicas import ReplicatedGenerator
 from gateway.peers.retriever import RemoteRetriever
 from gateway.peers.spool import FolderSpool
+from gateway.peers.trainer import RemoteDatasets, RemoteTrainer
+from gateway.peers.training_files import RemoteTrainingFiles
 from gateway.receipts import Recorder
 from gateway.routing import Router
 from gateway.servicer import GatewayServicer
@@ -48,7 +54,12 @@ def compose(runtime: Runtime) -> Servicers:
     asker = Asker(router, RemoteRetriever(runtime.channel("retriever")), generator, answerer, clock, runtime.new_id)
     chatter = Chatter(router, answerer, clock, runtime.new_id)
     files = FileServicer(RemoteFiles(runtime.channel("files")))
-    return Servicers(GatewayServicer(asker, chatter, router, ledger), files, vector_stores(runtime))
+    return Servicers(
+        GatewayServicer(asker, chatter, router, ledger),
+        files,
+        vector_stores(runtime),
+        FineTuningServicer(_tuner(runtime)),
+    )
 
 
 def _generator(runtime: Runtime) -> Generator:
@@ -67,3 +78,11 @@ def vector_stores(runtime: Runtime) -> VectorStoreServicer:
     library = RemoteLibrary(runtime.channel("retriever"))
     filing = Filing(library, RemoteFileContents(runtime.channel("files")))
     return VectorStoreServicer(Stores(library, filing, runtime.new_id), filing)
+
+
+def _tuner(runtime: Runtime) -> Tuner:
+    trainer = RemoteTrainer(runtime.channel("trainer"))
+    files = RemoteTrainingFiles(runtime.channel("files"))
+    materials = Materials(files, RemoteDatasets(runtime.channel("trainer")))
+    registry = RemoteRegistry(runtime.channel("registry"))
+    return Tuner(trainer, materials, registry, Results(trainer, files), runtime.new_id)

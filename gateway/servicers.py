@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from trivium.gateway.v1 import files_pb2_grpc, gateway_pb2_grpc, vector_stores_pb2_grpc
+from trivium.gateway.v1 import files_pb2_grpc, fine_tuning_pb2_grpc, gateway_pb2_grpc, vector_stores_pb2_grpc
 
 from gateway.files.servicer import FileServicer
+from gateway.fine_tuning.servicer import FineTuningServicer
 from gateway.servicer import GatewayServicer
 from gateway.vector_stores.servicer import VectorStoreServicer
 from services.chassis.server import Registration
@@ -17,6 +18,7 @@ class Servicers:
     gateway: GatewayServicer
     files: FileServicer
     vector_stores: VectorStoreServicer
+    fine_tuning: FineTuningServicer
 
     def registrations(self) -> list[Registration]:
         """Every service, as the server hangs it up."""
@@ -33,5 +35,10 @@ class Servicers:
                 vector_stores_pb2_grpc.add_VectorStoreServiceServicer_to_server,
                 self.vector_stores,
                 "trivium.gateway.v1.VectorStoreService",
+            ),
+            Registration(
+                fine_tuning_pb2_grpc.add_FineTuningServiceServicer_to_server,
+                self.fine_tuning,
+                "trivium.gateway.v1.FineTuningService",
             ),
         ]

@@ -7,7 +7,7 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from gateway.http import chat, completions, errors, files, models
+from gateway.http import chat, completions, errors, files, fine_tuning, models
 from gateway.http.admission import HEALTH, Admission
 from gateway.http.routes import Route
 from gateway.http.transport import Asked, Door, body_stream
@@ -18,7 +18,14 @@ from services.chassis.interceptors.dispatch import Dispatcher
 from services.chassis.runtime import Runtime
 
 # By noun.  Of two routes that fit a path the first is taken.
-ROUTES: tuple[Route, ...] = (*chat.ROUTES, *completions.ROUTES, *models.ROUTES, *files.ROUTES, *vector_stores.ROUTES)
+ROUTES: tuple[Route, ...] = (
+    *chat.ROUTES,
+    *completions.ROUTES,
+    *models.ROUTES,
+    *files.ROUTES,
+    *vector_stores.ROUTES,
+    *fine_tuning.ROUTES,
+)
 
 
 def create_app(runtime: Runtime, servicers: Servicers) -> FastAPI:

@@ -70,6 +70,16 @@ PERMITTED = {
         "DeleteFile": "member",
         "ReadFile": "viewer +service",
     },
+    "trivium.gateway.v1.FineTuningService": {
+        "CancelFineTuningJob": "developer",
+        "CreateFineTuningJob": "developer",
+        "GetFineTuningJob": "viewer +service",
+        "ListFineTuningCheckpoints": "viewer +service",
+        "ListFineTuningEvents": "viewer +service",
+        "ListFineTuningJobs": "viewer +service",
+        "PauseFineTuningJob": "developer",
+        "ResumeFineTuningJob": "developer",
+    },
     "trivium.gateway.v1.GatewayService": {
         "Ask": "viewer +service",
         "Chat": "member +service",

@@ -33,6 +33,7 @@ SERVICERS = {
     "trivium.files.v1.ResponseService": "services.files.servicer:ResponseServicer",
     "trivium.gateway.v1.FileService": "gateway.files.servicer:FileServicer",
     "trivium.gateway.v1.GatewayService": "gateway.servicer:GatewayServicer",
+    "trivium.gateway.v1.FineTuningService": "gateway.fine_tuning.servicer:FineTuningServicer",
     "trivium.gateway.v1.VectorStoreService": "gateway.vector_stores.servicer:VectorStoreServicer",
 }
 
