@@ -6,6 +6,7 @@ long as the current one signs, so a rotation invalidates nothing that still live
 """
 
 import secrets
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from services.access.secret_files import write_secret
-from services.chassis.context import Role
+from services.chassis.context import Role, Scope
 from services.chassis.credentials import ALGORITHM, ISSUER
 
 # The current key and the one before it.
@@ -37,6 +38,18 @@ class Assertion:
     principal: str
     tenant: str
     roles: frozenset[Role]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What holds a principal's assertion within its credential.  ``ends_at`` is Unix time in seconds."""
+
+    scopes: frozenset[Scope] = frozenset()
+    project: str = ""
+    ends_at: int | None = None
+
+
+_UNLIMITED = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +116,15 @@ class Assertions:
         self._lifetime_seconds = lifetime_seconds
         self._now = now_seconds
 
-    def issue(self, principal: str, tenant: str, roles: frozenset[Role], *, actor: str = "") -> Assertion:
+    def issue(
+        self, principal: str, tenant: str, roles: frozenset[Role], *, actor: str = "", within: Limits = _UNLIMITED
+    ) -> Assertion:
         """State that ``principal`` has these roles in ``tenant``.
 
         ``actor`` names the service that acts on the principal's behalf (claim ``act``, RFC 8693).
         """
         issued_at = int(self._now())
-        expires_at = issued_at + self._lifetime_seconds
+        expires_at = min(issued_at + self._lifetime_seconds, within.ends_at or sys.maxsize)
         claims: dict[str, object] = {
             "iss": ISSUER,
             "sub": principal,
@@ -118,6 +133,10 @@ class Assertions:
             "iat": issued_at,
             "exp": expires_at,
         }
+        if within.scopes:
+            claims["scopes"] = sorted(within.scopes)
+        if within.project:
+            claims["prj"] = within.project
         if actor:
             claims["act"] = {"sub": actor}
         signing = self._keys.current

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from services.access.assertions import Assertion, Assertions, SigningKeys
+from services.access.assertions import Assertion, Assertions, Limits, SigningKeys
 from services.access.keys import Key, Keys
 from services.access.tenants import Tenants
 from services.chassis.context import Identity, RequestContext, Role
@@ -41,7 +41,7 @@ class LocalAuthenticator:
 
 
 def _identity(key: Key) -> Identity:
-    return Identity(tenant_id=key.tenant, principal_id=key.key, roles=key.roles)
+    return Identity(tenant_id=key.tenant, principal_id=key.key, roles=key.roles, scopes=key.scopes, project=key.project)
 
 
 class Exchange:
@@ -55,7 +55,8 @@ class Exchange:
     async def exchange(self, api_key: str) -> Assertion:
         """The assertion for an API key.  Raises CREDENTIAL_INVALID."""
         key = await self._keys.check(api_key)
-        return self._assertions.issue(key.key, key.tenant, key.roles)
+        ends_at = None if key.expires_at is None else key.expires_at // 1_000_000
+        return self._assertions.issue(key.key, key.tenant, key.roles, within=Limits(key.scopes, key.project, ends_at))
 
     async def act_for(self, asking: RequestContext, tenant: str, on_behalf_of: str) -> Assertion:
         """An assertion with role developer in a tenant.  Raises TENANT_NOT_FOUND, TENANT_DISABLED."""
@@ -63,4 +64,8 @@ class Exchange:
         if found.disabled:
             raise Failure(Reason.TENANT_DISABLED, name=tenant)
         principal = on_behalf_of or asking.principal_id
-        return self._assertions.issue(principal, tenant, _ACTING, actor=asking.principal_id)
+        # What it does counts for the project of the key that it does it for.
+        project = await self._keys.project_of(on_behalf_of, tenant) if on_behalf_of else ""
+        return self._assertions.issue(
+            principal, tenant, _ACTING, actor=asking.principal_id, within=Limits(project=project)
+        )

@@ -10,15 +10,17 @@ import hmac
 import json
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from services.access import audit
-from services.access.store import KeyRow, TenantRow
+from services.access.last_used import LastUsed
+from services.access.projects import require_project
+from services.access.store import KeyRow, TenantRow, in_turn
 from services.access.tenants import require_tenant
-from services.chassis.context import RequestContext, Role
+from services.chassis.context import RequestContext, Role, Scope
 from services.chassis.credentials import KEY_PREFIX
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
@@ -44,6 +46,10 @@ class Key:
     created_at: int
     expires_at: int | None = None
     revoked_at: int | None = None
+    project: str = ""
+    scopes: frozenset[Scope] = frozenset()
+    used_at: int | None = None
+    replaces: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +60,36 @@ class NewKey:
     display_name: str
     roles: frozenset[Role]
     expires_at: int | None = None
+    project: str = ""
+    scopes: frozenset[Scope] = frozenset()
+    replaces: str = ""
 
 
 def shown(row: KeyRow) -> Key:
     """The domain's view of a row."""
-    roles = frozenset(Role(name) for name in row.roles.split(","))
-    return Key(row.key, row.tenant, row.display_name, roles, row.created_at, row.expires_at, row.revoked_at)
+    return Key(
+        key=row.key,
+        tenant=row.tenant,
+        display_name=row.display_name,
+        roles=frozenset(Role(name) for name in row.roles.split(",")),
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        project=row.project,
+        scopes=frozenset(Scope(name) for name in row.scopes.split(",") if name),
+        used_at=row.used_at,
+        replaces=row.replaces,
+    )
 
 
-def require_grantable(asking: RequestContext, roles: frozenset[Role]) -> None:
-    """Raise KEY_ROLES_EXCEEDED when the caller would hand on more than it has."""
+def require_grantable(asking: RequestContext, roles: frozenset[Role], scopes: frozenset[Scope]) -> None:
+    """Raise KEY_ROLES_EXCEEDED or KEY_SCOPES_EXCEEDED when the caller would hand on more than it has."""
     allowed = frozenset[Role]().union(*(_GRANTS.get(role, frozenset()) for role in asking.roles))
     if not roles <= allowed:
         raise Failure(Reason.KEY_ROLES_EXCEEDED, field="roles", roles=", ".join(sorted(roles - allowed)))
+    if asking.scopes and (not scopes or not scopes <= asking.scopes):
+        beyond = ", ".join(sorted(scopes - asking.scopes)) or "a key without any"
+        raise Failure(Reason.KEY_SCOPES_EXCEEDED, field="scopes", scopes=beyond)
 
 
 class Keys:
@@ -76,6 +99,7 @@ class Keys:
         self._database = database
         self._hashing_key = hashing_key
         self._now = now
+        self.used = LastUsed(database, now)
 
     def _hash(self, text: str) -> bytes:
         return hmac.new(self._hashing_key, text.encode(), hashlib.sha256).digest()
@@ -83,27 +107,73 @@ class Keys:
     async def create(self, asking: RequestContext, wanted: NewKey, key: IdempotencyKey) -> tuple[Key, str]:
         """Create a key; its text comes back once, empty in a replay.
 
-        Raises KEY_ROLES_EXCEEDED, TENANT_NOT_FOUND, TENANT_DISABLED.
+        Raises KEY_ROLES_EXCEEDED, KEY_SCOPES_EXCEEDED, TENANT_NOT_FOUND, TENANT_DISABLED, PROJECT_NOT_FOUND.
         """
-        require_grantable(asking, wanted.roles)
+        require_grantable(asking, wanted.roles, wanted.scopes)
 
-        def transaction(session: Session) -> tuple[Key, str]:
-            made: list[str] = []
+        def effect(session: Session) -> tuple[Key, str]:
+            # A project that is deleted meanwhile would be one whose key works.
+            in_turn(session, wanted.tenant)
+            if require_tenant(session, wanted.tenant).disabled_at is not None:
+                raise Failure(Reason.TENANT_DISABLED, name=wanted.tenant)
+            if wanted.project:
+                require_project(session, wanted.tenant, wanted.project)
+            return self.add(session, wanted, asking.principal_id)
 
-            def effect() -> str:
-                if require_tenant(session, wanted.tenant).disabled_at is not None:
-                    raise Failure(Reason.TENANT_DISABLED, name=wanted.tenant)
-                created, text = self.add(session, wanted, asking.principal_id)
-                made.append(text)
-                return json.dumps({"key": created.key})
+        return await self._database.write(lambda session: self._once(session, key, effect))
 
-            identifier = json.loads(once(session, key, effect))["key"]
-            row = session.get(KeyRow, identifier)
-            if row is None:
+    def _once(
+        self, session: Session, key: IdempotencyKey, effect: Callable[[Session], tuple[Key, str]]
+    ) -> tuple[Key, str]:
+        """The key that ``effect`` makes, with its text; in a replay the key alone."""
+        made: list[str] = []
+
+        def keep() -> str:
+            created, text = effect(session)
+            made.append(text)
+            return json.dumps({"key": created.key})
+
+        identifier = json.loads(once(session, key, keep))["key"]
+        row = session.get(KeyRow, identifier)
+        if row is None:
+            raise Failure(Reason.KEY_NOT_FOUND, name=identifier)
+        return shown(row), made[0] if made else ""
+
+    async def rotate(
+        self, asking: RequestContext, identifier: str, overlap_seconds: int, key: IdempotencyKey
+    ) -> tuple[Key, str, Key]:
+        """A key in another's place, its text (once), and the other, which works for the overlap still.
+
+        Raises KEY_NOT_FOUND, also for a key that no longer works, KEY_ROLES_EXCEEDED, KEY_SCOPES_EXCEEDED.
+        """
+
+        def effect(session: Session) -> tuple[Key, str]:
+            row = self._theirs(session, asking, identifier)
+            in_turn(session, row.tenant)
+            if not self._lives(session, row):
                 raise Failure(Reason.KEY_NOT_FOUND, name=identifier)
-            return shown(row), made[0] if made else ""
+            old = shown(row)
+            require_grantable(asking, old.roles, old.scopes)
+            until = self._now() + overlap_seconds * 1_000_000
+            wanted = NewKey(
+                old.tenant, old.display_name, old.roles, old.expires_at, old.project, old.scopes, replaces=old.key
+            )
+            row.expires_at = until if old.expires_at is None else min(until, old.expires_at)
+            self._note(session, row, asking.principal_id, "key.rotated", self._now())
+            return self.add(session, wanted, asking.principal_id)
+
+        def transaction(session: Session) -> tuple[Key, str, Key]:
+            made, text = self._once(session, key, effect)
+            return made, text, shown(self._theirs(session, asking, made.replaces))
 
         return await self._database.write(transaction)
+
+    def _theirs(self, session: Session, asking: RequestContext, identifier: str) -> KeyRow:
+        """The row of a key that the caller manages.  Raises KEY_NOT_FOUND, for another tenant's key too."""
+        row = session.get(KeyRow, identifier)
+        if row is None or (row.tenant != asking.tenant_id and not asking.has(Role.ADMIN)):
+            raise Failure(Reason.KEY_NOT_FOUND, name=identifier)
+        return row
 
     def add(self, session: Session, wanted: NewKey, principal: str) -> tuple[Key, str]:
         """Add a key to the open transaction and return it with its text."""
@@ -119,6 +189,9 @@ class Keys:
             created_at=at,
             expires_at=wanted.expires_at,
             revoked_at=None,
+            project=wanted.project,
+            scopes=",".join(sorted(wanted.scopes)),
+            replaces=wanted.replaces,
         )
         session.add(row)
         session.flush()
@@ -131,7 +204,18 @@ class Keys:
 
     async def check(self, text: str) -> Key:
         """The key with this text.  Raises CREDENTIAL_INVALID, whatever is wrong with it."""
-        return await self._database.read(lambda session: self.check_now(session, text))
+        key = await self._database.read(lambda session: self.check_now(session, text))
+        self.used.note(key.key)
+        return key
+
+    async def project_of(self, identifier: str, tenant: str) -> str:
+        """The project of a tenant's key; empty where the id is no key of it."""
+
+        def query(session: Session) -> str:
+            row = session.get(KeyRow, identifier)
+            return row.project if row is not None and row.tenant == tenant else ""
+
+        return await self._database.read(query)
 
     def check_now(self, session: Session, text: str) -> Key:
         """:meth:`check` inside a transaction."""
@@ -167,7 +251,8 @@ class Keys:
             if before is not None:
                 query = query.where(tuple_(KeyRow.created_at, KeyRow.key) < before)
             rows = session.scalars(query.order_by(KeyRow.created_at.desc(), KeyRow.key.desc()).limit(limit))
-            return [shown(row) for row in rows]
+            keys = [shown(row) for row in rows]
+            return [replace(key, used_at=self.used.of(key.key, key.used_at)) for key in keys]
 
         return await self._database.read(transaction)
 
@@ -175,9 +260,7 @@ class Keys:
         """Revoke a key; repeating it changes nothing.  Raises KEY_NOT_FOUND, for another tenant's key too."""
 
         def transaction(session: Session) -> Key:
-            row = session.get(KeyRow, identifier)
-            if row is None or (row.tenant != asking.tenant_id and not asking.has(Role.ADMIN)):
-                raise Failure(Reason.KEY_NOT_FOUND, name=identifier)
+            row = self._theirs(session, asking, identifier)
             if row.revoked_at is None:
                 row.revoked_at = self._now()
                 self._note(session, row, asking.principal_id, "key.revoked", row.revoked_at)

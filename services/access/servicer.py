@@ -10,7 +10,6 @@ from services.access.tenants import tenant_asked_for
 from services.access.verbs import Verbs
 from services.chassis import paging
 from services.chassis.context import current
-from services.chassis.errors import unimplemented
 from services.chassis.idempotency import key_for
 
 
@@ -32,7 +31,13 @@ class AccessServicer(access_pb2_grpc.AccessServiceServicer):
 
     async def WhoAmI(self, request: pb.WhoAmIRequest, context: Any) -> pb.WhoAmIResponse:
         me = current()
-        return pb.WhoAmIResponse(principal=me.principal_id, tenant=me.tenant_id, roles=wire.roles(me.roles))
+        return pb.WhoAmIResponse(
+            principal=me.principal_id,
+            tenant=me.tenant_id,
+            roles=wire.roles(me.roles),
+            project=me.project,
+            scopes=wire.scopes(me.scopes),
+        )
 
     async def CreateTenant(self, request: pb.CreateTenantRequest, context: Any) -> pb.CreateTenantResponse:
         tenant = await self._do.tenants.create(current(), request.tenant, request.display_name, key_for(request))
@@ -78,6 +83,27 @@ class AccessServicer(access_pb2_grpc.AccessServiceServicer):
         quota = await self._do.quotas.update(current(), request.tenant, wanted)
         return pb.UpdateQuotaResponse(quota=wire_metering.quota(quota))
 
+    async def RotateKey(self, request: pb.RotateKeyRequest, context: Any) -> pb.RotateKeyResponse:
+        made, text, replaced = await self._do.keys.rotate(
+            current(), request.key, wire.overlap_seconds(request), key_for(request)
+        )
+        return pb.RotateKeyResponse(key=wire.key(made), api_key=text, replaced=wire.key(replaced))
+
+    async def CreateProject(self, request: pb.CreateProjectRequest, context: Any) -> pb.CreateProjectResponse:
+        made = await self._do.projects.create(current(), request.project, request.display_name, key_for(request))
+        return pb.CreateProjectResponse(project=wire.project(made))
+
+    async def ListProjects(self, request: pb.ListProjectsRequest, context: Any) -> pb.ListProjectsResponse:
+        size = paging.size_of(request.page_size)
+        (after,) = paging.decode(request.page_token, [str]) or ("",)
+        found = await self._do.projects.page(current().tenant_id, str(after), size + 1)
+        more = paging.encode([found[size - 1].project]) if len(found) > size else ""
+        return pb.ListProjectsResponse(projects=[wire.project(item) for item in found[:size]], next_page_token=more)
+
+    async def DeleteProject(self, request: pb.DeleteProjectRequest, context: Any) -> pb.DeleteProjectResponse:
+        await self._do.projects.delete(current(), request.project)
+        return pb.DeleteProjectResponse()
+
     async def RecordUsage(self, request: pb.RecordUsageRequest, context: Any) -> pb.RecordUsageResponse:
         await self._do.usage.record(wire.usage(current(), request.record))
         return pb.RecordUsageResponse()
@@ -99,7 +125,3 @@ class AccessServicer(access_pb2_grpc.AccessServiceServicer):
         return pb.ListAuditEventsResponse(
             events=[wire.audit_event(item) for item in found[:size]], next_page_token=more
         )
-
-    CreateProject = unimplemented("projects inside a tenant")
-    ListProjects = unimplemented("projects inside a tenant")
-    DeleteProject = unimplemented("projects inside a tenant")

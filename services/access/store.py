@@ -23,8 +23,18 @@ class TenantRow(Base):
     disabled_at: Mapped[int | None] = mapped_column(_Big)
 
 
+class ProjectRow(Base):
+    """A label under which a tenant groups keys, usage and limits."""
+
+    __tablename__ = "projects"
+    tenant: Mapped[str] = mapped_column(_Id, ForeignKey("tenants.tenant", name="fk_projects_tenant"), primary_key=True)
+    project: Mapped[str] = mapped_column(_Id, primary_key=True)
+    display_name: Mapped[str] = mapped_column(String(200))
+    created_at: Mapped[int] = mapped_column(_Big)
+
+
 class KeyRow(Base):
-    """An API key: its keyed hash, never its text.  ``roles`` are names with commas between."""
+    """An API key: its keyed hash, never its text.  ``roles`` and ``scopes`` are names with commas between."""
 
     __tablename__ = "keys"
     key: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -35,6 +45,10 @@ class KeyRow(Base):
     created_at: Mapped[int] = mapped_column(_Big)
     expires_at: Mapped[int | None] = mapped_column(_Big)
     revoked_at: Mapped[int | None] = mapped_column(_Big)
+    project: Mapped[str] = mapped_column(_Id, server_default="")
+    scopes: Mapped[str] = mapped_column(String(400), server_default="")
+    used_at: Mapped[int | None] = mapped_column(_Big)
+    replaces: Mapped[str] = mapped_column(String(64), server_default="")
     __table_args__ = (Index("ix_keys_tenant", "tenant", "created_at"), Index("ix_keys_revoked_at", "revoked_at"))
 
 

@@ -12,6 +12,8 @@ from services.access.authenticator import Exchange, LocalAuthenticator
 from services.access.config import AccessSettings
 from services.access.first_start import FirstStart
 from services.access.keys import Keys
+from services.access.last_used import FLUSH_SECONDS, LastUsed
+from services.access.projects import Projects
 from services.access.quotas import Quotas
 from services.access.revocations import Revocations
 from services.access.secret_files import read_or_create
@@ -19,6 +21,7 @@ from services.access.tenants import Tenants
 from services.access.usage import UsageLedger
 from services.access.usage_export import UsageExport
 from services.chassis.database import open_database
+from services.chassis.errors import Failure
 from services.chassis.runtime import Runtime
 
 _HASHING_KEY_BYTES = 32
@@ -31,6 +34,7 @@ class Verbs:
 
     tenants: Tenants
     keys: Keys
+    projects: Projects
     exchange: Exchange
     signing: SigningKeys
     revocations: Revocations
@@ -71,9 +75,11 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
         assertions = Assertions(signing, lifetime_seconds=settings.assertion_seconds, now_seconds=seconds)
         runtime.authenticator = LocalAuthenticator(keys, signing)
         runtime.spawn(_rotate(runtime, signing), "rotate-signing-keys")
+        runtime.spawn(_keep_uses(runtime, keys.used), "last-used")
         yield Verbs(
             tenants=tenants,
             keys=keys,
+            projects=Projects(database, microseconds),
             exchange=Exchange(keys, tenants, assertions),
             signing=signing,
             revocations=Revocations(keys, lifetime_seconds=settings.assertion_seconds, now=microseconds),
@@ -83,6 +89,15 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
             export=UsageExport(database),
             audit=Audit(database),
         )
+
+
+async def _keep_uses(runtime: Runtime, used: LastUsed) -> None:
+    while True:
+        await asyncio.sleep(FLUSH_SECONDS)
+        try:
+            await used.flush()
+        except Failure as failure:
+            runtime.log.warning("last_used_not_written", reason=failure.reason.name)
 
 
 async def _rotate(runtime: Runtime, signing: SigningKeys) -> None:

@@ -5,14 +5,15 @@ from collections.abc import Iterable, Mapping
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from google.protobuf.timestamp_pb2 import Timestamp
 from trivium.access.v1 import access_pb2
-from trivium.common.v1 import receipt_pb2
+from trivium.common.v1 import permission_pb2, receipt_pb2
 
 from services.access.assertions import Assertion
 from services.access.audit import AuditEvent
 from services.access.keys import Key, NewKey
+from services.access.projects import Project
 from services.access.tenants import Tenant, tenant_asked_for
 from services.access.usage import Usage
-from services.chassis.context import RequestContext, Role
+from services.chassis.context import RequestContext, Role, Scope
 from services.chassis.credentials import ALGORITHM
 from services.chassis.errors import Failure, Reason
 
@@ -27,6 +28,10 @@ _ROLES = {
 # Reader is the former name of viewer.
 _ROLES_BACK = {number: role for role, number in _ROLES.items()} | {access_pb2.ROLE_READER: Role.VIEWER}
 
+_SCOPES = {scope: permission_pb2.Scope.Value("SCOPE_" + scope.name) for scope in Scope}
+_SCOPES_BACK = {number: scope for scope, number in _SCOPES.items()}
+_OVERLAP_SECONDS = 86_400
+
 
 def _time(microseconds: int | None) -> Timestamp | None:
     if microseconds is None:
@@ -39,6 +44,23 @@ def _time(microseconds: int | None) -> Timestamp | None:
 def roles(values: Iterable[Role]) -> list[access_pb2.Role.ValueType]:
     """Roles in a stable order."""
     return sorted(_ROLES[value] for value in values)
+
+
+def scopes(values: Iterable[Scope]) -> list[permission_pb2.Scope.ValueType]:
+    """Scopes in a stable order."""
+    return sorted(_SCOPES[value] for value in values)
+
+
+def overlap_seconds(request: access_pb2.RotateKeyRequest) -> int:
+    """How long the old key works still."""
+    return request.overlap_seconds if request.HasField("overlap_seconds") else _OVERLAP_SECONDS
+
+
+def project(value: Project) -> access_pb2.Project:
+    """A project as the API shows it."""
+    return access_pb2.Project(
+        project=value.project, display_name=value.display_name, create_time=_time(value.created_at)
+    )
 
 
 def tenant(value: Tenant) -> access_pb2.Tenant:
@@ -55,7 +77,14 @@ def new_key(asking: RequestContext, request: access_pb2.CreateKeyRequest) -> New
     """What a request wants of a new key."""
     expires = request.expire_time.ToMicroseconds() if request.HasField("expire_time") else None
     wanted = frozenset(_ROLES_BACK[number] for number in request.roles)
-    return NewKey(tenant_asked_for(asking, request.tenant), request.display_name, wanted, expires)
+    return NewKey(
+        tenant=tenant_asked_for(asking, request.tenant),
+        display_name=request.display_name,
+        roles=wanted,
+        expires_at=expires,
+        project=request.project,
+        scopes=frozenset(_SCOPES_BACK[number] for number in request.scopes),
+    )
 
 
 def key(value: Key) -> access_pb2.Key:
@@ -68,6 +97,10 @@ def key(value: Key) -> access_pb2.Key:
         create_time=_time(value.created_at),
         expire_time=_time(value.expires_at),
         revoke_time=_time(value.revoked_at),
+        project=value.project,
+        scopes=scopes(value.scopes),
+        last_used_time=_time(value.used_at),
+        replaces=value.replaces,
     )
 
 

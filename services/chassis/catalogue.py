@@ -125,6 +125,15 @@ class Reason(Enum):
     # Access
     KEY_NOT_FOUND = Entry(Code.NOT_FOUND, "No key has the id {name}.", "trivium.access.v1.Key")
     KEY_ROLES_EXCEEDED = Entry(Code.PERMISSION_DENIED, "A key may do at most what its maker may; {roles} goes beyond.")
+    KEY_SCOPES_EXCEEDED = Entry(
+        Code.PERMISSION_DENIED,
+        "Who is narrowed to some scopes makes keys that are narrowed to them too; {scopes} goes beyond.",
+    )
+    PROJECT_EXISTS = Entry(Code.ALREADY_EXISTS, "A project is already named {name}.", "trivium.access.v1.Project")
+    PROJECT_IN_USE = Entry(
+        Code.FAILED_PRECONDITION, "The project {name} has {keys} keys that work: revoke them first, then delete it."
+    )
+    PROJECT_NOT_FOUND = Entry(Code.NOT_FOUND, "No project is named {name}.", "trivium.access.v1.Project")
     RECEIPT_NOT_FOUND = Entry(Code.NOT_FOUND, "No receipt is kept for the request {name}.", "trivium.common.v1.Receipt")
     TENANT_DISABLED = Entry(Code.FAILED_PRECONDITION, "The tenant {name} is disabled.")
     TENANT_EXISTS = Entry(Code.ALREADY_EXISTS, "A tenant is already named {name}.", "trivium.access.v1.Tenant")

@@ -59,5 +59,7 @@ def test_whoever_could_train_still_can_after_members_may_do_less(connection: sa.
             connection.execute(sa.text(row), {"k": key, "r": roles, "h": bytes(32)})
     walk(connection, "0003")
     assert roles_in(connection) == NEW
+    walk(connection, "head")
+    assert roles_in(connection) == NEW
     walk(connection, "0002", down=True)
     assert roles_in(connection) == OLD

@@ -24,6 +24,7 @@ PERMITTED = {
         "CreateKey": "owner",
         "ListKeys": "owner",
         "RevokeKey": "owner",
+        "RotateKey": "owner",
         "CreateProject": "owner",
         "ListProjects": "viewer +service",
         "DeleteProject": "owner",

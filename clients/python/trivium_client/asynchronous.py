@@ -10,7 +10,7 @@ from trivium.gateway.v1 import gateway_pb2 as pb
 from trivium.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
 
 from trivium_client import answers, answers_wire
-from trivium_client.administration import Keys, Tenants
+from trivium_client.administration import Keys, Projects, Tenants
 from trivium_client.connection import Connection
 from trivium_client.documents import Collections, Documents
 from trivium_client.jobs import Jobs
@@ -50,6 +50,7 @@ class AsyncTrivium:
         self.recipes = Recipes(self._transport)
         self.models = Models(self._transport)
         self.keys = Keys(self._transport)
+        self.projects = Projects(self._transport)
         self.tenants = Tenants(self._transport)
 
     async def __aenter__(self) -> Self:

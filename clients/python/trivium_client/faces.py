@@ -147,7 +147,16 @@ class Keys(Face[administration.Keys]):
 
     create = awaited(administration.Keys.create)
     list = iterated(administration.Keys.list)
+    rotate = awaited(administration.Keys.rotate)
     revoke = awaited(administration.Keys.revoke)
+
+
+class Projects(Face[administration.Projects]):
+    """See `trivium_client.administration.Projects`."""
+
+    create = awaited(administration.Projects.create)
+    list = iterated(administration.Projects.list)
+    delete = awaited(administration.Projects.delete)
 
 
 class Tenants(Face[administration.Tenants]):

@@ -1,6 +1,7 @@
 """What calls return: frozen records in plain Python types.  Times are aware datetimes in UTC, None where unset."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from trivium_client.corpus_nouns import Citation, Group, MatchingDocument, Statement, Summary, Tally
 from trivium_client.document_nouns import (
@@ -99,6 +100,7 @@ __all__ = [
     "PreferenceSettings",
     "PreviewRow",
     "PreviewToken",
+    "Project",
     "PublishedCheckpoint",
     "QuestionProgress",
     "Recipe",
@@ -141,3 +143,16 @@ class ApiKey:
     roles: tuple[str, ...]
     revoked: bool
     secret: str = field(default="", repr=False)
+    project: str = ""
+    scopes: tuple[str, ...] = ()
+    expires: datetime | None = None
+    last_used: datetime | None = None
+    replaces: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A label under which a tenant groups keys and what they use."""
+
+    project: str
+    display_name: str

@@ -17,6 +17,7 @@ from trivium_client.faces import (
     Jobs,
     Keys,
     Models,
+    Projects,
     Recipes,
     Sources,
     Sweeps,
@@ -54,6 +55,7 @@ class Trivium(Face[AsyncTrivium]):
         self.recipes = Recipes(self._loop, self._inner.recipes)
         self.models = Models(self._loop, self._inner.models)
         self.keys = Keys(self._loop, self._inner.keys)
+        self.projects = Projects(self._loop, self._inner.projects)
         self.tenants = Tenants(self._loop, self._inner.tenants)
 
     def __enter__(self) -> Self:

@@ -8,6 +8,7 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from trivium.access.v1 import access_pb2
+from trivium.common.v1 import permission_pb2
 
 from trivium_client import nouns
 
@@ -55,7 +56,17 @@ def api_key(message: access_pb2.Key, secret: str = "") -> nouns.ApiKey:
         roles=tuple(word(access_pb2.Role, role) for role in message.roles),
         revoked=time(message.revoke_time) is not None,
         secret=secret,
+        project=message.project,
+        scopes=tuple(word(permission_pb2.Scope, scope).replace("_", ".") for scope in message.scopes),
+        expires=time(message.expire_time),
+        last_used=time(message.last_used_time),
+        replaces=message.replaces,
     )
+
+
+def scopes_to_wire(scopes: Sequence[str]) -> list[Any]:
+    """To the wire.  Raises ValueError for an unknown scope."""
+    return [number(permission_pb2.Scope, scope.replace(".", "_"), "scope") for scope in scopes]
 
 
 def roles_to_wire(roles: Sequence[str]) -> list[Any]:

@@ -1,5 +1,6 @@
 """`trivium keys`: who may call."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
@@ -20,6 +21,12 @@ def create(
         typer.Option("--role", help="viewer, member, developer or owner; each may do what those before it may."),
     ] = None,
     name: Annotated[str, typer.Option("--name", "-n", help="Name for people.")] = "",
+    project: Annotated[str, typer.Option("--project", help="Project that what it uses counts for.")] = "",
+    scope: Annotated[
+        list[str] | None,
+        typer.Option("--scope", help="Narrows it, for instance inference or documents.read; may be repeated."),
+    ] = None,
+    days: Annotated[float | None, typer.Option("--days", min=0, help="Days that it works; default for ever.")] = None,
     json_wanted: Json = False,
 ) -> None:
     """Create a key and print it, this once.
@@ -27,7 +34,13 @@ def create(
     Example: trivium keys create --role viewer --name dashboard
     """
     with Trivium() as client:
-        key = client.keys.create(roles=role or ["developer"], display_name=name)
+        key = client.keys.create(
+            roles=role or ["developer"],
+            display_name=name,
+            project=project,
+            scopes=scope or [],
+            expires=None if days is None else datetime.now(UTC) + timedelta(days=days),
+        )
     typer.echo(as_json(key) if json_wanted else key.secret)
 
 
@@ -39,7 +52,29 @@ def list_keys(json_wanted: Json = False) -> None:
     """
     with Trivium() as client:
         keys = drawn(client.keys.list())
-    show(keys, ("key", "display_name", "roles", "revoked"), json_wanted=json_wanted, empty="There is no key.")
+    show(
+        keys,
+        ("key", "display_name", "roles", "project", "last_used", "revoked"),
+        json_wanted=json_wanted,
+        empty="There is no key.",
+    )
+
+
+@app.command(epilog=EPILOG)
+def rotate(
+    key: Annotated[str, typer.Argument(help="Key id, as `keys list` shows it.")],
+    overlap_hours: Annotated[
+        float, typer.Option("--overlap-hours", min=0, max=720, help="How long the old key works still.")
+    ] = 24,
+    json_wanted: Json = False,
+) -> None:
+    """Make a key that may do what another may, and print it, this once.
+
+    Example: trivium keys rotate 5f2c --overlap-hours 2
+    """
+    with Trivium() as client:
+        made = client.keys.rotate(key, overlap_seconds=int(overlap_hours * 3600))
+    typer.echo(as_json(made) if json_wanted else made.secret)
 
 
 @app.command(epilog=EPILOG)

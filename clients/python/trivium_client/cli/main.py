@@ -5,7 +5,19 @@ from importlib.metadata import entry_points
 
 import typer
 
-from trivium_client.cli import asking, data, docs, finding, governance, importing, keys, models, serving, train
+from trivium_client.cli import (
+    asking,
+    data,
+    docs,
+    finding,
+    governance,
+    importing,
+    keys,
+    models,
+    projects,
+    serving,
+    train,
+)
 from trivium_client.cli.exits import EPILOG, Exit, exit_of
 from trivium_client.cli.refusals import rows_refused, said_of_rows
 from trivium_client.errors import TriviumError
@@ -29,6 +41,7 @@ models.app.command("import", epilog=EPILOG)(importing.import_version)
 models.app.command(epilog=EPILOG)(importing.merge)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
+app.add_typer(projects.app, name="projects")
 
 
 def main() -> None:

@@ -91,6 +91,11 @@ class AccessServiceStub(object):
                 request_serializer=trivium_dot_access_dot_v1_dot_access__pb2.RevokeKeyRequest.SerializeToString,
                 response_deserializer=trivium_dot_access_dot_v1_dot_access__pb2.RevokeKeyResponse.FromString,
                 _registered_method=True)
+        self.RotateKey = channel.unary_unary(
+                '/trivium.access.v1.AccessService/RotateKey',
+                request_serializer=trivium_dot_access_dot_v1_dot_access__pb2.RotateKeyRequest.SerializeToString,
+                response_deserializer=trivium_dot_access_dot_v1_dot_access__pb2.RotateKeyResponse.FromString,
+                _registered_method=True)
         self.CreateProject = channel.unary_unary(
                 '/trivium.access.v1.AccessService/CreateProject',
                 request_serializer=trivium_dot_access_dot_v1_dot_access__pb2.CreateProjectRequest.SerializeToString,
@@ -203,7 +208,8 @@ class AccessServiceServicer(object):
 
     def CreateKey(self, request, context):
         """Creates an API key in the caller's tenant (admin: in any) and returns its secret, once. Role owner or admin. A
-        replay of the request_id returns the key without the secret.
+        replay of the request_id returns the key without the secret. Fails with PERMISSION_DENIED / KEY_ROLES_EXCEEDED or
+        KEY_SCOPES_EXCEEDED for more than the caller may, NOT_FOUND / PROJECT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -223,22 +229,33 @@ class AccessServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RotateKey(self, request, context):
+        """Makes a key that may do what another may (roles, scopes, project, name, expiry) and returns its secret, once. The
+        old one stops working when the overlap is over, so that whoever holds it can change to the new one meanwhile. A
+        replay of the request_id returns both without the secret. Fails with NOT_FOUND / KEY_NOT_FOUND, also for a key that
+        no longer works, PERMISSION_DENIED / KEY_ROLES_EXCEEDED or KEY_SCOPES_EXCEEDED for one that may do more than the caller.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateProject(self, request, context):
-        """Creates a project, a label under which a tenant groups keys and usage. Filled in by a later release.
+        """Creates a project, a label under which a tenant groups keys and usage. Fails with ALREADY_EXISTS / PROJECT_EXISTS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListProjects(self, request, context):
-        """Lists the projects of the caller's tenant. Filled in by a later release.
+        """Lists the projects of the caller's tenant by id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteProject(self, request, context):
-        """Deletes an empty project. Filled in by a later release.
+        """Deletes a project; what was recorded under its name stays. Fails with NOT_FOUND / PROJECT_NOT_FOUND,
+        FAILED_PRECONDITION / PROJECT_IN_USE while a key of it works.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -347,6 +364,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.RevokeKey,
                     request_deserializer=trivium_dot_access_dot_v1_dot_access__pb2.RevokeKeyRequest.FromString,
                     response_serializer=trivium_dot_access_dot_v1_dot_access__pb2.RevokeKeyResponse.SerializeToString,
+            ),
+            'RotateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateKey,
+                    request_deserializer=trivium_dot_access_dot_v1_dot_access__pb2.RotateKeyRequest.FromString,
+                    response_serializer=trivium_dot_access_dot_v1_dot_access__pb2.RotateKeyResponse.SerializeToString,
             ),
             'CreateProject': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateProject,
@@ -693,6 +715,33 @@ class AccessService(object):
             '/trivium.access.v1.AccessService/RevokeKey',
             trivium_dot_access_dot_v1_dot_access__pb2.RevokeKeyRequest.SerializeToString,
             trivium_dot_access_dot_v1_dot_access__pb2.RevokeKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.access.v1.AccessService/RotateKey',
+            trivium_dot_access_dot_v1_dot_access__pb2.RotateKeyRequest.SerializeToString,
+            trivium_dot_access_dot_v1_dot_access__pb2.RotateKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

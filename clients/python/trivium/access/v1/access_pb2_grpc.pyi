@@ -57,18 +57,27 @@ class AccessServiceStub:
     """Disables a tenant: its keys stop working within a minute; nothing that it owns is removed. Role admin."""
     CreateKey: _grpc.UnaryUnaryMultiCallable[_access_pb2.CreateKeyRequest, _access_pb2.CreateKeyResponse]
     """Creates an API key in the caller's tenant (admin: in any) and returns its secret, once. Role owner or admin. A
-    replay of the request_id returns the key without the secret.
+    replay of the request_id returns the key without the secret. Fails with PERMISSION_DENIED / KEY_ROLES_EXCEEDED or
+    KEY_SCOPES_EXCEEDED for more than the caller may, NOT_FOUND / PROJECT_NOT_FOUND.
     """
     ListKeys: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListKeysRequest, _access_pb2.ListKeysResponse]
     """Lists the keys of the caller's tenant, without secrets. Role owner or admin."""
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_access_pb2.RevokeKeyRequest, _access_pb2.RevokeKeyResponse]
     """Revokes a key; it is refused everywhere within a minute. Repeating it is no error. Fails with NOT_FOUND / KEY_NOT_FOUND."""
+    RotateKey: _grpc.UnaryUnaryMultiCallable[_access_pb2.RotateKeyRequest, _access_pb2.RotateKeyResponse]
+    """Makes a key that may do what another may (roles, scopes, project, name, expiry) and returns its secret, once. The
+    old one stops working when the overlap is over, so that whoever holds it can change to the new one meanwhile. A
+    replay of the request_id returns both without the secret. Fails with NOT_FOUND / KEY_NOT_FOUND, also for a key that
+    no longer works, PERMISSION_DENIED / KEY_ROLES_EXCEEDED or KEY_SCOPES_EXCEEDED for one that may do more than the caller.
+    """
     CreateProject: _grpc.UnaryUnaryMultiCallable[_access_pb2.CreateProjectRequest, _access_pb2.CreateProjectResponse]
-    """Creates a project, a label under which a tenant groups keys and usage. Filled in by a later release."""
+    """Creates a project, a label under which a tenant groups keys and usage. Fails with ALREADY_EXISTS / PROJECT_EXISTS."""
     ListProjects: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListProjectsRequest, _access_pb2.ListProjectsResponse]
-    """Lists the projects of the caller's tenant. Filled in by a later release."""
+    """Lists the projects of the caller's tenant by id."""
     DeleteProject: _grpc.UnaryUnaryMultiCallable[_access_pb2.DeleteProjectRequest, _access_pb2.DeleteProjectResponse]
-    """Deletes an empty project. Filled in by a later release."""
+    """Deletes a project; what was recorded under its name stays. Fails with NOT_FOUND / PROJECT_NOT_FOUND,
+    FAILED_PRECONDITION / PROJECT_IN_USE while a key of it works.
+    """
     GetQuota: _grpc.UnaryUnaryMultiCallable[_access_pb2.GetQuotaRequest, _access_pb2.GetQuotaResponse]
     """Returns the limits of a tenant; only admin may ask for another's. Fails with NOT_FOUND / TENANT_NOT_FOUND."""
     UpdateQuota: _grpc.UnaryUnaryMultiCallable[_access_pb2.UpdateQuotaRequest, _access_pb2.UpdateQuotaResponse]
@@ -118,18 +127,27 @@ class AccessServiceAsyncStub(AccessServiceStub):
     """Disables a tenant: its keys stop working within a minute; nothing that it owns is removed. Role admin."""
     CreateKey: _aio.UnaryUnaryMultiCallable[_access_pb2.CreateKeyRequest, _access_pb2.CreateKeyResponse]  # type: ignore[assignment]
     """Creates an API key in the caller's tenant (admin: in any) and returns its secret, once. Role owner or admin. A
-    replay of the request_id returns the key without the secret.
+    replay of the request_id returns the key without the secret. Fails with PERMISSION_DENIED / KEY_ROLES_EXCEEDED or
+    KEY_SCOPES_EXCEEDED for more than the caller may, NOT_FOUND / PROJECT_NOT_FOUND.
     """
     ListKeys: _aio.UnaryUnaryMultiCallable[_access_pb2.ListKeysRequest, _access_pb2.ListKeysResponse]  # type: ignore[assignment]
     """Lists the keys of the caller's tenant, without secrets. Role owner or admin."""
     RevokeKey: _aio.UnaryUnaryMultiCallable[_access_pb2.RevokeKeyRequest, _access_pb2.RevokeKeyResponse]  # type: ignore[assignment]
     """Revokes a key; it is refused everywhere within a minute. Repeating it is no error. Fails with NOT_FOUND / KEY_NOT_FOUND."""
+    RotateKey: _aio.UnaryUnaryMultiCallable[_access_pb2.RotateKeyRequest, _access_pb2.RotateKeyResponse]  # type: ignore[assignment]
+    """Makes a key that may do what another may (roles, scopes, project, name, expiry) and returns its secret, once. The
+    old one stops working when the overlap is over, so that whoever holds it can change to the new one meanwhile. A
+    replay of the request_id returns both without the secret. Fails with NOT_FOUND / KEY_NOT_FOUND, also for a key that
+    no longer works, PERMISSION_DENIED / KEY_ROLES_EXCEEDED or KEY_SCOPES_EXCEEDED for one that may do more than the caller.
+    """
     CreateProject: _aio.UnaryUnaryMultiCallable[_access_pb2.CreateProjectRequest, _access_pb2.CreateProjectResponse]  # type: ignore[assignment]
-    """Creates a project, a label under which a tenant groups keys and usage. Filled in by a later release."""
+    """Creates a project, a label under which a tenant groups keys and usage. Fails with ALREADY_EXISTS / PROJECT_EXISTS."""
     ListProjects: _aio.UnaryUnaryMultiCallable[_access_pb2.ListProjectsRequest, _access_pb2.ListProjectsResponse]  # type: ignore[assignment]
-    """Lists the projects of the caller's tenant. Filled in by a later release."""
+    """Lists the projects of the caller's tenant by id."""
     DeleteProject: _aio.UnaryUnaryMultiCallable[_access_pb2.DeleteProjectRequest, _access_pb2.DeleteProjectResponse]  # type: ignore[assignment]
-    """Deletes an empty project. Filled in by a later release."""
+    """Deletes a project; what was recorded under its name stays. Fails with NOT_FOUND / PROJECT_NOT_FOUND,
+    FAILED_PRECONDITION / PROJECT_IN_USE while a key of it works.
+    """
     GetQuota: _aio.UnaryUnaryMultiCallable[_access_pb2.GetQuotaRequest, _access_pb2.GetQuotaResponse]  # type: ignore[assignment]
     """Returns the limits of a tenant; only admin may ask for another's. Fails with NOT_FOUND / TENANT_NOT_FOUND."""
     UpdateQuota: _aio.UnaryUnaryMultiCallable[_access_pb2.UpdateQuotaRequest, _access_pb2.UpdateQuotaResponse]  # type: ignore[assignment]
@@ -230,7 +248,8 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.CreateKeyResponse, _abc.Awaitable[_access_pb2.CreateKeyResponse]]:
         """Creates an API key in the caller's tenant (admin: in any) and returns its secret, once. Role owner or admin. A
-        replay of the request_id returns the key without the secret.
+        replay of the request_id returns the key without the secret. Fails with PERMISSION_DENIED / KEY_ROLES_EXCEEDED or
+        KEY_SCOPES_EXCEEDED for more than the caller may, NOT_FOUND / PROJECT_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
@@ -250,12 +269,24 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         """Revokes a key; it is refused everywhere within a minute. Repeating it is no error. Fails with NOT_FOUND / KEY_NOT_FOUND."""
 
     @_abc_1.abstractmethod
+    def RotateKey(
+        self,
+        request: _access_pb2.RotateKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.RotateKeyResponse, _abc.Awaitable[_access_pb2.RotateKeyResponse]]:
+        """Makes a key that may do what another may (roles, scopes, project, name, expiry) and returns its secret, once. The
+        old one stops working when the overlap is over, so that whoever holds it can change to the new one meanwhile. A
+        replay of the request_id returns both without the secret. Fails with NOT_FOUND / KEY_NOT_FOUND, also for a key that
+        no longer works, PERMISSION_DENIED / KEY_ROLES_EXCEEDED or KEY_SCOPES_EXCEEDED for one that may do more than the caller.
+        """
+
+    @_abc_1.abstractmethod
     def CreateProject(
         self,
         request: _access_pb2.CreateProjectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.CreateProjectResponse, _abc.Awaitable[_access_pb2.CreateProjectResponse]]:
-        """Creates a project, a label under which a tenant groups keys and usage. Filled in by a later release."""
+        """Creates a project, a label under which a tenant groups keys and usage. Fails with ALREADY_EXISTS / PROJECT_EXISTS."""
 
     @_abc_1.abstractmethod
     def ListProjects(
@@ -263,7 +294,7 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.ListProjectsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.ListProjectsResponse, _abc.Awaitable[_access_pb2.ListProjectsResponse]]:
-        """Lists the projects of the caller's tenant. Filled in by a later release."""
+        """Lists the projects of the caller's tenant by id."""
 
     @_abc_1.abstractmethod
     def DeleteProject(
@@ -271,7 +302,9 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.DeleteProjectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.DeleteProjectResponse, _abc.Awaitable[_access_pb2.DeleteProjectResponse]]:
-        """Deletes an empty project. Filled in by a later release."""
+        """Deletes a project; what was recorded under its name stays. Fails with NOT_FOUND / PROJECT_NOT_FOUND,
+        FAILED_PRECONDITION / PROJECT_IN_USE while a key of it works.
+        """
 
     @_abc_1.abstractmethod
     def GetQuota(
