@@ -20,6 +20,7 @@ from tests.unit.gateway.fine_tuning.fakes import World
 from tests.unit.gateway.fine_tuning.test_creating import asked
 from tests.unit.gateway.fine_tuning.test_telling import TOLD
 
+JOBS = "/v1/fine_tuning/jobs"
 LEAST: dict[str, Any] = {"model": "base", "training_file": "file-a"}
 
 
@@ -34,7 +35,10 @@ def request(**fields: Any) -> fine_tuning_pb2.CreateFineTuningJobRequest:
     return to_request(parse(CreateJob, json.dumps({**LEAST, **fields}).encode()))
 
 
-async def answered(exchange: Any, asking: Asked) -> dict[str, Any]:
+async def answered(doors: Doors, verb: str, below: str, asking: Asked) -> dict[str, Any]:
+    """What the route answers whose path ends so."""
+    (route,) = [found for found in fine_tuning.ROUTES if (found.verb, found.path) == (verb, JOBS + below)]
+    exchange: Any = route.exchange(doors, "id")  # type: ignore[arg-type]  # one of its fields
     message: Message = exchange.parse(asking)
     (chunk,) = [chunk async for chunk in exchange.answer(message, None)]
     found: dict[str, Any] = json.loads(chunk)
@@ -105,7 +109,7 @@ def test_what_is_not_honoured_is_refused_by_name(fields: dict[str, Any], reason:
 async def test_a_job_is_told_as_openai_tells_one(world: World) -> None:
     doors = Doors(world)
     body = json.dumps({**LEAST, "suffix": "desk", "metadata": {"team": "boats"}}).encode()
-    queued = await answered(fine_tuning.CreateExchange(doors, "id"), Asked(body))  # type: ignore[arg-type]  # one of its fields
+    queued = await answered(doors, "POST", "", Asked(body))
     assert (queued["id"], queued["object"], queued["status"]) == ("j1", "fine_tuning.job", "queued")
     assert (queued["fine_tuned_model"], queued["finished_at"], queued["error"], queued["result_files"]) == (
         None,
@@ -118,17 +122,16 @@ async def test_a_job_is_told_as_openai_tells_one(world: World) -> None:
     assert queued["metadata"] == {"team": "boats"}
     world.trainer.told["j1"] = TOLD
     world.trainer.moved("j1", state=State.SUCCEEDED, version="sha256:aa", end_time=200.5, step=3, trained_tokens=12)
-    done = await answered(fine_tuning.GetExchange(doors, "id"), Asked(path={"job": "j1"}))  # type: ignore[arg-type]  # as above
+    done = await answered(doors, "GET", "/{job}", Asked(path={"job": "j1"}))
     assert (done["fine_tuned_model"], done["finished_at"], done["trained_tokens"]) == ("desk@sha256:aa", 200, 12)
     assert done["result_files"] == ["file-of-step_metrics_j1.csv"]
     page = await answered(
-        fine_tuning.EventsExchange(doors, "id"),  # type: ignore[arg-type]  # as above
-        Asked(path={"job": "j1"}, query={"limit": "2", "after": "ftevent-j1-4"}),
+        doors, "GET", "/{job}/events", Asked(path={"job": "j1"}, query={"limit": "2", "after": "ftevent-j1-4"})
     )
     assert page["has_more"] is True
     assert page["data"][0]["type"] == "metrics"
     assert page["data"][0]["data"] == {"learning_rate": 0.001, "step": 2, "train_loss": 1.0}
-    kept = await answered(fine_tuning.CheckpointsExchange(doors, "id"), Asked(path={"job": "j1"}))  # type: ignore[arg-type]  # as above
+    kept = await answered(doors, "GET", "/{job}/checkpoints", Asked(path={"job": "j1"}))
     (checkpoint,) = kept["data"]
     assert (checkpoint["step_number"], checkpoint["fine_tuned_model_checkpoint"]) == (3, "desk@sha256:aa")
     assert kept["first_id"] == kept["last_id"] == checkpoint["id"]
@@ -140,8 +143,8 @@ async def test_a_list_is_asked_for_as_the_clients_write_it(world: World) -> None
     await world.tuner.create(asked())
 
     async def listed(**query: str) -> list[str]:
-        exchange = fine_tuning.ListExchange(doors, "id")  # type: ignore[arg-type]  # as above
-        return [job["id"] for job in (await answered(exchange, Asked(query=query)))["data"]]
+        page = await answered(doors, "GET", "", Asked(query=query))
+        return [job["id"] for job in page["data"]]
 
     assert await listed() == ["j2", "j1"]
     assert await listed(limit="1") == ["j2"]
@@ -151,3 +154,15 @@ async def test_a_list_is_asked_for_as_the_clients_write_it(world: World) -> None
         with pytest.raises(Failure) as refused:
             await listed(**query)
         assert refused.value.field == field
+
+
+@pytest.mark.parametrize(("verb", "status"), [("pause", "running"), ("resume", "queued"), ("cancel", "cancelled")])
+async def test_a_verb_on_a_job_takes_its_path_and_nothing_else(world: World, verb: str, status: str) -> None:
+    doors = Doors(world)
+    await world.tuner.create(asked())
+    path = {"job": "j1"}
+    for empty in (b"", b"{}"):
+        assert (await answered(doors, "POST", f"/{{job}}/{verb}", Asked(empty, path)))["status"] == status
+    with pytest.raises(Failure) as refused:
+        await answered(doors, "POST", f"/{{job}}/{verb}", Asked(b'{"now": true}', path))
+    assert refused.value.reason is Reason.PARAMETER_UNSUPPORTED
