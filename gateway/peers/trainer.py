@@ -1,5 +1,6 @@
 """The trainer over its stubs."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 import grpc
@@ -117,18 +118,30 @@ class RemoteDatasets:
     async def take(self, filename: str, size_bytes: int, sha256: str, content: AsyncIterator[bytes]) -> None:
         """As the Protocol says."""
         header = transfer_pb2.UploadHeader(filename=filename, size_bytes=size_bytes, sha256=sha256)
-        with failures.of(NAME):
-            await self._stub.UploadDataset(_parts(header, content))
+        broken: list[Failure] = []
+        try:
+            with failures.of(NAME):
+                await self._stub.UploadDataset(_parts(header, content, broken))
+        except asyncio.CancelledError:
+            # grpc cancels a call whose requests fail, and does not say why: nobody has left.
+            if broken:
+                raise broken[0] from None
+            raise
 
 
 async def _parts(
-    header: transfer_pb2.UploadHeader, content: AsyncIterator[bytes]
+    header: transfer_pb2.UploadHeader, content: AsyncIterator[bytes], broken: list[Failure]
 ) -> AsyncIterator[dataset_pb2.UploadDatasetRequest]:
+    """The messages of an upload; ``broken`` gets what the content ends in instead of its end."""
     yield dataset_pb2.UploadDatasetRequest(header=dataset_pb2.DatasetHeader(upload=header))
     offset = 0
-    async for piece in content:
-        yield dataset_pb2.UploadDatasetRequest(chunk=transfer_pb2.Chunk(offset_bytes=offset, data=piece))
-        offset += len(piece)
+    try:
+        async for piece in content:
+            yield dataset_pb2.UploadDatasetRequest(chunk=transfer_pb2.Chunk(offset_bytes=offset, data=piece))
+            offset += len(piece)
+    except Failure as failure:
+        broken.append(failure)
+        raise
 
 
 def _request(order: Order) -> training_pb2.CreateJobRequest:
