@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from gateway.answering import Answerer
 from gateway.ask import Asker
 from gateway.auto.choosing import Chooser
+from gateway.batches.servicer import BatchServicer
 from gateway.chat import Chatter
 from gateway.files.servicer import FileServicer
 from gateway.fine_tuning.materials import Materials
@@ -13,6 +14,7 @@ from gateway.fine_tuning.servicer import FineTuningServicer
 from gateway.fine_tuning.tuner import Tuner
 from gateway.generation import Generator
 from gateway.peers.access import RemoteLedger
+from gateway.peers.batches import RemoteBatches
 from gateway.peers.embedder import RemoteMeanings
 from gateway.peers.file_contents import RemoteFileContents
 from gateway.peers.files import RemoteFiles
@@ -57,6 +59,7 @@ def compose(runtime: Runtime) -> Servicers:
     return Servicers(
         GatewayServicer(asker, chatter, router, ledger),
         files,
+        BatchServicer(RemoteBatches(runtime.channel("files"))),
         vector_stores(runtime),
         FineTuningServicer(_tuner(runtime)),
     )

@@ -2,8 +2,15 @@
 
 from dataclasses import dataclass
 
-from trivium.gateway.v1 import files_pb2_grpc, fine_tuning_pb2_grpc, gateway_pb2_grpc, vector_stores_pb2_grpc
+from trivium.gateway.v1 import (
+    batches_pb2_grpc,
+    files_pb2_grpc,
+    fine_tuning_pb2_grpc,
+    gateway_pb2_grpc,
+    vector_stores_pb2_grpc,
+)
 
+from gateway.batches.servicer import BatchServicer
 from gateway.files.servicer import FileServicer
 from gateway.fine_tuning.servicer import FineTuningServicer
 from gateway.servicer import GatewayServicer
@@ -17,6 +24,7 @@ class Servicers:
 
     gateway: GatewayServicer
     files: FileServicer
+    batches: BatchServicer
     vector_stores: VectorStoreServicer
     fine_tuning: FineTuningServicer
 
@@ -30,6 +38,9 @@ class Servicers:
             ),
             Registration(
                 files_pb2_grpc.add_FileServiceServicer_to_server, self.files, "trivium.gateway.v1.FileService"
+            ),
+            Registration(
+                batches_pb2_grpc.add_BatchServiceServicer_to_server, self.batches, "trivium.gateway.v1.BatchService"
             ),
             Registration(
                 vector_stores_pb2_grpc.add_VectorStoreServiceServicer_to_server,

@@ -8,10 +8,12 @@ from typing import Any
 
 import grpc
 from trivium.common.v1 import transfer_pb2
-from trivium.files.v1 import file_pb2, file_pb2_grpc, response_pb2, response_pb2_grpc
+from trivium.files.v1 import batch_pb2, batch_pb2_grpc, file_pb2, file_pb2_grpc, response_pb2, response_pb2_grpc
 
+from services.chassis.errors import Code
+from services.chassis.status import from_rpc_error
 from tests.adapters import digest
-from tests.stack import CHUNK_BYTES, RECONNECTS, Api, Process, Stack
+from tests.stack import CHUNK_BYTES, RECONNECTS, Api, Process, Stack, eventually
 
 _NOBODY = "127.0.0.1:9"
 
@@ -58,6 +60,7 @@ class Filing:
         return Keeper(
             Api(file_pb2_grpc.FileServiceStub(channel), credential),
             Api(response_pb2_grpc.ResponseServiceStub(channel), credential),
+            Api(batch_pb2_grpc.BatchServiceStub(channel), credential),
             tenant,
             credential,
         )
@@ -95,7 +98,8 @@ class Edge:
 class Keeper:
     """Files and responses in somebody's hands."""
 
-    def __init__(self, files: Api, responses: Api, tenant: str, credential: str) -> None:
+    def __init__(self, files: Api, responses: Api, batches: Api, tenant: str, credential: str) -> None:
+        self.batches = batches
         self.credential = credential
         self.files = files
         self.responses = responses
@@ -120,6 +124,32 @@ class Keeper:
     def listed(self, **fields: Any) -> list[str]:
         """The ids of one page."""
         return [item.file for item in self.files.ListFiles(file_pb2.ListFilesRequest(**fields)).files]
+
+    def batch(self, content: bytes, **fields: Any) -> batch_pb2.Batch:
+        """Store requests and begin a batch over them."""
+        file = self.upload(content, "requests.jsonl", purpose=file_pb2.PURPOSE_BATCH).file
+        order = {"endpoint": batch_pb2.BATCH_ENDPOINT_COMPLETIONS, **fields}
+        made: batch_pb2.Batch = self.batches.CreateBatch(batch_pb2.CreateBatchRequest(input_file=file, **order)).batch
+        return made
+
+    def ended(self, batch: str) -> batch_pb2.Batch:
+        """A batch, once it has ended; its service may have been killed meanwhile."""
+
+        def look() -> Any:
+            try:
+                found = self.batches.GetBatch(batch_pb2.GetBatchRequest(batch=batch)).batch
+            except grpc.RpcError as error:
+                if from_rpc_error(error).code is not Code.UNAVAILABLE:
+                    raise
+                return None
+            return found if found.HasField("end_time") else None
+
+        found: batch_pb2.Batch = eventually(look, f"{batch} ends")
+        return found
+
+    def lines(self, file: str) -> list[dict[str, Any]]:
+        """The lines of a file that a batch wrote."""
+        return [json.loads(line) for line in self.read(file).splitlines()]
 
     def put(
         self, response: str, previous: str = "", payload: bytes = b"answer", items: Mapping[str, bytes] = {}

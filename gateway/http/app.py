@@ -7,8 +7,9 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from gateway.http import chat, completions, errors, files, fine_tuning, models
+from gateway.http import batches, chat, completions, errors, files, fine_tuning, models
 from gateway.http.admission import HEALTH, Admission
+from gateway.http.requests import is_uuid
 from gateway.http.routes import Route
 from gateway.http.transport import Asked, Door, body_stream
 from gateway.http.vector_stores import routes as vector_stores
@@ -23,6 +24,7 @@ ROUTES: tuple[Route, ...] = (
     *completions.ROUTES,
     *models.ROUTES,
     *files.ROUTES,
+    *batches.ROUTES,
     *vector_stores.ROUTES,
     *fine_tuning.ROUTES,
 )
@@ -70,17 +72,22 @@ def _endpoint(
     limit = runtime.settings.max_message_bytes
 
     async def answer(request: Request) -> Response:
+        name = request.headers.get(OWN_ID) or runtime.new_id()
+        if not is_uuid(name):
+            raise HTTPException(400, f"{OWN_ID} must be a UUID")
         if route.streamed:
             into, stream = body_stream()
             kind = request.headers.get("content-type", "")
             asked = Asked(b"", request.path_params, request.query_params, stream, kind)
-            return door.response(runtime.new_id(), request.headers, asked, into)
+            return door.response(name, request.headers, asked, into)
         asked = Asked(await _body(request, limit), request.path_params, request.query_params)
-        return door.response(runtime.new_id(), request.headers, asked)
+        return door.response(name, request.headers, asked)
 
     return answer
 
 
+# Under which id a request is kept, where its caller names one: who asks again under it is recorded once.
+OWN_ID = "x-trivium-request-id"
 # A caller that stalls in its body holds memory before anybody knows who it is.
 _BODY_SECONDS = 30
 

@@ -181,7 +181,7 @@ class TextCompletion(Generation):
         return self.prompt if isinstance(self.prompt, str) else self.prompt[0]
 
 
-Schema = TypeVar("Schema", bound=_Strict)
+Schema = TypeVar("Schema", bound=BaseModel)
 
 
 def parse(schema: type[Schema], raw: bytes) -> Schema:

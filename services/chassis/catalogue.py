@@ -340,7 +340,13 @@ class Reason(Enum):
         Code.OUT_OF_RANGE, "Characters [{start}, {end}) are not all inside the version, which has {characters}."
     )
 
-    # Files and stored responses
+    # Files, batches and stored responses
+    BATCH_ENDED = Entry(Code.FAILED_PRECONDITION, "The batch {name} cannot be cancelled any more: it is {state}.")
+    BATCH_NOT_FOUND = Entry(Code.NOT_FOUND, "No batch has the id {name}.", "trivium.files.v1.Batch")
+    BATCHES_EXHAUSTED = Entry(
+        Code.RESOURCE_EXHAUSTED,
+        "The tenant has {limit} batches that have not ended, the most there may be. Wait for one, or cancel one.",
+    )
     CONVERSATION_TOO_LONG = Entry(
         Code.OUT_OF_RANGE,
         "The conversation that ends with {name} has more than {limit} responses. Begin a new one.",

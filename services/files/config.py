@@ -23,3 +23,13 @@ class FilesSettings(ServiceSettings):
     # How often what has expired is removed, and how long a blob without a row is kept.
     sweep_seconds: float = Field(default=900.0, gt=0)
     unused_blob_seconds: float = Field(default=24 * 3600.0, gt=0)
+    # Where the gateway serves HTTP: batches ask there.  Off this machine it must be https.
+    gateway_url: str = "http://127.0.0.1:8080"
+    # Requests of all batches together that are asked at a time; live traffic has what they leave.
+    batch_requests_at_once: int = Field(default=2, ge=1)
+    batches_at_once: int = Field(default=8, ge=1)
+    batches_at_once_per_tenant: int = Field(default=2, ge=1)
+    max_unended_batches_per_tenant: int = Field(default=100, ge=1)
+    # A replica that dies is held to be at its batches for so long; its own restart takes them up at once.
+    batch_lease_seconds: float = Field(default=30.0, gt=0)
+    batch_look_seconds: float = Field(default=1.0, gt=0)

@@ -120,12 +120,12 @@ class Files:
         )
         return await self.get(tenant, made)
 
-    def add(self, session: Session, tenant: str, wish: Wish, content: Content) -> File:
-        """:meth:`enter` within a transaction that also does something else."""
+    def add(self, session: Session, tenant: str, wish: Wish, content: Content, *, limited: bool = True) -> File:
+        """:meth:`enter` within a transaction that also does something else; not ``limited``, whatever the tenant keeps."""
         if not self._blobs.holds_now(content.sha256):
             raise Failure(Reason.UPLOAD_IN_PROGRESS, retry_after_seconds=1.0)
         held = hold(session, tenant, KIND, 1, content.size_bytes)
-        if held.entries > self._limits.files or held.size_bytes > self._limits.size_bytes:
+        if limited and (held.entries > self._limits.files or held.size_bytes > self._limits.size_bytes):
             raise Failure(
                 Reason.FILES_EXHAUSTED,
                 files=held.entries - 1,

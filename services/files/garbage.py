@@ -15,8 +15,10 @@ from sqlalchemy.orm import Session
 from services.chassis.blobs import Blobs
 from services.chassis.database import Database
 from services.files import files, responses
+from services.files.batches.batch import UNENDED
 from services.files.receiving import Receiving
 from services.files.store import FileRow, ResponseRow
+from services.files.store_batches import BatchRow
 
 _EXPIRED_AT_ONCE = 200
 _LOOK_AT_ONCE = 500
@@ -89,4 +91,7 @@ class Garbage:
 
 
 def _reached(session: Session, digests: Sequence[str]) -> set[str]:
-    return set(session.scalars(select(FileRow.sha256).where(FileRow.sha256.in_(digests))))
+    """Those that a file names, or a batch that has not ended: its input may be deleted while it runs."""
+    files = select(FileRow.sha256).where(FileRow.sha256.in_(digests))
+    batches = select(BatchRow.input_sha256).where(BatchRow.input_sha256.in_(digests), BatchRow.state.in_(UNENDED))
+    return set(session.scalars(files)) | set(session.scalars(batches))

@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
-from trivium.files.v1 import file_pb2, file_pb2_grpc, response_pb2, response_pb2_grpc
+from trivium.files.v1 import batch_pb2, batch_pb2_grpc, file_pb2, file_pb2_grpc, response_pb2, response_pb2_grpc
 
 from services.chassis import paging
 from services.chassis.context import current
-from services.files import wire, wire_responses
+from services.chassis.idempotency import key_for
+from services.files import wire, wire_batches, wire_responses
 from services.files.verbs import Verbs
 
 
@@ -81,3 +82,30 @@ class ResponseServicer(response_pb2_grpc.ResponseServiceServicer):
     ) -> response_pb2.ListInputItemsResponse:
         found = await self._do.responses.items(current().tenant_id, request.response)
         return wire_responses.listed(request, found)
+
+
+class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
+    """Serves batches."""
+
+    def __init__(self, verbs: Verbs) -> None:
+        self._do = verbs
+
+    async def CreateBatch(self, request: batch_pb2.CreateBatchRequest, context: Any) -> batch_pb2.CreateBatchResponse:
+        asking = current()
+        made = await self._do.batches.create(
+            asking.tenant_id, asking.principal_id, wire_batches.order(request), key_for(request)
+        )
+        return batch_pb2.CreateBatchResponse(batch=wire_batches.batch(made))
+
+    async def GetBatch(self, request: batch_pb2.GetBatchRequest, context: Any) -> batch_pb2.GetBatchResponse:
+        found = await self._do.batches.get(current().tenant_id, request.batch)
+        return batch_pb2.GetBatchResponse(batch=wire_batches.batch(found))
+
+    async def ListBatches(self, request: batch_pb2.ListBatchesRequest, context: Any) -> batch_pb2.ListBatchesResponse:
+        size = wire_batches.size(request)
+        found = await self._do.batches.page(current().tenant_id, request.after, size + 1)
+        return wire_batches.listed(found, size)
+
+    async def CancelBatch(self, request: batch_pb2.CancelBatchRequest, context: Any) -> batch_pb2.CancelBatchResponse:
+        found = await self._do.batches.cancel(current().tenant_id, request.batch)
+        return batch_pb2.CancelBatchResponse(batch=wire_batches.batch(found))

@@ -76,6 +76,8 @@ def environment(
     inherited = dict(os.environ if base is None else base)
     defaults = {**_OFFLINE, **shares()[program.role].environment()}
     addresses = {f"TRIVIUM_{name.upper()}_ADDRESS": door.listen for name, door in doors.items()}
+    if (gateway := doors.get("gateway")) is not None and gateway.http_listen:
+        addresses["TRIVIUM_FILES_GATEWAY_URL"] = f"http://{gateway.http_listen}"
     own = doors[program.name]
     prefix = f"TRIVIUM_{program.name.upper()}"
     listens = {

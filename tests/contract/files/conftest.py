@@ -5,15 +5,30 @@ from collections.abc import Iterator
 import openai
 import pytest
 
+from tests.answering_door import AnsweringDoor, answering_door
 from tests.filing import Edge, Filing, Keeper
 from tests.stack import Stack
 from tests.worlds import BUCKET, FOLDER
 
 
+@pytest.fixture(scope="session")
+def door() -> Iterator[AnsweringDoor]:
+    """Where batches ask."""
+    with answering_door() as opened:
+        yield opened
+
+
 @pytest.fixture(scope="session", params=[FOLDER, BUCKET])
-def filing(request: pytest.FixtureRequest, stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filing]:
+def filing(
+    request: pytest.FixtureRequest, stack: Stack, door: AnsweringDoor, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Filing]:
     """A service that serves the whole session; each test takes tenants of its own."""
-    settings = {"TRIVIUM_FILES_MAX_FILE_BYTES": str(8 * 1024**2), "TRIVIUM_FILES_MAX_FILES_PER_TENANT": "20"}
+    settings = {
+        "TRIVIUM_FILES_MAX_FILE_BYTES": str(8 * 1024**2),
+        "TRIVIUM_FILES_MAX_FILES_PER_TENANT": "20",
+        "TRIVIUM_FILES_GATEWAY_URL": door.address,
+        "TRIVIUM_FILES_BATCH_LOOK_SECONDS": "0.1",
+    }
     if request.param == BUCKET:
         postgres, s3 = request.getfixturevalue("postgres"), request.getfixturevalue("s3")
         place = {"TRIVIUM_FILES_DATABASE_URL": postgres.database(), "TRIVIUM_FILES_BLOBS_URL": s3.bucket()}

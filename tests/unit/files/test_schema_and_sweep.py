@@ -1,59 +1,17 @@
 """The schema is what the code expects, and the sweep removes what has expired and what no row names, and nothing else."""
 
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, inspect
 
-from services.chassis.blobs import ObjectBlobs, open_blobs
-from services.chassis.database import Database, open_database
+from services.chassis.database import open_database
 from services.chassis.errors import Failure
-from services.chassis.idempotency import IdempotencyKey
-from services.chassis.streams import Piece, Seal
-from services.files.files import Files, Limits, Purpose, Wish
-from services.files.garbage import Garbage
-from services.files.receiving import Announced, Receiving
-from services.files.responses import InputItem, Response, Responses, Turn
-from services.files.store import Base
+from services.files.responses import InputItem, Response, Turn
+from services.files.store_batches import BatchRow
 from tests.adapters import digest
-
-HOUR = 3600.0
-NOBODY = IdempotencyKey("t", "CreateFile", "", b"")
-
-
-class Shop:
-    """The verbs over a folder and SQLite, with a clock of the test's."""
-
-    def __init__(self, database: Database, blobs: ObjectBlobs, folder: Path) -> None:
-        self.now = 1_800_000_000.0
-        self._ids = iter(range(10**6))
-        self.files = Files(database, blobs, Limits(100, 1000), lambda: self.now, lambda: f"{next(self._ids):032}")
-        self.receiving = Receiving(self.files, blobs, folder / "staging", 500)
-        self.responses = Responses(database, 100, lambda: self.now)
-        self.blobs = blobs
-        self._database = database
-
-    async def store(self, content: bytes, seconds: float | None = None, purpose: Purpose = Purpose.USER_DATA) -> str:
-        async def parts() -> AsyncIterator[Announced | Piece | Seal]:
-            yield Announced(Wish("f", purpose, expires_after_seconds=seconds), NOBODY)
-            yield Piece(0, content)
-            yield Seal(len(content), digest(content))
-
-        return (await self.receiving.receive("t", parts())).file
-
-    async def sweep(self, grace_seconds: float = -10 * 365 * 24 * HOUR) -> dict[str, int]:
-        """With a grace so long in the past that a blob of this moment counts as old."""
-        garbage = Garbage(self._database, self.blobs, self.receiving, grace_seconds, lambda: self.now)
-        return await garbage.sweep()
-
-
-@pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
-    folder = tmp_path / "blobs"
-    async with open_database(f"sqlite:///{tmp_path}/files.db", "services.files.migrations", turn="files") as database:
-        yield Shop(database, open_blobs("", folder), folder)
+from tests.unit.files.shop import HOUR, Shop
 
 
 async def test_the_revisions_make_the_tables_that_the_code_expects(tmp_path: Path):
@@ -61,7 +19,7 @@ async def test_the_revisions_make_the_tables_that_the_code_expects(tmp_path: Pat
     async with open_database(url, "services.files.migrations"):
         pass
     wanted = create_engine(f"sqlite:///{tmp_path}/wanted.db")
-    Base.metadata.create_all(wanted)
+    BatchRow.metadata.create_all(wanted)
     found, expected = inspect(create_engine(url)), inspect(wanted)
     for table in expected.get_table_names():
         for look in ("get_columns", "get_pk_constraint", "get_foreign_keys", "get_indexes"):

@@ -1,0 +1,1 @@
+"""Batches through the gateway: the service of files runs them; here they only pass."""

@@ -1,0 +1,132 @@
+"""How one request of a batch is asked: again and again while the gateway says later, under one id, and then once answered.
+
+Invariant: every attempt at a line carries the same request id, which the batch and the line determine: the gateway
+records what it used once, and draws the same random numbers, however often a kill makes us ask.
+"""
+
+import asyncio
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from services.files.batches.batch import Batch, Endpoint, Tokens
+from services.files.batches.lines import Request
+from services.files.batches.runs import Result
+
+_IDS = uuid.UUID("6d0f7a60-6f0a-4f3e-9d0c-1b8f4f4c7a51")
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the gateway answered, once and for all: a status and JSON."""
+
+    status: int
+    body: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """The gateway cannot say now; ``seconds`` is its hint, None where it gave none."""
+
+    seconds: float | None = None
+
+
+class Unauthorized(Exception):
+    """The gateway no longer takes the assertion that we act by."""
+
+
+class Door(Protocol):
+    """The gateway's HTTP door."""
+
+    async def ask(self, endpoint: Endpoint, body: Mapping[str, Any], request_id: str, assertion: str) -> Answer | Later:
+        """Ask once, at low priority.  Raises Unauthorized."""
+
+
+class Pace:
+    """How much of the gateway batches take: so many requests at once, and none while it asked for a pause.
+
+    Of all batches of a replica together: what one hears of overload all of them heed.
+    """
+
+    def __init__(self, at_once: int, monotonic: Callable[[], float]) -> None:
+        self._places = asyncio.Semaphore(at_once)
+        self._monotonic = monotonic
+        self._open_at = 0.0
+
+    async def __aenter__(self) -> None:
+        await self._places.acquire()
+        try:
+            # Another pause may be asked for meanwhile: whoever is told so asks once more, and is told again.
+            await asyncio.sleep(max(0.0, self._open_at - self._monotonic()))
+        except BaseException:
+            self._places.release()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._places.release()
+
+    def pause(self, seconds: float) -> None:
+        """Ask nothing for so long."""
+        self._open_at = max(self._open_at, self._monotonic() + seconds)
+
+
+def request_id(batch: Batch, line: int) -> str:
+    """The id under which a line is asked, however often."""
+    return str(uuid.uuid5(_IDS, f"{batch.tenant}/{batch.batch}/{line}"))
+
+
+async def ask(door: Door, pace: Pace, batch: Batch, request: Request, assertion: Callable[[], str]) -> Result:
+    """Ask one request until it is answered; the result as a line of its file.  Raises Unauthorized."""
+    name = request_id(batch, request.line)
+    backoff = _FIRST_PAUSE_SECONDS
+    while True:
+        async with pace:
+            said = await door.ask(batch.order.endpoint, request.body, name, assertion())
+            if isinstance(said, Later):
+                pace.pause(said.seconds or backoff)
+                backoff = min(backoff * 2, _LONGEST_PAUSE_SECONDS)
+                continue
+        response = {"status_code": said.status, "request_id": name, "body": said.body}
+        answered = said.status == 200
+        return Result(
+            request.line, answered, line_of(request, name, response, None), _tokens(said.body) if answered else Tokens()
+        )
+
+
+def unanswered(batch: Batch, request: Request, code: str, message: str) -> Result:
+    """The line of a request that was not asked."""
+    error = {"code": code, "message": message}
+    return Result(request.line, False, line_of(request, request_id(batch, request.line), None, error))
+
+
+def line_of(request: Request, name: str, response: dict[str, Any] | None, error: dict[str, str] | None) -> bytes:
+    """A line of an output or error file, as OpenAI writes one."""
+    whole = {
+        "id": f"batch_req_{name.replace('-', '')}",
+        "custom_id": request.custom_id,
+        "response": response,
+        "error": error,
+    }
+    return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def _tokens(body: Any) -> Tokens:
+    """What an answer says that it used; chat and completions have other words for it than responses."""
+    usage = body.get("usage") if isinstance(body, dict) else None
+    if not isinstance(usage, dict):
+        return Tokens()
+    details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
+    cached = details.get("cached_tokens", 0) if isinstance(details, dict) else 0
+    return Tokens(
+        prompt=_count(usage.get("prompt_tokens", usage.get("input_tokens"))),
+        cached=_count(cached),
+        completion=_count(usage.get("completion_tokens", usage.get("output_tokens"))),
+    )
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and 0 <= value < 1 << 40 else 0

@@ -1,0 +1,137 @@
+"""The lines of a batch's input: each one request, checked before any is asked.
+
+Invariant: a line means the same whenever it is read, and is known by its number: what was answered before a kill is
+found again by it.
+"""
+
+import hashlib
+import json
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from services.files.batches.batch import Endpoint, Problem
+
+MOST_LINES = 50_000
+# What the gateway takes of one body.
+MOST_LINE_BYTES = 4 * 1024**2
+MOST_PROBLEMS = 50
+_CUSTOM_ID_CHARACTERS = 512
+_FIELDS = ("custom_id", "method", "url", "body")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One line: its number from 1, its caller's name of it, and what is asked."""
+
+    line: int
+    custom_id: str
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a whole input is; with ``problems`` none of it is asked."""
+
+    total: int
+    model: str
+    problems: tuple[Problem, ...]
+
+
+async def lines(content: AsyncIterable[bytes]) -> AsyncIterator[tuple[int, bytes]]:
+    """The lines that are not empty, with their numbers from 1; of one that is too long a byte more than may be."""
+    number, waiting = 1, bytearray()
+    async for piece in content:
+        *whole, rest = piece.split(b"\n")
+        for part in whole:
+            waiting.extend(part)
+            if waiting.strip():
+                yield number, bytes(waiting[: MOST_LINE_BYTES + 1])
+            number += 1
+            waiting.clear()
+        waiting.extend(rest)
+        # Nobody's memory is filled by a file without an end of line.
+        del waiting[MOST_LINE_BYTES + 1 :]
+    if waiting.strip():
+        yield number, bytes(waiting)
+
+
+async def requests(content: AsyncIterable[bytes], endpoint: Endpoint) -> AsyncIterator[Request | Problem]:
+    """Every line as the request that it is, or what is wrong with it."""
+    async for number, text in lines(content):
+        yield parsed(number, text, endpoint)
+
+
+async def checked(content: AsyncIterable[bytes], endpoint: Endpoint) -> Checked:
+    """Check a whole input."""
+    problems: list[Problem] = []
+    seen: set[bytes] = set()
+    total, bad, model = 0, 0, ""
+    async for read in requests(content, endpoint):
+        total += 1
+        found = (_twice(read, seen) or read) if isinstance(read, Request) else read
+        if isinstance(found, Problem):
+            bad += 1
+            if len(problems) < MOST_PROBLEMS:
+                problems.append(found)
+            continue
+        model = model or str(found.body.get("model", ""))[:256]
+    if bad > len(problems):
+        problems.append(Problem("more_problems", f"{bad - len(problems)} more lines are wrong"))
+    if not total:
+        problems.append(Problem("empty_file", "The file has no requests."))
+    if total > MOST_LINES:
+        problems.append(Problem("too_many_requests", f"The file has {total} requests, over {MOST_LINES}. Split it."))
+    return Checked(total, model, tuple(problems))
+
+
+def _twice(request: Request, seen: set[bytes]) -> Problem | None:
+    # 16 bytes an id: the ids themselves could be 25 MB.
+    digest = hashlib.sha256(request.custom_id.encode()).digest()[:16]
+    if digest in seen:
+        return Problem(
+            "duplicate_custom_id", f"custom_id {request.custom_id} stands on a line before.", request.line, "custom_id"
+        )
+    seen.add(digest)
+    return None
+
+
+def parsed(number: int, text: bytes, endpoint: Endpoint) -> Request | Problem:
+    """One line as the request that it is, or what is wrong with it."""
+    if len(text) > MOST_LINE_BYTES:
+        return Problem("line_too_long", f"The line has more than {MOST_LINE_BYTES} bytes.", number)
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return Problem("invalid_json_line", "The line is no JSON object.", number)
+    if not isinstance(value, dict):
+        return Problem("invalid_json_line", "The line is no JSON object.", number)
+    return _wrong_line(number, value, endpoint) or Request(number, value["custom_id"], value["body"])
+
+
+def _wrong_line(number: int, value: Mapping[str, Any], endpoint: Endpoint) -> Problem | None:
+    for name in value:
+        if name not in _FIELDS:
+            return Problem("unknown_parameter", f"{name[:64]} is none of {', '.join(_FIELDS)}.", number, name[:64])
+    custom_id = value.get("custom_id")
+    if not isinstance(custom_id, str) or not 1 <= len(custom_id) <= _CUSTOM_ID_CHARACTERS:
+        message = f"custom_id must be a text of 1 to {_CUSTOM_ID_CHARACTERS} characters."
+        return Problem("invalid_custom_id", message, number, "custom_id")
+    if value.get("method") != "POST":
+        return Problem("invalid_method", "method must be POST.", number, "method")
+    if value.get("url") != endpoint:
+        return Problem("invalid_url", f"url must be the batch's endpoint, {endpoint}.", number, "url")
+    body = value.get("body")
+    if not isinstance(body, dict):
+        return Problem("invalid_body", "body must be an object.", number, "body")
+    return _wrong_body(number, body)
+
+
+def _wrong_body(number: int, body: Mapping[str, Any]) -> Problem | None:
+    if body.get("stream"):
+        return Problem("invalid_request", "An answer in a file cannot be streamed.", number, "body.stream")
+    ours = body.get("trivium")
+    if isinstance(ours, dict) and "request_id" in ours:
+        message = "A batch gives each line a request id of its own."
+        return Problem("invalid_request", message, number, "body.trivium.request_id")
+    return None

@@ -1,0 +1,201 @@
+"""Runs batches in the background: takes those that nobody runs, checks, asks, writes, and goes on where a kill left off.
+
+Invariant: whatever ends a run, the batch goes on from its durable results, here or on another replica.  A failure of
+one batch ends neither the process nor the others.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from services.chassis.blobs import Blobs
+from services.chassis.errors import Code, Failure
+from services.chassis.logs import Log
+from services.files.batches.asking import Door, Pace, Unauthorized, ask
+from services.files.batches.batch import Problem, State
+from services.files.batches.lines import Request, checked, requests
+from services.files.batches.outputs import Outputs
+from services.files.batches.runs import Run, Runs, Superseded
+
+# What access says of a tenant or a principal for good.
+_FINAL = {Code.NOT_FOUND, Code.FAILED_PRECONDITION, Code.PERMISSION_DENIED, Code.INVALID_ARGUMENT}
+_AGAIN_SECONDS = 5.0
+
+
+class Acting(Protocol):
+    """Somebody's assertion, kept valid."""
+
+    @property
+    def assertion(self) -> str:
+        """The assertion as it is now."""
+
+
+ActingFor = Callable[[str, str], AbstractAsyncContextManager[Acting]]
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """By what batches are run; ``acting_for(tenant, principal)`` opens work on somebody's behalf."""
+
+    runs: Runs
+    outputs: Outputs
+    blobs: Blobs
+    door: Door
+    pace: Pace
+    acting_for: ActingFor
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """How many batches a replica runs at a time, requests of one that wait at a time, how often it looks and renews."""
+
+    batches: int
+    requests: int
+    look_seconds: float
+    renew_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """Unix seconds, and seconds that never go back."""
+
+    now: Callable[[], float]
+    monotonic: Callable[[], float]
+
+
+class Runner:
+    """The background of one replica."""
+
+    def __init__(self, means: Means, measures: Measures, clocks: Clocks, log: Log) -> None:
+        self._means = means
+        self._measures = measures
+        self._clocks = clocks
+        self._log = log
+        self._running: set[str] = set()
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """There may be something to do."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Take batches for as long as the service lives."""
+        async with asyncio.TaskGroup() as attempts:
+            while True:
+                self._woken.clear()
+                await self._take(attempts)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._measures.look_seconds):
+                        await self._woken.wait()
+
+    async def _take(self, attempts: asyncio.TaskGroup) -> None:
+        try:
+            while len(self._running) < self._measures.batches:
+                run = await self._means.runs.claim(self._running)
+                if run is None:
+                    return
+                self._running.add(run.batch.batch)
+                attempts.create_task(self._attempt(run), name=run.batch.batch)
+        except Failure as failure:
+            self._log.warning("batches_not_taken", reason=failure.reason.name)
+
+    async def _attempt(self, run: Run) -> None:
+        """One run, whatever it ends with; a batch that is not at its end is taken again."""
+        batch = run.batch
+        try:
+            await self._whole(run)
+            self._log.info("batch_ended", batch=batch.batch, tenant_id=batch.tenant)
+        except Superseded:
+            self._log.info("batch_superseded", batch=batch.batch, tenant_id=batch.tenant)
+        except (Failure, OSError, Unauthorized) as error:
+            self._log.warning("batch_interrupted", batch=batch.batch, tenant_id=batch.tenant, exc_info=error)
+            await asyncio.sleep(_AGAIN_SECONDS)
+        finally:
+            self._running.discard(batch.batch)
+            self.wake()
+
+    async def _whole(self, run: Run) -> None:
+        ending = await self._watched(run, self._asked(run), cancellable=True)
+        if ending is not None:
+            await self._watched(run, self._written(run, ending), cancellable=False)
+
+    async def _watched(self, run: Run, work: Coroutine[Any, Any, State | None], *, cancellable: bool) -> State | None:
+        """Work under the lease, which is held on; given up when the lease is lost or somebody cancels the batch."""
+        task = asyncio.create_task(work)
+        renewed_at = self._clocks.monotonic()
+        try:
+            while not (await asyncio.wait([task], timeout=self._measures.look_seconds))[0]:
+                if self._clocks.monotonic() - renewed_at >= self._measures.renew_seconds:
+                    state = await self._means.runs.renew(run)
+                    renewed_at = self._clocks.monotonic()
+                else:
+                    state = await self._means.runs.state(run)
+                if cancellable and state is State.CANCELLING:
+                    return State.CANCELLED
+            return task.result()
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _written(self, run: Run, ending: State) -> None:
+        await self._means.outputs.end(run, await self._means.runs.finalize(run, ending))
+
+    async def _asked(self, run: Run) -> State | None:
+        """Check and ask as far as that is to be done; as what the batch ends, None for one that has failed."""
+        batch, runs = run.batch, self._means.runs
+        if batch.ending is not None:
+            return batch.ending
+        if batch.state is State.CANCELLING:
+            return State.CANCELLED
+        content = self._means.blobs.read(batch.input_sha256, 0)
+        state = await runs.begin(run, await checked(content, batch.order.endpoint))
+        if state is not State.IN_PROGRESS:
+            return State.CANCELLED if state is State.CANCELLING else None
+        try:
+            async with asyncio.timeout(max(0.0, batch.expires_at - self._clocks.now())):
+                return await self._all(run)
+        except TimeoutError:
+            return State.EXPIRED
+
+    async def _all(self, run: Run) -> State | None:
+        """Ask every line that has no result.  Raises Superseded, Unauthorized, Failure."""
+        batch = run.batch
+        try:
+            async with self._means.acting_for(batch.tenant, batch.principal) as acting:
+                await self._lines(run, acting)
+        except Failure as failure:
+            if failure.code not in _FINAL:
+                raise
+            await self._means.runs.fail(run, Problem(failure.reason.name.lower(), failure.sentence))
+            return None
+        return State.COMPLETED
+
+    async def _lines(self, run: Run, acting: Acting) -> None:
+        batch, means = run.batch, self._means
+        done = await means.runs.done(batch)
+        places = asyncio.Semaphore(self._measures.requests)
+
+        async def one(request: Request) -> None:
+            try:
+                result = await ask(means.door, means.pace, batch, request, lambda: acting.assertion)
+                await means.runs.record(run, result)
+            finally:
+                places.release()
+
+        try:
+            async with asyncio.TaskGroup() as asking:
+                async for request in requests(means.blobs.read(batch.input_sha256, 0), batch.order.endpoint):
+                    if isinstance(request, Request) and request.line not in done:
+                        await places.acquire()
+                        asking.create_task(one(request))
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from errors
+
+
+def _first(error: BaseException) -> BaseException:
+    """The first that was no consequence of another."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,63 @@
+"""The gateway's HTTP door, as batches ask it: a line's body is a body of its HTTP requests.
+
+Invariant: an assertion leaves this machine only under TLS.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import httpx
+
+from services.chassis.errors import Unstartable
+from services.files.batches.asking import Answer, Later, Unauthorized
+from services.files.batches.batch import Endpoint
+
+_LOCAL = {"127.0.0.1", "localhost", "::1"}
+# The gateway has its own, shorter ones; this only frees what a lost machine holds.
+_TIMEOUT = httpx.Timeout(3600.0, connect=5.0)
+_MOST_PAUSE_SECONDS = 300.0
+
+
+class GatewayDoor:
+    """Implements :class:`services.files.batches.asking.Door` with httpx."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "https" and parts.hostname not in _LOCAL:
+            raise Unstartable(f"{url} is not on this machine: set TRIVIUM_FILES_GATEWAY_URL to an https:// address")
+        self._client = httpx.AsyncClient(base_url=url, timeout=_TIMEOUT, trust_env=False)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+    async def ask(self, endpoint: Endpoint, body: Mapping[str, Any], request_id: str, assertion: str) -> Answer | Later:
+        """As the Protocol says."""
+        headers = {"authorization": f"Bearer {assertion}", "x-trivium-request-id": request_id}
+        try:
+            answer = await self._client.post(str(endpoint), json=body, headers=headers)
+            said = json.loads(answer.content)
+        except (httpx.TransportError, ValueError):
+            # It is away, or what stands before it speaks for it.
+            return Later()
+        if answer.status_code == 401:
+            raise Unauthorized
+        if _retryable(answer):
+            return Later(_hint(answer))
+        return Answer(answer.status_code, said)
+
+
+def _retryable(answer: httpx.Response) -> bool:
+    told = answer.headers.get("x-should-retry")
+    if told is not None:
+        return bool(told == "true")
+    return answer.status_code in (408, 409, 429) or answer.status_code >= 500
+
+
+def _hint(answer: httpx.Response) -> float | None:
+    text = answer.headers.get("retry-after", "")
+    return min(float(text), _MOST_PAUSE_SECONDS) if text.isascii() and text.isdigit() else None

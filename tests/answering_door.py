@@ -1,0 +1,89 @@
+"""A stand-in for the gateway's HTTP door: answers what batches ask without an engine, and remembers who asked what."""
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class AnsweringDoor:
+    """What was asked, by the ``n`` of the body; lines whose ``n`` is in ``held`` wait until they are let go."""
+
+    def __init__(self) -> None:
+        self.asked: Counter[int] = Counter()
+        self.ids: dict[int, set[str]] = {}
+        self.held: set[int] = set()
+        self.overloaded: set[int] = set()
+        self.address = ""
+        self._changed = threading.Condition()
+
+    def let_go(self) -> None:
+        """Answer everything."""
+        with self._changed:
+            self.held = set()
+            self._changed.notify_all()
+
+    def answer(self, path: str, body: dict[str, Any], request_id: str) -> tuple[int, dict[str, str], dict[str, Any]]:
+        """Status, headers and JSON of an answer."""
+        number = body["n"]
+        with self._changed:
+            self.asked[number] += 1
+            self.ids.setdefault(number, set()).add(request_id)
+            self._changed.wait_for(lambda: number not in self.held, 60)
+            first = number in self.overloaded
+            self.overloaded.discard(number)
+        if first:
+            return 503, {"retry-after": "1", "x-should-retry": "true"}, {"error": {"code": "overloaded"}}
+        if number < 0:
+            return 400, {"x-should-retry": "false"}, {"error": {"code": "field_invalid", "param": "n"}}
+        usage = {"prompt_tokens": 3, "completion_tokens": 2}
+        return 200, {}, {"path": path, "n": number, "usage": usage}
+
+
+@contextmanager
+def answering_door() -> Iterator[AnsweringDoor]:
+    """The door, served inside the block."""
+    door = AnsweringDoor()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            assert self.headers["authorization"].startswith("Bearer ey")
+            status, headers, said = door.answer(self.path, body, self.headers["x-trivium-request-id"])
+            raw = json.dumps(said).encode()
+            try:
+                self.send_response(status)
+                for name, value in {**headers, "content-length": str(len(raw))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(raw)
+            except OSError:
+                self.close_connection = True
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    door.address = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield door
+    finally:
+        door.let_go()
+        server.shutdown()
+        server.server_close()
+
+
+def requests(*numbers: int) -> bytes:
+    """A batch's input that asks for these numbers."""
+    lines = [
+        {"custom_id": f"c{n}", "method": "POST", "url": "/v1/completions", "body": {"model": "base", "n": n}}
+        for n in numbers
+    ]
+    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)

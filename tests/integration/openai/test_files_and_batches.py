@@ -1,0 +1,62 @@
+"""The unmodified official client uploads a file of requests, has it run as a batch, and reads the file of the answers."""
+
+import json
+from typing import Any
+
+import grpc
+import openai
+import pytest
+from trivium.access.v1 import access_pb2, access_pb2_grpc
+
+from services.ops.supervisor import Suite
+from tests.integration.gateway.stock import metadata
+from tests.stack import eventually
+
+
+@pytest.fixture(scope="module")
+def client(suite: Suite):
+    with openai.OpenAI(base_url=f"{suite.http}/v1", api_key=suite.api_key, timeout=240, max_retries=0) as opened:
+        yield opened
+
+
+def line(custom_id: str, **body: Any) -> bytes:
+    messages = [{"role": "user", "content": "What is the capital of Japan?"}]
+    whole = {"model": "base", "messages": messages, "max_tokens": 4, "temperature": 0, **body}
+    request = {"custom_id": custom_id, "method": "POST", "url": "/v1/chat/completions", "body": whole}
+    return json.dumps(request).encode() + b"\n"
+
+
+def test_a_file_of_requests_becomes_a_file_of_answers_each_with_its_receipt(
+    client: openai.OpenAI, suite: Suite
+) -> None:
+    content = line("one") + line("two", max_tokens=2) + line("bad", model="no-such-model")
+    file = client.files.create(file=("requests.jsonl", content), purpose="batch")
+    made = client.batches.create(
+        input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h", metadata={"for": "test"}
+    )
+
+    def ended() -> Any:
+        found = client.batches.retrieve(made.id)
+        return found if found.status in ("completed", "failed", "expired", "cancelled") else None
+
+    found = eventually(ended, "the batch ends", 240)
+    assert found.status == "completed", found
+    assert (found.request_counts.total, found.request_counts.completed, found.request_counts.failed) == (3, 2, 1)
+    lines = [json.loads(text) for text in client.files.content(found.output_file_id).text.splitlines()]
+    assert [each["custom_id"] for each in lines] == ["one", "two"]
+    for each, tokens in zip(lines, (4, 2), strict=True):
+        completion = openai.types.chat.ChatCompletion.model_validate(each["response"]["body"])
+        assert completion.choices[0].message.content
+        assert completion.usage is not None
+        assert completion.usage.completion_tokens <= tokens
+    assert found.usage.output_tokens == sum(each["response"]["body"]["usage"]["completion_tokens"] for each in lines)
+    (error,) = [json.loads(text) for text in client.files.content(found.error_file_id).text.splitlines()]
+    assert (error["custom_id"], error["response"]["body"]["error"]["code"]) == ("bad", "model_not_found")
+    # What a line used is recorded as any request is, under the id that its answer names.
+    with grpc.insecure_channel(suite.addresses["access"]) as channel:
+        stub = access_pb2_grpc.AccessServiceStub(channel)
+        for each in lines:
+            request = access_pb2.GetReceiptRequest(request_id=each["response"]["request_id"])
+            receipt = stub.GetReceipt(request, metadata=metadata(suite.api_key), timeout=60).receipt
+            assert receipt.usage.completion_tokens == each["response"]["body"]["usage"]["completion_tokens"]
+    client.files.delete(file.id)

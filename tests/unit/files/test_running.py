@@ -1,0 +1,301 @@
+"""Batches run to their end: each line once, paced by the gateway's word, resumed, fenced, cancelled and expired."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from services.chassis.errors import Failure, Reason
+from services.chassis.idempotency import IdempotencyKey
+from services.chassis.logs import logger
+from services.files.batches.asking import Answer, Later, Pace, Unauthorized
+from services.files.batches.batch import Batch, Endpoint, Order, State
+from services.files.batches.batches import Batches
+from services.files.batches.lines import Checked
+from services.files.batches.outputs import Outputs
+from services.files.batches.runner import Clocks, Means, Measures, Runner
+from services.files.batches.runs import Result, Runs, Superseded
+from services.files.files import Purpose
+from tests.unit.files.shop import Shop
+
+ANYTIME = IdempotencyKey("t", "CreateBatch", "", b"")
+USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 1}}
+Say = Callable[[int, int], Answer | Later | Exception]
+
+
+class Gateway:
+    """A door that says what a test wants: of the line's number and how often it was asked."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self.asked: list[int] = []
+        self.ids: dict[int, set[str]] = {}
+        self.assertions: set[str] = set()
+        self.open = self.most_open = 0
+        self.held: set[int] = set()
+
+    async def ask(self, endpoint: Endpoint, body: Mapping[str, Any], request_id: str, assertion: str) -> Answer | Later:
+        number = body["n"]
+        self.asked.append(number)
+        self.ids.setdefault(number, set()).add(request_id)
+        self.assertions.add(assertion)
+        self.open += 1
+        self.most_open = max(self.most_open, self.open)
+        try:
+            await asyncio.sleep(0)
+            if number in self.held:
+                await asyncio.Event().wait()
+            said = self._say(number, Counter(self.asked)[number])
+            if isinstance(said, Exception):
+                raise said
+            return said
+        finally:
+            self.open -= 1
+
+
+def answered(number: int, _: int) -> Answer | Later | Exception:
+    return Answer(200, {"n": number, "usage": USAGE})
+
+
+class Office:
+    """Batches over a shop."""
+
+    def __init__(self, shop: Shop, gateway: Gateway, holder: str = "one") -> None:
+        self.shop = shop
+        self.refused: Failure | None = None
+        self.runs = Runs(shop.database, holder, 30.0, 2, lambda: shop.now)
+        outputs = Outputs(self.runs, shop.files, shop.blobs, shop.folder / "staging")
+        clock = asyncio.get_running_loop().time
+        means = Means(self.runs, outputs, shop.blobs, gateway, Pace(2, clock), self.acting_for)
+        self.runner = Runner(means, Measures(8, 2, 0.02, 10.0), Clocks(lambda: shop.now, clock), logger("files"))
+        self.batches = Batches(shop.database, shop.files, 3, lambda: shop.now, shop.new_id, self.runner.wake)
+
+    @asynccontextmanager
+    async def acting_for(self, tenant: str, principal: str) -> AsyncIterator[Any]:
+        if self.refused is not None:
+            raise self.refused
+        self.assertion = f"{principal} of {tenant}"
+        yield self
+
+    async def order(self, count: int, content: bytes = b"", **changes: Any) -> str:
+        lines = [
+            {"custom_id": f"c{n}", "method": "POST", "url": "/v1/completions", "body": {"n": n}}
+            for n in range(1, count + 1)
+        ]
+        text = content or "\n".join(map(json.dumps, lines)).encode()
+        self.input = await self.shop.store(text, purpose=Purpose.BATCH)
+        order = Order(self.input, Endpoint.COMPLETIONS, 3600, 3600, **changes)
+        return (await self.batches.create("t", "anna", order, ANYTIME)).batch
+
+    async def until(self, batch: str, holds: Callable[[Batch], bool]) -> Batch:
+        """Run until something holds of the batch."""
+        running = asyncio.create_task(self.runner.run())
+        try:
+            for _ in range(3000):
+                if holds(found := await self.batches.get("t", batch)):
+                    return found
+                await asyncio.sleep(0.01)
+            raise AssertionError(f"never held of {found}")
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+
+    async def ended(self, batch: str) -> Batch:
+        return await self.until(batch, lambda found: found.ended_at is not None)
+
+    async def lines(self, file: str) -> list[dict[str, Any]]:
+        content = b"".join([piece.content async for piece in self.shop.files.read("t", file, 0)])
+        return [json.loads(line) for line in content.splitlines()]
+
+
+@pytest.fixture
+def shop(shop: Shop) -> Shop:
+    """One with room for files of requests."""
+    return Shop(shop.database, shop.blobs, shop.folder, 100_000)
+
+
+async def test_every_line_is_answered_once_in_the_name_of_the_creator_and_the_answers_are_in_order(shop: Shop):
+    gateway = Gateway(answered)
+    office = Office(shop, gateway)
+    found = await office.ended(await office.order(20, metadata={"for": "test"}))
+    assert (found.state, found.total, found.completed, found.failed) == (State.COMPLETED, 20, 20, 0)
+    assert (found.tokens.prompt, found.tokens.cached, found.tokens.completion) == (60, 20, 40)
+    assert found.error_file == ""
+    assert sorted(gateway.asked) == list(range(1, 21))
+    assert gateway.assertions == {"anna of t"}
+    assert gateway.most_open == 2
+    lines = await office.lines(found.output_file)
+    assert [line["custom_id"] for line in lines] == [f"c{n}" for n in range(1, 21)]
+    first = lines[0]
+    assert (first["error"], first["response"]["status_code"], first["response"]["body"]["n"]) == (None, 200, 1)
+    assert len({line["id"] for line in lines}) == 20
+    output = await shop.files.get("t", found.output_file)
+    assert (output.purpose, output.expires_at) == (Purpose.BATCH_OUTPUT, shop.now + 3600)
+
+
+async def test_what_is_refused_stands_in_the_error_file_and_the_rest_in_the_output(shop: Shop):
+    office = Office(shop, Gateway(lambda n, _: Answer(400, {"error": {"code": "x"}}) if n == 2 else answered(n, 0)))
+    found = await office.ended(await office.order(3))
+    assert (found.state, found.completed, found.failed) == (State.COMPLETED, 2, 1)
+    (error,) = await office.lines(found.error_file)
+    assert (error["custom_id"], error["response"]["status_code"]) == ("c2", 400)
+    assert [line["custom_id"] for line in await office.lines(found.output_file)] == ["c1", "c3"]
+
+
+async def test_what_the_gateway_puts_off_is_asked_again_under_the_same_id(shop: Shop):
+    gateway = Gateway(lambda n, times: Later(0.01) if times < 3 else answered(n, 0))
+    office = Office(shop, gateway)
+    found = await office.ended(await office.order(3))
+    assert (found.state, found.completed) == (State.COMPLETED, 3)
+    assert Counter(gateway.asked) == {1: 3, 2: 3, 3: 3}
+    assert all(len(ids) == 1 for ids in gateway.ids.values())
+
+
+async def test_a_pause_that_one_line_is_told_all_heed(shop: Shop):
+    gateway = Gateway(lambda n, times: Later(0.4) if (n, times) == (1, 1) else answered(n, 0))
+    office = Office(shop, gateway)
+    began = asyncio.get_running_loop().time()
+    await office.ended(await office.order(8))
+    # Line 2 was asked beside line 1; the others waited.
+    assert asyncio.get_running_loop().time() - began >= 0.4
+
+
+async def test_a_bad_input_fails_the_batch_before_anything_is_asked(shop: Shop):
+    gateway = Gateway(answered)
+    office = Office(shop, gateway)
+    found = await office.ended(await office.order(0, b'{"custom_id": "a"}\nnothing'))
+    assert found.state is State.FAILED
+    assert [(each.line, each.code) for each in found.problems] == [(1, "invalid_method"), (2, "invalid_json_line")]
+    assert gateway.asked == []
+
+
+async def test_a_run_that_was_cut_off_goes_on_and_asks_no_answered_line_again(shop: Shop):
+    gateway = Gateway(answered)
+    gateway.held = {4}
+    office = Office(shop, gateway)
+    batch = await office.order(6)
+    await office.until(batch, lambda found: found.completed == 5)
+    kept = await office.runs.done(await office.batches.get("t", batch))
+    again = Gateway(answered)
+    # The input may be deleted meanwhile, and a sweep leaves its bytes.
+    await shop.files.delete("t", office.input)
+    await shop.sweep()
+    found = await Office(shop, again).ended(batch)
+    assert (found.state, found.completed) == (State.COMPLETED, 6)
+    assert set(again.asked) == set(range(1, 7)) - kept
+    assert gateway.ids[4] == again.ids[4]
+    await shop.sweep()
+    assert not shop.blobs.holds_now(found.input_sha256)
+
+
+async def test_an_assertion_that_is_no_longer_taken_ends_the_run_and_not_the_batch(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("services.files.batches.runner._AGAIN_SECONDS", 0.01)
+    gateway = Gateway(lambda n, times: Unauthorized() if times == 1 and n == 2 else answered(n, 0))
+    found = await (office := Office(shop, gateway)).ended(await office.order(3))
+    assert (found.state, found.completed, found.failed) == (State.COMPLETED, 3, 0)
+
+
+async def test_a_tenant_that_is_disabled_fails_its_batch_with_the_reason(shop: Shop):
+    office = Office(shop, Gateway(answered))
+    office.refused = Failure(Reason.TENANT_DISABLED, name="t")
+    found = await office.ended(await office.order(3))
+    assert (found.state, [each.code for each in found.problems]) == (State.FAILED, ["tenant_disabled"])
+
+
+async def test_a_cancelled_batch_keeps_its_answers_and_names_what_was_not_asked(shop: Shop):
+    gateway = Gateway(answered)
+    gateway.held = {3}
+    office = Office(shop, gateway)
+    batch = await office.order(4)
+    await office.until(batch, lambda found: found.completed == 3)
+    assert (await office.batches.cancel("t", batch)).state is State.CANCELLING
+    found = await office.ended(batch)
+    assert (found.state, found.completed) == (State.CANCELLED, 3)
+    assert [line["custom_id"] for line in await office.lines(found.output_file)] == ["c1", "c2", "c4"]
+    (error,) = await office.lines(found.error_file)
+    assert (error["custom_id"], error["response"], error["error"]["code"]) == ("c3", None, "batch_cancelled")
+    # A repeat changes nothing; what has ended otherwise cannot be cancelled.
+    assert await office.batches.cancel("t", batch) == found
+
+
+async def test_a_batch_is_cancelled_while_it_runs(shop: Shop):
+    gateway = Gateway(answered)
+    gateway.held = {1, 2}
+    office = Office(shop, gateway)
+    batch = await office.order(4)
+    running = asyncio.create_task(office.until(batch, lambda found: found.ended_at is not None))
+    for _ in range(3000):
+        if gateway.open == 2:
+            break
+        await asyncio.sleep(0.01)
+    await office.batches.cancel("t", batch)
+    found = await running
+    assert (found.state, found.completed, gateway.open) == (State.CANCELLED, 0, 0)
+    assert found.output_file == ""
+
+
+async def test_a_batch_whose_window_ends_expires_with_what_it_has(shop: Shop):
+    gateway = Gateway(answered)
+    gateway.held = {2}
+    office = Office(shop, gateway)
+    batch = await office.order(3)
+    await office.until(batch, lambda found: found.completed == 2)
+    shop.now += 3600
+    found = await office.ended(batch)
+    assert (found.state, found.completed) == (State.EXPIRED, 2)
+    (error,) = await office.lines(found.error_file)
+    assert (error["custom_id"], error["error"]["code"]) == ("c2", "batch_expired")
+    with pytest.raises(Failure, match="BATCH_ENDED"):
+        await office.batches.cancel("t", batch)
+
+
+async def test_two_replicas_never_run_one_batch_and_who_lost_its_lease_writes_nothing(shop: Shop):
+    one, other = Office(shop, Gateway(answered), "one"), Office(shop, Gateway(answered), "other")
+    batch = await one.order(1)
+    first = await one.runs.claim(())
+    assert first is not None
+    assert await other.runs.claim(()) is None
+    # The same replica after a restart takes it at once; its former life may not write any more.
+    again = await one.runs.claim(())
+    assert again is not None
+    result = Result(1, True, b"{}\n")
+    for write in (
+        lambda: one.runs.record(first, result),
+        lambda: one.runs.renew(first),
+        lambda: one.runs.begin(first, Checked(1, "", ())),
+        lambda: one.runs.finalize(first, State.COMPLETED),
+        lambda: one.runs.end(first, lambda session, row: None),
+    ):
+        with pytest.raises(Superseded):
+            await write()
+    await one.runs.record(again, result)
+    await one.runs.record(again, result)
+    assert (await one.batches.get("t", batch)).completed == 1
+
+
+async def test_of_one_tenant_some_run_and_others_wait_for_a_place(shop: Shop):
+    office = Office(shop, Gateway(answered))
+    for _ in range(3):
+        await office.order(1)
+    with pytest.raises(Failure, match="BATCHES_EXHAUSTED"):
+        await office.order(1)
+    claimed = [await office.runs.claim(()) for _ in range(2)]
+    names = [run.batch.batch for run in claimed if run is not None]
+    # Claimed twice by the same replica, which says that it runs neither: the oldest.
+    assert len(set(names)) == 1
+    second = await office.runs.claim(names[:1])
+    assert second is not None
+    assert await office.runs.claim([names[0], second.batch.batch]) is None
+
+
+async def test_a_file_of_another_purpose_is_no_input(shop: Shop):
+    office = Office(shop, Gateway(answered))
+    file = await shop.store(b"x", purpose=Purpose.EVALS)
+    with pytest.raises(Failure, match="FIELD_INVALID"):
+        await office.batches.create("t", "anna", Order(file, Endpoint.COMPLETIONS, 60, 3600), ANYTIME)
