@@ -93,7 +93,7 @@ class Answerer:
                         watch.add(*part.timings)
                         yield replace(part, timings=watch.timings)
         except (asyncio.CancelledError, GeneratorExit):
-            await self._charge(begun)
+            self._charge(begun)
             raise
 
     async def _attested(
@@ -119,15 +119,15 @@ class Answerer:
         # Text without a receipt is no answer.
         raise Failure(Reason.PEER_UNAVAILABLE, retry_after_seconds=1.0, service="generator")
 
-    async def _charge(self, begun: _Begun) -> None:
+    def _charge(self, begun: _Begun) -> None:
         if begun.opening is None:
             return
         usage = replace(begun.opening.usage, completion_tokens=begun.completion_tokens)
         caller = current()
         receipt = replace(begun.opening, usage=usage)
-        await self._recorder.record_cancelled(caller.tenant_id, caller.principal_id, caller.method, receipt)
+        self._recorder.record_cancelled(caller.tenant_id, caller.principal_id, caller.method, receipt, caller.project)
 
     async def record(self, end: Generated) -> None:
         """Make the receipt durable: at access, or on this gateway's disk until access takes it."""
         caller = current()
-        await self._recorder.record(caller.tenant_id, caller.principal_id, caller.method, end.receipt)
+        await self._recorder.record(caller.tenant_id, caller.principal_id, caller.method, end.receipt, caller.project)

@@ -1,19 +1,24 @@
 """The core put together over its four peers, once a process."""
 
-from contextlib import AbstractAsyncContextManager
+from typing import cast
 
 from gateway.answering import Answerer
 from gateway.ask import Asker
 from gateway.auto.choosing import Chooser
 from gateway.batches.servicer import BatchServicer
 from gateway.chat import Chatter
+from gateway.config import GatewaySettings
 from gateway.files.servicer import FileServicer
 from gateway.fine_tuning.materials import Materials
 from gateway.fine_tuning.results import Results
 from gateway.fine_tuning.servicer import FineTuningServicer
 from gateway.fine_tuning.tuner import Tuner
 from gateway.generation import Generator
+from gateway.limits.accounts import Accounts
+from gateway.limits.fair_share import FairShare
+from gateway.limits.gate import Gate
 from gateway.peers.access import RemoteLedger
+from gateway.peers.allowances import RemoteAllowances
 from gateway.peers.batches import RemoteBatches
 from gateway.peers.embedder import RemoteMeanings
 from gateway.peers.file_contents import RemoteFileContents
@@ -39,12 +44,8 @@ from services.chassis.runtime import Runtime
 
 def compose(runtime: Runtime) -> Servicers:
     """What both skins call, and the background that records receipts late."""
-
-    def acting_for(tenant: str, principal: str) -> AbstractAsyncContextManager[object]:
-        return runtime.acting_for(tenant, on_behalf_of=principal)
-
     generator = _generator(runtime)
-    ledger = RemoteLedger(runtime.channel("access"), acting_for)
+    ledger = RemoteLedger(runtime.channel("access"), runtime.as_service)
     spool = FolderSpool(runtime.settings.service_dir / "receipts", runtime.new_id)
     recorder = Recorder(ledger, spool, runtime.log)
     runtime.spawn(recorder.run(), name="receipts")
@@ -57,12 +58,21 @@ def compose(runtime: Runtime) -> Servicers:
     chatter = Chatter(router, answerer, clock, runtime.new_id)
     files = FileServicer(RemoteFiles(runtime.channel("files")))
     return Servicers(
-        GatewayServicer(asker, chatter, router, ledger),
+        GatewayServicer(asker, chatter, router, ledger, _gate(runtime)),
         files,
         BatchServicer(RemoteBatches(runtime.channel("files"))),
         vector_stores(runtime),
         FineTuningServicer(_tuner(runtime)),
     )
+
+
+def _gate(runtime: Runtime) -> Gate:
+    """The limits, and the background that leases them."""
+    settings, clock = cast("GatewaySettings", runtime.settings), runtime.clock.monotonic
+    allowances = RemoteAllowances(runtime.channel("access"), runtime.new_id(), runtime.as_service)
+    accounts = Accounts(allowances, runtime.log, clock)
+    runtime.spawn(accounts.run(), name="allowances")
+    return Gate(accounts, FairShare(settings.generation_places), clock)
 
 
 def _generator(runtime: Runtime) -> Generator:

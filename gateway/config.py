@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import ClassVar, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from services.chassis.config import ServiceSettings, environment
 
@@ -19,6 +19,9 @@ class GatewaySettings(ServiceSettings):
     http_tls_key_file: Path | None = None
     # The operator's word that a proxy before the HTTP listener ends TLS.
     http_tls_ended_before: bool = False
+
+    # Generations at once, shared by weight between tenants when there are more: see gateway.limits.fair_share.
+    generation_places: int = Field(default=256, ge=1)
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> Self:

@@ -13,11 +13,14 @@ what a cancelled request used stands beside it, under an id of its own.
 import asyncio
 import hashlib
 import secrets
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Protocol
 
 from gateway.generation import Receipt, Sampling, SourceSpan
+from gateway.limits.gate import used
 from gateway.routing import Route
 from services.chassis.errors import Code, Failure, Reason
 from services.chassis.logs import Log
@@ -25,23 +28,33 @@ from services.chassis.logs import Log
 # How long an answer's end may wait for its receipt to be durable.
 RECORD_SECONDS = 2.0
 # About 1 KB of disk each.
-MAX_WAITING = 10_000
+MAX_WAITING = 100_000
+# Receipts that go to access in one call.
+_BATCH = 256
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 _PASSING = {Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED, Code.ABORTED}
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A receipt on its way to access."""
+
+    tenant: str
+    principal: str
+    method: str
+    receipt: Receipt
+    project: str = ""
+
+
 class Ledger(Protocol):
     """Access as the gateway uses it.  Raises Failure."""
 
-    async def record(self, method: str, receipt: Receipt) -> None:
-        """Keep a receipt for the current caller; once for each request id."""
-
-    async def record_for(self, tenant: str, principal: str, method: str, receipt: Receipt) -> None:
-        """The same outside of a request."""
+    async def record(self, batch: Sequence[Waiting]) -> list[str]:
+        """Keep receipts, each once for its request id; the reason why each was refused, empty where it is kept."""
 
     async def receipt(self, request_id: str) -> Receipt:
-        """The receipt of an earlier request.  Raises RECEIPT_NOT_FOUND."""
+        """The receipt of an earlier request of the caller's tenant.  Raises RECEIPT_NOT_FOUND."""
 
 
 def seeded(sampling: Sampling, request_id: str) -> Sampling:
@@ -78,26 +91,19 @@ def attested(receipt: Receipt, route: Route, request_id: str, sources: tuple[Sou
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A receipt that access did not take yet."""
-
-    tenant: str
-    principal: str
-    method: str
-    receipt: Receipt
-
-
 class Spool(Protocol):
-    """Where receipts wait, each under a name of its own; it outlives the process."""
+    """Where receipts wait, a batch under each name; it outlives the process."""
 
-    async def keep(self, waiting: Waiting) -> None:
+    async def keep(self, batch: Sequence[Waiting]) -> None:
         """Durable when this returns.  Raises DISK_FULL, OSError."""
 
     async def names(self) -> list[str]:
         """What waits, oldest first."""
 
-    async def read(self, name: str) -> Waiting | None:
+    async def waiting(self) -> int:
+        """How many receipts wait."""
+
+    async def read(self, name: str) -> list[Waiting] | None:
         """What waits under a name; None when it cannot be read."""
 
     async def forget(self, name: str) -> None:
@@ -105,7 +111,7 @@ class Spool(Protocol):
 
 
 class Recorder:
-    """Gives receipts to access: at once, or again and again in the background."""
+    """Gives receipts to access, all that ended meanwhile in one call: at once, or again and again in the background."""
 
     def __init__(
         self,
@@ -120,77 +126,116 @@ class Recorder:
         self._log = log
         self._pause = pause
         self._draw = draw
+        self._ended: deque[tuple[Waiting, asyncio.Future[None]]] = deque()
+        self._called = asyncio.Event()
+        self._away = False
         self._woken = asyncio.Event()
 
-    async def record(self, tenant: str, principal: str, method: str, receipt: Receipt) -> None:
-        """Make the receipt durable, or leave it to the background.  Raises nothing but cancellation."""
-        waiting = Waiting(tenant, principal, method, receipt)
-        try:
-            async with asyncio.timeout(RECORD_SECONDS):
-                await self._ledger.record(method, receipt)
-        except TimeoutError:
-            await self._delayed(waiting, "timeout")
-        except asyncio.CancelledError:
-            # Whether access has it is unknown; being told twice changes nothing.
-            await self._later(waiting)
-            raise
-        except Failure as failure:
-            if failure.code in _PASSING:
-                await self._delayed(waiting, failure.reason.name)
-            else:
-                self._refused(receipt.request_id, failure)
+    async def record(self, tenant: str, principal: str, method: str, receipt: Receipt, project: str = "") -> None:
+        """Wait until the receipt is durable.  Raises nothing but cancellation, and is then recorded all the same."""
+        used(receipt.usage)
+        await self._enter(Waiting(tenant, principal, method, receipt, project))
 
-    async def record_cancelled(self, tenant: str, principal: str, method: str, receipt: Receipt) -> None:
-        """Make what a request used durable whose caller has gone, and leave the rest to the background.
+    def record_cancelled(self, tenant: str, principal: str, method: str, receipt: Receipt, project: str = "") -> None:
+        """Leave to the background what a request used whose caller has gone.
 
         The id may still be asked again and answered, so this stands under one that nobody asks.
         """
+        used(receipt.usage)
         request_id = f"{receipt.request_id}~cancelled-{self._draw(10**12)}"
-        await self._later(Waiting(tenant, principal, method, replace(receipt, request_id=request_id)))
+        self._enter(Waiting(tenant, principal, method, replace(receipt, request_id=request_id), project))
 
-    async def _delayed(self, waiting: Waiting, why: str) -> None:
-        self._log.warning("receipt_waits", request_id=waiting.receipt.request_id, why=why)
-        await self._later(waiting)
+    def _enter(self, waiting: Waiting) -> "asyncio.Future[None]":
+        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ended.append((waiting, durable))
+        self._called.set()
+        return durable
 
-    async def _later(self, waiting: Waiting) -> None:
-        request_id = waiting.receipt.request_id
+    async def run(self) -> None:
+        """Record what ends, and what waits on the disk, for as long as the server lives."""
         try:
-            if len(await self._spool.names()) >= MAX_WAITING:
-                self._log.error("receipt_lost", request_id=request_id, why="too many receipts wait for access")
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._record_what_ends())
+                tasks.create_task(self._record_what_waits())
+        finally:
+            # What ended while the server did.
+            if self._ended:
+                await self._later([waiting for waiting, _ in self._ended])
+
+    async def _record_what_ends(self) -> None:
+        while True:
+            await self._called.wait()
+            self._called.clear()
+            while self._ended:
+                # Still in the queue while it is on its way: a server that ends now finds it there.
+                batch = list(islice(self._ended, _BATCH))
+                await self._durable([waiting for waiting, _ in batch])
+                for _, durable in batch:
+                    self._ended.popleft()
+                    if not durable.done():
+                        durable.set_result(None)
+
+    async def _durable(self, batch: Sequence[Waiting]) -> None:
+        if self._away:
+            # The background hears first when access is back; until then no answer's end waits for it.
+            await self._later(batch)
+            return
+        try:
+            async with asyncio.timeout(RECORD_SECONDS):
+                self._refused(batch, await self._ledger.record(batch))
+        except (TimeoutError, Failure) as error:
+            why = error.reason.name if isinstance(error, Failure) else "timeout"
+            self._log.warning("receipts_wait", receipts=len(batch), why=why)
+            self._away = True
+            await self._later(batch)
+
+    async def _later(self, batch: Sequence[Waiting]) -> None:
+        try:
+            if await self._spool.waiting() + len(batch) > MAX_WAITING:
+                self._lost(batch, "too many receipts wait for access")
                 return
-            await self._spool.keep(waiting)
+            await self._spool.keep(batch)
         except (Failure, OSError) as error:
-            self._log.error("receipt_lost", request_id=request_id, why=str(error))
+            self._lost(batch, str(error))
             return
         self._woken.set()
 
-    def _refused(self, request_id: str, failure: Failure) -> None:
-        self._log.error("receipt_refused", request_id=request_id, reason=failure.reason.name)
+    def _lost(self, batch: Sequence[Waiting], why: str) -> None:
+        # Without a receipt on the disk the background asks for nothing and hears nothing.
+        self._away = False
+        for waiting in batch:
+            self._log.error("receipt_lost", request_id=waiting.receipt.request_id, why=why)
 
-    async def run(self) -> None:
-        """Record what waits, that of an earlier process included, for as long as the server lives."""
+    def _refused(self, batch: Sequence[Waiting], reasons: Sequence[str]) -> None:
+        for waiting, reason in zip(batch, reasons, strict=True):
+            if reason:
+                self._log.error("receipt_refused", request_id=waiting.receipt.request_id, reason=reason)
+
+    async def _record_what_waits(self) -> None:
+        """Of an earlier process too."""
         while True:
             self._woken.clear()
             for name in await self._spool.names():
-                waiting = await self._spool.read(name)
-                if waiting is None:
+                batch = await self._spool.read(name)
+                if batch is None:
                     self._log.error("receipt_unreadable", name=name)
                 else:
-                    await self._until_recorded(waiting)
+                    await self._until_recorded(batch)
                 await self._spool.forget(name)
             await self._woken.wait()
 
-    async def _until_recorded(self, waiting: Waiting) -> None:
+    async def _until_recorded(self, batch: Sequence[Waiting]) -> None:
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
-                await self._ledger.record_for(waiting.tenant, waiting.principal, waiting.method, waiting.receipt)
+                self._refused(batch, await self._ledger.record(batch))
             except Failure as failure:
                 if failure.code not in _PASSING:
-                    self._refused(waiting.receipt.request_id, failure)
+                    self._refused(batch, [failure.reason.name] * len(batch))
                     return
                 await self._pause(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
                 continue
-            self._log.info("receipt_recorded_late", request_id=waiting.receipt.request_id)
+            self._away = False
+            self._log.info("receipts_recorded_late", receipts=len(batch))
             return

@@ -8,6 +8,7 @@ from trivium.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from gateway import wire
 from gateway.ask import Asker
 from gateway.chat import Chatter
+from gateway.limits.gate import Gate
 from gateway.receipts import Ledger
 from gateway.routing import Router
 from services.chassis.interceptors.call import ServicerContext
@@ -16,30 +17,34 @@ from services.chassis.interceptors.call import ServicerContext
 class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
     """The gateway's API; also what the HTTP skin calls."""
 
-    def __init__(self, asker: Asker, chatter: Chatter, router: Router, ledger: Ledger) -> None:
+    def __init__(self, asker: Asker, chatter: Chatter, router: Router, ledger: Ledger, gate: Gate) -> None:
         self._asker = asker
         self._chatter = chatter
         self._router = router
         self._ledger = ledger
+        self._gate = gate
 
     async def Ask(
         self, request: gateway_pb2.AskRequest, context: ServicerContext
     ) -> AsyncGenerator[gateway_pb2.AskResponse]:
-        async with aclosing(self._asker.ask(wire.question(request))) as events:
+        inside = self._gate.passing(wire.demand(request), context.send_initial_metadata)
+        async with inside, aclosing(self._asker.ask(wire.question(request))) as events:
             async for event in events:
                 yield wire.ask_response(event)
 
     async def Chat(
         self, request: gateway_pb2.ChatRequest, context: ServicerContext
     ) -> AsyncGenerator[gateway_pb2.ChatResponse]:
-        async with aclosing(self._chatter.chat(wire.conversation(request))) as events:
+        inside = self._gate.passing(wire.demand(request), context.send_initial_metadata)
+        async with inside, aclosing(self._chatter.chat(wire.conversation(request))) as events:
             async for event in events:
                 yield wire.chat_response(event)
 
     async def Complete(
         self, request: gateway_pb2.CompleteRequest, context: ServicerContext
     ) -> AsyncGenerator[gateway_pb2.CompleteResponse]:
-        async with aclosing(self._chatter.chat(wire.continuation(request))) as events:
+        inside = self._gate.passing(wire.demand(request), context.send_initial_metadata)
+        async with inside, aclosing(self._chatter.chat(wire.continuation(request))) as events:
             async for event in events:
                 yield wire.complete_response(event)
 

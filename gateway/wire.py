@@ -1,5 +1,7 @@
 """``trivium.gateway.v1`` and the domain, both ways.  Branches on types live here, so that the servicer has none."""
 
+from collections.abc import Iterable
+
 from trivium.gateway.v1 import gateway_pb2
 
 from gateway.answering import Wish
@@ -8,6 +10,8 @@ from gateway.auto.choosing import Choice
 from gateway.chat import Conversation
 from gateway.citations import Citation
 from gateway.generation import Generated, Receipt, TextDelta
+from gateway.limits.terms import Demand
+from gateway.names import BASE
 from gateway.peers.messages import (
     of_messages,
     of_sampling,
@@ -20,7 +24,7 @@ from gateway.peers.messages import (
     to_timings,
     to_usage,
 )
-from gateway.retrieval import Source
+from gateway.retrieval import DEFAULT_TOP_K, Source
 from gateway.routing import Explanation, ModelKind, ServedModel
 
 _KINDS = {
@@ -42,6 +46,38 @@ def _wish(
         request_id=request.request_id,
         sticky_key=request.sticky_key,
     )
+
+
+# A token of English has four characters or so; a turn's frame costs a few tokens; what is guessed wrong is settled.
+_CHARACTERS_A_TOKEN = 4
+_FRAME_TOKENS = 4
+_SOURCE_TOKENS = 200
+# What the generator takes where nothing is asked for.
+_ANSWER_TOKENS = 256
+
+
+def demand(request: gateway_pb2.AskRequest | gateway_pb2.ChatRequest | gateway_pb2.CompleteRequest) -> Demand:
+    """What a request would use of its limits, guessed."""
+    prompt = _prompt_tokens(request)
+    wanted = request.sampling.max_tokens or _ANSWER_TOKENS
+    # An alias and a version are parts of the name behind an @.
+    return Demand(request.model.partition("@")[0] or BASE, prompt, wanted * max(1, request.sampling.n))
+
+
+def _prompt_tokens(request: gateway_pb2.AskRequest | gateway_pb2.ChatRequest | gateway_pb2.CompleteRequest) -> int:
+    match request:
+        case gateway_pb2.ChatRequest():
+            return _tokens(turn.content for turn in request.messages)
+        case gateway_pb2.AskRequest():
+            texts = [request.question, request.instructions, *(turn.content for turn in request.history)]
+            sources = (request.top_k or DEFAULT_TOP_K) if request.collections else 0
+            return _tokens(texts) + sources * _SOURCE_TOKENS
+        case _:
+            return _tokens([request.prompt])
+
+
+def _tokens(texts: Iterable[str]) -> int:
+    return sum(len(text) // _CHARACTERS_A_TOKEN + _FRAME_TOKENS for text in texts)
 
 
 def question(request: gateway_pb2.AskRequest) -> Question:

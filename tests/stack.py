@@ -64,8 +64,11 @@ class Process:
             self._child = tied.start_service(
                 self.name, prelude=self._prelude, cwd=CHECKOUT, env=self._environment, stdout=log, stderr=log
             )
-        eventually(self._listens, f"{self.name} listens")
+        self._until_it_listens()
         return self
+
+    def _until_it_listens(self) -> None:
+        eventually(self._listens, f"{self.name} listens")
 
     def _listens(self) -> bool:
         assert self._child is not None

@@ -41,6 +41,8 @@ _TYPE = {
     Code.RESOURCE_EXHAUSTED: "rate_limit_error",
 }
 _RETRYABLE = {Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.ABORTED, Code.DEADLINE_EXCEEDED}
+# OpenAI's clients wait no longer for a retry; what comes later than this (a new month) is not worth one.
+_LONGEST_PAUSE_SECONDS = 60.0
 # What OpenAI's clients and their users look for, where our own name differs.
 _CODES = {"CREDENTIAL_INVALID": "invalid_api_key", "CREDENTIAL_MISSING": "invalid_api_key"}
 _PARAMS = {
@@ -75,7 +77,8 @@ def of_status(status: status_pb2.Status, request_id: str, sent: Mapping[str, str
     if peer.retry_after_seconds is not None:
         headers["retry-after"] = str(max(1, math.ceil(peer.retry_after_seconds)))
     if _STATUS[peer.code] >= 409:
-        headers["x-should-retry"] = "true" if peer.code in _RETRYABLE else "false"
+        soon = (peer.retry_after_seconds or 0.0) <= _LONGEST_PAUSE_SECONDS
+        headers["x-should-retry"] = "true" if peer.code in _RETRYABLE and soon else "false"
     if peer.code is Code.UNAUTHENTICATED:
         headers["www-authenticate"] = "Bearer"
     number = _STATUS[peer.code]

@@ -7,7 +7,6 @@ list; and when its client goes away the call is cancelled, and with it all work 
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol, cast
 
@@ -18,13 +17,14 @@ from google.rpc import status_pb2
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from gateway.http.errors import REQUEST_ID, of_status
+from gateway.http.connection import Answer, Client
+from gateway.http.errors import of_status
 from services.chassis.interceptors.call import Call, Method, MethodPolicy, Proceed, ServicerContext
 from services.chassis.interceptors.dispatch import Dispatcher
 from services.chassis.permissions import Permission
 from services.chassis.status import CORRELATION_KEY, DETAILS_KEY
 
-# Chunks that may wait for a slow reader before the generation does.
+# Chunks of a body that may wait for whoever reads it before their sender does.
 _BUFFERED_CHUNKS = 16
 _CARRIED_HEADERS = ("authorization", "traceparent")
 
@@ -75,9 +75,11 @@ class Refused(Exception):
 class HttpRpc:
     """What the layers use of an RPC, for a call that came over HTTP."""
 
-    def __init__(self, metadata: Mapping[str, str], chunks: MemoryObjectSendStream[bytes]) -> None:
+    def __init__(self, metadata: Mapping[str, str], answer: Answer) -> None:
         self._metadata = tuple(metadata.items())
-        self._chunks = chunks
+        self._answer = answer
+        # Passes one chunk of the answer on; waits for a slow reader.
+        self.write = answer.write
 
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
         """The headers that a call takes notice of."""
@@ -86,12 +88,12 @@ class HttpRpc:
     def time_remaining(self) -> None:
         """HTTP states no deadline; the client hangs up instead."""
 
+    async def send_initial_metadata(self, metadata: tuple[tuple[str, str], ...]) -> None:
+        """What goes before the answer: its headers."""
+        self._answer.headers.update(metadata)
+
     def set_trailing_metadata(self, _: object) -> None:
         """Dropped: the request id travels as a header."""
-
-    async def write(self, chunk: bytes) -> None:
-        """Pass one chunk of the answer on; waits for a slow reader."""
-        await self._chunks.send(chunk)
 
     async def abort(self, _: object, __: str, trailers: tuple[tuple[str, str | bytes], ...]) -> NoReturn:
         """End the call with the status in its trailers."""
@@ -162,8 +164,7 @@ class CallResponse(Response):
         body: MemoryObjectSendStream[bytes] | None,
     ) -> None:
         super().__init__()
-        self._success_type = door.media_type
-        self._answered_with = dict(door.headers)
+        self._door = door
         self._into = body
         self._method = method
         self._exchange = exchange
@@ -173,80 +174,17 @@ class CallResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the call until it ends or the client does."""
-        chunks, source = anyio.create_memory_object_stream[bytes](_BUFFERED_CHUNKS)
-        rpc = cast("ServicerContext", HttpRpc(self._metadata, chunks))
-
-        async def serve() -> None:
-            with chunks:
-                await self._chain(Call(self._method, self._raw, rpc))
-
-        serving = asyncio.create_task(serve(), name=self._method.path)
-        gone = asyncio.create_task(_heard(receive, self._into))
-        gone.add_done_callback(lambda _: serving.cancel())
-        started = False
+        answer = Answer(self._exchange, send, self._door.media_type, self._door.headers)
+        rpc = cast("ServicerContext", HttpRpc(self._metadata, answer))
+        client = Client(receive, self._into)
         try:
-            async with source:
-                async for chunk in source:
-                    if not started:
-                        await send(self._start(200, self._answered_with))
-                        started = True
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await self._finish(serving, send, started)
-        finally:
-            serving.cancel()
-            gone.cancel()
-            await asyncio.gather(serving, gone, return_exceptions=True)
-
-    async def _finish(self, serving: "asyncio.Task[None]", send: Send, started: bool) -> None:
-        last = b""
-        try:
-            await serving
+            await self._chain(Call(self._method, self._raw, rpc))
+            await answer.end()
         except Refused as refused:
-            error = of_status(refused.status, self._exchange.request_id, self._exchange.sent)
-            last = error.body
-            if started and not self._exchange.stream:
-                # Of an answer that is cut off the end is left out, so that nobody takes it for a whole one.
-                return
-            if started:
-                # The status line has gone; what the clients of streams look for is an event.
-                last = b"data: " + error.body + b"\n\n"
-            else:
-                self._exchange.stream = False
-                await send(self._start(error.status, error.headers))
+            await answer.refuse(of_status(refused.status, self._exchange.request_id, self._exchange.sent))
         except asyncio.CancelledError:
-            if not serving.cancelled():
+            if not client.left():
                 raise
-            # The client has gone: nobody reads an answer.
-            return
-        with suppress(OSError):
-            await send({"type": "http.response.body", "body": last, "more_body": False})
-
-    def _start(self, status: int, extra: Mapping[str, str]) -> dict[str, Any]:
-        kind = "text/event-stream; charset=utf-8" if self._exchange.stream else self._success_type
-        kind = kind if status == 200 else "application/json"
-        headers = {
-            "content-type": kind,
-            "cache-control": "no-store",
-            REQUEST_ID: self._exchange.request_id,
-            **extra,
-        }
-        if self._exchange.stream:
-            # Proxies that buffer would turn the stream into one block.
-            headers["x-accel-buffering"] = "no"
-        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-        return {"type": "http.response.start", "status": status, "headers": raw}
-
-
-async def _heard(receive: Receive, body: MemoryObjectSendStream[bytes] | None) -> None:
-    """Pass a streamed body on, then return when the client has gone.
-
-    What comes when nobody takes it any more is read away: the client hears its answer only when it has sent all.
-    """
-    while (message := await receive())["type"] != "http.disconnect":
-        if body is None or message["type"] != "http.request":
-            continue
-        with suppress(anyio.BrokenResourceError):
-            await body.send(message.get("body", b""))
-        if not message.get("more_body", False):
-            body.close()
-            body = None
+            # Nobody reads an answer.
+        finally:
+            client.unwatch()

@@ -1,40 +1,57 @@
-"""The record of usage at access, over its stub."""
+"""The record of usage at access, over its stubs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import grpc
-from trivium.access.v1 import access_pb2, access_pb2_grpc
+from trivium.access.v1 import access_pb2, access_pb2_grpc, usage_pb2, usage_pb2_grpc
 
 from gateway.generation import Receipt
 from gateway.peers import failures
 from gateway.peers.messages import of_receipt, to_receipt
+from gateway.receipts import Waiting
 
 NAME = "access"
-ActingFor = Callable[[str, str], AbstractAsyncContextManager[object]]
+
+
+def to_record(waiting: Waiting) -> access_pb2.UsageRecord:
+    """A receipt with whose it is, as access and the spool keep it."""
+    return access_pb2.UsageRecord(
+        request_id=waiting.receipt.request_id,
+        tenant=waiting.tenant,
+        principal=waiting.principal,
+        method=waiting.method,
+        receipt=to_receipt(waiting.receipt),
+        project=waiting.project,
+    )
+
+
+def of_record(record: access_pb2.UsageRecord) -> Waiting:
+    """What a record says."""
+    receipt = of_receipt(record.receipt)
+    return Waiting(record.tenant, record.principal, record.method, receipt, record.project)
 
 
 class RemoteLedger:
-    """Implements :class:`gateway.receipts.Ledger`.  ``acting_for(tenant, principal)`` opens work outside of a request."""
+    """Implements :class:`gateway.receipts.Ledger`.  ``as_service`` opens work of the gateway itself."""
 
-    def __init__(self, channel: grpc.aio.Channel, acting_for: ActingFor) -> None:
-        self._stub: access_pb2_grpc.AccessServiceAsyncStub = access_pb2_grpc.AccessServiceStub(channel)
-        self._acting_for = acting_for
+    def __init__(
+        self, channel: grpc.aio.Channel, as_service: Callable[[], AbstractAsyncContextManager[object]]
+    ) -> None:
+        self._usage: usage_pb2_grpc.UsageServiceAsyncStub = usage_pb2_grpc.UsageServiceStub(channel)
+        self._access: access_pb2_grpc.AccessServiceAsyncStub = access_pb2_grpc.AccessServiceStub(channel)
+        self._as_service = as_service
 
-    async def record(self, method: str, receipt: Receipt) -> None:
+    async def record(self, batch: Sequence[Waiting]) -> list[str]:
         """As the Protocol says."""
-        record = access_pb2.UsageRecord(request_id=receipt.request_id, method=method, receipt=to_receipt(receipt))
+        request = usage_pb2.RecordUsagesRequest(records=map(to_record, batch))
         with failures.of(NAME):
-            await self._stub.RecordUsage(access_pb2.RecordUsageRequest(record=record))
-
-    async def record_for(self, tenant: str, principal: str, method: str, receipt: Receipt) -> None:
-        """As the Protocol says."""
-        with failures.of(NAME):
-            async with self._acting_for(tenant, principal):
-                await self.record(method, receipt)
+            async with self._as_service():
+                answer = await self._usage.RecordUsages(request)
+        return list(answer.refusals)
 
     async def receipt(self, request_id: str) -> Receipt:
         """As the Protocol says."""
         with failures.of(NAME):
-            answer = await self._stub.GetReceipt(access_pb2.GetReceiptRequest(request_id=request_id))
+            answer = await self._access.GetReceipt(access_pb2.GetReceiptRequest(request_id=request_id))
         return of_receipt(answer.receipt)

@@ -91,6 +91,12 @@ class Reason(Enum):
     PEER_UNAVAILABLE = Entry(
         Code.UNAVAILABLE, "The service {service} cannot be reached. Retry shortly; `trivium status` says what runs."
     )
+    INSUFFICIENT_QUOTA = Entry(
+        Code.RESOURCE_EXHAUSTED, "{whose} may use {limit} {what}, and that is used up. It begins anew in {seconds} s."
+    )
+    RATE_LIMIT_EXCEEDED = Entry(
+        Code.RESOURCE_EXHAUSTED, "{whose} may use {limit} {what}, and that is used up. Retry in {seconds} s."
+    )
     TENANT_CALLS_EXHAUSTED = Entry(
         Code.RESOURCE_EXHAUSTED, "The tenant has {limit} calls in flight, its limit. Retry when one has finished."
     )

@@ -1,10 +1,12 @@
-"""A receipt that access cannot take yet waits on the disk, not in the process."""
+"""A receipt is durable when its answer ends: at access, many in one call, or on the disk while access is away."""
 
 import asyncio
+from contextlib import asynccontextmanager
 
 import pytest
 
 from gateway.generation import Receipt, Sampling, SourceSpan, Usage
+from gateway.peers.access import to_record
 from gateway.peers.spool import FolderSpool
 from gateway.receipts import Recorder, Waiting
 from services.chassis.errors import Failure, Reason
@@ -20,30 +22,25 @@ class Ledger:
     def __init__(self, *, reachable: bool, refuses: bool = False) -> None:
         self.reachable = reachable
         self.refuses = refuses
-        self.kept: list[tuple[str, str, str, Receipt]] = []
+        self.kept: list[Waiting] = []
+        self.calls: list[int] = []
         self.asked = asyncio.Event()
+        self.open = asyncio.Event()
+        self.open.set()
 
-    async def record(self, method, receipt):
-        await self.record_for("", "", method, receipt)
-
-    async def record_for(self, tenant, principal, method, receipt):
+    async def record(self, batch):
         self.asked.set()
-        if self.refuses:
-            raise Failure(Reason.TENANT_NOT_FOUND, name=tenant)
+        self.calls.append(len(batch))
+        await self.open.wait()
         if not self.reachable:
             raise Failure(Reason.PEER_UNAVAILABLE, service="access")
-        self.kept.append((tenant, principal, method, receipt))
+        if self.refuses:
+            return ["TENANT_NOT_FOUND"] * len(batch)
+        self.kept += batch
+        return [""] * len(batch)
 
     async def receipt(self, request_id):
         raise Failure(Reason.RECEIPT_NOT_FOUND, name=request_id)
-
-
-class Silent(Ledger):
-    """Access that takes what it is given and never answers."""
-
-    async def record(self, method, receipt):
-        self.asked.set()
-        await asyncio.Event().wait()
 
 
 @pytest.fixture
@@ -55,88 +52,154 @@ async def at_once(_: float) -> None:
     await asyncio.sleep(0)
 
 
-def recorder(ledger, spool):
-    return Recorder(ledger, spool, logger("test"), at_once)
-
-
-async def run_until(recorder, holds):
+@asynccontextmanager
+async def running(ledger, spool, pause=at_once):
+    """A recorder with its background."""
+    recorder = Recorder(ledger, spool, logger("test"), pause)
     task = asyncio.create_task(recorder.run())
     async with asyncio.timeout(30):
-        while not await holds():
-            pass
+        yield recorder
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
 
+async def until(holds):
+    async with asyncio.timeout(30):
+        while not await holds():
+            pass
+
+
+def receipt(number: int) -> Receipt:
+    return Receipt(f"r{number}", usage=Usage(number, 1))
+
+
 async def test_what_waits_when_the_gateway_dies_is_recorded_by_the_next_one(spool):
-    away = Ledger(reachable=False)
-    dying = recorder(away, spool)
-    receipts = [
-        RECEIPT,
-        Receipt("r2", sources=(SourceSpan("c", "d", "v", 0, 5, "k", 1),), complete_time_seconds=1.5, engine_slot=2),
-    ]
-    for receipt in receipts:
-        await dying.record("ada", "key1", "/Ask", receipt)
+    sources = (SourceSpan("c", "d", "v", 0, 5, "k", 1),)
+    receipts = [RECEIPT, Receipt("r2", sources=sources, complete_time_seconds=1.5, engine_slot=2)]
+    async with running(Ledger(reachable=False), spool) as dying:
+        for one in receipts:
+            await dying.record("ada", "key1", "/Ask", one)
     # Nothing of the first gateway is used from here on: what it had in memory is gone.
     back = Ledger(reachable=True)
 
     async def all_recorded():
         return not await spool.names()
 
-    await run_until(recorder(back, spool), all_recorded)
-    assert back.kept == [("ada", "key1", "/Ask", receipt) for receipt in receipts]
+    async with running(back, spool):
+        await until(all_recorded)
+    assert back.kept == [Waiting("ada", "key1", "/Ask", one) for one in receipts]
 
 
 async def test_what_access_takes_at_once_never_waits(spool):
     ledger = Ledger(reachable=True)
-    await recorder(ledger, spool).record("ada", "key1", "/Ask", RECEIPT)
-    assert [kept[3] for kept in ledger.kept] == [RECEIPT]
-    assert await spool.names() == []
+    async with running(ledger, spool) as ours:
+        await ours.record("ada", "key1", "/Ask", RECEIPT)
+        assert [kept.receipt for kept in ledger.kept] == [RECEIPT]
+        assert await spool.names() == []
+
+
+async def test_what_ends_while_a_call_is_on_its_way_goes_in_the_next_one_together(spool):
+    ledger = Ledger(reachable=True)
+    ledger.open.clear()
+    async with running(ledger, spool) as ours:
+        recording = [asyncio.ensure_future(ours.record("ada", "k", "/Ask", receipt(0)))]
+        await ledger.asked.wait()
+        recording += [asyncio.ensure_future(ours.record("ada", "k", "/Ask", receipt(number))) for number in (1, 2, 3)]
+        await asyncio.sleep(0)
+        assert not any(one.done() for one in recording)
+        ledger.open.set()
+        await asyncio.gather(*recording)
+    assert ledger.calls == [1, 3]
+    assert [kept.receipt.request_id for kept in ledger.kept] == ["r0", "r1", "r2", "r3"]
 
 
 async def test_a_receipt_stays_on_the_disk_until_access_has_it(spool):
     ledger = Ledger(reachable=False)
-    ours = recorder(ledger, spool)
-    await ours.record("ada", "key1", "/Ask", RECEIPT)
-    ledger.asked.clear()
-
-    async def asked_again():
+    async with running(ledger, spool) as ours:
+        await ours.record("ada", "key1", "/Ask", RECEIPT)
+        ledger.asked.clear()
         await ledger.asked.wait()
-        return True
-
-    await run_until(ours, asked_again)
-    assert len(await spool.names()) == 1
+        assert await spool.waiting() == 1
 
 
-async def test_a_receipt_that_access_refuses_and_one_that_cannot_be_read_hold_up_no_other(spool, tmp_path):
-    await spool.keep(Waiting("ada", "key1", "/Ask", RECEIPT))
-    (tmp_path / "receipts" / "00.usage").write_bytes(b"\xff\xff\xff")
+async def test_while_access_is_away_no_end_waits_for_it_and_once_it_is_back_all_do(spool):
+    ledger, back = Ledger(reachable=False), asyncio.Event()
+    async with running(ledger, spool, pause=lambda _: back.wait()) as ours:
+        for number in range(5):
+            await ours.record("ada", "k", "/Ask", receipt(number))
+        # The first, and the background's attempt: nobody else asked.
+        assert len(ledger.calls) <= 2
+        assert await spool.waiting() == 5
+        ledger.reachable = True
+        back.set()
+
+        async def empty():
+            return not await spool.names()
+
+        await until(empty)
+        await asyncio.sleep(0)
+        await ours.record("ada", "k", "/Ask", receipt(5))
+        assert sorted(kept.receipt.request_id for kept in ledger.kept) == [f"r{number}" for number in range(6)]
+        assert await spool.names() == []
+
+
+async def test_a_batch_that_access_refuses_and_one_that_cannot_be_read_hold_up_no_other(spool, tmp_path):
+    await spool.keep([Waiting("ada", "key1", "/Ask", RECEIPT)])
+    (tmp_path / "receipts" / "00.1.usages").write_bytes(b"\xff\xff\xff")
 
     async def empty():
         return not await spool.names()
 
-    await run_until(recorder(Ledger(reachable=True, refuses=True), spool), empty)
+    async with running(Ledger(reachable=True, refuses=True), spool):
+        await until(empty)
 
 
-async def test_a_receipt_whose_caller_leaves_while_access_is_slow_waits_too(spool):
-    slow = Silent(reachable=True)
-    recording = asyncio.create_task(recorder(slow, spool).record("ada", "key1", "/Ask", RECEIPT))
-    async with asyncio.timeout(30):
-        await slow.asked.wait()
+async def test_a_receipt_that_an_older_gateway_left_is_read(spool, tmp_path):
+    waiting = Waiting("ada", "key1", "/Ask", RECEIPT)
+    (tmp_path / "receipts").mkdir()
+    (tmp_path / "receipts" / "00.usage").write_bytes(to_record(waiting).SerializeToString())
+    assert await spool.read("00.usage") == [waiting]
+    assert await spool.waiting() == 1
+
+
+async def test_a_receipt_whose_caller_leaves_while_access_is_slow_is_recorded_all_the_same(spool):
+    ledger = Ledger(reachable=True)
+    ledger.open.clear()
+    async with running(ledger, spool) as ours:
+        recording = asyncio.create_task(ours.record("ada", "key1", "/Ask", RECEIPT))
+        await ledger.asked.wait()
+        recording.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await recording
+        ledger.open.set()
+
+        async def kept():
+            await asyncio.sleep(0)
+            return bool(ledger.kept)
+
+        await until(kept)
+
+
+async def test_what_has_no_answer_from_access_when_the_server_ends_is_on_the_disk(spool):
+    ledger = Ledger(reachable=True)
+    ledger.open.clear()
+    async with running(ledger, spool) as ours:
+        recording = asyncio.ensure_future(ours.record("ada", "key1", "/Ask", RECEIPT))
+        await ledger.asked.wait()
+    assert not recording.done()
     recording.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await recording
     (name,) = await spool.names()
-    assert await spool.read(name) == Waiting("ada", "key1", "/Ask", RECEIPT)
+    assert await spool.read(name) == [Waiting("ada", "key1", "/Ask", RECEIPT)]
 
 
 async def test_the_background_pauses_only_after_access_could_not_be_reached(spool):
     ledger = Ledger(reachable=True)
-    await spool.keep(Waiting("ada", "key1", "/Ask", RECEIPT))
+    await spool.keep([Waiting("ada", "key1", "/Ask", RECEIPT)])
 
     async def recorded():
         await asyncio.sleep(0)
-        return ledger.kept
+        return bool(ledger.kept)
 
-    await run_until(Recorder(ledger, spool, logger("test"), pause=lambda _: asyncio.Event().wait()), recorded)
-    assert [kept[3] for kept in ledger.kept] == [RECEIPT]
+    async with running(ledger, spool, pause=lambda _: asyncio.Event().wait()):
+        await until(recorded)
+    assert [kept.receipt for kept in ledger.kept] == [RECEIPT]

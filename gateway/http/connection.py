@@ -1,0 +1,144 @@
+"""The client's side of one HTTP request: what it is sent, and whether it is still there.
+
+Invariant: a status line waits for the first chunk, so that a refusal has its own; an answer
+that is cut off never looks like a whole one.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any, Protocol
+
+import anyio
+from anyio.streams.memory import MemoryObjectSendStream
+from starlette.types import Receive, Send
+
+from gateway.http.errors import REQUEST_ID, HttpError
+
+# A client that leaves is noticed once a call has lasted this long: watching costs a task, and most calls are shorter.
+_WATCHED_AFTER_SECONDS = 0.05
+
+
+class Exchange(Protocol):
+    """What an answer must know of its request."""
+
+    request_id: str
+    stream: bool
+
+
+class Answer:
+    """What goes to the client: a status line with headers before the first chunk, then chunks."""
+
+    __slots__ = ("_exchange", "_held", "_media_type", "_send", "_started", "headers")
+
+    def __init__(self, exchange: Exchange, send: Send, media_type: str, headers: Iterable[tuple[str, str]]) -> None:
+        self._exchange = exchange
+        self._send = send
+        self._media_type = media_type
+        self._started = False
+        self._held = b""
+        self.headers = dict(headers)
+
+    async def write(self, chunk: bytes) -> None:
+        """Pass a chunk on.  One that comes alone goes together with the end."""
+        if not self._started:
+            self._started = True
+            await self._send(self._start(200))
+            if not self._exchange.stream:
+                self._held = chunk
+                return
+        if self._held:
+            chunk, self._held = self._held + chunk, b""
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    async def end(self) -> None:
+        """Say that this is all."""
+        if not self._started:
+            await self._send(self._start(200))
+        await self._last(self._held)
+
+    async def refuse(self, error: HttpError) -> None:
+        """End with an error."""
+        if not self._started:
+            self._exchange.stream = False
+            self.headers.update(error.headers)
+            await self._send(self._start(error.status))
+            await self._last(error.body)
+        elif self._exchange.stream:
+            # The status line has gone; what the clients of streams look for is an event.
+            await self._last(b"data: " + error.body + b"\n\n")
+        # Of another answer that is cut off the end is left out, so that nobody takes it for a whole one.
+
+    async def _last(self, chunk: bytes) -> None:
+        with suppress(OSError):
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": False})
+
+    def _start(self, status: int) -> dict[str, Any]:
+        kind = "text/event-stream; charset=utf-8" if self._exchange.stream else self._media_type
+        headers = {
+            "content-type": kind if status == 200 else "application/json",
+            "cache-control": "no-store",
+            REQUEST_ID: self._exchange.request_id,
+            **self.headers,
+        }
+        if self._exchange.stream:
+            # Proxies that buffer would turn the stream into one block.
+            headers["x-accel-buffering"] = "no"
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        return {"type": "http.response.start", "status": status, "headers": raw}
+
+
+class Client:
+    """Cancels the task that serves when its client goes away; passes a body on that is streamed into ``body``."""
+
+    __slots__ = ("_body", "_gone", "_receive", "_serving", "_timer", "_watching")
+
+    def __init__(self, receive: Receive, body: MemoryObjectSendStream[bytes] | None) -> None:
+        serving = asyncio.current_task()
+        assert serving is not None
+        self._serving = serving
+        self._receive = receive
+        self._body = body
+        self._gone = False
+        self._watching: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        if body is not None:
+            self._watch()
+        else:
+            self._timer = asyncio.get_running_loop().call_later(_WATCHED_AFTER_SECONDS, self._watch)
+
+    def _watch(self) -> None:
+        self._watching = asyncio.create_task(self._listen(), name="client")
+
+    async def _listen(self) -> None:
+        await _heard(self._receive, self._body)
+        self._gone = True
+        self._serving.cancel()
+
+    def left(self) -> bool:
+        """Whether a cancellation came because it has left; if so the task goes on."""
+        if self._gone:
+            self._serving.uncancel()
+        return self._gone
+
+    def unwatch(self) -> None:
+        """The call has ended."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
+
+
+async def _heard(receive: Receive, body: MemoryObjectSendStream[bytes] | None) -> None:
+    """Pass a streamed body on, then return when the client has gone.
+
+    What comes when nobody takes it any more is read away: the client hears its answer only when it has sent all.
+    """
+    while (message := await receive())["type"] != "http.disconnect":
+        if body is None or message["type"] != "http.request":
+            continue
+        with suppress(anyio.BrokenResourceError):
+            await body.send(message.get("body", b""))
+        if not message.get("more_body", False):
+            body.close()
+            body = None

@@ -1,0 +1,183 @@
+"""The gate that every request which generates passes: places are shared, limits reserved, and settled at the end.
+
+Invariants: a request takes of all its limits or of none; what it reserved is settled once,
+however it ends, with what its records say that it used.  With access away the limits that
+are known are kept by this gateway alone, and a tenant that it never heard of passes: what
+it uses is recorded, and counts when access is back.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Self
+
+from gateway.generation import Usage
+from gateway.limits.accounts import Account, Accounts
+from gateway.limits.fair_share import FairShare
+from gateway.limits.meters import Meter
+from gateway.limits.terms import MONTHS, Demand, Terms, Unit
+from services.chassis.context import RequestContext, current
+from services.chassis.errors import Failure, Reason
+
+Tell = Callable[[tuple[tuple[str, str], ...]], Awaitable[None]]
+# A lease may have gone to another request before we look again.
+_LOOKS = 3
+_HEADERS = {Unit.REQUESTS: "requests", Unit.TOKENS: "tokens"}
+_WORDS = {
+    Unit.REQUESTS: "requests a minute",
+    Unit.TOKENS: "tokens a minute",
+    Unit.PLACES: "requests at once",
+    Unit.MONTH_TOKENS: "tokens a month",
+    Unit.MONTH_MICROS: "millionths of a unit of money a month",
+}
+
+Reservation = tuple[Meter, int]
+_passage: ContextVar["Passage | None"] = ContextVar("trivium_passage", default=None)
+
+
+class Gate:
+    """Lets requests in."""
+
+    def __init__(self, accounts: Accounts, shares: FairShare, clock: Callable[[], float]) -> None:
+        self._accounts = accounts
+        self._shares = shares
+        self._clock = clock
+
+    def passing(self, demand: Demand, tell: Tell) -> "Passage":
+        """The passage of the current request, for an ``async with`` around all its work.
+
+        ``tell`` hears how much is left, as headers, when something is limited.  Entering raises OVERLOADED,
+        RATE_LIMIT_EXCEEDED and INSUFFICIENT_QUOTA.
+        """
+        return Passage(self, demand, tell)
+
+    async def enter(self, passage: "Passage") -> None:
+        """Take a place and reserve."""
+        caller = current()
+        account = self._accounts.of(caller.tenant_id)
+        if account.terms is None:
+            await self._accounts.refreshed(account)
+        terms = account.terms or Terms()
+        self._shares.enter(caller.tenant_id, terms.weight)
+        try:
+            if terms.limits:
+                await self._reserve(account, caller, passage)
+        except BaseException:
+            self._shares.leave(caller.tenant_id)
+            raise
+
+    async def _reserve(self, account: Account, caller: RequestContext, passage: "Passage") -> None:
+        scopes = _scopes(caller, passage.demand)
+        for look in range(_LOOKS):
+            terms = passage.terms = account.terms or Terms()
+            needs = [(account.meter(limit), amount) for limit, amount in terms.needs(scopes, passage.demand)]
+            now = self._clock()
+            short = [(meter, amount) for meter, amount in needs if not meter.has(amount, now)]
+            if not short:
+                for meter, amount in needs:
+                    meter.reserve(amount, now)
+                passage.reserved = needs
+                if any(meter.low() and not meter.dry(now) for meter, _ in needs):
+                    self._accounts.stir()
+                break
+            for meter, amount in short:
+                meter.need(amount)
+            dry = any(meter.dry(now) for meter, _ in short)
+            if dry or look == _LOOKS - 1 or not await self._accounts.refreshed(account):
+                await self._say(needs, passage.tell)
+                raise _exhausted(short, now)
+        await self._say(needs, passage.tell)
+
+    async def _say(self, needs: Sequence[Reservation], tell: Tell) -> None:
+        headers = tuple(header for unit in _HEADERS for header in _headers(unit, needs, self._clock()))
+        if headers:
+            await tell(headers)
+
+    def leave(self, passage: "Passage", tenant: str) -> None:
+        """Settle, and give the place back."""
+        used = Demand(passage.demand.model, passage.prompt_tokens, passage.completion_tokens)
+        for meter, reserved in passage.reserved:
+            unit = meter.limit.unit
+            meter.settle(reserved, 0 if unit is Unit.PLACES else passage.terms.amount(unit, used))
+        self._shares.leave(tenant)
+
+
+class Passage:
+    """One request inside the gate."""
+
+    __slots__ = ("_gate", "_tenant", "completion_tokens", "demand", "prompt_tokens", "reserved", "tell", "terms")
+
+    def __init__(self, gate: Gate, demand: Demand, tell: Tell) -> None:
+        self._gate = gate
+        self._tenant = ""
+        self.demand = demand
+        self.tell = tell
+        self.terms = Terms()
+        self.reserved: Sequence[Reservation] = ()
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+
+    async def __aenter__(self) -> Self:
+        await self._gate.enter(self)
+        self._tenant = current().tenant_id
+        _passage.set(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _passage.set(None)
+        self._gate.leave(self, self._tenant)
+
+
+def used(usage: Usage) -> None:
+    """Count what a recorded generation used towards the passage that it is a part of."""
+    passage = _passage.get()
+    if passage is not None:
+        passage.prompt_tokens += usage.prompt_tokens
+        passage.completion_tokens += usage.completion_tokens
+
+
+def _scopes(caller: RequestContext, demand: Demand) -> frozenset[str]:
+    scopes = ("", f"key:{caller.principal_id}", f"model:{demand.model}")
+    return frozenset((*scopes, f"project:{caller.project}") if caller.project else scopes)
+
+
+def _exhausted(short: Sequence[Reservation], now: float) -> Failure:
+    meter, amount = max(short, key=lambda item: item[0].retry_seconds(item[1], now))
+    seconds = max(meter.retry_seconds(amount, now), 0.05)
+    reason = Reason.INSUFFICIENT_QUOTA if meter.limit.unit in MONTHS else Reason.RATE_LIMIT_EXCEEDED
+    return Failure(
+        reason,
+        retry_after_seconds=seconds,
+        whose=meter.limit.scope or "the tenant",
+        limit=meter.limit.amount,
+        what=_WORDS[meter.limit.unit],
+        seconds=f"{seconds:.3g}",
+    )
+
+
+def _headers(unit: Unit, needs: Sequence[Reservation], now: float) -> list[tuple[str, str]]:
+    """OpenAI's headers of the limit that is nearest to its end."""
+    meters = [meter for meter, _ in needs if meter.limit.unit is unit]
+    if not meters:
+        return []
+    nearest = min(meters, key=_left)
+    name, amount = _HEADERS[unit], nearest.limit.amount
+    left = max(0, min(amount, nearest.held + nearest.remaining))
+    return [
+        (f"x-ratelimit-limit-{name}", str(amount)),
+        (f"x-ratelimit-remaining-{name}", str(left)),
+        (f"x-ratelimit-reset-{name}", _span(max(0.0, (amount - left) * 60 / amount))),
+    ]
+
+
+def _left(meter: Meter) -> float:
+    return (meter.held + meter.remaining) / meter.limit.amount
+
+
+def _span(seconds: float) -> str:
+    """Seconds as OpenAI writes them: 6m0s, 1.5s."""
+    minutes, rest = divmod(seconds, 60)
+    short = f"{rest:.3f}".rstrip("0").rstrip(".")
+    return f"{int(minutes)}m{short}s" if minutes else f"{short}s"

@@ -1,0 +1,110 @@
+"""What a tenant may use, and what one request would use of it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+_MILLION = 1_000_000
+
+
+class Unit(IntEnum):
+    """What a limit counts; the numbers are the wire's."""
+
+    REQUESTS = 1
+    TOKENS = 2
+    PLACES = 3
+    MONTH_TOKENS = 4
+    MONTH_MICROS = 5
+
+
+# Limits a minute, which fill evenly.
+RATES = frozenset({Unit.REQUESTS, Unit.TOKENS})
+MONTHS = frozenset({Unit.MONTH_TOKENS, Unit.MONTH_MICROS})
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Millionths of a unit of money for a million tokens of a model; an empty model prices all others."""
+
+    model: str
+    prompt_micros: int
+    completion_micros: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One limit: ``scope`` is empty for the tenant's own, else ``key:ID``, ``model:NAME`` or ``project:ID``."""
+
+    scope: str
+    unit: Unit
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a request would use: its model's name without alias, and its tokens, guessed."""
+
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The limits of a tenant, its weight under overload, and its prices."""
+
+    limits: tuple[Limit, ...] = ()
+    prices: tuple[Price, ...] = ()
+    weight: int = 1
+
+    def needs(self, scopes: frozenset[str], demand: Demand) -> Iterator[tuple[Limit, int]]:
+        """The limits that a request falls under, and what it takes of each: at most all of it, or it never could."""
+        for limit in self.limits:
+            if limit.scope in scopes:
+                yield limit, min(limit.amount, self.amount(limit.unit, demand))
+
+    def amount(self, unit: Unit, demand: Demand) -> int:
+        """What a request uses in a unit."""
+        if unit in (Unit.REQUESTS, Unit.PLACES):
+            return 1
+        if unit is Unit.MONTH_MICROS:
+            return self.cost(demand)
+        return demand.prompt_tokens + demand.completion_tokens
+
+    def cost(self, demand: Demand) -> int:
+        """Micros that tokens cost, rounded up."""
+        by_model = {price.model: price for price in self.prices}
+        price = by_model.get(demand.model) or by_model.get("")
+        if price is None:
+            return 0
+        micros = demand.prompt_tokens * price.prompt_micros + demand.completion_tokens * price.completion_micros
+        return -(-micros // _MILLION)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What this gateway holds of a limit, how much more it wants, what it gives back unused."""
+
+    limit: Limit
+    held: int
+    wanted: int
+    returned: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What it was given; ``remaining`` is what nobody holds then."""
+
+    scope: str
+    unit: Unit
+    granted: int
+    remaining: int
+    reset_seconds: float
+
+
+class Allowances(Protocol):
+    """Access as the limits use it.  Raises Failure."""
+
+    async def lease(self, asked: Sequence[tuple[str, Sequence[Wish]]]) -> list[tuple[Terms, list[Grant]]]:
+        """Terms and grants of each tenant, in the order asked."""

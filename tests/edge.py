@@ -1,0 +1,97 @@
+"""The edge alone: real access, gateways as processes of their own, and a generator without an engine."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import grpc
+from trivium.access.v1 import access_pb2, access_pb2_grpc
+
+from tests import tied
+from tests.stack import CHECKOUT, RECONNECTS, Api, Process
+
+NOBODY = "127.0.0.1:9"
+
+
+class Gateway(Process):
+    """``python -m gateway`` on ports of the system's choice."""
+
+    def __init__(self, data: Path, environment: Mapping[str, str]) -> None:
+        free = {"TRIVIUM_GATEWAY_HTTP_LISTEN": "127.0.0.1:0"}
+        super().__init__("gateway", data, {**free, **environment})
+
+    def _spawn(self, log: int) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-m", "gateway"]
+        return tied.start(command, cwd=CHECKOUT, env=self._environment, stdout=log, stderr=log)
+
+    def start(self) -> "Gateway":
+        """Start it and wait until it listens."""
+        self.run_file.unlink(missing_ok=True)
+        self.run_file.parent.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("ab") as log:
+            self._child = self._spawn(log.fileno())
+        self._until_it_listens()
+        return self
+
+    @property
+    def http(self) -> str:
+        """Where its HTTP skin listens."""
+        return f"http://{json.loads(self.run_file.read_text())['http_listen']}"
+
+
+class Edge:
+    """Access, a simulated generator and gateways over one folder.  ``environment`` is the gateways'."""
+
+    def __init__(self, data: Path, *, token_ms: float = 0.0, environment: Mapping[str, str] | None = None) -> None:
+        self.data = data
+        data.mkdir(parents=True, exist_ok=True)
+        self.access = Process("access", data, {"TRIVIUM_DRAIN_SECONDS": "1"}).start()
+        self.access.keep_port()
+        command = [sys.executable, "-m", "tests.simulated_generator", "--token-ms", str(token_ms)]
+        self.generator = tied.start(command, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self.generator.stdout is not None
+        self._settings = {
+            "TRIVIUM_DRAIN_SECONDS": "1",
+            "TRIVIUM_ACCESS_ADDRESS": self.access.address,
+            "TRIVIUM_GENERATOR_ADDRESS": self.generator.stdout.readline().decode().strip(),
+            "TRIVIUM_REGISTRY_ADDRESS": NOBODY,
+            "TRIVIUM_RETRIEVER_ADDRESS": NOBODY,
+            "TRIVIUM_SERVICE_KEY_FILE": str(data / "keys" / "service.key"),
+            **(environment or {}),
+        }
+        self._gateways: list[Gateway] = []
+        self._channel = grpc.insecure_channel(self.access.address, RECONNECTS)
+
+    def gateway(self) -> Gateway:
+        """One more gateway, with a folder of its own."""
+        started = Gateway(self.data / f"gateway-{len(self._gateways)}", self._settings)
+        self._gateways.append(started)
+        return started.start()
+
+    def access_api(self, credential: str) -> Api:
+        """Access, as the holder of a credential."""
+        return Api(access_pb2_grpc.AccessServiceStub(self._channel), credential)
+
+    @property
+    def admin(self) -> Api:
+        """Access, as an admin."""
+        return self.access_api((self.data / "keys" / "admin.key").read_text().strip())
+
+    def tenant_key(self, tenant: str, quota: access_pb2.Quota | None = None) -> str:
+        """A new tenant, limited where a quota is given; the text of a key in it."""
+        self.admin.CreateTenant(access_pb2.CreateTenantRequest(tenant=tenant))
+        if quota is not None:
+            self.admin.UpdateQuota(access_pb2.UpdateQuotaRequest(tenant=tenant, quota=quota))
+        roles = [access_pb2.ROLE_OWNER, access_pb2.ROLE_MEMBER]
+        return str(self.admin.CreateKey(access_pb2.CreateKeyRequest(tenant=tenant, roles=roles)).api_key)
+
+    def close(self) -> None:
+        """End all."""
+        for gateway in self._gateways:
+            gateway.stop()
+        self._channel.close()
+        self.generator.kill()
+        self.generator.wait()
+        self.access.stop()

@@ -1,0 +1,15 @@
+"""One edge for the tests of this folder, each with tenants of its own."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.edge import Edge
+
+
+@pytest.fixture(scope="package")
+def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    """Access, a generator without an engine, and whatever gateways the tests start."""
+    running = Edge(tmp_path_factory.mktemp("edge"), token_ms=1)
+    yield running
+    running.close()

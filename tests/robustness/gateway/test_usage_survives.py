@@ -1,0 +1,103 @@
+"""The gateway and access are killed under load: every answer whose end was seen has its record, exactly once."""
+
+import json
+import threading
+import uuid
+from collections import Counter
+
+import httpx
+from trivium.access.v1 import access_pb2
+
+from tests.edge import Edge, Gateway
+from tests.stack import eventually, pages
+
+TOKENS = 3
+CLIENTS = 8
+
+
+class Load:
+    """Clients that ask one after another until they are told to stop; the ids whose end they saw."""
+
+    def __init__(self, gateway: Gateway, key: str) -> None:
+        self.ended: list[str] = []
+        self.codes: Counter[int] = Counter()
+        self._gateway = gateway
+        self._key = key
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(number % 2 == 0,)) for number in range(CLIENTS)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self, stream: bool) -> None:
+        with httpx.Client(headers={"authorization": f"Bearer {self._key}"}, timeout=30) as client:
+            while not self._stopping.is_set():
+                request_id = str(uuid.uuid4())
+                try:
+                    if self._ends(client, request_id, stream):
+                        self.ended.append(request_id)
+                except (httpx.HTTPError, FileNotFoundError, json.JSONDecodeError):
+                    self._stopping.wait(0.01)
+
+    def _ends(self, client: httpx.Client, request_id: str, stream: bool) -> bool:
+        body = {
+            "model": "base",
+            "messages": [{"role": "user", "content": "Hello"}],
+            "max_tokens": TOKENS,
+            "stream": stream,
+            "trivium": {"request_id": request_id},
+        }
+        with client.stream("POST", f"{self._gateway.http}/v1/chat/completions", json=body) as answer:
+            self.codes[answer.status_code] += 1
+            if answer.status_code != 200:
+                answer.read()
+                return False
+            if not stream:
+                return bool(json.loads(answer.read())["usage"])
+            return any(line == "data: [DONE]" for line in answer.iter_lines())
+
+    def until(self, more: int) -> None:
+        """Wait until so many more answers have ended."""
+        wanted = len(self.ended) + more
+        eventually(lambda: len(self.ended) >= wanted, f"{more} more answers end: {self.codes}")
+
+
+def records(edge: Edge, key: str) -> Counter[str]:
+    api = edge.access_api(key)
+
+    def page(token: str):
+        return api.ListUsage(access_pb2.ListUsageRequest(page_size=1000, page_token=token))
+
+    return Counter(record.request_id for record in pages(page, "records"))
+
+
+def test_killing_gateway_and_access_loses_no_record_and_doubles_none(edge: Edge):
+    gateway = edge.gateway()
+    key = edge.tenant_key(f"t-{uuid.uuid4().hex[:12]}")
+    with Load(gateway, key) as load:
+        for _ in range(2):
+            load.until(40)
+            gateway.kill()
+            gateway.start()
+        load.until(40)
+        edge.access.kill()
+        load.until(40)
+        # What ended meanwhile is on this gateway's disk alone when it dies.
+        gateway.kill()
+        gateway.start()
+        edge.access.start()
+        load.until(40)
+    ended = set(load.ended)
+    assert len(ended) == len(load.ended)
+    eventually(lambda: ended <= set(records(edge, key)), "every answer whose end was seen has a record")
+    kept = records(edge, key)
+    assert set(kept.values()) == {1}
+    spent = edge.access_api(key).ListUsage(access_pb2.ListUsageRequest(page_size=1)).records[0].receipt.usage
+    assert (spent.prompt_tokens, spent.completion_tokens) == (7, TOKENS)
