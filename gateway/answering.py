@@ -24,7 +24,7 @@ from gateway.generation import (
 )
 from gateway.receipts import Recorder, attested, seeded
 from gateway.replicas.affinity import affinity
-from gateway.routing import Route
+from gateway.routing import Route, Router, falls_back
 from gateway.stages import Stopwatch
 from services.chassis.context import current
 from services.chassis.errors import Failure, Reason
@@ -34,7 +34,8 @@ from services.chassis.errors import Failure, Reason
 class Wish:
     """What a caller asks of any generation, whatever its prompt.  An empty ``request_id`` means none was given.
 
-    ``sticky_key`` is whoever is to stay with one version of an alias that has canaries.
+    ``sticky_key`` is whoever is to stay with one version of an alias that has canaries; ``fallback`` the model that answers
+    where the one that is named cannot, instead of the one that its owner says.
     """
 
     model: str = ""
@@ -42,6 +43,7 @@ class Wish:
     shape: Shape | None = None
     request_id: str = ""
     sticky_key: str = ""
+    fallback: str = ""
 
 
 @dataclass(slots=True)
@@ -55,9 +57,10 @@ class _Begun:
 class Answerer:
     """Streams a generation for a route and makes its receipt."""
 
-    def __init__(self, generator: Generator, recorder: Recorder) -> None:
+    def __init__(self, generator: Generator, recorder: Recorder, router: Router | None = None) -> None:
         self._generator = generator
         self._recorder = recorder
+        self._router = router
 
     async def answer(
         self,
@@ -69,9 +72,32 @@ class Answerer:
     ) -> AsyncGenerator[TextDelta | Generated]:
         """Text as it comes, then the attested end with the stages of ``watch`` before the generator's own.
 
-        The receipt is not recorded yet: see :meth:`record`.  Closing the iterator aborts
-        the work.  Raises VERSION_MISMATCH and whatever the generator refuses with.
+        Where the route's version cannot answer and it says what can, that one does, before anything was told; the end says
+        so.  The receipt is not recorded yet: see :meth:`record`.  Closing the iterator aborts the work.  Raises
+        VERSION_MISMATCH and whatever the generator refuses with.
         """
+        told = False
+        while True:
+            try:
+                async with aclosing(self._once(prompt, wish, route, watch, sources)) as parts:
+                    async for part in parts:
+                        told = True
+                        yield part
+                return
+            except Failure as failure:
+                if told or self._router is None or not falls_back(failure, route):
+                    raise
+                with watch.stage("resolve"):
+                    route = await self._router.fall_back(route, failure, wish.sticky_key)
+
+    async def _once(
+        self,
+        prompt: Sequence[Message] | str,
+        wish: Wish,
+        route: Route,
+        watch: Stopwatch,
+        sources: tuple[SourceSpan, ...],
+    ) -> AsyncGenerator[TextDelta | Generated]:
         request = GenerationRequest(
             prompt=prompt,
             request_id=wish.request_id,
@@ -91,7 +117,7 @@ class Answerer:
                         yield part
                     else:
                         watch.add(*part.timings)
-                        yield replace(part, timings=watch.timings)
+                        yield replace(part, timings=watch.timings, fallbacks=route.fallbacks)
         except (asyncio.CancelledError, GeneratorExit):
             self._charge(begun)
             raise

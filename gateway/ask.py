@@ -79,7 +79,7 @@ class Asker:
         wish = replace(question.wish, request_id=question.wish.request_id or self._new_id())
         watch = Stopwatch(self._clock)
         with watch.stage("resolve"):
-            route = await self._router.resolve(wish.model, wish.sticky_key, question.text)
+            route = await self._router.resolve(wish.model, wish.sticky_key, question.text, wish.fallback)
         fitted = await self._grounded(question, route, watch) if question.collections else _plain(question)
         yield Sources(fitted.sources)
         spans = tuple(source.span for source in fitted.sources)

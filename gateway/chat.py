@@ -34,7 +34,9 @@ class Chatter:
         wish = replace(conversation.wish, request_id=conversation.wish.request_id or self._new_id())
         watch = Stopwatch(self._clock)
         with watch.stage("resolve"):
-            route = await self._router.resolve(wish.model, wish.sticky_key, _question(conversation.prompt))
+            route = await self._router.resolve(
+                wish.model, wish.sticky_key, _question(conversation.prompt), wish.fallback
+            )
         async with aclosing(self._answerer.answer(conversation.prompt, wish, route, watch)) as parts:
             async for part in parts:
                 if isinstance(part, Generated):

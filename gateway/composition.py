@@ -52,7 +52,7 @@ def compose(runtime: Runtime) -> Servicers:
     registry = RemoteRegistry(runtime.channel("registry"))
     chooser = Chooser(registry, RemoteMeanings(runtime.channel("embedder")), runtime.blocking)
     router = Router(registry, generator, chooser)
-    answerer = Answerer(generator, recorder)
+    answerer = Answerer(generator, recorder, router)
     clock = runtime.clock.monotonic
     asker = Asker(router, RemoteRetriever(runtime.channel("retriever")), generator, answerer, clock, runtime.new_id)
     chatter = Chatter(router, answerer, clock, runtime.new_id)

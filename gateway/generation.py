@@ -168,14 +168,24 @@ class ChoiceEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class Fallback:
+    """What was done instead at a stage of a request, and why."""
+
+    stage: str
+    instead: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Generated:
-    """The end of a generation: of its first answer, and of each by number."""
+    """The end of a generation: of its first answer, and of each by number; and what answered instead of what was named."""
 
     finish_reason: FinishReason
     usage: Usage
     timings: tuple[StageTiming, ...]
     receipt: Receipt
     choices: tuple[ChoiceEnd, ...] = ()
+    fallbacks: tuple[Fallback, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

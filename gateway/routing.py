@@ -10,13 +10,30 @@ from enum import Enum
 from typing import Protocol
 
 from gateway.auto.choosing import Choice, Chooser
-from gateway.generation import EngineState, Generator
+from gateway.generation import EngineState, Fallback, Generator
 from gateway.names import AUTO, BASE, canonical, served_name
 from services.chassis.context import current
 from services.chassis.errors import Failure, Reason
 
 # Names are described side by side, but not so many at once that the registry feels a listing.
 _CONCURRENT_LOOKUPS = 16
+# As a name of a fallback: none, whatever the model's owner says.
+NO_FALLBACK = "none"
+_LONGEST_CHAIN = 3
+# What says that a version cannot answer here, whoever asks; a request at fault, and a queue that is full, do not.
+CANNOT_SERVE = frozenset(
+    {
+        Reason.ALIAS_NOT_SERVING,
+        Reason.ANSWER_NOT_FINITE,
+        Reason.BASE_MISMATCH,
+        Reason.BASE_NOT_FOUND,
+        Reason.ENGINE_TOO_LARGE,
+        Reason.NOT_READY,
+        Reason.TEMPLATE_MISMATCH,
+        Reason.VERSION_NOT_FOUND,
+        Reason.WEIGHTS_REFUSED,
+    }
+)
 
 
 class ModelKind(Enum):
@@ -34,7 +51,8 @@ class ModelKind(Enum):
 class Route:
     """Where a request goes.  ``version`` and ``base_digest`` are sha256:…, empty for the base itself.
 
-    ``canary`` says that the version is one that its alias tries, not the one that it serves.
+    ``canary`` says that the version is one that its alias tries, not the one that it serves.  ``fallback`` names what
+    answers where the version cannot; ``fallbacks`` is what was left on the way here, each with its reason.
     """
 
     requested: str
@@ -46,6 +64,8 @@ class Route:
     alias: str = ""
     number: int = 0
     canary: bool = False
+    fallback: str = ""
+    fallbacks: tuple[Fallback, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,17 +118,37 @@ class Router:
         self._generator = generator
         self._chooser = chooser
 
-    async def resolve(self, name: str, sticky_key: str = "", question: str = "") -> Route:
+    async def resolve(self, name: str, sticky_key: str = "", question: str = "", fallback: str = "") -> Route:
         """The route of a request.  The base needs no registry: nothing about it can move.
 
-        ``question`` is what ``auto`` goes by.  Raises as ``Registry.resolve``, FIELD_INVALID for an encoder.  Without a
+        ``question`` is what ``auto`` goes by; a ``fallback`` counts before that of the model's owner.  Raises as ``Registry.resolve``, FIELD_INVALID for an encoder.  Without a
         ``sticky_key`` whoever holds the key that asks stays with one version of an alias that has canaries.
         """
         requested = canonical(name)
         if requested == AUTO:
             choice = await self._chooser.choose(question)
-            return replace(await self._named(choice.model, sticky_key), requested=AUTO)
-        return await self._named(requested, sticky_key)
+            return replace(await self._or_fallback(choice.model, sticky_key, fallback), requested=AUTO)
+        return await self._or_fallback(requested, sticky_key, fallback)
+
+    async def _or_fallback(self, requested: str, sticky_key: str, fallback: str) -> Route:
+        try:
+            route = await self._named(requested, sticky_key)
+        except Failure as failure:
+            declared = fallback or failure.variables.get("fallback", "")
+            unserved = Route(requested, requested, ModelKind.UNSPECIFIED, fallback=declared)
+            if not falls_back(failure, unserved):
+                raise
+            return await self.fall_back(unserved, failure, sticky_key)
+        return replace(route, fallback=fallback or route.fallback)
+
+    async def fall_back(self, route: Route, failure: Failure, sticky_key: str = "") -> Route:
+        """Where a request goes instead of a route that cannot serve it, under the name that it asked for.
+
+        Raises as ``resolve`` where the fallback's own name means nothing that serves.
+        """
+        what = Fallback("route", route.fallback, f"{route.resolved}: {failure.sentence}")
+        further = await self._named(canonical(route.fallback), sticky_key)
+        return replace(further, requested=route.requested, fallbacks=(*route.fallbacks, what))
 
     async def _named(self, requested: str, sticky_key: str) -> Route:
         if requested == BASE:
@@ -157,6 +197,12 @@ class Router:
         holding = ready if route.kind is not ModelKind.ADAPTER or route.version in resident else []
         model = ServedModel(route.requested, route.kind, route.version, base_digest=digest)
         return Explanation(route, _reason(route, bool(holding)), tuple(item.engine for item in holding), model)
+
+
+def falls_back(failure: Failure, route: Route) -> bool:
+    """Whether another model is to answer: the route's version cannot, and the route says which one can."""
+    declared = route.fallback not in ("", NO_FALLBACK)
+    return declared and failure.reason in CANNOT_SERVE and len(route.fallbacks) < _LONGEST_CHAIN
 
 
 def _reason(route: Route, held: bool) -> str:

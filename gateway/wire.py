@@ -45,6 +45,7 @@ def _wish(
         shape=of_shape(request.structured_output),
         request_id=request.request_id,
         sticky_key=request.sticky_key,
+        fallback=request.fallback,
     )
 
 
@@ -182,6 +183,7 @@ def _final(end: Generated) -> gateway_pb2.GenerationFinal:
         timings=to_timings(end.timings),
         receipt=to_receipt(end.receipt),
         choices=to_choices(end.choices),
+        fallbacks=_fallbacks(end),
     )
 
 
@@ -194,7 +196,12 @@ def _ask_final(answer: Answer) -> gateway_pb2.AskFinal:
         receipt=to_receipt(end.receipt),
         citations=[_citation(item) for item in answer.citations],
         unresolved_markers=answer.unresolved_markers,
+        fallbacks=_fallbacks(end),
     )
+
+
+def _fallbacks(end: Generated) -> list[gateway_pb2.Fallback]:
+    return [gateway_pb2.Fallback(stage=item.stage, instead=item.instead, reason=item.reason) for item in end.fallbacks]
 
 
 def _citation(citation: Citation) -> gateway_pb2.Citation:

@@ -113,6 +113,10 @@ def made_of(final: Final) -> dict[str, Any]:
             {"stage": item.stage, "seconds": item.seconds, "input_size": item.input_size} for item in final.timings
         ],
     }
+    if final.fallbacks:
+        about["fallbacks"] = [
+            {"stage": item.stage, "instead": item.instead, "reason": item.reason} for item in final.fallbacks
+        ]
     if isinstance(final, gateway_pb2.AskFinal):
         about["citations"] = [
             {"answer_start": item.answer_start, "answer_end": item.answer_end, **span(item.span)}

@@ -28,6 +28,7 @@ def of_chat(body: ChatCompletion, request_id: str) -> gateway_pb2.ChatRequest | 
         structured_output=_shape(body),
         request_id=body.trivium.request_id or request_id,
         sticky_key=body.sticky_key,
+        fallback=body.trivium.fallback,
     )
 
 
@@ -47,6 +48,7 @@ def _ask(body: ChatCompletion, request_id: str) -> gateway_pb2.AskRequest:
         structured_output=_shape(body),
         request_id=body.trivium.request_id or request_id,
         sticky_key=body.sticky_key,
+        fallback=body.trivium.fallback,
     )
 
 
@@ -65,6 +67,7 @@ def of_completion(body: TextCompletion, request_id: str) -> gateway_pb2.Complete
         structured_output=_constraint(body),
         request_id=body.trivium.request_id or request_id,
         sticky_key=body.sticky_key,
+        fallback=body.trivium.fallback,
     )
 
 

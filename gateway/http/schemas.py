@@ -90,6 +90,8 @@ class Extension(_Strict):
     regex: _Text | None = None
     choice: list[_Text] | None = None
     grammar: _Text | None = None
+    # Model that answers where the one that is named cannot; none: none does.
+    fallback: _Text = ""
 
     @property
     def searched(self) -> list[str]:

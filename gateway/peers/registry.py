@@ -37,6 +37,7 @@ class RemoteRegistry:
             alias=answer.alias,
             number=answer.number,
             canary=answer.canary,
+            fallback=answer.fallback,
         )
 
     async def aliases(self) -> list[ServedAlias]:

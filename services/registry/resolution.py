@@ -96,13 +96,13 @@ def _resolve(session: Session, caller: Caller, name: str, sticky_key: str) -> Re
     if alias is not None:
         if not alias.serving:
             why = alias.reason or "its target has not been loaded by a generator yet"
-            raise Failure(Reason.ALIAS_NOT_SERVING, name=f"{model}@{alias.alias}", why=why)
+            raise Failure(Reason.ALIAS_NOT_SERVING, name=f"{model}@{alias.alias}", why=why, fallback=known.fallback)
         canary = chosen(session, alias, sticky_key)
         row = session.get_one(VersionRow, (caller.tenant, canary or alias.serving))
         return _found(row, alias.alias, canary=bool(canary), fallback=known.fallback)
     if not at:
         why = f"the model has no alias {DEFAULT_ALIAS}; set one, or name a version as {model}@NUMBER"
-        raise Failure(Reason.ALIAS_NOT_SERVING, name=model, why=why)
+        raise Failure(Reason.ALIAS_NOT_SERVING, name=model, why=why, fallback=known.fallback)
     return _found(_version(session, caller, model, reference), "", fallback=known.fallback)
 
 

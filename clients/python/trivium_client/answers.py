@@ -155,8 +155,20 @@ class ChoiceEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class Fallback:
+    """Something that was left out or replaced: at which stage, what was done `instead`, and why."""
+
+    stage: str
+    instead: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Final:
-    """Last part of an answer; `finish_reason` is stop, length or abort, and of several answers the first one's."""
+    """Last part of an answer; `finish_reason` is stop, length or abort, and of several answers the first one's.
+
+    `fallbacks` says what another model, or less, answered, and why.
+    """
 
     finish_reason: str
     usage: Usage
@@ -165,6 +177,7 @@ class Final:
     citations: tuple[Citation, ...] = ()
     unresolved_markers: tuple[int, ...] = ()
     choices: tuple[ChoiceEnd, ...] = ()
+    fallbacks: tuple[Fallback, ...] = ()
 
 
 Part = Sources | Text | Final

@@ -103,6 +103,7 @@ def final(message: gateway_pb2.AskFinal | gateway_pb2.GenerationFinal) -> answer
         citations=tuple(citation(item) for item in asked.citations) if asked else (),
         unresolved_markers=tuple(asked.unresolved_markers) if asked else (),
         choices=() if isinstance(message, gateway_pb2.AskFinal) else tuple(choice_end(end) for end in message.choices),
+        fallbacks=tuple(answers.Fallback(item.stage, item.instead, item.reason) for item in message.fallbacks),
     )
 
 

@@ -81,12 +81,15 @@ class AsyncTrivium:
         instructions: str = "",
         request_id: str = "",
         sticky_key: str = "",
+        fallback: str = "",
     ) -> AsyncIterator[answers.Part]:
         """Answer from sources: `Sources` first, then `Text`s, then one `Final`.
 
         `top_k` 0 takes the server's default; `json_schema` is short for a `shape` of that; `sticky_key` is whoever is
-        to stay with one version of a model that is tried out, without one it is your key.  Raises NotFoundError for an
-        unknown model or collection, with the nearest names, and InvalidRequestError for an empty question.
+        to stay with one version of a model that is tried out, without one it is your key.  `fallback` names the model
+        that answers where this one cannot, before that which the model's owner says; none: none does.  Raises
+        NotFoundError for an unknown model or collection, with the nearest names, and InvalidRequestError for an empty
+        question.
         """
         request = pb.AskRequest(
             model=model,
@@ -99,6 +102,7 @@ class AsyncTrivium:
             request_id=request_id or new_request_id(),
             instructions=instructions,
             sticky_key=sticky_key,
+            fallback=fallback,
         )
         async for message in self._transport.stream("gateway", self._stub().Ask, request):
             yield answers_wire.part(message)
@@ -113,6 +117,7 @@ class AsyncTrivium:
         shape: answers.Shape | None = None,
         request_id: str = "",
         sticky_key: str = "",
+        fallback: str = "",
     ) -> AsyncIterator[answers.Part]:
         """Answer a conversation: `Text`s, then one `Final`.  Options as in `ask`."""
         request = pb.ChatRequest(
@@ -122,6 +127,7 @@ class AsyncTrivium:
             structured_output=answers_wire.shape_to_wire(shape, json_schema),
             request_id=request_id or new_request_id(),
             sticky_key=sticky_key,
+            fallback=fallback,
         )
         async for message in self._transport.stream("gateway", self._stub().Chat, request):
             yield answers_wire.part(message)
@@ -135,6 +141,7 @@ class AsyncTrivium:
         shape: answers.Shape | None = None,
         request_id: str = "",
         sticky_key: str = "",
+        fallback: str = "",
     ) -> AsyncIterator[answers.Part]:
         """Continue a text, without a chat template: `Text`s, then one `Final`.  Options as in `ask`."""
         request = pb.CompleteRequest(
@@ -144,6 +151,7 @@ class AsyncTrivium:
             structured_output=answers_wire.shape_to_wire(shape, None),
             request_id=request_id or new_request_id(),
             sticky_key=sticky_key,
+            fallback=fallback,
         )
         async for message in self._transport.stream("gateway", self._stub().Complete, request):
             yield answers_wire.part(message)

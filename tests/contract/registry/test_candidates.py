@@ -66,3 +66,11 @@ def test_a_name_tells_what_it_falls_back_to(stack: Stack, user: User) -> None:
     for fallback in ("base", "plain", ""):
         user.api.UpdateModel(pb.UpdateModelRequest(model="fares", fallback=fallback))
         assert user.resolve("fares").fallback == fallback
+
+
+def test_an_alias_that_serves_nothing_tells_what_its_model_falls_back_to(user: User) -> None:
+    user.publish("fares")
+    user.api.UpdateModel(pb.UpdateModelRequest(model="fares", fallback="base"))
+    with refused("ALIAS_NOT_SERVING") as failures:
+        user.resolve("fares")
+    assert failures[0].variables["fallback"] == "base"

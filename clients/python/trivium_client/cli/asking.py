@@ -13,7 +13,7 @@ from trivium_client.answers import Answer, Gathering, Message, Part, Sampling, S
 from trivium_client.cli.printing import Json, as_json, say
 from trivium_client.nouns import Span
 
-Model = Annotated[str, typer.Option("--model", "-m", help="base, base:NAME, NAME, NAME@ALIAS or NAME@VERSION.")]
+Model = Annotated[str, typer.Option("--model", "-m", help="base, base:NAME, NAME, NAME@ALIAS, NAME@VERSION or auto.")]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Most tokens to generate.")]
 Temperature = Annotated[float, typer.Option("--temperature", min=0, max=2, help="0 is greedy.")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the random numbers.")]
@@ -156,6 +156,8 @@ def _shown(parts: Iterable[Part], model: str, *, quiet: bool) -> Answer:
     answer = gathering.answer()
     if not quiet:
         typer.echo()
+    for what in answer.final.fallbacks:
+        say(f"{what.stage}: {what.instead} instead. {what.reason}", err=True)
     return answer
 
 

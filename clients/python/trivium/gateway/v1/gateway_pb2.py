@@ -28,7 +28,7 @@ from trivium.common.v1 import permission_pb2 as trivium_dot_common_dot_v1_dot_pe
 from trivium.common.v1 import receipt_pb2 as trivium_dot_common_dot_v1_dot_receipt__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n trivium/gateway/v1/gateway.proto\x12\x12trivium.gateway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1ctrivium/common/v1/chat.proto\x1a\"trivium/common/v1/permission.proto\x1a\x1ftrivium/common/v1/receipt.proto\"\x8e\x03\n\nAskRequest\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1b\n\x08question\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\x12&\n\x0b\x63ollections\x18\x03 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07r\x05\x10\x01\x18\x80\x01\x12:\n\x07history\x18\x04 \x03(\x0b\x32\x1e.trivium.common.v1.ChatMessageB\t\xbaH\x06\x92\x01\x03\x10\x80\x02\x12\x18\n\x05top_k\x18\x05 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18@(\x00\x12-\n\x08sampling\x18\x06 \x01(\x0b\x32\x1b.trivium.common.v1.Sampling\x12>\n\x11structured_output\x18\x07 \x01(\x0b\x32#.trivium.common.v1.StructuredOutput\x12\x1f\n\nrequest_id\x18\x08 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x1e\n\x0cinstructions\x18\t \x01(\tB\x08\xbaH\x05r\x03(\x80@\x12\x1c\n\nsticky_key\x18\n \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"\xa4\x01\n\x0b\x41skResponse\x12.\n\x07sources\x18\x01 \x01(\x0b\x32\x1b.trivium.gateway.v1.SourcesH\x00\x12.\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x1d.trivium.gateway.v1.TextDeltaH\x00\x12-\n\x05\x66inal\x18\x03 \x01(\x0b\x32\x1c.trivium.gateway.v1.AskFinalH\x00\x42\x06\n\x04part\"6\n\x07Sources\x12+\n\x07sources\x18\x01 \x03(\x0b\x32\x1a.trivium.gateway.v1.Source\"w\n\x06Source\x12+\n\x04span\x18\x01 \x01(\x0b\x32\x1d.trivium.common.v1.SourceSpan\x12\r\n\x05title\x18\x02 \x01(\t\x12\x14\n\x0cheading_path\x18\x03 \x03(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\r\n\x05score\x18\x05 \x01(\x01\"\\\n\tTextDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x31\n\x08logprobs\x18\x02 \x03(\x0b\x32\x1f.trivium.common.v1.TokenLogprob\x12\x0e\n\x06\x63hoice\x18\x03 \x01(\x05\"q\n\x08\x43itation\x12\x0e\n\x06marker\x18\x01 \x01(\x05\x12\x14\n\x0c\x61nswer_start\x18\x02 \x01(\x03\x12\x12\n\nanswer_end\x18\x03 \x01(\x03\x12+\n\x04span\x18\x04 \x01(\x0b\x32\x1d.trivium.common.v1.SourceSpan\"\x96\x02\n\x08\x41skFinal\x12\x36\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x1f.trivium.common.v1.FinishReason\x12\'\n\x05usage\x18\x02 \x01(\x0b\x32\x18.trivium.common.v1.Usage\x12/\n\x07timings\x18\x03 \x03(\x0b\x32\x1e.trivium.common.v1.StageTiming\x12+\n\x07receipt\x18\x04 \x01(\x0b\x32\x1a.trivium.common.v1.Receipt\x12/\n\tcitations\x18\x05 \x03(\x0b\x32\x1c.trivium.gateway.v1.Citation\x12\x1a\n\x12unresolved_markers\x18\x06 \x03(\x05\"\x93\x02\n\x0b\x43hatRequest\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12=\n\x08messages\x18\x02 \x03(\x0b\x32\x1e.trivium.common.v1.ChatMessageB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\x12-\n\x08sampling\x18\x03 \x01(\x0b\x32\x1b.trivium.common.v1.Sampling\x12>\n\x11structured_output\x18\x04 \x01(\x0b\x32#.trivium.common.v1.StructuredOutput\x12\x1f\n\nrequest_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x1c\n\nsticky_key\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"|\n\x0c\x43hatResponse\x12.\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32\x1d.trivium.gateway.v1.TextDeltaH\x00\x12\x34\n\x05\x66inal\x18\x02 \x01(\x0b\x32#.trivium.gateway.v1.GenerationFinalH\x00\x42\x06\n\x04part\"\xff\x01\n\x0fGenerationFinal\x12\x36\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x1f.trivium.common.v1.FinishReason\x12\'\n\x05usage\x18\x02 \x01(\x0b\x32\x18.trivium.common.v1.Usage\x12/\n\x07timings\x18\x03 \x03(\x0b\x32\x1e.trivium.common.v1.StageTiming\x12+\n\x07receipt\x18\x04 \x01(\x0b\x32\x1a.trivium.common.v1.Receipt\x12-\n\x07\x63hoices\x18\x05 \x03(\x0b\x32\x1c.trivium.common.v1.ChoiceEnd\"\xf5\x01\n\x0f\x43ompleteRequest\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1b\n\x06prompt\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80@\x12-\n\x08sampling\x18\x03 \x01(\x0b\x32\x1b.trivium.common.v1.Sampling\x12>\n\x11structured_output\x18\x04 \x01(\x0b\x32#.trivium.common.v1.StructuredOutput\x12\x1f\n\nrequest_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x1c\n\nsticky_key\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"\x80\x01\n\x10\x43ompleteResponse\x12.\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32\x1d.trivium.gateway.v1.TextDeltaH\x00\x12\x34\n\x05\x66inal\x18\x02 \x01(\x0b\x32#.trivium.gateway.v1.GenerationFinalH\x00\x42\x06\n\x04part\"\x8b\x01\n\x0bServedModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x04kind\x18\x02 \x01(\x0e\x32\x1d.trivium.gateway.v1.ModelKind\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x1b\n\x13\x63reate_time_seconds\x18\x04 \x01(\x03\x12\x13\n\x0b\x62\x61se_digest\x18\x05 \x01(\t\"\x13\n\x11ListModelsRequest\"E\n\x12ListModelsResponse\x12/\n\x06models\x18\x01 \x03(\x0b\x32\x1f.trivium.gateway.v1.ServedModel\"k\n\x13\x45xplainRouteRequest\x12\x19\n\x05model\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x1b\n\x08question\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\x12\x1c\n\nsticky_key\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"\xce\x01\n\x14\x45xplainRouteResponse\x12\x16\n\x0eresolved_model\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x61lias\x18\x03 \x01(\t\x12\x0f\n\x07\x65ngines\x18\x04 \x03(\t\x12.\n\x05model\x18\x05 \x01(\x0b\x32\x1f.trivium.gateway.v1.ServedModel\x12\x0e\n\x06\x63\x61nary\x18\x06 \x01(\x08\x12.\n\x06\x63hoice\x18< \x01(\x0b\x32\x1e.trivium.gateway.v1.AutoChoice\"\x8e\x01\n\nAutoChoice\x12\x33\n\ncandidates\x18\x01 \x03(\x0b\x32\x1f.trivium.gateway.v1.ScoredModel\x12\x12\n\nconfidence\x18\x02 \x01(\x01\x12\x11\n\tthreshold\x18\x03 \x01(\x01\x12\x11\n\tabstained\x18\x04 \x01(\x08\x12\x11\n\tambiguous\x18\x05 \x01(\x08\"+\n\x0bScoredModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\"3\n\x11GetReceiptRequest\x12\x1e\n\nrequest_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"A\n\x12GetReceiptResponse\x12+\n\x07receipt\x18\x01 \x01(\x0b\x32\x1a.trivium.common.v1.Receipt*~\n\tModelKind\x12\x1a\n\x16MODEL_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fMODEL_KIND_BASE\x10\x01\x12\x16\n\x12MODEL_KIND_ADAPTER\x10\x02\x12\x13\n\x0fMODEL_KIND_FULL\x10\x03\x12\x13\n\x0fMODEL_KIND_AUTO\x10\x04\x32\xee\x04\n\x0eGatewayService\x12U\n\x03\x41sk\x12\x1e.trivium.gateway.v1.AskRequest\x1a\x1f.trivium.gateway.v1.AskResponse\"\x0b\x9a\xb8\x18\x07\x08\x01\x10\x01\x1a\x01\x01\x30\x01\x12X\n\x04\x43hat\x12\x1f.trivium.gateway.v1.ChatRequest\x1a .trivium.gateway.v1.ChatResponse\"\x0b\x9a\xb8\x18\x07\x08\x02\x10\x01\x1a\x01\x01\x30\x01\x12\x64\n\x08\x43omplete\x12#.trivium.gateway.v1.CompleteRequest\x1a$.trivium.gateway.v1.CompleteResponse\"\x0b\x9a\xb8\x18\x07\x08\x02\x10\x01\x1a\x01\x01\x30\x01\x12i\n\nListModels\x12%.trivium.gateway.v1.ListModelsRequest\x1a&.trivium.gateway.v1.ListModelsResponse\"\x0c\x9a\xb8\x18\x08\x08\x01\x10\x01\x1a\x02\x02\x01\x12o\n\x0c\x45xplainRoute\x12\'.trivium.gateway.v1.ExplainRouteRequest\x1a(.trivium.gateway.v1.ExplainRouteResponse\"\x0c\x9a\xb8\x18\x08\x08\x01\x10\x01\x1a\x02\x02\x01\x12i\n\nGetReceipt\x12%.trivium.gateway.v1.GetReceiptRequest\x1a&.trivium.gateway.v1.GetReceiptResponse\"\x0c\x9a\xb8\x18\x08\x08\x01\x10\x01\x1a\x02\x0c\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n trivium/gateway/v1/gateway.proto\x12\x12trivium.gateway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1ctrivium/common/v1/chat.proto\x1a\"trivium/common/v1/permission.proto\x1a\x1ftrivium/common/v1/receipt.proto\"\xaa\x03\n\nAskRequest\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1b\n\x08question\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\x12&\n\x0b\x63ollections\x18\x03 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07r\x05\x10\x01\x18\x80\x01\x12:\n\x07history\x18\x04 \x03(\x0b\x32\x1e.trivium.common.v1.ChatMessageB\t\xbaH\x06\x92\x01\x03\x10\x80\x02\x12\x18\n\x05top_k\x18\x05 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18@(\x00\x12-\n\x08sampling\x18\x06 \x01(\x0b\x32\x1b.trivium.common.v1.Sampling\x12>\n\x11structured_output\x18\x07 \x01(\x0b\x32#.trivium.common.v1.StructuredOutput\x12\x1f\n\nrequest_id\x18\x08 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x1e\n\x0cinstructions\x18\t \x01(\tB\x08\xbaH\x05r\x03(\x80@\x12\x1c\n\nsticky_key\x18\n \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12\x1a\n\x08\x66\x61llback\x18< \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"\xa4\x01\n\x0b\x41skResponse\x12.\n\x07sources\x18\x01 \x01(\x0b\x32\x1b.trivium.gateway.v1.SourcesH\x00\x12.\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x1d.trivium.gateway.v1.TextDeltaH\x00\x12-\n\x05\x66inal\x18\x03 \x01(\x0b\x32\x1c.trivium.gateway.v1.AskFinalH\x00\x42\x06\n\x04part\"6\n\x07Sources\x12+\n\x07sources\x18\x01 \x03(\x0b\x32\x1a.trivium.gateway.v1.Source\"w\n\x06Source\x12+\n\x04span\x18\x01 \x01(\x0b\x32\x1d.trivium.common.v1.SourceSpan\x12\r\n\x05title\x18\x02 \x01(\t\x12\x14\n\x0cheading_path\x18\x03 \x03(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\r\n\x05score\x18\x05 \x01(\x01\"\\\n\tTextDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x31\n\x08logprobs\x18\x02 \x03(\x0b\x32\x1f.trivium.common.v1.TokenLogprob\x12\x0e\n\x06\x63hoice\x18\x03 \x01(\x05\"q\n\x08\x43itation\x12\x0e\n\x06marker\x18\x01 \x01(\x05\x12\x14\n\x0c\x61nswer_start\x18\x02 \x01(\x03\x12\x12\n\nanswer_end\x18\x03 \x01(\x03\x12+\n\x04span\x18\x04 \x01(\x0b\x32\x1d.trivium.common.v1.SourceSpan\"\xc7\x02\n\x08\x41skFinal\x12\x36\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x1f.trivium.common.v1.FinishReason\x12\'\n\x05usage\x18\x02 \x01(\x0b\x32\x18.trivium.common.v1.Usage\x12/\n\x07timings\x18\x03 \x03(\x0b\x32\x1e.trivium.common.v1.StageTiming\x12+\n\x07receipt\x18\x04 \x01(\x0b\x32\x1a.trivium.common.v1.Receipt\x12/\n\tcitations\x18\x05 \x03(\x0b\x32\x1c.trivium.gateway.v1.Citation\x12\x1a\n\x12unresolved_markers\x18\x06 \x03(\x05\x12/\n\tfallbacks\x18\x19 \x03(\x0b\x32\x1c.trivium.gateway.v1.Fallback\":\n\x08\x46\x61llback\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0f\n\x07instead\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xaf\x02\n\x0b\x43hatRequest\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12=\n\x08messages\x18\x02 \x03(\x0b\x32\x1e.trivium.common.v1.ChatMessageB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\x12-\n\x08sampling\x18\x03 \x01(\x0b\x32\x1b.trivium.common.v1.Sampling\x12>\n\x11structured_output\x18\x04 \x01(\x0b\x32#.trivium.common.v1.StructuredOutput\x12\x1f\n\nrequest_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x1c\n\nsticky_key\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12\x1a\n\x08\x66\x61llback\x18< \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"|\n\x0c\x43hatResponse\x12.\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32\x1d.trivium.gateway.v1.TextDeltaH\x00\x12\x34\n\x05\x66inal\x18\x02 \x01(\x0b\x32#.trivium.gateway.v1.GenerationFinalH\x00\x42\x06\n\x04part\"\xb0\x02\n\x0fGenerationFinal\x12\x36\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x1f.trivium.common.v1.FinishReason\x12\'\n\x05usage\x18\x02 \x01(\x0b\x32\x18.trivium.common.v1.Usage\x12/\n\x07timings\x18\x03 \x03(\x0b\x32\x1e.trivium.common.v1.StageTiming\x12+\n\x07receipt\x18\x04 \x01(\x0b\x32\x1a.trivium.common.v1.Receipt\x12-\n\x07\x63hoices\x18\x05 \x03(\x0b\x32\x1c.trivium.common.v1.ChoiceEnd\x12/\n\tfallbacks\x18< \x03(\x0b\x32\x1c.trivium.gateway.v1.Fallback\"\x91\x02\n\x0f\x43ompleteRequest\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1b\n\x06prompt\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80@\x12-\n\x08sampling\x18\x03 \x01(\x0b\x32\x1b.trivium.common.v1.Sampling\x12>\n\x11structured_output\x18\x04 \x01(\x0b\x32#.trivium.common.v1.StructuredOutput\x12\x1f\n\nrequest_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x1c\n\nsticky_key\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12\x1a\n\x08\x66\x61llback\x18< \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"\x80\x01\n\x10\x43ompleteResponse\x12.\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32\x1d.trivium.gateway.v1.TextDeltaH\x00\x12\x34\n\x05\x66inal\x18\x02 \x01(\x0b\x32#.trivium.gateway.v1.GenerationFinalH\x00\x42\x06\n\x04part\"\x8b\x01\n\x0bServedModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x04kind\x18\x02 \x01(\x0e\x32\x1d.trivium.gateway.v1.ModelKind\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x1b\n\x13\x63reate_time_seconds\x18\x04 \x01(\x03\x12\x13\n\x0b\x62\x61se_digest\x18\x05 \x01(\t\"\x13\n\x11ListModelsRequest\"E\n\x12ListModelsResponse\x12/\n\x06models\x18\x01 \x03(\x0b\x32\x1f.trivium.gateway.v1.ServedModel\"k\n\x13\x45xplainRouteRequest\x12\x19\n\x05model\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x1b\n\x08question\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\x12\x1c\n\nsticky_key\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"\xce\x01\n\x14\x45xplainRouteResponse\x12\x16\n\x0eresolved_model\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x61lias\x18\x03 \x01(\t\x12\x0f\n\x07\x65ngines\x18\x04 \x03(\t\x12.\n\x05model\x18\x05 \x01(\x0b\x32\x1f.trivium.gateway.v1.ServedModel\x12\x0e\n\x06\x63\x61nary\x18\x06 \x01(\x08\x12.\n\x06\x63hoice\x18< \x01(\x0b\x32\x1e.trivium.gateway.v1.AutoChoice\"\x8e\x01\n\nAutoChoice\x12\x33\n\ncandidates\x18\x01 \x03(\x0b\x32\x1f.trivium.gateway.v1.ScoredModel\x12\x12\n\nconfidence\x18\x02 \x01(\x01\x12\x11\n\tthreshold\x18\x03 \x01(\x01\x12\x11\n\tabstained\x18\x04 \x01(\x08\x12\x11\n\tambiguous\x18\x05 \x01(\x08\"+\n\x0bScoredModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\"3\n\x11GetReceiptRequest\x12\x1e\n\nrequest_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"A\n\x12GetReceiptResponse\x12+\n\x07receipt\x18\x01 \x01(\x0b\x32\x1a.trivium.common.v1.Receipt*~\n\tModelKind\x12\x1a\n\x16MODEL_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fMODEL_KIND_BASE\x10\x01\x12\x16\n\x12MODEL_KIND_ADAPTER\x10\x02\x12\x13\n\x0fMODEL_KIND_FULL\x10\x03\x12\x13\n\x0fMODEL_KIND_AUTO\x10\x04\x32\xee\x04\n\x0eGatewayService\x12U\n\x03\x41sk\x12\x1e.trivium.gateway.v1.AskRequest\x1a\x1f.trivium.gateway.v1.AskResponse\"\x0b\x9a\xb8\x18\x07\x08\x01\x10\x01\x1a\x01\x01\x30\x01\x12X\n\x04\x43hat\x12\x1f.trivium.gateway.v1.ChatRequest\x1a .trivium.gateway.v1.ChatResponse\"\x0b\x9a\xb8\x18\x07\x08\x02\x10\x01\x1a\x01\x01\x30\x01\x12\x64\n\x08\x43omplete\x12#.trivium.gateway.v1.CompleteRequest\x1a$.trivium.gateway.v1.CompleteResponse\"\x0b\x9a\xb8\x18\x07\x08\x02\x10\x01\x1a\x01\x01\x30\x01\x12i\n\nListModels\x12%.trivium.gateway.v1.ListModelsRequest\x1a&.trivium.gateway.v1.ListModelsResponse\"\x0c\x9a\xb8\x18\x08\x08\x01\x10\x01\x1a\x02\x02\x01\x12o\n\x0c\x45xplainRoute\x12\'.trivium.gateway.v1.ExplainRouteRequest\x1a(.trivium.gateway.v1.ExplainRouteResponse\"\x0c\x9a\xb8\x18\x08\x08\x01\x10\x01\x1a\x02\x02\x01\x12i\n\nGetReceipt\x12%.trivium.gateway.v1.GetReceiptRequest\x1a&.trivium.gateway.v1.GetReceiptResponse\"\x0c\x9a\xb8\x18\x08\x08\x01\x10\x01\x1a\x02\x0c\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,6 +51,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ASKREQUEST'].fields_by_name['instructions']._serialized_options = b'\272H\005r\003(\200@'
   _globals['_ASKREQUEST'].fields_by_name['sticky_key']._loaded_options = None
   _globals['_ASKREQUEST'].fields_by_name['sticky_key']._serialized_options = b'\272H\005r\003\030\200\004'
+  _globals['_ASKREQUEST'].fields_by_name['fallback']._loaded_options = None
+  _globals['_ASKREQUEST'].fields_by_name['fallback']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_CHATREQUEST'].fields_by_name['model']._loaded_options = None
   _globals['_CHATREQUEST'].fields_by_name['model']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_CHATREQUEST'].fields_by_name['messages']._loaded_options = None
@@ -59,6 +61,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHATREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
   _globals['_CHATREQUEST'].fields_by_name['sticky_key']._loaded_options = None
   _globals['_CHATREQUEST'].fields_by_name['sticky_key']._serialized_options = b'\272H\005r\003\030\200\004'
+  _globals['_CHATREQUEST'].fields_by_name['fallback']._loaded_options = None
+  _globals['_CHATREQUEST'].fields_by_name['fallback']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_COMPLETEREQUEST'].fields_by_name['model']._loaded_options = None
   _globals['_COMPLETEREQUEST'].fields_by_name['model']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_COMPLETEREQUEST'].fields_by_name['prompt']._loaded_options = None
@@ -67,6 +71,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMPLETEREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
   _globals['_COMPLETEREQUEST'].fields_by_name['sticky_key']._loaded_options = None
   _globals['_COMPLETEREQUEST'].fields_by_name['sticky_key']._serialized_options = b'\272H\005r\003\030\200\004'
+  _globals['_COMPLETEREQUEST'].fields_by_name['fallback']._loaded_options = None
+  _globals['_COMPLETEREQUEST'].fields_by_name['fallback']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_EXPLAINROUTEREQUEST'].fields_by_name['model']._loaded_options = None
   _globals['_EXPLAINROUTEREQUEST'].fields_by_name['model']._serialized_options = b'\272H\007r\005\020\001\030\200\002'
   _globals['_EXPLAINROUTEREQUEST'].fields_by_name['question']._loaded_options = None
@@ -87,50 +93,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GATEWAYSERVICE'].methods_by_name['ExplainRoute']._serialized_options = b'\232\270\030\010\010\001\020\001\032\002\002\001'
   _globals['_GATEWAYSERVICE'].methods_by_name['GetReceipt']._loaded_options = None
   _globals['_GATEWAYSERVICE'].methods_by_name['GetReceipt']._serialized_options = b'\232\270\030\010\010\001\020\001\032\002\014\001'
-  _globals['_MODELKIND']._serialized_start=3322
-  _globals['_MODELKIND']._serialized_end=3448
+  _globals['_MODELKIND']._serialized_start=3564
+  _globals['_MODELKIND']._serialized_end=3690
   _globals['_ASKREQUEST']._serialized_start=185
-  _globals['_ASKREQUEST']._serialized_end=583
-  _globals['_ASKRESPONSE']._serialized_start=586
-  _globals['_ASKRESPONSE']._serialized_end=750
-  _globals['_SOURCES']._serialized_start=752
-  _globals['_SOURCES']._serialized_end=806
-  _globals['_SOURCE']._serialized_start=808
-  _globals['_SOURCE']._serialized_end=927
-  _globals['_TEXTDELTA']._serialized_start=929
-  _globals['_TEXTDELTA']._serialized_end=1021
-  _globals['_CITATION']._serialized_start=1023
-  _globals['_CITATION']._serialized_end=1136
-  _globals['_ASKFINAL']._serialized_start=1139
-  _globals['_ASKFINAL']._serialized_end=1417
-  _globals['_CHATREQUEST']._serialized_start=1420
-  _globals['_CHATREQUEST']._serialized_end=1695
-  _globals['_CHATRESPONSE']._serialized_start=1697
-  _globals['_CHATRESPONSE']._serialized_end=1821
-  _globals['_GENERATIONFINAL']._serialized_start=1824
-  _globals['_GENERATIONFINAL']._serialized_end=2079
-  _globals['_COMPLETEREQUEST']._serialized_start=2082
-  _globals['_COMPLETEREQUEST']._serialized_end=2327
-  _globals['_COMPLETERESPONSE']._serialized_start=2330
-  _globals['_COMPLETERESPONSE']._serialized_end=2458
-  _globals['_SERVEDMODEL']._serialized_start=2461
-  _globals['_SERVEDMODEL']._serialized_end=2600
-  _globals['_LISTMODELSREQUEST']._serialized_start=2602
-  _globals['_LISTMODELSREQUEST']._serialized_end=2621
-  _globals['_LISTMODELSRESPONSE']._serialized_start=2623
-  _globals['_LISTMODELSRESPONSE']._serialized_end=2692
-  _globals['_EXPLAINROUTEREQUEST']._serialized_start=2694
-  _globals['_EXPLAINROUTEREQUEST']._serialized_end=2801
-  _globals['_EXPLAINROUTERESPONSE']._serialized_start=2804
-  _globals['_EXPLAINROUTERESPONSE']._serialized_end=3010
-  _globals['_AUTOCHOICE']._serialized_start=3013
-  _globals['_AUTOCHOICE']._serialized_end=3155
-  _globals['_SCOREDMODEL']._serialized_start=3157
-  _globals['_SCOREDMODEL']._serialized_end=3200
-  _globals['_GETRECEIPTREQUEST']._serialized_start=3202
-  _globals['_GETRECEIPTREQUEST']._serialized_end=3253
-  _globals['_GETRECEIPTRESPONSE']._serialized_start=3255
-  _globals['_GETRECEIPTRESPONSE']._serialized_end=3320
-  _globals['_GATEWAYSERVICE']._serialized_start=3451
-  _globals['_GATEWAYSERVICE']._serialized_end=4073
+  _globals['_ASKREQUEST']._serialized_end=611
+  _globals['_ASKRESPONSE']._serialized_start=614
+  _globals['_ASKRESPONSE']._serialized_end=778
+  _globals['_SOURCES']._serialized_start=780
+  _globals['_SOURCES']._serialized_end=834
+  _globals['_SOURCE']._serialized_start=836
+  _globals['_SOURCE']._serialized_end=955
+  _globals['_TEXTDELTA']._serialized_start=957
+  _globals['_TEXTDELTA']._serialized_end=1049
+  _globals['_CITATION']._serialized_start=1051
+  _globals['_CITATION']._serialized_end=1164
+  _globals['_ASKFINAL']._serialized_start=1167
+  _globals['_ASKFINAL']._serialized_end=1494
+  _globals['_FALLBACK']._serialized_start=1496
+  _globals['_FALLBACK']._serialized_end=1554
+  _globals['_CHATREQUEST']._serialized_start=1557
+  _globals['_CHATREQUEST']._serialized_end=1860
+  _globals['_CHATRESPONSE']._serialized_start=1862
+  _globals['_CHATRESPONSE']._serialized_end=1986
+  _globals['_GENERATIONFINAL']._serialized_start=1989
+  _globals['_GENERATIONFINAL']._serialized_end=2293
+  _globals['_COMPLETEREQUEST']._serialized_start=2296
+  _globals['_COMPLETEREQUEST']._serialized_end=2569
+  _globals['_COMPLETERESPONSE']._serialized_start=2572
+  _globals['_COMPLETERESPONSE']._serialized_end=2700
+  _globals['_SERVEDMODEL']._serialized_start=2703
+  _globals['_SERVEDMODEL']._serialized_end=2842
+  _globals['_LISTMODELSREQUEST']._serialized_start=2844
+  _globals['_LISTMODELSREQUEST']._serialized_end=2863
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2865
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2934
+  _globals['_EXPLAINROUTEREQUEST']._serialized_start=2936
+  _globals['_EXPLAINROUTEREQUEST']._serialized_end=3043
+  _globals['_EXPLAINROUTERESPONSE']._serialized_start=3046
+  _globals['_EXPLAINROUTERESPONSE']._serialized_end=3252
+  _globals['_AUTOCHOICE']._serialized_start=3255
+  _globals['_AUTOCHOICE']._serialized_end=3397
+  _globals['_SCOREDMODEL']._serialized_start=3399
+  _globals['_SCOREDMODEL']._serialized_end=3442
+  _globals['_GETRECEIPTREQUEST']._serialized_start=3444
+  _globals['_GETRECEIPTREQUEST']._serialized_end=3495
+  _globals['_GETRECEIPTRESPONSE']._serialized_start=3497
+  _globals['_GETRECEIPTRESPONSE']._serialized_end=3562
+  _globals['_GATEWAYSERVICE']._serialized_start=3693
+  _globals['_GATEWAYSERVICE']._serialized_end=4315
 # @@protoc_insertion_point(module_scope)

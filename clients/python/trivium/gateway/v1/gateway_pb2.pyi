@@ -69,6 +69,7 @@ class AskRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     INSTRUCTIONS_FIELD_NUMBER: _builtins.int
     STICKY_KEY_FIELD_NUMBER: _builtins.int
+    FALLBACK_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model name; empty means base."""
     question: _builtins.str
@@ -81,6 +82,10 @@ class AskRequest(_message.Message):
     """Instructions for the model, put before Trivium's own; at most 8 KiB."""
     sticky_key: _builtins.str
     """Whoever is to stay with one version while an alias tries several: a user, a session; empty takes the caller's key."""
+    fallback: _builtins.str
+    """Model that answers where the one that is named cannot, before that of the model's owner; none: none does. An answer
+    says in its final message that it happened.
+    """
     @_builtins.property
     def collections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Collections to search; empty answers without retrieval."""
@@ -110,10 +115,11 @@ class AskRequest(_message.Message):
         request_id: _builtins.str = ...,
         instructions: _builtins.str = ...,
         sticky_key: _builtins.str = ...,
+        fallback: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling", "structured_output", b"structured_output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collections", b"collections", "history", b"history", "instructions", b"instructions", "model", b"model", "question", b"question", "request_id", b"request_id", "sampling", b"sampling", "sticky_key", b"sticky_key", "structured_output", b"structured_output", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collections", b"collections", "fallback", b"fallback", "history", b"history", "instructions", b"instructions", "model", b"model", "question", b"question", "request_id", b"request_id", "sampling", b"sampling", "sticky_key", b"sticky_key", "structured_output", b"structured_output", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -303,6 +309,7 @@ class AskFinal(_message.Message):
     RECEIPT_FIELD_NUMBER: _builtins.int
     CITATIONS_FIELD_NUMBER: _builtins.int
     UNRESOLVED_MARKERS_FIELD_NUMBER: _builtins.int
+    FALLBACKS_FIELD_NUMBER: _builtins.int
     finish_reason: _chat_pb2.FinishReason.ValueType
     """Why it ended."""
     @_builtins.property
@@ -325,6 +332,10 @@ class AskFinal(_message.Message):
     def unresolved_markers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Markers in the answer that name no source; they are no citations."""
 
+    @_builtins.property
+    def fallbacks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fallback]:
+        """What was left out or replaced, in the order in which it happened."""
+
     def __init__(
         self,
         *,
@@ -334,14 +345,45 @@ class AskFinal(_message.Message):
         receipt: _receipt_pb2.Receipt | None = ...,
         citations: _abc.Iterable[Global___Citation] | None = ...,
         unresolved_markers: _abc.Iterable[_builtins.int] | None = ...,
+        fallbacks: _abc.Iterable[Global___Fallback] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["citations", b"citations", "finish_reason", b"finish_reason", "receipt", b"receipt", "timings", b"timings", "unresolved_markers", b"unresolved_markers", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["citations", b"citations", "fallbacks", b"fallbacks", "finish_reason", b"finish_reason", "receipt", b"receipt", "timings", b"timings", "unresolved_markers", b"unresolved_markers", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AskFinal: _TypeAlias = AskFinal  # noqa: Y015
+
+@_typing.final
+class Fallback(_message.Message):
+    """Something that was left out or replaced."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    INSTEAD_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    stage: _builtins.str
+    """Stage: route where another model answered."""
+    instead: _builtins.str
+    """What was done instead."""
+    reason: _builtins.str
+    """Why."""
+    def __init__(
+        self,
+        *,
+        stage: _builtins.str = ...,
+        instead: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instead", b"instead", "reason", b"reason", "stage", b"stage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Fallback: _TypeAlias = Fallback  # noqa: Y015
 
 @_typing.final
 class ChatRequest(_message.Message):
@@ -355,12 +397,17 @@ class ChatRequest(_message.Message):
     STRUCTURED_OUTPUT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     STICKY_KEY_FIELD_NUMBER: _builtins.int
+    FALLBACK_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model name; empty means base."""
     request_id: _builtins.str
     """Id under which usage and receipt are kept; empty means the server draws one."""
     sticky_key: _builtins.str
     """Whoever is to stay with one version while an alias tries several: a user, a session; empty takes the caller's key."""
+    fallback: _builtins.str
+    """Model that answers where the one that is named cannot, before that of the model's owner; none: none does. An answer
+    says in its final message that it happened.
+    """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.ChatMessage]:
         """Required. Turns, oldest first, 1 to 256."""
@@ -382,10 +429,11 @@ class ChatRequest(_message.Message):
         structured_output: _chat_pb2.StructuredOutput | None = ...,
         request_id: _builtins.str = ...,
         sticky_key: _builtins.str = ...,
+        fallback: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling", "structured_output", b"structured_output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "model", b"model", "request_id", b"request_id", "sampling", b"sampling", "sticky_key", b"sticky_key", "structured_output", b"structured_output"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallback", b"fallback", "messages", b"messages", "model", b"model", "request_id", b"request_id", "sampling", b"sampling", "sticky_key", b"sticky_key", "structured_output", b"structured_output"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -434,6 +482,7 @@ class GenerationFinal(_message.Message):
     TIMINGS_FIELD_NUMBER: _builtins.int
     RECEIPT_FIELD_NUMBER: _builtins.int
     CHOICES_FIELD_NUMBER: _builtins.int
+    FALLBACKS_FIELD_NUMBER: _builtins.int
     finish_reason: _chat_pb2.FinishReason.ValueType
     """Why it ended; with several answers, why the first did."""
     @_builtins.property
@@ -452,6 +501,10 @@ class GenerationFinal(_message.Message):
     def choices(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.ChoiceEnd]:
         """The end of each answer, by number: as many as were asked for."""
 
+    @_builtins.property
+    def fallbacks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fallback]:
+        """What was left out or replaced, in the order in which it happened."""
+
     def __init__(
         self,
         *,
@@ -460,10 +513,11 @@ class GenerationFinal(_message.Message):
         timings: _abc.Iterable[_receipt_pb2.StageTiming] | None = ...,
         receipt: _receipt_pb2.Receipt | None = ...,
         choices: _abc.Iterable[_chat_pb2.ChoiceEnd] | None = ...,
+        fallbacks: _abc.Iterable[Global___Fallback] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["choices", b"choices", "finish_reason", b"finish_reason", "receipt", b"receipt", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choices", b"choices", "fallbacks", b"fallbacks", "finish_reason", b"finish_reason", "receipt", b"receipt", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -481,6 +535,7 @@ class CompleteRequest(_message.Message):
     STRUCTURED_OUTPUT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     STICKY_KEY_FIELD_NUMBER: _builtins.int
+    FALLBACK_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model name; empty means base."""
     prompt: _builtins.str
@@ -489,6 +544,10 @@ class CompleteRequest(_message.Message):
     """Id under which usage and receipt are kept; empty means the server draws one."""
     sticky_key: _builtins.str
     """Whoever is to stay with one version while an alias tries several: a user, a session; empty takes the caller's key."""
+    fallback: _builtins.str
+    """Model that answers where the one that is named cannot, before that of the model's owner; none: none does. An answer
+    says in its final message that it happened.
+    """
     @_builtins.property
     def sampling(self) -> _chat_pb2.Sampling:
         """How tokens are chosen."""
@@ -506,10 +565,11 @@ class CompleteRequest(_message.Message):
         structured_output: _chat_pb2.StructuredOutput | None = ...,
         request_id: _builtins.str = ...,
         sticky_key: _builtins.str = ...,
+        fallback: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling", "structured_output", b"structured_output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "sticky_key", b"sticky_key", "structured_output", b"structured_output"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallback", b"fallback", "model", b"model", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "sticky_key", b"sticky_key", "structured_output", b"structured_output"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -415,7 +415,8 @@ class RegistryServiceServicer(object):
         deployment's, or else a full model of the tenant's: the version that its alias prod serves, else its newest;
         base:NAME@VERSION pins one. An alias with canaries means one of
         several versions: the same one for the same `sticky_key`, drawn anew without one. Fails with NOT_FOUND /
-        MODEL_NOT_FOUND and the nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING.
+        MODEL_NOT_FOUND and the nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING, whose details name what the model
+        falls back to.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

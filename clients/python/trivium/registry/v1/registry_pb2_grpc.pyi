@@ -138,7 +138,8 @@ class RegistryServiceStub:
     deployment's, or else a full model of the tenant's: the version that its alias prod serves, else its newest;
     base:NAME@VERSION pins one. An alias with canaries means one of
     several versions: the same one for the same `sticky_key`, drawn anew without one. Fails with NOT_FOUND /
-    MODEL_NOT_FOUND and the nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING.
+    MODEL_NOT_FOUND and the nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING, whose details name what the model
+    falls back to.
     """
     ListCandidates: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListCandidatesRequest, _registry_pb2.ListCandidatesResponse]
     """Lists what `auto` may choose from, by model: the tenant's models whose alias prod serves a version of text, and that
@@ -299,7 +300,8 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     deployment's, or else a full model of the tenant's: the version that its alias prod serves, else its newest;
     base:NAME@VERSION pins one. An alias with canaries means one of
     several versions: the same one for the same `sticky_key`, drawn anew without one. Fails with NOT_FOUND /
-    MODEL_NOT_FOUND and the nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING.
+    MODEL_NOT_FOUND and the nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING, whose details name what the model
+    falls back to.
     """
     ListCandidates: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListCandidatesRequest, _registry_pb2.ListCandidatesResponse]  # type: ignore[assignment]
     """Lists what `auto` may choose from, by model: the tenant's models whose alias prod serves a version of text, and that
@@ -601,7 +603,8 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         deployment's, or else a full model of the tenant's: the version that its alias prod serves, else its newest;
         base:NAME@VERSION pins one. An alias with canaries means one of
         several versions: the same one for the same `sticky_key`, drawn anew without one. Fails with NOT_FOUND /
-        MODEL_NOT_FOUND and the nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING.
+        MODEL_NOT_FOUND and the nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING, whose details name what the model
+        falls back to.
         """
 
     @_abc_1.abstractmethod
