@@ -11,8 +11,10 @@ from trivium.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
 
 from trivium_client import answers, answers_wire
 from trivium_client.administration import Keys, Projects, Tenants
+from trivium_client.batches import Batches
 from trivium_client.connection import Connection
 from trivium_client.documents import Collections, Documents
+from trivium_client.files import Files
 from trivium_client.jobs import Jobs
 from trivium_client.models import Models
 from trivium_client.sources import Sources
@@ -49,6 +51,8 @@ class AsyncTrivium:
         self.sweeps = Sweeps(self._transport)
         self.recipes = Recipes(self._transport)
         self.models = Models(self._transport)
+        self.files = Files(self._transport)
+        self.batches = Batches(self._transport)
         self.keys = Keys(self._transport)
         self.projects = Projects(self._transport)
         self.tenants = Tenants(self._transport)

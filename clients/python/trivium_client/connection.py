@@ -21,6 +21,7 @@ _PORTS = {
     "embedder": 50054,
     "retriever": 50055,
     "generator": 50056,
+    "files": 50057,
 }
 
 

@@ -1,6 +1,6 @@
 """The parts of the synchronous SDK: each call is the twin of one of the asynchronous SDK.  Part of `synchronous`."""
 
-from trivium_client import administration, documents, jobs, models, sources, sweeps, training
+from trivium_client import administration, batches, documents, files, jobs, models, sources, sweeps, training
 from trivium_client.twins import Face, awaited, iterated
 
 
@@ -140,6 +140,27 @@ class Models(Face[models.Models]):
     load = awaited(models.Models.load)
     unload = awaited(models.Models.unload)
     protect = awaited(models.Models.protect)
+
+
+class Files(Face[files.Files]):
+    """See `trivium_client.files.Files`."""
+
+    upload = awaited(files.Files.upload)
+    get = awaited(files.Files.get)
+    list = iterated(files.Files.list)
+    read = awaited(files.Files.read)
+    download = awaited(files.Files.download)
+    delete = awaited(files.Files.delete)
+
+
+class Batches(Face[batches.Batches]):
+    """See `trivium_client.batches.Batches`."""
+
+    create = awaited(batches.Batches.create)
+    get = awaited(batches.Batches.get)
+    list = iterated(batches.Batches.list)
+    cancel = awaited(batches.Batches.cancel)
+    wait = awaited(batches.Batches.wait)
 
 
 class Keys(Face[administration.Keys]):

@@ -11,9 +11,11 @@ from typing import Self
 from trivium_client.asynchronous import AsyncTrivium
 from trivium_client.connection import Connection
 from trivium_client.faces import (
+    Batches,
     Collections,
     Datasets,
     Documents,
+    Files,
     Jobs,
     Keys,
     Models,
@@ -54,6 +56,8 @@ class Trivium(Face[AsyncTrivium]):
         self.sweeps = Sweeps(self._loop, self._inner.sweeps)
         self.recipes = Recipes(self._loop, self._inner.recipes)
         self.models = Models(self._loop, self._inner.models)
+        self.files = Files(self._loop, self._inner.files)
+        self.batches = Batches(self._loop, self._inner.batches)
         self.keys = Keys(self._loop, self._inner.keys)
         self.projects = Projects(self._loop, self._inner.projects)
         self.tenants = Tenants(self._loop, self._inner.tenants)

@@ -7,8 +7,10 @@ import typer
 
 from trivium_client.cli import (
     asking,
+    batches,
     data,
     docs,
+    files,
     finding,
     governance,
     importing,
@@ -40,6 +42,8 @@ for part in (governance.app, finding.app, serving.app):
 models.app.command("import", epilog=EPILOG)(importing.import_version)
 models.app.command(epilog=EPILOG)(importing.merge)
 app.add_typer(models.app, name="models")
+app.add_typer(files.app, name="files")
+app.add_typer(batches.app, name="batches")
 app.add_typer(keys.app, name="keys")
 app.add_typer(projects.app, name="projects")
 
