@@ -21,6 +21,7 @@ from gateway.generation import (
     Shape,
     SourceSpan,
     TextDelta,
+    ToolUse,
 )
 from gateway.receipts import Recorder, attested, seeded
 from gateway.replicas.affinity import affinity
@@ -44,6 +45,7 @@ class Wish:
     request_id: str = ""
     sticky_key: str = ""
     fallback: str = ""
+    tools: ToolUse | None = None
 
 
 @dataclass(slots=True)
@@ -108,6 +110,7 @@ class Answerer:
             shape=wish.shape,
             sources=sources,
             affinity=affinity(prompt, wish.sticky_key, route.version),
+            tools=wish.tools,
         )
         begun = _Begun()
         try:
@@ -130,7 +133,7 @@ class Answerer:
                 if isinstance(part, TextDelta):
                     begun.completion_tokens += part.tokens
                     # The last token of a turn has no text.
-                    if part.text or part.logprobs:
+                    if part.text or part.logprobs or part.calls:
                         yield part
                     continue
                 # A mismatch leaves the block, which ends the engine's work.

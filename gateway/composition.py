@@ -1,4 +1,4 @@
-"""The core put together over its four peers, once a process."""
+"""The core put together over its peers, once a process."""
 
 from typing import cast
 
@@ -8,6 +8,8 @@ from gateway.auto.choosing import Chooser
 from gateway.batches.servicer import BatchServicer
 from gateway.chat import Chatter
 from gateway.config import GatewaySettings
+from gateway.embeddings.embedding import Embeddings
+from gateway.embeddings.servicer import EmbeddingServicer
 from gateway.files.servicer import FileServicer
 from gateway.fine_tuning.materials import Materials
 from gateway.fine_tuning.results import Results
@@ -21,6 +23,7 @@ from gateway.peers.access import RemoteLedger
 from gateway.peers.allowances import RemoteAllowances
 from gateway.peers.batches import RemoteBatches
 from gateway.peers.embedder import RemoteMeanings
+from gateway.peers.embeddings import RemoteEmbedder
 from gateway.peers.file_contents import RemoteFileContents
 from gateway.peers.files import RemoteFiles
 from gateway.peers.generator import RemoteGenerator
@@ -63,6 +66,7 @@ def compose(runtime: Runtime) -> Servicers:
         BatchServicer(RemoteBatches(runtime.channel("files"))),
         vector_stores(runtime),
         FineTuningServicer(_tuner(runtime)),
+        EmbeddingServicer(Embeddings(RemoteEmbedder(runtime.channel("embedder")))),
     )
 
 

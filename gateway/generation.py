@@ -20,11 +20,61 @@ class Speaker(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool; ``arguments`` is a JSON object as text."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """More of call number ``index`` of an answer: its first part has id and name, the later ones more arguments."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+class ToolChoice(Enum):
+    """Which calls an answer may have."""
+
+    AUTO = "auto"
+    NONE = "none"
+    REQUIRED = "required"
+    NAMED = "named"
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One tool; ``parameters`` is a JSON Schema as text, ``strict`` None where it was not said."""
+
+    name: str
+    description: str = ""
+    parameters: str = ""
+    strict: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """The tools of a conversation; ``name`` only for a choice NAMED, ``single`` for one call at most."""
+
+    tools: tuple[Tool, ...]
+    choice: ToolChoice = ToolChoice.AUTO
+    name: str = ""
+    single: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation; ``calls`` only of the assistant, ``call_id`` only of a tool."""
 
     speaker: Speaker
     content: str
+    calls: tuple[ToolCall, ...] = ()
+    call_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +139,7 @@ class FinishReason(Enum):
     STOP = "stop"
     LENGTH = "length"
     ABORT = "abort"
+    TOOL_CALLS = "tool_calls"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +202,16 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """Text of answer number ``choice`` since its last delta, its tokens' probabilities if asked for, their number."""
+    """Text of answer number ``choice`` since its last delta, its tokens' probabilities if asked for, their number.
+
+    ``calls`` are parts of calls of tools that these tokens made.
+    """
 
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
     tokens: int = 0
     choice: int = 0
+    calls: tuple[ToolCallDelta, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +260,7 @@ class GenerationRequest:
     shape: Shape | None = None
     sources: tuple[SourceSpan, ...] = ()
     affinity: str = ""
+    tools: ToolUse | None = None
 
 
 @dataclass(frozen=True, slots=True)

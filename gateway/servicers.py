@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from trivium.gateway.v1 import (
     batches_pb2_grpc,
+    embeddings_pb2_grpc,
     files_pb2_grpc,
     fine_tuning_pb2_grpc,
     gateway_pb2_grpc,
@@ -11,6 +12,7 @@ from trivium.gateway.v1 import (
 )
 
 from gateway.batches.servicer import BatchServicer
+from gateway.embeddings.servicer import EmbeddingServicer
 from gateway.files.servicer import FileServicer
 from gateway.fine_tuning.servicer import FineTuningServicer
 from gateway.servicer import GatewayServicer
@@ -27,6 +29,7 @@ class Servicers:
     batches: BatchServicer
     vector_stores: VectorStoreServicer
     fine_tuning: FineTuningServicer
+    embeddings: EmbeddingServicer
 
     def registrations(self) -> list[Registration]:
         """Every service, as the server hangs it up."""
@@ -51,5 +54,10 @@ class Servicers:
                 fine_tuning_pb2_grpc.add_FineTuningServiceServicer_to_server,
                 self.fine_tuning,
                 "trivium.gateway.v1.FineTuningService",
+            ),
+            Registration(
+                embeddings_pb2_grpc.add_EmbeddingServiceServicer_to_server,
+                self.embeddings,
+                "trivium.gateway.v1.EmbeddingService",
             ),
         ]

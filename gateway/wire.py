@@ -1,6 +1,7 @@
 """``trivium.gateway.v1`` and the domain, both ways.  Branches on types live here, so that the servicer has none."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from trivium.gateway.v1 import gateway_pb2
 
@@ -24,6 +25,7 @@ from gateway.peers.messages import (
     to_timings,
     to_usage,
 )
+from gateway.peers.tools import of_tools, to_calls
 from gateway.retrieval import DEFAULT_TOP_K, Source
 from gateway.routing import Explanation, ModelKind, ServedModel
 
@@ -95,7 +97,7 @@ def question(request: gateway_pb2.AskRequest) -> Question:
 
 def conversation(request: gateway_pb2.ChatRequest) -> Conversation:
     """Turns to answer."""
-    return Conversation(of_messages(request.messages), _wish(request))
+    return Conversation(of_messages(request.messages), replace(_wish(request), tools=of_tools(request.tool_use)))
 
 
 def continuation(request: gateway_pb2.CompleteRequest) -> Conversation:
@@ -173,7 +175,12 @@ def _source(source: Source) -> gateway_pb2.Source:
 
 
 def _delta(delta: TextDelta) -> gateway_pb2.TextDelta:
-    return gateway_pb2.TextDelta(text=delta.text, logprobs=to_logprobs(delta.logprobs), choice=delta.choice)
+    return gateway_pb2.TextDelta(
+        text=delta.text,
+        logprobs=to_logprobs(delta.logprobs),
+        choice=delta.choice,
+        tool_calls=to_calls(delta.calls),
+    )
 
 
 def _final(end: Generated) -> gateway_pb2.GenerationFinal:

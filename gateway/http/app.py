@@ -1,13 +1,14 @@
 """The routes of the HTTP skin.  Each hands its bytes to the layers; none decides anything."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from gateway.http import batches, chat, completions, errors, files, fine_tuning, models
+from gateway.http import batches, chat, completions, embeddings, errors, files, fine_tuning, models, openapi
 from gateway.http.admission import HEALTH, Admission
 from gateway.http.requests import is_uuid
 from gateway.http.routes import Route
@@ -18,10 +19,13 @@ from services.chassis import permissions
 from services.chassis.interceptors.dispatch import Dispatcher
 from services.chassis.runtime import Runtime
 
+# Of the HTTP API, which is OpenAI's first.
+_VERSION = "1"
 # By noun.  Of two routes that fit a path the first is taken.
 ROUTES: tuple[Route, ...] = (
     *chat.ROUTES,
     *completions.ROUTES,
+    *embeddings.ROUTES,
     *models.ROUTES,
     *files.ROUTES,
     *batches.ROUTES,
@@ -31,7 +35,7 @@ ROUTES: tuple[Route, ...] = (
 
 
 def create_app(runtime: Runtime, servicers: Servicers) -> FastAPI:
-    """The application.  Its documentation pages are off: OpenAI's own reference describes it."""
+    """The application.  FastAPI's own document is off: it sees no models; ``openapi`` makes ours."""
     app = FastAPI(title="Trivium", docs_url=None, redoc_url=None, openapi_url=None)
     # As many again as there may be calls: requests whose bodies are still to come.
     app.add_middleware(Admission, limit=2 * runtime.settings.max_calls, new_id=runtime.new_id)
@@ -39,6 +43,14 @@ def create_app(runtime: Runtime, servicers: Servicers) -> FastAPI:
 
     for route in ROUTES:
         app.add_route(route.path, _endpoint(route, servicers, dispatcher, runtime), methods=[route.verb])
+
+    described = json.dumps(openapi.document(ROUTES, _VERSION), ensure_ascii=False).encode()
+
+    async def _document(_: Request) -> Response:
+        return Response(described, headers={"x-request-id": runtime.new_id()}, media_type="application/json")
+
+    for path in openapi.PATHS:
+        app.add_route(path, _document, methods=["GET"])
 
     @app.get(HEALTH)
     async def _health() -> Response:
@@ -60,6 +72,7 @@ def _endpoint(
     route: Route, servicers: Servicers, dispatcher: Dispatcher, runtime: Runtime
 ) -> Callable[[Request], Awaitable[Response]]:
     permission = None if route.rpc is None else permissions.of_method(route.rpc)
+    known = None if route.query is None else frozenset(route.query.model_fields)
     door = Door(
         route.path,
         lambda request_id: route.exchange(servicers, request_id),
@@ -68,6 +81,7 @@ def _endpoint(
         route.media_type,
         route.headers,
         permission,
+        known,
     )
     limit = runtime.settings.max_message_bytes
 

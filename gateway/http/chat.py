@@ -2,13 +2,14 @@
 
 import json
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
 from trivium.gateway.v1 import gateway_pb2
 
-from gateway.http import rendering
+from gateway.http import rendering, tools
+from gateway.http.answers import ChatAnswer, ChatChunk, NoQuery
 from gateway.http.generating import DONE, GeneratingExchange, event
 from gateway.http.requests import of_chat
 from gateway.http.routes import Route
@@ -66,7 +67,10 @@ class ChatExchange(GeneratingExchange):
         kind = item.WhichOneof("part")
         if kind == "delta":
             delta = item.delta
-            yield self._chunk(delta.choice, {"content": delta.text}, logprobs=self._logprobs(delta))
+            said: dict[str, Any] = {"content": delta.text} if delta.text or not delta.tool_calls else {}
+            if delta.tool_calls:
+                said["tool_calls"] = tools.parts(delta.tool_calls)
+            yield self._chunk(delta.choice, said, logprobs=self._logprobs(delta))
         if kind == "final":
             final = item.final
             build = final.receipt.engine_build
@@ -96,25 +100,28 @@ class ChatExchange(GeneratingExchange):
 
     async def _whole(self, events: AsyncGenerator[Event]) -> AsyncGenerator[bytes]:
         text: defaultdict[int, str] = defaultdict(str)
+        calls: defaultdict[int, tools.Calls] = defaultdict(tools.Calls)
         tokens: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
         sources: list[dict[str, Any]] | None = None
         async for item in events:
             kind = item.WhichOneof("part")
             if kind == "delta":
                 text[item.delta.choice] += item.delta.text
+                calls[item.delta.choice].add(item.delta.tool_calls)
                 tokens[item.delta.choice] += rendering.logprobs(item.delta.logprobs)
             elif kind == "final":
                 about = rendering.made_of(item.final)
                 if sources is not None:
                     about["sources"] = sources
-                whole = self._completion(text, tokens, item.final, about)
+                messages = [calls[index].message(text[index]) for index in range(len(rendering.finishes(item.final)))]
+                whole = self._completion(messages, tokens, item.final, about)
                 yield json.dumps(whole, ensure_ascii=False).encode()
             elif isinstance(item, gateway_pb2.AskResponse):
                 sources = rendering.sources(item.sources)
 
     def _completion(
         self,
-        text: Mapping[int, str],
+        messages: Sequence[dict[str, Any]],
         tokens: Mapping[int, list[dict[str, Any]]],
         final: rendering.Final,
         about: dict[str, Any],
@@ -122,7 +129,7 @@ class ChatExchange(GeneratingExchange):
         choices = [
             {
                 "index": index,
-                "message": {"role": "assistant", "content": text[index], "refusal": None},
+                "message": messages[index],
                 "logprobs": {"content": tokens[index], "refusal": None} if self._logprobs_wanted else None,
                 "finish_reason": reason,
             }
@@ -150,4 +157,15 @@ class ChatExchange(GeneratingExchange):
         }
 
 
-ROUTES = (Route("POST", "/v1/chat/completions", ChatExchange),)
+ROUTES = (
+    Route(
+        "POST",
+        "/v1/chat/completions",
+        ChatExchange,
+        summary="A turn of a conversation; with a collection in trivium, an answer from its sources.",
+        body=ChatCompletion,
+        query=NoQuery,
+        answer=ChatAnswer,
+        events=ChatChunk,
+    ),
+)

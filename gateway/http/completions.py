@@ -10,6 +10,7 @@ from trivium.common.v1 import chat_pb2
 from trivium.gateway.v1 import gateway_pb2
 
 from gateway.http import rendering
+from gateway.http.answers import NoQuery, TextAnswer
 from gateway.http.generating import DONE, GeneratingExchange, event
 from gateway.http.requests import of_completion
 from gateway.http.routes import Route
@@ -106,4 +107,15 @@ class CompletionExchange(GeneratingExchange):
         }
 
 
-ROUTES = (Route("POST", "/v1/completions", CompletionExchange),)
+ROUTES = (
+    Route(
+        "POST",
+        "/v1/completions",
+        CompletionExchange,
+        summary="A text continued, without a chat template.",
+        body=TextCompletion,
+        query=NoQuery,
+        answer=TextAnswer,
+        events=TextAnswer,
+    ),
+)

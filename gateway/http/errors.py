@@ -35,6 +35,8 @@ _STATUS = {
     Code.DATA_LOSS: 500,
     Code.UNAUTHENTICATED: 401,
 }
+# Every number that a failure may have, those included that are none of a call's: see ``of_http``.
+NUMBERS = tuple(sorted({*_STATUS.values(), 405, 408, 413}))
 _TYPE = {
     Code.UNAUTHENTICATED: "authentication_error",
     Code.PERMISSION_DENIED: "permission_error",
@@ -55,6 +57,9 @@ _PARAMS = {
     "request_id": "trivium.request_id",
     "sticky_key": "safety_identifier",
     "top_k": "trivium.top_k",
+    "tool_use": "tools",
+    "tool_use.name": "tool_choice",
+    "tool_use.single": "parallel_tool_calls",
 }
 
 
@@ -114,9 +119,11 @@ def _field(peer: PeerFailure) -> str:
 
 def _param(peer: PeerFailure, field: str, names: Mapping[str, str]) -> str | None:
     """The field at fault as the caller named it, None where no single one is."""
-    if not field and peer.reason == "MODEL_NOT_FOUND":
+    if not field and peer.reason in ("MODEL_NOT_FOUND", "EMBEDDING_MODEL_NOT_FOUND"):
         return "model"
     if not field:
         return None
+    if field.startswith("tool_use.tools["):
+        return field.removeprefix("tool_use.").replace("].", "].function.", 1)
     whole = field.partition("[")[0]
     return names.get(whole) or names.get(whole.partition(".")[0]) or field.removeprefix("sampling.")

@@ -3,16 +3,19 @@
 import hashlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
+from pydantic import Field
 from trivium.common.v1 import transfer_pb2
 from trivium.files.v1 import file_pb2
 from trivium.gateway.v1 import files_pb2 as pb
 
 from gateway.http import forms, queries
+from gateway.http.answers import NoQuery
 from gateway.http.routes import Route
+from gateway.http.schemas import Strict
 from gateway.http.transport import Asked
 from gateway.servicers import Servicers
 from services.chassis.errors import Failure, Reason
@@ -33,6 +36,56 @@ _WRITTEN = {
 _NAMES = {number: name for name, number in {**_PURPOSES, **_WRITTEN}.items()}
 _CHUNK_BYTES = 512 * 1024
 _MOST = 10_000
+
+
+class FileForm(Strict):
+    """The form of an upload: one file and what it is for."""
+
+    file: Annotated[bytes, Field(json_schema_extra={"format": "binary"})]
+    purpose: Literal["fine-tune", "batch", "assistants", "user_data", "evals"]
+    anchor: Literal["created_at"] = Field("created_at", alias="expires_after[anchor]")
+    seconds: int = Field(0, alias="expires_after[seconds]")
+
+
+class FilesQuery(Strict):
+    """Which files, and how many."""
+
+    purpose: str = ""
+    limit: int = Field(_MOST, ge=1, le=_MOST)
+    order: Literal["asc", "desc"] = "desc"
+    after: str = ""
+
+
+class FileShown(Strict):
+    """A file."""
+
+    id: str
+    object: Literal["file"]
+    bytes: int
+    created_at: int
+    filename: str
+    purpose: str
+    status: Literal["processed"]
+    status_details: None
+    expires_at: int = 0
+
+
+class FilesShown(Strict):
+    """A page of files."""
+
+    object: Literal["list"]
+    data: list[FileShown]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class FileDeleted(Strict):
+    """A file that is gone."""
+
+    id: str
+    object: Literal["file"]
+    deleted: Literal[True]
 
 
 class _Exchange:
@@ -225,9 +278,26 @@ def _seconds(heard: forms.Field) -> int:
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["FileService"]
 ROUTES = (
-    Route("POST", "/v1/files", CreateExchange, streamed=True, rpc=_SERVICE.methods_by_name["CreateFile"]),
-    Route("GET", "/v1/files", ListExchange),
-    Route("GET", "/v1/files/{file}", GetExchange),
-    Route("DELETE", "/v1/files/{file}", DeleteExchange),
-    Route("GET", "/v1/files/{file}/content", ContentExchange, media_type="application/octet-stream"),
+    Route(
+        "POST",
+        "/v1/files",
+        CreateExchange,
+        streamed=True,
+        rpc=_SERVICE.methods_by_name["CreateFile"],
+        summary="A file for a purpose, uploaded as a form.",
+        body=FileForm,
+        query=NoQuery,
+        answer=FileShown,
+    ),
+    Route("GET", "/v1/files", ListExchange, summary="The files.", query=FilesQuery, answer=FilesShown),
+    Route("GET", "/v1/files/{file}", GetExchange, summary="One file.", query=NoQuery, answer=FileShown),
+    Route("DELETE", "/v1/files/{file}", DeleteExchange, summary="Delete a file.", query=NoQuery, answer=FileDeleted),
+    Route(
+        "GET",
+        "/v1/files/{file}/content",
+        ContentExchange,
+        media_type="application/octet-stream",
+        summary="A file's bytes.",
+        query=NoQuery,
+    ),
 )

@@ -8,6 +8,7 @@ from google.protobuf.message import Message
 from trivium.gateway.v1 import gateway_pb2
 
 from gateway.http import rendering
+from gateway.http.answers import Model, Models, NoQuery, Receipt, RouteQuery, RouteShown
 from gateway.http.routes import Route
 from gateway.http.transport import Asked
 from gateway.servicers import Servicers
@@ -35,7 +36,7 @@ class _Lookup:
 class ModelsExchange(_Lookup):
     """What ``model`` may name."""
 
-    def parse(self, _: Asked) -> Message:
+    def parse(self, asked: Asked) -> Message:
         """As Exchange."""
         return gateway_pb2.ListModelsRequest()
 
@@ -125,9 +126,30 @@ def _route(explained: gateway_pb2.ExplainRouteResponse) -> dict[str, Any]:
 
 
 ROUTES = (
-    Route("GET", "/v1/models", ModelsExchange),
+    Route("GET", "/v1/models", ModelsExchange, summary="The names that model accepts.", query=NoQuery, answer=Models),
     # A name may hold slashes and colons.
-    Route("GET", "/v1/models/{name:path}", ModelExchange),
-    Route("GET", "/v1/trivium/route", RouteExchange),
-    Route("GET", "/v1/trivium/receipts/{request_id}", ReceiptExchange),
+    Route(
+        "GET",
+        "/v1/models/{name:path}",
+        ModelExchange,
+        summary="What one name means now.",
+        query=NoQuery,
+        answer=Model,
+    ),
+    Route(
+        "GET",
+        "/v1/trivium/route",
+        RouteExchange,
+        summary="Where a request would go, and why.",
+        query=RouteQuery,
+        answer=RouteShown,
+    ),
+    Route(
+        "GET",
+        "/v1/trivium/receipts/{request_id}",
+        ReceiptExchange,
+        summary="What an earlier answer was made of.",
+        query=NoQuery,
+        answer=Receipt,
+    ),
 )

@@ -11,6 +11,7 @@ from trivium.gateway.v1 import gateway_pb2
 from gateway.peers.messages import of_sampling
 
 _NO_LOGPROB = -9999.0
+_FINISHES = {chat_pb2.FINISH_REASON_STOP: "stop", chat_pb2.FINISH_REASON_TOOL_CALLS: "tool_calls"}
 Final = gateway_pb2.AskFinal | gateway_pb2.GenerationFinal
 
 
@@ -18,7 +19,7 @@ def finishes(final: Final) -> list[str]:
     """OpenAI's words for why each answer ended, by number; an aborted one is cut, not finished."""
     ended = final.choices if isinstance(final, gateway_pb2.GenerationFinal) else ()
     reasons = [end.finish_reason for end in ended] or [final.finish_reason]
-    return ["stop" if reason == chat_pb2.FINISH_REASON_STOP else "length" for reason in reasons]
+    return [_FINISHES.get(reason, "length") for reason in reasons]
 
 
 def usage(message: receipt_pb2.Usage) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 import json
 import uuid
+from collections.abc import Sequence
 
 from trivium.common.v1 import chat_pb2
 from trivium.gateway.v1 import gateway_pb2
 
 from gateway.http.schemas import ChatCompletion, ChatTurn, Generation, TextCompletion
+from gateway.http.tools import of_tools
 from services.chassis.errors import Failure, Reason
 
 _ROLES = {
@@ -14,6 +16,7 @@ _ROLES = {
     "developer": chat_pb2.CHAT_ROLE_SYSTEM,
     "user": chat_pb2.CHAT_ROLE_USER,
     "assistant": chat_pb2.CHAT_ROLE_ASSISTANT,
+    "tool": chat_pb2.CHAT_ROLE_TOOL,
 }
 
 
@@ -23,16 +26,19 @@ def of_chat(body: ChatCompletion, request_id: str) -> gateway_pb2.ChatRequest | 
         return _ask(body, request_id)
     return gateway_pb2.ChatRequest(
         model=body.model,
-        messages=[_message(turn) for turn in body.messages],
+        messages=_messages(body.messages),
         sampling=_chat_sampling(body),
         structured_output=_shape(body),
         request_id=body.trivium.request_id or request_id,
         sticky_key=body.sticky_key,
         fallback=body.trivium.fallback,
+        tool_use=of_tools(body),
     )
 
 
 def _ask(body: ChatCompletion, request_id: str) -> gateway_pb2.AskRequest:
+    if body.tools:
+        raise Failure(Reason.PARAMETER_UNSUPPORTED, field="tools", why=" beside a collection in trivium")
     *earlier, last = body.messages
     if last.role != "user":
         raise Failure(
@@ -42,7 +48,7 @@ def _ask(body: ChatCompletion, request_id: str) -> gateway_pb2.AskRequest:
         model=body.model,
         question=last.text,
         collections=body.trivium.searched,
-        history=[_message(turn) for turn in earlier],
+        history=_messages(earlier),
         top_k=_int32(body.trivium.top_k, "trivium.top_k") or 0,
         sampling=_chat_sampling(body),
         structured_output=_shape(body),
@@ -71,8 +77,32 @@ def of_completion(body: TextCompletion, request_id: str) -> gateway_pb2.Complete
     )
 
 
-def _message(turn: ChatTurn) -> chat_pb2.ChatMessage:
-    return chat_pb2.ChatMessage(role=_ROLES[turn.role], content=turn.text)
+def _messages(turns: Sequence[ChatTurn]) -> list[chat_pb2.ChatMessage]:
+    for number, turn in enumerate(turns):
+        _require_sound(turn, f"messages[{number}]")
+    return [
+        chat_pb2.ChatMessage(
+            role=_ROLES[turn.role],
+            content=turn.text,
+            tool_calls=[
+                chat_pb2.ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments)
+                for call in turn.tool_calls
+            ],
+            tool_call_id=turn.tool_call_id,
+        )
+        for turn in turns
+    ]
+
+
+def _require_sound(turn: ChatTurn, where: str) -> None:
+    """Raise FIELD_INVALID for a turn that has not what its role needs, or what another one has."""
+    if turn.tool_calls and turn.role != "assistant":
+        raise Failure(Reason.FIELD_INVALID, field=f"{where}.tool_calls", problem="only the assistant calls tools")
+    if bool(turn.tool_call_id) != (turn.role == "tool"):
+        problem = "is needed by a tool's message" if turn.role == "tool" else "is of a tool's message alone"
+        raise Failure(Reason.FIELD_INVALID, field=f"{where}.tool_call_id", problem=problem)
+    if "content" not in turn.model_fields_set and not turn.tool_calls:
+        raise Failure(Reason.FIELD_INVALID, field=f"{where}.content", problem="is required")
 
 
 def _chat_sampling(body: ChatCompletion) -> chat_pb2.Sampling:

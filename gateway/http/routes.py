@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from google.protobuf.descriptor import MethodDescriptor
+from pydantic import BaseModel
 
 from gateway.http.transport import Exchange
 from gateway.servicers import Servicers
@@ -16,6 +17,9 @@ class Route:
     Of a ``streamed`` one the body is read while it is answered, and has no limit of ours here.  ``media_type`` is that
     of an answer which is no stream of events.  Who may ask is told by the contract of the RPC whose request the exchange
     parses; ``rpc`` names the RPC where there is no request before the body has come.
+
+    The rest is what the document says of it: a sentence, the models of its body (a form's where it is ``streamed``), of
+    its query, of its answer (None where that is no JSON), and of an event where the answer may be a stream of them.
     """
 
     verb: str
@@ -26,3 +30,8 @@ class Route:
     # They go with every answer that is no refusal.
     headers: tuple[tuple[str, str], ...] = ()
     rpc: MethodDescriptor | None = None
+    summary: str = ""
+    body: type[BaseModel] | None = None
+    query: type[BaseModel] | None = None
+    answer: type[BaseModel] | None = None
+    events: type[BaseModel] | None = None

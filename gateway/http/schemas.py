@@ -20,34 +20,53 @@ _NOTHING_ASKED: dict[str, tuple[object, ...]] = {
     "service_tier": ("auto", "default"),
     "store": (False,),
     "suffix": ("",),
-    "tool_choice": ("none",),
     "tools": ([],),
 }
 _WHY = {
     "max_completion_tokens": " beside another max_tokens",
-    "tools": " in this version",
+    "function_call": "; use tool_choice",
+    "functions": "; use tools",
 }
-_Text = Annotated[str, Field(strict=True)]
-_Count = Annotated[int, Field(strict=True)]
-_Number = Annotated[float, Field(strict=True)]
+Text = Annotated[str, Field(strict=True)]
+Count = Annotated[int, Field(strict=True)]
+Number = Annotated[float, Field(strict=True)]
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """What names no field that is not its own."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class TextPart(_Strict):
+class TextPart(Strict):
     """One part of a message's content."""
 
     type: Literal["text"]
-    text: _Text
+    text: Text
 
 
-class ChatTurn(_Strict):
-    """One message."""
+class CalledFunction(Strict):
+    """The function of a call; ``arguments`` is JSON as text."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: _Text | list[TextPart]
+    name: Text
+    arguments: Text
+
+
+class CalledTool(Strict):
+    """A call that the model made in an earlier turn."""
+
+    id: Text
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
+class ChatTurn(Strict):
+    """One message; an assistant's that calls tools needs no content, a tool's names the call that it answers."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Text | list[TextPart] = ""
+    tool_calls: list[CalledTool] = []
+    tool_call_id: Text = ""
 
     @property
     def text(self) -> str:
@@ -57,41 +76,70 @@ class ChatTurn(_Strict):
         return "".join(part.text for part in self.content)
 
 
-class StreamOptions(_Strict):
+class StreamOptions(Strict):
     """What a stream carries beside text."""
 
     include_usage: bool = False
     include_obfuscation: Literal[False] = False
 
 
-class JsonSchema(_Strict):
+class JsonSchema(Strict):
     """A named schema; ``strict`` is always true here."""
 
-    name: _Text
+    name: Text
     schema_: dict[str, Any] = Field(alias="schema")
     strict: Literal[True] = True
 
 
-class ResponseFormat(_Strict):
+class ResponseFormat(Strict):
     """The shape of the answer in OpenAI's terms."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 
 
-class Extension(_Strict):
+class FunctionDefinition(Strict):
+    """A function that the model may call; ``parameters`` is a JSON Schema."""
+
+    name: Text
+    description: Text = ""
+    parameters: dict[str, Any] = {}
+    strict: bool | None = None
+
+
+class ToolDefinition(Strict):
+    """A tool; those of other types than function are refused."""
+
+    type: Literal["function"]
+    function: FunctionDefinition
+
+
+class NamedFunction(Strict):
+    """The name of a function."""
+
+    name: Text
+
+
+class NamedTool(Strict):
+    """The one tool that is to be called."""
+
+    type: Literal["function"]
+    function: NamedFunction
+
+
+class Extension(Strict):
     """What Trivium adds: ``extra_body={"trivium": {"collection": "handbook"}}``."""
 
-    collection: _Text | None = None
-    collections: list[_Text] = []
+    collection: Text | None = None
+    collections: list[Text] = []
     # Most sources in the prompt; 0 takes the default.
-    top_k: _Count = 0
-    request_id: _Text = ""
-    regex: _Text | None = None
-    choice: list[_Text] | None = None
-    grammar: _Text | None = None
+    top_k: Count = 0
+    request_id: Text = ""
+    regex: Text | None = None
+    choice: list[Text] | None = None
+    grammar: Text | None = None
     # Model that answers where the one that is named cannot; none: none does.
-    fallback: _Text = ""
+    fallback: Text = ""
 
     @property
     def searched(self) -> list[str]:
@@ -99,33 +147,33 @@ class Extension(_Strict):
         return [self.collection, *self.collections] if self.collection else list(self.collections)
 
 
-class Generation(_Strict):
+class Generation(Strict):
     """What chat and completion have in common."""
 
-    model: _Text
+    model: Text
     # Whoever is to stay with one version; the older name of the same.
-    safety_identifier: _Text = ""
-    user: _Text = ""
+    safety_identifier: Text = ""
+    user: Text = ""
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
-    max_tokens: _Count | None = None
-    temperature: _Number | None = None
-    top_p: _Number | None = None
-    seed: _Count | None = None
-    n: _Count | None = None
-    stop: _Text | list[_Text] = []
-    frequency_penalty: _Number | None = None
-    presence_penalty: _Number | None = None
-    logit_bias: dict[int, _Number] = {}
+    max_tokens: Count | None = None
+    temperature: Number | None = None
+    top_p: Number | None = None
+    seed: Count | None = None
+    n: Count | None = None
+    stop: Text | list[Text] = []
+    frequency_penalty: Number | None = None
+    presence_penalty: Number | None = None
+    logit_bias: dict[int, Number] = {}
     # Not OpenAI's, but what self-hosted servers take at this place.
-    top_k: _Count | None = None
-    repetition_penalty: _Number | None = None
-    min_p: _Number | None = None
-    min_tokens: _Count | None = None
+    top_k: Count | None = None
+    repetition_penalty: Number | None = None
+    min_p: Number | None = None
+    min_tokens: Count | None = None
     ignore_eos: bool | None = None
-    stop_token_ids: list[_Count] = []
-    bad_words: list[_Text] = []
-    allowed_token_ids: list[_Count] = []
+    stop_token_ids: list[Count] = []
+    bad_words: list[Text] = []
+    allowed_token_ids: list[Count] = []
     include_stop_str_in_output: bool | None = None
     skip_special_tokens: bool | None = None
     trivium: Extension = Extension()
@@ -158,10 +206,13 @@ class ChatCompletion(Generation):
     """POST /v1/chat/completions."""
 
     messages: list[ChatTurn] = Field(min_length=1)
-    max_completion_tokens: _Count | None = None
+    max_completion_tokens: Count | None = None
     logprobs: bool = False
-    top_logprobs: _Count | None = None
+    top_logprobs: Count | None = None
     response_format: ResponseFormat | None = None
+    tools: list[ToolDefinition] = []
+    tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool = True
 
     @property
     def sent(self) -> dict[str, str]:
@@ -174,13 +225,18 @@ class ChatCompletion(Generation):
 class TextCompletion(Generation):
     """POST /v1/completions."""
 
-    prompt: _Text | Annotated[list[_Text], Field(min_length=1, max_length=1)]
-    logprobs: _Count | None = None
+    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=1)]
+    logprobs: Count | None = None
 
     @property
     def text(self) -> str:
         """The one prompt."""
         return self.prompt if isinstance(self.prompt, str) else self.prompt[0]
+
+
+def passing() -> dict[str, tuple[object, ...]]:
+    """Parameters that are not supported, with the values that ask for nothing and pass."""
+    return dict(_NOTHING_ASKED)
 
 
 Schema = TypeVar("Schema", bound=BaseModel)
@@ -207,23 +263,29 @@ def _asked(body: dict[str, Any]) -> dict[str, Any]:
         for name, value in body.items()
         if value is not None and not any(value == idle for idle in _NOTHING_ASKED.get(name, ()))
     }
-    messages = asked.get("messages")
-    if isinstance(messages, list):
-        asked["messages"] = [_without_nulls(turn) for turn in messages]
+    for name in ("messages", "tools"):
+        items = asked.get(name)
+        if isinstance(items, list):
+            asked[name] = [_without_nulls(item) for item in items]
     return asked
 
 
-def _without_nulls(turn: object) -> object:
-    if not isinstance(turn, dict):
-        return turn
-    return {name: value for name, value in turn.items() if value is not None}
+def _without_nulls(item: object) -> object:
+    """The item without what was not said in it, a function's own fields included; a schema's nulls are its own."""
+    if not isinstance(item, dict):
+        return item
+    return {
+        name: _without_nulls(value) if name == "function" else value
+        for name, value in item.items()
+        if value is not None
+    }
 
 
 def _refusal(error: ValidationError) -> Failure:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     # Branches of a union ("str", "list[TextPart]") stand in the path; the request has no such names.
     parts = [part for part in first["loc"] if isinstance(part, int) or part.replace("_", "").isidentifier()]
-    parts = [part for part in parts if part not in ("str", "constrained-str")]
+    parts = [part for part in parts if part not in ("str", "constrained-str", "NamedTool")]
     field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".")
     if first["type"] == "extra_forbidden":
         return Failure(Reason.PARAMETER_UNSUPPORTED, field=field, why=_WHY.get(field, ""))

@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.http.connection import Answer, Client
 from gateway.http.errors import of_status
+from services.chassis.errors import Failure, Reason
 from services.chassis.interceptors.call import Call, Method, MethodPolicy, Proceed, ServicerContext
 from services.chassis.interceptors.dispatch import Dispatcher
 from services.chassis.permissions import Permission
@@ -113,6 +114,8 @@ class Door:
     media_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
     permission: Permission | None = None
+    # Parameters of the query; None where the exchange itself refuses others.
+    query: frozenset[str] | None = None
 
     def method(self, exchange: Exchange, asked: Asked) -> Method:
         """The method of one request: its codec holds the request's own state."""
@@ -123,13 +126,20 @@ class Door:
             request_streams=False,
             response_streams=True,
             request_type="JSON",
-            parse=lambda _: exchange.parse(asked),
+            parse=lambda _: self._parsed(exchange, asked),
             serialize=cast("Callable[[Message], bytes]", _as_it_is),
             behaviour=exchange.answer,
             policy=MethodPolicy(),
             permission=self.permission,
             metrics=self.metrics,
         )
+
+    def _parsed(self, exchange: Exchange, asked: Asked) -> Message:
+        """The call's request, of whose query nothing is ignored."""
+        for name in asked.query:
+            if self.query is not None and name not in self.query:
+                raise Failure(Reason.PARAMETER_UNSUPPORTED, field=name[:64], why=" in the query")
+        return exchange.parse(asked)
 
     def response(
         self,

@@ -28,6 +28,7 @@ from gateway.peers.messages import (
     to_shape,
     to_span,
 )
+from gateway.peers.tools import of_calls, to_tools
 
 NAME = "generator"
 STATES = {
@@ -95,6 +96,9 @@ def _to_request(request: GenerationRequest) -> generator_pb2.GenerateRequest:
         message.text = request.prompt
     else:
         message.conversation.messages.extend(to_messages(request.prompt))
+        tools = to_tools(request.tools)
+        if tools is not None:
+            message.conversation.tool_use.CopyFrom(tools)
     return message
 
 
@@ -111,4 +115,5 @@ def _part(response: generator_pb2.GenerateResponse) -> Opening | TextDelta | Gen
             of_choices(final.choices),
         )
     delta = response.delta
-    return TextDelta(delta.text, of_logprobs(delta.logprobs), len(delta.token_ids), delta.choice)
+    calls = of_calls(delta.tool_calls)
+    return TextDelta(delta.text, of_logprobs(delta.logprobs), len(delta.token_ids), delta.choice, calls)

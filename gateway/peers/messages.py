@@ -16,6 +16,7 @@ from gateway.generation import (
     Speaker,
     StageTiming,
     TokenLogprob,
+    ToolCall,
     Usage,
 )
 
@@ -31,6 +32,7 @@ _REASONS = {
     FinishReason.STOP: chat_pb2.FINISH_REASON_STOP,
     FinishReason.LENGTH: chat_pb2.FINISH_REASON_LENGTH,
     FinishReason.ABORT: chat_pb2.FINISH_REASON_ABORT,
+    FinishReason.TOOL_CALLS: chat_pb2.FINISH_REASON_TOOL_CALLS,
 }
 _FINISHES = {int(code): reason for reason, code in _REASONS.items()}
 # Fields of Sampling with presence, the same in both worlds.
@@ -55,12 +57,28 @@ _SCALARS = (
 
 def to_messages(turns: Iterable[Message]) -> list[chat_pb2.ChatMessage]:
     """Turns as the wire carries them."""
-    return [chat_pb2.ChatMessage(role=_ROLES[turn.speaker], content=turn.content) for turn in turns]
+    return [
+        chat_pb2.ChatMessage(
+            role=_ROLES[turn.speaker],
+            content=turn.content,
+            tool_calls=[chat_pb2.ToolCall(id=call.id, name=call.name, arguments=call.arguments) for call in turn.calls],
+            tool_call_id=turn.call_id,
+        )
+        for turn in turns
+    ]
 
 
 def of_messages(turns: Iterable[chat_pb2.ChatMessage]) -> tuple[Message, ...]:
     """Turns of the wire; roles were validated against the annotations."""
-    return tuple(Message(_SPEAKERS[turn.role], turn.content) for turn in turns)
+    return tuple(
+        Message(
+            _SPEAKERS[turn.role],
+            turn.content,
+            tuple(ToolCall(call.id, call.name, call.arguments) for call in turn.tool_calls),
+            turn.tool_call_id,
+        )
+        for turn in turns
+    )
 
 
 def to_sampling(sampling: Sampling) -> chat_pb2.Sampling:

@@ -205,6 +205,11 @@ class Reason(Enum):
         "The model's chat template does not take this conversation: {problem}. Write it as the template wants it, or "
         "send text or token ids.",
     )
+    TOOLS_UNSUPPORTED = Entry(
+        Code.INVALID_ARGUMENT,
+        "The model's chat template has no place for tools, or writes their calls in a form that is not known here. Ask "
+        "without tools, or name a model whose template has them.",
+    )
     UPLOAD_IN_PROGRESS = Entry(
         Code.ABORTED, "The same content is being uploaded, or an old copy removed, at this moment. Wait, or retry."
     )

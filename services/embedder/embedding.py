@@ -57,7 +57,8 @@ class Asking:
 class Wanted:
     """Texts to embed.  An empty model is the default one, others go by name or digest; 0 dimensions keeps all.
 
-    With ``no_store`` nothing is remembered of them.
+    With ``no_store`` nothing is remembered of them.  Without texts their ``tokens`` are embedded, each text's without
+    the special tokens around it; of them nothing is remembered in any case.
     """
 
     model: str
@@ -65,6 +66,7 @@ class Wanted:
     use: Use
     dimensions: int = 0
     no_store: bool = False
+    tokens: tuple[TokenIds, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +141,25 @@ class Embedder:
         """Vectors of the texts.
 
         Raises EMBEDDING_MODEL_NOT_FOUND, MODEL_SOURCE_INVALID, TEXT_EMPTY, FIELD_INVALID
-        (dimensions), and EMBEDDING_QUEUE_FULL unless patient.
+        (dimensions, token_ids), and EMBEDDING_QUEUE_FULL unless patient.
         """
         async with chosen(self.encoders, self.own, asking, wanted.model) as model:
+            if wanted.tokens:
+                return await self._of_tokens(model, asking, wanted, patient)
             return await self._embedded(model, asking, wanted, patient)
+
+    async def _of_tokens(self, model: EncodingModel, asking: Asking, wanted: Wanted, patient: bool) -> Embedded:
+        """Vectors of texts that came as tokens: what stands around a text is put around them, the prefix included."""
+        dimensions = model.dimensions(wanted.dimensions)
+        require_tokens(wanted.tokens, model.facts)
+        [around] = await self.blocking(model.tokenizer.ids, [model.prefixes.of(wanted.use)])
+        whole = [(*around[:-1], *ids, around[-1]) for ids in wanted.tokens]
+        flow = Flow(asking.owner, urgent=wanted.use is Use.QUERY)
+        vectors = await model.batcher.submit(
+            flow, Product.POOLED, model.cut(whole), deadline=asking.deadline, patient=patient
+        )
+        counts = tuple(map(len, whole))
+        return Embedded(model.facts, packed(list(vectors), dimensions), counts, tuple(map(model.is_long, whole)))
 
     async def _embedded(self, model: EncodingModel, asking: Asking, wanted: Wanted, patient: bool) -> Embedded:
         dimensions = model.dimensions(wanted.dimensions)
@@ -210,6 +227,17 @@ async def chosen(
             yield found
     else:
         yield await encoders.require(model, others)
+
+
+def require_tokens(texts: Sequence[TokenIds], facts: EncoderFacts) -> None:
+    """Raises FIELD_INVALID for the first text with a token that the model does not have."""
+    for number, ids in enumerate(texts):
+        if any(not 0 <= token < facts.vocabulary for token in ids):
+            problem = (
+                f"{facts.name} has tokens from 0 to {facts.vocabulary - 1}: another model's tokenizer made these. "
+                "Send the texts themselves"
+            )
+            raise Failure(Reason.FIELD_INVALID, field=f"token_ids[{number}]", problem=problem)
 
 
 def require_words(texts: Sequence[str]) -> None:

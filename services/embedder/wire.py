@@ -35,7 +35,8 @@ def to_wanted(request: pb.EmbedRequest) -> Wanted:
     """What to embed.  Raises FIELD_INVALID for an element type that vectors are not sent in."""
     require_dtype(request.dtype)
     use = Use.QUERY if request.role == pb.TEXT_ROLE_QUERY else Use.DOCUMENT
-    return Wanted(request.model, tuple(request.texts), use, request.dimensions, request.no_store)
+    tokens = tuple(tuple(text.ids) for text in request.token_ids)
+    return Wanted(request.model, tuple(request.texts), use, request.dimensions, request.no_store, tokens)
 
 
 def require_dtype(dtype: tensor_pb2.Dtype.ValueType) -> None:

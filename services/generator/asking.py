@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from services.generator.engine import Attestation, Constraint, Finish, Logprob, Sampling, Turn
+from services.chassis.errors import Failure, Reason
+from services.generator.conversation import CallDelta, Turn
+from services.generator.engine import Attestation, Constraint, Finish, Logprob, Sampling
+from services.generator.tools import CallForm, ToolUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,10 @@ Prompt = Sequence[Turn] | str | TokenIds
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request: turns, a text, or token ids; ``version`` empty for the base; seed None to draw one."""
+    """A request: turns, a text, or token ids; ``version`` empty for the base; seed None to draw one.
+
+    ``tools`` only beside turns.
+    """
 
     prompt: Prompt
     version: str
@@ -30,6 +36,19 @@ class Ask:
     constraint: Constraint | None
     request_id: str
     requested_model: str
+    tools: ToolUse | None = None
+
+    def held_to(self, form: CallForm) -> Ask:
+        """The request with its answer held to the calls that it asks for.  Raises FIELD_INVALID.
+
+        Calls stand between special tokens in some forms, so the text keeps those.
+        """
+        assert self.tools is not None
+        if self.constraint is not None:
+            problem = "cannot stand beside tools that may be called: a call has a shape of its own"
+            raise Failure(Reason.FIELD_INVALID, field="structured_output", problem=problem)
+        sampling = replace(self.sampling, skip_special_tokens=False)
+        return replace(self, constraint=form.constraint(self.tools), sampling=sampling)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +75,13 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class More:
-    """More of answer number ``choice``."""
+    """More of answer number ``choice``: text, and parts of calls that its tokens made."""
 
     text: str
     token_ids: tuple[int, ...]
     logprobs: tuple[Logprob, ...]
     choice: int = 0
+    calls: tuple[CallDelta, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

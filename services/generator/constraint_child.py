@@ -33,6 +33,8 @@ def compile_constraint(compiler: Any, xgrammar: Any, kind: str, text: str, choic
         compiler.compile_regex(text)
     elif kind == "grammar":
         compiler.compile_grammar(text)
+    elif kind == "structural_tag":
+        compiler.compile_structural_tag(text)
     elif kind == "choice":
         if sum(len(choice.encode()) for choice in choices) > MAX_CHOICES_BYTES:
             raise ValueError(f"the choices have more than {MAX_CHOICES_BYTES} bytes together")

@@ -34,8 +34,8 @@ class ConstraintCheck:
         self._begun: set[asyncio.Task[str]] = set()
         self._verdicts: OrderedDict[tuple[str, Constraint], str] = OrderedDict()
 
-    async def require_compilable(self, constraint: Constraint, tenant: str) -> None:
-        """Raise FIELD_INVALID, with the problem, unless the constraint compiles within the limits.
+    async def require_compilable(self, constraint: Constraint, tenant: str, field: str = "structured_output") -> None:
+        """Raise FIELD_INVALID of ``field``, with the problem, unless the constraint compiles within the limits.
 
         Raises NOT_READY when no child could say.
         """
@@ -45,7 +45,7 @@ class ConstraintCheck:
         if problem is None:
             problem = await self._found_out(constraint, tenant)
         if problem:
-            raise Failure(Reason.FIELD_INVALID, field="structured_output", problem=problem)
+            raise Failure(Reason.FIELD_INVALID, field=field, problem=problem)
 
     async def rest(self) -> None:
         """End the children that have nothing to do; each starts again when it is asked."""

@@ -11,7 +11,9 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+from services.generator.conversation import CallDelta, Turn
 
 BASE_SLOT = -1
 
@@ -22,6 +24,7 @@ class Finish(Enum):
     STOP = "stop"
     LENGTH = "length"
     ABORT = "abort"
+    TOOL_CALLS = "tool_calls"
 
 
 class ConstraintKind(Enum):
@@ -32,6 +35,8 @@ class ConstraintKind(Enum):
     CHOICE = "choice"
     GRAMMAR = "grammar"
     JSON_OBJECT = "json_object"
+    # Of our own making alone: it holds an answer to calls of tools.
+    STRUCTURAL_TAG = "structural_tag"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +76,6 @@ class Sampling:
     allowed_token_ids: tuple[int, ...] = ()
     include_stop_str_in_output: bool = False
     skip_special_tokens: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One message of a conversation."""
-
-    role: str
-    content: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +140,7 @@ class Piece:
     attestation: Attestation | None
     choice: int = 0
     finite: bool = True
+    calls: tuple[CallDelta, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,10 +236,6 @@ class Engine(Protocol):
         ...
 
 
-class Unrenderable(ValueError):
-    """The base's chat template refuses a conversation; the text says why."""
-
-
 class Tokenizer(Protocol):
     """The base's tokenizer and chat template; works while the engine is down.  Blocks: run in a thread."""
 
@@ -265,8 +259,8 @@ class Tokenizer(Protocol):
         """The special tokens' texts by the names that templates call them."""
         ...
 
-    def chat(self, turns: Sequence[Turn]) -> list[int]:
-        """Token ids of a conversation up to where the assistant speaks next.  Raises Unrenderable."""
+    def written(self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]] = ()) -> str:
+        """A conversation through the chat template, up to where the assistant speaks next.  Raises Unrenderable."""
         ...
 
     def rendered(self, text: str) -> list[int]:

@@ -22,6 +22,7 @@ from services.generator.adapter_files import VersionFacts
 from services.generator.asking import Ask, Done, More, Opening, Prompt, TokenIds
 from services.generator.attestation import attested
 from services.generator.bases import Target, Versions
+from services.generator.calls import Readers
 from services.generator.engine import (
     Attestation,
     EngineLost,
@@ -36,6 +37,7 @@ from services.generator.places import not_ready
 from services.generator.progress import Progress, Watch
 from services.generator.prompts import Prompts, require_tokens, template_digest
 from services.generator.residency import Place, StoredAdapter
+from services.generator.tools import CallForm, ToolUse
 
 DEFAULT_MAX_TOKENS = 256
 
@@ -120,11 +122,11 @@ class Generation:
         """Where a request of the present caller goes.  Raises as ``Bases.find``."""
         return await self._bases.find(self._versions, version, base)
 
-    async def tokens(self, prompt: Prompt, target: Target, tenant: str) -> list[int]:
+    async def tokens(self, prompt: Prompt, target: Target, tenant: str, tools: ToolUse | None = None) -> list[int]:
         """The prompt's token ids exactly as ``answer`` uses them; no engine is started.  Raises as it does."""
         # Only a conversation is put through a template, and only a version's files hold one of its own.
         stored = None if isinstance(prompt, str | TokenIds) else await self.stored(target)
-        return await self._prompts.tokens(prompt, target.host, stored, tenant)
+        return await self._prompts.tokens(prompt, target.host, stored, tenant, tools)
 
     async def stored(self, target: Target, ended: Callable[[str], None] = lambda _: None) -> StoredAdapter | None:
         """The verified files of the target's adapter; None when the base answers alone."""
@@ -134,7 +136,7 @@ class Generation:
         """Yield the opening, the answer as it comes, then its end.
 
         Raises PROMPT_TOO_LONG, VERSION_NOT_FOUND, BASE_NOT_FOUND, WEIGHTS_REFUSED, BASE_MISMATCH,
-        TEMPLATE_MISMATCH, TEMPLATE_UNRENDERABLE, ENGINE_TOO_LARGE, OVERLOADED, NOT_READY, VERSION_MISMATCH,
+        TEMPLATE_MISMATCH, TEMPLATE_UNRENDERABLE, TOOLS_UNSUPPORTED, ENGINE_TOO_LARGE, OVERLOADED, NOT_READY, VERSION_MISMATCH,
         ANSWER_NOT_FINITE for weights that overflow, and FIELD_INVALID for a constraint that does not compile.
         """
         watch = Watch(self._sources.monotonic)
@@ -156,11 +158,16 @@ class Generation:
     async def _prepared(self, ask: Ask, tenant: str, target: Target, stored: StoredAdapter | None) -> _Work:
         """The request as the engine will get it, once all of it was checked."""
         host = target.host
-        token_ids = await self._prompts.tokens(ask.prompt, host, stored, tenant)
+        token_ids = await self._prompts.tokens(ask.prompt, host, stored, tenant, ask.tools)
+        form = None
+        if ask.tools is not None and ask.tools.offered:
+            form = await self._prompts.form(host, stored, tenant)
+            ask = ask.held_to(form)
         sampling = self._applied(ask, len(token_ids), host)
         if ask.constraint is not None:
-            await host.constraints.require_compilable(ask.constraint, tenant)
-        return _Work(ask, tenant, target, stored, token_ids, sampling)
+            field = "structured_output" if form is None else "tool_use.tools"
+            await host.constraints.require_compilable(ask.constraint, tenant, field)
+        return _Work(ask, tenant, target, stored, token_ids, sampling, form)
 
     async def _answered(self, work: _Work, watch: Watch) -> AsyncGenerator[Opening | More | Done]:
         """Have the engine answer, started if need be; whatever ends it, the tokens that were made are counted."""
@@ -207,8 +214,10 @@ class Generation:
             watch.stage("queue", of_which={"load_slot": place.load_seconds})
             salt = cache_salt(work.tenant, place)
             job = Job(self._sources.new_id(), work.token_ids, work.sampling, work.ask.constraint, place.adapter, salt)
+            readers = work.readers()
             async with aclosing(self._pieces(job, work)) as pieces:
-                async for piece in pieces:
+                async for raw in pieces:
+                    piece = raw if readers is None else readers.read(raw)
                     host.slots.charge(work.tenant, place.version, len(piece.token_ids))
                     told = attested(piece.attestation, wanted=place.version, base_digest=host.digest)
                     if not piece.finite:
@@ -220,8 +229,8 @@ class Generation:
                     opening = progress.take(piece, told)
                     if begins:
                         yield opening
-                    if piece.text or piece.token_ids:
-                        yield More(piece.text, piece.token_ids, piece.logprobs, piece.choice)
+                    if piece.text or piece.token_ids or piece.calls:
+                        yield More(piece.text, piece.token_ids, piece.logprobs, piece.choice, piece.calls)
             progress.require_whole(place.version, host.digest)
 
     async def _pieces(self, job: Job, work: _Work) -> AsyncGenerator[Piece]:
@@ -236,7 +245,7 @@ class Generation:
                         raise not_ready("the engine ended the work")
                     yield piece
         except EngineRefused as refused:
-            field = "structured_output" if work.ask.constraint else "sampling"
+            field = "tool_use.tools" if work.form else "structured_output" if work.ask.constraint else "sampling"
             raise Failure(Reason.FIELD_INVALID, field=field, problem=_first_line(str(refused))) from refused
 
     def _applied(self, ask: Ask, prompt_tokens: int, host: Host) -> Sampling:
@@ -290,6 +299,13 @@ class _Work:
     stored: StoredAdapter | None
     token_ids: Sequence[int]
     sampling: Sampling
+    form: CallForm | None
+
+    def readers(self) -> Readers | None:
+        """What reads calls out of the answers, from their beginning; None where no tools are offered."""
+        if self.form is None or self.ask.tools is None:
+            return None
+        return Readers(self.form, self.ask.tools, self.sampling.n)
 
 
 def _first_line(text: str) -> str:

@@ -37,7 +37,7 @@ class Base:
 class Constraints(Protocol):
     """Judges constraints apart from the engine."""
 
-    async def require_compilable(self, constraint: Constraint, tenant: str) -> None:
+    async def require_compilable(self, constraint: Constraint, tenant: str, field: str = ...) -> None:
         """Raises FIELD_INVALID for one that does not compile within its limits, NOT_READY when nobody can say."""
         ...
 

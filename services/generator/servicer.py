@@ -39,7 +39,8 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
 
     async def Tokenize(self, request: generator_pb2.TokenizeRequest, context: Any) -> generator_pb2.TokenizeResponse:
         target = await self._verbs.generation.target(request.version, request.base)
-        token_ids = await self._verbs.generation.tokens(wire.of_prompt(request), target, current().tenant_id)
+        prompt, tools = wire.of_prompt(request), wire.of_tools(request)
+        token_ids = await self._verbs.generation.tokens(prompt, target, current().tenant_id, tools)
         context_tokens = target.host.engine.facts.context_tokens
         return generator_pb2.TokenizeResponse(token_ids=token_ids, context_tokens=context_tokens)
 

@@ -73,9 +73,8 @@ def rendered(template: Any, task: dict[str, Any]) -> str:
     """The prompt.  Raises what a template can bring about, ValueError when it is too long."""
     pieces: list[str] = []
     characters = 0
-    for piece in template.generate(
-        messages=task["messages"], tools=None, documents=None, add_generation_prompt=True, **task["special_tokens"]
-    ):
+    given = {"messages": task["messages"], "tools": task["tools"], "documents": None, "add_generation_prompt": True}
+    for piece in template.generate(**given, **task["special_tokens"]):
         characters += len(piece)
         if characters > MAX_CHARACTERS:
             raise ValueError(f"it makes more than {MAX_CHARACTERS} characters")

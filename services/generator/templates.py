@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 
 from services.chassis.errors import Failure, Reason
 from services.chassis.processes import Child, spawn
-from services.generator.engine import Turn
+from services.generator.conversation import Turn
 from services.generator.places import not_ready
 
 TEMPLATE_FILE = "chat_template.jinja"
@@ -104,11 +104,18 @@ class ChatTemplates:
         self._seconds = seconds
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def render(self, template: BroughtTemplate, special_tokens: Mapping[str, str], turns: Sequence[Turn]) -> str:
+    async def render(
+        self,
+        template: BroughtTemplate,
+        special_tokens: Mapping[str, str],
+        turns: Sequence[Turn],
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> str:
         """A conversation up to where the assistant speaks next.  Raises TEMPLATE_UNRENDERABLE, NOT_READY."""
         task = {
-            "messages": [{"role": turn.role, "content": turn.content} for turn in turns],
+            "messages": [turn.message for turn in turns],
             "special_tokens": dict(special_tokens),
+            "tools": list(tools) or None,
         }
         turn = self._turns.setdefault(template.tenant, asyncio.Lock())
         async with turn, self._free:

@@ -15,7 +15,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from services.generator.engine import Turn, Unrenderable
+from services.generator.conversation import Turn, Unrenderable
 
 
 class BaseTokenizer:
@@ -50,16 +50,24 @@ class BaseTokenizer:
             name: str(token) for name, token in self._tokenizer.special_tokens_map.items() if isinstance(token, str)
         }
 
-    def chat(self, turns: Sequence[Turn]) -> list[int]:
-        """Token ids of a conversation up to where the assistant speaks next.  Raises Unrenderable."""
+    def written(self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]] = ()) -> str:
+        """A conversation through the chat template, up to where the assistant speaks next.  Raises Unrenderable."""
         if not self._template:
             raise Unrenderable("the model has none")
-        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+        messages = [turn.message for turn in turns]
         try:
-            text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        except TemplateError as error:
+            return str(
+                self._tokenizer.apply_chat_template(
+                    messages, tools=list(tools) or None, tokenize=False, add_generation_prompt=True
+                )
+            )
+        except (TemplateError, TypeError, ValueError, LookupError) as error:
+            # A template that takes a turn for something else than it is fails in Python's own ways.
             raise Unrenderable(str(error)) from error
-        return self.rendered(text)
+
+    def chat(self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
+        """Token ids of what ``written`` writes.  Raises Unrenderable."""
+        return self.rendered(self.written(turns, tools))
 
     def rendered(self, text: str) -> list[int]:
         """Token ids of what a chat template wrote: every special token of the prompt stands in it."""

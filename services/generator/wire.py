@@ -8,7 +8,9 @@ from trivium.common.v1 import chat_pb2, receipt_pb2
 from trivium.generator.v1 import generator_pb2
 
 from services.generator.asking import Ask, Done, More, Opening, Prompt, TokenIds
-from services.generator.engine import Constraint, ConstraintKind, Finish, Logprob, Sampling, Turn
+from services.generator.conversation import Call, Turn
+from services.generator.engine import Constraint, ConstraintKind, Finish, Logprob, Sampling
+from services.generator.tools import Choice, Tool, ToolUse
 from services.generator.wire_times import timestamp
 
 _ROLES = {
@@ -21,6 +23,14 @@ _FINISH = {
     Finish.STOP: chat_pb2.FINISH_REASON_STOP,
     Finish.LENGTH: chat_pb2.FINISH_REASON_LENGTH,
     Finish.ABORT: chat_pb2.FINISH_REASON_ABORT,
+    Finish.TOOL_CALLS: chat_pb2.FINISH_REASON_TOOL_CALLS,
+}
+_CHOICES = {
+    chat_pb2.TOOL_CHOICE_UNSPECIFIED: Choice.AUTO,
+    chat_pb2.TOOL_CHOICE_AUTO: Choice.AUTO,
+    chat_pb2.TOOL_CHOICE_NONE: Choice.NONE,
+    chat_pb2.TOOL_CHOICE_REQUIRED: Choice.REQUIRED,
+    chat_pb2.TOOL_CHOICE_NAMED: Choice.NAMED,
 }
 _TEXT_CONSTRAINTS = {
     "json_schema": ConstraintKind.JSON_SCHEMA,
@@ -33,10 +43,27 @@ def of_prompt(request: generator_pb2.GenerateRequest | generator_pb2.TokenizeReq
     """Turns, a text, or token ids."""
     if request.WhichOneof("prompt") == "conversation":
         # A list: the domain tells turns from token ids by it.
-        return [Turn(_ROLES[message.role], message.content) for message in request.conversation.messages]
+        return [_turn(message) for message in request.conversation.messages]
     if isinstance(request, generator_pb2.GenerateRequest) and request.WhichOneof("prompt") == "token_ids":
         return TokenIds(tuple(request.token_ids.ids))
     return request.text
+
+
+def _turn(message: chat_pb2.ChatMessage) -> Turn:
+    calls = tuple(Call(call.id, call.name, call.arguments) for call in message.tool_calls)
+    return Turn(_ROLES[message.role], message.content, calls, message.tool_call_id)
+
+
+def of_tools(request: generator_pb2.GenerateRequest | generator_pb2.TokenizeRequest) -> ToolUse | None:
+    """The tools of a conversation; None where it has none."""
+    if not request.conversation.HasField("tool_use"):
+        return None
+    use = request.conversation.tool_use
+    tools = tuple(
+        Tool(tool.name, tool.description, tool.parameters, tool.strict if tool.HasField("strict") else None)
+        for tool in use.tools
+    )
+    return ToolUse(tools, _CHOICES[use.choice], use.name, use.single)
 
 
 def of_request(request: generator_pb2.GenerateRequest) -> Ask:
@@ -71,6 +98,7 @@ def of_request(request: generator_pb2.GenerateRequest) -> Ask:
         constraint=_constraint(request),
         request_id=request.request_id,
         requested_model=request.requested_model,
+        tools=of_tools(request),
     )
 
 
@@ -99,6 +127,10 @@ def to_response(
             token_ids=part.token_ids,
             logprobs=[_logprob(told) for told in part.logprobs],
             choice=part.choice,
+            tool_calls=[
+                chat_pb2.ToolCallDelta(index=more.index, id=more.id, name=more.name, arguments=more.arguments)
+                for more in part.calls
+            ],
         )
         return generator_pb2.GenerateResponse(delta=delta)
     usage = _usage(part.opening, part.completion_tokens)

@@ -23,7 +23,8 @@ from pathlib import Path
 from trivium.generator.v1 import generator_pb2
 
 from services.chassis.models import DEFAULT_BASE, resolve
-from services.generator.engine import EngineAdapter, Job, Sampling, Turn
+from services.generator.conversation import Turn
+from services.generator.engine import EngineAdapter, Job, Sampling
 from services.generator.engine_vllm import VllmEngine, VllmSettings
 from services.generator.tokenizer import BaseTokenizer
 from tests.generating import QUESTIONS, Served, marked_adapters, tenant_of

@@ -50,6 +50,22 @@ async def test_a_request_that_cannot_be_served_says_why(embedder, asked, reason)
     assert failed.value.reason is reason
 
 
+async def test_tokens_give_the_vectors_of_the_text_that_they_are_of(embedder, tokenizer):
+    texts = ["The ferry leaves at nine", "long " * 400]
+    [short, cut] = [ids[1:-1] for ids in tokenizer.ids(texts)]
+    of_texts = await embedder.embed(ADA, wanted(*texts))
+    of_tokens = await embedder.embed(ADA, Wanted("", (), Use.DOCUMENT, tokens=(short, cut)))
+    assert np.array_equal(of_tokens.vectors, of_texts.vectors)
+    assert (of_tokens.token_counts, of_tokens.truncated) == (of_texts.token_counts, of_texts.truncated)
+
+
+async def test_tokens_of_another_model_are_refused_where_they_stand(embedder):
+    with pytest.raises(Failure) as failed:
+        await embedder.embed(ADA, Wanted("", (), Use.DOCUMENT, tokens=((5,), (7, 50_000))))
+    assert (failed.value.reason, failed.value.field) == (Reason.FIELD_INVALID, "token_ids[1]")
+    assert "Send the texts themselves" in failed.value.sentence
+
+
 async def test_counts_include_the_special_tokens(embedder):
     assert (await embedder.count(ADA, "", ["", "ferry", "ferry ferry"])).token_counts == (2, 3, 4)
 

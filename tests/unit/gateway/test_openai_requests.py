@@ -13,6 +13,9 @@ from tests.contract.contracts import PROTOS
 ID = "01890000-0000-7000-8000-000000000000"
 USER = {"role": "user", "content": "Hi"}
 
+CALLED = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}, "strict": True}}]
+
 
 def chat(**fields):
     body = {"model": "base", "messages": [USER], **fields}
@@ -76,7 +79,6 @@ def test_a_parameter_that_was_not_given_stays_unset():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("tools", [{"type": "function", "function": {"name": "f"}}]),
         ("prediction", {"type": "content", "content": "x"}),
         ("store", True),
         ("service_tier", "flex"),
@@ -107,7 +109,14 @@ def test_a_parameter_that_asks_for_nothing_passes(name, value):
         ({"max_tokens": 2**40}, "max_tokens"),
         ({"seed": 2**70}, "seed"),
         ({"messages": []}, "messages"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id"),
+        ({"messages": [{"role": "user", "content": "x", "tool_call_id": "a"}]}, "messages[0].tool_call_id"),
+        ({"messages": [{"role": "user", "content": "x", "tool_calls": [CALLED]}]}, "messages[0].tool_calls"),
+        ({"messages": [{"role": "function", "content": "x", "name": "f"}]}, "messages[0].role"),
+        ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools[0]"),
+        ({"tools": [{"type": "function", "function": {"name": "f", "schema": {}}}]}, "tools[0].function.schema"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tools": TOOLS, "trivium": {"collection": "a"}}, "tools"),
         ({"messages": [{"role": "assistant"}]}, "messages[0].content"),
         ({"top_logprobs": 3}, "top_logprobs"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
@@ -128,6 +137,25 @@ def test_an_image_is_refused_where_it_stands():
 def test_an_answer_may_be_sent_back_whole():
     earlier = {"role": "assistant", "content": "Hello", "refusal": None, "tool_calls": None, "audio": None}
     assert [turn.content for turn in chat(messages=[USER, earlier, USER]).messages] == ["Hi", "Hello", "Hi"]
+
+
+def test_tools_and_the_choice_among_them_cross_whole():
+    use = chat(tools=TOOLS, parallel_tool_calls=False).tool_use
+    assert [(tool.name, tool.parameters, tool.strict) for tool in use.tools] == [("f", '{"type": "object"}', True)]
+    assert (use.choice, use.single) == (chat_pb2.TOOL_CHOICE_AUTO, True)
+    bare = [{"type": "function", "function": {"name": "f", "description": None}}]
+    use = chat(tools=bare, tool_choice={"type": "function", "function": {"name": "f"}}).tool_use
+    assert (use.choice, use.name, use.tools[0].HasField("strict")) == (chat_pb2.TOOL_CHOICE_NAMED, "f", False)
+    assert chat(tools=TOOLS, tool_choice="none").tool_use.choice == chat_pb2.TOOL_CHOICE_NONE
+    assert not chat(tool_choice="auto").HasField("tool_use")
+
+
+def test_a_call_and_its_result_may_be_sent_back():
+    turns = [{"role": "assistant", "content": None, "tool_calls": [CALLED]}]
+    turns += [{"role": "tool", "tool_call_id": "a", "content": "4"}]
+    calling, result = chat(messages=[USER, *turns]).messages[1:]
+    assert [(call.id, call.name, call.arguments) for call in calling.tool_calls] == [("a", "f", "{}")]
+    assert (result.role, result.tool_call_id, result.content) == (chat_pb2.CHAT_ROLE_TOOL, "a", "4")
 
 
 def test_text_parts_are_one_text_and_a_developer_is_the_system():

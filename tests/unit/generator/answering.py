@@ -33,7 +33,7 @@ class Shelf:
 class Renders:
     """Tells by what it was asked to render."""
 
-    async def render(self, template, special_tokens, turns):
+    async def render(self, template, special_tokens, turns, tools=()):
         return f"{template.tenant} {template.digest} {special_tokens['bos_token']} {turns[0].content}"
 
 

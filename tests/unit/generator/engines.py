@@ -7,15 +7,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from services.generator.announcing import UNLOADED
-from services.generator.engine import (
-    Attestation,
-    EngineFacts,
-    EngineLost,
-    EngineRefused,
-    Finish,
-    Piece,
-    Unrenderable,
-)
+from services.generator.conversation import Unrenderable
+from services.generator.engine import Attestation, EngineFacts, EngineLost, EngineRefused, Finish, Piece
 from services.generator.fleet import nearest
 from services.generator.hosts import Base, Host
 from services.generator.residency import StoredAdapter
@@ -195,10 +188,10 @@ class Words:
     def rendered(self, text):
         return [ord(letter) for letter in text]
 
-    def chat(self, turns):
+    def written(self, turns, tools=()):
         if turns[0].role == "tool":
             raise Unrenderable("no tools")
-        return [ord(letter) for turn in turns for letter in turn.content]
+        return "".join(turn.content for turn in turns)
 
     def text(self, text):
         return [ord(letter) for letter in text]
@@ -207,7 +200,7 @@ class Words:
 class Compiles:
     """Finds nothing wrong with any constraint."""
 
-    async def require_compilable(self, constraint, tenant):
+    async def require_compilable(self, constraint, tenant, field="structured_output"):
         pass
 
     async def rest(self):

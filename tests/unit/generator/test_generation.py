@@ -10,7 +10,8 @@ import pytest
 
 from services.chassis.errors import Failure, Reason
 from services.generator.asking import Done, More, Opening, TokenIds
-from services.generator.engine import Finish, Turn
+from services.generator.conversation import Turn
+from services.generator.engine import Finish
 from tests.unit.generator.answering import World, ask
 from tests.unit.generator.engines import settled, stored
 

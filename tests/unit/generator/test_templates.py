@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 
 from services.chassis.errors import Failure, Reason
 from services.chassis.models import DEFAULT_BASE, resolve
-from services.generator.engine import Turn, Unrenderable
+from services.generator.conversation import Turn, Unrenderable
 from services.generator.templates import BroughtTemplate, ChatTemplates
 from services.generator.tokenizer import BaseTokenizer
 

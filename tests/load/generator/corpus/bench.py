@@ -25,7 +25,8 @@ from trivium.generator.v1 import generator_pb2
 from services.chassis.errors import Failure
 from services.chassis.models import DEFAULT_BASE, ResolvedModel, resolve
 from services.chassis.status import from_rpc_error
-from services.generator.engine import EngineAdapter, EngineLost, EngineRefused, Job, Sampling, Turn
+from services.generator.conversation import Turn
+from services.generator.engine import EngineAdapter, EngineLost, EngineRefused, Job, Sampling
 from services.generator.engine_vllm import VllmEngine
 from services.generator.plugin.identity import IDENTITY_FILE, Identity
 from services.generator.tokenizer import BaseTokenizer

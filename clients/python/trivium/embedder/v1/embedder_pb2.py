@@ -27,23 +27,29 @@ from trivium.common.v1 import permission_pb2 as trivium_dot_common_dot_v1_dot_pe
 from trivium.common.v1 import tensor_pb2 as trivium_dot_common_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"trivium/embedder/v1/embedder.proto\x12\x13trivium.embedder.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\"trivium/common/v1/permission.proto\x1a\x1etrivium/common/v1/tensor.proto\"\xb4\x01\n\x0e\x45mbeddingModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x12\n\ndimensions\x18\x03 \x01(\x05\x12\x12\n\nmax_tokens\x18\x04 \x01(\x05\x12\x15\n\rcompute_dtype\x18\x05 \x01(\t\x12\x12\n\nnormalised\x18\x06 \x01(\x08\x12\x0e\n\x06loaded\x18\x07 \x01(\x08\x12\x0f\n\x07problem\x18\x08 \x01(\t\x12\x0f\n\x07version\x18( \x01(\t\"\x8c\x01\n\x0eRerankingModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x12\n\nmax_tokens\x18\x03 \x01(\x05\x12\x15\n\rcompute_dtype\x18\x04 \x01(\t\x12\x0e\n\x06loaded\x18\x05 \x01(\x08\x12\x0f\n\x07problem\x18\x06 \x01(\t\x12\x0f\n\x07version\x18( \x01(\t\"\xe7\x01\n\x0c\x45mbedRequest\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\"\n\x05texts\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x08\x01\x10\x80\x10\"\x06r\x04(\x80\x80\x04\x12\x35\n\x04role\x18\x03 \x01(\x0e\x32\x1d.trivium.embedder.v1.TextRoleB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x31\n\x05\x64type\x18\x04 \x01(\x0e\x32\x18.trivium.common.v1.DtypeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1e\n\ndimensions\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x80@(\x00\x12\x10\n\x08no_store\x18) \x01(\x08\"\x8c\x01\n\rEmbedResponse\x12-\n\nembeddings\x18\x01 \x01(\x0b\x32\x19.trivium.common.v1.Tensor\x12\x14\n\x0ctoken_counts\x18\x02 \x03(\x05\x12\x11\n\ttruncated\x18\x03 \x03(\x08\x12\x14\n\x0cmodel_digest\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\"P\n\x12\x45mbedStreamRequest\x12:\n\x07request\x18\x01 \x01(\x0b\x32!.trivium.embedder.v1.EmbedRequestB\x06\xbaH\x03\xc8\x01\x01\"K\n\x13\x45mbedStreamResponse\x12\x34\n\x08response\x18\x01 \x01(\x0b\x32\".trivium.embedder.v1.EmbedResponse\"I\n\x12\x43ountTokensRequest\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1a\n\x05texts\x18\x02 \x03(\tB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80@\"A\n\x13\x43ountTokensResponse\x12\x14\n\x0ctoken_counts\x18\x01 \x03(\x05\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\"k\n\rRerankRequest\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1a\n\x05query\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x04\x12%\n\x08passages\x18\x03 \x03(\tB\x13\xbaH\x10\x92\x01\r\x08\x01\x10\xc8\x01\"\x06r\x04(\x80\x80\x04\"I\n\x0eRerankResponse\x12\x0e\n\x06scores\x18\x01 \x03(\x02\x12\x11\n\ttruncated\x18\x02 \x03(\x08\x12\x14\n\x0cmodel_digest\x18\x03 \x01(\t\"5\n\x1aListEmbeddingModelsRequest\x12\x17\n\x0f\x64\x65ployment_only\x18( \x01(\x08\"\x9f\x01\n\x1bListEmbeddingModelsResponse\x12\x33\n\x06models\x18\x01 \x03(\x0b\x32#.trivium.embedder.v1.EmbeddingModel\x12\x36\n\trerankers\x18\x02 \x03(\x0b\x32#.trivium.embedder.v1.RerankingModel\x12\x13\n\x0bown_problem\x18( \x01(\t\"3\n\x18GetEmbeddingModelRequest\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"\x92\x01\n\x19GetEmbeddingModelResponse\x12\x34\n\x05model\x18\x01 \x01(\x0b\x32#.trivium.embedder.v1.EmbeddingModelH\x00\x12\x37\n\x08reranker\x18\x02 \x01(\x0b\x32#.trivium.embedder.v1.RerankingModelH\x00\x42\x06\n\x04kind*R\n\x08TextRole\x12\x19\n\x15TEXT_ROLE_UNSPECIFIED\x10\x00\x12\x13\n\x0fTEXT_ROLE_QUERY\x10\x01\x12\x16\n\x12TEXT_ROLE_DOCUMENT\x10\x02\x32\xc2\x05\n\x0f\x45mbedderService\x12\\\n\x05\x45mbed\x12!.trivium.embedder.v1.EmbedRequest\x1a\".trivium.embedder.v1.EmbedResponse\"\x0c\x9a\xb8\x18\x08\x08\x01\x10\x01\x1a\x02\x01\x04\x12r\n\x0b\x45mbedStream\x12\'.trivium.embedder.v1.EmbedStreamRequest\x1a(.trivium.embedder.v1.EmbedStreamResponse\"\x0c\x9a\xb8\x18\x08\x08\x01\x10\x01\x1a\x02\x01\x04(\x01\x30\x01\x12n\n\x0b\x43ountTokens\x12\'.trivium.embedder.v1.CountTokensRequest\x1a(.trivium.embedder.v1.CountTokensResponse\"\x0c\x9a\xb8\x18\x08\x08\x01\x10\x01\x1a\x02\x01\x04\x12_\n\x06Rerank\x12\".trivium.embedder.v1.RerankRequest\x1a#.trivium.embedder.v1.RerankResponse\"\x0c\x9a\xb8\x18\x08\x08\x01\x10\x01\x1a\x02\x01\x04\x12\x87\x01\n\x13ListEmbeddingModels\x12/.trivium.embedder.v1.ListEmbeddingModelsRequest\x1a\x30.trivium.embedder.v1.ListEmbeddingModelsResponse\"\r\x9a\xb8\x18\t\x08\x01\x10\x01\x1a\x03\x02\x01\x04\x12\x81\x01\n\x11GetEmbeddingModel\x12-.trivium.embedder.v1.GetEmbeddingModelRequest\x1a..trivium.embedder.v1.GetEmbeddingModelResponse\"\r\x9a\xb8\x18\t\x08\x01\x10\x01\x1a\x03\x02\x01\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"trivium/embedder/v1/embedder.proto\x12\x13trivium.embedder.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\"trivium/common/v1/permission.proto\x1a\x1etrivium/common/v1/tensor.proto\"\xb4\x01\n\x0e\x45mbeddingModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x12\n\ndimensions\x18\x03 \x01(\x05\x12\x12\n\nmax_tokens\x18\x04 \x01(\x05\x12\x15\n\rcompute_dtype\x18\x05 \x01(\t\x12\x12\n\nnormalised\x18\x06 \x01(\x08\x12\x0e\n\x06loaded\x18\x07 \x01(\x08\x12\x0f\n\x07problem\x18\x08 \x01(\t\x12\x0f\n\x07version\x18( \x01(\t\"\x8c\x01\n\x0eRerankingModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x12\n\nmax_tokens\x18\x03 \x01(\x05\x12\x15\n\rcompute_dtype\x18\x04 \x01(\t\x12\x0e\n\x06loaded\x18\x05 \x01(\x08\x12\x0f\n\x07problem\x18\x06 \x01(\t\x12\x0f\n\x07version\x18( \x01(\t\"-\n\nTextTokens\x12\x1f\n\x03ids\x18\x01 \x03(\x05\x42\x12\xbaH\x0f\x92\x01\x0c\x08\x01\x10\x80\x80\x04\"\x04\x1a\x02(\x00\"\x9a\x03\n\x0c\x45mbedRequest\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12 \n\x05texts\x18\x02 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x80\x10\"\x06r\x04(\x80\x80\x04\x12\x35\n\x04role\x18\x03 \x01(\x0e\x32\x1d.trivium.embedder.v1.TextRoleB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x31\n\x05\x64type\x18\x04 \x01(\x0e\x32\x18.trivium.common.v1.DtypeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1e\n\ndimensions\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x80@(\x00\x12\x10\n\x08no_store\x18) \x01(\x08\x12=\n\ttoken_ids\x18* \x03(\x0b\x32\x1f.trivium.embedder.v1.TextTokensB\t\xbaH\x06\x92\x01\x03\x10\x80\x10:t\xbaHq\x1ao\n\x0ftexts_or_tokens\x12&needs texts or token_ids, and not both\x1a\x34(size(this.texts) > 0) != (size(this.token_ids) > 0)\"\x8c\x01\n\rEmbedResponse\x12-\n\nembeddings\x18\x01 \x01(\x0b\x32\x19.trivium.common.v1.Tensor\x12\x14\n\x0ctoken_counts\x18\x02 \x03(\x05\x12\x11\n\ttruncated\x18\x03 \x03(\x08\x12\x14\n\x0cmodel_digest\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\"P\n\x12\x45mbedStreamRequest\x12:\n\x07request\x18\x01 \x01(\x0b\x32!.trivium.embedder.v1.EmbedRequestB\x06\xbaH\x03\xc8\x01\x01\"K\n\x13\x45mbedStreamResponse\x12\x34\n\x08response\x18\x01 \x01(\x0b\x32\".trivium.embedder.v1.EmbedResponse\"I\n\x12\x43ountTokensRequest\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1a\n\x05texts\x18\x02 \x03(\tB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80@\"A\n\x13\x43ountTokensResponse\x12\x14\n\x0ctoken_counts\x18\x01 \x03(\x05\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\"k\n\rRerankRequest\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1a\n\x05query\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x04\x12%\n\x08passages\x18\x03 \x03(\tB\x13\xbaH\x10\x92\x01\r\x08\x01\x10\xc8\x01\"\x06r\x04(\x80\x80\x04\"I\n\x0eRerankResponse\x12\x0e\n\x06scores\x18\x01 \x03(\x02\x12\x11\n\ttruncated\x18\x02 \x03(\x08\x12\x14\n\x0cmodel_digest\x18\x03 \x01(\t\"5\n\x1aListEmbeddingModelsRequest\x12\x17\n\x0f\x64\x65ployment_only\x18( \x01(\x08\"\x9f\x01\n\x1bListEmbeddingModelsResponse\x12\x33\n\x06models\x18\x01 \x03(\x0b\x32#.trivium.embedder.v1.EmbeddingModel\x12\x36\n\trerankers\x18\x02 \x03(\x0b\x32#.trivium.embedder.v1.RerankingModel\x12\x13\n\x0bown_problem\x18( \x01(\t\"3\n\x18GetEmbeddingModelRequest\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"\x92\x01\n\x19GetEmbeddingModelResponse\x12\x34\n\x05model\x18\x01 \x01(\x0b\x32#.trivium.embedder.v1.EmbeddingModelH\x00\x12\x37\n\x08reranker\x18\x02 \x01(\x0b\x32#.trivium.embedder.v1.RerankingModelH\x00\x42\x06\n\x04kind*R\n\x08TextRole\x12\x19\n\x15TEXT_ROLE_UNSPECIFIED\x10\x00\x12\x13\n\x0fTEXT_ROLE_QUERY\x10\x01\x12\x16\n\x12TEXT_ROLE_DOCUMENT\x10\x02\x32\xc2\x05\n\x0f\x45mbedderService\x12\\\n\x05\x45mbed\x12!.trivium.embedder.v1.EmbedRequest\x1a\".trivium.embedder.v1.EmbedResponse\"\x0c\x9a\xb8\x18\x08\x08\x01\x10\x01\x1a\x02\x01\x04\x12r\n\x0b\x45mbedStream\x12\'.trivium.embedder.v1.EmbedStreamRequest\x1a(.trivium.embedder.v1.EmbedStreamResponse\"\x0c\x9a\xb8\x18\x08\x08\x01\x10\x01\x1a\x02\x01\x04(\x01\x30\x01\x12n\n\x0b\x43ountTokens\x12\'.trivium.embedder.v1.CountTokensRequest\x1a(.trivium.embedder.v1.CountTokensResponse\"\x0c\x9a\xb8\x18\x08\x08\x01\x10\x01\x1a\x02\x01\x04\x12_\n\x06Rerank\x12\".trivium.embedder.v1.RerankRequest\x1a#.trivium.embedder.v1.RerankResponse\"\x0c\x9a\xb8\x18\x08\x08\x01\x10\x01\x1a\x02\x01\x04\x12\x87\x01\n\x13ListEmbeddingModels\x12/.trivium.embedder.v1.ListEmbeddingModelsRequest\x1a\x30.trivium.embedder.v1.ListEmbeddingModelsResponse\"\r\x9a\xb8\x18\t\x08\x01\x10\x01\x1a\x03\x02\x01\x04\x12\x81\x01\n\x11GetEmbeddingModel\x12-.trivium.embedder.v1.GetEmbeddingModelRequest\x1a..trivium.embedder.v1.GetEmbeddingModelResponse\"\r\x9a\xb8\x18\t\x08\x01\x10\x01\x1a\x03\x02\x01\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trivium.embedder.v1.embedder_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_TEXTTOKENS'].fields_by_name['ids']._loaded_options = None
+  _globals['_TEXTTOKENS'].fields_by_name['ids']._serialized_options = b'\272H\017\222\001\014\010\001\020\200\200\004\"\004\032\002(\000'
   _globals['_EMBEDREQUEST'].fields_by_name['model']._loaded_options = None
   _globals['_EMBEDREQUEST'].fields_by_name['model']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_EMBEDREQUEST'].fields_by_name['texts']._loaded_options = None
-  _globals['_EMBEDREQUEST'].fields_by_name['texts']._serialized_options = b'\272H\020\222\001\r\010\001\020\200\020\"\006r\004(\200\200\004'
+  _globals['_EMBEDREQUEST'].fields_by_name['texts']._serialized_options = b'\272H\016\222\001\013\020\200\020\"\006r\004(\200\200\004'
   _globals['_EMBEDREQUEST'].fields_by_name['role']._loaded_options = None
   _globals['_EMBEDREQUEST'].fields_by_name['role']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_EMBEDREQUEST'].fields_by_name['dtype']._loaded_options = None
   _globals['_EMBEDREQUEST'].fields_by_name['dtype']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_EMBEDREQUEST'].fields_by_name['dimensions']._loaded_options = None
   _globals['_EMBEDREQUEST'].fields_by_name['dimensions']._serialized_options = b'\272H\007\032\005\030\200@(\000'
+  _globals['_EMBEDREQUEST'].fields_by_name['token_ids']._loaded_options = None
+  _globals['_EMBEDREQUEST'].fields_by_name['token_ids']._serialized_options = b'\272H\006\222\001\003\020\200\020'
+  _globals['_EMBEDREQUEST']._loaded_options = None
+  _globals['_EMBEDREQUEST']._serialized_options = b'\272Hq\032o\n\017texts_or_tokens\022&needs texts or token_ids, and not both\0324(size(this.texts) > 0) != (size(this.token_ids) > 0)'
   _globals['_EMBEDSTREAMREQUEST'].fields_by_name['request']._loaded_options = None
   _globals['_EMBEDSTREAMREQUEST'].fields_by_name['request']._serialized_options = b'\272H\003\310\001\001'
   _globals['_COUNTTOKENSREQUEST'].fields_by_name['model']._loaded_options = None
@@ -70,36 +76,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EMBEDDERSERVICE'].methods_by_name['ListEmbeddingModels']._serialized_options = b'\232\270\030\t\010\001\020\001\032\003\002\001\004'
   _globals['_EMBEDDERSERVICE'].methods_by_name['GetEmbeddingModel']._loaded_options = None
   _globals['_EMBEDDERSERVICE'].methods_by_name['GetEmbeddingModel']._serialized_options = b'\232\270\030\t\010\001\020\001\032\003\002\001\004'
-  _globals['_TEXTROLE']._serialized_start=1763
-  _globals['_TEXTROLE']._serialized_end=1845
+  _globals['_TEXTROLE']._serialized_start=1989
+  _globals['_TEXTROLE']._serialized_end=2071
   _globals['_EMBEDDINGMODEL']._serialized_start=157
   _globals['_EMBEDDINGMODEL']._serialized_end=337
   _globals['_RERANKINGMODEL']._serialized_start=340
   _globals['_RERANKINGMODEL']._serialized_end=480
-  _globals['_EMBEDREQUEST']._serialized_start=483
-  _globals['_EMBEDREQUEST']._serialized_end=714
-  _globals['_EMBEDRESPONSE']._serialized_start=717
-  _globals['_EMBEDRESPONSE']._serialized_end=857
-  _globals['_EMBEDSTREAMREQUEST']._serialized_start=859
-  _globals['_EMBEDSTREAMREQUEST']._serialized_end=939
-  _globals['_EMBEDSTREAMRESPONSE']._serialized_start=941
-  _globals['_EMBEDSTREAMRESPONSE']._serialized_end=1016
-  _globals['_COUNTTOKENSREQUEST']._serialized_start=1018
-  _globals['_COUNTTOKENSREQUEST']._serialized_end=1091
-  _globals['_COUNTTOKENSRESPONSE']._serialized_start=1093
-  _globals['_COUNTTOKENSRESPONSE']._serialized_end=1158
-  _globals['_RERANKREQUEST']._serialized_start=1160
-  _globals['_RERANKREQUEST']._serialized_end=1267
-  _globals['_RERANKRESPONSE']._serialized_start=1269
-  _globals['_RERANKRESPONSE']._serialized_end=1342
-  _globals['_LISTEMBEDDINGMODELSREQUEST']._serialized_start=1344
-  _globals['_LISTEMBEDDINGMODELSREQUEST']._serialized_end=1397
-  _globals['_LISTEMBEDDINGMODELSRESPONSE']._serialized_start=1400
-  _globals['_LISTEMBEDDINGMODELSRESPONSE']._serialized_end=1559
-  _globals['_GETEMBEDDINGMODELREQUEST']._serialized_start=1561
-  _globals['_GETEMBEDDINGMODELREQUEST']._serialized_end=1612
-  _globals['_GETEMBEDDINGMODELRESPONSE']._serialized_start=1615
-  _globals['_GETEMBEDDINGMODELRESPONSE']._serialized_end=1761
-  _globals['_EMBEDDERSERVICE']._serialized_start=1848
-  _globals['_EMBEDDERSERVICE']._serialized_end=2554
+  _globals['_TEXTTOKENS']._serialized_start=482
+  _globals['_TEXTTOKENS']._serialized_end=527
+  _globals['_EMBEDREQUEST']._serialized_start=530
+  _globals['_EMBEDREQUEST']._serialized_end=940
+  _globals['_EMBEDRESPONSE']._serialized_start=943
+  _globals['_EMBEDRESPONSE']._serialized_end=1083
+  _globals['_EMBEDSTREAMREQUEST']._serialized_start=1085
+  _globals['_EMBEDSTREAMREQUEST']._serialized_end=1165
+  _globals['_EMBEDSTREAMRESPONSE']._serialized_start=1167
+  _globals['_EMBEDSTREAMRESPONSE']._serialized_end=1242
+  _globals['_COUNTTOKENSREQUEST']._serialized_start=1244
+  _globals['_COUNTTOKENSREQUEST']._serialized_end=1317
+  _globals['_COUNTTOKENSRESPONSE']._serialized_start=1319
+  _globals['_COUNTTOKENSRESPONSE']._serialized_end=1384
+  _globals['_RERANKREQUEST']._serialized_start=1386
+  _globals['_RERANKREQUEST']._serialized_end=1493
+  _globals['_RERANKRESPONSE']._serialized_start=1495
+  _globals['_RERANKRESPONSE']._serialized_end=1568
+  _globals['_LISTEMBEDDINGMODELSREQUEST']._serialized_start=1570
+  _globals['_LISTEMBEDDINGMODELSREQUEST']._serialized_end=1623
+  _globals['_LISTEMBEDDINGMODELSRESPONSE']._serialized_start=1626
+  _globals['_LISTEMBEDDINGMODELSRESPONSE']._serialized_end=1785
+  _globals['_GETEMBEDDINGMODELREQUEST']._serialized_start=1787
+  _globals['_GETEMBEDDINGMODELREQUEST']._serialized_end=1838
+  _globals['_GETEMBEDDINGMODELRESPONSE']._serialized_start=1841
+  _globals['_GETEMBEDDINGMODELRESPONSE']._serialized_end=1987
+  _globals['_EMBEDDERSERVICE']._serialized_start=2074
+  _globals['_EMBEDDERSERVICE']._serialized_end=2780
 # @@protoc_insertion_point(module_scope)

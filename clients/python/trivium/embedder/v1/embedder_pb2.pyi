@@ -145,8 +145,34 @@ class RerankingModel(_message.Message):
 Global___RerankingModel: _TypeAlias = RerankingModel  # noqa: Y015
 
 @_typing.final
+class TextTokens(_message.Message):
+    """One text as tokens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Required. Ids in the model's vocabulary, without the special tokens that the model has around a text and without its
+        prefix: both are added. At most 65,536.
+        """
+
+    def __init__(
+        self,
+        *,
+        ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TextTokens: _TypeAlias = TextTokens  # noqa: Y015
+
+@_typing.final
 class EmbedRequest(_message.Message):
-    """Asks for vectors."""
+    """Asks for vectors, of texts or of texts as tokens."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -156,6 +182,7 @@ class EmbedRequest(_message.Message):
     DTYPE_FIELD_NUMBER: _builtins.int
     DIMENSIONS_FIELD_NUMBER: _builtins.int
     NO_STORE_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name or digest of a model; empty means the default."""
     role: Global___TextRole.ValueType
@@ -172,7 +199,11 @@ class EmbedRequest(_message.Message):
     """
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Required. Texts, 1 to 2048, each at most 64 KiB."""
+        """Texts, 1 to 2048, each at most 64 KiB."""
+
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedCompositeFieldContainer[Global___TextTokens]:
+        """Instead of texts: their tokens, 1 to 2048. Nothing of them is kept."""
 
     def __init__(
         self,
@@ -183,10 +214,11 @@ class EmbedRequest(_message.Message):
         dtype: _tensor_pb2.Dtype.ValueType = ...,
         dimensions: _builtins.int = ...,
         no_store: _builtins.bool = ...,
+        token_ids: _abc.Iterable[Global___TextTokens] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimensions", b"dimensions", "dtype", b"dtype", "model", b"model", "no_store", b"no_store", "role", b"role", "texts", b"texts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimensions", b"dimensions", "dtype", b"dtype", "model", b"model", "no_store", b"no_store", "role", b"role", "texts", b"texts", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -41,7 +41,8 @@ class EmbedderServiceStub:
     def __new__(cls, channel: _aio.Channel) -> EmbedderServiceAsyncStub: ...
     Embed: _grpc.UnaryUnaryMultiCallable[_embedder_pb2.EmbedRequest, _embedder_pb2.EmbedResponse]
     """Embeds up to 2048 texts; what a tenant had embedded before under the same model and role is not computed again.
-    Fails with INVALID_ARGUMENT / TEXT_EMPTY, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, FAILED_PRECONDITION / MODEL_SOURCE_INVALID
+    Fails with INVALID_ARGUMENT / TEXT_EMPTY, INVALID_ARGUMENT / FIELD_INVALID for dimensions that the model does not give and
+    tokens that it does not have, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, FAILED_PRECONDITION / MODEL_SOURCE_INVALID
     and FAILED_PRECONDITION / EMBEDDING_ENGINE_MISSING for a model that cannot be loaded here,
     UNAVAILABLE / EMBEDDING_QUEUE_FULL with a retry hint. For a model of the tenant's own also with
     FAILED_PRECONDITION / ALIAS_NOT_SERVING, INVALID_ARGUMENT / FIELD_INVALID where it is a reranker,
@@ -79,7 +80,8 @@ class EmbedderServiceAsyncStub(EmbedderServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Embed: _aio.UnaryUnaryMultiCallable[_embedder_pb2.EmbedRequest, _embedder_pb2.EmbedResponse]  # type: ignore[assignment]
     """Embeds up to 2048 texts; what a tenant had embedded before under the same model and role is not computed again.
-    Fails with INVALID_ARGUMENT / TEXT_EMPTY, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, FAILED_PRECONDITION / MODEL_SOURCE_INVALID
+    Fails with INVALID_ARGUMENT / TEXT_EMPTY, INVALID_ARGUMENT / FIELD_INVALID for dimensions that the model does not give and
+    tokens that it does not have, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, FAILED_PRECONDITION / MODEL_SOURCE_INVALID
     and FAILED_PRECONDITION / EMBEDDING_ENGINE_MISSING for a model that cannot be loaded here,
     UNAVAILABLE / EMBEDDING_QUEUE_FULL with a retry hint. For a model of the tenant's own also with
     FAILED_PRECONDITION / ALIAS_NOT_SERVING, INVALID_ARGUMENT / FIELD_INVALID where it is a reranker,
@@ -120,7 +122,8 @@ class EmbedderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_embedder_pb2.EmbedResponse, _abc.Awaitable[_embedder_pb2.EmbedResponse]]:
         """Embeds up to 2048 texts; what a tenant had embedded before under the same model and role is not computed again.
-        Fails with INVALID_ARGUMENT / TEXT_EMPTY, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, FAILED_PRECONDITION / MODEL_SOURCE_INVALID
+        Fails with INVALID_ARGUMENT / TEXT_EMPTY, INVALID_ARGUMENT / FIELD_INVALID for dimensions that the model does not give and
+        tokens that it does not have, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, FAILED_PRECONDITION / MODEL_SOURCE_INVALID
         and FAILED_PRECONDITION / EMBEDDING_ENGINE_MISSING for a model that cannot be loaded here,
         UNAVAILABLE / EMBEDDING_QUEUE_FULL with a retry hint. For a model of the tenant's own also with
         FAILED_PRECONDITION / ALIAS_NOT_SERVING, INVALID_ARGUMENT / FIELD_INVALID where it is a reranker,

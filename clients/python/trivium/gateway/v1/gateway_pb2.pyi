@@ -238,6 +238,7 @@ class TextDelta(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
     CHOICE_FIELD_NUMBER: _builtins.int
+    TOOL_CALLS_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """Text since the last delta."""
     choice: _builtins.int
@@ -246,16 +247,21 @@ class TextDelta(_message.Message):
     def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.TokenLogprob]:
         """Probabilities of its tokens, when asked for."""
 
+    @_builtins.property
+    def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.ToolCallDelta]:
+        """Calls of tools."""
+
     def __init__(
         self,
         *,
         text: _builtins.str = ...,
         logprobs: _abc.Iterable[_chat_pb2.TokenLogprob] | None = ...,
         choice: _builtins.int = ...,
+        tool_calls: _abc.Iterable[_chat_pb2.ToolCallDelta] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "logprobs", b"logprobs", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "logprobs", b"logprobs", "text", b"text", "tool_calls", b"tool_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -398,6 +404,7 @@ class ChatRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     STICKY_KEY_FIELD_NUMBER: _builtins.int
     FALLBACK_FIELD_NUMBER: _builtins.int
+    TOOL_USE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model name; empty means base."""
     request_id: _builtins.str
@@ -420,6 +427,10 @@ class ChatRequest(_message.Message):
     def structured_output(self) -> _chat_pb2.StructuredOutput:
         """Shape that the answer is forced into."""
 
+    @_builtins.property
+    def tool_use(self) -> _chat_pb2.ToolUse:
+        """Tools that the model may call, if its chat template has tools; not beside a structured output."""
+
     def __init__(
         self,
         *,
@@ -430,10 +441,11 @@ class ChatRequest(_message.Message):
         request_id: _builtins.str = ...,
         sticky_key: _builtins.str = ...,
         fallback: _builtins.str = ...,
+        tool_use: _chat_pb2.ToolUse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling", "structured_output", b"structured_output"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling", "structured_output", b"structured_output", "tool_use", b"tool_use"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallback", b"fallback", "messages", b"messages", "model", b"model", "request_id", b"request_id", "sampling", b"sampling", "sticky_key", b"sticky_key", "structured_output", b"structured_output"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallback", b"fallback", "messages", b"messages", "model", b"model", "request_id", b"request_id", "sampling", b"sampling", "sticky_key", b"sticky_key", "structured_output", b"structured_output", "tool_use", b"tool_use"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -89,7 +89,8 @@ class GatewayServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Chat(self, request, context):
-        """Answers a conversation: text, then one final message. Role member. Fails like Ask.
+        """Answers a conversation: text and calls of tools, then one final message. Role member. Fails like Ask, and with
+        INVALID_ARGUMENT / TOOLS_UNSUPPORTED for tools under a chat template that has none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -47,7 +47,9 @@ class GatewayServiceStub:
     nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / PEER_UNAVAILABLE naming the service.
     """
     Chat: _grpc.UnaryStreamMultiCallable[_gateway_pb2.ChatRequest, _gateway_pb2.ChatResponse]
-    """Answers a conversation: text, then one final message. Role member. Fails like Ask."""
+    """Answers a conversation: text and calls of tools, then one final message. Role member. Fails like Ask, and with
+    INVALID_ARGUMENT / TOOLS_UNSUPPORTED for tools under a chat template that has none.
+    """
     Complete: _grpc.UnaryStreamMultiCallable[_gateway_pb2.CompleteRequest, _gateway_pb2.CompleteResponse]
     """Continues a text, without a chat template. Role member. Fails like Ask."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListModelsRequest, _gateway_pb2.ListModelsResponse]
@@ -80,7 +82,9 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     nearest names, FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / PEER_UNAVAILABLE naming the service.
     """
     Chat: _aio.UnaryStreamMultiCallable[_gateway_pb2.ChatRequest, _gateway_pb2.ChatResponse]  # type: ignore[assignment]
-    """Answers a conversation: text, then one final message. Role member. Fails like Ask."""
+    """Answers a conversation: text and calls of tools, then one final message. Role member. Fails like Ask, and with
+    INVALID_ARGUMENT / TOOLS_UNSUPPORTED for tools under a chat template that has none.
+    """
     Complete: _aio.UnaryStreamMultiCallable[_gateway_pb2.CompleteRequest, _gateway_pb2.CompleteResponse]  # type: ignore[assignment]
     """Continues a text, without a chat template. Role member. Fails like Ask."""
     ListModels: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListModelsRequest, _gateway_pb2.ListModelsResponse]  # type: ignore[assignment]
@@ -122,7 +126,9 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.ChatRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_gateway_pb2.ChatResponse], _abc.AsyncIterator[_gateway_pb2.ChatResponse]]:
-        """Answers a conversation: text, then one final message. Role member. Fails like Ask."""
+        """Answers a conversation: text and calls of tools, then one final message. Role member. Fails like Ask, and with
+        INVALID_ARGUMENT / TOOLS_UNSUPPORTED for tools under a chat template that has none.
+        """
 
     @_abc_1.abstractmethod
     def Complete(

@@ -86,7 +86,8 @@ class GeneratorServiceServicer(object):
         receipt. The version in the receipt is read from the slot that the engine used. Cancelling the call aborts the work;
         what it used until then is the opening's prompt and the deltas' tokens. Fails with NOT_FOUND / VERSION_NOT_FOUND,
         INVALID_ARGUMENT / PROMPT_TOO_LONG, INVALID_ARGUMENT / WEIGHTS_REFUSED with the reason, INVALID_ARGUMENT /
-        TEMPLATE_UNRENDERABLE for a conversation that the chat template refuses, FAILED_PRECONDITION /
+        TEMPLATE_UNRENDERABLE for a conversation that the chat template refuses, INVALID_ARGUMENT / TOOLS_UNSUPPORTED for tools
+        under a template that has none, FAILED_PRECONDITION /
         BASE_MISMATCH or TEMPLATE_MISMATCH, NOT_FOUND / BASE_NOT_FOUND, FAILED_PRECONDITION / ENGINE_TOO_LARGE,
         FAILED_PRECONDITION / ANSWER_NOT_FINITE for weights that compute no numbers, UNAVAILABLE / OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry hint. A version of kind full, an adapter on one and
         a base other than the default are answered by engines of their own: the first request starts one and waits for it
@@ -98,7 +99,8 @@ class GeneratorServiceServicer(object):
 
     def Tokenize(self, request, context):
         """Counts and returns the tokens of a prompt exactly as Generate would build it. Costs no engine time and starts none.
-        Fails with NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT / TEMPLATE_UNRENDERABLE, and for a version like Generate.
+        Fails with NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT / TEMPLATE_UNRENDERABLE or TOOLS_UNSUPPORTED, and for a
+        version like Generate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,8 @@ class GeneratorServiceStub:
     receipt. The version in the receipt is read from the slot that the engine used. Cancelling the call aborts the work;
     what it used until then is the opening's prompt and the deltas' tokens. Fails with NOT_FOUND / VERSION_NOT_FOUND,
     INVALID_ARGUMENT / PROMPT_TOO_LONG, INVALID_ARGUMENT / WEIGHTS_REFUSED with the reason, INVALID_ARGUMENT /
-    TEMPLATE_UNRENDERABLE for a conversation that the chat template refuses, FAILED_PRECONDITION /
+    TEMPLATE_UNRENDERABLE for a conversation that the chat template refuses, INVALID_ARGUMENT / TOOLS_UNSUPPORTED for tools
+    under a template that has none, FAILED_PRECONDITION /
     BASE_MISMATCH or TEMPLATE_MISMATCH, NOT_FOUND / BASE_NOT_FOUND, FAILED_PRECONDITION / ENGINE_TOO_LARGE,
     FAILED_PRECONDITION / ANSWER_NOT_FINITE for weights that compute no numbers, UNAVAILABLE / OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry hint. A version of kind full, an adapter on one and
     a base other than the default are answered by engines of their own: the first request starts one and waits for it
@@ -46,7 +47,8 @@ class GeneratorServiceStub:
     """
     Tokenize: _grpc.UnaryUnaryMultiCallable[_generator_pb2.TokenizeRequest, _generator_pb2.TokenizeResponse]
     """Counts and returns the tokens of a prompt exactly as Generate would build it. Costs no engine time and starts none.
-    Fails with NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT / TEMPLATE_UNRENDERABLE, and for a version like Generate.
+    Fails with NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT / TEMPLATE_UNRENDERABLE or TOOLS_UNSUPPORTED, and for a
+    version like Generate.
     """
     ListEngines: _grpc.UnaryUnaryMultiCallable[_generator_pb2.ListEnginesRequest, _generator_pb2.ListEnginesResponse]
     """Lists the engines and what each can do: those of the deployment's bases and of the caller's own full models that
@@ -87,7 +89,8 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     receipt. The version in the receipt is read from the slot that the engine used. Cancelling the call aborts the work;
     what it used until then is the opening's prompt and the deltas' tokens. Fails with NOT_FOUND / VERSION_NOT_FOUND,
     INVALID_ARGUMENT / PROMPT_TOO_LONG, INVALID_ARGUMENT / WEIGHTS_REFUSED with the reason, INVALID_ARGUMENT /
-    TEMPLATE_UNRENDERABLE for a conversation that the chat template refuses, FAILED_PRECONDITION /
+    TEMPLATE_UNRENDERABLE for a conversation that the chat template refuses, INVALID_ARGUMENT / TOOLS_UNSUPPORTED for tools
+    under a template that has none, FAILED_PRECONDITION /
     BASE_MISMATCH or TEMPLATE_MISMATCH, NOT_FOUND / BASE_NOT_FOUND, FAILED_PRECONDITION / ENGINE_TOO_LARGE,
     FAILED_PRECONDITION / ANSWER_NOT_FINITE for weights that compute no numbers, UNAVAILABLE / OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry hint. A version of kind full, an adapter on one and
     a base other than the default are answered by engines of their own: the first request starts one and waits for it
@@ -95,7 +98,8 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     """
     Tokenize: _aio.UnaryUnaryMultiCallable[_generator_pb2.TokenizeRequest, _generator_pb2.TokenizeResponse]  # type: ignore[assignment]
     """Counts and returns the tokens of a prompt exactly as Generate would build it. Costs no engine time and starts none.
-    Fails with NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT / TEMPLATE_UNRENDERABLE, and for a version like Generate.
+    Fails with NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT / TEMPLATE_UNRENDERABLE or TOOLS_UNSUPPORTED, and for a
+    version like Generate.
     """
     ListEngines: _aio.UnaryUnaryMultiCallable[_generator_pb2.ListEnginesRequest, _generator_pb2.ListEnginesResponse]  # type: ignore[assignment]
     """Lists the engines and what each can do: those of the deployment's bases and of the caller's own full models that
@@ -139,7 +143,8 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         receipt. The version in the receipt is read from the slot that the engine used. Cancelling the call aborts the work;
         what it used until then is the opening's prompt and the deltas' tokens. Fails with NOT_FOUND / VERSION_NOT_FOUND,
         INVALID_ARGUMENT / PROMPT_TOO_LONG, INVALID_ARGUMENT / WEIGHTS_REFUSED with the reason, INVALID_ARGUMENT /
-        TEMPLATE_UNRENDERABLE for a conversation that the chat template refuses, FAILED_PRECONDITION /
+        TEMPLATE_UNRENDERABLE for a conversation that the chat template refuses, INVALID_ARGUMENT / TOOLS_UNSUPPORTED for tools
+        under a template that has none, FAILED_PRECONDITION /
         BASE_MISMATCH or TEMPLATE_MISMATCH, NOT_FOUND / BASE_NOT_FOUND, FAILED_PRECONDITION / ENGINE_TOO_LARGE,
         FAILED_PRECONDITION / ANSWER_NOT_FINITE for weights that compute no numbers, UNAVAILABLE / OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry hint. A version of kind full, an adapter on one and
         a base other than the default are answered by engines of their own: the first request starts one and waits for it
@@ -153,7 +158,8 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_generator_pb2.TokenizeResponse, _abc.Awaitable[_generator_pb2.TokenizeResponse]]:
         """Counts and returns the tokens of a prompt exactly as Generate would build it. Costs no engine time and starts none.
-        Fails with NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT / TEMPLATE_UNRENDERABLE, and for a version like Generate.
+        Fails with NOT_FOUND / BASE_NOT_FOUND, INVALID_ARGUMENT / TEMPLATE_UNRENDERABLE or TOOLS_UNSUPPORTED, and for a
+        version like Generate.
         """
 
     @_abc_1.abstractmethod

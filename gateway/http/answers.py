@@ -1,0 +1,326 @@
+"""What the routes of models, chat and completions answer with: the document of the API is made of these.
+
+Nothing is built through them at run time, where a token would cost a validation; tests hold what is sent to them.
+"""
+
+from typing import Any, Literal
+
+from gateway.http.schemas import Strict
+
+
+class ErrorBody(Strict):
+    """What went wrong: ``code`` is the reason of the catalogue in lower case, ``param`` the request's field at fault."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class Error(Strict):
+    """A failure in the shape that OpenAI's clients read."""
+
+    error: ErrorBody
+
+
+class CachedTokens(Strict):
+    """Of the prompt's tokens those that an earlier prompt of the tenant had computed."""
+
+    cached_tokens: int
+
+
+class Usage(Strict):
+    """Tokens that a request cost."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: CachedTokens
+
+
+class Span(Strict):
+    """Characters [start, end) of a document version, in code points."""
+
+    marker: int
+    collection: str
+    document: str
+    version: str
+    start: int
+    end: int
+    chunk: str
+
+
+class SourceShown(Span):
+    """A source, before the answer."""
+
+    title: str
+    heading_path: list[str]
+    text: str
+    score: float
+
+
+class CitationShown(Span):
+    """A marker of the answer and what it points at."""
+
+    answer_start: int
+    answer_end: int
+
+
+class StageShown(Strict):
+    """Wall time of one stage."""
+
+    stage: str
+    seconds: float
+    input_size: int
+
+
+class FallbackShown(Strict):
+    """What answered instead of what was asked for, and why."""
+
+    stage: str
+    instead: str
+    reason: str
+
+
+class Receipt(Strict):
+    """Everything that determined an answer."""
+
+    request_id: str
+    requested_model: str
+    resolved_model: str
+    version: str | None
+    base_digest: str
+    engine: str
+    engine_build: str
+    engine_slot: int
+    template_digest: str
+    prompt_tokens_digest: str
+    sampling: dict[str, Any]
+    sources: list[Span]
+    usage: Usage
+    complete_time: str
+
+
+class MadeOf(Strict):
+    """What an answer was made of; sources and citations where a collection was named."""
+
+    request_id: str = ""
+    resolved_model: str = ""
+    version: str | None = None
+    receipt: Receipt | None = None
+    timings: tuple[StageShown, ...] = ()
+    sources: tuple[SourceShown, ...] = ()
+    citations: tuple[CitationShown, ...] = ()
+    unresolved_markers: tuple[int, ...] = ()
+    fallbacks: tuple[FallbackShown, ...] = ()
+
+
+class TokenShown(Strict):
+    """A token and the natural logarithm of its probability."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class TokenWithRivals(TokenShown):
+    """A token and its likeliest rivals."""
+
+    top_logprobs: list[TokenShown]
+
+
+class ChatLogprobs(Strict):
+    """The tokens of an answer."""
+
+    content: list[TokenWithRivals]
+    refusal: None
+
+
+class CalledFunctionShown(Strict):
+    """The function of a call; ``arguments`` is JSON as text."""
+
+    name: str
+    arguments: str
+
+
+class CallShown(Strict):
+    """One call of a tool."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunctionShown
+
+
+class ChatMessage(Strict):
+    """What the model said; no content where it only calls."""
+
+    role: Literal["assistant"]
+    content: str | None
+    refusal: None
+    tool_calls: tuple[CallShown, ...] = ()
+
+
+class ChatChoice(Strict):
+    """One answer."""
+
+    index: int
+    message: ChatMessage
+    logprobs: ChatLogprobs | None
+    finish_reason: Literal["stop", "length", "tool_calls"]
+
+
+class ChatAnswer(Strict):
+    """A turn."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    system_fingerprint: str | None
+    choices: list[ChatChoice]
+    usage: Usage
+    trivium: MadeOf
+
+
+class FunctionPart(Strict):
+    """More of a call's function; its name in the first part alone."""
+
+    name: str = ""
+    arguments: str
+
+
+class CallPart(Strict):
+    """More of a call; its id in the first part alone."""
+
+    index: int
+    id: str = ""
+    type: Literal["function"] = "function"
+    function: FunctionPart
+
+
+class ChatDelta(Strict):
+    """More of an answer."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str = ""
+    tool_calls: tuple[CallPart, ...] = ()
+
+
+class ChatChunkChoice(Strict):
+    """More of one answer, or its end."""
+
+    index: int
+    delta: ChatDelta
+    logprobs: ChatLogprobs | None
+    finish_reason: Literal["stop", "length", "tool_calls"] | None
+
+
+class ChatChunk(Strict):
+    """One event of a streamed turn; the last one with ``usage`` has no choices."""
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    system_fingerprint: str | None
+    choices: list[ChatChunkChoice]
+    usage: Usage | None = None
+    trivium: MadeOf | None = None
+
+
+class TextLogprobs(Strict):
+    """The tokens of a continuation, side by side."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
+
+
+class TextChoice(Strict):
+    """One continuation, or more of it."""
+
+    index: int
+    text: str
+    logprobs: TextLogprobs | None
+    finish_reason: Literal["stop", "length"] | None
+
+
+class TextAnswer(Strict):
+    """A continuation, or one event of it."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    system_fingerprint: str | None
+    choices: list[TextChoice]
+    usage: Usage | None = None
+    trivium: MadeOf | None = None
+
+
+class ModelFacts(Strict):
+    """What a name means now."""
+
+    kind: Literal["base", "adapter", "full", "auto", "unspecified"]
+    version: str | None
+    base_digest: str
+
+
+class Model(Strict):
+    """One name that ``model`` accepts."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: Literal["trivium"]
+    trivium: ModelFacts
+
+
+class Models(Strict):
+    """The names, the base first."""
+
+    object: Literal["list"]
+    data: list[Model]
+
+
+class Candidate(Strict):
+    """A model that ``auto`` looked at, and how near the question is to its examples."""
+
+    model: str
+    score: float
+
+
+class AutoChoice(Strict):
+    """How ``auto`` chose."""
+
+    candidates: list[Candidate]
+    confidence: float
+    threshold: float
+    abstained: bool
+    ambiguous: bool
+
+
+class RouteShown(Strict):
+    """Where a request would go."""
+
+    object: Literal["trivium.route"]
+    model: Model
+    resolved_model: str
+    reason: str
+    alias: str | None
+    canary: bool
+    engines: list[str]
+    auto: AutoChoice | None = None
+
+
+class RouteQuery(Strict):
+    """Which name, and for ``auto`` of which question."""
+
+    model: str
+    question: str = ""
+    sticky_key: str = ""
+
+
+class NoQuery(Strict):
+    """No parameters: any is refused by name."""

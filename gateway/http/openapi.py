@@ -1,0 +1,164 @@
+"""The document that describes what the HTTP skin serves, made of its routes and of the models that parse their requests.
+
+Invariant: there is no second list.  A route that is served is in the document; what it takes and gives are the models
+that stand in its row, and what may go wrong is what ``errors`` makes of the catalogue.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from gateway.http import errors
+from gateway.http.answers import Error
+from gateway.http.routes import Route
+from gateway.http.schemas import passing
+
+VERSION = "3.1.0"
+PATHS = ("/openapi.json", "/v1/openapi.json")
+_REF = "#/components/schemas/{model}"
+_HEADERS: dict[str, Any] = {
+    "x-request-id": {
+        "description": "The request's id, under which its receipt is kept.",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+}
+_RETRY: dict[str, Any] = {
+    "retry-after": {"description": "Seconds after which a repeat may be tried.", "schema": {"type": "string"}},
+    "x-should-retry": {
+        "description": "Whether a repeat may end otherwise.",
+        "schema": {"enum": ["true", "false"]},
+    },
+}
+
+
+def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
+    """The document as JSON would hold it."""
+    routes = list(routes)
+    schemas = _schemas(routes)
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(_path(route), {})[route.verb.lower()] = _operation(route, schemas)
+    return {
+        "openapi": VERSION,
+        "info": {
+            "title": "Trivium",
+            "version": version,
+            "summary": "Base models, adapters and sources behind the shapes that OpenAI's clients speak.",
+        },
+        "security": [{"key": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "responses": {"Failed": _failed()},
+            "schemas": {name: schema for name, schema in schemas.items() if "$" not in name},
+        },
+    }
+
+
+def _schemas(routes: list[Route]) -> dict[str, Any]:
+    """Every model's schema by its name in the document, and under ``$CLASS`` where to find it."""
+    bodies = {route.body for route in routes if route.body is not None and not route.streamed}
+    named = [model for route in routes for model in (route.body, route.query, route.answer, route.events)]
+    # As it is read, in both directions: a field with a default may be left out.
+    wanted: list[Any] = [(model, "validation") for model in dict.fromkeys([Error, *named]) if model is not None]
+    references, defined = models_json_schema(wanted, ref_template=_REF)
+    schemas: dict[str, Any] = dict(defined.get("$defs", {}))
+    for (model, _), reference in references.items():
+        schemas[_key(model)] = reference
+        if model in bodies:
+            name = reference["$ref"].rpartition("/")[2]
+            schemas[name] = _as_it_is_taken(schemas[name])
+    return schemas
+
+
+def _key(model: type) -> str:
+    return f"${model.__module__}.{model.__qualname__}"
+
+
+def _as_it_is_taken(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with what asks for nothing: a null of what need not be there, and values that are let pass."""
+    needed = set(schema.get("required", ()))
+    properties = {
+        name: known if name in needed else {"anyOf": [known, {"type": "null"}]}
+        for name, known in schema.get("properties", {}).items()
+    }
+    for name, values in passing().items():
+        properties.setdefault(name, {"enum": [None, *values]})
+    return {**schema, "properties": properties}
+
+
+def _path(route: Route) -> str:
+    return route.path.replace(":path}", "}")
+
+
+def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "operationId": _identifier(route),
+        "summary": route.summary,
+        "responses": {"200": _answered(route, schemas), **_failures()},
+    }
+    parameters = [
+        {"name": name.partition(":")[0], "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        for name in re.findall(r"{([^}]+)}", route.path)
+    ]
+    if route.query is not None:
+        parameters += _query(schemas[_reference(route.query, schemas)])
+    if parameters:
+        told["parameters"] = parameters
+    if route.body is not None:
+        kind = "multipart/form-data" if route.streamed else "application/json"
+        schema = {"$ref": _REF.format(model=_reference(route.body, schemas))}
+        told["requestBody"] = {"required": True, "content": {kind: {"schema": schema}}}
+    return told
+
+
+def _identifier(route: Route) -> str:
+    parts = [part for part in re.split(r"[/{}:_.-]+", route.path.removeprefix("/v1")) if part not in ("", "path")]
+    return route.verb.lower() + "".join(part.capitalize() for part in parts)
+
+
+def _reference(model: type[BaseModel], schemas: dict[str, Any]) -> str:
+    reference: dict[str, str] = schemas[_key(model)]
+    return reference["$ref"].rpartition("/")[2]
+
+
+def _query(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each parameter by itself."""
+    needed = set(schema.get("required", ()))
+    return [
+        {"name": name, "in": "query", "required": name in needed, "schema": known}
+        for name, known in schema.get("properties", {}).items()
+    ]
+
+
+def _answered(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
+    content: dict[str, Any] = {route.media_type: {}}
+    if route.answer is not None:
+        reference = _reference(route.answer, schemas)
+        content[route.media_type] = {"schema": {"$ref": _REF.format(model=reference)}}
+    if route.events is not None:
+        event = _REF.format(model=_reference(route.events, schemas))
+        content["text/event-stream"] = {
+            "schema": {
+                "type": "string",
+                "description": f"Events, each `data: ` and {event.rpartition('/')[2]} as JSON.",
+            }
+        }
+    return {"description": "Done.", "headers": _HEADERS, "content": content}
+
+
+def _failures() -> dict[str, Any]:
+    return {str(number): {"$ref": "#/components/responses/Failed"} for number in errors.NUMBERS}
+
+
+def _failed() -> dict[str, Any]:
+    schema = {"$ref": _REF.format(model="Error")}
+    return {
+        "description": "Not done; the error says why.",
+        "headers": {**_HEADERS, **_RETRY},
+        "content": {"application/json": {"schema": schema}},
+    }
