@@ -6,8 +6,10 @@ from typing import Any
 
 from trivium.gateway.v1 import fine_tuning_pb2 as pb
 
+from gateway.http import fine_tuning_answers as answers
 from gateway.http import fine_tuning_rendering as rendering
 from gateway.http import queries
+from gateway.http.answers import NoQuery
 from gateway.http.fine_tuning_schemas import CreateJob, to_request
 from gateway.http.routes import Route
 from gateway.http.schemas import parse
@@ -17,7 +19,6 @@ from gateway.servicers import Servicers
 from services.chassis.errors import Failure, Reason
 from services.chassis.interceptors.call import ServicerContext
 
-_MOST = 500
 # What the caller calls our fields, where the names differ.
 _SENT = (
     ("page_size", "limit"),
@@ -62,7 +63,7 @@ def _listed(asked: Asked) -> pb.ListFineTuningJobsRequest:
     queries.only(asked.query, *known, *(("metadata",) if bare else ()))
     return pb.ListFineTuningJobsRequest(
         after=asked.query.get("after", ""),
-        page_size=queries.limit(asked.query, _MOST),
+        page_size=queries.limit(asked.query, answers.MOST),
         metadata=written,
         without_metadata=bare,
     )
@@ -78,13 +79,21 @@ def _named(asked: Asked) -> str:
 
 def _paging(query: Mapping[str, str]) -> dict[str, Any]:
     queries.only(query, "after", "limit")
-    return {"after": query.get("after", ""), "page_size": queries.limit(query, _MOST)}
+    return {"after": query.get("after", ""), "page_size": queries.limit(query, answers.MOST)}
 
 
 _JOBS = "/v1/fine_tuning/jobs"
 _JOB = _JOBS + "/{job}"
 ROUTES = (
-    Route("POST", _JOBS, CreateExchange),
+    Route(
+        "POST",
+        _JOBS,
+        CreateExchange,
+        summary="Queue a job.",
+        query=NoQuery,
+        body=CreateJob,
+        answer=answers.JobShown,
+    ),
     Route(
         "GET",
         _JOBS,
@@ -94,6 +103,9 @@ ROUTES = (
             lambda _, answer: queries.page([*map(rendering.job, answer.jobs)], has_more=answer.has_more),
             _SENT,
         ),
+        summary="The jobs, newest first.",
+        query=answers.JobsQuery,
+        answer=answers.JobsShown,
     ),
     Route(
         "GET",
@@ -104,6 +116,9 @@ ROUTES = (
             lambda _, answer: rendering.job(answer.job),
             _SENT,
         ),
+        summary="One job.",
+        query=NoQuery,
+        answer=answers.JobShown,
     ),
     Route(
         "POST",
@@ -114,6 +129,10 @@ ROUTES = (
             lambda _, answer: rendering.job(answer.job),
             _SENT,
         ),
+        summary="End a job at its next step.",
+        query=NoQuery,
+        body=answers.Nothing,
+        answer=answers.JobShown,
     ),
     Route(
         "POST",
@@ -124,6 +143,10 @@ ROUTES = (
             lambda _, answer: rendering.job(answer.job),
             _SENT,
         ),
+        summary="Stop a job at its next step.",
+        query=NoQuery,
+        body=answers.Nothing,
+        answer=answers.JobShown,
     ),
     Route(
         "POST",
@@ -134,6 +157,10 @@ ROUTES = (
             lambda _, answer: rendering.job(answer.job),
             _SENT,
         ),
+        summary="Queue a paused job again.",
+        query=NoQuery,
+        body=answers.Nothing,
+        answer=answers.JobShown,
     ),
     Route(
         "GET",
@@ -144,6 +171,9 @@ ROUTES = (
             lambda _, answer: queries.page([*map(rendering.event, answer.events)], has_more=answer.has_more),
             _SENT,
         ),
+        summary="The events of a job, newest first.",
+        query=answers.PageQuery,
+        answer=answers.EventsShown,
     ),
     Route(
         "GET",
@@ -154,5 +184,8 @@ ROUTES = (
             lambda _, answer: queries.page([*map(rendering.checkpoint, answer.checkpoints)], has_more=answer.has_more),
             _SENT,
         ),
+        summary="The checkpoints of a job, newest first.",
+        query=answers.PageQuery,
+        answer=answers.CheckpointsShown,
     ),
 )

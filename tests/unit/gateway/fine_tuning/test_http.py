@@ -41,6 +41,8 @@ async def answered(doors: Doors, verb: str, below: str, asking: Asked) -> dict[s
     exchange: Any = route.exchange(doors, "id")  # type: ignore[arg-type]  # one of its fields
     message: Message = exchange.parse(asking)
     (chunk,) = [chunk async for chunk in exchange.answer(message, None)]
+    assert route.answer is not None
+    route.answer.model_validate_json(chunk, strict=True)
     found: dict[str, Any] = json.loads(chunk)
     return found
 
