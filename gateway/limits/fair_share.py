@@ -7,11 +7,16 @@ gets nearly all of them; beside others each is held back in proportion to its we
 a part always stays free, so that who comes new is let in.  A place that is held longer
 counts longer: shares are of time, so they are of tokens too, whatever the answers' lengths.
 The generator's own queue is fair in tokens among those whom this lets through.
+
+What a service does for somebody who does not wait for it (a batch) comes behind those who wait: it has a smaller share
+of what is free, counted apart, so it grows where nobody else asks and is the first that is refused.
 """
 
 from services.chassis.errors import Failure, Reason
 
 _EAGERNESS = 8
+# One of those who do not wait holds at most a fifth of the places, and none where fewer than four are free.
+_BACKGROUND_EAGERNESS = 0.25
 _RETRY_SECONDS = 1.0
 
 
@@ -21,21 +26,24 @@ class FairShare:
     def __init__(self, places: int) -> None:
         self._places = places
         self._free = places
-        self._held: dict[str, int] = {}
+        self._held: dict[tuple[str, bool], int] = {}
 
-    def enter(self, tenant: str, weight: int) -> None:
-        """Take a place.  Raises OVERLOADED."""
-        held = self._held.get(tenant, 0)
-        if held >= _EAGERNESS * weight * self._free:
+    def enter(self, tenant: str, weight: int, *, background: bool = False) -> None:
+        """Take a place; ``background`` where nobody waits for the answer.  Raises OVERLOADED."""
+        holder = (tenant, background)
+        held = self._held.get(holder, 0)
+        full = held + 1 > _BACKGROUND_EAGERNESS * weight * self._free
+        if full if background else held >= _EAGERNESS * weight * self._free:
             raise Failure(Reason.OVERLOADED, retry_after_seconds=_RETRY_SECONDS, limit=self._places)
-        self._held[tenant] = held + 1
+        self._held[holder] = held + 1
         self._free -= 1
 
-    def leave(self, tenant: str) -> None:
+    def leave(self, tenant: str, *, background: bool = False) -> None:
         """Give it back."""
+        holder = (tenant, background)
         self._free += 1
-        left = self._held[tenant] - 1
+        left = self._held[holder] - 1
         if left:
-            self._held[tenant] = left
+            self._held[holder] = left
         else:
-            del self._held[tenant]
+            del self._held[holder]

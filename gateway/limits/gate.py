@@ -58,12 +58,14 @@ class Gate:
         if account.terms is None:
             await self._accounts.refreshed(account)
         terms = account.terms or Terms()
-        self._shares.enter(caller.tenant_id, terms.weight)
+        # A service that acts for somebody does what was accepted from them before: nobody waits for it.
+        background = passage.background = bool(caller.actor)
+        self._shares.enter(caller.tenant_id, terms.weight, background=background)
         try:
             if terms.limits:
                 await self._reserve(account, caller, passage)
         except BaseException:
-            self._shares.leave(caller.tenant_id)
+            self._shares.leave(caller.tenant_id, background=background)
             raise
 
     async def _reserve(self, account: Account, caller: RequestContext, passage: "Passage") -> None:
@@ -99,17 +101,28 @@ class Gate:
         for meter, reserved in passage.reserved:
             unit = meter.limit.unit
             meter.settle(reserved, 0 if unit is Unit.PLACES else passage.terms.amount(unit, used))
-        self._shares.leave(tenant)
+        self._shares.leave(tenant, background=passage.background)
 
 
 class Passage:
     """One request inside the gate."""
 
-    __slots__ = ("_gate", "_tenant", "completion_tokens", "demand", "prompt_tokens", "reserved", "tell", "terms")
+    __slots__ = (
+        "_gate",
+        "_tenant",
+        "background",
+        "completion_tokens",
+        "demand",
+        "prompt_tokens",
+        "reserved",
+        "tell",
+        "terms",
+    )
 
     def __init__(self, gate: Gate, demand: Demand, tell: Tell) -> None:
         self._gate = gate
         self._tenant = ""
+        self.background = False
         self.demand = demand
         self.tell = tell
         self.terms = Terms()

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -228,6 +229,36 @@ def test_places_under_overload_go_by_weight():
             held[tenant] += more
         assert sum(held.values()) <= 900
     assert held["b"] / held["a"] == pytest.approx(3, rel=0.05)
+
+
+def test_what_nobody_waits_for_grows_where_nobody_asks_and_is_the_first_to_be_refused():
+    shares = FairShare(100)
+    batches = background(shares, "a")
+    assert batches == 20
+    # Those who wait get what they would have had, in the same tenant too, and batches end as they are.
+    assert sum(filled(shares, {"a": 1, "b": 1, "d": 1}).values()) > 70
+    assert background(shares, "c") == 0
+    for _ in range(batches):
+        shares.leave("a", background=True)
+    assert background(shares, "c") > 0
+
+
+def background(shares: FairShare, tenant: str) -> int:
+    """How many places a batch gets."""
+    for held in range(1000):
+        try:
+            shares.enter(tenant, 1, background=True)
+        except Failure:
+            return held
+    raise AssertionError("there was no end of places")
+
+
+async def test_what_a_service_does_for_somebody_later_has_the_share_of_what_nobody_waits_for():
+    access = Access(Terms(()))
+    async with gate_over(access, places=3) as gate:
+        # Of three places none is for a batch, and all are for who waits.
+        assert await ask(gate, caller=replace(asking(), actor="services/files")) is Reason.OVERLOADED
+        assert await ask(gate) is None
 
 
 def filled(shares: FairShare, weights: dict[str, int]) -> dict[str, int]:
