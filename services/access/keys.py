@@ -18,8 +18,7 @@ from sqlalchemy.orm import Session
 from services.access import audit
 from services.access.last_used import LastUsed
 from services.access.projects import require_project
-from services.access.store import KeyRow, TenantRow, in_turn
-from services.access.tenants import require_tenant
+from services.access.store import KeyRow, TenantRow, in_turn, require_tenant
 from services.chassis.context import RequestContext, Role, Scope
 from services.chassis.credentials import KEY_PREFIX
 from services.chassis.database import Database

@@ -12,8 +12,7 @@ from enum import IntEnum
 from sqlalchemy.orm import Session
 
 from services.access import audit
-from services.access.store import QuotaRow, in_turn
-from services.access.tenants import require_tenant
+from services.access.store import QuotaRow, in_turn, require_tenant
 from services.chassis.context import RequestContext
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason

@@ -120,8 +120,14 @@ class AccessServicer(access_pb2_grpc.AccessServiceServicer):
 
     async def ListAuditEvents(self, request: pb.ListAuditEventsRequest, context: Any) -> pb.ListAuditEventsResponse:
         size = paging.size_of(request.page_size)
-        found = await self._do.audit.page(current().tenant_id, paging.number(request.page_token), size + 1)
+        tenant = tenant_asked_for(current(), request.tenant)
+        before = paging.number(request.page_token)
+        found = await self._do.audit.page(tenant, wire.audit_filter(request), before, size + 1)
         more = paging.encode([found[size - 1].sequence]) if len(found) > size else ""
         return pb.ListAuditEventsResponse(
             events=[wire.audit_event(item) for item in found[:size]], next_page_token=more
         )
+
+    async def VerifyAudit(self, request: pb.VerifyAuditRequest, context: Any) -> pb.VerifyAuditResponse:
+        tenant = tenant_asked_for(current(), request.tenant)
+        return wire.verified(await self._do.audit.verify(tenant, request.known_sequence, request.known_hash))

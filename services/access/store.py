@@ -4,6 +4,7 @@ from sqlalchemy import BigInteger, ForeignKey, Index, Integer, LargeBinary, Stri
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from services.chassis.database import take_turn
+from services.chassis.errors import Failure, Reason
 
 _Id = String(128)
 _Big = BigInteger().with_variant(Integer, "sqlite")
@@ -126,6 +127,9 @@ class AuditRow(Base):
     action: Mapped[str] = mapped_column(String(64))
     resource: Mapped[str] = mapped_column(Text)
     created_at: Mapped[int] = mapped_column(_Big)
+    actor: Mapped[str] = mapped_column(_Id, server_default="")
+    method: Mapped[str] = mapped_column(String(200), server_default="")
+    hash: Mapped[bytes] = mapped_column(LargeBinary(32))
 
 
 class CounterRow(Base):
@@ -134,6 +138,14 @@ class CounterRow(Base):
     __tablename__ = "counters"
     name: Mapped[str] = mapped_column(String(160), primary_key=True)
     value: Mapped[int] = mapped_column(_Big)
+
+
+def require_tenant(session: Session, tenant: str) -> TenantRow:
+    """The tenant's row.  Raises TENANT_NOT_FOUND."""
+    row = session.get(TenantRow, tenant)
+    if row is None:
+        raise Failure(Reason.TENANT_NOT_FOUND, name=tenant)
+    return row
 
 
 def in_turn(session: Session, tenant: str) -> None:

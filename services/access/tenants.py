@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from services.access import audit
-from services.access.store import TenantRow, in_turn
+from services.access.store import TenantRow, in_turn, require_tenant
 from services.chassis.context import RequestContext, Role
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
@@ -40,14 +40,6 @@ def tenant_asked_for(asking: RequestContext, named: str) -> str:
     if not asking.has(Role.ADMIN):
         raise Failure(Reason.TENANT_NOT_FOUND, name=named)
     return named
-
-
-def require_tenant(session: Session, tenant: str) -> TenantRow:
-    """The tenant's row.  Raises TENANT_NOT_FOUND."""
-    row = session.get(TenantRow, tenant)
-    if row is None:
-        raise Failure(Reason.TENANT_NOT_FOUND, name=tenant)
-    return row
 
 
 class Tenants:

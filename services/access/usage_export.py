@@ -14,8 +14,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from services.access.store import UsageRow
-from services.access.tenants import require_tenant
+from services.access.store import UsageRow, require_tenant
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
 

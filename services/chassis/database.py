@@ -10,6 +10,7 @@ import importlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,7 +63,9 @@ class Database:
         whether it happened: that is what ``request_id`` is for.  Raises DISK_FULL, and PEER_UNAVAILABLE where the
         server is away; then too nobody knows.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._writing, self.write_now, change)
+        # In the caller's context: what is written says in whose request it was.
+        here = copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self._writing, here.run, self.write_now, change)
 
     def read_now(self, query: Callable[[Session], T]) -> T:
         """:meth:`read`, blocking: for code that already runs in a thread."""

@@ -34,6 +34,7 @@ PERMITTED = {
         "ListUsage": "viewer +service",
         "GetReceipt": "viewer +service",
         "ListAuditEvents": "owner",
+        "VerifyAudit": "owner",
     },
     "trivium.access.v1.QuotaService": {
         "LeaseAllowances": "service",
@@ -50,6 +51,12 @@ PERMITTED = {
         "ListEmbeddingModels": "viewer +service",
         "GetEmbeddingModel": "viewer +service",
     },
+    "trivium.files.v1.BatchService": {
+        "CreateBatch": "member",
+        "GetBatch": "viewer +service",
+        "ListBatches": "viewer +service",
+        "CancelBatch": "member",
+    },
     "trivium.files.v1.FileService": {
         "CreateFile": "member",
         "GetFile": "viewer +service",
@@ -63,6 +70,16 @@ PERMITTED = {
         "ReadConversation": "viewer +service",
         "DeleteResponse": "member",
         "ListInputItems": "viewer +service",
+    },
+    "trivium.gateway.v1.BatchService": {
+        "CreateBatch": "member",
+        "GetBatch": "viewer +service",
+        "ListBatches": "viewer +service",
+        "CancelBatch": "member",
+    },
+    "trivium.gateway.v1.EmbeddingService": {
+        "CreateEmbeddings": "viewer +service",
+        "ListEmbeddingModels": "viewer +service",
     },
     "trivium.gateway.v1.FileService": {
         "CreateFile": "member",

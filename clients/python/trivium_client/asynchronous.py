@@ -11,6 +11,7 @@ from trivium.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
 
 from trivium_client import answers, answers_wire
 from trivium_client.administration import Keys, Projects, Tenants
+from trivium_client.auditing import Audit
 from trivium_client.batches import Batches
 from trivium_client.connection import Connection
 from trivium_client.documents import Collections, Documents
@@ -54,6 +55,7 @@ class AsyncTrivium:
         self.files = Files(self._transport)
         self.batches = Batches(self._transport)
         self.keys = Keys(self._transport)
+        self.audit = Audit(self._transport)
         self.projects = Projects(self._transport)
         self.tenants = Tenants(self._transport)
 

@@ -1,6 +1,6 @@
 """The parts of the synchronous SDK: each call is the twin of one of the asynchronous SDK.  Part of `synchronous`."""
 
-from trivium_client import administration, batches, documents, files, jobs, models, sources, sweeps, training
+from trivium_client import administration, auditing, batches, documents, files, jobs, models, sources, sweeps, training
 from trivium_client.twins import Face, awaited, iterated
 
 
@@ -170,6 +170,13 @@ class Keys(Face[administration.Keys]):
     list = iterated(administration.Keys.list)
     rotate = awaited(administration.Keys.rotate)
     revoke = awaited(administration.Keys.revoke)
+
+
+class Audit(Face[auditing.Audit]):
+    """See `trivium_client.auditing.Audit`."""
+
+    list = iterated(auditing.Audit.list)
+    verify = awaited(auditing.Audit.verify)
 
 
 class Projects(Face[administration.Projects]):

@@ -65,6 +65,8 @@ __all__ = [
     "AliasMove",
     "Answerability",
     "ApiKey",
+    "AuditEvent",
+    "AuditVerdict",
     "Calibration",
     "Canary",
     "Checkpoint",
@@ -148,6 +150,32 @@ class ApiKey:
     expires: datetime | None = None
     last_used: datetime | None = None
     replaces: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """One change of the tenant's keys, projects and limits; `hash` is hexadecimal."""
+
+    sequence: int
+    time: datetime | None
+    principal: str
+    action: str
+    resource: str
+    actor: str
+    method: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditVerdict:
+    """Whether the audit log is whole; `head_hash`, hexadecimal, is worth noting outside."""
+
+    intact: bool
+    events: int
+    head_sequence: int
+    head_hash: str
+    broken_sequence: int
+    problem: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Self
 from trivium_client.asynchronous import AsyncTrivium
 from trivium_client.connection import Connection
 from trivium_client.faces import (
+    Audit,
     Batches,
     Collections,
     Datasets,
@@ -59,6 +60,7 @@ class Trivium(Face[AsyncTrivium]):
         self.files = Files(self._loop, self._inner.files)
         self.batches = Batches(self._loop, self._inner.batches)
         self.keys = Keys(self._loop, self._inner.keys)
+        self.audit = Audit(self._loop, self._inner.audit)
         self.projects = Projects(self._loop, self._inner.projects)
         self.tenants = Tenants(self._loop, self._inner.tenants)
 

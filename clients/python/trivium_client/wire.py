@@ -64,6 +64,20 @@ def api_key(message: access_pb2.Key, secret: str = "") -> nouns.ApiKey:
     )
 
 
+def audit_event(message: access_pb2.AuditEvent) -> nouns.AuditEvent:
+    """From the wire."""
+    return nouns.AuditEvent(
+        sequence=message.sequence,
+        time=time(message.create_time),
+        principal=message.principal,
+        action=message.action,
+        resource=message.resource,
+        actor=message.actor,
+        method=message.method,
+        hash=message.hash.hex(),
+    )
+
+
 def scopes_to_wire(scopes: Sequence[str]) -> list[Any]:
     """To the wire.  Raises ValueError for an unknown scope."""
     return [number(permission_pb2.Scope, scope.replace(".", "_"), "scope") for scope in scopes]

@@ -2,7 +2,6 @@
 
 import uuid
 
-import pytest
 from trivium.access.v1 import access_pb2 as pb
 from trivium.common.v1 import receipt_pb2
 
@@ -104,16 +103,3 @@ def test_usage_is_listed_newest_first_in_pages(stack: Stack):
         return user.ListUsage(pb.ListUsageRequest(page_size=2, page_token=token))
 
     assert [item.request_id for item in pages(page, "records")] == ids[::-1]
-
-
-@pytest.mark.parametrize(
-    ("rpc", "request_"),
-    [
-        ("CreateProject", pb.CreateProjectRequest(project="p")),
-        ("ListProjects", pb.ListProjectsRequest()),
-        ("DeleteProject", pb.DeleteProjectRequest(project="p")),
-    ],
-)
-def test_what_comes_later_says_so(stack: Stack, rpc: str, request_):
-    with refused("NOT_YET_AVAILABLE"):
-        getattr(stack.access_api(stack.key("admin")), rpc)(request_)

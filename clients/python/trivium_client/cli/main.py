@@ -7,6 +7,7 @@ import typer
 
 from trivium_client.cli import (
     asking,
+    audit,
     batches,
     data,
     docs,
@@ -44,6 +45,7 @@ models.app.command(epilog=EPILOG)(importing.merge)
 app.add_typer(models.app, name="models")
 app.add_typer(files.app, name="files")
 app.add_typer(batches.app, name="batches")
+app.add_typer(audit.app, name="audit")
 app.add_typer(keys.app, name="keys")
 app.add_typer(projects.app, name="projects")
 

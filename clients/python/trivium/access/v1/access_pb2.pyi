@@ -1483,7 +1483,7 @@ Global___GetReceiptResponse: _TypeAlias = GetReceiptResponse  # noqa: Y015
 
 @_typing.final
 class AuditEvent(_message.Message):
-    """One change to a tenant or a key, kept in the same transaction as the change."""
+    """One change to a tenant, a key, a project or limits, kept in the same transaction as the change, never changed itself."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1492,14 +1492,28 @@ class AuditEvent(_message.Message):
     ACTION_FIELD_NUMBER: _builtins.int
     RESOURCE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    HASH_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Number, rising inside the tenant."""
     principal: _builtins.str
     """Who."""
     action: _builtins.str
-    """What: tenant.created, tenant.disabled, key.created or key.revoked."""
+    """What, noun then verb: tenant.created, tenant.disabled, key.created, key.rotated, key.revoked, project.created,
+    project.deleted, quota.updated.
+    """
     resource: _builtins.str
     """On what: a resource name."""
+    actor: _builtins.str
+    """Service that acted for the principal; empty: itself."""
+    method: _builtins.str
+    """RPC that was called, /package.Service/Method; empty for what the first start makes."""
+    hash: _builtins.bytes
+    """SHA-256 of the previous event's hash (nothing for the first) and, behind it, this event as JSON in UTF-8 without
+    spaces and with characters as they are: [tenant, sequence, principal, actor, action, method, resource, create_time in
+    microseconds].
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -1512,10 +1526,13 @@ class AuditEvent(_message.Message):
         action: _builtins.str = ...,
         resource: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        actor: _builtins.str = ...,
+        method: _builtins.str = ...,
+        hash: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "create_time", b"create_time", "principal", b"principal", "resource", b"resource", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "create_time", b"create_time", "hash", b"hash", "method", b"method", "principal", b"principal", "resource", b"resource", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1529,23 +1546,123 @@ class ListAuditEventsRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    ACTION_PREFIX_FIELD_NUMBER: _builtins.int
+    RESOURCE_PREFIX_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Most entries to return; default 100, at most 1000."""
     page_token: _builtins.str
     """Where to go on."""
+    tenant: _builtins.str
+    """Tenant; empty means the caller's own. Only admin may name another."""
+    principal: _builtins.str
+    """Only those of this principal; empty: of all."""
+    action_prefix: _builtins.str
+    """Only those whose action begins so, for instance key. or key.created; empty: all."""
+    resource_prefix: _builtins.str
+    """Only those whose resource begins so; empty: all."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Only those at this time or later; unset: from the first."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Only those before this time; unset: to the last."""
+
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+        principal: _builtins.str = ...,
+        action_prefix: _builtins.str = ...,
+        resource_prefix: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_prefix", b"action_prefix", "end_time", b"end_time", "page_size", b"page_size", "page_token", b"page_token", "principal", b"principal", "resource_prefix", b"resource_prefix", "start_time", b"start_time", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListAuditEventsRequest: _TypeAlias = ListAuditEventsRequest  # noqa: Y015
+
+@_typing.final
+class VerifyAuditRequest(_message.Message):
+    """Asks whether the audit log is whole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    KNOWN_SEQUENCE_FIELD_NUMBER: _builtins.int
+    KNOWN_HASH_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """Tenant; empty means the caller's own. Only admin may name another."""
+    known_sequence: _builtins.int
+    """Sequence of an event whose hash was noted before; 0: none."""
+    known_hash: _builtins.bytes
+    """The hash that it had; looked at only with known_sequence."""
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        known_sequence: _builtins.int = ...,
+        known_hash: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["known_hash", b"known_hash", "known_sequence", b"known_sequence", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyAuditRequest: _TypeAlias = VerifyAuditRequest  # noqa: Y015
+
+@_typing.final
+class VerifyAuditResponse(_message.Message):
+    """Says whether the audit log is whole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTACT_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    HEAD_SEQUENCE_FIELD_NUMBER: _builtins.int
+    HEAD_HASH_FIELD_NUMBER: _builtins.int
+    BROKEN_SEQUENCE_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    intact: _builtins.bool
+    """Whether every event is as it was written, none is missing, and they are in order."""
+    events: _builtins.int
+    """Events that were looked at."""
+    head_sequence: _builtins.int
+    """Sequence of the newest event that is whole, with all before it."""
+    head_hash: _builtins.bytes
+    """Its hash, to note outside."""
+    broken_sequence: _builtins.int
+    """Sequence at which the log is broken first; 0: nowhere."""
+    problem: _builtins.str
+    """How; empty: it is not."""
+    def __init__(
+        self,
+        *,
+        intact: _builtins.bool = ...,
+        events: _builtins.int = ...,
+        head_sequence: _builtins.int = ...,
+        head_hash: _builtins.bytes = ...,
+        broken_sequence: _builtins.int = ...,
+        problem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["broken_sequence", b"broken_sequence", "events", b"events", "head_hash", b"head_hash", "head_sequence", b"head_sequence", "intact", b"intact", "problem", b"problem"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyAuditResponse: _TypeAlias = VerifyAuditResponse  # noqa: Y015
 
 @_typing.final
 class ListAuditEventsResponse(_message.Message):

@@ -141,6 +141,11 @@ class AccessServiceStub(object):
                 request_serializer=trivium_dot_access_dot_v1_dot_access__pb2.ListAuditEventsRequest.SerializeToString,
                 response_deserializer=trivium_dot_access_dot_v1_dot_access__pb2.ListAuditEventsResponse.FromString,
                 _registered_method=True)
+        self.VerifyAudit = channel.unary_unary(
+                '/trivium.access.v1.AccessService/VerifyAudit',
+                request_serializer=trivium_dot_access_dot_v1_dot_access__pb2.VerifyAuditRequest.SerializeToString,
+                response_deserializer=trivium_dot_access_dot_v1_dot_access__pb2.VerifyAuditResponse.FromString,
+                _registered_method=True)
 
 
 class AccessServiceServicer(object):
@@ -300,8 +305,18 @@ class AccessServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListAuditEvents(self, request, context):
-        """Lists what was changed in the caller's tenant and its keys, and by whom, newest first. What other services own is not
-        in it; who moved an alias is told by the registry's ListAliasMoves. Role owner or admin.
+        """Lists what was changed in the caller's tenant, its keys, projects and limits, and by whom, newest first. What other
+        services own is not in it; who moved an alias is told by the registry's ListAliasMoves. Only admin may name another
+        tenant: NOT_FOUND / TENANT_NOT_FOUND. Role owner or admin.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifyAudit(self, request, context):
+        """Computes a tenant's whole audit log again and says whether an event was changed, taken out or moved. A log that was
+        rewritten from some event on, with all its hashes, differs from a hash that was noted outside before: state that one.
+        Only admin may name another tenant: NOT_FOUND / TENANT_NOT_FOUND. Role owner or admin.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -414,6 +429,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.ListAuditEvents,
                     request_deserializer=trivium_dot_access_dot_v1_dot_access__pb2.ListAuditEventsRequest.FromString,
                     response_serializer=trivium_dot_access_dot_v1_dot_access__pb2.ListAuditEventsResponse.SerializeToString,
+            ),
+            'VerifyAudit': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyAudit,
+                    request_deserializer=trivium_dot_access_dot_v1_dot_access__pb2.VerifyAuditRequest.FromString,
+                    response_serializer=trivium_dot_access_dot_v1_dot_access__pb2.VerifyAuditResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -985,6 +1005,33 @@ class AccessService(object):
             '/trivium.access.v1.AccessService/ListAuditEvents',
             trivium_dot_access_dot_v1_dot_access__pb2.ListAuditEventsRequest.SerializeToString,
             trivium_dot_access_dot_v1_dot_access__pb2.ListAuditEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.access.v1.AccessService/VerifyAudit',
+            trivium_dot_access_dot_v1_dot_access__pb2.VerifyAuditRequest.SerializeToString,
+            trivium_dot_access_dot_v1_dot_access__pb2.VerifyAuditResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -94,8 +94,14 @@ class AccessServiceStub:
     GetReceipt: _grpc.UnaryUnaryMultiCallable[_access_pb2.GetReceiptRequest, _access_pb2.GetReceiptResponse]
     """Returns the receipt of one request of the caller's tenant. Fails with NOT_FOUND / RECEIPT_NOT_FOUND."""
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListAuditEventsRequest, _access_pb2.ListAuditEventsResponse]
-    """Lists what was changed in the caller's tenant and its keys, and by whom, newest first. What other services own is not
-    in it; who moved an alias is told by the registry's ListAliasMoves. Role owner or admin.
+    """Lists what was changed in the caller's tenant, its keys, projects and limits, and by whom, newest first. What other
+    services own is not in it; who moved an alias is told by the registry's ListAliasMoves. Only admin may name another
+    tenant: NOT_FOUND / TENANT_NOT_FOUND. Role owner or admin.
+    """
+    VerifyAudit: _grpc.UnaryUnaryMultiCallable[_access_pb2.VerifyAuditRequest, _access_pb2.VerifyAuditResponse]
+    """Computes a tenant's whole audit log again and says whether an event was changed, taken out or moved. A log that was
+    rewritten from some event on, with all its hashes, differs from a hash that was noted outside before: state that one.
+    Only admin may name another tenant: NOT_FOUND / TENANT_NOT_FOUND. Role owner or admin.
     """
 
 @_typing.type_check_only
@@ -164,8 +170,14 @@ class AccessServiceAsyncStub(AccessServiceStub):
     GetReceipt: _aio.UnaryUnaryMultiCallable[_access_pb2.GetReceiptRequest, _access_pb2.GetReceiptResponse]  # type: ignore[assignment]
     """Returns the receipt of one request of the caller's tenant. Fails with NOT_FOUND / RECEIPT_NOT_FOUND."""
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_access_pb2.ListAuditEventsRequest, _access_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
-    """Lists what was changed in the caller's tenant and its keys, and by whom, newest first. What other services own is not
-    in it; who moved an alias is told by the registry's ListAliasMoves. Role owner or admin.
+    """Lists what was changed in the caller's tenant, its keys, projects and limits, and by whom, newest first. What other
+    services own is not in it; who moved an alias is told by the registry's ListAliasMoves. Only admin may name another
+    tenant: NOT_FOUND / TENANT_NOT_FOUND. Role owner or admin.
+    """
+    VerifyAudit: _aio.UnaryUnaryMultiCallable[_access_pb2.VerifyAuditRequest, _access_pb2.VerifyAuditResponse]  # type: ignore[assignment]
+    """Computes a tenant's whole audit log again and says whether an event was changed, taken out or moved. A log that was
+    rewritten from some event on, with all its hashes, differs from a hash that was noted outside before: state that one.
+    Only admin may name another tenant: NOT_FOUND / TENANT_NOT_FOUND. Role owner or admin.
     """
 
 class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -357,8 +369,20 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.ListAuditEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.ListAuditEventsResponse, _abc.Awaitable[_access_pb2.ListAuditEventsResponse]]:
-        """Lists what was changed in the caller's tenant and its keys, and by whom, newest first. What other services own is not
-        in it; who moved an alias is told by the registry's ListAliasMoves. Role owner or admin.
+        """Lists what was changed in the caller's tenant, its keys, projects and limits, and by whom, newest first. What other
+        services own is not in it; who moved an alias is told by the registry's ListAliasMoves. Only admin may name another
+        tenant: NOT_FOUND / TENANT_NOT_FOUND. Role owner or admin.
+        """
+
+    @_abc_1.abstractmethod
+    def VerifyAudit(
+        self,
+        request: _access_pb2.VerifyAuditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.VerifyAuditResponse, _abc.Awaitable[_access_pb2.VerifyAuditResponse]]:
+        """Computes a tenant's whole audit log again and says whether an event was changed, taken out or moved. A log that was
+        rewritten from some event on, with all its hashes, differs from a hash that was noted outside before: state that one.
+        Only admin may name another tenant: NOT_FOUND / TENANT_NOT_FOUND. Role owner or admin.
         """
 
 def add_AccessServiceServicer_to_server(servicer: AccessServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
