@@ -52,10 +52,11 @@ class Edge:
         command = [sys.executable, "-m", "tests.simulated_generator", "--token-ms", str(token_ms)]
         self.generator = tied.start(command, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self.generator.stdout is not None
+        self.generator_address = self.generator.stdout.readline().decode().strip()
         self._settings = {
             "TRIVIUM_DRAIN_SECONDS": "1",
             "TRIVIUM_ACCESS_ADDRESS": self.access.address,
-            "TRIVIUM_GENERATOR_ADDRESS": self.generator.stdout.readline().decode().strip(),
+            "TRIVIUM_GENERATOR_ADDRESS": self.generator_address,
             "TRIVIUM_REGISTRY_ADDRESS": NOBODY,
             "TRIVIUM_RETRIEVER_ADDRESS": NOBODY,
             "TRIVIUM_SERVICE_KEY_FILE": str(data / "keys" / "service.key"),

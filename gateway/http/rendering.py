@@ -2,16 +2,18 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 from trivium.common.v1 import chat_pb2, receipt_pb2
 from trivium.gateway.v1 import gateway_pb2
 
+from gateway.generation import Sampling
 from gateway.peers.messages import of_sampling
 
 _NO_LOGPROB = -9999.0
 _FINISHES = {chat_pb2.FINISH_REASON_STOP: "stop", chat_pb2.FINISH_REASON_TOOL_CALLS: "tool_calls"}
+_SAMPLING = tuple(field.name for field in fields(Sampling))
 Final = gateway_pb2.AskFinal | gateway_pb2.GenerationFinal
 
 
@@ -84,7 +86,7 @@ def sources(message: gateway_pb2.Sources) -> list[dict[str, Any]]:
 
 def receipt(message: receipt_pb2.Receipt) -> dict[str, Any]:
     """Everything that determined an answer."""
-    sampling = asdict(of_sampling(message.sampling))
+    sampling = of_sampling(message.sampling)
     return {
         "request_id": message.request_id,
         "requested_model": message.requested_model,
@@ -96,7 +98,7 @@ def receipt(message: receipt_pb2.Receipt) -> dict[str, Any]:
         "engine_slot": message.engine_slot,
         "template_digest": message.template_digest,
         "prompt_tokens_digest": message.prompt_tokens_digest,
-        "sampling": {name: value for name, value in sampling.items() if value not in (None, (), {})},
+        "sampling": {name: value for name in _SAMPLING if (value := getattr(sampling, name)) not in (None, (), {})},
         "sources": [span(item) for item in message.sources],
         "usage": usage(message.usage),
         "complete_time": message.complete_time.ToJsonString(),

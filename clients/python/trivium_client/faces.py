@@ -1,6 +1,18 @@
 """The parts of the synchronous SDK: each call is the twin of one of the asynchronous SDK.  Part of `synchronous`."""
 
-from trivium_client import administration, auditing, batches, documents, files, jobs, models, sources, sweeps, training
+from trivium_client import (
+    administration,
+    auditing,
+    batches,
+    documents,
+    files,
+    jobs,
+    metering,
+    models,
+    sources,
+    sweeps,
+    training,
+)
 from trivium_client.twins import Face, awaited, iterated
 
 
@@ -185,6 +197,12 @@ class Projects(Face[administration.Projects]):
     create = awaited(administration.Projects.create)
     list = iterated(administration.Projects.list)
     delete = awaited(administration.Projects.delete)
+
+
+class Usages(Face[metering.Usages]):
+    """See `trivium_client.metering.Usages`."""
+
+    export = iterated(metering.Usages.export)
 
 
 class Tenants(Face[administration.Tenants]):

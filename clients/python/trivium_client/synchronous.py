@@ -25,6 +25,7 @@ from trivium_client.faces import (
     Sources,
     Sweeps,
     Tenants,
+    Usages,
 )
 from trivium_client.loop import Loop
 from trivium_client.twins import Face, awaited, iterated
@@ -62,6 +63,7 @@ class Trivium(Face[AsyncTrivium]):
         self.keys = Keys(self._loop, self._inner.keys)
         self.audit = Audit(self._loop, self._inner.audit)
         self.projects = Projects(self._loop, self._inner.projects)
+        self.usage = Usages(self._loop, self._inner.usage)
         self.tenants = Tenants(self._loop, self._inner.tenants)
 
     def __enter__(self) -> Self:

@@ -1,5 +1,6 @@
 """Quotas: set by admins, read by their tenant, leased by gateways; usage recorded in batches and exported."""
 
+import json
 import uuid
 
 import grpc
@@ -8,6 +9,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from trivium.access.v1 import access_pb2 as pb
 from trivium.access.v1 import quota_pb2, quota_pb2_grpc, usage_pb2, usage_pb2_grpc
 from trivium.common.v1 import receipt_pb2
+from trivium_client.cli import app
+from typer.testing import CliRunner
 
 from tests.stack import Api, Stack, refused
 
@@ -133,3 +136,22 @@ def test_usage_is_exported_by_line_and_in_sums_that_agree(stack: Stack, admin: A
         export(start_time=Timestamp(seconds=2), end_time=Timestamp(seconds=1))
     with refused("TENANT_NOT_FOUND"):
         export(tenant=stack.tenant())
+
+
+def test_the_command_line_writes_what_was_used(stack: Stack, monkeypatch: pytest.MonkeyPatch):
+    tenant = stack.tenant()
+    records = [record(tenant, str(uuid.uuid4()), tokens=number) for number in range(3)]
+    usage_api(stack, stack.key("service")).RecordUsages(usage_pb2.RecordUsagesRequest(records=records))
+    monkeypatch.setenv("TRIVIUM_API_KEY", stack.tenant_key(tenant))
+    monkeypatch.setenv("TRIVIUM_ACCESS_ADDRESS", stack.access.address)
+
+    def written(*arguments: str) -> list[str]:
+        outcome = CliRunner().invoke(app, ["usage", "export", *arguments])
+        assert outcome.exit_code == 0, outcome.output
+        return outcome.stdout.splitlines()
+
+    lines = [json.loads(line) for line in written("--format", "jsonl")]
+    assert [line["request_id"] for line in lines] == [item.receipt.request_id for item in records]
+    head, row = written("--by", "model")
+    assert (head, row) == ("model,requests,prompt_tokens,completion_tokens,cost_micros", "m,3,3,9,0")
+    assert written("--end", "2020-01-01") == []

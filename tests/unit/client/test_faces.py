@@ -15,7 +15,19 @@ from trivium_client import AsyncTrivium, Trivium, settings_wire, wire
 from trivium_client.loop import Loop
 from trivium_client.nouns import LoraSettings, TrainingSettings
 
-NAMESPACES = ("collections", "docs", "sources", "data", "jobs", "sweeps", "recipes", "models", "keys", "tenants")
+NAMESPACES = (
+    "collections",
+    "docs",
+    "sources",
+    "data",
+    "jobs",
+    "sweeps",
+    "recipes",
+    "models",
+    "keys",
+    "tenants",
+    "usage",
+)
 
 
 # What comes back of a call in place of what its twin returns.

@@ -20,6 +20,7 @@ from trivium_client.cli import (
     projects,
     serving,
     train,
+    usage,
 )
 from trivium_client.cli.exits import EPILOG, Exit, exit_of
 from trivium_client.cli.refusals import rows_refused, said_of_rows
@@ -48,6 +49,7 @@ app.add_typer(batches.app, name="batches")
 app.add_typer(audit.app, name="audit")
 app.add_typer(keys.app, name="keys")
 app.add_typer(projects.app, name="projects")
+app.add_typer(usage.app, name="usage")
 
 
 def main() -> None:
