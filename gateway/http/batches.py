@@ -6,15 +6,18 @@ from typing import Any, Literal
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from trivium.files.v1 import batch_pb2
 from trivium.gateway.v1 import batches_pb2 as pb
 
 from gateway.http import queries
+from gateway.http.answers import NoQuery
+from gateway.http.fine_tuning_answers import Nothing
 from gateway.http.routes import Route
-from gateway.http.schemas import parse
+from gateway.http.schemas import Strict, parse
 from gateway.http.transport import Asked
 from gateway.servicers import Servicers
+from services.chassis.errors import Failure, Reason
 from services.chassis.interceptors.call import ServicerContext
 
 _ENDPOINTS = {
@@ -28,23 +31,104 @@ _DAY_SECONDS = 24 * 3600
 _MOST = 100
 
 
-class _ExpiresAfter(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+_Path = Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"]
+
+
+class OutputExpiry(Strict):
+    """When the files of answers go by themselves."""
 
     anchor: Literal["created_at"]
     seconds: int = Field(ge=3600, le=2592000)
 
 
-class BatchOrder(BaseModel):
+class BatchOrder(Strict):
     """The body of a new batch."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
     input_file_id: str
-    endpoint: Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"]
+    endpoint: _Path
     completion_window: Literal["24h"]
     metadata: dict[str, str] | None = None
-    output_expires_after: _ExpiresAfter | None = None
+    output_expires_after: OutputExpiry | None = None
+
+
+class BatchesQuery(Strict):
+    """How many batches, behind which."""
+
+    limit: int = Field(20, ge=1, le=_MOST)
+    after: str = ""
+
+
+class BatchProblem(Strict):
+    """Something wrong with the input."""
+
+    code: str
+    message: str
+    line: int | None
+    param: str | None
+
+
+class BatchProblems(Strict):
+    """All that is said of the input."""
+
+    object: Literal["list"]
+    data: list[BatchProblem]
+
+
+class BatchCounts(Strict):
+    """How many requests are how far."""
+
+    total: int
+    completed: int
+    failed: int
+
+
+class BatchUsage(Strict):
+    """Tokens of all answers together."""
+
+    input_tokens: int
+    input_tokens_details: dict[str, int]
+    output_tokens: int
+    output_tokens_details: dict[str, int]
+    total_tokens: int
+
+
+class BatchShown(Strict):
+    """A batch."""
+
+    id: str
+    object: Literal["batch"]
+    endpoint: _Path
+    errors: BatchProblems | None
+    input_file_id: str
+    completion_window: str
+    status: Literal[
+        "validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"
+    ]
+    output_file_id: str | None
+    error_file_id: str | None
+    created_at: int
+    in_progress_at: int | None
+    expires_at: int
+    finalizing_at: int | None
+    cancelling_at: int | None
+    completed_at: int | None
+    failed_at: int | None
+    expired_at: int | None
+    cancelled_at: int | None
+    request_counts: BatchCounts
+    metadata: dict[str, str] | None
+    model: str | None
+    usage: BatchUsage
+
+
+class BatchesShown(Strict):
+    """A page of batches."""
+
+    object: Literal["list"]
+    data: list[BatchShown]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
 
 
 class _Exchange:
@@ -112,6 +196,8 @@ class CancelExchange(_Exchange):
     def parse(self, asked: Asked) -> Message:
         """As Exchange."""
         queries.only(asked.query)
+        if asked.body.strip() not in (b"", b"{}"):
+            raise Failure(Reason.PARAMETER_UNSUPPORTED, field="body", why=" here: the path says all")
         return pb.CancelBatchRequest(batch=asked.path["batch"])
 
     async def answer(self, message: pb.CancelBatchRequest, context: ServicerContext) -> AsyncGenerator[bytes]:
@@ -165,8 +251,24 @@ def _maybe(batch: batch_pb2.Batch, field: str) -> int | None:
 
 
 ROUTES = (
-    Route("POST", "/v1/batches", CreateExchange),
-    Route("GET", "/v1/batches", ListExchange),
-    Route("GET", "/v1/batches/{batch}", GetExchange),
-    Route("POST", "/v1/batches/{batch}/cancel", CancelExchange),
+    Route(
+        "POST",
+        "/v1/batches",
+        CreateExchange,
+        summary="Begin a batch.",
+        body=BatchOrder,
+        query=NoQuery,
+        answer=BatchShown,
+    ),
+    Route("GET", "/v1/batches", ListExchange, summary="The batches.", query=BatchesQuery, answer=BatchesShown),
+    Route("GET", "/v1/batches/{batch}", GetExchange, summary="One batch.", query=NoQuery, answer=BatchShown),
+    Route(
+        "POST",
+        "/v1/batches/{batch}/cancel",
+        CancelExchange,
+        summary="End a batch early.",
+        query=NoQuery,
+        body=Nothing,
+        answer=BatchShown,
+    ),
 )

@@ -73,6 +73,6 @@ def test_the_id_that_a_caller_gives_its_request_comes_back_and_must_be_one(shop:
     }
     answer = httpx.get(f"{edge.http}/v1/files", headers=headers)
     assert (answer.status_code, answer.headers["x-request-id"]) == (200, headers["x-trivium-request-id"])
-    answer = httpx.get(f"{edge.http}/v1/files", headers={**headers, "x-trivium-request-id": "x\u00e9".encode()})
+    answer = httpx.get(f"{edge.http}/v1/files", headers={**headers, "x-trivium-request-id": "no-uuid"})
     assert answer.status_code == 400
     assert "x-trivium-request-id" in answer.json()["error"]["message"]
