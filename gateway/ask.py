@@ -20,7 +20,10 @@ from services.chassis.errors import Failure, Reason
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked, of which collections; none means an answer without retrieval."""
+    """What is asked, of which collections; none means an answer without retrieval.
+
+    ``narrowed`` is a filter as the retriever packs it, which is not read here; empty for none.
+    """
 
     text: str
     wish: Wish
@@ -28,6 +31,7 @@ class Question:
     history: tuple[Message, ...] = ()
     top_k: int = 0
     instructions: str = ""
+    narrowed: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,8 @@ class Asker:
     async def _search(self, question: Question, watch: Stopwatch) -> tuple[Source, ...]:
         """Search, timed as two stages: embedding as the retriever measured it, and all the rest of the call."""
         began = self._clock()
-        found = await self._retriever.search(question.collections, question.text, question.top_k or DEFAULT_TOP_K)
+        most = question.top_k or DEFAULT_TOP_K
+        found = await self._retriever.search(question.collections, question.text, most, question.narrowed)
         elapsed = self._clock() - began
         embed = [timing for timing in found.timings if timing.stage == "embed"]
         watch.add(*embed)

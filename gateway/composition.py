@@ -21,6 +21,7 @@ from gateway.limits.fair_share import FairShare
 from gateway.limits.gate import Gate
 from gateway.peers.access import RemoteLedger
 from gateway.peers.allowances import RemoteAllowances
+from gateway.peers.archive import RemoteArchive
 from gateway.peers.batches import RemoteBatches
 from gateway.peers.embedder import RemoteMeanings
 from gateway.peers.embeddings import RemoteEmbedder
@@ -36,6 +37,8 @@ from gateway.peers.spool import FolderSpool
 from gateway.peers.trainer import RemoteDatasets, RemoteTrainer
 from gateway.peers.training_files import RemoteTrainingFiles
 from gateway.receipts import Recorder
+from gateway.responses.responder import Responder
+from gateway.responses.servicer import ResponseServicer
 from gateway.routing import Router
 from gateway.servicer import GatewayServicer
 from gateway.servicers import Servicers
@@ -67,6 +70,7 @@ def compose(runtime: Runtime) -> Servicers:
         vector_stores(runtime),
         FineTuningServicer(_tuner(runtime)),
         EmbeddingServicer(Embeddings(RemoteEmbedder(runtime.channel("embedder")))),
+        responses(runtime, asker),
     )
 
 
@@ -103,3 +107,10 @@ def _tuner(runtime: Runtime) -> Tuner:
     materials = Materials(files, RemoteDatasets(runtime.channel("trainer")))
     registry = RemoteRegistry(runtime.channel("registry"))
     return Tuner(trainer, materials, registry, Results(trainer, files), runtime.new_id)
+
+
+def responses(runtime: Runtime, asker: Asker) -> ResponseServicer:
+    """Responses over the core of Ask, kept by the service of files."""
+    archive, library = RemoteArchive(runtime.channel("files")), RemoteLibrary(runtime.channel("retriever"))
+    now = runtime.clock.now
+    return ResponseServicer(Responder(asker, archive, library, lambda: now().timestamp(), runtime.new_id))

@@ -43,8 +43,8 @@ class Found:
 class Retriever(Protocol):
     """The retriever as the gateway uses it.  Raises Failure; an unreachable one names itself."""
 
-    async def search(self, collections: Sequence[str], query: str, top_k: int) -> Found:
-        """Find passages in the caller's collections."""
+    async def search(self, collections: Sequence[str], query: str, top_k: int, narrowed: bytes = b"") -> Found:
+        """Find passages in the caller's collections, of documents that pass the filter where there is one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from trivium.gateway.v1 import (
     files_pb2_grpc,
     fine_tuning_pb2_grpc,
     gateway_pb2_grpc,
+    responses_pb2_grpc,
     vector_stores_pb2_grpc,
 )
 
@@ -15,6 +16,7 @@ from gateway.batches.servicer import BatchServicer
 from gateway.embeddings.servicer import EmbeddingServicer
 from gateway.files.servicer import FileServicer
 from gateway.fine_tuning.servicer import FineTuningServicer
+from gateway.responses.servicer import ResponseServicer
 from gateway.servicer import GatewayServicer
 from gateway.vector_stores.servicer import VectorStoreServicer
 from services.chassis.server import Registration
@@ -30,6 +32,7 @@ class Servicers:
     vector_stores: VectorStoreServicer
     fine_tuning: FineTuningServicer
     embeddings: EmbeddingServicer
+    responses: ResponseServicer
 
     def registrations(self) -> list[Registration]:
         """Every service, as the server hangs it up."""
@@ -59,5 +62,10 @@ class Servicers:
                 embeddings_pb2_grpc.add_EmbeddingServiceServicer_to_server,
                 self.embeddings,
                 "trivium.gateway.v1.EmbeddingService",
+            ),
+            Registration(
+                responses_pb2_grpc.add_ResponseServiceServicer_to_server,
+                self.responses,
+                "trivium.gateway.v1.ResponseService",
             ),
         ]

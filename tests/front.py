@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import httpx
 from trivium.files.v1 import file_pb2
-from trivium.gateway.v1 import vector_stores_pb2_grpc
+from trivium.gateway.v1 import responses_pb2_grpc, vector_stores_pb2_grpc
 
 from tests.filing import Filing, Keeper
 from tests.library import Library
@@ -52,15 +52,17 @@ class Front:
         tenant = self.stack.tenant()
         key = self.stack.tenant_key(tenant)
         stores = Api(vector_stores_pb2_grpc.VectorStoreServiceStub(self._channel), key)
-        return Visitor(key, stores, self.filing.keeper(key, tenant), self.http)
+        responses = Api(responses_pb2_grpc.ResponseServiceStub(self._channel), key)
+        return Visitor(key, stores, responses, self.filing.keeper(key, tenant), self.http)
 
 
 class Visitor:
-    """The gateway in somebody's hands, by gRPC (``stores``) and by HTTP."""
+    """The gateway in somebody's hands, by gRPC (``stores``, ``responses``) and by HTTP."""
 
-    def __init__(self, key: str, stores: Api, keeper: Keeper, http: str) -> None:
+    def __init__(self, key: str, stores: Api, responses: Api, keeper: Keeper, http: str) -> None:
         self.key = key
         self.stores = stores
+        self.responses = responses
         self.keeper = keeper
         self._http = http
 

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from gateway.http import batches, chat, completions, embeddings, errors, files, fine_tuning, models, openapi
 from gateway.http.admission import HEALTH, Admission
 from gateway.http.requests import is_uuid
+from gateway.http.responses import routes as responses
 from gateway.http.routes import Route
 from gateway.http.transport import Asked, Door, body_stream
 from gateway.http.vector_stores import routes as vector_stores
@@ -31,6 +32,7 @@ ROUTES: tuple[Route, ...] = (
     *batches.ROUTES,
     *vector_stores.ROUTES,
     *fine_tuning.ROUTES,
+    *responses.ROUTES,
 )
 
 

@@ -28,21 +28,26 @@ def read(schema: type[Schema], raw: bytes) -> Schema:
 
     Raises BODY_NOT_DECODABLE, FIELD_INVALID, or PARAMETER_UNSUPPORTED by name.
     """
+    return checked(schema, decoded(raw))
+
+
+def decoded(raw: bytes) -> dict[str, Any]:
+    """The JSON object in ``raw``; an empty body says nothing.  Raises BODY_NOT_DECODABLE."""
     try:
         body = json.loads(raw) if raw.strip() else {}
     except (ValueError, RecursionError):
         raise Failure(Reason.BODY_NOT_DECODABLE, type="JSON") from None
     if not isinstance(body, dict):
         raise Failure(Reason.BODY_NOT_DECODABLE, type="a JSON object")
-    return checked(schema, body)
+    return body
 
 
-def checked(schema: type[Schema], said: Mapping[str, Any]) -> Schema:
-    """What was said, as the schema has it.  Raises FIELD_INVALID, or PARAMETER_UNSUPPORTED by name."""
+def checked(schema: type[Schema], said: Mapping[str, Any], where: str = "") -> Schema:
+    """What was said at ``where``, as the schema has it.  Raises FIELD_INVALID, or PARAMETER_UNSUPPORTED by name."""
     try:
         return schema.model_validate(said)
     except ValidationError as error:
-        raise _refusal(error) from None
+        raise _refusal(error, where) from None
 
 
 def int32(value: int | None, field: str) -> int:
@@ -52,13 +57,14 @@ def int32(value: int | None, field: str) -> int:
     return value or 0
 
 
-def _refusal(error: ValidationError) -> Failure:
+def _refusal(error: ValidationError, where: str) -> Failure:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     # Branches of a union (names of classes and types) stand in the path; the request has no such names.
     parts = [part for part in first["loc"] if isinstance(part, int) or part == part.lower()]
     parts = [part for part in parts if isinstance(part, int) or part.replace("_", "").isidentifier()]
     parts = [part for part in parts if part not in _TYPES]
-    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".")
+    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
+    field = (where + field).lstrip(".")
     if first["type"] == "extra_forbidden":
         return Failure(Reason.PARAMETER_UNSUPPORTED, field=field, why="")
     return Failure(Reason.FIELD_INVALID, field=field, problem=first["msg"])

@@ -1,6 +1,6 @@
 """Filters by attributes in OpenAI's shape, as the retriever's."""
 
-from typing import Annotated, Literal, Union
+from typing import Annotated, Any, Literal, Union
 
 from pydantic import Field
 from trivium.retriever.v1 import retriever_pb2 as pb
@@ -20,6 +20,7 @@ _OPERATORS = {
     "in": pb.FILTER_OPERATOR_IN,
     "nin": pb.FILTER_OPERATOR_NOT_IN,
 }
+_NAMES = {int(number): name for name, number in _OPERATORS.items()}
 _Flag = Annotated[bool, Field(strict=True)]
 Value = _Flag | Number | Text
 
@@ -64,3 +65,17 @@ def filter_of(given: Comparison | Compound, depth: int = 0) -> pb.Filter:
         return pb.Filter(condition=condition)
     group = pb.FilterGroup(filters=[filter_of(item, depth + 1) for item in given.filters])
     return pb.Filter(all_of=group) if given.type == "and" else pb.Filter(any_of=group)
+
+
+def told(given: pb.Filter) -> dict[str, Any] | None:
+    """The filter as OpenAI's clients said it; None for one that only our own API can say."""
+    kind = given.WhichOneof("test")
+    if kind in ("all_of", "any_of"):
+        filters = [told(item) for item in getattr(given, kind).filters]
+        return None if None in filters else {"type": "and" if kind == "all_of" else "or", "filters": filters}
+    name = _NAMES.get(given.condition.operator)
+    if kind != "condition" or name is None:
+        return None
+    values = [getattr(item, item.WhichOneof("value") or "text") for item in given.condition.values]
+    several = name in ("in", "nin")
+    return {"type": name, "key": given.condition.field, "value": values if several else values[0]}

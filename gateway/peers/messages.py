@@ -55,6 +55,16 @@ _SCALARS = (
 )
 
 
+def of_speaker(role: int) -> Speaker:
+    """A speaker of the wire; roles were validated against the annotations."""
+    return _SPEAKERS[role]
+
+
+def to_speaker(speaker: Speaker) -> "chat_pb2.ChatRole.ValueType":
+    """A speaker as the wire carries it."""
+    return _ROLES[speaker]
+
+
 def to_messages(turns: Iterable[Message]) -> list[chat_pb2.ChatMessage]:
     """Turns as the wire carries them."""
     return [

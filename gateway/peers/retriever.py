@@ -18,9 +18,11 @@ class RemoteRetriever:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: retriever_pb2_grpc.RetrieverServiceAsyncStub = retriever_pb2_grpc.RetrieverServiceStub(channel)
 
-    async def search(self, collections: Sequence[str], query: str, top_k: int) -> Found:
+    async def search(self, collections: Sequence[str], query: str, top_k: int, narrowed: bytes = b"") -> Found:
         """As the Protocol says."""
         request = retriever_pb2.SearchRequest(collections=collections, queries=[query], top_k=top_k)
+        if narrowed:
+            request.filter.ParseFromString(narrowed)
         with failures.of(NAME):
             answer = await self._stub.Search(request)
         return Found(

@@ -376,6 +376,11 @@ class Reason(Enum):
         Code.ALREADY_EXISTS, "Another response is already stored under {name}.", "trivium.files.v1.Response"
     )
     RESPONSE_NOT_FOUND = Entry(Code.NOT_FOUND, "No response has the id {name}.", "trivium.files.v1.Response")
+    RESPONSE_NOT_IN_BACKGROUND = Entry(
+        Code.FAILED_PRECONDITION,
+        "The response {name} does not run in the background, so there is nothing to cancel. Close the call that asks instead.",
+        "trivium.gateway.v1.Response",
+    )
     RESPONSES_EXHAUSTED = Entry(
         Code.RESOURCE_EXHAUSTED,
         "The tenant's stored responses have {held_bytes} bytes, and this one has {size_bytes}; together they may have "

@@ -106,6 +106,13 @@ PERMITTED = {
         "ExplainRoute": "viewer +service",
         "GetReceipt": "viewer +service",
     },
+    "trivium.gateway.v1.ResponseService": {
+        "CreateResponse": "member +service",
+        "GetResponse": "viewer +service",
+        "DeleteResponse": "member",
+        "CancelResponse": "member",
+        "ListResponseInputItems": "viewer +service",
+    },
     "trivium.gateway.v1.VectorStoreService": {
         "CreateVectorStore": "developer",
         "GetVectorStore": "viewer +service",

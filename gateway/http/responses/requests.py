@@ -1,0 +1,174 @@
+"""From OpenAI's requests for responses to our own API's: names and places change, meaning does not."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from trivium.common.v1 import chat_pb2
+from trivium.gateway.v1 import responses_pb2 as pb
+from trivium.retriever.v1 import retriever_pb2
+
+from gateway.http import bodies, queries
+from gateway.http.filters import filter_of
+from gateway.http.responses.schemas import (
+    RESULTS,
+    Create,
+    FileSearch,
+    Format,
+    InputMessage,
+    InputSearch,
+)
+from gateway.http.transport import Asked
+from services.chassis.errors import Failure, Reason
+
+_ROLES = {
+    "system": chat_pb2.CHAT_ROLE_SYSTEM,
+    "developer": chat_pb2.CHAT_ROLE_SYSTEM,
+    "user": chat_pb2.CHAT_ROLE_USER,
+    "assistant": chat_pb2.CHAT_ROLE_ASSISTANT,
+}
+_CHOICES = {
+    "auto": pb.RESPONSE_TOOL_CHOICE_UNSPECIFIED,
+    "none": pb.RESPONSE_TOOL_CHOICE_NONE,
+    "required": pb.RESPONSE_TOOL_CHOICE_REQUIRED,
+}
+_ORDERS = {"asc": retriever_pb2.LIST_ORDER_OLDEST_FIRST, "desc": retriever_pb2.LIST_ORDER_NEWEST_FIRST}
+_MOST_ITEMS = 100
+_PARTS = ("input_text", "output_text", "text")
+# How the client's own query names a list.
+_INCLUDE = ("include", "include[]")
+
+
+def read(asked: Asked) -> Create:
+    """The body.  Raises BODY_NOT_DECODABLE, FIELD_INVALID, or PARAMETER_UNSUPPORTED by name."""
+    return bodies.checked(Create, Create.asked(bodies.decoded(asked.body)))
+
+
+def create(body: Create, request_id: str) -> pb.CreateResponseRequest:
+    """A response that is asked for."""
+    shape, name = _shape(body.text.format if body.text else None)
+    settings = pb.ResponseSettings(
+        model=body.model,
+        instructions=body.instructions or "",
+        previous_response=body.previous_response_id or "",
+        metadata=body.metadata or {},
+        sampling=chat_pb2.Sampling(
+            max_tokens=_optional_int32(body.max_output_tokens, "max_output_tokens"),
+            temperature=body.temperature,
+            top_p=body.top_p,
+        ),
+        structured_output=shape,
+        format_name=name,
+        file_search=_tool(body.tools or []),
+        tool_choice=_choice(body.tool_choice),
+        store=True if body.store is None else body.store,
+        sticky_key=body.safety_identifier or body.user or "",
+    )
+    return pb.CreateResponseRequest(
+        settings=settings,
+        input=[_said("user", body.input)] if isinstance(body.input, str) else _items(body.input),
+        include_results=RESULTS in (body.include or ()),
+        request_id=request_id,
+    )
+
+
+def get(asked: Asked) -> pb.GetResponseRequest:
+    """A stored response."""
+    queries.only(asked.query, *_INCLUDE)
+    return pb.GetResponseRequest(response=asked.path["response"], include_results=_included(asked.query))
+
+
+def input_items(asked: Asked) -> pb.ListResponseInputItemsRequest:
+    """A page of what a response was asked."""
+    queries.only(asked.query, *_INCLUDE, "limit", "order", "after")
+    order = asked.query.get("order", "desc")
+    if order not in _ORDERS:
+        raise Failure(Reason.FIELD_INVALID, field="order", problem="must be asc or desc")
+    return pb.ListResponseInputItemsRequest(
+        response=asked.path["response"],
+        limit=queries.limit(asked.query, _MOST_ITEMS),
+        order=_ORDERS[order],
+        after=asked.query.get("after", ""),
+        include_results=_included(asked.query),
+    )
+
+
+def _included(query: Mapping[str, str]) -> bool:
+    said = [query[name] for name in _INCLUDE if name in query]
+    for value in said:
+        if value != RESULTS:
+            raise Failure(Reason.PARAMETER_UNSUPPORTED, field="include", why=f" with {value}")
+    return bool(said)
+
+
+def _items(given: list[dict[str, Any]]) -> list[pb.ResponseItem]:
+    return [_item(item, f"input[{place}]") for place, item in enumerate(given)]
+
+
+def _item(given: dict[str, Any], where: str) -> pb.ResponseItem:
+    kind = given.get("type") or "message"
+    present = {name: value for name, value in given.items() if value is not None}
+    if kind == "file_search_call":
+        search = bodies.checked(InputSearch, present, where)
+        return pb.ResponseItem(file_search_call=pb.FileSearchCall(queries=search.queries))
+    if kind != "message":
+        # Calls of functions and what they returned come with the tools of chat; nothing else has a place in a prompt.
+        raise Failure(Reason.PARAMETER_UNSUPPORTED, field=where, why=f" of type {kind!r} in this version")
+    for place, part in enumerate(given["content"] if isinstance(given.get("content"), list) else ()):
+        if isinstance(part, dict) and part.get("type") not in _PARTS:
+            why = f" of type {part.get('type')!r}: no model here reads it"
+            raise Failure(Reason.PARAMETER_UNSUPPORTED, field=f"{where}.content[{place}]", why=why)
+    message = bodies.checked(InputMessage, {"type": kind, **present}, where)
+    return _said(message.role, *([message.content] if isinstance(message.content, str) else _parts(message)))
+
+
+def _parts(message: InputMessage) -> list[str]:
+    return [part.text for part in message.content if not isinstance(part, str)]
+
+
+def _said(role: str, *parts: str) -> pb.ResponseItem:
+    return pb.ResponseItem(message=pb.ResponseMessage(role=_ROLES[role], parts=parts))
+
+
+def _tool(given: list[dict[str, Any]]) -> pb.FileSearchTool | None:
+    """The tools: the one place where another kind than ``file_search`` would become something."""
+    for place, tool in enumerate(given):
+        kind = tool.get("type")
+        if kind != "file_search":
+            raise Failure(
+                Reason.PARAMETER_UNSUPPORTED, field=f"tools[{place}]", why=f" of type {kind!r} in this version"
+            )
+        if place:
+            raise Failure(Reason.PARAMETER_UNSUPPORTED, field=f"tools[{place}]", why=" beside another file_search")
+    if not given:
+        return None
+    search = bodies.checked(FileSearch, {name: it for name, it in given[0].items() if it is not None}, "tools[0]")
+    if search.max_num_results == 0:
+        raise Failure(Reason.FIELD_INVALID, field="tools[0].max_num_results", problem="must be at least 1")
+    return pb.FileSearchTool(
+        vector_stores=search.vector_store_ids,
+        filter=filter_of(search.filters) if search.filters else None,
+        max_num_results=bodies.int32(search.max_num_results, "tools[0].max_num_results"),
+    )
+
+
+def _choice(given: str | dict[str, Any] | None) -> "pb.ResponseToolChoice.ValueType":
+    if given is None or isinstance(given, str):
+        return _CHOICES[given or "auto"]
+    if given == {"type": "file_search"}:
+        return pb.RESPONSE_TOOL_CHOICE_REQUIRED
+    raise Failure(Reason.PARAMETER_UNSUPPORTED, field="tool_choice", why=f" of type {given.get('type')!r}")
+
+
+def _shape(wanted: Format | None) -> tuple[chat_pb2.StructuredOutput | None, str]:
+    if wanted is None or wanted.type == "text":
+        return None, ""
+    if wanted.type == "json_object":
+        return chat_pb2.StructuredOutput(json_object=True), ""
+    if wanted.schema_ is None:
+        raise Failure(Reason.FIELD_INVALID, field="text.format.schema", problem="is required")
+    return chat_pb2.StructuredOutput(json_schema=json.dumps(wanted.schema_)), wanted.name or ""
+
+
+def _optional_int32(value: int | None, field: str) -> int | None:
+    return None if value is None else bodies.int32(value, field)

@@ -1,0 +1,127 @@
+"""The routes of responses: which request is which call, and how its answer is told."""
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from trivium.gateway.v1 import responses_pb2 as pb
+
+from gateway.http import queries
+from gateway.http.responses import rendering, requests
+from gateway.http.routes import Route
+from gateway.http.transport import Asked
+from gateway.http.unary import Unary
+from gateway.servicers import Servicers
+from services.chassis.interceptors.call import ServicerContext
+
+_RESPONSES = "/v1/responses"
+_RESPONSE = _RESPONSES + "/{response}"
+# By our names of fields, of the request and of the question that it becomes.
+_SENT = {
+    "response": "response_id",
+    "collections": "tools[0].vector_store_ids",
+    "collection": "tools[0].vector_store_ids",
+    "filter": "tools[0].filters",
+    "top_k": "tools[0].max_num_results",
+    "question": "input",
+    "history": "input",
+    "instructions": "instructions",
+    "structured_output": "text.format",
+    "sampling.max_tokens": "max_output_tokens",
+    "settings.model": "model",
+    "settings.instructions": "instructions",
+    "settings.previous_response": "previous_response_id",
+    "settings.metadata": "metadata",
+    "settings.structured_output": "text.format",
+    "settings.format_name": "text.format.name",
+    "settings.sampling.max_tokens": "max_output_tokens",
+    "settings.sampling.temperature": "temperature",
+    "settings.sampling.top_p": "top_p",
+    "settings.file_search.vector_stores": "tools[0].vector_store_ids",
+    "settings.file_search.max_num_results": "tools[0].max_num_results",
+    "settings.file_search.filter": "tools[0].filters",
+    "settings.tool_choice": "tool_choice",
+    "settings.sticky_key": "safety_identifier",
+}
+
+
+class ResponseExchange:
+    """POST /v1/responses: one JSON document, or the events of its making."""
+
+    def __init__(self, servicers: Servicers, request_id: str) -> None:
+        self.request_id = request_id
+        self.stream = False
+        self.sent = dict(_SENT)
+        self._servicer = servicers.responses
+
+    def parse(self, asked: Asked) -> pb.CreateResponseRequest:
+        """As Exchange."""
+        body = requests.read(asked)
+        self.stream = bool(body.stream)
+        return requests.create(body, self.request_id)
+
+    async def answer(self, message: pb.CreateResponseRequest, context: ServicerContext) -> AsyncGenerator[bytes]:
+        """As Exchange."""
+        results = message.include_results
+        last = pb.CreateResponseResponse()
+        async with aclosing(self._servicer.CreateResponse(message, context)) as events:
+            async for last in events:
+                if self.stream:
+                    yield rendering.event(last, results=results)
+        if not self.stream:
+            # A failed one is raised, and has no document.
+            whole = last.completed if last.HasField("completed") else last.incomplete
+            yield json.dumps(rendering.response(whole, results=results), ensure_ascii=False).encode()
+
+
+def _named(asked: Asked) -> str:
+    queries.only(asked.query)
+    return asked.path["response"]
+
+
+ROUTES = (
+    Route("POST", _RESPONSES, ResponseExchange),
+    Route(
+        "GET",
+        _RESPONSE,
+        Unary(
+            requests.get,
+            lambda to, message, context: to.responses.GetResponse(message, context),
+            lambda message, answer: rendering.response(answer.response, results=message.include_results),
+            tuple(_SENT.items()),
+        ),
+    ),
+    Route(
+        "DELETE",
+        _RESPONSE,
+        Unary(
+            lambda asked: pb.DeleteResponseRequest(response=_named(asked)),
+            lambda to, message, context: to.responses.DeleteResponse(message, context),
+            lambda message, _: {"id": message.response, "object": "response", "deleted": True},
+            tuple(_SENT.items()),
+        ),
+    ),
+    Route(
+        "POST",
+        _RESPONSE + "/cancel",
+        Unary(
+            lambda asked: pb.CancelResponseRequest(response=_named(asked)),
+            lambda to, message, context: to.responses.CancelResponse(message, context),
+            lambda _, answer: rendering.response(answer.response, results=False),
+            tuple(_SENT.items()),
+        ),
+    ),
+    Route(
+        "GET",
+        _RESPONSE + "/input_items",
+        Unary(
+            requests.input_items,
+            lambda to, message, context: to.responses.ListResponseInputItems(message, context),
+            lambda message, answer: queries.page(
+                [rendering.item(it, results=message.include_results) for it in answer.items],
+                has_more=answer.has_more,
+            ),
+            tuple(_SENT.items()),
+        ),
+    ),
+)

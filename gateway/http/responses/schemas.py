@@ -1,0 +1,119 @@
+"""OpenAI's requests for responses as far as we honour them.  What is not here is refused by name, never ignored."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from gateway.http.bodies import Body, Count, Number, Text
+from gateway.http.filters import Filter
+
+RESULTS = "file_search_call.results"
+# What asks for nothing: clients send it unasked, or with what they were answered.
+_NOTHING_ASKED: dict[str, tuple[object, ...]] = {
+    "background": (False,),
+    "service_tier": ("auto", "default"),
+    "top_logprobs": (0,),
+    "truncation": ("disabled",),
+    # With the one tool that there is, calls are never side by side.
+    "parallel_tool_calls": (True, False),
+}
+
+
+class InputText(Body):
+    """One part of a message's content."""
+
+    type: Literal["input_text", "output_text", "text"]
+    text: Text
+    # What an answer had beside its text, where a client sends it back.
+    annotations: list[dict[str, Any]] | None = None
+    logprobs: list[dict[str, Any]] | None = None
+
+
+class InputMessage(Body):
+    """One turn of the input."""
+
+    type: Literal["message"] = "message"
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Text | list[InputText]
+    id: Text | None = None
+    status: Text | None = None
+
+
+class InputSearch(Body):
+    """A search of an earlier output, sent back."""
+
+    type: Literal["file_search_call"]
+    id: Text
+    queries: Annotated[list[Text], Field(default_factory=list)]
+    status: Text | None = None
+    results: list[dict[str, Any]] | None = None
+
+
+class Ranking(Body):
+    """How passages are ordered: as the stores have it."""
+
+    ranker: Literal["auto"] | None = None
+
+
+class FileSearch(Body):
+    """The tool that looks into vector stores."""
+
+    type: Literal["file_search"]
+    vector_store_ids: Annotated[list[Text], Field(min_length=1)]
+    filters: Filter | None = None
+    max_num_results: Count | None = None
+    ranking_options: Ranking | None = None
+
+
+class Format(Body):
+    """The shape of the answer; a schema is always strict here."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    name: Text | None = None
+    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
+    strict: Literal[True] | None = None
+    description: Text | None = None
+
+
+class TextOptions(Body):
+    """What is asked of the answer's text."""
+
+    format: Format | None = None
+    verbosity: Literal["medium"] | None = None
+
+
+class StreamOptions(Body):
+    """What a stream carries beside events."""
+
+    include_obfuscation: Literal[False] = False
+
+
+class Create(Body):
+    """POST /v1/responses."""
+
+    model: Text = ""
+    input: Text | list[dict[str, Any]]
+    instructions: Text | None = None
+    previous_response_id: Text | None = None
+    store: bool | None = None
+    metadata: dict[str, Text] | None = None
+    max_output_tokens: Count | None = None
+    temperature: Number | None = None
+    top_p: Number | None = None
+    text: TextOptions | None = None
+    include: list[Literal["file_search_call.results"]] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: Literal["auto", "none", "required"] | dict[str, Any] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    safety_identifier: Text | None = None
+    user: Text | None = None
+
+    @classmethod
+    def asked(cls, said: dict[str, Any]) -> dict[str, Any]:
+        """What was said, without what asks for nothing."""
+        return {
+            name: value
+            for name, value in said.items()
+            if value is not None and not any(value == idle for idle in _NOTHING_ASKED.get(name, ()))
+        }

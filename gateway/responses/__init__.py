@@ -1,0 +1,1 @@
+"""Responses: answers with items and events, from which a conversation can go on."""

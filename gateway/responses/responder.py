@@ -1,0 +1,194 @@
+"""The verbs on responses.
+
+Invariants: what answers is GatewayService.Ask's own core, so a response cites and receipts as that does; a response that
+is to be kept is durable before its end is told.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import replace
+
+from gateway.ask import Answer, Asker, Sources
+from gateway.generation import FinishReason, TextDelta
+from gateway.responses import conversing
+from gateway.responses.nouns import (
+    Asked,
+    Citation,
+    Error,
+    Event,
+    Item,
+    Listing,
+    Numbered,
+    Response,
+    Result,
+    Search,
+    Stage,
+    Status,
+    Whole,
+)
+from gateway.responses.peers import Archive, Documents
+from gateway.responses.telling import Telling
+from gateway.retrieval import Source
+from gateway.vector_stores.nouns import Attributes
+from services.chassis.errors import Failure, Reason
+
+_ENDS = {Status.COMPLETED: Stage.COMPLETED, Status.INCOMPLETE: Stage.INCOMPLETE}
+
+
+class Responder:
+    """Answers inputs, and keeps what they came to.  ``now`` gives Unix time in seconds, ``new_id`` draws a UUID."""
+
+    def __init__(
+        self,
+        asker: Asker,
+        archive: Archive,
+        documents: Documents,
+        now: Callable[[], float],
+        new_id: Callable[[], str],
+    ) -> None:
+        self._asker = asker
+        self._archive = archive
+        self._documents = documents
+        self._now = now
+        self._new_id = new_id
+
+    async def create(self, asked: Asked) -> AsyncGenerator[Numbered]:
+        """The events of a response.
+
+        Raises RESPONSE_NOT_FOUND, CONVERSATION_TOO_LONG, FIELD_INVALID for an input that does not end with the user's
+        turn or a search that has nowhere to look, and as ``Asker.ask``; after the first event, the event that it failed
+        comes before.
+        """
+        asked = replace(asked, request_id=asked.request_id or self._new_id())
+        asked = replace(asked, input=tuple(self._named(item) for item in asked.input))
+        previous = asked.settings.previous
+        earlier = await self._archive.conversation(previous) if previous else []
+        question = conversing.question(asked, earlier)
+        identity = asked.request_id.replace("-", "").lower()
+        telling = Telling(Response(f"resp_{identity}", self._now(), asked.settings), identity)
+        number = 0
+        async with aclosing(self._told(asked, telling, self._asker.ask(question))) as events:
+            async for event in events:
+                yield Numbered(number, event)
+                number += 1
+
+    async def get(self, response: str) -> Response:
+        """A response that was kept.  Raises RESPONSE_NOT_FOUND."""
+        return await self._archive.response(response)
+
+    async def remove(self, response: str) -> None:
+        """Delete it.  Raises RESPONSE_NOT_FOUND."""
+        await self._archive.remove(response)
+
+    async def cancel(self, response: str) -> Response:
+        """Raises RESPONSE_NOT_FOUND, else RESPONSE_NOT_IN_BACKGROUND: what is kept has ended."""
+        found = await self._archive.response(response)
+        raise Failure(Reason.RESPONSE_NOT_IN_BACKGROUND, name=found.response, field="response")
+
+    async def input_items(self, response: str, listing: Listing) -> tuple[list[Item], bool]:
+        """A page of what it was asked, and whether the list goes on.  Raises RESPONSE_NOT_FOUND, FIELD_INVALID."""
+        return await self._archive.input_items(response, listing)
+
+    async def _told(
+        self, asked: Asked, telling: Telling, answering: AsyncGenerator[Sources | TextDelta | Answer]
+    ) -> AsyncGenerator[Event]:
+        begun = False
+        try:
+            async with aclosing(answering) as parts:
+                async for part in parts:
+                    begun = begun or isinstance(part, Sources)
+                    async for event in self._events(asked, telling, part):
+                        yield event
+        except Failure as failure:
+            if begun:
+                yield await self._failed(asked, telling, failure)
+            raise
+
+    async def _events(self, asked: Asked, telling: Telling, part: Sources | TextDelta | Answer) -> AsyncIterator[Event]:
+        match part:
+            case Sources():
+                opened = [*telling.opening()]
+                if asked.settings.searched is not None:
+                    opened += telling.search(await self._search(asked, part.sources))
+                for event in [*opened, *telling.answer()]:
+                    yield event
+            case TextDelta():
+                for event in telling.delta(part.text):
+                    yield event
+            case Answer():
+                whole = part.end.finish_reason is FinishReason.STOP
+                for event in telling.end(_citations(part, _names(telling.response)), whole):
+                    yield event
+                yield await self._kept(asked, telling, part, whole)
+
+    async def _search(self, asked: Asked, sources: Sequence[Source]) -> Search:
+        """What was found, with what its files are described by where somebody wants to see it."""
+        described: dict[tuple[str, str], Attributes] = {}
+        if asked.include_results or asked.settings.store:
+            places = list(dict.fromkeys((it.span.collection, it.span.document) for it in sources))
+            found = await asyncio.gather(*(self._attributes(*place) for place in places))
+            described = dict(zip(places, found, strict=True))
+        results = tuple(
+            Result(
+                it.span.document,
+                it.title or it.span.document,
+                it.score,
+                it.text,
+                described.get((it.span.collection, it.span.document), {}),
+                it.span,
+            )
+            for it in sources
+        )
+        return Search((conversing.last_words(asked),), results)
+
+    async def _attributes(self, collection: str, document: str) -> Attributes:
+        try:
+            return (await self._documents.document(collection, document)).attributes
+        except Failure as failure:
+            # Deleted since it was found.
+            if failure.reason not in (Reason.DOCUMENT_NOT_FOUND, Reason.COLLECTION_NOT_FOUND):
+                raise
+            return {}
+
+    async def _kept(self, asked: Asked, telling: Telling, answer: Answer, whole: bool) -> Event:
+        """The end, once the response is durable where it is to be."""
+        status = Status.COMPLETED if whole else Status.INCOMPLETE
+        response = replace(
+            telling.response,
+            status=status,
+            usage=answer.end.usage,
+            receipt=answer.end.receipt,
+            timings=answer.end.timings,
+        )
+        if asked.settings.store:
+            await self._archive.keep(response, asked.input)
+        return Whole(_ENDS[status], response)
+
+    async def _failed(self, asked: Asked, telling: Telling, failure: Failure) -> Event:
+        error = Error(failure.reason.name, failure.sentence)
+        response = replace(telling.response, status=Status.FAILED, error=error)
+        if asked.settings.store:
+            # That it failed is told all the same.
+            with suppress(Failure):
+                await self._archive.keep(response, asked.input)
+        return Whole(Stage.FAILED, response)
+
+    def _named(self, item: Item) -> Item:
+        # Whatever a client calls it: what it sends back may be in two responses.
+        return replace(item, item=f"{conversing.prefix(item)}_{self._new_id().replace('-', '')}")
+
+
+def _citations(answer: Answer, names: Mapping[str, str]) -> tuple[Citation, ...]:
+    return tuple(
+        Citation(
+            it.span.document, names.get(it.span.document, it.span.document), it.answer_start, it.answer_end, it.span
+        )
+        for it in answer.citations
+    )
+
+
+def _names(response: Response) -> dict[str, str]:
+    """The names of the files that were found, by id."""
+    found = [item.content for item in response.output if isinstance(item.content, Search)]
+    return {result.file: result.filename for search in found for result in search.results}

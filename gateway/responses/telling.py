@@ -1,0 +1,82 @@
+"""The events of one response, in the order that OpenAI's clients expect, and the response that they add up to.
+
+Invariant: the deltas of a text are the text, its citations are told after it and before it is done, and the last event
+holds every item that was told as done.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from gateway.generation import Speaker
+from gateway.responses.nouns import (
+    Citation,
+    Cited,
+    Event,
+    Item,
+    ItemBegun,
+    ItemDone,
+    ItemStatus,
+    Phase,
+    Response,
+    Search,
+    Searching,
+    Stage,
+    Text,
+    TextStage,
+    Turn,
+    Whole,
+)
+
+
+@dataclass(slots=True)
+class Telling:
+    """Tells a response as it comes to be.  ``identity`` is what its items' ids end in."""
+
+    response: Response
+    identity: str
+    _text: list[str] = field(default_factory=list)
+
+    def opening(self) -> Iterator[Event]:
+        """It was taken on."""
+        yield Whole(Stage.CREATED, self.response)
+        yield Whole(Stage.IN_PROGRESS, self.response)
+
+    def search(self, search: Search) -> Iterator[Event]:
+        """A search, from its beginning to what it found."""
+        index, item = len(self.response.output), f"fs_{self.identity}"
+        yield ItemBegun(index, Item(item, replace(search, results=()), ItemStatus.IN_PROGRESS))
+        for phase in Phase:
+            yield Searching(index, item, phase)
+        yield self._done(index, Item(item, search))
+
+    def answer(self) -> Iterator[Event]:
+        """The answer begins."""
+        yield ItemBegun(self._index, Item(self._item, Turn(Speaker.ASSISTANT, ()), ItemStatus.IN_PROGRESS))
+        yield Text(TextStage.BEGUN, self._index, self._item)
+
+    def delta(self, text: str) -> Iterator[Event]:
+        """More text."""
+        self._text.append(text)
+        yield Text(TextStage.DELTA, self._index, self._item, text)
+
+    def end(self, citations: tuple[Citation, ...], whole: bool) -> Iterator[Event]:
+        """The answer is whole, or was cut off."""
+        index, item, text = self._index, self._item, "".join(self._text)
+        for place, citation in enumerate(citations):
+            yield Cited(index, item, place, citation)
+        yield Text(TextStage.DONE, index, item, text)
+        yield Text(TextStage.WHOLE, index, item, text, citations)
+        status = ItemStatus.COMPLETED if whole else ItemStatus.INCOMPLETE
+        yield self._done(index, Item(item, Turn(Speaker.ASSISTANT, (text,), citations), status))
+
+    def _done(self, index: int, item: Item) -> Event:
+        self.response = replace(self.response, output=(*self.response.output, item))
+        return ItemDone(index, item)
+
+    @property
+    def _index(self) -> int:
+        return len(self.response.output)
+
+    @property
+    def _item(self) -> str:
+        return f"msg_{self.identity}"

@@ -1,0 +1,69 @@
+"""Each case runs over gRPC and over HTTP, in tenants of their own, and both doors say the same."""
+
+import pytest
+from trivium.gateway.v1 import vector_stores_pb2 as pb
+
+from tests.conformance.store_skins import GrpcStores, HttpStores, Refused
+from tests.stack import eventually
+
+FARES = "# Fares\n\nAn adult's day ticket is 9 crowns."
+FOG = "# Fog\n\nIn fog the boats sail at half speed."
+
+
+@pytest.fixture(scope="module", params=[GrpcStores, HttpStores])
+def door(request, front):
+    """A door, whose visitor has a store of two files."""
+    visitor = front.newcomer()
+    skin = request.param(visitor)
+    files = [visitor.file(FARES, "fares.md"), visitor.file(FOG, "fog.md")]
+    store, *_ = skin.create("Ferry", files[:1], {"line": "north"}, 3)
+    put = skin.put(store, files[1], {"year": 2026, "open": True, "by": "keeper"})
+    assert put == (files[1], {"year": 2026, "open": True, "by": "keeper"})
+
+    def done():
+        found = visitor.stores.GetVectorStore(pb.GetVectorStoreRequest(vector_store=store)).vector_store
+        return found.status == pb.VECTOR_STORE_STATUS_COMPLETED
+
+    eventually(done, "nothing waits in the store")
+    return skin, store, files
+
+
+def test_a_store_says_what_it_is(door):
+    skin, store, _ = door
+    assert skin.get(store) == (store, "Ferry", {"line": "north"}, 3, "completed", 2)
+
+
+def test_a_search_finds_the_same_passages(door):
+    skin, store, files = door
+    fog = (files[1], FOG, {"year": 2026, "open": True, "by": "keeper"})
+    assert skin.search(store, "How fast do boats sail in fog?", 1, None, 0.0) == [fog]
+    assert skin.search(store, "day ticket", 0, ("year", "gte", 2020), 0.0) == [fog]
+    assert skin.search(store, "day ticket", 0, ("open", "eq", False), 0.0) == []
+    assert [file for file, *_ in skin.search(store, "day ticket", 0, None, 0.9)] == [files[0]]
+
+
+def test_a_search_is_refused_for_the_same_reasons(door):
+    skin, store, _ = door
+    assert skin.search(store, " ", 0, None, 0.0) == Refused("question_empty")
+    assert skin.search(store, "q", 51, None, 0.0) == Refused("request_invalid")
+    assert skin.search(store, "q", 0, None, 1.5) == Refused("request_invalid")
+    assert skin.search("vs_never", "q", 0, None, 0.0) == Refused("collection_not_found")
+    assert skin.search(store, "q", 0, ("year", "gte", True), 0.0) == Refused("filter_invalid")
+
+
+def test_files_and_their_text_are_the_same(door):
+    skin, store, files = door
+    assert skin.files(store, "completed") == files[::-1]
+    assert skin.files(store, "failed") == []
+    assert skin.content(store, files[0]) == FARES
+    assert skin.content(store, "file-never") == Refused("document_not_found")
+    assert skin.put(store, "file-never", {}) == Refused("file_not_found")
+
+
+def test_a_store_is_changed_and_deleted(door):
+    skin, _, _ = door
+    store, *_ = skin.create("One", [], {}, 0)
+    assert skin.rename(store, "Two") == (store, "Two", {}, 0, "completed", 0)
+    assert skin.remove(store)
+    assert skin.get(store) == skin.remove(store) == Refused("collection_not_found")
+    assert skin.create("x", ["file-never"], {}, 0) == Refused("file_not_found")

@@ -1,0 +1,157 @@
+import json
+
+import pytest
+from google.protobuf import json_format
+from trivium.common.v1 import chat_pb2
+from trivium.gateway.v1 import responses_pb2 as pb
+
+from gateway.http.filters import told
+from gateway.http.responses import rendering, requests
+from gateway.http.transport import Asked
+from services.chassis.errors import Failure
+
+FILTER = {
+    "type": "or",
+    "filters": [
+        {"type": "eq", "key": "open", "value": True},
+        {"type": "and", "filters": [{"type": "in", "key": "line", "value": ["north", "south"]}]},
+        {"type": "gte", "key": "year", "value": 2020.0},
+    ],
+}
+
+
+def created(**body):
+    raw = json.dumps({"model": "base", "input": "Hello", **body}).encode()
+    return requests.create(requests.read(Asked(raw)), "00000000-0000-0000-0000-000000000001")
+
+
+def refused(**body):
+    with pytest.raises(Failure) as failure:
+        created(**body)
+    return failure.value.reason.name, failure.value.variables["field"]
+
+
+def test_names_and_places_change_and_meaning_does_not():
+    request = created(
+        input=[
+            {"role": "developer", "content": "Be brief."},
+            {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "How"}]},
+            {"type": "file_search_call", "id": "fs_1", "queries": ["How"], "status": "completed", "results": None},
+            {
+                "type": "message",
+                "id": "msg_1",
+                "role": "assistant",
+                "status": "completed",
+                "content": [{"type": "output_text", "text": "So", "annotations": [{"type": "file_citation"}]}],
+            },
+            {"role": "user", "content": "And?"},
+        ],
+        instructions="Answer.",
+        previous_response_id="resp_1",
+        max_output_tokens=5,
+        temperature=0.5,
+        metadata={"a": "b"},
+        store=False,
+        tools=[{"type": "file_search", "vector_store_ids": ["vs_1"], "max_num_results": 2, "filters": FILTER}],
+        tool_choice={"type": "file_search"},
+        include=["file_search_call.results"],
+        user="anna",
+    )
+    settings = request.settings
+    assert [(item.message.role, list(item.message.parts)) for item in request.input] == [
+        (chat_pb2.CHAT_ROLE_SYSTEM, ["Be brief."]),
+        (chat_pb2.CHAT_ROLE_USER, ["How"]),
+        (0, []),
+        (chat_pb2.CHAT_ROLE_ASSISTANT, ["So"]),
+        (chat_pb2.CHAT_ROLE_USER, ["And?"]),
+    ]
+    assert (settings.instructions, settings.previous_response, settings.sticky_key) == ("Answer.", "resp_1", "anna")
+    assert (settings.sampling.max_tokens, settings.sampling.temperature, settings.store) == (5, 0.5, False)
+    assert (list(settings.file_search.vector_stores), settings.file_search.max_num_results) == (["vs_1"], 2)
+    assert settings.tool_choice == pb.RESPONSE_TOOL_CHOICE_REQUIRED
+    assert request.include_results
+    assert told(settings.file_search.filter) == FILTER
+
+
+def test_what_asks_for_nothing_is_let_pass_and_what_is_not_stated_is_kept():
+    plain = created()
+    idle = created(
+        background=False,
+        truncation="disabled",
+        service_tier="auto",
+        parallel_tool_calls=True,
+        reasoning=None,
+        tools=[],
+        text={"format": {"type": "text"}, "verbosity": "medium"},
+    )
+    assert json_format.MessageToDict(idle) == json_format.MessageToDict(plain)
+    assert plain.settings.store
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"background": True}, "background"),
+        ({"truncation": "auto"}, "truncation"),
+        ({"reasoning": {"effort": "low"}}, "reasoning"),
+        ({"conversation": "conv_1"}, "conversation"),
+        ({"tools": [{"type": "function", "name": "f"}]}, "tools[0]"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0]"),
+        ({"tools": [{"type": "file_search", "vector_store_ids": ["v"], "colour": 1}]}, "tools[0].colour"),
+        ({"tool_choice": {"type": "function", "name": "f"}}, "tool_choice"),
+        ({"input": [{"type": "function_call_output", "call_id": "c", "output": "o"}]}, "input[0]"),
+        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content[0]"),
+        ({"input": [{"role": "user", "content": "x", "colour": 1}]}, "input[0].colour"),
+    ],
+)
+def test_what_is_not_supported_is_refused_by_name(body, field):
+    assert refused(**body) == ("PARAMETER_UNSUPPORTED", field)
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"max_output_tokens": "many"}, "max_output_tokens"),
+        ({"tools": [{"type": "file_search", "vector_store_ids": []}]}, "tools[0].vector_store_ids"),
+        (
+            {"tools": [{"type": "file_search", "vector_store_ids": ["v"], "max_num_results": 0}]},
+            "tools[0].max_num_results",
+        ),
+        ({"text": {"format": {"type": "json_schema", "name": "n"}}}, "text.format.schema"),
+        ({"include": ["message.output_text.logprobs"]}, "include[0]"),
+    ],
+)
+def test_what_is_wrong_is_told_by_name(body, field):
+    assert refused(**body) == ("FIELD_INVALID", field)
+
+
+def test_a_filter_that_is_nested_too_deep_is_refused():
+    deep = {"type": "eq", "key": "a", "value": 1}
+    for _ in range(20):
+        deep = {"type": "and", "filters": [deep]}
+    search = {"type": "file_search", "vector_store_ids": ["v"], "filters": deep}
+    assert refused(tools=[search]) == ("FIELD_INVALID", "filters")
+
+
+def test_an_event_bears_its_type_as_its_name_and_in_its_data():
+    message = pb.CreateResponseResponse(
+        sequence_number=3, text_delta=pb.OutputText(output_index=1, item="m", text="né")
+    )
+    name, data, *rest = rendering.event(message, results=False).decode().split("\n")
+    assert (name, rest) == ("event: response.output_text.delta", ["", ""])
+    assert json.loads(data.removeprefix("data: ")) == {
+        "type": "response.output_text.delta",
+        "item_id": "m",
+        "output_index": 1,
+        "content_index": 0,
+        "delta": "né",
+        "logprobs": [],
+        "sequence_number": 3,
+    }
+
+
+def test_passages_are_told_only_where_they_are_wanted():
+    call = pb.FileSearchCall(queries=["q"], results=[pb.FileSearchResult(file="f", text="t")])
+    item = pb.ResponseItem(item="fs", file_search_call=call)
+    assert rendering.item(item)["results"] is None
+    assert [it["text"] for it in rendering.item(item, results=True)["results"]] == ["t"]
