@@ -74,3 +74,13 @@ def test_an_alias_that_serves_nothing_tells_what_its_model_falls_back_to(user: U
     with refused("ALIAS_NOT_SERVING") as failures:
         user.resolve("fares")
     assert failures[0].variables["fallback"] == "base"
+
+
+def test_another_tenants_models_are_no_candidates_and_change_no_etag(stack: Stack, user: User) -> None:
+    other = stack.newcomer()
+    before = other.api.ListCandidates(pb.ListCandidatesRequest())
+    _serving(stack, user, "fares")
+    _describe(user, "fares", "Ferry fares.", ("What is the fare?",))
+    seen = user.api.ListCandidates(pb.ListCandidatesRequest())
+    after = other.api.ListCandidates(pb.ListCandidatesRequest(etag=seen.etag))
+    assert (list(after.candidates), after.etag) == ([], before.etag)
