@@ -5,8 +5,9 @@ first word of their names (world `groups`); in the world `unserved` 19 intents d
 their questions are near and nobody's.  Examples are drawn from the train part, questions are the test part's, questions
 of nobody are XQuAD's; thresholds are fitted on the examples and on the gateway's own outside questions alone.  Vectors
 are the default embedding model's, in fp32.  Each figure is the mean over draws of examples, with the 95 % interval of a
-bootstrap over questions (10,000 resamples; paired for the difference).  `design` measures the same on other messages of
-the train part and other outside questions: what the method's constants were chosen on.  The last line is JSON.
+bootstrap over questions (10,000 resamples; paired for the difference).  Thresholds and shrinkage see no
+question of the test; the method itself was chosen among others while one draw of the test was looked at, so `design`
+measures the same on other messages, of the train part, and other outside questions.  The last line is JSON.
 """
 
 import argparse

@@ -34,7 +34,7 @@ def of_test(folder: Path) -> Questions:
 
 
 def of_design(folder: Path) -> Questions:
-    """What the method's constants were chosen on: none of the test's questions, and others that nobody means."""
+    """Other questions than the test's, and others that nobody means, to see whether what was found holds there too."""
     train = _banking(folder, "train.csv")
     halves = [{name: texts[start::2] for name, texts in train.items()} for start in (0, 1)]
     outside = [question for name in _ORGANISATIONS for question in _organisation(folder, name)]
