@@ -10,6 +10,7 @@ from typing import Any
 # What each pattern of the contract means; a test holds the two together.
 PATTERNS = {
     "^[0-9a-f]{64}$": "64 hexadecimal digits in small letters",
+    "^[A-Za-z0-9_-]{1,64}$": "1 to 64 letters, digits, underscores and dashes",
     "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$": (
         "1 to 128 letters, digits, dots, underscores and dashes, the first a letter or a digit"
     ),
