@@ -6,7 +6,7 @@ little beside any time to expire by.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
-from services.chassis.errors import Failure, Reason
+from services.chassis.errors import Code, Failure, Reason
 from services.retriever import catalog
 from services.retriever.changes import Changes
 from services.retriever.index.gates import Gates
@@ -25,6 +25,8 @@ from services.retriever.store_sources import SourceRow
 
 # Use is told to this: what came in the minute since it was written down is not written down again.
 _GRAIN_SECONDS = 60.0
+# What passes: the database comes back, a disk has room again.
+_AWAY = (Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED)
 
 
 def require_live(session: Session, tenant: str, collection: str) -> CollectionRow:
@@ -51,6 +53,10 @@ class Activity:
         taken, self._used = self._used, {}
         return taken
 
+    def put_back(self, taken: dict[int, float]) -> None:
+        """What was taken could not be written down; later use counts before it."""
+        self._used = taken | self._used
+
 
 @dataclass(frozen=True, slots=True)
 class Expiry:
@@ -65,13 +71,23 @@ class Expiry:
     round_seconds: float
 
     async def run(self) -> None:
-        """A round now and after each pause, until it is cancelled; what was used till then is written down."""
+        """A round now and after each pause, until it is cancelled; what was used till then is written down.
+
+        While the database is away nothing expires, and use is remembered.
+        """
         try:
             while True:
-                await self.round()
+                await self._tried(self.round())
                 await asyncio.sleep(self.round_seconds)
         finally:
-            await self._write_down()
+            await self._tried(self._write_down())
+
+    async def _tried(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Failure as failure:
+            if failure.code not in _AWAY:
+                raise
 
     async def round(self) -> None:
         """Write down what was used, then expire whatever nobody used for its time."""
@@ -81,8 +97,12 @@ class Expiry:
 
     async def _write_down(self) -> None:
         taken = self.activity.take()
-        if taken:
-            await self.database.write(lambda session: _used(session, taken))
+        try:
+            if taken:
+                await self.database.write(lambda session: _used(session, taken))
+        except Failure:
+            self.activity.put_back(taken)
+            raise
 
     def _due(self, session: Session) -> list[int]:
         return list(session.scalars(select(CollectionRow.number).where(*self._overdue())))
