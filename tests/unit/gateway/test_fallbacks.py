@@ -57,7 +57,7 @@ class Engine:
 async def answered(names: Names, engine: Engine, model: str = "broken", fallback: str = "") -> Generated:
     unused: Any = None
     router = Router(names, engine, unused)  # type: ignore[arg-type]  # what generates is all that is asked
-    answerer = Answerer(engine, unused, router)  # type: ignore[arg-type]
+    answerer = Answerer(engine, unused, router)  # type: ignore[arg-type]  # answers here are recorded nowhere
     wish = Wish(model, request_id="r1", fallback=fallback)
     with serving(ASKING):
         route = await router.resolve(model, fallback=fallback)
