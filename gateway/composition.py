@@ -3,7 +3,7 @@
 from typing import cast
 
 from gateway.answering import Answerer
-from gateway.ask import Asker
+from gateway.asking.asker import Asker
 from gateway.auto.choosing import Chooser
 from gateway.batches.servicer import BatchServicer
 from gateway.chat import Chatter
@@ -23,7 +23,7 @@ from gateway.peers.access import RemoteLedger
 from gateway.peers.allowances import RemoteAllowances
 from gateway.peers.archive import RemoteArchive
 from gateway.peers.batches import RemoteBatches
-from gateway.peers.embedder import RemoteMeanings
+from gateway.peers.embedder import RemoteMeanings, RemoteVectors
 from gateway.peers.embeddings import RemoteEmbedder
 from gateway.peers.file_contents import RemoteFileContents
 from gateway.peers.files import RemoteFiles
@@ -60,7 +60,17 @@ def compose(runtime: Runtime) -> Servicers:
     router = Router(registry, generator, chooser)
     answerer = Answerer(generator, recorder, router)
     clock = runtime.clock.monotonic
-    asker = Asker(router, RemoteRetriever(runtime.channel("retriever")), generator, answerer, clock, runtime.new_id)
+    asker = Asker(
+        router,
+        RemoteRetriever(runtime.channel("retriever")),
+        generator,
+        RemoteVectors(runtime.channel("embedder")),
+        answerer,
+        clock,
+        lambda: runtime.clock.now().timestamp(),
+        runtime.new_id,
+        runtime.metrics.stage_span,
+    )
     chatter = Chatter(router, answerer, clock, runtime.new_id)
     files = FileServicer(RemoteFiles(runtime.channel("files")))
     return Servicers(

@@ -302,6 +302,9 @@ class Generator(Protocol):
     async def size(self, messages: Sequence[Message], base: str, version: str) -> PromptSize:
         """Count the tokens of a conversation exactly as ``generate`` would build it."""
 
+    async def prepare(self, version: str) -> None:
+        """Load a version; returns when it can serve.  Loading what is loaded costs nothing."""
+
     async def engines(self) -> list[Engine]:
         """List the engines."""
 

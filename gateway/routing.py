@@ -52,7 +52,8 @@ class Route:
     """Where a request goes.  ``version`` and ``base_digest`` are sha256:…, empty for the base itself.
 
     ``canary`` says that the version is one that its alias tries, not the one that it serves.  ``fallback`` names what
-    answers where the version cannot; ``fallbacks`` is what was left on the way here, each with its reason.
+    answers where the version cannot; ``fallbacks`` is what was left on the way here, each with its reason.  ``prompt_format`` is
+    the shape of the prompts with sources that it was trained on, empty where it says none.
     """
 
     requested: str
@@ -66,6 +67,7 @@ class Route:
     canary: bool = False
     fallback: str = ""
     fallbacks: tuple[Fallback, ...] = ()
+    prompt_format: str = ""
 
 
 @dataclass(frozen=True, slots=True)

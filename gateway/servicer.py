@@ -6,7 +6,7 @@ from contextlib import aclosing
 from trivium.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
 from gateway import wire
-from gateway.ask import Asker
+from gateway.asking.asker import Asker
 from gateway.chat import Chatter
 from gateway.limits.gate import Gate
 from gateway.receipts import Ledger

@@ -6,10 +6,11 @@ from dataclasses import replace
 from trivium.gateway.v1 import gateway_pb2
 
 from gateway.answering import Wish
-from gateway.ask import Answer, Question, Sources
+from gateway.asking import wire as asking_wire
+from gateway.asking.question import Answer, Question, Sources
+from gateway.asking.retrieval import DEFAULT_TOP_K
 from gateway.auto.choosing import Choice
 from gateway.chat import Conversation
-from gateway.citations import Citation
 from gateway.generation import Generated, Receipt, TextDelta
 from gateway.limits.terms import Demand
 from gateway.names import BASE
@@ -21,12 +22,10 @@ from gateway.peers.messages import (
     to_finish,
     to_logprobs,
     to_receipt,
-    to_span,
     to_timings,
     to_usage,
 )
 from gateway.peers.tools import of_tools, to_calls
-from gateway.retrieval import DEFAULT_TOP_K, Source
 from gateway.routing import Explanation, ModelKind, ServedModel
 
 _KINDS = {
@@ -85,14 +84,7 @@ def _tokens(texts: Iterable[str]) -> int:
 
 def question(request: gateway_pb2.AskRequest) -> Question:
     """What is asked."""
-    return Question(
-        text=request.question,
-        wish=_wish(request),
-        collections=tuple(request.collections),
-        history=of_messages(request.history),
-        top_k=request.top_k,
-        instructions=request.instructions,
-    )
+    return asking_wire.question(request, _wish(request))
 
 
 def conversation(request: gateway_pb2.ChatRequest) -> Conversation:
@@ -107,14 +99,7 @@ def continuation(request: gateway_pb2.CompleteRequest) -> Conversation:
 
 def ask_response(event: Sources | TextDelta | Answer) -> gateway_pb2.AskResponse:
     """One event of an answer with sources."""
-    match event:
-        case Sources():
-            sources = gateway_pb2.Sources(sources=[_source(item) for item in event.sources])
-            return gateway_pb2.AskResponse(sources=sources)
-        case TextDelta():
-            return gateway_pb2.AskResponse(delta=_delta(event))
-        case Answer():
-            return gateway_pb2.AskResponse(final=_ask_final(event))
+    return asking_wire.response(event)
 
 
 def chat_response(event: TextDelta | Generated) -> gateway_pb2.ChatResponse:
@@ -164,16 +149,6 @@ def receipt_response(receipt: Receipt) -> gateway_pb2.GetReceiptResponse:
     return gateway_pb2.GetReceiptResponse(receipt=to_receipt(receipt))
 
 
-def _source(source: Source) -> gateway_pb2.Source:
-    return gateway_pb2.Source(
-        span=to_span(source.span),
-        title=source.title,
-        heading_path=source.heading_path,
-        text=source.text,
-        score=source.score,
-    )
-
-
 def _delta(delta: TextDelta) -> gateway_pb2.TextDelta:
     return gateway_pb2.TextDelta(
         text=delta.text,
@@ -194,30 +169,8 @@ def _final(end: Generated) -> gateway_pb2.GenerationFinal:
     )
 
 
-def _ask_final(answer: Answer) -> gateway_pb2.AskFinal:
-    end = answer.end
-    return gateway_pb2.AskFinal(
-        finish_reason=to_finish(end.finish_reason),
-        usage=to_usage(end.usage),
-        timings=to_timings(end.timings),
-        receipt=to_receipt(end.receipt),
-        citations=[_citation(item) for item in answer.citations],
-        unresolved_markers=answer.unresolved_markers,
-        fallbacks=_fallbacks(end),
-    )
-
-
 def _fallbacks(end: Generated) -> list[gateway_pb2.Fallback]:
     return [gateway_pb2.Fallback(stage=item.stage, instead=item.instead, reason=item.reason) for item in end.fallbacks]
-
-
-def _citation(citation: Citation) -> gateway_pb2.Citation:
-    return gateway_pb2.Citation(
-        marker=citation.marker,
-        answer_start=citation.answer_start,
-        answer_end=citation.answer_end,
-        span=to_span(citation.span),
-    )
 
 
 def _model(model: ServedModel) -> gateway_pb2.ServedModel:

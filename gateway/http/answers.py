@@ -101,6 +101,59 @@ class Receipt(Strict):
     complete_time: str
 
 
+class AbstentionShown(Strict):
+    """Whether the collections seem to hold the answer, and what was done."""
+
+    policy: str
+    score: float
+    threshold: float
+    answerable: bool
+    abstained: bool
+    hedged: bool
+    says: str
+
+
+class RewriteShown(Strict):
+    """The question as it was looked for, and why it is another one than was asked, or why not."""
+
+    question: str
+    rewritten: bool
+    reason: str
+
+
+class SentenceShown(Strict):
+    """Whether a source supports a sentence of the answer; ``text`` of one that was withheld."""
+
+    start: int
+    end: int
+    verdict: str
+    judge: str
+    words: float
+    similarity: float | None
+    marker: int | None
+    withheld: bool
+    text: str = ""
+
+
+class QuoteShown(Strict):
+    """A quotation of the answer, and where its characters stand."""
+
+    answer_start: int
+    answer_end: int
+    found: bool
+    span: Span | None
+
+
+class ExplainedStage(Strict):
+    """A stage with the most time that it was given, and what it decided."""
+
+    stage: str
+    seconds: float
+    input_size: int
+    budget_seconds: float | None
+    decision: str
+
+
 class MadeOf(Strict):
     """What an answer was made of; sources and citations where a collection was named."""
 
@@ -113,6 +166,14 @@ class MadeOf(Strict):
     citations: tuple[CitationShown, ...] = ()
     unresolved_markers: tuple[int, ...] = ()
     fallbacks: tuple[FallbackShown, ...] = ()
+    path: str = ""
+    abstention: AbstentionShown | None = None
+    rewrite: RewriteShown | None = None
+    left_out: tuple[SourceShown, ...] = ()
+    sentences: tuple[SentenceShown, ...] = ()
+    quotes: tuple[QuoteShown, ...] = ()
+    prompt_format: str | None = None
+    stages: tuple[ExplainedStage, ...] = ()
 
 
 class TokenShown(Strict):
@@ -152,11 +213,11 @@ class CallShown(Strict):
 
 
 class ChatMessage(Strict):
-    """What the model said; no content where it only calls."""
+    """What the model said; no content where it only calls, or where the sources do not hold what was to have a shape."""
 
     role: Literal["assistant"]
     content: str | None
-    refusal: None
+    refusal: str | None
     tool_calls: tuple[CallShown, ...] = ()
 
 
@@ -202,7 +263,8 @@ class ChatDelta(Strict):
     """More of an answer."""
 
     role: Literal["assistant"] = "assistant"
-    content: str = ""
+    content: str | None = ""
+    refusal: str = ""
     tool_calls: tuple[CallPart, ...] = ()
 
 

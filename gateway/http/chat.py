@@ -8,7 +8,7 @@ from typing import Any
 
 from trivium.gateway.v1 import gateway_pb2
 
-from gateway.http import rendering, tools
+from gateway.http import asking, rendering, tools
 from gateway.http.answers import ChatAnswer, ChatChunk, NoQuery
 from gateway.http.generating import DONE, GeneratingExchange, event
 from gateway.http.requests import of_chat
@@ -22,6 +22,9 @@ Event = gateway_pb2.AskResponse | gateway_pb2.ChatResponse
 
 class ChatExchange(GeneratingExchange):
     """A turn, or a question with sources, as one answer or as chunks."""
+
+    # Whether a stream had text.
+    _said = False
 
     def parse(self, asked: Asked) -> gateway_pb2.ChatRequest | gateway_pb2.AskRequest:
         """As Exchange."""
@@ -59,7 +62,7 @@ class ChatExchange(GeneratingExchange):
         """The role of each answer, and the sources where there are some: they come before any text."""
         extra: dict[str, Any] = {}
         if isinstance(first, gateway_pb2.AskResponse):
-            extra["trivium"] = {"sources": rendering.sources(first.sources)}
+            extra["trivium"] = rendering.found(first.sources)
         for index in range(self._answers):
             yield self._chunk(index, {"role": "assistant", "content": ""}, **extra)
 
@@ -67,6 +70,7 @@ class ChatExchange(GeneratingExchange):
         kind = item.WhichOneof("part")
         if kind == "delta":
             delta = item.delta
+            self._said = self._said or bool(delta.text)
             said: dict[str, Any] = {"content": delta.text} if delta.text or not delta.tool_calls else {}
             if delta.tool_calls:
                 said["tool_calls"] = tools.parts(delta.tool_calls)
@@ -77,7 +81,8 @@ class ChatExchange(GeneratingExchange):
             reasons = rendering.finishes(final)
             for index, reason in enumerate(reasons):
                 about = {"trivium": rendering.made_of(final)} if index == len(reasons) - 1 else {}
-                yield self._chunk(index, {}, reason=reason, fingerprint=build, **about)
+                refused = asking.refused("said" if self._said else "", final)
+                yield self._chunk(index, refused, reason=reason, fingerprint=build, **about)
             if self._usage_wanted:
                 whole = self._head("chat.completion.chunk", build)
                 yield {**whole, "choices": [], "usage": rendering.usage(final.usage)}
@@ -102,7 +107,7 @@ class ChatExchange(GeneratingExchange):
         text: defaultdict[int, str] = defaultdict(str)
         calls: defaultdict[int, tools.Calls] = defaultdict(tools.Calls)
         tokens: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
-        sources: list[dict[str, Any]] | None = None
+        found: dict[str, Any] = {}
         async for item in events:
             kind = item.WhichOneof("part")
             if kind == "delta":
@@ -110,14 +115,15 @@ class ChatExchange(GeneratingExchange):
                 calls[item.delta.choice].add(item.delta.tool_calls)
                 tokens[item.delta.choice] += rendering.logprobs(item.delta.logprobs)
             elif kind == "final":
-                about = rendering.made_of(item.final)
-                if sources is not None:
-                    about["sources"] = sources
-                messages = [calls[index].message(text[index]) for index in range(len(rendering.finishes(item.final)))]
+                about = found | rendering.made_of(item.final)
+                messages = [
+                    calls[index].message(text[index]) | asking.refused(text[index], item.final)
+                    for index in range(len(rendering.finishes(item.final)))
+                ]
                 whole = self._completion(messages, tokens, item.final, about)
                 yield json.dumps(whole, ensure_ascii=False).encode()
             elif isinstance(item, gateway_pb2.AskResponse):
-                sources = rendering.sources(item.sources)
+                found = rendering.found(item.sources)
 
     def _completion(
         self,

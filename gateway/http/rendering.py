@@ -9,6 +9,8 @@ from trivium.common.v1 import chat_pb2, receipt_pb2
 from trivium.gateway.v1 import gateway_pb2
 
 from gateway.generation import Sampling
+from gateway.http import asking
+from gateway.http.spans import span
 from gateway.peers.messages import of_sampling
 
 _NO_LOGPROB = -9999.0
@@ -57,21 +59,8 @@ def _token(item: chat_pb2.TokenLogprob) -> dict[str, Any]:
     }
 
 
-def span(message: receipt_pb2.SourceSpan) -> dict[str, Any]:
-    """Characters of a document version."""
-    return {
-        "marker": message.marker,
-        "collection": message.collection,
-        "document": message.document,
-        "version": message.version,
-        "start": message.start,
-        "end": message.end,
-        "chunk": message.chunk,
-    }
-
-
-def sources(message: gateway_pb2.Sources) -> list[dict[str, Any]]:
-    """What the answer may cite."""
+def sources(items: Iterable[gateway_pb2.Source]) -> list[dict[str, Any]]:
+    """What the answer may cite, or what found no room."""
     return [
         {
             **span(item.span),
@@ -80,8 +69,15 @@ def sources(message: gateway_pb2.Sources) -> list[dict[str, Any]]:
             "text": item.text,
             "score": item.score,
         }
-        for item in message.sources
+        for item in items
     ]
+
+
+def found(message: gateway_pb2.Sources) -> dict[str, Any]:
+    """What is told before an answer with sources: these, and what was decided with them."""
+    about = asking.decided(message)
+    left_out = sources(message.left_out)
+    return {"sources": sources(message.sources), **about, **({"left_out": left_out} if left_out else {})}
 
 
 def receipt(message: receipt_pb2.Receipt) -> dict[str, Any]:
@@ -126,4 +122,5 @@ def made_of(final: Final) -> dict[str, Any]:
             for item in final.citations
         ]
         about["unresolved_markers"] = list(final.unresolved_markers)
+        about |= asking.ended(final)
     return about

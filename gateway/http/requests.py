@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from trivium.common.v1 import chat_pb2
 from trivium.gateway.v1 import gateway_pb2
 
+from gateway.http import asking
 from gateway.http.schemas import ChatCompletion, ChatTurn, Generation, TextCompletion
 from gateway.http.tools import of_tools
 from services.chassis.errors import Failure, Reason
@@ -24,6 +25,7 @@ def of_chat(body: ChatCompletion, request_id: str) -> gateway_pb2.ChatRequest | 
     """A turn; with collections named, a question with sources."""
     if body.trivium.searched:
         return _ask(body, request_id)
+    asking.refuse(body.trivium)
     return gateway_pb2.ChatRequest(
         model=body.model,
         messages=_messages(body.messages),
@@ -55,6 +57,7 @@ def _ask(body: ChatCompletion, request_id: str) -> gateway_pb2.AskRequest:
         request_id=body.trivium.request_id or request_id,
         sticky_key=body.sticky_key,
         fallback=body.trivium.fallback,
+        **asking.fields(body.trivium),
     )
 
 
@@ -66,6 +69,7 @@ def of_completion(body: TextCompletion, request_id: str) -> gateway_pb2.Complete
             field="trivium.collections",
             why=" here; ask with /v1/chat/completions",
         )
+    asking.refuse(body.trivium)
     return gateway_pb2.CompleteRequest(
         model=body.model,
         prompt=body.text,

@@ -135,11 +135,29 @@ class Extension(Strict):
     # Most sources in the prompt; 0 takes the default.
     top_k: Count = 0
     request_id: Text = ""
+    # Of questions with sources alone, as AskRequest has them.
+    abstention: Literal["strict", "hedge", "off"] | None = None
+    path: Literal["passages", "summary", "index"] | None = None
+    rewrite: bool | None = None
+    release: Literal["token", "sentence"] | None = None
+    unsupported: Literal["mark", "withhold"] | None = None
+    check_support: bool = False
+    explain: bool = False
+    fallbacks: bool = True
+    filter: dict[str, Any] | None = None
+    as_readers: list[Text] = []
     regex: Text | None = None
     choice: list[Text] | None = None
     grammar: Text | None = None
     # Model that answers where the one that is named cannot; none: none does.
     fallback: Text = ""
+
+    @property
+    def asking(self) -> list[str]:
+        """The fields that say something of an answer with sources, and nothing of any other."""
+        named = ("abstention", "path", "rewrite", "release", "unsupported", "check_support", "explain", "filter")
+        given = [name for name in (*named, "as_readers") if getattr(self, name) not in (None, False, [])]
+        return given if self.fallbacks else [*given, "fallbacks"]
 
     @property
     def searched(self) -> list[str]:

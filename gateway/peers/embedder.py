@@ -35,3 +35,25 @@ class RemoteMeanings:
             parts.append(np.frombuffer(answer.embeddings.data, "<f4").reshape(tuple(answer.embeddings.shape)))
             digest = answer.model_digest
         return Meanings(np.concatenate(parts).astype(np.float64), digest)
+
+
+class RemoteVectors:
+    """Implements :class:`gateway.asking.support.Embedder` by the same model."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub: embedder_pb2_grpc.EmbedderServiceAsyncStub = embedder_pb2_grpc.EmbedderServiceStub(channel)
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """As the Protocol says."""
+        if not texts:
+            return []
+        request = embedder_pb2.EmbedRequest(
+            texts=texts,
+            role=embedder_pb2.TEXT_ROLE_DOCUMENT,
+            dtype=tensor_pb2.DTYPE_FLOAT32,
+            no_store=True,
+        )
+        with failures.of(NAME):
+            answer = await self._stub.Embed(request)
+        rows: list[list[float]] = np.frombuffer(answer.embeddings.data, "<f4").reshape(len(texts), -1).tolist()
+        return rows

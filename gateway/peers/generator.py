@@ -66,6 +66,11 @@ class RemoteGenerator:
             answer = await self._stub.Tokenize(request)
         return PromptSize(len(answer.token_ids), answer.context_tokens)
 
+    async def prepare(self, version: str) -> None:
+        """As the Protocol says."""
+        with failures.of(NAME):
+            await self._stub.LoadAdapter(generator_pb2.LoadAdapterRequest(version=version))
+
     async def engines(self) -> list[Engine]:
         """As the Protocol says."""
         with failures.of(NAME):

@@ -38,6 +38,7 @@ class RemoteRegistry:
             number=answer.number,
             canary=answer.canary,
             fallback=answer.fallback,
+            prompt_format=answer.prompt_format,
         )
 
     async def aliases(self) -> list[ServedAlias]:

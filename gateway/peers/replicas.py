@@ -174,6 +174,10 @@ class ReplicatedGenerator:
         """As the Protocol says."""
         return await self._asked(lambda generator: generator.size(messages, base, version), version, base)
 
+    async def prepare(self, version: str) -> None:
+        """As the Protocol says, at the replica that suits it best now: the request itself then goes where the version is."""
+        await self._asked(lambda generator: generator.prepare(version), version, "")
+
     async def _asked(self, call: Callable[[RemoteGenerator], Awaitable[Answered]], version: str, base: str) -> Answered:
         tried: list[str] = []
         while True:

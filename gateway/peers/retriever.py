@@ -1,36 +1,118 @@
 """The retriever over its stub."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import grpc
 from trivium.retriever.v1 import retriever_pb2, retriever_pb2_grpc
 
+from gateway.asking.retrieval import (
+    Answerability,
+    Counted,
+    Found,
+    Policy,
+    Scope,
+    Source,
+    Statement,
+)
 from gateway.generation import SourceSpan, StageTiming
 from gateway.peers import failures
-from gateway.retrieval import Found, Source
 
 NAME = "retriever"
+POLICIES = {
+    Policy.UNSPECIFIED: retriever_pb2.ABSTENTION_POLICY_UNSPECIFIED,
+    Policy.STRICT: retriever_pb2.ABSTENTION_POLICY_STRICT,
+    Policy.HEDGE: retriever_pb2.ABSTENTION_POLICY_HEDGE,
+    Policy.OFF: retriever_pb2.ABSTENTION_POLICY_OFF,
+}
+_POLICIES = {int(number): policy for policy, number in POLICIES.items()}
+# The retriever's names of fields that our own API calls otherwise.
+_FIELDS = {"collection": "collections", "queries": "question", "keywords": "question", "focus": "question"}
 
 
 class RemoteRetriever:
-    """Implements :class:`gateway.retrieval.Retriever`."""
+    """Implements :class:`gateway.asking.retrieval.Retriever`."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: retriever_pb2_grpc.RetrieverServiceAsyncStub = retriever_pb2_grpc.RetrieverServiceStub(channel)
 
-    async def search(self, collections: Sequence[str], query: str, top_k: int, narrowed: bytes = b"") -> Found:
+    async def search(
+        self, scope: Scope, query: str, top_k: int, *, shallow: bool = False, within_seconds: float | None = None
+    ) -> Found:
         """As the Protocol says."""
-        request = retriever_pb2.SearchRequest(collections=collections, queries=[query], top_k=top_k)
-        if narrowed:
-            request.filter.ParseFromString(narrowed)
-        with failures.of(NAME):
-            answer = await self._stub.Search(request)
+        request = retriever_pb2.SearchRequest(
+            collections=scope.collections,
+            queries=[query],
+            top_k=top_k,
+            filter=_filter(scope),
+            as_readers=scope.as_readers,
+        )
+        if shallow:
+            request.mode = retriever_pb2.SEARCH_MODE_SPARSE
+            request.hyde = retriever_pb2.HYDE_USE_OFF
+            request.rerank = request.decompose = request.feedback = False
+        with failures.of(NAME, _FIELDS):
+            answer = await self._stub.Search(request, timeout=within_seconds)
+        reranked = answer.HasField("rerank") and not answer.rerank.applied
         return Found(
             tuple(_source(marker, hit) for marker, hit in enumerate(answer.hits, start=1)),
             tuple(StageTiming(item.stage, item.seconds, 1) for item in answer.timings),
+            _answerability(answer.answerability) if answer.HasField("answerability") else None,
+            unranked=(answer.rerank.reason or "it did not answer in time") if reranked and answer.hits else "",
         )
+
+    async def summarize(
+        self, scope: Scope, collection: str, focus: str, *, within_seconds: float | None = None
+    ) -> tuple[Statement, ...]:
+        """As the Protocol says."""
+        request = retriever_pb2.SummarizeRequest(
+            collection=collection, focus=focus, filter=_filter(scope), as_readers=scope.as_readers
+        )
+        with failures.of(NAME, _FIELDS):
+            answer = await self._stub.Summarize(request, timeout=within_seconds)
+        return tuple(Statement(item.text, _cited(item.citations)) for item in answer.statements)
+
+    async def count(
+        self, scope: Scope, collection: str, keywords: str, most: int, *, within_seconds: float | None = None
+    ) -> Counted:
+        """As the Protocol says."""
+        request = retriever_pb2.AggregateRequest(
+            collection=collection,
+            keywords=keywords,
+            match=retriever_pb2.KEYWORD_MATCH_DOCUMENT,
+            filter=_filter(scope),
+            as_readers=scope.as_readers,
+            page_size=most,
+        )
+        with failures.of(NAME, _FIELDS):
+            answer = await self._stub.Aggregate(request, timeout=within_seconds)
+        return Counted(
+            collection,
+            answer.documents,
+            answer.searched,
+            tuple(answer.words),
+            tuple(item.title or item.document for item in answer.matches),
+            tuple(_of_citation(item.first, item.title) if item.HasField("first") else None for item in answer.matches),
+        )
+
+
+def _filter(scope: Scope) -> retriever_pb2.Filter | None:
+    return retriever_pb2.Filter.FromString(scope.narrowed) if scope.narrowed else None
+
+
+def _answerability(told: retriever_pb2.Answerability) -> Answerability:
+    policy = _POLICIES.get(told.abstention, Policy.UNSPECIFIED)
+    return Answerability(told.score, told.threshold, told.answerable, policy)
 
 
 def _source(marker: int, hit: retriever_pb2.Hit) -> Source:
     span = SourceSpan(hit.collection, hit.document, hit.version, hit.start, hit.end, hit.chunk, marker)
     return Source(span, hit.title, tuple(hit.heading_path), hit.text, hit.score)
+
+
+def _cited(citations: Iterable[retriever_pb2.Citation]) -> tuple[Source, ...]:
+    return tuple(_of_citation(item, item.document) for item in citations)
+
+
+def _of_citation(item: retriever_pb2.Citation, title: str) -> Source:
+    span = SourceSpan(item.collection, item.document, item.version, item.start, item.end, item.chunk)
+    return Source(span, title or item.document, (), item.text, 0.0)

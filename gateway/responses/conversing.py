@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from gateway.answering import Wish
-from gateway.ask import Question
+from gateway.asking.question import Question
+from gateway.asking.retrieval import Scope
 from gateway.generation import Message, Speaker
 from gateway.responses.nouns import Asked, Item, Search, Turn
 from services.chassis.errors import Failure, Reason
@@ -40,11 +41,10 @@ def question(asked: Asked, earlier: Sequence[Item]) -> Question:
     return Question(
         text=last.text,
         wish=wish,
-        collections=search.stores if search else (),
+        scope=Scope(search.stores, search.narrowed) if search else Scope(),
         history=tuple(Message(turn.speaker, turn.text) for turn in before),
         top_k=search.most if search else 0,
         instructions=settings.instructions,
-        narrowed=search.narrowed if search else b"",
     )
 
 

@@ -9,7 +9,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import aclosing, suppress
 from dataclasses import replace
 
-from gateway.ask import Answer, Asker, Sources
+from gateway.asking.asker import Asker
+from gateway.asking.question import Answer, Sources
+from gateway.asking.retrieval import Source
 from gateway.generation import FinishReason, TextDelta
 from gateway.responses import conversing
 from gateway.responses.nouns import (
@@ -29,7 +31,6 @@ from gateway.responses.nouns import (
 )
 from gateway.responses.peers import Archive, Documents
 from gateway.responses.telling import Telling
-from gateway.retrieval import Source
 from gateway.vector_stores.nouns import Attributes
 from services.chassis.errors import Failure, Reason
 

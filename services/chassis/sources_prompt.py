@@ -11,8 +11,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# What a version says of the prompts that it was trained on.
+# What a version says of the prompts that it was trained on; ours, and the default.
 FORMAT = "numbered-sources-1"
+# For adapters that were trained elsewhere on sources in elements of their own: uploaded with this as `prompt_format` in
+# their lineage's config they are asked so.
+DOCUMENTS_FORMAT = "documents-1"
+FORMATS = (FORMAT, DOCUMENTS_FORMAT)
 # What a model says when the sources do not hold the answer.
 NOT_FOUND = "not in the sources"
 SYSTEM_TEXT = (
@@ -22,6 +26,7 @@ SYSTEM_TEXT = (
 )
 
 _FENCE = re.compile(r"<\s*/?\s*sources\s*>", re.IGNORECASE)
+_ELEMENT = re.compile(r"<\s*/?\s*document\b", re.IGNORECASE)
 _MARKER = re.compile(r"\[(\d+)\]")
 _SPECIAL = re.compile(r"<\|(.*?)\|>")
 
@@ -42,9 +47,17 @@ def defuse(text: str) -> str:
     return _MARKER.sub(r"(\1)", flat)
 
 
-def asked(question: str, quotations: Sequence[Quotation]) -> str:
-    """What the user says who asks ``question`` over ``quotations``, best first, under `SYSTEM_TEXT`."""
+def asked(question: str, quotations: Sequence[Quotation], prompt_format: str = FORMAT) -> str:
+    """What the user says who asks ``question`` over ``quotations``, best first, under `SYSTEM_TEXT`.
+
+    Raises ValueError for a format that is none of `FORMATS`.
+    """
+    if prompt_format not in FORMATS:
+        raise ValueError(f"there is no prompt format {prompt_format}")
     lines = [
         f"[{number}] ({defuse(item.title)}) {defuse(item.text)}" for number, item in enumerate(quotations, start=1)
     ]
+    if prompt_format == DOCUMENTS_FORMAT:
+        elements = (f"<document>{_ELEMENT.sub('(document', line)}</document>" for line in lines)
+        return "\n".join([*elements, f"Question: {question}"])
     return "\n".join(["<sources>", *lines, "</sources>", f"Question: {question}"])

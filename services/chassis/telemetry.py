@@ -8,8 +8,9 @@ Invariant: every label has a bounded set of values (see :class:`Bounded`).
 
 import socket
 import threading
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -18,6 +19,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from services.chassis.config import ServiceSettings, split_address
+from services.chassis.context import current_or_none, serving
 from services.chassis.durations import CallDurations
 
 if TYPE_CHECKING:
@@ -120,6 +122,28 @@ class Telemetry:
         span = self._tracer.start_span(method.strip("/"), context=parent, kind=SpanKind.SERVER, attributes=attributes)
         return Span(span)
 
+    @contextmanager
+    def stage_span(self, name: str) -> Iterator["Span | None"]:
+        """A span of one stage below the current call's, whose outgoing calls are its children; None where nothing is recorded.
+
+        The block must end in the task that began it.
+        """
+        request = current_or_none()
+        if self._tracer is None or request is None:
+            yield None
+            return
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        parent = TraceContextTextMapPropagator().extract({"traceparent": request.traceparent})
+        span = Span(self._tracer.start_span(name, context=parent))
+        status = "INTERNAL"
+        try:
+            with serving(replace(request, traceparent=span.traceparent)):
+                yield span
+            status = "OK"
+        finally:
+            span.end(status)
+
     def serve_metrics(self, address: str, settings: ServiceSettings) -> "MetricsEndpoint":
         """Serve the registry over HTTP (HTTPS with mutual TLS where certificates are set)."""
         host, port = split_address(address)
@@ -146,6 +170,10 @@ class Span:
         """The W3C context that peers continue."""
         context = self.span.get_span_context()
         return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
+
+    def set(self, name: str, value: str | int | float) -> None:
+        """Add an attribute; never a text of the caller's."""
+        self.span.set_attribute(name, value)
 
     def end(self, status: str) -> None:
         """Finish the span with the status that the caller got."""

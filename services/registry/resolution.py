@@ -5,6 +5,7 @@ cannot be moved to other weights by an alias that flips meanwhile.
 """
 
 import asyncio
+import json
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -25,6 +26,7 @@ from services.registry.version_view import find_version
 BASE = "base"
 AUTO = "auto"
 DEFAULT_ALIAS = "prod"
+_MOST_FORMAT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class Resolution:
     base_digest: str = ""
     canary: bool = False
     fallback: str = ""
+    # Shape of the prompts with sources that it was trained on; empty when its lineage says nothing.
+    prompt_format: str = ""
 
     @property
     def is_base(self) -> bool:
@@ -127,4 +131,11 @@ def _found(row: VersionRow, alias: str, *, canary: bool = False, fallback: str =
         base_digest=row.base_digest,
         canary=canary,
         fallback=fallback,
+        prompt_format=_prompt_format(row.manifest),
     )
+
+
+def _prompt_format(manifest: str) -> str:
+    config = (json.loads(manifest).get("lineage") or {}).get("config") or {}
+    stated = config.get("prompt_format", "")
+    return stated if isinstance(stated, str) and len(stated) <= _MOST_FORMAT else ""

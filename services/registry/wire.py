@@ -244,6 +244,7 @@ def resolution(value: Resolution) -> registry_pb2.ResolveModelResponse:
         resolved_name=value.resolved_name,
         canary=value.canary,
         fallback=value.fallback,
+        prompt_format=value.prompt_format,
     )
 
 

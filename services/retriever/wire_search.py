@@ -19,7 +19,7 @@ from services.retriever.search.question import (
     Reranking,
     Shape,
 )
-from services.retriever.search.settings import Hyde, SearchSettings, Stated
+from services.retriever.search.settings import Abstention, Hyde, SearchSettings, Stated
 
 DEFAULT_TOP_K = 10
 DEFAULT_PAGED = 200
@@ -35,6 +35,11 @@ _HYDE = {
     pb.HYDE_USE_OFF: Hyde.OFF,
     pb.HYDE_USE_WEAK: Hyde.WEAK,
     pb.HYDE_USE_ALWAYS: Hyde.ALWAYS,
+}
+_ABSTENTIONS = {
+    pb.ABSTENTION_POLICY_STRICT: Abstention.STRICT,
+    pb.ABSTENTION_POLICY_HEDGE: Abstention.HEDGE,
+    pb.ABSTENTION_POLICY_OFF: Abstention.OFF,
 }
 _EXPANSIONS = {
     ExpansionKind.HYDE: pb.EXPANSION_KIND_HYDE,
@@ -92,6 +97,7 @@ def settings(message: pb.SearchSettings) -> SearchSettings:
         hyde=_HYDE.get(message.hyde, Hyde.OFF),
         decompose=message.decompose,
         questions_per_chunk=message.questions_per_chunk,
+        abstention=_ABSTENTIONS.get(message.abstention),
     )
 
 
@@ -105,6 +111,7 @@ def shown_settings(value: SearchSettings) -> pb.SearchSettings:
         hyde=next(number for number, hyde in _HYDE.items() if hyde is value.hyde),
         decompose=value.decompose,
         questions_per_chunk=value.questions_per_chunk,
+        abstention=_abstention(value.abstention),
     )
 
 
@@ -162,7 +169,17 @@ def found(value: Found) -> pb.SearchResponse:
 
 
 def _answerability(value: Answerability) -> pb.Answerability:
-    return pb.Answerability(score=value.score, threshold=value.threshold, answerable=value.answerable)
+    return pb.Answerability(
+        score=value.score,
+        threshold=value.threshold,
+        answerable=value.answerable,
+        abstention=_abstention(value.abstention),
+    )
+
+
+def _abstention(value: str | None) -> "pb.AbstentionPolicy.ValueType":
+    policies = (number for number, policy in _ABSTENTIONS.items() if policy == value)
+    return next(policies, pb.ABSTENTION_POLICY_UNSPECIFIED)
 
 
 def _outcome(value: Reranking) -> pb.RerankOutcome:

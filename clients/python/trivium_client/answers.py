@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from trivium_client.errors import ServerError
+from trivium_client.filters import Filter
 from trivium_client.nouns import Span
 
 
@@ -121,10 +122,101 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class Asking:
+    """How a question is answered from sources; what is left as it is the server decides.
+
+    `abstention` says what becomes of a question that the collections seem not to answer: strict (the answer says so, no
+    model is asked), hedge (the answer begins by saying so) or off; empty is as the collections say, else hedge.  `path` is
+    passages, summary (of all that the collections hold) or index (counts and lists of documents); empty is what the
+    question seems to ask for.  `rewrite` makes a question whole that earlier turns complete.  `release` is token or
+    sentence: a sentence leaves after it was checked, and with `unsupported` withhold only where a source supports it.
+    `check_support` has the base itself judge what seems unsupported; `explain` tells every stage; without `fallbacks` the
+    request fails where a stage would be left out or replaced.  `filter` and `as_readers` as in searches.
+    """
+
+    abstention: str = ""
+    path: str = ""
+    rewrite: bool = True
+    release: str = ""
+    unsupported: str = ""
+    check_support: bool = False
+    explain: bool = False
+    fallbacks: bool = True
+    filter: Filter | None = None
+    as_readers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Abstention:
+    """Whether the collections seem to hold the answer, and what was done: `abstained`, `hedged`, or neither."""
+
+    policy: str
+    score: float
+    threshold: float
+    answerable: bool
+    abstained: bool
+    hedged: bool
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """The question as it was looked for; `reason` says why it is another one than was asked, or why not."""
+
+    question: str
+    rewritten: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Sources:
-    """First part of an answer with sources."""
+    """First part of an answer with sources; `left_out` found no room in the prompt."""
 
     sources: tuple[Source, ...]
+    path: str = ""
+    abstention: Abstention | None = None
+    rewrite: Rewrite | None = None
+    left_out: tuple[Source, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A sentence at [start, end) of the answer.
+
+    `verdict` is supported, unsupported or no_claim, `judge` words, vectors or model; `marker` names the source that
+    supports it best, 0 for none.  `text` is there for what was `withheld`, which stood at `start`.
+    """
+
+    start: int
+    end: int
+    verdict: str
+    judge: str
+    words: float
+    similarity: float | None
+    marker: int
+    withheld: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A quotation at [start, end) of the answer; `span` is where it is from, None for the question or nowhere."""
+
+    start: int
+    end: int
+    found: bool
+    span: Span | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stage as `explain` tells it; `budget_seconds` is None where the request's deadline alone counts."""
+
+    stage: str
+    seconds: float
+    input_size: int
+    budget_seconds: float | None
+    decision: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +270,13 @@ class Final:
     unresolved_markers: tuple[int, ...] = ()
     choices: tuple[ChoiceEnd, ...] = ()
     fallbacks: tuple[Fallback, ...] = ()
+    path: str = ""
+    abstention: Abstention | None = None
+    rewrite: Rewrite | None = None
+    sentences: tuple[Sentence, ...] = ()
+    quotes: tuple[Quote, ...] = ()
+    stages: tuple[Stage, ...] = ()
+    prompt_format: str = ""
 
 
 Part = Sources | Text | Final
@@ -195,6 +294,19 @@ class Answer:
     sources: tuple[Source, ...] = field(default=())
     others: tuple[str, ...] = ()
     logprobs: tuple[tuple[TokenLogprob, ...], ...] = ()
+    left_out: tuple[Source, ...] = ()
+
+    @property
+    def abstained(self) -> bool:
+        """Whether no model was asked, since the collections seem not to hold the answer."""
+        return self.final.abstention is not None and self.final.abstention.abstained
+
+    @property
+    def unsupported(self) -> tuple[str, ...]:
+        """The sentences that no source supports, those that were withheld too."""
+        return tuple(
+            it.text or self.text[it.start : it.end] for it in self.final.sentences if it.verdict == "unsupported"
+        )
 
     @property
     def citations(self) -> tuple[Citation, ...]:
@@ -216,7 +328,7 @@ class Gathering:
     """Parts as they come, and the whole answer that they make in the end."""
 
     def __init__(self) -> None:
-        self._sources: tuple[Source, ...] = ()
+        self._sources = Sources(())
         self._texts: defaultdict[int, str] = defaultdict(str)
         self._logprobs: defaultdict[int, tuple[TokenLogprob, ...]] = defaultdict(tuple)
         self._final: Final | None = None
@@ -224,7 +336,7 @@ class Gathering:
     def add(self, part: Part) -> None:
         """Take one more part."""
         if isinstance(part, Sources):
-            self._sources = part.sources
+            self._sources = part
         elif isinstance(part, Text):
             self._texts[part.choice] += part.text
             self._logprobs[part.choice] += part.logprobs
@@ -239,4 +351,5 @@ class Gathering:
         numbers = range(max(1, len(final.choices)))
         first, *others = (self._texts[number] for number in numbers)
         told = tuple(self._logprobs[number] for number in numbers) if any(self._logprobs.values()) else ()
-        return Answer(first, final, self._sources, tuple(others), told)
+        found = self._sources
+        return Answer(first, final, found.sources, tuple(others), told, found.left_out)

@@ -8,7 +8,7 @@ from typing import Any
 from trivium.common.v1 import chat_pb2, receipt_pb2
 from trivium.gateway.v1 import gateway_pb2
 
-from trivium_client import answers, nouns
+from trivium_client import answers, asking_wire
 from trivium_client.wire import number, word
 
 _SCALARS = (
@@ -77,7 +77,7 @@ def part(message: Any) -> answers.Part:
     """From one message of Ask, Chat or Complete."""
     kind = message.WhichOneof("part")
     if kind == "sources":
-        return answers.Sources(tuple(source(item) for item in message.sources.sources))
+        return asking_wire.sources(message.sources)
     if kind == "delta":
         delta = message.delta
         return answers.Text(delta.text, delta.choice, tuple(token_logprob(item) for item in delta.logprobs))
@@ -100,10 +100,11 @@ def final(message: gateway_pb2.AskFinal | gateway_pb2.GenerationFinal) -> answer
             answers.StageTiming(timing.stage, timing.seconds, timing.input_size) for timing in message.timings
         ),
         receipt=receipt(message.receipt),
-        citations=tuple(citation(item) for item in asked.citations) if asked else (),
+        citations=tuple(asking_wire.citation(item) for item in asked.citations) if asked else (),
         unresolved_markers=tuple(asked.unresolved_markers) if asked else (),
         choices=() if isinstance(message, gateway_pb2.AskFinal) else tuple(choice_end(end) for end in message.choices),
         fallbacks=tuple(answers.Fallback(item.stage, item.instead, item.reason) for item in message.fallbacks),
+        **(asking_wire.told(asked) if asked else {}),
     )
 
 
@@ -115,35 +116,6 @@ def choice_end(message: chat_pb2.ChoiceEnd) -> answers.ChoiceEnd:
 def usage(message: receipt_pb2.Usage) -> answers.Usage:
     """From the wire."""
     return answers.Usage(message.prompt_tokens, message.completion_tokens, message.cached_prompt_tokens)
-
-
-def span(message: receipt_pb2.SourceSpan) -> nouns.Span:
-    """From the wire."""
-    return nouns.Span(
-        collection=message.collection,
-        document=message.document,
-        version=message.version,
-        start=message.start,
-        end=message.end,
-        chunk=message.chunk,
-        marker=message.marker,
-    )
-
-
-def source(message: gateway_pb2.Source) -> answers.Source:
-    """From the wire."""
-    return answers.Source(
-        span=span(message.span),
-        title=message.title,
-        heading_path=tuple(message.heading_path),
-        text=message.text,
-        score=message.score,
-    )
-
-
-def citation(message: gateway_pb2.Citation) -> answers.Citation:
-    """From the wire."""
-    return answers.Citation(message.marker, message.answer_start, message.answer_end, span(message.span))
 
 
 def receipt(message: receipt_pb2.Receipt) -> answers.Receipt:
@@ -162,5 +134,5 @@ def receipt(message: receipt_pb2.Receipt) -> answers.Receipt:
         seed=message.sampling.seed,
         temperature=message.sampling.temperature,
         max_tokens=message.sampling.max_tokens,
-        sources=tuple(span(item) for item in message.sources),
+        sources=tuple(asking_wire.span(item) for item in message.sources),
     )

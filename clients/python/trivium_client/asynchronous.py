@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 from trivium.gateway.v1 import gateway_pb2 as pb
 from trivium.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
 
-from trivium_client import answers, answers_wire
+from trivium_client import answers, answers_wire, asking_wire
 from trivium_client.administration import Keys, Projects, Tenants
 from trivium_client.auditing import Audit
 from trivium_client.batches import Batches
@@ -87,17 +87,18 @@ class AsyncTrivium:
         json_schema: str | None = None,
         shape: answers.Shape | None = None,
         instructions: str = "",
+        asking: answers.Asking | None = None,
         request_id: str = "",
         sticky_key: str = "",
         fallback: str = "",
     ) -> AsyncIterator[answers.Part]:
         """Answer from sources: `Sources` first, then `Text`s, then one `Final`.
 
-        `top_k` 0 takes the server's default; `json_schema` is short for a `shape` of that; `sticky_key` is whoever is
-        to stay with one version of a model that is tried out, without one it is your key.  `fallback` names the model
-        that answers where this one cannot, before that which the model's owner says; none: none does.  Raises
-        NotFoundError for an unknown model or collection, with the nearest names, and InvalidRequestError for an empty
-        question.
+        `top_k` 0 takes the server's default; `asking` says how sources are used, and what of it is told; `json_schema` is
+        short for a `shape` of that; `sticky_key` is whoever is to stay with one version of a model that is tried out,
+        without one it is your key.  `fallback` names the model that answers where this one cannot, before that which the
+        model's owner says; none: none does.  Raises NotFoundError for an unknown model or collection, with the nearest
+        names, and InvalidRequestError for an empty question.
         """
         request = pb.AskRequest(
             model=model,
@@ -111,6 +112,7 @@ class AsyncTrivium:
             instructions=instructions,
             sticky_key=sticky_key,
             fallback=fallback,
+            **asking_wire.fields(asking),
         )
         async for message in self._transport.stream("gateway", self._stub().Ask, request):
             yield answers_wire.part(message)

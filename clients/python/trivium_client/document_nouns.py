@@ -12,7 +12,8 @@ class SearchSettings:
 
     `mode` is hybrid, dense or sparse, empty for the deployment's, as `dense_weight` is with None.  `hyde` is off, weak or
     always: when a generator writes a passage that might answer, whose neighbours are found as well; `decompose` has it
-    break the question up.
+    break the question up.  `abstention` is what `ask` makes of questions that the collection seems not to answer: strict
+    (says so, and asks no model), hedge (says so before the answer) or off; empty leaves it to the request, else hedge.
     """
 
     mode: str = ""
@@ -23,6 +24,7 @@ class SearchSettings:
     # Questions that are written for each chunk; 0: none.
     questions_per_chunk: int = 0
     rerank_model: str = ""
+    abstention: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,7 @@ def settings(message: retriever_pb2.SearchSettings) -> nouns.SearchSettings:
         hyde=wire.word(retriever_pb2.HydeUse, message.hyde) if message.hyde else "off",
         decompose=message.decompose,
         questions_per_chunk=message.questions_per_chunk,
+        abstention=wire.word(retriever_pb2.AbstentionPolicy, message.abstention) if message.abstention else "",
     )
 
 
@@ -110,6 +111,7 @@ def to_settings(settings: nouns.SearchSettings) -> retriever_pb2.SearchSettings:
         hyde=wire.number(retriever_pb2.HydeUse, settings.hyde, "hyde"),
         decompose=settings.decompose,
         questions_per_chunk=settings.questions_per_chunk,
+        abstention=wire.number(retriever_pb2.AbstentionPolicy, settings.abstention, "abstention"),
     )
 
 

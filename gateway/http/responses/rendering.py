@@ -9,6 +9,7 @@ from trivium.gateway.v1 import responses_pb2 as pb
 
 from gateway.http import rendering
 from gateway.http.filters import told as told_filter
+from gateway.http.spans import span
 from gateway.http.vector_stores.rendering import attributes
 
 _ITEMS = {
@@ -158,7 +159,7 @@ def _annotation(citation: pb.FileCitation) -> dict[str, Any]:
         "index": citation.index,
         "file_id": citation.file,
         "filename": citation.filename,
-        "trivium": {"end_index": citation.end_index, **rendering.span(citation.span)},
+        "trivium": {"end_index": citation.end_index, **span(citation.span)},
     }
 
 
@@ -170,7 +171,7 @@ def _result(result: pb.FileSearchResult) -> dict[str, Any]:
         "text": result.text,
         "attributes": attributes(result.attributes),
         "vector_store_id": result.span.collection,
-        "trivium": rendering.span(result.span),
+        "trivium": span(result.span),
     }
 
 

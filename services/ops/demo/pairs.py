@@ -13,7 +13,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.prompt import Quotation
+from gateway.asking.prompt import Quotation
 from services.ops.demo.prompt import bare_messages, grounded_messages
 
 FOLDER = Path(__file__).parent

@@ -6,8 +6,8 @@ of them: so the demo trains on exactly what the gateway serves, from the same co
 
 from collections.abc import Iterable, Sequence
 
+from gateway.asking.prompt import Quotation, grounded, plain
 from gateway.generation import Message
-from gateway.prompt import Quotation, grounded, plain
 
 
 def grounded_messages(question: str, quotations: Sequence[Quotation]) -> list[dict[str, str]]:

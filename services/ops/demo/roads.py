@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from trivium_client import AsyncTrivium
 from trivium_client.answers import Answer, Sampling, Source
 
-from gateway.prompt import Quotation
+from gateway.asking.prompt import Quotation
 from services.ops.demo.adapter import MODEL
 from services.ops.demo.library import COLLECTION
 from services.ops.demo.recipe import SOURCES

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from gateway.prompt import Quotation
+from gateway.asking.prompt import Quotation
 
 FOLDER = Path(__file__).parent
 QUEUES = frozenset({"hull-shed", "paper-desk", "bell-room", "shelf-nine"})

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from gateway.prompt import Quotation
+from gateway.asking.prompt import Quotation
 from services.chassis import models
 from services.ops.demo.prompt import bare_messages, grounded_messages
 from services.ops.demo.recipe import RECIPE, SOURCES

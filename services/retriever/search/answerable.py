@@ -42,11 +42,15 @@ WEIGHTS = Features(5.80, 2.33, 8.95, 2.90, 0.74, 2.12, 1.08)
 
 @dataclass(frozen=True, slots=True)
 class Answerability:
-    """The score, the threshold that it was held against, and what it follows from."""
+    """The score, the threshold that it was held against, and what it follows from.
+
+    ``abstention`` is what the collections want made of a question under it; empty where they do not say.
+    """
 
     score: float
     threshold: float
     features: Features
+    abstention: str = ""
 
     @property
     def answerable(self) -> bool:

@@ -34,7 +34,7 @@ from services.retriever.search.looking import Looking, ModelMoved, QuestionVecto
 from services.retriever.search.pages import Pages
 from services.retriever.search.question import Found, Hit, Mode, Place, Question, Ranked
 from services.retriever.search.reranking import Reranker, Scores
-from services.retriever.search.settings import Hyde, SearchSettings, Stated, everything, planned
+from services.retriever.search.settings import Hyde, SearchSettings, Stated, everything, joined, planned
 from services.retriever.search.stopwatch import Stopwatch
 from services.retriever.store import CollectionRow
 
@@ -129,7 +129,8 @@ class Search:
             look = self.looking
             each = await look.blocking(evidence.of_each, look.index, look.tokens, numbers, question.queries, own, texts)
         threshold = min(catalog.threshold(row) for row in rows)
-        return answerable.judged(each, threshold)
+        stored = (SearchSettings.unpacked(row.search_settings_json) for row in rows)
+        return replace(answerable.judged(each, threshold), abstention=joined(list(stored)).abstention or "")
 
     async def raw(self, tenant: str, question: Question) -> tuple[arms.Lists, dict[int, str]]:
         """The two lists of a question before fusion, over one collection, and the document of each chunk in them.

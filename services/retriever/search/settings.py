@@ -20,6 +20,15 @@ class Hyde(StrEnum):
     ALWAYS = "always"
 
 
+class Abstention(StrEnum):
+    """What the gateway makes of questions that a collection seems not to answer."""
+
+    OFF = "off"
+    HEDGE = "hedge"
+    STRICT = "strict"
+
+
+_BY_CAUTION = (None, Abstention.OFF, Abstention.HEDGE, Abstention.STRICT)
 _BY_USE = (Hyde.OFF, Hyde.WEAK, Hyde.ALWAYS)
 
 
@@ -36,6 +45,8 @@ class SearchSettings:
     questions_per_chunk: int = 0
     # Name or digest of what reranks; empty is the embedder's default.
     rerank_model: str = ""
+    # What is made of questions that seem not to be answered here; None leaves it to whoever asks.
+    abstention: Abstention | None = None
 
     @property
     def expands(self) -> bool:
@@ -55,8 +66,13 @@ class SearchSettings:
     def unpacked(cls, text: str) -> "SearchSettings":
         """From the catalog."""
         found = json.loads(text)
-        mode = found.pop("mode", None)
-        return cls(mode=mode and Mode(mode), hyde=Hyde(found.pop("hyde", Hyde.OFF)), **found)
+        mode, abstention = found.pop("mode", None), found.pop("abstention", None)
+        return cls(
+            mode=mode and Mode(mode),
+            hyde=Hyde(found.pop("hyde", Hyde.OFF)),
+            abstention=abstention and Abstention(abstention),
+            **found,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +151,10 @@ def planned(question: Question, stated: Stated, stored: Sequence[SearchSettings]
 
 
 def joined(several: Sequence[SearchSettings]) -> SearchSettings:
-    """One for several collections: a mode, a weight and a reranker that all have, and what one of them has on."""
+    """One for several collections: a mode, a weight and a reranker that all have, and what one of them has on.
+
+    Of several ways to abstain the most cautious counts.
+    """
     modes, weights = {it.mode for it in several}, {it.dense_weight for it in several}
     rerankers = {it.rerank_model for it in several}
     return SearchSettings(
@@ -145,4 +164,5 @@ def joined(several: Sequence[SearchSettings]) -> SearchSettings:
         rerank_model=rerankers.pop() if len(rerankers) == 1 else "",
         hyde=max((it.hyde for it in several), key=_BY_USE.index, default=Hyde.OFF),
         decompose=any(it.decompose for it in several),
+        abstention=max((it.abstention for it in several), key=_BY_CAUTION.index, default=None),
     )

@@ -128,7 +128,8 @@ class Tuner:
         if unanswerable:
             async for step in run.calibrate(unanswerable):
                 yield step
-        wanted = run.settings
+        # No way to search: questions say nothing of it.
+        wanted = replace(run.settings, abstention=stored.search_settings.abstention)
         if run.undecided:
             wanted = replace(wanted, questions_per_chunk=run.undecided)
         if apply:

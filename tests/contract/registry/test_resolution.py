@@ -57,3 +57,11 @@ def test_a_model_without_its_default_alias_says_what_to_do(user: User):
 def test_auto_is_the_gateways_business(user: User):
     with refused("FIELD_INVALID"):
         user.resolve("auto")
+
+
+def test_a_version_tells_the_shape_of_the_prompts_that_it_was_trained_on(user: User):
+    user.publish("fares")
+    user.publish("desk", lineage={"config": {"prompt_format": "documents-1"}})
+    user.publish("odd", lineage={"config": {"prompt_format": ["no text"]}})
+    formats = [user.resolve(f"{model}@1").prompt_format for model in ("fares", "desk", "odd")]
+    assert formats == ["", "documents-1", ""]

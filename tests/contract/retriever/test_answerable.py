@@ -79,3 +79,23 @@ def test_of_several_collections_the_least_threshold_counts(guided):
     guided.api.UpdateCollection(pb.UpdateCollectionRequest(collection="other", answerable_threshold=0.125))
     answer = asked(guided, KNOWN, collections=[guided.collection, "other"]).answerability
     assert answer.threshold == 0.125
+
+
+def test_a_search_tells_what_the_collections_want_made_of_a_question_that_is_not(guided):
+    def told(*collections):
+        return asked(guided, UNKNOWN, collections=collections).answerability.abstention
+
+    def wants(policy, collection):
+        settings = pb.SearchSettings(abstention=policy)
+        changed = guided.api.UpdateCollection(
+            pb.UpdateCollectionRequest(collection=collection, search_settings=settings)
+        )
+        assert changed.collection.search_settings.abstention == policy
+
+    one, other = guided.collection, f"{guided.collection}-other"
+    guided.api.CreateCollection(pb.CreateCollectionRequest(collection=other))
+    assert told(one) == pb.ABSTENTION_POLICY_UNSPECIFIED
+    wants(pb.ABSTENTION_POLICY_OFF, one)
+    assert told(one, other) == pb.ABSTENTION_POLICY_OFF
+    wants(pb.ABSTENTION_POLICY_STRICT, other)
+    assert told(one, other) == pb.ABSTENTION_POLICY_STRICT

@@ -53,8 +53,10 @@ async def gateway_alone(tmp_path, **settings_: Any):
         return jwt.encode(claims, key, algorithm=ALGORITHM, headers={"kid": "k"})
 
     free: dict[str, Any] = dict.fromkeys(("listen", "admin_listen", "metrics_listen", "http_listen"), "127.0.0.1:0")
-    peers: dict[str, Any] = {f"{name}_address": NOBODY for name in ("access", "registry", "retriever", "generator")}
-    settings = GatewaySettings(**{**free, **peers, **settings_}, data_dir=tmp_path)
+    peers: dict[str, Any] = {
+        f"{name}_address": NOBODY for name in ("access", "registry", "embedder", "retriever", "generator")
+    }
+    settings = GatewaySettings(**(free | peers | settings_), data_dir=tmp_path)
     authenticator = CachingAuthenticator(AssertionVerifier(keys), exchange)
     async with running(settings, name="gateway", build=build, authenticator=authenticator) as server:
         http = json.loads(settings.run_file.read_text())["http_listen"]

@@ -3,8 +3,9 @@ from typing import Any
 
 import pytest
 
-from gateway.ask import Answer, Sources
-from gateway.citations import verify
+from gateway.asking.citations import verify
+from gateway.asking.question import Answer, Sources
+from gateway.asking.retrieval import Source
 from gateway.generation import FinishReason, Generated, Receipt, SourceSpan, Speaker, TextDelta, Usage
 from gateway.responses.nouns import (
     Asked,
@@ -27,7 +28,6 @@ from gateway.responses.nouns import (
     Whole,
 )
 from gateway.responses.responder import Responder
-from gateway.retrieval import Source
 from gateway.vector_stores.nouns import FileStatus, StoredFile
 from services.chassis.errors import Failure, Reason
 
@@ -48,7 +48,8 @@ class Core:
         self.asked.append(question)
         if self.fails_after is None and self.fails_with:
             raise self.fails_with
-        yield Sources(self.sources if question.collections else ())
+        told = Sources(self.sources if question.scope.collections else ())
+        yield told
         for place, word in enumerate(self.words):
             if place == self.fails_after:
                 raise self.fails_with
@@ -56,7 +57,7 @@ class Core:
         receipt = Receipt(question.wish.request_id, sources=(SPAN,), usage=USAGE)
         end = Generated(self.finish, USAGE, (), receipt)
         verified = verify("".join(self.words), receipt.sources)
-        yield Answer(end, verified.citations, verified.unresolved_markers)
+        yield Answer(end, verified.citations, verified.unresolved_markers, told)
 
 
 class Shelf:
@@ -155,7 +156,7 @@ async def test_nothing_is_looked_for_without_stores_or_against_the_callers_choic
     for settings in ({}, {"search": SEARCHED, "tool_choice": ToolChoice.NONE}):
         core = Core("Yes.")
         events = await told(core, Shelf(), **settings)
-        assert core.asked[0].collections == ()
+        assert core.asked[0].scope.collections == ()
         assert not any(isinstance(it.event, Searching) for it in events)
     with pytest.raises(Failure) as refused:
         await told(Core("Yes."), Shelf(), tool_choice=ToolChoice.REQUIRED)

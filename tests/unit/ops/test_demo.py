@@ -12,7 +12,7 @@ from rich.console import Console
 from trivium_client.answers import Answer, Citation, Final, Receipt, Source, Usage
 from trivium_client.nouns import Engine, Span
 
-from gateway.prompt import Quotation
+from gateway.asking.prompt import Quotation
 from services.ops.demo import adapter, report
 from services.ops.demo.adapter import SETTINGS, Swap
 from services.ops.demo.roads import ROADS, Reply

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from trivium_client import Trivium
-from trivium_client.answers import Answer, Gathering, Message, Part, Sampling, Shape, Text
+from trivium_client.answers import Answer, Asking, Gathering, Message, Part, Sampling, Shape, Text
 from trivium_client.cli.printing import Json, as_json, say
 from trivium_client.nouns import Span
 
@@ -43,6 +43,21 @@ def ask(
     temperature: Temperature = 0.0,
     seed: Seed = None,
     sticky_key: StickyKey = "",
+    abstain: Annotated[
+        str,
+        typer.Option(help="Where the sources seem not to hold the answer: strict, hedge or off; empty: as they say."),
+    ] = "",
+    path: Annotated[
+        str, typer.Option(help="Answer from passages, summary or index; empty: what the question seems to ask for.")
+    ] = "",
+    by_sentence: Annotated[
+        bool, typer.Option("--by-sentence", help="Show each sentence after it was checked.")
+    ] = False,
+    supported: Annotated[
+        bool, typer.Option("--supported", help="Show only sentences that a source supports; implies --by-sentence.")
+    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Have the base judge what seems unsupported.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Tell every stage and what it decided.")] = False,
     schema: Schema = None,
     choice: Choice = None,
     regex: Regex = "",
@@ -62,6 +77,14 @@ def ask(
             top_k=top_k,
             sampling=Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed),
             shape=_shape(schema, choice, regex, grammar),
+            asking=Asking(
+                abstention=abstain,
+                path=path,
+                release="sentence" if by_sentence or supported else "",
+                unsupported="withhold" if supported else "",
+                check_support=check,
+                explain=explain,
+            ),
             sticky_key=sticky_key,
         )
         answer = _shown(parts, model, quiet=json_wanted)
@@ -174,8 +197,31 @@ def _footnotes(answer: Answer) -> None:
             typer.echo(f"({marker}) {_place(source.span)}, found and not cited")
     for marker in answer.final.unresolved_markers:
         typer.echo(f"[{marker}] names no source")
+    _judgement(answer)
     stages = ", ".join(f"{timing.stage} {timing.seconds:.2f} s" for timing in answer.final.timings)
     typer.echo(f"{answer.final.receipt.resolved_model or 'base'}; {stages}", err=True)
+
+
+def _judgement(answer: Answer) -> None:
+    """What was found out about the answer, where there is something to say."""
+    final = answer.final
+    for text in answer.unsupported:
+        typer.echo(f"not supported by a source: {text}")
+    for quote in final.quotes:
+        if not quote.found:
+            typer.echo(f"no quotation of a source: {answer.text[quote.start : quote.end]}")
+    for source in answer.left_out:
+        typer.echo(f"found, and no room in the prompt: {_place(source.span)}")
+    if final.rewrite is not None and final.rewrite.rewritten:
+        typer.echo(f"looked for: {final.rewrite.question}", err=True)
+    if final.path not in ("", "passages"):
+        typer.echo(f"answered from the {final.path}", err=True)
+    if final.abstention is not None and not final.abstention.answerable:
+        sure = f"{final.abstention.score:.2f} of {final.abstention.threshold:.2f}"
+        typer.echo(f"the sources seem not to hold the answer ({sure}); policy {final.abstention.policy}", err=True)
+    for stage in final.stages:
+        budget = "" if stage.budget_seconds is None else f" of {stage.budget_seconds:.1f} s"
+        typer.echo(f"{stage.stage}: {stage.seconds:.3f} s{budget}, {stage.input_size} in; {stage.decision}", err=True)
 
 
 def _place(span: Span) -> str:

@@ -32,6 +32,10 @@ def settings(
     questions_per_chunk: Annotated[
         int | None, typer.Option(min=0, max=8, help="Questions that are written for each chunk, and looked at.")
     ] = None,
+    abstention: Annotated[
+        str | None,
+        typer.Option(help="What ask makes of questions that are not answered here: strict, hedge or off."),
+    ] = None,
     threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Answerability from which on the answer counts as being there.")
     ] = None,
@@ -43,7 +47,7 @@ def settings(
     """
     named: dict[str, Any] = {
         "mode": mode, "dense_weight": dense_weight, "rerank": rerank, "rerank_model": rerank_model, "hyde": hyde,
-        "decompose": decompose, "questions_per_chunk": questions_per_chunk,
+        "decompose": decompose, "questions_per_chunk": questions_per_chunk, "abstention": abstention,
     }  # fmt: skip
     changes = {name: value for name, value in named.items() if value is not None}
     with Trivium() as client:

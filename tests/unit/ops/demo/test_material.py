@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from gateway.prompt import SYSTEM_TEXT, Quotation
+from gateway.asking.prompt import SYSTEM_TEXT, Quotation
 from services.chassis import models
 from services.ops.demo import pairs
 from services.ops.demo.prompt import bare_messages, grounded_messages

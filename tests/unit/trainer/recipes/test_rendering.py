@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.prompt import Quotation, grounded
+from gateway.asking.prompt import Quotation, grounded
 from services.chassis.sources_prompt import FORMAT, NOT_FOUND
 from services.trainer.data.rows import Labelled, Malformed, Turn
 from services.trainer.recipes.raft import Sources

@@ -10,6 +10,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from trivium.common.v1 import chat_pb2 as _chat_pb2
 from trivium.common.v1 import receipt_pb2 as _receipt_pb2
+from trivium.retriever.v1 import retriever_pb2 as _retriever_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -20,6 +21,141 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _AnswerPath:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AnswerPathEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AnswerPath.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ANSWER_PATH_UNSPECIFIED: _AnswerPath.ValueType  # 0
+    """Not stated: what the question seems to ask for."""
+    ANSWER_PATH_PASSAGES: _AnswerPath.ValueType  # 1
+    """A model, from the passages that a search finds."""
+    ANSWER_PATH_SUMMARY: _AnswerPath.ValueType  # 2
+    """The summary of the collections, without a model of the request's own; for what is asked of all that they hold."""
+    ANSWER_PATH_INDEX: _AnswerPath.ValueType  # 3
+    """Counts and lists of documents, exactly and without a model; for how many there are, and which."""
+
+class AnswerPath(_AnswerPath, metaclass=_AnswerPathEnumTypeWrapper):
+    """Where an answer comes from."""
+
+ANSWER_PATH_UNSPECIFIED: AnswerPath.ValueType  # 0
+"""Not stated: what the question seems to ask for."""
+ANSWER_PATH_PASSAGES: AnswerPath.ValueType  # 1
+"""A model, from the passages that a search finds."""
+ANSWER_PATH_SUMMARY: AnswerPath.ValueType  # 2
+"""The summary of the collections, without a model of the request's own; for what is asked of all that they hold."""
+ANSWER_PATH_INDEX: AnswerPath.ValueType  # 3
+"""Counts and lists of documents, exactly and without a model; for how many there are, and which."""
+Global___AnswerPath: _TypeAlias = AnswerPath  # noqa: Y015
+
+class _ReleaseMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReleaseModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReleaseMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RELEASE_MODE_UNSPECIFIED: _ReleaseMode.ValueType  # 0
+    """Not stated; TOKEN."""
+    RELEASE_MODE_TOKEN: _ReleaseMode.ValueType  # 1
+    """As it comes."""
+    RELEASE_MODE_SENTENCE: _ReleaseMode.ValueType  # 2
+    """A sentence at a time, each after it was checked against the sources."""
+
+class ReleaseMode(_ReleaseMode, metaclass=_ReleaseModeEnumTypeWrapper):
+    """When the text of an answer leaves. In either mode a marker that names no source never leaves, and a quotation of four
+    words or more only where its characters stand in a source or in the question: otherwise its words leave without marks.
+    An answer with a structured_output leaves as it is shaped, and is only checked.
+    """
+
+RELEASE_MODE_UNSPECIFIED: ReleaseMode.ValueType  # 0
+"""Not stated; TOKEN."""
+RELEASE_MODE_TOKEN: ReleaseMode.ValueType  # 1
+"""As it comes."""
+RELEASE_MODE_SENTENCE: ReleaseMode.ValueType  # 2
+"""A sentence at a time, each after it was checked against the sources."""
+Global___ReleaseMode: _TypeAlias = ReleaseMode  # noqa: Y015
+
+class _UnsupportedPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UnsupportedPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UnsupportedPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UNSUPPORTED_POLICY_UNSPECIFIED: _UnsupportedPolicy.ValueType  # 0
+    """Not stated; MARK."""
+    UNSUPPORTED_POLICY_MARK: _UnsupportedPolicy.ValueType  # 1
+    """They stay, and the final message marks them."""
+    UNSUPPORTED_POLICY_WITHHOLD: _UnsupportedPolicy.ValueType  # 2
+    """They do not leave; the final message has them. Only with release SENTENCE and without structured_output."""
+
+class UnsupportedPolicy(_UnsupportedPolicy, metaclass=_UnsupportedPolicyEnumTypeWrapper):
+    """What becomes of sentences that no source supports."""
+
+UNSUPPORTED_POLICY_UNSPECIFIED: UnsupportedPolicy.ValueType  # 0
+"""Not stated; MARK."""
+UNSUPPORTED_POLICY_MARK: UnsupportedPolicy.ValueType  # 1
+"""They stay, and the final message marks them."""
+UNSUPPORTED_POLICY_WITHHOLD: UnsupportedPolicy.ValueType  # 2
+"""They do not leave; the final message has them. Only with release SENTENCE and without structured_output."""
+Global___UnsupportedPolicy: _TypeAlias = UnsupportedPolicy  # noqa: Y015
+
+class _SupportVerdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SupportVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SupportVerdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SUPPORT_VERDICT_UNSPECIFIED: _SupportVerdict.ValueType  # 0
+    """Not stated."""
+    SUPPORT_VERDICT_SUPPORTED: _SupportVerdict.ValueType  # 1
+    """They do."""
+    SUPPORT_VERDICT_UNSUPPORTED: _SupportVerdict.ValueType  # 2
+    """None of them does."""
+    SUPPORT_VERDICT_NO_CLAIM: _SupportVerdict.ValueType  # 3
+    """It says nothing of the matter: a question, a greeting, or that the sources do not hold the answer."""
+
+class SupportVerdict(_SupportVerdict, metaclass=_SupportVerdictEnumTypeWrapper):
+    """Whether the sources support a sentence."""
+
+SUPPORT_VERDICT_UNSPECIFIED: SupportVerdict.ValueType  # 0
+"""Not stated."""
+SUPPORT_VERDICT_SUPPORTED: SupportVerdict.ValueType  # 1
+"""They do."""
+SUPPORT_VERDICT_UNSUPPORTED: SupportVerdict.ValueType  # 2
+"""None of them does."""
+SUPPORT_VERDICT_NO_CLAIM: SupportVerdict.ValueType  # 3
+"""It says nothing of the matter: a question, a greeting, or that the sources do not hold the answer."""
+Global___SupportVerdict: _TypeAlias = SupportVerdict  # noqa: Y015
+
+class _SupportJudge:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SupportJudgeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SupportJudge.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SUPPORT_JUDGE_UNSPECIFIED: _SupportJudge.ValueType  # 0
+    """Not stated."""
+    SUPPORT_JUDGE_WORDS: _SupportJudge.ValueType  # 1
+    """Its words."""
+    SUPPORT_JUDGE_VECTORS: _SupportJudge.ValueType  # 2
+    """Its vector."""
+    SUPPORT_JUDGE_MODEL: _SupportJudge.ValueType  # 3
+    """The base, which was asked."""
+
+class SupportJudge(_SupportJudge, metaclass=_SupportJudgeEnumTypeWrapper):
+    """Who decided about a sentence."""
+
+SUPPORT_JUDGE_UNSPECIFIED: SupportJudge.ValueType  # 0
+"""Not stated."""
+SUPPORT_JUDGE_WORDS: SupportJudge.ValueType  # 1
+"""Its words."""
+SUPPORT_JUDGE_VECTORS: SupportJudge.ValueType  # 2
+"""Its vector."""
+SUPPORT_JUDGE_MODEL: SupportJudge.ValueType  # 3
+"""The base, which was asked."""
+Global___SupportJudge: _TypeAlias = SupportJudge  # noqa: Y015
 
 class _ModelKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -70,6 +206,16 @@ class AskRequest(_message.Message):
     INSTRUCTIONS_FIELD_NUMBER: _builtins.int
     STICKY_KEY_FIELD_NUMBER: _builtins.int
     FALLBACK_FIELD_NUMBER: _builtins.int
+    ABSTENTION_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    REWRITE_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
+    UNSUPPORTED_FIELD_NUMBER: _builtins.int
+    CHECK_SUPPORT_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
+    NO_FALLBACKS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    AS_READERS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model name; empty means base."""
     question: _builtins.str
@@ -86,6 +232,24 @@ class AskRequest(_message.Message):
     """Model that answers where the one that is named cannot, before that of the model's owner; none: none does. An answer
     says in its final message that it happened.
     """
+    abstention: _retriever_pb2.AbstentionPolicy.ValueType
+    """What becomes of a question that the collections seem not to answer; unspecified: as they say, else HEDGE."""
+    path: Global___AnswerPath.ValueType
+    """Where the answer comes from; unspecified: what the question seems to ask for. SUMMARY and INDEX take no
+    structured_output.
+    """
+    rewrite: _builtins.bool
+    """Whether a question that earlier turns complete is made whole by the base before it is looked for; default true."""
+    release: Global___ReleaseMode.ValueType
+    """When text leaves."""
+    unsupported: Global___UnsupportedPolicy.ValueType
+    """What becomes of sentences that no source supports."""
+    check_support: _builtins.bool
+    """Has the base itself judge sentences whose words and vectors leave them unsupported."""
+    explain: _builtins.bool
+    """Tell every stage in `AskFinal.stages`: its time, input, budget and decision."""
+    no_fallbacks: _builtins.bool
+    """Fail where a stage would fall back."""
     @_builtins.property
     def collections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Collections to search; empty answers without retrieval."""
@@ -102,6 +266,14 @@ class AskRequest(_message.Message):
     def structured_output(self) -> _chat_pb2.StructuredOutput:
         """Shape that the answer is forced into."""
 
+    @_builtins.property
+    def filter(self) -> _retriever_pb2.Filter:
+        """Only documents that pass."""
+
+    @_builtins.property
+    def as_readers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Find what these ids may read, beside the caller's own; as in Search."""
+
     def __init__(
         self,
         *,
@@ -116,12 +288,24 @@ class AskRequest(_message.Message):
         instructions: _builtins.str = ...,
         sticky_key: _builtins.str = ...,
         fallback: _builtins.str = ...,
+        abstention: _retriever_pb2.AbstentionPolicy.ValueType = ...,
+        path: Global___AnswerPath.ValueType = ...,
+        rewrite: _builtins.bool | None = ...,
+        release: Global___ReleaseMode.ValueType = ...,
+        unsupported: Global___UnsupportedPolicy.ValueType = ...,
+        check_support: _builtins.bool = ...,
+        explain: _builtins.bool = ...,
+        no_fallbacks: _builtins.bool = ...,
+        filter: _retriever_pb2.Filter | None = ...,
+        as_readers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling", "structured_output", b"structured_output"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_rewrite", b"_rewrite", "filter", b"filter", "rewrite", b"rewrite", "sampling", b"sampling", "structured_output", b"structured_output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collections", b"collections", "fallback", b"fallback", "history", b"history", "instructions", b"instructions", "model", b"model", "question", b"question", "request_id", b"request_id", "sampling", b"sampling", "sticky_key", b"sticky_key", "structured_output", b"structured_output", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rewrite", b"_rewrite", "abstention", b"abstention", "as_readers", b"as_readers", "check_support", b"check_support", "collections", b"collections", "explain", b"explain", "fallback", b"fallback", "filter", b"filter", "history", b"history", "instructions", b"instructions", "model", b"model", "no_fallbacks", b"no_fallbacks", "path", b"path", "question", b"question", "release", b"release", "request_id", b"request_id", "rewrite", b"rewrite", "sampling", b"sampling", "sticky_key", b"sticky_key", "structured_output", b"structured_output", "top_k", b"top_k", "unsupported", b"unsupported"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__rewrite: _TypeAlias = _typing.Literal["rewrite"]  # noqa: Y015
+    _WhichOneofArgType__rewrite: _TypeAlias = _typing.Literal["_rewrite", b"_rewrite"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rewrite) -> _WhichOneofReturnType__rewrite | None: ...
 
 Global___AskRequest: _TypeAlias = AskRequest  # noqa: Y015
 
@@ -170,22 +354,120 @@ class Sources(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SOURCES_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    ABSTENTION_FIELD_NUMBER: _builtins.int
+    REWRITE_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    path: Global___AnswerPath.ValueType
+    """Where the answer comes from; unspecified without collections."""
     @_builtins.property
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___Source]:
         """Sources in the order of their markers."""
+
+    @_builtins.property
+    def abstention(self) -> Global___Abstention:
+        """Whether the collections seem to hold the answer; unset where a search could not tell."""
+
+    @_builtins.property
+    def rewrite(self) -> Global___Rewrite:
+        """What became of the question before it was looked for; unset without earlier turns."""
+
+    @_builtins.property
+    def left_out(self) -> _containers.RepeatedCompositeFieldContainer[Global___Source]:
+        """Sources that were found and found no room in the prompt, best first; their markers are 0."""
 
     def __init__(
         self,
         *,
         sources: _abc.Iterable[Global___Source] | None = ...,
+        path: Global___AnswerPath.ValueType = ...,
+        abstention: Global___Abstention | None = ...,
+        rewrite: Global___Rewrite | None = ...,
+        left_out: _abc.Iterable[Global___Source] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["abstention", b"abstention", "rewrite", b"rewrite"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sources", b"sources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstention", b"abstention", "left_out", b"left_out", "path", b"path", "rewrite", b"rewrite", "sources", b"sources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Sources: _TypeAlias = Sources  # noqa: Y015
+
+@_typing.final
+class Abstention(_message.Message):
+    """Whether the collections seem to hold the answer, and what was done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    ANSWERABLE_FIELD_NUMBER: _builtins.int
+    ABSTAINED_FIELD_NUMBER: _builtins.int
+    HEDGED_FIELD_NUMBER: _builtins.int
+    SAYS_FIELD_NUMBER: _builtins.int
+    policy: _retriever_pb2.AbstentionPolicy.ValueType
+    """The policy that counted."""
+    score: _builtins.float
+    """The retriever's score, 0 to 1."""
+    threshold: _builtins.float
+    """From which score on answers count as found."""
+    answerable: _builtins.bool
+    """Whether the score reaches it."""
+    abstained: _builtins.bool
+    """True when no model was asked: the text says that the sources do not hold the answer, and names the nearest."""
+    hedged: _builtins.bool
+    """True when the text begins by saying that the sources may not hold the answer. With a structured_output it does not."""
+    says: _builtins.str
+    """What is said of it, where something is: the text or its beginning; with a structured_output only here."""
+    def __init__(
+        self,
+        *,
+        policy: _retriever_pb2.AbstentionPolicy.ValueType = ...,
+        score: _builtins.float = ...,
+        threshold: _builtins.float = ...,
+        answerable: _builtins.bool = ...,
+        abstained: _builtins.bool = ...,
+        hedged: _builtins.bool = ...,
+        says: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstained", b"abstained", "answerable", b"answerable", "hedged", b"hedged", "policy", b"policy", "says", b"says", "score", b"score", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Abstention: _TypeAlias = Abstention  # noqa: Y015
+
+@_typing.final
+class Rewrite(_message.Message):
+    """What became of a question that earlier turns complete."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUESTION_FIELD_NUMBER: _builtins.int
+    REWRITTEN_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    question: _builtins.str
+    """The question as it was looked for and put to the model."""
+    rewritten: _builtins.bool
+    """Whether that is another one than was asked."""
+    reason: _builtins.str
+    """Why, or why not."""
+    def __init__(
+        self,
+        *,
+        question: _builtins.str = ...,
+        rewritten: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["question", b"question", "reason", b"reason", "rewritten", b"rewritten"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rewrite: _TypeAlias = Rewrite  # noqa: Y015
 
 @_typing.final
 class Source(_message.Message):
@@ -315,9 +597,22 @@ class AskFinal(_message.Message):
     RECEIPT_FIELD_NUMBER: _builtins.int
     CITATIONS_FIELD_NUMBER: _builtins.int
     UNRESOLVED_MARKERS_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    ABSTENTION_FIELD_NUMBER: _builtins.int
+    REWRITE_FIELD_NUMBER: _builtins.int
+    SENTENCES_FIELD_NUMBER: _builtins.int
+    QUOTES_FIELD_NUMBER: _builtins.int
     FALLBACKS_FIELD_NUMBER: _builtins.int
+    STAGES_FIELD_NUMBER: _builtins.int
+    PROMPT_FORMAT_FIELD_NUMBER: _builtins.int
     finish_reason: _chat_pb2.FinishReason.ValueType
     """Why it ended."""
+    path: Global___AnswerPath.ValueType
+    """Where the answer came from; unspecified without collections."""
+    prompt_format: _builtins.str
+    """Shape of the prompt, for instance numbered-sources-1: the one that the version says it was trained on, else the
+    default; empty where no prompt was built.
+    """
     @_builtins.property
     def usage(self) -> _receipt_pb2.Usage:
         """Tokens used."""
@@ -336,11 +631,33 @@ class AskFinal(_message.Message):
 
     @_builtins.property
     def unresolved_markers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Markers in the answer that name no source; they are no citations."""
+        """Markers of the model's that name no source; they are no citations, and stand in the text only of an answer with a
+        structured_output.
+        """
+
+    @_builtins.property
+    def abstention(self) -> Global___Abstention:
+        """As in Sources."""
+
+    @_builtins.property
+    def rewrite(self) -> Global___Rewrite:
+        """As in Sources."""
+
+    @_builtins.property
+    def sentences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Sentence]:
+        """The sentences of the answer, in their order, and whether the sources support them; none without collections."""
+
+    @_builtins.property
+    def quotes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Quote]:
+        """The quotations of the answer, four words or more, in their order."""
 
     @_builtins.property
     def fallbacks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fallback]:
         """What was left out or replaced, in the order in which it happened."""
+
+    @_builtins.property
+    def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Stage]:
+        """Every stage in the order in which they ended, when asked for."""
 
     def __init__(
         self,
@@ -351,15 +668,114 @@ class AskFinal(_message.Message):
         receipt: _receipt_pb2.Receipt | None = ...,
         citations: _abc.Iterable[Global___Citation] | None = ...,
         unresolved_markers: _abc.Iterable[_builtins.int] | None = ...,
+        path: Global___AnswerPath.ValueType = ...,
+        abstention: Global___Abstention | None = ...,
+        rewrite: Global___Rewrite | None = ...,
+        sentences: _abc.Iterable[Global___Sentence] | None = ...,
+        quotes: _abc.Iterable[Global___Quote] | None = ...,
         fallbacks: _abc.Iterable[Global___Fallback] | None = ...,
+        stages: _abc.Iterable[Global___Stage] | None = ...,
+        prompt_format: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["abstention", b"abstention", "receipt", b"receipt", "rewrite", b"rewrite", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["citations", b"citations", "fallbacks", b"fallbacks", "finish_reason", b"finish_reason", "receipt", b"receipt", "timings", b"timings", "unresolved_markers", b"unresolved_markers", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstention", b"abstention", "citations", b"citations", "fallbacks", b"fallbacks", "finish_reason", b"finish_reason", "path", b"path", "prompt_format", b"prompt_format", "quotes", b"quotes", "receipt", b"receipt", "rewrite", b"rewrite", "sentences", b"sentences", "stages", b"stages", "timings", b"timings", "unresolved_markers", b"unresolved_markers", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AskFinal: _TypeAlias = AskFinal  # noqa: Y015
+
+@_typing.final
+class Sentence(_message.Message):
+    """One sentence of an answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    JUDGE_FIELD_NUMBER: _builtins.int
+    WORDS_FIELD_NUMBER: _builtins.int
+    SIMILARITY_FIELD_NUMBER: _builtins.int
+    MARKER_FIELD_NUMBER: _builtins.int
+    WITHHELD_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    start: _builtins.int
+    """First character in the answer, in code points; of a sentence that was withheld, where it would have stood."""
+    end: _builtins.int
+    """One past its last."""
+    verdict: Global___SupportVerdict.ValueType
+    """Verdict."""
+    judge: Global___SupportJudge.ValueType
+    """Who decided."""
+    words: _builtins.float
+    """Share of its words that the source which supports it best holds, 0 to 1."""
+    similarity: _builtins.float
+    """Cosine with the nearest sentence of a source; unset where its words decided."""
+    marker: _builtins.int
+    """Marker of the source that supports it best; 0 for none."""
+    withheld: _builtins.bool
+    """True when it did not leave; then `text` has it."""
+    text: _builtins.str
+    """The sentence, where it was withheld."""
+    def __init__(
+        self,
+        *,
+        start: _builtins.int = ...,
+        end: _builtins.int = ...,
+        verdict: Global___SupportVerdict.ValueType = ...,
+        judge: Global___SupportJudge.ValueType = ...,
+        words: _builtins.float = ...,
+        similarity: _builtins.float | None = ...,
+        marker: _builtins.int = ...,
+        withheld: _builtins.bool = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_similarity", b"_similarity", "similarity", b"similarity"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_similarity", b"_similarity", "end", b"end", "judge", b"judge", "marker", b"marker", "similarity", b"similarity", "start", b"start", "text", b"text", "verdict", b"verdict", "withheld", b"withheld", "words", b"words"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__similarity: _TypeAlias = _typing.Literal["similarity"]  # noqa: Y015
+    _WhichOneofArgType__similarity: _TypeAlias = _typing.Literal["_similarity", b"_similarity"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__similarity) -> _WhichOneofReturnType__similarity | None: ...
+
+Global___Sentence: _TypeAlias = Sentence  # noqa: Y015
+
+@_typing.final
+class Quote(_message.Message):
+    """One quotation of an answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    SPAN_FIELD_NUMBER: _builtins.int
+    start: _builtins.int
+    """First character in the answer, in code points: what stands between the marks, or stood."""
+    end: _builtins.int
+    """One past the last."""
+    found: _builtins.bool
+    """Whether its characters stand in a source, or in the question. Where they do not, its marks did not leave."""
+    @_builtins.property
+    def span(self) -> _receipt_pb2.SourceSpan:
+        """Where it stands; unset where it was not found in a source."""
+
+    def __init__(
+        self,
+        *,
+        start: _builtins.int = ...,
+        end: _builtins.int = ...,
+        found: _builtins.bool = ...,
+        span: _receipt_pb2.SourceSpan | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["span", b"span"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "found", b"found", "span", b"span", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Quote: _TypeAlias = Quote  # noqa: Y015
 
 @_typing.final
 class Fallback(_message.Message):
@@ -371,7 +787,7 @@ class Fallback(_message.Message):
     INSTEAD_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """Stage: route where another model answered."""
+    """Stage: route where another model answered, else as `Stage.stage`."""
     instead: _builtins.str
     """What was done instead."""
     reason: _builtins.str
@@ -390,6 +806,48 @@ class Fallback(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Fallback: _TypeAlias = Fallback  # noqa: Y015
+
+@_typing.final
+class Stage(_message.Message):
+    """One stage of an answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    INPUT_SIZE_FIELD_NUMBER: _builtins.int
+    BUDGET_SECONDS_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    stage: _builtins.str
+    """Stage: rewrite, resolve, embed, retrieve, rerank, summarize, count, decide, prompt, check, verify, and those of the
+    generator.
+    """
+    seconds: _builtins.float
+    """Wall time in seconds."""
+    input_size: _builtins.int
+    """Size of its input in its own unit: characters, hits, tokens, sentences; 0 where it has none."""
+    budget_seconds: _builtins.float
+    """The most that it was given, in seconds; unset where only the request's deadline counts."""
+    decision: _builtins.str
+    """What it decided, for people."""
+    def __init__(
+        self,
+        *,
+        stage: _builtins.str = ...,
+        seconds: _builtins.float = ...,
+        input_size: _builtins.int = ...,
+        budget_seconds: _builtins.float | None = ...,
+        decision: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_seconds", b"_budget_seconds", "budget_seconds", b"budget_seconds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_seconds", b"_budget_seconds", "budget_seconds", b"budget_seconds", "decision", b"decision", "input_size", b"input_size", "seconds", b"seconds", "stage", b"stage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__budget_seconds: _TypeAlias = _typing.Literal["budget_seconds"]  # noqa: Y015
+    _WhichOneofArgType__budget_seconds: _TypeAlias = _typing.Literal["_budget_seconds", b"_budget_seconds"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__budget_seconds) -> _WhichOneofReturnType__budget_seconds | None: ...
+
+Global___Stage: _TypeAlias = Stage  # noqa: Y015
 
 @_typing.final
 class ChatRequest(_message.Message):

@@ -37,7 +37,10 @@ class GatewayServiceStub:
     def __new__(cls, channel: _aio.Channel) -> GatewayServiceAsyncStub: ...
     Ask: _grpc.UnaryStreamMultiCallable[_gateway_pb2.AskRequest, _gateway_pb2.AskResponse]
     """Retrieves, augments and generates. Streams the sources first, then text, then one final message with citations that
-    resolve to characters, usage, timings and the receipt. The receipt is durable before the final message leaves: at
+    resolve to characters, usage, timings and the receipt. Where the collections seem not to hold the answer, it says so
+    as `abstention` asks; a question about a whole collection is answered by its summary, and how many or which documents
+    there are by its index, unless `path` names another one. What a stage's share of the deadline was too short for is
+    left out or replaced, and told in `fallbacks`. The receipt is durable before the final message leaves: at
     access, or, when access cannot be reached, on the gateway's own disk, and at access as soon as it can. A repeated
     request_id computes the answer again, with the same seed, and is recorded once. Cancelling the call ends the work;
     what it used until then is recorded under an id of its own. An answer of other weights than the name's is ended
@@ -72,7 +75,10 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Ask: _aio.UnaryStreamMultiCallable[_gateway_pb2.AskRequest, _gateway_pb2.AskResponse]  # type: ignore[assignment]
     """Retrieves, augments and generates. Streams the sources first, then text, then one final message with citations that
-    resolve to characters, usage, timings and the receipt. The receipt is durable before the final message leaves: at
+    resolve to characters, usage, timings and the receipt. Where the collections seem not to hold the answer, it says so
+    as `abstention` asks; a question about a whole collection is answered by its summary, and how many or which documents
+    there are by its index, unless `path` names another one. What a stage's share of the deadline was too short for is
+    left out or replaced, and told in `fallbacks`. The receipt is durable before the final message leaves: at
     access, or, when access cannot be reached, on the gateway's own disk, and at access as soon as it can. A repeated
     request_id computes the answer again, with the same seed, and is recorded once. Cancelling the call ends the work;
     what it used until then is recorded under an id of its own. An answer of other weights than the name's is ended
@@ -110,7 +116,10 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_gateway_pb2.AskResponse], _abc.AsyncIterator[_gateway_pb2.AskResponse]]:
         """Retrieves, augments and generates. Streams the sources first, then text, then one final message with citations that
-        resolve to characters, usage, timings and the receipt. The receipt is durable before the final message leaves: at
+        resolve to characters, usage, timings and the receipt. Where the collections seem not to hold the answer, it says so
+        as `abstention` asks; a question about a whole collection is answered by its summary, and how many or which documents
+        there are by its index, unless `path` names another one. What a stage's share of the deadline was too short for is
+        left out or replaced, and told in `fallbacks`. The receipt is durable before the final message leaves: at
         access, or, when access cannot be reached, on the gateway's own disk, and at access as soon as it can. A repeated
         request_id computes the answer again, with the same seed, and is recorded once. Cancelling the call ends the work;
         what it used until then is recorded under an id of its own. An answer of other weights than the name's is ended

@@ -1608,6 +1608,7 @@ class ResolveModelResponse(_message.Message):
     RESOLVED_NAME_FIELD_NUMBER: _builtins.int
     CANARY_FIELD_NUMBER: _builtins.int
     FALLBACK_FIELD_NUMBER: _builtins.int
+    PROMPT_FORMAT_FIELD_NUMBER: _builtins.int
     is_base: _builtins.bool
     """True when the base itself is meant; then model and version are empty."""
     base: _builtins.str
@@ -1630,6 +1631,10 @@ class ResolveModelResponse(_message.Message):
     """True when a canary was chosen and not the version that the alias serves."""
     fallback: _builtins.str
     """Model name that answers where this version cannot, as the model's owner says; empty when none is to."""
+    prompt_format: _builtins.str
+    """Shape of the prompts with sources that the version was trained on, as `prompt_format` of its lineage's config says;
+    empty when it says nothing.
+    """
     def __init__(
         self,
         *,
@@ -1644,10 +1649,11 @@ class ResolveModelResponse(_message.Message):
         resolved_name: _builtins.str = ...,
         canary: _builtins.bool = ...,
         fallback: _builtins.str = ...,
+        prompt_format: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "base", b"base", "base_digest", b"base_digest", "canary", b"canary", "fallback", b"fallback", "is_base", b"is_base", "kind", b"kind", "model", b"model", "number", b"number", "resolved_name", b"resolved_name", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "base", b"base", "base_digest", b"base_digest", "canary", b"canary", "fallback", b"fallback", "is_base", b"is_base", "kind", b"kind", "model", b"model", "number", b"number", "prompt_format", b"prompt_format", "resolved_name", b"resolved_name", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

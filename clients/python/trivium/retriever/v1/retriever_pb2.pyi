@@ -21,6 +21,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _AbstentionPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AbstentionPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AbstentionPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ABSTENTION_POLICY_UNSPECIFIED: _AbstentionPolicy.ValueType  # 0
+    """Not stated."""
+    ABSTENTION_POLICY_STRICT: _AbstentionPolicy.ValueType  # 1
+    """No model is asked: the answer says so, and shows the nearest passages."""
+    ABSTENTION_POLICY_HEDGE: _AbstentionPolicy.ValueType  # 2
+    """A model answers, and the answer begins by saying so."""
+    ABSTENTION_POLICY_OFF: _AbstentionPolicy.ValueType  # 3
+    """A model answers as ever."""
+
+class AbstentionPolicy(_AbstentionPolicy, metaclass=_AbstentionPolicyEnumTypeWrapper):
+    """What becomes of a question that the collections seem not to answer."""
+
+ABSTENTION_POLICY_UNSPECIFIED: AbstentionPolicy.ValueType  # 0
+"""Not stated."""
+ABSTENTION_POLICY_STRICT: AbstentionPolicy.ValueType  # 1
+"""No model is asked: the answer says so, and shows the nearest passages."""
+ABSTENTION_POLICY_HEDGE: AbstentionPolicy.ValueType  # 2
+"""A model answers, and the answer begins by saying so."""
+ABSTENTION_POLICY_OFF: AbstentionPolicy.ValueType  # 3
+"""A model answers as ever."""
+Global___AbstentionPolicy: _TypeAlias = AbstentionPolicy  # noqa: Y015
+
 class _HydeUse:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -592,6 +620,7 @@ class SearchSettings(_message.Message):
     DECOMPOSE_FIELD_NUMBER: _builtins.int
     QUESTIONS_PER_CHUNK_FIELD_NUMBER: _builtins.int
     RERANK_MODEL_FIELD_NUMBER: _builtins.int
+    ABSTENTION_FIELD_NUMBER: _builtins.int
     mode: Global___SearchMode.ValueType
     """How passages are found; unspecified is both."""
     dense_weight: _builtins.float
@@ -611,6 +640,10 @@ class SearchSettings(_message.Message):
     the registry, MODEL@NUMBER, or one of the deployment's; empty is the embedder's default. It has to be there when it is
     set; when it has gone since, searches keep the fused order, and say why.
     """
+    abstention: Global___AbstentionPolicy.ValueType
+    """What the gateway makes of questions that the collection seems not to answer, where its request does not say;
+    unspecified is HEDGE. Searches themselves find as ever.
+    """
     def __init__(
         self,
         *,
@@ -621,10 +654,11 @@ class SearchSettings(_message.Message):
         decompose: _builtins.bool = ...,
         questions_per_chunk: _builtins.int = ...,
         rerank_model: _builtins.str = ...,
+        abstention: Global___AbstentionPolicy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "dense_weight", b"dense_weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "decompose", b"decompose", "dense_weight", b"dense_weight", "hyde", b"hyde", "mode", b"mode", "questions_per_chunk", b"questions_per_chunk", "rerank", b"rerank", "rerank_model", b"rerank_model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "abstention", b"abstention", "decompose", b"decompose", "dense_weight", b"dense_weight", "hyde", b"hyde", "mode", b"mode", "questions_per_chunk", b"questions_per_chunk", "rerank", b"rerank", "rerank_model", b"rerank_model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dense_weight: _TypeAlias = _typing.Literal["dense_weight"]  # noqa: Y015
     _WhichOneofArgType__dense_weight: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight"]  # noqa: Y015
@@ -3068,22 +3102,26 @@ class Answerability(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     THRESHOLD_FIELD_NUMBER: _builtins.int
     ANSWERABLE_FIELD_NUMBER: _builtins.int
+    ABSTENTION_FIELD_NUMBER: _builtins.int
     score: _builtins.float
     """0 to 1; among questions of both kinds in equal number, roughly the share of those with this score that are answered."""
     threshold: _builtins.float
     """The collection's; of several collections the least."""
     answerable: _builtins.bool
     """Whether the score reaches the threshold."""
+    abstention: Global___AbstentionPolicy.ValueType
+    """What the collections want made of a question that is not; of several the strictest. Unspecified where none says."""
     def __init__(
         self,
         *,
         score: _builtins.float = ...,
         threshold: _builtins.float = ...,
         answerable: _builtins.bool = ...,
+        abstention: Global___AbstentionPolicy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answerable", b"answerable", "score", b"score", "threshold", b"threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstention", b"abstention", "answerable", b"answerable", "score", b"score", "threshold", b"threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

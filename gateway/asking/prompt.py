@@ -7,9 +7,14 @@ Invariant: without sources asked for, nothing is added to what the caller wrote.
 from collections.abc import Sequence
 
 from gateway.generation import Message, Speaker
-from services.chassis.sources_prompt import SYSTEM_TEXT, Quotation, asked, defuse
+from services.chassis.sources_prompt import FORMAT, FORMATS, SYSTEM_TEXT, Quotation, asked, defuse
 
-__all__ = ["SYSTEM_TEXT", "Quotation", "defuse", "grounded", "plain"]
+__all__ = ["FORMAT", "SYSTEM_TEXT", "Quotation", "defuse", "grounded", "known", "plain"]
+
+
+def known(prompt_format: str) -> bool:
+    """Whether prompts of this shape are built here; empty is the default's."""
+    return not prompt_format or prompt_format in FORMATS
 
 
 def grounded(
@@ -17,8 +22,9 @@ def grounded(
     quotations: Sequence[Quotation],
     history: Sequence[Message] = (),
     instructions: str = "",
+    prompt_format: str = FORMAT,
 ) -> list[Message]:
-    """The conversation that asks ``question`` over ``quotations``, best first.
+    """The conversation that asks ``question`` over ``quotations``, best first, in a shape that is ``known``.
 
     The caller's own system text (``instructions``, then system turns that open
     ``history``) comes before ours, each on its own line; other turns stay between.
@@ -27,7 +33,7 @@ def grounded(
     return [
         Message(Speaker.SYSTEM, "\n".join([*system, SYSTEM_TEXT])),
         *turns,
-        Message(Speaker.USER, asked(question, quotations)),
+        Message(Speaker.USER, asked(question, quotations, prompt_format or FORMAT)),
     ]
 
 

@@ -3,8 +3,8 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.asking.prompt import SYSTEM_TEXT, Quotation, defuse, grounded, plain
 from gateway.generation import Message, Speaker
-from gateway.prompt import SYSTEM_TEXT, Quotation, defuse, grounded, plain
 
 PIECES = st.sampled_from(
     ["<", ">", "/", "<sources>", "</sources>", "< / SOURCES >", "[", "]", "7", "<|", "|>", "<|im_start|>", " ", "x"]

@@ -10,8 +10,13 @@ from dataclasses import dataclass
 
 from gateway.generation import SourceSpan
 
-# Nine digits at most, so that a number always fits the wire's int32; ASCII only.
-_MARKER = re.compile(r"\[([0-9]{1,9})\]")
+# One number or several in one pair of brackets; ASCII digits only.
+MARKER = re.compile(r"\[ *[0-9]+(?: *[,;] *[0-9]+)* *\]")
+# What may still become one.
+OPENED = re.compile(r"\[[0-9,; ]*")
+_NUMBER = re.compile(r"[0-9]+")
+# So that a number always fits the wire's int32.
+_MOST_DIGITS = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +37,21 @@ class Verified:
     unresolved_markers: tuple[int, ...]
 
 
+def numbers(marker: str) -> list[int]:
+    """The numbers inside one pair of brackets; longer ones than any marker has are left out."""
+    return [int(digits) for digits in _NUMBER.findall(marker) if len(digits) <= _MOST_DIGITS]
+
+
 def verify(answer: str, sources: Sequence[SourceSpan]) -> Verified:
-    """Resolve every ``[n]`` of ``answer`` against the sources that stood in its prompt."""
+    """Resolve every ``[n]`` and ``[n, m]`` of ``answer`` against the sources that stood in its prompt."""
     by_marker = {span.marker: span for span in sources}
     citations: list[Citation] = []
     unresolved: dict[int, None] = {}
-    for found in _MARKER.finditer(answer):
-        marker = int(found.group(1))
-        span = by_marker.get(marker)
-        if span is None:
-            unresolved[marker] = None
-        else:
-            citations.append(Citation(marker, found.start(), found.end(), span))
+    for found in MARKER.finditer(answer):
+        for marker in numbers(found.group()):
+            span = by_marker.get(marker)
+            if span is None:
+                unresolved[marker] = None
+            else:
+                citations.append(Citation(marker, found.start(), found.end(), span))
     return Verified(tuple(citations), tuple(unresolved))

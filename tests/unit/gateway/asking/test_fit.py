@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.asking.prompt import grounded
+from gateway.asking.retrieval import Source, fit
 from gateway.generation import PromptSize, SourceSpan
-from gateway.prompt import grounded
-from gateway.retrieval import Source, fit
 from services.chassis.errors import Failure, Reason
 
 

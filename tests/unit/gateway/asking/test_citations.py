@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.citations import verify
+from gateway.asking.citations import verify
 from gateway.generation import SourceSpan
 
 
@@ -45,7 +45,7 @@ def test_a_number_too_large_for_any_marker_is_text():
 def test_every_citation_has_a_source_and_stands_where_it_says(answer, count):
     verified = verify(answer, spans(count))
     for item in verified.citations:
-        assert answer[item.answer_start : item.answer_end].strip("[]").lstrip("0") == str(item.marker)
+        assert answer[item.answer_start : item.answer_end].strip("[] ").lstrip("0") == str(item.marker)
         assert 1 <= item.marker <= count
         assert item.span.marker == item.marker
     assert not any(1 <= marker <= count for marker in verified.unresolved_markers)

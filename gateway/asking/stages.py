@@ -1,0 +1,187 @@
+"""The stages of one answer: what each may take of the deadline, what it took, what it decided, and what replaced it.
+
+Invariants: a stage that has a budget never outlives it; whatever is left out or replaced for that is told, and where the
+caller wants no replacement the request fails instead.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.generation import Fallback, StageTiming
+from gateway.stages import Stopwatch
+from services.chassis.errors import Failure, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The most that a stage may take: a part of what is left when it begins, and so many seconds."""
+
+    part: float
+    most_seconds: float
+
+
+# What leaves at least half of any deadline to the answer itself.
+BUDGETS = {
+    "rewrite": Share(0.1, 5.0),
+    "resolve": Share(0.2, 10.0),
+    "retrieve": Share(0.3, 20.0),
+    "retrieve shallow": Share(0.2, 10.0),
+    "summarize": Share(0.5, 120.0),
+    "count": Share(0.3, 20.0),
+    "verify": Share(0.5, 10.0),
+    "check": Share(0.5, 20.0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One stage; ``budget_seconds`` None where the request's deadline alone counts."""
+
+    stage: str
+    seconds: float
+    input_size: int = 0
+    budget_seconds: float | None = None
+    decision: str = ""
+
+
+class BudgetSpentError(Exception):
+    """A stage was stopped at the end of its budget."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"it did not end within {seconds:.2g} s")
+
+
+class Span(Protocol):
+    """What a trace keeps of a stage."""
+
+    def set(self, name: str, value: str | int | float) -> None:
+        """Add an attribute; never a text of the caller's."""
+
+
+# Begins a stage's span below the call's, and makes what is called inside the block its children; None without a trace.
+Tracer = Callable[[str], AbstractContextManager[Span | None]]
+
+
+class Running:
+    """A stage while it runs; its input, decision and timings that a peer measured may be set until it ends."""
+
+    __slots__ = ("budget_seconds", "decision", "input_size")
+
+    def __init__(self, budget_seconds: float | None) -> None:
+        self.budget_seconds = budget_seconds
+        self.input_size = 0
+        self.decision = ""
+
+
+class Stages:
+    """The stages of one request.  ``remaining`` gives the seconds that are left of its deadline, None without one."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        remaining: Callable[[], float | None],
+        trace: Tracer,
+        *,
+        fallbacks: bool = True,
+    ) -> None:
+        self.watch = Stopwatch(clock)
+        self._clock = clock
+        self._remaining = remaining
+        self._trace = trace
+        self._allowed = fallbacks
+        self._reports: list[Report] = []
+        self._fallbacks: list[Fallback] = []
+
+    def now(self) -> float:
+        """Seconds on the clock that stages are timed by."""
+        return self._clock()
+
+    @property
+    def reports(self) -> tuple[Report, ...]:
+        """The stages so far, in the order in which they ended."""
+        return tuple(self._reports)
+
+    @property
+    def whole(self) -> tuple[Report, ...]:
+        """Every stage of the request, with those that only a peer timed; ours as they were reported."""
+        own = {report.stage for report in self._reports}
+        theirs = [Report(it.stage, it.seconds, it.input_size) for it in self.watch.timings if it.stage not in own]
+        at = next((at for at, report in enumerate(self._reports) if report.stage == "verify"), len(self._reports))
+        return (*self._reports[:at], *theirs, *self._reports[at:])
+
+    @property
+    def fallbacks(self) -> tuple[Fallback, ...]:
+        """What was left out or replaced so far."""
+        return tuple(self._fallbacks)
+
+    @asynccontextmanager
+    async def stage(self, name: str, budget: str = "", *, timed: bool = True) -> AsyncIterator[Running]:
+        """Run the block as a stage, under ``BUDGETS[budget or name]`` where there is one.
+
+        ``timed`` False leaves the timing to :meth:`measured`.  Raises BudgetSpentError.
+        """
+        running = Running(self._budget(budget or name))
+        began = self._clock()
+        try:
+            with self._trace(name) as span:
+                try:
+                    async with asyncio.timeout(running.budget_seconds) as limit:
+                        yield running
+                except TimeoutError:
+                    if limit.expired() and running.budget_seconds is not None:
+                        raise BudgetSpentError(running.budget_seconds) from None
+                    raise
+                finally:
+                    _describe(span, running)
+        finally:
+            seconds = self._clock() - began
+            if timed:
+                self.watch.measured(name, seconds, running.input_size)
+            self._reports.append(Report(name, seconds, running.input_size, running.budget_seconds, running.decision))
+
+    @contextmanager
+    def moment(self, name: str) -> Iterator[Running]:
+        """Run a block that waits for nobody as a stage without a budget."""
+        running = Running(None)
+        began = self._clock()
+        try:
+            yield running
+        finally:
+            seconds = self._clock() - began
+            self.watch.measured(name, seconds, running.input_size)
+            self._reports.append(Report(name, seconds, running.input_size, None, running.decision))
+
+    def measured(self, *timings: StageTiming) -> None:
+        """Take in stages that a peer measured."""
+        self.watch.add(*timings)
+        self._reports += [Report(item.stage, item.seconds, item.input_size) for item in timings]
+
+    def fell_back(self, stage: str, instead: str, cause: Exception) -> None:
+        """Tell that something replaces a stage.  Raises the cause where the caller wants no replacement."""
+        if not self._allowed:
+            raise cause if isinstance(cause, Failure) else Failure(Reason.DEADLINE_EXCEEDED) from cause
+        reason = cause.sentence if isinstance(cause, Failure) else str(cause)
+        self.note(stage, instead, reason)
+
+    def note(self, stage: str, instead: str, reason: str) -> None:
+        """Tell of a replacement that a peer has made already."""
+        self._fallbacks.append(Fallback(stage, instead, reason))
+
+    def _budget(self, name: str) -> float | None:
+        share = BUDGETS.get(name)
+        if share is None:
+            return None
+        left = self._remaining()
+        return share.most_seconds if left is None else min(share.most_seconds, share.part * left)
+
+
+def _describe(span: Span | None, running: Running) -> None:
+    if span is None:
+        return
+    span.set("trivium.stage.input_size", running.input_size)
+    span.set("trivium.stage.decision", running.decision)
+    if running.budget_seconds is not None:
+        span.set("trivium.stage.budget_seconds", running.budget_seconds)

@@ -1,0 +1,221 @@
+"""Sources of the tests of answers, and peers of the asker that do what they are told."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from gateway.answering import Answerer, Wish
+from gateway.asking.asker import Asker
+from gateway.asking.question import Question
+from gateway.asking.retrieval import Answerability, Counted, Found, Scope, Source, Statement
+from gateway.generation import (
+    Engine,
+    FinishReason,
+    Generated,
+    GenerationRequest,
+    Message,
+    Opening,
+    PromptSize,
+    Receipt,
+    SourceSpan,
+    TextDelta,
+    Usage,
+)
+from gateway.routing import ModelKind, Route, Router
+from services.chassis.context import Bearer, RequestContext, Role, serving
+from services.chassis.errors import Failure, Reason
+from services.chassis.runtime import new_id
+
+FARES = "An adult's day ticket is 9 crowns. A child's day ticket is 4 crowns. Dogs travel free."
+FOG = "In fog the boats sail at half speed and sound one long blast every two minutes."
+VERSION = "sha256:" + "a" * 64
+ASKING = RequestContext("ada", "key1", frozenset({Role.MEMBER}), Bearer(), "id", None, "/Ask")
+
+
+def source(text: str, marker: int, title: str = "") -> Source:
+    return Source(
+        SourceSpan("ferry", f"d{marker}.md", "v" * 64, 100, 100 + len(text), "k", marker), title, (), text, 1.0
+    )
+
+
+SOURCES = (source(FARES, 1, "Fares"), source(FOG, 2, "Fog"))
+
+
+class Retriever:
+    """Finds what it was given; ``fails`` and ``slow`` are of its deep searches alone."""
+
+    def __init__(self) -> None:
+        self.found = Found(SOURCES, answerability=Answerability(0.9, 0.5, answerable=True))
+        self.fails: Failure | None = None
+        self.slow = False
+        self.asked: list[tuple[str, bool]] = []
+        self.heard = asyncio.Event()
+        self.statements = (Statement("Dogs travel free.", (source(FARES, 0),)),)
+        self.counted = Counted("ferry", 2, 5, ("fog",), ("Fog", "Notice"), (source(FOG, 0), None))
+        self.about: list[str] = []
+
+    async def search(
+        self, scope: Scope, query: str, top_k: int, *, shallow: bool = False, within_seconds: float | None = None
+    ) -> Found:
+        self.asked.append((query, shallow))
+        self.heard.set()
+        if not shallow and self.slow:
+            await asyncio.Event().wait()
+        if not shallow and self.fails:
+            raise self.fails
+        return self.found
+
+    async def summarize(
+        self, scope: Scope, collection: str, focus: str, *, within_seconds: float | None = None
+    ) -> tuple[Statement, ...]:
+        self.about.append(focus)
+        if self.fails:
+            raise self.fails
+        if self.slow:
+            await asyncio.Event().wait()
+        return self.statements
+
+    async def count(
+        self, scope: Scope, collection: str, keywords: str, most: int, *, within_seconds: float | None = None
+    ) -> Counted:
+        self.about.append(keywords)
+        return self.counted
+
+
+class Generator:
+    """Says its ``pieces``; to what the gateway asks by itself it says ``aside``, if it says anything."""
+
+    def __init__(self, *pieces: str) -> None:
+        self.pieces = pieces
+        self.aside: str | None = ""
+        self.requests: list[Any] = []
+        self.prepared: list[str] = []
+        self.before_it_is_ready: asyncio.Event | None = None
+
+    async def generate(self, request: GenerationRequest):
+        self.requests.append(request)
+        aside = "~" in request.request_id
+        receipt = Receipt(request.request_id, version_digest=request.version, usage=Usage(prompt_tokens=7))
+        yield Opening(receipt)
+        if aside and self.aside is None:
+            await asyncio.Event().wait()
+        for piece in [self.aside or ""] if aside else self.pieces:
+            yield TextDelta(piece, tokens=1)
+        yield Generated(FinishReason.STOP, Usage(7, 3), (), receipt)
+
+    async def size(self, messages: Sequence[Message], base: str, version: str) -> PromptSize:
+        return PromptSize(10, 1000)
+
+    async def prepare(self, version: str) -> None:
+        self.prepared.append(version)
+        if self.before_it_is_ready is not None:
+            await self.before_it_is_ready.wait()
+
+    async def engines(self) -> list[Engine]:
+        return []
+
+    async def resident_versions(self) -> frozenset[str]:
+        return frozenset()
+
+
+class Registry:
+    """Knows one model; ``waits`` keeps it from answering until it is set."""
+
+    def __init__(self) -> None:
+        self.prompt_format = ""
+        self.waits: asyncio.Event | None = None
+        self.fails: Failure | None = None
+
+    async def resolve(self, name: str, sticky_key: str = "") -> Route:
+        if self.waits is not None:
+            await self.waits.wait()
+        if self.fails is not None:
+            raise self.fails
+        return Route(name, f"{name}@{VERSION}", ModelKind.ADAPTER, VERSION, prompt_format=self.prompt_format)
+
+    async def aliases(self):
+        return []
+
+
+class Embedder:
+    """Vectors of two numbers: of a text with the word that is near, and of any other."""
+
+    def __init__(self, near: str = "\0") -> None:
+        self.near = near
+        self.away = False
+        self.texts: list[str] = []
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        if self.away:
+            raise Failure(Reason.PEER_UNAVAILABLE, service="embedder")
+        self.texts += texts
+        return [[1.0, 0.0] if self.near in text else [0.0, 1.0] for text in texts]
+
+
+class Records:
+    """Keeps receipts."""
+
+    def __init__(self) -> None:
+        self.kept: list[Receipt] = []
+
+    async def record(self, tenant: str, principal: str, method: str, receipt: Receipt, project: str = "") -> None:
+        self.kept.append(receipt)
+
+    def record_cancelled(self, *_: object) -> None:
+        """What a side question used that was given up."""
+
+
+@dataclass
+class World:
+    """The asker over peers of the tests' own."""
+
+    asker: Asker
+    retriever: Any
+    generator: Generator
+    registry: Registry
+    embedder: Embedder
+    records: Records
+    spans: list[str] = field(default_factory=list)
+
+
+def world(tmp_path, *pieces: str, clock: Callable[[], float] = lambda: 0.0) -> World:
+    retriever, generator, registry, embedder = Retriever(), Generator(*pieces), Registry(), Embedder()
+    records = Records()
+    recorder: Any = records
+    unchosen: Any = None
+    router = Router(registry, generator, unchosen)
+    answerer = Answerer(generator, recorder)
+    spans: list[str] = []
+
+    @contextmanager
+    def trace(name: str):
+        spans.append(name)
+        yield None
+
+    asker = Asker(router, retriever, generator, embedder, answerer, clock, lambda: 1.0, new_id, trace)
+    return World(asker, retriever, generator, registry, embedder, records, spans)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """All that came of one question."""
+
+    first: Any
+    text: str
+    last: Any
+    pieces: tuple[str, ...]
+
+
+def asking(text: str = "How much is a day ticket?", **named) -> Question:
+    wish = named.pop("wish", Wish(model="desk", request_id="00000000-0000-4000-8000-000000000000"))
+    return Question(text, wish, Scope(("ferry",)), **named)
+
+
+async def heard(place: World, question: Question, request: RequestContext = ASKING) -> Heard:
+    with serving(replace(request)):
+        async with asyncio.timeout(30):
+            events = [event async for event in place.asker.ask(question)]
+    pieces = tuple(event.text for event in events if isinstance(event, TextDelta))
+    return Heard(events[0], "".join(pieces), events[-1], pieces)

@@ -1,0 +1,262 @@
+"""An answer's stages in their order, over peers that do what they are told."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from gateway.answering import Wish
+from gateway.asking.question import Path, Release, Unsupported
+from gateway.asking.retrieval import Answerability, Found, Policy
+from gateway.asking.stages import BUDGETS, Share
+from gateway.asking.support import Verdict
+from gateway.generation import Message, Shape, ShapeKind, Speaker
+from services.chassis.context import serving
+from services.chassis.errors import Failure, Reason
+from tests.unit.gateway.asking.stock import ASKING, SOURCES, VERSION, asking, heard, world
+
+UNANSWERABLE = Answerability(0.2, 0.5, answerable=False)
+HISTORY = (Message(Speaker.USER, "How much is a day ticket?"), Message(Speaker.ASSISTANT, "Nine crowns."))
+SHAPED = Wish(model="desk", request_id="r", shape=Shape(ShapeKind.REGEX, ".*"))
+
+
+async def test_sources_come_first_and_the_end_tells_every_stage(tmp_path):
+    place = world(tmp_path, "An adult's day ticket", " is 9 crowns [1]", " and [7].")
+    answer = await heard(place, asking(explain=True))
+    assert answer.first.sources == SOURCES
+    assert answer.text == "An adult's day ticket is 9 crowns [1] and."
+    last = answer.last
+    assert [citation.marker for citation in last.citations] == [1]
+    assert last.unresolved_markers == (7,)
+    assert [it.verdict for it in last.sentences] == [Verdict.SUPPORTED]
+    assert [it.stage for it in last.stages] == ["resolve", "retrieve", "decide", "prompt", "verify"]
+    assert place.spans == ["resolve", "retrieve", "prompt", "verify"]
+    assert all(it.budget_seconds for it in last.stages if it.stage in ("resolve", "retrieve", "verify"))
+    assert (last.told.path, last.prompt_format) == (Path.PASSAGES, "numbered-sources-1")
+    assert last.fallbacks == ()
+
+
+async def test_stages_are_told_only_where_they_are_asked_for(tmp_path):
+    assert (await heard(world(tmp_path, "x"), asking())).last.stages == ()
+
+
+async def test_the_version_loads_and_passages_are_looked_for_at_once(tmp_path):
+    place = world(tmp_path, "Dogs travel free.")
+    place.registry.waits = asyncio.Event()
+    with serving(ASKING):
+        task = asyncio.create_task(heard(place, asking()))
+        await place.retriever.heard.wait()
+    assert not task.done()
+    # What it loads is not waited for by anything but the generation itself.
+    place.generator.before_it_is_ready = asyncio.Event()
+    place.registry.waits.set()
+    await task
+    assert place.generator.prepared == [VERSION]
+
+
+async def test_a_name_that_means_nothing_is_refused_as_it_is(tmp_path):
+    place = world(tmp_path)
+    place.registry.fails = Failure(Reason.MODEL_NOT_FOUND, name="desk", nearest="")
+    with pytest.raises(Failure) as refused:
+        await heard(place, asking())
+    assert refused.value.reason is Reason.MODEL_NOT_FOUND
+
+
+@pytest.mark.parametrize("how", ["slow", "away"])
+async def test_a_search_that_does_not_come_is_made_anew_for_keywords_and_told(tmp_path, monkeypatch, how):
+    place = world(tmp_path, "Dogs travel free.")
+    if how == "slow":
+        place.retriever.slow = True
+        monkeypatch.setitem(BUDGETS, "retrieve", Share(0.1, 0.02))
+    else:
+        place.retriever.fails = Failure(Reason.PEER_UNAVAILABLE, service="embedder")
+    last = (await heard(place, asking())).last
+    assert [shallow for _, shallow in place.retriever.asked] == [False, True]
+    (fallback,) = last.fallbacks
+    assert (fallback.stage, fallback.instead) == ("retrieve", "passages by their keywords alone")
+    assert fallback.reason
+    with pytest.raises(Failure) as refused:
+        await heard(place, asking(fallbacks=False))
+    assert refused.value.reason is (Reason.DEADLINE_EXCEEDED if how == "slow" else Reason.PEER_UNAVAILABLE)
+
+
+async def test_without_the_retriever_nothing_is_tried_again(tmp_path):
+    place = world(tmp_path)
+    place.retriever.fails = Failure(Reason.PEER_UNAVAILABLE, service="retriever")
+    with pytest.raises(Failure):
+        await heard(place, asking())
+    assert len(place.retriever.asked) == 1
+
+
+async def test_a_reranker_that_was_left_out_is_told(tmp_path):
+    place = world(tmp_path, "Dogs travel free.")
+    place.retriever.found = replace(place.retriever.found, unranked="no time")
+    (fallback,) = (await heard(place, asking())).last.fallbacks
+    assert (fallback.stage, fallback.reason) == ("rerank", "no time")
+
+
+async def test_strict_asks_no_model_says_so_and_names_the_nearest(tmp_path):
+    place = world(tmp_path, "Nine crowns.")
+    place.retriever.found = Found(SOURCES, answerability=UNANSWERABLE)
+    answer = await heard(place, asking(abstention=Policy.STRICT))
+    assert answer.text == "The answer is not in the sources. The nearest passages: Fares [1]; Fog [2]."
+    assert place.generator.requests == []
+    assert answer.last.told.abstention.abstained
+    assert [citation.span for citation in answer.last.citations] == [source.span for source in SOURCES]
+    (receipt,) = place.records.kept
+    assert (receipt.version_digest, receipt.usage.prompt_tokens) == ("", 0)
+    assert receipt == answer.last.end.receipt
+
+
+@pytest.mark.parametrize(("stated", "hedged"), [(Policy.UNSPECIFIED, True), (Policy.HEDGE, True), (Policy.OFF, False)])
+async def test_what_the_collection_says_counts_where_the_request_does_not(tmp_path, stated, hedged):
+    place = world(tmp_path, "Nine crowns [1].")
+    place.retriever.found = Found(SOURCES, answerability=replace(UNANSWERABLE, policy=stated))
+    answer = await heard(place, asking())
+    assert answer.text.endswith("Nine crowns [1].")
+    assert answer.text.startswith("The sources may not hold the answer.") is hedged
+    (citation,) = answer.last.citations
+    assert answer.text[citation.answer_start : citation.answer_end] == "[1]"
+    (sentence,) = answer.last.sentences
+    assert answer.text[sentence.start : sentence.end] == "Nine crowns [1]."
+    off = await heard(place, asking(abstention=Policy.OFF))
+    assert off.text == "Nine crowns [1]."
+
+
+async def test_a_shape_is_neither_filtered_nor_hedged_but_checked(tmp_path):
+    place = world(tmp_path, '{"a": "nine crowns [9]"}')
+    place.retriever.found = Found(SOURCES, answerability=UNANSWERABLE)
+    answer = await heard(place, asking(wish=SHAPED))
+    assert answer.text == '{"a": "nine crowns [9]"}'
+    assert answer.last.unresolved_markers == (9,)
+    refused = await heard(place, asking(wish=SHAPED, abstention=Policy.STRICT))
+    assert (refused.text, refused.last.told.abstention.abstained) == ("", True)
+
+
+async def test_a_sentence_leaves_when_it_is_checked_and_not_before(tmp_path):
+    place = world(tmp_path, "Dogs travel", " free [1]. Paris", " is in France", ". Fog slows", " boats [2].")
+    answer = await heard(place, asking(release=Release.SENTENCE))
+    assert answer.pieces == ("Dogs travel free [1]. ", "Paris is in France. ", "Fog slows boats [2].")
+    withheld = await heard(place, asking(release=Release.SENTENCE, unsupported=Unsupported.WITHHOLD))
+    assert "Paris" not in withheld.text
+    gone = [it for it in withheld.last.sentences if it.withheld]
+    assert "Paris is in France." in [it.text for it in gone]
+    for citation in withheld.last.citations:
+        assert withheld.text[citation.answer_start : citation.answer_end] == f"[{citation.marker}]"
+    for it in withheld.last.sentences:
+        assert withheld.text[it.start : it.end].endswith("" if it.withheld else ".")
+
+
+async def test_what_has_left_cannot_be_withheld(tmp_path):
+    for question in (
+        asking(unsupported=Unsupported.WITHHOLD),
+        asking(wish=SHAPED, release=Release.SENTENCE, unsupported=Unsupported.WITHHOLD),
+    ):
+        with pytest.raises(Failure) as refused:
+            await heard(world(tmp_path), question)
+        assert (refused.value.reason, refused.value.field) == (Reason.FIELD_INVALID, "unsupported")
+
+
+async def test_a_question_that_leans_on_earlier_turns_is_looked_for_as_it_was_made_whole(tmp_path):
+    place = world(tmp_path, "Four crowns.")
+    place.generator.aside = "How much is a day ticket for a child?"
+    answer = await heard(place, asking("And for a child?", history=HISTORY))
+    assert answer.first.rewrite.rewritten
+    assert place.retriever.asked == [("How much is a day ticket for a child?", False)]
+    asked = place.generator.requests[-1].prompt[-1].content
+    assert asked.endswith("Question: How much is a day ticket for a child?")
+    # The rewriting is a generation of its own, of the base, and accounted for.
+    assert place.generator.requests[0].version == ""
+    assert place.records.kept[0].request_id.rpartition("~")[2] == "rewrite"
+
+
+async def test_a_rewriting_that_is_late_or_worthless_leaves_the_question_and_is_told(tmp_path, monkeypatch):
+    place = world(tmp_path, "Four crowns.")
+    place.generator.aside = "Who was the first king of France?"
+    answer = await heard(place, asking("And for a child?", history=HISTORY))
+    assert (answer.first.rewrite.rewritten, answer.first.rewrite.question) == (False, "And for a child?")
+    place.generator.aside = None
+    monkeypatch.setitem(BUDGETS, "rewrite", Share(0.1, 0.02))
+    last = (await heard(place, asking("And for a child?", history=HISTORY))).last
+    assert [it.stage for it in last.fallbacks] == ["rewrite"]
+    assert (await heard(place, asking("And for a child?", history=HISTORY, rewrite=False))).last.fallbacks == ()
+
+
+async def test_a_question_of_everything_is_answered_by_the_summary(tmp_path):
+    place = world(tmp_path, "x")
+    answer = await heard(place, asking("Summarise all documents about dogs"))
+    assert (answer.text, place.retriever.about) == ("Dogs travel free. [1]", ["dogs"])
+    assert (answer.first.path, len(answer.last.citations)) == (Path.SUMMARY, 1)
+    assert place.generator.requests == []
+
+
+async def test_a_question_of_how_many_is_answered_by_the_index(tmp_path):
+    answer = await heard(world(tmp_path), asking("How many documents mention fog?"))
+    assert answer.text == "2 of the 5 documents of ferry hold the words fog: Fog [1]; Notice."
+    assert answer.last.told.path is Path.INDEX
+    assert [citation.marker for citation in answer.last.citations] == [1]
+
+
+async def test_the_request_may_name_the_path_itself(tmp_path):
+    place = world(tmp_path, "Dogs travel free.")
+    answer = await heard(place, asking("How many documents mention fog?", path=Path.PASSAGES))
+    assert (answer.first.path, answer.text) == (Path.PASSAGES, "Dogs travel free.")
+    assert (await heard(place, asking("Dogs", path=Path.SUMMARY))).first.path is Path.SUMMARY
+    assert place.retriever.about == ["Dogs"]
+    with pytest.raises(Failure) as refused:
+        await heard(place, asking(wish=SHAPED, path=Path.INDEX))
+    assert refused.value.field == "path"
+
+
+async def test_a_summary_that_cannot_be_made_is_an_answer_from_passages_and_told(tmp_path):
+    place = world(tmp_path, "Dogs travel free.")
+    place.retriever.fails = Failure(Reason.GENERATOR_NOT_SET, what="a summary")
+    with pytest.raises(Failure):
+        await heard(place, asking("Summarise all documents", fallbacks=False))
+    summary = place.retriever.summarize
+
+    async def once(*arguments, **named):
+        try:
+            return await summary(*arguments, **named)
+        finally:
+            place.retriever.fails = None
+
+    place.retriever.summarize = once
+    answer = await heard(place, asking("Summarise all documents"))
+    assert answer.first.path is Path.PASSAGES
+    assert [it.stage for it in answer.last.fallbacks] == ["summary"]
+
+
+async def test_a_version_is_asked_in_the_shape_that_it_was_trained_on(tmp_path):
+    place = world(tmp_path, "Dogs travel free.")
+    place.registry.prompt_format = "documents-1"
+    last = (await heard(place, asking())).last
+    assert last.prompt_format == "documents-1"
+    assert place.generator.requests[-1].prompt[-1].content.startswith("<document>[1] (Fares) ")
+    place.registry.prompt_format = "somebody-elses-2"
+    last = (await heard(place, asking())).last
+    assert last.prompt_format == "numbered-sources-1"
+    assert "somebody-elses-2" in last.fallbacks[0].reason
+
+
+async def test_the_embedder_may_be_away_and_that_is_told(tmp_path):
+    place = world(tmp_path, "Animals such as dogs travel without paying a crown.")
+    place.embedder.away = True
+    last = (await heard(place, asking())).last
+    assert [(it.stage, it.instead) for it in last.fallbacks] == [("verify", "the words of each sentence alone")]
+
+
+async def test_the_base_is_asked_what_words_and_vectors_leave_unsupported(tmp_path):
+    place = world(tmp_path, "Paris is in France [1].")
+    place.generator.aside = "yes"
+    last = (await heard(place, asking(check_support=True))).last
+    assert [it.verdict for it in last.sentences] == [Verdict.SUPPORTED]
+    assert place.generator.requests[-1].shape.choices == ("yes", "no")
+
+
+async def test_without_collections_nothing_is_held_back(tmp_path):
+    place = world(tmp_path, "a[0] is ", '"not in any source at all"')
+    question = replace(asking(), scope=replace(asking().scope, collections=()))
+    answer = await heard(place, question)
+    assert answer.text == 'a[0] is "not in any source at all"'
+    assert (answer.last.citations, answer.last.sentences) == ((), ())

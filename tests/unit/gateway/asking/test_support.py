@@ -1,0 +1,84 @@
+"""Whether the sources support a sentence, and who says so."""
+
+import pytest
+
+from gateway.asking.support import Judge, Support, Verdict
+from services.chassis.errors import Failure
+from tests.unit.gateway.asking.stock import SOURCES, Embedder
+
+
+def support(embedder=None, **named):
+    failures: list[Failure] = []
+    ours = Support(SOURCES, embedder or Embedder(), failures.append, **named)
+    return ours, failures
+
+
+async def judged(text, embedder=None, **named):
+    (found,) = await support(embedder, **named)[0].judged([(3, text)])
+    return found
+
+
+async def test_words_decide_where_they_are_clear():
+    found = await judged("A child's day ticket is 4 crowns [1].")
+    assert (found.verdict, found.judge, found.marker, found.words) == (Verdict.SUPPORTED, Judge.WORDS, 1, 1.0)
+    assert (found.start, found.end) == (3, 3 + len("A child's day ticket is 4 crowns [1]."))
+    away = await judged("Paris is the capital of France.")
+    assert (away.verdict, away.judge, away.marker) == (Verdict.UNSUPPORTED, Judge.WORDS, 0)
+
+
+async def test_a_number_that_stands_in_no_source_is_never_supported():
+    found = await judged("A child's day ticket is 5 crowns [1].", Embedder(near=""))
+    assert (found.verdict, found.judge) == (Verdict.UNSUPPORTED, Judge.WORDS)
+
+
+@pytest.mark.parametrize("text", ["Is that all?", "The answer is not in the sources.", "You are so.", "[1]"])
+async def test_what_claims_nothing_is_not_judged(text):
+    assert (await judged(text)).verdict is Verdict.NO_CLAIM
+
+
+HALF = "Animals such as dogs travel without paying a crown."
+
+
+async def test_between_the_vector_decides():
+    found = await judged(HALF, Embedder(near="Animals"))
+    assert (found.verdict, found.judge, found.similarity) == (Verdict.UNSUPPORTED, Judge.VECTORS, 0.0)
+    near = Embedder(near="ogs")
+    found = await judged(HALF, near)
+    assert (found.verdict, found.judge, found.marker, found.similarity) == (Verdict.SUPPORTED, Judge.VECTORS, 1, 1.0)
+
+
+async def test_the_sources_are_embedded_once_and_only_for_what_words_leave_open():
+    embedder = Embedder(near="ogs")
+    ours, _ = support(embedder)
+    await ours.judged([(0, "Dogs travel free.")])
+    assert embedder.texts == []
+    await ours.judged([(0, HALF)])
+    once = len(embedder.texts)
+    await ours.judged([(0, HALF)])
+    assert len(embedder.texts) == once + 1
+
+
+async def test_without_the_embedder_words_decide_alone_and_that_is_told_once():
+    embedder = Embedder()
+    embedder.away = True
+    ours, failures = support(embedder)
+    first = await ours.judged([(0, HALF)])
+    await ours.judged([(0, HALF)])
+    assert first[0].judge is Judge.WORDS
+    assert [failure.variables["service"] for failure in failures] == ["embedder"]
+
+
+async def test_the_model_is_asked_about_what_is_left_unsupported_and_only_then():
+    asked = []
+
+    async def says(sentence, source):
+        asked.append((sentence, source.span.marker))
+        return "France" in sentence
+
+    ours, _ = support(ask_model=says)
+    found = await ours.judged(
+        [(0, "Dogs travel free."), (20, "Paris is the capital of France [2]."), (60, "Rome lies in Italy.")]
+    )
+    assert [it.judge for it in found] == [Judge.WORDS, Judge.MODEL, Judge.MODEL]
+    assert [it.verdict for it in found] == [Verdict.SUPPORTED, Verdict.SUPPORTED, Verdict.UNSUPPORTED]
+    assert asked[0] == ("Paris is the capital of France .", 2)
