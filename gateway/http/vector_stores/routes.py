@@ -6,10 +6,22 @@ from contextlib import aclosing
 
 from trivium.gateway.v1 import vector_stores_pb2 as pb
 
+from gateway.http.answers import NoQuery
+from gateway.http.fine_tuning_answers import Nothing
 from gateway.http.routes import Route
 from gateway.http.transport import Asked
 from gateway.http.unary import Unary
 from gateway.http.vector_stores import rendering, requests
+from gateway.http.vector_stores.answers import (
+    BatchShown,
+    ContentShown,
+    Deleted,
+    FileShown,
+    FilesShown,
+    FoundShown,
+    StoreShown,
+    StoresShown,
+)
 from gateway.servicers import Servicers
 from services.chassis.interceptors.call import ServicerContext
 
@@ -68,6 +80,10 @@ ROUTES = (
             lambda _, answer: rendering.store(answer.vector_store),
             _SENT,
         ),
+        summary="A vector store, with files if some are named.",
+        body=requests.CreateStore,
+        query=NoQuery,
+        answer=StoreShown,
     ),
     Route(
         "GET",
@@ -77,6 +93,9 @@ ROUTES = (
             lambda to, message, context: to.vector_stores.ListVectorStores(message, context),
             lambda _, answer: rendering.page([*map(rendering.store, answer.vector_stores)], answer.has_more),
         ),
+        summary="The vector stores.",
+        query=requests.Listing,
+        answer=StoresShown,
     ),
     Route(
         "GET",
@@ -87,6 +106,9 @@ ROUTES = (
             lambda _, answer: rendering.store(answer.vector_store),
             _SENT,
         ),
+        summary="One vector store.",
+        query=NoQuery,
+        answer=StoreShown,
     ),
     Route(
         "POST",
@@ -97,6 +119,10 @@ ROUTES = (
             lambda _, answer: rendering.store(answer.vector_store),
             _SENT,
         ),
+        summary="Change a vector store.",
+        body=requests.UpdateStore,
+        query=NoQuery,
+        answer=StoreShown,
     ),
     Route(
         "DELETE",
@@ -107,6 +133,9 @@ ROUTES = (
             lambda message, _: rendering.deleted(message.vector_store, "vector_store.deleted"),
             _SENT,
         ),
+        summary="Delete a vector store.",
+        query=NoQuery,
+        answer=Deleted,
     ),
     Route(
         "POST",
@@ -117,6 +146,10 @@ ROUTES = (
             lambda _, answer: rendering.found(answer),
             _SENT,
         ),
+        summary="Find passages in a vector store.",
+        body=requests.SearchStore,
+        query=NoQuery,
+        answer=FoundShown,
     ),
     Route(
         "POST",
@@ -127,6 +160,10 @@ ROUTES = (
             lambda _, answer: rendering.file(answer.file),
             _SENT,
         ),
+        summary="Put a file into a vector store.",
+        body=requests.CreateFile,
+        query=NoQuery,
+        answer=FileShown,
     ),
     Route(
         "GET",
@@ -137,6 +174,9 @@ ROUTES = (
             lambda _, answer: rendering.page([*map(rendering.file, answer.files)], answer.has_more),
             _SENT,
         ),
+        summary="The files of a vector store.",
+        query=requests.FileListing,
+        answer=FilesShown,
     ),
     Route(
         "GET",
@@ -148,6 +188,9 @@ ROUTES = (
             _SENT,
         ),
         headers=_POLL,
+        summary="One file of a vector store.",
+        query=NoQuery,
+        answer=FileShown,
     ),
     Route(
         "POST",
@@ -158,6 +201,10 @@ ROUTES = (
             lambda _, answer: rendering.file(answer.file),
             _SENT,
         ),
+        summary="Give a file of a vector store other attributes.",
+        body=requests.UpdateFile,
+        query=NoQuery,
+        answer=FileShown,
     ),
     Route(
         "DELETE",
@@ -168,8 +215,18 @@ ROUTES = (
             lambda message, _: rendering.deleted(message.file, "vector_store.file.deleted"),
             _SENT,
         ),
+        summary="Take a file out of a vector store.",
+        query=NoQuery,
+        answer=Deleted,
     ),
-    Route("GET", _FILE + "/content", ContentExchange),
+    Route(
+        "GET",
+        _FILE + "/content",
+        ContentExchange,
+        summary="The text of a file of a vector store.",
+        query=NoQuery,
+        answer=ContentShown,
+    ),
     Route(
         "POST",
         _BATCHES,
@@ -179,6 +236,10 @@ ROUTES = (
             lambda _, answer: rendering.batch(answer.batch),
             _SENT,
         ),
+        summary="Put files into a vector store as one.",
+        body=requests.CreateBatch,
+        query=NoQuery,
+        answer=BatchShown,
     ),
     Route(
         "GET",
@@ -192,6 +253,9 @@ ROUTES = (
             _SENT,
         ),
         headers=_POLL,
+        summary="One batch of files.",
+        query=NoQuery,
+        answer=BatchShown,
     ),
     Route(
         "POST",
@@ -204,6 +268,10 @@ ROUTES = (
             lambda _, answer: rendering.batch(answer.batch),
             _SENT,
         ),
+        summary="Cancel a batch of files.",
+        body=Nothing,
+        query=NoQuery,
+        answer=BatchShown,
     ),
     Route(
         "GET",
@@ -214,5 +282,8 @@ ROUTES = (
             lambda _, answer: rendering.page([*map(rendering.file, answer.files)], answer.has_more),
             _SENT,
         ),
+        summary="The files of a batch.",
+        query=requests.FileListing,
+        answer=FilesShown,
     ),
 )
