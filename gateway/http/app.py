@@ -70,11 +70,18 @@ def create_app(runtime: Runtime, servicers: Servicers) -> FastAPI:
     return app
 
 
+def known_parameters(route: Route) -> frozenset[str] | None:
+    """The parameters of the route's query as its row describes them; None where the exchange itself refuses others."""
+    if route.query is None:
+        return None
+    return frozenset(shown.alias or name for name, shown in route.query.model_fields.items())
+
+
 def _endpoint(
     route: Route, servicers: Servicers, dispatcher: Dispatcher, runtime: Runtime
 ) -> Callable[[Request], Awaitable[Response]]:
     permission = None if route.rpc is None else permissions.of_method(route.rpc)
-    known = None if route.query is None else frozenset(route.query.model_fields)
+    known = known_parameters(route)
     door = Door(
         route.path,
         lambda request_id: route.exchange(servicers, request_id),

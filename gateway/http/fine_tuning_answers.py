@@ -138,6 +138,7 @@ class PageQuery(Strict):
 
 
 class JobsQuery(PageQuery):
-    """Which jobs: ``metadata[KEY]=VALUE`` beside these takes those with that written on them, ``metadata=null`` the others."""
+    """Which jobs: those with a value written on them under a key, or those with nothing written on them."""
 
     metadata: Literal["null"] | None = None
+    entry: str = Field("", alias="metadata[KEY]")

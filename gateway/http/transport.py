@@ -6,6 +6,7 @@ list; and when its client goes away the call is cancelled, and with it all work 
 """
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol, cast
@@ -27,6 +28,7 @@ from services.chassis.status import CORRELATION_KEY, DETAILS_KEY
 
 # Chunks of a body that may wait for whoever reads it before their sender does.
 _BUFFERED_CHUNKS = 16
+_ANY_KEY = re.compile(r"\[[^][]+\]$")
 _CARRIED_HEADERS = ("authorization", "traceparent")
 
 
@@ -114,7 +116,7 @@ class Door:
     media_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
     permission: Permission | None = None
-    # Parameters of the query; None where the exchange itself refuses others.
+    # Parameters of the query, NAME[KEY] for those with keys of the caller's; None where the exchange itself refuses others.
     query: frozenset[str] | None = None
 
     def method(self, exchange: Exchange, asked: Asked) -> Method:
@@ -137,7 +139,7 @@ class Door:
     def _parsed(self, exchange: Exchange, asked: Asked) -> Message:
         """The call's request, of whose query nothing is ignored."""
         for name in asked.query:
-            if self.query is not None and name not in self.query:
+            if self.query is not None and _ANY_KEY.sub("[KEY]", name) not in self.query:
                 raise Failure(Reason.PARAMETER_UNSUPPORTED, field=name[:64], why=" in the query")
         return exchange.parse(asked)
 
