@@ -22,6 +22,8 @@ GO_MINIMUM = (1, 25)
 
 PROGRAMS = {
     "grpcurl": "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3",
+    # Load on the HTTP door, for `make bench NAME=gateway`.
+    "k6": "go.k6.io/k6@v1.8.1",
     # An S3 server over a folder, for the tests of the registry's blobs.
     "versitygw": "github.com/versity/versitygw/cmd/versitygw@v1.8.0",
     # The second index of the retriever; four minutes on two cores.

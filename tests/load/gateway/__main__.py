@@ -17,7 +17,7 @@ import psutil
 from tests.load.gateway.parts import Figures, say
 
 # By name, the module whose ``figures`` takes the scale; imported where it runs.
-PARTS = {"edge": "edge", "isolation": "isolation"}
+PARTS = {"edge": "edge", "isolation": "isolation", "chat": "chat", "open_loop": "open_loop"}
 
 
 def main() -> None:

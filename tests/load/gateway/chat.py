@@ -1,0 +1,84 @@
+"""The part ``chat``: completions through the whole suite, beside ``vllm serve`` alone.
+
+Both engines have the same settings, the same plug-in and the same adapters; each is loaded while the other is idle.
+"""
+
+import statistics
+import tempfile
+from pathlib import Path
+
+from services.ops.supervisor import launch
+from tests.integration.gateway.stock import adapter_files, serve
+from tests.load.gateway.bare_engine import BASE_NAME, settings_of_the_suite, vllm_serve
+from tests.load.gateway.loading import Door, at_once
+from tests.load.gateway.parts import Figures, say
+from tests.load.gateway.streams import alternating
+from tests.load.percentile import percentile
+from tests.load.trainer.parts import spread
+
+_STREAMS = 32
+_TOKENS = 64
+_ROUNDS = 5
+_ADAPTER = "edge-voice"
+
+
+def figures(scale: float) -> Figures:
+    """``throughput_ratio``, ``ttft_overhead_ms`` and ``token_gap_overhead_ms``, for the base and for an adapter."""
+    with tempfile.TemporaryDirectory() as folder, launch(Path(folder) / "suite") as suite:
+        files = _adapter(Path(folder) / "adapter")
+        serve(suite, _ADAPTER, adapter_files(1))
+        with vllm_serve(settings_of_the_suite(), {_ADAPTER: files}) as url:
+            pairs = [
+                (Door("suite", suite.http, suite.api_key, model), Door("vllm", url, "none", model))
+                for model in (BASE_NAME, _ADAPTER)
+            ]
+            found: Figures = {}
+            for pair, of in zip(pairs, ("", "adapter_"), strict=True):
+                found |= _throughput(pair, of, scale) | _first_tokens(pair, of, scale)
+            return found
+
+
+def _throughput(doors: tuple[Door, Door], of: str, scale: float) -> Figures:
+    requests = max(_STREAMS, round(4 * _STREAMS * scale))
+    for door in doors:
+        at_once(door, streams=_STREAMS, requests=_STREAMS, tokens=8)
+    ratios, rates = [], []
+    for number in range(max(1, round(_ROUNDS * scale))):
+        # In turn: whoever goes first is as often the one as the other.
+        order = doors if number % 2 == 0 else doors[::-1]
+        seconds = {}
+        for door in order:
+            loaded = at_once(door, streams=_STREAMS, requests=requests, tokens=_TOKENS)
+            if loaded.served != requests:
+                raise RuntimeError(f"{door.name}: {loaded}")
+            seconds[door.name] = loaded.seconds
+        ratios.append(seconds["vllm"] / seconds["suite"])
+        rates.append(requests * _TOKENS / seconds["suite"])
+        say(f"{of or 'base '}throughput: {rates[-1]:.0f} tokens/s through the suite, {ratios[-1]:.3f} of vllm serve")
+    return {
+        f"{of}throughput_ratio": statistics.median(ratios),
+        f"{of}throughput_ratios": sorted(ratios),
+        f"{of}tokens_per_second": statistics.median(rates),
+    }
+
+
+def _first_tokens(doors: tuple[Door, Door], of: str, scale: float) -> Figures:
+    found = alternating(doors, rounds=max(3, round(60 * scale)), tokens=24)
+    first = {name: [it.first_ms for it in streams] for name, streams in found.items()}
+    gaps = {name: [gap for it in streams for gap in it.gaps_ms] for name, streams in found.items()}
+    for name in found:
+        say(f"{of}{name}: first token {spread(first[name])} ms, gap {statistics.median(gaps[name]):.2f} ms")
+    middle = {name: statistics.median(values) for name, values in first.items()}
+    return {
+        f"{of}ttft_ms": middle,
+        f"{of}ttft_overhead_ms": middle["suite"] - middle["vllm"],
+        f"{of}token_gap_overhead_ms": statistics.median(gaps["suite"]) - statistics.median(gaps["vllm"]),
+        f"{of}token_gap_p99_overhead_ms": percentile(gaps["suite"], 0.99) - percentile(gaps["vllm"], 0.99),
+    }
+
+
+def _adapter(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    for name, content in adapter_files(1).items():
+        (folder / name).write_bytes(content)
+    return folder

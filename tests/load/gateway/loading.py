@@ -1,0 +1,63 @@
+"""k6 as the source of load on a door that speaks OpenAI's chat completions: closed or open loop, and what came of it."""
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.ops.gotools import program
+
+_SCRIPT = Path(__file__).with_name("chat.js")
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Where to ask, as whom, and for which model."""
+
+    name: str
+    url: str
+    key: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Requests by what became of them; times in milliseconds by percentile, empty where there were none.
+
+    ``good`` of the ``served`` came within the time that was asked for; ``hinted`` of the ``shed`` came with a retry-after; ``dropped`` were never sent, because too many were open.
+    """
+
+    served: int
+    good: int
+    shed: int
+    hinted: int
+    broken: int
+    dropped: int
+    seconds: float
+    served_ms: dict[str, float]
+    shed_ms: dict[str, float]
+    first_byte_ms: dict[str, float]
+
+
+def at_once(door: Door, *, streams: int, requests: int, tokens: int) -> Loaded:
+    """``requests`` of ``tokens`` tokens each, so many streams open at any time."""
+    return _run(door, {"AT_ONCE": streams, "REQUESTS": requests, "TOKENS": tokens})
+
+
+def arriving(
+    door: Door, *, rate: float, seconds: float, tokens: int, good_ms: float = 1e9, open_at_most: int = 512
+) -> Loaded:
+    """``rate`` requests a second, whatever becomes of the earlier ones; ``good`` are those served within ``good_ms``."""
+    wanted = {"OPEN": 1, "RATE": rate, "SECONDS": seconds, "TOKENS": tokens, "VUS": open_at_most, "GOOD_MS": good_ms}
+    return _run(door, wanted)
+
+
+def _run(door: Door, settings: dict[str, Any]) -> Loaded:
+    named = {"URL": door.url, "KEY": door.key, "MODEL": door.model}
+    environment = {**os.environ, **{name: str(value) for name, value in {**named, **settings}.items()}}
+    command = [str(program("k6")), "run", "--quiet", "--no-color", str(_SCRIPT)]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    told: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
+    return Loaded(**{name: {} if value is None else value for name, value in told.items()})
