@@ -33,7 +33,9 @@ async def test_a_database_that_is_away_ends_nothing_and_use_is_remembered():
     activity.used([1])
     database: Any = Away(2, Failure(Reason.PEER_UNAVAILABLE, service="database"))
     task = asyncio.create_task(over(database, activity).run())
-    await asyncio.wait([task, asyncio.create_task(database.written.wait())], return_when=asyncio.FIRST_COMPLETED)
+    written = asyncio.create_task(database.written.wait())
+    await asyncio.wait([task, written], return_when=asyncio.FIRST_COMPLETED, timeout=30)
+    assert written.done()
     assert not task.done()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
