@@ -2,7 +2,7 @@
 
 Words decide where they are clear: nearly all of a sentence's telling words stand in one source, or hardly any; a number
 that stands in none is never supported.  Between, the sentence's vector is compared with those of the sources' sentences.
-What both leave unsupported the base may be asked about.  The thresholds are those of `tests.load.ask_support`.
+What both leave unsupported the base may be asked about.  The thresholds were chosen by hand and are not measured yet.
 Invariant: a sentence is supported by one source; several that each hold a half of it support nothing.
 """
 
