@@ -142,7 +142,7 @@ async def test_a_request_is_refused_by_the_name_of_what_is_wrong(alone):
     headers = {"authorization": f"Bearer {sign('member')}"}
     hello: dict[str, Any] = {"model": "base", "messages": [{"role": "user", "content": "Hello"}]}
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"tools": [{}]}, "tools"),
+        ({"tools": [{}]}, "tools[0].type"),
         ({"temperature": 3}, "temperature"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"stop": ["x"] * 17}, "stop"),
