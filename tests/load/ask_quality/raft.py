@@ -8,10 +8,10 @@ Invariant: nothing that is tested on is searched or asked here.
 import random
 from collections.abc import Mapping, Sequence
 
-from gateway.prompt import Quotation, grounded
 from trivium_client import Trivium
 from trivium_client.document_nouns import Hit
 
+from gateway.asking.prompt import Quotation, grounded
 from services.chassis.sources_prompt import NOT_FOUND
 from tests.load.ask_quality.locating import Gold, locate
 from tests.load.ask_quality.subjects import Fact, Posed
