@@ -191,6 +191,7 @@ class Receipt:
     complete_time_seconds: float = 0.0
     engine_slot: int = -1
     engine: str = ""
+    completion_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,7 @@ class Receipt(Strict):
     engine_slot: int
     template_digest: str
     prompt_tokens_digest: str
+    completion_digest: str
     sampling: dict[str, Any]
     sources: list[Span]
     usage: Usage

@@ -94,6 +94,7 @@ def receipt(message: receipt_pb2.Receipt) -> dict[str, Any]:
         "engine_slot": message.engine_slot,
         "template_digest": message.template_digest,
         "prompt_tokens_digest": message.prompt_tokens_digest,
+        "completion_digest": message.completion_digest,
         "sampling": {name: value for name in _SAMPLING if (value := getattr(sampling, name)) not in (None, (), {})},
         "sources": [span(item) for item in message.sources],
         "usage": usage(message.usage),

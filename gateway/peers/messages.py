@@ -259,6 +259,7 @@ def to_receipt(receipt: Receipt) -> receipt_pb2.Receipt:
         usage=to_usage(receipt.usage),
         engine_slot=receipt.engine_slot,
         engine=receipt.engine,
+        completion_digest=receipt.completion_digest,
     )
     message.complete_time.FromNanoseconds(round(receipt.complete_time_seconds * 1e9))
     return message
@@ -281,4 +282,5 @@ def of_receipt(message: receipt_pb2.Receipt) -> Receipt:
         complete_time_seconds=message.complete_time.ToNanoseconds() / 1e9,
         engine_slot=message.engine_slot,
         engine=message.engine,
+        completion_digest=message.completion_digest,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -19,6 +21,11 @@ class TokenIds:
 
 
 Prompt = Sequence[Turn] | str | TokenIds
+
+
+def tokens_digest(token_ids: Sequence[int]) -> str:
+    """Digest (sha256:…) of the ids packed as little-endian int32."""
+    return f"sha256:{hashlib.sha256(struct.pack(f'<{len(token_ids)}i', *token_ids)).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +110,15 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The end of a request whose answers had begun, by number; its opening as the engine last attested it."""
+    """The end of a request whose answers had begun, by number; its opening as the engine last attested it.
+
+    ``completion_digest`` (sha256:…) is of the token ids of all answers, one after another by number.
+    """
 
     opening: Opening
     choices: tuple[Ended, ...]
     stages: tuple[Stage, ...]
+    completion_digest: str = ""
 
     @property
     def finish(self) -> Finish:

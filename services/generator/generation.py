@@ -10,8 +10,6 @@ engine's work and counts the tokens that were made.
 
 from __future__ import annotations
 
-import hashlib
-import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, replace
@@ -19,7 +17,7 @@ from typing import Protocol
 
 from services.chassis.errors import Failure, Reason
 from services.generator.adapter_files import VersionFacts
-from services.generator.asking import Ask, Done, More, Opening, Prompt, TokenIds
+from services.generator.asking import Ask, Done, More, Opening, Prompt, TokenIds, tokens_digest
 from services.generator.attestation import attested
 from services.generator.bases import Target, Versions
 from services.generator.calls import Readers
@@ -81,11 +79,6 @@ class Sources:
     draw_seed: Callable[[], int]
     monotonic: Callable[[], float]
     blocking: Callable[..., Awaitable[list[int]]]
-
-
-def prompt_tokens_digest(token_ids: Sequence[int]) -> str:
-    """Digest (sha256:…) of the ids packed as little-endian int32."""
-    return f"sha256:{hashlib.sha256(struct.pack(f'<{len(token_ids)}i', *token_ids)).hexdigest()}"
 
 
 def cache_salt(tenant: str, place: Place) -> str:
@@ -283,7 +276,7 @@ class Generation:
             engine_build=facts.build,
             base_digest=told.base_digest,
             template_digest=template_digest(target.host, work.stored),
-            prompt_tokens_digest=prompt_tokens_digest(job.token_ids),
+            prompt_tokens_digest=tokens_digest(job.token_ids),
             attestation=told,
             sampling=job.sampling,
         )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from services.generator.asking import Done, Ended, Opening, Stage
+from services.generator.asking import Done, Ended, Opening, Stage, tokens_digest
 from services.generator.attestation import attested
 from services.generator.engine import Attestation, Finish, Piece
 
@@ -14,7 +14,7 @@ from services.generator.engine import Attestation, Finish, Piece
 class _Answer:
     """What is known of one answer so far."""
 
-    completion_tokens: int = 0
+    token_ids: list[int] = field(default_factory=list)
     finish: Finish | None = None
     told: Attestation | None = None
 
@@ -34,7 +34,7 @@ class Progress:
     @property
     def completion_tokens(self) -> int:
         """Tokens of all answers."""
-        return sum(answer.completion_tokens for answer in self.answers)
+        return sum(len(answer.token_ids) for answer in self.answers)
 
     def take(self, piece: Piece, told: Attestation) -> Opening:
         """Take a piece of an opened answer in; the opening as it is known by then."""
@@ -43,7 +43,7 @@ class Progress:
         cached_tokens = self.opening.cached_tokens if piece.choice else piece.cached_tokens
         self.opening = replace(self.opening, attestation=told, cached_tokens=cached_tokens)
         answer = self.answers[piece.choice]
-        answer.completion_tokens += len(piece.token_ids)
+        answer.token_ids.extend(piece.token_ids)
         answer.finish = piece.finish or answer.finish
         answer.told = told
         return self.opening
@@ -56,8 +56,9 @@ class Progress:
     def done(self, stages: Sequence[Stage]) -> Done:
         """The answers as they ended, or were left."""
         assert self.opening is not None
-        ended = (Ended(answer.finish or Finish.ABORT, answer.completion_tokens) for answer in self.answers)
-        return Done(self.opening, tuple(ended), tuple(stages))
+        ended = (Ended(answer.finish or Finish.ABORT, len(answer.token_ids)) for answer in self.answers)
+        made = [token_id for answer in self.answers for token_id in answer.token_ids]
+        return Done(self.opening, tuple(ended), tuple(stages), tokens_digest(made))
 
 
 class Watch:

@@ -135,6 +135,7 @@ def to_response(
         return generator_pb2.GenerateResponse(delta=delta)
     usage = _usage(part.opening, part.completion_tokens)
     receipt = _receipt(part.opening, request, usage)
+    receipt.completion_digest = part.completion_digest
     receipt.complete_time.CopyFrom(timestamp(complete_time))
     timings = [
         receipt_pb2.StageTiming(stage=stage.name, seconds=stage.seconds, input_size=stage.input_size)

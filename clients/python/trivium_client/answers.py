@@ -119,6 +119,7 @@ class Receipt:
     temperature: float
     max_tokens: int
     sources: tuple[Span, ...]
+    completion_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,4 +135,5 @@ def receipt(message: receipt_pb2.Receipt) -> answers.Receipt:
         temperature=message.sampling.temperature,
         max_tokens=message.sampling.max_tokens,
         sources=tuple(asking_wire.span(item) for item in message.sources),
+        completion_digest=message.completion_digest,
     )

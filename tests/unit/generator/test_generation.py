@@ -27,6 +27,10 @@ async def test_an_answer_ends_with_a_receipt_that_says_what_the_engine_attested(
     assert (opening.prompt_tokens, done.completion_tokens, done.finish) == (3, 2, Finish.STOP)
     packed = struct.pack("<3i", *b"hey")
     assert opening.prompt_tokens_digest == f"sha256:{hashlib.sha256(packed).hexdigest()}"
+    made = [token_id for part in parts[1:-1] for token_id in part.token_ids]
+    assert len(made) == 2
+    packed = struct.pack("<2i", *made)
+    assert done.completion_digest == f"sha256:{hashlib.sha256(packed).hexdigest()}"
     assert opening.sampling.seed == 77
     assert [stage.name for stage in done.stages] == ["load", "prompt", "load_slot", "queue", "prefill", "generate"]
 
@@ -83,6 +87,9 @@ async def test_several_answers_share_a_prompt_and_are_charged_and_counted_each()
     assert [(end.finish, end.completion_tokens) for end in done.choices] == [(Finish.STOP, 2)] * 3
     assert (done.completion_tokens, done.opening.prompt_tokens, done.opening.sampling.n) == (6, 5, 3)
     assert (world.slots.running, world.counted) == (0, [done])
+    by_number = [token_id for n in range(3) for part in parts[1:-1] if part.choice == n for token_id in part.token_ids]
+    packed = struct.pack("<6i", *by_number)
+    assert done.completion_digest == f"sha256:{hashlib.sha256(packed).hexdigest()}"
 
 
 @pytest.mark.parametrize("kind", ["unattested", "mute"])

@@ -149,6 +149,7 @@ class Receipt(_message.Message):
     ENGINE_SLOT_FIELD_NUMBER: _builtins.int
     ENGINE_FIELD_NUMBER: _builtins.int
     RESOLVED_MODEL_FIELD_NUMBER: _builtins.int
+    COMPLETION_DIGEST_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The request's id; the key under which access keeps the receipt."""
     engine_build: _builtins.str
@@ -169,6 +170,11 @@ class Receipt(_message.Message):
     """Engine that answered, as ListEngines names it."""
     resolved_model: _builtins.str
     """Model name as it was resolved: base, or MODEL@sha256:…"""
+    completion_digest: _builtins.str
+    """Digest of the token ids that were generated, packed as little-endian int32, of all answers one after another by
+    number, sha256:…; empty before the end, and in a receipt that is older than this field. With it an answer that is
+    computed again is told apart from another one without anybody having kept its text.
+    """
     @_builtins.property
     def sampling(self) -> _chat_pb2.Sampling:
         """Sampling as it was applied, every default and the seed filled in."""
@@ -202,10 +208,11 @@ class Receipt(_message.Message):
         engine_slot: _builtins.int = ...,
         engine: _builtins.str = ...,
         resolved_model: _builtins.str = ...,
+        completion_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["complete_time", b"complete_time", "sampling", b"sampling", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_digest", b"base_digest", "complete_time", b"complete_time", "engine", b"engine", "engine_build", b"engine_build", "engine_slot", b"engine_slot", "prompt_tokens_digest", b"prompt_tokens_digest", "request_id", b"request_id", "requested_model", b"requested_model", "resolved_model", b"resolved_model", "sampling", b"sampling", "sources", b"sources", "template_digest", b"template_digest", "usage", b"usage", "version_digest", b"version_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_digest", b"base_digest", "complete_time", b"complete_time", "completion_digest", b"completion_digest", "engine", b"engine", "engine_build", b"engine_build", "engine_slot", b"engine_slot", "prompt_tokens_digest", b"prompt_tokens_digest", "request_id", b"request_id", "requested_model", b"requested_model", "resolved_model", b"resolved_model", "sampling", b"sampling", "sources", b"sources", "template_digest", b"template_digest", "usage", b"usage", "version_digest", b"version_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
