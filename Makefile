@@ -24,6 +24,7 @@ lint: ready ## Style, types, import contracts, proto style and compatibility, st
 
 test: ready ## Run the tests; ARGS="tests/unit -k name" narrows it
 	@$(VENV)/python -m services.ops.gotools grpcurl versitygw weaviate-server
+	@$(VENV)/python -m services.ops.nodetools tests/integration/openai/node
 	@$(VENV)/python -m pytest $(ARGS)
 
 soak: ready ## Run the long tests alone
