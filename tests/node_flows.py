@@ -4,10 +4,12 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from services.ops import nodetools
+from tests import tied
 
 FLOWS = Path(__file__).parent / "integration" / "openai" / "node"
 
@@ -22,16 +24,21 @@ class NodeFlows:
             shutil.copy(program, folder)
         (folder / "node_modules").symlink_to(nodetools.installed(FLOWS) / "node_modules")
 
-    def __call__(self, name: str, timeout_seconds: float = 240.0) -> dict[str, Any]:
-        """Run one of them, by its name, and return what it told."""
-        ran = subprocess.run(
-            [str(nodetools.executable("node")), f"{name}.mjs"],
-            cwd=self._folder,
-            env={**os.environ, **self._settings},
-            capture_output=True,
-            text=True,
-            timeout=timeout_seconds,
-        )
-        assert ran.returncode == 0, ran.stderr
-        told: dict[str, Any] = json.loads(ran.stdout)
+    def __call__(
+        self, name: str, *, when_told: Callable[[], object] | None = None, timeout_seconds: float = 240.0
+    ) -> dict[str, Any]:
+        """Run one of them, by its name, and return what it told.  ``when_told`` is called at its first word of progress."""
+        command = [str(nodetools.executable("node")), f"{name}.mjs"]
+        pipe = subprocess.PIPE
+        program = tied.start(command, cwd=self._folder, env={**os.environ, **self._settings}, stdout=pipe, stderr=pipe)
+        assert program.stderr is not None
+        heard = program.stderr.readline() if when_told else b""
+        if when_told:
+            when_told()
+        try:
+            said, complaint = program.communicate(timeout=timeout_seconds)
+        finally:
+            program.kill()
+        assert program.returncode == 0, (heard + complaint).decode()
+        told: dict[str, Any] = json.loads(said)
         return told
