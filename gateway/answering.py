@@ -6,7 +6,7 @@ answer used that its caller gave up is recorded all the same, as far as the engi
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
@@ -14,8 +14,8 @@ from gateway.generation import (
     Generated,
     GenerationRequest,
     Generator,
-    Message,
     Opening,
+    Prompt,
     Receipt,
     Sampling,
     Shape,
@@ -66,7 +66,7 @@ class Answerer:
 
     async def answer(
         self,
-        prompt: Sequence[Message] | str,
+        prompt: Prompt,
         wish: Wish,
         route: Route,
         watch: Stopwatch,
@@ -94,7 +94,7 @@ class Answerer:
 
     async def _once(
         self,
-        prompt: Sequence[Message] | str,
+        prompt: Prompt,
         wish: Wish,
         route: Route,
         watch: Stopwatch,

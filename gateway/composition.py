@@ -15,7 +15,6 @@ from gateway.fine_tuning.materials import Materials
 from gateway.fine_tuning.results import Results
 from gateway.fine_tuning.servicer import FineTuningServicer
 from gateway.fine_tuning.tuner import Tuner
-from gateway.generation import Generator
 from gateway.limits.accounts import Accounts
 from gateway.limits.fair_share import FairShare
 from gateway.limits.gate import Gate
@@ -33,10 +32,14 @@ from gateway.peers.pool import Pool, several
 from gateway.peers.registry import RemoteRegistry
 from gateway.peers.replicas import ReplicatedGenerator
 from gateway.peers.retriever import RemoteRetriever
+from gateway.peers.source_texts import RemoteSourceTexts
 from gateway.peers.spool import FolderSpool
 from gateway.peers.trainer import RemoteDatasets, RemoteTrainer
 from gateway.peers.training_files import RemoteTrainingFiles
 from gateway.receipts import Recorder
+from gateway.replaying.generating import Generating
+from gateway.replaying.replayer import Replayer
+from gateway.replaying.servicer import ReplayServicer
 from gateway.responses.responder import Responder
 from gateway.responses.servicer import ResponseServicer
 from gateway.routing import Router
@@ -73,14 +76,19 @@ def compose(runtime: Runtime) -> Servicers:
     )
     chatter = Chatter(router, answerer, clock, runtime.new_id)
     files = FileServicer(RemoteFiles(runtime.channel("files")))
+    # One that knows no router never falls back: other weights' words are no replay.
+    generating = Generating(Answerer(generator, recorder), clock, runtime.new_id)
+    texts = RemoteSourceTexts(runtime.channel("retriever"))
+    gate = _gate(runtime)
     return Servicers(
-        GatewayServicer(asker, chatter, router, ledger, _gate(runtime)),
+        GatewayServicer(asker, chatter, router, ledger, gate),
         files,
         BatchServicer(RemoteBatches(runtime.channel("files"))),
         vector_stores(runtime),
         FineTuningServicer(_tuner(runtime)),
         EmbeddingServicer(Embeddings(RemoteEmbedder(runtime.channel("embedder")))),
         responses(runtime, asker),
+        ReplayServicer(Replayer(ledger, registry, generator, texts, generating), gate),
     )
 
 
@@ -93,7 +101,7 @@ def _gate(runtime: Runtime) -> Gate:
     return Gate(accounts, FairShare(settings.generation_places), clock)
 
 
-def _generator(runtime: Runtime) -> Generator:
+def _generator(runtime: Runtime) -> RemoteGenerator | ReplicatedGenerator:
     """The one generator, or several of which each request goes to the one that suits it."""
     address = runtime.settings.address("generator")
     if not several(address):

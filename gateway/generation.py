@@ -245,14 +245,25 @@ class Generated:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenIds:
+    """A prompt as tokens of the base's vocabulary."""
+
+    ids: tuple[int, ...]
+
+
+# A conversation, text that no template touches, or tokens.
+Prompt = Sequence[Message] | str | TokenIds
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """What goes to the generator.  ``prompt`` is a conversation, or text that no template touches.
+    """What goes to the generator.
 
     ``version`` is a digest, empty for the base alone: the generator never hears an alias.  What has the same ``affinity``
     begins alike and does well to go to the same replica; the generator does not hear it either.
     """
 
-    prompt: Sequence[Message] | str
+    prompt: Prompt
     request_id: str
     version: str = ""
     base: str = ""

@@ -8,6 +8,7 @@ from trivium.gateway.v1 import (
     files_pb2_grpc,
     fine_tuning_pb2_grpc,
     gateway_pb2_grpc,
+    replays_pb2_grpc,
     responses_pb2_grpc,
     vector_stores_pb2_grpc,
 )
@@ -16,6 +17,7 @@ from gateway.batches.servicer import BatchServicer
 from gateway.embeddings.servicer import EmbeddingServicer
 from gateway.files.servicer import FileServicer
 from gateway.fine_tuning.servicer import FineTuningServicer
+from gateway.replaying.servicer import ReplayServicer
 from gateway.responses.servicer import ResponseServicer
 from gateway.servicer import GatewayServicer
 from gateway.vector_stores.servicer import VectorStoreServicer
@@ -33,6 +35,7 @@ class Servicers:
     fine_tuning: FineTuningServicer
     embeddings: EmbeddingServicer
     responses: ResponseServicer
+    replays: ReplayServicer
 
     def registrations(self) -> list[Registration]:
         """Every service, as the server hangs it up."""
@@ -67,5 +70,8 @@ class Servicers:
                 responses_pb2_grpc.add_ResponseServiceServicer_to_server,
                 self.responses,
                 "trivium.gateway.v1.ResponseService",
+            ),
+            Registration(
+                replays_pb2_grpc.add_ReplayServiceServicer_to_server, self.replays, "trivium.gateway.v1.ReplayService"
             ),
         ]

@@ -14,6 +14,8 @@ from gateway.generation import (
     Opening,
     PromptSize,
     TextDelta,
+    TokenIds,
+    ToolUse,
 )
 from gateway.peers import failures
 from gateway.peers.messages import (
@@ -66,6 +68,20 @@ class RemoteGenerator:
             answer = await self._stub.Tokenize(request)
         return PromptSize(len(answer.token_ids), answer.context_tokens)
 
+    async def token_ids(
+        self, prompt: Sequence[Message] | str, tools: ToolUse | None, base: str, version: str
+    ) -> tuple[int, ...]:
+        """As :class:`gateway.replaying.peers.Tokenizer`."""
+        request = generator_pb2.TokenizeRequest(base=base, version=version)
+        if isinstance(prompt, str):
+            request.text = prompt
+        else:
+            conversation = generator_pb2.Conversation(messages=to_messages(prompt), tool_use=to_tools(tools))
+            request.conversation.CopyFrom(conversation)
+        with failures.of(NAME):
+            answer = await self._stub.Tokenize(request)
+        return tuple(answer.token_ids)
+
     async def prepare(self, version: str) -> None:
         """As the Protocol says."""
         with failures.of(NAME):
@@ -99,6 +115,8 @@ def _to_request(request: GenerationRequest) -> generator_pb2.GenerateRequest:
     )
     if isinstance(request.prompt, str):
         message.text = request.prompt
+    elif isinstance(request.prompt, TokenIds):
+        message.token_ids.ids.extend(request.prompt.ids)
     else:
         message.conversation.messages.extend(to_messages(request.prompt))
         tools = to_tools(request.tools)

@@ -22,6 +22,7 @@ from gateway.generation import (
     Opening,
     PromptSize,
     TextDelta,
+    ToolUse,
 )
 from gateway.peers.generator import NAME, STATES, RemoteGenerator
 from gateway.replicas.choice import Nearness, Replica, chosen
@@ -173,6 +174,12 @@ class ReplicatedGenerator:
     async def size(self, messages: Sequence[Message], base: str, version: str) -> PromptSize:
         """As the Protocol says."""
         return await self._asked(lambda generator: generator.size(messages, base, version), version, base)
+
+    async def token_ids(
+        self, prompt: Sequence[Message] | str, tools: ToolUse | None, base: str, version: str
+    ) -> tuple[int, ...]:
+        """As :class:`gateway.replaying.peers.Tokenizer`."""
+        return await self._asked(lambda one: one.token_ids(prompt, tools, base, version), version, base)
 
     async def prepare(self, version: str) -> None:
         """As the Protocol says, at the replica that suits it best now: the request itself then goes where the version is."""

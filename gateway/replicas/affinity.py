@@ -1,17 +1,16 @@
 """Which requests do well to go to one replica: those that begin alike, for it has read their beginning."""
 
 import hashlib
-from collections.abc import Sequence
 from itertools import takewhile
 
-from gateway.generation import Message, Speaker
+from gateway.generation import Prompt, Speaker, TokenIds
 from services.chassis.context import current
 
 # A cached block is a few tokens long: what is alike for less is nothing that a replica could keep.
 _LEAST_CHARACTERS = 64
 
 
-def affinity(prompt: Sequence[Message] | str, sticky_key: str, version: str) -> str:
+def affinity(prompt: Prompt, sticky_key: str, version: str) -> str:
     """The key of a prompt: of a conversation, however long it has become, its turns up to the first of the user's.
 
     A ``sticky_key`` is one by itself.  Empty where there is too little that could be shared.  Nothing of the prompt can
@@ -19,7 +18,7 @@ def affinity(prompt: Sequence[Message] | str, sticky_key: str, version: str) -> 
     """
     if sticky_key:
         beginning = sticky_key
-    elif isinstance(prompt, str):
+    elif isinstance(prompt, str | TokenIds):
         beginning = ""
     else:
         instructions = list(takewhile(lambda turn: turn.speaker is not Speaker.USER, prompt))

@@ -106,6 +106,9 @@ PERMITTED = {
         "ExplainRoute": "viewer +service",
         "GetReceipt": "viewer +service",
     },
+    "trivium.gateway.v1.ReplayService": {
+        "ReplayAnswer": "member +service",
+    },
     "trivium.gateway.v1.ResponseService": {
         "CreateResponse": "member +service",
         "GetResponse": "viewer +service",

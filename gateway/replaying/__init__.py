@@ -1,0 +1,1 @@
+"""Answers computed again from their receipts, and compared."""

@@ -1,0 +1,168 @@
+"""An answer computed again from its receipt, and compared with what was given.
+
+First the prompt: where its tokens are not those of the receipt nothing is generated.  Then the answer, under the very
+version and sampling that the receipt names.  Where a given text leaves what the weights say by no more than rounding, the
+weights are asked what follows the text's own token, until its end: so a text that begins by rounding and goes on by
+invention is told apart.  Invariant: nothing is generated here by other weights than the receipt's, whatever their name
+means now.
+"""
+
+from dataclasses import replace
+
+from gateway.generation import Receipt
+from gateway.names import BASE
+from gateway.replaying import judging
+from gateway.replaying.generating import Generating, Made, Terms
+from gateway.replaying.locating import difference
+from gateway.replaying.nouns import Recalled, Replay, Verdict
+from gateway.replaying.peers import Receipts, SourceTexts, Tokenizer, Versions
+from gateway.replaying.rebuilding import Rebuilt, rebuilt
+from gateway.routing import ModelKind, Route
+from services.chassis.errors import Failure, Reason
+
+# Each costs a generation.
+MOST_FOLLOWED = 8
+_GONE = {
+    Reason.BASE_MISMATCH,
+    Reason.BASE_NOT_FOUND,
+    Reason.MODEL_NOT_FOUND,
+    Reason.VERSION_NOT_FOUND,
+    Reason.WEIGHTS_REFUSED,
+}
+
+
+class Replayer:
+    """Computes answers again."""
+
+    def __init__(
+        self,
+        receipts: Receipts,
+        versions: Versions,
+        tokenizer: Tokenizer,
+        texts: SourceTexts,
+        generating: Generating,
+    ) -> None:
+        self._receipts = receipts
+        self._versions = versions
+        self._tokenizer = tokenizer
+        self._texts = texts
+        self._generating = generating
+
+    async def replay(self, recalled: Recalled) -> Replay:
+        """What becomes of a request when it is computed again.
+
+        Raises RECEIPT_NOT_FOUND, FIELD_INVALID where the request cannot be the receipt's, and what the generator refuses
+        with.
+        """
+        receipt = await self._receipts.receipt(recalled.request_id)
+        if not receipt.base_digest:
+            says = (
+                "No model made this answer: it was said from an abstention, a summary or an index, and has no tokens."
+            )
+            return Replay(Verdict.UNDECIDED, says, receipt)
+        try:
+            route = await self._route(receipt)
+            again = await rebuilt(recalled, receipt, route.prompt_format, self._texts)
+            token_ids = await self._tokenizer.token_ids(again.prompt, again.tools, route.base, route.version)
+            if judging.tokens_digest(token_ids) != receipt.prompt_tokens_digest:
+                says = _other_prompt(recalled, receipt, again, len(token_ids))
+                return Replay(Verdict.PROMPT_DIFFERS, says, receipt, sources=again.sources)
+            return await self._compared(Terms(receipt, route, token_ids), again)
+        except Failure as failure:
+            if failure.reason not in _GONE:
+                raise
+            return Replay(Verdict.WEIGHTS_GONE, f"The weights of this answer are gone. {failure.sentence}", receipt)
+
+    async def _route(self, receipt: Receipt) -> Route:
+        """To the receipt's own version, whatever its name means now; to a base by its digest."""
+        if receipt.version_digest:
+            found = await self._versions.resolve(receipt.resolved_model)
+            if found.version != receipt.version_digest:
+                raise Failure(Reason.VERSION_NOT_FOUND, name=receipt.version_digest, fate="")
+            return replace(found, requested=receipt.requested_model, fallback="")
+        base = receipt.base_digest
+        name = receipt.resolved_model or BASE
+        return Route(receipt.requested_model, name, ModelKind.BASE, base=base, base_digest=base)
+
+    async def _compared(self, terms: Terms, again: Rebuilt) -> Replay:
+        made = await self._generating.whole(terms, again)
+        told = Replay(Verdict.UNDECIDED, "", terms.receipt, made.receipt, made.text, sources=again.sources)
+        same = _same_tokens(terms.receipt, made)
+        if again.answer is None:
+            told = _by_tokens(told, same)
+        elif same or again.shown(made.text) == again.answer:
+            told = _by_text(told, again, made, same)
+        else:
+            told = await self._apart(told, terms, again, made)
+        if told.verdict is Verdict.EXACT:
+            return told
+        return replace(told, explanation=told.explanation + judging.circumstances(terms.receipt, made.receipt))
+
+    async def _apart(self, told: Replay, terms: Terms, again: Rebuilt, made: Made) -> Replay:
+        """Of a text that is not what the weights say: where it leaves that, and whether by rounding, to its end."""
+        answer, sampling = again.answer or "", terms.receipt.sampling
+        if again.shown(made.text) != made.text:
+            says = "The text is another one, and what left was not all that the model said, so that where is not known."
+            return replace(told, explanation=says)
+        followed = made
+        while (found := difference(answer, followed.text, followed.tokens)) is not None:
+            told = replace(told, differences=(*told.differences, found))
+            says = " ".join(map(judging.told, told.differences))
+            if judging.surely_apart(found, sampling):
+                return replace(told, verdict=Verdict.DIFFERENT, explanation=says)
+            why = judging.reason_not_to_follow(found, sampling, again)
+            if not why and len(told.differences) > MOST_FOLLOWED:
+                why = f"After {MOST_FOLLOWED} such tokens the text is not followed further."
+            if why:
+                return replace(told, explanation=f"{says} {why}")
+            followed = await self._generating.gone_on(terms, followed, found)
+        says = " ".join(map(judging.told, told.differences))
+        if _same_tokens(terms.receipt, followed) is False:
+            says = f"{says} All else is what the weights say, but not by the tokens that the receipt records."
+            return replace(told, explanation=says)
+        return replace(told, verdict=Verdict.EXPLAINED, explanation=f"{says} All else is what the weights say.")
+
+
+def _same_tokens(receipt: Receipt, made: Made) -> bool | None:
+    """Whether these are the tokens that the receipt records; None where it is older than their digest."""
+    recorded = receipt.completion_digest
+    return judging.tokens_digest(made.token_ids) == recorded if recorded else None
+
+
+def _by_tokens(told: Replay, same: bool | None) -> Replay:
+    """The verdict where no text was given."""
+    if same:
+        return replace(told, verdict=Verdict.EXACT, explanation="The weights give the tokens that the receipt records.")
+    if same is None:
+        says = "The receipt is older than the digest of an answer's tokens, and no text was given: nothing to compare with."
+    else:
+        says = "The weights give other tokens than the receipt records; where is told with the answer's text."
+    return replace(told, explanation=says)
+
+
+def _by_text(told: Replay, again: Rebuilt, made: Made, same: bool | None) -> Replay:
+    """The verdict of a text that is what the weights say, or of one beside tokens that are."""
+    answer = again.answer or ""
+    if again.shown(made.text) != answer:
+        says = "The weights give the tokens that the receipt records, and this text is not theirs: it was changed."
+        if again.shown(made.text) == made.text and (found := difference(answer, made.text, made.tokens)):
+            told = replace(told, differences=(found,))
+            says = f"{says} {judging.told(found)}"
+        return replace(told, verdict=Verdict.DIFFERENT, explanation=says)
+    if same is False:
+        says = "The weights give this text, but not by the tokens that the receipt records."
+        return replace(told, explanation=says)
+    what = "this text" if same is None else "this text, by the tokens that the receipt records"
+    return replace(told, verdict=Verdict.EXACT, explanation=f"The weights give {what}.")
+
+
+def _other_prompt(recalled: Recalled, receipt: Receipt, again: Rebuilt, tokens: int) -> str:
+    """Why the prompt may be another one, as far as it can be known."""
+    says = f"The request makes a prompt of {tokens} tokens; the receipt's had {receipt.usage.prompt_tokens}"
+    says = f"{says}, and other ones." if tokens == receipt.usage.prompt_tokens else f"{says}."
+    if again.missing:
+        gone = ", ".join(f"[{item.span.marker}] {item.span.document}" for item in again.missing)
+        return f"{says} The versions of these sources are gone: {gone}."
+    if again.sources and not recalled.rewritten:
+        return f"{says} If the question was rewritten, say as what; a document may have another title now."
+    return f"{says} It is not the request that was answered, or the chat template has changed."

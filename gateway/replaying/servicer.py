@@ -1,0 +1,21 @@
+"""The RPC of replays; also what the HTTP skin calls."""
+
+from trivium.gateway.v1 import replays_pb2 as pb
+from trivium.gateway.v1 import replays_pb2_grpc
+
+from gateway.limits.gate import Gate
+from gateway.replaying import wire
+from gateway.replaying.replayer import Replayer
+from services.chassis.interceptors.call import ServicerContext
+
+
+class ReplayServicer(replays_pb2_grpc.ReplayServiceServicer):
+    """Serves replays."""
+
+    def __init__(self, replayer: Replayer, gate: Gate) -> None:
+        self._replayer = replayer
+        self._gate = gate
+
+    async def ReplayAnswer(self, request: pb.ReplayAnswerRequest, context: ServicerContext) -> pb.ReplayAnswerResponse:
+        async with self._gate.passing(wire.demand(request), context.send_initial_metadata):
+            return wire.response(await self._replayer.replay(wire.recalled(request)))

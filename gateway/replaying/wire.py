@@ -1,0 +1,73 @@
+"""Replays, between ``trivium.gateway.v1`` and the domain."""
+
+from trivium.gateway.v1 import gateway_pb2
+from trivium.gateway.v1 import replays_pb2 as pb
+
+from gateway import wire
+from gateway.asking.question import Question
+from gateway.chat import Conversation
+from gateway.limits.terms import Demand
+from gateway.peers.messages import to_logprobs, to_receipt, to_span
+from gateway.replaying.nouns import Difference, Recalled, Replay, Reread, Verdict
+
+_VERDICTS = {
+    Verdict.EXACT: pb.REPLAY_VERDICT_EXACT,
+    Verdict.EXPLAINED: pb.REPLAY_VERDICT_EXPLAINED,
+    Verdict.DIFFERENT: pb.REPLAY_VERDICT_DIFFERENT,
+    Verdict.UNDECIDED: pb.REPLAY_VERDICT_UNDECIDED,
+    Verdict.PROMPT_DIFFERS: pb.REPLAY_VERDICT_PROMPT_DIFFERS,
+    Verdict.WEIGHTS_GONE: pb.REPLAY_VERDICT_WEIGHTS_GONE,
+}
+
+
+def _sent(
+    request: pb.ReplayAnswerRequest,
+) -> gateway_pb2.ChatRequest | gateway_pb2.CompleteRequest | gateway_pb2.AskRequest:
+    if request.HasField("chat"):
+        return request.chat
+    return request.complete if request.HasField("complete") else request.ask
+
+
+def demand(request: pb.ReplayAnswerRequest) -> Demand:
+    """What a replay would use of its caller's limits, guessed: as much as the request did."""
+    return wire.demand(_sent(request))
+
+
+def recalled(request: pb.ReplayAnswerRequest) -> Recalled:
+    """What is to be computed again."""
+    answer = request.answer if request.HasField("answer") else None
+    return Recalled(request.request_id, _asked(request), answer, request.rewritten_question)
+
+
+def _asked(request: pb.ReplayAnswerRequest) -> Conversation | Question:
+    if request.HasField("chat"):
+        return wire.conversation(request.chat)
+    return wire.continuation(request.complete) if request.HasField("complete") else wire.question(request.ask)
+
+
+def response(found: Replay) -> pb.ReplayAnswerResponse:
+    """What was found."""
+    return pb.ReplayAnswerResponse(
+        verdict=_VERDICTS[found.verdict],
+        explanation=found.explanation,
+        receipt=to_receipt(found.receipt),
+        replayed=None if found.again is None else to_receipt(found.again),
+        text=found.text,
+        differences=[_difference(item) for item in found.differences],
+        sources=[_source(item) for item in found.sources],
+    )
+
+
+def _difference(found: Difference) -> pb.TokenDifference:
+    message = pb.TokenDifference(position=found.position, start=found.start, rank=found.rank or 0, margin=found.margin)
+    if found.made is not None:
+        message.made.CopyFrom(*to_logprobs([found.made]))
+    if found.rival is not None:
+        message.rival.CopyFrom(*to_logprobs([found.rival]))
+    return message
+
+
+def _source(source: Reread) -> pb.ReplayedSource:
+    return pb.ReplayedSource(
+        span=to_span(source.span), title=source.title, found=source.text is not None, text=source.text or ""
+    )
