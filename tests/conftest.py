@@ -3,7 +3,7 @@
 from hypothesis import HealthCheck, settings
 
 from tests.fixtures_library import embedder_address, library, own_encoders, reader
-from tests.fixtures_stack import stack, user
+from tests.fixtures_stack import issuer, stack, user
 from tests.postgres import postgres, postgres_url
 from tests.s3 import bucket, s3
 from tests.weaviate import weaviate
@@ -11,6 +11,7 @@ from tests.weaviate import weaviate
 __all__ = [
     "bucket",
     "embedder_address",
+    "issuer",
     "library",
     "own_encoders",
     "postgres",

@@ -73,6 +73,10 @@ class Visitor:
             content.encode() if isinstance(content, str) else content, name, purpose=file_pb2.PURPOSE_ASSISTANTS
         ).file
 
+    def holding(self, credential: str) -> "Visitor":
+        """Another visitor of the HTTP door, with a credential of its own."""
+        return Visitor(credential, self.stores, self.responses, self.keeper, self._http)
+
     def ask(self, verb: str, path: str, body: Any = None, **query: str) -> httpx.Response:
         """One request by HTTP."""
         headers: Mapping[str, str] = {"authorization": f"Bearer {self.key}"}

@@ -22,6 +22,7 @@ from trivium.registry.v1 import model_pb2, registry_pb2, registry_pb2_grpc
 from services.chassis.status import PeerFailure, from_rpc_error
 from tests import tied
 from tests.adapters import BASE_DIGEST, Adapter, digest
+from tests.token_issuer import TokenIssuer
 from tests.zygote import Forked
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -159,17 +160,22 @@ class Stack:
         beside: "Stack | None" = None,
         place: Callable[[Path], Place] | None = None,
         prelude: str = "",
+        issuer: TokenIssuer | None = None,
     ) -> None:
         """Start both; ``beside`` another stack, share its access and start a registry alone, in a place like its own.
 
         ``place`` makes an empty place for the registry; ``prelude`` is for its process.
+        Access believes the tokens of ``issuer``, whose keys it reads from a file.
         """
         self.data = data
         data.mkdir(parents=True, exist_ok=True)
         self._beside = beside
         self._placing: Callable[[Path], Place] = place or (in_folder if beside is None else beside._placing)
         self.place = self._placing(data)
-        self.access: Process = Process("access", data, _QUICK).start() if beside is None else beside.access
+        believing = _believing(issuer, data) if issuer is not None else {}
+        self.access: Process = (
+            Process("access", data, {**_QUICK, **believing}).start() if beside is None else beside.access
+        )
         environment = {
             "TRIVIUM_ACCESS_ADDRESS": self.access.address,
             "TRIVIUM_REGISTRY_BASES": BASE_DIGEST,
@@ -252,6 +258,13 @@ class Stack:
     def service(self) -> "User":
         """The registry as a Trivium service sees it."""
         return User(self.registry_api(self.key("service")), "")
+
+
+def _believing(issuer: TokenIssuer, data: Path) -> dict[str, str]:
+    """The settings of access by which tokens of an issuer count."""
+    keys = data / "issuer.json"
+    keys.write_text(json.dumps(issuer.key_set()))
+    return issuer.environment(jwks_file=str(keys))
 
 
 def registry_over(channel: grpc.Channel, credential: str = "") -> Api:

@@ -1,7 +1,7 @@
 """How access checks credentials at its own door: with its own keys and its own tables, at once.
 
-Invariant: here a revoked key and its assertions die in the moment of the revocation,
-not after a cache has expired.
+Invariant: here a revoked key, a disabled user and their assertions die in the moment of
+the revocation, not after a cache has expired.
 """
 
 from collections.abc import Mapping
@@ -11,8 +11,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from services.access.assertions import Assertion, Assertions, Limits, SigningKeys
 from services.access.keys import Key, Keys
 from services.access.tenants import Tenants
+from services.access.tokens import Tokens
+from services.access.users import Users
 from services.chassis.context import Identity, RequestContext, Role
-from services.chassis.credentials import KEY_PREFIX, AssertionVerifier
+from services.chassis.credentials import USER_PREFIX, AssertionVerifier, Kind, kind_of
 from services.chassis.errors import Failure, Reason
 
 # Member stands beside developer for services that were started before there was one.
@@ -20,10 +22,12 @@ _ACTING = frozenset({Role.DEVELOPER, Role.MEMBER})
 
 
 class LocalAuthenticator:
-    """Verifies assertions and keys without a call to anybody."""
+    """Verifies assertions and keys without a call to anybody, and tokens by the keys of their issuers."""
 
-    def __init__(self, keys: Keys, signing: SigningKeys) -> None:
+    def __init__(self, keys: Keys, users: Users, signing: SigningKeys, exchange: "Exchange") -> None:
         self._keys = keys
+        self._users = users
+        self._exchange = exchange
         self._signing = signing
         self._verifier = AssertionVerifier(self._public)
 
@@ -31,13 +35,19 @@ class LocalAuthenticator:
         return self._signing.public()
 
     async def authenticate(self, credential: str) -> Identity:
-        """The identity behind a key or an assertion.  Raises CREDENTIAL_INVALID or CREDENTIAL_EXPIRED."""
-        if credential.startswith(KEY_PREFIX):
+        """The identity behind a credential of any kind.  Raises CREDENTIAL_INVALID or CREDENTIAL_EXPIRED."""
+        kind = kind_of(credential)
+        if kind is Kind.KEY:
             return _identity(await self._keys.check(credential))
+        if kind is Kind.TOKEN:
+            return await self._verifier.verify((await self._exchange.sign_in(credential)).token)
         identity = await self._verifier.verify(credential)
-        if not identity.actor and not await self._keys.lives(identity.principal_id):
+        if not identity.actor and not await self._lives(identity.principal_id):
             raise Failure(Reason.CREDENTIAL_INVALID)
         return identity
+
+    async def _lives(self, principal: str) -> bool:
+        return await (self._users if principal.startswith(USER_PREFIX) else self._keys).lives(principal)
 
 
 def _identity(key: Key) -> Identity:
@@ -45,18 +55,31 @@ def _identity(key: Key) -> Identity:
 
 
 class Exchange:
-    """Turns keys into assertions, and lets services act for tenants."""
+    """Turns keys and tokens into assertions, and lets services act for tenants."""
 
-    def __init__(self, keys: Keys, tenants: Tenants, assertions: Assertions) -> None:
+    def __init__(self, keys: Keys, tenants: Tenants, assertions: Assertions, tokens: Tokens, users: Users) -> None:
         self._keys = keys
         self._tenants = tenants
         self._assertions = assertions
+        self._tokens = tokens
+        self._users = users
 
     async def exchange(self, api_key: str) -> Assertion:
         """The assertion for an API key.  Raises CREDENTIAL_INVALID."""
         key = await self._keys.check(api_key)
         ends_at = None if key.expires_at is None else key.expires_at // 1_000_000
         return self._assertions.issue(key.key, key.tenant, key.roles, within=Limits(key.scopes, key.project, ends_at))
+
+    async def sign_in(self, token: str) -> Assertion:
+        """The assertion for an OIDC token; it does not outlive the token.  Raises CREDENTIAL_INVALID."""
+        person = await self._tokens.check(token)
+        user = await self._users.sign_in(person)
+        # Who has been given roles here has these; to others their issuer gives them.
+        roles = user.roles or person.roles
+        if not roles:
+            raise Failure(Reason.CREDENTIAL_INVALID)
+        within = Limits(project=next(iter(user.projects), ""), ends_at=person.ends_at)
+        return self._assertions.issue(user.user, user.tenant, roles, within=within)
 
     async def act_for(self, asking: RequestContext, tenant: str, on_behalf_of: str) -> Assertion:
         """An assertion with role developer in a tenant.  Raises TENANT_NOT_FOUND, TENANT_DISABLED."""

@@ -22,6 +22,9 @@ class AccessServicer(access_pb2_grpc.AccessServiceServicer):
     async def ExchangeKey(self, request: pb.ExchangeKeyRequest, context: Any) -> pb.ExchangeKeyResponse:
         return pb.ExchangeKeyResponse(assertion=wire.assertion(await self._do.exchange.exchange(request.api_key)))
 
+    async def ExchangeToken(self, request: pb.ExchangeTokenRequest, context: Any) -> pb.ExchangeTokenResponse:
+        return pb.ExchangeTokenResponse(assertion=wire.assertion(await self._do.exchange.sign_in(request.token)))
+
     async def IssueAssertion(self, request: pb.IssueAssertionRequest, context: Any) -> pb.IssueAssertionResponse:
         issued = await self._do.exchange.act_for(current(), request.tenant, request.on_behalf_of)
         return pb.IssueAssertionResponse(assertion=wire.assertion(issued))

@@ -53,6 +53,26 @@ class KeyRow(Base):
     __table_args__ = (Index("ix_keys_tenant", "tenant", "created_at"), Index("ix_keys_revoked_at", "revoked_at"))
 
 
+class UserRow(Base):
+    """A person of a tenant.  ``issuer`` and ``subject`` are what their tokens say, which is what the id is made of.
+
+    ``roles`` are names with commas between; where there are none, those that the token gives count.
+    """
+
+    __tablename__ = "users"
+    user: Mapped[str] = mapped_column("user_id", _Id, primary_key=True)
+    tenant: Mapped[str] = mapped_column(_Id, ForeignKey("tenants.tenant", name="fk_users_tenant"))
+    issuer: Mapped[str] = mapped_column(String(500))
+    subject: Mapped[str] = mapped_column(String(255))
+    display_name: Mapped[str] = mapped_column(String(200))
+    roles: Mapped[str] = mapped_column(String(200))
+    projects: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[int] = mapped_column(_Big)
+    disabled_at: Mapped[int | None] = mapped_column(_Big)
+    deleted_at: Mapped[int | None] = mapped_column(_Big)
+    __table_args__ = (Index("ix_users_tenant", "tenant", "user_id"), Index("ix_users_disabled_at", "disabled_at"))
+
+
 class UsageRow(Base):
     """What one request used.  ``receipt`` is the serialised receipt, kept as it was given."""
 

@@ -18,8 +18,10 @@ from services.access.quotas import Quotas
 from services.access.revocations import Revocations
 from services.access.secret_files import read_or_create
 from services.access.tenants import Tenants
+from services.access.tokens import Tokens
 from services.access.usage import UsageLedger
 from services.access.usage_export import UsageExport
+from services.access.users import Users
 from services.chassis.database import open_database
 from services.chassis.errors import Failure
 from services.chassis.runtime import Runtime
@@ -73,16 +75,18 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
         for name in await runtime.blocking(first.ensure):
             runtime.log.info("key_file_written", file=name)
         assertions = Assertions(signing, lifetime_seconds=settings.assertion_seconds, now_seconds=seconds)
-        runtime.authenticator = LocalAuthenticator(keys, signing)
+        users = Users(database, microseconds)
+        exchange = Exchange(keys, tenants, assertions, Tokens(settings.oidc_issuers, runtime.log), users)
+        runtime.authenticator = LocalAuthenticator(keys, users, signing, exchange)
         runtime.spawn(_rotate(runtime, signing), "rotate-signing-keys")
         runtime.spawn(_keep_uses(runtime, keys.used), "last-used")
         yield Verbs(
             tenants=tenants,
             keys=keys,
             projects=Projects(database, microseconds),
-            exchange=Exchange(keys, tenants, assertions),
+            exchange=exchange,
             signing=signing,
-            revocations=Revocations(keys, lifetime_seconds=settings.assertion_seconds, now=microseconds),
+            revocations=Revocations(keys, users, lifetime_seconds=settings.assertion_seconds, now=microseconds),
             quotas=Quotas(database, microseconds),
             allowances=Allowances(database, microseconds),
             usage=UsageLedger(database, microseconds),

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from trivium.access.v1 import access_pb2, access_pb2_grpc
 
 from services.chassis.context import Bearer
+from services.chassis.credentials import KEY_PREFIX
 from services.chassis.errors import Code, Failure, Reason
 from services.chassis.logs import Log
 from services.chassis.status import PeerFailure, from_rpc_error
@@ -54,14 +55,19 @@ class AccessClient:
         except grpc.RpcError as error:
             raise _unavailable() from error
 
-    async def exchange(self, api_key: str) -> str:
-        """The assertion for an API key.  Raises CREDENTIAL_INVALID or PEER_UNAVAILABLE."""
-        return (await self._exchange(api_key))[0]
+    async def exchange(self, credential: str) -> str:
+        """The assertion for an API key or an OIDC token.  Raises CREDENTIAL_INVALID or PEER_UNAVAILABLE."""
+        return (await self._exchange(credential))[0]
 
-    async def _exchange(self, api_key: str) -> tuple[str, float]:
-        request = access_pb2.ExchangeKeyRequest(api_key=api_key)
+    async def _exchange(self, credential: str) -> tuple[str, float]:
+        answer: access_pb2.ExchangeKeyResponse | access_pb2.ExchangeTokenResponse
         try:
-            answer = await self._stub.ExchangeKey(request, timeout=_TIMEOUT_SECONDS)
+            if credential.startswith(KEY_PREFIX):
+                key = access_pb2.ExchangeKeyRequest(api_key=credential)
+                answer = await self._stub.ExchangeKey(key, timeout=_TIMEOUT_SECONDS)
+            else:
+                token = access_pb2.ExchangeTokenRequest(token=credential)
+                answer = await self._stub.ExchangeToken(token, timeout=_TIMEOUT_SECONDS)
         except grpc.RpcError as error:
             if from_rpc_error(error).code in _REFUSED:
                 raise Failure(Reason.CREDENTIAL_INVALID) from None

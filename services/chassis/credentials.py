@@ -1,8 +1,9 @@
-"""From credential to identity: assertions are checked here, API keys are exchanged at access.
+"""From credential to identity: assertions are checked here, API keys and OIDC tokens are exchanged at access.
 
 Invariants: an assertion counts only with a valid signature, issuer and expiry; a
-revoked key is accepted for at most ``key_cache_seconds`` (60 s) more; API keys are
-remembered by digest alone (assertions as they are: they live for minutes).
+revoked key, and a token whose user is disabled, is accepted for at most
+``key_cache_seconds`` (60 s) more, and no token beyond its own end; credentials are
+remembered by digest alone.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
+from enum import Enum, auto
 from typing import Any, Protocol
 
 import jwt
@@ -22,6 +24,8 @@ from services.chassis.revocations import Revocations
 ISSUER = "trivium-access"
 ALGORITHM = "EdDSA"
 KEY_PREFIX = "tv_"
+# Begins the principal of a user; what else is a principal begins otherwise.
+USER_PREFIX = "user_"
 MAX_LIFETIME_SECONDS = 600
 _CACHE_ENTRIES = 4096
 # Not before this long after the last fetch are keys fetched again for an unknown key id.
@@ -29,6 +33,28 @@ _KEY_REFRESH_SECONDS = 5.0
 
 KeySource = Callable[[], Awaitable[Mapping[str, Ed25519PublicKey]]]
 Exchange = Callable[[str], Awaitable[str]]
+
+
+class Kind(Enum):
+    """What a credential claims to be."""
+
+    KEY = auto()
+    ASSERTION = auto()
+    TOKEN = auto()
+
+
+def kind_of(credential: str) -> Kind:
+    """What a credential claims to be, by its looks: nothing of it is verified yet.
+
+    Raises CREDENTIAL_INVALID for what looks like none.
+    """
+    if credential.startswith(KEY_PREFIX):
+        return Kind.KEY
+    try:
+        issuer = jwt.decode(credential, options={"verify_signature": False}).get("iss")
+    except (jwt.InvalidTokenError, RecursionError):
+        raise Failure(Reason.CREDENTIAL_INVALID) from None
+    return Kind.ASSERTION if issuer == ISSUER else Kind.TOKEN
 
 
 class Authenticator(Protocol):
@@ -111,7 +137,7 @@ def _actor(claim: object) -> str:
 
 
 class CachingAuthenticator:
-    """Verifies assertions and exchanges keys, each once: what was verified is remembered until it expires."""
+    """Verifies assertions and exchanges what else comes, each once: what was verified is remembered until it expires."""
 
     def __init__(
         self,
@@ -127,14 +153,12 @@ class CachingAuthenticator:
         self._revocations = revocations
         self._key_cache_seconds = key_cache_seconds
         self._clock = clock
-        self._known: OrderedDict[str, tuple[Identity, float]] = OrderedDict()
-        self._asking: dict[str, asyncio.Future[Identity]] = {}
+        self._known: OrderedDict[bytes, tuple[Identity, float]] = OrderedDict()
+        self._asking: dict[bytes, asyncio.Future[Identity]] = {}
 
     async def authenticate(self, credential: str) -> Identity:
-        """The identity behind an assertion or an API key.  Raises CREDENTIAL_INVALID or CREDENTIAL_EXPIRED."""
-        name = credential
-        if credential.startswith(KEY_PREFIX):
-            name = hashlib.sha256(credential.encode()).hexdigest()
+        """The identity behind a credential of any kind.  Raises CREDENTIAL_INVALID or CREDENTIAL_EXPIRED."""
+        name = hashlib.sha256(credential.encode()).digest()
         known = self._known.get(name)
         if known is not None and known[1] > self._clock():
             identity = known[0]
@@ -144,7 +168,7 @@ class CachingAuthenticator:
             await self._revocations.check(identity)
         return identity
 
-    async def _ask(self, name: str, credential: str) -> Identity:
+    async def _ask(self, name: bytes, credential: str) -> Identity:
         """Learn the identity once, however many callers wait for it."""
         asking = self._asking.get(name)
         if asking is None:
@@ -154,15 +178,15 @@ class CachingAuthenticator:
         # Shielded: one caller's cancellation must not fail the others who wait for the same answer.
         return await asyncio.shield(asking)
 
-    async def _learn(self, name: str, credential: str) -> Identity:
+    async def _learn(self, name: bytes, credential: str) -> Identity:
         now = self._clock()
-        if credential.startswith(KEY_PREFIX):
-            identity = await self._verifier.verify(await self._exchange(credential))
-            # A key is asked about again before its assertion ends, so the assertion we forward still has life.
-            until = min(now + self._key_cache_seconds, identity.expires_at - 30)
-        else:
+        if kind_of(credential) is Kind.ASSERTION:
             identity = await self._verifier.verify(credential)
             until = identity.expires_at
+        else:
+            identity = await self._verifier.verify(await self._exchange(credential))
+            # It is asked about again before its assertion ends, so the assertion we forward still has life.
+            until = min(now + self._key_cache_seconds, identity.expires_at - 30)
         self._known[name] = (identity, until)
         while len(self._known) > _CACHE_ENTRIES:
             self._known.popitem(last=False)

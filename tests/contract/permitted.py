@@ -14,6 +14,7 @@ ABOVE = {role.value: _LADDER[place:] for place, role in enumerate(_LADDER)} | {
 PERMITTED = {
     "trivium.access.v1.AccessService": {
         "ExchangeKey": "public",
+        "ExchangeToken": "public",
         "IssueAssertion": "service",
         "GetSigningKeys": "public",
         "WhoAmI": "viewer +service",

@@ -272,6 +272,52 @@ class ExchangeKeyResponse(_message.Message):
 Global___ExchangeKeyResponse: _TypeAlias = ExchangeKeyResponse  # noqa: Y015
 
 @_typing.final
+class ExchangeTokenRequest(_message.Message):
+    """Asks for an assertion."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """Required. The token, a signed JWT."""
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExchangeTokenRequest: _TypeAlias = ExchangeTokenRequest  # noqa: Y015
+
+@_typing.final
+class ExchangeTokenResponse(_message.Message):
+    """Carries the assertion."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASSERTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def assertion(self) -> Global___Assertion:
+        """The assertion; its principal is the user's id."""
+
+    def __init__(
+        self,
+        *,
+        assertion: Global___Assertion | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assertion", b"assertion"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assertion", b"assertion"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExchangeTokenResponse: _TypeAlias = ExchangeTokenResponse  # noqa: Y015
+
+@_typing.final
 class IssueAssertionRequest(_message.Message):
     """Asks to act for a tenant."""
 
@@ -382,7 +428,7 @@ class GetSigningKeysResponse(_message.Message):
 
     @_builtins.property
     def revoked_principals(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Key ids that were revoked, or whose tenant was disabled, while assertions that name them may still live; an assertion
+        """Ids of keys and users that were revoked, disabled or deleted, or whose tenant was disabled, while assertions that name them may still live; an assertion
         of such a principal is refused, unless it has an `act` claim (a service finishing accepted work). Read anew every 30
         seconds, it makes a revocation reach everywhere within a minute.
         """
@@ -430,7 +476,7 @@ class WhoAmIResponse(_message.Message):
     PROJECT_FIELD_NUMBER: _builtins.int
     SCOPES_FIELD_NUMBER: _builtins.int
     principal: _builtins.str
-    """Principal: the key's id or the service's name."""
+    """Principal: the id of the key or of the user, or the service's name."""
     tenant: _builtins.str
     """Tenant."""
     project: _builtins.str
@@ -1501,7 +1547,7 @@ class AuditEvent(_message.Message):
     """Who."""
     action: _builtins.str
     """What, noun then verb: tenant.created, tenant.disabled, key.created, key.rotated, key.revoked, project.created,
-    project.deleted, quota.updated.
+    project.deleted, quota.updated, user.created.
     """
     resource: _builtins.str
     """On what: a resource name."""

@@ -41,6 +41,11 @@ class AccessServiceStub(object):
                 request_serializer=trivium_dot_access_dot_v1_dot_access__pb2.ExchangeKeyRequest.SerializeToString,
                 response_deserializer=trivium_dot_access_dot_v1_dot_access__pb2.ExchangeKeyResponse.FromString,
                 _registered_method=True)
+        self.ExchangeToken = channel.unary_unary(
+                '/trivium.access.v1.AccessService/ExchangeToken',
+                request_serializer=trivium_dot_access_dot_v1_dot_access__pb2.ExchangeTokenRequest.SerializeToString,
+                response_deserializer=trivium_dot_access_dot_v1_dot_access__pb2.ExchangeTokenResponse.FromString,
+                _registered_method=True)
         self.IssueAssertion = channel.unary_unary(
                 '/trivium.access.v1.AccessService/IssueAssertion',
                 request_serializer=trivium_dot_access_dot_v1_dot_access__pb2.IssueAssertionRequest.SerializeToString,
@@ -156,6 +161,16 @@ class AccessServiceServicer(object):
     def ExchangeKey(self, request, context):
         """Exchanges an API key for an assertion of at most ten minutes. Needs no other credential. Fails with
         UNAUTHENTICATED / CREDENTIAL_INVALID when the key is unknown, expired or revoked; the three look the same.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExchangeToken(self, request, context):
+        """Exchanges an OIDC token of an issuer that the operator named for an assertion of at most ten minutes that does not
+        outlive the token. Needs no other credential. The first time, where the operator allows it, whom it names becomes a
+        user of the tenant. Fails with UNAUTHENTICATED / CREDENTIAL_INVALID for whatever else: an unknown issuer or key, a
+        wrong signature, audience or time, no tenant, a disabled tenant or user, nobody who may sign in, no role.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -330,6 +345,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     request_deserializer=trivium_dot_access_dot_v1_dot_access__pb2.ExchangeKeyRequest.FromString,
                     response_serializer=trivium_dot_access_dot_v1_dot_access__pb2.ExchangeKeyResponse.SerializeToString,
             ),
+            'ExchangeToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExchangeToken,
+                    request_deserializer=trivium_dot_access_dot_v1_dot_access__pb2.ExchangeTokenRequest.FromString,
+                    response_serializer=trivium_dot_access_dot_v1_dot_access__pb2.ExchangeTokenResponse.SerializeToString,
+            ),
             'IssueAssertion': grpc.unary_unary_rpc_method_handler(
                     servicer.IssueAssertion,
                     request_deserializer=trivium_dot_access_dot_v1_dot_access__pb2.IssueAssertionRequest.FromString,
@@ -465,6 +485,33 @@ class AccessService(object):
             '/trivium.access.v1.AccessService/ExchangeKey',
             trivium_dot_access_dot_v1_dot_access__pb2.ExchangeKeyRequest.SerializeToString,
             trivium_dot_access_dot_v1_dot_access__pb2.ExchangeKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExchangeToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.access.v1.AccessService/ExchangeToken',
+            trivium_dot_access_dot_v1_dot_access__pb2.ExchangeTokenRequest.SerializeToString,
+            trivium_dot_access_dot_v1_dot_access__pb2.ExchangeTokenResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,12 @@ class AccessServiceStub:
     """Exchanges an API key for an assertion of at most ten minutes. Needs no other credential. Fails with
     UNAUTHENTICATED / CREDENTIAL_INVALID when the key is unknown, expired or revoked; the three look the same.
     """
+    ExchangeToken: _grpc.UnaryUnaryMultiCallable[_access_pb2.ExchangeTokenRequest, _access_pb2.ExchangeTokenResponse]
+    """Exchanges an OIDC token of an issuer that the operator named for an assertion of at most ten minutes that does not
+    outlive the token. Needs no other credential. The first time, where the operator allows it, whom it names becomes a
+    user of the tenant. Fails with UNAUTHENTICATED / CREDENTIAL_INVALID for whatever else: an unknown issuer or key, a
+    wrong signature, audience or time, no tenant, a disabled tenant or user, nobody who may sign in, no role.
+    """
     IssueAssertion: _grpc.UnaryUnaryMultiCallable[_access_pb2.IssueAssertionRequest, _access_pb2.IssueAssertionResponse]
     """Issues an assertion that acts for a tenant, for work that outlives the caller's own. Role service only; fails with
     PERMISSION_DENIED / ROLE_MISSING otherwise, NOT_FOUND / TENANT_NOT_FOUND for an unknown tenant.
@@ -114,6 +120,12 @@ class AccessServiceAsyncStub(AccessServiceStub):
     ExchangeKey: _aio.UnaryUnaryMultiCallable[_access_pb2.ExchangeKeyRequest, _access_pb2.ExchangeKeyResponse]  # type: ignore[assignment]
     """Exchanges an API key for an assertion of at most ten minutes. Needs no other credential. Fails with
     UNAUTHENTICATED / CREDENTIAL_INVALID when the key is unknown, expired or revoked; the three look the same.
+    """
+    ExchangeToken: _aio.UnaryUnaryMultiCallable[_access_pb2.ExchangeTokenRequest, _access_pb2.ExchangeTokenResponse]  # type: ignore[assignment]
+    """Exchanges an OIDC token of an issuer that the operator named for an assertion of at most ten minutes that does not
+    outlive the token. Needs no other credential. The first time, where the operator allows it, whom it names becomes a
+    user of the tenant. Fails with UNAUTHENTICATED / CREDENTIAL_INVALID for whatever else: an unknown issuer or key, a
+    wrong signature, audience or time, no tenant, a disabled tenant or user, nobody who may sign in, no role.
     """
     IssueAssertion: _aio.UnaryUnaryMultiCallable[_access_pb2.IssueAssertionRequest, _access_pb2.IssueAssertionResponse]  # type: ignore[assignment]
     """Issues an assertion that acts for a tenant, for work that outlives the caller's own. Role service only; fails with
@@ -193,6 +205,18 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_access_pb2.ExchangeKeyResponse, _abc.Awaitable[_access_pb2.ExchangeKeyResponse]]:
         """Exchanges an API key for an assertion of at most ten minutes. Needs no other credential. Fails with
         UNAUTHENTICATED / CREDENTIAL_INVALID when the key is unknown, expired or revoked; the three look the same.
+        """
+
+    @_abc_1.abstractmethod
+    def ExchangeToken(
+        self,
+        request: _access_pb2.ExchangeTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.ExchangeTokenResponse, _abc.Awaitable[_access_pb2.ExchangeTokenResponse]]:
+        """Exchanges an OIDC token of an issuer that the operator named for an assertion of at most ten minutes that does not
+        outlive the token. Needs no other credential. The first time, where the operator allows it, whom it names becomes a
+        user of the tenant. Fails with UNAUTHENTICATED / CREDENTIAL_INVALID for whatever else: an unknown issuer or key, a
+        wrong signature, audience or time, no tenant, a disabled tenant or user, nobody who may sign in, no role.
         """
 
     @_abc_1.abstractmethod

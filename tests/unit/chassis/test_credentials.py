@@ -1,0 +1,82 @@
+"""A credential is asked about once in a while, and never counts beyond its own end."""
+
+import time
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from services.chassis.credentials import ISSUER, AssertionVerifier, CachingAuthenticator, Kind, kind_of
+from services.chassis.errors import Failure, Reason
+from tests.token_issuer import TokenIssuer
+
+
+class Access:
+    """Exchanges whatever comes for an assertion that ends after some seconds, and keeps what it was asked."""
+
+    def __init__(self, lives_seconds=600):
+        self.private = Ed25519PrivateKey.generate()
+        self.lives_seconds = lives_seconds
+        self.asked = []
+        self.now = time.time()
+
+    async def keys(self):
+        return {"k": self.private.public_key()}
+
+    async def exchange(self, credential):
+        self.asked.append(credential)
+        now = int(time.time())
+        claims = {"iss": ISSUER, "sub": "user_1", "tid": "t", "iat": now, "exp": now + self.lives_seconds}
+        return jwt.encode(claims, self.private, "EdDSA", headers={"kid": "k"})
+
+    def authenticator(self):
+        return CachingAuthenticator(AssertionVerifier(self.keys), self.exchange, clock=lambda: self.now)
+
+
+@pytest.mark.parametrize("credential", ["tv_a_secret", TokenIssuer("https://issuer.test").token()])
+async def test_a_key_and_a_token_are_exchanged_once_a_minute(credential):
+    access = Access()
+    door = access.authenticator()
+    for _ in range(3):
+        assert (await door.authenticate(credential)).principal_id == "user_1"
+    assert access.asked == [credential]
+    access.now += 60
+    await door.authenticate(credential)
+    assert access.asked == [credential, credential]
+
+
+async def test_a_token_is_not_remembered_beyond_its_own_end():
+    access = Access(lives_seconds=40)
+    door, token = access.authenticator(), TokenIssuer("https://issuer.test").token()
+    await door.authenticate(token)
+    access.now += 11
+    await door.authenticate(token)
+    assert len(access.asked) == 2
+
+
+async def test_an_assertion_is_verified_here_and_what_is_none_of_the_three_is_not_asked_about():
+    access = Access()
+    door = access.authenticator()
+    assert (await door.authenticate(await access.exchange("a key"))).tenant_id == "t"
+    forged = jwt.encode({"iss": ISSUER, "sub": "user_1"}, Ed25519PrivateKey.generate(), "EdDSA", headers={"kid": "k"})
+    for credential in (forged, "nonsense", "a.b.c", ""):
+        with pytest.raises(Failure) as caught:
+            await door.authenticate(credential)
+        assert caught.value.reason is Reason.CREDENTIAL_INVALID
+    assert access.asked == ["a key"]
+
+
+async def test_no_text_of_a_credential_is_remembered():
+    access = Access()
+    door, token = access.authenticator(), TokenIssuer("https://issuer.test").token()
+    for credential in ("tv_a_secret", token, await access.exchange("")):
+        await door.authenticate(credential)
+        assert credential not in door._known
+        assert credential.encode() not in door._known
+
+
+def test_who_issued_a_token_says_what_kind_it_is():
+    assert kind_of("tv_a_b") is Kind.KEY
+    assert kind_of(jwt.encode({"iss": ISSUER}, "x" * 32)) is Kind.ASSERTION
+    for claims in ({"iss": "https://issuer.test"}, {}, {"iss": None}, {"iss": f"{ISSUER}/"}):
+        assert kind_of(jwt.encode({name: value for name, value in claims.items() if value}, "x" * 32)) is Kind.TOKEN
