@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from gateway.http import batches, chat, completions, embeddings, errors, files, fine_tuning, models, openapi
+from gateway.http import batches, chat, completions, embeddings, errors, files, fine_tuning, models, openapi, replays
 from gateway.http.admission import HEALTH, Admission
 from gateway.http.requests import is_uuid
 from gateway.http.responses import routes as responses
@@ -33,6 +33,7 @@ ROUTES: tuple[Route, ...] = (
     *vector_stores.ROUTES,
     *fine_tuning.ROUTES,
     *responses.ROUTES,
+    *replays.ROUTES,
 )
 
 

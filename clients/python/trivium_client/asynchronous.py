@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from trivium.gateway.v1 import gateway_pb2 as pb
 from trivium.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
+from trivium.gateway.v1.replays_pb2_grpc import ReplayServiceStub
 
-from trivium_client import answers, answers_wire, asking_wire
+from trivium_client import answers, answers_wire, asking_wire, replays
 from trivium_client.administration import Keys, Projects, Tenants
 from trivium_client.auditing import Audit
 from trivium_client.batches import Batches
@@ -27,6 +28,7 @@ from trivium_client.twins import gathered
 
 if TYPE_CHECKING:
     from trivium.gateway.v1.gateway_pb2_grpc import GatewayServiceAsyncStub
+    from trivium.gateway.v1.replays_pb2_grpc import ReplayServiceAsyncStub
 
 
 class AsyncTrivium:
@@ -175,3 +177,22 @@ class AsyncTrivium:
         request = pb.GetReceiptRequest(request_id=request_id)
         response = await self._transport.call("gateway", self._stub().GetReceipt, request)
         return answers_wire.receipt(response.receipt)
+
+    async def replay(
+        self,
+        request_id: str,
+        request: Mapping[str, Any],
+        *,
+        answer: str | None = None,
+        rewritten_question: str = "",
+    ) -> replays.Replay:
+        """Compute an earlier answer again, and say whether it is what the weights of its receipt say.
+
+        `request` is what was sent, as JSON has it: with `messages` a ChatRequest, with `prompt` a CompleteRequest, with
+        `question` an AskRequest of the API reference; roles may be in short.  `answer` is its text, all of it; without it
+        only the digest of its tokens is compared.  `rewritten_question` is what the answer's `rewrite` says.  Raises
+        NotFoundError for a request without a receipt, ValueError for a request that is none.
+        """
+        message = replays.to_wire(request_id, request, answer, rewritten_question)
+        stub: ReplayServiceAsyncStub = self._transport.stub("gateway", ReplayServiceStub)
+        return replays.of_wire(await self._transport.call("gateway", stub.ReplayAnswer, message))

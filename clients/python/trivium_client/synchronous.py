@@ -89,6 +89,7 @@ class Trivium(Face[AsyncTrivium]):
     reply = awaited(AsyncTrivium.reply)
     continuation = awaited(AsyncTrivium.continuation)
     receipt = awaited(AsyncTrivium.receipt)
+    replay = awaited(AsyncTrivium.replay)
 
 
 async def _made(api_key: str | None, addresses: Mapping[str, str] | None, data_dir: str | Path | None) -> AsyncTrivium:

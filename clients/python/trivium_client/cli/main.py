@@ -18,6 +18,7 @@ from trivium_client.cli import (
     keys,
     models,
     projects,
+    replaying,
     serving,
     train,
     usage,
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 app.command(epilog=EPILOG)(asking.ask)
 app.command(epilog=EPILOG)(asking.chat)
+app.command(epilog=EPILOG)(replaying.replay)
 app.add_typer(docs.app, name="docs")
 app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")

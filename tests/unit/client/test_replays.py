@@ -1,0 +1,84 @@
+"""A request to replay is what was sent, and what was found comes back in words."""
+
+import json
+
+import pytest
+from trivium.common.v1 import receipt_pb2
+from trivium.gateway.v1 import replays_pb2
+from trivium_client import replays
+from trivium_client.cli import replaying
+from trivium_client.cli.main import app
+from typer.testing import CliRunner
+
+TURNS = [{"role": "user", "content": "Where to?"}, {"role": "CHAT_ROLE_ASSISTANT", "content": "Out."}]
+
+
+def test_a_chat_a_text_and_a_question_go_out_as_such_with_roles_in_short_or_whole():
+    chat = replays.to_wire("r", {"messages": TURNS}, None, "")
+    assert [turn.role for turn in chat.chat.messages] == [2, 3]
+    assert not chat.HasField("answer")
+    assert replays.to_wire("r", {"prompt": "Once"}, "", "").HasField("answer")
+    fields = {"question": "And fog?", "collections": ["ferry"], "history": TURNS, "top_k": 2}
+    asked = replays.to_wire("r", fields, "In fog", "What of fog?")
+    assert (asked.ask.question, list(asked.ask.collections), len(asked.ask.history)) == ("And fog?", ["ferry"], 2)
+    assert (asked.answer, asked.rewritten_question) == ("In fog", "What of fog?")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [{}, {"messages": TURNS, "prompt": "x"}, {"prompt": "x", "max_tokens": 3}, {"messages": [{"role": "ferry"}]}],
+    ids=["of no kind", "of two kinds", "with a field that is none", "with a role that is none"],
+)
+def test_what_is_no_request_is_refused(request_):
+    with pytest.raises(ValueError, match="to replay"):
+        replays.to_wire("r", request_, None, "")
+
+
+def response(verdict):
+    message = replays_pb2.ReplayAnswerResponse(
+        verdict=verdict, explanation="why", receipt=receipt_pb2.Receipt(completion_digest="d")
+    )
+    message.differences.add(position=1, start=4, rank=2, margin=0.5, made={"token": "a"}, rival={"token": "b"})
+    message.differences.add(position=3)
+    message.sources.add(span={"document": "d.md", "marker": 1}, found=False)
+    return message
+
+
+def test_what_was_found_is_told_in_words():
+    found = replays.of_wire(response(replays_pb2.REPLAY_VERDICT_WEIGHTS_GONE))
+    assert (found.verdict, found.receipt.completion_digest, found.replayed) == ("weights_gone", "d", None)
+    first, last = found.differences
+    assert [token and token.token for token in (first.made, first.rival)] == ["a", "b"]
+    assert (first.rank, first.margin) == (2, 0.5)
+    assert (last.made, last.rival, last.rank, last.margin) == (None, None, None, None)
+
+
+class Client:
+    """Finds what it was told to."""
+
+    verdict = replays_pb2.REPLAY_VERDICT_EXACT
+    asked: tuple = ()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def replay(self, *asked, **options):
+        type(self).asked = (*asked, options)
+        return replays.of_wire(response(self.verdict))
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("EXACT", 0), ("EXPLAINED", 0), ("DIFFERENT", 1), ("UNDECIDED", 1)])
+def test_the_command_ends_by_whether_the_answer_is_that_of_its_weights(tmp_path, monkeypatch, verdict, code):
+    monkeypatch.setattr(replaying, "Trivium", Client)
+    monkeypatch.setattr(Client, "verdict", replays_pb2.ReplayVerdict.Value(f"REPLAY_VERDICT_{verdict}"))
+    request, answer = tmp_path / "request.json", tmp_path / "answer.md"
+    request.write_text(json.dumps({"prompt": "Once"}))
+    answer.write_text("upon a time\n\n")
+    ended = CliRunner().invoke(app, ["replay", "r", "-r", str(request), "-a", str(answer)])
+    assert ended.exit_code == code
+    assert ended.stdout.startswith(f"{verdict.lower()}: why")
+    assert "which is gone" in ended.stdout
+    assert Client.asked == ("r", {"prompt": "Once"}, {"answer": "upon a time\n", "rewritten_question": ""})
