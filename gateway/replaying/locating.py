@@ -67,6 +67,17 @@ def difference(answer: str, text: str, tokens: Sequence[Spelled]) -> Difference 
     return Difference(at, token.start, token.told, rival, rank)
 
 
+def doubtful(tokens: Sequence[Spelled], margin_nats: float) -> list[Difference]:
+    """Where another token was nearly as likely, the narrowest first."""
+    found = [
+        Difference(at, token.start, token.told, rival, rank)
+        for at, token in enumerate(tokens)
+        for rank, rival in enumerate(token.told.top, start=1)
+        if rival.token_id != token.told.token_id and token.told.logprob - rival.logprob <= margin_nats
+    ]
+    return sorted(found, key=lambda item: item.margin or 0.0)
+
+
 def _rival(rest: str, made: TokenLogprob) -> tuple[int, TokenLogprob] | None:
     for rank, other in enumerate(made.top, start=1):
         if other.token_id != made.token_id and _begins(rest, other.token):

@@ -13,7 +13,7 @@ from gateway.generation import Receipt
 from gateway.names import BASE
 from gateway.replaying import judging
 from gateway.replaying.generating import Generating, Made, Terms
-from gateway.replaying.locating import difference
+from gateway.replaying.locating import difference, doubtful
 from gateway.replaying.nouns import Recalled, Replay, Verdict
 from gateway.replaying.peers import Receipts, SourceTexts, Tokenizer, Versions
 from gateway.replaying.rebuilding import Rebuilt, rebuilt
@@ -22,6 +22,7 @@ from services.chassis.errors import Failure, Reason
 
 # Each costs a generation.
 MOST_FOLLOWED = 8
+MOST_TRIED = 4
 _GONE = {
     Reason.BASE_MISMATCH,
     Reason.BASE_NOT_FOUND,
@@ -89,7 +90,7 @@ class Replayer:
         told = Replay(Verdict.UNDECIDED, "", terms.receipt, made.receipt, made.text, sources=again.sources)
         same = _same_tokens(terms.receipt, made)
         if again.answer is None:
-            told = _by_tokens(told, same)
+            told = _by_tokens(told, same) if same is not False else await self._searched(told, terms, again, made)
         elif same or again.shown(made.text) == again.answer:
             told = _by_text(told, again, made, same)
         else:
@@ -97,6 +98,16 @@ class Replayer:
         if told.verdict is Verdict.EXACT:
             return told
         return replace(told, explanation=told.explanation + judging.circumstances(terms.receipt, made.receipt))
+
+    async def _searched(self, told: Replay, terms: Terms, again: Rebuilt, made: Made) -> Replay:
+        """Of tokens that are not the receipt's, without a text to follow: whether one rounding leads to those."""
+        for found in doubtful(made.tokens, judging.TOLERANCE_NATS)[:MOST_TRIED]:
+            if judging.reason_not_to_follow(found, terms.receipt.sampling, again):
+                break
+            if _same_tokens(terms.receipt, await self._generating.gone_on(terms, made, found)):
+                says = f"{judging.told(found)} With that token the weights give all that the receipt records."
+                return replace(told, verdict=Verdict.EXPLAINED, explanation=says, differences=(found,))
+        return _by_tokens(told, False)
 
     async def _apart(self, told: Replay, terms: Terms, again: Rebuilt, made: Made) -> Replay:
         """Of a text that is not what the weights say: where it leaves that, and whether by rounding, to its end."""
@@ -136,7 +147,7 @@ def _by_tokens(told: Replay, same: bool | None) -> Replay:
     if same is None:
         says = "The receipt is older than the digest of an answer's tokens, and no text was given: nothing to compare with."
     else:
-        says = "The weights give other tokens than the receipt records; where is told with the answer's text."
+        says = "The weights give other tokens than the receipt records. With the answer's text it can be told where."
     return replace(told, explanation=says)
 
 

@@ -220,6 +220,19 @@ async def test_a_text_that_left_the_weights_by_rounding_is_followed_to_its_end()
     assert [item.request_id for item in peers.recorded] == ["r1~replay-1", "r1~replay-2"]
 
 
+async def test_without_its_text_an_answer_is_found_again_behind_the_token_that_rounding_chose():
+    weights = Weights()
+    found, _ = await replayed(None, receipt(("The", " boat", " floats", END)), weights)
+    assert found.verdict is Verdict.EXPLAINED
+    assert [(item.position, item.rank) for item in found.differences] == [(1, 2)]
+    assert len(weights.requests) == 2
+    false, peers = await replayed(None, receipt(("The", " boat", " sinks", END)))
+    assert (false.verdict, len(peers.recorded)) == (Verdict.UNDECIDED, 2)
+    sampled = receipt(("The", " boat", " floats", END), sampling=Sampling(max_tokens=8, temperature=1.0))
+    chance, peers = await replayed(None, sampled)
+    assert (chance.verdict, len(peers.recorded)) == (Verdict.UNDECIDED, 1)
+
+
 async def test_a_text_that_begins_by_rounding_and_goes_on_by_invention_is_different():
     found, _ = await replayed("The boat sinks", receipt(("The", " boat", " sinks", END)))
     assert found.verdict is Verdict.DIFFERENT
