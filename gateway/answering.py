@@ -2,18 +2,20 @@
 
 Invariant: everything that names the version which answers is compared with the route as it
 comes, and nothing leaves here between a mismatch and the failure that it ends in.  What an
-answer used that its caller gave up is recorded all the same, as far as the engine told it.
+answer used that its caller gave up, or that a content policy refused, is recorded all the same, as far as the engine told it.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from gateway.generation import (
+    Fallback,
     Generated,
     GenerationRequest,
     Generator,
+    Message,
     Opening,
     Prompt,
     Receipt,
@@ -23,6 +25,7 @@ from gateway.generation import (
     TextDelta,
     ToolUse,
 )
+from gateway.policy.policing import Answers, Policing
 from gateway.receipts import Recorder, attested, seeded
 from gateway.replicas.affinity import affinity
 from gateway.routing import Route, Router, falls_back
@@ -59,12 +62,38 @@ class _Begun:
 class Answerer:
     """Streams a generation for a route and makes its receipt."""
 
-    def __init__(self, generator: Generator, recorder: Recorder, router: Router | None = None) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        recorder: Recorder,
+        router: Router | None = None,
+        policing: Policing | None = None,
+    ) -> None:
         self._generator = generator
         self._recorder = recorder
         self._router = router
+        self._policing = policing
 
-    async def answer(
+    async def admitted(self, prompt: Sequence[Message] | str, wish: Wish) -> Sequence[Message] | str:
+        """What a caller wrote, as a model may hear it.  Raises CONTENT_REFUSED, POLICY_UNAVAILABLE."""
+        if self._policing is None:
+            return prompt
+        return await self._policing.admitted(prompt, wish.request_id, wish.model, wish.tools)
+
+    async def admitted_text(self, text: str, prompt: Sequence[Message], wish: Wish) -> str:
+        """The same for the ``text`` that ends a prompt."""
+        if self._policing is None:
+            return text
+        replaced = await self._policing.replacement(prompt, wish.request_id, wish.model, wish.tools)
+        return text if replaced is None else replaced
+
+    async def admitted_answer(self, pieces: Sequence[str], wish: Wish) -> tuple[Sequence[str], tuple[Fallback, ...]]:
+        """An answer that no model makes now, as it may leave, and what of it is to be told.  Raises as :meth:`admitted`."""
+        if self._policing is None:
+            return pieces, ()
+        return await self._policing.said(pieces, wish.request_id, wish.model)
+
+    def answer(
         self,
         prompt: Prompt,
         wish: Wish,
@@ -76,8 +105,43 @@ class Answerer:
 
         Where the route's version cannot answer and it says what can, that one does, before anything was told; the end says
         so.  The receipt is not recorded yet: see :meth:`record`.  Closing the iterator aborts the work.  Raises
-        VERSION_MISMATCH and whatever the generator refuses with.
+        VERSION_MISMATCH and whatever the generator refuses with; where the tenant has a content policy, CONTENT_REFUSED
+        and POLICY_UNAVAILABLE, also in the middle of the text.
         """
+        parts = self._answered(prompt, wish, route, watch, sources)
+        answers = self._policing.answers(wish.request_id, wish.model) if self._policing is not None else None
+        return parts if answers is None else self._judged(parts, answers)
+
+    async def _judged(
+        self, parts: AsyncGenerator[TextDelta | Generated], answers: Answers
+    ) -> AsyncGenerator[TextDelta | Generated]:
+        """The same as far as the content policy lets it leave."""
+        async with aclosing(parts):
+            async for part in parts:
+                if isinstance(part, TextDelta):
+                    async for piece in answers.push(part):
+                        yield piece
+                    continue
+                # What is recorded of an answer from here on is its end, and that is kept by whoever hears it.
+                try:
+                    async for piece in answers.finish():
+                        yield piece
+                except Failure:
+                    await self.record(part)
+                    raise
+                except (asyncio.CancelledError, GeneratorExit):
+                    self._charge(_Begun(part.receipt, part.usage.completion_tokens))
+                    raise
+                yield replace(part, fallbacks=(*part.fallbacks, *answers.told))
+
+    async def _answered(
+        self,
+        prompt: Prompt,
+        wish: Wish,
+        route: Route,
+        watch: Stopwatch,
+        sources: tuple[SourceSpan, ...],
+    ) -> AsyncGenerator[TextDelta | Generated]:
         told = False
         while True:
             try:

@@ -30,14 +30,13 @@ class Chatter:
         self._new_id = new_id
 
     async def chat(self, conversation: Conversation) -> AsyncGenerator[TextDelta | Generated]:
-        """Text as it comes, then one end.  Raises MODEL_NOT_FOUND, and what the generator refuses with."""
+        """Text as it comes, then one end.  Raises MODEL_NOT_FOUND, and as ``Answerer.answer``."""
         wish = replace(conversation.wish, request_id=conversation.wish.request_id or self._new_id())
+        prompt = await self._answerer.admitted(conversation.prompt, wish)
         watch = Stopwatch(self._clock)
         with watch.stage("resolve"):
-            route = await self._router.resolve(
-                wish.model, wish.sticky_key, _question(conversation.prompt), wish.fallback
-            )
-        async with aclosing(self._answerer.answer(conversation.prompt, wish, route, watch)) as parts:
+            route = await self._router.resolve(wish.model, wish.sticky_key, _question(prompt), wish.fallback)
+        async with aclosing(self._answerer.answer(prompt, wish, route, watch)) as parts:
             async for part in parts:
                 if isinstance(part, Generated):
                     await self._answerer.record(part)

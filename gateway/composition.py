@@ -27,6 +27,7 @@ from gateway.peers.embeddings import RemoteEmbedder
 from gateway.peers.file_contents import RemoteFileContents
 from gateway.peers.files import RemoteFiles
 from gateway.peers.generator import RemoteGenerator
+from gateway.peers.judges import RemoteJudges
 from gateway.peers.library import RemoteLibrary
 from gateway.peers.pool import Pool, several
 from gateway.peers.registry import RemoteRegistry
@@ -36,6 +37,7 @@ from gateway.peers.source_texts import RemoteSourceTexts
 from gateway.peers.spool import FolderSpool
 from gateway.peers.trainer import RemoteDatasets, RemoteTrainer
 from gateway.peers.training_files import RemoteTrainingFiles
+from gateway.policy.policing import Policing
 from gateway.receipts import Recorder
 from gateway.replaying.generating import Generating
 from gateway.replaying.replayer import Replayer
@@ -61,7 +63,8 @@ def compose(runtime: Runtime) -> Servicers:
     registry = RemoteRegistry(runtime.channel("registry"))
     chooser = Chooser(registry, RemoteMeanings(runtime.channel("embedder")), runtime.blocking)
     router = Router(registry, generator, chooser)
-    answerer = Answerer(generator, recorder, router)
+    policing = _policing(runtime)
+    answerer = Answerer(generator, recorder, router, policing)
     clock = runtime.clock.monotonic
     asker = Asker(
         router,
@@ -77,7 +80,7 @@ def compose(runtime: Runtime) -> Servicers:
     chatter = Chatter(router, answerer, clock, runtime.new_id)
     files = FileServicer(RemoteFiles(runtime.channel("files")))
     # One that knows no router never falls back: other weights' words are no replay.
-    generating = Generating(Answerer(generator, recorder), clock, runtime.new_id)
+    generating = Generating(Answerer(generator, recorder), clock, runtime.new_id, policing)
     texts = RemoteSourceTexts(runtime.channel("retriever"))
     gate = _gate(runtime)
     return Servicers(
@@ -87,7 +90,7 @@ def compose(runtime: Runtime) -> Servicers:
         vector_stores(runtime),
         FineTuningServicer(_tuner(runtime)),
         EmbeddingServicer(Embeddings(RemoteEmbedder(runtime.channel("embedder")))),
-        responses(runtime, asker),
+        responses(runtime, asker, gate),
         ReplayServicer(Replayer(ledger, registry, generator, texts, generating), gate),
     )
 
@@ -99,6 +102,13 @@ def _gate(runtime: Runtime) -> Gate:
     accounts = Accounts(allowances, runtime.log, clock)
     runtime.spawn(accounts.run(), name="allowances")
     return Gate(accounts, FairShare(settings.generation_places), clock)
+
+
+def _policing(runtime: Runtime) -> Policing:
+    """Content policies, and the channels to their servers."""
+    judges = RemoteJudges(runtime.settings)
+    runtime.spawn(judges.run(), name="content policies")
+    return Policing(judges, runtime.log)
 
 
 def _generator(runtime: Runtime) -> RemoteGenerator | ReplicatedGenerator:
@@ -127,8 +137,9 @@ def _tuner(runtime: Runtime) -> Tuner:
     return Tuner(trainer, materials, registry, Results(trainer, files), runtime.new_id)
 
 
-def responses(runtime: Runtime, asker: Asker) -> ResponseServicer:
+def responses(runtime: Runtime, asker: Asker, gate: Gate) -> ResponseServicer:
     """Responses over the core of Ask, kept by the service of files."""
     archive, library = RemoteArchive(runtime.channel("files")), RemoteLibrary(runtime.channel("retriever"))
     now = runtime.clock.now
-    return ResponseServicer(Responder(asker, archive, library, lambda: now().timestamp(), runtime.new_id))
+    responder = Responder(asker, archive, library, lambda: now().timestamp(), runtime.new_id)
+    return ResponseServicer(responder, gate)

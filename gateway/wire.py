@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
+from trivium.common.v1 import chat_pb2
 from trivium.gateway.v1 import gateway_pb2
 
 from gateway.answering import Wish
@@ -61,25 +62,31 @@ _ANSWER_TOKENS = 256
 def demand(request: gateway_pb2.AskRequest | gateway_pb2.ChatRequest | gateway_pb2.CompleteRequest) -> Demand:
     """What a request would use of its limits, guessed."""
     prompt = _prompt_tokens(request)
-    wanted = request.sampling.max_tokens or _ANSWER_TOKENS
+    return demanded(request.model, prompt, request.sampling)
+
+
+def demanded(model: str, prompt_tokens: int, sampling: chat_pb2.Sampling) -> Demand:
+    """What a prompt of so many tokens would use at a model."""
+    wanted = sampling.max_tokens or _ANSWER_TOKENS
     # An alias and a version are parts of the name behind an @.
-    return Demand(request.model.partition("@")[0] or BASE, prompt, wanted * max(1, request.sampling.n))
+    return Demand(model.partition("@")[0] or BASE, prompt_tokens, wanted * max(1, sampling.n))
 
 
 def _prompt_tokens(request: gateway_pb2.AskRequest | gateway_pb2.ChatRequest | gateway_pb2.CompleteRequest) -> int:
     match request:
         case gateway_pb2.ChatRequest():
-            return _tokens(turn.content for turn in request.messages)
+            return guessed_tokens(turn.content for turn in request.messages)
         case gateway_pb2.AskRequest():
             texts = [request.question, request.instructions, *(turn.content for turn in request.history)]
             sources = (request.top_k or DEFAULT_TOP_K) if request.collections else 0
-            return _tokens(texts) + sources * _SOURCE_TOKENS
+            return guessed_tokens(texts, sources)
         case _:
-            return _tokens([request.prompt])
+            return guessed_tokens([request.prompt])
 
 
-def _tokens(texts: Iterable[str]) -> int:
-    return sum(len(text) // _CHARACTERS_A_TOKEN + _FRAME_TOKENS for text in texts)
+def guessed_tokens(texts: Iterable[str], sources: int = 0) -> int:
+    """Tokens of so many texts and passages."""
+    return sum(len(text) // _CHARACTERS_A_TOKEN + _FRAME_TOKENS for text in texts) + sources * _SOURCE_TOKENS
 
 
 def question(request: gateway_pb2.AskRequest) -> Question:

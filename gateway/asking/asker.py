@@ -73,16 +73,23 @@ class Asker:
         """Sources, then text as it leaves, then the answer's end.
 
         Raises QUESTION_EMPTY, FIELD_INVALID, MODEL_NOT_FOUND, COLLECTION_NOT_FOUND,
-        PROMPT_TOO_LONG, VERSION_MISMATCH, and PEER_UNAVAILABLE naming the service.
+        PROMPT_TOO_LONG, VERSION_MISMATCH, PEER_UNAVAILABLE naming the service, CONTENT_REFUSED and POLICY_UNAVAILABLE.
         """
         _check(question)
         wish = replace(question.wish, request_id=question.wish.request_id or self._new_id())
-        question = replace(question, wish=wish)
+        question = await self._admitted(replace(question, wish=wish))
         stages = Stages(self._clock, _remaining, self._trace, fallbacks=question.fallbacks)
         answering = self._from_sources if question.scope.collections else self._plainly
         async with aclosing(answering(question, stages)) as events:
             async for event in events:
                 yield event
+
+    async def _admitted(self, question: Question) -> Question:
+        """The question as a model may hear it."""
+        messages = prompt.plain(question.text, question.history, question.instructions)
+        admitted = replace(question, text=await self._answerer.admitted_text(question.text, messages, question.wish))
+        _check(admitted)
+        return admitted
 
     async def _plainly(self, question: Question, stages: Stages) -> AsyncGenerator[Sources | TextDelta | Answer]:
         """An answer without retrieval: nothing is added, nothing is held back."""
@@ -272,6 +279,7 @@ class Asker:
         self, question: Question, route: Route, told: Sources, pieces: Sequence[str], stages: Stages
     ) -> AsyncGenerator[Sources | TextDelta | Answer]:
         """An answer that no model made, with a receipt that names none."""
+        pieces, judged = await self._answerer.admitted_answer(pieces, question.wish)
         yield told
         for piece in pieces:
             yield TextDelta(piece)
@@ -284,7 +292,9 @@ class Asker:
             sources=spans,
             complete_time_seconds=self._now(),
         )
-        end = Generated(FinishReason.STOP, Usage(), stages.watch.timings, receipt, fallbacks=route.fallbacks)
+        end = Generated(
+            FinishReason.STOP, Usage(), stages.watch.timings, receipt, fallbacks=(*route.fallbacks, *judged)
+        )
         checked = outlet.unchecked(spans)
         await self._answerer.record(end)
         yield _ended(question, _answer(end, checked, told, ""), stages)

@@ -16,6 +16,8 @@ from services.chassis.logs import Log
 # A changed quota reaches every gateway within this; access holds places and months for three times as long.
 _TERMS_SECONDS = 5.0
 _FORGOTTEN_SECONDS = 60.0
+# The terms of a tenant that was away for longer than this are asked for anew before its next request.
+_STALE_SECONDS = 10.0
 # Calls do not follow one another more closely.
 _APART_SECONDS = 0.02
 _CALL_SECONDS = 1.0
@@ -51,8 +53,14 @@ class Account:
             return bool(self.meters) or self.used_at > self.heard_at
         return any(meter.low() and not meter.dry(now) and not meter.idle(now) for meter in self.meters.values())
 
+    def stale(self, now: float) -> bool:
+        """Whether its terms were never heard, or too long ago to go by."""
+        return self.terms is None or now - self.heard_at > _STALE_SECONDS
+
     def forgettable(self, now: float) -> bool:
-        """Whether nobody has used it for long and nothing is held."""
+        """Whether nobody has used it for long and nothing is held; a content policy counts also while access is away."""
+        if self.terms is not None and self.terms.policy is not None:
+            return False
         held = any(meter.reserved or meter.held for meter in self.meters.values())
         return not held and not self.waiting and now - self.used_at > _FORGOTTEN_SECONDS
 

@@ -16,6 +16,7 @@ from gateway.limits.accounts import Account, Accounts
 from gateway.limits.fair_share import FairShare
 from gateway.limits.meters import Meter
 from gateway.limits.terms import MONTHS, Demand, Terms, Unit
+from gateway.policy import in_force
 from services.chassis.context import RequestContext, current
 from services.chassis.errors import Failure, Reason
 
@@ -55,9 +56,10 @@ class Gate:
         """Take a place and reserve."""
         caller = current()
         account = self._accounts.of(caller.tenant_id)
-        if account.terms is None:
+        if account.stale(self._clock()):
             await self._accounts.refreshed(account)
         terms = account.terms or Terms()
+        in_force.begin(terms.policy)
         # A service that acts for somebody does what was accepted from them before: nobody waits for it.
         background = passage.background = bool(caller.actor)
         self._shares.enter(caller.tenant_id, terms.weight, background=background)
@@ -140,6 +142,7 @@ class Passage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _passage.set(None)
+        in_force.begin(None)
         self._gate.leave(self, self._tenant)
 
 

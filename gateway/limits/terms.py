@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
+from gateway.policy.nouns import ContentPolicy
+
 _MILLION = 1_000_000
 
 
@@ -52,11 +54,12 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The limits of a tenant, its weight under overload, and its prices."""
+    """The limits of a tenant, its weight under overload, its prices, and its content policy, None where it has none."""
 
     limits: tuple[Limit, ...] = ()
     prices: tuple[Price, ...] = ()
     weight: int = 1
+    policy: ContentPolicy | None = None
 
     def needs(self, scopes: frozenset[str], demand: Demand) -> Iterator[tuple[Limit, int]]:
         """The limits that a request falls under, and what it takes of each: at most all of it, or it never could."""

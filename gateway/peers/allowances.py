@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import grpc
-from trivium.access.v1 import quota_pb2, quota_pb2_grpc
+from trivium.access.v1 import policy_pb2, quota_pb2, quota_pb2_grpc
 
 from gateway.limits.terms import Grant, Limit, Price, Terms, Unit, Wish
 from gateway.peers import failures
+from gateway.policy.nouns import AnswerCheck, ContentPolicy
 
 NAME = "access"
 _UNITS = {
@@ -16,6 +17,10 @@ _UNITS = {
     Unit.PLACES: "concurrent_requests",
     Unit.MONTH_TOKENS: "tokens_per_month",
     Unit.MONTH_MICROS: "micros_per_month",
+}
+_CHECKS = {
+    int(policy_pb2.ANSWER_CHECK_WHOLE): AnswerCheck.WHOLE,
+    int(policy_pb2.ANSWER_CHECK_NONE): AnswerCheck.NONE,
 }
 
 
@@ -61,7 +66,18 @@ def _terms(message: quota_pb2.TenantTerms) -> Terms:
         if item.HasField(name)  # type: ignore[arg-type]  # a name of _UNITS; the stubs want it spelled out
     )
     prices = tuple(Price(price.model, price.prompt_micros, price.completion_micros) for price in message.prices)
-    return Terms(limits, prices, max(1, message.weight))
+    policy = _policy(message.policy) if message.HasField("policy") else None
+    return Terms(limits, prices, max(1, message.weight), policy)
+
+
+def _policy(message: policy_pb2.Policy) -> ContentPolicy:
+    return ContentPolicy(
+        endpoint=message.endpoint,
+        timeout_seconds=message.timeout_ms / 1000,
+        fail_open=message.failure == policy_pb2.POLICY_FAILURE_OPEN,
+        prompts=not message.skip_prompts,
+        answers=_CHECKS.get(message.answers, AnswerCheck.PIECES),
+    )
 
 
 def _scope(message: quota_pb2.Limit) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from gateway.answering import Answerer, Wish
 from gateway.generation import Generated, Prompt, Receipt, TextDelta, TokenIds
+from gateway.policy.policing import Policing
 from gateway.replaying.judging import RIVALS
 from gateway.replaying.locating import Spelled, ends, spelled
 from gateway.replaying.nouns import Difference
@@ -37,15 +38,28 @@ class Terms:
 class Generating:
     """Generates, each time recorded under an id of its own."""
 
-    def __init__(self, answerer: Answerer, clock: Callable[[], float], new_id: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        answerer: Answerer,
+        clock: Callable[[], float],
+        new_id: Callable[[], str],
+        policing: Policing | None = None,
+    ) -> None:
         self._answerer = answerer
+        self._policing = policing
         self._clock = clock
         self._new_id = new_id
 
     async def whole(self, terms: Terms, again: Rebuilt) -> Made:
-        """The answer from its beginning."""
+        """The answer from its beginning, unless a content policy would not let all of it leave.
+
+        Raises CONTENT_REFUSED, POLICY_UNAVAILABLE, and as ``Answerer.answer``.
+        """
         wish = Wish(sampling=terms.receipt.sampling, tools=again.tools, shape=again.shape)
-        return await self._generated(again.prompt, terms, wish)
+        made = await self._generated(again.prompt, terms, wish)
+        if self._policing is not None:
+            await self._policing.untouched(made.text, terms.receipt.request_id, terms.receipt.requested_model)
+        return made
 
     async def gone_on(self, terms: Terms, made: Made, found: Difference) -> Made:
         """``made`` up to a difference, then the answer's own token there, then what the weights say after it."""

@@ -6,6 +6,7 @@ from contextlib import aclosing
 from trivium.gateway.v1 import responses_pb2 as pb
 from trivium.gateway.v1 import responses_pb2_grpc
 
+from gateway.limits.gate import Gate
 from gateway.responses import wire, wire_events
 from gateway.responses.responder import Responder
 from services.chassis.interceptors.call import ServicerContext
@@ -14,13 +15,15 @@ from services.chassis.interceptors.call import ServicerContext
 class ResponseServicer(responses_pb2_grpc.ResponseServiceServicer):
     """Responses; also what the HTTP skin calls."""
 
-    def __init__(self, responder: Responder) -> None:
+    def __init__(self, responder: Responder, gate: Gate) -> None:
         self._responder = responder
+        self._gate = gate
 
     async def CreateResponse(
         self, request: pb.CreateResponseRequest, context: ServicerContext
     ) -> AsyncGenerator[pb.CreateResponseResponse]:
-        async with aclosing(self._responder.create(wire.asked(request))) as events:
+        inside = self._gate.passing(wire.demand(request), context.send_initial_metadata)
+        async with inside, aclosing(self._responder.create(wire.asked(request))) as events:
             async for event in events:
                 yield wire_events.event(event, results=request.include_results)
 

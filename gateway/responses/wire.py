@@ -4,6 +4,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from trivium.gateway.v1 import responses_pb2 as pb
 from trivium.retriever.v1 import retriever_pb2
 
+from gateway.asking.retrieval import DEFAULT_TOP_K
+from gateway.limits.terms import Demand
 from gateway.peers.messages import (
     of_receipt,
     of_sampling,
@@ -37,6 +39,7 @@ from gateway.responses.nouns import (
     ToolChoice,
     Turn,
 )
+from gateway.wire import demanded, guessed_tokens
 
 _CHOICES = {
     ToolChoice.AUTO: pb.RESPONSE_TOOL_CHOICE_UNSPECIFIED,
@@ -67,6 +70,14 @@ def asked(request: pb.CreateResponseRequest) -> Asked:
         request.request_id,
         request.include_results,
     )
+
+
+def demand(request: pb.CreateResponseRequest) -> Demand:
+    """What one request would use of its limits, guessed; what it goes on from is settled."""
+    settings = request.settings
+    texts = [settings.instructions, *("".join(item.message.parts) for item in request.input)]
+    sources = (settings.file_search.max_num_results or DEFAULT_TOP_K) if settings.HasField("file_search") else 0
+    return demanded(settings.model, guessed_tokens(texts, sources), settings.sampling)
 
 
 def listing(request: pb.ListResponseInputItemsRequest) -> Listing:

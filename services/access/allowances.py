@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from services.access.policies import ContentPolicy, policy_of
 from services.access.quotas import Quota, Unit, quota_of
 from services.access.store import BucketRow, HoldingRow, SpendingRow, in_turn
 from services.chassis.database import Database
@@ -98,11 +99,12 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """A tenant's quota, and what was given under it."""
+    """A tenant's quota and content policy, and what was given under the quota."""
 
     tenant: str
     quota: Quota
     grants: tuple[Grant, ...]
+    policy: ContentPolicy | None = None
 
 
 class Allowances:
@@ -136,7 +138,7 @@ class Allowances:
             # A limit that was lifted meanwhile needs no allowance.
             if limit is not None
         ]
-        return Terms(asked.tenant, quota, tuple(grants))
+        return Terms(asked.tenant, quota, tuple(grants), policy_of(session, asked.tenant))
 
 
 def _from_bucket(session: Session, tenant: str, holding: Holding, limit: int, now: int) -> Grant:

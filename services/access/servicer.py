@@ -5,7 +5,7 @@ from typing import Any
 from trivium.access.v1 import access_pb2 as pb
 from trivium.access.v1 import access_pb2_grpc
 
-from services.access import wire, wire_metering
+from services.access import wire, wire_metering, wire_policies
 from services.access.tenants import tenant_asked_for
 from services.access.verbs import Verbs
 from services.chassis import paging
@@ -106,6 +106,14 @@ class AccessServicer(access_pb2_grpc.AccessServiceServicer):
     async def DeleteProject(self, request: pb.DeleteProjectRequest, context: Any) -> pb.DeleteProjectResponse:
         await self._do.projects.delete(current(), request.project)
         return pb.DeleteProjectResponse()
+
+    async def GetPolicy(self, request: pb.GetPolicyRequest, context: Any) -> pb.GetPolicyResponse:
+        return pb.GetPolicyResponse(policy=wire_policies.policy(await self._do.policies.get(request.tenant)))
+
+    async def UpdatePolicy(self, request: pb.UpdatePolicyRequest, context: Any) -> pb.UpdatePolicyResponse:
+        wanted = wire_policies.of_policy(request.policy)
+        policy = await self._do.policies.update(current(), request.tenant, wanted)
+        return pb.UpdatePolicyResponse(policy=wire_policies.policy(policy))
 
     async def RecordUsage(self, request: pb.RecordUsageRequest, context: Any) -> pb.RecordUsageResponse:
         await self._do.usage.record(wire.usage(current(), request.record))

@@ -105,6 +105,15 @@ class QuotaRow(Base):
     updated_at: Mapped[int] = mapped_column(_Big)
 
 
+class PolicyRow(Base):
+    """The content policy of a tenant, as :mod:`services.access.policies` packs it; none where there is no row."""
+
+    __tablename__ = "policies"
+    tenant: Mapped[str] = mapped_column(_Id, ForeignKey("tenants.tenant", name="fk_policies_tenant"), primary_key=True)
+    policy: Mapped[str] = mapped_column(Text)
+    updated_at: Mapped[int] = mapped_column(_Big)
+
+
 class BucketRow(Base):
     """A limit a minute: how much nobody has been given, in millionths, at a moment."""
 

@@ -13,6 +13,7 @@ from services.access.config import AccessSettings
 from services.access.first_start import FirstStart
 from services.access.keys import Keys
 from services.access.last_used import FLUSH_SECONDS, LastUsed
+from services.access.policies import Policies
 from services.access.projects import Projects
 from services.access.quotas import Quotas
 from services.access.revocations import Revocations
@@ -41,6 +42,7 @@ class Verbs:
     signing: SigningKeys
     revocations: Revocations
     quotas: Quotas
+    policies: Policies
     allowances: Allowances
     usage: UsageLedger
     export: UsageExport
@@ -88,6 +90,7 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
             signing=signing,
             revocations=Revocations(keys, users, lifetime_seconds=settings.assertion_seconds, now=microseconds),
             quotas=Quotas(database, microseconds),
+            policies=Policies(database, microseconds),
             allowances=Allowances(database, microseconds),
             usage=UsageLedger(database, microseconds),
             export=UsageExport(database),

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from google.protobuf.timestamp_pb2 import Timestamp
 from trivium.access.v1 import access_pb2, quota_pb2, usage_pb2
 
+from services.access import wire_policies
 from services.access.allowances import LEASE_SECONDS, Asked, Grant, Holding, Meter, Terms
 from services.access.quotas import OWN, Limit, Price, Quota, Unit
 from services.access.usage_export import Group, Span, UsageLine
@@ -101,6 +102,7 @@ def _terms(value: Terms) -> quota_pb2.TenantTerms:
         limits=map(_limit, value.quota.limits),
         prices=map(_price, value.quota.prices),
         grants=map(_grant, value.grants),
+        policy=None if value.policy is None else wire_policies.policy(value.policy),
     )
 
 

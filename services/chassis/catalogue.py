@@ -235,12 +235,18 @@ class Reason(Enum):
         "The weights of {name} are too large: they compute no numbers, and nothing of that is served. Ask another version, "
         "or train it again with a lower learning rate.",
     )
+    CONTENT_REFUSED = Entry(Code.PERMISSION_DENIED, "The content policy of this tenant refuses {what}: {why}")
     ENGINE_TOO_LARGE = Entry(
         Code.FAILED_PRECONDITION,
         "An engine for {name} takes about {needed_bytes} bytes; all engines of this generator may take {budget_bytes}. "
         "Raise TRIVIUM_GENERATOR_ENGINES_GIB, or serve it on a machine with more memory.",
     )
     PARAMETER_UNSUPPORTED = Entry(Code.INVALID_ARGUMENT, "The parameter {field} is not supported{why}.")
+    POLICY_UNAVAILABLE = Entry(
+        Code.UNAVAILABLE,
+        "The content policy of this tenant cannot be asked now, and nothing passes without it. Retry shortly; an admin sets "
+        "where it is: `trivium tenants policy show`.",
+    )
     PROMPT_TOO_LONG = Entry(Code.INVALID_ARGUMENT, "The prompt has {tokens} tokens, over {limit}. {advice}.")
     QUESTION_EMPTY = Entry(Code.INVALID_ARGUMENT, "The question is empty. Ask something.")
     VERSION_MISMATCH = Entry(

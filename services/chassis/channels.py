@@ -17,6 +17,15 @@ from services.chassis.errors import Failure, Reason
 from services.chassis.status import CORRELATION_KEY
 from services.chassis.tls import channel_credentials, is_loopback
 
+# Neither the suite's own names and timeouts, nor pings while nobody calls.
+_OUTSIDE_OPTIONS = {
+    "grpc.enable_retries",
+    "grpc.max_receive_message_length",
+    "grpc.initial_reconnect_backoff_ms",
+    "grpc.max_reconnect_backoff_ms",
+    "grpc.min_reconnect_backoff_ms",
+}
+
 Metadata = Sequence[tuple[str, str | bytes]]
 
 
@@ -61,6 +70,22 @@ def open_channel(address: str, settings: ServiceSettings, *, retries: bool = Tru
     if not is_loopback(address):
         raise ValueError(f"{address} is not on this machine: calls to it need certificates (TRIVIUM_TLS_*)")
     return grpc.aio.insecure_channel(target, options=channel_options(settings, retries=retries))
+
+
+def open_outside_channel(address: str, settings: ServiceSettings) -> grpc.aio.Channel:
+    """A plain channel to a server that is no part of the suite: clear text on this machine, mutual TLS elsewhere.
+
+    Its certificate has the name that it is called by.  No retries: a call has as long as whoever makes it says.  Raises
+    ValueError for a server on another machine without certificates.
+    """
+    options = [(name, value) for name, value in channel_options(settings, retries=False) if name in _OUTSIDE_OPTIONS]
+    target = f"dns:///{address}"
+    if is_loopback(address):
+        return grpc.aio.insecure_channel(target, options=options)
+    credentials = channel_credentials(settings)
+    if credentials is None:
+        raise ValueError(f"{address} is not on this machine: calls to it need certificates (TRIVIUM_TLS_*)")
+    return grpc.aio.secure_channel(target, credentials, options=options)
 
 
 class ContextChannel(grpc.aio.Channel):

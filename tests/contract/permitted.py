@@ -31,6 +31,8 @@ PERMITTED = {
         "DeleteProject": "owner",
         "GetQuota": "viewer +service",
         "UpdateQuota": "admin",
+        "GetPolicy": "admin",
+        "UpdatePolicy": "admin",
         "RecordUsage": "viewer +service",
         "ListUsage": "viewer +service",
         "GetReceipt": "viewer +service",
@@ -144,6 +146,10 @@ PERMITTED = {
         "ListAdapters": "viewer +service",
         "PinAdapter": "developer +service",
         "WatchAdapters": "viewer +service",
+    },
+    "trivium.policy.v1.PolicyService": {
+        "CheckPrompt": "public",
+        "CheckAnswer": "public",
     },
     "trivium.registry.v1.RegistryService": {
         "CreateModel": "developer",

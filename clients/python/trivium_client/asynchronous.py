@@ -20,6 +20,7 @@ from trivium_client.files import Files
 from trivium_client.jobs import Jobs
 from trivium_client.metering import Usages
 from trivium_client.models import Models
+from trivium_client.policies import Policies
 from trivium_client.sources import Sources
 from trivium_client.sweeps import Recipes, Sweeps
 from trivium_client.training import Datasets
@@ -60,6 +61,7 @@ class AsyncTrivium:
         self.keys = Keys(self._transport)
         self.audit = Audit(self._transport)
         self.projects = Projects(self._transport)
+        self.policies = Policies(self._transport)
         self.usage = Usages(self._transport)
         self.tenants = Tenants(self._transport)
 

@@ -9,6 +9,7 @@ from trivium_client import (
     jobs,
     metering,
     models,
+    policies,
     sources,
     sweeps,
     training,
@@ -197,6 +198,14 @@ class Projects(Face[administration.Projects]):
     create = awaited(administration.Projects.create)
     list = iterated(administration.Projects.list)
     delete = awaited(administration.Projects.delete)
+
+
+class Policies(Face[policies.Policies]):
+    """See `trivium_client.policies.Policies`."""
+
+    get = awaited(policies.Policies.get)
+    set = awaited(policies.Policies.set)
+    remove = awaited(policies.Policies.remove)
 
 
 class Usages(Face[metering.Usages]):

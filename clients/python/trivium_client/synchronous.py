@@ -20,6 +20,7 @@ from trivium_client.faces import (
     Jobs,
     Keys,
     Models,
+    Policies,
     Projects,
     Recipes,
     Sources,
@@ -63,6 +64,7 @@ class Trivium(Face[AsyncTrivium]):
         self.keys = Keys(self._loop, self._inner.keys)
         self.audit = Audit(self._loop, self._inner.audit)
         self.projects = Projects(self._loop, self._inner.projects)
+        self.policies = Policies(self._loop, self._inner.policies)
         self.usage = Usages(self._loop, self._inner.usage)
         self.tenants = Tenants(self._loop, self._inner.tenants)
 

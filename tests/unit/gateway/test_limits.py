@@ -16,6 +16,8 @@ from gateway.limits.fair_share import FairShare
 from gateway.limits.gate import Gate, used
 from gateway.limits.meters import Meter
 from gateway.limits.terms import RATES, Demand, Grant, Limit, Price, Terms, Unit, Wish
+from gateway.policy import in_force
+from gateway.policy.nouns import ContentPolicy
 from services.chassis.context import Bearer, RequestContext, Role, serving
 from services.chassis.errors import Failure, Reason
 from services.chassis.logs import logger
@@ -81,12 +83,22 @@ def asking(tenant: str = "ada", principal: str = "k1", project: str = "") -> Req
     )
 
 
+class Clock:
+    """The loop's, which a test may put forward."""
+
+    def __init__(self) -> None:
+        self.ahead_seconds = 0.0
+
+    def __call__(self) -> float:
+        return asyncio.get_running_loop().time() + self.ahead_seconds
+
+
 @asynccontextmanager
-async def gate_over(access: Access, places: int = 1000):
-    loop = asyncio.get_running_loop()
-    accounts = Accounts(access, logger("test"), loop.time)
+async def gate_over(access: Access, places: int = 1000, clock: Clock | None = None):
+    clock = clock or Clock()
+    accounts = Accounts(access, logger("test"), clock)
     keeping = asyncio.create_task(accounts.run())
-    yield Gate(accounts, FairShare(places), loop.time)
+    yield Gate(accounts, FairShare(places), clock)
     keeping.cancel()
     await asyncio.gather(keeping, return_exceptions=True)
 
@@ -209,6 +221,34 @@ async def test_with_access_away_known_limits_hold_and_strangers_pass():
         assert answers.count(None) <= 60
         assert answers[-1] is Reason.RATE_LIMIT_EXCEEDED
         assert await ask(gate, caller=asking("stranger")) is None
+
+
+async def test_a_tenant_that_was_away_is_judged_by_the_policy_that_it_has_now():
+    access, clock = Access(Terms()), Clock()
+    first, second = ContentPolicy("judge:1", 1.0), ContentPolicy("judge:2", 1.0)
+    async with gate_over(access, clock=clock) as gate:
+
+        async def judged_by() -> ContentPolicy | None:
+            with serving(asking()):
+                async with gate.passing(DEMAND, tell):
+                    force = in_force.now()
+            assert in_force.now() is None
+            return None if force is None else force.policy
+
+        assert await judged_by() is None
+        access.terms = Terms(policy=first)
+        assert await judged_by() is None
+        clock.ahead_seconds += 11
+        assert await judged_by() == first
+        access.terms, access.reachable = Terms(policy=second), False
+        clock.ahead_seconds += 3600
+        # With access away the one that is known counts, however long nobody asked.
+        gate._accounts.stir()
+        await asyncio.sleep(0.1)
+        assert await judged_by() == first
+        access.reachable = True
+        clock.ahead_seconds += 3600
+        assert await judged_by() == second
 
 
 def test_a_tenant_alone_gets_nearly_all_places_and_leaves_room_for_others():

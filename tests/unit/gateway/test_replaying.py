@@ -2,6 +2,7 @@
 
 import hashlib
 import struct
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -28,12 +29,16 @@ from gateway.generation import (
     TokenLogprob,
     Usage,
 )
+from gateway.policy import in_force
+from gateway.policy.nouns import Allow, ContentPolicy, Refuse, Replace
+from gateway.policy.policing import Policing
 from gateway.replaying.generating import Generating
 from gateway.replaying.nouns import Recalled, Reread, Verdict
 from gateway.replaying.replayer import Replayer
 from gateway.routing import ModelKind, Route
 from services.chassis.context import Bearer, RequestContext, Role, serving
 from services.chassis.errors import Failure, Reason
+from services.chassis.logs import logger
 
 BASE, VERSION = "sha256:" + "b" * 64, "sha256:" + "a" * 64
 END = "<|end|>"
@@ -157,10 +162,10 @@ def receipt(words=("The", " ferry", " sails", END), prompt=TURNS, **changes):
     return replace(kept, **changes)
 
 
-async def replayed(answer=None, kept=None, weights=None, asked=None, peers=None, **recalled):
+async def replayed(answer=None, kept=None, weights=None, asked=None, peers=None, policing=None, **recalled):
     weights = weights or Weights()
     peers = peers or Peers(kept or receipt(), weights)
-    generating = Generating(Answerer(weights, peers), lambda: 0.0, iter("123456789").__next__)
+    generating = Generating(Answerer(weights, peers), lambda: 0.0, iter("123456789").__next__, policing)
     replayer = Replayer(peers, peers, weights, peers, generating)
     with serving(ASKING):
         return await replayer.replay(Recalled("r1", asked or Conversation(TURNS, Wish()), answer, **recalled)), peers
@@ -173,6 +178,38 @@ async def test_an_answer_whose_tokens_are_those_of_the_receipt_is_exact_without_
     assert found.text == "The ferry sails"
     (request,) = weights.requests
     assert (request.base, request.version, request.sampling.seed) == (BASE, "", 7)
+    assert [item.request_id for item in peers.recorded] == ["r1~replay-1"]
+
+
+class Judge:
+    """Judges answers as it is told to."""
+
+    def __init__(self, verdict):
+        self.verdict = verdict
+        self.texts = []
+
+    async def prompt(self, policy, prompt):
+        raise AssertionError("a prompt of a receipt was judged when it was answered")
+
+    async def part(self, policy, part):
+        self.texts.append(part.text)
+        return self.verdict
+
+
+@pytest.mark.parametrize("verdict", [Refuse("no ferries"), Replace("A boat sails", "no ferries"), Allow()])
+async def test_a_replay_tells_nothing_that_the_content_policy_kept_back(verdict):
+    judge = Judge(verdict)
+    weights = Weights()
+    peers = Peers(receipt(), weights)
+    in_force.begin(ContentPolicy("judge:1", 1.0))
+    policing = Policing(judge, logger("test"))
+    passes = nullcontext() if verdict == Allow() else pytest.raises(Failure, match="content policy")
+    with passes:
+        found, _ = await replayed(weights=weights, peers=peers, policing=policing)
+        assert found.text == "The ferry sails"
+    in_force.begin(None)
+    assert judge.texts == ["The ferry sails"]
+    # What it took is recorded in any case.
     assert [item.request_id for item in peers.recorded] == ["r1~replay-1"]
 
 

@@ -20,6 +20,7 @@ from trivium_client.cli import (
     projects,
     replaying,
     serving,
+    tenants,
     train,
     usage,
 )
@@ -51,6 +52,7 @@ app.add_typer(batches.app, name="batches")
 app.add_typer(audit.app, name="audit")
 app.add_typer(keys.app, name="keys")
 app.add_typer(projects.app, name="projects")
+app.add_typer(tenants.app, name="tenants")
 app.add_typer(usage.app, name="usage")
 
 

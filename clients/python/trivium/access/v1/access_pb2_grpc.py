@@ -126,6 +126,16 @@ class AccessServiceStub(object):
                 request_serializer=trivium_dot_access_dot_v1_dot_access__pb2.UpdateQuotaRequest.SerializeToString,
                 response_deserializer=trivium_dot_access_dot_v1_dot_access__pb2.UpdateQuotaResponse.FromString,
                 _registered_method=True)
+        self.GetPolicy = channel.unary_unary(
+                '/trivium.access.v1.AccessService/GetPolicy',
+                request_serializer=trivium_dot_access_dot_v1_dot_access__pb2.GetPolicyRequest.SerializeToString,
+                response_deserializer=trivium_dot_access_dot_v1_dot_access__pb2.GetPolicyResponse.FromString,
+                _registered_method=True)
+        self.UpdatePolicy = channel.unary_unary(
+                '/trivium.access.v1.AccessService/UpdatePolicy',
+                request_serializer=trivium_dot_access_dot_v1_dot_access__pb2.UpdatePolicyRequest.SerializeToString,
+                response_deserializer=trivium_dot_access_dot_v1_dot_access__pb2.UpdatePolicyResponse.FromString,
+                _registered_method=True)
         self.RecordUsage = channel.unary_unary(
                 '/trivium.access.v1.AccessService/RecordUsage',
                 request_serializer=trivium_dot_access_dot_v1_dot_access__pb2.RecordUsageRequest.SerializeToString,
@@ -297,6 +307,23 @@ class AccessServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetPolicy(self, request, context):
+        """Returns the content policy of a tenant, one without an endpoint where it has none. Role admin. Fails with NOT_FOUND /
+        TENANT_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdatePolicy(self, request, context):
+        """Sets the content policy of a tenant, all of it; one without an endpoint ends it. Every gateway keeps to the new one
+        within ten seconds, unless access is away. Role admin, since gateways call what it names. Fails with NOT_FOUND /
+        TENANT_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for what is no host and port, or a policy that would judge nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RecordUsage(self, request, context):
         """Records what one request used, with its receipt. Idempotent by the receipt's request_id inside the tenant. Role
         service, or the caller's own tenant.
@@ -429,6 +456,16 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.UpdateQuota,
                     request_deserializer=trivium_dot_access_dot_v1_dot_access__pb2.UpdateQuotaRequest.FromString,
                     response_serializer=trivium_dot_access_dot_v1_dot_access__pb2.UpdateQuotaResponse.SerializeToString,
+            ),
+            'GetPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPolicy,
+                    request_deserializer=trivium_dot_access_dot_v1_dot_access__pb2.GetPolicyRequest.FromString,
+                    response_serializer=trivium_dot_access_dot_v1_dot_access__pb2.GetPolicyResponse.SerializeToString,
+            ),
+            'UpdatePolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdatePolicy,
+                    request_deserializer=trivium_dot_access_dot_v1_dot_access__pb2.UpdatePolicyRequest.FromString,
+                    response_serializer=trivium_dot_access_dot_v1_dot_access__pb2.UpdatePolicyResponse.SerializeToString,
             ),
             'RecordUsage': grpc.unary_unary_rpc_method_handler(
                     servicer.RecordUsage,
@@ -944,6 +981,60 @@ class AccessService(object):
             '/trivium.access.v1.AccessService/UpdateQuota',
             trivium_dot_access_dot_v1_dot_access__pb2.UpdateQuotaRequest.SerializeToString,
             trivium_dot_access_dot_v1_dot_access__pb2.UpdateQuotaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.access.v1.AccessService/GetPolicy',
+            trivium_dot_access_dot_v1_dot_access__pb2.GetPolicyRequest.SerializeToString,
+            trivium_dot_access_dot_v1_dot_access__pb2.GetPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdatePolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.access.v1.AccessService/UpdatePolicy',
+            trivium_dot_access_dot_v1_dot_access__pb2.UpdatePolicyRequest.SerializeToString,
+            trivium_dot_access_dot_v1_dot_access__pb2.UpdatePolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -91,6 +91,15 @@ class AccessServiceStub:
     five seconds. Role admin. Fails with NOT_FOUND / TENANT_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for two limits
     or prices of one name, and for a limit that nothing enforces.
     """
+    GetPolicy: _grpc.UnaryUnaryMultiCallable[_access_pb2.GetPolicyRequest, _access_pb2.GetPolicyResponse]
+    """Returns the content policy of a tenant, one without an endpoint where it has none. Role admin. Fails with NOT_FOUND /
+    TENANT_NOT_FOUND.
+    """
+    UpdatePolicy: _grpc.UnaryUnaryMultiCallable[_access_pb2.UpdatePolicyRequest, _access_pb2.UpdatePolicyResponse]
+    """Sets the content policy of a tenant, all of it; one without an endpoint ends it. Every gateway keeps to the new one
+    within ten seconds, unless access is away. Role admin, since gateways call what it names. Fails with NOT_FOUND /
+    TENANT_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for what is no host and port, or a policy that would judge nothing.
+    """
     RecordUsage: _grpc.UnaryUnaryMultiCallable[_access_pb2.RecordUsageRequest, _access_pb2.RecordUsageResponse]
     """Records what one request used, with its receipt. Idempotent by the receipt's request_id inside the tenant. Role
     service, or the caller's own tenant.
@@ -172,6 +181,15 @@ class AccessServiceAsyncStub(AccessServiceStub):
     """Changes the limits of a tenant, all of them: what is unset is no limit. Every gateway keeps to the new ones within
     five seconds. Role admin. Fails with NOT_FOUND / TENANT_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for two limits
     or prices of one name, and for a limit that nothing enforces.
+    """
+    GetPolicy: _aio.UnaryUnaryMultiCallable[_access_pb2.GetPolicyRequest, _access_pb2.GetPolicyResponse]  # type: ignore[assignment]
+    """Returns the content policy of a tenant, one without an endpoint where it has none. Role admin. Fails with NOT_FOUND /
+    TENANT_NOT_FOUND.
+    """
+    UpdatePolicy: _aio.UnaryUnaryMultiCallable[_access_pb2.UpdatePolicyRequest, _access_pb2.UpdatePolicyResponse]  # type: ignore[assignment]
+    """Sets the content policy of a tenant, all of it; one without an endpoint ends it. Every gateway keeps to the new one
+    within ten seconds, unless access is away. Role admin, since gateways call what it names. Fails with NOT_FOUND /
+    TENANT_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for what is no host and port, or a policy that would judge nothing.
     """
     RecordUsage: _aio.UnaryUnaryMultiCallable[_access_pb2.RecordUsageRequest, _access_pb2.RecordUsageResponse]  # type: ignore[assignment]
     """Records what one request used, with its receipt. Idempotent by the receipt's request_id inside the tenant. Role
@@ -359,6 +377,27 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         """Changes the limits of a tenant, all of them: what is unset is no limit. Every gateway keeps to the new ones within
         five seconds. Role admin. Fails with NOT_FOUND / TENANT_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for two limits
         or prices of one name, and for a limit that nothing enforces.
+        """
+
+    @_abc_1.abstractmethod
+    def GetPolicy(
+        self,
+        request: _access_pb2.GetPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.GetPolicyResponse, _abc.Awaitable[_access_pb2.GetPolicyResponse]]:
+        """Returns the content policy of a tenant, one without an endpoint where it has none. Role admin. Fails with NOT_FOUND /
+        TENANT_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdatePolicy(
+        self,
+        request: _access_pb2.UpdatePolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.UpdatePolicyResponse, _abc.Awaitable[_access_pb2.UpdatePolicyResponse]]:
+        """Sets the content policy of a tenant, all of it; one without an endpoint ends it. Every gateway keeps to the new one
+        within ten seconds, unless access is away. Role admin, since gateways call what it names. Fails with NOT_FOUND /
+        TENANT_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for what is no host and port, or a policy that would judge nothing.
         """
 
     @_abc_1.abstractmethod

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from trivium.access.v1 import policy_pb2 as _policy_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -327,6 +328,7 @@ class TenantTerms(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     PRICES_FIELD_NUMBER: _builtins.int
     GRANTS_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """Tenant."""
     weight: _builtins.int
@@ -343,6 +345,10 @@ class TenantTerms(_message.Message):
     def grants(self) -> _containers.RepeatedCompositeFieldContainer[Global___Grant]:
         """What was given."""
 
+    @_builtins.property
+    def policy(self) -> _policy_pb2.Policy:
+        """Who judges what the tenant asks and is answered; unset where nobody does."""
+
     def __init__(
         self,
         *,
@@ -351,10 +357,11 @@ class TenantTerms(_message.Message):
         limits: _abc.Iterable[Global___Limit] | None = ...,
         prices: _abc.Iterable[Global___Price] | None = ...,
         grants: _abc.Iterable[Global___Grant] | None = ...,
+        policy: _policy_pb2.Policy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grants", b"grants", "limits", b"limits", "prices", b"prices", "tenant", b"tenant", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grants", b"grants", "limits", b"limits", "policy", b"policy", "prices", b"prices", "tenant", b"tenant", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

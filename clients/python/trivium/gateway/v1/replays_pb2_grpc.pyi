@@ -42,6 +42,7 @@ class ReplayServiceStub:
     change places: a text that leaves the weights by no more than that is followed to its end. Every generation is
     recorded, each under an id of its own, REQUEST_ID~replay-UUID, and counts towards the limits. Role member. Fails with
     NOT_FOUND / RECEIPT_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID where the request cannot be that of the receipt,
+    PERMISSION_DENIED / CONTENT_REFUSED where the tenant's content policy does not let the text leave as the model says it,
     UNAVAILABLE / PEER_UNAVAILABLE naming the service.
     """
 
@@ -59,6 +60,7 @@ class ReplayServiceAsyncStub(ReplayServiceStub):
     change places: a text that leaves the weights by no more than that is followed to its end. Every generation is
     recorded, each under an id of its own, REQUEST_ID~replay-UUID, and counts towards the limits. Role member. Fails with
     NOT_FOUND / RECEIPT_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID where the request cannot be that of the receipt,
+    PERMISSION_DENIED / CONTENT_REFUSED where the tenant's content policy does not let the text leave as the model says it,
     UNAVAILABLE / PEER_UNAVAILABLE naming the service.
     """
 
@@ -79,6 +81,7 @@ class ReplayServiceServicer(metaclass=_abc_1.ABCMeta):
         change places: a text that leaves the weights by no more than that is followed to its end. Every generation is
         recorded, each under an id of its own, REQUEST_ID~replay-UUID, and counts towards the limits. Role member. Fails with
         NOT_FOUND / RECEIPT_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID where the request cannot be that of the receipt,
+        PERMISSION_DENIED / CONTENT_REFUSED where the tenant's content policy does not let the text leave as the model says it,
         UNAVAILABLE / PEER_UNAVAILABLE naming the service.
         """
 

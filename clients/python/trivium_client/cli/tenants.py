@@ -1,0 +1,87 @@
+"""`trivium tenants`: customers of the deployment, for an admin."""
+
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+from trivium_client import Trivium
+from trivium_client.cli.exits import EPILOG
+from trivium_client.cli.printing import Json, show_one
+from trivium_client.policies import ContentPolicy
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Tenants, for an admin.\n\nExample: trivium tenants policy show acme",
+    epilog=EPILOG,
+)
+policy = typer.Typer(
+    no_args_is_help=True,
+    help="Content policies: a server of your own judges what a tenant asks and is answered.\n\n"
+    "Example: trivium tenants policy set acme 127.0.0.1:7000",
+    epilog=EPILOG,
+)
+app.add_typer(policy, name="policy")
+
+Tenant = Annotated[str, typer.Argument(help="Id of the tenant.")]
+
+
+class Answers(Enum):
+    """How much of an answer is judged at a time."""
+
+    PIECES = "pieces"
+    WHOLE = "whole"
+    NONE = "none"
+
+
+@policy.command(epilog=EPILOG)
+def show(tenant: Tenant, json_wanted: Json = False) -> None:
+    """Show a tenant's policy.
+
+    Example: trivium tenants policy show acme
+    """
+    with Trivium() as client:
+        found = client.policies.get(tenant)
+    if found is None:
+        typer.echo("null" if json_wanted else "Nobody judges what this tenant asks and is answered.")
+    else:
+        show_one(found, json_wanted=json_wanted)
+
+
+@policy.command("set", epilog=EPILOG)
+def set_policy(
+    tenant: Tenant,
+    endpoint: Annotated[str, typer.Argument(help="host:port of a server of trivium.policy.v1.PolicyService.")],
+    answers: Annotated[
+        Answers, typer.Option("--answers", help="pieces (a sentence at a time), whole or none.")
+    ] = Answers.PIECES,
+    timeout_ms: Annotated[int, typer.Option("--timeout-ms", min=1, help="Most milliseconds for one verdict.")] = 2000,
+    fail_open: Annotated[
+        bool, typer.Option("--fail-open", help="Let pass what the server did not judge; it is refused otherwise.")
+    ] = False,
+    skip_prompts: Annotated[bool, typer.Option("--skip-prompts", help="Judge answers alone.")] = False,
+    json_wanted: Json = False,
+) -> None:
+    """Have a server judge what a tenant asks and is answered, within ten seconds.
+
+    Example: trivium tenants policy set acme 127.0.0.1:7000 --answers whole
+    """
+    wanted = ContentPolicy(
+        endpoint=endpoint,
+        timeout_ms=timeout_ms,
+        fail_open=fail_open,
+        prompts=not skip_prompts,
+        answers=answers.value,
+    )
+    with Trivium() as client:
+        show_one(client.policies.set(tenant, wanted), json_wanted=json_wanted)
+
+
+@policy.command("rm", epilog=EPILOG)
+def remove(tenant: Tenant) -> None:
+    """End a tenant's policy: nothing is judged then.
+
+    Example: trivium tenants policy rm acme
+    """
+    with Trivium() as client:
+        client.policies.remove(tenant)

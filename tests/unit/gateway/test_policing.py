@@ -1,0 +1,324 @@
+"""A content policy between a caller and a model: what a model hears, what leaves, and what is recorded of the rest."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.answering import Answerer, Wish
+from gateway.chat import Chatter, Conversation
+from gateway.generation import (
+    FinishReason,
+    Generated,
+    Message,
+    Opening,
+    Receipt,
+    Speaker,
+    TextDelta,
+    TokenLogprob,
+    ToolCallDelta,
+    Usage,
+)
+from gateway.policy import in_force
+from gateway.policy.holding import Held
+from gateway.policy.nouns import (
+    Allow,
+    AnswerCheck,
+    ContentPolicy,
+    Part,
+    Prompt,
+    Refuse,
+    Replace,
+    UnjudgedError,
+    Verdict,
+)
+from gateway.policy.policing import Policing
+from gateway.routing import ModelKind, Route
+from services.chassis.context import Bearer, RequestContext, Role, serving
+from services.chassis.errors import Failure, Reason
+from services.chassis.logs import logger
+from tests.unit.gateway.asking.stock import asking, world
+
+ASKING = RequestContext("ada", "key1", frozenset({Role.MEMBER}), Bearer(), "id", None, "/Chat")
+ROUTE = Route("base", "base", ModelKind.BASE, "")
+USED = Usage(prompt_tokens=5, completion_tokens=9)
+
+
+def policy(**named: Any) -> ContentPolicy:
+    return ContentPolicy("judge:1", 1.0, **named)
+
+
+class Judge:
+    """Says what it is told to, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.prompts: list[Prompt] = []
+        self.parts: list[Part] = []
+        self.of_prompt: Verdict = Allow()
+        self.of_part: Callable[[Part], Verdict] = lambda _: Allow()
+        self.stuck = asyncio.Event()
+
+    async def prompt(self, policy: ContentPolicy, prompt: Prompt) -> Verdict:
+        self.prompts.append(prompt)
+        return self.of_prompt
+
+    async def part(self, policy: ContentPolicy, part: Part) -> Verdict:
+        self.parts.append(part)
+        return self.of_part(part)
+
+
+class Model:
+    """Says its pieces."""
+
+    def __init__(self, *pieces: TextDelta) -> None:
+        self.pieces = pieces
+        self.heard: list[Sequence[Message] | str] = []
+
+    async def generate(self, request: Any) -> AsyncGenerator[Opening | TextDelta | Generated]:
+        self.heard.append(request.prompt)
+        yield Opening(Receipt("", usage=Usage(prompt_tokens=5)))
+        for piece in self.pieces:
+            yield piece
+        yield Generated(FinishReason.STOP, USED, (), Receipt("", usage=USED))
+
+
+class Records:
+    """Keeps what was used, by how it ended."""
+
+    def __init__(self) -> None:
+        self.ended: list[Usage] = []
+        self.cancelled: list[Usage] = []
+
+    async def record(self, tenant: str, principal: str, method: str, receipt: Receipt, project: str = "") -> None:
+        self.ended.append(receipt.usage)
+
+    def record_cancelled(self, tenant: str, principal: str, method: str, receipt: Receipt, project: str = "") -> None:
+        self.cancelled.append(receipt.usage)
+
+
+class Base:
+    """Every name is the base."""
+
+    async def resolve(self, *_: object) -> Route:
+        return ROUTE
+
+
+class Desk:
+    """A chat under a policy."""
+
+    def __init__(self, *pieces: TextDelta) -> None:
+        self.judge, self.model, self.records = Judge(), Model(*pieces), Records()
+        model: Any = self.model
+        records: Any = self.records
+        base: Any = Base()
+        answerer = Answerer(model, records, None, Policing(self.judge, logger("test")))
+        self.chatter = Chatter(base, answerer, lambda: 0.0, lambda: "r1")
+
+    async def said(
+        self, wanted: ContentPolicy | None, prompt: Sequence[Message] | str = "Hello"
+    ) -> tuple[list[TextDelta], Generated | Reason]:
+        """What left, and its end or why there is none."""
+        left: list[TextDelta] = []
+        with serving(ASKING):
+            in_force.begin(wanted)
+            try:
+                async with aclosing(self.chatter.chat(Conversation(prompt, Wish()))) as parts:
+                    async for part in parts:
+                        if isinstance(part, Generated):
+                            return left, part
+                        left.append(part)
+            except Failure as failure:
+                return left, failure.reason
+            finally:
+                in_force.begin(None)
+        raise AssertionError("an answer had no end")
+
+
+def words(*texts: str) -> tuple[TextDelta, ...]:
+    return tuple(TextDelta(text, (TokenLogprob(text, place, -1.0),), tokens=1) for place, text in enumerate(texts))
+
+
+async def test_a_sentence_leaves_when_it_was_judged_and_not_a_token_of_the_next_one():
+    desk = Desk(*words("One is", " out. Tw", "o is", " in."))
+    left, end = await desk.said(policy())
+    assert [piece.text for piece in left] == ["One is out. ", "Two is in."]
+    assert [part.text for part in desk.judge.parts] == ["One is out. ", "Two is in."]
+    assert [part.before for part in desk.judge.parts] == ["", "One is out. "]
+    assert [part.last for part in desk.judge.parts] == [False, True]
+    # The token that ends one sentence and begins the other tells of both.
+    assert [[item.token for item in piece.logprobs] for piece in left] == [["One is"], [" out. Tw", "o is", " in."]]
+    assert isinstance(end, Generated)
+    assert end.fallbacks == ()
+    assert desk.records.ended == [USED]
+
+
+async def test_a_replaced_sentence_takes_its_probabilities_with_it():
+    desk = Desk(*words("My name is Ada. ", "Good day."))
+    desk.judge.of_part = lambda part: Replace("My name is […]. ", "names") if "Ada" in part.text else Allow()
+    left, end = await desk.said(policy())
+    assert "".join(piece.text for piece in left) == "My name is […]. Good day."
+    assert [len(piece.logprobs) for piece in left] == [0, 1]
+    assert desk.judge.parts[1].before == "My name is […]. "
+    assert isinstance(end, Generated)
+    assert [(it.stage, it.reason) for it in end.fallbacks] == [("policy", "names")]
+
+
+async def test_a_refusal_in_the_middle_ends_the_answer_and_what_it_used_is_charged():
+    desk = Desk(*words("One is out. ", "Two is", " not. ", "Three."))
+    desk.judge.of_part = lambda part: Refuse("no twos") if "Two" in part.text else Allow()
+    left, end = await desk.said(policy())
+    assert [piece.text for piece in left] == ["One is out. "]
+    assert end is Reason.CONTENT_REFUSED
+    assert (desk.records.ended, desk.records.cancelled) == ([], [Usage(prompt_tokens=5, completion_tokens=4)])
+
+
+async def test_a_refusal_of_the_whole_is_recorded_as_what_it_was():
+    desk = Desk(*words("One. ", "Two."))
+    desk.judge.of_part = lambda _: Refuse("")
+    left, end = await desk.said(policy(answers=AnswerCheck.WHOLE))
+    assert (left, end) == ([], Reason.CONTENT_REFUSED)
+    assert (desk.records.ended, desk.records.cancelled) == ([USED], [])
+    assert [part.text for part in desk.judge.parts] == ["One. Two."]
+
+
+async def test_whoever_leaves_while_the_whole_is_judged_is_charged_for_it():
+    desk = Desk(*words("One."))
+    judged = asyncio.Event()
+
+    async def never(policy: ContentPolicy, part: Part) -> Verdict:
+        judged.set()
+        await asyncio.Event().wait()
+        return Allow()
+
+    desk.judge.part = never  # type: ignore[method-assign]  # one that never ends
+    listening = asyncio.create_task(desk.said(policy(answers=AnswerCheck.WHOLE)))
+    async with asyncio.timeout(30):
+        await judged.wait()
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
+    assert (desk.records.ended, desk.records.cancelled) == ([], [USED])
+
+
+async def test_a_model_hears_the_prompt_that_took_the_place_of_the_last_turn_of_the_user():
+    desk = Desk(*words("Yes."))
+    desk.judge.of_prompt = Replace("How is […]?", "names")
+    turns = [
+        Message(Speaker.SYSTEM, "Be brief."),
+        Message(Speaker.USER, "How is Ada?"),
+        Message(Speaker.ASSISTANT, "Well."),
+    ]
+    await desk.said(policy(), turns)
+    assert desk.judge.prompts[0].messages == tuple(turns)
+    assert list(desk.model.heard[0]) == [turns[0], Message(Speaker.USER, "How is […]?"), turns[2]]
+    await desk.said(policy(), "Ada is")
+    assert desk.model.heard[1] == "How is […]?"
+
+
+async def test_a_refused_prompt_is_heard_by_no_model():
+    desk = Desk(*words("Yes."))
+    desk.judge.of_prompt = Refuse("no")
+    assert await desk.said(policy()) == ([], Reason.CONTENT_REFUSED)
+    assert not desk.model.heard
+
+
+@pytest.mark.parametrize("fail_open", [True, False])
+async def test_without_a_verdict_the_policy_says_what_becomes_of_a_sentence(fail_open):
+    desk = Desk(*words("One is out. ", "Two is in. ", "Three."))
+
+    def unjudged(part: Part) -> Verdict:
+        if "One" in part.text:
+            return Allow()
+        raise UnjudgedError("it is away")
+
+    desk.judge.of_part = unjudged
+    left, end = await desk.said(policy(fail_open=fail_open))
+    if fail_open:
+        assert "".join(piece.text for piece in left) == "One is out. Two is in. Three."
+        assert isinstance(end, Generated)
+        # Told once, however many sentences it were.
+        assert [it.reason for it in end.fallbacks] == ["it is away"]
+    else:
+        assert ([piece.text for piece in left], end) == (["One is out. "], Reason.POLICY_UNAVAILABLE)
+
+
+async def test_calls_of_tools_wait_for_the_end_and_are_judged_whole():
+    calls = (ToolCallDelta(0, "c1", "pay"), ToolCallDelta(0, arguments='{"to": '), ToolCallDelta(0, arguments='"Ada"}'))
+    desk = Desk(*words("I pay. "), *(TextDelta("", tokens=1, calls=(call,)) for call in calls))
+    desk.judge.of_part = lambda part: Refuse("no payments") if part.calls else Allow()
+    left, end = await desk.said(policy())
+    assert ([piece.calls for piece in left], end) == ([], Reason.CONTENT_REFUSED)
+    assert desk.judge.parts[-1].calls[0].arguments == '{"to": "Ada"}'
+    desk.judge.of_part = lambda _: Allow()
+    left, _ = await desk.said(policy())
+    assert left[-1].calls == calls
+
+
+async def test_several_answers_to_one_prompt_are_judged_each_by_itself():
+    desk = Desk(TextDelta("One is", choice=0), TextDelta("Two is", choice=1), TextDelta(" out.", choice=0))
+    left, _ = await desk.said(policy())
+    assert [(piece.choice, piece.text) for piece in left] == [(0, "One is out."), (1, "Two is")]
+    assert [(part.choice, part.text) for part in desk.judge.parts] == [(0, "One is out."), (1, "Two is")]
+
+
+async def test_without_a_policy_pieces_leave_as_they_come():
+    pieces = words("One", " is", " out.")
+    desk = Desk(*pieces)
+    left, _ = await desk.said(None)
+    assert left == list(pieces)
+    assert not desk.judge.prompts
+    assert not desk.judge.parts
+
+
+async def test_a_question_is_looked_for_and_cited_as_it_was_let_through(tmp_path):
+    judge = Judge()
+    judge.of_prompt = Replace("How much is a day ticket?", "names")
+    judge.of_part = lambda part: Replace(part.text.replace("nine", "ten"), "")
+    here = world(tmp_path, "A day ticket is nine euros [1].")
+    here.asker._answerer._policing = Policing(judge, logger("test"))
+    with serving(ASKING):
+        in_force.begin(policy())
+        events = [event async for event in here.asker.ask(asking("How much is Ada's ticket?"))]
+        in_force.begin(None)
+    text = "".join(event.text for event in events if isinstance(event, TextDelta))
+    assert "ten euros" in text
+    last: Any = events[-1]
+    (citation,) = last.citations
+    assert text[citation.answer_start : citation.answer_end] == "[1]"
+    assert [it.instead for it in last.fallbacks] == ["another prompt", "another text in the answer"]
+    assert "How much is a day ticket?" in here.generator.requests[-1].prompt[-1].content
+    assert "Ada" not in str(here.generator.requests)
+
+
+@given(st.lists(st.text("ab. ", max_size=6)), st.lists(st.integers(0, 12)))
+def test_what_is_held_leaves_whole_and_in_its_order(texts, cuts):
+    held = Held(3)
+    pieces = [TextDelta(text, (TokenLogprob(text, place, 0.0),), 1, 3) for place, text in enumerate(texts)]
+    for piece in pieces:
+        held.add(piece)
+    left: list[TextDelta] = []
+    for cut in cuts:
+        left.append(held.take(min(cut, len(held.text))))
+        # No token is told whose text is still held.
+        told = [item.token for piece in left for item in piece.logprobs]
+        assert "".join(piece.text for piece in left).startswith("".join(told))
+    left.append(held.take_all())
+    assert "".join(piece.text for piece in left) == "".join(texts)
+    assert [item for piece in left for item in piece.logprobs] == [item for piece in pieces for item in piece.logprobs]
+    assert sum(piece.tokens for piece in left) == len(texts)
+    assert {piece.choice for piece in left} == {3}
+    assert held.empty
+
+
+def test_a_text_without_ends_of_sentences_does_not_wait_for_ever():
+    held = Held(0)
+    held.add(TextDelta("word " * 401))
+    assert held.ready == 2005
+    held.add(TextDelta("x" * 10))
+    assert held.ready == 2005
+    other = Held(0)
+    other.add(TextDelta("x" * 2000))
+    assert other.ready == 2000
