@@ -1,6 +1,7 @@
 """Replays at the gateway's HTTP door, as far as no engine is needed: whose receipt it is, and what cannot be computed again."""
 
 import uuid
+from typing import Any
 
 import grpc
 import pytest
@@ -17,7 +18,7 @@ CHAT = {"model": "base", "messages": [{"role": "user", "content": "Where to?"}]}
 def recorded(front, visitor):
     """Has access keep a receipt of the visitor's; its id."""
 
-    def record(**fields: str) -> str:
+    def record(**fields: Any) -> str:
         receipt = receipt_pb2.Receipt(request_id=str(uuid.uuid4()), sampling=chat_pb2.Sampling(max_tokens=8), **fields)
         with grpc.insecure_channel(front.stack.access.address) as channel:
             access = Api(access_pb2_grpc.AccessServiceStub(channel), visitor.key)
