@@ -141,7 +141,11 @@ class Door:
         for name in asked.query:
             if self.query is not None and _ANY_KEY.sub("[KEY]", name) not in self.query:
                 raise Failure(Reason.PARAMETER_UNSUPPORTED, field=name[:64], why=" in the query")
-        return exchange.parse(asked)
+        try:
+            return exchange.parse(asked)
+        except UnicodeEncodeError:
+            # Half of a surrogate pair, which JSON can spell and no text has.
+            raise Failure(Reason.BODY_NOT_DECODABLE, type="text: it has half of a surrogate pair") from None
 
     def response(
         self,

@@ -13,10 +13,11 @@ from openai.resources.completions import Completions
 from openai.resources.embeddings import Embeddings
 from pydantic import BaseModel
 
+from gateway.http.app import ROUTES
 from gateway.http.embeddings import EmbeddingCreation, EmbeddingExchange
 from gateway.http.requests import of_chat, of_completion
 from gateway.http.schemas import ChatCompletion, TextCompletion, parse
-from gateway.http.transport import Asked
+from gateway.http.transport import Asked, Door
 from services.chassis.errors import Failure, Reason
 from tests.unit.gateway.test_openapi import Servicers
 
@@ -105,3 +106,20 @@ def test_a_parameter_changes_what_is_asked_or_is_refused_by_its_name(
     beside = BESIDE.get(name, {})
     # An encoder's alias tries no canaries: whoever a user is, the same version answers.
     assert (call, name) == (embedding, "user") or call(**beside, **{name: value}) != call(**beside)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/trivium/replays"])
+def test_half_of_a_surrogate_pair_which_json_can_spell_is_a_refusal_and_no_fault_of_ours(path: str) -> None:
+    (route,) = [found for found in ROUTES if found.path == path]
+    half = {"model": "m", "prompt": "\ud800"}
+    body = {
+        "/v1/chat/completions": {"model": "m", "messages": [{"role": "user", "content": "\ud800"}]},
+        "/v1/completions": half,
+        "/v1/trivium/replays": {"request_id": "r", "request": half},
+    }[path]
+    unused: Any = None
+    exchange = route.exchange(Servicers(), ID)  # type: ignore[arg-type]  # a stand-in that is asked nothing
+    door = Door(path, lambda _: exchange, unused, {})
+    with pytest.raises(Failure) as refused:
+        door.method(exchange, Asked(json.dumps(body).encode())).parse(b"")
+    assert refused.value.reason is Reason.BODY_NOT_DECODABLE
