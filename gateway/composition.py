@@ -66,6 +66,10 @@ def compose(runtime: Runtime) -> Servicers:
     policing = _policing(runtime)
     answerer = Answerer(generator, recorder, router, policing)
     clock = runtime.clock.monotonic
+
+    def now() -> float:
+        return runtime.clock.now().timestamp()
+
     asker = Asker(
         router,
         RemoteRetriever(runtime.channel("retriever")),
@@ -73,12 +77,13 @@ def compose(runtime: Runtime) -> Servicers:
         RemoteVectors(runtime.channel("embedder")),
         answerer,
         clock,
-        lambda: runtime.clock.now().timestamp(),
+        now,
         runtime.new_id,
         runtime.metrics.stage_span,
     )
     chatter = Chatter(router, answerer, clock, runtime.new_id)
     files = FileServicer(RemoteFiles(runtime.channel("files")))
+    embeddings = Embeddings(RemoteEmbedder(runtime.channel("embedder")), recorder, now, runtime.new_id)
     # One that knows no router never falls back: other weights' words are no replay.
     generating = Generating(Answerer(generator, recorder), clock, runtime.new_id, policing)
     texts = RemoteSourceTexts(runtime.channel("retriever"))
@@ -89,7 +94,7 @@ def compose(runtime: Runtime) -> Servicers:
         BatchServicer(RemoteBatches(runtime.channel("files"))),
         vector_stores(runtime),
         FineTuningServicer(_tuner(runtime)),
-        EmbeddingServicer(Embeddings(RemoteEmbedder(runtime.channel("embedder")))),
+        EmbeddingServicer(embeddings, gate),
         responses(runtime, asker, gate),
         ReplayServicer(Replayer(ledger, registry, generator, texts, generating), gate),
     )

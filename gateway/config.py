@@ -20,7 +20,7 @@ class GatewaySettings(ServiceSettings):
     # The operator's word that a proxy before the HTTP listener ends TLS.
     http_tls_ended_before: bool = False
 
-    # Generations at once, shared by weight between tenants when there are more: see gateway.limits.fair_share.
+    # Generations and embeddings at once, shared by weight between tenants when there are more: see gateway.limits.fair_share.
     generation_places: int = Field(default=256, ge=1)
 
     @model_validator(mode="after")

@@ -32,6 +32,7 @@ class Front:
                 "TRIVIUM_ACCESS_ADDRESS": stack.access.address,
                 "TRIVIUM_SERVICE_KEY_FILE": str(stack.data / "keys" / "service.key"),
                 "TRIVIUM_RETRIEVER_ADDRESS": library.process.address,
+                "TRIVIUM_EMBEDDER_ADDRESS": library.embedder_address,
                 "TRIVIUM_FILES_ADDRESS": filing.process.address,
                 "TRIVIUM_GENERATOR_ADDRESS": _NOBODY,
                 "TRIVIUM_REGISTRY_ADDRESS": stack.registry.address,

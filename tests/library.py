@@ -38,6 +38,7 @@ class Library:
         data.mkdir(parents=True, exist_ok=True)
         self.stack = stack
         self.data = data
+        self.embedder_address = embedder_address
         own = f"sqlite:///{data / 'retriever' / 'retriever.db'}"
         self.catalog_url = (environment or {}).get("TRIVIUM_RETRIEVER_DATABASE_URL", own)
         self.process = Process(

@@ -1,12 +1,17 @@
 """Vectors of texts: what is asked and what comes back, and the embedder as the gateway uses it.
 
-Invariant: the gateway adds nothing to a vector and keeps nothing of a text; whose models may be named is the embedder's
-word, by the caller's own assertion.
+Invariants: the gateway adds nothing to a vector and keeps nothing of a text; whose models may be named is the embedder's
+word, by the caller's own assertion; no vector is given that nobody accounts for.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
+
+from gateway.generation import Receipt, Usage
+from gateway.receipts import Recorder
+from services.chassis.context import current
 
 
 class Purpose(Enum):
@@ -79,16 +84,32 @@ class Embedder(Protocol):
         """What may be named, the default first."""
 
 
-@dataclass(frozen=True, slots=True)
 class Embeddings:
-    """The verbs of embedding."""
+    """The verbs of embedding.  ``now`` gives Unix time in seconds, ``new_id`` draws a UUID."""
 
-    embedder: Embedder
+    def __init__(
+        self, embedder: Embedder, recorder: Recorder, now: Callable[[], float], new_id: Callable[[], str]
+    ) -> None:
+        self._embedder = embedder
+        self._recorder = recorder
+        self._now = now
+        self._new_id = new_id
 
     async def create(self, wanted: Wanted) -> Vectors:
-        """Vectors of texts.  Raises what the embedder refuses with."""
-        return await self.embedder.embed(wanted)
+        """Vectors of texts, once what they used is recorded.  Raises what the embedder refuses with."""
+        vectors = await self._embedder.embed(wanted)
+        caller = current()
+        receipt = Receipt(
+            request_id=self._new_id(),
+            version_digest=vectors.model_digest,
+            requested_model=wanted.model or vectors.model,
+            resolved_model=vectors.model,
+            usage=Usage(prompt_tokens=sum(vectors.token_counts)),
+            complete_time_seconds=self._now(),
+        )
+        await self._recorder.record(caller.tenant_id, caller.principal_id, caller.method, receipt, caller.project)
+        return vectors
 
     async def models(self) -> list[EmbeddingModel]:
         """What may be named, the default first.  Raises PEER_UNAVAILABLE."""
-        return await self.embedder.models()
+        return await self._embedder.models()

@@ -4,19 +4,22 @@ from trivium.gateway.v1 import embeddings_pb2, embeddings_pb2_grpc
 
 from gateway.embeddings import wire
 from gateway.embeddings.embedding import Embeddings
+from gateway.limits.gate import Gate
 from services.chassis.interceptors.call import ServicerContext
 
 
 class EmbeddingServicer(embeddings_pb2_grpc.EmbeddingServiceServicer):
     """The embeddings of the gateway's API; also what the HTTP skin calls."""
 
-    def __init__(self, embeddings: Embeddings) -> None:
+    def __init__(self, embeddings: Embeddings, gate: Gate) -> None:
         self._embeddings = embeddings
+        self._gate = gate
 
     async def CreateEmbeddings(
         self, request: embeddings_pb2.CreateEmbeddingsRequest, context: ServicerContext
     ) -> embeddings_pb2.CreateEmbeddingsResponse:
-        return wire.vectors_response(await self._embeddings.create(wire.wanted(request)))
+        async with self._gate.passing(wire.demand(request), context.send_initial_metadata):
+            return wire.vectors_response(await self._embeddings.create(wire.wanted(request)))
 
     async def ListEmbeddingModels(
         self, request: embeddings_pb2.ListEmbeddingModelsRequest, context: ServicerContext

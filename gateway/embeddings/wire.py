@@ -5,6 +5,8 @@ from trivium.embedder.v1 import embedder_pb2
 from trivium.gateway.v1 import embeddings_pb2
 
 from gateway.embeddings.embedding import Element, EmbeddingModel, Purpose, Vectors, Wanted
+from gateway.limits.terms import Demand
+from gateway.wire import guessed_tokens
 from services.chassis.errors import Failure, Reason
 
 _ELEMENTS = {
@@ -35,6 +37,13 @@ def wanted(request: embeddings_pb2.CreateEmbeddingsRequest) -> Wanted:
         dimensions=asked.dimensions,
         no_store=asked.no_store,
     )
+
+
+def demand(request: embeddings_pb2.CreateEmbeddingsRequest) -> Demand:
+    """What it would use of its limits: guessed for texts, counted for tokens.  The default model has no name here."""
+    asked = request.request
+    tokens = guessed_tokens(asked.texts) + sum(len(text.ids) for text in asked.token_ids)
+    return Demand(asked.model.partition("@")[0], tokens, 0)
 
 
 def to_embed(wanted: Wanted) -> embedder_pb2.EmbedRequest:

@@ -1154,7 +1154,7 @@ class Quota(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     PRICES_FIELD_NUMBER: _builtins.int
     requests_per_minute: _builtins.int
-    """Requests that generate, a minute."""
+    """Requests that generate or embed, a minute."""
     tokens_per_minute: _builtins.int
     """Generated and prompt tokens a minute."""
     concurrent_jobs: _builtins.int
@@ -1164,7 +1164,7 @@ class Quota(_message.Message):
     stored_bytes: _builtins.int
     """Bytes stored over all services. Refused: nothing enforces it yet."""
     concurrent_requests: _builtins.int
-    """Requests that generate, at once."""
+    """Requests that generate or embed, at once."""
     tokens_per_month: _builtins.int
     """Prompt and generated tokens a calendar month (UTC)."""
     micros_per_month: _builtins.int

@@ -77,11 +77,11 @@ class Limit(_message.Message):
     project: _builtins.str
     """Project id."""
     requests_per_minute: _builtins.int
-    """Requests that generate, a minute."""
+    """Requests that generate or embed, a minute."""
     tokens_per_minute: _builtins.int
     """Prompt and generated tokens a minute."""
     concurrent_requests: _builtins.int
-    """Requests that generate, at once."""
+    """Requests that generate or embed, at once."""
     tokens_per_month: _builtins.int
     """Prompt and generated tokens a calendar month (UTC)."""
     micros_per_month: _builtins.int

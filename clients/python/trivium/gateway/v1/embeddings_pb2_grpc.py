@@ -52,7 +52,8 @@ class EmbeddingServiceServicer(object):
     """
 
     def CreateEmbeddings(self, request, context):
-        """Embeds texts, or texts as tokens of the model. Fails with INVALID_ARGUMENT / TEXT_EMPTY, INVALID_ARGUMENT / FIELD_INVALID,
+        """Embeds texts, or texts as tokens of the model. Its tokens count towards the limits and are recorded before it answers,
+        as a prompt's. Fails with RESOURCE_EXHAUSTED / RATE_LIMIT_EXCEEDED or INSUFFICIENT_QUOTA where a limit is reached, INVALID_ARGUMENT / TEXT_EMPTY, INVALID_ARGUMENT / FIELD_INVALID,
         NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, FAILED_PRECONDITION / MODEL_SOURCE_INVALID, FAILED_PRECONDITION /
         EMBEDDING_ENGINE_MISSING, FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / EMBEDDING_QUEUE_FULL with a retry hint,
         UNAVAILABLE / NOT_READY, UNAVAILABLE / PEER_UNAVAILABLE naming the service.

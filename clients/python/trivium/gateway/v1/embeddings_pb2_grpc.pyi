@@ -34,7 +34,8 @@ class EmbeddingServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> EmbeddingServiceAsyncStub: ...
     CreateEmbeddings: _grpc.UnaryUnaryMultiCallable[_embeddings_pb2.CreateEmbeddingsRequest, _embeddings_pb2.CreateEmbeddingsResponse]
-    """Embeds texts, or texts as tokens of the model. Fails with INVALID_ARGUMENT / TEXT_EMPTY, INVALID_ARGUMENT / FIELD_INVALID,
+    """Embeds texts, or texts as tokens of the model. Its tokens count towards the limits and are recorded before it answers,
+    as a prompt's. Fails with RESOURCE_EXHAUSTED / RATE_LIMIT_EXCEEDED or INSUFFICIENT_QUOTA where a limit is reached, INVALID_ARGUMENT / TEXT_EMPTY, INVALID_ARGUMENT / FIELD_INVALID,
     NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, FAILED_PRECONDITION / MODEL_SOURCE_INVALID, FAILED_PRECONDITION /
     EMBEDDING_ENGINE_MISSING, FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / EMBEDDING_QUEUE_FULL with a retry hint,
     UNAVAILABLE / NOT_READY, UNAVAILABLE / PEER_UNAVAILABLE naming the service.
@@ -50,7 +51,8 @@ class EmbeddingServiceAsyncStub(EmbeddingServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateEmbeddings: _aio.UnaryUnaryMultiCallable[_embeddings_pb2.CreateEmbeddingsRequest, _embeddings_pb2.CreateEmbeddingsResponse]  # type: ignore[assignment]
-    """Embeds texts, or texts as tokens of the model. Fails with INVALID_ARGUMENT / TEXT_EMPTY, INVALID_ARGUMENT / FIELD_INVALID,
+    """Embeds texts, or texts as tokens of the model. Its tokens count towards the limits and are recorded before it answers,
+    as a prompt's. Fails with RESOURCE_EXHAUSTED / RATE_LIMIT_EXCEEDED or INSUFFICIENT_QUOTA where a limit is reached, INVALID_ARGUMENT / TEXT_EMPTY, INVALID_ARGUMENT / FIELD_INVALID,
     NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, FAILED_PRECONDITION / MODEL_SOURCE_INVALID, FAILED_PRECONDITION /
     EMBEDDING_ENGINE_MISSING, FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / EMBEDDING_QUEUE_FULL with a retry hint,
     UNAVAILABLE / NOT_READY, UNAVAILABLE / PEER_UNAVAILABLE naming the service.
@@ -69,7 +71,8 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embeddings_pb2.CreateEmbeddingsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embeddings_pb2.CreateEmbeddingsResponse, _abc.Awaitable[_embeddings_pb2.CreateEmbeddingsResponse]]:
-        """Embeds texts, or texts as tokens of the model. Fails with INVALID_ARGUMENT / TEXT_EMPTY, INVALID_ARGUMENT / FIELD_INVALID,
+        """Embeds texts, or texts as tokens of the model. Its tokens count towards the limits and are recorded before it answers,
+        as a prompt's. Fails with RESOURCE_EXHAUSTED / RATE_LIMIT_EXCEEDED or INSUFFICIENT_QUOTA where a limit is reached, INVALID_ARGUMENT / TEXT_EMPTY, INVALID_ARGUMENT / FIELD_INVALID,
         NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND, FAILED_PRECONDITION / MODEL_SOURCE_INVALID, FAILED_PRECONDITION /
         EMBEDDING_ENGINE_MISSING, FAILED_PRECONDITION / ALIAS_NOT_SERVING, UNAVAILABLE / EMBEDDING_QUEUE_FULL with a retry hint,
         UNAVAILABLE / NOT_READY, UNAVAILABLE / PEER_UNAVAILABLE naming the service.
