@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from gateway.generation import Receipt, Sampling, Shape, SourceSpan, Speaker, StageTiming, Usage
+from gateway.generation import Fallback, Receipt, Sampling, Shape, SourceSpan, Speaker, StageTiming, Usage
 from gateway.vector_stores.nouns import Attributes
 
 
@@ -139,6 +139,7 @@ class Response:
     usage: Usage | None = None
     receipt: Receipt | None = None
     timings: tuple[StageTiming, ...] = ()
+    fallbacks: tuple[Fallback, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,6 +161,7 @@ class Responder:
             usage=answer.end.usage,
             receipt=answer.end.receipt,
             timings=answer.end.timings,
+            fallbacks=answer.fallbacks,
         )
         if asked.settings.store:
             await self._archive.keep(response, asked.input)

@@ -1,10 +1,12 @@
 """``trivium.gateway.v1.ResponseService`` and the domain, both ways."""
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from trivium.gateway.v1 import gateway_pb2
 from trivium.gateway.v1 import responses_pb2 as pb
 from trivium.retriever.v1 import retriever_pb2
 
 from gateway.asking.retrieval import DEFAULT_TOP_K
+from gateway.generation import Fallback
 from gateway.limits.terms import Demand
 from gateway.peers.messages import (
     of_receipt,
@@ -205,6 +207,7 @@ def of_response(message: pb.Response) -> Response:
         usage=of_usage(message.usage) if message.HasField("usage") else None,
         receipt=of_receipt(message.receipt) if message.HasField("receipt") else None,
         timings=of_timings(message.timings),
+        fallbacks=tuple(Fallback(it.stage, it.instead, it.reason) for it in message.fallbacks),
     )
 
 
@@ -223,4 +226,7 @@ def to_response(value: Response, *, results: bool = True) -> pb.Response:
         usage=None if value.usage is None else to_usage(value.usage),
         receipt=None if value.receipt is None else to_receipt(value.receipt),
         timings=to_timings(value.timings),
+        fallbacks=[
+            gateway_pb2.Fallback(stage=it.stage, instead=it.instead, reason=it.reason) for it in value.fallbacks
+        ],
     )

@@ -224,6 +224,7 @@ def _made_of(message: pb.Response) -> dict[str, Any] | None:
         "version": receipt.version_digest or None,
         "receipt": rendering.receipt(receipt),
         "timings": [{"stage": it.stage, "seconds": it.seconds, "input_size": it.input_size} for it in message.timings],
+        "fallbacks": [{"stage": it.stage, "instead": it.instead, "reason": it.reason} for it in message.fallbacks],
     }
 
 

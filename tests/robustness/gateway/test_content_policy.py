@@ -137,6 +137,17 @@ def test_what_is_replaced_leaves_as_it_was_replaced_and_the_response_says_so(
     ]
 
 
+def test_a_response_says_what_was_replaced_in_it(edge: Edge, gateway: Gateway, judge: Judge) -> None:
+    judge.of_part = lambda part: pb.Replace(text=part.text.upper(), reason="louder")
+    body = {"model": "base", "input": PROMPT, "store": False, "max_output_tokens": 3}
+    headers = {"authorization": f"Bearer {tenant_under(edge, judge)}"}
+    answer = httpx.post(f"{gateway.http}/v1/responses", json=body, headers=headers, timeout=30).json()
+    assert answer["output"][0]["content"][0]["text"] == WORD.upper() * 3
+    assert answer["trivium"]["fallbacks"] == [
+        {"stage": "policy", "instead": "another text in the answer", "reason": "louder"}
+    ]
+
+
 def test_an_answer_that_is_refused_in_the_middle_ends_there_and_is_charged_for(
     edge: Edge, gateway: Gateway, judge: Judge
 ) -> None:

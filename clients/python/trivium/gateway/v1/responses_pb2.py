@@ -27,10 +27,11 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from trivium.common.v1 import chat_pb2 as trivium_dot_common_dot_v1_dot_chat__pb2
 from trivium.common.v1 import permission_pb2 as trivium_dot_common_dot_v1_dot_permission__pb2
 from trivium.common.v1 import receipt_pb2 as trivium_dot_common_dot_v1_dot_receipt__pb2
+from trivium.gateway.v1 import gateway_pb2 as trivium_dot_gateway_dot_v1_dot_gateway__pb2
 from trivium.retriever.v1 import retriever_pb2 as trivium_dot_retriever_dot_v1_dot_retriever__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"trivium/gateway/v1/responses.proto\x12\x12trivium.gateway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctrivium/common/v1/chat.proto\x1a\"trivium/common/v1/permission.proto\x1a\x1ftrivium/common/v1/receipt.proto\x1a$trivium/retriever/v1/retriever.proto\"\x90\x01\n\x0e\x46ileSearchTool\x12,\n\rvector_stores\x18\x01 \x03(\tB\x15\xbaH\x12\x92\x01\x0f\x08\x01\x10\x10\x18\x01\"\x07r\x05\x10\x01\x18\x80\x01\x12,\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x1c.trivium.retriever.v1.Filter\x12\"\n\x0fmax_num_results\x18\x03 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x32(\x00\"\xc9\x04\n\x10ResponseSettings\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1e\n\x0cinstructions\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80@\x12\"\n\x11previous_response\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12]\n\x08metadata\x18\x04 \x03(\x0b\x32\x32.trivium.gateway.v1.ResponseSettings.MetadataEntryB\x17\xbaH\x14\x9a\x01\x11\x10@\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80\x08\x12-\n\x08sampling\x18\x05 \x01(\x0b\x32\x1b.trivium.common.v1.Sampling\x12>\n\x11structured_output\x18\x06 \x01(\x0b\x32#.trivium.common.v1.StructuredOutput\x12\x1d\n\x0b\x66ormat_name\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x37\n\x0b\x66ile_search\x18\x08 \x01(\x0b\x32\".trivium.gateway.v1.FileSearchTool\x12\x45\n\x0btool_choice\x18\t \x01(\x0e\x32&.trivium.gateway.v1.ResponseToolChoiceB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x12\n\x05store\x18\n \x01(\x08H\x00\x88\x01\x01\x12\x1c\n\nsticky_key\x18\x0b \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_store\"}\n\x0c\x46ileCitation\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x10\n\x08\x66ilename\x18\x02 \x01(\t\x12\r\n\x05index\x18\x03 \x01(\x03\x12\x11\n\tend_index\x18\x04 \x01(\x03\x12+\n\x04span\x18\x05 \x01(\x0b\x32\x1d.trivium.common.v1.SourceSpan\"\xa1\x01\n\x0fResponseMessage\x12\x35\n\x04role\x18\x01 \x01(\x0e\x32\x1b.trivium.common.v1.ChatRoleB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\"\n\x05parts\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x08\x01\x10\x80\x02\"\x06r\x04(\x80\x80@\x12\x33\n\tcitations\x18\x03 \x03(\x0b\x32 .trivium.gateway.v1.FileCitation\"\x9e\x02\n\x10\x46ileSearchResult\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x10\n\x08\x66ilename\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x0c\n\x04text\x18\x04 \x01(\t\x12H\n\nattributes\x18\x05 \x03(\x0b\x32\x34.trivium.gateway.v1.FileSearchResult.AttributesEntry\x12+\n\x04span\x18\x06 \x01(\x0b\x32\x1d.trivium.common.v1.SourceSpan\x1aV\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x32\n\x05value\x18\x02 \x01(\x0b\x32#.trivium.retriever.v1.MetadataValue:\x02\x38\x01\"X\n\x0e\x46ileSearchCall\x12\x0f\n\x07queries\x18\x01 \x03(\t\x12\x35\n\x07results\x18\x02 \x03(\x0b\x32$.trivium.gateway.v1.FileSearchResult\"\xdb\x01\n\x0cResponseItem\x12\x0c\n\x04item\x18\x01 \x01(\t\x12\x36\n\x06status\x18\x02 \x01(\x0e\x32&.trivium.gateway.v1.ResponseItemStatus\x12\x36\n\x07message\x18\x03 \x01(\x0b\x32#.trivium.gateway.v1.ResponseMessageH\x00\x12>\n\x10\x66ile_search_call\x18\x04 \x01(\x0b\x32\".trivium.gateway.v1.FileSearchCallH\x00\x42\r\n\x04kind\x12\x05\xbaH\x02\x08\x01\"0\n\rResponseError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xa4\x03\n\x08Response\x12\x10\n\x08response\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x06status\x18\x03 \x01(\x0e\x32\".trivium.gateway.v1.ResponseStatus\x12\x30\n\x05\x65rror\x18\x04 \x01(\x0b\x32!.trivium.gateway.v1.ResponseError\x12\x36\n\x08settings\x18\x05 \x01(\x0b\x32$.trivium.gateway.v1.ResponseSettings\x12\x30\n\x06output\x18\x06 \x03(\x0b\x32 .trivium.gateway.v1.ResponseItem\x12\'\n\x05usage\x18\x07 \x01(\x0b\x32\x18.trivium.common.v1.Usage\x12+\n\x07receipt\x18\x08 \x01(\x0b\x32\x1a.trivium.common.v1.Receipt\x12/\n\x07timings\x18\t \x03(\x0b\x32\x1e.trivium.common.v1.StageTiming\"\xc7\x01\n\x15\x43reateResponseRequest\x12\x36\n\x08settings\x18\x01 \x01(\x0b\x32$.trivium.gateway.v1.ResponseSettings\x12<\n\x05input\x18\x02 \x03(\x0b\x32 .trivium.gateway.v1.ResponseItemB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\x12\x17\n\x0finclude_results\x18\x03 \x01(\x08\x12\x1f\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"R\n\nOutputItem\x12\x14\n\x0coutput_index\x18\x01 \x01(\x05\x12.\n\x04item\x18\x02 \x01(\x0b\x32 .trivium.gateway.v1.ResponseItem\"l\n\x12\x46ileSearchProgress\x12\x14\n\x0coutput_index\x18\x01 \x01(\x05\x12\x0c\n\x04item\x18\x02 \x01(\t\x12\x32\n\x05phase\x18\x03 \x01(\x0e\x32#.trivium.gateway.v1.FileSearchPhase\"s\n\nOutputText\x12\x14\n\x0coutput_index\x18\x01 \x01(\x05\x12\x0c\n\x04item\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x33\n\tcitations\x18\x04 \x03(\x0b\x32 .trivium.gateway.v1.FileCitation\"\x82\x01\n\x0eOutputCitation\x12\x14\n\x0coutput_index\x18\x01 \x01(\x05\x12\x0c\n\x04item\x18\x02 \x01(\t\x12\x18\n\x10\x61nnotation_index\x18\x03 \x01(\x05\x12\x32\n\x08\x63itation\x18\x04 \x01(\x0b\x32 .trivium.gateway.v1.FileCitation\"\xf5\x05\n\x16\x43reateResponseResponse\x12\x17\n\x0fsequence_number\x18\x01 \x01(\x03\x12/\n\x07\x63reated\x18\x02 \x01(\x0b\x32\x1c.trivium.gateway.v1.ResponseH\x00\x12\x33\n\x0bin_progress\x18\x03 \x01(\x0b\x32\x1c.trivium.gateway.v1.ResponseH\x00\x12\x34\n\nitem_added\x18\x04 \x01(\x0b\x32\x1e.trivium.gateway.v1.OutputItemH\x00\x12=\n\x0b\x66ile_search\x18\x05 \x01(\x0b\x32&.trivium.gateway.v1.FileSearchProgressH\x00\x12\x34\n\npart_added\x18\x06 \x01(\x0b\x32\x1e.trivium.gateway.v1.OutputTextH\x00\x12\x34\n\ntext_delta\x18\x07 \x01(\x0b\x32\x1e.trivium.gateway.v1.OutputTextH\x00\x12<\n\x0e\x63itation_added\x18\x08 \x01(\x0b\x32\".trivium.gateway.v1.OutputCitationH\x00\x12\x33\n\ttext_done\x18\t \x01(\x0b\x32\x1e.trivium.gateway.v1.OutputTextH\x00\x12\x33\n\tpart_done\x18\n \x01(\x0b\x32\x1e.trivium.gateway.v1.OutputTextH\x00\x12\x33\n\titem_done\x18\x0b \x01(\x0b\x32\x1e.trivium.gateway.v1.OutputItemH\x00\x12\x31\n\tcompleted\x18\x0c \x01(\x0b\x32\x1c.trivium.gateway.v1.ResponseH\x00\x12\x32\n\nincomplete\x18\r \x01(\x0b\x32\x1c.trivium.gateway.v1.ResponseH\x00\x12.\n\x06\x66\x61iled\x18\x0e \x01(\x0b\x32\x1c.trivium.gateway.v1.ResponseH\x00\x42\x07\n\x05\x65vent\"J\n\x12GetResponseRequest\x12\x1b\n\x08response\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x17\n\x0finclude_results\x18\x02 \x01(\x08\"E\n\x13GetResponseResponse\x12.\n\x08response\x18\x01 \x01(\x0b\x32\x1c.trivium.gateway.v1.Response\"4\n\x15\x44\x65leteResponseRequest\x12\x1b\n\x08response\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"\x18\n\x16\x44\x65leteResponseResponse\"4\n\x15\x43\x61ncelResponseRequest\x12\x1b\n\x08response\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"H\n\x16\x43\x61ncelResponseResponse\x12.\n\x08response\x18\x01 \x01(\x0b\x32\x1c.trivium.gateway.v1.Response\"\xc1\x01\n\x1dListResponseInputItemsRequest\x12\x1b\n\x08response\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x18\n\x05limit\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x38\n\x05order\x18\x03 \x01(\x0e\x32\x1f.trivium.retriever.v1.ListOrderB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x16\n\x05\x61\x66ter\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x17\n\x0finclude_results\x18\x05 \x01(\x08\"c\n\x1eListResponseInputItemsResponse\x12/\n\x05items\x18\x01 \x03(\x0b\x32 .trivium.gateway.v1.ResponseItem\x12\x10\n\x08has_more\x18\x02 \x01(\x08*|\n\x12ResponseToolChoice\x12$\n RESPONSE_TOOL_CHOICE_UNSPECIFIED\x10\x00\x12\x1d\n\x19RESPONSE_TOOL_CHOICE_NONE\x10\x01\x12!\n\x1dRESPONSE_TOOL_CHOICE_REQUIRED\x10\x02*\xa9\x01\n\x12ResponseItemStatus\x12$\n RESPONSE_ITEM_STATUS_UNSPECIFIED\x10\x00\x12$\n RESPONSE_ITEM_STATUS_IN_PROGRESS\x10\x01\x12\"\n\x1eRESPONSE_ITEM_STATUS_COMPLETED\x10\x02\x12#\n\x1fRESPONSE_ITEM_STATUS_INCOMPLETE\x10\x03*\xad\x01\n\x0eResponseStatus\x12\x1f\n\x1bRESPONSE_STATUS_UNSPECIFIED\x10\x00\x12\x1f\n\x1bRESPONSE_STATUS_IN_PROGRESS\x10\x01\x12\x1d\n\x19RESPONSE_STATUS_COMPLETED\x10\x02\x12\x1e\n\x1aRESPONSE_STATUS_INCOMPLETE\x10\x03\x12\x1a\n\x16RESPONSE_STATUS_FAILED\x10\x04*\x99\x01\n\x0f\x46ileSearchPhase\x12!\n\x1d\x46ILE_SEARCH_PHASE_UNSPECIFIED\x10\x00\x12!\n\x1d\x46ILE_SEARCH_PHASE_IN_PROGRESS\x10\x01\x12\x1f\n\x1b\x46ILE_SEARCH_PHASE_SEARCHING\x10\x02\x12\x1f\n\x1b\x46ILE_SEARCH_PHASE_COMPLETED\x10\x03\x32\xf3\x04\n\x0fResponseService\x12v\n\x0e\x43reateResponse\x12).trivium.gateway.v1.CreateResponseRequest\x1a*.trivium.gateway.v1.CreateResponseResponse\"\x0b\x9a\xb8\x18\x07\x08\x02\x10\x01\x1a\x01\x01\x30\x01\x12l\n\x0bGetResponse\x12&.trivium.gateway.v1.GetResponseRequest\x1a\'.trivium.gateway.v1.GetResponseResponse\"\x0c\x9a\xb8\x18\x08\x08\x01\x10\x01\x1a\x02\x08\x01\x12u\n\x0e\x44\x65leteResponse\x12).trivium.gateway.v1.DeleteResponseRequest\x1a*.trivium.gateway.v1.DeleteResponseResponse\"\x0c\x9a\xb8\x18\x08\x08\x02\x1a\x02\t\x01(\x01\x12s\n\x0e\x43\x61ncelResponse\x12).trivium.gateway.v1.CancelResponseRequest\x1a*.trivium.gateway.v1.CancelResponseResponse\"\n\x9a\xb8\x18\x06\x08\x02\x1a\x02\t\x01\x12\x8d\x01\n\x16ListResponseInputItems\x12\x31.trivium.gateway.v1.ListResponseInputItemsRequest\x1a\x32.trivium.gateway.v1.ListResponseInputItemsResponse\"\x0c\x9a\xb8\x18\x08\x08\x01\x10\x01\x1a\x02\x08\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"trivium/gateway/v1/responses.proto\x12\x12trivium.gateway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctrivium/common/v1/chat.proto\x1a\"trivium/common/v1/permission.proto\x1a\x1ftrivium/common/v1/receipt.proto\x1a trivium/gateway/v1/gateway.proto\x1a$trivium/retriever/v1/retriever.proto\"\x90\x01\n\x0e\x46ileSearchTool\x12,\n\rvector_stores\x18\x01 \x03(\tB\x15\xbaH\x12\x92\x01\x0f\x08\x01\x10\x10\x18\x01\"\x07r\x05\x10\x01\x18\x80\x01\x12,\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x1c.trivium.retriever.v1.Filter\x12\"\n\x0fmax_num_results\x18\x03 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x32(\x00\"\xc9\x04\n\x10ResponseSettings\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1e\n\x0cinstructions\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80@\x12\"\n\x11previous_response\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12]\n\x08metadata\x18\x04 \x03(\x0b\x32\x32.trivium.gateway.v1.ResponseSettings.MetadataEntryB\x17\xbaH\x14\x9a\x01\x11\x10@\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80\x08\x12-\n\x08sampling\x18\x05 \x01(\x0b\x32\x1b.trivium.common.v1.Sampling\x12>\n\x11structured_output\x18\x06 \x01(\x0b\x32#.trivium.common.v1.StructuredOutput\x12\x1d\n\x0b\x66ormat_name\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x37\n\x0b\x66ile_search\x18\x08 \x01(\x0b\x32\".trivium.gateway.v1.FileSearchTool\x12\x45\n\x0btool_choice\x18\t \x01(\x0e\x32&.trivium.gateway.v1.ResponseToolChoiceB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x12\n\x05store\x18\n \x01(\x08H\x00\x88\x01\x01\x12\x1c\n\nsticky_key\x18\x0b \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_store\"}\n\x0c\x46ileCitation\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x10\n\x08\x66ilename\x18\x02 \x01(\t\x12\r\n\x05index\x18\x03 \x01(\x03\x12\x11\n\tend_index\x18\x04 \x01(\x03\x12+\n\x04span\x18\x05 \x01(\x0b\x32\x1d.trivium.common.v1.SourceSpan\"\xa1\x01\n\x0fResponseMessage\x12\x35\n\x04role\x18\x01 \x01(\x0e\x32\x1b.trivium.common.v1.ChatRoleB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\"\n\x05parts\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x08\x01\x10\x80\x02\"\x06r\x04(\x80\x80@\x12\x33\n\tcitations\x18\x03 \x03(\x0b\x32 .trivium.gateway.v1.FileCitation\"\x9e\x02\n\x10\x46ileSearchResult\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x10\n\x08\x66ilename\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x0c\n\x04text\x18\x04 \x01(\t\x12H\n\nattributes\x18\x05 \x03(\x0b\x32\x34.trivium.gateway.v1.FileSearchResult.AttributesEntry\x12+\n\x04span\x18\x06 \x01(\x0b\x32\x1d.trivium.common.v1.SourceSpan\x1aV\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x32\n\x05value\x18\x02 \x01(\x0b\x32#.trivium.retriever.v1.MetadataValue:\x02\x38\x01\"X\n\x0e\x46ileSearchCall\x12\x0f\n\x07queries\x18\x01 \x03(\t\x12\x35\n\x07results\x18\x02 \x03(\x0b\x32$.trivium.gateway.v1.FileSearchResult\"\xdb\x01\n\x0cResponseItem\x12\x0c\n\x04item\x18\x01 \x01(\t\x12\x36\n\x06status\x18\x02 \x01(\x0e\x32&.trivium.gateway.v1.ResponseItemStatus\x12\x36\n\x07message\x18\x03 \x01(\x0b\x32#.trivium.gateway.v1.ResponseMessageH\x00\x12>\n\x10\x66ile_search_call\x18\x04 \x01(\x0b\x32\".trivium.gateway.v1.FileSearchCallH\x00\x42\r\n\x04kind\x12\x05\xbaH\x02\x08\x01\"0\n\rResponseError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xd5\x03\n\x08Response\x12\x10\n\x08response\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x06status\x18\x03 \x01(\x0e\x32\".trivium.gateway.v1.ResponseStatus\x12\x30\n\x05\x65rror\x18\x04 \x01(\x0b\x32!.trivium.gateway.v1.ResponseError\x12\x36\n\x08settings\x18\x05 \x01(\x0b\x32$.trivium.gateway.v1.ResponseSettings\x12\x30\n\x06output\x18\x06 \x03(\x0b\x32 .trivium.gateway.v1.ResponseItem\x12\'\n\x05usage\x18\x07 \x01(\x0b\x32\x18.trivium.common.v1.Usage\x12+\n\x07receipt\x18\x08 \x01(\x0b\x32\x1a.trivium.common.v1.Receipt\x12/\n\x07timings\x18\t \x03(\x0b\x32\x1e.trivium.common.v1.StageTiming\x12/\n\tfallbacks\x18\n \x03(\x0b\x32\x1c.trivium.gateway.v1.Fallback\"\xc7\x01\n\x15\x43reateResponseRequest\x12\x36\n\x08settings\x18\x01 \x01(\x0b\x32$.trivium.gateway.v1.ResponseSettings\x12<\n\x05input\x18\x02 \x03(\x0b\x32 .trivium.gateway.v1.ResponseItemB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\x12\x17\n\x0finclude_results\x18\x03 \x01(\x08\x12\x1f\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"R\n\nOutputItem\x12\x14\n\x0coutput_index\x18\x01 \x01(\x05\x12.\n\x04item\x18\x02 \x01(\x0b\x32 .trivium.gateway.v1.ResponseItem\"l\n\x12\x46ileSearchProgress\x12\x14\n\x0coutput_index\x18\x01 \x01(\x05\x12\x0c\n\x04item\x18\x02 \x01(\t\x12\x32\n\x05phase\x18\x03 \x01(\x0e\x32#.trivium.gateway.v1.FileSearchPhase\"s\n\nOutputText\x12\x14\n\x0coutput_index\x18\x01 \x01(\x05\x12\x0c\n\x04item\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x33\n\tcitations\x18\x04 \x03(\x0b\x32 .trivium.gateway.v1.FileCitation\"\x82\x01\n\x0eOutputCitation\x12\x14\n\x0coutput_index\x18\x01 \x01(\x05\x12\x0c\n\x04item\x18\x02 \x01(\t\x12\x18\n\x10\x61nnotation_index\x18\x03 \x01(\x05\x12\x32\n\x08\x63itation\x18\x04 \x01(\x0b\x32 .trivium.gateway.v1.FileCitation\"\xf5\x05\n\x16\x43reateResponseResponse\x12\x17\n\x0fsequence_number\x18\x01 \x01(\x03\x12/\n\x07\x63reated\x18\x02 \x01(\x0b\x32\x1c.trivium.gateway.v1.ResponseH\x00\x12\x33\n\x0bin_progress\x18\x03 \x01(\x0b\x32\x1c.trivium.gateway.v1.ResponseH\x00\x12\x34\n\nitem_added\x18\x04 \x01(\x0b\x32\x1e.trivium.gateway.v1.OutputItemH\x00\x12=\n\x0b\x66ile_search\x18\x05 \x01(\x0b\x32&.trivium.gateway.v1.FileSearchProgressH\x00\x12\x34\n\npart_added\x18\x06 \x01(\x0b\x32\x1e.trivium.gateway.v1.OutputTextH\x00\x12\x34\n\ntext_delta\x18\x07 \x01(\x0b\x32\x1e.trivium.gateway.v1.OutputTextH\x00\x12<\n\x0e\x63itation_added\x18\x08 \x01(\x0b\x32\".trivium.gateway.v1.OutputCitationH\x00\x12\x33\n\ttext_done\x18\t \x01(\x0b\x32\x1e.trivium.gateway.v1.OutputTextH\x00\x12\x33\n\tpart_done\x18\n \x01(\x0b\x32\x1e.trivium.gateway.v1.OutputTextH\x00\x12\x33\n\titem_done\x18\x0b \x01(\x0b\x32\x1e.trivium.gateway.v1.OutputItemH\x00\x12\x31\n\tcompleted\x18\x0c \x01(\x0b\x32\x1c.trivium.gateway.v1.ResponseH\x00\x12\x32\n\nincomplete\x18\r \x01(\x0b\x32\x1c.trivium.gateway.v1.ResponseH\x00\x12.\n\x06\x66\x61iled\x18\x0e \x01(\x0b\x32\x1c.trivium.gateway.v1.ResponseH\x00\x42\x07\n\x05\x65vent\"J\n\x12GetResponseRequest\x12\x1b\n\x08response\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x17\n\x0finclude_results\x18\x02 \x01(\x08\"E\n\x13GetResponseResponse\x12.\n\x08response\x18\x01 \x01(\x0b\x32\x1c.trivium.gateway.v1.Response\"4\n\x15\x44\x65leteResponseRequest\x12\x1b\n\x08response\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"\x18\n\x16\x44\x65leteResponseResponse\"4\n\x15\x43\x61ncelResponseRequest\x12\x1b\n\x08response\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"H\n\x16\x43\x61ncelResponseResponse\x12.\n\x08response\x18\x01 \x01(\x0b\x32\x1c.trivium.gateway.v1.Response\"\xc1\x01\n\x1dListResponseInputItemsRequest\x12\x1b\n\x08response\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x18\n\x05limit\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x38\n\x05order\x18\x03 \x01(\x0e\x32\x1f.trivium.retriever.v1.ListOrderB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x16\n\x05\x61\x66ter\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x17\n\x0finclude_results\x18\x05 \x01(\x08\"c\n\x1eListResponseInputItemsResponse\x12/\n\x05items\x18\x01 \x03(\x0b\x32 .trivium.gateway.v1.ResponseItem\x12\x10\n\x08has_more\x18\x02 \x01(\x08*|\n\x12ResponseToolChoice\x12$\n RESPONSE_TOOL_CHOICE_UNSPECIFIED\x10\x00\x12\x1d\n\x19RESPONSE_TOOL_CHOICE_NONE\x10\x01\x12!\n\x1dRESPONSE_TOOL_CHOICE_REQUIRED\x10\x02*\xa9\x01\n\x12ResponseItemStatus\x12$\n RESPONSE_ITEM_STATUS_UNSPECIFIED\x10\x00\x12$\n RESPONSE_ITEM_STATUS_IN_PROGRESS\x10\x01\x12\"\n\x1eRESPONSE_ITEM_STATUS_COMPLETED\x10\x02\x12#\n\x1fRESPONSE_ITEM_STATUS_INCOMPLETE\x10\x03*\xad\x01\n\x0eResponseStatus\x12\x1f\n\x1bRESPONSE_STATUS_UNSPECIFIED\x10\x00\x12\x1f\n\x1bRESPONSE_STATUS_IN_PROGRESS\x10\x01\x12\x1d\n\x19RESPONSE_STATUS_COMPLETED\x10\x02\x12\x1e\n\x1aRESPONSE_STATUS_INCOMPLETE\x10\x03\x12\x1a\n\x16RESPONSE_STATUS_FAILED\x10\x04*\x99\x01\n\x0f\x46ileSearchPhase\x12!\n\x1d\x46ILE_SEARCH_PHASE_UNSPECIFIED\x10\x00\x12!\n\x1d\x46ILE_SEARCH_PHASE_IN_PROGRESS\x10\x01\x12\x1f\n\x1b\x46ILE_SEARCH_PHASE_SEARCHING\x10\x02\x12\x1f\n\x1b\x46ILE_SEARCH_PHASE_COMPLETED\x10\x03\x32\xf3\x04\n\x0fResponseService\x12v\n\x0e\x43reateResponse\x12).trivium.gateway.v1.CreateResponseRequest\x1a*.trivium.gateway.v1.CreateResponseResponse\"\x0b\x9a\xb8\x18\x07\x08\x02\x10\x01\x1a\x01\x01\x30\x01\x12l\n\x0bGetResponse\x12&.trivium.gateway.v1.GetResponseRequest\x1a\'.trivium.gateway.v1.GetResponseResponse\"\x0c\x9a\xb8\x18\x08\x08\x01\x10\x01\x1a\x02\x08\x01\x12u\n\x0e\x44\x65leteResponse\x12).trivium.gateway.v1.DeleteResponseRequest\x1a*.trivium.gateway.v1.DeleteResponseResponse\"\x0c\x9a\xb8\x18\x08\x08\x02\x1a\x02\t\x01(\x01\x12s\n\x0e\x43\x61ncelResponse\x12).trivium.gateway.v1.CancelResponseRequest\x1a*.trivium.gateway.v1.CancelResponseResponse\"\n\x9a\xb8\x18\x06\x08\x02\x1a\x02\t\x01\x12\x8d\x01\n\x16ListResponseInputItems\x12\x31.trivium.gateway.v1.ListResponseInputItemsRequest\x1a\x32.trivium.gateway.v1.ListResponseInputItemsResponse\"\x0c\x9a\xb8\x18\x08\x08\x01\x10\x01\x1a\x02\x08\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -93,64 +94,64 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESPONSESERVICE'].methods_by_name['CancelResponse']._serialized_options = b'\232\270\030\006\010\002\032\002\t\001'
   _globals['_RESPONSESERVICE'].methods_by_name['ListResponseInputItems']._loaded_options = None
   _globals['_RESPONSESERVICE'].methods_by_name['ListResponseInputItems']._serialized_options = b'\232\270\030\010\010\001\020\001\032\002\010\001'
-  _globals['_RESPONSETOOLCHOICE']._serialized_start=4415
-  _globals['_RESPONSETOOLCHOICE']._serialized_end=4539
-  _globals['_RESPONSEITEMSTATUS']._serialized_start=4542
-  _globals['_RESPONSEITEMSTATUS']._serialized_end=4711
-  _globals['_RESPONSESTATUS']._serialized_start=4714
-  _globals['_RESPONSESTATUS']._serialized_end=4887
-  _globals['_FILESEARCHPHASE']._serialized_start=4890
-  _globals['_FILESEARCHPHASE']._serialized_end=5043
-  _globals['_FILESEARCHTOOL']._serialized_start=258
-  _globals['_FILESEARCHTOOL']._serialized_end=402
-  _globals['_RESPONSESETTINGS']._serialized_start=405
-  _globals['_RESPONSESETTINGS']._serialized_end=990
-  _globals['_RESPONSESETTINGS_METADATAENTRY']._serialized_start=933
-  _globals['_RESPONSESETTINGS_METADATAENTRY']._serialized_end=980
-  _globals['_FILECITATION']._serialized_start=992
-  _globals['_FILECITATION']._serialized_end=1117
-  _globals['_RESPONSEMESSAGE']._serialized_start=1120
-  _globals['_RESPONSEMESSAGE']._serialized_end=1281
-  _globals['_FILESEARCHRESULT']._serialized_start=1284
-  _globals['_FILESEARCHRESULT']._serialized_end=1570
-  _globals['_FILESEARCHRESULT_ATTRIBUTESENTRY']._serialized_start=1484
-  _globals['_FILESEARCHRESULT_ATTRIBUTESENTRY']._serialized_end=1570
-  _globals['_FILESEARCHCALL']._serialized_start=1572
-  _globals['_FILESEARCHCALL']._serialized_end=1660
-  _globals['_RESPONSEITEM']._serialized_start=1663
-  _globals['_RESPONSEITEM']._serialized_end=1882
-  _globals['_RESPONSEERROR']._serialized_start=1884
-  _globals['_RESPONSEERROR']._serialized_end=1932
-  _globals['_RESPONSE']._serialized_start=1935
-  _globals['_RESPONSE']._serialized_end=2355
-  _globals['_CREATERESPONSEREQUEST']._serialized_start=2358
-  _globals['_CREATERESPONSEREQUEST']._serialized_end=2557
-  _globals['_OUTPUTITEM']._serialized_start=2559
-  _globals['_OUTPUTITEM']._serialized_end=2641
-  _globals['_FILESEARCHPROGRESS']._serialized_start=2643
-  _globals['_FILESEARCHPROGRESS']._serialized_end=2751
-  _globals['_OUTPUTTEXT']._serialized_start=2753
-  _globals['_OUTPUTTEXT']._serialized_end=2868
-  _globals['_OUTPUTCITATION']._serialized_start=2871
-  _globals['_OUTPUTCITATION']._serialized_end=3001
-  _globals['_CREATERESPONSERESPONSE']._serialized_start=3004
-  _globals['_CREATERESPONSERESPONSE']._serialized_end=3761
-  _globals['_GETRESPONSEREQUEST']._serialized_start=3763
-  _globals['_GETRESPONSEREQUEST']._serialized_end=3837
-  _globals['_GETRESPONSERESPONSE']._serialized_start=3839
-  _globals['_GETRESPONSERESPONSE']._serialized_end=3908
-  _globals['_DELETERESPONSEREQUEST']._serialized_start=3910
-  _globals['_DELETERESPONSEREQUEST']._serialized_end=3962
-  _globals['_DELETERESPONSERESPONSE']._serialized_start=3964
-  _globals['_DELETERESPONSERESPONSE']._serialized_end=3988
-  _globals['_CANCELRESPONSEREQUEST']._serialized_start=3990
-  _globals['_CANCELRESPONSEREQUEST']._serialized_end=4042
-  _globals['_CANCELRESPONSERESPONSE']._serialized_start=4044
-  _globals['_CANCELRESPONSERESPONSE']._serialized_end=4116
-  _globals['_LISTRESPONSEINPUTITEMSREQUEST']._serialized_start=4119
-  _globals['_LISTRESPONSEINPUTITEMSREQUEST']._serialized_end=4312
-  _globals['_LISTRESPONSEINPUTITEMSRESPONSE']._serialized_start=4314
-  _globals['_LISTRESPONSEINPUTITEMSRESPONSE']._serialized_end=4413
-  _globals['_RESPONSESERVICE']._serialized_start=5046
-  _globals['_RESPONSESERVICE']._serialized_end=5673
+  _globals['_RESPONSETOOLCHOICE']._serialized_start=4498
+  _globals['_RESPONSETOOLCHOICE']._serialized_end=4622
+  _globals['_RESPONSEITEMSTATUS']._serialized_start=4625
+  _globals['_RESPONSEITEMSTATUS']._serialized_end=4794
+  _globals['_RESPONSESTATUS']._serialized_start=4797
+  _globals['_RESPONSESTATUS']._serialized_end=4970
+  _globals['_FILESEARCHPHASE']._serialized_start=4973
+  _globals['_FILESEARCHPHASE']._serialized_end=5126
+  _globals['_FILESEARCHTOOL']._serialized_start=292
+  _globals['_FILESEARCHTOOL']._serialized_end=436
+  _globals['_RESPONSESETTINGS']._serialized_start=439
+  _globals['_RESPONSESETTINGS']._serialized_end=1024
+  _globals['_RESPONSESETTINGS_METADATAENTRY']._serialized_start=967
+  _globals['_RESPONSESETTINGS_METADATAENTRY']._serialized_end=1014
+  _globals['_FILECITATION']._serialized_start=1026
+  _globals['_FILECITATION']._serialized_end=1151
+  _globals['_RESPONSEMESSAGE']._serialized_start=1154
+  _globals['_RESPONSEMESSAGE']._serialized_end=1315
+  _globals['_FILESEARCHRESULT']._serialized_start=1318
+  _globals['_FILESEARCHRESULT']._serialized_end=1604
+  _globals['_FILESEARCHRESULT_ATTRIBUTESENTRY']._serialized_start=1518
+  _globals['_FILESEARCHRESULT_ATTRIBUTESENTRY']._serialized_end=1604
+  _globals['_FILESEARCHCALL']._serialized_start=1606
+  _globals['_FILESEARCHCALL']._serialized_end=1694
+  _globals['_RESPONSEITEM']._serialized_start=1697
+  _globals['_RESPONSEITEM']._serialized_end=1916
+  _globals['_RESPONSEERROR']._serialized_start=1918
+  _globals['_RESPONSEERROR']._serialized_end=1966
+  _globals['_RESPONSE']._serialized_start=1969
+  _globals['_RESPONSE']._serialized_end=2438
+  _globals['_CREATERESPONSEREQUEST']._serialized_start=2441
+  _globals['_CREATERESPONSEREQUEST']._serialized_end=2640
+  _globals['_OUTPUTITEM']._serialized_start=2642
+  _globals['_OUTPUTITEM']._serialized_end=2724
+  _globals['_FILESEARCHPROGRESS']._serialized_start=2726
+  _globals['_FILESEARCHPROGRESS']._serialized_end=2834
+  _globals['_OUTPUTTEXT']._serialized_start=2836
+  _globals['_OUTPUTTEXT']._serialized_end=2951
+  _globals['_OUTPUTCITATION']._serialized_start=2954
+  _globals['_OUTPUTCITATION']._serialized_end=3084
+  _globals['_CREATERESPONSERESPONSE']._serialized_start=3087
+  _globals['_CREATERESPONSERESPONSE']._serialized_end=3844
+  _globals['_GETRESPONSEREQUEST']._serialized_start=3846
+  _globals['_GETRESPONSEREQUEST']._serialized_end=3920
+  _globals['_GETRESPONSERESPONSE']._serialized_start=3922
+  _globals['_GETRESPONSERESPONSE']._serialized_end=3991
+  _globals['_DELETERESPONSEREQUEST']._serialized_start=3993
+  _globals['_DELETERESPONSEREQUEST']._serialized_end=4045
+  _globals['_DELETERESPONSERESPONSE']._serialized_start=4047
+  _globals['_DELETERESPONSERESPONSE']._serialized_end=4071
+  _globals['_CANCELRESPONSEREQUEST']._serialized_start=4073
+  _globals['_CANCELRESPONSEREQUEST']._serialized_end=4125
+  _globals['_CANCELRESPONSERESPONSE']._serialized_start=4127
+  _globals['_CANCELRESPONSERESPONSE']._serialized_end=4199
+  _globals['_LISTRESPONSEINPUTITEMSREQUEST']._serialized_start=4202
+  _globals['_LISTRESPONSEINPUTITEMSREQUEST']._serialized_end=4395
+  _globals['_LISTRESPONSEINPUTITEMSRESPONSE']._serialized_start=4397
+  _globals['_LISTRESPONSEINPUTITEMSRESPONSE']._serialized_end=4496
+  _globals['_RESPONSESERVICE']._serialized_start=5129
+  _globals['_RESPONSESERVICE']._serialized_end=5756
 # @@protoc_insertion_point(module_scope)

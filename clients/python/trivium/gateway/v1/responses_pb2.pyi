@@ -11,6 +11,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from trivium.common.v1 import chat_pb2 as _chat_pb2
 from trivium.common.v1 import receipt_pb2 as _receipt_pb2
+from trivium.gateway.v1 import gateway_pb2 as _gateway_pb2
 from trivium.retriever.v1 import retriever_pb2 as _retriever_pb2
 import builtins as _builtins
 import sys
@@ -513,6 +514,7 @@ class Response(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     RECEIPT_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    FALLBACKS_FIELD_NUMBER: _builtins.int
     response: _builtins.str
     """Id: resp_ and the 32 digits of its request's id, under which its receipt is kept."""
     status: Global___ResponseStatus.ValueType
@@ -545,6 +547,10 @@ class Response(_message.Message):
     def timings(self) -> _containers.RepeatedCompositeFieldContainer[_receipt_pb2.StageTiming]:
         """Time of each stage."""
 
+    @_builtins.property
+    def fallbacks(self) -> _containers.RepeatedCompositeFieldContainer[_gateway_pb2.Fallback]:
+        """What was left out or replaced, in the order in which it happened."""
+
     def __init__(
         self,
         *,
@@ -557,10 +563,11 @@ class Response(_message.Message):
         usage: _receipt_pb2.Usage | None = ...,
         receipt: _receipt_pb2.Receipt | None = ...,
         timings: _abc.Iterable[_receipt_pb2.StageTiming] | None = ...,
+        fallbacks: _abc.Iterable[_gateway_pb2.Fallback] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "receipt", b"receipt", "settings", b"settings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "output", b"output", "receipt", b"receipt", "response", b"response", "settings", b"settings", "status", b"status", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "fallbacks", b"fallbacks", "output", b"output", "receipt", b"receipt", "response", b"response", "settings", b"settings", "status", b"status", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
