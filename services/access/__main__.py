@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from trivium.access.v1 import access_pb2_grpc, quota_pb2_grpc, usage_pb2_grpc
+from trivium.access.v1 import access_pb2_grpc, quota_pb2_grpc, usage_pb2_grpc, user_pb2_grpc
 
 from services.access.config import AccessSettings
 from services.access.servicer import AccessServicer
@@ -13,6 +13,7 @@ from services.access.servicer_metering import (
     QuotaServicer,
     UsageServicer,
 )
+from services.access.servicer_users import USER_SERVICE, UserServicer
 from services.access.verbs import open_verbs
 from services.chassis.runtime import Runtime
 from services.chassis.server import Registration, run
@@ -25,11 +26,12 @@ async def build(runtime: Runtime) -> AsyncIterator[list[Registration]]:
     """Open the leaves of access and hang its servicer over them."""
     async with open_verbs(runtime) as verbs:
         add = access_pb2_grpc.add_AccessServiceServicer_to_server
-        quotas, usage = QuotaServicer(verbs), UsageServicer(verbs)
+        quotas, usage, users = QuotaServicer(verbs), UsageServicer(verbs), UserServicer(verbs)
         yield [
             Registration(add, AccessServicer(verbs), SERVICE),
             Registration(quota_pb2_grpc.add_QuotaServiceServicer_to_server, quotas, QUOTA_SERVICE),
             Registration(usage_pb2_grpc.add_UsageServiceServicer_to_server, usage, USAGE_SERVICE),
+            Registration(user_pb2_grpc.add_UserServiceServicer_to_server, users, USER_SERVICE),
         ]
 
 

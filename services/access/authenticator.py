@@ -87,8 +87,9 @@ class Exchange:
         if found.disabled:
             raise Failure(Reason.TENANT_DISABLED, name=tenant)
         principal = on_behalf_of or asking.principal_id
-        # What it does counts for the project of the key that it does it for.
-        project = await self._keys.project_of(on_behalf_of, tenant) if on_behalf_of else ""
+        # What it does counts for the project of whom it does it for.
+        holders = self._users if on_behalf_of.startswith(USER_PREFIX) else self._keys
+        project = await holders.project_of(on_behalf_of, tenant) if on_behalf_of else ""
         return self._assertions.issue(
             principal, tenant, _ACTING, actor=asking.principal_id, within=Limits(project=project)
         )

@@ -16,9 +16,11 @@ from sqlalchemy import or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from services.access import audit
+from services.access.grants import beyond
 from services.access.last_used import LastUsed
 from services.access.projects import require_project
-from services.access.store import KeyRow, TenantRow, in_turn, require_tenant
+from services.access.store import KeyRow, TenantRow, UserRow, in_turn, require_tenant
+from services.access.users import is_live
 from services.chassis.context import RequestContext, Role, Scope
 from services.chassis.credentials import KEY_PREFIX
 from services.chassis.database import Database
@@ -27,11 +29,6 @@ from services.chassis.idempotency import IdempotencyKey, once
 
 _ID_BYTES = 8
 _SECRET_BYTES = 32
-# What a principal may hand on.  Admin alone makes admins and services.
-_GRANTS = {
-    Role.OWNER: frozenset({Role.VIEWER, Role.MEMBER, Role.DEVELOPER, Role.OWNER}),
-    Role.ADMIN: frozenset(Role),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +46,7 @@ class Key:
     scopes: frozenset[Scope] = frozenset()
     used_at: int | None = None
     replaces: str = ""
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +60,7 @@ class NewKey:
     project: str = ""
     scopes: frozenset[Scope] = frozenset()
     replaces: str = ""
+    user: str = ""
 
 
 def shown(row: KeyRow) -> Key:
@@ -78,17 +77,28 @@ def shown(row: KeyRow) -> Key:
         scopes=frozenset(Scope(name) for name in row.scopes.split(",") if name),
         used_at=row.used_at,
         replaces=row.replaces,
+        user=row.user,
     )
 
 
 def require_grantable(asking: RequestContext, roles: frozenset[Role], scopes: frozenset[Scope]) -> None:
     """Raise KEY_ROLES_EXCEEDED or KEY_SCOPES_EXCEEDED when the caller would hand on more than it has."""
-    allowed = frozenset[Role]().union(*(_GRANTS.get(role, frozenset()) for role in asking.roles))
-    if not roles <= allowed:
-        raise Failure(Reason.KEY_ROLES_EXCEEDED, field="roles", roles=", ".join(sorted(roles - allowed)))
+    more = beyond(asking, roles)
+    if more:
+        raise Failure(Reason.KEY_ROLES_EXCEEDED, field="roles", roles=", ".join(sorted(more)))
     if asking.scopes and (not scopes or not scopes <= asking.scopes):
-        beyond = ", ".join(sorted(scopes - asking.scopes)) or "a key without any"
-        raise Failure(Reason.KEY_SCOPES_EXCEEDED, field="scopes", scopes=beyond)
+        wider = ", ".join(sorted(scopes - asking.scopes)) or "a key without any"
+        raise Failure(Reason.KEY_SCOPES_EXCEEDED, field="scopes", scopes=wider)
+
+
+def _require_holder(session: Session, wanted: NewKey) -> None:
+    """Raise unless a key may be the user's: USER_NOT_FOUND, FIELD_INVALID for a project of others."""
+    row = session.get(UserRow, wanted.user)
+    if row is None or row.tenant != wanted.tenant or not is_live(row):
+        raise Failure(Reason.USER_NOT_FOUND, name=wanted.user)
+    if wanted.project and wanted.project not in row.projects.split(","):
+        problem = f"the user {wanted.user} is no member of {wanted.project}"
+        raise Failure(Reason.FIELD_INVALID, field="project", problem=problem)
 
 
 class Keys:
@@ -106,7 +116,8 @@ class Keys:
     async def create(self, asking: RequestContext, wanted: NewKey, key: IdempotencyKey) -> tuple[Key, str]:
         """Create a key; its text comes back once, empty in a replay.
 
-        Raises KEY_ROLES_EXCEEDED, KEY_SCOPES_EXCEEDED, TENANT_NOT_FOUND, TENANT_DISABLED, PROJECT_NOT_FOUND.
+        Raises KEY_ROLES_EXCEEDED, KEY_SCOPES_EXCEEDED, TENANT_NOT_FOUND, TENANT_DISABLED, PROJECT_NOT_FOUND,
+        USER_NOT_FOUND, and FIELD_INVALID for a project that the user is no member of.
         """
         require_grantable(asking, wanted.roles, wanted.scopes)
 
@@ -117,6 +128,8 @@ class Keys:
                 raise Failure(Reason.TENANT_DISABLED, name=wanted.tenant)
             if wanted.project:
                 require_project(session, wanted.tenant, wanted.project)
+            if wanted.user:
+                _require_holder(session, wanted)
             return self.add(session, wanted, asking.principal_id)
 
         return await self._database.write(lambda session: self._once(session, key, effect))
@@ -155,7 +168,14 @@ class Keys:
             require_grantable(asking, old.roles, old.scopes)
             until = self._now() + overlap_seconds * 1_000_000
             wanted = NewKey(
-                old.tenant, old.display_name, old.roles, old.expires_at, old.project, old.scopes, replaces=old.key
+                tenant=old.tenant,
+                display_name=old.display_name,
+                roles=old.roles,
+                expires_at=old.expires_at,
+                project=old.project,
+                scopes=old.scopes,
+                replaces=old.key,
+                user=old.user,
             )
             row.expires_at = until if old.expires_at is None else min(until, old.expires_at)
             self._note(session, row, asking.principal_id, "key.rotated", self._now())
@@ -191,6 +211,7 @@ class Keys:
             project=wanted.project,
             scopes=",".join(sorted(wanted.scopes)),
             replaces=wanted.replaces,
+            user=wanted.user,
         )
         session.add(row)
         session.flush()
@@ -239,7 +260,8 @@ class Keys:
     def _lives(self, session: Session, row: KeyRow) -> bool:
         tenant = session.get(TenantRow, row.tenant)
         expired = row.expires_at is not None and row.expires_at <= self._now()
-        return row.revoked_at is None and not expired and tenant is not None and tenant.disabled_at is None
+        held = not row.user or is_live(session.get(UserRow, row.user))
+        return row.revoked_at is None and not expired and held and tenant is not None and tenant.disabled_at is None
 
     async def page(self, tenant: str, before: tuple[int, str] | None, limit: int) -> list[Key]:
         """A tenant's keys, newest first.  Raises TENANT_NOT_FOUND."""
@@ -268,7 +290,8 @@ class Keys:
         return await self._database.write(transaction)
 
     async def revoked_since(self, since: int) -> list[str]:
-        """Ids of the keys that stopped working after a moment: revoked, or their tenant disabled."""
-        dead = or_(KeyRow.revoked_at >= since, TenantRow.disabled_at >= since)
-        query = select(KeyRow.key).join(TenantRow, TenantRow.tenant == KeyRow.tenant).where(dead).order_by(KeyRow.key)
+        """Ids of the keys that stopped working after a moment: revoked, or their user or tenant disabled."""
+        dead = or_(KeyRow.revoked_at >= since, TenantRow.disabled_at >= since, UserRow.disabled_at >= since)
+        keys = select(KeyRow.key).join(TenantRow, TenantRow.tenant == KeyRow.tenant)
+        query = keys.outerjoin(UserRow, UserRow.user == KeyRow.user).where(dead).order_by(KeyRow.key)
         return await self._database.read(lambda session: list(session.scalars(query)))

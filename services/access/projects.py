@@ -8,7 +8,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from services.access import audit
-from services.access.store import KeyRow, ProjectRow, in_turn
+from services.access.store import KeyRow, ProjectRow, UserRow, in_turn
 from services.chassis.context import RequestContext
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
@@ -85,9 +85,17 @@ class Projects:
             if keys:
                 raise Failure(Reason.PROJECT_IN_USE, name=project, keys=keys)
             session.delete(row)
+            _leave(session, asking.tenant_id, project)
             _note(session, asking, project, "project.deleted", now)
 
         await self._database.write(transaction)
+
+
+def _leave(session: Session, tenant: str, project: str) -> None:
+    """End the memberships of a project, which another of its name would else have from its first moment."""
+    maybe = select(UserRow).where(UserRow.tenant == tenant, UserRow.projects.contains(project, autoescape=True))
+    for user in session.scalars(maybe):
+        user.projects = ",".join(name for name in user.projects.split(",") if name != project)
 
 
 def _shown(row: ProjectRow) -> Project:

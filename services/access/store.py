@@ -50,7 +50,12 @@ class KeyRow(Base):
     scopes: Mapped[str] = mapped_column(String(400), server_default="")
     used_at: Mapped[int | None] = mapped_column(_Big)
     replaces: Mapped[str] = mapped_column(String(64), server_default="")
-    __table_args__ = (Index("ix_keys_tenant", "tenant", "created_at"), Index("ix_keys_revoked_at", "revoked_at"))
+    user: Mapped[str] = mapped_column("user_id", _Id, server_default="")
+    __table_args__ = (
+        Index("ix_keys_tenant", "tenant", "created_at"),
+        Index("ix_keys_revoked_at", "revoked_at"),
+        Index("ix_keys_user", "user_id"),
+    )
 
 
 class UserRow(Base):

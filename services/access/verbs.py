@@ -38,6 +38,7 @@ class Verbs:
     tenants: Tenants
     keys: Keys
     projects: Projects
+    users: Users
     exchange: Exchange
     signing: SigningKeys
     revocations: Revocations
@@ -86,6 +87,7 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
             tenants=tenants,
             keys=keys,
             projects=Projects(database, microseconds),
+            users=users,
             exchange=exchange,
             signing=signing,
             revocations=Revocations(keys, users, lifetime_seconds=settings.assertion_seconds, now=microseconds),

@@ -33,7 +33,8 @@ _SCOPES_BACK = {number: scope for scope, number in _SCOPES.items()}
 _OVERLAP_SECONDS = 86_400
 
 
-def _time(microseconds: int | None) -> Timestamp | None:
+def time(microseconds: int | None) -> Timestamp | None:
+    """A moment on the wire; None stays unset."""
     if microseconds is None:
         return None
     stamp = Timestamp()
@@ -44,6 +45,11 @@ def _time(microseconds: int | None) -> Timestamp | None:
 def roles(values: Iterable[Role]) -> list[access_pb2.Role.ValueType]:
     """Roles in a stable order."""
     return sorted(_ROLES[value] for value in values)
+
+
+def of_roles(numbers: Iterable["access_pb2.Role.ValueType"]) -> frozenset[Role]:
+    """Roles from the wire."""
+    return frozenset(_ROLES_BACK[number] for number in numbers)
 
 
 def scopes(values: Iterable[Scope]) -> list[permission_pb2.Scope.ValueType]:
@@ -59,7 +65,7 @@ def overlap_seconds(request: access_pb2.RotateKeyRequest) -> int:
 def project(value: Project) -> access_pb2.Project:
     """A project as the API shows it."""
     return access_pb2.Project(
-        project=value.project, display_name=value.display_name, create_time=_time(value.created_at)
+        project=value.project, display_name=value.display_name, create_time=time(value.created_at)
     )
 
 
@@ -68,7 +74,7 @@ def tenant(value: Tenant) -> access_pb2.Tenant:
     return access_pb2.Tenant(
         tenant=value.tenant,
         display_name=value.display_name,
-        create_time=_time(value.created_at),
+        create_time=time(value.created_at),
         disabled=value.disabled,
     )
 
@@ -76,14 +82,14 @@ def tenant(value: Tenant) -> access_pb2.Tenant:
 def new_key(asking: RequestContext, request: access_pb2.CreateKeyRequest) -> NewKey:
     """What a request wants of a new key."""
     expires = request.expire_time.ToMicroseconds() if request.HasField("expire_time") else None
-    wanted = frozenset(_ROLES_BACK[number] for number in request.roles)
     return NewKey(
         tenant=tenant_asked_for(asking, request.tenant),
         display_name=request.display_name,
-        roles=wanted,
+        roles=of_roles(request.roles),
         expires_at=expires,
         project=request.project,
         scopes=frozenset(_SCOPES_BACK[number] for number in request.scopes),
+        user=request.user,
     )
 
 
@@ -94,13 +100,14 @@ def key(value: Key) -> access_pb2.Key:
         tenant=value.tenant,
         display_name=value.display_name,
         roles=roles(value.roles),
-        create_time=_time(value.created_at),
-        expire_time=_time(value.expires_at),
-        revoke_time=_time(value.revoked_at),
+        create_time=time(value.created_at),
+        expire_time=time(value.expires_at),
+        revoke_time=time(value.revoked_at),
         project=value.project,
         scopes=scopes(value.scopes),
-        last_used_time=_time(value.used_at),
+        last_used_time=time(value.used_at),
         replaces=value.replaces,
+        user=value.user,
     )
 
 
@@ -108,7 +115,7 @@ def assertion(value: Assertion) -> access_pb2.Assertion:
     """A signed assertion."""
     return access_pb2.Assertion(
         token=value.token,
-        expire_time=_time(value.expires_at * 1_000_000),
+        expire_time=time(value.expires_at * 1_000_000),
         principal=value.principal,
         tenant=value.tenant,
         roles=roles(value.roles),
@@ -162,7 +169,7 @@ def usage_record(value: Usage) -> access_pb2.UsageRecord:
         principal=value.principal,
         method=value.method,
         receipt=receipt(value.receipt),
-        create_time=_time(value.created_at),
+        create_time=time(value.created_at),
         project=value.project,
     )
 
@@ -174,7 +181,7 @@ def audit_event(value: AuditEvent) -> access_pb2.AuditEvent:
         principal=value.principal,
         action=value.action,
         resource=value.resource,
-        create_time=_time(value.created_at),
+        create_time=time(value.created_at),
         actor=value.actor,
         method=value.method,
         hash=value.hash,

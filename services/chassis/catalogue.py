@@ -144,6 +144,11 @@ class Reason(Enum):
     TENANT_DISABLED = Entry(Code.FAILED_PRECONDITION, "The tenant {name} is disabled.")
     TENANT_EXISTS = Entry(Code.ALREADY_EXISTS, "A tenant is already named {name}.", "trivium.access.v1.Tenant")
     TENANT_NOT_FOUND = Entry(Code.NOT_FOUND, "No tenant is named {name}.", "trivium.access.v1.Tenant")
+    USER_EXISTS = Entry(Code.ALREADY_EXISTS, "Whom this issuer calls so is the user {name}.", "trivium.access.v1.User")
+    USER_NOT_FOUND = Entry(Code.NOT_FOUND, "No user has the id {name}.", "trivium.access.v1.User")
+    USER_ROLES_EXCEEDED = Entry(
+        Code.PERMISSION_DENIED, "A user may do at most what whoever manages users may; {roles} goes beyond."
+    )
 
     # Models and versions
     ADAPTER_NOT_RESIDENT = Entry(

@@ -63,3 +63,20 @@ def test_whoever_could_train_still_can_after_members_may_do_less(connection: sa.
     assert roles_in(connection) == NEW
     walk(connection, "0002", down=True)
     assert roles_in(connection) == OLD
+
+
+def test_a_key_of_a_user_does_not_outlive_the_column_that_says_so(connection: sa.Connection) -> None:
+    walk(connection, "head")
+    with connection.begin():
+        connection.execute(sa.text("INSERT INTO tenants (tenant, display_name, created_at) VALUES ('a', 'A', 1)"))
+        for key, user in {"theirs": "user_1", "nobodys": ""}.items():
+            row = (
+                "INSERT INTO keys (key, tenant, display_name, roles, hash, created_at, user_id) "
+                "VALUES (:k, 'a', '', 'viewer', :h, 1, :u)"
+            )
+            connection.execute(sa.text(row), {"k": key, "h": bytes(32), "u": user})
+    walk(connection, "0007", down=True)
+    assert set(roles_in(connection)) == {"nobodys"}
+    walk(connection, "0005", down=True)
+    walk(connection, "head")
+    assert set(roles_in(connection)) == {"nobodys"}

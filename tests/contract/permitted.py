@@ -42,6 +42,13 @@ PERMITTED = {
     "trivium.access.v1.QuotaService": {
         "LeaseAllowances": "service",
     },
+    "trivium.access.v1.UserService": {
+        "CreateUser": "owner",
+        "GetUser": "owner",
+        "ListUsers": "owner",
+        "UpdateUser": "owner",
+        "DeleteUser": "owner",
+    },
     "trivium.access.v1.UsageService": {
         "RecordUsages": "service",
         "ExportUsage": "viewer +service",

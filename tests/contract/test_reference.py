@@ -17,6 +17,7 @@ SERVICERS = {
     "trivium.access.v1.AccessService": "services.access.servicer:AccessServicer",
     "trivium.access.v1.QuotaService": "services.access.servicer_metering:QuotaServicer",
     "trivium.access.v1.UsageService": "services.access.servicer_metering:UsageServicer",
+    "trivium.access.v1.UserService": "services.access.servicer_users:UserServicer",
     "trivium.registry.v1.RegistryService": "services.registry.servicer:RegistryServicer",
     "trivium.embedder.v1.EmbedderService": "services.embedder.servicer:EmbedderServicer",
     "trivium.retriever.v1.RetrieverService": "services.retriever.servicer:RetrieverServicer",

@@ -1,4 +1,4 @@
-"""Tenants and keys."""
+"""Tenants, users, projects and keys."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from trivium.access.v1 import access_pb2 as pb
+from trivium.access.v1 import user_pb2
 from trivium.access.v1.access_pb2_grpc import AccessServiceStub
+from trivium.access.v1.user_pb2_grpc import UserServiceStub
 
 from trivium_client import nouns, wire
 from trivium_client.transport import Transport, new_request_id
 
 if TYPE_CHECKING:
     from trivium.access.v1.access_pb2_grpc import AccessServiceAsyncStub
+    from trivium.access.v1.user_pb2_grpc import UserServiceAsyncStub
 
 
 class Keys:
@@ -35,10 +38,12 @@ class Keys:
         project: str = "",
         scopes: Sequence[str] = (),
         expires: datetime | None = None,
+        user: str = "",
     ) -> nouns.ApiKey:
         """Create a key; its `secret` is shown this once.  Only role admin may name another tenant.
 
         `scopes` (inference, documents.read, models.write, ...) narrow what it may do; none of them does not.
+        The key of a `user` is refused while the user is disabled.
         """
         request = pb.CreateKeyRequest(
             tenant=tenant,
@@ -47,6 +52,7 @@ class Keys:
             request_id=new_request_id(),
             project=project,
             scopes=wire.scopes_to_wire(scopes),
+            user=user,
         )
         if expires is not None:
             request.expire_time.FromDatetime(expires)
@@ -106,6 +112,79 @@ class Projects:
     async def delete(self, project: str) -> None:
         """Delete a project whose keys are revoked; what was recorded under its name stays."""
         await self._transport.call("access", self._stub().DeleteProject, pb.DeleteProjectRequest(project=project))
+
+
+class Users:
+    """People of a tenant: they sign in with tokens of an issuer, hold keys, or both."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def _stub(self) -> UserServiceAsyncStub:
+        stub: UserServiceAsyncStub = self._transport.stub("access", UserServiceStub)
+        return stub
+
+    async def create(
+        self,
+        display_name: str = "",
+        *,
+        issuer: str = "",
+        subject: str = "",
+        roles: Sequence[str] = (),
+        projects: Sequence[str] = (),
+        tenant: str = "",
+    ) -> nouns.User:
+        """Create a user: whom an issuer's tokens call `subject`, or, without both, who holds keys alone.
+
+        Raises ConflictError if there is one already.  Without `roles` those count that the issuer gives.
+        """
+        request = user_pb2.CreateUserRequest(
+            tenant=tenant,
+            issuer=issuer,
+            subject=subject,
+            display_name=display_name,
+            roles=wire.roles_to_wire(roles),
+            projects=projects,
+            request_id=new_request_id(),
+        )
+        return wire.user((await self._transport.call("access", self._stub().CreateUser, request)).user)
+
+    async def get(self, user: str) -> nouns.User:
+        """One user by id.  Raises NotFoundError."""
+        request = user_pb2.GetUserRequest(user=user)
+        return wire.user((await self._transport.call("access", self._stub().GetUser, request)).user)
+
+    async def list(self, tenant: str = "") -> AsyncIterator[nouns.User]:
+        """The tenant's users by id."""
+        request = user_pb2.ListUsersRequest(tenant=tenant)
+        while True:
+            page = await self._transport.call("access", self._stub().ListUsers, request)
+            for item in page.users:
+                yield wire.user(item)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def update(
+        self,
+        user: str,
+        *,
+        display_name: str | None = None,
+        roles: Sequence[str] | None = None,
+        projects: Sequence[str] | None = None,
+        disabled: bool | None = None,
+    ) -> nouns.User:
+        """Change what is given; a disabled user and the user's keys are refused everywhere within a minute."""
+        request = user_pb2.UpdateUserRequest(user=user, display_name=display_name, disabled=disabled)
+        if roles is not None:
+            request.roles.CopyFrom(user_pb2.UserRoles(roles=wire.roles_to_wire(roles)))
+        if projects is not None:
+            request.projects.CopyFrom(user_pb2.UserProjects(projects=projects))
+        return wire.user((await self._transport.call("access", self._stub().UpdateUser, request)).user)
+
+    async def delete(self, user: str) -> None:
+        """Delete a user and revoke the user's keys; what was recorded under the id stays."""
+        await self._transport.call("access", self._stub().DeleteUser, user_pb2.DeleteUserRequest(user=user))
 
 
 class Tenants:

@@ -11,7 +11,7 @@ from trivium.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
 from trivium.gateway.v1.replays_pb2_grpc import ReplayServiceStub
 
 from trivium_client import answers, answers_wire, asking_wire, replays
-from trivium_client.administration import Keys, Projects, Tenants
+from trivium_client.administration import Keys, Projects, Tenants, Users
 from trivium_client.auditing import Audit
 from trivium_client.batches import Batches
 from trivium_client.connection import Connection
@@ -62,6 +62,7 @@ class AsyncTrivium:
         self.audit = Audit(self._transport)
         self.projects = Projects(self._transport)
         self.policies = Policies(self._transport)
+        self.users = Users(self._transport)
         self.usage = Usages(self._transport)
         self.tenants = Tenants(self._transport)
 

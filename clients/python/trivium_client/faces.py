@@ -192,6 +192,16 @@ class Audit(Face[auditing.Audit]):
     verify = awaited(auditing.Audit.verify)
 
 
+class Users(Face[administration.Users]):
+    """See `trivium_client.administration.Users`."""
+
+    create = awaited(administration.Users.create)
+    get = awaited(administration.Users.get)
+    list = iterated(administration.Users.list)
+    update = awaited(administration.Users.update)
+    delete = awaited(administration.Users.delete)
+
+
 class Projects(Face[administration.Projects]):
     """See `trivium_client.administration.Projects`."""
 

@@ -130,6 +130,7 @@ __all__ = [
     "TrainingSettings",
     "TuningReport",
     "TuningTrial",
+    "User",
     "Version",
     "VersionFile",
 ]
@@ -150,11 +151,12 @@ class ApiKey:
     expires: datetime | None = None
     last_used: datetime | None = None
     replaces: str = ""
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditEvent:
-    """One change of the tenant's keys, projects and limits; `hash` is hexadecimal."""
+    """One change of the tenant's keys, projects, users and limits; `hash` is hexadecimal."""
 
     sequence: int
     time: datetime | None
@@ -176,6 +178,21 @@ class AuditVerdict:
     head_hash: str
     broken_sequence: int
     problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A person of a tenant.  Without `roles` those count that the issuer of the user's tokens gives."""
+
+    user: str
+    tenant: str
+    display_name: str
+    issuer: str
+    subject: str
+    roles: tuple[str, ...]
+    projects: tuple[str, ...]
+    disabled: bool
+    created: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

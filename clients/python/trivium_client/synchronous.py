@@ -27,6 +27,7 @@ from trivium_client.faces import (
     Sweeps,
     Tenants,
     Usages,
+    Users,
 )
 from trivium_client.loop import Loop
 from trivium_client.twins import Face, awaited, iterated
@@ -65,6 +66,7 @@ class Trivium(Face[AsyncTrivium]):
         self.audit = Audit(self._loop, self._inner.audit)
         self.projects = Projects(self._loop, self._inner.projects)
         self.policies = Policies(self._loop, self._inner.policies)
+        self.users = Users(self._loop, self._inner.users)
         self.usage = Usages(self._loop, self._inner.usage)
         self.tenants = Tenants(self._loop, self._inner.tenants)
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from trivium.access.v1 import access_pb2
+from trivium.access.v1 import access_pb2, user_pb2
 from trivium.common.v1 import permission_pb2
 
 from trivium_client import nouns
@@ -61,6 +61,22 @@ def api_key(message: access_pb2.Key, secret: str = "") -> nouns.ApiKey:
         expires=time(message.expire_time),
         last_used=time(message.last_used_time),
         replaces=message.replaces,
+        user=message.user,
+    )
+
+
+def user(message: user_pb2.User) -> nouns.User:
+    """From the wire."""
+    return nouns.User(
+        user=message.user,
+        tenant=message.tenant,
+        display_name=message.display_name,
+        issuer=message.issuer,
+        subject=message.subject,
+        roles=tuple(word(access_pb2.Role, role) for role in message.roles),
+        projects=tuple(message.projects),
+        disabled=message.disabled,
+        created=time(message.create_time),
     )
 
 

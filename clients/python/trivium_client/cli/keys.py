@@ -26,6 +26,7 @@ def create(
         list[str] | None,
         typer.Option("--scope", help="Narrows it, for instance inference or documents.read; may be repeated."),
     ] = None,
+    user: Annotated[str, typer.Option("--user", help="User who holds it; it stops while the user is disabled.")] = "",
     days: Annotated[float | None, typer.Option("--days", min=0, help="Days that it works; default for ever.")] = None,
     json_wanted: Json = False,
 ) -> None:
@@ -39,6 +40,7 @@ def create(
             display_name=name,
             project=project,
             scopes=scope or [],
+            user=user,
             expires=None if days is None else datetime.now(UTC) + timedelta(days=days),
         )
     typer.echo(as_json(key) if json_wanted else key.secret)

@@ -23,6 +23,7 @@ from trivium_client.cli import (
     tenants,
     train,
     usage,
+    users,
 )
 from trivium_client.cli.exits import EPILOG, Exit, exit_of
 from trivium_client.cli.refusals import rows_refused, said_of_rows
@@ -54,6 +55,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(projects.app, name="projects")
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(usage.app, name="usage")
+app.add_typer(users.app, name="users")
 
 
 def main() -> None:

@@ -127,6 +127,7 @@ class Key(_message.Message):
     SCOPES_FIELD_NUMBER: _builtins.int
     LAST_USED_TIME_FIELD_NUMBER: _builtins.int
     REPLACES_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """Id, the part between the two underscores of the key's text."""
     tenant: _builtins.str
@@ -137,6 +138,8 @@ class Key(_message.Message):
     """Project that it belongs to; empty: none."""
     replaces: _builtins.str
     """Key that it was made to take the place of, by RotateKey; else empty."""
+    user: _builtins.str
+    """User who holds it; empty: none."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[Global___Role.ValueType]:
         """What it may do."""
@@ -175,10 +178,11 @@ class Key(_message.Message):
         scopes: _abc.Iterable[_permission_pb2.Scope.ValueType] | None = ...,
         last_used_time: _timestamp_pb2.Timestamp | None = ...,
         replaces: _builtins.str = ...,
+        user: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "last_used_time", b"last_used_time", "revoke_time", b"revoke_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "expire_time", b"expire_time", "key", b"key", "last_used_time", b"last_used_time", "project", b"project", "replaces", b"replaces", "revoke_time", b"revoke_time", "roles", b"roles", "scopes", b"scopes", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "expire_time", b"expire_time", "key", b"key", "last_used_time", b"last_used_time", "project", b"project", "replaces", b"replaces", "revoke_time", b"revoke_time", "roles", b"roles", "scopes", b"scopes", "tenant", b"tenant", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -720,6 +724,7 @@ class CreateKeyRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     PROJECT_FIELD_NUMBER: _builtins.int
     SCOPES_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """Tenant; empty means the caller's own. Only admin may name another."""
     display_name: _builtins.str
@@ -728,6 +733,10 @@ class CreateKeyRequest(_message.Message):
     """UUID; a repeat returns the first key, without its secret."""
     project: _builtins.str
     """Project that it belongs to; empty: none."""
+    user: _builtins.str
+    """User who holds it: it is refused while the user is disabled, and belongs to a project that the user is a member of, or
+    to none. Empty: nobody.
+    """
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[Global___Role.ValueType]:
         """Required. What it may do, at most what the caller may."""
@@ -750,10 +759,11 @@ class CreateKeyRequest(_message.Message):
         request_id: _builtins.str = ...,
         project: _builtins.str = ...,
         scopes: _abc.Iterable[_permission_pb2.Scope.ValueType] | None = ...,
+        user: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "expire_time", b"expire_time", "project", b"project", "request_id", b"request_id", "roles", b"roles", "scopes", b"scopes", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "expire_time", b"expire_time", "project", b"project", "request_id", b"request_id", "roles", b"roles", "scopes", b"scopes", "tenant", b"tenant", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1628,7 +1638,7 @@ Global___GetReceiptResponse: _TypeAlias = GetReceiptResponse  # noqa: Y015
 
 @_typing.final
 class AuditEvent(_message.Message):
-    """One change to a tenant, a key, a project or limits, kept in the same transaction as the change, never changed itself."""
+    """One change to a tenant, a key, a project, a user or limits, kept in the same transaction as the change, never changed itself."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1646,7 +1656,7 @@ class AuditEvent(_message.Message):
     """Who."""
     action: _builtins.str
     """What, noun then verb: tenant.created, tenant.disabled, key.created, key.rotated, key.revoked, project.created,
-    project.deleted, quota.updated, user.created.
+    project.deleted, quota.updated, user.created, user.updated, user.disabled, user.enabled, user.deleted.
     """
     resource: _builtins.str
     """On what: a resource name."""

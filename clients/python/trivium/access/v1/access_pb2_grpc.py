@@ -239,7 +239,8 @@ class AccessServiceServicer(object):
     def CreateKey(self, request, context):
         """Creates an API key in the caller's tenant (admin: in any) and returns its secret, once. Role owner or admin. A
         replay of the request_id returns the key without the secret. Fails with PERMISSION_DENIED / KEY_ROLES_EXCEEDED or
-        KEY_SCOPES_EXCEEDED for more than the caller may, NOT_FOUND / PROJECT_NOT_FOUND.
+        KEY_SCOPES_EXCEEDED for more than the caller may, NOT_FOUND / PROJECT_NOT_FOUND or USER_NOT_FOUND,
+        INVALID_ARGUMENT / FIELD_INVALID for a project that the user is no member of.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -284,7 +285,7 @@ class AccessServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteProject(self, request, context):
-        """Deletes a project; what was recorded under its name stays. Fails with NOT_FOUND / PROJECT_NOT_FOUND,
+        """Deletes a project and its memberships; what was recorded under its name stays. Fails with NOT_FOUND / PROJECT_NOT_FOUND,
         FAILED_PRECONDITION / PROJECT_IN_USE while a key of it works.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -64,7 +64,8 @@ class AccessServiceStub:
     CreateKey: _grpc.UnaryUnaryMultiCallable[_access_pb2.CreateKeyRequest, _access_pb2.CreateKeyResponse]
     """Creates an API key in the caller's tenant (admin: in any) and returns its secret, once. Role owner or admin. A
     replay of the request_id returns the key without the secret. Fails with PERMISSION_DENIED / KEY_ROLES_EXCEEDED or
-    KEY_SCOPES_EXCEEDED for more than the caller may, NOT_FOUND / PROJECT_NOT_FOUND.
+    KEY_SCOPES_EXCEEDED for more than the caller may, NOT_FOUND / PROJECT_NOT_FOUND or USER_NOT_FOUND,
+    INVALID_ARGUMENT / FIELD_INVALID for a project that the user is no member of.
     """
     ListKeys: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListKeysRequest, _access_pb2.ListKeysResponse]
     """Lists the keys of the caller's tenant, without secrets. Role owner or admin."""
@@ -81,7 +82,7 @@ class AccessServiceStub:
     ListProjects: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListProjectsRequest, _access_pb2.ListProjectsResponse]
     """Lists the projects of the caller's tenant by id."""
     DeleteProject: _grpc.UnaryUnaryMultiCallable[_access_pb2.DeleteProjectRequest, _access_pb2.DeleteProjectResponse]
-    """Deletes a project; what was recorded under its name stays. Fails with NOT_FOUND / PROJECT_NOT_FOUND,
+    """Deletes a project and its memberships; what was recorded under its name stays. Fails with NOT_FOUND / PROJECT_NOT_FOUND,
     FAILED_PRECONDITION / PROJECT_IN_USE while a key of it works.
     """
     GetQuota: _grpc.UnaryUnaryMultiCallable[_access_pb2.GetQuotaRequest, _access_pb2.GetQuotaResponse]
@@ -155,7 +156,8 @@ class AccessServiceAsyncStub(AccessServiceStub):
     CreateKey: _aio.UnaryUnaryMultiCallable[_access_pb2.CreateKeyRequest, _access_pb2.CreateKeyResponse]  # type: ignore[assignment]
     """Creates an API key in the caller's tenant (admin: in any) and returns its secret, once. Role owner or admin. A
     replay of the request_id returns the key without the secret. Fails with PERMISSION_DENIED / KEY_ROLES_EXCEEDED or
-    KEY_SCOPES_EXCEEDED for more than the caller may, NOT_FOUND / PROJECT_NOT_FOUND.
+    KEY_SCOPES_EXCEEDED for more than the caller may, NOT_FOUND / PROJECT_NOT_FOUND or USER_NOT_FOUND,
+    INVALID_ARGUMENT / FIELD_INVALID for a project that the user is no member of.
     """
     ListKeys: _aio.UnaryUnaryMultiCallable[_access_pb2.ListKeysRequest, _access_pb2.ListKeysResponse]  # type: ignore[assignment]
     """Lists the keys of the caller's tenant, without secrets. Role owner or admin."""
@@ -172,7 +174,7 @@ class AccessServiceAsyncStub(AccessServiceStub):
     ListProjects: _aio.UnaryUnaryMultiCallable[_access_pb2.ListProjectsRequest, _access_pb2.ListProjectsResponse]  # type: ignore[assignment]
     """Lists the projects of the caller's tenant by id."""
     DeleteProject: _aio.UnaryUnaryMultiCallable[_access_pb2.DeleteProjectRequest, _access_pb2.DeleteProjectResponse]  # type: ignore[assignment]
-    """Deletes a project; what was recorded under its name stays. Fails with NOT_FOUND / PROJECT_NOT_FOUND,
+    """Deletes a project and its memberships; what was recorded under its name stays. Fails with NOT_FOUND / PROJECT_NOT_FOUND,
     FAILED_PRECONDITION / PROJECT_IN_USE while a key of it works.
     """
     GetQuota: _aio.UnaryUnaryMultiCallable[_access_pb2.GetQuotaRequest, _access_pb2.GetQuotaResponse]  # type: ignore[assignment]
@@ -303,7 +305,8 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_access_pb2.CreateKeyResponse, _abc.Awaitable[_access_pb2.CreateKeyResponse]]:
         """Creates an API key in the caller's tenant (admin: in any) and returns its secret, once. Role owner or admin. A
         replay of the request_id returns the key without the secret. Fails with PERMISSION_DENIED / KEY_ROLES_EXCEEDED or
-        KEY_SCOPES_EXCEEDED for more than the caller may, NOT_FOUND / PROJECT_NOT_FOUND.
+        KEY_SCOPES_EXCEEDED for more than the caller may, NOT_FOUND / PROJECT_NOT_FOUND or USER_NOT_FOUND,
+        INVALID_ARGUMENT / FIELD_INVALID for a project that the user is no member of.
         """
 
     @_abc_1.abstractmethod
@@ -356,7 +359,7 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.DeleteProjectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.DeleteProjectResponse, _abc.Awaitable[_access_pb2.DeleteProjectResponse]]:
-        """Deletes a project; what was recorded under its name stays. Fails with NOT_FOUND / PROJECT_NOT_FOUND,
+        """Deletes a project and its memberships; what was recorded under its name stays. Fails with NOT_FOUND / PROJECT_NOT_FOUND,
         FAILED_PRECONDITION / PROJECT_IN_USE while a key of it works.
         """
 
