@@ -40,6 +40,7 @@ def test_a_line_of_the_reference_works_as_it_stands(suite: Suite, line: str) -> 
         env={
             **os.environ,
             "TRIVIUM_API_KEY": suite.api_key,
+            "TRIVIUM_SERVICE_KEY": suite.service_key,
             "PATH": f"{gotools.program('grpcurl').parent}:{os.environ['PATH']}",
         },
         capture_output=True,
