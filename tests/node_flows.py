@@ -25,10 +25,10 @@ class NodeFlows:
         (folder / "node_modules").symlink_to(nodetools.installed(FLOWS) / "node_modules")
 
     def __call__(
-        self, name: str, *, when_told: Callable[[], object] | None = None, timeout_seconds: float = 240.0
+        self, name: str, *arguments: str, when_told: Callable[[], object] | None = None, timeout_seconds: float = 240.0
     ) -> dict[str, Any]:
         """Run one of them, by its name, and return what it told.  ``when_told`` is called at its first word of progress."""
-        command = [str(nodetools.executable("node")), f"{name}.mjs"]
+        command = [str(nodetools.executable("node")), f"{name}.mjs", *arguments]
         pipe = subprocess.PIPE
         program = tied.start(command, cwd=self._folder, env={**os.environ, **self._settings}, stdout=pipe, stderr=pipe)
         assert program.stderr is not None

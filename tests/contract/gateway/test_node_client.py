@@ -1,0 +1,48 @@
+"""OpenAI's client for Node, as it is published, at the gateway's door without an engine: errors, repeats and files."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.front import Front, Visitor
+from tests.node_flows import NodeFlows
+
+
+@pytest.fixture
+def flow(front: Front, visitor: Visitor, tmp_path: Path) -> NodeFlows:
+    return NodeFlows(tmp_path, front.http, visitor.key)
+
+
+def test_it_comes_again_after_the_seconds_that_it_was_told(flow: NodeFlows) -> None:
+    told = flow("retries")
+    assert (told["class"], told["status"], told["code"]) == ("InternalServerError", 503, "peer_unavailable")
+    assert told["requestID"]
+    first, second = told["asked"]
+    assert (first["status"], first["retryAfter"], second["status"]) == (503, "1", 503)
+    assert second["begun"] - first["ended"] >= 1000  # milliseconds
+
+
+def test_what_is_refused_is_told_by_the_clients_own_classes(flow: NodeFlows) -> None:
+    found = flow("errors")
+    assert all(refusal["requestID"] and refusal["message"] for refusal in found.values())
+    told = {name: tuple(refusal[key] for key in ("class", "status", "code")) for name, refusal in found.items()}
+    assert told == {
+        "model": ("NotFoundError", 404, "model_not_found"),
+        "streamed": ("NotFoundError", 404, "model_not_found"),
+        "parameter": ("BadRequestError", 400, "parameter_unsupported"),
+        "key": ("AuthenticationError", 401, "invalid_api_key"),
+        "file": ("NotFoundError", 404, "file_not_found"),
+    }
+    assert (found["model"]["param"], found["parameter"]["param"]) == ("model", "store")
+
+
+def test_files_are_searched_by_words_and_attributes_and_read_again(flow: NodeFlows) -> None:
+    found = flow("stores")
+    assert found["statuses"] == ["completed", "completed"]
+    assert (found["uploaded"]["filename"], found["uploaded"]["purpose"]) == ("fog.md", "assistants")
+    assert found["near"] == ["fog.md"]
+    hit = found["filtered"]
+    assert (hit["filename"], hit["attributes"]) == ("fares.md", {"about": "money"})
+    assert found["contentIsTheFile"]
+    assert found["passage"] == hit["content"][0]["text"]
+    assert "9 crowns" in found["passage"]
