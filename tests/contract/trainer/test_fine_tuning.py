@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -18,6 +19,7 @@ from trivium.files.v1 import file_pb2, file_pb2_grpc
 from tests.conformance.tuning_cases import cases
 from tests.conformance.tuning_skins import GrpcSkin, HttpSkin, Skin
 from tests.contract.trainer.deployment import Deployment
+from tests.node_flows import NodeFlows
 from tests.stack import eventually
 
 ENDED = ("succeeded", "failed", "cancelled")
@@ -197,6 +199,16 @@ def test_events_checkpoints_and_the_table_of_steps_say_what_was_measured(
     assert [int(row["step"]) for row in rows] == list(range(1, 9))
     assert [row["step"] for row in rows if row["valid_loss"]] == ["2", "4", "6", "8"]
     assert client.files.retrieve(file).purpose == "fine-tune-results"
+
+
+def test_a_script_for_node_ends_with_the_name_of_a_version_too(door: tuple[str, str, str], tmp_path: Path) -> None:
+    told = NodeFlows(tmp_path, f"{door[1]}/v1", door[2])("fine_tuning")
+    job = told["job"]
+    assert job["status"] == "succeeded", job
+    assert job["fine_tuned_model"].startswith("from-node@sha256:")
+    assert job["method"]["supervised"]["hyperparameters"]["n_epochs"] == 2
+    assert job["trained_tokens"] > 0
+    assert told["events"]
 
 
 def test_pairs_are_learned_from_by_dpo(client: openai.OpenAI, started: dict[str, FineTuningJob]) -> None:
