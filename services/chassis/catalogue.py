@@ -70,7 +70,8 @@ class Reason(Enum):
     CREDENTIAL_EXPIRED = Entry(Code.UNAUTHENTICATED, "The credential has expired. Obtain a new one.")
     CREDENTIAL_INVALID = Entry(
         Code.UNAUTHENTICATED,
-        "The credential is not valid. Use a key of this deployment; the command line and the SDK take it from TRIVIUM_API_KEY.",
+        "The credential is not valid. Use a key of this deployment, or a token of an issuer that it trusts which is not over; "
+        "the command line and the SDK take it from TRIVIUM_API_KEY.",
     )
     CREDENTIAL_MISSING = Entry(
         Code.UNAUTHENTICATED,

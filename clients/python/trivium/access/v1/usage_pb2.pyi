@@ -30,7 +30,7 @@ class _UsageGroupEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UsageGroup
     USAGE_GROUP_UNSPECIFIED: _UsageGroup.ValueType  # 0
     """Not stated; refused."""
     USAGE_GROUP_KEY: _UsageGroup.ValueType  # 1
-    """By principal: the key's id."""
+    """By principal: the id of the key or of the user."""
     USAGE_GROUP_MODEL: _UsageGroup.ValueType  # 2
     """By model as requests named it, without alias or version."""
     USAGE_GROUP_PROJECT: _UsageGroup.ValueType  # 3
@@ -44,7 +44,7 @@ class UsageGroup(_UsageGroup, metaclass=_UsageGroupEnumTypeWrapper):
 USAGE_GROUP_UNSPECIFIED: UsageGroup.ValueType  # 0
 """Not stated; refused."""
 USAGE_GROUP_KEY: UsageGroup.ValueType  # 1
-"""By principal: the key's id."""
+"""By principal: the id of the key or of the user."""
 USAGE_GROUP_MODEL: UsageGroup.ValueType  # 2
 """By model as requests named it, without alias or version."""
 USAGE_GROUP_PROJECT: UsageGroup.ValueType  # 3
@@ -161,7 +161,7 @@ class UsageLine(_message.Message):
     request_id: _builtins.str
     """Id of the one request; empty for a group."""
     key: _builtins.str
-    """Principal: the key's id."""
+    """Principal: the id of the key or of the user."""
     model: _builtins.str
     """Model as the request named it, without alias or version."""
     project: _builtins.str
