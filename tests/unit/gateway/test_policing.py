@@ -322,3 +322,13 @@ def test_a_text_without_ends_of_sentences_does_not_wait_for_ever():
     other = Held(0)
     other.add(TextDelta("x" * 2000))
     assert other.ready == 2000
+
+
+def test_a_token_leaves_with_the_last_of_its_text_and_one_without_text_with_what_comes_after_it():
+    held = Held(0)
+    for piece in words("On", "e. Two", ". ", "", "Three"):
+        held.add(piece)
+    # The fourth token is the first half of a character: what it is told as would begin the third sentence.
+    taken = [held.take(len("One. ")), held.take(len("Two. ")), held.take_all()]
+    assert [piece.text for piece in taken] == ["One. ", "Two. ", "Three"]
+    assert [[item.token for item in piece.logprobs] for piece in taken] == [["On"], ["e. Two", ". "], ["", "Three"]]
