@@ -1,7 +1,8 @@
-"""OpenAI's client for Node, as it is published, at the gateway's door without an engine: errors, repeats and files."""
+"""OpenAI's client for Node, as it is published, at the gateway's door without an engine: errors, repeats, files and vectors."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.front import Front, Visitor
@@ -46,3 +47,12 @@ def test_files_are_searched_by_words_and_attributes_and_read_again(flow: NodeFlo
     assert found["contentIsTheFile"]
     assert found["passage"] == hit["content"][0]["text"]
     assert "9 crowns" in found["passage"]
+
+
+def test_vectors_are_the_same_by_base64_and_as_numbers(flow: NodeFlows) -> None:
+    found = flow("embeddings")
+    plain, numbers = (np.array(found[name], "<f4") for name in ("plain", "numbers"))
+    assert plain.shape == (2, 384)
+    assert np.array_equal(plain, numbers)
+    assert np.allclose(np.linalg.norm(plain, axis=1), 1, atol=1e-5)
+    assert found["tokens"] > 2
