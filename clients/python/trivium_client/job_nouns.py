@@ -84,7 +84,7 @@ class JobFields(TypedDict, total=False):
     `base` is base:NAME or base:NAME@VERSION; `alias` takes the version when the job succeeds;
     `validation_dataset` is evaluated on; `start_version` is MODEL@VERSION or a digest to go on from; `priority` is
     low, normal or high; `deadline` is aware; `depends_on` are jobs that must succeed first; `processes` train a full
-    model together; `recipe` is where the settings came from.
+    model together; `recipe` is where the settings came from; `labels` are words of yours that stay with the job.
     """
 
     base: str
@@ -97,6 +97,7 @@ class JobFields(TypedDict, total=False):
     depends_on: Sequence[str]
     processes: int
     recipe: str
+    labels: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,7 @@ class Job:
     evaluation: Mapping[str, float] = field(default_factory=dict)
     best_step: int = 0
     warnings: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:

@@ -28,6 +28,7 @@ def order(model: str, dataset: str, **fields: Unpack[nouns.JobFields]) -> traini
         depends_on=fields.get("depends_on", ()),
         processes=fields.get("processes", 0),
         recipe=fields.get("recipe", ""),
+        labels=fields.get("labels", {}),
     )
     if deadline := fields.get("deadline"):
         if deadline.tzinfo is None:
@@ -81,6 +82,7 @@ def job(message: training_pb2.Job) -> nouns.Job:
         evaluation=_by_name(message.evaluation),
         best_step=message.best_step,
         warnings=tuple(message.warnings),
+        labels=dict(message.labels),
     )
 
 

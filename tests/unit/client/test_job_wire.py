@@ -115,6 +115,7 @@ def test_an_order_says_all_that_the_contract_takes() -> None:
         depends_on=["first"],
         processes=2,
         recipe="classify",
+        labels={"team": "desk"},
     )
     unsaid = {field.name for field in request.DESCRIPTOR.fields} - {field.name for field, _ in request.ListFields()}
     assert unsaid == {"request_id"}
