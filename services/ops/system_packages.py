@@ -26,11 +26,13 @@ def missing() -> tuple[list[str], list[str]]:
         test.append("git")
     if not glob.glob("/usr/lib/postgresql/*/bin/postgres") and shutil.which("postgres") is None:
         test.append("postgresql")
+    if shutil.which("curl") is None:  # what the README does by it is run
+        test.append("curl")
     return run, test
 
 
 # What the stamp of this step is made from.
-WANTED = "python3-venv g++ git postgresql"
+WANTED = "python3-venv g++ git postgresql curl"
 
 
 def install() -> None:
