@@ -46,6 +46,8 @@ TRIES: dict[str, tuple[str, Callable[[Names, str], Any]]] = {
     "pause a job": ("PauseJob", _job(training_pb2.PauseJobRequest)),
     "resume a job": ("ResumeJob", _job(training_pb2.ResumeJobRequest)),
     "watch a job": ("WatchJob", _job(training_pb2.WatchJobRequest)),
+    "write on a job": ("UpdateJob", _job(training_pb2.UpdateJobRequest)),
+    "list its events": ("ListJobEvents", _job(training_pb2.ListJobEventsRequest)),
     "list checkpoints": ("ListCheckpoints", _job(training_pb2.ListCheckpointsRequest)),
     "publish a checkpoint": ("PublishCheckpoint", _job(training_pb2.PublishCheckpointRequest)),
     "get a sweep": ("GetSweep", lambda names, own: training_pb2.GetSweepRequest(sweep=names.sweep)),
