@@ -38,6 +38,7 @@ def cases(collection: str, model: str, version: str, mark: str) -> list[Case]:
     bits does not change its answers.
     """
     question = (("user", "How much is a day ticket for an adult?"),)
+    elsewhere = (("user", "Which players won the chess championship of 1987?"),)
     earlier = (("system", "Be brief."), ("user", "Hello"), ("assistant", "Hello."))
     schema = '{"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"]}'
     short = {"max_tokens": 12}
@@ -178,6 +179,50 @@ def cases(collection: str, model: str, version: str, mark: str) -> list[Case]:
             _answers(
                 lambda told: (
                     told.version == version and len(told.sources) == 2 and _marked(told.text, mark, short["max_tokens"])
+                )
+            ),
+        ),
+        Case(
+            "a question that the sources do not answer is refused where that is wanted, with the nearest passages",
+            Wanted(elsewhere, collections=(collection,), asking={"abstention": "strict"}),
+            _answers(
+                lambda told: (
+                    "not in the sources" in told.text
+                    and told.abstention[1]
+                    and told.usage == (0, 0)
+                    and len(told.citations) == len(told.sources) > 0
+                )
+            ),
+        ),
+        Case(
+            "an answer that was to have a shape is refused without a text",
+            Wanted(elsewhere, collections=(collection,), asking={"abstention": "strict"}, schema=schema),
+            _answers(lambda told: told.text == "" and "not in the sources" in told.abstention[3]),
+        ),
+        Case(
+            "an answer to such a question begins by saying so, and without the rule is as ever",
+            Wanted(elsewhere, collections=(collection,), sampling=short),
+            _answers(lambda told: told.text.startswith("The sources may not hold the answer. ") and told.abstention[2]),
+        ),
+        Case(
+            "how many documents there are is counted by the index",
+            Wanted((("user", "How many documents mention fog?"),), collections=(collection,)),
+            _answers(lambda told: told.path == "index" and "1 of the 3 documents" in told.text and "[1]" in told.text),
+        ),
+        Case(
+            "sentences that no source supports are withheld and told, and every stage is explained",
+            Wanted(
+                question,
+                model=model,
+                collections=(collection,),
+                sampling=short,
+                asking={"release": "sentence", "unsupported": "withhold", "explain": True},
+            ),
+            _answers(
+                lambda told: (
+                    told.text == ""
+                    and [verdict[2:] for verdict in told.verdicts] == [("unsupported", 0, True)]
+                    and {"resolve", "retrieve", "decide", "prompt", "generate", "verify"} <= set(told.explained)
                 )
             ),
         ),

@@ -10,6 +10,7 @@ import httpx
 from google.protobuf import json_format
 from trivium.common.v1 import chat_pb2
 from trivium.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from trivium.retriever.v1 import retriever_pb2
 
 from services.chassis.status import from_rpc_error
 
@@ -18,6 +19,14 @@ _ROLES = {
     "system": chat_pb2.CHAT_ROLE_SYSTEM,
     "user": chat_pb2.CHAT_ROLE_USER,
     "assistant": chat_pb2.CHAT_ROLE_ASSISTANT,
+}
+_NUMBERS: dict[tuple[str, Any], Any] = {
+    ("abstention", "strict"): retriever_pb2.ABSTENTION_POLICY_STRICT,
+    ("abstention", "off"): retriever_pb2.ABSTENTION_POLICY_OFF,
+    ("path", "passages"): gateway_pb2.ANSWER_PATH_PASSAGES,
+    ("path", "index"): gateway_pb2.ANSWER_PATH_INDEX,
+    ("release", "sentence"): gateway_pb2.RELEASE_MODE_SENTENCE,
+    ("unsupported", "withhold"): gateway_pb2.UNSUPPORTED_POLICY_WITHHOLD,
 }
 _FINISH = {chat_pb2.FINISH_REASON_STOP: "stop", chat_pb2.FINISH_REASON_LENGTH: "length"}
 
@@ -33,6 +42,8 @@ class Wanted:
     sampling: dict[str, Any] = field(default_factory=dict)
     schema: str = ""
     choice: tuple[str, ...] = ()
+    # Of questions with sources: words of our own for how they are used.
+    asking: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +64,13 @@ class Told:
     logprobs: tuple[tuple[str, float], ...] = ()
     # The further answers to one prompt: text and why it ended.
     others: tuple[tuple[str, str], ...] = ()
+    # Of answers with sources: where from, whether it was refused or hedged and in which words, and verdicts on sentences.
+    path: str = ""
+    abstention: tuple[Any, ...] = ()
+    verdicts: tuple[tuple[Any, ...], ...] = ()
+    quotes: tuple[tuple[Any, ...], ...] = ()
+    rewrite: tuple[Any, ...] = ()
+    explained: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +115,7 @@ def _ask(wanted: Wanted) -> gateway_pb2.AskRequest:
         top_k=wanted.top_k,
         sampling=chat_pb2.Sampling(**wanted.sampling),
         structured_output=_shape(wanted),
+        **{name: _NUMBERS.get((name, value), value) for name, value in wanted.asking.items()},
     )
 
 
@@ -158,7 +177,32 @@ def _told(events: list[Any]) -> Told:
             ("".join(delta.text for delta in told if delta.choice == end.choice), _FINISH[end.finish_reason])
             for end in ends[1:]
         ),
+        **(_judged(final) if isinstance(final, gateway_pb2.AskFinal) else {}),
     )
+
+
+def _judged(final: gateway_pb2.AskFinal) -> dict[str, Any]:
+    """What only the end of an answer with sources tells."""
+    told, whole = final.abstention, final.HasField("rewrite")
+    return {
+        "path": gateway_pb2.AnswerPath.Name(final.path).removeprefix("ANSWER_PATH_").lower() if final.path else "",
+        "abstention": (round(told.score, 4), told.abstained, told.hedged, told.says)
+        if final.HasField("abstention")
+        else (),
+        "verdicts": tuple(
+            (
+                item.start,
+                item.end,
+                gateway_pb2.SupportVerdict.Name(item.verdict).removeprefix("SUPPORT_VERDICT_").lower(),
+                item.marker,
+                item.withheld,
+            )
+            for item in final.sentences
+        ),
+        "quotes": tuple((item.start, item.end, item.found) for item in final.quotes),
+        "rewrite": (final.rewrite.question, final.rewrite.rewritten) if whole else (),
+        "explained": _steady(item.stage for item in final.stages),
+    }
 
 
 def _steady(stages: Iterable[str]) -> tuple[str, ...]:
@@ -208,7 +252,7 @@ class HttpSkin:
             body["response_format"] = {"type": "json_schema", "json_schema": named}
         extension: dict[str, Any] = {}
         if wanted.collections:
-            extension |= {"collections": list(wanted.collections), "top_k": wanted.top_k}
+            extension |= {"collections": list(wanted.collections), "top_k": wanted.top_k, **wanted.asking}
         if wanted.choice:
             extension["choice"] = list(wanted.choice)
         return body | sampling | {"trivium": extension}
@@ -234,6 +278,7 @@ def _gathered(chunks: list[dict[str, Any]]) -> Told:
     tokens = [item for choice in choices for item in (choice["logprobs"] or {"content": []})["content"]]
     return _of(
         text=_said(choices),
+        refusal=choices[-1]["delta"].get("refusal"),
         finish=choices[-1]["finish_reason"],
         usage=last["usage"],
         about=parts[-1]["trivium"] | {"sources": parts[0].get("trivium", {}).get("sources", [])},
@@ -252,7 +297,9 @@ def _completion(body: dict[str, Any]) -> Told:
     tokens = choice["logprobs"]["content"] if choice["logprobs"] else []
     about = {"sources": [], **body["trivium"]}
     told = tuple((other["message"]["content"], other["finish_reason"]) for other in others)
-    return _of(choice["message"]["content"], choice["finish_reason"], body["usage"], about, tokens, told)
+    message = choice["message"]
+    text = message["content"] or ""
+    return _of(text, choice["finish_reason"], body["usage"], about, tokens, told, refusal=message["refusal"])
 
 
 def _of(
@@ -262,8 +309,12 @@ def _of(
     about: dict[str, Any],
     tokens: list[Any],
     others: tuple[tuple[str, str], ...] = (),
+    refusal: str | None = None,
 ) -> Told:
     receipt = about["receipt"]
+    told, rewrite = about.get("abstention"), about.get("rewrite")
+    # What is refused in the place of a shape stands where OpenAI's clients look for it, and nowhere else.
+    assert refusal == (told["says"] if told and told["abstained"] and not text else None)
     return Told(
         text=text,
         finish=finish,
@@ -284,4 +335,13 @@ def _of(
         unresolved=tuple(about.get("unresolved_markers", ())),
         logprobs=tuple((item["token"], round(item["logprob"], 4)) for item in tokens),
         others=others,
+        path=about.get("path", ""),
+        abstention=(round(told["score"], 4), told["abstained"], told["hedged"], told["says"]) if told else (),
+        verdicts=tuple(
+            (item["start"], item["end"], item["verdict"], item["marker"] or 0, item["withheld"])
+            for item in about.get("sentences", ())
+        ),
+        quotes=tuple((item["answer_start"], item["answer_end"], item["found"]) for item in about.get("quotes", ())),
+        rewrite=(rewrite["question"], rewrite["rewritten"]) if rewrite else (),
+        explained=_steady(item["stage"] for item in about.get("stages", ())),
     )
