@@ -4,6 +4,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.fixtures_library import embedder_address, library, own_encoders, reader
 from tests.fixtures_stack import issuer, stack, user
+from tests.fixtures_suite import suite
 from tests.postgres import postgres, postgres_url
 from tests.s3 import bucket, s3
 from tests.weaviate import weaviate
@@ -19,6 +20,7 @@ __all__ = [
     "reader",
     "s3",
     "stack",
+    "suite",
     "user",
     "weaviate",
 ]

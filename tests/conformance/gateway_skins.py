@@ -288,7 +288,7 @@ def _gathered(chunks: list[dict[str, Any]]) -> Told:
 
 
 def _said(chunks: list[dict[str, Any]]) -> str:
-    return "".join(chunk["delta"].get("content", "") for chunk in chunks)
+    return "".join(chunk["delta"].get("content") or "" for chunk in chunks)
 
 
 def _completion(body: dict[str, Any]) -> Told:
