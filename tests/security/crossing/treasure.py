@@ -6,7 +6,7 @@ with what came back, until nothing new comes.
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -100,4 +100,4 @@ def texts(message: Message) -> Iterator[tuple[str, str]]:
 def _items(field: FieldDescriptor, value: object) -> list[object]:
     if isinstance(value, Mapping):
         return [*value.keys(), *value.values()]
-    return list(value) if field.is_repeated else [value]  # type: ignore[call-overload]
+    return [*value] if field.is_repeated and isinstance(value, Iterable) else [value]
